@@ -1,0 +1,43 @@
+# Everything runs from .venv, which the first target that needs it makes from the pinned requirements.
+PYTHON ?= python3
+BIN := .venv/bin
+HOST ?= 127.0.0.1
+PORT ?= 8000
+
+.PHONY: help serve test check bench lock clean
+
+help:  ## What there is to run
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+
+.venv/ready: requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Assent needs Python 3.11 or newer, and '$(PYTHON)' is older. Name another: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+serve: .venv/ready  ## Start the server with the demo agent
+	$(BIN)/assent serve --host $(HOST) --port $(PORT)
+
+test: .venv/ready  ## Run the tests
+	$(BIN)/python -m pytest
+
+check: .venv/ready  ## Lint, format, types and layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/ready  ## Print the ratios
+	$(BIN)/python -m benchmarks
+
+lock: .venv/ready  ## Pin the requirements anew; make lock LOCK=--upgrade for newer ones
+	$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-emit-find-links --no-header --extra openai --extra anthropic --output-file requirements/run.txt $(LOCK)
+	$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-emit-find-links --no-header --extra openai --extra anthropic --group dev --constraint requirements/run.txt \
+		--output-file requirements/dev.txt $(LOCK)
+
+clean:  ## Remove the environment
+	rm -rf .venv

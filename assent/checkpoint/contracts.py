@@ -1,0 +1,297 @@
+"""What everything durable promises: the rows, the change, and the storage they go through.
+
+A *row* is a frozen value with a `version`. To write one, hand `Storage.commit` a copy whose version is one more than the stored row's
+(1 for a new row): the write happens only if nobody else was faster. A *change* names every row and event that belongs
+together; it is applied whole or not at all. The logic that makes a change is a pure function of what was read, so when `commit`
+raises `Conflict` it reads again and runs again.
+
+Events are numbered per thread inside the transaction that stores them, and are shown to nobody before it has committed.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Generic, Protocol, TypeVar
+
+from langgraph.checkpoint.base import BaseCheckpointSaver
+
+from assent.events import Event
+
+Json = Any
+"""Any JSON value."""
+
+T = TypeVar("T")
+
+
+class ThreadStatus(StrEnum):
+    """Whether a thread can take input: `idle` and `error` can, `busy` has an active run, `interrupted` waits for decisions."""
+
+    IDLE = "idle"
+    BUSY = "busy"
+    INTERRUPTED = "interrupted"
+    ERROR = "error"
+
+
+class RunStatus(StrEnum):
+    """Where a run stands. Only `pending` and `running` are not final."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCESS = "success"
+    ERROR = "error"
+    TIMEOUT = "timeout"
+    INTERRUPTED = "interrupted"
+    CANCELLED = "cancelled"
+
+
+class RunKind(StrEnum):
+    """What started a run: new input, or the decisions a paused thread waited for."""
+
+    INPUT = "input"
+    RESUME = "resume"
+
+
+class ApprovalStatus(StrEnum):
+    """Where an approval stands. Only `pending` is not final."""
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    EDITED = "edited"
+    REJECTED = "rejected"
+    RESPONDED = "responded"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    SUPERSEDED = "superseded"
+
+
+class ApprovalKind(StrEnum):
+    """What a person is asked.
+
+    `tool`: may this call run? `node`: may this node of a user's graph run? `input`: a question a graph asked with `interrupt()`.
+    `unknown_outcome`: a call was cut off by a crash; did it happen?
+    """
+
+    TOOL = "tool"
+    NODE = "node"
+    INPUT = "input"
+    UNKNOWN_OUTCOME = "unknown_outcome"
+
+
+class EffectStatus(StrEnum):
+    """`started` is the intent, written before a tool is called; `finished` has its outcome."""
+
+    STARTED = "started"
+    FINISHED = "finished"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thread:
+    """A conversation. `pending` are the approvals it waits for; `checkpoint_id` is its head, written when a run stops."""
+
+    thread_id: str
+    owner: str
+    status: ThreadStatus
+    created_at: datetime
+    updated_at: datetime
+    agent: str | None = None
+    run_id: str | None = None
+    checkpoint_id: str | None = None
+    pending: tuple[str, ...] = ()
+    metadata: Mapping[str, Json] = field(default_factory=dict)
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What happens between an input or a decision and the next `done`, `run_paused`, `error` or `run_cancelled`.
+
+    `input` is `{"message": str}` or `{"decisions": {approval_id: decision}}`; `checkpoint_id` is the thread's head when the run was made,
+    so that a recovery can tell whether anything ran since; `attempt` counts its starts, from 1.
+    """
+
+    run_id: str
+    thread_id: str
+    owner: str
+    agent: str
+    kind: RunKind
+    status: RunStatus
+    created_at: datetime
+    input: Mapping[str, Json]
+    checkpoint_id: str | None = None
+    attempt: int = 1
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    error: Mapping[str, Json] | None = None
+    metadata: Mapping[str, Json] = field(default_factory=dict)
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """One question to a person, and what was decided.
+
+    `digest` is the SHA-256 over the RFC 8785 form of exactly what is asked; `interrupt_id` is LangGraph's id where the question came from
+    `interrupt()`; `decision` is `{"type": …, "args"?: …, "message"?: …}`.
+    """
+
+    approval_id: str
+    thread_id: str
+    run_id: str
+    owner: str
+    agent: str
+    kind: ApprovalKind
+    status: ApprovalStatus
+    requested_at: datetime
+    digest: str
+    allowed: tuple[str, ...]
+    tool: str = ""
+    tool_call_id: str = ""
+    message_id: str = ""
+    args: Json = None
+    preview: Json = None
+    node: str = ""
+    checkpoint_id: str | None = None
+    interrupt_id: str | None = None
+    expires_at: datetime | None = None
+    decision: Mapping[str, Json] | None = None
+    decided_by: str | None = None
+    decided_at: datetime | None = None
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """One tool call in the world: its intent row, then its outcome.
+
+    `key` is the idempotency key; `outcome` is the tool message that the call ended with, as JSON.
+    """
+
+    key: str
+    thread_id: str
+    run_id: str
+    tool: str
+    tool_call_id: str
+    digest: str
+    status: EffectStatus
+    started_at: datetime
+    finished_at: datetime | None = None
+    outcome: Json = None
+    version: int = 1
+
+
+Row = Thread | Run | Approval | Effect
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What belongs together. `rows` are written; `unmoved` were read, and must not have moved; `events` are stored and numbered in order;
+    `erase` names a thread whose rows and events are all removed (its numbering is not: a number is never used twice)."""
+
+    rows: tuple[Row, ...] = ()
+    unmoved: tuple[Row, ...] = ()
+    events: tuple[Event, ...] = ()
+    erase: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """An event as stored: `body` is its JSON, `seq` included, ready for the wire."""
+
+    seq: int
+    type: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Some rows, and the opaque cursor of the next ones (None at the end)."""
+
+    rows: tuple[T, ...]
+    next: str | None = None
+
+
+class Ring(Protocol):
+    """Rings when a thread's log has grown. It may ring for nothing, and must be listened to before the log is read."""
+
+    async def wait(self, timeout: float) -> None:
+        """Return at the next ring, or after `timeout` seconds."""
+
+
+class Storage(ABC):
+    """Everything durable, behind one door. Opened and closed as an async context manager by whoever puts the program together.
+
+    Every method raises `Unavailable` when the file or database cannot serve it; then nothing was changed.
+    """
+
+    checkpointer: BaseCheckpointSaver[Any]
+    """Where the agents' checkpoints go."""
+
+    @abstractmethod
+    async def commit(self, change: Change) -> tuple[int, ...]:
+        """Apply the change whole, durably; return the numbers its events were given, in order.
+
+        Raises `Conflict` if a row's version has moved (a `Thread`, `Run`, `Approval` or `Effect` that exists, or does not, against
+        expectation); then nothing was changed.
+        """
+
+    @abstractmethod
+    def append(self, events: Sequence[Event], on_error: Callable[[Exception], None]) -> None:
+        """Queue events behind everything queued before, and return at once. They are numbered and shown once they are durable.
+
+        This is the streaming hot path: many calls share one commit. Should the commit fail, `on_error` is called on the event loop and
+        none of these events was stored. A later `commit` returns only after them.
+        """
+
+    @abstractmethod
+    async def read_log(
+        self, thread_id: str, after: int = 0, *, limit: int = 1000, types: Collection[str] | None = None
+    ) -> tuple[LogEntry, ...]:
+        """The thread's events numbered above `after`, in order, at most `limit`. Empty if there is none (yet)."""
+
+    @abstractmethod
+    async def last_seq(self, thread_id: str) -> int:
+        """The number of the thread's newest event; 0 if it has none."""
+
+    @abstractmethod
+    def listen(self, thread_id: str) -> AbstractContextManager[Ring]:
+        """The thread's doorbell, for as long as the context is entered."""
+
+    @abstractmethod
+    async def thread(self, thread_id: str) -> Thread | None: ...
+
+    @abstractmethod
+    async def threads(
+        self, *, status: ThreadStatus | None = None, limit: int = 100, cursor: str | None = None
+    ) -> Page[Thread]:
+        """Newest first."""
+
+    @abstractmethod
+    async def run(self, run_id: str) -> Run | None: ...
+
+    @abstractmethod
+    async def runs(
+        self, *, thread_id: str | None = None, status: Collection[RunStatus] | None = None, limit: int = 1000
+    ) -> tuple[Run, ...]:
+        """Oldest first."""
+
+    @abstractmethod
+    async def approval(self, approval_id: str) -> Approval | None: ...
+
+    @abstractmethod
+    async def approvals(
+        self,
+        *,
+        thread_id: str | None = None,
+        status: ApprovalStatus | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[Approval]:
+        """Oldest first."""
+
+    @abstractmethod
+    async def effect(self, key: str) -> Effect | None: ...

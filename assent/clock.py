@@ -1,0 +1,27 @@
+"""Time and ids, passed in so that tests can hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import uuid_utils
+
+
+def utc_now() -> datetime:
+    """The current time, with its zone."""
+    return datetime.now(UTC)
+
+
+def uuid7() -> str:
+    """A new id that sorts by the time it was made (RFC 9562, version 7)."""
+    return str(uuid_utils.uuid7())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clock:
+    """Where the time and new ids come from."""
+
+    now: Callable[[], datetime] = utc_now
+    new_id: Callable[[], str] = uuid7

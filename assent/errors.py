@@ -1,0 +1,69 @@
+"""Every error that Assent raises on purpose, as one tree.
+
+AssentError
+├── ConfigurationError     the program was put together wrongly: fix the code or the settings
+│   └── AgentLoadError     a user's graph could not be loaded; names the file and the cause
+├── InvalidRequest         what was asked makes no sense; nothing was changed
+│   └── InvalidDecision    a decision does not fit the approval it answers
+├── NotFound               no such thread, run, approval or agent
+├── Conflict               what the change was computed from has moved; read again
+│   ├── ThreadBusy         a run is active on the thread
+│   ├── ThreadPaused       the thread waits for decisions; carries the pending approvals
+│   └── AlreadyDecided     the approval is no longer pending; carries who, what and when
+└── Unavailable            storage cannot take the change now (disk full, read-only, locked); nothing was changed
+
+A message is a sentence that says what was wrong, where, and what to do. It is written to be shown to a client.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class AssentError(Exception):
+    """The root. `details` holds JSON values that a client may act on."""
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+
+
+class ConfigurationError(AssentError):
+    """The program was put together wrongly."""
+
+
+class AgentLoadError(ConfigurationError):
+    """A user's graph could not be loaded."""
+
+
+class InvalidRequest(AssentError):
+    """What was asked makes no sense; nothing was changed."""
+
+
+class InvalidDecision(InvalidRequest):
+    """A decision does not fit the approval it answers."""
+
+
+class NotFound(AssentError):
+    """No such thread, run, approval or agent."""
+
+
+class Conflict(AssentError):
+    """What the change was computed from has moved."""
+
+
+class ThreadBusy(Conflict):
+    """A run is active on the thread."""
+
+
+class ThreadPaused(Conflict):
+    """The thread waits for decisions; `details["approvals"]` holds them."""
+
+
+class AlreadyDecided(Conflict):
+    """The approval is no longer pending; `details` says who decided what, and when."""
+
+
+class Unavailable(AssentError):
+    """Storage cannot take the change now; nothing was changed."""
