@@ -153,16 +153,17 @@ def with_new_call_ids(message: AIMessage) -> AIMessage:
 def pieces(message: AIMessage) -> list[AIMessageChunk]:
     """The message as chunks that add up to it: its words, its tool calls in pieces, and a last one with the usage."""
     contents: Sequence[Any] = re.findall(r"\S+\s*|\s+", message.content) if isinstance(message.content, str) else [message.content]
-    chunks = [AIMessageChunk(content, id=message.id) for content in contents]
+    chunks = [AIMessageChunk(content=content, id=message.id) for content in contents]
+    texts: list[tuple[str | None, str | None, str]]
     texts = [(call["name"], call["id"], json.dumps(call["args"])) for call in message.tool_calls]
     texts += [(bad["name"], bad["id"], bad["args"] or "") for bad in message.invalid_tool_calls]
     for index, (name, id_, args) in enumerate(texts):
         starts = range(0, len(args), ARGS_PIECE)
         deltas = [tool_call_chunk(name=name, id=id_, args="", index=index)]
         deltas += [tool_call_chunk(args=args[start : start + ARGS_PIECE], index=index) for start in starts]
-        chunks += [AIMessageChunk("", id=message.id, tool_call_chunks=[delta]) for delta in deltas]
+        chunks += [AIMessageChunk(content="", id=message.id, tool_call_chunks=[delta]) for delta in deltas]
     last = AIMessageChunk(
-        "",
+        content="",
         id=message.id,
         usage_metadata=message.usage_metadata,
         response_metadata=message.response_metadata,
