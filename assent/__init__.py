@@ -1,0 +1,22 @@
+"""Assent runs LangGraph agents that must ask a person before they act."""
+
+from assent.decisions import Approve, Edit, Reject, Respond
+from assent.errors import AssentError
+from assent.graph.builder import build_hitl_agent
+from assent.graph.pending import PendingApproval, apending_approvals, aresume, pending_approvals, resume
+from assent.graph.policy import ApprovalPolicy
+
+__all__ = [
+    "ApprovalPolicy",
+    "Approve",
+    "AssentError",
+    "Edit",
+    "PendingApproval",
+    "Reject",
+    "Respond",
+    "apending_approvals",
+    "aresume",
+    "build_hitl_agent",
+    "pending_approvals",
+    "resume",
+]

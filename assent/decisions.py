@@ -1,0 +1,58 @@
+"""The four decisions a person can take, and how each is written down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from assent.errors import InvalidDecision
+
+
+class Approve(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="approve"):
+    """Run the call exactly as it was shown."""
+
+
+class Edit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="edit"):
+    """Run the call with these arguments instead. They are complete: they replace the shown ones."""
+
+    args: dict[str, Any]
+
+
+class Reject(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="reject"):
+    """Do not run the call. The model is told so, with `message` as the reason."""
+
+    message: str = ""
+
+
+class Respond(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="respond"):
+    """Do not run the call: `message` is its result. For a question of a graph it is the answer, any JSON value."""
+
+    message: Any
+
+
+Decision = Approve | Edit | Reject | Respond
+
+DECISION_TYPES = ("approve", "edit", "reject", "respond")
+
+
+def decision_from_json(value: Mapping[str, Any]) -> Decision:
+    """A decision from `{"type": "approve" | "edit" | "reject" | "respond", "args"?: …, "message"?: …}`. Raises `InvalidDecision`."""
+    try:
+        return msgspec.convert(dict(value), Decision)
+    except msgspec.ValidationError as error:
+        raise InvalidDecision(
+            f'This is not a decision: {error}. Send {{"type": "approve"}}, {{"type": "edit", "args": {{…}}}}, '
+            '{"type": "reject", "message": "why"} or {"type": "respond", "message": "the answer"}.'
+        ) from error
+
+
+def decision_to_json(decision: Decision) -> dict[str, Any]:
+    """The decision as a JSON object, with its `type`."""
+    return dict(msgspec.to_builtins(decision))
+
+
+def decision_type(decision: Decision) -> str:
+    """approve, edit, reject or respond."""
+    return str(decision.__struct_config__.tag)

@@ -1,0 +1,201 @@
+"""`build_hitl_agent`: an agent that asks a person before it acts, as a compiled LangGraph graph.
+
+    START -> agent -> (route) ┬-> tools     one task per call that may run; then settle -> (route)
+                              ├-> approval  compiled with interrupt_before=["approval"]; then (route)
+                              ├-> agent
+                              └-> END
+
+Where this differs from LangGraph's prebuilt agents, on purpose:
+
+1. New input on a paused thread does not drop the waiting calls: it leads back to the approval, which pauses again.
+2. Continuing without a decision (`None`, `Command(resume=...)`) runs nothing, and pauses again.
+3. The order of the state's messages is what happened; the provider gets them in the order that it accepts (`history.py`).
+4. An edited call keeps its place in the model's message as the model wrote it; its tool message says what ran instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from langchain.chat_models import init_chat_model
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.messages import AIMessage, SystemMessage, ToolCall, ToolMessage
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
+from langchain_core.tools import BaseTool, ToolException
+from langchain_core.tools import tool as make_tool
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.graph import START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.prebuilt import ToolNode
+from langgraph.prebuilt.tool_node import ToolInvocationError
+
+from assent.clock import uuid7
+from assent.errors import ConfigurationError
+from assent.graph.gate import Gate
+from assent.graph.history import provider_history
+from assent.graph.policy import ApprovalPolicy, ApprovalRules, ApproveOption, approval_rules
+from assent.graph.state import AgentState, Conversation
+
+__all__ = ["APPROVAL_NODE", "ApprovalPolicy", "HitlGraph", "build_hitl_agent"]
+
+APPROVAL_NODE = "approval"
+
+
+class HitlGraph(StateGraph[AgentState, None, Conversation, Conversation]):
+    """The builder of an agent, which knows its gate. A compiled graph keeps it as `.builder`, also through `copy` and `with_config`."""
+
+    def __init__(self, gate: Gate, *, chat_decisions: bool) -> None:
+        super().__init__(AgentState, input_schema=Conversation, output_schema=Conversation)
+        self.gate = gate
+        self.takes_chat_decisions = chat_decisions
+
+
+def build_hitl_agent(
+    model: str | BaseChatModel,
+    tools: Sequence[BaseTool | Callable[..., Any]],
+    *,
+    approve: ApproveOption,
+    system_prompt: str | SystemMessage | None = None,
+    checkpointer: BaseCheckpointSaver[Any] | None = None,
+    name: str = "agent",
+    chat_decisions: bool = False,
+) -> CompiledStateGraph[AgentState, None, Conversation, Conversation]:
+    """An agent that runs its free tools at once and pauses before the gated ones.
+
+    `model` is a chat model, or a string for `init_chat_model` such as "openai:gpt-4o-mini". `approve` says which calls need a person: tool
+    names, a mapping of tool name to `ApprovalPolicy` (or a predicate over the arguments, or True), or one predicate for all tools,
+    `predicate(args)` or `predicate(tool, args)`. A pause needs a `checkpointer`; a server brings its own. With `chat_decisions=True` a chat
+    message on a paused thread decides: a whole message that is exactly a word of consent approves, any other rejects with that text as the
+    reason.
+
+    Raises `ConfigurationError` for a tool name that no tool has, or a model that cannot be set up or cannot call tools.
+    """
+    by_name = {tool.name: tool for tool in (_as_tool(tool) for tool in tools)}
+    if len(by_name) < len(tools):
+        raise ConfigurationError("Two tools have the same name. Give each tool of an agent a name of its own.")
+    gate = Gate(approval_rules(approve, by_name), by_name)
+    graph = HitlGraph(gate, chat_decisions=chat_decisions)
+    graph.add_node("agent", _agent_node(_bind(_chat_model(model), list(by_name.values())), system_prompt))
+    graph.add_node(
+        "tools", ToolNode(list(by_name.values()), wrap_tool_call=gate.run, awrap_tool_call=gate.arun, handle_tool_errors=_tool_error)
+    )
+    # A conditional edge straight after parallel tasks would see only its own task's message: this join sees them all.
+    graph.add_node("settle", _join)
+    graph.add_node(APPROVAL_NODE, _approval_node(gate))
+    graph.add_edge("tools", "settle")
+    targets = ["agent", "tools", APPROVAL_NODE, "__end__"]
+    for node in ("agent", "settle", APPROVAL_NODE):
+        graph.add_conditional_edges(node, gate.route, targets)
+    if chat_decisions:
+        graph.add_node("consent", _consent_node(gate))
+        graph.add_conditional_edges("consent", gate.route, targets)
+        graph.add_conditional_edges(START, lambda state: "consent" if gate.waiting(state) else "agent", ["consent", "agent"])
+    else:
+        graph.add_conditional_edges(START, gate.enter, [APPROVAL_NODE, "agent"])
+    return graph.compile(checkpointer=checkpointer, interrupt_before=[APPROVAL_NODE], name=name)
+
+
+def _agent_node(
+    model: Runnable[LanguageModelInput, AIMessage], system_prompt: str | SystemMessage | None
+) -> Runnable[AgentState, dict[str, Any]]:
+    system = [SystemMessage(system_prompt)] if isinstance(system_prompt, str) else [system_prompt] if system_prompt else []
+
+    def call(state: AgentState, config: RunnableConfig) -> dict[str, Any]:
+        return _turn(model.invoke([*system, *provider_history(state["messages"])], config))
+
+    async def acall(state: AgentState, config: RunnableConfig) -> dict[str, Any]:
+        return _turn(await model.ainvoke([*system, *provider_history(state["messages"])], config))
+
+    return RunnableLambda(call, acall, name="agent")
+
+
+def _turn(message: AIMessage) -> dict[str, Any]:
+    """What a turn of the model writes. The decisions of the turn before end with it."""
+    if (calls := _with_ids(message.tool_calls)) != message.tool_calls:
+        message = message.model_copy(update={"tool_calls": calls})
+    invalid = [
+        ToolMessage(
+            f"The arguments of this call are not valid JSON ({call['error'] or 'cut off'}). It did not run. Call again with valid ones.",
+            tool_call_id=call["id"],
+            name=call["name"],
+            status="error",
+        )
+        for call in message.invalid_tool_calls
+        if call["id"]
+    ]
+    return {"messages": [message, *invalid], "decisions": None}
+
+
+def _with_ids(calls: Sequence[ToolCall]) -> list[ToolCall]:
+    """The calls with an id each. Some providers give none, or the same one twice, and a decision must know which call it is for."""
+    seen: set[str] = set()
+    fixed = []
+    for call in calls:
+        call_id = call["id"] if call["id"] and call["id"] not in seen else uuid7()
+        seen.add(call_id)
+        fixed.append(ToolCall(**{**call, "id": call_id}))
+    return fixed
+
+
+def _approval_node(gate: Gate) -> Runnable[AgentState, dict[str, Any]]:
+    def approval(state: AgentState) -> dict[str, Any]:
+        return {"messages": gate.answers(state)}
+
+    return RunnableLambda(approval)
+
+
+def _consent_node(gate: Gate) -> Runnable[AgentState, dict[str, Any]]:
+    def consent(state: AgentState) -> dict[str, Any]:
+        decisions = gate.chat_decisions(state)
+        decided = AgentState(messages=state["messages"], decisions={**(state.get("decisions") or {}), **decisions})
+        return {"decisions": decisions, "messages": gate.answers(decided)}
+
+    return RunnableLambda(consent)
+
+
+def _join(state: AgentState) -> dict[str, Any]:
+    return {}
+
+
+def _tool_error(error: Exception) -> str:
+    """What the model is told of a tool that raised.
+
+    `ToolException` is what a tool raises for the model to read; the text of any other error may hold what nobody outside should see, so
+    only its class is named.
+    """
+    if isinstance(error, ToolException | ToolInvocationError):
+        return str(error)
+    return f"The tool failed with {type(error).__name__}."
+
+
+def _as_tool(tool: BaseTool | Callable[..., Any]) -> BaseTool:
+    return tool if isinstance(tool, BaseTool) else make_tool(tool)
+
+
+def _chat_model(model: str | BaseChatModel) -> BaseChatModel:
+    if not isinstance(model, str):
+        return model
+    try:
+        return init_chat_model(model)
+    except ImportError as error:
+        provider = model.partition(":")[0]
+        raise ConfigurationError(
+            f"The model '{model}' needs a package that is not installed: {error}. Try: pip install 'assent[{provider}]'."
+        ) from error
+    except Exception as error:
+        raise ConfigurationError(f"The model '{model}' cannot be set up: {error}") from error
+
+
+def _bind(model: BaseChatModel, tools: list[BaseTool]) -> Runnable[LanguageModelInput, AIMessage]:
+    if not tools:
+        return model
+    try:
+        return model.bind_tools(tools)
+    except NotImplementedError as error:
+        raise ConfigurationError(f"The model {type(model).__name__} cannot call tools: it has no bind_tools.") from error
+
+
+def rules_of(builder: Any) -> ApprovalRules | None:
+    """The approval rules of a graph's builder, if Assent built it."""
+    return builder.gate.rules if isinstance(builder, HitlGraph) else None

@@ -1,0 +1,19 @@
+"""When an agent is built with `chat_decisions=True`: what a chat message decides, and what it never does."""
+
+from __future__ import annotations
+
+from assent.decisions import Approve, Decision, Reject
+
+CONSENT = frozenset(
+    {"yes", "y", "ok", "okay", "approve", "approved", "confirm", "confirmed", "accept", "accepted", "go ahead", "proceed", "do it"}
+)
+"""The words of consent. A message approves only if the whole of it is one of these."""
+
+
+def decision_from_message(text: str) -> Decision:
+    """Approve if the whole message is a word of consent; otherwise reject, with the message as the reason.
+
+    Case, surrounding space and closing `.` or `!` do not matter; anything else does: "not approved" and "I approved of the old one" reject.
+    """
+    whole = " ".join(text.casefold().split()).rstrip(".!")
+    return Approve() if whole in CONSENT else Reject(text.strip())

@@ -1,0 +1,45 @@
+"""The history as a provider accepts it: each tool call answered by exactly one tool message, directly after it.
+
+The state keeps messages in the order they happened. A person may write while calls wait, a run may die between a call and its answer, a
+model may ask with arguments that are not JSON: what the provider gets is put in order here, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
+
+UNFINISHED = "This call was cut off before its result was known. It may or may not have happened: check before you repeat it."
+
+
+def provider_history(messages: Sequence[AnyMessage]) -> list[AnyMessage]:
+    """The messages with each tool message moved directly behind its call, and a stand-in for each answer that is missing.
+
+    Calls that a provider got as invalid JSON count too: providers send them back as calls. Of two answers to a call the first is kept, and
+    an answer to no call is left out.
+    """
+    answers: dict[tuple[int, str], ToolMessage] = {}
+    asked_at: dict[str, int] = {}
+    for position, message in enumerate(messages):
+        if isinstance(message, AIMessage):
+            # An id that a later message uses again is that message's from there on.
+            asked_at.update((call_id, position) for call_id in call_ids(message))
+        elif isinstance(message, ToolMessage) and message.tool_call_id in asked_at:
+            answers.setdefault((asked_at[message.tool_call_id], message.tool_call_id), message)
+    history: list[AnyMessage] = []
+    for position, message in enumerate(messages):
+        if isinstance(message, ToolMessage):
+            continue
+        history.append(message)
+        if isinstance(message, AIMessage):
+            history.extend(
+                answers.get((position, call_id)) or ToolMessage(UNFINISHED, tool_call_id=call_id, status="error")
+                for call_id in call_ids(message)
+            )
+    return history
+
+
+def call_ids(message: AIMessage) -> Iterator[str]:
+    """The ids of all calls that a provider will see in this message, each once."""
+    yield from dict.fromkeys(call["id"] for call in (*message.tool_calls, *message.invalid_tool_calls) if call["id"])

@@ -1,0 +1,57 @@
+"""The agent's state, and what its messages say about open tool calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from langchain_core.messages import AIMessage, AnyMessage, ToolCall, ToolMessage
+from langgraph.graph import MessagesState
+
+from assent.decisions import Decision, decision_from_json, decision_to_json
+from assent.digest import call_digest
+
+DecisionRecord = dict[str, Any]
+"""A decision as kept in the state: its JSON, with the `message_id` and `digest` of the call that it is for."""
+
+
+def merge_decisions(old: dict[str, DecisionRecord] | None, new: dict[str, DecisionRecord] | None) -> dict[str, DecisionRecord]:
+    """The reducer of `decisions`: add the new ones; None forgets them all, as each new turn of the model does."""
+    return {} if new is None else {**(old or {}), **new}
+
+
+class Conversation(MessagesState):
+    """What a caller puts in and gets out: messages, and nothing that decides."""
+
+
+class AgentState(MessagesState):
+    """The conversation, and the decisions on the open calls of its last turn, by tool call id."""
+
+    decisions: Annotated[dict[str, DecisionRecord], merge_decisions]
+
+
+def last_turn(messages: Sequence[AnyMessage]) -> AIMessage | None:
+    """The model's last message."""
+    return next((message for message in reversed(messages) if isinstance(message, AIMessage)), None)
+
+
+def open_calls(messages: Sequence[AnyMessage]) -> tuple[AIMessage | None, list[ToolCall]]:
+    """The model's last message, and those of its tool calls that have no ToolMessage yet."""
+    turn = last_turn(messages)
+    if turn is None or not turn.tool_calls:
+        return turn, []
+    answered = {message.tool_call_id for message in messages if isinstance(message, ToolMessage)}
+    return turn, [call for call in turn.tool_calls if call["id"] not in answered]
+
+
+def record_decision(turn: AIMessage, call: ToolCall, decision: Decision) -> DecisionRecord:
+    """What is kept of a decision: it holds for this call of this message with these arguments, and for nothing else."""
+    return {**decision_to_json(decision), "message_id": turn.id, "digest": call_digest(call["name"], call["args"])}
+
+
+def recorded_decision(state: AgentState, turn: AIMessage, call: ToolCall) -> Decision | None:
+    """The decision recorded for exactly this call. One for other arguments, or for another message's call of the same id, is none."""
+    record = (state.get("decisions") or {}).get(call["id"] or "")
+    if record is None or record.get("message_id") != turn.id or record.get("digest") != call_digest(call["name"], call["args"]):
+        return None
+    return decision_from_json({key: value for key, value in record.items() if key not in ("message_id", "digest")})
