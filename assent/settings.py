@@ -1,0 +1,62 @@
+"""Everything that can be set, read from the environment only where the program is put together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+SQLITE = "sqlite:///"
+
+
+class Settings(BaseSettings):
+    """The settings. Each is read from the environment as `ASSENT_` and its name in capitals; docs/reference/settings.md lists them."""
+
+    model_config = SettingsConfigDict(env_prefix="ASSENT_", extra="ignore")
+
+    database: str = "sqlite:///./assent.db"
+    """Where everything durable goes. Checkpoints are kept in a file beside it."""
+
+    records: Path = Path("records.db")
+    """The demo's sample records; made when there is no such file."""
+
+    model: str | None = None
+    """The demo's model, as `init_chat_model` takes it ("openai:gpt-4o-mini"). Without one, a rule-based stand-in answers."""
+
+    api_keys: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
+    """Who may use the server: `alice:secret1,bob:secret2`. Without any, everybody who reaches the port may, so it stays on loopback."""
+
+    recursion_limit: int = Field(default=25, ge=1)
+    """How many supersteps a run may take."""
+
+    drain_seconds: float = Field(default=5.0, ge=0)
+    """How long a stopping server waits for its active runs before it leaves them to the next start."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("database")
+    @classmethod
+    def _a_sqlite_url(cls, value: str) -> str:
+        if not value.startswith(SQLITE) or value == SQLITE:
+            raise ValueError(f"'{value}' is no database that Assent knows. Write sqlite:///./assent.db, or sqlite:////absolute/path.db")
+        return value
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _named_keys(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        keys: dict[str, str] = {}
+        for part in filter(None, (part.strip() for part in value.split(","))):
+            name, separator, secret = part.partition(":")
+            if not separator or not name or len(secret) < 8:
+                raise ValueError("write each key as name:secret, separated by commas, with secrets of at least 8 characters")
+            keys[name] = secret
+        return keys
+
+    @property
+    def database_path(self) -> Path:
+        """The SQLite file that `database` names."""
+        return Path(self.database.removeprefix(SQLITE))
