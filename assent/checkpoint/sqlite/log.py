@@ -1,0 +1,111 @@
+"""The event log as the writer sees it: numbers events inside a transaction, and stores them in one go before it commits.
+
+What it keeps in memory (the last numbers, the events not yet stored) never runs ahead of the file: `mark` and `rewind` do for it what a
+savepoint does for the tables.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from msgspec.structs import force_setattr
+
+from assent.errors import InvalidRequest
+from assent.events import EVENT_TYPES, Event, encode
+
+StoredEvent = tuple[str, int, str, str, bytes]
+"""`thread_id, seq, run_id, type, body`. With `seq` 0 it says instead that the thread was erased."""
+
+REMEMBERED = 10_000
+"""How many threads' last numbers are kept in memory; the file has them all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A point in a transaction to go back to."""
+
+    moves: int
+    rows: int
+    stored: int
+
+
+class Log:
+    """The part of one transaction after another that is about events. Used by the writer's thread only."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._types = {cls: name for name, cls in EVENT_TYPES.items()}
+        self._last: dict[str, int] = {}
+        self._moves: list[tuple[str, int]] = []
+        self._rows: list[StoredEvent] = []
+        self._stored = 0
+
+    def add(self, events: Iterable[Event]) -> list[int]:
+        """Number the events and keep them for `flush`; return their numbers.
+
+        Raises `InvalidRequest` if one names no thread, and whatever encoding raises if one is not JSON; then `rewind`.
+        """
+        last, types, moves, rows = self._last, self._types, self._moves, self._rows
+        numbers = []
+        for event in events:
+            thread_id = event.thread_id
+            before = last[thread_id] if thread_id in last else self._load(thread_id)
+            seq = before + 1
+            force_setattr(event, "seq", seq)
+            rows.append((thread_id, seq, event.run_id, types[type(event)], encode(event)))
+            moves.append((thread_id, before))
+            last[thread_id] = seq
+            numbers.append(seq)
+        return numbers
+
+    def erase(self, thread_id: str) -> None:
+        """Remove the thread's events, those not yet flushed too. Its numbering goes on."""
+        self.flush()
+        self._connection.execute("DELETE FROM events WHERE thread_id = ?", (thread_id,))
+        self._rows.append((thread_id, 0, "", "", b""))
+        self._stored = len(self._rows)
+
+    def flush(self) -> None:
+        """Store what was added, and the last number of each thread it moved."""
+        rows = self._rows[self._stored :]
+        if not rows:
+            return
+        self._stored = len(self._rows)
+        self._connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", rows)
+        # A later row of the same thread overwrites the earlier ones.
+        heads = {thread_id: seq for thread_id, seq, *_ in rows}
+        self._connection.executemany(
+            "INSERT INTO log_heads VALUES (?, ?) ON CONFLICT (thread_id) DO UPDATE SET seq = excluded.seq", heads.items()
+        )
+
+    def mark(self) -> Mark:
+        """Here."""
+        return Mark(len(self._moves), len(self._rows), self._stored)
+
+    def rewind(self, mark: Mark) -> None:
+        """Back to the mark, after the tables were rolled back to the same point."""
+        while len(self._moves) > mark.moves:
+            thread_id, before = self._moves.pop()
+            self._last[thread_id] = before
+        del self._rows[mark.rows :]
+        self._stored = mark.stored
+
+    def begin(self) -> None:
+        """Forget the transaction before, however it ended."""
+        self.rewind(Mark(0, 0, 0))
+
+    def committed(self) -> Sequence[StoredEvent]:
+        """What the transaction stored, in order, now that it has committed."""
+        rows, self._rows, self._stored = self._rows, [], 0
+        self._moves.clear()
+        if len(self._last) > REMEMBERED:
+            self._last.clear()
+        return rows
+
+    def _load(self, thread_id: str) -> int:
+        if not thread_id:
+            raise InvalidRequest("An event names no thread. Give it a thread_id.")
+        found = self._connection.execute("SELECT seq FROM log_heads WHERE thread_id = ?", (thread_id,)).fetchone()
+        return found[0] if found else 0

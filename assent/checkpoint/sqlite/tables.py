@@ -1,0 +1,122 @@
+"""Rows and columns: one codec between the frozen dataclasses of `contracts` and their tables.
+
+A table has one column per field, named alike; the first field is its key. Enums are stored by value, times as text that sorts, whatever
+has a structure as JSON, and None as NULL.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from enum import StrEnum
+from operator import attrgetter
+from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import orjson
+
+from assent.checkpoint.contracts import Approval, Effect, Row, Run, Thread
+
+R = TypeVar("R", bound=Row)
+
+Column = str | int | None
+"""A value as SQLite stores it."""
+
+
+def time_text(time: datetime) -> str:
+    """RFC 3339 in UTC with six decimals, so that text order is time order."""
+    if time.tzinfo is None:
+        raise ValueError(f"The time {time} has no zone. Make it with datetime.now(UTC).")
+    return time.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+
+
+def json_text(value: Any) -> str:
+    """The value as JSON."""
+    return orjson.dumps(value, default=_plain).decode()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"A {type(value).__name__} cannot be stored as JSON.")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How one kind of field is stored."""
+
+    encode: Callable[[Any], Column]
+    decode: Callable[[Any], Any]
+
+
+def _as_is(value: Any) -> Any:
+    return value
+
+
+def _kind(hint: Any) -> Kind:
+    """The kind of a field, from its annotation."""
+    hint = _without_none(hint)
+    if hint is str or hint is int:
+        return Kind(_as_is, _as_is)
+    if hint is datetime:
+        return Kind(time_text, datetime.fromisoformat)
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return Kind(lambda member: str(member.value), hint)
+    if get_origin(hint) is tuple:
+        return Kind(json_text, lambda text: tuple(orjson.loads(text)))
+    return Kind(json_text, orjson.loads)
+
+
+def _without_none(hint: Any) -> Any:
+    if get_origin(hint) in (Union, types.UnionType):
+        (hint,) = (each for each in get_args(hint) if each is not types.NoneType)
+    return hint
+
+
+class Table(Generic[R]):
+    """One table: its statements, and its rows in both directions."""
+
+    def __init__(self, row_type: type[R], name: str) -> None:
+        hints = get_type_hints(row_type)
+        self.row_type = row_type
+        self._make: Callable[..., R] = row_type
+        self.name = name
+        self.columns = tuple(field.name for field in fields(row_type))
+        self.key = self.columns[0]
+        self._kinds = tuple(_kind(hints[column]) for column in self.columns)
+        self._values = attrgetter(*self.columns)
+        self.key_of: Callable[[R], str] = attrgetter(self.key)
+
+        names = ", ".join(f'"{column}"' for column in self.columns)
+        marks = ", ".join("?" * len(self.columns))
+        sets = ", ".join(f'"{column}" = ?' for column in self.columns)
+        self.select = f"SELECT {names} FROM {name}"
+        self.insert = f'INSERT INTO {name} ({names}) VALUES ({marks}) ON CONFLICT ("{self.key}") DO NOTHING'
+        self.update = f'UPDATE {name} SET {sets} WHERE "{self.key}" = ? AND version = ?'
+        self.version = f'SELECT version FROM {name} WHERE "{self.key}" = ?'
+
+    def encode(self, row: R) -> tuple[Column, ...]:
+        """The row's columns. Raises `TypeError` or `ValueError` if a value cannot be stored."""
+        values = zip(self._kinds, self._values(row), strict=True)
+        return tuple(None if value is None else kind.encode(value) for kind, value in values)
+
+    def decode(self, columns: Sequence[Column]) -> R:
+        """The row of these columns."""
+        values = zip(self.columns, self._kinds, columns, strict=True)
+        return self._make(**{name: None if value is None else kind.decode(value) for name, kind, value in values})
+
+
+class Tables:
+    """The four tables."""
+
+    def __init__(self) -> None:
+        self.threads = Table(Thread, "threads")
+        self.runs = Table(Run, "runs")
+        self.approvals = Table(Approval, "approvals")
+        self.effects = Table(Effect, "effects")
+        self._by_type: dict[type, Table[Any]] = {table.row_type: table for table in (self.threads, self.runs, self.approvals, self.effects)}
+
+    def of(self, row: Row) -> Table[Any]:
+        """The table a row belongs to."""
+        return self._by_type[type(row)]

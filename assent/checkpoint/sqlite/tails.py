@@ -1,0 +1,143 @@
+"""The newest events of each thread that somebody listens to, in memory, and the bells that ring for them. All on the event loop.
+
+A tail covers every event above its `base`, up to the newest that was delivered. Deliveries come in commit order, so it has no gap; what was
+committed but not yet delivered will ring. That gives the rule for reading without gap or duplicate: a reader whose cursor is at or
+above `base` reads here, any other reads the file, and either may come next, since a cursor is a number and both hold the same
+events under the same numbers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+
+from assent.checkpoint.contracts import LogEntry
+from assent.checkpoint.sqlite.log import StoredEvent
+
+MAX_ENTRIES = 4096
+MAX_BYTES = 1 << 20
+"""What a tail may hold. A reader that falls further behind reads the file."""
+
+
+class Bell:
+    """One listener's doorbell. A ring is kept until the next `wait`, and a `wait` makes no task."""
+
+    def __init__(self) -> None:
+        self._rung = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def ring(self) -> None:
+        self._rung = True
+        self._wake()
+
+    async def wait(self, timeout: float) -> None:
+        """Return at the next ring, or after `timeout` seconds; at once if it has rung since the last `wait`."""
+        if not self._rung:
+            loop = asyncio.get_running_loop()
+            self._waiter = loop.create_future()
+            alarm = loop.call_later(timeout, self._wake)
+            try:
+                await self._waiter
+            finally:
+                alarm.cancel()
+                self._waiter = None
+        self._rung = False
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class Tail:
+    """The newest events of one thread. `base` is None as long as nobody knows where they begin."""
+
+    def __init__(self) -> None:
+        self.bells: set[Bell] = set()
+        self.base: int | None = None
+        self._entries: list[LogEntry] = []
+        self._bytes = 0
+
+    def prime(self, head: int) -> None:
+        """Learn the thread's last number, read from the file since the tail was made: whatever is above it will be delivered here."""
+        if self.base is None:
+            self.base = head
+
+    def add(self, entry: LogEntry) -> None:
+        """Take the next event. If it does not follow the last one, the tail begins anew with it."""
+        if self.base is None or entry.seq != self.base + len(self._entries) + 1:
+            self.forget()
+            self.base = entry.seq - 1
+        self._entries.append(entry)
+        self._bytes += len(entry.body)
+        while len(self._entries) > MAX_ENTRIES or self._bytes > MAX_BYTES:
+            self._drop_older_half()
+
+    def forget(self) -> None:
+        """Hold nothing, as when the thread was erased."""
+        self.base = None
+        self._entries.clear()
+        self._bytes = 0
+
+    def covers(self, after: int) -> bool:
+        """Whether everything above `after` is here, as far as it was delivered."""
+        return self.base is not None and after >= self.base
+
+    def read(self, after: int, limit: int, types: Collection[str] | None) -> tuple[LogEntry, ...]:
+        """The events above `after`, which must be covered."""
+        assert self.base is not None
+        start = after - self.base
+        if types is None:
+            return tuple(self._entries[start : start + limit])
+        return tuple(islice((entry for entry in self._entries[start:] if entry.type in types), limit))
+
+    def _drop_older_half(self) -> None:
+        # By halves, so that dropping costs each event little and a read can find its place by counting.
+        assert self.base is not None
+        count = (len(self._entries) + 1) // 2
+        self._bytes -= sum(len(entry.body) for entry in self._entries[:count])
+        del self._entries[:count]
+        self.base += count
+
+
+class Tails:
+    """The tails of all threads that somebody listens to."""
+
+    def __init__(self) -> None:
+        self._tails: dict[str, Tail] = {}
+
+    def get(self, thread_id: str) -> Tail | None:
+        """The thread's tail, if anybody listens. Get it again after every await: it may have been dropped, or another made."""
+        return self._tails.get(thread_id)
+
+    @contextmanager
+    def listen(self, thread_id: str) -> Iterator[Bell]:
+        """A bell for the thread. Its tail lives as long as there is one."""
+        tail = self._tails.setdefault(thread_id, Tail())
+        bell = Bell()
+        tail.bells.add(bell)
+        try:
+            yield bell
+        finally:
+            tail.bells.discard(bell)
+            if not tail.bells:
+                del self._tails[thread_id]
+
+    def store(self, stored: Sequence[StoredEvent]) -> None:
+        """Keep what a commit has stored, then ring."""
+        if not self._tails:
+            return
+        grown: set[str] = set()
+        for thread_id, seq, _, type_, body in stored:
+            tail = self._tails.get(thread_id)
+            if tail is None:
+                continue
+            if seq:
+                tail.add(LogEntry(seq, type_, body))
+            else:
+                tail.forget()
+            grown.add(thread_id)
+        for thread_id in grown:
+            for bell in self._tails[thread_id].bells:
+                bell.ring()

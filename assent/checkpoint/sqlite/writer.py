@@ -1,0 +1,215 @@
+"""The one writer. A thread with the only connection that writes takes everything that waits and commits it at once.
+
+A batch is whatever waited while the batch before was being committed; there is no timer. Alone, a caller waits for one fsync; in a
+crowd all share one. Each operation has a savepoint, so one that fails is rolled back alone, and its caller alone is told. Nobody is told
+of success before the commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from assent.checkpoint.sqlite.failures import closed, is_unavailable, overrun, translated
+from assent.checkpoint.sqlite.log import Log, StoredEvent
+from assent.events import Event
+
+T = TypeVar("T")
+
+MAX_BATCH = 4096
+"""Operations in one transaction. More would share the fsync no better, and keep the event loop longer at the delivery."""
+
+MAX_WAITING = 250_000
+"""Operations that may wait while the disk stands still, before callers are refused."""
+
+logger = logging.getLogger(__name__)
+
+
+class Transaction(NamedTuple):
+    """What an operation works with, on the writer's thread. It neither commits nor rolls back."""
+
+    connection: sqlite3.Connection
+    log: Log
+
+
+class Append(NamedTuple):
+    """Events to store, and whom to tell if that fails."""
+
+    events: Sequence[Event]
+    on_error: Callable[[Exception], None]
+
+
+@dataclass(slots=True)
+class Job(Generic[T]):
+    """An operation, and who waits for what it returns."""
+
+    operation: Callable[[Transaction], T]
+    future: asyncio.Future[T]
+
+    def on_result(self, result: T) -> None:
+        if not self.future.done():
+            self.future.set_result(result)
+
+    def on_error(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+Item = Append | Job[Any]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a batch."""
+
+    stored: Sequence[StoredEvent] = ()
+    done: list[tuple[Job[Any], Any]] = field(default_factory=list)
+    failed: list[tuple[Item, Exception]] = field(default_factory=list)
+
+
+class Writer:
+    """Takes operations on the event loop and commits them on its own thread.
+
+    `on_stored` is called on the loop with the events of each commit, before anybody learns of their own result.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, name: str, on_stored: Callable[[Sequence[StoredEvent]], None]) -> None:
+        self._connection = connection
+        self._name = name
+        self._on_stored = on_stored
+        self._loop = asyncio.get_running_loop()
+        self._log = Log(connection)
+        self._transaction = Transaction(connection, self._log)
+        self._queue: SimpleQueue[Item | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name=f"assent-writer-{name}")
+        self._closed = False
+        self._thread.start()
+
+    async def write(self, operation: Callable[[Transaction], T]) -> T:
+        """Run the operation in the next transaction, on the writer's thread; return its result once that has committed.
+
+        Raises what the operation raised, after its own writes were rolled back; or `Unavailable`. Cancelling the call does not call
+        the operation back.
+        """
+        if refusal := self._refusal():
+            raise refusal
+        job: Job[T] = Job(operation, self._loop.create_future())
+        self._queue.put(job)
+        return await job.future
+
+    def append(self, events: Sequence[Event], on_error: Callable[[Exception], None]) -> None:
+        """Queue events behind everything queued before. Should they not be stored, `on_error` is called on the event loop."""
+        if refusal := self._refusal():
+            self._loop.call_soon_threadsafe(on_error, refusal)
+        else:
+            self._queue.put(Append(events, on_error))
+
+    async def close(self) -> None:
+        """Take nothing more, commit what was taken, and end the thread."""
+        self._closed = True
+        self._queue.put(None)
+        ended = asyncio.ensure_future(asyncio.to_thread(self._thread.join))
+        try:
+            await asyncio.shield(ended)
+        except asyncio.CancelledError:
+            # The connection must not be closed under the thread, so even a cancelled caller waits for its last commit.
+            await ended
+            raise
+
+    def _refusal(self) -> Exception | None:
+        if self._closed:
+            return closed(self._name)
+        if self._queue.qsize() > MAX_WAITING:
+            return overrun(self._name)
+        return None
+
+    # ── on the writer's thread ──
+
+    def _work(self) -> None:
+        going = True
+        while going:
+            taken = self._take()
+            items = [item for item in taken if item is not None]
+            going = len(items) == len(taken)
+            if items:
+                self._tell(self._commit(items))
+
+    def _take(self) -> list[Item | None]:
+        items = [self._queue.get()]
+        with suppress(Empty):
+            while len(items) < MAX_BATCH:
+                items.append(self._queue.get_nowait())
+        return items
+
+    def _commit(self, items: Sequence[Item], *, each_flushed: bool = False) -> Outcome:
+        """One transaction. If storing everybody's events together fails, it is run again with each one's stored by themselves."""
+        outcome = Outcome()
+        self._log.begin()
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            for item in items:
+                self._attempt(item, outcome, each_flushed)
+            self._log.flush()
+            self._connection.execute("COMMIT")
+        except Exception as error:
+            self._roll_back()
+            if not each_flushed and not is_unavailable(error):
+                return self._commit(items, each_flushed=True)
+            logger.error("A transaction of %d operations on %s failed.", len(items), self._name, exc_info=error)
+            return Outcome(failed=[(item, translated(error, self._name)) for item in items])
+        outcome.stored = self._log.committed()
+        return outcome
+
+    def _attempt(self, item: Item, outcome: Outcome, flushed: bool) -> None:
+        mark = self._log.mark()
+        # An append only fills memory until the flush, so it needs no savepoint of the file's.
+        saved = flushed or isinstance(item, Job)
+        try:
+            if saved:
+                self._connection.execute("SAVEPOINT operation")
+            if isinstance(item, Job):
+                outcome.done.append((item, item.operation(self._transaction)))
+            else:
+                self._log.add(item.events)
+            if flushed:
+                self._log.flush()
+            if saved:
+                self._connection.execute("RELEASE operation")
+        except Exception as error:
+            if not self._connection.in_transaction:
+                # SQLite has rolled back the whole transaction by itself, so the whole batch has failed.
+                raise
+            if saved:
+                self._connection.execute("ROLLBACK TO operation")
+                self._connection.execute("RELEASE operation")
+            self._log.rewind(mark)
+            outcome.done[:] = [each for each in outcome.done if each[0] is not item]
+            outcome.failed.append((item, translated(error, self._name)))
+
+    def _roll_back(self) -> None:
+        with suppress(sqlite3.Error):
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        self._log.begin()
+
+    def _tell(self, outcome: Outcome) -> None:
+        # A loop that was closed without closing the storage has nobody left to tell.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._deliver, outcome)
+
+    # ── on the event loop ──
+
+    def _deliver(self, outcome: Outcome) -> None:
+        self._on_stored(outcome.stored)
+        for job, result in outcome.done:
+            job.on_result(result)
+        for item, error in outcome.failed:
+            # Through the loop, so that a callback that raises spoils nobody else's delivery.
+            self._loop.call_soon(item.on_error, error)
