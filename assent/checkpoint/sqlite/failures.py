@@ -15,7 +15,11 @@ def is_unavailable(error: BaseException) -> bool:
 def translated(error: Exception, name: str) -> Exception:
     """The error as a caller should see it; `name` is the database's, without its folder, since clients may read it."""
     cause = _cause(error) if isinstance(error, sqlite3.Error) else None
-    return error if cause is None else Unavailable(f"The database {name} cannot serve: {cause}.")
+    if cause is None:
+        return error
+    unavailable = Unavailable(f"The database {name} cannot serve: {cause}.")
+    unavailable.__cause__ = error
+    return unavailable
 
 
 def closed(name: str) -> Unavailable:

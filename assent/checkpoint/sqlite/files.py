@@ -68,6 +68,13 @@ def create(path: Path) -> None:
         ) from error
 
 
+def unusable(path: Path, error: sqlite3.Error) -> ConfigurationError:
+    """What to raise when SQLite cannot work with the file."""
+    return ConfigurationError(
+        f"The file {path} cannot be used as a database: {error}. Name another file, or restore this one from a backup."
+    )
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the file for this process. The lock ends with the process, however it ends.
@@ -100,20 +107,20 @@ def connected(path: Path, clock: Clock) -> Iterator[sqlite3.Connection]:
             _prepare(connection, path)
             _migrate(connection, path, clock)
         except sqlite3.Error as error:
-            raise ConfigurationError(
-                f"The file {path} cannot be used as a database: {error}. Name another file, or restore this one from a backup."
-            ) from error
+            raise unusable(path, error) from error
         yield connection
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     application = _pragma(connection, "application_id")
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if application != APPLICATION_ID and tables:
         raise ConfigurationError(f"The file {path} is the database of another program. Name another file.")
     if _pragma(connection, "journal_mode = WAL") != "wal":
         raise ConfigurationError(f"The database {path} is on a disk without shared memory (a network disk?). Put it on a local one.")
     connection.execute("PRAGMA synchronous = FULL")
+    # What a thread's erasure removes is overwritten. Measured, this costs nothing.
+    connection.execute("PRAGMA secure_delete = ON")
     # Checkpoints of the write-ahead log cost two more fsyncs, so they come once in 16 MiB and leave no larger file behind.
     connection.execute("PRAGMA wal_autocheckpoint = 4096")
     connection.execute(f"PRAGMA journal_size_limit = {64 << 20}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from datetime import datetime
@@ -117,6 +118,7 @@ class SqliteStorage(Storage):
         return await self._one(self._tables.threads, thread_id)
 
     async def threads(self, *, status: ThreadStatus | None = None, limit: int = 100, cursor: str | None = None) -> Page[Thread]:
+        _check_limit(limit)
         where, parameters = _wheres(status=status)
         if cursor is not None:
             where.append("(created_at, thread_id) < (?, ?)")
@@ -130,6 +132,7 @@ class SqliteStorage(Storage):
     async def runs(
         self, *, thread_id: str | None = None, status: Collection[RunStatus] | None = None, limit: int = 1000
     ) -> tuple[Run, ...]:
+        _check_limit(limit)
         where, parameters = _wheres(thread_id=thread_id)
         if status is not None:
             where.append(_among("status"))
@@ -148,6 +151,7 @@ class SqliteStorage(Storage):
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page[Approval]:
+        _check_limit(limit)
         where, parameters = _wheres(thread_id=thread_id, run_id=run_id, status=status)
         if cursor is not None:
             where.append("(requested_at, approval_id) > (?, ?)")
@@ -168,7 +172,6 @@ class SqliteStorage(Storage):
         return rows[0] if rows else None
 
     async def _many(self, table: Table[R], where: list[str], parameters: list[Any], order: str, limit: int) -> tuple[R, ...]:
-        _check_limit(limit)
         condition = f"WHERE {' AND '.join(where)} " if where else ""
         rows = await self._reader.rows(f"{table.select} {condition}ORDER BY {order} LIMIT ?", (*parameters, limit))
         return tuple(table.decode(columns) for columns in rows)
@@ -180,8 +183,11 @@ async def _checkpointer(path: Path) -> AsyncIterator[AsyncSqliteSaver]:
     files.create(path)
     async with aiosqlite.connect(path) as connection:
         saver = AsyncSqliteSaver(connection)
-        await saver.setup()
-        await connection.execute("PRAGMA synchronous = FULL")
+        try:
+            await saver.setup()
+            await connection.execute("PRAGMA synchronous = FULL")
+        except sqlite3.Error as error:
+            raise files.unusable(path, error) from error
         yield saver
 
 

@@ -162,7 +162,8 @@ class Writer:
             self._roll_back()
             if not each_flushed and not is_unavailable(error):
                 return self._commit(items, each_flushed=True)
-            logger.error("A transaction of %d operations on %s failed.", len(items), self._name, exc_info=error)
+            logger.error("A transaction of %d operations was rolled back. %s", len(items), translated(error, self._name))
+            # An exception each: raised in several tasks, one would gather the tracebacks of all.
             return Outcome(failed=[(item, translated(error, self._name)) for item in items])
         outcome.stored = self._log.committed()
         return outcome

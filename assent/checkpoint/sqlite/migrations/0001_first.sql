@@ -7,7 +7,7 @@ CREATE TABLE migrations (
     number INTEGER PRIMARY KEY,
     name TEXT NOT NULL,
     applied_at TEXT NOT NULL
-) STRICT;
+);
 
 CREATE TABLE events (
     thread_id TEXT NOT NULL,
@@ -16,13 +16,13 @@ CREATE TABLE events (
     type TEXT NOT NULL,
     body BLOB NOT NULL,
     PRIMARY KEY (thread_id, seq)
-) STRICT, WITHOUT ROWID;
+) WITHOUT ROWID;
 
 -- The last number each thread has used. It outlives the thread and its events, so that no number is ever used twice.
 CREATE TABLE log_heads (
     thread_id TEXT PRIMARY KEY NOT NULL,
     seq INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
+) WITHOUT ROWID;
 
 CREATE TABLE threads (
     thread_id TEXT PRIMARY KEY NOT NULL,
@@ -36,7 +36,7 @@ CREATE TABLE threads (
     pending TEXT NOT NULL,
     metadata TEXT NOT NULL,
     version INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
+) WITHOUT ROWID;
 
 CREATE INDEX threads_by_age ON threads (created_at, thread_id);
 CREATE INDEX threads_by_status ON threads (status, created_at, thread_id);
@@ -56,7 +56,7 @@ CREATE TABLE runs (
     error TEXT,
     metadata TEXT NOT NULL,
     version INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
+) WITHOUT ROWID;
 
 CREATE INDEX runs_by_thread ON runs (thread_id, created_at, run_id);
 CREATE INDEX runs_by_status ON runs (status, created_at, run_id);
@@ -85,7 +85,7 @@ CREATE TABLE approvals (
     decided_by TEXT,
     decided_at TEXT,
     version INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
+) WITHOUT ROWID;
 
 CREATE INDEX approvals_by_age ON approvals (requested_at, approval_id);
 CREATE INDEX approvals_by_thread ON approvals (thread_id, requested_at, approval_id);
@@ -104,6 +104,6 @@ CREATE TABLE effects (
     finished_at TEXT,
     outcome TEXT,
     version INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
+) WITHOUT ROWID;
 
 CREATE INDEX effects_by_thread ON effects (thread_id);

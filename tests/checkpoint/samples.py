@@ -1,0 +1,106 @@
+"""Rows and events for the tests, with every field that has a default given something else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+from assent.checkpoint.contracts import (
+    Approval,
+    ApprovalKind,
+    ApprovalStatus,
+    Effect,
+    EffectStatus,
+    Run,
+    RunKind,
+    RunStatus,
+    Thread,
+    ThreadStatus,
+)
+from assent.events import Token
+
+NOON = datetime(2026, 1, 2, 12, 0, 0, 123456, tzinfo=UTC)
+
+
+def thread(thread_id: str = "t", **changes: Any) -> Thread:
+    made = Thread(
+        thread_id=thread_id,
+        owner="ann",
+        status=ThreadStatus.INTERRUPTED,
+        created_at=NOON,
+        updated_at=NOON + timedelta(seconds=1),
+        agent="clerk",
+        run_id="r",
+        checkpoint_id="c",
+        pending=("a1", "a2"),
+        metadata={"title": "Größe ☃", "tags": [1, 2.5, None, True, {"deep": []}]},
+    )
+    return replace(made, **changes)
+
+
+def run(run_id: str = "r", **changes: Any) -> Run:
+    made = Run(
+        run_id=run_id,
+        thread_id="t",
+        owner="ann",
+        agent="clerk",
+        kind=RunKind.RESUME,
+        status=RunStatus.TIMEOUT,
+        created_at=NOON.astimezone(timezone(timedelta(hours=5, minutes=30))),
+        input={"message": "pay"},
+        attempt=3,
+        started_at=NOON,
+        ended_at=NOON + timedelta(microseconds=1),
+        error={"type": "Timeout"},
+        metadata={"k": "v"},
+    )
+    return replace(made, **changes)
+
+
+def approval(approval_id: str = "a", **changes: Any) -> Approval:
+    made = Approval(
+        approval_id=approval_id,
+        thread_id="t",
+        run_id="r",
+        owner="ann",
+        agent="clerk",
+        kind=ApprovalKind.UNKNOWN_OUTCOME,
+        status=ApprovalStatus.EDITED,
+        requested_at=NOON,
+        digest="0" * 64,
+        allowed=("approve", "reject"),
+        tool="pay",
+        tool_call_id="call",
+        message_id="m",
+        args={"amount": 12.5, "to": ["bob"]},
+        preview=[1, "two"],
+        node="tools",
+        checkpoint_id="c",
+        interrupt_id="i",
+        expires_at=NOON + timedelta(days=1),
+        decision={"type": "edit", "args": {}},
+        decided_by="bob",
+        decided_at=NOON + timedelta(hours=1),
+    )
+    return replace(made, **changes)
+
+
+def effect(key: str = "e", **changes: Any) -> Effect:
+    made = Effect(
+        key=key,
+        thread_id="t",
+        run_id="r",
+        tool="pay",
+        tool_call_id="call",
+        digest="0" * 64,
+        status=EffectStatus.FINISHED,
+        started_at=NOON,
+        finished_at=NOON + timedelta(seconds=2),
+        outcome={"content": "paid"},
+    )
+    return replace(made, **changes)
+
+
+def token(thread_id: str = "t", content: str = "Hi ") -> Token:
+    return Token(thread_id=thread_id, run_id="r", message_id="m", content=content)
