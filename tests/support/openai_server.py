@@ -49,11 +49,16 @@ class Say:
 
 
 class Call:
-    """Calls tools: `Call(("look", {"id": 1}), ("pay", {"amount": 3}))`. Arguments given as text are sent as they are, valid or not."""
+    """Calls tools: `Call(("look", {"id": 1}), ("pay", {"amount": 3}))`. Arguments given as text are sent as they are, valid or not.
 
-    def __init__(self, *tools: tuple[str, Json | str], text: str = "") -> None:
+    Every call gets a new id, unless `ids` gives one for each. `finish_reason="length"` is what a provider says that ran into its limit.
+    """
+
+    def __init__(self, *tools: tuple[str, Json | str], text: str = "", ids: Sequence[str] = (), finish_reason: str = "tool_calls") -> None:
         self.tools = tools
         self.text = text
+        self.ids = ids
+        self.finish_reason = finish_reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +71,14 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Cuts the connection after some text and, with `tool`, in the middle of that call's arguments."""
+    """Cuts the connection after some text and, with `tool`, in the middle of that call's arguments.
+
+    With `clean` the response ends too early but as HTTP has it, as behind a proxy that hides the cut.
+    """
 
     after: str = ""
     tool: tuple[str, Json] | None = None
+    clean: bool = False
 
 
 Reply = Say | Call | Status | Drop
@@ -151,7 +160,7 @@ class OpenAIServer:
         async for piece in pieces:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         # Returning without this last part makes uvicorn close the connection in the middle of the response.
-        if not isinstance(reply, Drop):
+        if not isinstance(reply, Drop) or reply.clean:
             await send({"type": "http.response.body"})
 
     def _message(self, reply: Say | Call | Drop) -> Json:
@@ -160,13 +169,13 @@ class OpenAIServer:
             return {"role": "assistant", "content": reply.text}
         tools: Sequence[tuple[str, Json | str]] = reply.tools if isinstance(reply, Call) else ((reply.tool,) if reply.tool else ())
         text = reply.text if isinstance(reply, Call) else reply.after
-        calls = [self._tool_call(name, args) for name, args in tools]
+        ids = (reply.ids if isinstance(reply, Call) else ()) or [self._new_id() for _ in tools]
+        calls = [_tool_call(id_, name, args) for id_, (name, args) in zip(ids, tools, strict=True)]
         return {"role": "assistant", "content": text or None, **({"tool_calls": calls} if calls else {})}
 
-    def _tool_call(self, name: str, args: Json | str) -> Json:
+    def _new_id(self) -> str:
         self._calls_made += 1
-        arguments = args if isinstance(args, str) else json.dumps(args)
-        return {"id": f"call_{self._calls_made}", "type": "function", "function": {"name": name, "arguments": arguments}}
+        return f"call_{self._calls_made}"
 
 
 class _QuietServer(uvicorn.Server):
@@ -181,7 +190,7 @@ class _QuietServer(uvicorn.Server):
 
 async def _whole(body: Json, message: Json, reply: Reply) -> AsyncIterator[bytes]:
     """The response in one piece, or half of it."""
-    choice = {"index": 0, "message": message, "finish_reason": _finish_reason(message), "logprobs": None}
+    choice = {"index": 0, "message": message, "finish_reason": _finish_reason(reply), "logprobs": None}
     whole = json.dumps({**_head(body, "chat.completion"), "choices": [choice], "usage": _usage(body, message)}).encode()
     yield whole[: len(whole) // 2] if isinstance(reply, Drop) else whole
 
@@ -201,7 +210,7 @@ async def _sse(body: Json, message: Json, reply: Reply) -> AsyncIterator[bytes]:
             await hold.wait()
     if isinstance(reply, Drop):
         return
-    yield _event({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": _finish_reason(message), "logprobs": None}]})
+    yield _event({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": _finish_reason(reply), "logprobs": None}]})
     if include_usage:
         yield _event({**head, "choices": [], "usage": _usage(body, message)})
     yield b"data: [DONE]\n\n"
@@ -240,8 +249,13 @@ def _head(body: Json, kind: str) -> Json:
     }
 
 
-def _finish_reason(message: Json) -> str:
-    return "tool_calls" if message.get("tool_calls") else "stop"
+def _tool_call(id_: str, name: str, args: Json | str) -> Json:
+    arguments = args if isinstance(args, str) else json.dumps(args)
+    return {"id": id_, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def _finish_reason(reply: Reply) -> str:
+    return reply.finish_reason if isinstance(reply, Call) else "stop"
 
 
 def _usage(body: Json, message: Json) -> Json:
