@@ -9,6 +9,7 @@ AssentError
 ├── Conflict               what the change was computed from has moved; read again
 │   ├── ThreadBusy         a run is active on the thread
 │   ├── ThreadPaused       the thread waits for decisions; carries the pending approvals
+│   ├── NothingPending     the thread waits for no decision
 │   └── AlreadyDecided     the approval is no longer pending; carries who, what and when
 └── Unavailable            storage cannot take the change now (disk full, read-only, locked); nothing was changed
 
@@ -59,6 +60,10 @@ class ThreadBusy(Conflict):
 
 class ThreadPaused(Conflict):
     """The thread waits for decisions; `details["approvals"]` holds them."""
+
+
+class NothingPending(Conflict):
+    """The thread waits for no decision."""
 
 
 class AlreadyDecided(Conflict):

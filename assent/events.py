@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
-__all__ = ["EVENT_TYPES", "TERMINAL_TYPES", "Event", "AnyEvent", "decode", "encode", "json_schemas"]  # fmt: skip
+__all__ = ["EVENT_TYPES", "TERMINAL_TYPES", "AnyEvent", "Event", "decode", "encode", "json_schemas"]  # fmt: skip
 
 Json = Any
 """Any JSON value."""
@@ -263,7 +263,7 @@ class ApprovalDecided(ApprovalEvent, frozen=True, kw_only=True, omit_defaults=Tr
     decision: str
     by: str = ""
     args: Json = None
-    message: str = ""
+    message: Json = None
 
 
 class ApprovalReminder(ApprovalEvent, frozen=True, kw_only=True, omit_defaults=True, tag="approval_reminder"):

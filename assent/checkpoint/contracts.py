@@ -110,8 +110,8 @@ class Thread:
 class Run:
     """What happens between an input or a decision and the next `done`, `run_paused`, `error` or `run_cancelled`.
 
-    `input` is `{"message": str}` or `{"decisions": {approval_id: decision}}`; `checkpoint_id` is the thread's head when the run was made,
-    so that a recovery can tell whether anything ran since; `attempt` counts its starts, from 1.
+    `input` is `{"message": str}`, or `{"paused_run": run_id, "message"?: str}` for a run that goes on with the decisions on what that run asked;
+    `attempt` counts its starts, from 1.
     """
 
     run_id: str
@@ -122,7 +122,6 @@ class Run:
     status: RunStatus
     created_at: datetime
     input: Mapping[str, Json]
-    checkpoint_id: str | None = None
     attempt: int = 1
     started_at: datetime | None = None
     ended_at: datetime | None = None
@@ -287,11 +286,12 @@ class Storage(ABC):
         self,
         *,
         thread_id: str | None = None,
+        run_id: str | None = None,
         status: ApprovalStatus | None = None,
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page[Approval]:
-        """Oldest first."""
+        """Oldest first; `run_id` is the run that paused to ask."""
 
     @abstractmethod
     async def effect(self, key: str) -> Effect | None: ...

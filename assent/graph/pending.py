@@ -27,7 +27,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import to_jsonable_python
 
 from assent.checkpoint.contracts import ApprovalKind
-from assent.decisions import Approve, Decision, Edit, Reject, Respond, decision_to_json, decision_type
+from assent.decisions import Approve, Decision, Edit, Reject, Respond, check_allowed, decision_to_json, match_decisions
 from assent.digest import approval_id_for, call_digest
 from assent.errors import InvalidDecision
 from assent.graph.builder import APPROVAL_NODE, HitlGraph
@@ -210,13 +210,8 @@ async def apending_approvals(agent: Agent, config: RunnableConfig) -> list[Pendi
 
 
 def check_decision(agent: Agent, approval: PendingApproval, decision: Decision) -> None:
-    """Raise `InvalidDecision` if the approval does not take this decision."""
-    kind = decision_type(decision)
-    if kind not in approval.allowed:
-        raise InvalidDecision(
-            f"The approval {approval.approval_id} does not take '{kind}'. It takes: {', '.join(approval.allowed)}.",
-            approval_id=approval.approval_id,
-        )
+    """Raise `InvalidDecision` if the approval does not take this decision, or its tool does not take the edited arguments."""
+    check_allowed(decision, approval.approval_id, approval.allowed)
     if isinstance(decision, Edit) and isinstance(agent.builder, HitlGraph):
         check_args(agent.builder.gate.tools[approval.tool], decision.args)
     if isinstance(decision, Respond) and approval.kind is not ApprovalKind.INPUT and not isinstance(decision.message, str):
@@ -238,34 +233,6 @@ def check_args(tool: BaseTool, args: Mapping[str, Any]) -> None:
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors())
         raise InvalidDecision(f"The tool '{tool.name}' does not take these arguments: {problems}.") from error
-
-
-def match_decisions(
-    pending: Sequence[PendingApproval], decisions: Decision | Mapping[str, Decision]
-) -> list[tuple[PendingApproval, Decision]]:
-    """Which decision answers which approval. Keys are approval ids or tool call ids; a bare decision needs exactly one approval.
-
-    Raises `InvalidDecision` for a key that nothing pending has, or an approval that is named twice.
-    """
-    if not pending:
-        raise InvalidDecision("Nothing waits for a decision on this thread.")
-    if not isinstance(decisions, Mapping):
-        if len(pending) > 1:
-            ids = ", ".join(approval.approval_id for approval in pending)
-            raise InvalidDecision(f"{len(pending)} approvals are pending, so say which decision is for which: {ids}.")
-        return [(pending[0], decisions)]
-    matched: dict[str, tuple[PendingApproval, Decision]] = {}
-    for key, decision in decisions.items():
-        approval = next((approval for approval in pending if key in (approval.approval_id, approval.tool_call_id)), None)
-        if approval is None:
-            known = ", ".join(approval.approval_id for approval in pending)
-            raise InvalidDecision(f"No pending approval on this thread has the id '{key}'. Pending: {known}.")
-        if approval.approval_id in matched:
-            raise InvalidDecision(f"The approval {approval.approval_id} is decided twice, by its own id and by its tool call's.")
-        matched[approval.approval_id] = (approval, decision)
-    if not matched:
-        raise InvalidDecision("No decision was given.")
-    return list(matched.values())
 
 
 def continuation(
@@ -317,7 +284,7 @@ def resume(agent: Agent, config: RunnableConfig, decisions: Decision | Mapping[s
     """Decide, and let the thread go on to its end or its next pause; returns the graph's output, as `invoke` does.
 
     `decisions` maps approval ids (or tool call ids) to decisions; a bare decision does if exactly one approval is pending. What is left
-    undecided pauses again. Raises `InvalidDecision`, and then nothing has run.
+    undecided pauses again. Raises `NothingPending`, `NotFound` or `InvalidDecision`, and then nothing has run.
     """
     snapshot = agent.get_state(config)
     plan = continuation(agent, snapshot, _checked(agent, snapshot, decisions))

@@ -1,0 +1,61 @@
+"""Where the server is put together, and where everything it opens is closed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from assent.api import errors, openapi
+from assent.api.limits import BodyLimit
+from assent.api.routes import agent, approvals, server, threads
+from assent.checkpoint.sqlite import SqliteStorage
+from assent.clock import Clock
+from assent.graph.pending import Agent
+from assent.runs.engine import Runs
+from assent.settings import Settings
+
+OpenAgents = Callable[[], AbstractAsyncContextManager[Mapping[str, Agent]]]
+"""Opens the agents for as long as the server runs, by name; the first takes messages that name none."""
+
+LOOPBACK_NAMES = ["localhost", "127.0.0.1", "[::1]"]
+
+
+def create_app(settings: Settings, open_agents: OpenAgents, clock: Clock | None = None) -> FastAPI:
+    """The server as an ASGI app. Its lifespan opens the storage, the agents and the runs; what cannot be opened raises there."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            storage = await stack.enter_async_context(SqliteStorage.open(settings.database_path, clock=clock or Clock()))
+            agents = await stack.enter_async_context(open_agents())
+            app.state.runs = await stack.enter_async_context(
+                Runs.open(
+                    storage,
+                    agents,
+                    clock=clock,
+                    recursion_limit=settings.recursion_limit,
+                    drain_seconds=settings.drain_seconds,
+                )
+            )
+            yield
+
+    app = FastAPI(
+        title="Assent",
+        version=version("assent"),
+        description="Runs LangGraph agents that must ask a person before they act.",
+        lifespan=lifespan,
+    )
+    app.state.api_keys = settings.api_keys
+    app.add_middleware(BodyLimit)
+    if not settings.api_keys:
+        # A page in the user's browser could reach a server on loopback under a name of its own (DNS rebinding), and decide.
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_NAMES)
+    for router in (agent.router, threads.router, approvals.router, server.router):
+        app.include_router(router)
+    errors.install(app)
+    openapi.install(app)
+    return app

@@ -1,0 +1,39 @@
+"""What the routes are handed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from assent.api.auth import principal
+from assent.checkpoint.contracts import Approval, Storage, Thread
+from assent.errors import NotFound
+from assent.runs.engine import Runs
+
+
+def _runs(request: Request) -> Runs:
+    runs: Runs = request.app.state.runs
+    return runs
+
+
+TheRuns = Annotated[Runs, Depends(_runs)]
+Who = Annotated[str, Depends(principal)]
+
+
+async def the_thread(storage: Storage, thread_id: str) -> Thread:
+    """The thread. Raises `NotFound`."""
+    thread = await storage.thread(thread_id)
+    if thread is None:
+        raise NotFound(f"There is no thread '{thread_id}'.")
+    return thread
+
+
+async def pending_of(storage: Storage, thread: Thread) -> list[Approval]:
+    """The approvals that the thread waits for."""
+    return [approval for id in thread.pending if (approval := await storage.approval(id)) is not None]
+
+
+def wants(request: Request, media_type: str) -> bool:
+    """Whether the client names this media type in its `Accept` header."""
+    return media_type in request.headers.get("accept", "")

@@ -1,0 +1,83 @@
+"""Our errors as HTTP statuses, in one table, and every error as an RFC 9457 problem document."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from assent.api.json import json_response
+from assent.api.views import approval_view
+from assent.checkpoint.contracts import Approval
+from assent.errors import AssentError, Conflict, InvalidRequest, NotFound, Unavailable
+
+log = structlog.get_logger(__name__)
+
+STATUSES: tuple[tuple[type[AssentError], int], ...] = ((NotFound, 404), (Conflict, 409), (InvalidRequest, 422), (Unavailable, 503))
+"""An error's status is that of the first class here that it belongs to. Any other error is a 500 that tells nothing."""
+
+PROBLEM = "application/problem+json"
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error with a problem document."""
+    app.add_exception_handler(AssentError, _ours)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def problem(status: int, title: str, detail: str, *, headers: dict[str, str] | None = None, **members: Any) -> Response:
+    """An RFC 9457 problem document; `members` are its extension members."""
+    body = {"type": f"urn:assent:problem:{title.lower().replace(' ', '-')}", "title": title, "status": status, "detail": detail, **members}
+    return json_response(body, status=status, media_type=PROBLEM, headers=headers)
+
+
+async def _ours(request: Request, error: Exception) -> Response:
+    assert isinstance(error, AssentError)
+    status = next((status for kind, status in STATUSES if isinstance(error, kind)), 500)
+    if status == 500:
+        return await _unexpected(request, error)
+    return problem(status, _title(type(error).__name__), error.message, **{key: _member(value) for key, value in error.details.items()})
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    sentences = [_validation_sentence(item) for item in error.errors()]
+    return problem(422, "Invalid Request", " ".join(sentences) + " Nothing was changed.")
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    detail = f"There is no {request.url.path} on this server." if error.status_code == 404 else str(error.detail)
+    return problem(error.status_code, _HTTP_TITLES.get(error.status_code, "Error"), detail, headers=dict(error.headers or {}))
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    log.error("request failed", path=request.url.path, exc_info=error)
+    return problem(500, "Internal Error", "The server failed at this request. Its log has the details; the request may be sent again.")
+
+
+_HTTP_TITLES = {401: "Unauthorized", 404: "Not Found", 405: "Method Not Allowed", 410: "Gone", 413: "Too Large"}
+
+
+def _title(name: str) -> str:
+    return "".join(f" {letter}" if letter.isupper() else letter for letter in name).strip()
+
+
+def _member(value: Any) -> Any:
+    if isinstance(value, Sequence) and value and isinstance(value[0], Approval):
+        return [approval_view(approval) for approval in value]
+    return value
+
+
+def _validation_sentence(item: dict[str, Any]) -> str:
+    place, *path = (str(part) for part in item["loc"])
+    if item["type"] == "json_invalid":
+        return f"The body is not valid JSON: {item['ctx']['error']}."
+    where = ".".join(path)
+    return f"In the {place}, '{where}': {item['msg']}." if where else f"The {place}: {item['msg']}."

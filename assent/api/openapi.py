@@ -1,0 +1,31 @@
+"""The OpenAPI document, with the schema of every event type."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from assent.events import json_schemas
+
+SSE_RESPONSE: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Events, each as `id: <seq>` and `data: <an Event as JSON>`.",
+        "content": {"text/event-stream": {"schema": {"$ref": "#/components/schemas/Event"}}},
+    }
+}
+
+
+def install(app: FastAPI) -> None:
+    """Add the event types to the app's document."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+            union, components = json_schemas()
+            document.setdefault("components", {}).setdefault("schemas", {}).update({**components, "Event": union})
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

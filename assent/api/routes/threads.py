@@ -1,0 +1,160 @@
+"""Threads: their state, their events, and deciding on what they wait for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+
+from assent.api.deps import TheRuns, Who, pending_of, the_thread, wants
+from assent.api.json import json_response
+from assent.api.openapi import SSE_RESPONSE
+from assent.api.schemas import THREAD_ID, ResumeRequest, ThreadRequest
+from assent.api.sse import EventStream
+from assent.api.views import decided_view, state_view, thread_view
+from assent.approvals.deciding import Decided, Verdict
+from assent.checkpoint.contracts import Change, LogEntry, Storage, Thread, ThreadStatus
+from assent.clock import utc_now, uuid7
+from assent.errors import Conflict, InvalidRequest
+from assent.events import EVENT_TYPES
+from assent.runs.follow import follow, follow_run
+
+router = APIRouter(tags=["threads"])
+
+ThreadId = Annotated[str, Path(alias="id", pattern=THREAD_ID)]
+PAGE = 1000
+
+
+@router.get("/threads")
+async def list_threads(
+    runs: TheRuns,
+    who: Who,
+    status: ThreadStatus | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    cursor: str | None = None,
+) -> Response:
+    """Threads, newest first, without their values. `next` is the cursor of the next page, or null."""
+    page = await runs.storage.threads(status=status, limit=limit, cursor=cursor)
+    return json_response({"threads": [thread_view(thread) for thread in page.rows], "next": page.next})
+
+
+@router.post("/threads", status_code=201)
+async def create_thread(body: ThreadRequest, runs: TheRuns, who: Who) -> Response:
+    """A new thread. One that exists is a 409, or is returned as it is with `"if_exists": "do_nothing"`."""
+    now = utc_now()
+    thread = Thread(
+        thread_id=body.thread_id or uuid7(),
+        owner=who,
+        status=ThreadStatus.IDLE,
+        created_at=now,
+        updated_at=now,
+        metadata=body.metadata,
+    )
+    try:
+        await runs.storage.commit(Change(rows=(thread,)))
+    except Conflict:
+        if body.if_exists == "raise":
+            raise Conflict(f"There is a thread '{thread.thread_id}' already.") from None
+        return json_response(thread_view(await the_thread(runs.storage, thread.thread_id)))
+    return json_response(thread_view(thread), status=201)
+
+
+@router.get("/threads/{id}")
+async def get_thread(id: ThreadId, runs: TheRuns, who: Who) -> Response:
+    """A thread, with the values of its state and what it waits for."""
+    thread = await the_thread(runs.storage, id)
+    values = (await runs.state(thread)).values
+    return json_response(thread_view(thread, await pending_of(runs.storage, thread), values))
+
+
+@router.delete("/threads/{id}", status_code=204)
+async def delete_thread(id: ThreadId, runs: TheRuns, who: Who) -> Response:
+    """Remove a thread with its state, events, runs and approvals. A thread with an active run is a 409."""
+    await runs.delete(await the_thread(runs.storage, id))
+    return Response(status_code=204)
+
+
+@router.get("/threads/{id}/state")
+async def get_state(id: ThreadId, runs: TheRuns, who: Who) -> Response:
+    """The state at the thread's head."""
+    thread = await the_thread(runs.storage, id)
+    return json_response(state_view(await runs.state(thread), await pending_of(runs.storage, thread)))
+
+
+@router.get("/threads/{id}/history")
+async def get_history(
+    id: ThreadId, runs: TheRuns, who: Who, limit: Annotated[int, Query(ge=1, le=1000)] = 10, before: str | None = None
+) -> Response:
+    """The states that the thread has been in, newest first; `before` is a checkpoint id."""
+    thread = await the_thread(runs.storage, id)
+    return json_response([state_view(state) for state in await runs.history(thread, limit=limit, before=before)])
+
+
+@router.get("/threads/{id}/events", responses=SSE_RESPONSE)
+async def get_events(
+    id: ThreadId,
+    request: Request,
+    runs: TheRuns,
+    who: Who,
+    after: Annotated[int, Query(ge=0, description="The number of the last event that you have")] = 0,
+    types: Annotated[str | None, Query(description="Only events of these types, separated by commas")] = None,
+    named: Annotated[bool, Query(description="Add an `event:` line with the type")] = False,
+    limit: Annotated[int, Query(ge=1, le=PAGE, description="Of a JSON page")] = PAGE,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> Response:
+    """The thread's events past `after` (or `Last-Event-ID`), replayed and then live, across runs; or a page of them as JSON, if you accept
+    `application/json`: `{"events": [...], "next": <the number to go on after>}`."""
+    await the_thread(runs.storage, id)
+    if last_event_id is not None:
+        # What a client sends when it reconnects is newer than what stands in its URL.
+        after = _number(last_event_id)
+    wanted = _types(types)
+    if wants(request, "application/json") and not wants(request, "text/event-stream"):
+        entries = await runs.storage.read_log(id, after, limit=limit, types=wanted)
+        events = b",".join(entry.body for entry in entries)
+        page = b'{"events":[%s],"next":%d}' % (events, entries[-1].seq if entries else after)
+        return Response(page, media_type="application/json")
+    return EventStream(follow(runs.storage, id, after, types=wanted), named=named)
+
+
+@router.post("/threads/{id}/resume", status_code=202, responses=SSE_RESPONSE)
+async def resume(id: ThreadId, body: ResumeRequest, request: Request, runs: TheRuns, who: Who) -> Response:
+    """Decide what the thread waits for. The decisions are durable when this answers, and the run goes on once none is left to take.
+
+    With `Accept: text/event-stream` the answer is the resumed run's events.
+    """
+    decided = await runs.decide(id, Verdict(decisions=body.verdict(), by=who, for_all=body.all))
+    return decided_response(request, runs.storage, id, decided)
+
+
+def decided_response(request: Request, storage: Storage, thread_id: str, decided: Decided) -> Response:
+    """202 with what came of the decisions, or the events that follow from them."""
+    headers = {"X-Thread-Id": thread_id, **({"X-Run-Id": decided.run.run_id} if decided.run else {})}
+    after = decided.first_seq - 1
+    if not wants(request, "text/event-stream"):
+        view: dict[str, Any] = decided_view(decided, thread_id)
+        return json_response(view, status=202, headers={**headers, "Location": view["events"]})
+    if decided.run is not None:
+        return EventStream(follow_run(storage, thread_id, after), headers=headers)
+    return EventStream(_only(storage, thread_id, after, len(decided.approvals)), headers=headers)
+
+
+async def _only(storage: Storage, thread_id: str, after: int, count: int) -> AsyncGenerator[tuple[LogEntry, ...], None]:
+    """The events of decisions that leave others to take: nothing runs yet, so the stream ends with them."""
+    yield await storage.read_log(thread_id, after, limit=count)
+
+
+def _number(last_event_id: str) -> int:
+    if not last_event_id.isdecimal():
+        raise InvalidRequest(f"The header Last-Event-ID is '{last_event_id}'. Send the id of the last event that you have: a whole number.")
+    return int(last_event_id)
+
+
+def _types(types: str | None) -> frozenset[str] | None:
+    if types is None:
+        return None
+    wanted = frozenset(filter(None, (part.strip() for part in types.split(","))))
+    if unknown := sorted(wanted - set(EVENT_TYPES)):
+        raise InvalidRequest(f"There is no event type '{unknown[0]}'. The types are: {', '.join(sorted(EVENT_TYPES))}.")
+    return wanted

@@ -1,0 +1,50 @@
+"""Server-Sent Events: the transport. It moves frames and knows nothing of what they say."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette.sse import SendTimeoutError
+from starlette.types import Receive, Scope, Send
+
+from assent.checkpoint.contracts import LogEntry
+
+PING_SECONDS = 15
+SEND_SECONDS = 30
+"""A reader that takes nothing for this long is cut off; it can come back with `Last-Event-ID`."""
+
+HEADERS = {"Cache-Control": "no-cache"}
+
+Batches = AsyncGenerator[tuple[LogEntry, ...], None]
+
+
+class EventStream(EventSourceResponse):
+    """Log entries as Server-Sent Events: `id: <seq>` and `data: {json}`, lines ending in LF. `named` adds `event: <type>`."""
+
+    def __init__(self, batches: Batches, *, named: bool = False, headers: dict[str, str] | None = None) -> None:
+        super().__init__(
+            _frames(batches, named),
+            headers={**HEADERS, **(headers or {})},
+            sep="\n",
+            ping=PING_SECONDS,
+            ping_message_factory=lambda: ServerSentEvent(comment="ping", sep="\n"),
+            send_timeout=SEND_SECONDS,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except SendTimeoutError:
+            # The connection is closed by leaving the response unfinished, which is what a client takes for "reconnect".
+            return
+
+
+async def _frames(batches: Batches, named: bool) -> AsyncIterator[bytes]:
+    async with aclosing(batches):
+        async for entries in batches:
+            if named:
+                yield b"".join([b"id: %d\nevent: %s\ndata: %s\n\n" % (entry.seq, entry.type.encode(), entry.body) for entry in entries])
+            else:
+                yield b"".join([b"id: %d\ndata: %s\n\n" % (entry.seq, entry.body) for entry in entries])

@@ -1,0 +1,122 @@
+"""Rows and states as clients see them. Threads and states use the field names of the `langgraph-sdk` package's schema."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from langgraph.types import StateSnapshot
+from pydantic_core import to_jsonable_python
+
+from assent.approvals.deciding import Decided
+from assent.checkpoint.contracts import Approval, Run, Thread
+
+Json = dict[str, Any]
+
+
+def approval_view(approval: Approval) -> Json:
+    """An approval."""
+    return {
+        "approval_id": approval.approval_id,
+        "thread_id": approval.thread_id,
+        "run_id": approval.run_id,
+        "agent": approval.agent,
+        "node": approval.node,
+        "tool_call_id": approval.tool_call_id,
+        "kind": approval.kind,
+        "tool": approval.tool,
+        "args": approval.args,
+        "digest": approval.digest,
+        "status": approval.status,
+        "allowed": approval.allowed,
+        "requested_at": approval.requested_at,
+        "expires_at": approval.expires_at,
+        "preview": approval.preview,
+        "decision": approval.decision,
+        "decided_by": approval.decided_by,
+        "decided_at": approval.decided_at,
+    }
+
+
+def thread_view(thread: Thread, approvals: Sequence[Approval] = (), values: Any = None) -> Json:
+    """A thread. `interrupts` maps what waits (a task or node) to its questions; `pending` are the ids of its approvals."""
+    interrupts: dict[str, list[Json]] = {}
+    for approval in approvals:
+        question = {"id": approval.interrupt_id or approval.approval_id, "value": approval_view(approval)}
+        interrupts.setdefault(approval.node, []).append(question)
+    return {
+        "thread_id": thread.thread_id,
+        "created_at": thread.created_at,
+        "updated_at": thread.updated_at,
+        "metadata": thread.metadata,
+        "status": thread.status,
+        "values": to_json(values),
+        "interrupts": interrupts,
+        "agent": thread.agent,
+        "run_id": thread.run_id,
+        "pending": thread.pending,
+    }
+
+
+def state_view(snapshot: StateSnapshot, approvals: Sequence[Approval] = ()) -> Json:
+    """A state of a thread. A static pause has no interrupts of LangGraph's; the approvals made from it stand in `interrupts` too."""
+    interrupts = [_interrupt(interrupt) for interrupt in snapshot.interrupts]
+    known = {interrupt["id"] for interrupt in interrupts}
+    interrupts += [
+        {"id": approval.approval_id, "value": approval_view(approval)} for approval in approvals if approval.interrupt_id not in known
+    ]
+    return {
+        "values": to_json(snapshot.values),
+        "next": list(snapshot.next),
+        "checkpoint": _checkpoint(snapshot.config),
+        "metadata": to_json(snapshot.metadata),
+        "created_at": snapshot.created_at,
+        "parent_checkpoint": _checkpoint(snapshot.parent_config),
+        "tasks": [
+            {
+                "id": task.id,
+                "name": task.name,
+                # The text of an exception is for the server's log.
+                "error": type(task.error).__name__ if task.error else None,
+                "interrupts": [_interrupt(interrupt) for interrupt in task.interrupts],
+                "checkpoint": None,
+                "state": None,
+                "result": to_json(task.result),
+            }
+            for task in snapshot.tasks
+        ],
+        "interrupts": interrupts,
+    }
+
+
+def decided_view(decided: Decided, thread_id: str) -> Json:
+    """What came of decisions. `pending` are the approvals that still wait; `events` is where to follow what happens now."""
+    run: Run | None = decided.run
+    return {
+        "thread_id": thread_id,
+        "run_id": run.run_id if run else None,
+        "status": run.status if run else "interrupted",
+        "decisions": {approval.approval_id: approval_view(approval) for approval in decided.approvals},
+        "pending": decided.pending,
+        "events": f"/threads/{thread_id}/events?after={decided.first_seq - 1}",
+    }
+
+
+def to_json(value: Any) -> Any:
+    """Any value of a state as JSON; what has no JSON form becomes its text."""
+    return to_jsonable_python(value, serialize_unknown=True, inf_nan_mode="strings")
+
+
+def _interrupt(interrupt: Any) -> Json:
+    return {"id": interrupt.id, "value": to_json(interrupt.value)}
+
+
+def _checkpoint(config: Any) -> Json | None:
+    if config is None:
+        return None
+    configurable = config["configurable"]
+    return {
+        "thread_id": configurable.get("thread_id"),
+        "checkpoint_ns": configurable.get("checkpoint_ns", ""),
+        "checkpoint_id": configurable.get("checkpoint_id"),
+    }

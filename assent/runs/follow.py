@@ -1,0 +1,37 @@
+"""To follow a thread: read the log past the cursor, yield, wait for the doorbell, read again. Every transport is this loop."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Collection
+from contextlib import aclosing
+
+from assent.checkpoint.contracts import LogEntry, Storage
+from assent.events import TERMINAL_TYPES
+
+POLL_SECONDS = 5.0
+"""How long a lost ring can delay an event."""
+
+
+async def follow(
+    storage: Storage, thread_id: str, after: int = 0, *, types: Collection[str] | None = None
+) -> AsyncGenerator[tuple[LogEntry, ...], None]:
+    """The thread's events numbered above `after`, as batches in order, without end. With `types`, only those."""
+    with storage.listen(thread_id) as ring:
+        while True:
+            # The doorbell is listened to before this read: what is written in between still rings.
+            entries = await storage.read_log(thread_id, after, types=types)
+            if entries:
+                after = entries[-1].seq
+                yield entries
+            else:
+                await ring.wait(POLL_SECONDS)
+
+
+async def follow_run(storage: Storage, thread_id: str, after: int) -> AsyncGenerator[tuple[LogEntry, ...], None]:
+    """The same, up to the end of the run that is active past `after`: its last event is the last one yielded."""
+    async with aclosing(follow(storage, thread_id, after)) as batches:
+        async for entries in batches:
+            end = next((index for index, entry in enumerate(entries, 1) if entry.type in TERMINAL_TYPES), None)
+            yield entries[:end]
+            if end is not None:
+                return

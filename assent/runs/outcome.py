@@ -1,0 +1,123 @@
+"""How a run ends: pure functions from what the graph left to the change that says so."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from langgraph.errors import GraphRecursionError
+from msgspec import structs
+
+from assent.checkpoint.contracts import (
+    Approval,
+    ApprovalKind,
+    ApprovalStatus,
+    Change,
+    Run,
+    RunStatus,
+    Thread,
+    ThreadStatus,
+)
+from assent.errors import AssentError
+from assent.events import ApprovalRequired, Checkpoint, Done, Error, Event, RunPaused, ToolUnknown, Usage
+from assent.graph.pending import PendingApproval
+
+
+def approval_row(pending: PendingApproval, run: Run, now: datetime) -> Approval:
+    """The question as a row."""
+    return Approval(
+        approval_id=pending.approval_id,
+        thread_id=run.thread_id,
+        run_id=run.run_id,
+        owner=run.owner,
+        agent=run.agent,
+        kind=pending.kind,
+        status=ApprovalStatus.PENDING,
+        requested_at=now,
+        digest=pending.digest,
+        allowed=pending.allowed,
+        tool=pending.tool,
+        tool_call_id=pending.tool_call_id,
+        message_id=pending.message_id,
+        args=pending.args,
+        preview=pending.preview,
+        node=pending.node,
+        checkpoint_id=pending.checkpoint_id,
+        interrupt_id=pending.interrupt_id,
+    )
+
+
+def paused(
+    thread: Thread, run: Run, pending: Sequence[PendingApproval], known: Collection[str], checkpoint: Checkpoint, now: datetime
+) -> Change:
+    """The run waits for a person. `known` are the approvals that are rows already, from before a crash."""
+    new = [approval_row(approval, run, now) for approval in pending if approval.approval_id not in known]
+    ids = tuple(approval.approval_id for approval in pending)
+    events: list[Event] = []
+    for row in new:
+        if row.kind is ApprovalKind.UNKNOWN_OUTCOME:
+            events.append(_stamped(ToolUnknown(tool=row.tool, tool_call_id=row.tool_call_id, node=row.node), run, now))
+        events.append(
+            ApprovalRequired(
+                ts=now,
+                thread_id=run.thread_id,
+                run_id=run.run_id,
+                approval_id=row.approval_id,
+                kind=row.kind,
+                tool=row.tool,
+                tool_call_id=row.tool_call_id,
+                args=row.args,
+                digest=row.digest,
+                allowed=row.allowed,
+                preview=row.preview,
+                expires_at=row.expires_at,
+            )
+        )
+    events.append(_stamped(checkpoint, run, now))
+    events.append(_stamped(RunPaused(approvals=ids, next=checkpoint.next), run, now))
+    thread = _stopped(thread, ThreadStatus.INTERRUPTED, checkpoint.checkpoint_id, now, pending=ids)
+    return Change(rows=(thread, _ended(run, RunStatus.INTERRUPTED, now), *new), events=tuple(events))
+
+
+def succeeded(thread: Thread, run: Run, checkpoint: Checkpoint, usage: Usage | None, now: datetime) -> Change:
+    """The run came to its end."""
+    events = (_stamped(checkpoint, run, now), _stamped(Done(usage=usage), run, now))
+    thread = _stopped(thread, ThreadStatus.IDLE, checkpoint.checkpoint_id, now)
+    return Change(rows=(thread, _ended(run, RunStatus.SUCCESS, now)), events=events)
+
+
+def failed(thread: Thread, run: Run, error: Exception, node: str, now: datetime) -> Change:
+    """The run raised. What is stored and shown names no internals: they are in the server's log."""
+    code, message = explain(error, run)
+    event = _stamped(Error(code=code, message=message, node=node), run, now)
+    thread = _stopped(thread, ThreadStatus.ERROR, thread.checkpoint_id, now)
+    return Change(rows=(thread, replace(_ended(run, RunStatus.ERROR, now), error={"code": code, "message": message})), events=(event,))
+
+
+def explain(error: Exception, run: Run) -> tuple[str, str]:
+    """A code for programs and a sentence for people."""
+    if isinstance(error, GraphRecursionError):
+        return "recursion_limit", "The agent took more steps than a run may take. Ask for less at once, or raise ASSENT_RECURSION_LIMIT."
+    if isinstance(error, AssentError):
+        return _snake(type(error).__name__), error.message
+    status = getattr(error, "status_code", None)
+    if isinstance(status, int):
+        return "provider_error", f"The model's provider answered with status {status}. Send the message again to try once more."
+    return "agent_error", f"The run failed with {type(error).__name__}. The server's log has the details under the run {run.run_id}."
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
+
+
+def _stamped(event: Event, run: Run, now: datetime) -> Event:
+    return structs.replace(event, ts=now, thread_id=run.thread_id, run_id=run.run_id)
+
+
+def _stopped(thread: Thread, status: ThreadStatus, checkpoint_id: str | None, now: datetime, pending: tuple[str, ...] = ()) -> Thread:
+    return replace(thread, status=status, checkpoint_id=checkpoint_id, pending=pending, updated_at=now, version=thread.version + 1)
+
+
+def _ended(run: Run, status: RunStatus, now: datetime) -> Run:
+    return replace(run, status=status, ended_at=now, version=run.version + 1)
