@@ -40,7 +40,8 @@ DECISION_TYPES = ("approve", "edit", "reject", "respond")
 def decision_from_json(value: Mapping[str, Any]) -> Decision:
     """A decision from `{"type": "approve" | "edit" | "reject" | "respond", "args"?: …, "message"?: …}`. Raises `InvalidDecision`."""
     try:
-        return msgspec.convert(dict(value), Decision)
+        decision: Decision = msgspec.convert(dict(value), Decision)
+        return decision
     except msgspec.ValidationError as error:
         raise InvalidDecision(
             f'This is not a decision: {error}. Send {{"type": "approve"}}, {{"type": "edit", "args": {{…}}}}, '

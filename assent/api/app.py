@@ -7,10 +7,9 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from importlib.metadata import version
 
 from fastapi import FastAPI
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from assent.api import errors, openapi
-from assent.api.limits import BodyLimit
+from assent.api.limits import BodyLimit, LoopbackNames
 from assent.api.routes import agent, approvals, server, threads
 from assent.checkpoint.sqlite import SqliteStorage
 from assent.clock import Clock
@@ -20,8 +19,6 @@ from assent.settings import Settings
 
 OpenAgents = Callable[[], AbstractAsyncContextManager[Mapping[str, Agent]]]
 """Opens the agents for as long as the server runs, by name; the first takes messages that name none."""
-
-LOOPBACK_NAMES = ["localhost", "127.0.0.1", "[::1]"]
 
 
 def create_app(settings: Settings, open_agents: OpenAgents, clock: Clock | None = None) -> FastAPI:
@@ -52,8 +49,7 @@ def create_app(settings: Settings, open_agents: OpenAgents, clock: Clock | None 
     app.state.api_keys = settings.api_keys
     app.add_middleware(BodyLimit)
     if not settings.api_keys:
-        # A page in the user's browser could reach a server on loopback under a name of its own (DNS rebinding), and decide.
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_NAMES)
+        app.add_middleware(LoopbackNames)
     for router in (agent.router, threads.router, approvals.router, server.router):
         app.include_router(router)
     errors.install(app)

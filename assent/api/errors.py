@@ -53,7 +53,11 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    detail = f"There is no {request.url.path} on this server." if error.status_code == 404 else str(error.detail)
+    details = {
+        404: f"There is no {request.url.path} on this server.",
+        405: f"{request.url.path} does not take {request.method}.",
+    }
+    detail = details.get(error.status_code, str(error.detail))
     return problem(error.status_code, _HTTP_TITLES.get(error.status_code, "Error"), detail, headers=dict(error.headers or {}))
 
 

@@ -1,9 +1,14 @@
-"""Bounds on what a client may send."""
+"""Bounds on what a client may send, and under which name it may ask."""
 
 from __future__ import annotations
 
+from starlette.datastructures import URL
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from assent.api.errors import problem
+
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 MAX_BODY_BYTES = 1024 * 1024
 
@@ -29,3 +34,21 @@ class BodyLimit:
             return message
 
         await self._app(scope, counted, send)
+
+
+class LoopbackNames:
+    """Refuses a request that asks for a host of another name than loopback's.
+
+    A page in the user's own browser can reach a server on loopback under a name of its own (DNS rebinding), and a server without keys
+    would let it decide.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket") and URL(scope=scope).hostname not in LOOPBACK_NAMES:
+            detail = "Without keys this server answers only on loopback: ask for http://127.0.0.1, or set ASSENT_API_KEYS."
+            await problem(421, "Misdirected Request", detail)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)

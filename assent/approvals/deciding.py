@@ -163,7 +163,7 @@ def already_decided(approval: Approval) -> AlreadyDecided:
     return AlreadyDecided(
         f"The approval {approval.approval_id} is no longer pending: {who} made it '{approval.status}' at {decided_at}.",
         approval_id=approval.approval_id,
-        status=approval.status,
+        outcome=approval.status,
         decided_by=approval.decided_by,
         decision=approval.decision,
         decided_at=decided_at,

@@ -20,7 +20,7 @@ from typing import Any
 
 from langchain.chat_models import init_chat_model
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
-from langchain_core.messages import AIMessage, SystemMessage, ToolCall, ToolMessage
+from langchain_core.messages import AIMessage, InvalidToolCall, SystemMessage, ToolCall, ToolMessage
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_core.tools import BaseTool, ToolException
 from langchain_core.tools import tool as make_tool
@@ -114,17 +114,24 @@ def _turn(message: AIMessage) -> dict[str, Any]:
     """What a turn of the model writes. The decisions of the turn before end with it."""
     if (calls := _with_ids(message.tool_calls)) != message.tool_calls:
         message = message.model_copy(update={"tool_calls": calls})
-    invalid = [
-        ToolMessage(
-            f"The arguments of this call are not valid JSON ({call['error'] or 'cut off'}). It did not run. Call again with valid ones.",
-            tool_call_id=call["id"],
-            name=call["name"],
-            status="error",
-        )
-        for call in message.invalid_tool_calls
-        if call["id"]
-    ]
-    return {"messages": [message, *invalid], "decisions": None}
+    refused = [_refused(call, f"Its arguments are not valid JSON ({call['error'] or 'cut off'}).") for call in message.invalid_tool_calls]
+    if _is_cut_off(message):
+        # The rest of the arguments may be missing, and streaming closes what is open: `{"amount": 12` may have been meant to go on.
+        refused += [_refused(call, "The model's message was cut off, so its arguments may not be whole.") for call in message.tool_calls]
+    return {"messages": [message, *refused], "decisions": None}
+
+
+def _refused(call: ToolCall | InvalidToolCall, why: str) -> ToolMessage:
+    return ToolMessage(f"This call did not run. {why} Call again.", tool_call_id=call["id"] or "", name=call["name"], status="error")
+
+
+def _is_cut_off(message: AIMessage) -> bool:
+    """Whether the provider says that the message is not whole, or, where it always says how a message ended, does not say."""
+    metadata = message.response_metadata
+    reason = metadata.get("finish_reason") or metadata.get("stop_reason")
+    if reason is None and metadata.get("model_provider") == "openai":
+        return "status" not in metadata
+    return reason in ("length", "max_tokens")
 
 
 def _with_ids(calls: Sequence[ToolCall]) -> list[ToolCall]:

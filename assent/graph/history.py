@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, ToolCall, ToolMessage
 
 UNFINISHED = "This call was cut off before its result was known. It may or may not have happened: check before you repeat it."
 
@@ -16,8 +16,8 @@ UNFINISHED = "This call was cut off before its result was known. It may or may n
 def provider_history(messages: Sequence[AnyMessage]) -> list[AnyMessage]:
     """The messages with each tool message moved directly behind its call, and a stand-in for each answer that is missing.
 
-    Calls that a provider got as invalid JSON count too: providers send them back as calls. Of two answers to a call the first is kept, and
-    an answer to no call is left out.
+    Calls whose arguments are not JSON count too: integrations send them back as calls. Of two answers to a call the first is kept, and an
+    answer to no call is left out.
     """
     answers: dict[tuple[int, str], ToolMessage] = {}
     asked_at: dict[str, int] = {}
@@ -31,13 +31,25 @@ def provider_history(messages: Sequence[AnyMessage]) -> list[AnyMessage]:
     for position, message in enumerate(messages):
         if isinstance(message, ToolMessage):
             continue
-        history.append(message)
+        history.append(_sendable(message) if isinstance(message, AIMessage) else message)
         if isinstance(message, AIMessage):
             history.extend(
                 answers.get((position, call_id)) or ToolMessage(UNFINISHED, tool_call_id=call_id, status="error")
                 for call_id in call_ids(message)
             )
     return history
+
+
+def _sendable(message: AIMessage) -> AIMessage:
+    """The message with its invalid calls as valid ones: many a provider refuses a history with arguments that are not JSON."""
+    if not message.invalid_tool_calls:
+        return message
+    mended = [
+        ToolCall(name=call["name"] or "unknown", args={"not_json": call["args"]}, id=call["id"], type="tool_call")
+        for call in message.invalid_tool_calls
+        if call["id"]
+    ]
+    return message.model_copy(update={"tool_calls": [*message.tool_calls, *mended], "invalid_tool_calls": []})
 
 
 def call_ids(message: AIMessage) -> Iterator[str]:

@@ -91,6 +91,7 @@ class NodeRun:
     place: Place
     step: int
     path: str
+    inputs: Any
 
 
 @dataclass(slots=True, kw_only=True)
@@ -130,21 +131,26 @@ class EventFold:
         self._attempts: dict[str, int] = {}
         self._nodes: dict[Hashable, NodeRun] = {}
         self._cancelled: dict[str, NodeRun] = {}
+        self._subgraphs: set[str] = set()
         self._calls: dict[Hashable, ModelCall] = {}
         self._tools: dict[Hashable, ToolRun] = {}
 
     # ── nodes ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def chain_start(self, run_id: Hashable, name: str | None, tags: Sequence[str] | None, metadata: Metadata | None) -> Events:
-        """A chain started: a node, if LangGraph says so."""
+    def chain_start(
+        self, run_id: Hashable, name: str | None, tags: Sequence[str] | None, metadata: Metadata | None, inputs: Any = None
+    ) -> Events:
+        """A chain started on `inputs`: a node, if LangGraph says so."""
         if not metadata or not _is_node(name, tags, metadata):
             return ()
         path = metadata.get("langgraph_checkpoint_ns", "")
-        _, task_id = _split(path)
+        _, task_id = _names_and_ids(path)[-1]
         lost = self._lost_attempt(task_id)
         self._attempts[task_id] = self._attempts.get(task_id, 0) + 1
-        node = NodeRun(place=self._place(metadata), step=metadata.get("langgraph_step", 0), path=path)
+        node = NodeRun(place=self._place(metadata), step=metadata.get("langgraph_step", 0), path=path, inputs=inputs)
         self._nodes[run_id] = node
+        if node.place.ns:
+            self._subgraphs.add(_enclosing(path))
         return *lost, NodeStart(step=node.step, **self._at(node.place))
 
     def chain_end(self, run_id: Hashable, output: Any) -> Events:
@@ -179,8 +185,11 @@ class EventFold:
 
     def _ended(self, node: NodeRun, output: Any) -> Events:
         at = self._at(node.place)
-        updates = [StateUpdate(update=to_json(update), **at) for update in _updates(output)]
-        return *updates, NodeEnd(step=node.step, **at)
+        updates = _updates(output)
+        if node.path in self._subgraphs:
+            updates = (news for update in updates if (news := _news(node.inputs, update)))
+        told = [StateUpdate(update=to_json(update), **at) for update in updates]
+        return *told, NodeEnd(step=node.step, **at)
 
     def _lost_attempt(self, task_id: str) -> Events:
         """A task starts again although its last attempt neither ended nor raised: it was cut off for taking too long."""
@@ -327,10 +336,6 @@ class EventFold:
             return ()
         return (ToolError(error=_error_info(error), **self._of(run)),)
 
-    def tool_is_running(self, run_id: Hashable) -> bool:
-        """Whether the tool has neither returned nor raised."""
-        return run_id in self._tools
-
     # ── other ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def written(self, data: Any, metadata: Metadata | None) -> Events:
@@ -345,9 +350,12 @@ class EventFold:
         return self.written(data if _is_progress(data) else {"name": name, "data": data}, metadata)
 
     def _place(self, metadata: Metadata) -> Place:
-        ns, task_id = _split(metadata.get("langgraph_checkpoint_ns", ""))
-        node = metadata.get("langgraph_node", "")
-        return Place(node=node, ns=ns, task_id=task_id, attempt=self._attempts.get(task_id, 1))
+        tasks = _names_and_ids(metadata.get("langgraph_checkpoint_ns", ""))
+        if not tasks:
+            return Place()
+        enclosing = tasks[: -1 - _callers(metadata.get("langgraph_path", ()))]
+        node, task_id = metadata.get("langgraph_node", ""), tasks[-1][1]
+        return Place(node=node, ns=tuple(name for name, _ in enclosing), task_id=task_id, attempt=self._attempts.get(task_id, 1))
 
     def _at(self, place: Place) -> dict[str, Any]:
         return {
@@ -371,19 +379,35 @@ def _is_node(name: str | None, tags: Sequence[str] | None, metadata: Metadata) -
     """Whether a chain is a node itself: a runnable inside of it may bear its name, but not the tag."""
     if name != metadata.get("langgraph_node") or not tags or TAG_HIDDEN in tags or name == "__start__":
         return False
+    if not metadata.get("langgraph_checkpoint_ns"):
+        return False
     return any(tag.startswith("graph:step:") for tag in tags)
 
 
-def _split(path: str) -> tuple[tuple[str, ...], str]:
-    """The enclosing nodes' names and the task's id in `outer:id|inner:id`. A bare number numbers a node's second, third … subgraph."""
-    names, _, ids = zip(*(part.partition(":") for part in path.split("|") if ":" in part), strict=True) if ":" in path else ((), (), ())
-    return names[:-1], ids[-1] if ids else ""
+def _names_and_ids(path: str) -> list[tuple[str, str]]:
+    """The tasks in `outer:id|inner:id`. A part that is a bare number only numbers a node's second, third … subgraph."""
+    return [(name, id_) for name, _, id_ in (part.partition(":") for part in path.split("|")) if id_]
+
+
+def _enclosing(path: str) -> str:
+    """The path of the node that the subgraph is in, which this node is in: `outer:id` of `outer:id|1|inner:id`."""
+    outer = path.rpartition("|")[0]
+    return outer if not outer.rpartition("|")[2].isdigit() else outer.rpartition("|")[0]
+
+
+def _callers(path: Sequence[Any]) -> int:
+    """How many tasks of the same graph called this one. LangGraph nests the handler of a node's error under that node, and a functional
+    `@task` under its caller, although neither is a subgraph."""
+    if tuple(path[-2:]) == ("node_error_handler", False):
+        return 1
+    is_call = len(path) == 4 and path[0] == "__pregel_push" and path[-1] is True
+    return 1 + _callers(path[1]) if is_call else 0
 
 
 def _command_for(node: NodeRun, error: ParentCommand) -> Command[Any] | None:
     """The command that a subgraph handed to this node's graph, or nothing if it goes further up: there it is written."""
     command: Command[Any] = error.args[0]
-    without_ids = "|".join(part.partition(":")[0] for part in node.path.split("|") if ":" in part)
+    without_ids = "|".join(name for name, _ in _names_and_ids(node.path))
     return command if command.graph in (node.path, without_ids, node.place.node) else None
 
 
@@ -419,6 +443,35 @@ def _by_channel(state: Any) -> Mapping[str, Any]:
         return {field.name: value for field in fields(state) if (value := getattr(state, field.name)) is not None}
     mapping: Mapping[str, Any] = state
     return mapping
+
+
+def _news(inputs: Any, update: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a subgraph changed. It returns all of its state, earlier messages too, and telling that each time would tell a thread's messages
+    as often as it has turns."""
+    before = _by_channel(inputs) if isinstance(inputs, Mapping | BaseModel) or is_dataclass(inputs) else {}
+    return {channel: news for channel, value in update.items() for news in _new_part(value, before, channel)}
+
+
+def _new_part(value: Any, before: Mapping[str, Any], channel: str) -> Iterator[Any]:
+    """A channel's new value, of messages only the new ones; nothing if nothing is new."""
+    if channel not in before:
+        yield value
+    elif not _same(value, before[channel]):
+        is_messages = isinstance(value, list) and value and all(isinstance(item, BaseMessage) for item in value)
+        if not is_messages or not isinstance(before[channel], list):
+            yield value
+            return
+        known = {message.id: message for message in before[channel] if isinstance(message, BaseMessage)}
+        if news := [message for message in value if message.id is None or not _same(message, known.get(message.id))]:
+            yield news
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values are equal, as far as they let themselves be compared (arrays do not)."""
+    try:
+        return one is other or bool(one == other)
+    except Exception:
+        return False
 
 
 def _is_progress(data: Any) -> bool:

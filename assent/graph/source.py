@@ -10,12 +10,17 @@ What rests on LangChain's and LangGraph's internals, since neither has a public 
    does not inherit `_StreamingCallbackHandler`: LangGraph would then stream every node too, which costs more and tells nothing.
 2. `get_stream_writer()` gives the writer of the `Runtime` in the run's config. Ours emits at once and knows its node; LangGraph's own
    (stream mode "custom") names no node, and what it carries arrives after events that happened later.
-3. `ToolRuntime.emit_output_delta` looks for its writer in a context variable, which stream mode "tools" would set.
+3. `ToolRuntime.emit_output_delta` looks for its writer in a context variable, which stream mode "tools" would set for each call. Ours
+   is set once for the run, and knows the call by the config that LangChain sets around it.
+
+A limit of langchain-core that this brings along: where any handler is inline, a plain model (not a chat model) that is called
+asynchronously does not report its start to the handlers that are not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
@@ -65,8 +70,9 @@ async def run_graph(
     handler = EventHandler(EventFold(thread_id=thread_id, run_id=run_id, now=now), emit)
     options = run_options(graph, context=context, control=control)
     try:
-        async for _ in graph.astream(graph_input, prepared_config(config, handler, handler.write), **options):
-            pass
+        with tools_heard_by(handler.tool_progress):
+            async for _ in graph.astream(graph_input, prepared_config(config, handler, handler.write), **options):
+                pass
     except BaseException as error:
         handler.run_failed(error)
         raise
@@ -98,6 +104,16 @@ def prepared_config(config: RunnableConfig, handler: BaseCallbackHandler, write:
     return {**config, "callbacks": callbacks, "configurable": configurable}
 
 
+@contextmanager
+def tools_heard_by(write: Callable[[Any], None]) -> Iterator[None]:
+    """Within this context, let `write` have what tools send with `emit_output_delta`."""
+    token = _tool_call_writer.set(write)
+    try:
+        yield
+    finally:
+        _tool_call_writer.reset(token)
+
+
 class EventHandler(BaseCallbackHandler):
     """Tells an `EventFold` what happens, and emits what it answers."""
 
@@ -122,6 +138,12 @@ class EventHandler(BaseCallbackHandler):
         config = var_child_runnable_config.get() or {}
         self._emit_all(self._fold.written(data, config.get("metadata")))
 
+    def tool_progress(self, delta: Any) -> None:
+        """Stand in for LangGraph's writer of tool output. The tool is the run whose children the current config is for."""
+        callbacks = (var_child_runnable_config.get() or {}).get("callbacks")
+        if isinstance(callbacks, BaseCallbackManager):
+            self._emit_all(self._fold.tool_progress(callbacks.parent_run_id, delta))
+
     def _emit_all(self, events: Events) -> None:
         for event in events:
             self._emit(event)
@@ -145,7 +167,7 @@ class EventHandler(BaseCallbackHandler):
         name: str | None = None,
         **kwargs: Any,
     ) -> None:
-        self._emit_all(self._fold.chain_start(run_id, name, tags, metadata))
+        self._emit_all(self._fold.chain_start(run_id, name, tags, metadata, inputs))
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         self._emit_all(self._fold.chain_end(run_id, outputs))
@@ -218,7 +240,6 @@ class EventHandler(BaseCallbackHandler):
     ) -> None:
         tool = name or (serialized or {}).get("name", "")
         self._emit_all(self._fold.tool_start(run_id, tool, tool_call_id or "", input_str if inputs is None else inputs, metadata))
-        listen_to_tool(lambda data: self._emit_all(self._fold.tool_progress(run_id, data)), lambda: self._fold.tool_is_running(run_id))
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
         self._emit_all(self._fold.tool_end(run_id, output))
@@ -228,23 +249,6 @@ class EventHandler(BaseCallbackHandler):
 
     def on_custom_event(self, name: str, data: Any, *, run_id: UUID, metadata: dict[str, Any] | None = None, **kwargs: Any) -> None:
         self._emit_all(self._fold.dispatched(name, data, metadata))
-
-
-def listen_to_tool(heard: Callable[[Any], None], is_running: Callable[[], bool]) -> None:
-    """Let `heard` have what the tool that starts now sends with `emit_output_delta`.
-
-    A tool's end is reported in another context than its start, so nothing can be put back then; a tool that called this one, and goes
-    on after it, is found through the writer that was there before.
-    """
-    before = _tool_call_writer.get()
-
-    def write(delta: Any) -> None:
-        if is_running():
-            heard(delta)
-        elif before is not None:
-            before(delta)
-
-    _tool_call_writer.set(write)
 
 
 def _ignore(event: Event) -> None:

@@ -17,10 +17,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
-from langchain_core.callbacks import BaseCallbackHandler, dispatch_custom_event
+from langchain_core.callbacks import AsyncCallbackHandler, dispatch_custom_event
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.pregel import Pregel
@@ -28,12 +29,13 @@ from langgraph.runtime import RunControl
 
 from assent.clock import utc_now
 from assent.graph.mapping import EventFold, Events
-from assent.graph.source import Emit, listen_to_tool, prepared_config, run_options
+from assent.graph.source import Emit, prepared_config, run_options, tools_heard_by
 
 __all__ = ["Note", "V2Mapper", "run_graph_v2"]
 
 WRITTEN = "assent:written"
 TOOL_PROGRESS = "assent:tool_progress"
+"""Custom events that carry what is written to the stream writer and what a tool sends while it runs, so that both keep their place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +74,7 @@ class V2Mapper:
             case "on_llm_stream":
                 return fold.model_text(run_id, _text(data["chunk"]))
             case "on_chain_start":
-                return fold.chain_start(run_id, raw["name"], raw["tags"], raw["metadata"])
+                return fold.chain_start(run_id, raw["name"], raw["tags"], raw["metadata"], data.get("input"))
             case "on_chain_end":
                 return fold.chain_end(run_id, data.get("output"))
             case "on_chain_stream":
@@ -106,7 +108,7 @@ class V2Mapper:
         if name == WRITTEN:
             return self._fold.written(data, metadata)
         if name == TOOL_PROGRESS:
-            return self._fold.tool_progress(data["run_id"], data["delta"])
+            return self._fold.tool_progress(raw["run_id"], data)
         return self._fold.dispatched(name, data, metadata)
 
     def _written(self, raw: Mapping[str, Any], chunk: Any) -> Events:
@@ -137,32 +139,28 @@ async def run_graph_v2(
     recorder = Recorder()
     options = run_options(graph, context=context, control=control)
     try:
-        async for raw in graph.astream_events(graph_input, prepared_config(config, recorder, _write), version="v2", **options):
-            for event in mapper.feed(raw, recorder.note_for(raw)):
-                emit(event)
+        with tools_heard_by(partial(dispatch_custom_event, TOOL_PROGRESS)):
+            config = prepared_config(config, recorder, partial(dispatch_custom_event, WRITTEN))
+            async for raw in graph.astream_events(graph_input, config, version="v2", **options):
+                for event in mapper.feed(raw, recorder.note_for(raw)):
+                    emit(event)
     except BaseException as error:
         for event in mapper.run_failed(error, recorder.last_failures()):
             emit(event)
         raise
 
 
-def _write(data: Any) -> None:
-    """Stand in for LangGraph's stream writer: as a custom event, what is written keeps its place among the others."""
-    dispatch_custom_event(WRITTEN, data)
-
-
 def _text(chunk: Any) -> str:
     return chunk if isinstance(chunk, str) else str(chunk.text)
 
 
-class Recorder(BaseCallbackHandler):
+class Recorder(AsyncCallbackHandler):
     """Notes what the raw events leave out.
 
     Raw events are read some time after they were made, so it also notes how many failures came before each start and end: there the
-    failed attempt's `node_error` goes.
+    failed attempt's `node_error` goes. It is not inline, like the handler that makes the raw events, so both see things in the same order.
     """
 
-    run_inline = True
     raise_error = True
 
     def __init__(self) -> None:
@@ -170,7 +168,6 @@ class Recorder(BaseCallbackHandler):
         self._told = 0
         self._before: dict[tuple[str, str], int] = {}
         self._tool_inputs: dict[str, tuple[str, str | None]] = {}
-        self._tools_running: set[UUID] = set()
 
     def note_for(self, raw: Mapping[str, Any]) -> Note | None:
         """What belongs to this raw event. To be asked once for each, in order."""
@@ -191,25 +188,25 @@ class Recorder(BaseCallbackHandler):
         if len(self._failures) > self._told:
             self._before[str(run_id), phase] = len(self._failures)
 
-    def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+    async def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         self._failures.append((str(run_id), error))
 
-    def on_chain_start(self, serialized: Any, inputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
+    async def on_chain_start(self, serialized: Any, inputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         self._mark(run_id, "start")
 
-    def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
+    async def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         self._mark(run_id, "end")
 
-    def on_chat_model_start(self, serialized: Any, messages: Any, *, run_id: UUID, **kwargs: Any) -> None:
+    async def on_chat_model_start(self, serialized: Any, messages: Any, *, run_id: UUID, **kwargs: Any) -> None:
         self._mark(run_id, "start")
 
-    def on_llm_start(self, serialized: Any, prompts: Any, *, run_id: UUID, **kwargs: Any) -> None:
+    async def on_llm_start(self, serialized: Any, prompts: Any, *, run_id: UUID, **kwargs: Any) -> None:
         self._mark(run_id, "start")
 
-    def on_llm_end(self, response: Any, *, run_id: UUID, **kwargs: Any) -> None:
+    async def on_llm_end(self, response: Any, *, run_id: UUID, **kwargs: Any) -> None:
         self._mark(run_id, "end")
 
-    def on_tool_start(
+    async def on_tool_start(
         self,
         serialized: Any,
         input_str: str,
@@ -220,18 +217,13 @@ class Recorder(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         self._mark(run_id, "start")
-        self._tools_running.add(run_id)
         self._tool_inputs[str(run_id)] = tool_call_id or "", input_str if inputs is None else None
-        tell = {"run_id": str(run_id)}
-        listen_to_tool(lambda delta: dispatch_custom_event(TOOL_PROGRESS, {**tell, "delta": delta}), lambda: run_id in self._tools_running)
 
-    def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
+    async def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
         self._mark(run_id, "end")
-        self._tools_running.discard(run_id)
 
-    def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+    async def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         self._mark(run_id, "end")
-        self._tools_running.discard(run_id)
 
 
 def _phase(event: str) -> str:

@@ -40,7 +40,9 @@ def open_calls(messages: Sequence[AnyMessage]) -> tuple[AIMessage | None, list[T
     turn = last_turn(messages)
     if turn is None or not turn.tool_calls:
         return turn, []
-    answered = {message.tool_call_id for message in messages if isinstance(message, ToolMessage)}
+    # Only what came after it answers it: a provider may use the ids of an earlier turn's calls again.
+    since = messages[messages.index(turn) + 1 :]
+    answered = {message.tool_call_id for message in since if isinstance(message, ToolMessage)}
     return turn, [call for call in turn.tool_calls if call["id"] not in answered]
 
 

@@ -215,7 +215,7 @@ class Runs:
             raise ThreadBusy(f"A run is active on the thread '{thread.thread_id}'. Wait for its end, then delete it.")
         # Checkpoints first: were the rows gone and the checkpoints left, a new thread of the same id would find them.
         await self.storage.checkpointer.adelete_thread(thread.thread_id)
-        await self.storage.commit(Change(rows=(replace(thread, version=thread.version + 1),), erase=thread.thread_id))
+        await self.storage.commit(Change(unmoved=(thread,), erase=thread.thread_id))
 
     def _agent(self, thread: Thread) -> Agent:
         name = thread.agent or next(iter(self.agents))

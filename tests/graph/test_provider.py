@@ -371,14 +371,7 @@ async def test_a_run_cancelled_in_a_tool_while_another_call_waits(bench: Bench) 
 
 # ── a model that errs ────────────────────────────────────────────────────────────────────────────────────────────────
 
-sends_it_back = pytest.mark.xfail(strict=True, reason="The history repeats arguments that are not JSON as they came.")
-runs_the_beginning = pytest.mark.xfail(
-    strict=True, reason="Arguments that were cut off are mended by LangChain, and the call runs with them."
-)
-takes_it_for_answered = pytest.mark.xfail(strict=True, reason="An answer in an earlier turn counts for a later call of the same id.")
 
-
-@sends_it_back
 async def test_arguments_that_are_not_json_are_answered_and_sent_back_as_json(bench: Bench) -> None:
     """Many servers that speak this protocol read the arguments in a history, and refuse it for ever if they are not JSON."""
     await bench.say("Pay Ada", Call(("pay", '{"to": Ada}')), Say("I got that wrong."))
@@ -386,21 +379,18 @@ async def test_arguments_that_are_not_json_are_answered_and_sent_back_as_json(be
     assert bench.sent == ["user Pay Ada", "assistant pay(call_1)", "tool call_1"]
 
 
-@sends_it_back
 async def test_a_turn_with_one_good_call_and_one_that_is_not_json(bench: Bench) -> None:
     await bench.say("Pay Ada", Call(PAY_ADA, ("pay", '{"to": Bob}')))
     await bench.decide(Approve(), Say("Paid one."))
     assert bench.office.done == [PAY_ADA]
 
 
-@runs_the_beginning
 async def test_a_call_that_ran_into_the_token_limit_does_not_run(bench: Bench) -> None:
     """The arguments end in the middle: `{"record": 12` may have been on its way to 1234."""
     await bench.say("Look", Call(("look", '{"record": 12'), finish_reason="length"), Say("That was cut off."))
     assert bench.office.done == []
 
 
-@runs_the_beginning
 async def test_a_stream_that_ends_early_without_an_error_runs_nothing(server: OpenAIServer) -> None:
     """A proxy may hide the cut. What came so far reads as a whole number, and is the beginning of a longer one."""
     bench = bench_of(server, chat_model(server, streaming=True))
@@ -411,7 +401,6 @@ async def test_a_stream_that_ends_early_without_an_error_runs_nothing(server: Op
     assert bench.office.done == []
 
 
-@takes_it_for_answered
 async def test_an_id_that_the_provider_uses_again_is_a_new_call(bench: Bench) -> None:
     """Some count their ids anew in each answer."""
     await bench.say("Look", Call(("look", {"record": 1}), ids=["call_0"]), Call(("look", {"record": 2}), ids=["call_0"]), Say("Both."))
