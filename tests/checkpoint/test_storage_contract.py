@@ -25,7 +25,6 @@ from assent.errors import Conflict, InvalidRequest
 from assent.events import Custom, Done, Token, decode
 from tests.checkpoint.samples import NOON, approval, effect, run, thread, token
 
-
 Read = Callable[[Storage], Awaitable[Row | None]]
 
 

@@ -1,0 +1,350 @@
+"""What is particular to SQLite: the file, its lock, its schema, and what a crash or a full disk leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import random
+import resource
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import fields, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from assent.checkpoint.contracts import Approval, Change, Effect, Run, Thread
+from assent.checkpoint.sqlite import SqliteStorage, files
+from assent.clock import Clock
+from assent.errors import ConfigurationError, Unavailable
+from assent.events import Done, decode
+from tests.checkpoint import crash
+from tests.checkpoint.samples import NOON, thread, token
+
+
+def fail(error: Exception) -> None:
+    raise error
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "assent.db"
+
+
+def sql(path: Path, *statements: str) -> list[tuple[object, ...]]:
+    """Run statements as another program would; return the rows of the last."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        rows: list[tuple[object, ...]] = []
+        for statement in statements:
+            rows = connection.execute(statement).fetchall()
+        return rows
+
+
+def holds(path: Path, text: bytes) -> bool:
+    return text in path.read_bytes()
+
+
+def overwrite_last(path: Path, old: bytes, new: bytes) -> None:
+    before, after = path.read_bytes().rsplit(old, 1)
+    path.write_bytes(before + new + after)
+
+
+# ── opening ──
+
+
+OPENER = """
+import asyncio, sys
+from assent.checkpoint.sqlite import SqliteStorage
+from assent.errors import ConfigurationError
+async def main():
+    async with SqliteStorage.open(sys.argv[1]):
+        print("opened")
+try:
+    asyncio.run(main())
+except ConfigurationError as error:
+    print(error)
+"""
+
+
+def open_elsewhere(path: Path) -> str:
+    """What a second process says that opens the file."""
+    return subprocess.run([sys.executable, "-c", OPENER, str(path)], capture_output=True, text=True, check=True, timeout=30).stdout
+
+
+async def test_a_second_server_on_the_same_file_refuses_to_start(path: Path) -> None:
+    async with SqliteStorage.open(path) as storage:
+        said = open_elsewhere(path)
+        assert str(path) in said
+        assert "open in another Assent process" in said
+        (path.parent / "sub").mkdir()
+        with pytest.raises(ConfigurationError, match="open in another Assent process"):
+            async with SqliteStorage.open(path.parent / "sub" / ".." / path.name):
+                pass
+        await storage.commit(Change(rows=(thread(),)))
+    assert open_elsewhere(path) == "opened\n"
+
+
+@contextmanager
+def umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+async def test_only_the_owner_can_read_the_files(path: Path) -> None:
+    with umask(0):
+        async with SqliteStorage.open(path) as storage:
+            await storage.commit(Change(rows=(thread(),)))
+            modes = {file.name: stat.filemode(file.stat().st_mode) for file in path.parent.iterdir()}
+    names = {"assent.db", "assent.db-wal", "assent.db-shm", "assent.db.lock"}
+    names |= {"assent.checkpoints.db", "assent.checkpoints.db-wal", "assent.checkpoints.db-shm"}
+    assert modes == dict.fromkeys(names, "-rw-------")
+
+
+async def test_what_was_written_is_there_after_a_restart(path: Path) -> None:
+    async with SqliteStorage.open(path) as storage:
+        await storage.commit(Change(rows=(thread(),), events=(token(), token())))
+    async with SqliteStorage.open(str(path)) as storage:
+        assert await storage.thread("t") == thread()
+        assert await storage.commit(Change(events=(token(),))) == (3,)
+
+
+async def test_numbers_go_on_after_an_erasure_and_a_restart(path: Path) -> None:
+    async with SqliteStorage.open(path) as storage:
+        await storage.commit(Change(rows=(thread(),), events=(token(), token())))
+        await storage.commit(Change(erase="t"))
+    async with SqliteStorage.open(path) as storage:
+        assert await storage.commit(Change(events=(token(),))) == (3,)
+
+
+async def test_an_erased_thread_leaves_no_trace_in_the_file(path: Path) -> None:
+    async with SqliteStorage.open(path) as storage:
+        await storage.commit(Change(rows=(thread(metadata={"k": "secret-in-a-row"}),), events=(token("t", "secret-in-an-event"),)))
+        await storage.commit(Change(erase="t"))
+    assert not holds(path, b"secret-in")
+
+
+def test_the_writer_loses_nothing_that_it_acknowledged(path: Path) -> None:
+    with files.connected(path, Clock()) as connection:
+        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+async def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"nowhere/assent\.db cannot be opened: No such file or directory"):
+        async with SqliteStorage.open(tmp_path / "nowhere" / "assent.db"):
+            pass
+
+
+async def test_a_directory_is_no_database(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be opened: Is a directory"):
+        async with SqliteStorage.open(tmp_path):
+            pass
+
+
+@pytest.mark.parametrize("name", ["assent.db", "assent.checkpoints.db"])
+async def test_a_file_that_is_no_database_is_refused_and_left_alone(path: Path, name: str) -> None:
+    file = path.with_name(name)
+    file.write_text("Dear diary, " * 1000)
+    with pytest.raises(ConfigurationError, match=rf"{name} cannot be used as a database: file is not a database"):
+        async with SqliteStorage.open(path):
+            pass
+    assert file.read_text() == "Dear diary, " * 1000
+
+
+async def test_another_programs_database_is_refused(path: Path) -> None:
+    sql(path, "CREATE TABLE threads (id)")
+    with pytest.raises(ConfigurationError, match="database of another program"):
+        async with SqliteStorage.open(path):
+            pass
+    assert sql(path, "SELECT name FROM sqlite_master") == [("threads",)]
+
+
+async def test_a_start_that_fails_half_way_lets_go_of_the_file(path: Path) -> None:
+    checkpoints = path.with_name("assent.checkpoints.db")
+    checkpoints.write_text("Dear diary, " * 1000)
+    with pytest.raises(ConfigurationError):
+        async with SqliteStorage.open(path):
+            pass
+    checkpoints.unlink()
+    async with SqliteStorage.open(path) as storage:
+        await storage.commit(Change(rows=(thread(),)))
+
+
+# ── the schema ──
+
+
+async def test_migrations_are_numbered_applied_once_and_recorded(path: Path) -> None:
+    steps = files.migrations()
+    assert [step.number for step in steps] == list(range(1, len(steps) + 1))
+    for _ in range(2):
+        async with SqliteStorage.open(path, Clock(now=lambda: NOON)):
+            pass
+    assert sql(path, "PRAGMA user_version") == [(steps[-1].number,)]
+    recorded = sql(path, "SELECT number, name, applied_at FROM migrations ORDER BY number")
+    assert recorded == [(step.number, step.name, "2026-01-02T12:00:00.123456Z") for step in steps]
+
+
+async def test_a_database_of_a_newer_assent_is_refused(path: Path) -> None:
+    async with SqliteStorage.open(path):
+        pass
+    sql(path, "PRAGMA user_version = 999")
+    with pytest.raises(ConfigurationError, match=r"written by a newer Assent \(schema 999"):
+        async with SqliteStorage.open(path):
+            pass
+
+
+async def test_a_migration_that_fails_changes_nothing(path: Path) -> None:
+    async with SqliteStorage.open(path):
+        pass
+    # The first migration now meets its own tables, and fails at the first of them.
+    sql(path, "PRAGMA user_version = 0", "PRAGMA application_id = 1098083956", "DROP TABLE migrations")
+    with pytest.raises(ConfigurationError, match="table events already exists"):
+        async with SqliteStorage.open(path):
+            pass
+    assert sql(path, "SELECT count(*) FROM sqlite_master WHERE name = 'migrations'") == [(0,)]
+    assert sql(path, "PRAGMA user_version") == [(0,)]
+
+
+@pytest.mark.parametrize(("table", "row_type"), [("threads", Thread), ("runs", Run), ("approvals", Approval), ("effects", Effect)])
+async def test_each_table_has_the_columns_of_its_row(path: Path, table: str, row_type: type) -> None:
+    async with SqliteStorage.open(path):
+        pass
+    columns = [name for (name,) in sql(path, f"SELECT name FROM pragma_table_info('{table}')")]
+    assert columns == [field.name for field in fields(row_type)]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT * FROM threads WHERE status = ? AND (created_at, thread_id) < (?, ?) ORDER BY created_at DESC, thread_id DESC LIMIT 1",
+        "SELECT * FROM threads WHERE (created_at, thread_id) < (?, ?) ORDER BY created_at DESC, thread_id DESC LIMIT 1",
+        "SELECT * FROM approvals WHERE thread_id = ? AND (requested_at, approval_id) > (?, ?) ORDER BY requested_at, approval_id LIMIT 1",
+        "SELECT * FROM approvals WHERE status = ? AND (requested_at, approval_id) > (?, ?) ORDER BY requested_at, approval_id LIMIT 1",
+        "SELECT * FROM approvals WHERE run_id = ? ORDER BY requested_at, approval_id LIMIT 1",
+        "SELECT * FROM runs WHERE thread_id = ? ORDER BY created_at, run_id LIMIT 1",
+        "DELETE FROM effects WHERE thread_id = ?",
+    ],
+)
+async def test_no_page_scans_or_sorts_a_table(path: Path, query: str) -> None:
+    async with SqliteStorage.open(path):
+        pass
+    with closing(sqlite3.connect(path)) as connection:
+        plan = [detail for *_, detail in connection.execute("EXPLAIN QUERY PLAN " + query, ["x"] * query.count("?"))]
+    assert len(plan) == 1
+    assert plan[0].startswith("SEARCH")
+
+
+async def test_damage_is_found(path: Path) -> None:
+    async with SqliteStorage.open(path) as storage:
+        await storage.commit(Change(rows=(thread("needle-1"), thread("needle-2"))))
+        assert await storage.integrity_check() == ()
+    overwrite_last(path, b"needle-1", b"noodle-1")
+    async with SqliteStorage.open(path) as storage:
+        assert "missing from index" in " ".join(await storage.integrity_check())
+
+
+# ── failing and ending ──
+
+
+async def test_everything_queued_is_committed_before_closing(path: Path) -> None:
+    async with SqliteStorage.open(path) as storage:
+        for _ in range(5000):
+            storage.append([token()], fail)
+    async with SqliteStorage.open(path) as storage:
+        assert await storage.last_seq("t") == 5000
+
+
+async def test_a_closed_storage_refuses_everybody(path: Path) -> None:
+    async with SqliteStorage.open(path) as storage:
+        await storage.commit(Change(rows=(thread(),)))
+    with pytest.raises(Unavailable, match="shutting down"):
+        await storage.commit(Change())
+    with pytest.raises(Unavailable, match="shutting down"):
+        await storage.thread("t")
+    errors: list[Exception] = []
+    storage.append([token()], errors.append)
+    await asyncio.sleep(0.01)
+    assert [type(error) for error in errors] == [Unavailable]
+
+
+@contextmanager
+def files_at_most(size: int) -> Iterator[None]:
+    """Let no file of this process grow beyond `size` bytes, as a full disk would."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+async def test_a_file_that_cannot_grow_is_unavailable_and_nothing_changed(path: Path) -> None:
+    async with SqliteStorage.open(path) as storage:
+        await storage.commit(Change(rows=(thread(),), events=(token(),)))
+        errors: list[Exception] = []
+        with files_at_most(path.with_name("assent.db-wal").stat().st_size + 10_000):
+            storage.append([token("t", "x" * 50_000)], errors.append)
+            with pytest.raises(Unavailable, match=r"assent\.db cannot serve"):
+                await storage.commit(
+                    Change(rows=(replace(thread(), version=2), thread("big", metadata={"k": "x" * 50_000})), events=(token(),))
+                )
+            await asyncio.sleep(0.05)
+            assert [type(error) for error in errors] == [Unavailable]
+            assert await storage.thread("t") == thread()
+            assert await storage.last_seq("t") == 1
+        assert await storage.commit(Change(rows=(replace(thread(), version=2),), events=(token(),))) == (2,)
+        assert await storage.integrity_check() == ()
+
+
+def received(pipe: Connection) -> Iterator[tuple[str, int, int]]:
+    """Everything that was sent before the sender died; it may have died in the middle of a message."""
+    with suppress(EOFError, OSError):
+        while True:
+            yield pipe.recv()
+
+
+@pytest.mark.timeout(60)
+async def test_a_kill_at_any_instant_loses_nothing_acknowledged_and_reuses_no_number(path: Path) -> None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.checkpoint.crash"])
+    moments = random.Random(20260102)
+    acknowledged: dict[str, dict[int, int]] = {thread_id: {} for thread_id in crash.THREADS}
+    for _ in range(10):
+        ours, theirs = context.Pipe(duplex=False)
+        child = context.Process(target=crash.write_until_killed, args=(path, theirs))
+        child.start()
+        theirs.close()
+        with ours:
+            await asyncio.to_thread(ours.poll, 30)
+            await asyncio.sleep(moments.uniform(0, 0.1))
+            child.kill()
+            child.join()
+            for thread_id, version, seq in received(ours):
+                acknowledged[thread_id][version] = seq
+        child.close()
+        await _check(path, acknowledged)
+    # Had hardly anything been acknowledged, the checks above would have proved nothing.
+    assert min(len(versions) for versions in acknowledged.values()) > 50
+
+
+async def _check(path: Path, acknowledged: dict[str, dict[int, int]]) -> None:
+    """The log has no gap, every commit is whole, and what was acknowledged is under the number that was given."""
+    async with SqliteStorage.open(path) as storage:
+        for thread_id, versions in acknowledged.items():
+            row = await storage.thread(thread_id)
+            entries = await storage.read_log(thread_id, limit=1_000_000)
+            assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
+            done = [event for event in (decode(entry.body) for entry in entries) if isinstance(event, Done)]
+            assert [event.run_id for event in done] == [f"version {n}" for n in range(1, (row.version if row else 0) + 1)]
+            numbers = {event.run_id: event.seq for event in done}
+            assert versions == {version: numbers[f"version {version}"] for version in versions}
+        assert await storage.integrity_check() == ()
