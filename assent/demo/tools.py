@@ -1,0 +1,217 @@
+"""The clerk's four tools, and what a person is shown before the two that change something.
+
+A result is JSON that a model can quote, with exact counts. A mistake in the arguments comes back as a sentence with `status="error"`,
+so that a model can mend it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal
+
+import orjson
+from langchain_core.tools import BaseTool, StructuredTool, ToolException
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.v1 import ValidationError as ValidationErrorV1
+
+from assent.demo.records import Filter, Records
+from assent.demo.samples import Category, Status
+from assent.errors import AssentError, InvalidRequest, NotFound
+
+Json = Any
+"""Any JSON value."""
+
+Preview = Callable[[dict[str, Any]], Awaitable[Json]]
+"""What a call would do, from its arguments; it does nothing."""
+
+Year = Annotated[int, Field(ge=1900, le=2101)]
+RecordId = Annotated[int, Field(ge=1, le=2**63 - 1)]
+
+
+class Selection(BaseModel):
+    """Which records: those that fit everything given."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    text: Annotated[
+        str | None, Field(max_length=200, description="Words that all occur in the record's title, owner or notes, in any case.")
+    ] = None
+    ids: Annotated[tuple[RecordId, ...] | None, Field(min_length=1, max_length=100, description="The records with these numbers.")] = None
+    category: Annotated[Category | None, Field(description="Only this category.")] = None
+    status: Annotated[Status | None, Field(description="Only this status.")] = None
+    from_year: Annotated[Year | None, Field(description="Only records of this year and later years.")] = None
+    before_year: Annotated[
+        Year | None, Field(description="Only records of years before this one. 'Older than 2015' is before_year=2015.")
+    ] = None
+
+    def filter(self) -> Filter:
+        """The filter that these arguments stand for."""
+        return Filter(**{name: getattr(self, name) for name in Selection.model_fields})
+
+
+class SearchArguments(Selection):
+    """What `search_records` takes."""
+
+    limit: Annotated[int, Field(ge=1, le=50, description="How many of the found records to show.")] = 10
+
+
+class SummaryArguments(Selection):
+    """What `summarise_records` takes."""
+
+    by: Annotated[Literal["year", "category", "status", "owner"], Field(description="What to count by.")] = "category"
+
+
+class UpdateArguments(BaseModel):
+    """What `update_record` takes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    record_id: Annotated[RecordId, Field(description="The record's number.")]
+    field: Annotated[Literal["title", "category", "owner", "year", "status", "amount", "notes"], Field(description="The field to change.")]
+    value: Annotated[
+        Annotated[str, Field(max_length=2000)] | int, Field(description="The new value. Years and amounts (in euros) are whole numbers.")
+    ]
+
+
+class DeleteArguments(Selection):
+    """What `delete_records` takes: at least one of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Desk:
+    """The tools' bodies and the previews, over one database. Both read the arguments through the same schema."""
+
+    records: Records
+
+    async def search(self, **arguments: Any) -> str:
+        asked = SearchArguments(**arguments)
+        with _told_to_the_model():
+            found = await self.records.search(asked.filter(), asked.limit)
+        return _json({"found": found.count, "shown": len(found.first), "records": found.first})
+
+    async def summarise(self, **arguments: Any) -> str:
+        asked = SummaryArguments(**arguments)
+        with _told_to_the_model():
+            groups = await self.records.summarise(asked.filter(), asked.by)
+        totals = {"records": sum(group.records for group in groups), "amount": sum(group.amount for group in groups)}
+        return _json({**totals, "by": asked.by, "groups": groups})
+
+    async def update(self, **arguments: Any) -> str:
+        asked = UpdateArguments(**arguments)
+        with _told_to_the_model():
+            edit = await self.records.update(asked.record_id, asked.field, asked.value)
+        before, after = asdict(edit.before), asdict(edit.after)
+        return _json(
+            {"updated": 1, "record": asked.record_id, "field": asked.field, "before": before[asked.field], "after": after[asked.field]}
+        )
+
+    async def delete(self, **arguments: Any) -> str:
+        with _told_to_the_model():
+            deleted, remaining = await self.records.delete(DeleteArguments(**arguments).filter())
+        return _json({"deleted": deleted, "remaining": remaining})
+
+    async def preview_update(self, arguments: dict[str, Any]) -> Json:
+        try:
+            asked = UpdateArguments(**arguments)
+            statement, edit = await self.records.preview_update(asked.record_id, asked.field, asked.value)
+        except (ValidationError, InvalidRequest, NotFound) as error:
+            return _no_effect(error)
+        return {
+            "sql": statement.sql,
+            "parameters": list(statement.parameters),
+            "records": 1,
+            "before": asdict(edit.before),
+            "after": asdict(edit.after),
+        }
+
+    async def preview_delete(self, arguments: dict[str, Any]) -> Json:
+        try:
+            statement, found = await self.records.preview_delete(DeleteArguments(**arguments).filter())
+        except (ValidationError, InvalidRequest) as error:
+            return _no_effect(error)
+        return {
+            "sql": statement.sql,
+            "parameters": list(statement.parameters),
+            "records": found.count,
+            "first": [asdict(record) for record in found.first],
+        }
+
+
+def record_tools(records: Records) -> list[BaseTool]:
+    """`search_records`, `summarise_records`, `update_record` and `delete_records`, over these records."""
+    desk = _Desk(records)
+    return [
+        _tool(
+            "search_records",
+            "Find records and show the first of them. Returns how many were found in all, and the shown records. Give nothing to see any.",
+            SearchArguments,
+            desk.search,
+        ),
+        _tool(
+            "summarise_records",
+            "Count records and sum their amounts in euros, in all and by year, category, status or owner. "
+            "Use this for every question of how many or how much.",
+            SummaryArguments,
+            desk.summarise,
+        ),
+        _tool(
+            "update_record",
+            "Change one field of one record. A person has to approve each call. Returns the field's value before and after.",
+            UpdateArguments,
+            desk.update,
+        ),
+        _tool(
+            "delete_records",
+            "Delete the records that fit everything given; at least one argument is needed. This cannot be undone, and a person has to "
+            "approve each call. Returns how many records were deleted and how many remain.",
+            DeleteArguments,
+            desk.delete,
+        ),
+    ]
+
+
+def record_previews(records: Records) -> Mapping[str, Preview]:
+    """For each tool that needs approval, what shows a person the exact effect of a call; it changes nothing.
+
+    `delete_records`: `{"sql", "parameters", "records": how many, "first": the first ten}`. `update_record`: `{"sql", "parameters",
+    "records": 1, "before", "after"}`. For a call that the tool will refuse: `{"records": 0, "refused": why}`. Raises `Unavailable`.
+    """
+    desk = _Desk(records)
+    return {"update_record": desk.preview_update, "delete_records": desk.preview_delete}
+
+
+def _tool(name: str, description: str, arguments: type[BaseModel], run: Callable[..., Awaitable[str]]) -> BaseTool:
+    return StructuredTool(
+        name=name,
+        description=description,
+        args_schema=arguments,
+        coroutine=run,
+        handle_tool_error=True,
+        handle_validation_error=_what_was_wrong,
+    )
+
+
+@contextmanager
+def _told_to_the_model() -> Iterator[None]:
+    """What goes wrong in a way that we have a sentence for is an answer to the model, not a failure of the run."""
+    try:
+        yield
+    except AssentError as error:
+        raise ToolException(error.message) from error
+
+
+def _no_effect(error: ValidationError | AssentError) -> Json:
+    """The preview of a call that the tool will refuse."""
+    return {"records": 0, "refused": error.message if isinstance(error, AssentError) else _what_was_wrong(error)}
+
+
+def _what_was_wrong(error: ValidationError | ValidationErrorV1) -> str:
+    """A sentence about arguments that do not fit the schema."""
+    wrong = "; ".join(f"{'.'.join(map(str, detail['loc'])) or 'arguments'}: {detail['msg']}" for detail in error.errors())
+    return f"The arguments do not fit: {wrong}. Nothing was changed."
+
+
+def _json(value: Json) -> str:
+    return orjson.dumps(value).decode()
