@@ -1,0 +1,40 @@
+"""Settings: read from the environment, refused with a sentence, and all in the reference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from assent.settings import Settings
+
+REFERENCE = Path(__file__).parents[1] / "docs/reference/settings.md"
+
+
+def test_the_reference_lists_every_setting() -> None:
+    listed = [line.split("`")[1] for line in REFERENCE.read_text().splitlines() if line.startswith("| `ASSENT_")]
+    assert sorted(listed) == sorted(f"ASSENT_{name.upper()}" for name in Settings.model_fields)
+
+
+def test_keys_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASSENT_API_KEYS", "alice:secret-of-alice, bob:secret:with:colons")
+    assert Settings().api_keys == {"alice": "secret-of-alice", "bob": "secret:with:colons"}
+
+
+@pytest.mark.parametrize("keys", ["alice", "alice:short", ":nameless-secret", "alice:"])
+def test_a_key_without_a_name_or_a_secret_worth_the_name_is_refused(monkeypatch: pytest.MonkeyPatch, keys: str) -> None:
+    monkeypatch.setenv("ASSENT_API_KEYS", keys)
+    with pytest.raises(ValidationError, match="name:secret"):
+        Settings()
+
+
+@pytest.mark.parametrize(("url", "path"), [("sqlite:///./a.db", "a.db"), ("sqlite:////var/lib/a.db", "/var/lib/a.db")])
+def test_the_database_is_a_file(url: str, path: str) -> None:
+    assert Settings(database=url).database_path == Path(path)
+
+
+@pytest.mark.parametrize("url", ["postgres://host/db", "a.db", "sqlite:///", ""])
+def test_a_database_that_assent_does_not_know_is_refused(url: str) -> None:
+    with pytest.raises(ValidationError, match="sqlite:///"):
+        Settings(database=url)
