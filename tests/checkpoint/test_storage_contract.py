@@ -180,6 +180,15 @@ async def test_the_log_is_read_past_a_cursor_by_type_and_in_part(storage: Storag
         assert await storage.read_log("nowhere") == ()
 
 
+async def test_what_was_written_before_anybody_listened_is_read_too(storage: Storage) -> None:
+    await storage.commit(Change(events=(token(), token(), token())))
+    with storage.listen("t"):
+        assert seqs(await storage.read_log("t", 1)) == [2, 3]
+        await storage.commit(Change(events=(token(),)))
+        assert seqs(await storage.read_log("t", 1)) == [2, 3, 4]
+        assert seqs(await storage.read_log("t", 3)) == [4]
+
+
 async def test_what_was_committed_can_be_read_at_once(storage: Storage) -> None:
     with storage.listen("t"):
         for number in range(1, 50):
@@ -395,8 +404,9 @@ async def pages(read: Callable[..., Awaitable[Any]], **query: Any) -> list[list[
 
 
 async def test_threads_come_in_pages_newest_first(storage: Storage) -> None:
-    # Two share a microsecond, so the id must break the tie.
-    made = [thread(f"t{n}", created_at=NOON + timedelta(seconds=n // 2), status=list(ThreadStatus)[n % 2]) for n in range(7)]
+    # Two share a microsecond, so the id must break the tie; whole seconds must sort among halves.
+    noon = NOON.replace(microsecond=0)
+    made = [thread(f"t{n}", created_at=noon + timedelta(seconds=n // 2 / 2), status=list(ThreadStatus)[n % 2]) for n in range(7)]
     await storage.commit(Change(rows=tuple(made)))
     newest = made[::-1]
     assert await pages(storage.threads, limit=3) == [newest[:3], newest[3:6], newest[6:]]

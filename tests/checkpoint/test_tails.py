@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assent.checkpoint.contracts import LogEntry
 from assent.checkpoint.sqlite.log import StoredEvent
 from assent.checkpoint.sqlite.tails import MAX_BYTES, MAX_ENTRIES, Tail, Tails
 
-Steps = st.lists(st.sampled_from(["commit", "deliver", "read head", "prime", "erase", "listen", "leave"]), max_size=60)
+Steps = st.lists(st.sampled_from(["commit", "deliver", "read head", "prime", "erase", "listen", "leave"]), min_size=15, max_size=60)
 
 
 def stored(seq: int) -> StoredEvent:
     return ("t", seq, "r", "token", b"{}")
 
 
+@settings(max_examples=300)
 @given(steps=Steps)
 def test_what_is_covered_is_complete_whenever_it_is_read(steps: list[str]) -> None:
     tails = Tails()

@@ -157,8 +157,12 @@ async def test_events_too_large_for_the_file_fail_alone(desk: Desk) -> None:
         desk.writer.append([token("t", "b"), token("t", "x" * 200_000)], errors.append)
         written = asyncio.ensure_future(desk.writer.write(note("c")))
         await asyncio.sleep(0)
+        too_large = asyncio.ensure_future(desk.writer.write(lambda transaction: transaction.log.add([token("t", "x" * 200_000)])))
+        await asyncio.sleep(0)
         desk.writer.append([token("t", "d")], fail)
     await written
+    with pytest.raises(sqlite3.DataError):
+        await too_large
     await asyncio.sleep(0.05)
     assert [type(error) for error in errors] == [sqlite3.DataError]
     assert desk.numbers() == [1, 2]

@@ -175,10 +175,7 @@ class Writer:
         try:
             if saved:
                 self._connection.execute("SAVEPOINT operation")
-            if isinstance(item, Job):
-                outcome.done.append((item, item.operation(self._transaction)))
-            else:
-                self._log.add(item.events)
+            result = item.operation(self._transaction) if isinstance(item, Job) else self._log.add(item.events)
             if flushed:
                 self._log.flush()
             if saved:
@@ -191,8 +188,10 @@ class Writer:
                 self._connection.execute("ROLLBACK TO operation")
                 self._connection.execute("RELEASE operation")
             self._log.rewind(mark)
-            outcome.done[:] = [each for each in outcome.done if each[0] is not item]
             outcome.failed.append((item, translated(error, self._name)))
+        else:
+            if isinstance(item, Job):
+                outcome.done.append((item, result))
 
     def _roll_back(self) -> None:
         with suppress(sqlite3.Error):
