@@ -33,6 +33,7 @@ from langchain_core.messages import BaseMessage, ToolMessage
 from langchain_core.tools import ToolException
 from langgraph.constants import TAG_HIDDEN, TAG_NOSTREAM
 from langgraph.errors import GraphBubbleUp, NodeCancelledError, NodeTimeoutError, ParentCommand
+from langgraph.prebuilt import ToolRuntime
 from langgraph.runtime import Runtime
 from langgraph.store.base import BaseStore
 from langgraph.types import Command
@@ -150,7 +151,7 @@ class EventFold:
         node = NodeRun(place=self._place(metadata), step=metadata.get("langgraph_step", 0), path=path, inputs=inputs)
         self._nodes[run_id] = node
         if node.place.ns:
-            self._subgraphs.add(_enclosing(path))
+            self._subgraphs.add(path.rpartition("|")[0])
         return *lost, NodeStart(step=node.step, **self._at(node.place))
 
     def chain_end(self, run_id: Hashable, output: Any) -> Events:
@@ -389,12 +390,6 @@ def _names_and_ids(path: str) -> list[tuple[str, str]]:
     return [(name, id_) for name, _, id_ in (part.partition(":") for part in path.split("|")) if id_]
 
 
-def _enclosing(path: str) -> str:
-    """The path of the node that the subgraph is in, which this node is in: `outer:id` of `outer:id|1|inner:id`."""
-    outer = path.rpartition("|")[0]
-    return outer if not outer.rpartition("|")[2].isdigit() else outer.rpartition("|")[0]
-
-
 def _callers(path: Sequence[Any]) -> int:
     """How many tasks of the same graph called this one. LangGraph nests the handler of a node's error under that node, and a functional
     `@task` under its caller, although neither is a subgraph."""
@@ -548,7 +543,7 @@ def _shown_input(tool_input: Any) -> Json:
 
 
 def _is_injected(value: Any) -> bool:
-    return isinstance(value, Runtime | BaseStore) or type(value).__name__ == "ToolRuntime"
+    return isinstance(value, Runtime | ToolRuntime | BaseStore)
 
 
 def _tool_message(output: Any) -> ToolMessage | None:

@@ -15,6 +15,8 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.tools import ToolException, tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.config import get_stream_writer
+from langgraph.errors import NodeTimeoutError
+from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, ToolRuntime
 from langgraph.pregel import Pregel
@@ -257,6 +259,25 @@ def handing_over() -> Scenario:
     return Scenario(graph=graph.add_edge(START, "inner").compile(checkpointer=InMemorySaver()))
 
 
+def functional() -> Scenario:
+    """LangGraph's functional API: a task that another one calls is in the same graph. Only the entrypoint is a node."""
+    talker = model(said("Hello", "m1"))
+
+    @task
+    async def ask() -> AIMessage:
+        return await talker.ainvoke("Hi")
+
+    @task
+    async def outer() -> str:
+        return str((await ask()).content)
+
+    @entrypoint(checkpointer=InMemorySaver())
+    async def workflow(question: str) -> dict[str, str]:
+        return {"answer": await outer()}
+
+    return Scenario(graph=workflow, inputs=("Hi",))
+
+
 def parallel_branches() -> Scenario:
     graph = StateGraph(MessagesState)
     for branch in ("left", "right"):
@@ -347,7 +368,18 @@ def out_of_time() -> Scenario:
         await asyncio.sleep(60)
 
     graph = one_node(hang, timeout=TimeoutPolicy(run_timeout=0.02), retry_policy=ONCE_MORE)
-    return Scenario(graph=graph, raises=Exception)
+    return Scenario(graph=graph, raises=NodeTimeoutError)
+
+
+def out_of_time_beside_another() -> Scenario:
+    """The node that is cut off fails; the one beside it is only cancelled."""
+
+    async def hang(state: MessagesState) -> None:
+        await asyncio.sleep(60)
+
+    graph = StateGraph(MessagesState).add_node("hang", hang, timeout=TimeoutPolicy(run_timeout=0.02)).add_node("wait", hang)
+    graph.add_edge(START, "hang").add_edge(START, "wait")
+    return Scenario(graph=graph.compile(checkpointer=InMemorySaver()), raises=NodeTimeoutError)
 
 
 # ── pauses ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -479,13 +511,14 @@ def custom_events() -> Scenario:
 SCENARIOS: dict[str, Callable[[], Scenario]] = {
     scenario.__name__: scenario
     for scenario in (
-        plain_chat, tool_calls, failing_tool, failing_tool_unhandled, tool_with_command, gated_and_free, subgraph, handing_over,
+        plain_chat, tool_calls, failing_tool, failing_tool_unhandled, tool_with_command, gated_and_free, subgraph, handing_over, functional,
         parallel_branches, retried_node, cut_off_in_the_middle, failing_node, failing_node_that_may_speak, failing_subgraph,
-        failing_sibling, handled_failure, out_of_time, static_pause, dynamic_interrupt, interrupt_in_a_tool, reasoning, nostream,
+        failing_sibling, handled_failure, out_of_time, out_of_time_beside_another, static_pause,
+        dynamic_interrupt, interrupt_in_a_tool, reasoning, nostream,
         not_streaming, sync_node, unnamed_message, plain_model, prompted_model, commands, custom_events,
     )
 }  # fmt: skip
 """Every scenario by its name."""
 
-IN_PARALLEL = frozenset({"gated_and_free", "parallel_branches", "failing_sibling"})
+IN_PARALLEL = frozenset({"gated_and_free", "parallel_branches", "failing_sibling", "out_of_time_beside_another"})
 """Where tasks run at once: how their events interleave is nobody's promise, the order within each task is."""

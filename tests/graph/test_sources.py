@@ -19,9 +19,12 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableConfig
 from langchain_openai import ChatOpenAI
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.errors import GraphDrained
 from langgraph.graph import START, MessagesState, StateGraph
-from langgraph.runtime import RunControl, get_runtime
+from langgraph.prebuilt import ToolRuntime
+from langgraph.runtime import RunControl, Runtime, get_runtime
+from langgraph.store.memory import InMemoryStore
 
 from assent.events import Event, LlmEnd, NodeEnd, Token, encode
 from assent.graph.mapping import to_json
@@ -226,6 +229,14 @@ EXPECTED: dict[str, str] = {
         node_start other step=2
         node_end other step=2
     """,
+    "functional": r"""
+        node_start workflow
+        llm_start ask m1
+        token ask m1 content="Hello"
+        llm_end ask m1
+        state_update workflow answer="Hello"
+        node_end workflow
+    """,
     "parallel_branches": r"""
         node_start left step=1
         llm_start left left
@@ -298,6 +309,12 @@ EXPECTED: dict[str, str] = {
         node_error agent error={"type": "NodeTimeoutError"}
         node_start agent#2 step=1
         node_error agent#2 error={"type": "NodeTimeoutError"}
+    """,
+    "out_of_time_beside_another": r"""
+        node_start hang step=1
+        node_error hang error={"type": "NodeTimeoutError"}
+
+        node_start wait step=1
     """,
     "static_pause": r"""
         node_start first step=1
@@ -501,7 +518,10 @@ def line(event: dict[str, Any]) -> str:
     if "tool_calls" in rest:
         rest["tool_calls"] = {call["id"]: {call["name"]: call["args"]} for call in rest["tool_calls"]}
     if event["type"] == "state_update":
-        rest = {channel: [message_line(message) for message in value] for channel, value in event["update"].items()}
+        rest = {
+            channel: [message_line(item) for item in value] if channel == "messages" else value
+            for channel, value in event["update"].items()
+        }
     return " ".join([event["type"], where + attempt, *names, *(f"{key}={json.dumps(value)}" for key, value in rest.items())])
 
 
@@ -550,6 +570,17 @@ async def test_a_bare_plain_model() -> None:
 
 async def test_a_bare_tool() -> None:
     assert await mapped(scenarios.read, {"path": "a"}) == ['tool_start  read input={"path": "a"}', 'tool_end  read output="<a>"']
+
+
+async def test_a_bare_tool_that_answers_a_call_names_it_in_the_end() -> None:
+    asked = {"type": "tool_call", "id": "c1", "name": "read", "args": {"path": "a"}}
+    assert await mapped(scenarios.read, asked) == ['tool_start  read input={"path": "a"}', 'tool_end  read c1 output="<a>"']
+
+
+async def test_half_a_character_is_replaced() -> None:
+    """A provider that cuts its stream amid a surrogate pair sends what UTF-8 cannot hold."""
+    chunks = [AIMessageChunk(content="\ud83d", id="m1"), AIMessageChunk(content="é", id="m1")]
+    assert await mapped(ChunkModel(chunks=chunks), "Hi") == [CHAT[0], 'token  m1 content="?"', 'token  m1 content="\\u00e9"', CHAT[-1]]
 
 
 async def test_a_graph_without_notes_has_no_call_ids_and_no_failures() -> None:
@@ -700,6 +731,45 @@ async def test_the_context_reaches_the_nodes(source: Source) -> None:
     graph = StateGraph(MessagesState).add_node("only", lambda state: seen.append(get_runtime().context)).add_edge(START, "only").compile()
     await source(graph, ASKED, {}, lambda event: None, thread_id="t", run_id="r", context={"user": "ann"})
     assert seen == [{"user": "ann"}]
+
+
+class SlowSaver(InMemorySaver):
+    """Takes its time to save, and tells when it is done."""
+
+    def __init__(self, history: list[str]) -> None:
+        super().__init__()
+        self.history = history
+
+    async def aput(self, *args: Any) -> RunnableConfig:
+        await asyncio.sleep(0.02)
+        self.history.append("saved")
+        return await super().aput(*args)
+
+
+@both_sources
+async def test_a_step_is_saved_before_the_next_one_begins(source: Source) -> None:
+    history: list[str] = []
+    graph = StateGraph(MessagesState)
+    graph.add_node("first", lambda state: history.append("first")).add_node("second", lambda state: history.append("second"))
+    graph.add_edge(START, "first").add_edge("first", "second")
+    saving = graph.compile(checkpointer=SlowSaver(history))
+    await source(saving, ASKED, THREAD, lambda event: None, thread_id="t", run_id="r")
+    assert history[history.index("first") : history.index("second") + 1] == ["first", "saved", "second"]
+
+
+@both_sources
+async def test_a_tool_outside_of_the_run_is_heard_by_nobody(source: Source) -> None:
+    events: list[Event] = []
+    await source(SCENARIOS["plain_chat"]().graph, ASKED, THREAD, events.append, thread_id="t", run_id="r")
+    told = len(events)
+    ToolRuntime(state={}, context=None, config={}, stream_writer=print, tool_call_id=None, store=None).emit_output_delta("late")
+    assert len(events) == told
+
+
+def test_injected_arguments_are_known_by_type_not_by_name() -> None:
+    asked = {"state": "Oregon", "runtime": Runtime(), "store": InMemoryStore()}
+    raw = {"event": "on_tool_start", "run_id": "1", "name": "search", "tags": [], "metadata": {}, "data": {"input": asked}}
+    assert [line(event) for event in normalised(V2Mapper().feed(raw))] == ['tool_start  search input={"state": "Oregon"}']
 
 
 # ── JSON ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
