@@ -87,8 +87,7 @@ class V2Mapper:
             case "on_llm_end":
                 return self._plain_model_end(run_id, data["output"])
             case "on_tool_start":
-                tool_input = data.get("input") if note.text_input is None else note.text_input
-                return fold.tool_start(run_id, raw["name"], note.tool_call_id, tool_input, raw["metadata"])
+                return self._tool_start(raw, note)
             case "on_tool_end":
                 return fold.tool_end(run_id, data.get("output"))
             case "on_tool_error":
@@ -96,6 +95,14 @@ class V2Mapper:
             case "on_custom_event":
                 return self._custom(raw)
         return ()
+
+    def _tool_start(self, raw: Mapping[str, Any], note: Note) -> Events:
+        """A tool that is run by itself has as its input whatever it was invoked with, which may be a whole tool call."""
+        tool_input = raw["data"].get("input") if note.text_input is None else note.text_input
+        tool_call_id = note.tool_call_id
+        if not raw["parent_ids"] and isinstance(tool_input, Mapping) and tool_input.get("type") == "tool_call":
+            tool_call_id, tool_input = tool_input.get("id") or "", tool_input.get("args")
+        return self._fold.tool_start(raw["run_id"], raw["name"], tool_call_id, tool_input, raw["metadata"])
 
     def _plain_model_end(self, run_id: str, output: Any) -> Events:
         """A plain model's output is `{"generations": [[{"text", "generation_info"}]]}`."""

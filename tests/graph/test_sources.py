@@ -572,9 +572,17 @@ async def test_a_bare_tool() -> None:
     assert await mapped(scenarios.read, {"path": "a"}) == ['tool_start  read input={"path": "a"}', 'tool_end  read output="<a>"']
 
 
-async def test_a_bare_tool_that_answers_a_call_names_it_in_the_end() -> None:
+async def test_a_bare_tool_that_answers_a_call() -> None:
     asked = {"type": "tool_call", "id": "c1", "name": "read", "args": {"path": "a"}}
-    assert await mapped(scenarios.read, asked) == ['tool_start  read input={"path": "a"}', 'tool_end  read c1 output="<a>"']
+    assert await mapped(scenarios.read, asked) == ['tool_start  read c1 input={"path": "a"}', 'tool_end  read c1 output="<a>"']
+
+
+async def test_without_notes_the_answer_names_the_call() -> None:
+    told = await mapped(SCENARIOS["tool_calls"]().graph, ASKED, config=THREAD)
+    assert [one for one in told if one.startswith(("tool_start", "tool_end"))] == [
+        'tool_start tools search input={"query": "rain", "state": "Oregon"}',
+        'tool_end tools search c1 output="rain in Oregon"',
+    ]
 
 
 async def test_half_a_character_is_replaced() -> None:
@@ -768,7 +776,7 @@ async def test_a_tool_outside_of_the_run_is_heard_by_nobody(source: Source) -> N
 
 def test_injected_arguments_are_known_by_type_not_by_name() -> None:
     asked = {"state": "Oregon", "runtime": Runtime(), "store": InMemoryStore()}
-    raw = {"event": "on_tool_start", "run_id": "1", "name": "search", "tags": [], "metadata": {}, "data": {"input": asked}}
+    raw = {"event": "on_tool_start", "run_id": "1", "name": "search", "parent_ids": ["0"], "metadata": {}, "data": {"input": asked}}
     assert [line(event) for event in normalised(V2Mapper().feed(raw))] == ['tool_start  search input={"state": "Oregon"}']
 
 
