@@ -110,8 +110,8 @@ class Thread:
 class Run:
     """What happens between an input or a decision and the next `done`, `run_paused`, `error` or `run_cancelled`.
 
-    `input` is `{"message": str}`, or `{"paused_run": run_id, "message"?: str}` for a run that goes on with the decisions on what that run asked;
-    `attempt` counts its starts, from 1.
+    `input` is `{"message": str}`, or `{"paused_run": run_id, "message"?: str}` for a run that goes on with the decisions on what that run
+    asked; `attempt` counts its starts, from 1.
     """
 
     run_id: str
