@@ -346,10 +346,11 @@ class Runs:
         after = 0
         while entries := await self.storage.read_log(run.thread_id, after, types=MODEL_EVENTS):
             after = entries[-1].seq
-            for event in (decode(entry.body) for entry in entries):
+            for entry in entries:
+                event = decode(entry.body)
                 if event.run_id != run.run_id:
                     continue
-                if event.type == "node_end":
+                if entry.type == "node_end":
                     open_messages.pop(event.task_id, None)
                 else:
                     open_messages.setdefault(event.task_id, {})[event.message_id] = None

@@ -1,0 +1,245 @@
+"""SIGKILL, at chosen moments: nothing that was acknowledged is lost, and nothing that happened in the world happens twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.server import Api, Event, Server, asking, only, scripted_agents, serving, types_of, without_tokens
+
+LOST_AND_ASKED = ["run_recovered", "tool_unknown", "approval_required", "run_paused"]
+GOES_ON = ["approval_decided", "run_resumed"]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with serving(tmp_path, scripted_agents(tmp_path)) as server:
+        yield server
+
+
+async def test_killed_while_paused_it_completes_once(server: Server) -> None:
+    async with asking(server) as api:
+        (approval,) = await api.paused("pay 5", thread_id="t")
+        server.restart()
+        assert (await api.get("/threads/t"))["status"] == "interrupted"
+        assert await api.pending("t") == [approval]
+        await api.decided("t", type="approve")
+        assert await api.last_words("t") == "Results: paid 5"
+        server.restart()
+        assert await api.last_words("t") == "Results: paid 5"
+        assert without_tokens(await api.events("t")) == [
+            *("run_start", "approval_required", "run_paused"),
+            *("approval_decided", "run_resumed", "tool_start", "tool_end", "done"),
+        ]
+    assert server.traces() == ["pay 5"]
+
+
+async def test_killed_while_a_gated_tool_runs_a_person_is_asked_what_became_of_it(server: Server) -> None:
+    """Five threads are cut off by one kill, and a person says something else of each."""
+    async with asking(server) as api:
+        threads = {number: f"t{number}" for number in range(1, 6)}
+        for number, thread in threads.items():
+            await api.paused(f"slow {number}" if number < 5 else "pay 50; slow 5; look 500", thread_id=thread)
+            await api.decided(thread, type="approve", all=True)
+        await _until_traced(server, *(f"slow {number}" for number in threads), "pay 50")
+        # The payment beside the slow one has ended, and its outcome is known.
+        await api.until("t5", "tool_end", after=await _seq_of(api, "t5", "run_resumed"))
+        before = {thread: len(await api.events(thread)) for thread in threads.values()}
+        server.restart()
+
+        asked = {}
+        for number, thread in threads.items():
+            assert (await api.at_rest(thread))["status"] == "interrupted"
+            events = await api.events(thread, after=before[thread])
+            assert [kind for kind in without_tokens(events) if kind not in ("tool_start", "tool_end")] == LOST_AND_ASKED
+            assert only(events, "run_recovered")["attempt"] == 2
+            assert only(events, "tool_unknown")["tool"] == "slow"
+            (approval,) = await api.pending(thread)
+            required = only(events, "approval_required")
+            assert required["approval_id"] == approval["approval_id"]
+            assert (approval["kind"], approval["tool"], approval["args"]) == ("unknown_outcome", "slow", {"amount": number})
+            assert sorted(approval["allowed"]) == ["approve", "reject", "respond"]
+            assert only(events, "tool_unknown")["tool_call_id"] == approval["tool_call_id"] == required["tool_call_id"]
+            asked[thread] = approval
+        assert sorted(server.traces()) == sorted(["look 500", "pay 50", *(f"slow {number}" for number in threads)])
+
+        # It did not happen, run it: with a person's consent there is a second start.
+        _let_go(server, 1)
+        await api.decided("t1", type="approve")
+        assert await api.last_words("t1") == "Results: slowly paid 1"
+        # It happened, and this is what came of it.
+        await api.decided("t2", type="respond", message="the bank says it was paid")
+        assert await api.last_words("t2") == "Results: the bank says it was paid"
+        # Leave it.
+        await api.decided("t3", type="reject", message="we will never know")
+        assert "we will never know" in await api.last_words("t3")
+        # An edit makes no sense here.
+        refused = await api.resume("t4", type="edit", args={"amount": 9})
+        assert refused.status_code == 422
+        # In a turn with others, only the one that was cut off is asked for, and all results reach the model.
+        await api.decided("t5", type="respond", message="paid by hand")
+        assert await api.last_words("t5") == "Results: paid 50 | paid by hand | saw 500"
+
+        # Killed again, in the start that a person consented to: the person is asked again, of that start.
+        await api.decided("t4", type="approve")
+        await _until_traced(server, "slow 4", times=2)
+        server.restart()
+        assert (await api.at_rest("t4"))["status"] == "interrupted"
+        (again,) = await api.pending("t4")
+        assert again["kind"] == "unknown_outcome"
+        assert again["approval_id"] != asked["t4"]["approval_id"]
+        _let_go(server, 4)
+        await api.decided("t4", type="approve")
+        assert await api.last_words("t4") == "Results: slowly paid 4"
+
+    assert [server.traces().count(f"slow {number}") for number in threads] == [2, 1, 1, 3, 1]
+    assert server.traces("pay") == ["pay 50"]
+    assert server.traces("look") == ["look 500"]
+
+
+async def test_a_tool_that_had_ended_is_not_run_again_when_the_model_dies_after_it(server: Server) -> None:
+    async with asking(server) as api:
+        await api.paused("pay 5 then die", thread_id="t")
+        await api.decided("t", type="approve")
+        server.wait_for_death()
+        server.restart()
+        assert await api.last_words("t") == "You said: die"
+        assert "run_recovered" in types_of(await api.events("t"))
+    assert server.traces() == ["pay 5"]
+
+
+async def test_killed_amid_its_words_it_says_which_to_discard_and_says_them_anew(server: Server) -> None:
+    async with asking(server) as api:
+        async with api.http.stream("POST", "/agent/stream", json={"message": "tell 60", "agent": "slow_agent", "thread_id": "t"}):
+            cut_off = await _tokens(api, "t", 5)
+            server.kill()
+        server.start()
+        events = await api.until("t", "done")
+        recovered = only(events, "run_recovered")
+        (message_id,) = {token["message_id"] for token in cut_off}
+        assert (recovered["attempt"], recovered["message_ids"]) == (2, [message_id])
+        words = " ".join(f"word{number}" for number in range(60))
+        kept = [event for event in events if event["type"] == "token" and event["message_id"] not in recovered["message_ids"]]
+        assert "".join(event["content"] for event in kept) == words
+        assert await api.last_words("t") == words
+
+
+async def test_killed_right_after_a_decision_was_acknowledged_it_is_honoured_once(server: Server) -> None:
+    """Eight decisions are sent at once, and the process dies as the first answer arrives."""
+    async with asking(server) as api:
+        approvals = {number: (await api.paused(f"pay {number}", thread_id=f"t{number}"))[0] for number in range(1, 9)}
+        decisions = {number: "approve" if number % 2 else "reject" for number in approvals}
+        acknowledged = set()
+
+        async def decide(number: int) -> None:
+            try:
+                response = await api.resume(f"t{number}", type=decisions[number])
+            except Exception:
+                return
+            assert response.status_code == 202
+            acknowledged.add(number)
+            server.kill()
+
+        await asyncio.gather(*(decide(number) for number in approvals))
+        assert acknowledged
+        server.restart()
+
+        for number, approval in approvals.items():
+            thread = await api.at_rest(f"t{number}")
+            stored = await api.approval(approval["approval_id"])
+            paid = server.traces().count(f"pay {number}")
+            if number in acknowledged:
+                assert stored["decision"] == {"type": decisions[number]}
+            if stored["decision"] is None:
+                assert (thread["status"], paid) == ("interrupted", 0)
+            elif decisions[number] == "reject":
+                assert (thread["status"], paid) == ("idle", 0)
+            elif thread["status"] == "idle":
+                assert paid == 1
+            else:
+                assert [pending["kind"] for pending in await api.pending(f"t{number}")] == ["unknown_outcome"]
+                assert paid <= 1
+
+
+async def test_an_answer_that_a_crash_cuts_off_is_not_taken_for_the_answer_to_the_next_question(server: Server) -> None:
+    async with asking(server) as api:
+        (first,) = await api.paused("Which? then die then How many?", thread_id="t", agent="asking")
+        assert first["args"] == {"question": "Which?"}
+        await api.decided("t", type="respond", message="the red one")
+        server.wait_for_death()
+        server.restart()
+        assert (await api.at_rest("t"))["status"] == "interrupted"
+        (second,) = await api.pending("t")
+        assert second["args"] == {"question": "How many?"}
+        await api.decided("t", type="respond", message=3)
+        assert await api.last_words("t") == "Answers: ['the red one', 3]"
+    assert server.traces() == ["answered ['the red one', 3]"]
+
+
+async def test_a_run_of_an_agent_that_is_gone_ends_with_an_error_that_says_so(tmp_path: Path) -> None:
+    with serving(tmp_path, scripted_agents(tmp_path, "agent", "slow_agent")) as server:
+        async with (
+            asking(server) as api,
+            api.http.stream("POST", "/agent/stream", json={"message": "tell 60", "agent": "slow_agent", "thread_id": "t"}),
+        ):
+            await _tokens(api, "t", 2)
+            server.kill()
+        scripted_agents(tmp_path, "agent")
+        server.start()
+        async with asking(server) as api:
+            events = await api.until("t", "error")
+            assert "slow_agent" in events[-1]["message"]
+            (thread,) = (await api.get("/threads"))["threads"]
+            assert thread["status"] == "error"
+
+
+async def test_a_server_that_is_asked_to_stop_leaves_its_runs_to_the_next(tmp_path: Path) -> None:
+    with serving(tmp_path, scripted_agents(tmp_path), ASSENT_DRAIN_SECONDS="1") as server:
+        async with asking(server) as api:
+            await api.paused("slow 1", thread_id="long")
+            await api.paused("slow 2", thread_id="short")
+            for thread in ("long", "short"):
+                await api.decided(thread, type="approve")
+            await _until_traced(server, "slow 1", "slow 2")
+            async with api.following("long"):
+                _let_go(server, 2)
+                # A reader that is connected holds up nothing, and the run that can end in time does.
+                await asyncio.to_thread(server.terminate)
+            server.start()
+            assert await api.last_words("short") == "Results: slowly paid 2"
+            assert "run_recovered" not in types_of(await api.events("short"))
+            assert (await api.at_rest("long"))["status"] == "interrupted"
+            assert [approval["kind"] for approval in await api.pending("long")] == ["unknown_outcome"]
+    assert sorted(server.traces()) == ["slow 1", "slow 2"]
+
+
+# ── helpers ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _tokens(api: Api, thread: str, count: int) -> list[Event]:
+    """The first tokens of a thread, as they come."""
+    seen: list[Event] = []
+    async with asyncio.timeout(20), api.following(thread, types="token") as events:
+        async for event in events:
+            seen.append(event)
+            if len(seen) == count:
+                break
+    return seen
+
+
+async def _seq_of(api: Api, thread: str, kind: str) -> int:
+    return int(only(await api.events(thread), kind)["seq"])
+
+
+async def _until_traced(server: Server, *lines: str, times: int = 1) -> None:
+    async with asyncio.timeout(20):
+        while any(server.traces().count(line) < times for line in lines):  # noqa: ASYNC110  (another process writes them)
+            await asyncio.sleep(0.02)
+
+
+def _let_go(server: Server, amount: int) -> None:
+    """Let the slow payment of this amount end."""
+    server.ledger.with_name(f"{server.ledger.name}.go-{amount}").touch()

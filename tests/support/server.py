@@ -1,0 +1,295 @@
+"""The real server as a process of its own, to be asked, killed and started again; and a client that is strict about what it gets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.support import agents
+
+START_SECONDS = 30
+WAIT_SECONDS = 20
+"""How long a test waits for what should come at once. On a busy machine "at once" may take a while."""
+
+REPOSITORY = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-c", "from assent.cli import main; main()", "serve"]
+FRAME = re.compile(rb"id: ([1-9][0-9]*)\n(?:event: ([a-z_]+)\n)?data: (\{[^\r\n]*\})")
+
+Event = dict[str, Any]
+Json = Any
+
+
+# ── the process ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Server:
+    """One server process after another, on one port and over the files in one folder. Made by `serving`.
+
+    Without a `target` it serves the demo's clerk.
+    """
+
+    def __init__(self, folder: Path, target: str | None, environment: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.ledger = folder / "ledger"
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._command = [*COMMAND, *([target] if target else []), "--port", str(self.port)]
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("ASSENT_")}
+        self._environment = {
+            **inherited,
+            "PYTHONPATH": str(REPOSITORY),
+            "LEDGER": str(self.ledger),
+            "ASSENT_DATABASE": f"sqlite:///{folder / 'assent.db'}",
+            "ASSENT_RECORDS": str(folder / "records.db"),
+            **environment,
+        }
+        self._log = folder / "server.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the process, and wait until it answers."""
+        assert self._process is None, "The server runs already."
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, cwd=self.folder, env=self._environment, stdout=log, stderr=log)
+        deadline = time.monotonic() + START_SECONDS
+        while not self._answers():
+            code = self._process.poll()
+            assert code is None, f"The server ended with {code} as it started:\n{self.output}"
+            assert time.monotonic() < deadline, f"The server did not answer within {START_SECONDS} s:\n{self.output}"
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """End the process as a power cut would."""
+        self._end(signal.SIGKILL)
+
+    def terminate(self) -> int:
+        """Ask the process to end; return its exit code."""
+        return self._end(signal.SIGTERM)
+
+    def restart(self) -> None:
+        """Kill the process, if it has not died yet, and start another."""
+        self.kill()
+        self.start()
+
+    def wait_for_death(self) -> None:
+        """Wait until the process has died of itself."""
+        assert self._process is not None
+        self._process.wait(WAIT_SECONDS)
+
+    @property
+    def output(self) -> str:
+        """What the processes have written so far."""
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    def traces(self, prefix: str = "") -> list[str]:
+        """The lines that the tools of `agents.py` left."""
+        lines = self.ledger.read_text().splitlines() if self.ledger.exists() else []
+        return [line for line in lines if line.startswith(prefix)]
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/health", trust_env=False).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def _end(self, with_signal: signal.Signals) -> int:
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        if process.poll() is None:
+            process.send_signal(with_signal)
+        try:
+            return process.wait(WAIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise AssertionError(f"The server did not end within {WAIT_SECONDS} s of {with_signal.name}:\n{self.output}") from None
+
+
+@contextmanager
+def serving(folder: Path, target: str | None = None, **environment: str) -> Iterator[Server]:
+    """A server over the files in `folder`; none is left when the context is. pytest shows its output where a test fails."""
+    server = Server(folder, target, environment)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+        sys.stdout.write(server.output[-20_000:])
+
+
+def scripted_agents(folder: Path, *names: str) -> str:
+    """A langgraph.json for the agents of `agents.py`: these, or all."""
+    graphs = {name: f"{agents.__file__}:{name}" for name in names or agents.ALL}
+    file = folder / "langgraph.json"
+    file.write_text(json.dumps({"graphs": graphs}))
+    return str(file)
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+# ── the client ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@asynccontextmanager
+async def asking(server: Server, **headers: str) -> AsyncIterator[Api]:
+    """A client of the server."""
+    timeout = httpx.Timeout(WAIT_SECONDS)
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(base_url=server.url, headers=headers, timeout=timeout, limits=limits, trust_env=False) as http:
+        yield Api(http)
+
+
+class Api:
+    """Asks the server, and holds every answer to what a client may rely on."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self.http = http
+
+    async def stream(self, message: str, **body: Json) -> list[Event]:
+        """Say something; the events of the run."""
+        async with self.http.stream("POST", "/agent/stream", json={"message": message, **body}) as response:
+            await expect(response, 200)
+            return [event async for event in events_of(response)]
+
+    async def paused(self, message: str, **body: Json) -> list[Json]:
+        """Say something that the agent must ask a person for; the approvals it asks for."""
+        events = await self.stream(message, **body)
+        assert events[-1]["type"] == "run_paused", events[-1]
+        return await self.pending(events[-1]["thread_id"])
+
+    async def resume(self, thread_id: str, **body: Json) -> httpx.Response:
+        """Decide."""
+        return await self.http.post(f"/threads/{thread_id}/resume", json=body)
+
+    async def decided(self, thread_id: str, **body: Json) -> Json:
+        """Decide, and be told so; the answer."""
+        return (await expect(await self.resume(thread_id, **body), 202)).json()
+
+    async def pending(self, thread_id: str) -> list[Json]:
+        """The approvals that the thread waits for."""
+        approvals: list[Json] = (await self.get("/approvals", thread_id=thread_id, status="pending"))["approvals"]
+        return approvals
+
+    async def approval(self, approval_id: str) -> Json:
+        """One approval."""
+        return await self.get(f"/approvals/{approval_id}")
+
+    async def get(self, path: str, **parameters: Json) -> Json:
+        """What stands at this path, as JSON."""
+        return (await expect(await self.http.get(path, params=parameters), 200)).json()
+
+    async def events(self, thread_id: str, after: int = 0, **parameters: Json) -> list[Event]:
+        """The thread's events so far, numbered as they should be if none is left out."""
+        accept = {"accept": "application/json"}
+        response = await self.http.get(f"/threads/{thread_id}/events", params={"after": after, **parameters}, headers=accept)
+        events: list[Event] = (await expect(response, 200)).json()["events"]
+        if not parameters:
+            assert [event["seq"] for event in events] == list(range(after + 1, after + 1 + len(events)))
+        return events
+
+    @asynccontextmanager
+    async def following(self, thread_id: str, last: int | None = None, **parameters: Json) -> AsyncIterator[AsyncGenerator[Event, None]]:
+        """The thread's events as they come, after the one numbered `last`."""
+        headers = {} if last is None else {"Last-Event-ID": str(last)}
+        async with self.http.stream("GET", f"/threads/{thread_id}/events", params=parameters, headers=headers) as response:
+            await expect(response, 200)
+            async with aclosing(events_of(response)) as events:
+                yield events
+
+    async def until(self, thread_id: str, *types: str, after: int = 0) -> list[Event]:
+        """The thread's events after a number, up to the first of one of these types, which may be still to come."""
+        seen = []
+        async with asyncio.timeout(WAIT_SECONDS), self.following(thread_id, after) as events:
+            async for event in events:
+                seen.append(event)
+                if event["type"] in types:
+                    return seen
+        raise AssertionError(f"The stream ended without any of {types}: {seen}")
+
+    async def at_rest(self, thread_id: str, seconds: float = WAIT_SECONDS) -> Json:
+        """The thread, once no run is active on it."""
+        deadline = time.monotonic() + seconds
+        while True:
+            thread = await self.get(f"/threads/{thread_id}")
+            if thread["status"] != "busy":
+                return thread
+            assert time.monotonic() < deadline, f"The thread {thread_id} was still busy after {seconds} s."
+            await asyncio.sleep(0.05)
+
+    async def last_words(self, thread_id: str) -> str:
+        """The text of the thread's last message, once no run is active on it."""
+        return str((await self.at_rest(thread_id))["values"]["messages"][-1]["content"])
+
+
+async def expect(response: httpx.Response, status: int) -> httpx.Response:
+    """The response, if it has this status."""
+    if response.status_code != status:
+        await response.aread()
+        raise AssertionError(f"{response.request.method} {response.request.url} gave {response.status_code}, not {status}: {response.text}")
+    return response
+
+
+async def problem(response: httpx.Response, status: int) -> Json:
+    """The problem document (RFC 9457) that the response must be."""
+    await expect(response, status)
+    assert response.headers["content-type"] == "application/problem+json"
+    body = response.json()
+    assert body["status"] == status
+    assert body["type"].startswith("urn:assent:problem:")
+    assert body["title"]
+    assert body["detail"].endswith((".", "?")), body
+    return body
+
+
+async def events_of(response: httpx.Response) -> AsyncGenerator[Event, None]:
+    """The events in a stream, each frame held to the letter of the wire."""
+    rest = b""
+    async for chunk in response.aiter_raw():
+        *frames, rest = (rest + chunk).split(b"\n\n")
+        for frame in frames:
+            if frame.startswith(b":"):
+                continue
+            match = FRAME.fullmatch(frame)
+            assert match, f"This is no frame: {frame!r}"
+            event: Event = json.loads(match[3])
+            assert event["seq"] == int(match[1])
+            assert match[2] is None or match[2].decode() == event["type"]
+            yield event
+    assert not rest, f"The stream ended amid a frame: {rest!r}"
+
+
+def types_of(events: list[Event]) -> list[str]:
+    """Each event's type."""
+    return [event["type"] for event in events]
+
+
+def only(events: list[Event], kind: str) -> Event:
+    """The only event of this type."""
+    (event,) = [event for event in events if event["type"] == kind]
+    return event
+
+
+def without_tokens(events: list[Event]) -> list[str]:
+    """The types that tell the story of a run: what its nodes and models said aside."""
+    story = ("run_", "approval_", "tool_", "done", "error")
+    return [kind for kind in types_of(events) if kind.startswith(story) and kind != "tool_call_delta"]
