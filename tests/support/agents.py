@@ -3,7 +3,7 @@
 What a message says is done, one turn of the model for each part between " then ", several calls of a turn joined by ";":
 
     "look 3; pay 5 then pay 6"   calls look(3) and pay(5), then pay(6)
-    "tell 40"                    says 40 words
+    "tell 40; look 3"            says 40 words, and calls look(3)
     "boom", "die"                the model raises, or kills the process the first time
 
 The tools: `look` is free; `pay`, `slow` (waits for a file) and `die` (kills the process the first time) need a person; `fail` is free and
@@ -143,10 +143,11 @@ def reply(history: list[BaseMessage]) -> AIMessage | BaseException:
 
 def part_of_script(text: str) -> AIMessage | BaseException:
     """One turn."""
+    words = " ".join(f"word{number}" for number in range(int(text.split()[1].strip(";")))) if text.startswith("tell ") else ""
     if found := COMMAND.findall(text):
-        return calls(*((name, {"amount": int(amount)}) for name, amount in found), text="On it.")
-    if text.startswith("tell "):
-        return say(" ".join(f"word{number}" for number in range(int(text.removeprefix("tell ")))))
+        return calls(*((name, {"amount": int(amount)}) for name, amount in found), text=words or "On it.")
+    if words:
+        return say(words)
     if text == "boom":
         return RuntimeError(f"The password is {SECRET}.")
     if text.startswith("die"):
