@@ -1,0 +1,685 @@
+"""`assent chat`: a conversation in a terminal, over HTTP. What a model wrote never reaches the terminal as control characters.
+
+visible     text as it is safe to show
+Client      the HTTP API: events as they come, over dropped connections
+Screen      events as a person sees them
+Chat        the conversation: messages, approvals, and how it ends
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import click
+import httpx
+import msgspec
+from httpx_sse import ServerSentEvent, connect_sse
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.text import Text
+
+from assent.clock import Clock
+from assent.errors import AssentError
+from assent.events import TERMINAL_TYPES
+
+Json = Any
+"""Any JSON value."""
+
+UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+"""Unicode's categories of what is not seen, or changes how the rest is seen: control, format (such as right-to-left overrides), …"""
+
+JOINERS = "\u200c\u200d"
+"""Format characters that some scripts and emoji cannot do without."""
+
+
+JSON_WIDTH = 74
+"""How long a line of JSON may be before its parts stand on lines of their own: what fits into a frame on 80 columns."""
+
+
+def visible(text: str, *, keep: str = "\n\t") -> str:
+    """The text with every character that could fool a reader or command a terminal as JSON would escape it, but for those in `keep`."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_escaped(char) if unicodedata.category(char) in UNSAFE and char not in keep else char for char in text)
+
+
+def _escaped(char: str) -> str:
+    data = char.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{data[i : i + 2].hex()}" for i in range(0, len(data), 2))
+
+
+def pretty(value: Json) -> str:
+    """The whole value as JSON, over several lines where one would be long: the same value, with nothing in it that is not seen."""
+    return "\n".join(_json_lines(value, ""))
+
+
+def _json_lines(value: Json, indent: str) -> list[str]:
+    line = visible(json.dumps(value, ensure_ascii=False), keep="")
+    if not isinstance(value, dict | list) or not value or len(indent) + len(line) <= JSON_WIDTH:
+        return [line]
+    deeper = f"{indent}  "
+    if isinstance(value, dict):
+        items = [(f"{visible(json.dumps(name, ensure_ascii=False), keep='')}: ", _json_lines(item, deeper)) for name, item in value.items()]
+    else:
+        items = [("", _json_lines(item, deeper)) for item in value]
+    lines = []
+    for number, (name, (first, *rest)) in enumerate(items, 1):
+        block = [f"{deeper}{name}{first}", *rest]
+        block[-1] += "," if number < len(items) else ""
+        lines += block
+    opening, closing = "{}" if isinstance(value, dict) else "[]"
+    return [opening, *lines, f"{indent}{closing}"]
+
+
+# ── the server ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Refused(AssentError):
+    """The server said no. `details` holds the `status`, and the members of its problem document."""
+
+
+class Unreachable(AssentError):
+    """The server does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """An event, and its JSON exactly as it came."""
+
+    body: str
+    event: Mapping[str, Json]
+
+    @property
+    def type(self) -> str:
+        return str(self.event["type"])
+
+
+PAUSES = (0.5, 1, 2, 4, 8, 8, 8, 8, 8, 8)
+"""Seconds before each try to come back to a server that is gone: about a minute in all."""
+
+
+class _Page(msgspec.Struct):
+    events: list[msgspec.Raw]
+
+
+class Client:
+    """The HTTP API. `http` has the server's URL, and the key if it needs one."""
+
+    def __init__(self, http: httpx.Client, *, pauses: Sequence[float] = PAUSES, on_drop: Callable[[], None] = lambda: None) -> None:
+        self._http = http
+        self._pauses = pauses
+        self._on_drop = on_drop
+        self.last: int | None = None
+        """The number of the last event that was seen."""
+
+    def say(self, thread_id: str, message: str, agent: str | None) -> Iterator[Received]:
+        """Send a message; the events of its run. A thread id that is new makes the thread."""
+        body = {"message": message, "thread_id": thread_id, **({"agent": agent} if agent else {})}
+        return self._events(thread_id, "POST", "/agent/stream", body)
+
+    def resume(self, thread_id: str, body: Json) -> Iterator[Received]:
+        """Decide; the events of the decisions, and of the run if it goes on."""
+        return self._events(thread_id, "POST", f"/threads/{thread_id}/resume", body)
+
+    def follow(self, thread_id: str) -> Iterator[Received]:
+        """What happens on a thread that is busy, past the last event seen, up to the end of its run."""
+        return self._events(thread_id, "GET", f"/threads/{thread_id}/events", None)
+
+    def logged(self, thread_id: str, types: Sequence[str] = ()) -> Iterator[Received]:
+        """What has happened so far past the last event seen; with `types`, only such events."""
+        params: dict[str, str | int] = {"types": ",".join(types)} if types else {}
+        while True:
+            page = self._get(f"/threads/{thread_id}/events", params={**params, "after": self.last or 0})
+            # Kept as they are on the wire, and not as they would be written anew.
+            events = msgspec.json.decode(page.content, type=_Page).events
+            yield from (self._received(bytes(event).decode(), msgspec.json.decode(event)) for event in events)
+            if not events:
+                return
+
+    def thread(self, thread_id: str) -> Json:
+        """The thread, or `Refused`."""
+        return self._get(f"/threads/{thread_id}").json()
+
+    def pending(self, thread_id: str) -> list[Json]:
+        """The approvals that the thread waits for."""
+        return list(self._get("/approvals", params={"status": "pending", "thread_id": thread_id, "limit": 1000}).json()["approvals"])
+
+    def _get(self, path: str, params: Mapping[str, str | int] | None = None) -> httpx.Response:
+        with self._reaching():
+            response = self._http.get(path, params=params, headers={"Accept": "application/json"})
+        _check(response)
+        return response
+
+    def _events(self, thread_id: str, method: str, path: str, body: Json) -> Iterator[Received]:
+        """The stream's events up to the run's last one. A connection that drops in between is taken up again after the last event seen."""
+        pauses = iter(self._pauses)
+        answered = method == "GET"
+        while True:
+            try:
+                with self._connected(method, path, body) as (response, events):
+                    answered = True
+                    for event in events:
+                        pauses = iter(self._pauses)
+                        yield (received := self._received(event.data, json.loads(event.data)))
+                        if received.type in TERMINAL_TYPES:
+                            return
+                    if method == "POST" and "x-run-id" not in response.headers:
+                        # Decisions that leave others to take: nothing runs yet.
+                        return
+            except httpx.TransportError as error:
+                if not answered:
+                    raise self._unreachable(error) from error
+                dropped: Exception | None = error
+            except Refused as error:
+                if not answered or error.details["status"] != 503:
+                    raise
+                dropped = error
+            else:
+                dropped = None
+            if (pause := next(pauses, None)) is None:
+                raise self._unreachable(dropped)
+            self._on_drop()
+            time.sleep(pause)
+            method, path, body = "GET", f"/threads/{thread_id}/events", None
+
+    @contextlib.contextmanager
+    def _connected(self, method: str, path: str, body: Json) -> Iterator[tuple[httpx.Response, Iterator[ServerSentEvent]]]:
+        headers = {"Last-Event-ID": str(self.last)} if method == "GET" and self.last is not None else {}
+        with connect_sse(self._http, method, path, json=body, headers=headers) as source:
+            if source.response.is_error:
+                source.response.read()
+            _check(source.response)
+            # A comment that keeps the connection alive may come as an event without data.
+            yield source.response, (event for event in source.iter_sse() if event.data)
+
+    def _received(self, body: str, event: Mapping[str, Json]) -> Received:
+        self.last = max(self.last or 0, int(event["seq"]))
+        return Received(body, event)
+
+    @contextlib.contextmanager
+    def _reaching(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: Exception | None) -> Unreachable:
+        cause = f": {error}" if error and str(error) else ""
+        return Unreachable(f"The server at {self._http.base_url} does not answer{cause}. Is it running?")
+
+
+def _check(response: httpx.Response) -> None:
+    if not response.is_error:
+        return
+    try:
+        problem = response.json()
+        detail = str(problem["detail"])
+    except (ValueError, KeyError, TypeError):
+        problem, detail = {}, f"The server answered {response.status_code} {response.reason_phrase}: {response.text[:200].strip()}"
+    raise Refused(detail, **{**problem, "status": response.status_code})
+
+
+# ── what is seen ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+WIDTH = 100
+"""How many characters of a tool's arguments or result stand on its line."""
+
+PREVIEW_LINES = 40
+
+
+class Screen:
+    """The conversation on a terminal, or in a pipe without colours."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._open: tuple[str, str] | None = None
+        """What the line that is being written belongs to: a message's text or reasoning, or a call."""
+
+    def event(self, event: Mapping[str, Json]) -> None:
+        """Show an event, if a person wants to see it."""
+        match event:
+            case {"type": "token", "content": content, "message_id": message_id}:
+                self._piece(("token", message_id), content)
+            case {"type": "reasoning", "content": content, "message_id": message_id}:
+                self._piece(("reasoning", message_id), content, "dim italic")
+            case {"type": "llm_end"}:
+                self._end_line()
+            case {"type": "tool_start", "tool": tool}:
+                self.line(f"· {tool}({_arguments(event.get('input'))}) …", "dim", end="")
+                self._open = ("call", event.get("tool_call_id", ""))
+            case {"type": "tool_end", "tool": tool}:
+                self._outcome(event, _summary(event.get("output")), "dim")
+            case {"type": "tool_error", "tool": tool, "error": error}:
+                self._outcome(event, f"failed: {error.get('message') or error['type']}", "red")
+            case {"type": "tool_progress", "tool": tool}:
+                self.line(f"  {tool}: {_summary(event.get('data'))}", "dim")
+            case {"type": "progress", "progress": progress}:
+                self.line(f"  {round(progress * 100)} % {event.get('message', '')}", "dim")
+            case {"type": "approval_decided", "decision": decision}:
+                by = f" by {event['by']}" if event.get("by") else ""
+                self.line(f"· {event.get('tool') or 'the question'}: {_PAST.get(decision, decision)}{by}", "dim")
+            case {"type": "approval_expired" | "approval_superseded" as kind}:
+                reason = f": {event['reason']}" if event.get("reason") else ""
+                self.line(f"· {event.get('tool') or 'the question'}: {kind.removeprefix('approval_')}{reason}", "yellow")
+            case {"type": "run_recovered"}:
+                self.line("· The server was started again, and the run goes on. What was cut off comes anew.", "yellow")
+            case {"type": "budget_warning" | "budget_exceeded", "budget": budget, "used": used, "limit": limit}:
+                self.line(f"· budget {budget}: {used:g} of {limit:g}", "yellow")
+            case {"type": "broadcast", "message": message}:
+                self.line(message, "bold yellow")
+            case {"type": "run_cancelled"}:
+                self.line(f"The run was cancelled{': ' + event['reason'] if event.get('reason') else ''}.", "yellow")
+            case {"type": "error", "message": message}:
+                self.line(message, "red")
+            case {"type": "done" | "run_paused"}:
+                self._end_line()
+
+    def approval(self, approval: Mapping[str, Json], place: str) -> None:
+        """Show what a person is asked: all of it, exactly."""
+        self._end_line()
+        title = Text(f" {visible(_subject(approval))}{place} ", style="bold")
+        parts: list[RenderableType] = [Text(line, style="yellow") for line in _explanation(approval)]
+        args = approval["args"]
+        if approval["kind"] == "input" and isinstance(args, str):
+            parts.append(Text(visible(args), overflow="fold"))
+        elif args not in (None, {}):
+            parts.append(Text(pretty(args), overflow="fold"))
+        if approval.get("preview") is not None:
+            parts += [Text("\npreview", style="dim"), Text(_shortened(pretty(approval["preview"])), style="dim", overflow="fold")]
+        digest = Text(f" sha256 {visible(approval['digest'])[:12]} ", style="dim")
+        self._console.print(
+            Panel(Group(*parts), title=title, title_align="left", subtitle=digest, subtitle_align="right", border_style="yellow")
+        )
+
+    def line(self, text: str, style: str = "", *, end: str = "\n") -> None:
+        """A line of its own."""
+        self._end_line()
+        self._console.out(visible(text), style=style or None, highlight=False, end=end)
+
+    def _piece(self, owner: tuple[str, str], content: str, style: str = "") -> None:
+        if self._open != owner:
+            self._end_line()
+            content = content.lstrip("\n")
+        if content:
+            self._open = owner
+            self._console.out(visible(content.replace("\r\n", "\n"), keep=f"\n\t{JOINERS}"), style=style or None, highlight=False, end="")
+
+    def _outcome(self, event: Mapping[str, Json], outcome: str, style: str) -> None:
+        if self._open == ("call", event.get("tool_call_id", "")):
+            self._console.out(f" {visible(outcome)}", style=style, highlight=False)
+            self._open = None
+        else:
+            self.line(f"· {event['tool']}: {outcome}", style)
+
+    def _end_line(self) -> None:
+        if self._open is not None:
+            self._console.out("")
+            self._open = None
+
+
+_PAST = {"approve": "approved", "edit": "approved with other arguments", "reject": "rejected", "respond": "answered"}
+
+
+def _subject(approval: Mapping[str, Json]) -> str:
+    subjects = {"tool": f"{approval['tool']} wants to run", "node": f"{approval.get('node') or 'a step'} wants to run"}
+    return subjects.get(approval["kind"]) or (f"{approval['tool']} was cut off" if approval["tool"] else "a question for you")
+
+
+def _explanation(approval: Mapping[str, Json]) -> list[str]:
+    if approval["kind"] != "unknown_outcome":
+        return []
+    return [
+        "The server died while this call ran, so nobody knows whether it happened. Look, then decide:",
+        "approve runs it (again); reject does not; answer tells the agent what its result was.",
+    ]
+
+
+def _arguments(value: Json) -> str:
+    if isinstance(value, Mapping):
+        return _cut(", ".join(f"{name}={json.dumps(item, ensure_ascii=False)}" for name, item in value.items()))
+    return "" if value is None else _cut(json.dumps(value, ensure_ascii=False))
+
+
+def _summary(output: Json) -> str:
+    """A tool's result in a few words: of JSON what stands at its top, of text its first line."""
+    if isinstance(output, Mapping) and isinstance(output.get("content"), str):
+        output = output["content"]
+    if isinstance(output, str):
+        try:
+            output = json.loads(output)
+        except ValueError:
+            return _cut(output.strip().partition("\n")[0])
+    if isinstance(output, Mapping):
+        return _cut(", ".join(f"{name}: {_top(item)}" for name, item in output.items()))
+    return "done" if output is None else _cut(_top(output))
+
+
+def _top(value: Json) -> str:
+    if isinstance(value, list):
+        return f"{len(value)} items"
+    return "{…}" if isinstance(value, Mapping) else value if isinstance(value, str) else json.dumps(value)
+
+
+def _cut(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= WIDTH else f"{text[: WIDTH - 1]}…"
+
+
+def _shortened(text: str) -> str:
+    lines = text.split("\n")
+    return text if len(lines) <= PREVIEW_LINES else "\n".join([*lines[:PREVIEW_LINES], f"… {len(lines) - PREVIEW_LINES} more lines"])
+
+
+# ── the conversation ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Outcome(Enum):
+    """How the last run ended."""
+
+    DONE = 0
+    FAILED = 1
+    PAUSED = 3
+
+
+LEFT = 130
+"""The exit code of a program that was interrupted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """`again` is the command that comes back here, without its --thread. With `json`, events and decisions are lines of JSON."""
+
+    agent: str | None = None
+    thread_id: str | None = None
+    json: bool = False
+    again: str = "assent chat"
+
+
+class Chat:
+    """A conversation on one thread."""
+
+    def __init__(self, client: Client, options: Options, clock: Clock, console: Console | None = None) -> None:
+        self._client = client
+        self._options = options
+        self._thread_id = options.thread_id or clock.new_id()
+        self._screen = Screen(console or Console(markup=False, highlight=False, emoji=False))
+        self._notes = Console(stderr=True, markup=False, highlight=False, emoji=False)
+        self._begun = options.thread_id is not None
+        self._interactive = sys.stdin.isatty()
+        client._on_drop = lambda: self._note("The connection dropped. Trying to come back …")
+
+    def run(self, message: str | None) -> int:
+        """Talk until there is no more to say; the exit code. With a `message`, that is all there is to say."""
+        if self._interactive:
+            _edit_lines()
+        try:
+            outcome = self._settle(self._attach(), once=message is not None)
+            if message is not None:
+                outcome = self._settle(self._say(message), once=True) if outcome is not Outcome.PAUSED else outcome
+            elif outcome is not Outcome.PAUSED:
+                outcome = self._talk()
+        except KeyboardInterrupt:
+            self._come_back("Left the run to itself.")
+            return LEFT
+        if outcome is Outcome.PAUSED:
+            self._come_back("The approval is left pending.")
+        return outcome.value
+
+    def _talk(self) -> Outcome:
+        outcome = Outcome.DONE
+        if not self._options.json:
+            self._screen.line("Say something; Ctrl-D leaves.", "dim")
+        while (message := self._read_message()) is not None:
+            try:
+                outcome = self._settle(self._say(message))
+            except Refused as refused:
+                self._problem(refused)
+                outcome = Outcome.FAILED
+            if outcome is Outcome.PAUSED:
+                return outcome
+        if self._begun and not self._options.json:
+            self._come_back("")
+        return outcome
+
+    def _attach(self) -> Outcome:
+        """Take up the thread where it stands."""
+        if self._options.thread_id is None:
+            return Outcome.DONE
+        # The log is read before the status: if the thread is busy then, the end of its run is yet to come.
+        seen = list(self._client.logged(self._thread_id, sorted({*TERMINAL_TYPES, "approval_required"})))
+        thread = self._client.thread(self._thread_id)
+        if not self._options.json:
+            self._recall(thread)
+        else:
+            pending = set(thread["pending"])
+            self._write(received for received in seen if received.event.get("approval_id") in pending)
+        return self._standing(thread)
+
+    def _standing(self, thread: Json) -> Outcome:
+        match thread["status"]:
+            case "busy":
+                return self._show(self._client.follow(self._thread_id))
+            case "interrupted":
+                return Outcome.PAUSED
+            case "error":
+                return Outcome.FAILED
+        return Outcome.DONE
+
+    def _say(self, message: str) -> Outcome:
+        self._begun = True
+        try:
+            return self._show(self._client.say(self._thread_id, message, self._options.agent))
+        except Refused as refused:
+            if "approvals" not in refused.details:
+                raise
+            self._problem(refused)
+            return Outcome.PAUSED
+
+    def _show(self, events: Iterator[Received]) -> Outcome:
+        """Show events; how the run ended. Without an end, decisions are left to take."""
+        outcome = Outcome.PAUSED
+        for received in events:
+            if self._options.json:
+                self._write([received])
+            else:
+                self._screen.event(received.event)
+            outcome = {"done": Outcome.DONE, "error": Outcome.FAILED, "run_cancelled": Outcome.FAILED}.get(received.type, Outcome.PAUSED)
+        return outcome
+
+    def _settle(self, outcome: Outcome, *, once: bool = False) -> Outcome:
+        """Have what is asked decided, until nothing is; or it is left pending, which is `PAUSED`."""
+        while outcome is Outcome.PAUSED:
+            approvals = self._client.pending(self._thread_id)
+            if not approvals:
+                outcome = self._catch_up()
+                continue
+            body = self._read_decisions() if self._options.json else self._ask(approvals, once=once)
+            if body is None:
+                return outcome
+            try:
+                outcome = self._show(self._client.resume(self._thread_id, body))
+            except Refused as refused:
+                self._problem(refused)
+        return outcome
+
+    def _catch_up(self) -> Outcome:
+        """Others have decided: show what came of it."""
+        time.sleep(0.2)
+        outcome = self._standing(self._client.thread(self._thread_id))
+        self._show(self._client.logged(self._thread_id))
+        return outcome
+
+    # ── asking ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _ask(self, approvals: Sequence[Json], *, once: bool) -> Json | None:
+        """The decisions on these approvals, all of which are shown before the first is asked for. None if they are left pending."""
+        for number, approval in enumerate(approvals, 1):
+            self._screen.approval(approval, f" ({number} of {len(approvals)})" if len(approvals) > 1 else "")
+        if once and not self._interactive:
+            return None
+        try:
+            return {"decisions": self._decisions(approvals)}
+        except (KeyboardInterrupt, EOFError):
+            self._screen.line("")
+            return None
+
+    def _decisions(self, approvals: Sequence[Json]) -> dict[str, Json]:
+        decisions: dict[str, Json] = {}
+        for number, approval in enumerate(approvals):
+            rest = approvals[number:]
+            together = len(rest) > 1 and all("approve" in other["allowed"] for other in rest)
+            decision = self._decision(approval, f"{_subject(approval)} " if len(approvals) > 1 else "", together=together)
+            if decision is None:
+                return {**decisions, **{other["approval_id"]: {"type": "approve"} for other in rest}}
+            decisions[approval["approval_id"]] = decision
+        return decisions
+
+    def _decision(self, approval: Json, subject: str, *, together: bool) -> Json | None:
+        """The decision on one approval; None approves this one and all that follow."""
+        if approval["kind"] == "input":
+            return {"type": "respond", "message": self._read_answer()}
+        choices = {key: label for key, (type_, label) in _CHOICES.items() if type_ in approval["allowed"]}
+        if together:
+            choices["A"] = "[A]pprove all"
+        question = f"{visible(subject)}{' / '.join(choices.values())} ? "
+        while True:
+            choice = input(question).strip()
+            choice = choice if choice in choices else choice[:1].lower() if choice.lower() in _WORDS else ""
+            if choice not in choices:
+                self._screen.line(f"Type one of {', '.join(choices)}. Ctrl-C leaves it pending.", "yellow")
+            elif choice == "A":
+                return None
+            elif (decision := self._details(choice, approval)) is not None:
+                return decision
+
+    def _details(self, choice: str, approval: Json) -> Json | None:
+        match choice:
+            case "e":
+                args = self._edit(approval["args"])
+                return None if args is None else {"type": "edit", "args": args}
+            case "r":
+                reason = input("why (the agent is told; may be empty): ").strip()
+                return {"type": "reject", **({"message": reason} if reason else {})}
+            case "s":
+                return {"type": "respond", "message": input("the result to tell the agent: ")}
+        return {"type": "approve"}
+
+    def _edit(self, args: Json) -> Json | None:
+        """The arguments as a person changed them, in an editor or on one line; None if they are left as they were."""
+        text = pretty(args)
+        while True:
+            if self._interactive:
+                edited = click.edit(f"{text}\n", extension=".json")
+                if edited is None:
+                    self._screen.line("Nothing was changed.", "yellow")
+                    return None
+            else:
+                edited = input("the arguments as one line of JSON: ")
+            try:
+                changed = json.loads(edited)
+            except ValueError as error:
+                self._screen.line(f"This is not JSON: {error}.", "red")
+                if self._interactive:
+                    input("Enter edits it again, Ctrl-C leaves it pending: ")
+            else:
+                if isinstance(changed, dict):
+                    return changed
+                self._screen.line("The arguments must be a JSON object.", "red")
+            text = edited.rstrip("\n")
+
+    def _read_answer(self) -> Json:
+        while True:
+            text = input("your answer (text, or JSON): ").strip()
+            if not text:
+                self._screen.line("An answer is needed. Ctrl-C leaves the question open.", "yellow")
+                continue
+            try:
+                return json.loads(text)
+            except ValueError as error:
+                if text[0] not in '{["':
+                    return text
+                self._screen.line(f"This begins like JSON and is none: {error}.", "red")
+
+    # ── reading and writing ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def _read_message(self) -> str | None:
+        while True:
+            try:
+                text = sys.stdin.readline() if self._options.json else input("\nyou> " if self._interactive else "") + "\n"
+            except (EOFError, KeyboardInterrupt):
+                self._screen.line("")
+                return None
+            if not text:
+                return None
+            if text.strip():
+                return _message_of(text.strip()) if self._options.json else text.strip()
+
+    def _read_decisions(self) -> Json | None:
+        """A line of JSON from standard input; None at its end."""
+        while line := sys.stdin.readline():
+            if not line.strip():
+                continue
+            try:
+                body = json.loads(line)
+            except ValueError as error:
+                self._note(f"This line is not JSON: {error}.", "red")
+                continue
+            if isinstance(body, dict):
+                return body
+            self._note('This line is not a decision. Write {"type": "approve"}, or {"decisions": {"<approval id>": {"type": …}}}.', "red")
+        return None
+
+    def _write(self, events: Iterable[Received]) -> None:
+        for received in events:
+            sys.stdout.write(f"{received.body}\n")
+            sys.stdout.flush()
+
+    def _recall(self, thread: Json) -> None:
+        """The last of what was said on the thread."""
+        values = thread.get("values")
+        messages = values.get("messages") if isinstance(values, dict) else None
+        said = [message for message in messages or [] if isinstance(message, dict) and message.get("type") in ("human", "ai")]
+        for message in said[-4:]:
+            text = message["content"] if isinstance(message.get("content"), str) else ""
+            if text.strip():
+                self._screen.line(f"{'you> ' if message['type'] == 'human' else ''}{text.strip()}", "dim")
+
+    def _problem(self, refused: Refused) -> None:
+        self._note(refused.message, "red")
+
+    def _come_back(self, sentence: str) -> None:
+        if self._begun:
+            self._note(f"{sentence} Come back with: {self._options.again} --thread {self._thread_id}".strip())
+
+    def _note(self, text: str, style: str = "dim") -> None:
+        """What is not part of the conversation goes to standard error."""
+        self._notes.print(Text(visible(text), style=style), soft_wrap=True)
+
+
+_CHOICES = {"a": ("approve", "[a]pprove"), "e": ("edit", "[e]dit"), "r": ("reject", "[r]eject"), "s": ("respond", "an[s]wer for it")}
+_WORDS = frozenset({"approve", "edit", "reject", "a", "e", "r", "s"})
+
+
+def _message_of(line: str) -> str:
+    """The message of a line: the line itself, or the `message` of a JSON object."""
+    with contextlib.suppress(ValueError):
+        value = json.loads(line)
+        if isinstance(value, dict) and isinstance(value.get("message"), str):
+            return str(value["message"])
+    return line
+
+
+def _edit_lines() -> None:
+    """Let lines that are typed be edited, where the system can."""
+    if os.name == "posix":
+        with contextlib.suppress(ImportError):
+            import readline  # noqa: F401

@@ -1,0 +1,309 @@
+"""The command line: `assent serve` and `assent chat`. Here the program is put together, and here its errors become sentences."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import logging
+import math
+import os
+import socket
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Annotated, NoReturn
+
+import httpx
+import structlog
+import typer
+import uvicorn
+from fastapi import FastAPI
+from pydantic import ValidationError
+from rich.console import Console
+from rich.text import Text
+
+from assent.api.app import create_app
+from assent.chat import Chat, Client, Options, visible
+from assent.clock import Clock
+from assent.demo import open_clerk
+from assent.errors import AgentLoadError, AssentError, ConfigurationError
+from assent.graph.loading import open_agents
+from assent.graph.pending import Agent
+from assent.settings import Settings
+
+DEMO_MESSAGE = "Delete all records older than 2015"
+
+app = typer.Typer(
+    help="Runs LangGraph agents that must ask a person before they act.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """The `assent` command."""
+    app()
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"assent {version('assent')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _assent(
+    shown: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and leave.")] = False,
+) -> None: ...
+
+
+AgentArgument = Annotated[
+    str | None,
+    typer.Argument(help="path/to/module.py:variable, package.module:variable, or a langgraph.json. Without it, the demo agent."),
+]
+
+
+@app.command()
+def serve(
+    agent: AgentArgument = None,
+    host: Annotated[str, typer.Option(help="The address to listen on. Beyond loopback, keys must be set.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 takes a free one.")] = 8000,
+) -> None:
+    """Serve an agent over HTTP. What can be set is read from the environment: ASSENT_DATABASE, ASSENT_API_KEYS, ASSENT_MODEL, …"""
+    settings = _settings()
+    with _one_sentence():
+        sock = _bind(host, port, settings)
+        server = AgentServer(settings, agent, log_level=settings.log_level)
+        server.on_start = lambda: _banner(server, settings, _url(host, sock), demo=agent is None)
+        # uvicorn has shut down in order when it raises this.
+        with suppress(KeyboardInterrupt):
+            server.run([sock])
+
+
+@app.command()
+def chat(
+    message: Annotated[str | None, typer.Argument(help="Say this, and leave when the agent has answered or waits for a person.")] = None,
+    url: Annotated[str | None, typer.Option(help="A running server, such as http://127.0.0.1:8000. Without it, one is started.")] = None,
+    agent: Annotated[str | None, typer.Option(help="Which of the server's agents to talk to.")] = None,
+    thread: Annotated[str | None, typer.Option(metavar="ID", help="Go on with this thread.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Write one event per line; read decisions as JSON, one per line.")] = False,
+    api_key: Annotated[str | None, typer.Option(envvar="ASSENT_API_KEY", help="The secret of a key of the server's.")] = None,
+    serve: Annotated[str | None, typer.Option(metavar="AGENT", help="What to serve without --url, as in `assent serve AGENT`.")] = None,
+) -> None:
+    """Talk to an agent in the terminal, and decide what it asks for.
+
+    Leaves with 0 when the last run is done, 1 when it failed, 3 when it waits for a person.
+    """
+    if url and serve:
+        _fail("--serve names an agent for a server of its own, and --url a server that is running. Give one of them.", code=2)
+    with _one_sentence(), nullcontext(_Place(url, api_key)) if url else _own_server(serve, api_key) as place:
+        headers = {"Authorization": f"Bearer {place.secret}"} if place.secret else {}
+        # A proxy from the environment has no business between this process and itself.
+        with httpx.Client(base_url=place.url, headers=headers, timeout=httpx.Timeout(60, connect=10), trust_env=bool(url)) as http:
+            options = Options(agent=agent, thread_id=thread, json=json, again=_again(url, serve, agent))
+            code = Chat(Client(http), options, Clock()).run(message)
+    raise typer.Exit(code)
+
+
+# ── a server ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class AgentServer(uvicorn.Server):
+    """uvicorn, with the app's lifespan entered and left by itself: what cannot be opened is raised from `run`, and not only logged."""
+
+    def __init__(self, settings: Settings, target: str | None, *, log_level: str) -> None:
+        self.agents: tuple[str, ...] = ()
+        self.on_start: Callable[[], None] = lambda: None
+        self._app = create_app(settings, lambda: self._open(settings, target))
+        self._resources = AsyncExitStack()
+        _log_to_stderr(log_level)
+        super().__init__(
+            uvicorn.Config(
+                self._app,
+                lifespan="off",
+                log_level=log_level,
+                access_log=False,
+                timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
+            )
+        )
+
+    @asynccontextmanager
+    async def _open(self, settings: Settings, target: str | None) -> AsyncIterator[Mapping[str, Agent]]:
+        async with _open_demo(settings) if target is None else open_agents(target) as agents:
+            self.agents = tuple(agents)
+            yield agents
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        assert sockets
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(_lifespan(self._app))
+            # Two processes can bind one port, as long as neither listens on it.
+            with _port_problems(*sockets[0].getsockname()[:2]):
+                await super().startup(sockets)
+            self._resources = stack.pop_all()
+        self.on_start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        async with self._resources:
+            await super().shutdown(sockets)
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async with app.router.lifespan_context(app):
+        yield
+
+
+@asynccontextmanager
+async def _open_demo(settings: Settings) -> AsyncIterator[Mapping[str, Agent]]:
+    async with open_clerk(settings.records, settings.model) as clerk:
+        yield {"clerk": clerk}
+
+
+def _bind(host: str, port: int, settings: Settings) -> socket.socket:
+    """A socket bound to the address. Bound here, it is known to be free before anything is opened, and port 0 has its number."""
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror as error:
+        raise ConfigurationError(f"The host '{host}' is not known here: {error.strerror}.") from error
+    family, kind, protocol, _, address = min(found, key=lambda entry: entry[0] is not socket.AF_INET)
+    if not settings.api_keys and not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback:
+        _fail(
+            f"Nobody would have to say who they are, so the server does not listen on {host or 'all addresses'}. "
+            "Set ASSENT_API_KEYS=name:secret, or bind to 127.0.0.1.",
+            code=2,
+        )
+    sock = socket.socket(family, kind, protocol)
+    with ExitStack() as stack, _port_problems(host, port):
+        stack.callback(sock.close)
+        if os.name == "posix":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        stack.pop_all()
+    return sock
+
+
+@contextmanager
+def _port_problems(host: str, port: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            sentence = f"Port {port} on {host} is in use. Stop the program that has it, or let one be chosen: --port 0."
+        else:
+            sentence = f"The server cannot listen on {host}, port {port}: {error.strerror}. Choose another --host or --port."
+        raise ConfigurationError(sentence) from error
+
+
+def _url(host: str, sock: socket.socket) -> str:
+    address, port = sock.getsockname()[:2]
+    if ipaddress.ip_address(address.partition("%")[0]).is_unspecified:
+        host = "127.0.0.1"
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _banner(server: AgentServer, settings: Settings, url: str, *, demo: bool) -> None:
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    say = DEMO_MESSAGE if demo else "Hello"
+    key = " -H 'authorization: Bearer <secret>'" if settings.api_keys else ""
+    lines = [
+        ("Assent is at ", url),
+        ("  agents    ", ", ".join(server.agents)),
+        ("  database  ", str(settings.database_path)),
+        ("  try       ", f"""curl -N {url}/agent/stream{key} -H 'content-type: application/json' -d '{{"message": "{say}"}}'"""),
+        ("  or        ", f"assent chat --url {url}{' --api-key <secret>' if settings.api_keys else ''}"),
+    ]
+    for label, value in lines:
+        console.print(Text.assemble((label, "dim"), (visible(value), "bold" if value == url else "")), soft_wrap=True)
+
+
+# ── a server of the chat's own ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a server is, and the secret that it takes."""
+
+    url: str
+    secret: str | None
+
+
+@contextmanager
+def _own_server(target: str | None, api_key: str | None) -> Iterator[_Place]:
+    """A server in a thread of this process, on a free loopback port, until the context is left."""
+    settings = _settings()
+    # What a server says as it comes and goes would stand in the middle of the conversation.
+    log_level = settings.log_level if "log_level" in settings.model_fields_set else "warning"
+    sock = _bind("127.0.0.1", 0, settings)
+    server = AgentServer(settings, target, log_level=log_level)
+    ready = threading.Event()
+    server.on_start = ready.set
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="server") as pool:
+        running = pool.submit(server.run, [sock])
+        running.add_done_callback(lambda _: ready.set())
+        try:
+            ready.wait()
+            if running.done():
+                _raise_for_chat(running.exception())
+            yield _Place(_url("127.0.0.1", sock), api_key or next(iter(settings.api_keys.values()), None))
+        finally:
+            server.should_exit = True
+    running.result()
+
+
+def _raise_for_chat(error: BaseException | None) -> NoReturn:
+    if isinstance(error, ConfigurationError) and not isinstance(error, AgentLoadError) and "another Assent process" in error.message:
+        raise ConfigurationError(f"{error.message} To talk to that one: assent chat --url http://127.0.0.1:8000") from error
+    raise error or ConfigurationError("The server ended as it started.")
+
+
+def _again(url: str | None, serve: str | None, agent: str | None) -> str:
+    options = {"--url": url, "--serve": serve, "--agent": agent}
+    return " ".join(["assent chat", *(f"{name} {value}" for name, value in options.items() if value)])
+
+
+# ── settings, logs and errors ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _settings() -> Settings:
+    try:
+        return Settings()
+    except ValidationError as error:
+        # The value is not repeated: it may hold secrets.
+        _fail(" ".join(f"The setting ASSENT_{str(item['loc'][0]).upper()} is wrong: {_problem(item)}." for item in error.errors()), code=2)
+
+
+def _problem(item: Mapping[str, object]) -> str:
+    return str(item["msg"]).removeprefix("Value error, ").rstrip(".")
+
+
+def _log_to_stderr(level: str) -> None:
+    """Standard output belongs to the answers, so that it can be piped."""
+    number = logging.getLevelNamesMapping()[level.upper()]
+    logging.basicConfig(level=number, stream=sys.stderr, format="%(levelname)s:  %(name)s: %(message)s")
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    """What was foreseen to go wrong ends the program with one sentence; a fault of ours keeps its traceback."""
+    try:
+        yield
+    except AssentError as error:
+        _fail(error.message)
+    except httpx.InvalidURL as error:
+        _fail(f"The --url is none: {error}. Write it like http://127.0.0.1:8000.", code=2)
+
+
+def _fail(sentence: str, *, code: int = 1) -> NoReturn:
+    Console(stderr=True, highlight=False, markup=False, emoji=False).print(Text(visible(sentence), style="red"), soft_wrap=True)
+    raise typer.Exit(code)
