@@ -1,0 +1,40 @@
+"""One real server for all the tests of a module, and a client of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from uuid import uuid4
+
+import pytest
+
+from tests.support.server import Api, Server, asking, scripted_agents, serving
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of every agent in `agents.py`; `agent` is the one that takes messages for nobody."""
+    folder = tmp_path_factory.mktemp("server")
+    with serving(folder, scripted_agents(folder)) as server:
+        yield server
+
+
+@pytest.fixture
+async def api(server: Server) -> AsyncIterator[Api]:
+    """A client."""
+    async with asking(server) as api:
+        yield api
+
+
+@pytest.fixture
+def thread() -> str:
+    """The id of a thread that no other test has."""
+    return f"t-{uuid4().hex}"
+
+
+_amounts = iter(range(1000, 1_000_000))
+
+
+@pytest.fixture
+def amount() -> int:
+    """An amount that no other test pays, so that its lines in the ledger are this test's."""
+    return next(_amounts)
