@@ -13,13 +13,14 @@ import rfc8785
 def call_digest(tool: str, args: Any) -> str:
     """The SHA-256, in hex, over the RFC 8785 form of `{"tool": …, "args": …}`.
 
-    RFC 8785 knows only numbers that a double can hold. Arguments with others (a 64-bit id, say) are put into a JSON string with sorted
-    keys first, under another name, so that the two forms can never be taken for one another.
+    RFC 8785 knows only numbers that a double can hold, and text that UTF-8 can. Arguments with others (a 64-bit id, half a surrogate
+    pair) are put into a JSON string with sorted keys first, under another name, so that the two forms can never be taken for one another.
+    To it 1 and 1.0 are one number, as they are in JSON.
     """
     try:
         canonical = rfc8785.dumps({"tool": tool, "args": args})
-    except (rfc8785.IntegerDomainError, rfc8785.FloatDomainError):
-        canonical = rfc8785.dumps({"tool": tool, "args_json": json.dumps(args, sort_keys=True, ensure_ascii=False)})
+    except rfc8785.CanonicalizationError:
+        canonical = rfc8785.dumps({"tool": tool, "args_json": json.dumps(args, sort_keys=True)})
     return hashlib.sha256(canonical).hexdigest()
 
 
