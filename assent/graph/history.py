@@ -41,15 +41,20 @@ def provider_history(messages: Sequence[AnyMessage]) -> list[AnyMessage]:
 
 
 def _sendable(message: AIMessage) -> AIMessage:
-    """The message with its invalid calls as valid ones: many a provider refuses a history with arguments that are not JSON."""
-    if not message.invalid_tool_calls:
-        return message
+    """The message with its invalid calls as valid ones: many a provider refuses a history with arguments that are not JSON. A call that no
+    answer could name, for want of an id of its own, is left out."""
     mended = [
         ToolCall(name=call["name"] or "unknown", args={"not_json": call["args"]}, id=call["id"], type="tool_call")
         for call in message.invalid_tool_calls
-        if call["id"]
     ]
-    return message.model_copy(update={"tool_calls": [*message.tool_calls, *mended], "invalid_tool_calls": []})
+    by_id: dict[str, ToolCall] = {}
+    for call in (*message.tool_calls, *mended):
+        if call["id"]:
+            by_id.setdefault(call["id"], call)
+    calls = list(by_id.values())
+    if calls == message.tool_calls and not message.invalid_tool_calls:
+        return message
+    return message.model_copy(update={"tool_calls": calls, "invalid_tool_calls": []})
 
 
 def call_ids(message: AIMessage) -> Iterator[str]:
