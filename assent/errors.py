@@ -6,6 +6,7 @@ AssentError
 ├── InvalidRequest         what was asked makes no sense; nothing was changed
 │   └── InvalidDecision    a decision does not fit the approval it answers
 ├── NotFound               no such thread, run, approval or agent
+├── Gone                   what was asked for was there, and has been removed for good
 ├── Conflict               what the change was computed from has moved; read again
 │   ├── ThreadBusy         a run is active on the thread
 │   ├── ThreadPaused       the thread waits for decisions; carries the pending approvals
@@ -48,6 +49,10 @@ class InvalidDecision(InvalidRequest):
 
 class NotFound(AssentError):
     """No such thread, run, approval or agent."""
+
+
+class Gone(AssentError):
+    """What was asked for was there, and has been removed for good; of events, `details["first"]` is the first number that is left."""
 
 
 class Conflict(AssentError):

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 SQLITE = "sqlite:///"
+
+UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+
+
+def _with_unit(value: object) -> object:
+    """A duration like `30d`, or a number of seconds; whatever else there is, pydantic reads."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([dhms]?)\s*", value) if isinstance(value, str) else None
+    return timedelta(**{UNITS[match[2] or "s"]: float(match[1])}) if match else value
 
 
 class Settings(BaseSettings):
@@ -33,6 +43,12 @@ class Settings(BaseSettings):
 
     drain_seconds: float = Field(default=5.0, ge=0)
     """How long a stopping server waits for its active runs before it leaves them to the next start."""
+
+    events_ttl: Annotated[timedelta | None, BeforeValidator(_with_unit)] = Field(default=None, gt=timedelta(0))
+    """How long events are kept: `30d`, `12h`, `45m`, `90s`, a number of seconds, or ISO 8601 (`P30D`). Without it, for ever."""
+
+    synchronous: Literal["full", "normal"] = "full"
+    """Whether each commit waits for the disk. With `normal`, a power cut may lose the last ones; a kill of the server loses none."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,31 @@ def test_keys_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_key_without_a_name_or_a_secret_worth_the_name_is_refused(monkeypatch: pytest.MonkeyPatch, keys: str) -> None:
     monkeypatch.setenv("ASSENT_API_KEYS", keys)
     with pytest.raises(ValidationError, match="name:secret"):
+        Settings()
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("30d", timedelta(days=30)),
+        ("12h", timedelta(hours=12)),
+        (" 45m ", timedelta(minutes=45)),
+        ("1.5h", timedelta(minutes=90)),
+        ("90s", timedelta(seconds=90)),
+        ("3600", timedelta(hours=1)),
+        ("P30D", timedelta(days=30)),
+        ("PT36H", timedelta(hours=36)),
+    ],
+)
+def test_a_duration_may_be_written_in_several_ways(monkeypatch: pytest.MonkeyPatch, written: str, meant: timedelta) -> None:
+    monkeypatch.setenv("ASSENT_EVENTS_TTL", written)
+    assert Settings().events_ttl == meant
+
+
+@pytest.mark.parametrize("written", ["", "0", "0d", "-5", "-1d", "30 moons", "d", "soon"])
+def test_a_duration_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+    monkeypatch.setenv("ASSENT_EVENTS_TTL", written)
+    with pytest.raises(ValidationError, match="events_ttl"):
         Settings()
 
 

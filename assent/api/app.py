@@ -15,6 +15,7 @@ from assent.checkpoint.sqlite import SqliteStorage
 from assent.clock import Clock
 from assent.graph.pending import Agent
 from assent.runs.engine import Runs
+from assent.runs.sweeping import Retention, sweeping
 from assent.settings import Settings
 
 OpenAgents = Callable[[], AbstractAsyncContextManager[Mapping[str, Agent]]]
@@ -27,7 +28,8 @@ def create_app(settings: Settings, open_agents: OpenAgents, clock: Clock | None 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            storage = await stack.enter_async_context(SqliteStorage.open(settings.database_path, clock=clock or Clock()))
+            opening = SqliteStorage.open(settings.database_path, clock=clock, synchronous=settings.synchronous)
+            storage = await stack.enter_async_context(opening)
             agents = await stack.enter_async_context(open_agents())
             app.state.runs = await stack.enter_async_context(
                 Runs.open(
@@ -38,6 +40,8 @@ def create_app(settings: Settings, open_agents: OpenAgents, clock: Clock | None 
                     drain_seconds=settings.drain_seconds,
                 )
             )
+            retention = Retention(events_ttl=settings.events_ttl)
+            await stack.enter_async_context(sweeping(storage, retention, clock=clock or Clock()))
             yield
 
     app = FastAPI(

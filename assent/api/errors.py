@@ -13,11 +13,17 @@ from starlette.exceptions import HTTPException
 from assent.api.json import json_response
 from assent.api.views import approval_view
 from assent.checkpoint.contracts import Approval
-from assent.errors import AssentError, Conflict, InvalidRequest, NotFound, Unavailable
+from assent.errors import AssentError, Conflict, Gone, InvalidRequest, NotFound, Unavailable
 
 log = structlog.get_logger(__name__)
 
-STATUSES: tuple[tuple[type[AssentError], int], ...] = ((NotFound, 404), (Conflict, 409), (InvalidRequest, 422), (Unavailable, 503))
+STATUSES: tuple[tuple[type[AssentError], int], ...] = (
+    (NotFound, 404),
+    (Conflict, 409),
+    (Gone, 410),
+    (InvalidRequest, 422),
+    (Unavailable, 503),
+)
 """An error's status is that of the first class here that it belongs to. Any other error is a 500 that tells nothing."""
 
 PROBLEM = "application/problem+json"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
 from assent.checkpoint.contracts import LogEntry
+from assent.errors import Gone
 
 PING_SECONDS = 15
 SEND_SECONDS = 30
@@ -42,9 +43,14 @@ class EventStream(EventSourceResponse):
 
 
 async def _frames(batches: Batches, named: bool) -> AsyncIterator[bytes]:
-    async with aclosing(batches):
-        async for entries in batches:
-            if named:
-                yield b"".join([b"id: %d\nevent: %s\ndata: %s\n\n" % (entry.seq, entry.type.encode(), entry.body) for entry in entries])
-            else:
-                yield b"".join([b"id: %d\ndata: %s\n\n" % (entry.seq, entry.body) for entry in entries])
+    # A reader so slow that its next event has been removed is cut off here, and gets the 410 when it comes back.
+    with suppress(Gone):
+        async with aclosing(batches):
+            async for entries in batches:
+                yield b"".join([_frame(entry, named) for entry in entries])
+
+
+def _frame(entry: LogEntry, named: bool) -> bytes:
+    if named:
+        return b"id: %d\nevent: %s\ndata: %s\n\n" % (entry.seq, entry.type.encode(), entry.body)
+    return b"id: %d\ndata: %s\n\n" % (entry.seq, entry.body)

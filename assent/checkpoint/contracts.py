@@ -250,11 +250,27 @@ class Storage(ABC):
     async def read_log(
         self, thread_id: str, after: int = 0, *, limit: int = 1000, types: Collection[str] | None = None
     ) -> tuple[LogEntry, ...]:
-        """The thread's events numbered above `after`, in order, at most `limit`. Empty if there is none (yet)."""
+        """The thread's events numbered above `after`, in order, at most `limit`. Empty if there is none (yet).
+
+        `after` 0 asks for whatever there is. Any other raises `Gone` if events above it were removed, by retention or because the thread
+        was erased; `details["first"]` is the lowest number that is left, or will be the next.
+        """
 
     @abstractmethod
     async def last_seq(self, thread_id: str) -> int:
         """The number of the thread's newest event; 0 if it has none."""
+
+    @abstractmethod
+    async def remove_events(self, before: datetime) -> int:
+        """Remove events that happened before `before`, a few per transaction; return how many.
+
+        A log is only cut at its beginning, and never beyond an event of a run that is not final, or of one that paused for an approval
+        that is still pending. Numbers stay as they are.
+        """
+
+    @abstractmethod
+    async def shrink(self) -> None:
+        """Give room that is no longer used back to the disk, a little at a time."""
 
     @abstractmethod
     def listen(self, thread_id: str) -> AbstractContextManager[Ring]:
@@ -264,9 +280,7 @@ class Storage(ABC):
     async def thread(self, thread_id: str) -> Thread | None: ...
 
     @abstractmethod
-    async def threads(
-        self, *, status: ThreadStatus | None = None, limit: int = 100, cursor: str | None = None
-    ) -> Page[Thread]:
+    async def threads(self, *, status: ThreadStatus | None = None, limit: int = 100, cursor: str | None = None) -> Page[Thread]:
         """Newest first."""
 
     @abstractmethod
@@ -277,6 +291,10 @@ class Storage(ABC):
         self, *, thread_id: str | None = None, status: Collection[RunStatus] | None = None, limit: int = 1000
     ) -> tuple[Run, ...]:
         """Oldest first."""
+
+    @abstractmethod
+    async def ended_runs(self, since: datetime | None = None, *, limit: int = 1000, cursor: str | None = None) -> Page[Run]:
+        """Runs that ended at `since` or later, in the order in which they ended."""
 
     @abstractmethod
     async def approval(self, approval_id: str) -> Approval | None: ...

@@ -15,14 +15,24 @@ POLL_SECONDS = 5.0
 async def follow(
     storage: Storage, thread_id: str, after: int = 0, *, types: Collection[str] | None = None
 ) -> AsyncGenerator[tuple[LogEntry, ...], None]:
-    """The thread's events numbered above `after`, as batches in order, without end. With `types`, only those."""
+    """The thread's events numbered above `after`, as batches in order, without end. With `types`, only those.
+
+    Raises `Gone` if events above `after` (or, of a reader that fell too far behind, above what it has had) were removed.
+    """
     with storage.listen(thread_id) as ring:
-        while True:
-            # The doorbell is listened to before this read: what is written in between still rings.
-            entries = await storage.read_log(thread_id, after, types=types)
-            if entries:
+        if types is not None:
+            while entries := await storage.read_log(thread_id, after, types=types):
                 after = entries[-1].seq
                 yield entries
+        # From here on every event is read, so that the cursor is where the reader is. One that stood still at the last event of the
+        # wanted types would fall behind what retention removes, though nothing was missed.
+        while True:
+            # The doorbell is listened to before this read: what is written in between still rings.
+            entries = await storage.read_log(thread_id, after)
+            if entries:
+                after = entries[-1].seq
+                if wanted := entries if types is None else tuple(entry for entry in entries if entry.type in types):
+                    yield wanted
             else:
                 await ring.wait(POLL_SECONDS)
 

@@ -13,7 +13,7 @@ Steps = st.lists(st.sampled_from(["commit", "deliver", "read head", "prime", "er
 
 
 def stored(seq: int) -> StoredEvent:
-    return ("t", seq, "r", "token", b"{}")
+    return ("t", seq, "r", "token", 0, b"{}")
 
 
 @settings(max_examples=300)

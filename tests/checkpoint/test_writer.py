@@ -254,3 +254,40 @@ async def test_closing_commits_what_waits_even_when_it_is_cancelled(tmp_path: Pa
             await closing_
         assert await waiting == "a"
         assert desk.names() == ["a"]
+
+
+# ── between two transactions ──
+
+
+async def test_what_must_be_apart_runs_between_what_was_queued_before_and_behind_it(desk: Desk) -> None:
+    async with desk.held():
+        before = asyncio.ensure_future(desk.writer.write(note("before")))
+        await asyncio.sleep(0)
+        apart = asyncio.ensure_future(desk.writer.apart(lambda connection: (connection.in_transaction, desk.names())))
+        await asyncio.sleep(0)
+        behind = asyncio.ensure_future(desk.writer.write(note("behind")))
+        await asyncio.sleep(0)
+    assert await apart == (False, ["before"])
+    assert [await before, await behind] == ["before", "behind"]
+    assert desk.names() == ["before", "behind"]
+
+
+async def test_what_fails_apart_fails_alone(desk: Desk) -> None:
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        await desk.writer.apart(lambda connection: connection.execute("SELECT * FROM nowhere"))
+    await desk.writer.apart(lambda connection: connection.execute("PRAGMA busy_timeout = 50"))
+    with closing(sqlite3.connect(desk.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Unavailable, match="another program holds it locked"):
+            await desk.writer.apart(lambda connection: connection.execute("DELETE FROM notes"))
+    assert await desk.writer.write(note("a")) == "a"
+
+
+async def test_nothing_is_taken_apart_once_it_is_closed(tmp_path: Path) -> None:
+    async with desk_at(tmp_path / "desk.db") as desk:
+        waiting = asyncio.ensure_future(desk.writer.apart(lambda connection: connection.total_changes))
+        await asyncio.sleep(0)
+        await desk.writer.close()
+        assert await waiting == 1
+        with pytest.raises(Unavailable, match="shutting down"):
+            await desk.writer.apart(lambda connection: connection.total_changes)

@@ -104,7 +104,7 @@ async def get_events(
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
     """The thread's events past `after` (or `Last-Event-ID`), replayed and then live, across runs; or a page of them as JSON, if you accept
-    `application/json`: `{"events": [...], "next": <the number to go on after>}`."""
+    `application/json`: `{"events": [...], "next": <the number to go on after>}`. Events past `after` that were removed are a 410."""
     await the_thread(runs.storage, id)
     if last_event_id is not None:
         # What a client sends when it reconnects is newer than what stands in its URL.
@@ -115,6 +115,8 @@ async def get_events(
         events = b",".join(entry.body for entry in entries)
         page = b'{"events":[%s],"next":%d}' % (events, entries[-1].seq if entries else after)
         return Response(page, media_type="application/json")
+    # What was removed must be told as a status, so it is asked for before the response begins.
+    await runs.storage.read_log(id, after, limit=1)
     return EventStream(follow(runs.storage, id, after, types=wanted), named=named)
 
 

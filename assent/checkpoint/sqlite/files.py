@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
@@ -97,28 +97,30 @@ def locked(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def connected(path: Path, clock: Clock) -> Iterator[sqlite3.Connection]:
+def connected(path: Path, clock: Clock, synchronous: Literal["full", "normal"] = "full") -> Iterator[sqlite3.Connection]:
     """The connection that writes, migrated to the newest schema.
 
     Raises `ConfigurationError` if the file is not a database, not an Assent database, or one of a newer Assent.
     """
     with closing(sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)) as connection:
         try:
-            _prepare(connection, path)
+            _prepare(connection, path, synchronous)
             _migrate(connection, path, clock)
         except sqlite3.Error as error:
             raise unusable(path, error) from error
         yield connection
 
 
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+def _prepare(connection: sqlite3.Connection, path: Path, synchronous: str) -> None:
     application = _pragma(connection, "application_id")
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if application != APPLICATION_ID and tables:
         raise ConfigurationError(f"The file {path} is the database of another program. Name another file.")
+    # Only an empty file takes this, and only before its first page is written: free pages can then be given back in small steps.
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     if _pragma(connection, "journal_mode = WAL") != "wal":
         raise ConfigurationError(f"The database {path} is on a disk without shared memory (a network disk?). Put it on a local one.")
-    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA synchronous = {synchronous}")
     # What a thread's erasure removes is overwritten. Measured, this costs nothing.
     connection.execute("PRAGMA secure_delete = ON")
     # Checkpoints of the write-ahead log cost two more fsyncs, so they come once in 16 MiB and leave no larger file behind.

@@ -7,19 +7,30 @@ savepoint does for the tables.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 
 from msgspec.structs import force_setattr
 
 from assent.errors import InvalidRequest
 from assent.events import EVENT_TYPES, Event, encode
 
-StoredEvent = tuple[str, int, str, str, bytes]
-"""`thread_id, seq, run_id, type, body`. With `seq` 0 it says instead that the thread was erased."""
+StoredEvent = tuple[str, int, str, str, int, bytes]
+"""`thread_id, seq, run_id, type, at, body`. With `seq` 0 it says instead that events of the thread were removed."""
 
 REMEMBERED = 10_000
 """How many threads' last numbers are kept in memory; the file has them all."""
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+def milliseconds(time: datetime) -> int:
+    """Since 1970."""
+    return (time - _EPOCH) // _MILLISECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +65,7 @@ class Log:
             before = last[thread_id] if thread_id in last else self._load(thread_id)
             seq = before + 1
             force_setattr(event, "seq", seq)
-            rows.append((thread_id, seq, event.run_id, types[type(event)], encode(event)))
+            rows.append((thread_id, seq, event.run_id, types[type(event)], (event.ts - _EPOCH) // _MILLISECOND, encode(event)))
             moves.append((thread_id, before))
             last[thread_id] = seq
             numbers.append(seq)
@@ -64,7 +75,29 @@ class Log:
         """Remove the thread's events, those not yet flushed too. Its numbering goes on."""
         self.flush()
         self._connection.execute("DELETE FROM events WHERE thread_id = ?", (thread_id,))
-        self._rows.append((thread_id, 0, "", "", b""))
+        self._connection.execute("UPDATE log_heads SET removed = seq, oldest = NULL WHERE thread_id = ?", (thread_id,))
+        self._say_removed(thread_id)
+
+    def cut(self, thread_id: str, keeps: Callable[[str, int], bool], limit: int) -> int:
+        """Remove events from the log's beginning up to the first that `keeps(run_id, at)`, at most `limit`; return how many."""
+        self.flush()
+        page = self._connection.execute(
+            "SELECT seq, run_id, at FROM events WHERE thread_id = ? ORDER BY seq LIMIT ?", (thread_id, limit)
+        ).fetchall()
+        going = list(takewhile(lambda row: not keeps(row[1], row[2]), page))
+        if going:
+            last = going[-1][0]
+            self._connection.execute("DELETE FROM events WHERE thread_id = ? AND seq <= ?", (thread_id, last))
+            self._connection.execute(
+                "UPDATE log_heads SET removed = ?, oldest = (SELECT at FROM events WHERE thread_id = ? ORDER BY seq LIMIT 1) "
+                "WHERE thread_id = ?",
+                (last, thread_id, thread_id),
+            )
+            self._say_removed(thread_id)
+        return len(going)
+
+    def _say_removed(self, thread_id: str) -> None:
+        self._rows.append((thread_id, 0, "", "", 0, b""))
         self._stored = len(self._rows)
 
     def flush(self) -> None:
@@ -73,11 +106,14 @@ class Log:
         if not rows:
             return
         self._stored = len(self._rows)
-        self._connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", rows)
-        # A later row of the same thread overwrites the earlier ones.
-        heads = {thread_id: seq for thread_id, seq, *_ in rows}
+        self._connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", rows)
+        # A later row of the same thread overwrites the earlier ones, and an earlier one the later.
+        last = {row[0]: row[1] for row in rows}
+        oldest = {row[0]: row[4] for row in reversed(rows)}
         self._connection.executemany(
-            "INSERT INTO log_heads VALUES (?, ?) ON CONFLICT (thread_id) DO UPDATE SET seq = excluded.seq", heads.items()
+            "INSERT INTO log_heads (thread_id, seq, oldest) VALUES (?, ?, ?) "
+            "ON CONFLICT (thread_id) DO UPDATE SET seq = excluded.seq, oldest = coalesce(oldest, excluded.oldest)",
+            [(thread_id, seq, oldest[thread_id]) for thread_id, seq in last.items()],
         )
 
     def mark(self) -> Mark:

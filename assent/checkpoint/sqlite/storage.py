@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import aiosqlite
 import orjson
@@ -30,14 +30,14 @@ from assent.checkpoint.contracts import (
     Thread,
     ThreadStatus,
 )
-from assent.checkpoint.sqlite import files
+from assent.checkpoint.sqlite import files, retention
 from assent.checkpoint.sqlite.changes import operation
 from assent.checkpoint.sqlite.reader import Reader
 from assent.checkpoint.sqlite.tables import R, Table, Tables, time_text
 from assent.checkpoint.sqlite.tails import Tails
 from assent.checkpoint.sqlite.writer import Writer
 from assent.clock import Clock
-from assent.errors import InvalidRequest
+from assent.errors import Gone, InvalidRequest
 from assent.events import Event
 
 
@@ -53,8 +53,13 @@ class SqliteStorage(Storage):
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, path: str | Path, clock: Clock | None = None) -> AsyncIterator[SqliteStorage]:
+    async def open(
+        cls, path: str | Path, clock: Clock | None = None, *, synchronous: Literal["full", "normal"] = "full"
+    ) -> AsyncIterator[SqliteStorage]:
         """Open the database at `path`, making it if there is none, and hold it for this process; everything queued is committed at the end.
+
+        With `synchronous="normal"` a commit does not wait for the disk: a kill of the process loses nothing, but a power cut may lose the
+        last commits, those acknowledged too.
 
         Raises `ConfigurationError` if another process has it open, or if it cannot be opened, is no Assent database, or a newer one's.
         """
@@ -63,7 +68,7 @@ class SqliteStorage(Storage):
         async with AsyncExitStack() as stack:
             files.create(path)
             stack.enter_context(files.locked(path))
-            connection = stack.enter_context(files.connected(path, clock or Clock()))
+            connection = stack.enter_context(files.connected(path, clock or Clock(), synchronous))
             writer = Writer(connection, path.name, tails.store)
             stack.push_async_callback(writer.close)
             reader = await stack.enter_async_context(Reader.open(path))
@@ -91,11 +96,20 @@ class SqliteStorage(Storage):
             tail = self._tails.get(thread_id)
         if tail is not None and tail.covers(after):
             return tail.read(after, limit, types)
-        return await self._read_file(thread_id, after, limit, types)
+        entries = await self._read_file(thread_id, after, limit, types)
+        if after > 0 and not _follows(entries, after, types):
+            await self._check_not_removed(thread_id, after)
+        return entries
 
     async def last_seq(self, thread_id: str) -> int:
         ((newest,),) = await self._reader.rows("SELECT max(seq) FROM events WHERE thread_id = ?", (thread_id,))
         return newest or 0
+
+    async def remove_events(self, before: datetime) -> int:
+        return await retention.remove_events(self._writer, self._reader, before)
+
+    async def shrink(self) -> None:
+        await retention.shrink(self._writer)
 
     def listen(self, thread_id: str) -> AbstractContextManager[Ring]:
         return self._tails.listen(thread_id)
@@ -103,6 +117,17 @@ class SqliteStorage(Storage):
     async def _head(self, thread_id: str) -> int:
         found = await self._reader.rows("SELECT seq FROM log_heads WHERE thread_id = ?", (thread_id,))
         return found[0][0] if found else 0
+
+    async def _check_not_removed(self, thread_id: str, after: int) -> None:
+        # Asked after the events were read: what was removed before that read is known by now.
+        found = await self._reader.rows("SELECT removed FROM log_heads WHERE thread_id = ?", (thread_id,))
+        removed = found[0][0] if found else 0
+        if removed > after:
+            raise Gone(
+                f"The events of the thread '{thread_id}' up to number {removed} have been removed, and you asked for those after {after}. "
+                f"Begin after {removed}, or after 0 for all that are left.",
+                first=removed + 1,
+            )
 
     async def _read_file(self, thread_id: str, after: int, limit: int, types: Collection[str] | None) -> tuple[LogEntry, ...]:
         where, parameters = ["thread_id = ?", "seq > ?"], [thread_id, after]
@@ -138,6 +163,15 @@ class SqliteStorage(Storage):
             where.append(_among("status"))
             parameters.append(_list(status))
         return await self._many(self._tables.runs, where, parameters, "created_at, run_id", limit)
+
+    async def ended_runs(self, since: datetime | None = None, *, limit: int = 1000, cursor: str | None = None) -> Page[Run]:
+        _check_limit(limit)
+        where, parameters = ["ended_at >= ?"], [time_text(since) if since else ""]
+        if cursor is not None:
+            where.append("(ended_at, run_id) > (?, ?)")
+            parameters += _position(cursor)
+        rows = await self._many(self._tables.runs, where, parameters, "ended_at, run_id", limit + 1)
+        return _page(rows, limit, lambda row: (row.ended_at or row.created_at, row.run_id))
 
     async def approval(self, approval_id: str) -> Approval | None:
         return await self._one(self._tables.approvals, approval_id)
@@ -203,6 +237,11 @@ def _among(column: str) -> str:
 
 def _list(values: Collection[str]) -> str:
     return orjson.dumps([str(value) for value in values]).decode()
+
+
+def _follows(entries: Sequence[LogEntry], after: int, types: Collection[str] | None) -> bool:
+    """Whether the entries themselves show that nothing is missing after that number."""
+    return types is None and bool(entries) and entries[0].seq == after + 1
 
 
 def _check_limit(limit: int) -> None:

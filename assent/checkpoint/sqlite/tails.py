@@ -75,7 +75,7 @@ class Tail:
             self._drop_older_half()
 
     def forget(self) -> None:
-        """Hold nothing, as when the thread was erased."""
+        """Hold nothing, as when the thread was erased or its oldest events were removed."""
         self.base = None
         self._entries.clear()
         self._bytes = 0
@@ -129,7 +129,7 @@ class Tails:
         if not self._tails:
             return
         grown: set[str] = set()
-        for thread_id, seq, _, type_, body in stored:
+        for thread_id, seq, _, type_, _, body in stored:
             tail = self._tails.get(thread_id)
             if tail is None:
                 continue

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from enum import Enum
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -47,10 +48,9 @@ class Append(NamedTuple):
 
 
 @dataclass(slots=True)
-class Job(Generic[T]):
-    """An operation, and who waits for what it returns."""
+class Waiting(Generic[T]):
+    """Somebody who waits for a result."""
 
-    operation: Callable[[Transaction], T]
     future: asyncio.Future[T]
 
     def on_result(self, result: T) -> None:
@@ -62,7 +62,27 @@ class Job(Generic[T]):
             self.future.set_exception(error)
 
 
+@dataclass(slots=True)
+class Job(Waiting[T]):
+    """An operation, and who waits for what it returns."""
+
+    operation: Callable[[Transaction], T]
+
+
 Item = Append | Job[Any]
+
+
+@dataclass(slots=True)
+class Errand(Waiting[T]):
+    """What must be done between two transactions, and who waits for it."""
+
+    operation: Callable[[sqlite3.Connection], T]
+
+
+class End(Enum):
+    """Behind the last item."""
+
+    END = "end"
 
 
 @dataclass(slots=True)
@@ -87,9 +107,10 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._log = Log(connection)
         self._transaction = Transaction(connection, self._log)
-        self._queue: SimpleQueue[Item | None] = SimpleQueue()
+        self._queue: SimpleQueue[Item | Errand[Any] | End] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=f"assent-writer-{name}")
         self._closed = False
+        self._last_delivery = self._loop.time()
         self._thread.start()
 
     async def write(self, operation: Callable[[Transaction], T]) -> T:
@@ -100,9 +121,24 @@ class Writer:
         """
         if refusal := self._refusal():
             raise refusal
-        job: Job[T] = Job(operation, self._loop.create_future())
+        job: Job[T] = Job(self._loop.create_future(), operation)
         self._queue.put(job)
         return await job.future
+
+    async def apart(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        """Run the operation between two transactions, behind everything queued before; return its result.
+
+        It must leave no transaction open. Raises what it raised, or `Unavailable`.
+        """
+        if refusal := self._refusal():
+            raise refusal
+        errand: Errand[T] = Errand(self._loop.create_future(), operation)
+        self._queue.put(errand)
+        return await errand.future
+
+    def quiet_for(self) -> float:
+        """Seconds since the last transaction."""
+        return self._loop.time() - self._last_delivery
 
     def append(self, events: Sequence[Event], on_error: Callable[[Exception], None]) -> None:
         """Queue events behind everything queued before. Should they not be stored, `on_error` is called on the event loop."""
@@ -114,7 +150,7 @@ class Writer:
     async def close(self) -> None:
         """Take nothing more, commit what was taken, and end the thread."""
         self._closed = True
-        self._queue.put(None)
+        self._queue.put(End.END)
         ended = asyncio.ensure_future(asyncio.to_thread(self._thread.join))
         try:
             await asyncio.shield(ended)
@@ -135,18 +171,32 @@ class Writer:
     def _work(self) -> None:
         going = True
         while going:
-            taken = self._take()
-            items = [item for item in taken if item is not None]
-            going = len(items) == len(taken)
+            items, then = self._take()
             if items:
-                self._tell(self._commit(items))
+                self._tell(self._deliver, self._commit(items))
+            if isinstance(then, Errand):
+                self._run(then)
+            elif then is End.END:
+                going = False
 
-    def _take(self) -> list[Item | None]:
-        items = [self._queue.get()]
+    def _take(self) -> tuple[list[Item], Errand[Any] | End | None]:
+        """What waits, up to what must be done after a commit."""
+        items: list[Item] = []
         with suppress(Empty):
             while len(items) < MAX_BATCH:
-                items.append(self._queue.get_nowait())
-        return items
+                item = self._queue.get(block=not items)
+                if isinstance(item, (Errand, End)):
+                    return items, item
+                items.append(item)
+        return items, None
+
+    def _run(self, errand: Errand[Any]) -> None:
+        try:
+            result = errand.operation(self._connection)
+        except Exception as error:
+            self._tell(errand.on_error, translated(error, self._name))
+        else:
+            self._tell(errand.on_result, result)
 
     def _commit(self, items: Sequence[Item], *, each_flushed: bool = False) -> Outcome:
         """One transaction. If storing everybody's events together fails, it is run again with each one's stored by themselves."""
@@ -199,14 +249,15 @@ class Writer:
                 self._connection.execute("ROLLBACK")
         self._log.begin()
 
-    def _tell(self, outcome: Outcome) -> None:
+    def _tell(self, callback: Callable[[Any], None], value: object) -> None:
         # A loop that was closed without closing the storage has nobody left to tell.
         with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._deliver, outcome)
+            self._loop.call_soon_threadsafe(callback, value)
 
     # ── on the event loop ──
 
     def _deliver(self, outcome: Outcome) -> None:
+        self._last_delivery = self._loop.time()
         self._on_stored(outcome.stored)
         for job, result in outcome.done:
             job.on_result(result)

@@ -14,15 +14,23 @@ CREATE TABLE events (
     seq INTEGER NOT NULL,
     run_id TEXT NOT NULL,
     type TEXT NOT NULL,
+    -- When it happened, in milliseconds since 1970.
+    at INTEGER NOT NULL,
     body BLOB NOT NULL,
     PRIMARY KEY (thread_id, seq)
 ) WITHOUT ROWID;
 
--- The last number each thread has used. It outlives the thread and its events, so that no number is ever used twice.
+-- The last number each thread has used. It outlives the thread and its events, so that no number is ever used twice. A log is only ever
+-- cut at its beginning: what is above `removed` is there. `oldest` is the `at` of the first event that is, or NULL if none is, so that
+-- old events are found without an index on all of them.
 CREATE TABLE log_heads (
     thread_id TEXT PRIMARY KEY NOT NULL,
-    seq INTEGER NOT NULL
+    seq INTEGER NOT NULL,
+    removed INTEGER NOT NULL DEFAULT 0,
+    oldest INTEGER
 ) WITHOUT ROWID;
+
+CREATE INDEX log_heads_by_oldest ON log_heads (oldest, thread_id) WHERE oldest IS NOT NULL;
 
 CREATE TABLE threads (
     thread_id TEXT PRIMARY KEY NOT NULL,
@@ -60,6 +68,7 @@ CREATE TABLE runs (
 
 CREATE INDEX runs_by_thread ON runs (thread_id, created_at, run_id);
 CREATE INDEX runs_by_status ON runs (status, created_at, run_id);
+CREATE INDEX runs_by_end ON runs (ended_at, run_id) WHERE ended_at IS NOT NULL;
 
 CREATE TABLE approvals (
     approval_id TEXT PRIMARY KEY NOT NULL,

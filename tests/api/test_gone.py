@@ -1,0 +1,52 @@
+"""410: events that were asked for and have been removed."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from tests.support.server import Api, asking, expect, problem, scripted_agents, serving
+
+SSE = {"accept": "text/event-stream"}
+JSON = {"accept": "application/json"}
+
+
+async def asked(api: Api, thread: str, after: int, headers: dict[str, str]) -> Any:
+    return await problem(await api.http.get(f"/threads/{thread}/events", params={"after": after}, headers=headers), 410)
+
+
+async def test_a_thread_that_was_deleted_and_begun_anew(api: Api, thread: str) -> None:
+    last = (await api.stream("tell 5", thread_id=thread))[-1]["seq"]
+    await expect(await api.http.delete(f"/threads/{thread}"), 204)
+    anew = await api.stream("tell 5", thread_id=thread)
+    for headers in (SSE, JSON, {**SSE, "last-event-id": "1"}):
+        told = await asked(api, thread, 1, headers)
+        assert (told["title"], told["first"]) == ("Gone", last + 1)
+        assert f"Begin after {last}, or after 0" in told["detail"]
+    assert await api.events(thread, limit=1000) == await api.events(thread, after=last) == anew
+    assert anew[0]["seq"] == last + 1
+
+
+async def test_events_older_than_they_may_be(tmp_path: Path) -> None:
+    with serving(tmp_path, scripted_agents(tmp_path), ASSENT_EVENTS_TTL="1s") as server:
+        async with asking(server) as api:
+            ended = await api.stream("tell 5", thread_id="ended")
+            await api.paused("pay 5", thread_id="paused")
+            waiting = await api.events("paused")
+            await asyncio.sleep(1.1)
+            # The sweep comes once a minute, and at the start.
+            server.restart()
+            async with asyncio.timeout(10):
+                while await api.events("ended"):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            for headers in (SSE, JSON):
+                told = await asked(api, "ended", 1, headers)
+                assert told["first"] == ended[-1]["seq"] + 1
+            assert await api.events("ended", after=ended[-1]["seq"]) == []
+            # What waits for a person keeps its story, and goes on.
+            assert await api.events("paused") == waiting
+            await api.decided("paused", type="approve")
+            assert await api.last_words("paused") == "Results: paid 5"
+            again = await api.stream("tell 5", thread_id="ended")
+            assert again[0]["seq"] == ended[-1]["seq"] + 1
