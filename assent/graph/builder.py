@@ -15,7 +15,7 @@ Where this differs from LangGraph's prebuilt agents, on purpose:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from langchain.chat_models import init_chat_model
@@ -29,10 +29,11 @@ from langgraph.graph import START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.prebuilt.tool_node import ToolInvocationError
+from pydantic import BaseModel
 
 from assent.clock import uuid7
 from assent.errors import ConfigurationError
-from assent.graph.gate import Gate
+from assent.graph.gate import Gate, GateError
 from assent.graph.history import provider_history
 from assent.graph.policy import ApprovalPolicy, ApprovalRules, ApproveOption, approval_rules
 from assent.graph.state import AgentState, Conversation
@@ -71,6 +72,8 @@ def build_hitl_agent(
 
     Raises `ConfigurationError` for a tool name that no tool has, or a model that cannot be set up or cannot call tools.
     """
+    if any(given is tool for given in _values(approve) for tool in tools):
+        raise ConfigurationError("approve= was given a tool where it takes the name of one: it would be called as a predicate. Name it.")
     by_name = {tool.name: tool for tool in (_as_tool(tool) for tool in tools)}
     if len(by_name) < len(tools):
         raise ConfigurationError("Two tools have the same name. Give each tool of an agent a name of its own.")
@@ -78,7 +81,8 @@ def build_hitl_agent(
     graph = HitlGraph(gate, chat_decisions=chat_decisions)
     graph.add_node("agent", _agent_node(_bind(_chat_model(model), list(by_name.values())), system_prompt))
     graph.add_node(
-        "tools", ToolNode(list(by_name.values()), wrap_tool_call=gate.run, awrap_tool_call=gate.arun, handle_tool_errors=_tool_error)
+        "tools",
+        ToolNode(list(by_name.values()), wrap_tool_call=gate.run, awrap_tool_call=gate.arun, handle_tool_errors=_tool_error(by_name)),
     )
     # A conditional edge straight after parallel tasks would see only its own task's message: this join sees them all.
     graph.add_node("settle", _join)
@@ -102,16 +106,19 @@ def _agent_node(
     system = [SystemMessage(system_prompt)] if isinstance(system_prompt, str) else [system_prompt] if system_prompt else []
 
     def call(state: AgentState, config: RunnableConfig) -> dict[str, Any]:
-        return _turn(model.invoke([*system, *provider_history(state["messages"])], config))
+        return _turn(state, model.invoke([*system, *provider_history(state["messages"])], config))
 
     async def acall(state: AgentState, config: RunnableConfig) -> dict[str, Any]:
-        return _turn(await model.ainvoke([*system, *provider_history(state["messages"])], config))
+        return _turn(state, await model.ainvoke([*system, *provider_history(state["messages"])], config))
 
     return RunnableLambda(call, acall, name="agent")
 
 
-def _turn(message: AIMessage) -> dict[str, Any]:
+def _turn(state: AgentState, message: AIMessage) -> dict[str, Any]:
     """What a turn of the model writes. The decisions of the turn before end with it."""
+    if message.id is not None and any(message.id == earlier.id for earlier in state["messages"]):
+        # Under an id that is taken it would replace the earlier message, and that one's answers would pass for its own.
+        message = message.model_copy(update={"id": uuid7()})
     if (calls := _with_ids(message.tool_calls)) != message.tool_calls:
         message = message.model_copy(update={"tool_calls": calls})
     refused = [_refused(call, f"Its arguments are not valid JSON ({call['error'] or 'cut off'}).") for call in message.invalid_tool_calls]
@@ -165,15 +172,34 @@ def _join(state: AgentState) -> dict[str, Any]:
     return {}
 
 
-def _tool_error(error: Exception) -> str:
+def _tool_error(tools: Mapping[str, BaseTool]) -> Callable[[Exception], str]:
     """What the model is told of a tool that raised.
 
     `ToolException` is what a tool raises for the model to read; the text of any other error may hold what nobody outside should see, so
-    only its class is named.
+    only its class is named. A failure of the gate is nothing for the model: it ends the run.
     """
-    if isinstance(error, ToolException | ToolInvocationError):
-        return str(error)
-    return f"The tool failed with {type(error).__name__}."
+
+    def told(error: Exception) -> str:
+        if isinstance(error, GateError):
+            raise error.cause
+        if isinstance(error, ToolInvocationError) and not _is_of_arguments(error, tools):
+            return f"The tool failed with {type(error.source).__name__}."
+        if isinstance(error, ToolException):
+            return str(error)
+        return f"The tool failed with {type(error).__name__}."
+
+    return told
+
+
+def _is_of_arguments(error: ToolInvocationError, tools: Mapping[str, BaseTool]) -> bool:
+    """Whether the call's arguments were refused. LangGraph also says so of a `ValidationError` from the middle of the tool's work, and
+    asks the model to try again what may have happened."""
+    schema = tools[error.tool_name].get_input_schema() if error.tool_name in tools else BaseModel
+    return error.source.title in (schema.__name__, getattr(schema, "model_config", {}).get("title"))
+
+
+def _values(approve: ApproveOption) -> Sequence[Any]:
+    return list(approve.values()) if isinstance(approve, Mapping) else [approve]
 
 
 def _as_tool(tool: BaseTool | Callable[..., Any]) -> BaseTool:

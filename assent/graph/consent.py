@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from langchain_core.messages import HumanMessage
+
 from assent.decisions import Approve, Decision, Reject
 
 CONSENT = frozenset(
@@ -17,3 +21,15 @@ def decision_from_message(text: str) -> Decision:
     """
     whole = " ".join(text.casefold().split()).rstrip(".!")
     return Approve() if whole in CONSENT else Reject(text.strip())
+
+
+def decision_from_messages(messages: Sequence[HumanMessage]) -> Decision:
+    """What all that a person wrote since the question decides. What comes with a picture or a file is not only a word of consent."""
+    decision = decision_from_message("\n".join(message.text for message in messages))
+    if isinstance(decision, Approve) and any(_has_attachment(message) for message in messages):
+        return Reject("The answer came with an attachment, and only a word of consent by itself approves.")
+    return decision
+
+
+def _has_attachment(message: HumanMessage) -> bool:
+    return any(block["type"] != "text" for block in message.content_blocks)

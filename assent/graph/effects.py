@@ -19,6 +19,9 @@ EFFECTS_KEY = "__assent_effects"
 UNKNOWN_OUTCOME = "unknown_outcome"
 """The `kind` of the question that the gate asks when a call's outcome is lost."""
 
+ASKED = {"type": "asked", "data": ""}
+"""The outcome of a call that stopped to ask a person with `interrupt()`. It is not lost: with the answer it runs as a new attempt."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EffectIntent:
@@ -55,7 +58,7 @@ def ledger_of(config: RunnableConfig) -> EffectLedger | None:
 
 def effect_key(thread_id: str, task_id: str, call: ToolCall, attempt: int) -> str:
     """The idempotency key of a call. LangGraph's task id stays the same across crash, retry and resume; `attempt` counts the times that a
-    person said "it did not happen, run it"."""
+    person said "it did not happen, run it", or answered what the tool asked."""
     return f"{thread_id}:{task_id}:{call['id']}:{attempt}"
 
 

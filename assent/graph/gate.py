@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolCall, ToolMessage
 from langchain_core.tools import BaseTool
+from langgraph.errors import GraphBubbleUp, GraphInterrupt
 from langgraph.graph import END
 from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.types import Command, Send, interrupt
@@ -16,8 +18,9 @@ from langgraph.types import Command, Send, interrupt
 from assent.decisions import Approve, Decision, Edit, Reject, Respond, decision_from_json
 from assent.digest import call_digest
 from assent.errors import ConfigurationError
-from assent.graph.consent import decision_from_message
+from assent.graph.consent import decision_from_messages
 from assent.graph.effects import (
+    ASKED,
     UNKNOWN_OUTCOME,
     EffectIntent,
     EffectLedger,
@@ -32,6 +35,15 @@ from assent.graph.state import AgentState, DecisionRecord, open_calls, record_de
 ToolOutput: TypeAlias = ToolMessage | Command[Any]
 
 NOT_APPROVED = "This call needs a person's approval, and none is recorded for exactly these arguments. It did not run."
+
+
+class GateError(Exception):
+    """Something failed around a call, not in it: its ledger, say. It must end the run: told to the model as the tool's failure, it would
+    invite a repetition of what may have happened."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,34 +93,36 @@ class Gate:
         if turn is None:
             return {}
         since = state["messages"][state["messages"].index(turn) + 1 :]
-        words = [message.text for message in since if isinstance(message, HumanMessage)]
-        if not words or not isinstance(state["messages"][-1], HumanMessage):
+        said = [message for message in since if isinstance(message, HumanMessage)]
+        if not said or not isinstance(state["messages"][-1], HumanMessage):
             return {}
-        decision = decision_from_message("\n".join(words))
+        decision = decision_from_messages(said)
         return {call["id"] or "": record_decision(turn, call, decision) for call in self.waiting(state)}
 
     # ── running ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def run(self, request: ToolCallRequest, execute: Callable[[ToolCallRequest], ToolOutput]) -> ToolOutput:
         """One call, in a sync run. Raises `ConfigurationError` if the run carries an effect ledger: that is for async runs."""
-        permitted, note = self._permit(request)
-        if permitted is None:
-            return _refusal(request.tool_call)
-        if ledger_of(request.runtime.config) is not None:
-            raise ConfigurationError("A run with an effect ledger must be async: use ainvoke or astream.")
-        return _with_note(execute(permitted), permitted.tool_call, note)
+        with _failures_told_apart():
+            permitted, note = self._permit(request)
+            if permitted is None:
+                return _refusal(request.tool_call)
+            if ledger_of(request.runtime.config) is not None:
+                raise ConfigurationError("A run with an effect ledger must be async: use ainvoke or astream.")
+            return _with_note(execute(permitted), permitted.tool_call, note)
 
     async def arun(self, request: ToolCallRequest, execute: Callable[[ToolCallRequest], Awaitable[ToolOutput]]) -> ToolOutput:
         """One call, in an async run."""
-        permitted, note = self._permit(request)
-        if permitted is None:
-            return _refusal(request.tool_call)
-        ledger = ledger_of(request.runtime.config)
-        if ledger is None or self.rules.policy_for(request.tool_call) is None:
-            output = await execute(permitted)
-        else:
-            output = await _once(permitted, execute, ledger)
-        return _with_note(output, permitted.tool_call, note)
+        with _failures_told_apart():
+            permitted, note = self._permit(request)
+            if permitted is None:
+                return _refusal(request.tool_call)
+            ledger = ledger_of(request.runtime.config)
+            if ledger is None or self.rules.policy_for(request.tool_call) is None:
+                output = await execute(permitted)
+            else:
+                output = await _once(permitted, execute, ledger)
+            return _with_note(output, permitted.tool_call, note)
 
     def _permit(self, request: ToolCallRequest) -> tuple[ToolCallRequest | None, str]:
         """The request as it may run and what the model must be told of it, or None if it may not."""
@@ -126,6 +140,17 @@ class Gate:
                 return None, ""
 
 
+@contextmanager
+def _failures_told_apart() -> Iterator[None]:
+    """What a tool raises has become its message inside `execute`, so any other exception is the gate's own."""
+    try:
+        yield
+    except GraphBubbleUp:
+        raise
+    except Exception as error:
+        raise GateError(error) from error
+
+
 async def _once(request: ToolCallRequest, execute: Callable[[ToolCallRequest], Awaitable[ToolOutput]], ledger: EffectLedger) -> ToolOutput:
     """Run the call at most once per key: intent, call, outcome. If an earlier start was cut off, ask a person what became of it."""
     call, runtime = request.tool_call, request.runtime
@@ -137,18 +162,42 @@ async def _once(request: ToolCallRequest, execute: Callable[[ToolCallRequest], A
         key = effect_key(thread_id, task_id, call, attempt)
         earlier = await ledger.begin(EffectIntent(key=key, tool=call["name"], tool_call_id=call["id"] or "", digest=digest))
         if earlier is None:
-            output = await execute(request)
+            output = await _started(request, execute, ledger, key)
+        elif earlier.outcome == ASKED:
+            attempt += 1
+            continue
         elif earlier.outcome is not None:
             return unpack_outcome(earlier.outcome)  # type: ignore[no-any-return]
         else:
-            match decision_from_json(interrupt(_lost_call(call, digest, attempt))):
-                case Approve():
-                    attempt += 1
-                    continue
-                case decision:
-                    output = _answer(call, decision) or _refusal(call)
+            decision = _what_became_of(call, digest, attempt)
+            if isinstance(decision, Approve):
+                attempt += 1
+                continue
+            output = _answer_for_lost(call, decision)
         await ledger.finish(key, pack_outcome(output))
         return output
+
+
+async def _started(
+    request: ToolCallRequest, execute: Callable[[ToolCallRequest], Awaitable[ToolOutput]], ledger: EffectLedger, key: str
+) -> ToolOutput:
+    try:
+        return await execute(request)
+    except GraphInterrupt:
+        await ledger.finish(key, ASKED)
+        raise
+
+
+def _what_became_of(call: ToolCall, digest: str, attempt: int) -> Decision:
+    """A person's decision on a call that was cut off.
+
+    LangGraph hands out a task's answers by their position, so one may come up that the tool itself asked for, and anybody may send
+    `Command(resume=...)`: only an answer that names this call counts, and with any other the question is asked again.
+    """
+    while True:
+        answer = interrupt(_lost_call(call, digest, attempt))
+        if isinstance(answer, Mapping) and (answer.get("kind"), answer.get("digest")) == (UNKNOWN_OUTCOME, digest):
+            return decision_from_json({key: value for key, value in answer.items() if key not in ("kind", "digest")})
 
 
 def _lost_call(call: ToolCall, digest: str, attempt: int) -> dict[str, Any]:
@@ -179,6 +228,15 @@ def _answer(call: ToolCall, decision: Decision | None) -> ToolMessage | None:
             return None
 
 
+def _answer_for_lost(call: ToolCall, decision: Decision) -> ToolMessage:
+    """What the model is told of a cut-off call that does not run again. Nobody can say that it did not run."""
+    if isinstance(decision, Reject):
+        reason = f" The reason: {decision.message}" if decision.message else ""
+        text = f"This call was cut off, and may or may not have happened. A person decided not to run it again.{reason}"
+        return ToolMessage(text, tool_call_id=call["id"], name=call["name"], status="error")
+    return _answer(call, decision) or _refusal(call)
+
+
 def _refusal(call: ToolCall) -> ToolMessage:
     return ToolMessage(NOT_APPROVED, tool_call_id=call["id"], name=call["name"], status="error")
 
@@ -187,6 +245,9 @@ def _with_note(output: ToolOutput, call: ToolCall, note: str) -> ToolOutput:
     """The output with a note to the model before it. A Command's note goes into its own tool message for the call."""
     if not note:
         return output
+    if isinstance(output, list):
+        # LangGraph's types do not say so, but a tool may return several.
+        return [_with_note(part, call, note) for part in output]  # type: ignore[return-value]
     if isinstance(output, ToolMessage):
         return _noted(output, note)
     if not isinstance(output.update, dict):

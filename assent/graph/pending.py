@@ -13,6 +13,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -187,18 +189,21 @@ async def _preview(agent: Agent, approval: PendingApproval) -> Any:
     if policy is None or policy.preview is None or approval.kind is not ApprovalKind.TOOL:
         return None
     try:
-        if inspect.iscoroutinefunction(policy.preview):
-            shown = await policy.preview(dict(approval.args))
-        else:
-            shown = await asyncio.to_thread(policy.preview, dict(approval.args))
+        # A copy, so that what is shown stays what will run. In a thread, since a plain function may take its time.
+        shown = await asyncio.to_thread(policy.preview, deepcopy(approval.args))
+        if inspect.isawaitable(shown):
+            shown = await shown
         return to_jsonable_python(shown, serialize_unknown=True)
     except Exception as error:
         return {"unavailable": f"The preview failed with {type(error).__name__}."}
 
 
 def pending_approvals(agent: Agent, config: RunnableConfig) -> list[PendingApproval]:
-    """`apending_approvals`, for code without an event loop."""
-    return asyncio.run(with_previews(agent, find_pending(agent, agent.get_state(config))))
+    """`apending_approvals`, for sync code."""
+    pending = find_pending(agent, agent.get_state(config))
+    # Previews may be async, and in a notebook this thread has a loop that is running already.
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(lambda: asyncio.run(with_previews(agent, pending))).result()
 
 
 async def apending_approvals(agent: Agent, config: RunnableConfig) -> list[PendingApproval]:
@@ -221,8 +226,11 @@ def check_decision(agent: Agent, approval: PendingApproval, decision: Decision) 
 def check_args(tool: BaseTool, args: Mapping[str, Any]) -> None:
     """Raise `InvalidDecision` if a model could not call the tool with these. A misspelt name counts: tools drop those in silence."""
     schema = tool.tool_call_schema
-    if unknown := sorted(set(args) - set(tool.args)):
-        raise InvalidDecision(f"The tool '{tool.name}' has no argument '{unknown[0]}'. It has: {', '.join(tool.args) or 'none'}.")
+    # A JSON schema without properties has no `.args`; one with a rule for other names is left to that rule.
+    known = set(schema.get("properties", {}) if isinstance(schema, dict) else tool.args)
+    has_rule = isinstance(schema, dict) and "additionalProperties" in schema
+    if (unknown := sorted(set(args) - known)) and not has_rule:
+        raise InvalidDecision(f"The tool '{tool.name}' has no argument '{unknown[0]}'. It has: {', '.join(sorted(known)) or 'none'}.")
     try:
         if isinstance(schema, dict):
             jsonschema.validate(dict(args), schema)
@@ -277,6 +285,9 @@ def _past_static_pause(
 def _resume_value(approval: PendingApproval, decision: Decision) -> Any:
     if approval.kind is ApprovalKind.INPUT and isinstance(decision, Respond):
         return decision.message
+    if approval.kind is ApprovalKind.UNKNOWN_OUTCOME:
+        # Named, so that the gate cannot take it for an answer to another question, nor another answer for it.
+        return {**decision_to_json(decision), "kind": UNKNOWN_OUTCOME, "digest": approval.digest}
     return decision_to_json(decision)
 
 
