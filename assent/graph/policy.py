@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,8 @@ class ApprovalPolicy:
     preview: Preview | None = None
 
     def __post_init__(self) -> None:
+        if inspect.iscoroutinefunction(self.when):
+            raise ConfigurationError("A policy's `when` is async, and it must be a plain function: a coroutine is neither yes nor no.")
         if unknown := sorted(set(self.allowed) - set(DECISION_TYPES)):
             raise ConfigurationError(f"'{unknown[0]}' is no decision. A policy may allow: {', '.join(DECISION_TYPES)}.")
         if not {"reject", "respond"} & set(self.allowed):
@@ -52,7 +55,8 @@ class ApprovalRules:
         if policy is None or policy.when is None:
             return policy
         try:
-            needed = policy.when(call["args"])
+            # A copy: a predicate that pops an argument must not change the call.
+            needed = policy.when(deepcopy(call["args"]))
         except Exception:
             # A predicate that cannot say no has not said no.
             needed = True
@@ -70,8 +74,10 @@ def approval_rules(approve: ApproveOption, tool_names: Collection[str]) -> Appro
         return ApprovalRules({name: ApprovalPolicy(when=_for_tool(approve, name)) for name in tool_names})
     if isinstance(approve, str):
         approve = (approve,)
+    if not isinstance(approve, Collection):
+        raise ConfigurationError(f"approve= is {approve!r}. Give it tool names, a mapping of tool name to policy, or a predicate.")
     named = approve if isinstance(approve, Mapping) else dict.fromkeys(approve, True)
-    if unknown := sorted(set(named) - set(tool_names)):
+    if unknown := sorted(str(name) for name in set(named) - set(tool_names)):
         raise ConfigurationError(
             f"approve= names the tool '{unknown[0]}', and the agent has no such tool. It has: {', '.join(sorted(tool_names)) or 'none'}."
         )
