@@ -59,6 +59,9 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if error.status_code == 400:
+        # FastAPI's word for a body that breaks the parser itself, which is no better and no worse than any other bad body.
+        return problem(422, "Invalid Request", "The body is not JSON in UTF-8, or is nested too deeply. Nothing was changed.")
     details = {
         404: f"There is no {request.url.path} on this server.",
         405: f"{request.url.path} does not take {request.method}.",
@@ -89,5 +92,5 @@ def _validation_sentence(item: dict[str, Any]) -> str:
     place, *path = (str(part) for part in item["loc"])
     if item["type"] == "json_invalid":
         return f"The body is not valid JSON: {item['ctx']['error']}."
-    where = ".".join(path)
-    return f"In the {place}, '{where}': {item['msg']}." if where else f"The {place}: {item['msg']}."
+    where, what = ".".join(path), str(item["msg"]).removeprefix("Value error, ")
+    return f"In the {place}, '{where}': {what}." if where else f"The {place}: {what}."

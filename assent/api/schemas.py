@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from assent.decisions import Decision, decision_from_json
@@ -17,6 +19,17 @@ class Body(BaseModel):
     """A body with a field that we do not know is refused: a misspelt one would be dropped in silence."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _can_be_stored(cls, body: Any) -> Any:
+        """Refuse what Python's parser takes and no store holds: half a surrogate pair, NaN, an integer beyond 64 bits, endless nesting."""
+        try:
+            orjson.dumps(body)
+            json.dumps(body, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"it holds what cannot be stored: {error}") from error
+        return body
 
 
 class AgentRequest(Body):

@@ -186,9 +186,11 @@ class Api:
         return (await expect(await self.resume(thread_id, **body), 202)).json()
 
     async def pending(self, thread_id: str) -> list[Json]:
-        """The approvals that the thread waits for."""
+        """The approvals that the thread waits for, in the order in which they were asked for."""
+        order: list[str] = (await self.get(f"/threads/{thread_id}"))["pending"]
         approvals: list[Json] = (await self.get("/approvals", thread_id=thread_id, status="pending"))["approvals"]
-        return approvals
+        assert sorted(approval["approval_id"] for approval in approvals) == sorted(order)
+        return sorted(approvals, key=lambda approval: order.index(approval["approval_id"]))
 
     async def approval(self, approval_id: str) -> Json:
         """One approval."""

@@ -34,7 +34,7 @@ def _ids(started: Started) -> dict[str, str]:
     return {"X-Thread-Id": started.run.thread_id, "X-Run-Id": started.run.run_id}
 
 
-@router.post("/agent/stream", responses=SSE_RESPONSE, response_class=EventStream)
+@router.post("/agent/stream", status_code=200, responses=SSE_RESPONSE, response_class=EventStream)
 async def stream(body: AgentRequest, runs: TheRuns, who: Who) -> Response:
     """Send a message, and follow the run as Server-Sent Events to its `done`, `error`, `run_paused` or `run_cancelled`.
 

@@ -24,6 +24,8 @@ router = APIRouter(tags=["threads"])
 
 ThreadId = Annotated[str, Path(alias="id", pattern=THREAD_ID)]
 PAGE = 1000
+LAST_NUMBER = 2**63 - 1
+"""The largest that a store can hold."""
 
 
 @router.get("/threads")
@@ -97,7 +99,7 @@ async def get_events(
     request: Request,
     runs: TheRuns,
     who: Who,
-    after: Annotated[int, Query(ge=0, description="The number of the last event that you have")] = 0,
+    after: Annotated[int, Query(ge=0, le=LAST_NUMBER, description="The number of the last event that you have")] = 0,
     types: Annotated[str | None, Query(description="Only events of these types, separated by commas")] = None,
     named: Annotated[bool, Query(description="Add an `event:` line with the type")] = False,
     limit: Annotated[int, Query(ge=1, le=PAGE, description="Of a JSON page")] = PAGE,
@@ -148,8 +150,10 @@ async def _only(storage: Storage, thread_id: str, after: int, count: int) -> Asy
 
 
 def _number(last_event_id: str) -> int:
-    if not last_event_id.isdecimal():
-        raise InvalidRequest(f"The header Last-Event-ID is '{last_event_id}'. Send the id of the last event that you have: a whole number.")
+    if not last_event_id.isdecimal() or len(last_event_id) > 18:
+        raise InvalidRequest(
+            f"The header Last-Event-ID is '{last_event_id[:100]}'. Send the id of the last event that you have: a whole number."
+        )
     return int(last_event_id)
 
 

@@ -1,0 +1,238 @@
+"""The server itself: health, agents, its OpenAPI document, its keys, and how it answers what it does not understand."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+from fastapi.openapi.models import OpenAPI
+
+from assent.events import EVENT_TYPES
+from tests.support.agents import ALL
+from tests.support.server import Api, Server, asking, expect, problem, scripted_agents, serving
+
+
+async def test_it_is_healthy(api: Api) -> None:
+    assert await api.get("/health") == {"status": "ok", "version": version("assent")}
+
+
+async def test_it_lists_its_agents_and_which_tools_need_a_person(api: Api) -> None:
+    agents = (await api.get("/agents"))["agents"]
+    assert [agent["agent"] for agent in agents] == list(ALL)
+    tools = {tool["name"]: tool["needs_approval"] for tool in agents[0]["tools"]}
+    assert tools == {"look": False, "pay": True, "slow": True, "die": True, "fail": False, "refuse": False}
+    assert [agent.get("chat_decisions") for agent in agents[:3]] == [False, False, True]
+    foreign = next(agent for agent in agents if agent["agent"] == "foreign")
+    assert foreign["nodes"] == ["think", "tools"]
+
+
+# ── the document ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_the_document_is_valid_and_shows_every_route(api: Api) -> None:
+    document = await api.get("/openapi.json")
+    OpenAPI.model_validate(document)
+    routes = {f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods}
+    assert routes >= {
+        *("POST /agent/stream", "POST /agent/invoke"),
+        *("GET /threads", "POST /threads", "GET /threads/{id}", "DELETE /threads/{id}"),
+        *("GET /threads/{id}/state", "GET /threads/{id}/history", "GET /threads/{id}/events", "POST /threads/{id}/resume"),
+        *("GET /approvals", "GET /approvals/{id}", "POST /approvals/{id}/decide"),
+        *("GET /agents", "GET /health"),
+    }
+
+
+async def test_the_document_has_a_schema_for_every_event_type_that_every_event_fits(api: Api, thread: str, amount: int) -> None:
+    document = await api.get("/openapi.json")
+    schemas = document["components"]["schemas"]
+    tags = {
+        schema["properties"]["type"]["enum"][0] for schema in schemas.values() if "enum" in schema.get("properties", {}).get("type", {})
+    }
+    assert tags >= EVENT_TYPES.keys()
+    assert len(schemas["Event"]["anyOf"]) == len(EVENT_TYPES)
+    for reference in set(_references(document)):
+        assert reference.removeprefix("#/components/schemas/") in schemas, reference
+    for schema in schemas.values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+    event = jsonschema.Draft202012Validator({"$ref": "#/components/schemas/Event", "components": document["components"]})
+
+    await api.stream(f"fail {amount}; look {amount}; pay {amount}", thread_id=thread)
+    await api.decided(thread, type="edit", args={"amount": amount})
+    await api.at_rest(thread)
+    await api.stream("boom", thread_id=thread)
+    sent = await api.events(thread)
+    assert len({item["type"] for item in sent}) >= 16
+    for item in sent:
+        event.validate(item)
+    with pytest.raises(jsonschema.ValidationError):
+        event.validate({**sent[0], "type": "surprise"})
+    with pytest.raises(jsonschema.ValidationError):
+        event.validate({**sent[0], "agent": 5})
+
+
+async def test_the_document_says_that_streams_are_events(api: Api) -> None:
+    paths = (await api.get("/openapi.json"))["paths"]
+    for path, method in (("/agent/stream", "post"), ("/threads/{id}/events", "get"), ("/threads/{id}/resume", "post")):
+        content = paths[path][method]["responses"]["200"]["content"]
+        assert content["text/event-stream"]["schema"] == {"$ref": "#/components/schemas/Event"}
+
+
+def _references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(value.get("$ref"), str):
+            yield value["$ref"]
+        for item in value.values():
+            yield from _references(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _references(item)
+
+
+# ── what it does not understand ──────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_what_is_not_there_and_what_is_not_taken_are_problems_too(api: Api) -> None:
+    assert "/nowhere" in (await problem(await api.http.get("/nowhere"), 404))["detail"]
+    refused = await api.http.put("/threads")
+    assert "PUT" in (await problem(refused, 405))["detail"]
+    assert set(refused.headers["allow"].split(", ")) <= {"GET", "POST"}
+    await problem(await api.http.get("/threads/a/b/c"), 404)
+
+
+BODIES = {
+    "not JSON": b'{"message": ',
+    "nothing": b"",
+    "not UTF-8": b'{"message": "\xff\xfe"}',
+    "an array": b"[]",
+    "a string": b'"pay 1"',
+    "no message": b"{}",
+    "an empty message": b'{"message": ""}',
+    "a number for a message": b'{"message": 5}',
+    "too long a message": json.dumps({"message": "x" * 300_000}).encode(),
+    "a field that nobody knows": b'{"message": "tell 1", "threadid": "x"}',
+    "metadata that is no object": b'{"message": "tell 1", "metadata": [1]}',
+    "an if_paused that nobody knows": b'{"message": "tell 1", "if_paused": "ignore"}',
+    "half a surrogate pair in the message": b'{"message": "\\ud800"}',
+    "half a surrogate pair in the metadata": b'{"message": "tell 1", "metadata": {"a": "\\ud800"}}',
+    "half a surrogate pair in a name": b'{"message": "tell 1", "metadata": {"\\ud800": 1}}',
+    "an integer that nobody can hold": b'{"message": "tell 1", "metadata": {"a": %s}}' % (b"9" * 100),
+    "NaN": b'{"message": "tell 1", "metadata": {"a": NaN}}',
+    "deep metadata": b'{"message": "tell 1", "metadata": {"a": %s%s}}' % (b"[" * 400, b"]" * 400),
+    "very deep metadata": b'{"message": "tell 1", "metadata": {"a": %s%s}}' % (b"[" * 50_000, b"]" * 50_000),
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+async def test_a_bad_body_is_a_422_and_changes_nothing(api: Api, name: str) -> None:
+    before = await api.get("/threads")
+    for path in ("/agent/invoke", "/agent/stream"):
+        response = await api.http.post(path, content=BODIES[name], headers={"content-type": "application/json"})
+        await problem(response, 422)
+    assert await api.get("/threads") == before
+
+
+DECISIONS = {
+    "half a surrogate pair in an argument": b'{"type": "edit", "args": {"amount": 1, "note": "\\ud800"}}',
+    "half a surrogate pair in a reason": b'{"type": "reject", "message": "\\ud800"}',
+    "half a surrogate pair in an answer": b'{"type": "respond", "message": "\\ud800"}',
+    "half a surrogate pair in an id": b'{"decisions": {"\\ud800": {"type": "approve"}}}',
+    "an answer of an integer that nobody can hold": b'{"type": "respond", "message": %s}' % (b"9" * 100),
+    "an answer that is no number": b'{"type": "respond", "message": -Infinity}',
+    "a deep answer": b'{"type": "respond", "message": %s%s}' % (b"[" * 400, b"]" * 400),
+    "a very deep answer": b'{"type": "respond", "message": %s%s}' % (b"[" * 50_000, b"]" * 50_000),
+}
+
+
+@pytest.mark.parametrize("name", DECISIONS)
+async def test_a_decision_that_cannot_be_stored_is_refused_and_changes_nothing(api: Api, thread: str, amount: int, name: str) -> None:
+    await api.paused(f"pay {amount}", thread_id=thread)
+    before = await api.get(f"/threads/{thread}"), await api.events(thread)
+    response = await api.http.post(f"/threads/{thread}/resume", content=DECISIONS[name], headers={"content-type": "application/json"})
+    await problem(response, 422)
+    assert (await api.get(f"/threads/{thread}"), await api.events(thread)) == before
+
+
+async def test_a_body_that_is_too_large_is_a_413(api: Api) -> None:
+    before = await api.get("/threads")
+    body = b'{"message": "tell 1", "metadata": {"a": "%s"}}' % (b"x" * 2**20)
+    headers = {"content-type": "application/json"}
+    await problem(await api.http.post("/agent/invoke", content=body, headers=headers), 413)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), 65_536):
+            yield body[start : start + 65_536]
+
+    # Without a length, too.
+    await problem(await api.http.post("/agent/invoke", content=pieces(), headers=headers), 413)
+    assert await api.get("/threads") == before
+
+
+async def test_values_at_the_edge_of_what_json_holds_come_back_as_they_were(api: Api, thread: str) -> None:
+    metadata = {"zero": 0, "float": 1.5e300, "int": 2**63 - 1, "text": "Größe ☃ \u0000 \u2028", "": None, "deep": [[[{}]]]}
+    await api.stream("tell 1 ☃ \u0000 \u2028 end", thread_id=thread, metadata=metadata)
+    assert (await api.get(f"/threads/{thread}"))["metadata"] == metadata
+    start = (await api.events(thread))[0]
+    assert (start["metadata"], start["message"]) == (metadata, "tell 1 ☃ \u0000 \u2028 end")
+
+
+# ── who may ask ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.evil.example"])
+async def test_without_keys_it_answers_under_loopbacks_names_only(api: Api, server: Server, host: str) -> None:
+    for method, path in (("GET", "/health"), ("GET", "/threads"), ("POST", "/agent/stream")):
+        await problem(await api.http.request(method, path, headers={"host": host}), 421)
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
+async def test_loopbacks_names_are_answered(api: Api, server: Server, host: str) -> None:
+    await expect(await api.http.get("/health", headers={"host": f"{host}:{server.port}"}), 200)
+
+
+async def test_with_keys_each_route_but_health_needs_one_and_decisions_bear_its_name(tmp_path: Path) -> None:
+    keys = "ann:annas-secret,bob:bobs-secret"
+    with serving(tmp_path, scripted_agents(tmp_path, "agent"), ASSENT_API_KEYS=keys) as server:
+        async with asking(server) as nobody, asking(server, authorization="Bearer annas-secret") as ann:
+            document = await ann.get("/openapi.json")
+            for path, methods in document["paths"].items():
+                for method in methods:
+                    if path != "/health":
+                        await _needs_a_key(nobody.http, method, path.replace("{id}", "t"))
+            await nobody.get("/health")
+
+            (approval,) = await ann.paused("pay 1", thread_id="t")
+            async with asking(server, authorization="bearer bobs-secret") as bob:
+                answer = await bob.decided("t", type="approve")
+            (stored,) = answer["decisions"].values()
+            assert stored["decided_by"] == "bob"
+            late = await problem(await ann.resume("t", type="reject"), 409)
+            assert (late["decided_by"], late["approval_id"]) == ("bob", approval["approval_id"])
+            decided = [event for event in await ann.events("t") if event["type"] == "approval_decided"]
+            assert [event["by"] for event in decided] == ["bob"]
+            # With keys, the server may be reached under any name.
+            await expect(await ann.http.get("/threads", headers={"host": "assent.example"}), 200)
+        assert "annas-secret" not in server.output
+
+
+async def _needs_a_key(http: httpx.AsyncClient, method: str, path: str) -> None:
+    for header in ("", "Bearer", "Bearer wrong-secret", "Bearer annas-secre", "Basic annas-secret", "annas-secret"):
+        refused = await http.request(method, path, headers={"authorization": header} if header else {})
+        await problem(refused, 401)
+        assert refused.headers["www-authenticate"] == "Bearer"
+
+
+async def test_it_serves_many_readers_at_once(api: Api, thread: str) -> None:
+    """Sixty readers of one run get the same events."""
+    running = asyncio.create_task(api.stream("tell 20", agent="slow_agent", thread_id=thread))
+    while (await api.http.get(f"/threads/{thread}")).status_code == 404:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    read = await asyncio.gather(*(api.until(thread, "done") for _ in range(60)))
+    sent = await running
+    assert all(events == sent for events in read)
