@@ -1,0 +1,31 @@
+"""`python -m benchmarks` prints every figure, and `python -m benchmarks server` only those of one module.
+
+It always ends well, since it is a report and no test: a missed target is printed, and so is a part that could not be measured.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from importlib.util import find_spec
+
+PARTS = ("tokens", "storage", "server")
+
+
+def main(wanted: list[str]) -> None:
+    """Run the parts that are wanted, or all there are."""
+    there = [part for part in PARTS if find_spec(f"benchmarks.{part}")]
+    if unknown := [part for part in wanted if part not in there]:
+        sys.exit(f"There is no benchmark '{unknown[0]}'. There are: {', '.join(there)}.")
+    for part in wanted or there:
+        print(f"── {part} ──", flush=True)
+        try:
+            importlib.import_module(f"benchmarks.{part}").main()
+        except Exception:
+            traceback.print_exc()
+            print(f"The benchmark '{part}' could not be measured.", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
