@@ -112,7 +112,7 @@ async def streamed(storage: Storage) -> tuple[float, float]:
     await asyncio.sleep(0.05)
     begun, cpu = time.perf_counter(), time.process_time()
     for number in range(EVENTS):
-        storage.append((token("streamed"),), fail)
+        storage.append((token("streamed", number),), fail)
         if number % 100 == 0:
             await asyncio.sleep(0)
     await subscriber
@@ -168,7 +168,7 @@ async def latencies(storage: Storage) -> tuple[float, float]:
     for number in range(RATE * SECONDS):
         await asyncio.sleep(begun + number / RATE - time.perf_counter())
         sent.append(time.perf_counter())
-        storage.append((token("late"),), fail)
+        storage.append((token("late", number),), fail)
     await subscriber
     waits = sorted((shown - queued) * 1e3 for queued, shown in zip(sent, seen, strict=True))
     return waits[len(waits) // 2], waits[len(waits) * 99 // 100]
@@ -195,8 +195,10 @@ async def seconds_of(writers: Iterable[Awaitable[None]]) -> float:
     return time.perf_counter() - begun
 
 
-def token(thread_id: str) -> Token:
+def token(thread_id: str, number: int = 0) -> Token:
+    """A token that is not merged with the ones before and behind it, so that each is a row; `benchmarks.log` measures merging."""
     return Token(
+        index=number % 2,
         thread_id=thread_id,
         run_id="0199a0b0-0000-7000-8000-000000000001",
         message_id="run--0199a0b0-0000-7000-8000-000000000002",

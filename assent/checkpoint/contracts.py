@@ -244,6 +244,9 @@ class Storage(ABC):
 
         This is the streaming hot path: many calls share one commit. Should the commit fail, `on_error` is called on the event loop and
         none of these events was stored. A later `commit` returns only after them.
+
+        A storage that has fallen behind may store neighbouring pieces of one message (tokens, reasoning, a tool call's arguments) as one
+        event, if they share their `on_error`, which is then called once.
         """
 
     @abstractmethod

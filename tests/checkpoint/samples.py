@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import count
 from typing import Any
 
 from assent.checkpoint.contracts import (
@@ -103,4 +104,13 @@ def effect(key: str = "e", **changes: Any) -> Effect:
 
 
 def token(thread_id: str = "t", content: str = "Hi ") -> Token:
-    return Token(thread_id=thread_id, run_id="r", message_id="m", content=content)
+    """A token of a message of its own, so that it is merged with no other."""
+    return piece(content, thread_id, f"m{next(_numbers)}")
+
+
+def piece(content: str, thread_id: str = "t", message_id: str = "m") -> Token:
+    """A token that is merged with its neighbours when the writer has fallen behind."""
+    return Token(thread_id=thread_id, run_id="r", message_id=message_id, content=content)
+
+
+_numbers = count(1)

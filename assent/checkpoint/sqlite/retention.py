@@ -57,7 +57,7 @@ async def remove_events(writer: Writer, reader: Reader, before: datetime) -> int
 async def _cut(writer: Writer, thread_id: str, cutoff: int) -> int:
     removed, step = 0, _cutting(thread_id, cutoff)
     while True:
-        count = await writer.write(step)
+        count = await writer.write(step, threads=(thread_id,))
         removed += count
         if count < EVENTS_PER_STEP:
             return removed

@@ -78,7 +78,8 @@ class SqliteStorage(Storage):
     # ── writing ──
 
     async def commit(self, change: Change) -> tuple[int, ...]:
-        return await self._writer.write(operation(change, self._tables))
+        threads = {event.thread_id for event in change.events} | ({change.erase} if change.erase is not None else set())
+        return await self._writer.write(operation(change, self._tables), threads=threads)
 
     def append(self, events: Sequence[Event], on_error: Callable[[Exception], None]) -> None:
         # A copy, because the caller may go on to fill the list that it handed over.

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
@@ -20,6 +20,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from assent.checkpoint.sqlite.failures import closed, is_unavailable, overrun, translated
 from assent.checkpoint.sqlite.log import Log, StoredEvent
+from assent.checkpoint.sqlite.merging import MERGE_FROM, Append, merged
 from assent.events import Event
 
 T = TypeVar("T")
@@ -40,13 +41,6 @@ class Transaction(NamedTuple):
     log: Log
 
 
-class Append(NamedTuple):
-    """Events to store, and whom to tell if that fails."""
-
-    events: Sequence[Event]
-    on_error: Callable[[Exception], None]
-
-
 @dataclass(slots=True)
 class Waiting(Generic[T]):
     """Somebody who waits for a result."""
@@ -64,9 +58,10 @@ class Waiting(Generic[T]):
 
 @dataclass(slots=True)
 class Job(Waiting[T]):
-    """An operation, and who waits for what it returns."""
+    """An operation, who waits for what it returns, and the threads whose events it may add or remove (None: any)."""
 
     operation: Callable[[Transaction], T]
+    threads: Collection[str] | None
 
 
 Item = Append | Job[Any]
@@ -113,15 +108,16 @@ class Writer:
         self._last_delivery = self._loop.time()
         self._thread.start()
 
-    async def write(self, operation: Callable[[Transaction], T]) -> T:
+    async def write(self, operation: Callable[[Transaction], T], *, threads: Collection[str] | None = None) -> T:
         """Run the operation in the next transaction, on the writer's thread; return its result once that has committed.
 
+        `threads` are those whose events it may add or remove, if that is known; under load, tokens of others are merged past it.
         Raises what the operation raised, after its own writes were rolled back; or `Unavailable`. Cancelling the call does not call
         the operation back.
         """
         if refusal := self._refusal():
             raise refusal
-        job: Job[T] = Job(self._loop.create_future(), operation)
+        job: Job[T] = Job(self._loop.create_future(), operation, threads)
         self._queue.put(job)
         return await job.future
 
@@ -173,7 +169,7 @@ class Writer:
         while going:
             items, then = self._take()
             if items:
-                self._tell(self._deliver, self._commit(items))
+                self._tell(self._deliver, self._commit(merged(items) if len(items) > MERGE_FROM else items))
             if isinstance(then, Errand):
                 self._run(then)
             elif then is End.END:
