@@ -1,0 +1,48 @@
+"""The public names, and what it costs to import them."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import assent
+from assent import errors
+
+REFERENCE = (Path(__file__).parent.parent / "docs" / "reference" / "python.md").read_text(encoding="utf-8")
+
+
+def documented(heading: str) -> dict[str, str]:
+    """The rows of the table under a heading: the name, and what stands in backticks for it."""
+    table = REFERENCE.split(f"| {heading} |", 1)[1].split("\n\n", 1)[0]
+    rows = re.findall(r"^\| `(([A-Za-z_]+).*?)` \|", table, re.MULTILINE)
+    return {name: written for written, name in rows}
+
+
+def test_the_public_names_are_the_documented_ones() -> None:
+    assert sorted(assent.__all__) == sorted(documented("name"))
+    assert all(hasattr(assent, name) for name in assent.__all__)
+
+
+@pytest.mark.parametrize("name", [name for name, written in documented("name").items() if "(" in written])
+def test_the_documented_signatures_are_the_real_ones(name: str) -> None:
+    parameters = inspect.signature(getattr(assent, name)).parameters.values()
+    bare = inspect.Signature([parameter.replace(annotation=inspect.Parameter.empty) for parameter in parameters])
+    assert documented("name")[name] == f"{name}{bare}".replace("'", '"')
+
+
+def test_the_documented_kinds_and_errors_exist() -> None:
+    assert list(documented("`kind`")) == ["tool", "node", "input", "unknown_outcome"]
+    assert all(issubclass(getattr(errors, name), assent.AssentError) for name in documented("error"))
+
+
+def test_whoever_imports_an_agent_does_not_pay_for_the_server() -> None:
+    script = "import json, sys, assent; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    loaded = json.loads(subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout)
+    assert "assent" in loaded
+    assert {"fastapi", "starlette", "uvicorn", "sse_starlette", "typer", "structlog", "aiosqlite", "openai"}.isdisjoint(loaded)
