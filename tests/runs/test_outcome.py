@@ -1,0 +1,132 @@
+"""How a run ends, as values: what is stored, what is told, and what is kept back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from langgraph.errors import GraphRecursionError
+
+from assent.checkpoint.contracts import ApprovalKind, ApprovalStatus, Run, RunKind, RunStatus, Thread, ThreadStatus
+from assent.errors import AgentLoadError, InvalidRequest
+from assent.events import ApprovalRequired, Checkpoint, Done, Error, RunPaused, ToolUnknown, Usage, event_type
+from assent.graph.pending import PendingApproval
+from assent.runs.outcome import explain, failed, paused, succeeded
+
+NOON = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC)
+LATER = datetime(2026, 3, 4, 13, 0, 0, tzinfo=UTC)
+SECRET = "postgres://admin:swordfish@10.0.0.5/records"
+
+THREAD = Thread(
+    thread_id="t", owner="ann", status=ThreadStatus.BUSY, created_at=NOON, updated_at=NOON, agent="clerk", run_id="r",
+    checkpoint_id="before", version=4,
+)  # fmt: skip
+RUN = Run(
+    run_id="r", thread_id="t", owner="ann", agent="clerk", kind=RunKind.INPUT, status=RunStatus.RUNNING, created_at=NOON,
+    started_at=NOON, input={"message": "hi"}, version=2,
+)  # fmt: skip
+CHECKPOINT = Checkpoint(checkpoint_id="c", step=3, next=("approval",))
+
+
+def asked(approval_id: str, **changes: Any) -> PendingApproval:
+    made = PendingApproval(
+        approval_id=approval_id, kind=ApprovalKind.TOOL, digest="d", allowed=("approve", "reject"), tool="pay",
+        tool_call_id=f"call-{approval_id}", args={"amount": 5}, preview={"pays": 5}, node="approval", message_id="m",
+        checkpoint_id="c",
+    )  # fmt: skip
+    return replace(made, **changes)
+
+
+# ── explain ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class ProviderError(Exception):
+    """As the clients of OpenAI and Anthropic raise it."""
+
+    def __init__(self, status_code: Any) -> None:
+        super().__init__(SECRET)
+        self.status_code = status_code
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (RuntimeError(SECRET), "agent_error", "RuntimeError"),
+        (KeyError(SECRET), "agent_error", "KeyError"),
+        (ExceptionGroup(SECRET, [ValueError(SECRET)]), "agent_error", "ExceptionGroup"),
+        (ProviderError(429), "provider_error", "429"),
+        (ProviderError("429"), "agent_error", "ProviderError"),
+        (GraphRecursionError(SECRET), "recursion_limit", "ASSENT_RECURSION_LIMIT"),
+        (InvalidRequest("Ask for less."), "invalid_request", "Ask for less."),
+        (AgentLoadError("There is no file."), "agent_load_error", "There is no file."),
+    ],
+)
+def test_an_error_is_explained_without_what_it_says_itself(error: Exception, code: str, says: str) -> None:
+    explained, sentence = explain(error, RUN)
+    assert explained == code
+    assert says in sentence
+    assert SECRET not in sentence
+    assert sentence.endswith(".")
+
+
+def test_an_error_that_nobody_foresaw_names_the_run_to_look_for_in_the_log() -> None:
+    _, sentence = explain(RuntimeError("x"), replace(RUN, run_id="run-77"))
+    assert "run-77" in sentence
+
+
+# ── endings ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_run_that_failed_leaves_a_thread_that_takes_new_input() -> None:
+    change = failed(THREAD, RUN, RuntimeError(SECRET), "agent", LATER)
+    thread, run = change.rows
+    assert thread == replace(THREAD, status=ThreadStatus.ERROR, updated_at=LATER, version=5)
+    assert isinstance(run, Run)
+    assert (run.status, run.ended_at, run.version) == (RunStatus.ERROR, LATER, 3)
+    (event,) = change.events
+    assert isinstance(event, Error)
+    assert run.error == {"code": event.code, "message": event.message}
+    assert (event.thread_id, event.run_id, event.ts, event.node) == ("t", "r", LATER, "agent")
+    assert SECRET not in repr(change)
+
+
+def test_a_run_that_succeeded() -> None:
+    usage = Usage(input_tokens=1, output_tokens=2, total_tokens=3)
+    change = succeeded(THREAD, RUN, CHECKPOINT, usage, LATER)
+    assert change.rows == (
+        replace(THREAD, status=ThreadStatus.IDLE, checkpoint_id="c", updated_at=LATER, version=5),
+        replace(RUN, status=RunStatus.SUCCESS, ended_at=LATER, version=3),
+    )
+    checkpoint, done = change.events
+    assert (event_type(checkpoint), checkpoint.run_id) == ("checkpoint", "r")
+    assert isinstance(done, Done)
+    assert done.usage == usage
+
+
+def test_a_pause_stores_each_question_once_and_tells_of_it() -> None:
+    change = paused(THREAD, RUN, [asked("a"), asked("b")], {"a"}, CHECKPOINT, LATER)
+    thread, run, *approvals = change.rows
+    assert thread == replace(THREAD, status=ThreadStatus.INTERRUPTED, checkpoint_id="c", pending=("a", "b"), updated_at=LATER, version=5)
+    assert isinstance(run, Run)
+    assert run.status is RunStatus.INTERRUPTED
+    # The first is a row already, from before a crash, and was told of.
+    (row,) = approvals
+    assert (row.approval_id, row.status, row.requested_at, row.version) == ("b", ApprovalStatus.PENDING, LATER, 1)  # type: ignore[union-attr]
+    required, checkpoint, last = change.events
+    assert isinstance(required, ApprovalRequired)
+    assert (required.approval_id, required.args, required.digest, required.preview) == ("b", {"amount": 5}, "d", {"pays": 5})
+    assert required.allowed == ("approve", "reject")
+    assert event_type(checkpoint) == "checkpoint"
+    assert isinstance(last, RunPaused)
+    assert (last.approvals, last.next) == (("a", "b"), ("approval",))
+
+
+def test_a_call_that_was_cut_off_is_told_of_before_a_person_is_asked() -> None:
+    change = paused(THREAD, RUN, [asked("a", kind=ApprovalKind.UNKNOWN_OUTCOME, node="tools")], (), CHECKPOINT, LATER)
+    unknown, required = change.events[:2]
+    assert isinstance(unknown, ToolUnknown)
+    assert (unknown.tool, unknown.tool_call_id, unknown.node, unknown.run_id) == ("pay", "call-a", "tools", "r")
+    assert isinstance(required, ApprovalRequired)
+    assert required.kind == "unknown_outcome"
