@@ -273,13 +273,15 @@ def _past_static_pause(
     if isinstance(decision, Approve):
         return Continuation()
     reason = decision.message if isinstance(decision, Reject) else ""
-    calls = _messages_open_calls(snapshot)
-    if not calls or len(snapshot.next) != 1:
-        # There is no message by which to tell the graph, so its waiting nodes are taken off and the run is over.
-        return Continuation(updates=((None, END),), ended=True)
     text = f"A person rejected this call. It did not run.{f' The reason: {reason}' if reason else ''}"
-    answers = [ToolMessage(text, tool_call_id=call["id"], name=call["name"], status="error") for call in calls]
-    return Continuation(updates=(({"messages": [*answers, *messages]}, snapshot.next[0]),))
+    answers = [ToolMessage(text, tool_call_id=call["id"], name=call["name"], status="error") for call in _messages_open_calls(snapshot)]
+    if answers and len(snapshot.next) == 1:
+        return Continuation(updates=(({"messages": [*answers, *messages]}, snapshot.next[0]),))
+    if messages:
+        # New input takes the waiting nodes off, and the graph begins anew with it.
+        return Continuation(input={"messages": [*answers, *messages]})
+    # There is no message by which to tell the graph, so its waiting nodes are taken off and the run is over.
+    return Continuation(updates=((None, END),), ended=True)
 
 
 def _resume_value(approval: PendingApproval, decision: Decision) -> Any:

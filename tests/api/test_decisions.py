@@ -405,7 +405,6 @@ async def test_a_node_that_a_person_rejects_does_not_run(api: Api, server: Serve
     assert server.traces("publish book of") == [f"publish book of {thread}"]
 
 
-@pytest.mark.xfail(strict=True, reason="graph.pending._past_static_pause drops the message where there are no tool calls to answer")
 async def test_a_message_that_rejects_a_node_is_what_the_graph_goes_on_with(api: Api, server: Server, thread: str) -> None:
     await api.paused(f"page of {thread}", thread_id=thread, agent="stopping")
     await api.stream(f"leaf of {thread}", thread_id=thread, if_paused="reject")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, TypedDict
 
 import pytest
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.tools import StructuredTool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph
@@ -31,6 +31,7 @@ from assent import (
 )
 from assent.digest import call_digest
 from assent.errors import InvalidDecision, NotFound, NothingPending
+from assent.graph.pending import continuation
 from tests.graph.desk import ASKED, THREAD, Desk, Json, asks, told
 from tests.support.models import ScriptedModel, say
 
@@ -383,6 +384,22 @@ async def test_a_static_pause_without_calls_goes_on_or_ends(decision: Any, done:
     assert result["done"] == done
     assert agent.get_state(THREAD).next == ()
     assert pending_approvals(agent, THREAD) == []
+
+
+async def test_a_message_that_rejects_a_static_pause_is_what_the_graph_begins_anew_with() -> None:
+    """As on a server, where `"if_paused": "reject"` sends one."""
+    graph = StateGraph(MessagesState).add_node("publish", lambda state: {"messages": [("ai", "Published.")]}).add_edge(START, "publish")
+    agent: Any = graph.compile(checkpointer=InMemorySaver(), interrupt_before=["publish"])
+    await agent.ainvoke({"messages": [("user", "A page.")]}, THREAD)
+    pending = await apending_approvals(agent, THREAD)
+
+    snapshot = await agent.aget_state(THREAD)
+    plan = continuation(agent, snapshot, [(pending[0], Reject("A leaf."))], messages=[HumanMessage("A leaf.")])
+    assert not plan.ended
+    assert plan.updates == ()
+    result = await agent.ainvoke(plan.input, THREAD)
+    assert [message.text for message in result["messages"]] == ["A page.", "A leaf."]
+    assert [approval.node for approval in await apending_approvals(agent, THREAD)] == ["publish"]
 
 
 def asking(*questions: Any) -> Any:
