@@ -194,7 +194,9 @@ class Runs:
 
     def _check(self, approval: Approval, decision: Decision) -> None:
         agent = self.agents.get(approval.agent)
-        if agent is not None and isinstance(decision, Edit) and isinstance(agent.builder, HitlGraph):
+        if agent is None:
+            raise NotFound(f"The approval {approval.approval_id} is for the agent '{approval.agent}', which this server does not have.")
+        if isinstance(decision, Edit) and isinstance(agent.builder, HitlGraph):
             check_args(agent.builder.gate.tools[approval.tool], decision.args)
 
     # ── reading and deleting ─────────────────────────────────────────────────────────────────────────────────────────

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.server import Api, Event, Server, asking, only, scripted_agents, serving, types_of, without_tokens
+from tests.support.server import Api, Event, Server, asking, only, problem, scripted_agents, serving, types_of, without_tokens
 
 LOST_AND_ASKED = ["run_recovered", "tool_unknown", "approval_required", "run_paused"]
 GOES_ON = ["approval_decided", "run_resumed"]
@@ -35,6 +35,18 @@ async def test_killed_while_paused_it_completes_once(server: Server) -> None:
             *("approval_decided", "run_resumed", "tool_start", "tool_end", "done"),
         ]
     assert server.traces() == ["pay 5"]
+
+
+async def test_killed_between_two_decisions_it_keeps_the_first(server: Server) -> None:
+    async with asking(server) as api:
+        first, second = await api.paused("pay 1; pay 2", thread_id="t")
+        await api.decided("t", decisions={first["approval_id"]: {"type": "approve"}})
+        server.restart()
+        assert await api.pending("t") == [second]
+        assert server.traces() == []
+        await api.decided("t", type="reject", message="enough")
+        assert (await api.last_words("t")).startswith("Results: paid 1 | ")
+    assert server.traces() == ["pay 1"]
 
 
 async def test_killed_while_a_gated_tool_runs_a_person_is_asked_what_became_of_it(server: Server) -> None:
@@ -98,6 +110,21 @@ async def test_killed_while_a_gated_tool_runs_a_person_is_asked_what_became_of_i
     assert [server.traces().count(f"slow {number}") for number in threads] == [2, 1, 1, 3, 1]
     assert server.traces("pay") == ["pay 50"]
     assert server.traces("look") == ["look 500"]
+
+
+async def test_a_new_message_may_leave_a_call_that_was_cut_off_behind(server: Server) -> None:
+    async with asking(server) as api:
+        await api.paused("slow 1", thread_id="t")
+        await api.decided("t", type="approve")
+        await _until_traced(server, "slow 1")
+        server.restart()
+        assert (await api.at_rest("t"))["status"] == "interrupted"
+        assert (await api.http.post("/agent/stream", json={"message": "tell 2", "thread_id": "t"})).status_code == 409
+        await api.stream("tell 2", thread_id="t", if_paused="reject")
+        messages = (await api.at_rest("t"))["values"]["messages"]
+        assert [message["content"] for message in messages if message["type"] == "human"] == ["slow 1", "tell 2"]
+        assert messages[-1]["content"] == "word0 word1"
+    assert server.traces() == ["slow 1"]
 
 
 async def test_a_tool_that_had_ended_is_not_run_again_when_the_model_dies_after_it(server: Server) -> None:
@@ -186,14 +213,23 @@ async def test_a_run_of_an_agent_that_is_gone_ends_with_an_error_that_says_so(tm
             api.http.stream("POST", "/agent/stream", json={"message": "tell 60", "agent": "slow_agent", "thread_id": "t"}),
         ):
             await _tokens(api, "t", 2)
+            await api.paused("pay 7", agent="slow_agent", thread_id="paused")
             server.kill()
         scripted_agents(tmp_path, "agent")
         server.start()
         async with asking(server) as api:
             events = await api.until("t", "error")
             assert "slow_agent" in events[-1]["message"]
-            (thread,) = (await api.get("/threads"))["threads"]
-            assert thread["status"] == "error"
+            statuses = {thread["thread_id"]: thread["status"] for thread in (await api.get("/threads"))["threads"]}
+            assert statuses == {"t": "error", "paused": "interrupted"}
+            # What is decided on it could not be carried out, so it is not taken.
+            await problem(await api.resume("paused", type="approve"), 404)
+            assert [approval["status"] for approval in (await api.get("/approvals"))["approvals"]] == ["pending"]
+        scripted_agents(tmp_path, "agent", "slow_agent")
+        server.restart()
+        async with asking(server) as api:
+            await api.decided("paused", type="approve")
+            assert await api.last_words("paused") == "Results: paid 7"
 
 
 async def test_a_server_that_is_asked_to_stop_leaves_its_runs_to_the_next(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.support.server import Api, Server, asking, scripted_agents, serving, types_of
@@ -60,3 +61,29 @@ async def _pay(api: Api, server: Server, step: int) -> bool:
         return True
     countdown.unlink()
     return False
+
+
+async def test_killed_at_any_step_a_message_that_rejects_is_said_once(server: Server) -> None:
+    async with asking(server) as api:
+        for step in range(1, MOST_STEPS):
+            thread = f"t{step}"
+            await api.paused(f"pay {step}", thread_id=thread)
+            countdown = server.ledger.with_name(f"{server.ledger.name}.countdown")
+            countdown.write_text(str(step))
+            body = {"message": f"look {step}", "thread_id": thread, "if_paused": "reject"}
+            try:
+                died = (await api.http.post("/agent/invoke", json=body)).status_code != 200
+            except httpx.TransportError:
+                died = True
+            if died:
+                server.wait_for_death()
+                server.restart()
+            messages = (await api.at_rest(thread))["values"]["messages"]
+            assert [message["content"] for message in messages if message["type"] == "human"] == [f"pay {step}", f"look {step}"]
+            assert [message["type"] for message in messages].count("tool") == 2
+            assert messages[-1]["content"] == f"Results: saw {step}"
+            if not died:
+                break
+        countdown.unlink()
+    assert 2 < step < MOST_STEPS - 1
+    assert server.traces("pay") == []

@@ -227,6 +227,20 @@ async def test_a_thread_whose_run_failed_takes_the_next_message(api: Api, thread
     assert (await api.get(f"/threads/{thread}"))["status"] == "idle"
 
 
+async def test_what_was_done_before_a_failure_stays_done(api: Api, server: Server, thread: str, amount: int) -> None:
+    await api.paused(f"pay {amount} then boom", thread_id=thread)
+    await api.decided(thread, type="approve")
+    assert (await api.at_rest(thread))["status"] == "error"
+    assert (await api.stream("tell 2", thread_id=thread))[-1]["type"] == "done"
+    assert await api.last_words(thread) == "word0 word1"
+    assert server.traces(f"pay {amount}") == [f"pay {amount}"]
+
+
+async def test_a_run_that_goes_round_in_circles_is_stopped(api: Api, thread: str, amount: int) -> None:
+    events = await api.stream(" then ".join([f"look {amount}"] * 20), thread_id=thread)
+    assert (events[-1]["type"], events[-1]["code"]) == ("error", "recursion_limit")
+
+
 @pytest.mark.xfail(strict=True, reason="cli._log_to_stderr leaves structlog its rich tracebacks: every local variable, for seconds")
 async def test_a_run_that_fails_holds_up_nobody_and_writes_no_values_into_the_log(api: Api, server: Server, thread: str) -> None:
     failing = asyncio.create_task(api.stream("boom", thread_id=thread))
