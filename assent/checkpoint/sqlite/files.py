@@ -96,6 +96,18 @@ def locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
+def is_held(path: Path) -> bool:
+    """Whether a process holds the file, as far as this user may know."""
+    place = Path(f"{path}.lock")
+    if not place.exists():
+        return False
+    try:
+        with FileLock(place, timeout=0, mode=0o600):
+            return False
+    except OSError as error:
+        return isinstance(error, Timeout)
+
+
 @contextmanager
 def connected(path: Path, clock: Clock, synchronous: Literal["full", "normal"] = "full") -> Iterator[sqlite3.Connection]:
     """The connection that writes, migrated to the newest schema.
