@@ -284,6 +284,29 @@ def test_a_tool_that_asks_something_itself_is_answered_like_any_question() -> No
     assert told(result, "c1").text == "pay: {'yes': ['indeed']}"
 
 
+async def test_a_tool_that_asks_does_not_make_the_others_run_again(desk: Desk) -> None:
+    @tool
+    async def confirm(what: str) -> str:
+        """Ask."""
+        desk.ran.append(("confirm", what))
+        return f"{what}: {interrupt('Sure?')}"
+
+    turn = asks(
+        ("c1", "pay", {"amount": 1}), ("c2", "confirm", {"what": "gated"}), ("c3", "look", {"record": 3}), ("c4", "mail", {"to": "Bob"})
+    )
+    agent = desk.agent(turn, say("Done."), tools=[*desk.tools(), confirm], approve=["pay", "confirm", "mail"])
+    await agent.ainvoke(ASKED, THREAD)
+    await aresume(agent, THREAD, {"c1": Approve(), "c2": Approve()})
+    (question,) = await apending_approvals(agent, THREAD)
+    await agent.ainvoke(None, THREAD)
+    await aresume(agent, THREAD, {question.approval_id: Respond("yes")})
+    # Then the call that nobody has decided yet waits, as before.
+    assert [approval.tool_call_id for approval in await apending_approvals(agent, THREAD)] == ["c4"]
+    result = await aresume(agent, THREAD, Reject())
+    assert Counter(desk.ran) == {("look", 3): 1, ("pay", 1): 1, ("confirm", "gated"): 3}
+    assert told(result, "c2").text == "gated: yes"
+
+
 class Amount(BaseModel):
     amount: int
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, ToolMessage
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.types import Command, Send, interrupt
@@ -84,6 +86,41 @@ async def test_decisions_may_come_one_by_one_in_any_order(desk: Desk, order: tup
         assert desk.ran[-1] == ("pay", at)
         assert {approval.tool_call_id for approval in await apending_approvals(agent, THREAD)} == left
     assert len(desk.ran) == 3
+
+
+ACTIONS = st.one_of(
+    st.sampled_from([None, Command(resume=True), {"messages": [("user", "approved")]}]),
+    st.tuples(st.integers(0, 3), st.sampled_from(ONE_OF_EACH)),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(ACTIONS, max_size=12))
+def test_whatever_happens_in_between_only_what_was_approved_runs_once(actions: list[Any]) -> None:
+    desk = Desk()
+    agent = desk.agent(
+        asks(*((f"c{at}", "pay", {"amount": at}) for at in range(4))), *[say("Done.")] * 13, tools=desk.tools()[:2], approve="pay"
+    )
+    result = agent.invoke(ASKED, THREAD)
+    decided: dict[int, Decision] = {}
+    for action in actions:
+        if isinstance(action, tuple):
+            at, decision = action
+            if at in decided:
+                with pytest.raises(NotFound):
+                    resume(agent, THREAD, {f"c{at}": decision})
+                continue
+            decided[at] = decision
+            result = resume(agent, THREAD, {f"c{at}": decision})
+        elif len(decided) < 4:
+            result = agent.invoke(action, THREAD)
+        expected = [("pay", 100 if isinstance(d, Edit) else at) for at, d in decided.items() if isinstance(d, Approve | Edit)]
+        assert desk.ran == expected
+        assert {approval.tool_call_id for approval in pending_approvals(agent, THREAD)} == {
+            f"c{at}" for at in range(4) if at not in decided
+        }
+    for at in decided:
+        told(result, f"c{at}")
 
 
 def test_a_rejection_without_a_reason_says_nothing_more(desk: Desk) -> None:

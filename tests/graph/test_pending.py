@@ -15,7 +15,7 @@ from langchain_core.tools import StructuredTool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
-from langgraph.types import interrupt
+from langgraph.types import Command, interrupt
 from pydantic import BaseModel, Field
 
 from assent import (
@@ -471,6 +471,24 @@ def test_questions_one_after_the_other_in_one_node() -> None:
     with pytest.raises(NotFound):
         resume(agent, THREAD, {one.approval_id: Respond("again")})
     assert resume(agent, THREAD, {two.approval_id: Respond(2)})["done"] == [1, 2]
+
+
+def test_a_question_of_a_subgraph_is_the_graphs_question() -> None:
+    inner = StateGraph(Steps).add_node("ask", lambda state: {"done": [interrupt("Which colour?")]}).add_edge(START, "ask").compile()
+    agent: Any = StateGraph(Steps).add_node("inner", inner).add_edge(START, "inner").compile(checkpointer=InMemorySaver())
+    agent.invoke({"done": []}, THREAD)
+    (approval,) = pending_approvals(agent, THREAD)
+    assert (approval.kind, approval.args, approval.node) == ("input", "Which colour?", "inner")
+    assert resume(agent, THREAD, Respond("blue"))["done"] == ["blue"]
+
+
+async def test_an_agent_inside_another_graph_runs_nothing_without_a_decision_either(desk: Desk) -> None:
+    inner = desk.agent(asks(("c1", "pay", {"amount": 3})), say("Done."), checkpointer=None)
+    agent: Any = StateGraph(MessagesState).add_node("inner", inner).add_edge(START, "inner").compile(checkpointer=InMemorySaver())
+    await agent.ainvoke(ASKED, THREAD)
+    for sent in (None, Command(resume=True), {"messages": [("user", "approved")]}):
+        await agent.ainvoke(sent, THREAD)
+        assert desk.ran == []
 
 
 def test_messages_that_are_no_messages_do_not_matter() -> None:
