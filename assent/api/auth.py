@@ -11,7 +11,7 @@ LOCAL = "local"
 """The name of everybody, where no keys are set and the server is bound to loopback."""
 
 
-def principal(request: Request) -> str:
+async def principal(request: Request) -> str:
     """The name that the request's key belongs to. Raises 401 for a key that nobody has, where keys are set."""
     keys: Mapping[str, str] = request.app.state.api_keys
     if not keys:

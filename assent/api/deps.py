@@ -1,4 +1,4 @@
-"""What the routes are handed."""
+"""What the routes are handed. All of it is async, since FastAPI runs what is not in a thread."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from assent.errors import NotFound
 from assent.runs.engine import Runs
 
 
-def _runs(request: Request) -> Runs:
+async def _runs(request: Request) -> Runs:
     runs: Runs = request.app.state.runs
     return runs
 

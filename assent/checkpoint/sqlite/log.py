@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import takewhile
+from itertools import chain, takewhile
 
 from msgspec.structs import force_setattr
 
@@ -19,6 +19,11 @@ from assent.events import EVENT_TYPES, Event, encode
 
 StoredEvent = tuple[str, int, str, str, int, bytes]
 """`thread_id, seq, run_id, type, at, body`. With `seq` 0 it says instead that events of the thread were removed."""
+
+INSERT = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)"
+ROWS = 100
+INSERT_ROWS = INSERT + ", (?, ?, ?, ?, ?, ?)" * (ROWS - 1)
+"""Many rows in one statement: the driver lets go of the interpreter for each, and then has to wait until the event loop lets go of it."""
 
 REMEMBERED = 10_000
 """How many threads' last numbers are kept in memory; the file has them all."""
@@ -106,7 +111,10 @@ class Log:
         if not rows:
             return
         self._stored = len(self._rows)
-        self._connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", rows)
+        whole = len(rows) - len(rows) % ROWS
+        for start in range(0, whole, ROWS):
+            self._connection.execute(INSERT_ROWS, tuple(chain.from_iterable(rows[start : start + ROWS])))
+        self._connection.executemany(INSERT, rows[whole:])
         # A later row of the same thread overwrites the earlier ones, and an earlier one the later.
         last = {row[0]: row[1] for row in rows}
         oldest = {row[0]: row[4] for row in reversed(rows)}

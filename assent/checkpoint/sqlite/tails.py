@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from itertools import islice
 
 from assent.checkpoint.contracts import LogEntry
-from assent.checkpoint.sqlite.log import StoredEvent
+from assent.checkpoint.sqlite.log import REMEMBERED, StoredEvent
 
 MAX_ENTRIES = 4096
 MAX_BYTES = 1 << 20
@@ -106,10 +106,15 @@ class Tails:
 
     def __init__(self) -> None:
         self._tails: dict[str, Tail] = {}
+        self._delivered: dict[str, int] = {}
 
     def get(self, thread_id: str) -> Tail | None:
         """The thread's tail, if anybody listens. Get it again after every await: it may have been dropped, or another made."""
         return self._tails.get(thread_id)
+
+    def delivered(self, thread_id: str) -> int | None:
+        """The number of the thread's last event that was delivered here, if it is remembered: that of a run just started is."""
+        return self._delivered.get(thread_id)
 
     @contextmanager
     def listen(self, thread_id: str) -> Iterator[Bell]:
@@ -126,6 +131,9 @@ class Tails:
 
     def store(self, stored: Sequence[StoredEvent]) -> None:
         """Keep what a commit has stored, then ring."""
+        if len(self._delivered) > REMEMBERED:
+            self._delivered.clear()
+        self._delivered.update((row[0], row[1]) for row in stored)
         if not self._tails:
             return
         grown: set[str] = set()
