@@ -230,8 +230,9 @@ def _check(response: httpx.Response) -> None:
 
 # ── what is seen ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-WIDTH = 100
-"""How many characters of a tool's arguments or result stand on its line."""
+ARGUMENTS_WIDTH = 60
+OUTCOME_WIDTH = 30
+"""How many characters of a tool's arguments, and at least of its result, stand on its line."""
 
 PREVIEW_LINES = 40
 
@@ -243,6 +244,8 @@ class Screen:
         self._console = console
         self._open: tuple[str, str] | None = None
         """What the line that is being written belongs to: a message's text or reasoning, or a call."""
+        self._written = 0
+        """How many characters of a call's line are written."""
 
     def event(self, event: Mapping[str, Json]) -> None:
         """Show an event, if a person wants to see it."""
@@ -254,10 +257,11 @@ class Screen:
             case {"type": "llm_end"}:
                 self._end_line()
             case {"type": "tool_start", "tool": tool}:
-                self.line(f"· {tool}({_arguments(event.get('input'))}) …", "dim", end="")
-                self._open = ("call", event.get("tool_call_id", ""))
+                started = f"· {tool}({_arguments(event.get('input'))}) …"
+                self.line(started, "dim", end="")
+                self._open, self._written = ("call", event.get("tool_call_id", "")), len(started)
             case {"type": "tool_end", "tool": tool}:
-                self._outcome(event, _summary(event.get("output")), "dim")
+                self._outcome(event, _summary(event.get("output"), self._room), "dim")
             case {"type": "tool_error", "tool": tool, "error": error}:
                 self._outcome(event, f"failed: {error.get('message') or error['type']}", "red")
             case {"type": "tool_progress", "tool": tool}:
@@ -286,7 +290,7 @@ class Screen:
     def approval(self, approval: Mapping[str, Json], place: str) -> None:
         """Show what a person is asked: all of it, exactly."""
         self._end_line()
-        title = Text(f" {visible(_subject(approval))}{place} ", style="bold")
+        title = Text(f"{visible(_subject(approval))}{place}", style="bold")
         parts: list[RenderableType] = [Text(line, style="yellow") for line in _explanation(approval)]
         args = approval["args"]
         if approval["kind"] == "input" and isinstance(args, str):
@@ -295,7 +299,7 @@ class Screen:
             parts.append(Text(pretty(args), overflow="fold"))
         if approval.get("preview") is not None:
             parts += [Text("\npreview", style="dim"), Text(_shortened(pretty(approval["preview"])), style="dim", overflow="fold")]
-        digest = Text(f" sha256 {visible(approval['digest'])[:12]} ", style="dim")
+        digest = Text(f"sha256 {visible(approval['digest'])[:12]}", style="dim")
         self._console.print(
             Panel(Group(*parts), title=title, title_align="left", subtitle=digest, subtitle_align="right", border_style="yellow")
         )
@@ -312,6 +316,10 @@ class Screen:
         if content:
             self._open = owner
             self._console.out(visible(content.replace("\r\n", "\n"), keep=f"\n\t{JOINERS}"), style=style or None, highlight=False, end="")
+
+    @property
+    def _room(self) -> int:
+        return max(OUTCOME_WIDTH, self._console.width - self._written - 1)
 
     def _outcome(self, event: Mapping[str, Json], outcome: str, style: str) -> None:
         if self._open == ("call", event.get("tool_call_id", "")):
@@ -349,7 +357,7 @@ def _arguments(value: Json) -> str:
     return "" if value is None else _cut(json.dumps(value, ensure_ascii=False))
 
 
-def _summary(output: Json) -> str:
+def _summary(output: Json, width: int = ARGUMENTS_WIDTH) -> str:
     """A tool's result in a few words: of JSON what stands at its top, of text its first line."""
     if isinstance(output, Mapping) and isinstance(output.get("content"), str):
         output = output["content"]
@@ -357,10 +365,10 @@ def _summary(output: Json) -> str:
         try:
             output = json.loads(output)
         except ValueError:
-            return _cut(output.strip().partition("\n")[0])
+            return _cut(output.strip().partition("\n")[0], width)
     if isinstance(output, Mapping):
-        return _cut(", ".join(f"{name}: {_top(item)}" for name, item in output.items()))
-    return "done" if output is None else _cut(_top(output))
+        return _cut(", ".join(f"{name}: {_top(item)}" for name, item in output.items()), width)
+    return "done" if output is None else _cut(_top(output), width)
 
 
 def _top(value: Json) -> str:
@@ -369,9 +377,9 @@ def _top(value: Json) -> str:
     return "{…}" if isinstance(value, Mapping) else value if isinstance(value, str) else json.dumps(value)
 
 
-def _cut(text: str) -> str:
+def _cut(text: str, width: int = ARGUMENTS_WIDTH) -> str:
     text = " ".join(text.split())
-    return text if len(text) <= WIDTH else f"{text[: WIDTH - 1]}…"
+    return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def _shortened(text: str) -> str:
@@ -526,11 +534,19 @@ class Chat:
             self._screen.approval(approval, f" ({number} of {len(approvals)})" if len(approvals) > 1 else "")
         if once and not self._interactive:
             return None
+        self._forget_typing()
         try:
             return {"decisions": self._decisions(approvals)}
         except (KeyboardInterrupt, EOFError):
             self._screen.line("")
             return None
+
+    def _forget_typing(self) -> None:
+        """What was typed before the question was shown is no answer to it."""
+        if self._interactive and os.name == "posix":
+            import termios
+
+            termios.tcflush(sys.stdin, termios.TCIFLUSH)
 
     def _decisions(self, approvals: Sequence[Json]) -> dict[str, Json]:
         decisions: dict[str, Json] = {}
