@@ -3,8 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 HOST ?= 127.0.0.1
 PORT ?= 8000
+CRASH_KILLS ?= 5000
 
-.PHONY: help serve test check bench lock clean
+.PHONY: help serve test crash check bench lock clean
 
 help:  ## What there is to run
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -22,6 +23,9 @@ serve: .venv/ready  ## Start the server with the demo agent
 
 test: .venv/ready  ## Run the tests
 	$(BIN)/python -m pytest
+
+crash: .venv/ready  ## Kill the storage 5,000 times; make crash CRASH_KILLS=500 for fewer
+	CRASH_KILLS=$(CRASH_KILLS) $(BIN)/python -m pytest tests/checkpoint/test_crash.py
 
 check: .venv/ready  ## Lint, format, types and layers
 	$(BIN)/ruff check .

@@ -1,20 +1,28 @@
-"""A program to be killed: several threads of writes that say what was acknowledged."""
+"""A program to be killed: several threads of writes that say what was acknowledged, and one whose events are removed as they get old."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from assent.checkpoint.contracts import Change, Storage
+from msgspec.structs import replace as replace_event
+
+from assent.checkpoint.contracts import Change, Storage, ThreadStatus
 from assent.checkpoint.sqlite import SqliteStorage
 from assent.events import Done
-from tests.checkpoint.samples import thread, token
+from tests.checkpoint.samples import NOON, piece, thread, token
 
 THREADS = ("t0", "t1", "t2", "t3")
 TOKENS = 3
 """Appended before each commit."""
+
+SWEPT = "swept"
+"""The thread whose events are removed. Its pieces are many, so that they are merged, and large, so that there is room to give back."""
+
+PIECES = 400
 
 
 def write_until_killed(path: Path, acknowledged: Connection) -> None:
@@ -26,16 +34,30 @@ async def _write(path: Path, acknowledged: Connection) -> None:
     async with SqliteStorage.open(path) as storage, asyncio.TaskGroup() as group:
         for thread_id in THREADS:
             group.create_task(_turns(storage, thread_id, acknowledged))
+        group.create_task(_sweeps(storage, acknowledged))
 
 
 async def _turns(storage: Storage, thread_id: str, acknowledged: Connection) -> None:
     row = await storage.thread(thread_id)
     while True:
-        row = replace(row, version=row.version + 1) if row else thread(thread_id)
+        row = replace(row, version=row.version + 1) if row else thread(thread_id, status=ThreadStatus.IDLE, pending=())
         for _ in range(TOKENS):
             storage.append([token(thread_id)], _fail)
         (seq,) = await storage.commit(Change(rows=(row,), events=(Done(thread_id=thread_id, run_id=f"version {row.version}"),)))
         acknowledged.send((thread_id, row.version, seq))
+
+
+async def _sweeps(storage: Storage, acknowledged: Connection) -> None:
+    shrinking = asyncio.create_task(storage.shrink())
+    while True:
+        for _ in range(PIECES):
+            storage.append([replace_event(piece("x" * 3000, SWEPT), ts=NOON)], _fail)
+        (seq,) = await storage.commit(Change(events=(Done(thread_id=SWEPT, ts=NOON),)))
+        acknowledged.send((SWEPT, 0, seq))
+        await storage.remove_events(NOON + timedelta(days=1))
+        if shrinking.done():
+            shrinking = asyncio.create_task(storage.shrink())
+        await asyncio.sleep(0.01)
 
 
 def _fail(error: Exception) -> None:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import os
-import random
 import resource
 import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import fields, replace
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -23,8 +20,6 @@ from assent.checkpoint.contracts import Approval, Change, Effect, Run, Thread
 from assent.checkpoint.sqlite import SqliteStorage, files
 from assent.clock import Clock
 from assent.errors import ConfigurationError, Unavailable
-from assent.events import Done, decode
-from tests.checkpoint import crash
 from tests.checkpoint.samples import NOON, thread, token
 
 
@@ -305,46 +300,89 @@ async def test_a_file_that_cannot_grow_is_unavailable_and_nothing_changed(path: 
         assert await storage.integrity_check() == ()
 
 
-def received(pipe: Connection) -> Iterator[tuple[str, int, int]]:
-    """Everything that was sent before the sender died; it may have died in the middle of a message."""
-    with suppress(EOFError, OSError):
-        while True:
-            yield pipe.recv()
+# ── a disk of its own ──
 
 
-@pytest.mark.timeout(60)
-async def test_a_kill_at_any_instant_loses_nothing_acknowledged_and_reuses_no_number(path: Path) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.checkpoint.crash"])
-    moments = random.Random(20260102)
-    acknowledged: dict[str, dict[int, int]] = {thread_id: {} for thread_id in crash.THREADS}
-    for _ in range(10):
-        ours, theirs = context.Pipe(duplex=False)
-        child = context.Process(target=crash.write_until_killed, args=(path, theirs))
-        child.start()
-        theirs.close()
-        with ours:
-            await asyncio.to_thread(ours.poll, 30)
-            await asyncio.sleep(moments.uniform(0, 0.1))
-            child.kill()
-            child.join()
-            for thread_id, version, seq in received(ours):
-                acknowledged[thread_id][version] = seq
-        child.close()
-        await _check(path, acknowledged)
-    # Had hardly anything been acknowledged, the checks above would have proved nothing.
-    assert min(len(versions) for versions in acknowledged.values()) > 50
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Callable[[str], None]]:
+    """Mount a disk of that size at the folder; what is yielded makes it another size."""
+
+    def mount(*arguments: str) -> None:
+        subprocess.run(["mount", *arguments], check=True, capture_output=True)
+
+    try:
+        mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder))
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("Only root may mount a small disk; the other tests of a full disk limit the size of files.")
+    try:
+        yield lambda size: mount("-o", f"remount,size={size}", str(folder))
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-async def _check(path: Path, acknowledged: dict[str, dict[int, int]]) -> None:
-    """The log has no gap, every commit is whole, and what was acknowledged is under the number that was given."""
+async def test_a_full_disk_takes_nothing_back_and_serves_again_when_there_is_room(path: Path) -> None:
+    with small_disk(path.parent, "3m") as resize:
+        async with SqliteStorage.open(path) as storage:
+            written, appended = 0, 0
+            errors: list[Exception] = []
+            with pytest.raises(Unavailable, match=r"assent\.db cannot serve: .*(full|failed to read or write)"):
+                while written < 1000:
+                    appended += 1
+                    storage.append([token("t", "x" * 10_000)], errors.append)
+                    await storage.commit(Change(rows=(thread(f"t{written}"),), events=(token("t", "y"),)))
+                    written += 1
+            await asyncio.sleep(0.05)
+            assert 20 < written < 1000
+            # The append that shared the transaction was told too, unless it had come through by itself.
+            assert [type(error) for error in errors] in ([], [Unavailable])
+            stored = 2 * written + 1 - len(errors)
+            assert [entry.seq for entry in await storage.read_log("t", limit=10_000)] == list(range(1, stored + 1))
+            assert await storage.thread(f"t{written}") is None
+            for _ in range(3):
+                with pytest.raises(Unavailable):
+                    await storage.commit(Change(events=(token("t", "x" * 100_000),)))
+            resize("20m")
+            assert await storage.commit(Change(rows=(thread(f"t{written}"),), events=(token("t", "x" * 100_000),))) == (stored + 1,)
+            assert await storage.integrity_check() == ()
+        async with SqliteStorage.open(path) as storage:
+            assert await storage.last_seq("t") == stored + 1
+
+
+async def test_a_file_that_may_only_be_read_takes_nothing_and_serves_again(path: Path) -> None:
     async with SqliteStorage.open(path) as storage:
-        for thread_id, versions in acknowledged.items():
-            row = await storage.thread(thread_id)
-            entries = await storage.read_log(thread_id, limit=1_000_000)
-            assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
-            done = [event for event in (decode(entry.body) for entry in entries) if isinstance(event, Done)]
-            assert [event.run_id for event in done] == [f"version {n}" for n in range(1, (row.version if row else 0) + 1)]
-            numbers = {event.run_id: event.seq for event in done}
-            assert versions == {version: numbers[f"version {version}"] for version in versions}
-        assert await storage.integrity_check() == ()
+        await storage.commit(Change(rows=(thread(),), events=(token(),)))
+        await storage._writer.apart(lambda connection: connection.execute("PRAGMA query_only = ON"))
+        errors: list[Exception] = []
+        storage.append([token()], errors.append)
+        with pytest.raises(Unavailable, match=r"assent\.db cannot serve: it may only be read\. Check the permissions"):
+            await storage.commit(Change(rows=(replace(thread(), version=2),), events=(token(),)))
+        await asyncio.sleep(0.05)
+        assert [type(error) for error in errors] == [Unavailable]
+        assert await storage.thread("t") == thread()
+        assert await storage.last_seq("t") == 1
+        await storage._writer.apart(lambda connection: connection.execute("PRAGMA query_only = OFF"))
+        assert await storage.commit(Change(rows=(replace(thread(), version=2),), events=(token(),))) == (2,)
+
+
+@contextmanager
+def may_only_be_read(path: Path) -> Iterator[None]:
+    """Take away the right to write the file. Root has it whatever the file says, so for root the disk is made read-only."""
+    if os.getuid():
+        path.chmod(0o400)
+        yield
+        path.chmod(0o600)
+    else:
+        subprocess.run(["mount", "-o", "remount,ro", str(path.parent)], check=True)
+        yield
+        subprocess.run(["mount", "-o", "remount,rw", str(path.parent)], check=True)
+
+
+async def test_a_start_on_a_file_that_may_only_be_read_says_so_and_changes_nothing(path: Path) -> None:
+    with small_disk(path.parent, "9m") if os.getuid() == 0 else nullcontext():
+        async with SqliteStorage.open(path) as storage:
+            await storage.commit(Change(rows=(thread(),)))
+        with may_only_be_read(path), pytest.raises(ConfigurationError, match=r"assent\.db cannot be opened: (Permission|Read)"):
+            async with SqliteStorage.open(path):
+                pass
+        async with SqliteStorage.open(path) as storage:
+            assert await storage.thread("t") == thread()
