@@ -7,8 +7,17 @@
 events inside a transaction, and `tails.py` shows them to listeners after it. `merging.py` makes fewer of them under load, and
 `retention.py` removes old ones. `tables.py` turns rows into columns, `changes.py` a change into statements, and `files.py` opens, locks
 and migrates the file. Driver errors become ours in `failures.py`.
+
+    async with SqliteSaver.from_conn_string("checkpoints.db") as saver:
+        graph = builder.compile(checkpointer=saver)
+
+`saver.py` is the door for LangGraph's checkpoints, over the same writer and reader. Behind it, `checkpoints.py` puts and reads them:
+`plan.py` says what is new in one, `extents.py` how lists share what they have in common, `fingerprints.py` whether one has changed;
+`rows.py` makes tuples of rows, `heads.py` remembers what was used last, and `writing.py` is what runs on the writer's thread.
+`serializer.py` makes no objects but of types that were allowed.
 """
 
+from assent.checkpoint.sqlite.saver import SqliteSaver
 from assent.checkpoint.sqlite.storage import SqliteStorage
 
-__all__ = ["SqliteStorage"]
+__all__ = ["SqliteSaver", "SqliteStorage"]

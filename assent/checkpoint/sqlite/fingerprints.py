@@ -1,0 +1,123 @@
+"""Whether a list has changed since it was stored, in the old items too, at 0.15 us an item.
+
+A node may change a message in place, so that it is the same object with another content. Serializing the whole list at every step would
+find that, at 2 us a message. Encoding what a message holds, without the detour through pydantic, and hashing it is as exact and fast enough
+to be done for every item at every step.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Iterable, Sequence
+from itertools import repeat
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+import xxhash
+from langchain_core.messages import BaseMessage
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+_MESSAGES = "langchain_core.messages."
+_held = attrgetter("__dict__", "__pydantic_extra__")
+_fields = attrgetter("__dict__")
+_extras = attrgetter("__pydantic_extra__")
+_set_fields = attrgetter("__pydantic_fields_set__")
+_IMMUTABLE = frozenset({str, int, float, bool, type(None)})
+
+
+class Fingerprints:
+    """Hashes of lists and of their items. Not for use by two threads at once."""
+
+    def __init__(self) -> None:
+        # What the encoder does not know (a model, a Send) is encoded as it would be stored.
+        plain = JsonPlusSerializer(allowed_msgpack_modules=None)
+        self._encoder = msgspec.msgpack.Encoder(enc_hook=plain.dumps_typed)
+        self._slow = plain
+
+    def prefix(self, items: Sequence[Any]) -> xxhash.xxh3_128 | None:
+        """The hash of a list so far, to be updated by `extend`; None if it holds something that only the slow way can compare."""
+        state = xxhash.xxh3_128()
+        return state if self.extend(state, items) else None
+
+    def extend(self, state: xxhash.xxh3_128, items: Sequence[Any]) -> bool:
+        """Add items to the hash of a list; False if that is impossible."""
+        try:
+            state.update(_headless(self._encoder.encode(_plain(items)), len(items)))
+        except Exception:
+            return False
+        return True
+
+    def digest(self, items: Sequence[Any]) -> bytes | None:
+        """The hash of a whole list; None if it holds something that only the slow way can compare."""
+        state = self.prefix(items)
+        return None if state is None else state.digest()
+
+    def each(self, items: Iterable[Any]) -> list[bytes]:
+        """The hash of each item.
+
+        Raises what the serializer raises if one cannot be stored.
+        """
+        return [self._one(item) for item in items]
+
+    def _one(self, item: Any) -> bytes:
+        try:
+            data = self._encoder.encode(_plain((item,)))
+        except Exception:
+            data = self._slow.dumps_typed(item)[1]
+        return bytes(xxhash.xxh3_128_digest(data))
+
+
+def are_messages(items: Sequence[Any]) -> bool:
+    """Whether all are of LangChain's own message classes, which hold nothing but their fields."""
+    return all(issubclass(kind, BaseMessage) and kind.__module__.startswith(_MESSAGES) for kind in set(map(type, items)))
+
+
+def are_ours_alone(items: Sequence[Any]) -> bool:
+    """Whether nobody holds any of the items but the one list that they are in."""
+    probe = [object()]
+    return max(map(sys.getrefcount, items), default=0) <= max(map(sys.getrefcount, probe))
+
+
+def shallow_copies(messages: Sequence[Any]) -> list[Any]:
+    """New messages with the same fields; 0.5 us each, a tenth of what making them takes."""
+    copies: list[Any] = list(map(object.__new__, map(type, messages)))
+    _assign(copies, "__dict__", map(dict.copy, map(_fields, messages)))
+    _assign(copies, "__pydantic_extra__", [None if extra is None else dict(extra) for extra in map(_extras, messages)])
+    _assign(copies, "__pydantic_fields_set__", map(set.copy, map(_set_fields, messages)))
+    _assign(copies, "__pydantic_private__", repeat(None))
+    return copies
+
+
+def deep_copies(messages: Sequence[Any]) -> list[Any]:
+    """New messages that share nothing with the old that could be changed in place, short of objects that are no JSON."""
+    copies = shallow_copies(messages)
+    for copy in copies:
+        for fields in (copy.__dict__, copy.__pydantic_extra__ or {}):
+            for name, value in fields.items():
+                if type(value) not in _IMMUTABLE:
+                    fields[name] = _deep(value)
+    return copies
+
+
+def _deep(value: Any) -> Any:
+    kind = type(value)
+    if kind is dict:
+        return {key: each if type(each) in _IMMUTABLE else _deep(each) for key, each in value.items()}
+    if kind is list:
+        return [each if type(each) in _IMMUTABLE else _deep(each) for each in value]
+    return value
+
+
+def _assign(objects: Sequence[Any], name: str, values: Iterable[Any]) -> None:
+    deque(map(object.__setattr__, objects, repeat(name), values), maxlen=0)
+
+
+def _plain(items: Sequence[Any]) -> list[Any]:
+    return list(map(_held, items)) if are_messages(items) else list(items)
+
+
+def _headless(data: bytes, count: int) -> memoryview:
+    """An encoded array without its length, so that the hash of a list goes on where that of its beginning stopped."""
+    return memoryview(data)[1 if count < 16 else 3 if count < 65536 else 5 :]

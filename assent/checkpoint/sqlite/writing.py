@@ -1,0 +1,323 @@
+"""What the writer's thread does for the checkpointer: each function here returns one operation.
+
+An operation is given everything ready to be stored, and touches nothing but the file, so that it can be rolled back and run again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from assent.checkpoint.sqlite.extents import PLACES, Extent, from_json, position, positions
+from assent.checkpoint.sqlite.writer import Transaction
+
+Blob = tuple[int, str, bytes]
+"""A position, and what is there: the encoding and the bytes."""
+
+Refs = dict[str, Any]
+"""By channel: the position of a value, or the extents of a list."""
+
+Write = tuple[str, str, int, str, str, str, bytes]
+"""The values of `WRITE_COLUMNS`."""
+
+CHECKPOINT_COLUMNS = "checkpoint_id, parent_id, run_id, type, body, refs, metadata"
+WRITE_COLUMNS = "checkpoint_id, task_id, idx, task_path, channel, type, body"
+
+
+class Stale(Exception):
+    """What the write was computed from is gone. Read again, and compute it anew."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """A thread's namespace in the file. `stored` is False until its first write is known to have committed."""
+
+    k: int
+    thread_id: str
+    ns: str
+    generation: int
+    stored: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewCheckpoint:
+    """A checkpoint's row, and what is new in the logs."""
+
+    key: Key
+    columns: tuple[Any, ...]
+    logs: Sequence[int]
+    blobs: Sequence[Blob]
+
+
+def put(new: NewCheckpoint) -> Callable[[Transaction], None]:
+    """Store a checkpoint. Raises `Stale`."""
+
+    def apply(transaction: Transaction) -> None:
+        try:
+            _put(transaction.connection, new)
+        except sqlite3.IntegrityError as error:
+            # Another write has taken the thread's name, or the place in a log.
+            raise Stale from error
+
+    return apply
+
+
+def _put(connection: sqlite3.Connection, new: NewCheckpoint) -> None:
+    key = new.key
+    if not key.stored:
+        _make(connection, key)
+    sql = (
+        f"INSERT OR REPLACE INTO checkpoints (k, {CHECKPOINT_COLUMNS}) "
+        "SELECT k, ?, ?, ?, ?, ?, ?, ? FROM checkpoint_threads WHERE k = ? AND generation = ?"
+    )
+    if connection.execute(sql, (*new.columns, key.k, key.generation)).rowcount != 1:
+        raise Stale
+    if new.logs:
+        connection.executemany("INSERT INTO checkpoint_logs VALUES (?, ?)", [(log, key.k) for log in new.logs])
+    if new.blobs:
+        connection.executemany("INSERT INTO checkpoint_blobs VALUES (?, ?, ?)", new.blobs)
+
+
+def _make(connection: sqlite3.Connection, key: Key) -> None:
+    connection.execute("INSERT INTO checkpoint_threads VALUES (?, ?, ?, 0) ON CONFLICT (k) DO NOTHING", (key.k, key.thread_id, key.ns))
+
+
+def put_writes(key: Key, rows: Sequence[Write]) -> Callable[[Transaction], None]:
+    """Store what a task wrote. A regular write that is there already stays; a special one (idx below 0) takes the place of the last.
+
+    Raises `Stale`.
+    """
+    sql = (
+        f"INSERT INTO checkpoint_writes (k, {WRITE_COLUMNS}) "
+        "SELECT k, ?, ?, ?, ?, ?, ?, ? FROM checkpoint_threads WHERE k = ? "
+        "ON CONFLICT (k, checkpoint_id, task_id, idx) DO UPDATE "
+        "SET task_path = excluded.task_path, channel = excluded.channel, type = excluded.type, body = excluded.body WHERE idx < 0"
+    )
+    parameters = [(*row, key.k) for row in rows]
+
+    def apply(transaction: Transaction) -> None:
+        connection = transaction.connection
+        try:
+            if not key.stored:
+                _make(connection, key)
+        except sqlite3.IntegrityError as error:
+            raise Stale from error
+        stored = connection.executemany(sql, parameters).rowcount
+        if stored < 1 and not _exists(connection, key.k):
+            raise Stale
+
+    return apply
+
+
+def _exists(connection: sqlite3.Connection, k: int) -> bool:
+    return connection.execute("SELECT 1 FROM checkpoint_threads WHERE k = ?", (k,)).fetchone() is not None
+
+
+# ── removing ──
+
+
+def delete_thread(thread_id: str) -> Callable[[Transaction], set[int]]:
+    """Remove everything of the thread; return the keys of its namespaces."""
+
+    def apply(transaction: Transaction) -> set[int]:
+        return erase_thread(transaction.connection, thread_id)
+
+    return apply
+
+
+def erase_thread(connection: sqlite3.Connection, thread_id: str) -> set[int]:
+    """Remove everything of the thread, inside a transaction of the caller's; return the keys of its namespaces."""
+    keys = _keys(connection, thread_id)
+    for k in keys:
+        _erase(connection, k)
+    return keys
+
+
+def _keys(connection: sqlite3.Connection, thread_id: str) -> set[int]:
+    return {k for (k,) in connection.execute("SELECT k FROM checkpoint_threads WHERE thread_id = ?", (thread_id,))}
+
+
+def _erase(connection: sqlite3.Connection, k: int) -> None:
+    connection.execute("DELETE FROM checkpoints WHERE k = ?", (k,))
+    connection.execute("DELETE FROM checkpoint_writes WHERE k = ?", (k,))
+    _sweep(connection, k)
+    connection.execute("DELETE FROM checkpoint_threads WHERE k = ?", (k,))
+
+
+def delete_for_runs(run_ids: Sequence[str]) -> Callable[[Transaction], set[int]]:
+    """Remove the checkpoints that the runs made, with their writes; return the keys of the namespaces they were in."""
+    runs = orjson.dumps(list(run_ids)).decode()
+    chosen = "run_id IN (SELECT value FROM json_each(?))"
+
+    def apply(transaction: Transaction) -> set[int]:
+        connection = transaction.connection
+        keys = {k for (k,) in connection.execute(f"SELECT DISTINCT k FROM checkpoints WHERE {chosen}", (runs,))}
+        connection.execute(
+            f"DELETE FROM checkpoint_writes WHERE (k, checkpoint_id) IN (SELECT k, checkpoint_id FROM checkpoints WHERE {chosen})", (runs,)
+        )
+        connection.execute(f"DELETE FROM checkpoints WHERE {chosen}", (runs,))
+        for k in keys:
+            _removed(connection, k)
+        return keys
+
+    return apply
+
+
+def prune(thread_ids: Iterable[str], keep: int, serde: SerializerProtocol) -> Callable[[Transaction], set[int]]:
+    """Keep the latest checkpoints of each namespace of the threads, and what delta channels need to be rebuilt there."""
+    threads = list(thread_ids)
+
+    def apply(transaction: Transaction) -> set[int]:
+        connection = transaction.connection
+        keys = {k for thread_id in threads for k in _keys(connection, thread_id)}
+        for k in keys:
+            _prune(connection, k, keep, serde)
+        return keys
+
+    return apply
+
+
+def _prune(connection: sqlite3.Connection, k: int, keep: int, serde: SerializerProtocol) -> None:
+    latest = [
+        checkpoint_id
+        for (checkpoint_id,) in connection.execute(
+            "SELECT checkpoint_id FROM checkpoints WHERE k = ? ORDER BY checkpoint_id DESC LIMIT ?", (k, keep)
+        )
+    ]
+    kept = set(latest)
+    for checkpoint_id in latest:
+        kept |= _needed(connection, k, checkpoint_id, serde)
+    gone = "k = ? AND checkpoint_id NOT IN (SELECT value FROM json_each(?))"
+    parameters = (k, orjson.dumps(sorted(kept)).decode())
+    connection.execute(f"DELETE FROM checkpoints WHERE {gone}", parameters)
+    # The writes of a checkpoint that is yet to come may be there before it.
+    connection.execute(f"DELETE FROM checkpoint_writes WHERE {gone} AND checkpoint_id < ?", (*parameters, max(kept, default="")))
+    _removed(connection, k)
+
+
+def _needed(connection: sqlite3.Connection, k: int, checkpoint_id: str, serde: SerializerProtocol) -> set[str]:
+    """The ancestors whose writes rebuild the checkpoint's delta channels, back to where each was last stored."""
+    needed: set[str] = set()
+    channels: set[str] | None = None
+    at: str | None = checkpoint_id
+    while at is not None and at not in needed:
+        row = connection.execute(
+            "SELECT parent_id, type, body, refs, metadata FROM checkpoints WHERE k = ? AND checkpoint_id = ?", (k, at)
+        ).fetchone()
+        if row is None:
+            break
+        parent_id, kind, body, refs, metadata = row
+        checkpoint, small = serde.loads_typed((kind, body))
+        if channels is None:
+            channels = set(orjson.loads(metadata).get("counters_since_delta_snapshot") or ()) & set(checkpoint["channel_versions"])
+        needed.add(at)
+        channels -= set(small) | set(orjson.loads(refs))
+        if not channels:
+            break
+        at = parent_id
+    return needed
+
+
+def _removed(connection: sqlite3.Connection, k: int) -> None:
+    """Something of the namespace was removed: remove what only that referred to, and refuse writes that were computed before."""
+    left = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM checkpoints WHERE k = ?) OR EXISTS (SELECT 1 FROM checkpoint_writes WHERE k = ?)", (k, k)
+    ).fetchone()[0]
+    if left:
+        connection.execute("UPDATE checkpoint_threads SET generation = generation + 1 WHERE k = ?", (k,))
+        _sweep(connection, k)
+    else:
+        _erase(connection, k)
+
+
+def _sweep(connection: sqlite3.Connection, k: int) -> None:
+    """Remove every blob of the namespace that no checkpoint refers to, and every log that is empty then."""
+    live = positions(
+        extent
+        for (refs,) in connection.execute("SELECT refs FROM checkpoints WHERE k = ?", (k,))
+        for extent in _extents(orjson.loads(refs))
+    )
+    for log in [log for (log,) in connection.execute("SELECT log FROM checkpoint_logs WHERE k = ?", (k,))]:
+        begin, end = position(log, 0), position(log + 1, 0)
+        stretches = [stretch for stretch in live if begin <= stretch[0] < end]
+        for first, last in stretches:
+            # The blob that a stretch begins in may begin before it.
+            connection.execute(
+                "DELETE FROM checkpoint_blobs WHERE position >= ? "
+                "AND position < (SELECT max(position) FROM checkpoint_blobs WHERE position <= ?)",
+                (begin, first),
+            )
+            begin = last
+        connection.execute("DELETE FROM checkpoint_blobs WHERE position >= ? AND position < ?", (begin, end))
+        if not stretches:
+            connection.execute("DELETE FROM checkpoint_logs WHERE log = ?", (log,))
+
+
+def _extents(refs: Refs) -> Iterable[Extent]:
+    for ref in refs.values():
+        yield from from_json(ref) if isinstance(ref, list) else (_one(ref),)
+
+
+def _one(place: int) -> Extent:
+    log, at = divmod(place, PLACES)
+    return Extent(log, at, at + 1)
+
+
+# ── copying ──
+
+
+def copy_thread(source: str, target: str, new_key: Callable[[], int], new_log: Callable[[], int]) -> Callable[[Transaction], set[int]]:
+    """Copy every checkpoint and write of a thread to another, in logs of its own; return the keys of the target's namespaces."""
+
+    def apply(transaction: Transaction) -> set[int]:
+        connection = transaction.connection
+        namespaces = connection.execute("SELECT k, ns FROM checkpoint_threads WHERE thread_id = ?", (source,)).fetchall()
+        return {_copy(connection, k, _target(connection, target, ns, new_key), new_log) for k, ns in namespaces}
+
+    return apply
+
+
+def _copy(connection: sqlite3.Connection, k: int, new_k: int, new_log: Callable[[], int]) -> int:
+    logs: dict[int, int] = {}
+    for (log,) in connection.execute("SELECT log FROM checkpoint_logs WHERE k = ?", (k,)).fetchall():
+        logs[log] = new_log()
+        connection.execute("INSERT INTO checkpoint_logs VALUES (?, ?)", (logs[log], new_k))
+        connection.execute(
+            "INSERT INTO checkpoint_blobs SELECT position + ?, type, body FROM checkpoint_blobs WHERE position >= ? AND position < ?",
+            (position(logs[log] - log, 0), position(log, 0), position(log + 1, 0)),
+        )
+    rows = connection.execute(f"SELECT {CHECKPOINT_COLUMNS} FROM checkpoints WHERE k = ?", (k,)).fetchall()
+    connection.executemany(
+        f"INSERT OR REPLACE INTO checkpoints (k, {CHECKPOINT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [(new_k, *row[:5], orjson.dumps(_moved(orjson.loads(row[5]), logs)).decode(), row[6]) for row in rows],
+    )
+    connection.execute(
+        f"INSERT OR REPLACE INTO checkpoint_writes (k, {WRITE_COLUMNS}) SELECT ?, {WRITE_COLUMNS} FROM checkpoint_writes WHERE k = ?",
+        (new_k, k),
+    )
+    # What was in the target under the same names is gone.
+    _sweep(connection, new_k)
+    return new_k
+
+
+def _target(connection: sqlite3.Connection, thread_id: str, ns: str, new_key: Callable[[], int]) -> int:
+    found = connection.execute("SELECT k FROM checkpoint_threads WHERE thread_id = ? AND ns = ?", (thread_id, ns)).fetchone()
+    k: int = found[0] if found else new_key()
+    connection.execute(
+        "INSERT INTO checkpoint_threads VALUES (?, ?, ?, 0) ON CONFLICT (k) DO UPDATE SET generation = generation + 1", (k, thread_id, ns)
+    )
+    return k
+
+
+def _moved(refs: Refs, logs: dict[int, int]) -> Refs:
+    return {
+        channel: [[logs[log], start, stop] for log, start, stop in ref]
+        if isinstance(ref, list)
+        else position(logs[ref // PLACES], ref % PLACES)
+        for channel, ref in refs.items()
+    }
