@@ -206,6 +206,23 @@ async def test_an_answer_that_a_crash_cuts_off_is_not_taken_for_the_answer_to_th
     assert server.traces() == ["answered ['the red one', 3]"]
 
 
+async def test_the_same_question_again_is_not_answered_by_a_crash_either(server: Server) -> None:
+    """Of two tasks one has asked its next question, which is the same, when the other one's process dies."""
+    async with asking(server) as api:
+        approvals = await api.paused("Sure? then Sure?; Where? then die", thread_id="t", agent="asking")
+        answers = {"Sure?": "yes", "Where?": "here"}
+        said = {a["approval_id"]: {"type": "respond", "message": answers[a["args"]["question"]]} for a in approvals}
+        await api.decided("t", decisions=said)
+        server.wait_for_death()
+        server.restart()
+        assert (await api.at_rest("t"))["status"] == "interrupted"
+        (again,) = await api.pending("t")
+        assert again["args"] == {"question": "Sure?"}
+        await api.decided("t", type="respond", message="no")
+        await api.at_rest("t")
+    assert sorted(server.traces()) == ["answered ['here']", "answered ['yes', 'no']"]
+
+
 async def test_a_run_of_an_agent_that_is_gone_ends_with_an_error_that_says_so(tmp_path: Path) -> None:
     with serving(tmp_path, scripted_agents(tmp_path, "agent", "slow_agent")) as server:
         async with (

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.agents import SECRET
-from tests.support.server import Api, Server, expect, only, problem, types_of, without_tokens
+from tests.support.server import Api, Server, expect, only, problem, types_of, volley, without_tokens
 
 EVERYTHING = re.compile(rb"(id: [1-9][0-9]*\ndata: \{[^\r\n]*\}\n\n)+")
 NAMED = re.compile(rb"(id: [1-9][0-9]*\nevent: [a-z_]+\ndata: \{[^\r\n]*\}\n\n)+")
@@ -160,10 +160,10 @@ async def test_a_busy_thread_takes_no_message(api: Api, server: Server, thread: 
     assert types_of(await api.events(thread)).count("run_start") == 1
 
 
-async def test_of_many_messages_at_once_one_starts_a_run(api: Api, thread: str) -> None:
+async def test_of_many_messages_at_once_one_starts_a_run(api: Api, server: Server, thread: str) -> None:
     body = {"message": "tell 20", "agent": "slow_agent", "thread_id": thread}
-    responses = await asyncio.gather(*(api.http.post("/agent/invoke", json=body) for _ in range(20)))
-    assert sorted(response.status_code for response in responses) == [200] + [409] * 19
+    answers = await volley(server, [("/agent/invoke", body)] * 20)
+    assert sorted(status for status, _ in answers) == [200] + [409] * 19
     assert types_of(await api.events(thread)).count("run_start") == 1
 
 

@@ -16,6 +16,7 @@ import asyncio
 import os
 import re
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -203,6 +204,8 @@ def _asking() -> Any:
         answers = []
         for question in state["questions"].split(" then "):
             if question.startswith("die"):
+                # Late enough for what the other tasks write to be stored.
+                time.sleep(0.3)
                 die_once(question)
             else:
                 answers.append(interrupt({"question": question}))

@@ -147,6 +147,27 @@ def free_port() -> int:
         return port
 
 
+async def volley(server: Server, requests: list[tuple[str, Json]]) -> list[tuple[int, Json]]:
+    """POST to these paths at once, to the tick: everything is sent but the last byte of each, and then those. The statuses and bodies."""
+    connections = [await asyncio.open_connection("127.0.0.1", server.port) for _ in requests]
+    bodies = [json.dumps(body).encode() for _, body in requests]
+    for (path, _), body, (_, writer) in zip(requests, bodies, connections, strict=True):
+        head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:-1])
+        await writer.drain()
+    for body, (_, writer) in zip(bodies, connections, strict=True):
+        writer.write(body[-1:])
+    return [await _answer(reader, writer) for reader, writer in connections]
+
+
+async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> tuple[int, Json]:
+    async with asyncio.timeout(WAIT_SECONDS):
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    await writer.wait_closed()
+    return int(head.split()[1]), json.loads(body)
+
+
 # ── the client ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
