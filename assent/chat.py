@@ -150,8 +150,11 @@ class Client:
         return self._get(f"/threads/{thread_id}").json()
 
     def pending(self, thread_id: str) -> list[Json]:
-        """The approvals that the thread waits for."""
-        return list(self._get("/approvals", params={"status": "pending", "thread_id": thread_id, "limit": 1000}).json()["approvals"])
+        """The approvals that the thread waits for, in the order in which the agent asked."""
+        params: dict[str, str | int] = {"status": "pending", "thread_id": thread_id, "limit": 1000}
+        approvals = {approval["approval_id"]: approval for approval in self._get("/approvals", params=params).json()["approvals"]}
+        # The list is by time, which is the same for all that a turn asks.
+        return [approvals[id] for id in self.thread(thread_id)["pending"] if id in approvals]
 
     def _get(self, path: str, params: Mapping[str, str | int] | None = None) -> httpx.Response:
         with self._reaching():
@@ -340,6 +343,10 @@ _PAST = {"approve": "approved", "edit": "approved with other arguments", "reject
 def _subject(approval: Mapping[str, Json]) -> str:
     subjects = {"tool": f"{approval['tool']} wants to run", "node": f"{approval.get('node') or 'a step'} wants to run"}
     return subjects.get(approval["kind"]) or (f"{approval['tool']} was cut off" if approval["tool"] else "a question for you")
+
+
+def _call(approval: Mapping[str, Json]) -> str:
+    return f"{approval['tool']}({_arguments(approval['args'])})" if approval["tool"] else _subject(approval)
 
 
 def _explanation(approval: Mapping[str, Json]) -> list[str]:
@@ -553,20 +560,23 @@ class Chat:
         for number, approval in enumerate(approvals):
             rest = approvals[number:]
             together = len(rest) > 1 and all("approve" in other["allowed"] for other in rest)
-            decision = self._decision(approval, f"{_subject(approval)} " if len(approvals) > 1 else "", together=together)
+            if len(approvals) > 1:
+                # Two calls may be of one tool, so each question says which of them it is about.
+                self._screen.line(f"({number + 1} of {len(approvals)}) {_call(approval)}", "bold")
+            decision = self._decision(approval, together=together)
             if decision is None:
                 return {**decisions, **{other["approval_id"]: {"type": "approve"} for other in rest}}
             decisions[approval["approval_id"]] = decision
         return decisions
 
-    def _decision(self, approval: Json, subject: str, *, together: bool) -> Json | None:
+    def _decision(self, approval: Json, *, together: bool) -> Json | None:
         """The decision on one approval; None approves this one and all that follow."""
         if approval["kind"] == "input":
             return {"type": "respond", "message": self._read_answer()}
         choices = {key: label for key, (type_, label) in _CHOICES.items() if type_ in approval["allowed"]}
         if together:
             choices["A"] = "[A]pprove all"
-        question = f"{visible(subject)}{' / '.join(choices.values())} ? "
+        question = f"{' / '.join(choices.values())} ? "
         while True:
             choice = input(question).strip()
             choice = choice if choice in choices else choice[:1].lower() if choice.lower() in _WORDS else ""

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from assent.chat import UNSAFE, Screen, pretty, visible
+from assent.chat import Screen, pretty, visible
 from assent.cli import app
 
 ASSENT = [sys.executable, "-c", "from assent.cli import main; main()"]
@@ -381,18 +381,33 @@ def test_the_end_of_input_at_a_question_leaves_it_pending(clerk: Server) -> None
 TWO = "change the status of record 108 to archived. Change the status of record 109 to archived."
 
 
+def statuses(server: Server, result: Result) -> dict[int, str]:
+    approvals = server.get(f"/approvals?thread_id={thread_of(result)}")["approvals"]
+    return {approval["args"]["record_id"]: approval["status"] for approval in approvals}
+
+
 def test_several_calls_are_all_shown_before_the_first_is_asked_for(clerk: Server) -> None:
-    result = chat(clerk, stdin=f"{TWO}\nr\nno\na\n")
-    shown = result.stdout
-    assert shown.index("wants to run (1 of 2)") < shown.index("wants to run (2 of 2)") < shown.index("[A]pprove all")
-    approvals = clerk.get(f"/approvals?thread_id={thread_of(result)}")["approvals"]
-    assert [approval["status"] for approval in approvals] == ["rejected", "approved"]
+    # The two are of one moment, so that only the agent's order can tell which is first: tried several times, it is not luck.
+    for _ in range(4):
+        result = chat(clerk, stdin=f"{TWO}\nr\nno\na\n")
+        places = [
+            result.stdout.index(text)
+            for text in (
+                "update_record wants to run (1 of 2)",
+                '{"record_id": 108, ',
+                "update_record wants to run (2 of 2)",
+                '{"record_id": 109, ',
+                "(1 of 2) update_record(record_id=108, ",
+                "[A]pprove all",
+                "(2 of 2) update_record(record_id=109, ",
+            )
+        ]
+        assert places == sorted(places)
+        assert statuses(clerk, result) == {108: "rejected", 109: "approved"}
 
 
 def test_several_calls_may_be_approved_together(clerk: Server) -> None:
-    result = chat(clerk, stdin=f"{TWO}\nA\n")
-    approvals = clerk.get(f"/approvals?thread_id={thread_of(result)}")["approvals"]
-    assert [approval["status"] for approval in approvals] == ["approved", "approved"]
+    assert statuses(clerk, chat(clerk, stdin=f"{TWO}\nA\n")) == {108: "approved", 109: "approved"}
 
 
 @pytest.mark.parametrize(
@@ -597,6 +612,8 @@ def test_ctrl_c_at_a_question_leaves_it_pending_and_says_how_to_come_back(termin
     terminal.until("you> ")
     terminal.type("delete record 116\n")
     terminal.until(r"an\[s\]wer for it \? ")
+    # A signal in the instant between the prompt and the wait for a key is seen by Python only at the next key.
+    time.sleep(0.5)
     terminal.type("\x03")
     terminal.until(r"Come back with: assent chat --url \S+ --thread ")
     assert terminal.process.wait(10) == 3
@@ -627,12 +644,12 @@ def test_ctrl_c_in_a_run_leaves_it_to_itself(desk: Server) -> None:
 # ── what is shown ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@given(st.text())
+UNSEEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+
+
+@given(st.text(st.sampled_from("\x00\x1b\x9b\x7f\u200b\u202e\u2028\u2029\ue000\U000e0001") | st.characters()))
 def test_nothing_that_is_shown_commands_the_terminal_or_hides(text: str) -> None:
-    shown = visible(text)
-    assert all(char in "\n\t" or unicodedata.category(char) not in UNSAFE for char in shown)
-    if shown == text:
-        assert visible(shown) == shown
+    assert all(char in "\n\t" or unicodedata.category(char) not in UNSEEN for char in visible(text))
 
 
 JSON = st.recursive(
@@ -646,7 +663,7 @@ JSON = st.recursive(
 def test_json_that_is_shown_is_still_the_same_value(value: Any) -> None:
     shown = pretty(value)
     assert json.loads(shown) == value
-    assert all(char == "\n" or unicodedata.category(char) not in UNSAFE for char in shown)
+    assert all(char == "\n" or unicodedata.category(char) not in UNSEEN for char in shown)
 
 
 def test_control_characters_in_text_tools_and_questions_are_escaped(desk: Server) -> None:
