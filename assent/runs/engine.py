@@ -34,9 +34,6 @@ from assent.runs.effects import StoredEffects
 
 log = structlog.get_logger(__name__)
 
-RESUME_CHANNEL = "__resume__"
-"""Where LangGraph keeps the answers that a task's interrupts have been given."""
-
 MODEL_EVENTS = frozenset({"llm_start", "llm_end", "token", "reasoning", "tool_call_delta", "node_end"})
 
 
@@ -257,9 +254,6 @@ class Runs:
         if run.kind is RunKind.INPUT:
             return self._first_input(run)
         decided = await self._decided(run, agent, snapshot)
-        if run.attempt > 1 and snapshot.interrupts and await self._was_answered(agent, config, decided):
-            # An answer that is given again would be taken for the answer to the next question.
-            return Continuation()
         said = str(run.input.get("message", ""))
         return continuation(agent, snapshot, decided, messages=[HumanMessage(said, id=run.run_id)] if said else ())
 
@@ -268,18 +262,13 @@ class Runs:
         return Continuation(input={"messages": [HumanMessage(str(run.input["message"]), id=run.run_id)]})
 
     async def _decided(self, run: Run, agent: Agent, snapshot: StateSnapshot) -> list[tuple[PendingApproval, Decision]]:
+        # After a crash a task may have asked its next question already. That has another interrupt id, so no decision is found for it here,
+        # and no answer is given twice.
         paused_run = str(run.input["paused_run"])
         page = await self.storage.approvals(thread_id=run.thread_id, run_id=paused_run, limit=1000)
         decisions = {row.approval_id: decision_from_json(row.decision) for row in page.rows if row.decision is not None}
         pending = find_pending(agent, snapshot, pause=paused_run)
         return [(approval, decisions[approval.approval_id]) for approval in pending if approval.approval_id in decisions]
-
-    async def _was_answered(self, agent: Agent, config: RunnableConfig, decided: list[tuple[PendingApproval, Decision]]) -> bool:
-        saved = await self.storage.checkpointer.aget_tuple(config)
-        given = [value for _, channel, value in (saved.pending_writes if saved else None) or () if channel == RESUME_CHANNEL]
-        command = continuation(agent, await agent.aget_state(config), decided).input
-        answers = list(command.resume.values())
-        return any(isinstance(values, list) and values and values[-1] in answers for values in given)
 
     def _config(self, run: Run) -> RunnableConfig:
         effects = StoredEffects(self.storage, self._clock, run.thread_id, run.run_id)
