@@ -56,7 +56,9 @@ async def test_killed_while_a_gated_tool_runs_a_person_is_asked_what_became_of_i
         for number, thread in threads.items():
             await api.paused(f"slow {number}" if number < 5 else "pay 50; slow 5; look 500", thread_id=thread)
             await api.decided(thread, type="approve", all=True)
-        await _until_traced(server, *(f"slow {number}" for number in threads), "pay 50")
+        await api.paused("slow 61; slow 62", thread_id="t6")
+        await api.decided("t6", type="approve", all=True)
+        await _until_traced(server, *(f"slow {number}" for number in threads), "pay 50", "slow 61", "slow 62")
         # The payment beside the slow one has ended, and its outcome is known.
         await api.until("t5", "tool_end", after=await _seq_of(api, "t5", "run_resumed"))
         before = {thread: len(await api.events(thread)) for thread in threads.values()}
@@ -76,7 +78,7 @@ async def test_killed_while_a_gated_tool_runs_a_person_is_asked_what_became_of_i
             assert sorted(approval["allowed"]) == ["approve", "reject", "respond"]
             assert only(events, "tool_unknown")["tool_call_id"] == approval["tool_call_id"] == required["tool_call_id"]
             asked[thread] = approval
-        assert sorted(server.traces()) == sorted(["look 500", "pay 50", *(f"slow {number}" for number in threads)])
+        assert sorted(server.traces()) == sorted(["look 500", "pay 50", "slow 61", "slow 62", *(f"slow {number}" for number in threads)])
 
         # It did not happen, run it: with a person's consent there is a second start.
         _let_go(server, 1)
@@ -94,6 +96,18 @@ async def test_killed_while_a_gated_tool_runs_a_person_is_asked_what_became_of_i
         # In a turn with others, only the one that was cut off is asked for, and all results reach the model.
         await api.decided("t5", type="respond", message="paid by hand")
         assert await api.last_words("t5") == "Results: paid 50 | paid by hand | saw 500"
+
+        # Two that were cut off side by side are asked for one by one, and nothing runs before both are decided.
+        both = await api.pending("t6")
+        assert sorted(approval["args"]["amount"] for approval in both) == [61, 62]
+        _let_go(server, 61)
+        said = {61: {"type": "approve"}, 62: {"type": "respond", "message": "62 went through"}}
+        await api.decided("t6", decisions={both[0]["approval_id"]: said[both[0]["args"]["amount"]]})
+        assert (await api.get("/threads/t6"))["pending"] == [both[1]["approval_id"]]
+        assert server.traces().count("slow 61") == 1
+        await api.decided("t6", decisions={both[1]["approval_id"]: said[both[1]["args"]["amount"]]})
+        assert await api.last_words("t6") == "Results: slowly paid 61 | 62 went through"
+        assert (server.traces().count("slow 61"), server.traces().count("slow 62")) == (2, 1)
 
         # Killed again and again, in the starts that a person consented to: the person is asked again, of that start.
         questions = {asked["t4"]["approval_id"]}

@@ -360,6 +360,14 @@ async def test_a_graph_that_asks_again_gets_the_answer_to_each_question(api: Api
     assert await api.last_words(thread) == "Answers: ['red', 3]"
 
 
+async def test_a_message_may_reject_what_a_graph_asks_and_go_on(api: Api, thread: str) -> None:
+    await api.paused("Which?", thread_id=thread, agent="asking")
+    events = await api.stream("Never mind.", thread_id=thread, if_paused="reject")
+    assert without_tokens(events) == ["approval_decided", "run_resumed", "done"]
+    contents = [message["content"] for message in (await api.get(f"/threads/{thread}"))["values"]["messages"]]
+    assert sorted(contents) == ["Answers: [{'type': 'reject', 'message': 'Never mind.'}]", "Never mind.", "Which?"]
+
+
 async def test_a_pause_before_a_foreign_graphs_tools_is_approved(api: Api, server: Server, thread: str, amount: int) -> None:
     (approval,) = await api.paused(f"pay {amount}", thread_id=thread, agent="foreign")
     assert (approval["kind"], approval["node"], approval["allowed"]) == ("node", "tools", ["approve", "reject"])
