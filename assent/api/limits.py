@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 from starlette.datastructures import URL
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from assent.api.errors import problem
-
-LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 MAX_BODY_BYTES = 1024 * 1024
 
@@ -36,6 +36,14 @@ class BodyLimit:
         await self._app(scope, counted, send)
 
 
+def is_loopback(host: str) -> bool:
+    """Whether this name or address is this machine's own, by what it says and not by what a name server makes of it."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 class LoopbackNames:
     """Refuses a request that asks for a host of another name than loopback's.
 
@@ -47,7 +55,7 @@ class LoopbackNames:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] in ("http", "websocket") and URL(scope=scope).hostname not in LOOPBACK_NAMES:
+        if scope["type"] in ("http", "websocket") and not is_loopback(URL(scope=scope).hostname or ""):
             detail = "Without keys this server answers only on loopback: ask for http://127.0.0.1, or set ASSENT_API_KEYS."
             await problem(421, "Misdirected Request", detail)(scope, receive, send)
             return

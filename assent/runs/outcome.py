@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from langgraph.errors import GraphRecursionError
 from msgspec import structs
@@ -52,7 +52,9 @@ def paused(
     thread: Thread, run: Run, pending: Sequence[PendingApproval], known: Collection[str], checkpoint: Checkpoint, now: datetime
 ) -> Change:
     """The run waits for a person. `known` are the approvals that are rows already, from before a crash."""
-    new = [approval_row(approval, run, now) for approval in pending if approval.approval_id not in known]
+    # A microsecond apart, so that lists by time keep the order in which the agent asks.
+    asked = [approval_row(approval, run, now + timedelta(microseconds=place)) for place, approval in enumerate(pending)]
+    new = [row for row in asked if row.approval_id not in known]
     ids = tuple(approval.approval_id for approval in pending)
     events: list[Event] = []
     for row in new:

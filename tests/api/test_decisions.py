@@ -51,6 +51,11 @@ async def test_the_gated_calls_of_a_turn_are_shown_together_and_the_free_ones_do
     assert server.traces(f"look {amount}") == [f"look {amount}"]
 
 
+async def test_approvals_are_listed_in_the_order_in_which_the_agent_asks(api: Api, thread: str) -> None:
+    await api.stream("; ".join(f"pay {amount}" for amount in range(1, 9)), thread_id=thread)
+    assert [approval["args"]["amount"] for approval in await api.pending(thread)] == list(range(1, 9))
+
+
 # ── the forms of a decision ──────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -191,7 +191,7 @@ async def test_without_keys_it_answers_under_loopbacks_names_only(api: Api, serv
         await problem(await api.http.request(method, path, headers={"host": host}), 421)
 
 
-@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.0.0.2", "[::1]"])
 async def test_loopbacks_names_are_answered(api: Api, server: Server, host: str) -> None:
     await expect(await api.http.get("/health", headers={"host": f"{host}:{server.port}"}), 200)
 
