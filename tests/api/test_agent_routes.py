@@ -241,7 +241,6 @@ async def test_a_run_that_goes_round_in_circles_is_stopped(api: Api, thread: str
     assert (events[-1]["type"], events[-1]["code"]) == ("error", "recursion_limit")
 
 
-@pytest.mark.xfail(strict=True, reason="cli._log_to_stderr leaves structlog its rich tracebacks: every local variable, for seconds")
 async def test_a_run_that_fails_holds_up_nobody_and_writes_no_values_into_the_log(api: Api, server: Server, thread: str) -> None:
     failing = asyncio.create_task(api.stream("boom", thread_id=thread))
     longest, loop = 0.0, asyncio.get_running_loop()
