@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -105,15 +105,18 @@ def test_a_run_that_succeeded() -> None:
     assert done.usage == usage
 
 
+SECOND = LATER + timedelta(microseconds=1)
+
+
 def test_a_pause_stores_each_question_once_and_tells_of_it() -> None:
     change = paused(THREAD, RUN, [asked("a"), asked("b")], {"a"}, CHECKPOINT, LATER)
     thread, run, *approvals = change.rows
     assert thread == replace(THREAD, status=ThreadStatus.INTERRUPTED, checkpoint_id="c", pending=("a", "b"), updated_at=LATER, version=5)
     assert isinstance(run, Run)
     assert run.status is RunStatus.INTERRUPTED
-    # The first is a row already, from before a crash, and was told of.
+    # The first is a row already, from before a crash, and was told of. The second keeps its place behind it.
     (row,) = approvals
-    assert (row.approval_id, row.status, row.requested_at, row.version) == ("b", ApprovalStatus.PENDING, LATER, 1)  # type: ignore[union-attr]
+    assert (row.approval_id, row.status, row.requested_at, row.version) == ("b", ApprovalStatus.PENDING, SECOND, 1)  # type: ignore[union-attr]
     required, checkpoint, last = change.events
     assert isinstance(required, ApprovalRequired)
     assert (required.approval_id, required.args, required.digest, required.preview) == ("b", {"amount": 5}, "d", {"pays": 5})
