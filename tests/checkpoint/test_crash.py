@@ -79,11 +79,13 @@ async def _killed(path: Path, moments: random.Random) -> list[tuple[str, int, in
     child.start()
     theirs.close()
     with ours:
-        # Most are killed while they write, some while they open the file, or make it.
-        if moments.random() < 0.9:
-            await asyncio.to_thread(ours.poll, 30)
-        await asyncio.sleep(moments.uniform(0, 0.05))
-        child.kill()
+        try:
+            # Most are killed while they write, some while they open the file, or make it.
+            if moments.random() < 0.9:
+                await asyncio.to_thread(ours.poll, 30)
+            await asyncio.sleep(moments.uniform(0, 0.05))
+        finally:
+            child.kill()
         await asyncio.to_thread(child.join)
         sent = list(received(ours))
     child.close()

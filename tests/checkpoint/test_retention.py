@@ -209,6 +209,19 @@ async def test_room_is_given_back_between_the_writes_of_others(tmp_path: Path) -
         assert await storage.integrity_check() == ()
 
 
+async def test_a_file_that_cannot_shrink_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "assent.db"
+    async with SqliteStorage.open(path) as storage:
+        await storage.commit(Change(events=tuple(at(0, content=os.urandom(1500).hex()) for _ in range(500))))
+        await storage.commit(Change(erase="t", events=(at(0, thread_id="u", content="x" * 2_000_000),)))
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.executescript("PRAGMA journal_mode = DELETE; PRAGMA auto_vacuum = NONE; VACUUM;")
+    async with SqliteStorage.open(path) as storage, asyncio.timeout(20):
+        await storage.commit(Change(erase="u"))
+        await storage.shrink()
+        assert await storage.commit(Change(events=(at(0),))) == (501,)
+
+
 @pytest.mark.parametrize(("synchronous", "level"), [("full", 2), ("normal", 1)])
 async def test_how_much_a_commit_waits_for_is_a_setting(tmp_path: Path, synchronous: str, level: int) -> None:
     async with SqliteStorage.open(tmp_path / "assent.db", synchronous=synchronous) as storage:  # type: ignore[arg-type]

@@ -87,12 +87,19 @@ async def shrink(writer: Writer) -> None:
 
 
 def _give_back(connection: sqlite3.Connection) -> bool:
-    (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+    """Whether a step was done, and another may do more."""
+    free = _free_pages(connection)
     if free <= SPARE_PAGES:
         return False
     # As a script, because `execute` stops at the pragma's first step, which frees one page; and a script must be outside of a transaction.
     connection.executescript(f"PRAGMA incremental_vacuum({min(PAGES_PER_STEP, free - SPARE_PAGES)})")
-    return True
+    # A file that somebody rebuilt without `auto_vacuum` cannot shrink, and must not be tried for ever.
+    return _free_pages(connection) < free
+
+
+def _free_pages(connection: sqlite3.Connection) -> int:
+    (count,) = connection.execute("PRAGMA freelist_count").fetchone()
+    return int(count)
 
 
 def _empty_log(connection: sqlite3.Connection) -> None:
