@@ -9,6 +9,7 @@ what is true now.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -27,13 +28,13 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from assent.checkpoint.sqlite import rows, writing
 from assent.checkpoint.sqlite.extents import PLACES, Extents, position, positions
-from assent.checkpoint.sqlite.fingerprints import Fingerprints, are_messages, are_ours_alone, deep_copies, shallow_copies
+from assent.checkpoint.sqlite.fingerprints import Fingerprints, are_messages, are_ours_alone, copies
 from assent.checkpoint.sqlite.heads import Heads, Listing, Stored
 from assent.checkpoint.sqlite.plan import Logs, Plan, is_log
 from assent.checkpoint.sqlite.reader import Reader
 from assent.checkpoint.sqlite.rows import COLUMNS, WIDTH, WRITE_COLUMNS, Address, Blobs, Found, Gone, Items, address
 from assent.checkpoint.sqlite.writer import Writer
-from assent.checkpoint.sqlite.writing import Key, NewCheckpoint, Stale
+from assent.checkpoint.sqlite.writing import CheckpointWrite, Key, NewCheckpoint, Stale
 from assent.errors import ConfigurationError, Conflict
 
 ATTEMPTS = 5
@@ -75,13 +76,13 @@ class Checkpoints:
         """Store a checkpoint; return its config."""
         parent = address(config)
         text = rows.metadata_text(saved := get_checkpoint_metadata(config, metadata))
-        run_id = saved.get("run_id")
         for _ in range(ATTEMPTS):
             try:
                 plan = await self._plan(parent, checkpoint, new_versions, serde)
                 body = serde.dumps_typed(({**checkpoint, "channel_values": {}}, plan.small))
-                columns = (checkpoint["id"], parent.checkpoint_id, run_id, *body, plan.refs_text(), text)
-                await self._writer.write(writing.put(NewCheckpoint(key=plan.key, columns=columns, logs=plan.new_logs, blobs=plan.blobs)))
+                columns = (plan.key.k, plan.key.generation, checkpoint["id"], parent.checkpoint_id, saved.get("run_id"), *body)
+                new = NewCheckpoint(columns=(*columns, plan.refs_text(), text), logs=plan.new_logs, blobs=plan.blobs)
+                await self._writer.write(CheckpointWrite(plan.key, new), threads=())
             except (Stale, Gone):
                 self._forget_name(parent)
             else:
@@ -112,8 +113,10 @@ class Checkpoints:
 
     def _remember(self, plan: Plan, checkpoint: Checkpoint) -> None:
         """The write has committed."""
-        key = Key(k=plan.key.k, thread_id=plan.key.thread_id, ns=plan.key.ns, generation=plan.key.generation, stored=True)
-        self._heads.keys.put((key.thread_id, key.ns), key)
+        key = plan.key
+        if not key.stored:
+            key = replace(key, stored=True)
+            self._heads.keys.put((key.thread_id, key.ns), key)
         self._heads.checkpoints.put(
             (key.k, checkpoint["id"]), Stored(key=key, versions=dict(checkpoint["channel_versions"]), refs=plan.refs, small=plan.small)
         )
@@ -135,7 +138,7 @@ class Checkpoints:
         for _ in range(ATTEMPTS if new else 0):
             key = await self._key(at)
             try:
-                await self._writer.write(writing.put_writes(key, new))
+                await self._writer.write(CheckpointWrite(key, writes=new), threads=())
             except Stale:
                 self._forget_name(at)
             else:
@@ -147,23 +150,23 @@ class Checkpoints:
 
     async def delete_thread(self, thread_id: str) -> None:
         """Remove everything of the thread."""
-        self._forget(await self._writer.write(writing.delete_thread(thread_id)))
+        self._forget(await self._writer.write(writing.delete_thread(thread_id), threads=()))
 
     async def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Remove the checkpoints that the runs made, with their writes."""
         if run_ids:
-            self._forget(await self._writer.write(writing.delete_for_runs(run_ids)))
+            self._forget(await self._writer.write(writing.delete_for_runs(run_ids), threads=()))
 
     async def prune(self, thread_ids: Sequence[str], keep: int, serde: SerializerProtocol) -> None:
         """Keep the latest checkpoints of each namespace."""
         if thread_ids:
-            self._forget(await self._writer.write(writing.prune(thread_ids, keep, serde)))
+            self._forget(await self._writer.write(writing.prune(thread_ids, keep, serde), threads=()))
 
     async def copy_thread(self, source: str, target: str) -> None:
         """Copy everything of a thread to another."""
         if source != target:
             operation = writing.copy_thread(source, target, lambda: next(self._new_keys), self._logs.new)
-            self._forget(await self._writer.write(operation))
+            self._forget(await self._writer.write(operation, threads=()))
 
     def _forget(self, keys: set[int]) -> None:
         self._heads.forget(keys)
@@ -259,7 +262,7 @@ class Checkpoints:
         if self._fingerprints.digest(listing.items) != listing.digest:
             self._heads.lists.drop(extents)
             return None
-        return list(listing.items) if alone else deep_copies(listing.items)
+        return list(listing.items) if alone else copies(listing.items)
 
     def _listed(self, k: int, extents: Extents, items: Items) -> Listing:
         """The list from what was read."""
@@ -315,7 +318,7 @@ class Checkpoints:
         return await self._reader.rows(sql, (*parameters, *(last or ()), size))
 
     async def _tuples(self, page: Sequence[Found], serde: SerializerProtocol) -> Sequence[CheckpointTuple]:
-        """The tuples of a page. A message that several of their lists share is made once, and copied for each."""
+        """The tuples of a page. What their lists share is made once: copies of long lists would keep the garbage collector busy."""
         writes = await self._writes([(row.stored.key.k, row.checkpoint_id) for row in page])
         refs = [ref for row in page for ref in row.stored.refs.values()]
         blobs = await self._blobs([ref if isinstance(ref, tuple) else rows.extent_of_value(ref) for ref in refs]) if refs else {}
@@ -325,7 +328,7 @@ class Checkpoints:
             try:
                 values = {channel: serde.loads_typed(typed) for channel, typed in row.stored.small.items()}
                 for channel, ref in row.stored.refs.items():
-                    values[channel] = _copied(items.of(ref)) if isinstance(ref, tuple) else rows.value_at(blobs, ref, serde)
+                    values[channel] = items.of(ref) if isinstance(ref, tuple) else rows.value_at(blobs, ref, serde)
             except Gone:
                 # Removed since the page was read.
                 continue
@@ -402,10 +405,6 @@ def _oldest_first(history: dict[str, DeltaChannelHistory]) -> dict[str, DeltaCha
     for each in history.values():
         each["writes"].reverse()
     return history
-
-
-def _copied(items: list[Any]) -> list[Any]:
-    return shallow_copies(items) if are_messages(items) else items
 
 
 # ── what a list is asked for ──

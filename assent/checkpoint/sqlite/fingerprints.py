@@ -16,10 +16,23 @@ from typing import Any
 
 import msgspec
 import xxhash
-from langchain_core.messages import BaseMessage
+from langchain_core import messages
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-_MESSAGES = "langchain_core.messages."
+MESSAGES: frozenset[type] = frozenset(
+    {
+        messages.AIMessage,
+        messages.AIMessageChunk,
+        messages.ChatMessage,
+        messages.FunctionMessage,
+        messages.HumanMessage,
+        messages.RemoveMessage,
+        messages.SystemMessage,
+        messages.ToolMessage,
+    }
+)
+"""Classes whose objects hold nothing but their fields, one of which says which class it is. A subclass might hold anything."""
+
 _held = attrgetter("__dict__", "__pydantic_extra__")
 _fields = attrgetter("__dict__")
 _extras = attrgetter("__pydantic_extra__")
@@ -70,8 +83,8 @@ class Fingerprints:
 
 
 def are_messages(items: Sequence[Any]) -> bool:
-    """Whether all are of LangChain's own message classes, which hold nothing but their fields."""
-    return all(issubclass(kind, BaseMessage) and kind.__module__.startswith(_MESSAGES) for kind in set(map(type, items)))
+    """Whether all are of LangChain's own message classes."""
+    return MESSAGES.issuperset(map(type, items))
 
 
 def are_ours_alone(items: Sequence[Any]) -> bool:
@@ -80,25 +93,15 @@ def are_ours_alone(items: Sequence[Any]) -> bool:
     return max(map(sys.getrefcount, items), default=0) <= max(map(sys.getrefcount, probe))
 
 
-def shallow_copies(messages: Sequence[Any]) -> list[Any]:
-    """New messages with the same fields; 0.5 us each, a tenth of what making them takes."""
-    copies: list[Any] = list(map(object.__new__, map(type, messages)))
-    _assign(copies, "__dict__", map(dict.copy, map(_fields, messages)))
-    _assign(copies, "__pydantic_extra__", [None if extra is None else dict(extra) for extra in map(_extras, messages)])
-    _assign(copies, "__pydantic_fields_set__", map(set.copy, map(_set_fields, messages)))
-    _assign(copies, "__pydantic_private__", repeat(None))
-    return copies
-
-
-def deep_copies(messages: Sequence[Any]) -> list[Any]:
-    """New messages that share nothing with the old that could be changed in place, short of objects that are no JSON."""
-    copies = shallow_copies(messages)
-    for copy in copies:
-        for fields in (copy.__dict__, copy.__pydantic_extra__ or {}):
-            for name, value in fields.items():
-                if type(value) not in _IMMUTABLE:
-                    fields[name] = _deep(value)
-    return copies
+def copies(items: Sequence[Any]) -> list[Any]:
+    """New messages that share nothing with the old that could be changed in place, short of objects that are no JSON; 1.3 us each, a
+    fifth of what making them takes."""
+    new: list[Any] = list(map(object.__new__, map(type, items)))
+    _assign(new, "__dict__", map(_deep, map(_fields, items)))
+    _assign(new, "__pydantic_extra__", map(_deep, map(_extras, items)))
+    _assign(new, "__pydantic_fields_set__", map(set.copy, map(_set_fields, items)))
+    _assign(new, "__pydantic_private__", repeat(None))
+    return new
 
 
 def _deep(value: Any) -> Any:

@@ -106,7 +106,7 @@ class Plan:
         self.refs: Refs = {}
         self.small: dict[str, tuple[str, bytes]] = {}
         self.lists: dict[str, Listing] = {}
-        self.new_logs: list[int] = []
+        self.new_logs: list[tuple[int, int]] = []
         self.blobs: list[Blob] = []
         self._old = lists
         self._logs = logs
@@ -148,7 +148,7 @@ class Plan:
             return
         place, new_log = self._logs.for_value(self.key.k)
         if new_log is not None:
-            self.new_logs.append(new_log)
+            self.new_logs.append((new_log, self.key.k))
         self.refs[channel] = place
         self.blobs.append((place, *typed))
 
@@ -194,7 +194,7 @@ class Plan:
 
     def _new_log(self, items: int) -> Extent:
         log = self._logs.new(items)
-        self.new_logs.append(log)
+        self.new_logs.append((log, self.key.k))
         return Extent(log, 0, items)
 
     def _write(self, extent: Extent, items: list[Any]) -> int:

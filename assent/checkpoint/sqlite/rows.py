@@ -22,6 +22,8 @@ WIDTH = 10
 
 WRITE_COLUMNS = "w.task_id, w.channel, w.type, w.body, w.task_path, w.idx"
 
+_PLAIN = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
+
 Blobs = Mapping[int, tuple[str, bytes]]
 """By position: the encoding and the bytes."""
 
@@ -64,7 +66,11 @@ def metadata_text(metadata: Mapping[str, Any]) -> str:
 
     Raises `TypeError` if it is no JSON.
     """
-    return json.dumps(metadata, ensure_ascii=False).encode("utf-8", "ignore").decode()
+    try:
+        return orjson.dumps(metadata, option=_PLAIN).decode()
+    except TypeError:
+        # A key that is no text, a number beyond 64 bits, half a surrogate pair; or no JSON at all.
+        return json.dumps(metadata, ensure_ascii=False).encode("utf-8", "ignore").decode()
 
 
 def found(row: Sequence[Any], serde: SerializerProtocol) -> Found:

@@ -9,7 +9,8 @@ Where it differs from LangGraph's `AsyncSqliteSaver`, on purpose:
 2. Only types that were allowed are made from what the file holds (`serializer.py`), whatever the environment says.
 3. `with` works too, and then the methods that are not async may be called anywhere.
 4. A channel is stored when its version is new, as in `InMemorySaver` and `PostgresSaver`; versions are integers.
-5. Messages that several checkpoints of one `list` share are copies whose nested values (`tool_calls`, say) are the same objects.
+5. Messages that several checkpoints of one `list` have in common are the same objects there. What any other call returns is its caller's
+   alone.
 """
 
 from __future__ import annotations

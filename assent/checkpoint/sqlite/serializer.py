@@ -43,10 +43,19 @@ class StrictSerializer(JsonPlusSerializer):
         return self if extra <= self._extra | SAFE_MSGPACK_TYPES else StrictSerializer(extra)
 
     def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
-        kind, data = super().dumps_typed(obj)
-        if kind == "msgpack":
+        if obj is None or isinstance(obj, (bytes, bytearray)):
+            return super().dumps_typed(obj)
+        extensions = 0
+
+        def extension(value: Any) -> Any:
+            nonlocal extensions
+            extensions += 1
+            return jsonplus._msgpack_default(value)
+
+        data = ormsgpack.packb(obj, default=extension, option=jsonplus._option)
+        if extensions:
             _Check(self._extra).unpack(data)
-        return kind, data
+        return "msgpack", data
 
     def loads_typed(self, data: tuple[str, bytes]) -> Any:
         kind, body = data

@@ -11,7 +11,8 @@ import asyncio
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable, Collection, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
@@ -39,6 +40,20 @@ class Transaction(NamedTuple):
 
     connection: sqlite3.Connection
     log: Log
+
+
+class Joint(ABC):
+    """An operation that can be done in one go with others of its kind. Each statement makes the writer's thread wait for its turn of the
+    interpreter, so a few for all of them are many times faster than a few for each. It touches nothing of the log."""
+
+    @abstractmethod
+    def __call__(self, transaction: Transaction) -> None:
+        """Do it alone."""
+
+    @staticmethod
+    @abstractmethod
+    def together(transaction: Transaction, operations: Sequence[Any]) -> None:
+        """Do all, or raise if any of them cannot be done; then they are done one by one."""
 
 
 @dataclass(slots=True)
@@ -87,6 +102,21 @@ class Outcome:
     stored: Sequence[StoredEvent] = ()
     done: list[tuple[Job[Any], Any]] = field(default_factory=list)
     failed: list[tuple[Item, Exception]] = field(default_factory=list)
+
+
+def _groups(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """What can be done together, in order. Joint operations pass by appends, which only fill memory, but by no other job."""
+    joint: list[Item] = []
+    for item in items:
+        if isinstance(item, Job) and isinstance(item.operation, Joint):
+            joint.append(item)
+            continue
+        if joint and isinstance(item, Job):
+            yield joint
+            joint = []
+        yield (item,)
+    if joint:
+        yield joint
 
 
 class Writer:
@@ -200,8 +230,8 @@ class Writer:
         self._log.begin()
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            for item in items:
-                self._attempt(item, outcome, each_flushed)
+            for group in _groups(items):
+                self._attempt_all(group, outcome, each_flushed)
             self._log.flush()
             self._connection.execute("COMMIT")
         except Exception as error:
@@ -213,6 +243,29 @@ class Writer:
             return Outcome(failed=[(item, translated(error, self._name)) for item in items])
         outcome.stored = self._log.committed()
         return outcome
+
+    def _attempt_all(self, group: Sequence[Item], outcome: Outcome, flushed: bool) -> None:
+        if len(group) > 1 and not flushed and self._attempt_together(group):
+            outcome.done += [(job, None) for job in group if isinstance(job, Job)]
+        else:
+            for item in group:
+                self._attempt(item, outcome, flushed)
+
+    def _attempt_together(self, group: Sequence[Item]) -> bool:
+        """Whether the group could be done as one; if not, nothing of it is."""
+        operations = [item.operation for item in group if isinstance(item, Job) and isinstance(item.operation, Joint)]
+        self._connection.execute("SAVEPOINT operation")
+        try:
+            type(operations[0]).together(self._transaction, operations)
+        except Exception:
+            if not self._connection.in_transaction:
+                raise
+            self._connection.execute("ROLLBACK TO operation")
+            return False
+        finally:
+            if self._connection.in_transaction:
+                self._connection.execute("RELEASE operation")
+        return True
 
     def _attempt(self, item: Item, outcome: Outcome, flushed: bool) -> None:
         mark = self._log.mark()

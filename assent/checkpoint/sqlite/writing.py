@@ -1,4 +1,4 @@
-"""What the writer's thread does for the checkpointer: each function here returns one operation.
+"""What the writer's thread does for the checkpointer: the operations.
 
 An operation is given everything ready to be stored, and touches nothing but the file, so that it can be rolled back and run again.
 """
@@ -14,7 +14,7 @@ import orjson
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from assent.checkpoint.sqlite.extents import PLACES, Extent, from_json, position, positions
-from assent.checkpoint.sqlite.writer import Transaction
+from assent.checkpoint.sqlite.writer import Joint, Transaction
 
 Blob = tuple[int, str, bytes]
 """A position, and what is there: the encoding and the bytes."""
@@ -46,76 +46,82 @@ class Key:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewCheckpoint:
-    """A checkpoint's row, and what is new in the logs."""
+    """A checkpoint's row (`k, generation`, and the values of `CHECKPOINT_COLUMNS`), and what is new in the logs (`log, k`)."""
 
-    key: Key
     columns: tuple[Any, ...]
-    logs: Sequence[int]
+    logs: Sequence[tuple[int, int]]
     blobs: Sequence[Blob]
 
 
-def put(new: NewCheckpoint) -> Callable[[Transaction], None]:
-    """Store a checkpoint. Raises `Stale`."""
+class CheckpointWrite(Joint):
+    """A checkpoint, or what a task wrote, to be stored. Raises `Stale`."""
 
-    def apply(transaction: Transaction) -> None:
+    __slots__ = ("_checkpoints", "_key", "_writes")
+
+    def __init__(self, key: Key, checkpoint: NewCheckpoint | None = None, writes: Sequence[Write] = ()) -> None:
+        self._key = key
+        self._checkpoints = (checkpoint,) if checkpoint else ()
+        self._writes = [(key.k, *row) for row in writes]
+
+    def __call__(self, transaction: Transaction) -> None:
+        self.together(transaction, (self,))
+
+    @staticmethod
+    def together(transaction: Transaction, operations: Sequence[CheckpointWrite]) -> None:
+        connection = transaction.connection
+        keys = {each._key.k: each._key for each in operations}
+        checkpoints = [checkpoint for each in operations for checkpoint in each._checkpoints]
+        writes = [row for each in operations for row in each._writes]
         try:
-            _put(transaction.connection, new)
+            _insert(connection, MAKE_KEY, [(key.k, key.thread_id, key.ns) for key in keys.values() if not key.stored])
+            if len(checkpoints) != _insert(connection, PUT_CHECKPOINT, [checkpoint.columns for checkpoint in checkpoints]):
+                raise Stale
+            if writes and not _all_exist(connection, {row[0] for row in writes}):
+                raise Stale
+            _insert(connection, "INSERT INTO checkpoint_logs VALUES", [row for each in checkpoints for row in each.logs])
+            _insert(connection, "INSERT INTO checkpoint_blobs VALUES", [row for each in checkpoints for row in each.blobs])
+            _insert(connection, PUT_WRITES, writes)
         except sqlite3.IntegrityError as error:
             # Another write has taken the thread's name, or the place in a log.
             raise Stale from error
 
-    return apply
+
+MAKE_KEY = "INSERT INTO checkpoint_threads SELECT column1, column2, column3, 0 FROM (VALUES {}) WHERE true ON CONFLICT (k) DO NOTHING"
+
+PUT_CHECKPOINT = f"""
+INSERT OR REPLACE INTO checkpoints (k, {CHECKPOINT_COLUMNS})
+SELECT k, column3, column4, column5, column6, column7, column8, column9
+FROM (VALUES {{}}) CROSS JOIN checkpoint_threads ON k = column1 AND generation = column2
+"""
+
+# A regular write that is there already stays; a special one, whose index is below 0, takes the place of the last.
+PUT_WRITES = f"""
+INSERT INTO checkpoint_writes (k, {WRITE_COLUMNS}) SELECT * FROM (VALUES {{}}) WHERE true
+ON CONFLICT (k, checkpoint_id, task_id, idx) DO UPDATE
+SET task_path = excluded.task_path, channel = excluded.channel, type = excluded.type, body = excluded.body WHERE idx < 0
+"""
+
+ROWS_PER_STATEMENT = (64, 16, 4, 1)
+"""Few sizes, so that each statement is prepared only once."""
 
 
-def _put(connection: sqlite3.Connection, new: NewCheckpoint) -> None:
-    key = new.key
-    if not key.stored:
-        _make(connection, key)
-    sql = (
-        f"INSERT OR REPLACE INTO checkpoints (k, {CHECKPOINT_COLUMNS}) "
-        "SELECT k, ?, ?, ?, ?, ?, ?, ? FROM checkpoint_threads WHERE k = ? AND generation = ?"
-    )
-    if connection.execute(sql, (*new.columns, key.k, key.generation)).rowcount != 1:
-        raise Stale
-    if new.logs:
-        connection.executemany("INSERT INTO checkpoint_logs VALUES (?, ?)", [(log, key.k) for log in new.logs])
-    if new.blobs:
-        connection.executemany("INSERT INTO checkpoint_blobs VALUES (?, ?, ?)", new.blobs)
+def _insert(connection: sqlite3.Connection, sql: str, rows: Sequence[tuple[Any, ...]]) -> int:
+    """Insert all the rows in few statements; return how many were inserted."""
+    inserted = at = 0
+    while at < len(rows):
+        size = next(size for size in ROWS_PER_STATEMENT if size <= len(rows) - at)
+        some = rows[at : at + size]
+        marks = ", ".join([f"({', '.join('?' * len(some[0]))})"] * size)
+        statement = sql.format(marks) if "{}" in sql else f"{sql} {marks}"
+        inserted += connection.execute(statement, [value for row in some for value in row]).rowcount
+        at += size
+    return inserted
 
 
-def _make(connection: sqlite3.Connection, key: Key) -> None:
-    connection.execute("INSERT INTO checkpoint_threads VALUES (?, ?, ?, 0) ON CONFLICT (k) DO NOTHING", (key.k, key.thread_id, key.ns))
-
-
-def put_writes(key: Key, rows: Sequence[Write]) -> Callable[[Transaction], None]:
-    """Store what a task wrote. A regular write that is there already stays; a special one (idx below 0) takes the place of the last.
-
-    Raises `Stale`.
-    """
-    sql = (
-        f"INSERT INTO checkpoint_writes (k, {WRITE_COLUMNS}) "
-        "SELECT k, ?, ?, ?, ?, ?, ?, ? FROM checkpoint_threads WHERE k = ? "
-        "ON CONFLICT (k, checkpoint_id, task_id, idx) DO UPDATE "
-        "SET task_path = excluded.task_path, channel = excluded.channel, type = excluded.type, body = excluded.body WHERE idx < 0"
-    )
-    parameters = [(*row, key.k) for row in rows]
-
-    def apply(transaction: Transaction) -> None:
-        connection = transaction.connection
-        try:
-            if not key.stored:
-                _make(connection, key)
-        except sqlite3.IntegrityError as error:
-            raise Stale from error
-        stored = connection.executemany(sql, parameters).rowcount
-        if stored < 1 and not _exists(connection, key.k):
-            raise Stale
-
-    return apply
-
-
-def _exists(connection: sqlite3.Connection, k: int) -> bool:
-    return connection.execute("SELECT 1 FROM checkpoint_threads WHERE k = ?", (k,)).fetchone() is not None
+def _all_exist(connection: sqlite3.Connection, keys: set[int]) -> bool:
+    sql = "SELECT count(*) FROM json_each(?) JOIN checkpoint_threads ON k = value"
+    (count,) = connection.execute(sql, (orjson.dumps(list(keys)).decode(),)).fetchone()
+    return bool(count == len(keys))
 
 
 # ── removing ──
