@@ -266,7 +266,7 @@ async def test_a_run_of_an_agent_that_is_gone_ends_with_an_error_that_says_so(tm
 
 
 async def test_a_server_that_is_asked_to_stop_leaves_its_runs_to_the_next(tmp_path: Path) -> None:
-    with serving(tmp_path, scripted_agents(tmp_path), ASSENT_DRAIN_SECONDS="1") as server:
+    with serving(tmp_path, scripted_agents(tmp_path), ASSENT_DRAIN_SECONDS="2") as server:
         async with asking(server) as api:
             await api.paused("slow 1", thread_id="long")
             await api.paused("slow 2", thread_id="short")

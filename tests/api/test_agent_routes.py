@@ -248,7 +248,7 @@ async def test_a_run_that_fails_holds_up_nobody_and_writes_no_values_into_the_lo
         asked_at = loop.time()
         await api.get("/health")
         longest = max(longest, loop.time() - asked_at)
-    assert longest < 1
+    assert longest < 1.5
     # The traceback is there, and what stood in the variables of its frames is not.
     assert f"The password is {SECRET}" in server.output
     assert "HumanMessage(" not in server.output

@@ -210,8 +210,8 @@ class Api:
         """The approvals that the thread waits for, in the order in which they were asked for."""
         order: list[str] = (await self.get(f"/threads/{thread_id}"))["pending"]
         approvals: list[Json] = (await self.get("/approvals", thread_id=thread_id, status="pending"))["approvals"]
-        assert sorted(approval["approval_id"] for approval in approvals) == sorted(order)
-        return sorted(approvals, key=lambda approval: order.index(approval["approval_id"]))
+        assert [approval["approval_id"] for approval in approvals] == order
+        return approvals
 
     async def approval(self, approval_id: str) -> Json:
         """One approval."""
