@@ -196,6 +196,22 @@ async def test_loopbacks_names_are_answered(api: Api, server: Server, host: str)
     await expect(await api.http.get("/health", headers={"host": f"{host}:{server.port}"}), 200)
 
 
+@pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
+async def test_what_any_web_page_may_send_decides_nothing(
+    api: Api, server: Server, thread: str, amount: int, content_type: str | None
+) -> None:
+    """A page from anywhere may send these to loopback without asking the server first (CORS calls them simple)."""
+    (approval,) = await api.paused(f"pay {amount}", thread_id=thread)
+    before = await api.events(thread)
+    headers = {"content-type": content_type} if content_type else {}
+    for path in (f"/threads/{thread}/resume", f"/approvals/{approval['approval_id']}/decide"):
+        await problem(await api.http.post(path, content=b'{"type": "approve"}', headers=headers), 422)
+    message = b'{"message": "x", "thread_id": "%s", "if_paused": "reject"}' % thread.encode()
+    await problem(await api.http.post("/agent/stream", content=message, headers=headers), 422)
+    assert await api.events(thread) == before
+    assert server.traces(f"pay {amount}") == []
+
+
 async def test_with_keys_each_route_but_health_needs_one_and_decisions_bear_its_name(tmp_path: Path) -> None:
     keys = "ann:annas-secret,bob:bobs-secret"
     with serving(tmp_path, scripted_agents(tmp_path, "agent"), ASSENT_API_KEYS=keys) as server:
