@@ -81,7 +81,7 @@ class Checkpoints:
                 plan = await self._plan(parent, checkpoint, new_versions, serde)
                 body = serde.dumps_typed(({**checkpoint, "channel_values": {}}, plan.small))
                 columns = (plan.key.k, plan.key.generation, checkpoint["id"], parent.checkpoint_id, saved.get("run_id"), *body)
-                new = NewCheckpoint(columns=(*columns, plan.refs_text(), text), logs=plan.new_logs, blobs=plan.blobs)
+                new = NewCheckpoint(columns=(*columns, plan.refs_text(), text), blobs=plan.blobs)
                 await self._writer.write(CheckpointWrite(plan.key, new), threads=())
             except (Stale, Gone):
                 self._forget_name(parent)

@@ -74,14 +74,13 @@ class Logs:
         self._ends[log] = stop + items
         return Extent(log, stop, stop + items)
 
-    def for_value(self, k: int) -> tuple[int, int | None]:
-        """The position for a value of the namespace, and the log if it is a new one."""
+    def for_value(self, k: int) -> int:
+        """The position for a value of the namespace."""
         log = self._for_values.get(k)
-        if log is not None and self._ends[log] + 1 < PLACES:
-            self._ends[log] += 1
-            return position(log, self._ends[log] - 1), None
-        self._for_values[k] = self.new(1)
-        return position(self._for_values[k], 0), self._for_values[k]
+        if log is None or self._ends[log] + 1 >= PLACES:
+            log = self._for_values[k] = self.new()
+        self._ends[log] += 1
+        return position(log, self._ends[log] - 1)
 
     def forget_values(self, keys: set[int]) -> None:
         """The logs of values of these namespaces may have been removed."""
@@ -106,7 +105,6 @@ class Plan:
         self.refs: Refs = {}
         self.small: dict[str, tuple[str, bytes]] = {}
         self.lists: dict[str, Listing] = {}
-        self.new_logs: list[tuple[int, int]] = []
         self.blobs: list[Blob] = []
         self._old = lists
         self._logs = logs
@@ -146,9 +144,7 @@ class Plan:
         if len(typed[1]) <= SMALL:
             self.small[channel] = typed
             return
-        place, new_log = self._logs.for_value(self.key.k)
-        if new_log is not None:
-            self.new_logs.append((new_log, self.key.k))
+        place = self._logs.for_value(self.key.k)
         self.refs[channel] = place
         self.blobs.append((place, *typed))
 
@@ -185,17 +181,12 @@ class Plan:
         if not fresh:
             extents, size = joined(kept, tail), 0
         else:
-            new = self._logs.go_on(kept, len(fresh)) or self._new_log(len(fresh))
+            new = self._logs.go_on(kept, len(fresh)) or Extent(self._logs.new(len(fresh)), 0, len(fresh))
             extents, size = joined(kept, (new,), tail), self._write(new, fresh)
         if len(extents) <= MAX_EXTENTS:
             return extents, size
-        whole = self._new_log(len(items))
+        whole = Extent(self._logs.new(len(items)), 0, len(items))
         return (whole,), size + self._write(whole, items)
-
-    def _new_log(self, items: int) -> Extent:
-        log = self._logs.new(items)
-        self.new_logs.append((log, self.key.k))
-        return Extent(log, 0, items)
 
     def _write(self, extent: Extent, items: list[Any]) -> int:
         size = 0

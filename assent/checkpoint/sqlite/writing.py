@@ -46,10 +46,9 @@ class Key:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewCheckpoint:
-    """A checkpoint's row (`k, generation`, and the values of `CHECKPOINT_COLUMNS`), and what is new in the logs (`log, k`)."""
+    """A checkpoint's row (`k, generation`, and the values of `CHECKPOINT_COLUMNS`), and what is new in the logs."""
 
     columns: tuple[Any, ...]
-    logs: Sequence[tuple[int, int]]
     blobs: Sequence[Blob]
 
 
@@ -78,7 +77,9 @@ class CheckpointWrite(Joint):
                 raise Stale
             if writes and not _all_exist(connection, {row[0] for row in writes}):
                 raise Stale
-            _insert(connection, "INSERT INTO checkpoint_logs VALUES", [row for each in checkpoints for row in each.logs])
+            # Named with each blob, because whoever meant to make the log may have failed.
+            logs = {(blob[0] // PLACES, each.columns[0]) for each in checkpoints for blob in each.blobs}
+            _insert(connection, "INSERT OR IGNORE INTO checkpoint_logs VALUES", list(logs))
             _insert(connection, "INSERT INTO checkpoint_blobs VALUES", [row for each in checkpoints for row in each.blobs])
             _insert(connection, PUT_WRITES, writes)
         except sqlite3.IntegrityError as error:
