@@ -47,6 +47,9 @@ class Settings(BaseSettings):
     events_ttl: Annotated[timedelta | None, BeforeValidator(_with_unit)] = Field(default=None, gt=timedelta(0))
     """How long events are kept: `30d`, `12h`, `45m`, `90s`, a number of seconds, or ISO 8601 (`P30D`). Without it, for ever."""
 
+    checkpoints_keep: int | None = Field(default=None, ge=1)
+    """How many of its latest checkpoints a thread keeps once its run has ended. Without it, all."""
+
     synchronous: Literal["full", "normal"] = "full"
     """Whether each commit waits for the disk. With `normal`, a power cut may lose the last ones; a kill of the server loses none."""
 

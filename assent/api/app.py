@@ -40,7 +40,7 @@ def create_app(settings: Settings, open_agents: OpenAgents, clock: Clock | None 
                     drain_seconds=settings.drain_seconds,
                 )
             )
-            retention = Retention(events_ttl=settings.events_ttl)
+            retention = Retention(events_ttl=settings.events_ttl, checkpoints_keep=settings.checkpoints_keep)
             await stack.enter_async_context(sweeping(storage, retention, clock=clock or Clock()))
             yield
 

@@ -272,6 +272,10 @@ class Storage(ABC):
         """
 
     @abstractmethod
+    async def prune_checkpoints(self, thread_ids: Sequence[str], keep: int) -> None:
+        """Remove the threads' checkpoints but for the latest `keep` of each namespace, and what those need to be rebuilt."""
+
+    @abstractmethod
     async def shrink(self) -> None:
         """Give room that is no longer used back to the disk, a little at a time."""
 

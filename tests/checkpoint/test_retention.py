@@ -195,7 +195,7 @@ async def test_the_file_shrinks_when_a_thread_is_erased(tmp_path: Path) -> None:
 async def test_room_is_given_back_between_the_writes_of_others(tmp_path: Path) -> None:
     path = tmp_path / "assent.db"
     async with SqliteStorage.open(path) as storage:
-        await storage.commit(Change(events=tuple(at(0, content=os.urandom(1500).hex()) for _ in range(3000))))
+        await storage.commit(Change(events=tuple(at(0, content=os.urandom(1500).hex()) for _ in range(1500))))
         await storage.commit(Change(erase="t"))
         shrinking = asyncio.create_task(storage.shrink())
         count, free = 0, SPARE_PAGES + 1

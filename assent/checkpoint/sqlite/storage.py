@@ -33,6 +33,7 @@ from assent.checkpoint.contracts import (
 from assent.checkpoint.sqlite import files, retention
 from assent.checkpoint.sqlite.changes import operation
 from assent.checkpoint.sqlite.reader import Reader
+from assent.checkpoint.sqlite.saver import SqliteSaver
 from assent.checkpoint.sqlite.tables import R, Table, Tables, time_text
 from assent.checkpoint.sqlite.tails import Tails
 from assent.checkpoint.sqlite.writer import Writer
@@ -108,6 +109,11 @@ class SqliteStorage(Storage):
 
     async def remove_events(self, before: datetime) -> int:
         return await retention.remove_events(self._writer, self._reader, before)
+
+    async def prune_checkpoints(self, thread_ids: Sequence[str], keep: int) -> None:
+        # LangGraph's own contract knows no number to keep.
+        assert isinstance(self.checkpointer, SqliteSaver)
+        await self.checkpointer.aprune(thread_ids, keep=keep)
 
     async def shrink(self) -> None:
         await retention.shrink(self._writer)
