@@ -40,6 +40,19 @@ _set_fields = attrgetter("__pydantic_fields_set__")
 _IMMUTABLE = frozenset({str, int, float, bool, type(None)})
 
 
+class Fingerprint:
+    """The hash of a list so far: of its items, or of its messages' fields, and of what else was set on those."""
+
+    __slots__ = ("extras", "fields")
+
+    def __init__(self) -> None:
+        self.fields = xxhash.xxh3_128()
+        self.extras = xxhash.xxh3_128()
+
+    def digest(self) -> bytes:
+        return self.fields.digest() + self.extras.digest()
+
+
 class Fingerprints:
     """Hashes of lists and of their items. Not for use by two threads at once."""
 
@@ -49,23 +62,32 @@ class Fingerprints:
         self._encoder = msgspec.msgpack.Encoder(enc_hook=plain.dumps_typed)
         self._slow = plain
 
-    def prefix(self, items: Sequence[Any]) -> xxhash.xxh3_128 | None:
-        """The hash of a list so far, to be updated by `extend`; None if it holds something that only the slow way can compare."""
-        state = xxhash.xxh3_128()
-        return state if self.extend(state, items) else None
+    def of(self, items: Sequence[Any]) -> Fingerprint | None:
+        """The hash of a list, to which more may be added; None if it holds something that only the slow way can compare."""
+        fingerprint = Fingerprint()
+        return fingerprint if self.add(fingerprint, items) else None
 
-    def extend(self, state: xxhash.xxh3_128, items: Sequence[Any]) -> bool:
-        """Add items to the hash of a list; False if that is impossible."""
+    def add(self, fingerprint: Fingerprint, items: Sequence[Any]) -> bool:
+        """Add items to the end of a list; False if that is impossible."""
         try:
-            state.update(_headless(self._encoder.encode(_plain(items)), len(items)))
+            if are_messages(items):
+                # Two passes over what is there already, and no pair for each, which would be work for the garbage collector.
+                fingerprint.fields.update(self._encoded(list(map(_fields, items))))
+                fingerprint.extras.update(self._encoded(list(map(_extras, items))))
+            else:
+                fingerprint.fields.update(self._encoded(list(items)))
         except Exception:
             return False
         return True
 
+    def _encoded(self, items: list[Any]) -> memoryview:
+        """The items without their number, so that the hash of a list goes on where that of its beginning stopped."""
+        return memoryview(self._encoder.encode(items))[1 if len(items) < 16 else 3 if len(items) < 65536 else 5 :]
+
     def digest(self, items: Sequence[Any]) -> bytes | None:
         """The hash of a whole list; None if it holds something that only the slow way can compare."""
-        state = self.prefix(items)
-        return None if state is None else state.digest()
+        fingerprint = self.of(items)
+        return None if fingerprint is None else fingerprint.digest()
 
     def each(self, items: Iterable[Any]) -> list[bytes]:
         """The hash of each item.
@@ -76,7 +98,7 @@ class Fingerprints:
 
     def _one(self, item: Any) -> bytes:
         try:
-            data = self._encoder.encode(_plain((item,)))
+            data = self._encoder.encode(_held(item) if are_messages((item,)) else item)
         except Exception:
             data = self._slow.dumps_typed(item)[1]
         return bytes(xxhash.xxh3_128_digest(data))
@@ -115,12 +137,3 @@ def _deep(value: Any) -> Any:
 
 def _assign(objects: Sequence[Any], name: str, values: Iterable[Any]) -> None:
     deque(map(object.__setattr__, objects, repeat(name), values), maxlen=0)
-
-
-def _plain(items: Sequence[Any]) -> list[Any]:
-    return list(map(_held, items)) if are_messages(items) else list(items)
-
-
-def _headless(data: bytes, count: int) -> memoryview:
-    """An encoded array without its length, so that the hash of a list goes on where that of its beginning stopped."""
-    return memoryview(data)[1 if count < 16 else 3 if count < 65536 else 5 :]

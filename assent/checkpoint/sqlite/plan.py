@@ -164,11 +164,11 @@ class Plan:
         """What of the list is new, and its fingerprints."""
         if old is not None and old.digest is not None and len(items) >= len(old.items):
             known = len(old.items)
-            state = self._fingerprints.prefix(items[:known])
-            if state is not None and state.digest() == old.digest:
+            fingerprint = self._fingerprints.of(items[:known])
+            if fingerprint is not None and fingerprint.digest() == old.digest:
                 fresh = items[known:]
-                whole = self._fingerprints.extend(state, fresh)
-                return Difference(known, len(items), 0), state.digest() if whole else None, old.hashes + self._fingerprints.each(fresh)
+                digest = fingerprint.digest() if self._fingerprints.add(fingerprint, fresh) else None
+                return Difference(known, len(items), 0), digest, old.hashes + self._fingerprints.each(fresh)
         hashes = self._fingerprints.each(items)
         digest = self._fingerprints.digest(items)
         return (difference(old.hashes, hashes) if old else Difference(0, len(items), 0)), digest, hashes
