@@ -189,7 +189,7 @@ Row = Thread | Run | Approval | Effect
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """What belongs together. `rows` are written; `unmoved` were read, and must not have moved; `events` are stored and numbered in order;
-    `erase` names a thread whose rows and events are all removed (its numbering is not: a number is never used twice)."""
+    `erase` names a thread whose rows, events and checkpoints are all removed (its numbering is not: a number is never used twice)."""
 
     rows: tuple[Row, ...] = ()
     unmoved: tuple[Row, ...] = ()

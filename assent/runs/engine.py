@@ -16,6 +16,7 @@ from typing import Any, Literal
 import structlog
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.types import StateSnapshot
 
 from assent.approvals.deciding import Decided, Verdict, decide
@@ -29,6 +30,7 @@ from assent.graph.consent import decision_from_message
 from assent.graph.effects import EFFECTS_KEY
 from assent.graph.pending import Agent, Continuation, PendingApproval, check_args, continuation, find_pending, with_previews
 from assent.graph.source import run_graph
+from assent.graph.types import state_types
 from assent.runs import outcome
 from assent.runs.effects import StoredEffects
 
@@ -63,7 +65,7 @@ class Runs:
     def __init__(self, storage: Storage, agents: Mapping[str, Agent], *, clock: Clock, recursion_limit: int, drain_seconds: float) -> None:
         self.storage = storage
         # The server's checkpointer takes the place of any that a graph brought along: a pause must outlive the process.
-        self.agents = {name: agent.copy(update={"checkpointer": storage.checkpointer}) for name, agent in agents.items()}
+        self.agents = {name: agent.copy(update={"checkpointer": _allowing(storage.checkpointer, agent)}) for name, agent in agents.items()}
         self._clock = clock
         self._recursion_limit = recursion_limit
         self._drain_seconds = drain_seconds
@@ -212,8 +214,6 @@ class Runs:
         """Remove the thread and everything of it. Raises `ThreadBusy` while a run is active."""
         if thread.status is ThreadStatus.BUSY:
             raise ThreadBusy(f"A run is active on the thread '{thread.thread_id}'. Wait for its end, then delete it.")
-        # Checkpoints first: were the rows gone and the checkpoints left, a new thread of the same id would find them.
-        await self.storage.checkpointer.adelete_thread(thread.thread_id)
         await self.storage.commit(Change(unmoved=(thread,), erase=thread.thread_id))
 
     def _agent(self, thread: Thread) -> Agent:
@@ -396,6 +396,11 @@ def _add(total: Usage | None, usage: Usage) -> Usage:
         output_tokens=total.output_tokens + usage.output_tokens,
         total_tokens=total.total_tokens + usage.total_tokens,
     )
+
+
+def _allowing(checkpointer: BaseCheckpointSaver[Any], agent: Agent) -> BaseCheckpointSaver[Any]:
+    """The checkpointer, which makes the types again that the agent's state is declared with."""
+    return checkpointer.with_allowlist(state_types(agent))
 
 
 def _thread_config(thread_id: str, checkpoint_id: str | None = None) -> RunnableConfig:

@@ -100,7 +100,6 @@ async def test_only_the_owner_can_read_the_files(path: Path) -> None:
             await storage.commit(Change(rows=(thread(),)))
             modes = {file.name: stat.filemode(file.stat().st_mode) for file in path.parent.iterdir()}
     names = {"assent.db", "assent.db-wal", "assent.db-shm", "assent.db.lock"}
-    names |= {"assent.checkpoints.db", "assent.checkpoints.db-wal", "assent.checkpoints.db-shm"}
     assert modes == dict.fromkeys(names, "-rw-------")
 
 
@@ -145,14 +144,18 @@ async def test_a_directory_is_no_database(tmp_path: Path) -> None:
             pass
 
 
-@pytest.mark.parametrize("name", ["assent.db", "assent.checkpoints.db"])
-async def test_a_file_that_is_no_database_is_refused_and_left_alone(path: Path, name: str) -> None:
-    file = path.with_name(name)
-    file.write_text("Dear diary, " * 1000)
-    with pytest.raises(ConfigurationError, match=rf"{name} cannot be used as a database: file is not a database"):
+@pytest.fixture
+def diary(path: Path) -> Path:
+    """A file that is no database."""
+    path.write_text("Dear diary, " * 1000)
+    return path
+
+
+async def test_a_file_that_is_no_database_is_refused_and_left_alone(path: Path, diary: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"assent\.db cannot be used as a database: file is not a database"):
         async with SqliteStorage.open(path):
             pass
-    assert file.read_text() == "Dear diary, " * 1000
+    assert holds(diary, b"Dear diary, " * 1000)
 
 
 async def test_another_programs_database_is_refused(path: Path) -> None:
@@ -163,13 +166,11 @@ async def test_another_programs_database_is_refused(path: Path) -> None:
     assert sql(path, "SELECT name FROM sqlite_master") == [("threads",)]
 
 
-async def test_a_start_that_fails_half_way_lets_go_of_the_file(path: Path) -> None:
-    checkpoints = path.with_name("assent.checkpoints.db")
-    checkpoints.write_text("Dear diary, " * 1000)
+async def test_a_start_that_fails_half_way_lets_go_of_the_file(path: Path, diary: Path) -> None:
     with pytest.raises(ConfigurationError):
         async with SqliteStorage.open(path):
             pass
-    checkpoints.unlink()
+    await asyncio.to_thread(diary.unlink)
     async with SqliteStorage.open(path) as storage:
         await storage.commit(Change(rows=(thread(),)))
 

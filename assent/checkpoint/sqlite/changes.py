@@ -7,6 +7,7 @@ from collections.abc import Callable
 from assent.checkpoint.contracts import Change, Row
 from assent.checkpoint.sqlite.tables import Tables
 from assent.checkpoint.sqlite.writer import Transaction
+from assent.checkpoint.sqlite.writing import erase_thread
 from assent.errors import Conflict
 
 Step = Callable[[Transaction], None]
@@ -60,6 +61,7 @@ def _erase(thread_id: str, tables: Tables) -> Step:
     def erase(transaction: Transaction) -> None:
         for table in (tables.threads, tables.runs, tables.approvals, tables.effects):
             transaction.connection.execute(f"DELETE FROM {table.name} WHERE thread_id = ?", (thread_id,))
+        erase_thread(transaction.connection, thread_id)
         transaction.log.erase(thread_id)
 
     return erase

@@ -50,11 +50,6 @@ def resolved(path: str | Path) -> Path:
     return Path(path).resolve()
 
 
-def checkpoints_beside(path: Path) -> Path:
-    """Where the checkpoints go: `assent.db` has its own in `assent.checkpoints.db`."""
-    return path.with_name(f"{path.stem}.checkpoints{path.suffix}")
-
-
 def create(path: Path) -> None:
     """Make the file if it is missing, readable by its owner only; SQLite gives the files beside it the same mode.
 

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import aiosqlite
 import orjson
-from langgraph.checkpoint.base import BaseCheckpointSaver
-from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from assent.checkpoint.contracts import (
     Approval,
@@ -45,8 +41,8 @@ from assent.events import Event
 class SqliteStorage(Storage):
     """Everything durable in one file. Made by `open`; used on the event loop that opened it."""
 
-    def __init__(self, writer: Writer, reader: Reader, tails: Tails, checkpointer: BaseCheckpointSaver[Any]) -> None:
-        self.checkpointer = checkpointer
+    def __init__(self, writer: Writer, reader: Reader, tails: Tails, checkpointer: SqliteSaver) -> None:
+        self.checkpointer: SqliteSaver = checkpointer
         self._writer = writer
         self._reader = reader
         self._tails = tails
@@ -73,8 +69,7 @@ class SqliteStorage(Storage):
             writer = Writer(connection, path.name, tails.store)
             stack.push_async_callback(writer.close)
             reader = await stack.enter_async_context(Reader.open(path))
-            checkpointer = await stack.enter_async_context(_checkpointer(files.checkpoints_beside(path)))
-            yield cls(writer, reader, tails, checkpointer)
+            yield cls(writer, reader, tails, await SqliteSaver.over(writer, reader))
 
     # ── writing ──
 
@@ -111,8 +106,6 @@ class SqliteStorage(Storage):
         return await retention.remove_events(self._writer, self._reader, before)
 
     async def prune_checkpoints(self, thread_ids: Sequence[str], keep: int) -> None:
-        # LangGraph's own contract knows no number to keep.
-        assert isinstance(self.checkpointer, SqliteSaver)
         await self.checkpointer.aprune(thread_ids, keep=keep)
 
     async def shrink(self) -> None:
@@ -216,20 +209,6 @@ class SqliteStorage(Storage):
         condition = f"WHERE {' AND '.join(where)} " if where else ""
         rows = await self._reader.rows(f"{table.select} {condition}ORDER BY {order} LIMIT ?", (*parameters, limit))
         return tuple(table.decode(columns) for columns in rows)
-
-
-@asynccontextmanager
-async def _checkpointer(path: Path) -> AsyncIterator[AsyncSqliteSaver]:
-    """LangGraph's saver in a file of its own, as durable as the rest."""
-    files.create(path)
-    async with aiosqlite.connect(path) as connection:
-        saver = AsyncSqliteSaver(connection)
-        try:
-            await saver.setup()
-            await connection.execute("PRAGMA synchronous = FULL")
-        except sqlite3.Error as error:
-            raise files.unusable(path, error) from error
-        yield saver
 
 
 def _wheres(**equal: str | None) -> tuple[list[str], list[Any]]:
