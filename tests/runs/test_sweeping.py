@@ -16,7 +16,6 @@ from msgspec import structs
 
 from assent.checkpoint.contracts import Change, Run, RunStatus, Thread, ThreadStatus
 from assent.checkpoint.sqlite import SqliteStorage
-from assent.checkpoint.sqlite.saver import SqliteSaver
 from assent.clock import Clock
 from assent.errors import Gone
 from assent.events import Done
@@ -39,7 +38,6 @@ class Hands:
 @pytest.fixture
 async def storage(tmp_path: Path) -> AsyncIterator[SqliteStorage]:
     async with SqliteStorage.open(tmp_path / "assent.db") as storage:
-        storage.checkpointer = await SqliteSaver.over(storage._writer, storage._reader)
         yield storage
 
 
