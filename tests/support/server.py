@@ -223,11 +223,16 @@ class Api:
 
     async def events(self, thread_id: str, after: int = 0, **parameters: Json) -> list[Event]:
         """The thread's events so far, numbered as they should be if none is left out."""
-        accept = {"accept": "application/json"}
-        response = await self.http.get(f"/threads/{thread_id}/events", params={"after": after, **parameters}, headers=accept)
-        events: list[Event] = (await expect(response, 200)).json()["events"]
+        events: list[Event] = []
+        while page := await self._page(thread_id, {"after": events[-1]["seq"] if events else after, **parameters}):
+            events += page
         if not parameters:
             assert [event["seq"] for event in events] == list(range(after + 1, after + 1 + len(events)))
+        return events
+
+    async def _page(self, thread_id: str, parameters: Mapping[str, Json]) -> list[Event]:
+        response = await self.http.get(f"/threads/{thread_id}/events", params=parameters, headers={"accept": "application/json"})
+        events: list[Event] = (await expect(response, 200)).json()["events"]
         return events
 
     @asynccontextmanager
