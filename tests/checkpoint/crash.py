@@ -1,4 +1,5 @@
-"""A program to be killed: several threads of writes that say what was acknowledged, and one whose events are removed as they get old."""
+"""A program to be killed: several threads of writes that say what was acknowledged, one whose events are removed as they get old, and one
+that puts checkpoints."""
 
 from __future__ import annotations
 
@@ -7,7 +8,11 @@ from dataclasses import replace
 from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import cast
 
+from langchain_core.messages import HumanMessage
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import ChannelVersions, Checkpoint, empty_checkpoint
 from msgspec.structs import replace as replace_event
 
 from assent.checkpoint.contracts import Change, Storage, ThreadStatus
@@ -24,6 +29,9 @@ SWEPT = "swept"
 
 PIECES = 400
 
+SAVED = "saved"
+"""The thread that has checkpoints, whose messages are numbered. They are pruned now and then."""
+
 
 def write_until_killed(path: Path, acknowledged: Connection) -> None:
     """Send `(thread_id, version, seq)` for each commit that returned: the thread's version, and the number of the event stored with it."""
@@ -35,6 +43,7 @@ async def _write(path: Path, acknowledged: Connection) -> None:
         for thread_id in THREADS:
             group.create_task(_turns(storage, thread_id, acknowledged))
         group.create_task(_sweeps(storage, acknowledged))
+        group.create_task(_saves(storage, acknowledged))
 
 
 async def _turns(storage: Storage, thread_id: str, acknowledged: Connection) -> None:
@@ -58,6 +67,22 @@ async def _sweeps(storage: Storage, acknowledged: Connection) -> None:
         if shrinking.done():
             shrinking = asyncio.create_task(storage.shrink())
         await asyncio.sleep(0.01)
+
+
+async def _saves(storage: Storage, acknowledged: Connection) -> None:
+    config: RunnableConfig = {"configurable": {"thread_id": SAVED, "checkpoint_ns": ""}}
+    while True:
+        found = await storage.checkpointer.aget_tuple(config)
+        messages = [*(found.checkpoint["channel_values"]["messages"] if found else [])]
+        messages.append(HumanMessage("m" * 300, id=str(len(messages))))
+        versions: ChannelVersions = {"messages": len(messages)}
+        checkpoint = {**empty_checkpoint(), "channel_values": {"messages": messages}, "channel_versions": versions}
+        parent = found.config if found else config
+        saved = await storage.checkpointer.aput(parent, cast(Checkpoint, checkpoint), {"source": "loop", "step": len(messages)}, versions)
+        acknowledged.send((SAVED, 0, len(messages)))
+        await storage.checkpointer.aput_writes(saved, [("messages", f"after {len(messages)}")], "task")
+        if len(messages) % 7 == 0:
+            await storage.prune_checkpoints([SAVED], 2)
 
 
 def _fail(error: Exception) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from assent.checkpoint.contracts import Change
+from assent.checkpoint.contracts import Change, Storage
 from assent.checkpoint.sqlite import SqliteStorage
 from assent.checkpoint.sqlite.checkup import Level, check_up
 from assent.events import Done, decode
@@ -52,21 +52,23 @@ async def test_a_kill_at_any_instant_loses_nothing_acknowledged_and_reuses_no_nu
         for number in range(LANES):
             group.create_task(lane(number))
     # Had hardly anything been acknowledged, the checks would have proved nothing.
-    assert min(counts[thread_id] for thread_id in (*crash.THREADS, crash.SWEPT)) > KILLS / 2
+    assert min(counts[thread_id] for thread_id in (*crash.THREADS, crash.SWEPT, crash.SAVED)) > KILLS / 2
 
 
 async def _kill_again_and_again(path: Path, kills: int, moments: random.Random, counts: Counter[str]) -> None:
     acknowledged: Acknowledged = {thread_id: {} for thread_id in crash.THREADS}
-    swept = 0
+    swept = saved = 0
     for _ in range(kills):
         for thread_id, version, seq in await _killed(path, moments):
             counts[thread_id] += 1
             if thread_id == crash.SWEPT:
                 assert seq > swept
                 swept = seq
+            elif thread_id == crash.SAVED:
+                saved = seq
             else:
                 acknowledged[thread_id][version] = seq
-        await _check(path, acknowledged, swept)
+        await _check(path, acknowledged, swept, saved)
     await asyncio.to_thread(path.unlink)
 
 
@@ -92,7 +94,7 @@ async def _killed(path: Path, moments: random.Random) -> list[tuple[str, int, in
     return sent
 
 
-async def _check(path: Path, acknowledged: Acknowledged, swept: int) -> None:
+async def _check(path: Path, acknowledged: Acknowledged, swept: int, saved: int) -> None:
     """The log has no gap, every commit is whole, and what was acknowledged is under the number that was given."""
     async with SqliteStorage.open(path) as storage:
         for thread_id, versions in acknowledged.items():
@@ -105,5 +107,19 @@ async def _check(path: Path, acknowledged: Acknowledged, swept: int) -> None:
             assert versions == {version: numbers[f"version {version}"] for version in versions}
         # What was removed is not numbered again.
         assert await storage.commit(Change(events=(Done(thread_id=crash.SWEPT),))) > (swept,)
+        await _check_checkpoints(storage, saved)
     findings = await asyncio.to_thread(check_up, path)
     assert [finding for finding in findings if finding.level is Level.WRONG] == []
+
+
+async def _check_checkpoints(storage: Storage, saved: int) -> None:
+    """The head is what was acknowledged, or what was being put when the kill came, and every checkpoint that is left is whole."""
+    left = [each async for each in storage.checkpointer.alist({"configurable": {"thread_id": crash.SAVED}})]
+    counts = []
+    for each in left:
+        ids = [message.id for message in each.checkpoint["channel_values"]["messages"]]
+        assert ids == [str(number) for number in range(len(ids))]
+        assert [value for _, _, value in each.pending_writes or ()] in ([], [f"after {len(ids)}"])
+        counts.append(len(ids))
+    assert counts == list(range(counts[0], counts[-1] - 1, -1) if counts else [])
+    assert saved <= (counts[0] if counts else 0) <= saved + 1
