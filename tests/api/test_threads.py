@@ -113,7 +113,6 @@ async def test_a_busy_thread_is_not_removed(api: Api, server: Server, thread: st
     assert await api.last_words(thread) == f"Results: slowly paid {amount}"
 
 
-@pytest.mark.xfail(reason="Runs.delete removes the checkpoints before it knows that nobody was faster: a race, so it may pass")
 async def test_a_removal_that_is_refused_removes_nothing(api: Api, server: Server, thread: str) -> None:
     """A thread is removed and decided at the same moment: either it is gone, or all of it is there."""
     ids = [f"{thread}-{number}" for number in range(12)]

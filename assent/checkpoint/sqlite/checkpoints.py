@@ -8,6 +8,7 @@ what is true now.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
@@ -43,6 +44,18 @@ ATTEMPTS = 5
 PAGE = 32
 """Checkpoints read at once when they are listed."""
 
+ROWS = f"""
+SELECT s.key, {COLUMNS}, {WRITE_COLUMNS} FROM json_each(?) s
+CROSS JOIN checkpoint_threads t ON t.thread_id = json_extract(s.value, '$[0]') AND t.ns = json_extract(s.value, '$[1]')
+LEFT JOIN checkpoints c ON c.k = t.k
+AND c.checkpoint_id = coalesce(json_extract(s.value, '$[2]'), (SELECT max(checkpoint_id) FROM checkpoints WHERE k = t.k))
+LEFT JOIN checkpoint_writes w ON w.k = c.k AND w.checkpoint_id = c.checkpoint_id
+"""
+"""The checkpoints at these addresses, and their writes."""
+
+CHECKPOINT_ID = 4
+"""Its place among the columns."""
+
 
 class Checkpoints:
     """Reads and writes checkpoints. `serde` comes with each call, because every graph may have its own."""
@@ -54,6 +67,8 @@ class Checkpoints:
         self._fingerprints = Fingerprints()
         self._new_keys = count(first_key)
         self._logs = Logs(first_log)
+        self._asked: dict[Address, asyncio.Future[list[Any]]] = {}
+        self._answering: set[asyncio.Future[None]] = set()
 
     @classmethod
     async def open(cls, writer: Writer, reader: Reader, *, cache_bytes: int) -> Checkpoints:
@@ -212,14 +227,46 @@ class Checkpoints:
         raise _damaged(at.thread_id)
 
     async def _row(self, at: Address) -> list[Any]:
-        """The checkpoint's row, once for each of its writes and at least once: one query for both saves a trip to the reader's thread."""
-        which = "?" if at.checkpoint_id else "(SELECT max(checkpoint_id) FROM checkpoints WHERE k = t.k)"
-        sql = (
-            f"SELECT {COLUMNS}, {WRITE_COLUMNS} FROM checkpoint_threads t CROSS JOIN checkpoints c ON c.k = t.k "
-            "LEFT JOIN checkpoint_writes w ON w.k = c.k AND w.checkpoint_id = c.checkpoint_id "
-            f"WHERE t.thread_id = ? AND t.ns = ? AND c.checkpoint_id = {which}"
-        )
-        return await self._reader.rows(sql, at if at.checkpoint_id else at[:2])
+        """The checkpoint's row, once for each of its writes and at least once.
+
+        All that are asked for in one turn of the loop share a query, for a trip to the reader's thread costs more than what it brings.
+        """
+        if not self._asked:
+            asyncio.get_running_loop().call_soon(self._answer)
+        answer = self._asked.get(at)
+        if answer is None:
+            answer = self._asked[at] = asyncio.get_running_loop().create_future()
+        # Others may wait for the same answer when this caller is cancelled.
+        return await asyncio.shield(answer)
+
+    def _answer(self) -> None:
+        asked, self._asked = self._asked, {}
+        task = asyncio.ensure_future(self._rows(asked))
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
+
+    async def _rows(self, asked: Mapping[Address, asyncio.Future[list[Any]]]) -> None:
+        found: dict[int, list[Any]] = {}
+        try:
+            for number, *row in await self._reader.rows(ROWS, (orjson.dumps([list(at) for at in asked]).decode(),)):
+                found.setdefault(number, []).append(row)
+        except Exception as error:
+            for answer in asked.values():
+                # An exception each, which gathers only its own raiser's traceback.
+                answer.set_exception(type(error)(*error.args))
+                # Whoever asked may have been cancelled since.
+                answer.exception()
+            return
+        for number, (at, answer) in enumerate(asked.items()):
+            self._learn_key(at, found.get(number))
+            # A namespace without checkpoints has a row without one.
+            answer.set_result([row for row in found.get(number, ()) if row[CHECKPOINT_ID] is not None])
+
+    def _learn_key(self, at: Address, found: list[Any] | None) -> None:
+        """A namespace that the file does not have gets its key now, unless it has one that was not stored yet."""
+        if found is None and self._heads.key(at.thread_id, at.ns) is None:
+            key = Key(k=next(self._new_keys), thread_id=at.thread_id, ns=at.ns, generation=0, stored=False)
+            self._heads.keys.put((at.thread_id, at.ns), key)
 
     async def _stored(self, at: Address, serde: SerializerProtocol) -> Stored | None:
         if not at.checkpoint_id:

@@ -15,6 +15,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from assent.checkpoint.sqlite.extents import PLACES, Extent, Extents, from_json, position
 from assent.checkpoint.sqlite.heads import Stored
 from assent.checkpoint.sqlite.writing import Key
+from assent.errors import InvalidRequest
 
 COLUMNS = "t.k, t.generation, t.thread_id, t.ns, c.checkpoint_id, c.parent_id, c.type, c.body, c.refs, c.metadata"
 WIDTH = 10
@@ -51,9 +52,13 @@ class Found(NamedTuple):
 
 
 def address(config: RunnableConfig) -> Address:
-    """Which checkpoint the config means."""
+    """Which checkpoint the config means. Raises `InvalidRequest` if a name in it holds a NUL, which SQLite would cut it at."""
     configurable = config["configurable"]
-    return Address(str(configurable["thread_id"]), str(configurable.get("checkpoint_ns", "")), get_checkpoint_id(config))
+    at = Address(str(configurable["thread_id"]), str(configurable.get("checkpoint_ns", "")), get_checkpoint_id(config) or None)
+    for name in at:
+        if name and "\0" in name:
+            raise InvalidRequest(f"The name {name!r} holds a NUL character. Use another for the thread, namespace or checkpoint.")
+    return at
 
 
 def config_of(thread_id: str, ns: str, checkpoint_id: str) -> RunnableConfig:

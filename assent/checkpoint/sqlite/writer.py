@@ -134,6 +134,7 @@ class Writer:
         self._transaction = Transaction(connection, self._log)
         self._queue: SimpleQueue[Item | Errand[Any] | End] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=f"assent-writer-{name}")
+        self._gathered: list[Job[Any]] = []
         self._closed = False
         self._last_delivery = self._loop.time()
         self._thread.start()
@@ -148,8 +149,22 @@ class Writer:
         if refusal := self._refusal():
             raise refusal
         job: Job[T] = Job(self._loop.create_future(), operation, threads)
-        self._queue.put(job)
+        if isinstance(operation, Joint):
+            self._gather(job)
+        else:
+            self._queue.put(job)
         return await job.future
+
+    def _gather(self, job: Job[Any]) -> None:
+        """Queue the job with all others of this turn of the loop, so that those who were told of one commit together share the next."""
+        if not self._gathered:
+            self._loop.call_soon(self._hand_over)
+        self._gathered.append(job)
+
+    def _hand_over(self) -> None:
+        for job in self._gathered:
+            self._queue.put(job)
+        self._gathered.clear()
 
     async def apart(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         """Run the operation between two transactions, behind everything queued before; return its result.
@@ -176,6 +191,7 @@ class Writer:
     async def close(self) -> None:
         """Take nothing more, commit what was taken, and end the thread."""
         self._closed = True
+        self._hand_over()
         self._queue.put(End.END)
         ended = asyncio.ensure_future(asyncio.to_thread(self._thread.join))
         try:

@@ -102,20 +102,19 @@ ON CONFLICT (k, checkpoint_id, task_id, idx) DO UPDATE
 SET task_path = excluded.task_path, channel = excluded.channel, type = excluded.type, body = excluded.body WHERE idx < 0
 """
 
-ROWS_PER_STATEMENT = (64, 16, 4, 1)
-"""Few sizes, so that each statement is prepared only once."""
+ROWS_PER_STATEMENT = 64
+"""Many, because it is each statement that has to wait, and not so many that preparing one that is seldom asked for takes long."""
 
 
 def _insert(connection: sqlite3.Connection, sql: str, rows: Sequence[tuple[Any, ...]]) -> int:
     """Insert all the rows in few statements; return how many were inserted."""
-    inserted = at = 0
-    while at < len(rows):
-        size = next(size for size in ROWS_PER_STATEMENT if size <= len(rows) - at)
-        some = rows[at : at + size]
-        marks = ", ".join([f"({', '.join('?' * len(some[0]))})"] * size)
+    inserted = 0
+    for at in range(0, len(rows), ROWS_PER_STATEMENT):
+        some = rows[at : at + ROWS_PER_STATEMENT]
+        row = f"({', '.join('?' * len(some[0]))})"
+        marks = ", ".join([row] * len(some))
         statement = sql.format(marks) if "{}" in sql else f"{sql} {marks}"
         inserted += connection.execute(statement, [value for row in some for value in row]).rowcount
-        at += size
     return inserted
 
 
