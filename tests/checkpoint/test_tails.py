@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from assent.checkpoint.contracts import LogEntry
 from assent.checkpoint.sqlite.log import StoredEvent
-from assent.checkpoint.sqlite.tails import MAX_BYTES, MAX_ENTRIES, Tail, Tails
+from assent.checkpoint.sqlite.tails import MAX_BYTES, MAX_ENTRIES, RECENT_THREADS, Tail, Tails
 
 Steps = st.lists(st.sampled_from(["commit", "deliver", "read head", "prime", "erase", "listen", "leave"]), min_size=15, max_size=60)
 
@@ -83,3 +83,50 @@ def test_a_tail_is_bounded_in_entries_and_in_bytes() -> None:
     tail.add(LogEntry(more + 1, "token", b"x" * (MAX_BYTES + 1)))
     assert not tail.covers(more)
     assert tail.covers(more + 1)
+
+
+def rows(thread_id: str, *numbers: int) -> list[StoredEvent]:
+    return [(thread_id, number, "r", "custom", 0, b"%d" % number) for number in numbers]
+
+
+def test_a_tail_begins_with_what_the_last_commit_stored() -> None:
+    tails = Tails()
+    tails.store(rows("t", 1, 2))
+    tails.store(rows("t", 3, 4))
+    with tails.listen("t"):
+        tail = tails.get("t")
+        assert tail is not None
+        assert (tail.base, tail.covers(1), tail.covers(2)) == (2, False, True)
+        tails.store(rows("t", 5))
+        assert [entry.seq for entry in tail.read(2, 10, None)] == [3, 4, 5]
+
+
+def test_a_tail_does_not_begin_with_what_was_removed() -> None:
+    tails = Tails()
+    tails.store(rows("t", 1, 2))
+    tails.store(rows("t", 3, 0))
+    with tails.listen("t"):
+        tail = tails.get("t")
+        assert tail is not None
+        assert tail.base is None
+
+
+def test_a_tail_that_begins_with_a_large_commit_has_no_gap() -> None:
+    tails = Tails()
+    tails.store(rows("t", *range(1, 41)))
+    with tails.listen("t"):
+        tail = tails.get("t")
+        assert tail is not None
+        assert tail.base is not None
+        assert [entry.seq for entry in tail.read(tail.base, 100, None)] == list(range(tail.base + 1, 41))
+
+
+def test_only_so_many_threads_without_a_listener_are_remembered() -> None:
+    tails = Tails()
+    for number in range(RECENT_THREADS + 1):
+        tails.store(rows(f"t{number}", 1))
+    with tails.listen("t0"), tails.listen(f"t{RECENT_THREADS}"):
+        first, last = tails.get("t0"), tails.get(f"t{RECENT_THREADS}")
+        assert first is not None
+        assert last is not None
+        assert (first.base, last.base) == (None, 0)

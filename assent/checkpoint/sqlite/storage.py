@@ -89,7 +89,7 @@ class SqliteStorage(Storage):
         _check_limit(limit)
         tail = self._tails.get(thread_id)
         if tail is not None and tail.base is None:
-            tail.prime(self._tails.delivered(thread_id) or await self._head(thread_id))
+            tail.prime(await self._head(thread_id))
             tail = self._tails.get(thread_id)
         if tail is not None and tail.covers(after):
             return tail.read(after, limit, types)

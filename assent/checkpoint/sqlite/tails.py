@@ -14,11 +14,15 @@ from contextlib import contextmanager
 from itertools import islice
 
 from assent.checkpoint.contracts import LogEntry
-from assent.checkpoint.sqlite.log import REMEMBERED, StoredEvent
+from assent.checkpoint.sqlite.log import StoredEvent
 
 MAX_ENTRIES = 4096
 MAX_BYTES = 1 << 20
 """What a tail may hold. A reader that falls further behind reads the file."""
+
+RECENT_THREADS = 1000
+RECENT_ENTRIES = 16
+"""Of how many threads without a listener the last commit is remembered, and how many events of it."""
 
 
 class Bell:
@@ -102,24 +106,20 @@ class Tail:
 
 
 class Tails:
-    """The tails of all threads that somebody listens to."""
+    """The tails of all threads that somebody listens to, and for the others what their last commit stored, with which a tail can begin."""
 
     def __init__(self) -> None:
         self._tails: dict[str, Tail] = {}
-        self._delivered: dict[str, int] = {}
+        self._recent: dict[str, list[LogEntry]] = {}
 
     def get(self, thread_id: str) -> Tail | None:
         """The thread's tail, if anybody listens. Get it again after every await: it may have been dropped, or another made."""
         return self._tails.get(thread_id)
 
-    def delivered(self, thread_id: str) -> int | None:
-        """The number of the thread's last event that was delivered here, if it is remembered: that of a run just started is."""
-        return self._delivered.get(thread_id)
-
     @contextmanager
     def listen(self, thread_id: str) -> Iterator[Bell]:
         """A bell for the thread. Its tail lives as long as there is one."""
-        tail = self._tails.setdefault(thread_id, Tail())
+        tail = self._tails.get(thread_id) or self._begun(thread_id)
         bell = Bell()
         tail.bells.add(bell)
         try:
@@ -129,23 +129,38 @@ class Tails:
             if not tail.bells:
                 del self._tails[thread_id]
 
+    def _begun(self, thread_id: str) -> Tail:
+        tail = self._tails[thread_id] = Tail()
+        for entry in self._recent.pop(thread_id, ()):
+            tail.add(entry)
+        return tail
+
     def store(self, stored: Sequence[StoredEvent]) -> None:
         """Keep what a commit has stored, then ring."""
-        if len(self._delivered) > REMEMBERED:
-            self._delivered.clear()
-        self._delivered.update((row[0], row[1]) for row in stored)
-        if not self._tails:
-            return
         grown: set[str] = set()
+        recent: dict[str, list[LogEntry]] = {}
         for thread_id, seq, _, type_, _, body in stored:
             tail = self._tails.get(thread_id)
             if tail is None:
-                continue
-            if seq:
+                entries = recent.setdefault(thread_id, [])
+                if not seq or len(entries) == RECENT_ENTRIES:
+                    # What is left must follow the last one kept, so of too many, or after a removal, the newest are kept.
+                    entries.clear()
+                if seq:
+                    entries.append(LogEntry(seq, type_, body))
+            elif seq:
                 tail.add(LogEntry(seq, type_, body))
+                grown.add(thread_id)
             else:
                 tail.forget()
-            grown.add(thread_id)
+                grown.add(thread_id)
+        self._remember(recent)
         for thread_id in grown:
             for bell in self._tails[thread_id].bells:
                 bell.ring()
+
+    def _remember(self, recent: dict[str, list[LogEntry]]) -> None:
+        # Whoever starts a run listens right after the commit that says so: this spares him a question to the file.
+        if len(self._recent) + len(recent) > RECENT_THREADS:
+            self._recent.clear()
+        self._recent.update(recent)
