@@ -68,7 +68,8 @@ async def _kill_again_and_again(path: Path, kills: int, moments: random.Random, 
                 saved = seq
             else:
                 acknowledged[thread_id][version] = seq
-        await _check(path, acknowledged, swept, saved)
+        # What was put, but not acknowledged any more, counts from here on.
+        saved = await _check(path, acknowledged, swept, saved)
     await asyncio.to_thread(path.unlink)
 
 
@@ -94,8 +95,11 @@ async def _killed(path: Path, moments: random.Random) -> list[tuple[str, int, in
     return sent
 
 
-async def _check(path: Path, acknowledged: Acknowledged, swept: int, saved: int) -> None:
-    """The log has no gap, every commit is whole, and what was acknowledged is under the number that was given."""
+async def _check(path: Path, acknowledged: Acknowledged, swept: int, saved: int) -> int:
+    """The log has no gap, every commit is whole, and what was acknowledged is under the number that was given.
+
+    Return how many messages the last checkpoint has.
+    """
     async with SqliteStorage.open(path) as storage:
         for thread_id, versions in acknowledged.items():
             row = await storage.thread(thread_id)
@@ -107,19 +111,22 @@ async def _check(path: Path, acknowledged: Acknowledged, swept: int, saved: int)
             assert versions == {version: numbers[f"version {version}"] for version in versions}
         # What was removed is not numbered again.
         assert await storage.commit(Change(events=(Done(thread_id=crash.SWEPT),))) > (swept,)
-        await _check_checkpoints(storage, saved)
+        saved = await _check_checkpoints(storage, saved)
     findings = await asyncio.to_thread(check_up, path)
     assert [finding for finding in findings if finding.level is Level.WRONG] == []
+    return saved
 
 
-async def _check_checkpoints(storage: Storage, saved: int) -> None:
+async def _check_checkpoints(storage: Storage, saved: int) -> int:
     """The head is what was acknowledged, or what was being put when the kill came, and every checkpoint that is left is whole."""
     left = [each async for each in storage.checkpointer.alist({"configurable": {"thread_id": crash.SAVED}})]
-    counts = []
+    counts: list[int] = []
     for each in left:
         ids = [message.id for message in each.checkpoint["channel_values"]["messages"]]
         assert ids == [str(number) for number in range(len(ids))]
         assert [value for _, _, value in each.pending_writes or ()] in ([], [f"after {len(ids)}"])
         counts.append(len(ids))
     assert counts == list(range(counts[0], counts[-1] - 1, -1) if counts else [])
-    assert saved <= (counts[0] if counts else 0) <= saved + 1
+    head = counts[0] if counts else 0
+    assert saved <= head <= saved + 1
+    return head
