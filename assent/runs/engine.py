@@ -7,7 +7,7 @@ checkpoint. At most one run is active on a thread, because each takes the thread
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -20,14 +20,14 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.types import StateSnapshot
 
 from assent.approvals.deciding import Decided, Verdict, decide
-from assent.checkpoint.contracts import Approval, Change, Run, RunKind, RunStatus, Storage, Thread, ThreadStatus
+from assent.checkpoint.contracts import Approval, ApprovalKind, Change, Run, RunKind, RunStatus, Storage, Thread, ThreadStatus
 from assent.clock import Clock
-from assent.decisions import Decision, Edit, Reject, decision_from_json
+from assent.decisions import Approve, Decision, Edit, Reject, decision_from_json
 from assent.errors import AssentError, Conflict, InvalidRequest, NotFound, ThreadBusy, ThreadPaused, Unavailable
 from assent.events import Checkpoint, Event, LlmEnd, NodeError, RunRecovered, RunStart, Usage, decode
 from assent.graph.builder import HitlGraph
 from assent.graph.consent import decision_from_message
-from assent.graph.effects import EFFECTS_KEY
+from assent.graph.effects import EFFECTS_KEY, EffectIntent
 from assent.graph.pending import Agent, Continuation, PendingApproval, check_args, continuation, find_pending, with_previews
 from assent.graph.source import run_graph
 from assent.graph.types import state_types
@@ -247,13 +247,15 @@ class Runs:
         if run.attempt == 1 and run.kind is RunKind.INPUT:
             return self._first_input(run)
         snapshot = await agent.aget_state(config)
-        if (snapshot.metadata or {}).get("run_id") == run.run_id:
+        if _wrote(run, snapshot):
             # This run has written a checkpoint, so its input is in the state. It may have reached its end or its pause already.
             at_rest = not snapshot.tasks or bool(find_pending(agent, snapshot, pause=run.run_id))
             return Continuation(ended=at_rest)
         if run.kind is RunKind.INPUT:
             return self._first_input(run)
         decided = await self._decided(run, agent, snapshot)
+        if await self._was_let_go_before(run, decided):
+            return Continuation(ended=True)
         said = str(run.input.get("message", ""))
         return continuation(agent, snapshot, decided, messages=[HumanMessage(said, id=run.run_id)] if said else ())
 
@@ -270,10 +272,24 @@ class Runs:
         pending = find_pending(agent, snapshot, pause=paused_run)
         return [(approval, decisions[approval.approval_id]) for approval in pending if approval.approval_id in decisions]
 
+    async def _was_let_go_before(self, run: Run, decided: Sequence[tuple[PendingApproval, Decision]]) -> bool:
+        """Whether a node of a user's graph was approved, begun and cut off in this run.
+
+        What such a node does passes no gate, so the node as a whole has an intent, which this stores the first time it is asked.
+        """
+        for approval, decision in decided:
+            if approval.kind is ApprovalKind.NODE and isinstance(decision, Approve):
+                key = f"{run.run_id}:{approval.node}"
+                intent = EffectIntent(key=key, tool=approval.node, tool_call_id="", digest=approval.digest)
+                return await self._effects(run).begin(intent) is not None
+        return False
+
+    def _effects(self, run: Run) -> StoredEffects:
+        return StoredEffects(self.storage, self._clock, run.thread_id, run.run_id)
+
     def _config(self, run: Run) -> RunnableConfig:
-        effects = StoredEffects(self.storage, self._clock, run.thread_id, run.run_id)
         config = _thread_config(run.thread_id)
-        config["configurable"][EFFECTS_KEY] = effects
+        config["configurable"][EFFECTS_KEY] = self._effects(run)
         config["recursion_limit"] = self._recursion_limit
         # Kept in each checkpoint: it tells a recovery which checkpoints are this run's. Nothing of a client's goes in here.
         config["metadata"] = {"run_id": run.run_id}
@@ -281,7 +297,7 @@ class Runs:
 
     async def _end(self, run: Run, agent: Agent, config: RunnableConfig, usage: Usage | None) -> None:
         snapshot = await agent.aget_state(config)
-        pending = await with_previews(agent, find_pending(agent, snapshot, pause=run.run_id))
+        pending = await with_previews(agent, _as_left(run, snapshot, find_pending(agent, snapshot, pause=run.run_id)))
         known = {approval.approval_id for approval in pending if await self.storage.approval(approval.approval_id)}
         await self._commit_end(
             run,
@@ -405,6 +421,18 @@ def _allowing(checkpointer: BaseCheckpointSaver[Any], agent: Agent) -> BaseCheck
 
 def _thread_config(thread_id: str, checkpoint_id: str | None = None) -> RunnableConfig:
     return {"configurable": {"thread_id": thread_id, **({"checkpoint_id": checkpoint_id} if checkpoint_id else {})}}
+
+
+def _as_left(run: Run, snapshot: StateSnapshot, pending: list[PendingApproval]) -> list[PendingApproval]:
+    """What is pending. A node that this run let go, and that still waits where it did, was cut off by a crash: did it happen?"""
+    if run.kind is RunKind.INPUT or _wrote(run, snapshot):
+        return pending
+    return [replace(each, kind=ApprovalKind.UNKNOWN_OUTCOME) if each.kind is ApprovalKind.NODE else each for each in pending]
+
+
+def _wrote(run: Run, snapshot: StateSnapshot) -> bool:
+    """Whether the checkpoint is this run's."""
+    return (snapshot.metadata or {}).get("run_id") == run.run_id
 
 
 def _checkpoint(snapshot: StateSnapshot) -> Checkpoint:

@@ -58,7 +58,7 @@ def paused(
     ids = tuple(approval.approval_id for approval in pending)
     events: list[Event] = []
     for row in new:
-        if row.kind is ApprovalKind.UNKNOWN_OUTCOME:
+        if row.kind is ApprovalKind.UNKNOWN_OUTCOME and row.tool:
             events.append(_stamped(ToolUnknown(tool=row.tool, tool_call_id=row.tool_call_id, node=row.node), run, now))
         events.append(
             ApprovalRequired(

@@ -312,3 +312,23 @@ async def _until_traced(server: Server, *lines: str, times: int = 1) -> None:
 def _let_go(server: Server, amount: int) -> None:
     """Let the slow payment of this amount end."""
     server.ledger.with_name(f"{server.ledger.name}.go-{amount}").touch()
+
+
+async def test_killed_in_a_node_of_somebody_elses_graph_a_person_is_asked_again(server: Server) -> None:
+    """Its tools pass no gate, so it is the node that is asked about: it is not run again in silence."""
+    async with asking(server) as api:
+        await api.paused("die 9; pay 3", thread_id="t", agent="foreign")
+        await api.decided("t", type="approve")
+        server.wait_for_death()
+        server.restart()
+        assert (await api.at_rest("t"))["status"] == "interrupted"
+        (approval,) = await api.pending("t")
+        assert (approval["kind"], approval["node"], approval["allowed"]) == ("unknown_outcome", "tools", ["approve", "reject"])
+        traces = server.traces()
+        assert traces.count("die 9") == 1
+        server.restart()
+        assert await api.pending("t") == [approval]
+        assert server.traces() == traces
+        await api.decided("t", type="approve")
+        await api.last_words("t")
+    assert server.traces().count("die 9") == 2

@@ -224,7 +224,7 @@ def _asking() -> Any:
 
 def _foreign() -> Any:
     """A graph of somebody else's, as LangGraph's own tutorials write it: a pause before its node of tools."""
-    tools = [look, pay]
+    tools = [look, pay, die]
     model = ScriptedModel(script=reply).bind_tools(tools)
 
     async def think(state: MessagesState) -> dict[str, Any]:
