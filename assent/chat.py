@@ -62,15 +62,15 @@ def pretty(value: Json) -> str:
     return "\n".join(_json_lines(value, ""))
 
 
-def _json_lines(value: Json, indent: str) -> list[str]:
+def _json_lines(value: Json, indent: str, *, in_list: bool = False) -> list[str]:
     line = visible(json.dumps(value, ensure_ascii=False), keep="")
-    if not isinstance(value, dict | list) or not value or len(indent) + len(line) <= JSON_WIDTH:
+    if not isinstance(value, dict | list) or not value or len(indent) + len(line) <= JSON_WIDTH or (in_list and _is_row(value)):
         return [line]
     deeper = f"{indent}  "
     if isinstance(value, dict):
         items = [(f"{visible(json.dumps(name, ensure_ascii=False), keep='')}: ", _json_lines(item, deeper)) for name, item in value.items()]
     else:
-        items = [("", _json_lines(item, deeper)) for item in value]
+        items = [("", _json_lines(item, deeper, in_list=True)) for item in value]
     lines = []
     for number, (name, (first, *rest)) in enumerate(items, 1):
         block = [f"{deeper}{name}{first}", *rest]
@@ -78,6 +78,11 @@ def _json_lines(value: Json, indent: str) -> list[str]:
         lines += block
     opening, closing = "{}" if isinstance(value, dict) else "[]"
     return [opening, *lines, f"{indent}{closing}"]
+
+
+def _is_row(value: Json) -> bool:
+    """Whether this is one of a list's small flat objects, such as a record: each on a line of its own is how a person reads them."""
+    return isinstance(value, dict) and len(value) <= 12 and not any(isinstance(item, dict | list) for item in value.values())
 
 
 # ── the server ───────────────────────────────────────────────────────────────────────────────────────────────────────
