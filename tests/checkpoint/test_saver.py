@@ -649,6 +649,21 @@ async def test_a_write_that_failed_leaves_nothing_in_the_file_nor_in_memory(path
     assert sql(path, "PRAGMA integrity_check") == [("ok",)]
 
 
+async def test_a_write_that_relies_on_what_is_being_removed_brings_it_along(path: Path) -> None:
+    async with SqliteSaver.from_conn_string(path) as saver:
+        old = await put(saver, at(), 1, value="x" * 1000)
+        await put(saver, old, 2, value="y" * 1000)
+        # The old checkpoint, and its value, are removed after this put has looked at them and before it is written.
+        removal = asyncio.create_task(saver.aprune(["t"]))
+        await asyncio.sleep(0)
+        found = {"value": "x" * 1000, "other": 1}
+        checkpoint = {**empty_checkpoint(), "id": "00000003", "channel_values": found, "channel_versions": {"value": 1, "other": 3}}
+        saved = await saver.aput(old, checkpoint, {"step": 3}, {"other": 3})  # type: ignore[arg-type]
+        await removal
+        assert rows(path)["checkpoints"] == 2
+        assert await values(saver, saved) == found
+
+
 async def test_one_that_fails_among_many_fails_alone(path: Path) -> None:
     async with SqliteSaver.from_conn_string(path) as saver:
         first = await put(saver, at("gone"), 1, value="x" * 1000)
