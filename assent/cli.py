@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import gc
 import ipaddress
 import logging
 import math
 import os
+import re
 import socket
 import sys
 import threading
@@ -16,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import httpx
@@ -28,13 +31,23 @@ from rich.console import Console
 from rich.text import Text
 
 from assent.api.app import create_app
+from assent.api.auth import LOCAL
+from assent.api.schemas import THREAD_ID
 from assent.chat import Chat, Client, Options, visible
+from assent.checkpoint.contracts import Change, Thread
+from assent.checkpoint.sqlite import SqliteStorage
 from assent.checkpoint.sqlite.checkup import Level, check_up
+from assent.checkpoint.sqlite.files import resolved
+from assent.checkpoint.sqlite.foreign import OldFile, must_be_copied, remove_copies
+from assent.checkpoint.sqlite.importing import Adopt, Importer, Outcome, just_idle
 from assent.clock import Clock
 from assent.demo import open_clerk
-from assent.errors import AgentLoadError, AssentError, ConfigurationError
+from assent.errors import AgentLoadError, AssentError, ConfigurationError, InvalidRequest, Unavailable
 from assent.graph.loading import open_agents
 from assent.graph.pending import Agent
+from assent.graph.types import state_types
+from assent.importing import Report
+from assent.runs.adopting import Adopter
 from assent.settings import Settings
 
 DEMO_MESSAGE = "Delete all records older than 2015"
@@ -127,6 +140,41 @@ def doctor() -> None:
     wrong = sum(finding.level is Level.WRONG for finding in findings)
     if wrong:
         _fail(f"{wrong} finding(s) need your attention.")
+
+
+@app.command()
+def import_checkpoints(
+    old: Annotated[Path, typer.Argument(help="The file of LangGraph's SqliteSaver or AsyncSqliteSaver. It is not changed.")],
+    database: Annotated[Path | None, typer.Option(help="Where the threads go. Without it, the database of the settings.")] = None,
+    agent: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose the threads are, as in `assent serve AGENT`; `langgraph.json:NAME` if that has several; `clerk` for the demo. "
+            "With it, what a thread waits for can be decided."
+        ),
+    ] = None,
+    owner: Annotated[str, typer.Option(help="Who owns the threads: the name of a key.")] = LOCAL,
+) -> None:
+    """Take over the threads of a LangGraph program: its checkpoints, their history, and what they wait for.
+
+    Stopped at any moment, it goes on when it is run again. Leaves with 0 when every thread is in the database, 1 when it was stopped or
+    left some out, 2 when it was asked for something that cannot be.
+    """
+    settings = _settings()
+    _log_to_stderr("warning")
+    report = Report(Console(stderr=True, highlight=False, markup=False, emoji=False))
+    new = resolved(database or settings.database_path)
+    with _one_sentence():
+        try:
+            asyncio.run(_import(old, new, settings, agent, owner, report))
+        except InvalidRequest as error:
+            _fail(error.message, code=2)
+        except AssentError as error:
+            _fail(f"{error.message} {report.so_far()}" if report.counts else error.message)
+        except KeyboardInterrupt:
+            _fail(f"Stopped. {report.so_far()}")
+    if report.counts[Outcome.LEFT_OUT]:
+        raise typer.Exit(1)
 
 
 SIGNS = {Level.OK: ("ok", "green"), Level.NOTE: ("note", "yellow"), Level.WRONG: ("WRONG", "bold red")}
@@ -291,6 +339,83 @@ def _raise_for_chat(error: BaseException | None) -> NoReturn:
 def _again(url: str | None, serve: str | None, agent: str | None) -> str:
     options = {"--url": url, "--serve": serve, "--agent": agent}
     return " ".join(["assent chat", *(f"{name} {value}" for name, value in options.items() if value)])
+
+
+# ── threads from elsewhere ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _import(old_path: Path, new: Path, settings: Settings, target: str | None, owner: str, report: Report) -> None:
+    prefix = f".{new.name}.import-"
+    if new == resolved(old_path):
+        raise InvalidRequest(f"The file {new} cannot be imported into itself. Name another with --database.")
+    if must_be_copied(old_path):
+        report.console.print("A log stands beside the old file, so a copy of both is read. It is made beside the database.", soft_wrap=True)
+    async with AsyncExitStack() as stack:
+        old = await stack.enter_async_context(OldFile.open(old_path, near=new.parent, prefix=prefix))
+        agent = await stack.enter_async_context(_one_agent(target, settings)) if target else None
+        # A commit need not wait for the disk here: what a power cut takes is imported again, and the end of it all is waited for.
+        storage = await stack.enter_async_context(SqliteStorage.open(new, synchronous="normal"))
+        remove_copies(new.parent, prefix, but=old.copy)
+        adopt = _adopting(*agent, storage, report) if agent else just_idle
+        threads = await old.threads()
+        with report.progress(len(threads), sum(thread.size for thread in threads)) as steps:
+            importer = Importer(old, storage, owner=owner, clock=Clock(), adopt=adopt, advance=steps.bytes)
+            for thread in threads:
+                result = await importer.take(thread)
+                report.add(thread, result)
+                steps.thread()
+                if result.unfinished and not agent:
+                    report.remark(UNFINISHED, thread.thread_id)
+                if result.outcome is Outcome.TAKEN and not re.fullmatch(THREAD_ID, thread.thread_id):
+                    report.remark(NAMELESS, thread.thread_id)
+        old_size = old.size
+    report.tell(old_path, old_size, new)
+
+
+UNFINISHED = (
+    "Imported as idle, but it had stopped before its end, to wait for a person, or cut off. To have approvals made of what it waits for, "
+    "delete it, and import again with --agent."
+)
+
+NAMELESS = "Imported, but no URL can name it: the server takes ids of 1 to 64 letters, digits, '_' and '-'."
+
+
+def _adopting(name: str, agent: Agent, storage: SqliteStorage, report: Report) -> Adopt:
+    """Threads become the agent's, if it can read their states."""
+    reading = agent.copy(update={"checkpointer": storage.checkpointer.with_allowlist(state_types(agent))})
+    adopter = Adopter(name, reading, Clock())
+
+    async def adopt(thread: Thread) -> Change:
+        try:
+            return await adopter(thread)
+        except Unavailable:
+            raise
+        except Exception as error:
+            # Whatever a state of another agent, or of an older one of that name, makes LangGraph raise.
+            text = error.message if isinstance(error, AssentError) else f"{type(error).__name__}: {error}"
+            report.remark(f"Imported as idle, and as nobody's: the agent '{name}' cannot read its state. {text}", thread.thread_id)
+            return await just_idle(thread)
+
+    return adopt
+
+
+@asynccontextmanager
+async def _one_agent(target: str, settings: Settings) -> AsyncIterator[tuple[str, Agent]]:
+    """The agent that is meant, by name."""
+    if target == "clerk":
+        async with _open_demo(settings) as agents:
+            yield "clerk", agents["clerk"]
+        return
+    file, separator, wanted = target.rpartition(":")
+    if not (separator and file.endswith(".json")):
+        file, wanted = target, ""
+    async with open_agents(file) as agents:
+        if not wanted and len(agents) > 1:
+            raise InvalidRequest(f"{file} has several agents: {', '.join(agents)}. Say whose the threads are: --agent {file}:NAME.")
+        name = wanted or next(iter(agents))
+        if name not in agents:
+            raise InvalidRequest(f"{file} has no agent '{name}'. It has: {', '.join(agents)}.")
+        yield name, agents[name]
 
 
 # ── settings, logs and errors ────────────────────────────────────────────────────────────────────────────────────────
