@@ -226,6 +226,8 @@ def test_a_file_with_a_log_is_copied_and_no_copy_is_left(folder: Path) -> None:
     said = import_checkpoints(folder, "old.sqlite")
     assert said.startswith("A log stands beside the old file") and "Imported 1 thread(s)" in said
     assert not list(folder.glob(".assent.db.import-*"))
+    said = import_checkpoints(folder, "old.sqlite", "--database", "missing/new.db", status=1)
+    assert "is copied to be read, and that failed: No such file or directory." in said
 
 
 # ── large ones ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -113,8 +113,9 @@ class OldFile:
         with ExitStack() as stack:
             stamps, copy, uri = _stamps(path), None, f"{path.as_uri()}?mode=ro&immutable=1"
             if must_be_copied(path):
-                copy = stack.enter_context(_scratch(near, prefix))
-                place = await asyncio.to_thread(_copied, path, copy)
+                with _copying(path):
+                    copy = stack.enter_context(_scratch(near, prefix))
+                    place = await asyncio.to_thread(_copied, path, copy)
                 uri = f"{place.as_uri()}?mode=rw"
             async with aiosqlite.connect(uri, uri=True, isolation_level=None) as connection:
                 with _reading(path):
@@ -208,15 +209,10 @@ def _stamps(path: Path) -> Stamps:
 
 def _copied(path: Path, folder: Path) -> Path:
     before = _stamps(path)
-    try:
-        for each in _parts(path):
-            shutil.copyfile(each, folder / each.name)
-        if _stamps(path) != before:
-            raise _in_use(path)
-    except OSError as error:
-        raise AssentError(
-            f"The database {path} has a log beside it, so it is copied to be read, and that failed: {error.strerror}."
-        ) from error
+    for each in _parts(path):
+        shutil.copyfile(each, folder / each.name)
+    if _stamps(path) != before:
+        raise _in_use(path)
     return folder / path.name
 
 
@@ -225,6 +221,16 @@ def _scratch(near: Path, prefix: str) -> Iterator[Path]:
     # Not the system's folder for temporary files: that may be in memory, and the copy may be large.
     with TemporaryDirectory(prefix=prefix, dir=near) as folder:
         yield Path(folder)
+
+
+@contextmanager
+def _copying(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise AssentError(
+            f"The database {path} has a log beside it, so it is copied to be read, and that failed: {error.strerror}."
+        ) from error
 
 
 def remove_copies(near: Path, prefix: str, *, but: Path | None = None) -> None:
