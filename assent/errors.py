@@ -12,6 +12,7 @@ AssentError
 │   ├── ThreadPaused       the thread waits for decisions; carries the pending approvals
 │   ├── NothingPending     the thread waits for no decision
 │   └── AlreadyDecided     the approval is no longer pending; carries who, what and when
+├── Tampered               what storage holds is not what was stored there; nothing of the thread it belongs to is run
 └── Unavailable            storage cannot take the change now (disk full, read-only, locked); nothing was changed
 
 A message is a sentence that says what was wrong, where, and what to do. It is written to be shown to a client.
@@ -73,6 +74,10 @@ class NothingPending(Conflict):
 
 class AlreadyDecided(Conflict):
     """The approval is no longer pending; `details` says who decided what, and when."""
+
+
+class Tampered(AssentError):
+    """What storage holds is not what was stored there; `details` has the `thread_id`, and says what: its `kind` and `name`."""
 
 
 class Unavailable(AssentError):

@@ -91,7 +91,8 @@ class EffectStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thread:
-    """A conversation. `pending` are the approvals it waits for; `checkpoint_id` is its head, written when a run stops."""
+    """A conversation. `pending` are the approvals it waits for; `checkpoint_id` is its head, written when a run stops; `tampered` says what
+    of it was found not to be what was stored: then nothing of it is run any more."""
 
     thread_id: str
     owner: str
@@ -104,6 +105,7 @@ class Thread:
     pending: tuple[str, ...] = ()
     metadata: Mapping[str, Json] = field(default_factory=dict)
     version: int = 1
+    tampered: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +226,8 @@ class Ring(Protocol):
 class Storage(ABC):
     """Everything durable, behind one door. Opened and closed as an async context manager by whoever puts the program together.
 
-    Every method raises `Unavailable` when the file or database cannot serve it; then nothing was changed.
+    Every method raises `Unavailable` when the file or database cannot serve it; then nothing was changed. With encryption at rest, one that
+    reads raises `Tampered` for what is not what was stored there; lists leave such rows out, and distrust their threads.
     """
 
     checkpointer: BaseCheckpointSaver[Any]
@@ -274,6 +277,14 @@ class Storage(ABC):
     @abstractmethod
     async def prune_checkpoints(self, thread_ids: Sequence[str], keep: int) -> None:
         """Remove the threads' checkpoints but for the latest `keep` of each namespace, and what those need to be rebuilt."""
+
+    @abstractmethod
+    async def distrust(self, thread_id: str, reason: str, *, stopped: bool = False) -> None:
+        """Mark the thread as tampered with, for this reason: a sentence. Its status becomes `error`, and an event says so.
+
+        If a run is active on it, the status stays until that ends; unless all its runs have `stopped`, and are ended here. What of the
+        rows could not be read is empty then.
+        """
 
     @abstractmethod
     async def shrink(self) -> None:

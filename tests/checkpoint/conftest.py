@@ -9,11 +9,12 @@ import pytest
 
 from assent.checkpoint.contracts import Storage
 from assent.checkpoint.sqlite import SqliteStorage
+from tests.support.keys import KEY
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "sqlite sealed"])
 async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Storage]:
     """An empty storage of each backend."""
-    assert request.param == "sqlite"
-    async with SqliteStorage.open(tmp_path / "assent.db") as storage:
+    key = KEY if request.param == "sqlite sealed" else None
+    async with SqliteStorage.open(tmp_path / "assent.db", encryption_key=key) as storage:
         yield storage

@@ -36,6 +36,7 @@ def thread(thread_id: str = "t", **changes: Any) -> Thread:
         checkpoint_id="c",
         pending=("a1", "a2"),
         metadata={"title": "Größe ☃", "tags": [1, 2.5, None, True, {"deep": []}]},
+        tampered="Something of it is not what was stored.",
     )
     return replace(made, **changes)
 

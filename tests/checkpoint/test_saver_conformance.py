@@ -11,13 +11,15 @@ from langgraph.checkpoint.conformance import checkpointer_test, validate
 from langgraph.checkpoint.conformance.capabilities import Capability
 
 from assent.checkpoint.sqlite import SqliteSaver
+from tests.support.keys import KEY
 
 
+@pytest.mark.parametrize("key", [None, KEY], ids=["plain", "sealed"])
 @pytest.mark.parametrize("capability", [each.value for each in Capability])
-async def test_the_suite_passes_and_skips_nothing(tmp_path: Path, capability: str) -> None:
+async def test_the_suite_passes_and_skips_nothing(tmp_path: Path, capability: str, key: str | None) -> None:
     @checkpointer_test(name="SqliteSaver")
     async def saver() -> AsyncIterator[BaseCheckpointSaver[int]]:
-        async with SqliteSaver.from_conn_string(tmp_path / "checkpoints.db") as saver:
+        async with SqliteSaver.from_conn_string(tmp_path / "checkpoints.db", encryption_key=key) as saver:
             yield saver
 
     report = await validate(saver, capabilities={capability})

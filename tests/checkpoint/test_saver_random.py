@@ -20,6 +20,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from assent.checkpoint.sqlite import SqliteSaver
+from tests.support.keys import KEY
 
 STEPS = 60
 THREADS = ("t0", "t1", "t2")
@@ -64,6 +65,8 @@ class Story:
     def __init__(self, seed: int, path: Path) -> None:
         self.random = random.Random(seed)
         self.path = path
+        # Half of the stories are told to a file that is encrypted.
+        self.key = KEY if seed % 2 else None
         self.model = Model(serde=JsonPlusSerializer(allowed_msgpack_modules=None))
         self.stack = AsyncExitStack()
         self.number = 0
@@ -80,7 +83,9 @@ class Story:
     async def open(self) -> None:
         # Hardly any cache now and then, so that what it forgets is met too.
         size = self.random.choice([1 << 25, 1 << 25, 2_000])
-        self.saver = await self.stack.enter_async_context(SqliteSaver.from_conn_string(self.path, cache_bytes=size))
+        self.saver = await self.stack.enter_async_context(
+            SqliteSaver.from_conn_string(self.path, cache_bytes=size, encryption_key=self.key)
+        )
 
     async def step(self) -> None:
         acts: dict[Callable[[], Any], int] = {

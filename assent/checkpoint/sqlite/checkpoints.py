@@ -27,15 +27,17 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from assent.checkpoint.sqlite import rows, writing
+from assent.checkpoint.sqlite import bindings, copying, rows, writing
+from assent.checkpoint.sqlite.bindings import Owner
 from assent.checkpoint.sqlite.extents import PLACES, Extents, position, positions
 from assent.checkpoint.sqlite.fingerprints import Fingerprints, are_messages, are_ours_alone, copies
 from assent.checkpoint.sqlite.heads import Heads, Listing, Stored
 from assent.checkpoint.sqlite.plan import Logs, Plan, is_log
 from assent.checkpoint.sqlite.reader import Reader
 from assent.checkpoint.sqlite.rows import COLUMNS, WIDTH, WRITE_COLUMNS, Address, Blobs, Found, Gone, Items, address
+from assent.checkpoint.sqlite.sealing import Seal
 from assent.checkpoint.sqlite.writer import Writer
-from assent.checkpoint.sqlite.writing import CheckpointWrite, Key, NewCheckpoint, Stale
+from assent.checkpoint.sqlite.writing import CheckpointWrite, Key, NewCheckpoint, Stale, Write
 from assent.errors import ConfigurationError, Conflict
 
 ATTEMPTS = 5
@@ -60,9 +62,10 @@ CHECKPOINT_ID = 4
 class Checkpoints:
     """Reads and writes checkpoints. `serde` comes with each call, because every graph may have its own."""
 
-    def __init__(self, writer: Writer, reader: Reader, *, first_key: int, first_log: int, cache_bytes: int) -> None:
+    def __init__(self, writer: Writer, reader: Reader, seal: Seal, *, first_key: int, first_log: int, cache_bytes: int) -> None:
         self._writer = writer
         self._reader = reader
+        self._seal = seal
         self._heads = Heads(cache_bytes)
         self._fingerprints = Fingerprints()
         self._new_keys = count(first_key)
@@ -71,12 +74,12 @@ class Checkpoints:
         self._answering: set[asyncio.Future[None]] = set()
 
     @classmethod
-    async def open(cls, writer: Writer, reader: Reader, *, cache_bytes: int) -> Checkpoints:
-        """Over the file that the writer writes and the reader reads."""
+    async def open(cls, writer: Writer, reader: Reader, seal: Seal, *, cache_bytes: int) -> Checkpoints:
+        """Over the file that the writer writes and the reader reads, and whose values this seals."""
         ((key, log),) = await reader.rows(
             "SELECT coalesce((SELECT max(k) FROM checkpoint_threads), 0), coalesce((SELECT max(log) FROM checkpoint_logs), 0)"
         )
-        return cls(writer, reader, first_key=key + 1, first_log=log + 1, cache_bytes=cache_bytes)
+        return cls(writer, reader, seal, first_key=key + 1, first_log=log + 1, cache_bytes=cache_bytes)
 
     # ── putting ──
 
@@ -94,10 +97,9 @@ class Checkpoints:
         for _ in range(ATTEMPTS):
             try:
                 plan = await self._plan(parent, checkpoint, new_versions, serde)
-                body = serde.dumps_typed(({**checkpoint, "channel_values": {}}, plan.small))
-                columns = (plan.key.k, plan.key.generation, checkpoint["id"], parent.checkpoint_id, saved.get("run_id"), *body)
-                new = NewCheckpoint(columns=(*columns, plan.refs_text(), text), blobs=plan.blobs)
-                await self._writer.write(CheckpointWrite(plan.key, new), threads=())
+                typed = serde.dumps_typed(({**checkpoint, "channel_values": {}}, plan.small))
+                columns = self._columns(plan, checkpoint["id"], parent.checkpoint_id, saved.get("run_id"), typed, text)
+                await self._writer.write(CheckpointWrite(plan.key, NewCheckpoint(columns=columns, blobs=plan.blobs)), threads=())
             except (Stale, Gone):
                 self._forget_name(parent)
             else:
@@ -105,13 +107,24 @@ class Checkpoints:
                 return rows.config_of(config["configurable"]["thread_id"], parent.ns, checkpoint["id"])
         raise _moving(parent.thread_id)
 
+    def _columns(
+        self, plan: Plan, id: str, parent_id: str | None, run_id: str | None, typed: tuple[str, bytes], metadata: str
+    ) -> tuple[Any, ...]:
+        """The row of a checkpoint."""
+        key, (kind, body), refs = plan.key, typed, plan.refs_text()
+        described: str | bytes = metadata
+        if self._seal.is_on:
+            body = self._seal.seal(body, *bindings.checkpoint(key.thread_id, key.ns, id, parent_id, kind, refs))
+            described = self._seal.seal(metadata.encode(), *bindings.metadata(key.thread_id, key.ns, id))
+        return key.k, key.generation, id, parent_id, run_id, kind, body, refs, described
+
     async def _plan(self, parent: Address, checkpoint: Checkpoint, new_versions: ChannelVersions, serde: SerializerProtocol) -> Plan:
         """What to store. Once it is returned nothing may be awaited before it is queued: it has taken places in the logs."""
         before = await self._stored(parent, serde)
         # The generation is that of what the plan is computed from, so that it was read no later.
         key = before.key if before else await self._key(parent)
         lists = await self._lists(before, checkpoint, new_versions, serde)
-        plan = Plan(key, before, lists, self._logs, self._fingerprints, serde)
+        plan = Plan(key, before, lists, self._logs, self._fingerprints, serde, self._seal)
         plan.add(checkpoint, new_versions)
         return plan
 
@@ -123,7 +136,7 @@ class Checkpoints:
         for channel, ref in parent.refs.items() if parent else ():
             if parent and isinstance(ref, tuple) and channel in new_versions and is_log(channel, checkpoint["channel_values"].get(channel)):
                 listing = self._heads.listing(ref)
-                lists[channel] = listing or self._listed(parent.key.k, ref, Items(await self._blobs([ref]), serde))
+                lists[channel] = listing or self._listed(parent.key, channel, ref, Items(await self._blobs([ref]), serde, self._seal))
         return lists
 
     def _remember(self, plan: Plan, checkpoint: Checkpoint) -> None:
@@ -147,7 +160,7 @@ class Checkpoints:
         """Store what a task wrote."""
         at = address(config)
         new = [
-            (str(at.checkpoint_id), task_id, WRITES_IDX_MAP.get(channel, index), task_path, channel, *serde.dumps_typed(value))
+            self._write_row(at, task_id, WRITES_IDX_MAP.get(channel, index), task_path, channel, serde.dumps_typed(value))
             for index, (channel, value) in enumerate(writes)
         ]
         for _ in range(ATTEMPTS if new else 0):
@@ -160,6 +173,12 @@ class Checkpoints:
                 return
         if new:
             raise _moving(at.thread_id)
+
+    def _write_row(self, at: Address, task_id: str, idx: int, task_path: str, channel: str, typed: tuple[str, bytes]) -> Write:
+        checkpoint_id, (kind, body) = str(at.checkpoint_id), typed
+        owner = Owner(at.thread_id, at.ns, channel)
+        body = self._seal.seal(body, *bindings.write(owner, checkpoint_id, task_id, idx, task_path, kind))
+        return checkpoint_id, task_id, idx, task_path, channel, kind, body
 
     # ── removing and copying ──
 
@@ -175,12 +194,12 @@ class Checkpoints:
     async def prune(self, thread_ids: Sequence[str], keep: int, serde: SerializerProtocol) -> None:
         """Keep the latest checkpoints of each namespace."""
         if thread_ids:
-            self._forget(await self._writer.write(writing.prune(thread_ids, keep, serde), threads=()))
+            self._forget(await self._writer.write(writing.prune(thread_ids, keep, serde, self._seal), threads=()))
 
-    async def copy_thread(self, source: str, target: str) -> None:
+    async def copy_thread(self, source: str, target: str, serde: SerializerProtocol) -> None:
         """Copy everything of a thread to another."""
         if source != target:
-            operation = writing.copy_thread(source, target, lambda: next(self._new_keys), self._logs.new)
+            operation = copying.copy_thread(source, target, lambda: next(self._new_keys), self._logs.new, serde, self._seal)
             self._forget(await self._writer.write(operation, threads=()))
 
     def _forget(self, keys: set[int]) -> None:
@@ -216,14 +235,14 @@ class Checkpoints:
             read = await self._row(at)
             if not read:
                 return None
-            row = rows.found(read[0], serde)
+            row = rows.found(read[0], serde, self._seal)
             self._heads.keys.put((at.thread_id, at.ns), row.stored.key)
             self._heads.checkpoints.put((row.stored.key.k, row.checkpoint_id), row.stored)
             try:
                 values = await self._values(row.stored, serde)
             except Gone:
                 continue
-            return rows.as_tuple(row, values, rows.pending((each[WIDTH:] for each in read), serde))
+            return rows.as_tuple(row, values, rows.pending((each[WIDTH:] for each in read), row, serde, self._seal))
         raise _damaged(at.thread_id)
 
     async def _row(self, at: Address) -> list[Any]:
@@ -275,7 +294,7 @@ class Checkpoints:
         if key and (stored := self._heads.checkpoint(key.k, at.checkpoint_id)):
             return stored
         read = await self._row(at)
-        return rows.found(read[0], serde).stored if read else None
+        return rows.found(read[0], serde, self._seal).stored if read else None
 
     async def _values(self, stored: Stored, serde: SerializerProtocol) -> dict[str, Any]:
         """The values of the checkpoint's channels, which the caller may do with as it likes."""
@@ -285,14 +304,14 @@ class Checkpoints:
             ref if isinstance(ref, tuple) else rows.extent_of_value(ref) for channel, ref in stored.refs.items() if not at_hand.get(channel)
         ]
         blobs = await self._blobs(missing) if missing else {}
-        items = Items(blobs, serde)
+        items = Items(blobs, serde, self._seal)
         for channel, ref in stored.refs.items():
             if not isinstance(ref, tuple):
-                values[channel] = rows.value_at(blobs, ref, serde)
+                values[channel] = rows.value_at(blobs, ref, stored, channel, serde, self._seal)
             elif kept := at_hand[channel]:
                 values[channel] = kept
             else:
-                listing = self._listed(stored.key.k, ref, items)
+                listing = self._listed(stored.key, channel, ref, items)
                 self._heads.lists.put(ref, listing)
                 values[channel] = list(listing.items)
         return values
@@ -311,13 +330,15 @@ class Checkpoints:
             return None
         return list(listing.items) if alone else copies(listing.items)
 
-    def _listed(self, k: int, extents: Extents, items: Items) -> Listing:
+    def _listed(self, key: Key, channel: str, extents: Extents, items: Items) -> Listing:
         """The list from what was read."""
         log = extents[-1].log
-        if not self._logs.knows_end(log) and (end := items.end_of(log)):
+        if not self._logs.knows_end(log) and (end := items.end_of(log, key.owner(channel))):
             self._logs.learn_end(log, end)
-        whole = items.of(extents)
-        return Listing(k=k, items=whole, digest=self._fingerprints.digest(whole), hashes=self._fingerprints.each(whole), size=items.size)
+        whole = items.of(extents, key.owner(channel))
+        return Listing(
+            k=key.k, items=whole, digest=self._fingerprints.digest(whole), hashes=self._fingerprints.each(whole), size=items.size
+        )
 
     async def _blobs(self, lists: Sequence[Extents]) -> Blobs:
         """Every blob that holds something of these lists, and the last of each log that they may go on in."""
@@ -343,13 +364,14 @@ class Checkpoints:
         serde: SerializerProtocol,
     ) -> AsyncIterator[CheckpointTuple]:
         """Checkpoints, newest first. Nothing is held between two of them."""
-        where, parameters = _wanted(config, filter or {}, before)
+        filter, in_python = filter or {}, self._seal.is_on or _in_python(filter or {})
+        where, parameters = _wanted(config, {} if in_python else filter, before)
         left, last = limit, None
         while left is None or left > 0:
-            size = min(PAGE, left) if left is not None and not _in_python(filter or {}) else PAGE
+            size = min(PAGE, left) if left is not None and not (filter and in_python) else PAGE
             read = await self._page(where, parameters, last, size)
             last = (read[-1][4], read[-1][0]) if read else None
-            chosen = [row for row in (rows.found(each, serde) for each in read) if _matches(row.metadata, filter or {})]
+            chosen = [row for row in (rows.found(each, serde, self._seal) for each in read) if _matches(row.metadata, filter)]
             for each in await self._tuples(chosen[:left], serde):
                 yield each
             left = None if left is None else left - len(chosen)
@@ -369,17 +391,20 @@ class Checkpoints:
         writes = await self._writes([(row.stored.key.k, row.checkpoint_id) for row in page])
         refs = [ref for row in page for ref in row.stored.refs.values()]
         blobs = await self._blobs([ref if isinstance(ref, tuple) else rows.extent_of_value(ref) for ref in refs]) if refs else {}
-        items = Items(blobs, serde)
+        items = Items(blobs, serde, self._seal)
         tuples = []
         for row in page:
             try:
                 values = {channel: serde.loads_typed(typed) for channel, typed in row.stored.small.items()}
                 for channel, ref in row.stored.refs.items():
-                    values[channel] = items.of(ref) if isinstance(ref, tuple) else rows.value_at(blobs, ref, serde)
+                    if isinstance(ref, tuple):
+                        values[channel] = items.of(ref, row.stored.key.owner(channel))
+                    else:
+                        values[channel] = rows.value_at(blobs, ref, row.stored, channel, serde, self._seal)
             except Gone:
                 # Removed since the page was read.
                 continue
-            pending = rows.pending(writes.get((row.stored.key.k, row.checkpoint_id), ()), serde)
+            pending = rows.pending(writes.get((row.stored.key.k, row.checkpoint_id), ()), row, serde, self._seal)
             tuples.append(rows.as_tuple(row, values, pending))
         return tuples
 
@@ -416,7 +441,7 @@ class Checkpoints:
                 if row.checkpoint_id in seen or not looking:
                     return _oldest_first(history)
                 seen.add(row.checkpoint_id)
-                pending = rows.pending(writes.get((row.stored.key.k, row.checkpoint_id), ()), serde)
+                pending = rows.pending(writes.get((row.stored.key.k, row.checkpoint_id), ()), row, serde, self._seal)
                 for write in reversed(pending):
                     if write[1] in looking:
                         history[write[1]]["writes"].append(write)
@@ -437,15 +462,15 @@ class Checkpoints:
             f"SELECT {COLUMNS} FROM chain CROSS JOIN checkpoint_threads t ON t.k = chain.k "
             "CROSS JOIN checkpoints c ON c.k = chain.k AND c.checkpoint_id = chain.checkpoint_id ORDER BY depth"
         )
-        return [rows.found(row, serde) for row in await self._reader.rows(sql, (thread_id, ns, checkpoint_id))]
+        return [rows.found(row, serde, self._seal) for row in await self._reader.rows(sql, (thread_id, ns, checkpoint_id))]
 
     async def _one_value(self, stored: Stored, channel: str, serde: SerializerProtocol) -> Any:
         if channel in stored.small:
             return serde.loads_typed(stored.small[channel])
         ref = stored.refs[channel]
         if isinstance(ref, tuple):
-            return Items(await self._blobs([ref]), serde).of(ref)
-        return rows.value_at(await self._blobs([rows.extent_of_value(ref)]), ref, serde)
+            return Items(await self._blobs([ref]), serde, self._seal).of(ref, stored.key.owner(channel))
+        return rows.value_at(await self._blobs([rows.extent_of_value(ref)]), ref, stored, channel, serde, self._seal)
 
 
 def _oldest_first(history: dict[str, DeltaChannelHistory]) -> dict[str, DeltaChannelHistory]:

@@ -14,6 +14,7 @@ from itertools import chain, takewhile
 
 from msgspec.structs import force_setattr
 
+from assent.checkpoint.sqlite.sealing import NoSeal, Seal
 from assent.errors import InvalidRequest
 from assent.events import EVENT_TYPES, Event, encode
 
@@ -50,8 +51,9 @@ class Mark:
 class Log:
     """The part of one transaction after another that is about events. Used by the writer's thread only."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, seal: Seal | None = None) -> None:
         self._connection = connection
+        self._seal = seal or NoSeal()
         self._types = {cls: name for name, cls in EVENT_TYPES.items()}
         self._last: dict[str, int] = {}
         self._moves: list[tuple[str, int]] = []
@@ -111,10 +113,12 @@ class Log:
         if not rows:
             return
         self._stored = len(self._rows)
-        whole = len(rows) - len(rows) % ROWS
+        # Only the file gets what is sealed: listeners are shown what is in memory.
+        stored = [self._sealed(row) for row in rows] if self._seal.is_on else rows
+        whole = len(stored) - len(stored) % ROWS
         for start in range(0, whole, ROWS):
-            self._connection.execute(INSERT_ROWS, tuple(chain.from_iterable(rows[start : start + ROWS])))
-        self._connection.executemany(INSERT, rows[whole:])
+            self._connection.execute(INSERT_ROWS, tuple(chain.from_iterable(stored[start : start + ROWS])))
+        self._connection.executemany(INSERT, stored[whole:])
         # A later row of the same thread overwrites the earlier ones, and an earlier one the later.
         last = {row[0]: row[1] for row in rows}
         oldest = {row[0]: row[4] for row in reversed(rows)}
@@ -123,6 +127,10 @@ class Log:
             "ON CONFLICT (thread_id) DO UPDATE SET seq = excluded.seq, oldest = coalesce(oldest, excluded.oldest)",
             [(thread_id, seq, oldest[thread_id]) for thread_id, seq in last.items()],
         )
+
+    def _sealed(self, row: StoredEvent) -> StoredEvent:
+        thread_id, seq, run_id, type_, at, body = row
+        return thread_id, seq, run_id, type_, at, self._seal.seal(body, thread_id, "event", seq, type_)
 
     def mark(self) -> Mark:
         """Here."""

@@ -10,6 +10,8 @@ import orjson
 from langgraph.checkpoint.base import ChannelVersions, Checkpoint
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from assent.checkpoint.sqlite import bindings
+from assent.checkpoint.sqlite.bindings import Owner
 from assent.checkpoint.sqlite.extents import (
     MAX_EXTENTS,
     PLACES,
@@ -24,6 +26,7 @@ from assent.checkpoint.sqlite.extents import (
 )
 from assent.checkpoint.sqlite.fingerprints import Fingerprints
 from assent.checkpoint.sqlite.heads import Listing, Stored
+from assent.checkpoint.sqlite.sealing import Seal
 from assent.checkpoint.sqlite.writing import Blob, Key, Refs
 
 SMALL = 128
@@ -99,6 +102,7 @@ class Plan:
         logs: Logs,
         fingerprints: Fingerprints,
         serde: SerializerProtocol,
+        seal: Seal,
     ) -> None:
         self.key = key
         self.parent = parent
@@ -110,6 +114,7 @@ class Plan:
         self._logs = logs
         self._fingerprints = fingerprints
         self._serde = serde
+        self._seal = seal
 
     def add(self, checkpoint: Checkpoint, new_versions: ChannelVersions) -> None:
         """Every channel: one whose version is new is stored, any other is what it was in the parent."""
@@ -118,7 +123,7 @@ class Plan:
             if channel not in new_versions and self._inherits(channel, versions.get(channel)):
                 continue
             if channel in values:
-                self._store(channel, values[channel])
+                self._store(channel, versions.get(channel), values[channel])
 
     def refs_text(self) -> str:
         """The references as they are stored."""
@@ -136,17 +141,17 @@ class Plan:
             self.small[channel] = parent.small[channel]
         return channel in parent.versions
 
-    def _store(self, channel: str, value: Any) -> None:
+    def _store(self, channel: str, version: Any, value: Any) -> None:
         if is_log(channel, value):
             self._store_list(channel, value)
             return
-        typed = self._serde.dumps_typed(value)
-        if len(typed[1]) <= SMALL:
-            self.small[channel] = typed
+        kind, body = self._serde.dumps_typed(value)
+        if len(body) <= SMALL:
+            self.small[channel] = (kind, body)
             return
         place = self._logs.for_value(self.key.k)
         self.refs[channel] = place
-        self.blobs.append((place, *typed))
+        self.blobs.append((place, kind, self._seal.seal(body, *bindings.value(self.key.owner(channel), version, place, kind))))
 
     def _store_list(self, channel: str, items: list[Any]) -> None:
         # The caller's list may grow while this waits for its turn.
@@ -154,7 +159,7 @@ class Plan:
         old = self._old.get(channel)
         extents: Extents = self.parent.refs[channel] if old and self.parent else ()
         change, digest, hashes = self._compared(old, items)
-        extents, size = self._extended(extents, items, change)
+        extents, size = self._extended(self.key.owner(channel), extents, items, change)
         self.refs[channel] = extents
         self.lists[channel] = Listing(
             k=self.key.k, items=items, digest=digest, hashes=hashes, size=size + (old.size if old and change.kept else 0)
@@ -173,7 +178,7 @@ class Plan:
         digest = self._fingerprints.digest(items)
         return (difference(old.hashes, hashes) if old else Difference(0, len(items), 0)), digest, hashes
 
-    def _extended(self, old: Extents, items: list[Any], change: Difference) -> tuple[Extents, int]:
+    def _extended(self, owner: Owner, old: Extents, items: list[Any], change: Difference) -> tuple[Extents, int]:
         """The list's extents, and how many bytes were written for it."""
         total = length(old)
         kept, tail = between(old, 0, change.kept), between(old, total - change.tail, total)
@@ -182,16 +187,17 @@ class Plan:
             extents, size = joined(kept, tail), 0
         else:
             new = self._logs.go_on(kept, len(fresh)) or Extent(self._logs.new(len(fresh)), 0, len(fresh))
-            extents, size = joined(kept, (new,), tail), self._write(new, fresh)
+            extents, size = joined(kept, (new,), tail), self._write(owner, new, fresh)
         if len(extents) <= MAX_EXTENTS:
             return extents, size
         whole = Extent(self._logs.new(len(items)), 0, len(items))
-        return (whole,), size + self._write(whole, items)
+        return (whole,), size + self._write(owner, whole, items)
 
-    def _write(self, extent: Extent, items: list[Any]) -> int:
+    def _write(self, owner: Owner, extent: Extent, items: list[Any]) -> int:
         size = 0
         for at in range(0, len(items), ITEMS_PER_BLOB):
             kind, body = self._serde.dumps_typed(items[at : at + ITEMS_PER_BLOB])
-            self.blobs.append((position(extent.log, extent.start + at), kind, body))
+            place = position(extent.log, extent.start + at)
+            self.blobs.append((place, kind, self._seal.seal(body, *bindings.items(owner, place, kind))))
             size += len(body)
         return size

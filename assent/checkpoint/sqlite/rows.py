@@ -12,8 +12,11 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import Checkpoint, CheckpointMetadata, CheckpointTuple, PendingWrite, get_checkpoint_id, writes_sort_key
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from assent.checkpoint.sqlite import bindings
+from assent.checkpoint.sqlite.bindings import Owner
 from assent.checkpoint.sqlite.extents import PLACES, Extent, Extents, from_json, position
 from assent.checkpoint.sqlite.heads import Stored
+from assent.checkpoint.sqlite.sealing import Seal
 from assent.checkpoint.sqlite.writing import Key
 from assent.errors import InvalidRequest
 
@@ -78,23 +81,30 @@ def metadata_text(metadata: Mapping[str, Any]) -> str:
         return json.dumps(metadata, ensure_ascii=False).encode("utf-8", "ignore").decode()
 
 
-def found(row: Sequence[Any], serde: SerializerProtocol) -> Found:
+def found(row: Sequence[Any], serde: SerializerProtocol, seal: Seal) -> Found:
     """The checkpoint of a row of `COLUMNS`."""
     k, generation, thread_id, ns, checkpoint_id, parent_id, kind, body, refs, metadata = row[:WIDTH]
-    checkpoint, small = serde.loads_typed((kind, body))
+    opened = seal.open(body, *bindings.checkpoint(thread_id, ns, checkpoint_id, parent_id, kind, refs))
+    checkpoint, small = serde.loads_typed((kind, opened))
     stored = Stored(
         key=Key(k=k, thread_id=thread_id, ns=ns, generation=generation, stored=True),
         versions=dict(checkpoint["channel_versions"]),
         refs={channel: from_json(ref) if isinstance(ref, list) else ref for channel, ref in orjson.loads(refs).items()},
         small={channel: (typed[0], typed[1]) for channel, typed in small.items()},
     )
-    return Found(stored, checkpoint_id, parent_id, checkpoint, json.loads(metadata))
+    metadata = json.loads(seal.open(metadata, *bindings.metadata(thread_id, ns, checkpoint_id)))
+    return Found(stored, checkpoint_id, parent_id, checkpoint, metadata)
 
 
-def pending(rows: Iterable[Sequence[Any]], serde: SerializerProtocol) -> list[PendingWrite]:
-    """The writes of rows of `WRITE_COLUMNS`, in the order in which they are applied."""
+def pending(rows: Iterable[Sequence[Any]], of: Found, serde: SerializerProtocol, seal: Seal) -> list[PendingWrite]:
+    """The checkpoint's writes, of rows of `WRITE_COLUMNS`, in the order in which they are applied."""
+    key, checkpoint_id = of.stored.key, of.checkpoint_id
     writes = sorted((row for row in rows if row[0] is not None), key=lambda row: writes_sort_key(row[4], row[0], row[5]))
-    return [(task_id, channel, serde.loads_typed((kind, body))) for task_id, channel, kind, body, _, _ in writes]
+    opened: list[PendingWrite] = []
+    for task_id, channel, kind, body, task_path, idx in writes:
+        binding = bindings.write(key.owner(channel), checkpoint_id, task_id, idx, task_path, kind)
+        opened.append((task_id, channel, serde.loads_typed((kind, seal.open(body, *binding)))))
+    return opened
 
 
 def as_tuple(row: Found, values: dict[str, Any], writes: list[PendingWrite]) -> CheckpointTuple:
@@ -110,11 +120,13 @@ def as_tuple(row: Found, values: dict[str, Any], writes: list[PendingWrite]) -> 
     )
 
 
-def value_at(blobs: Blobs, place: int, serde: SerializerProtocol) -> Any:
-    """The value at a position."""
+def value_at(blobs: Blobs, place: int, stored: Stored, channel: str, serde: SerializerProtocol, seal: Seal) -> Any:
+    """The value of the checkpoint's channel, at its position."""
     if place not in blobs:
         raise Gone
-    return serde.loads_typed(blobs[place])
+    kind, body = blobs[place]
+    binding = bindings.value(stored.key.owner(channel), stored.versions.get(channel), place, kind)
+    return serde.loads_typed((kind, seal.open(body, *binding)))
 
 
 def extent_of_value(place: int) -> Extents:
@@ -126,40 +138,45 @@ def extent_of_value(place: int) -> Extents:
 class Items:
     """The items of lists, each decoded once, however many lists share it."""
 
-    def __init__(self, blobs: Blobs, serde: SerializerProtocol) -> None:
+    def __init__(self, blobs: Blobs, serde: SerializerProtocol, seal: Seal) -> None:
         self._blobs = blobs
         self._serde = serde
+        self._seal = seal
         self.size = sum(len(body) for _, body in blobs.values())
         self._places = sorted(blobs)
         self._items: dict[int, Any] = {}
         self._decoded: dict[int, list[Any]] = {}
 
-    def of(self, extents: Extents) -> list[Any]:
-        """The list."""
+    def of(self, extents: Extents, owner: Owner) -> list[Any]:
+        """The list of that channel."""
         items: list[Any] = []
         for log, start, stop in extents:
             begin, end = position(log, start), position(log, stop)
-            self._decode(begin, end)
+            self._decode(begin, end, owner)
             try:
                 items += map(self._items.__getitem__, range(begin, end))
             except KeyError:
                 raise Gone from None
         return items
 
-    def end_of(self, log: int) -> int | None:
+    def end_of(self, log: int, owner: Owner) -> int | None:
         """The place behind the last item of the log, if its last blob is here."""
         at = bisect_left(self._places, position(log + 1, 0)) - 1
         if at < 0 or self._places[at] < position(log, 0):
             return None
-        return self._places[at] % PLACES + len(self._decoded_at(self._places[at]))
+        return self._places[at] % PLACES + len(self._decoded_at(self._places[at], owner))
 
-    def _decode(self, begin: int, end: int) -> None:
+    def _decode(self, begin: int, end: int, owner: Owner) -> None:
         at = max(bisect_right(self._places, begin) - 1, 0)
         for place in self._places[at : bisect_left(self._places, end)]:
-            self._decoded_at(place)
+            # What stands before a blob that was removed is in another log, and another's.
+            if place // PLACES == begin // PLACES:
+                self._decoded_at(place, owner)
 
-    def _decoded_at(self, place: int) -> list[Any]:
+    def _decoded_at(self, place: int, owner: Owner) -> list[Any]:
         if place not in self._decoded:
-            self._decoded[place] = self._serde.loads_typed(self._blobs[place])
+            kind, body = self._blobs[place]
+            opened = self._seal.open(body, *bindings.items(owner, place, kind))
+            self._decoded[place] = self._serde.loads_typed((kind, opened))
             self._items.update(enumerate(self._decoded[place], place))
         return self._decoded[place]

@@ -38,6 +38,8 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from assent.checkpoint.sqlite import files
 from assent.checkpoint.sqlite.checkpoints import Checkpoints
 from assent.checkpoint.sqlite.reader import Reader
+from assent.checkpoint.sqlite.sealing import NoSeal, Seal, parse_keys
+from assent.checkpoint.sqlite.seals import seal_of
 from assent.checkpoint.sqlite.serializer import StrictSerializer, Type
 from assent.checkpoint.sqlite.writer import Writer
 from assent.clock import Clock
@@ -67,20 +69,29 @@ class SqliteSaver(BaseCheckpointSaver[int]):
         serde: SerializerProtocol | None = None,
         allowed: Iterable[type | Type] = (),
         cache_bytes: int = CACHE_BYTES,
+        encryption_key: str | None = None,
     ) -> Opening:
         """The saver over the file of that name, which is made if there is none; ":memory:" is a temporary one. For `async with`, or `with`.
 
-        `allowed` names the types, beside messages, LangGraph's own and those of the standard library, that your graphs' states hold. On
-        entering raises `ConfigurationError` if the file cannot be used, or another process has it.
+        `allowed` names the types, beside messages, LangGraph's own and those of the standard library, that your graphs' states hold.
+        `encryption_key` seals what is stored: `id:base64 of 32 bytes`, and behind a comma older keys, which only open.
+
+        On entering raises `ConfigurationError` if the file cannot be used, another process has it, or it is not sealed with these keys.
         """
-        return Opening(cls, conn_string, serde or StrictSerializer(allowed), cache_bytes)
+        return Opening(cls, conn_string, serde or StrictSerializer(allowed), cache_bytes, encryption_key)
 
     @classmethod
     async def over(
-        cls, writer: Writer, reader: Reader, *, serde: SerializerProtocol | None = None, cache_bytes: int = CACHE_BYTES
+        cls,
+        writer: Writer,
+        reader: Reader,
+        *,
+        serde: SerializerProtocol | None = None,
+        cache_bytes: int = CACHE_BYTES,
+        seal: Seal | None = None,
     ) -> SqliteSaver:
         """The saver over a file that is open already."""
-        return cls(await Checkpoints.open(writer, reader, cache_bytes=cache_bytes), serde or StrictSerializer())
+        return cls(await Checkpoints.open(writer, reader, seal or NoSeal(), cache_bytes=cache_bytes), serde or StrictSerializer())
 
     def with_allowlist(self, extra_allowlist: Collection[Type]) -> SqliteSaver:
         """The same saver, which makes these types too."""
@@ -126,7 +137,7 @@ class SqliteSaver(BaseCheckpointSaver[int]):
         await self._here(self._checkpoints.delete_for_runs([str(each) for each in run_ids]))
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        await self._here(self._checkpoints.copy_thread(str(source_thread_id), str(target_thread_id)))
+        await self._here(self._checkpoints.copy_thread(str(source_thread_id), str(target_thread_id), self.serde))
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest", keep: int = 1) -> None:
         """`keep_latest` keeps the latest `keep` checkpoints of each namespace, and what their delta channels need; `delete` keeps none.
@@ -213,8 +224,10 @@ class SqliteSaver(BaseCheckpointSaver[int]):
 class Opening:
     """A file to be opened: by `async with` on the event loop that is running, or by `with` on one in a thread of its own."""
 
-    def __init__(self, cls: type[SqliteSaver], path: str | Path, serde: SerializerProtocol, cache_bytes: int) -> None:
-        self._opened = _opened(cls, path, serde, cache_bytes)
+    def __init__(
+        self, cls: type[SqliteSaver], path: str | Path, serde: SerializerProtocol, cache_bytes: int, encryption_key: str | None
+    ) -> None:
+        self._opened = _opened(cls, path, serde, cache_bytes, encryption_key)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
@@ -253,7 +266,10 @@ class Opening:
 
 
 @asynccontextmanager
-async def _opened(cls: type[SqliteSaver], name: str | Path, serde: SerializerProtocol, cache_bytes: int) -> AsyncIterator[SqliteSaver]:
+async def _opened(
+    cls: type[SqliteSaver], name: str | Path, serde: SerializerProtocol, cache_bytes: int, encryption_key: str | None
+) -> AsyncIterator[SqliteSaver]:
+    keys = parse_keys(encryption_key) if encryption_key else ()
     async with AsyncExitStack() as stack:
         if name == ":memory:":
             name = Path(stack.enter_context(TemporaryDirectory(prefix="assent-"))) / "checkpoints.db"
@@ -261,10 +277,11 @@ async def _opened(cls: type[SqliteSaver], name: str | Path, serde: SerializerPro
         files.create(path)
         stack.enter_context(files.locked(path))
         connection = stack.enter_context(files.connected(path, Clock()))
-        writer = Writer(connection, path.name, lambda stored: None)
+        seal = seal_of(connection, path, keys)
+        writer = Writer(connection, path.name, lambda stored: None, seal)
         stack.push_async_callback(writer.close)
         reader = await stack.enter_async_context(Reader.open(path))
-        yield await cls.over(writer, reader, serde=serde, cache_bytes=cache_bytes)
+        yield await cls.over(writer, reader, serde=serde, cache_bytes=cache_bytes, seal=seal)
 
 
 async def _next(pages: AsyncIterator[CheckpointTuple]) -> CheckpointTuple | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import logging
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -28,48 +29,66 @@ from assent.checkpoint.contracts import (
 )
 from assent.checkpoint.sqlite import files, retention
 from assent.checkpoint.sqlite.changes import operation
+from assent.checkpoint.sqlite.distrust import distrusting
 from assent.checkpoint.sqlite.reader import Reader
 from assent.checkpoint.sqlite.saver import SqliteSaver
+from assent.checkpoint.sqlite.sealing import Seal, parse_keys
+from assent.checkpoint.sqlite.seals import seal_of
 from assent.checkpoint.sqlite.tables import R, Table, Tables, time_text
 from assent.checkpoint.sqlite.tails import Tails
 from assent.checkpoint.sqlite.writer import Writer
 from assent.clock import Clock
-from assent.errors import Gone, InvalidRequest
+from assent.errors import Gone, InvalidRequest, Tampered, Unavailable
 from assent.events import Event
+
+logger = logging.getLogger(__name__)
 
 
 class SqliteStorage(Storage):
     """Everything durable in one file. Made by `open`; used on the event loop that opened it."""
 
-    def __init__(self, writer: Writer, reader: Reader, tails: Tails, checkpointer: SqliteSaver) -> None:
+    def __init__(self, writer: Writer, reader: Reader, tails: Tails, checkpointer: SqliteSaver, seal: Seal, clock: Clock) -> None:
         self.checkpointer: SqliteSaver = checkpointer
         self._writer = writer
         self._reader = reader
         self._tails = tails
-        self._tables = Tables()
+        self._seal = seal
+        self._tables = Tables(seal)
+        self._clock = clock
 
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, path: str | Path, clock: Clock | None = None, *, synchronous: Literal["full", "normal"] = "full"
+        cls,
+        path: str | Path,
+        clock: Clock | None = None,
+        *,
+        synchronous: Literal["full", "normal"] = "full",
+        encryption_key: str | None = None,
     ) -> AsyncIterator[SqliteStorage]:
         """Open the database at `path`, making it if there is none, and hold it for this process; everything queued is committed at the end.
 
         With `synchronous="normal"` a commit does not wait for the disk: a kill of the process loses nothing, but a power cut may lose the
         last commits, those acknowledged too.
 
-        Raises `ConfigurationError` if another process has it open, or if it cannot be opened, is no Assent database, or a newer one's.
+        `encryption_key` holds the keys, `id:base64,id:base64`, that what is stored is sealed with: the first one seals, all of them open.
+
+        Raises `ConfigurationError` if another process has it open, or if it cannot be opened, is no Assent database, or a newer one's, or
+        is not sealed with these keys.
         """
         path = files.resolved(path)
+        keys = parse_keys(encryption_key) if encryption_key else ()
+        clock = clock or Clock()
         tails = Tails()
         async with AsyncExitStack() as stack:
             files.create(path)
             stack.enter_context(files.locked(path))
-            connection = stack.enter_context(files.connected(path, clock or Clock(), synchronous))
-            writer = Writer(connection, path.name, tails.store)
+            connection = stack.enter_context(files.connected(path, clock, synchronous))
+            seal = seal_of(connection, path, keys)
+            writer = Writer(connection, path.name, tails.store, seal)
             stack.push_async_callback(writer.close)
             reader = await stack.enter_async_context(Reader.open(path))
-            yield cls(writer, reader, tails, await SqliteSaver.over(writer, reader))
+            yield cls(writer, reader, tails, await SqliteSaver.over(writer, reader, seal=seal), seal, clock)
 
     # ── writing ──
 
@@ -106,7 +125,26 @@ class SqliteStorage(Storage):
         return await retention.remove_events(self._writer, self._reader, before)
 
     async def prune_checkpoints(self, thread_ids: Sequence[str], keep: int) -> None:
-        await self.checkpointer.aprune(thread_ids, keep=keep)
+        try:
+            await self.checkpointer.aprune(thread_ids, keep=keep)
+        except Tampered as error:
+            # Nothing of the thread is read any more, so nothing of it is removed either; and the others are pruned without it.
+            thread_id = await self._found(error)
+            if others := [each for each in thread_ids if each != thread_id]:
+                await self.prune_checkpoints(others, keep)
+
+    async def distrust(self, thread_id: str, reason: str, *, stopped: bool = False) -> None:
+        operation = distrusting(thread_id, reason, self._clock.now(), self._tables, stopped=stopped)
+        await self._writer.write(operation, threads=(thread_id,))
+
+    async def _found(self, error: Tampered) -> str:
+        """Distrust the thread that the error names; return its id."""
+        thread_id = str(error.details["thread_id"])
+        logger.error("%s", error)
+        # A disk that is full now does not make the row any better: whoever reads it next will try again.
+        with suppress(Unavailable):
+            await self.distrust(thread_id, error.message)
+        return thread_id
 
     async def shrink(self) -> None:
         await retention.shrink(self._writer)
@@ -135,7 +173,8 @@ class SqliteStorage(Storage):
             where.append(_among("type"))
             parameters.append(_list(types))
         sql = f"SELECT seq, type, body FROM events WHERE {' AND '.join(where)} ORDER BY seq LIMIT ?"
-        return tuple(LogEntry(*columns) for columns in await self._reader.rows(sql, (*parameters, limit)))
+        read = await self._reader.rows(sql, (*parameters, limit))
+        return tuple(LogEntry(seq, type_, self._seal.open(body, thread_id, "event", seq, type_)) for seq, type_, body in read)
 
     # ── the rows ──
 
@@ -148,8 +187,7 @@ class SqliteStorage(Storage):
         if cursor is not None:
             where.append("(created_at, thread_id) < (?, ?)")
             parameters += _position(cursor)
-        rows = await self._many(self._tables.threads, where, parameters, "created_at DESC, thread_id DESC", limit + 1)
-        return _page(rows, limit, lambda row: (row.created_at, row.thread_id))
+        return await self._page(self._tables.threads, where, parameters, limit, by="created_at", newest_first=True)
 
     async def run(self, run_id: str) -> Run | None:
         return await self._one(self._tables.runs, run_id)
@@ -162,7 +200,7 @@ class SqliteStorage(Storage):
         if status is not None:
             where.append(_among("status"))
             parameters.append(_list(status))
-        return await self._many(self._tables.runs, where, parameters, "created_at, run_id", limit)
+        return (await self._page(self._tables.runs, where, parameters, limit, by="created_at")).rows
 
     async def ended_runs(self, since: datetime | None = None, *, limit: int = 1000, cursor: str | None = None) -> Page[Run]:
         _check_limit(limit)
@@ -170,8 +208,7 @@ class SqliteStorage(Storage):
         if cursor is not None:
             where.append("(ended_at, run_id) > (?, ?)")
             parameters += _position(cursor)
-        rows = await self._many(self._tables.runs, where, parameters, "ended_at, run_id", limit + 1)
-        return _page(rows, limit, lambda row: (row.ended_at or row.created_at, row.run_id))
+        return await self._page(self._tables.runs, where, parameters, limit, by="ended_at")
 
     async def approval(self, approval_id: str) -> Approval | None:
         return await self._one(self._tables.approvals, approval_id)
@@ -190,8 +227,7 @@ class SqliteStorage(Storage):
         if cursor is not None:
             where.append("(requested_at, approval_id) > (?, ?)")
             parameters += _position(cursor)
-        rows = await self._many(self._tables.approvals, where, parameters, "requested_at, approval_id", limit + 1)
-        return _page(rows, limit, lambda row: (row.requested_at, row.approval_id))
+        return await self._page(self._tables.approvals, where, parameters, limit, by="requested_at")
 
     async def effect(self, key: str) -> Effect | None:
         return await self._one(self._tables.effects, key)
@@ -202,13 +238,31 @@ class SqliteStorage(Storage):
         return tuple(problem for (problem,) in found if problem != "ok")
 
     async def _one(self, table: Table[R], key: str) -> R | None:
-        rows = await self._many(table, [f'"{table.key}" = ?'], [key], f'"{table.key}"', 1)
-        return rows[0] if rows else None
+        found = await self._reader.rows(f'{table.select} WHERE "{table.key}" = ?', (key,))
+        return table.decode(found[0]) if found else None
 
-    async def _many(self, table: Table[R], where: list[str], parameters: list[Any], order: str, limit: int) -> tuple[R, ...]:
+    async def _page(
+        self, table: Table[R], where: list[str], parameters: list[Any], limit: int, *, by: str, newest_first: bool = False
+    ) -> Page[R]:
+        """Rows in the order of a time and their key, and the cursor of the next ones."""
         condition = f"WHERE {' AND '.join(where)} " if where else ""
-        rows = await self._reader.rows(f"{table.select} {condition}ORDER BY {order} LIMIT ?", (*parameters, limit))
-        return tuple(table.decode(columns) for columns in rows)
+        way = "DESC" if newest_first else "ASC"
+        sql = f"{table.select} {condition}ORDER BY {by} {way}, {table.key} {way} LIMIT ?"
+        # One more than was asked for, to see whether there is more.
+        found = await self._reader.rows(sql, (*parameters, limit + 1))
+        last = found[limit - 1] if len(found) > limit else None
+        cursor = _cursor(last[table.columns.index(by)], last[0]) if last else None
+        return Page(await self._trusted(table, found[:limit]), cursor)
+
+    async def _trusted(self, table: Table[R], found: Sequence[Any]) -> tuple[R, ...]:
+        """The rows that are what was stored. A list of many threads must not fail because of one."""
+        rows: list[R] = []
+        for columns in found:
+            try:
+                rows.append(table.decode(columns))
+            except Tampered as error:
+                await self._found(error)
+        return tuple(rows)
 
 
 def _wheres(**equal: str | None) -> tuple[list[str], list[Any]]:
@@ -235,14 +289,9 @@ def _check_limit(limit: int) -> None:
         raise InvalidRequest(f"The limit {limit} asks for nothing. Ask for 1 or more.")
 
 
-def _page(rows: tuple[R, ...], limit: int, key: Callable[[R], tuple[datetime, str]]) -> Page[R]:
-    """The page of these rows, of which one more than `limit` was asked for."""
-    more = len(rows) > limit
-    return Page(rows[:limit], _cursor(*key(rows[limit - 1])) if more else None)
-
-
-def _cursor(time: datetime, key: str) -> str:
-    return base64.urlsafe_b64encode(orjson.dumps([time_text(time), key])).decode().rstrip("=")
+def _cursor(time: object, key: object) -> str:
+    """The time and the key as they are stored."""
+    return base64.urlsafe_b64encode(orjson.dumps([str(time), str(key)])).decode().rstrip("=")
 
 
 def _position(cursor: str) -> list[str]:

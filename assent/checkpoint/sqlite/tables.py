@@ -2,6 +2,9 @@
 
 A table has one column per field, named alike; the first field is its key. Enums are stored by value, times as text that sorts, whatever
 has a structure as JSON, and None as NULL.
+
+With encryption, what a row holds (`CONTENT`) is sealed, bound to all else in the row: no column of it can be changed unnoticed, nor a value
+taken over from another row or from an older version of the same. What is asked for by its value stays readable.
 """
 
 from __future__ import annotations
@@ -17,11 +20,20 @@ from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_
 import orjson
 
 from assent.checkpoint.contracts import Approval, Effect, Row, Run, Thread
+from assent.checkpoint.sqlite.sealing import Seal, tampered
 
 R = TypeVar("R", bound=Row)
 
-Column = str | int | None
+Column = str | int | bytes | None
 """A value as SQLite stores it."""
+
+CONTENT: Mapping[type, frozenset[str]] = {
+    Thread: frozenset({"metadata"}),
+    Run: frozenset({"input", "error", "metadata"}),
+    Approval: frozenset({"args", "preview", "decision"}),
+    Effect: frozenset({"outcome"}),
+}
+"""The columns that are sealed."""
 
 
 def time_text(time: datetime) -> str:
@@ -77,7 +89,7 @@ def _without_none(hint: Any) -> Any:
 class Table(Generic[R]):
     """One table: its statements, and its rows in both directions."""
 
-    def __init__(self, row_type: type[R], name: str) -> None:
+    def __init__(self, row_type: type[R], name: str, seal: Seal) -> None:
         hints = get_type_hints(row_type)
         self.row_type = row_type
         self._make: Callable[..., R] = row_type
@@ -87,6 +99,9 @@ class Table(Generic[R]):
         self._kinds = tuple(_kind(hints[column]) for column in self.columns)
         self._values = attrgetter(*self.columns)
         self.key_of: Callable[[R], str] = attrgetter(self.key)
+        self._seal = seal
+        self._content = tuple(column in CONTENT[row_type] for column in self.columns)
+        self._thread_at = self.columns.index("thread_id")
 
         names = ", ".join(f'"{column}"' for column in self.columns)
         marks = ", ".join("?" * len(self.columns))
@@ -99,22 +114,58 @@ class Table(Generic[R]):
     def encode(self, row: R) -> tuple[Column, ...]:
         """The row's columns. Raises `TypeError` or `ValueError` if a value cannot be stored."""
         values = zip(self._kinds, self._values(row), strict=True)
-        return tuple(None if value is None else kind.encode(value) for kind, value in values)
+        columns = tuple(None if value is None else kind.encode(value) for kind, value in values)
+        return self._sealed(columns) if self._seal.is_on else columns
 
     def decode(self, columns: Sequence[Column]) -> R:
-        """The row of these columns."""
+        """The row of these columns. Raises `Tampered` if they are sealed, and not those of one row as it was stored."""
+        return self._row(self._opened(columns) if self._seal.is_on else columns)
+
+    def without_content(self, columns: Sequence[Column]) -> R:
+        """The row of columns that were tampered with, as if it held nothing. Raises `ValueError` if they are no row at all."""
+        return self._row(["{}" if sealed else column for column, sealed in zip(columns, self._content, strict=True)])
+
+    def _row(self, columns: Sequence[Column]) -> R:
         values = zip(self.columns, self._kinds, columns, strict=True)
         return self._make(**{name: None if value is None else kind.decode(value) for name, kind, value in values})
+
+    def _sealed(self, columns: Sequence[Column]) -> tuple[Column, ...]:
+        thread_id, kind, key, clear = self._place(columns)
+        return tuple(
+            # Nothing is sealed too, or a value could be taken away.
+            self._seal.seal(_NULL if column is None else str(column).encode(), thread_id, kind, key, name, clear) if sealed else column
+            for name, column, sealed in zip(self.columns, columns, self._content, strict=True)
+        )
+
+    def _opened(self, columns: Sequence[Column]) -> list[Column]:
+        thread_id, kind, key, clear = self._place(columns)
+        return [
+            self._seal.open(column, thread_id, kind, key, name, clear) if sealed else column
+            for name, column, sealed in zip(self.columns, columns, self._content, strict=True)
+        ]
+
+    def _place(self, columns: Sequence[Column]) -> tuple[str, str, str, str]:
+        """What the row's values are bound to: its thread, its kind, its key, and every column that is not sealed."""
+        thread_id, kind, key = str(columns[self._thread_at]), self.row_type.__name__.lower(), str(columns[0])
+        clear = [column for column, sealed in zip(columns, self._content, strict=True) if not sealed]
+        try:
+            return thread_id, kind, key, orjson.dumps(clear).decode()
+        except TypeError:
+            # Bytes, or a number that is none, in a column where Assent stores no such thing.
+            raise tampered(thread_id, kind, key) from None
+
+
+_NULL = b"null"
 
 
 class Tables:
     """The four tables."""
 
-    def __init__(self) -> None:
-        self.threads = Table(Thread, "threads")
-        self.runs = Table(Run, "runs")
-        self.approvals = Table(Approval, "approvals")
-        self.effects = Table(Effect, "effects")
+    def __init__(self, seal: Seal) -> None:
+        self.threads = Table(Thread, "threads", seal)
+        self.runs = Table(Run, "runs", seal)
+        self.approvals = Table(Approval, "approvals", seal)
+        self.effects = Table(Effect, "effects", seal)
         self._by_type: dict[type, Table[Any]] = {table.row_type: table for table in (self.threads, self.runs, self.approvals, self.effects)}
 
     def of(self, row: Row) -> Table[Any]:

@@ -22,6 +22,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from assent.checkpoint.sqlite.failures import closed, is_unavailable, overrun, translated
 from assent.checkpoint.sqlite.log import Log, StoredEvent
 from assent.checkpoint.sqlite.merging import MERGE_FROM, Append, merged
+from assent.checkpoint.sqlite.sealing import Seal
 from assent.events import Event
 
 T = TypeVar("T")
@@ -122,15 +123,17 @@ def _groups(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
 class Writer:
     """Takes operations on the event loop and commits them on its own thread.
 
-    `on_stored` is called on the loop with the events of each commit, before anybody learns of their own result.
+    `on_stored` is called on the loop with the events of each commit, before anybody learns of their own result; `seal` is for the file's.
     """
 
-    def __init__(self, connection: sqlite3.Connection, name: str, on_stored: Callable[[Sequence[StoredEvent]], None]) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, name: str, on_stored: Callable[[Sequence[StoredEvent]], None], seal: Seal | None = None
+    ) -> None:
         self._connection = connection
         self._name = name
         self._on_stored = on_stored
         self._loop = asyncio.get_running_loop()
-        self._log = Log(connection)
+        self._log = Log(connection, seal)
         self._transaction = Transaction(connection, self._log)
         self._queue: SimpleQueue[Item | Errand[Any] | End] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=f"assent-writer-{name}")

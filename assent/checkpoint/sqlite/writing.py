@@ -13,7 +13,10 @@ from typing import Any
 import orjson
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from assent.checkpoint.sqlite import bindings
+from assent.checkpoint.sqlite.bindings import Owner
 from assent.checkpoint.sqlite.extents import PLACES, Extent, from_json, position, positions
+from assent.checkpoint.sqlite.sealing import Seal
 from assent.checkpoint.sqlite.writer import Joint, Transaction
 
 Blob = tuple[int, str, bytes]
@@ -42,6 +45,10 @@ class Key:
     ns: str
     generation: int
     stored: bool
+
+    def owner(self, channel: str) -> Owner:
+        """Whose the values of the channel are."""
+        return Owner(self.thread_id, self.ns, channel)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +158,7 @@ def _keys(connection: sqlite3.Connection, thread_id: str) -> set[int]:
 def _erase(connection: sqlite3.Connection, k: int) -> None:
     connection.execute("DELETE FROM checkpoints WHERE k = ?", (k,))
     connection.execute("DELETE FROM checkpoint_writes WHERE k = ?", (k,))
-    _sweep(connection, k)
+    sweep(connection, k)
     connection.execute("DELETE FROM checkpoint_threads WHERE k = ?", (k,))
 
 
@@ -174,7 +181,7 @@ def delete_for_runs(run_ids: Sequence[str]) -> Callable[[Transaction], set[int]]
     return apply
 
 
-def prune(thread_ids: Iterable[str], keep: int, serde: SerializerProtocol) -> Callable[[Transaction], set[int]]:
+def prune(thread_ids: Iterable[str], keep: int, serde: SerializerProtocol, seal: Seal) -> Callable[[Transaction], set[int]]:
     """Keep the latest checkpoints of each namespace of the threads, and what delta channels need to be rebuilt there."""
     threads = list(thread_ids)
 
@@ -182,13 +189,13 @@ def prune(thread_ids: Iterable[str], keep: int, serde: SerializerProtocol) -> Ca
         connection = transaction.connection
         keys = {k for thread_id in threads for k in _keys(connection, thread_id)}
         for k in keys:
-            _prune(connection, k, keep, serde)
+            _prune(connection, k, keep, serde, seal)
         return keys
 
     return apply
 
 
-def _prune(connection: sqlite3.Connection, k: int, keep: int, serde: SerializerProtocol) -> None:
+def _prune(connection: sqlite3.Connection, k: int, keep: int, serde: SerializerProtocol, seal: Seal) -> None:
     latest = [
         checkpoint_id
         for (checkpoint_id,) in connection.execute(
@@ -197,7 +204,7 @@ def _prune(connection: sqlite3.Connection, k: int, keep: int, serde: SerializerP
     ]
     kept = set(latest)
     for checkpoint_id in latest:
-        kept |= _needed(connection, k, checkpoint_id, serde)
+        kept |= _needed(connection, k, checkpoint_id, serde, seal)
     gone = "k = ? AND checkpoint_id NOT IN (SELECT value FROM json_each(?))"
     parameters = (k, orjson.dumps(sorted(kept)).decode())
     connection.execute(f"DELETE FROM checkpoints WHERE {gone}", parameters)
@@ -206,8 +213,9 @@ def _prune(connection: sqlite3.Connection, k: int, keep: int, serde: SerializerP
     _removed(connection, k)
 
 
-def _needed(connection: sqlite3.Connection, k: int, checkpoint_id: str, serde: SerializerProtocol) -> set[str]:
+def _needed(connection: sqlite3.Connection, k: int, checkpoint_id: str, serde: SerializerProtocol, seal: Seal) -> set[str]:
     """The ancestors whose writes rebuild the checkpoint's delta channels, back to where each was last stored."""
+    thread_id, ns = connection.execute("SELECT thread_id, ns FROM checkpoint_threads WHERE k = ?", (k,)).fetchone()
     needed: set[str] = set()
     channels: set[str] | None = None
     at: str | None = checkpoint_id
@@ -218,8 +226,10 @@ def _needed(connection: sqlite3.Connection, k: int, checkpoint_id: str, serde: S
         if row is None:
             break
         parent_id, kind, body, refs, metadata = row
+        body = seal.open(body, *bindings.checkpoint(thread_id, ns, at, parent_id, kind, refs))
         checkpoint, small = serde.loads_typed((kind, body))
         if channels is None:
+            metadata = seal.open(metadata, *bindings.metadata(thread_id, ns, at))
             channels = set(orjson.loads(metadata).get("counters_since_delta_snapshot") or ()) & set(checkpoint["channel_versions"])
         needed.add(at)
         channels -= set(small) | set(orjson.loads(refs))
@@ -236,12 +246,12 @@ def _removed(connection: sqlite3.Connection, k: int) -> None:
     ).fetchone()[0]
     if left:
         connection.execute("UPDATE checkpoint_threads SET generation = generation + 1 WHERE k = ?", (k,))
-        _sweep(connection, k)
+        sweep(connection, k)
     else:
         _erase(connection, k)
 
 
-def _sweep(connection: sqlite3.Connection, k: int) -> None:
+def sweep(connection: sqlite3.Connection, k: int) -> None:
     """Remove every blob of the namespace that no checkpoint refers to, and every log that is empty then."""
     live = positions(
         extent
@@ -272,58 +282,3 @@ def _extents(refs: Refs) -> Iterable[Extent]:
 def _one(place: int) -> Extent:
     log, at = divmod(place, PLACES)
     return Extent(log, at, at + 1)
-
-
-# ── copying ──
-
-
-def copy_thread(source: str, target: str, new_key: Callable[[], int], new_log: Callable[[], int]) -> Callable[[Transaction], set[int]]:
-    """Copy every checkpoint and write of a thread to another, in logs of its own; return the keys of the target's namespaces."""
-
-    def apply(transaction: Transaction) -> set[int]:
-        connection = transaction.connection
-        namespaces = connection.execute("SELECT k, ns FROM checkpoint_threads WHERE thread_id = ?", (source,)).fetchall()
-        return {_copy(connection, k, _target(connection, target, ns, new_key), new_log) for k, ns in namespaces}
-
-    return apply
-
-
-def _copy(connection: sqlite3.Connection, k: int, new_k: int, new_log: Callable[[], int]) -> int:
-    logs: dict[int, int] = {}
-    for (log,) in connection.execute("SELECT log FROM checkpoint_logs WHERE k = ?", (k,)).fetchall():
-        logs[log] = new_log()
-        connection.execute("INSERT INTO checkpoint_logs VALUES (?, ?)", (logs[log], new_k))
-        connection.execute(
-            "INSERT INTO checkpoint_blobs SELECT position + ?, type, body FROM checkpoint_blobs WHERE position >= ? AND position < ?",
-            (position(logs[log] - log, 0), position(log, 0), position(log + 1, 0)),
-        )
-    rows = connection.execute(f"SELECT {CHECKPOINT_COLUMNS} FROM checkpoints WHERE k = ?", (k,)).fetchall()
-    connection.executemany(
-        f"INSERT OR REPLACE INTO checkpoints (k, {CHECKPOINT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        [(new_k, *row[:5], orjson.dumps(_moved(orjson.loads(row[5]), logs)).decode(), row[6]) for row in rows],
-    )
-    connection.execute(
-        f"INSERT OR REPLACE INTO checkpoint_writes (k, {WRITE_COLUMNS}) SELECT ?, {WRITE_COLUMNS} FROM checkpoint_writes WHERE k = ?",
-        (new_k, k),
-    )
-    # What was in the target under the same names is gone.
-    _sweep(connection, new_k)
-    return new_k
-
-
-def _target(connection: sqlite3.Connection, thread_id: str, ns: str, new_key: Callable[[], int]) -> int:
-    found = connection.execute("SELECT k FROM checkpoint_threads WHERE thread_id = ? AND ns = ?", (thread_id, ns)).fetchone()
-    k: int = found[0] if found else new_key()
-    connection.execute(
-        "INSERT INTO checkpoint_threads VALUES (?, ?, ?, 0) ON CONFLICT (k) DO UPDATE SET generation = generation + 1", (k, thread_id, ns)
-    )
-    return k
-
-
-def _moved(refs: Refs, logs: dict[int, int]) -> Refs:
-    return {
-        channel: [[logs[log], start, stop] for log, start, stop in ref]
-        if isinstance(ref, list)
-        else position(logs[ref // PLACES], ref % PLACES)
-        for channel, ref in refs.items()
-    }
