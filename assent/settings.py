@@ -53,6 +53,9 @@ class Settings(BaseSettings):
     synchronous: Literal["full", "normal"] = "full"
     """Whether each commit waits for the disk. With `normal`, a power cut may lose the last ones; a kill of the server loses none."""
 
+    state_types: Annotated[tuple[tuple[str, str], ...], NoDecode] = ()
+    """Types that agents keep in their state without declaring them: `package.module:Name,…`. Declared ones need not be named."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("database")
@@ -74,6 +77,16 @@ class Settings(BaseSettings):
                 raise ValueError("write each key as name:secret, separated by commas, with secrets of at least 8 characters")
             keys[name] = secret
         return keys
+
+    @field_validator("state_types", mode="before")
+    @classmethod
+    def _types(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        named = [tuple(part.strip().split(":")) for part in value.split(",") if part.strip()]
+        if wrong := next((parts for parts in named if len(parts) != 2 or not all(parts)), None):
+            raise ValueError(f"'{':'.join(wrong)}' names no type: write package.module:Name, separated by commas")
+        return named
 
     @property
     def database_path(self) -> Path:

@@ -64,3 +64,15 @@ def test_the_database_is_a_file(url: str, path: str) -> None:
 def test_a_database_that_assent_does_not_know_is_refused(url: str) -> None:
     with pytest.raises(ValidationError, match="sqlite:///"):
         Settings(database=url)
+
+
+def test_types_of_a_state_are_named_by_module_and_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASSENT_STATE_TYPES", "shop.models:Order, shop.models:Line")
+    assert Settings().state_types == (("shop.models", "Order"), ("shop.models", "Line"))
+
+
+@pytest.mark.parametrize("named", ["Order", "shop.models:", ":Order", "a:b:c"])
+def test_what_names_no_type_is_refused(monkeypatch: pytest.MonkeyPatch, named: str) -> None:
+    monkeypatch.setenv("ASSENT_STATE_TYPES", named)
+    with pytest.raises(ValidationError, match="package.module:Name"):
+        Settings()

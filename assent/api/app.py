@@ -38,6 +38,7 @@ def create_app(settings: Settings, open_agents: OpenAgents, clock: Clock | None 
                     clock=clock,
                     recursion_limit=settings.recursion_limit,
                     drain_seconds=settings.drain_seconds,
+                    state_types=settings.state_types,
                 )
             )
             retention = Retention(events_ttl=settings.events_ttl, checkpoints_keep=settings.checkpoints_keep)

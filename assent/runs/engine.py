@@ -7,7 +7,7 @@ checkpoint. At most one run is active on a thread, because each takes the thread
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -16,7 +16,6 @@ from typing import Any, Literal
 import structlog
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.types import StateSnapshot
 
 from assent.approvals.deciding import Decided, Verdict, decide
@@ -30,7 +29,7 @@ from assent.graph.consent import decision_from_message
 from assent.graph.effects import EFFECTS_KEY, EffectIntent
 from assent.graph.pending import Agent, Continuation, PendingApproval, check_args, continuation, find_pending, with_previews
 from assent.graph.source import run_graph
-from assent.graph.types import state_types
+from assent.graph.types import state_types as state_types_of
 from assent.runs import outcome
 from assent.runs.effects import StoredEffects
 
@@ -62,10 +61,22 @@ class Started:
 class Runs:
     """Runs agents on threads. Open it with `Runs.open`, after the storage and the agents."""
 
-    def __init__(self, storage: Storage, agents: Mapping[str, Agent], *, clock: Clock, recursion_limit: int, drain_seconds: float) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        agents: Mapping[str, Agent],
+        *,
+        clock: Clock,
+        recursion_limit: int,
+        drain_seconds: float,
+        state_types: Iterable[tuple[str, str]],
+    ) -> None:
         self.storage = storage
         # The server's checkpointer takes the place of any that a graph brought along: a pause must outlive the process.
-        self.agents = {name: agent.copy(update={"checkpointer": _allowing(storage.checkpointer, agent)}) for name, agent in agents.items()}
+        saver = storage.checkpointer.with_allowlist(list(state_types))
+        self.agents = {
+            name: agent.copy(update={"checkpointer": saver.with_allowlist(state_types_of(agent))}) for name, agent in agents.items()
+        }
         self._clock = clock
         self._recursion_limit = recursion_limit
         self._drain_seconds = drain_seconds
@@ -81,12 +92,21 @@ class Runs:
         clock: Clock | None = None,
         recursion_limit: int = 25,
         drain_seconds: float = 5.0,
+        state_types: Iterable[tuple[str, str]] = (),
     ) -> AsyncIterator[Runs]:
         """Go on with what the last process left, and take runs until the context is left.
 
-        Then active runs get `drain_seconds` to end; those that need longer are cut off and go on at the next start.
+        Then active runs get `drain_seconds` to end; those that need longer are cut off and go on at the next start. `state_types` are the
+        types, as module and name, that agents keep in their state without declaring them.
         """
-        runs = cls(storage, agents, clock=clock or Clock(), recursion_limit=recursion_limit, drain_seconds=drain_seconds)
+        runs = cls(
+            storage,
+            agents,
+            clock=clock or Clock(),
+            recursion_limit=recursion_limit,
+            drain_seconds=drain_seconds,
+            state_types=state_types,
+        )
         try:
             await runs._recover()
             yield runs
@@ -412,11 +432,6 @@ def _add(total: Usage | None, usage: Usage) -> Usage:
         output_tokens=total.output_tokens + usage.output_tokens,
         total_tokens=total.total_tokens + usage.total_tokens,
     )
-
-
-def _allowing(checkpointer: BaseCheckpointSaver[Any], agent: Agent) -> BaseCheckpointSaver[Any]:
-    """The checkpointer, which makes the types again that the agent's state is declared with."""
-    return checkpointer.with_allowlist(state_types(agent))
 
 
 def _thread_config(thread_id: str, checkpoint_id: str | None = None) -> RunnableConfig:

@@ -1,0 +1,56 @@
+"""A type that an agent keeps in its state without declaring it is stored only if the server was told of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypedDict
+
+from langgraph.graph import START, StateGraph
+from pydantic import BaseModel
+
+from assent.checkpoint.contracts import Run, RunStatus
+from assent.checkpoint.sqlite import SqliteStorage
+from assent.runs.engine import Runs, Submission
+from assent.runs.follow import follow_run
+
+
+class Finding(BaseModel):
+    text: str
+
+
+class State(TypedDict):
+    messages: list[Any]
+    anything: Any
+
+
+def find(state: State) -> dict[str, Any]:
+    return {"anything": Finding(text="here")}
+
+
+async def run_of(folder: Path, **options: Any) -> tuple[Run, Any]:
+    """A finished run of a graph with a finding in its state, and what its thread keeps."""
+    agent = StateGraph(State).add_node("find", find).add_edge(START, "find").compile()
+    async with SqliteStorage.open(folder / "a.db") as storage, Runs.open(storage, {"agent": agent}, **options) as runs:
+        started = await runs.submit(Submission(message="look", owner="ada"))
+        async for _ in follow_run(storage, started.run.thread_id, started.first_seq - 1):
+            pass
+        run = await storage.run(started.run.run_id)
+        thread = await storage.thread(started.run.thread_id)
+        assert run is not None
+        assert thread is not None
+        return run, (await runs.state(thread)).values.get("anything")
+
+
+async def test_one_that_was_named_is_made_again(tmp_path: Path) -> None:
+    run, kept = await run_of(tmp_path, state_types=[(__name__, "Finding")])
+    assert run.status is RunStatus.SUCCESS
+    assert kept == Finding(text="here")
+
+
+async def test_one_that_was_not_ends_the_run_and_is_named(tmp_path: Path) -> None:
+    run, kept = await run_of(tmp_path)
+    assert run.status is RunStatus.ERROR
+    assert run.error is not None
+    assert "Finding" in run.error["message"]
+    assert "ASSENT_STATE_TYPES" in run.error["message"]
+    assert kept is None
