@@ -74,5 +74,5 @@ def test_types_of_a_state_are_named_by_module_and_name(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("named", ["Order", "shop.models:", ":Order", "a:b:c"])
 def test_what_names_no_type_is_refused(monkeypatch: pytest.MonkeyPatch, named: str) -> None:
     monkeypatch.setenv("ASSENT_STATE_TYPES", named)
-    with pytest.raises(ValidationError, match="package.module:Name"):
+    with pytest.raises(ValidationError, match=r"package\.module:Name"):
         Settings()

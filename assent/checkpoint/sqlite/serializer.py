@@ -96,8 +96,8 @@ class _Check:
     def _refuse(self, name: str) -> Exception:
         self._refused = ConfigurationError(
             f"A checkpoint may not hold a {name}: only types that were allowed are ever made again from the file. If it belongs to your "
-            "graph's state, pass it as SqliteSaver.from_conn_string(path, allowed=[...]), or set LANGGRAPH_STRICT_MSGPACK=true, with which "
-            "compile() allows the types that the state is declared with. If it does not, the file was tampered with."
+            "graph's state, declare the state with it, or name it: for a server in ASSENT_STATE_TYPES, in code with "
+            "SqliteSaver.from_conn_string(path, allowed=[...]). If it does not, the file was tampered with."
         )
         return self._refused
 
