@@ -354,7 +354,7 @@ async def _import(old_path: Path, new: Path, settings: Settings, target: str | N
         old = await stack.enter_async_context(OldFile.open(old_path, near=new.parent, prefix=prefix))
         agent = await stack.enter_async_context(_one_agent(target, settings)) if target else None
         # A commit need not wait for the disk here: what a power cut takes is imported again, and the end of it all is waited for.
-        storage = await stack.enter_async_context(SqliteStorage.open(new, synchronous="normal"))
+        storage = await stack.enter_async_context(SqliteStorage.open(new, synchronous="normal", encryption_key=settings.encryption_secret))
         remove_copies(new.parent, prefix, but=old.copy)
         adopt = _adopting(*agent, storage, report) if agent else just_idle
         threads = await old.threads()

@@ -7,8 +7,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from assent.checkpoint.sqlite.sealing import parse_keys
+from assent.errors import ConfigurationError
 
 SQLITE = "sqlite:///"
 
@@ -24,7 +27,7 @@ def _with_unit(value: object) -> object:
 class Settings(BaseSettings):
     """The settings. Each is read from the environment as `ASSENT_` and its name in capitals; docs/reference/settings.md lists them."""
 
-    model_config = SettingsConfigDict(env_prefix="ASSENT_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="ASSENT_", extra="ignore", hide_input_in_errors=True)
 
     database: str = "sqlite:///./assent.db"
     """Where everything durable goes. Checkpoints are kept in a file beside it."""
@@ -50,6 +53,9 @@ class Settings(BaseSettings):
     checkpoints_keep: int | None = Field(default=None, ge=1)
     """How many of its latest checkpoints a thread keeps once its run has ended. Without it, all."""
 
+    encryption_key: SecretStr | None = None
+    """What is stored is encrypted with this: `2026:<base64 of 32 bytes>`, and behind commas older keys, which only open."""
+
     synchronous: Literal["full", "normal"] = "full"
     """Whether each commit waits for the disk. With `normal`, a power cut may lose the last ones; a kill of the server loses none."""
 
@@ -63,6 +69,16 @@ class Settings(BaseSettings):
     def _a_sqlite_url(cls, value: str) -> str:
         if not value.startswith(SQLITE) or value == SQLITE:
             raise ValueError(f"'{value}' is no database that Assent knows. Write sqlite:///./assent.db, or sqlite:////absolute/path.db")
+        return value
+
+    @field_validator("encryption_key")
+    @classmethod
+    def _sound_keys(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            try:
+                parse_keys(value.get_secret_value())
+            except ConfigurationError as error:
+                raise ValueError(error.message) from None
         return value
 
     @field_validator("api_keys", mode="before")
@@ -87,6 +103,11 @@ class Settings(BaseSettings):
         if wrong := next((parts for parts in named if len(parts) != 2 or not all(parts)), None):
             raise ValueError(f"'{':'.join(wrong)}' names no type: write package.module:Name, separated by commas")
         return named
+
+    @property
+    def encryption_secret(self) -> str | None:
+        """`encryption_key` in the clear, for whoever opens the database."""
+        return None if self.encryption_key is None else self.encryption_key.get_secret_value()
 
     @property
     def database_path(self) -> Path:

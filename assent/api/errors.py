@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -13,7 +14,8 @@ from starlette.exceptions import HTTPException
 from assent.api.json import json_response
 from assent.api.views import approval_view
 from assent.checkpoint.contracts import Approval
-from assent.errors import AssentError, Conflict, Gone, InvalidRequest, NotFound, Unavailable
+from assent.errors import AssentError, Conflict, Gone, InvalidRequest, NotFound, Tampered, Unavailable
+from assent.runs.engine import Runs
 
 log = structlog.get_logger(__name__)
 
@@ -22,6 +24,8 @@ STATUSES: tuple[tuple[type[AssentError], int], ...] = (
     (Conflict, 409),
     (Gone, 410),
     (InvalidRequest, 422),
+    # The request was right, and sending another would not help: what the server has stored is wrong.
+    (Tampered, 500),
     (Unavailable, 503),
 )
 """An error's status is that of the first class here that it belongs to. Any other error is a 500 that tells nothing."""
@@ -45,10 +49,21 @@ def problem(status: int, title: str, detail: str, *, headers: dict[str, str] | N
 
 async def _ours(request: Request, error: Exception) -> Response:
     assert isinstance(error, AssentError)
-    status = next((status for kind, status in STATUSES if isinstance(error, kind)), 500)
-    if status == 500:
+    status = next((status for kind, status in STATUSES if isinstance(error, kind)), None)
+    if status is None:
         return await _unexpected(request, error)
+    if isinstance(error, Tampered):
+        await _distrust(request, error)
     return problem(status, _title(type(error).__name__), error.message, **{key: _member(value) for key, value in error.details.items()})
+
+
+async def _distrust(request: Request, error: Tampered) -> None:
+    """Whoever finds it, by whatever way: from now on nothing of the thread is run."""
+    log.error("a stored value was tampered with", path=request.url.path, **error.details)
+    runs: Runs = request.app.state.runs
+    # A full disk, say. It is found again at the next request.
+    with suppress(Unavailable):
+        await runs.distrust(str(error.details["thread_id"]), error)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

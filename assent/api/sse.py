@@ -10,7 +10,7 @@ from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
 from assent.checkpoint.contracts import LogEntry
-from assent.errors import Gone
+from assent.errors import Gone, Tampered
 
 PING_SECONDS = 15
 SEND_SECONDS = 30
@@ -43,8 +43,9 @@ class EventStream(EventSourceResponse):
 
 
 async def _frames(batches: Batches, named: bool) -> AsyncIterator[bytes]:
-    # A reader so slow that its next event has been removed is cut off here, and gets the 410 when it comes back.
-    with suppress(Gone):
+    # A reader so slow that its next event has been removed is cut off here, and gets the 410 when it comes back; so is one whose next
+    # event is not what was stored, and that gets the 500.
+    with suppress(Gone, Tampered):
         async with aclosing(batches):
             async for entries in batches:
                 yield b"".join([_frame(entry, named) for entry in entries])

@@ -14,7 +14,7 @@ from typing import Any
 from assent.checkpoint.contracts import Approval, ApprovalStatus, Change, Run, RunKind, RunStatus, Storage, Thread, ThreadStatus
 from assent.clock import Clock
 from assent.decisions import Approve, Decision, Edit, Reject, Respond, check_allowed, decision_to_json, decision_type, match_decisions
-from assent.errors import AlreadyDecided, Conflict, NotFound, NothingPending
+from assent.errors import AlreadyDecided, Conflict, NotFound, NothingPending, Tampered
 from assent.events import ApprovalDecided, Event, RunResumed
 
 STATUS_AFTER = {
@@ -53,11 +53,13 @@ class Decided:
 
 
 async def decide(storage: Storage, clock: Clock, thread_id: str, verdict: Verdict, check: Check) -> Decided:
-    """Decide. Raises `NotFound`, `AlreadyDecided` or `InvalidDecision`, and then nothing was changed."""
+    """Decide. Raises `NotFound`, `AlreadyDecided`, `InvalidDecision` or `Tampered`, and then nothing was changed."""
     while True:
         thread = await storage.thread(thread_id)
         if thread is None:
             raise NotFound(f"There is no thread '{thread_id}'.")
+        if thread.tampered is not None:
+            raise Tampered(thread.tampered, thread_id=thread_id)
         pending = [approval for id in thread.pending if (approval := await storage.approval(id)) is not None]
         try:
             matched = match_decisions(pending, verdict.decisions, for_all=verdict.for_all)

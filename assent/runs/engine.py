@@ -22,7 +22,7 @@ from assent.approvals.deciding import Decided, Verdict, decide
 from assent.checkpoint.contracts import Approval, ApprovalKind, Change, Run, RunKind, RunStatus, Storage, Thread, ThreadStatus
 from assent.clock import Clock
 from assent.decisions import Approve, Decision, Edit, Reject, decision_from_json
-from assent.errors import AssentError, Conflict, InvalidRequest, NotFound, ThreadBusy, ThreadPaused, Unavailable
+from assent.errors import AssentError, Conflict, InvalidRequest, NotFound, Tampered, ThreadBusy, ThreadPaused, Unavailable
 from assent.events import Checkpoint, Event, LlmEnd, NodeError, RunRecovered, RunStart, Usage, decode
 from assent.graph.builder import HitlGraph
 from assent.graph.consent import decision_from_message
@@ -81,6 +81,7 @@ class Runs:
         self._recursion_limit = recursion_limit
         self._drain_seconds = drain_seconds
         self._tasks: set[asyncio.Task[None]] = set()
+        self._active: dict[str, asyncio.Task[None]] = {}
 
     @classmethod
     @asynccontextmanager
@@ -118,11 +119,14 @@ class Runs:
     async def submit(self, submission: Submission) -> Started:
         """Start a run with new input; it is durable when this returns.
 
-        Raises `ThreadBusy`, `ThreadPaused`, `NotFound` for an unknown agent, or `InvalidRequest` for another agent than the thread's.
+        Raises `ThreadBusy`, `ThreadPaused`, `NotFound` for an unknown agent, `InvalidRequest` for another agent than the thread's, or
+        `Tampered`.
         """
         while True:
             thread = await self.storage.thread(submission.thread_id) if submission.thread_id else None
             name = self._agent_name(submission, thread)
+            if thread is not None and thread.tampered is not None:
+                raise Tampered(thread.tampered, thread_id=thread.thread_id)
             if thread is not None and thread.status is ThreadStatus.BUSY:
                 raise ThreadBusy(f"A run is active on the thread '{thread.thread_id}'. Wait for its end, then send the message again.")
             if thread is not None and thread.status is ThreadStatus.INTERRUPTED:
@@ -204,9 +208,15 @@ class Runs:
     async def decide(self, thread_id: str, verdict: Verdict) -> Decided:
         """Decide pending approvals; if none is left, the run that goes on is started.
 
-        Raises `NotFound`, `NothingPending`, `AlreadyDecided` or `InvalidDecision`, and then nothing was changed.
+        Raises `NotFound`, `NothingPending`, `AlreadyDecided`, `InvalidDecision` or `Tampered`, and then nothing was changed.
         """
-        decided = await decide(self.storage, self._clock, thread_id, verdict, self._check)
+        try:
+            decided = await decide(self.storage, self._clock, thread_id, verdict, self._check)
+        except Tampered as error:
+            # Which thread this is about is known here. What the row itself says may be what was changed.
+            found = Tampered(error.message, **{**error.details, "thread_id": thread_id})
+            await self.distrust(thread_id, found)
+            raise found from error
         if decided.run is not None:
             self._spawn(decided.run)
         return decided
@@ -217,6 +227,14 @@ class Runs:
             raise NotFound(f"The approval {approval.approval_id} is for the agent '{approval.agent}', which this server does not have.")
         if isinstance(decision, Edit) and isinstance(agent.builder, HitlGraph):
             check_args(agent.builder.gate.tools[approval.tool], decision.args)
+
+    async def distrust(self, thread_id: str, error: Tampered) -> None:
+        """Something of the thread is not what was stored: stop what runs on it, and let nothing run on it any more."""
+        await self.storage.distrust(thread_id, error.message)
+        if (task := self._active.get(thread_id)) is not None:
+            task.cancel()
+            await asyncio.wait({task})
+            await self.storage.distrust(thread_id, error.message, stopped=True)
 
     # ── reading and deleting ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -247,7 +265,14 @@ class Runs:
     def _spawn(self, run: Run) -> None:
         task = asyncio.create_task(self._execute(run), name=f"run {run.run_id}")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._active[run.thread_id] = task
+        task.add_done_callback(lambda task: self._is_over(run, task))
+
+    def _is_over(self, run: Run, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        # The thread may have its next run already.
+        if self._active.get(run.thread_id) is task:
+            del self._active[run.thread_id]
 
     async def _execute(self, run: Run) -> None:
         agent, config, events = self.agents[run.agent], self._config(run), RunLog(self.storage)
@@ -330,10 +355,18 @@ class Runs:
 
     async def _fail(self, run: Run, error: Exception, node: str) -> None:
         try:
-            await self._commit_end(run, lambda thread, now: outcome.failed(thread, run, error, node, now))
+            if isinstance(error, Tampered):
+                await self.storage.distrust(run.thread_id, error.message)
+            await self._end_badly(run, error, node)
         except Unavailable:
             # The row stays `running`: the next start goes on with the run, once there is room to write again.
             log.exception("the end of a run could not be stored", run_id=run.run_id, thread_id=run.thread_id)
+
+    async def _end_badly(self, run: Run, error: Exception, node: str) -> None:
+        try:
+            await self._commit_end(run, lambda thread, now: outcome.failed(thread, run, error, node, now))
+        except Tampered as found:
+            await self.storage.distrust(run.thread_id, found.message, stopped=True)
 
     async def _commit_end(self, run: Run, ending: Callable[[Thread, datetime], Change]) -> None:
         while True:
@@ -344,28 +377,67 @@ class Runs:
                 await self.storage.commit(ending(thread, self._clock.now()))
                 return
             except Conflict:
-                continue
+                if await self._has_ended(run):
+                    return
+
+    async def _has_ended(self, run: Run) -> bool:
+        """Whether somebody else was faster to say how the run ended."""
+        stored = await self.storage.run(run.run_id)
+        return stored is None or stored.version != run.version
 
     # ── starting and stopping ────────────────────────────────────────────────────────────────────────────────────────
 
     async def _recover(self) -> None:
         for run in await self.storage.runs(status=(RunStatus.PENDING, RunStatus.RUNNING)):
-            again = replace(run, attempt=run.attempt + 1, version=run.version + 1)
-            recovered = RunRecovered(
-                ts=self._clock.now(),
-                thread_id=run.thread_id,
-                run_id=run.run_id,
-                attempt=again.attempt,
-                message_ids=await self._cut_off(run),
+            try:
+                await self._go_on(run)
+            except Tampered as error:
+                log.error("a run is not gone on with", run_id=run.run_id, thread_id=run.thread_id, reason=error.message)
+                await self.storage.distrust(run.thread_id, error.message, stopped=True)
+        await self._end_unreadable()
+
+    async def _end_unreadable(self) -> None:
+        """A thread whose active run was tampered with is busy with nothing: such a run is not listed."""
+        cursor: str | None = None
+        while True:
+            page = await self.storage.threads(status=ThreadStatus.BUSY, cursor=cursor)
+            for thread in page.rows:
+                reason = await self._reason_to_distrust(thread)
+                if reason is not None and thread.thread_id not in self._active:
+                    await self.storage.distrust(thread.thread_id, reason, stopped=True)
+            cursor = page.next
+            if cursor is None:
+                return
+
+    async def _reason_to_distrust(self, thread: Thread) -> str | None:
+        try:
+            if thread.run_id is not None:
+                await self.storage.run(thread.run_id)
+        except Tampered as error:
+            return error.message
+        return thread.tampered
+
+    async def _go_on(self, run: Run) -> None:
+        """Go on with a run of the last process."""
+        thread = await self.storage.thread(run.thread_id)
+        if thread is not None and thread.tampered is not None:
+            raise Tampered(thread.tampered, thread_id=run.thread_id)
+        again = replace(run, attempt=run.attempt + 1, version=run.version + 1)
+        recovered = RunRecovered(
+            ts=self._clock.now(),
+            thread_id=run.thread_id,
+            run_id=run.run_id,
+            attempt=again.attempt,
+            message_ids=await self._cut_off(run),
+        )
+        await self.storage.commit(Change(rows=(again,), events=(recovered,)))
+        if run.agent in self.agents:
+            self._spawn(again)
+        else:
+            missing = AssentError(
+                f"The agent '{run.agent}' is not on this server any more. Start it with that agent, and send the message again."
             )
-            await self.storage.commit(Change(rows=(again,), events=(recovered,)))
-            if run.agent in self.agents:
-                self._spawn(again)
-            else:
-                missing = AssentError(
-                    f"The agent '{run.agent}' is not on this server any more. Start it with that agent, and send the message again."
-                )
-                await self._fail(again, missing, "")
+            await self._fail(again, missing, "")
 
     async def _cut_off(self, run: Run) -> tuple[str, ...]:
         """The messages that this run had begun to show, and whose node had not ended."""

@@ -118,6 +118,8 @@ def _stamped(event: Event, run: Run, now: datetime) -> Event:
 
 
 def _stopped(thread: Thread, status: ThreadStatus, checkpoint_id: str | None, now: datetime, pending: tuple[str, ...] = ()) -> Thread:
+    if thread.tampered is not None:
+        status = ThreadStatus.ERROR
     return replace(thread, status=status, checkpoint_id=checkpoint_id, pending=pending, updated_at=now, version=thread.version + 1)
 
 

@@ -16,7 +16,7 @@ from assent.api.views import decided_view, state_view, thread_view
 from assent.approvals.deciding import Decided, Verdict
 from assent.checkpoint.contracts import Change, LogEntry, Storage, Thread, ThreadStatus
 from assent.clock import utc_now, uuid7
-from assent.errors import Conflict, InvalidRequest
+from assent.errors import Conflict, InvalidRequest, Tampered
 from assent.events import EVENT_TYPES
 from assent.runs.follow import follow, follow_run
 
@@ -64,10 +64,16 @@ async def create_thread(body: ThreadRequest, runs: TheRuns, who: Who) -> Respons
 
 @router.get("/threads/{id}")
 async def get_thread(id: ThreadId, runs: TheRuns, who: Who) -> Response:
-    """A thread, with the values of its state and what it waits for."""
+    """A thread, with the values of its state and what it waits for; without them, if something of it was tampered with."""
     thread = await the_thread(runs.storage, id)
-    values = (await runs.state(thread)).values
-    return json_response(thread_view(thread, await pending_of(runs.storage, thread), values))
+    if thread.tampered is None:
+        try:
+            values = (await runs.state(thread)).values
+            return json_response(thread_view(thread, await pending_of(runs.storage, thread), values))
+        except Tampered as error:
+            await runs.distrust(id, error)
+            thread = await the_thread(runs.storage, id)
+    return json_response(thread_view(thread))
 
 
 @router.delete("/threads/{id}", status_code=204)

@@ -269,7 +269,7 @@ class Opening:
 async def _opened(
     cls: type[SqliteSaver], name: str | Path, serde: SerializerProtocol, cache_bytes: int, encryption_key: str | None
 ) -> AsyncIterator[SqliteSaver]:
-    keys = parse_keys(encryption_key) if encryption_key else ()
+    keys = parse_keys(encryption_key) if encryption_key is not None else ()
     async with AsyncExitStack() as stack:
         if name == ":memory:":
             name = Path(stack.enter_context(TemporaryDirectory(prefix="assent-"))) / "checkpoints.db"

@@ -77,7 +77,7 @@ class SqliteStorage(Storage):
         is not sealed with these keys.
         """
         path = files.resolved(path)
-        keys = parse_keys(encryption_key) if encryption_key else ()
+        keys = parse_keys(encryption_key) if encryption_key is not None else ()
         clock = clock or Clock()
         tails = Tails()
         async with AsyncExitStack() as stack:
@@ -173,8 +173,16 @@ class SqliteStorage(Storage):
             where.append(_among("type"))
             parameters.append(_list(types))
         sql = f"SELECT seq, type, body FROM events WHERE {' AND '.join(where)} ORDER BY seq LIMIT ?"
-        read = await self._reader.rows(sql, (*parameters, limit))
-        return tuple(LogEntry(seq, type_, self._seal.open(body, thread_id, "event", seq, type_)) for seq, type_, body in read)
+        entries: list[LogEntry] = []
+        for seq, type_, body in await self._reader.rows(sql, (*parameters, limit)):
+            try:
+                entries.append(LogEntry(seq, type_, self._seal.open(body, thread_id, "event", seq, type_)))
+            except Tampered:
+                # What stands before it is still told. The next read begins with it.
+                if not entries:
+                    raise
+                break
+        return tuple(entries)
 
     # ── the rows ──
 
