@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from assent.settings import Settings
+from tests.support.keys import KEY
 
 REFERENCE = Path(__file__).parents[1] / "docs/reference/settings.md"
 
@@ -75,4 +76,24 @@ def test_types_of_a_state_are_named_by_module_and_name(monkeypatch: pytest.Monke
 def test_what_names_no_type_is_refused(monkeypatch: pytest.MonkeyPatch, named: str) -> None:
     monkeypatch.setenv("ASSENT_STATE_TYPES", named)
     with pytest.raises(ValidationError, match=r"package\.module:Name"):
+        Settings()
+
+
+def test_an_encryption_key_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = KEY.partition(":")[2]
+    monkeypatch.setenv("ASSENT_ENCRYPTION_KEY", KEY)
+    settings = Settings()
+    assert settings.encryption_secret == KEY
+    assert secret not in repr(settings) + str(settings) + repr(settings.model_dump()) + settings.model_dump_json()
+    monkeypatch.setenv("ASSENT_ENCRYPTION_KEY", f"two words:{secret}")
+    with pytest.raises(ValidationError, match="key number 1 does not begin with an id") as raised:
+        Settings()
+    assert secret not in str(raised.value)
+
+
+def test_without_one_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings().encryption_secret is None
+    # A variable that was meant to hold one, and is empty, must not switch encryption off.
+    monkeypatch.setenv("ASSENT_ENCRYPTION_KEY", "")
+    with pytest.raises(ValidationError, match="encryption_key"):
         Settings()

@@ -131,11 +131,14 @@ class KeySeal(Seal):
 
     is_on = True
 
-    def __init__(self, keys: Sequence[FileKey], nonce: Callable[[], bytes] = lambda: os.urandom(NONCE_BYTES)) -> None:
+    def __init__(
+        self, keys: Sequence[FileKey], nonce: Callable[[], bytes] = lambda: os.urandom(NONCE_BYTES), *, remembered: int = REMEMBERED
+    ) -> None:
         self._first = keys[0].id.encode()
         self._secrets = {key.id.encode(): key.secret for key in keys}
         self._header = _header(self._first)
         self._nonce = nonce
+        self._remembered = remembered
         self._ciphers: dict[tuple[bytes, str], AESGCM] = {}
 
     def seal(self, data: bytes, thread_id: str, kind: str, name: Part, *more: Part) -> bytes:
@@ -159,7 +162,7 @@ class KeySeal(Seal):
     def _cipher(self, id: bytes, thread_id: str) -> AESGCM:
         cipher = self._ciphers.get((id, thread_id))
         if cipher is None:
-            if len(self._ciphers) >= REMEMBERED:
+            if len(self._ciphers) >= self._remembered:
                 self._ciphers.clear()
             secret = hmac.digest(self._secrets[id], b"assent thread " + thread_id.encode(), "sha256")
             cipher = self._ciphers[id, thread_id] = AESGCM(secret)
