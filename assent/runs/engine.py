@@ -131,14 +131,14 @@ class Runs:
                 raise ThreadBusy(f"A run is active on the thread '{thread.thread_id}'. Wait for its end, then send the message again.")
             if thread is not None and thread.status is ThreadStatus.INTERRUPTED:
                 return await self._answer_pause(submission, thread)
-            change, run = self._starting(submission, thread, name)
+            change, thread, run = self._starting(submission, thread, name)
             try:
                 numbers = await self.storage.commit(change)
             except Conflict:
                 if submission.thread_id is None:
                     raise
                 continue
-            self._spawn(run)
+            self._spawn(run, thread)
             return Started(run, numbers[0])
 
     def _agent_name(self, submission: Submission, thread: Thread | None) -> str:
@@ -150,7 +150,7 @@ class Runs:
             raise InvalidRequest(f"The thread belongs to the agent '{belongs_to}', so '{name}' cannot take it. Start a new thread.")
         return name
 
-    def _starting(self, submission: Submission, thread: Thread | None, agent: str) -> tuple[Change, Run]:
+    def _starting(self, submission: Submission, thread: Thread | None, agent: str) -> tuple[Change, Thread, Run]:
         now, run_id = self._clock.now(), self._clock.new_id()
         thread = thread or Thread(
             thread_id=submission.thread_id or self._clock.new_id(),
@@ -182,7 +182,7 @@ class Runs:
             message=submission.message,
             metadata=dict(submission.metadata),
         )
-        return Change(rows=(thread, run), events=(event,)), run
+        return Change(rows=(thread, run), events=(event,)), thread, run
 
     async def _answer_pause(self, submission: Submission, thread: Thread) -> Started:
         """New input on a paused thread decides nothing, unless the caller or the agent says that it does."""
@@ -262,8 +262,8 @@ class Runs:
 
     # ── executing ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _spawn(self, run: Run) -> None:
-        task = asyncio.create_task(self._execute(run), name=f"run {run.run_id}")
+    def _spawn(self, run: Run, thread: Thread | None = None) -> None:
+        task = asyncio.create_task(self._execute(run, thread), name=f"run {run.run_id}")
         self._tasks.add(task)
         self._active[run.thread_id] = task
         task.add_done_callback(lambda task: self._is_over(run, task))
@@ -274,7 +274,8 @@ class Runs:
         if self._active.get(run.thread_id) is task:
             del self._active[run.thread_id]
 
-    async def _execute(self, run: Run) -> None:
+    async def _execute(self, run: Run, thread: Thread | None) -> None:
+        """Run it to its end. `thread` is the row as the run left it, where that is at hand: nobody else writes it while a run is active."""
         agent, config, events = self.agents[run.agent], self._config(run), RunLog(self.storage)
         try:
             plan = await self._plan(run, agent, config)
@@ -282,7 +283,7 @@ class Runs:
                 await agent.aupdate_state(config, values, as_node=as_node)
             if not plan.ended:
                 await run_graph(agent, plan.input, config, events.emit, thread_id=run.thread_id, run_id=run.run_id, now=self._clock.now)
-            await _last_word(self._end(run, agent, config, events.usage))
+            await _last_word(self._end(run, thread, agent, config, events.usage))
         except Exception as error:
             log.exception("run failed", run_id=run.run_id, thread_id=run.thread_id, agent=run.agent)
             await _last_word(self._fail(run, error, events.failed_node))
@@ -340,12 +341,13 @@ class Runs:
         config["metadata"] = {"run_id": run.run_id}
         return config
 
-    async def _end(self, run: Run, agent: Agent, config: RunnableConfig, usage: Usage | None) -> None:
+    async def _end(self, run: Run, thread: Thread | None, agent: Agent, config: RunnableConfig, usage: Usage | None) -> None:
         snapshot = await agent.aget_state(config)
         pending = await with_previews(agent, _as_left(run, snapshot, find_pending(agent, snapshot, pause=run.run_id)))
         known = {approval.approval_id for approval in pending if await self.storage.approval(approval.approval_id)}
         await self._commit_end(
             run,
+            thread,
             lambda thread, now: (
                 outcome.paused(thread, run, pending, known, _checkpoint(snapshot), now)
                 if pending
@@ -364,13 +366,13 @@ class Runs:
 
     async def _end_badly(self, run: Run, error: Exception, node: str) -> None:
         try:
-            await self._commit_end(run, lambda thread, now: outcome.failed(thread, run, error, node, now))
+            await self._commit_end(run, None, lambda thread, now: outcome.failed(thread, run, error, node, now))
         except Tampered as found:
             await self.storage.distrust(run.thread_id, found.message, stopped=True)
 
-    async def _commit_end(self, run: Run, ending: Callable[[Thread, datetime], Change]) -> None:
+    async def _commit_end(self, run: Run, thread: Thread | None, ending: Callable[[Thread, datetime], Change]) -> None:
         while True:
-            thread = await self.storage.thread(run.thread_id)
+            thread = thread or await self.storage.thread(run.thread_id)
             if thread is None:
                 raise NotFound(f"The thread '{run.thread_id}' was removed while its run '{run.run_id}' was active.")
             try:
@@ -379,6 +381,7 @@ class Runs:
             except Conflict:
                 if await self._has_ended(run):
                     return
+                thread = None
 
     async def _has_ended(self, run: Run) -> bool:
         """Whether somebody else was faster to say how the run ended."""
