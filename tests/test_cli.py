@@ -730,3 +730,17 @@ def test_a_call_whose_outcome_is_unknown_is_explained() -> None:
     )
     assert "pay was cut off" in out.getvalue() and "nobody knows whether it happened" in out.getvalue()
     assert '{"euros": 5}' in out.getvalue() and "sha256 abababababab" in out.getvalue()
+
+
+def test_an_agent_that_cannot_be_loaded_leaves_no_file_behind(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*ASSENT, "serve", "nowhere.py:agent", "--port", "0"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "nowhere.py" in done.stderr
+    assert list(tmp_path.iterdir()) == []

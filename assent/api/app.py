@@ -28,11 +28,12 @@ def create_app(settings: Settings, open_agents: OpenAgents, clock: Clock | None 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
+            # The agents first: one that cannot be loaded should leave no file behind.
+            agents = await stack.enter_async_context(open_agents())
             opening = SqliteStorage.open(
                 settings.database_path, clock, synchronous=settings.synchronous, encryption_key=settings.encryption_secret
             )
             storage = await stack.enter_async_context(opening)
-            agents = await stack.enter_async_context(open_agents())
             app.state.runs = await stack.enter_async_context(
                 Runs.open(
                     storage,
