@@ -258,6 +258,8 @@ T3 = "k = (SELECT k FROM checkpoint_threads WHERE thread_id = 't' AND ns = '') A
 T2 = T3.replace("3'", "2'")
 U3 = T3.replace("'t'", "'u'")
 FIRST_WRITE, SECOND_WRITE = (f"{T3} AND task_id = 'task-1' AND idx = {index}" for index in (0, 1))
+SUB = "(SELECT k FROM checkpoint_threads WHERE thread_id = 't' AND ns = 'sub')"
+ROOT1, SUB1 = T3.replace("3", "1"), f"k = {SUB} AND checkpoint_id = '00000001'"
 OTHER_WRITE = f"{T3} AND task_id = 'task-2'"
 APPROVAL = "approval_id = 'approval-t'"
 EXCHANGE = [("large", "_"), ("other", "large"), ("_", "other")]
@@ -334,6 +336,15 @@ ROWS: dict[str, Tampering] = {
         *(f"UPDATE checkpoints SET refs = replace(refs, '{old}', '{new}') WHERE {T3}" for old, new in EXCHANGE),
     ),
     "an older value referred to": statements(f"UPDATE checkpoints SET refs = (SELECT refs FROM checkpoints WHERE {T2}) WHERE {T3}"),
+    "a list cut short": statements(f"UPDATE checkpoints SET refs = replace(refs, ',0,3]]', ',0,2]]') WHERE {T3}"),
+    "two namespaces' checkpoints swapped": swapped("checkpoints", "body", ROOT1, SUB1),
+    "two namespaces' metadata swapped": swapped("checkpoints", "metadata", ROOT1, SUB1),
+    "a value's encoding": statements(f"UPDATE checkpoint_blobs SET type = 'bytes' WHERE {blob('t', 'large')}"),
+    "a message's encoding": statements(f"UPDATE checkpoint_blobs SET type = 'bytes' WHERE {blob('t', 'messages')}"),
+    "a write's encoding": statements(f"UPDATE checkpoint_writes SET type = 'bytes' WHERE {FIRST_WRITE}"),
+    "a write's number": statements(f"UPDATE checkpoint_writes SET idx = 9 WHERE {FIRST_WRITE}"),
+    "a write's path": statements(f"UPDATE checkpoint_writes SET task_path = 'z' WHERE {FIRST_WRITE}"),
+    "a write in another namespace": statements(f"UPDATE checkpoint_writes SET k = {SUB} WHERE {T3.replace('3', '1')}"),
     "a value flipped": flipped("checkpoint_blobs", "body", blob("t", "large")),
     "two channels' values swapped": swapped("checkpoint_blobs", "body", blob("t", "large"), blob("t", "other")),
     "two checkpoints' values swapped": swapped("checkpoint_blobs", "body", blob("t", "large"), blob("t", "large", "00000002")),
