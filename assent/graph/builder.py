@@ -15,6 +15,7 @@ Where this differs from LangGraph's prebuilt agents, on purpose:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -41,6 +42,8 @@ from assent.graph.state import AgentState, Conversation
 __all__ = ["APPROVAL_NODE", "ApprovalPolicy", "HitlGraph", "build_hitl_agent"]
 
 APPROVAL_NODE = "approval"
+
+logger = logging.getLogger(__name__)
 
 
 class HitlGraph(StateGraph[AgentState, None, Conversation, Conversation]):
@@ -176,16 +179,18 @@ def _tool_error(tools: Mapping[str, BaseTool]) -> Callable[[Exception], str]:
     """What the model is told of a tool that raised.
 
     `ToolException` is what a tool raises for the model to read; the text of any other error may hold what nobody outside should see, so
-    only its class is named. A failure of the gate is nothing for the model: it ends the run.
+    only its class is named, and the log has the rest. A failure of the gate is nothing for the model: it ends the run.
     """
 
     def told(error: Exception) -> str:
         if isinstance(error, GateError):
             raise error.cause
         if isinstance(error, ToolInvocationError) and not _is_of_arguments(error, tools):
-            return f"The tool failed with {type(error.source).__name__}."
-        if isinstance(error, ToolException):
-            return str(error)
+            return failed(error.source)
+        return str(error) if isinstance(error, ToolException) else failed(error)
+
+    def failed(error: Exception) -> str:
+        logger.warning("A tool failed.", exc_info=error)
         return f"The tool failed with {type(error).__name__}."
 
     return told

@@ -35,6 +35,9 @@ from assent.runs.effects import StoredEffects
 
 log = structlog.get_logger(__name__)
 
+ALL = 1_000_000
+"""More runs than one process can have been running when it died."""
+
 MODEL_EVENTS = frozenset({"llm_start", "llm_end", "token", "reasoning", "tool_call_delta", "node_end"})
 
 
@@ -391,7 +394,7 @@ class Runs:
     # ── starting and stopping ────────────────────────────────────────────────────────────────────────────────────────
 
     async def _recover(self) -> None:
-        for run in await self.storage.runs(status=(RunStatus.PENDING, RunStatus.RUNNING)):
+        for run in await self.storage.runs(status=(RunStatus.PENDING, RunStatus.RUNNING), limit=ALL):
             try:
                 await self._go_on(run)
             except Tampered as error:

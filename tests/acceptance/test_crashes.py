@@ -255,6 +255,8 @@ async def test_a_run_of_an_agent_that_is_gone_ends_with_an_error_that_says_so(tm
             assert "slow_agent" in events[-1]["message"]
             statuses = {thread["thread_id"]: thread["status"] for thread in (await api.get("/threads"))["threads"]}
             assert statuses == {"t": "error", "paused": "interrupted"}
+            # It can still be looked at, without the values that only its agent can read.
+            assert (await api.get("/threads/paused"))["values"] is None
             # What is decided on it could not be carried out, so it is not taken.
             await problem(await api.resume("paused", type="approve"), 404)
             assert [approval["status"] for approval in (await api.get("/approvals"))["approvals"]] == ["pending"]

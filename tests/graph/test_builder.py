@@ -356,6 +356,14 @@ async def test_what_the_model_is_told_of_a_tool_that_fails(failing: Any, args: J
     assert SECRET not in str(result)
 
 
+async def test_the_log_has_what_the_model_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    agent = Desk().agent(asks(("c1", "broken", {})), say("Sorry."), tools=[broken], approve=[])
+    await agent.ainvoke(ASKED, THREAD)
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    assert SECRET in str(record.exc_info[1])
+
+
 # ── histories ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

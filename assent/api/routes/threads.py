@@ -64,9 +64,10 @@ async def create_thread(body: ThreadRequest, runs: TheRuns, who: Who) -> Respons
 
 @router.get("/threads/{id}")
 async def get_thread(id: ThreadId, runs: TheRuns, who: Who) -> Response:
-    """A thread, with the values of its state and what it waits for; without them, if something of it was tampered with."""
+    """A thread, with the values of its state and what it waits for; without them, if something of it was tampered with, or if the server
+    does not have its agent."""
     thread = await the_thread(runs.storage, id)
-    if thread.tampered is None:
+    if thread.tampered is None and (thread.agent is None or thread.agent in runs.agents):
         try:
             values = (await runs.state(thread)).values
             return json_response(thread_view(thread, await pending_of(runs.storage, thread), values))
