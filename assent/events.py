@@ -24,9 +24,7 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-class Event(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag_field="type", rename=None
-):
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag_field="type", rename=None):
     """What every event carries.
 
     `ts` is when it happened (RFC 3339, UTC). `seq` is 0 until the log has stored the event.
