@@ -317,9 +317,16 @@ class Runs:
         # and no answer is given twice.
         paused_run = str(run.input["paused_run"])
         page = await self.storage.approvals(thread_id=run.thread_id, run_id=paused_run, limit=1000)
+        await self._check_trusted(run.thread_id)
         decisions = {row.approval_id: decision_from_json(row.decision) for row in page.rows if row.decision is not None}
         pending = find_pending(agent, snapshot, pause=paused_run)
         return [(approval, decisions[approval.approval_id]) for approval in pending if approval.approval_id in decisions]
+
+    async def _check_trusted(self, thread_id: str) -> None:
+        """A list leaves out what was tampered with, and marks the thread: then what is left of it decides nothing."""
+        thread = await self.storage.thread(thread_id)
+        if thread is not None and thread.tampered is not None:
+            raise Tampered(thread.tampered, thread_id=thread_id)
 
     async def _was_let_go_before(self, run: Run, decided: Sequence[tuple[PendingApproval, Decision]]) -> bool:
         """Whether a node of a user's graph was approved, begun and cut off in this run.
@@ -425,9 +432,7 @@ class Runs:
 
     async def _go_on(self, run: Run) -> None:
         """Go on with a run of the last process."""
-        thread = await self.storage.thread(run.thread_id)
-        if thread is not None and thread.tampered is not None:
-            raise Tampered(thread.tampered, thread_id=run.thread_id)
+        await self._check_trusted(run.thread_id)
         again = replace(run, attempt=run.attempt + 1, version=run.version + 1)
         recovered = RunRecovered(
             ts=self._clock.now(),

@@ -35,6 +35,7 @@ def flip(server: Server, table: str, column: str, which: str) -> None:
 
 KEYS = {
     "approvals": "approval_id",
+    "effects": "key",
     "runs": "run_id",
     "threads": "thread_id",
     "events": "seq",
@@ -133,6 +134,7 @@ def _after(decided: Any) -> int:
     [
         ("runs", "input", "thread_id = 't' AND status = 'running'"),
         ("threads", "metadata", "thread_id = 't'"),
+        ("effects", "outcome", "thread_id = 't'"),
         ("checkpoint_blobs", "body", LOG),
         ("checkpoints", "body", STATE),
         ("events", "body", "thread_id = 't' AND type = 'llm_end'"),
@@ -156,6 +158,24 @@ async def test_a_start_goes_on_with_no_run_that_was_changed(server: Server, tabl
                 assert only(await api.events("t", after=_after(decided)), "error")["code"] == "tampered"
             await others_go_on(api)
     assert server.traces("slow") == before
+
+
+async def test_of_two_decisions_neither_counts_if_one_was_changed(server: Server) -> None:
+    async with asking(server) as api:
+        first, second = await api.paused("pay 5; slow 6", thread_id="t")
+        await api.decided("t", decisions={first["approval_id"]: {"type": "approve"}})
+        decided = await api.decided("t", decisions={second["approval_id"]: {"type": "approve"}})
+        await api.until("t", "tool_end", after=_after(decided))
+        server.kill()
+        # As if the process had been killed before it began: nothing of the run but its row.
+        sql(server, f"DELETE FROM checkpoints WHERE {STATE} AND run_id = ?", decided["run_id"])
+        sql(server, "DELETE FROM effects")
+        flip(server, "approvals", "decision", f"approval_id = '{first['approval_id']}'")
+        before = server.traces()
+        server.start()
+        assert (await api.at_rest("t"))["status"] == "error"
+        await is_marked(api, "t")
+    assert server.traces() == before
 
 
 async def test_a_page_of_events_that_were_changed_is_a_problem_and_a_stream_ends_before_them(server: Server) -> None:
