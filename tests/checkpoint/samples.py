@@ -1,4 +1,4 @@
-"""Rows and events for the tests, with every field that has a default given something else."""
+"""Rows and events for the tests, with every field that has a default given something else, but that nothing was tampered with."""
 
 from __future__ import annotations
 
@@ -36,7 +36,6 @@ def thread(thread_id: str = "t", **changes: Any) -> Thread:
         checkpoint_id="c",
         pending=("a1", "a2"),
         metadata={"title": "Größe ☃", "tags": [1, 2.5, None, True, {"deep": []}]},
-        tampered="Something of it is not what was stored.",
     )
     return replace(made, **changes)
 

@@ -83,7 +83,7 @@ async def a_bit_of_everything(storage: SqliteStorage) -> None:
         await storage.commit(
             Change(
                 rows=(
-                    thread(name, metadata=said, tampered=None),
+                    thread(name, metadata=said),
                     run(f"run-{name}", thread_id=name, status=RunStatus.RUNNING, input=said, error=said, metadata=said),
                     approval(f"approval-{name}", thread_id=name, args=said, preview=said, decision=said),
                     approval(f"bare-{name}", thread_id=name, args=None, preview=None, decision=None),
@@ -248,8 +248,14 @@ async def test_what_was_sealed_in_one_file_opens_in_no_other_with_the_same_key(p
 
 async def test_the_doctor_needs_no_key(path: Path) -> None:
     async with open_(path) as storage:
-        await storage.commit(Change(rows=(thread(status=ThreadStatus.IDLE, pending=(), run_id=None),), events=(token(),)))
-    assert {finding.level for finding in check_up(path)} == {Level.OK}
+        sound = thread(status=ThreadStatus.IDLE, pending=(), run_id=None)
+        await storage.commit(Change(rows=(sound,), events=(token(),)))
+    findings = check_up(path)
+    assert {finding.level for finding in findings} == {Level.OK}
+    assert "What it holds is encrypted, with the key 2026." in [finding.sentence for finding in findings]
+    async with open_(path) as storage:
+        await storage.distrust("t", "Something was changed.")
+    assert [finding.sentence for finding in check_up(path) if finding.level is Level.WRONG] == ["Something was changed."]
 
 
 # ── tampering ──
@@ -418,7 +424,7 @@ async def test_lists_leave_out_what_was_changed_lose_no_page_and_mark_the_thread
             await storage.commit(
                 Change(
                     rows=(
-                        thread(f"t{number}", created_at=when, status=ThreadStatus.IDLE, tampered=None),
+                        thread(f"t{number}", created_at=when, status=ThreadStatus.IDLE),
                         approval(f"a{number}", thread_id=f"t{number}", requested_at=when),
                     )
                 )

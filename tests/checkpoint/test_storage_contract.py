@@ -107,6 +107,26 @@ async def test_rows_with_nothing_optional_come_back_equal(storage: Storage) -> N
     assert [await storage.thread("t"), await storage.run("r"), await storage.approval("a"), await storage.effect("e")] == bare
 
 
+async def test_a_thread_that_is_distrusted_is_in_error_once_nothing_runs_on_it(storage: Storage) -> None:
+    active = run(status=RunStatus.RUNNING, ended_at=None, error=None)
+    await storage.commit(Change(rows=(thread(), active)))
+    await storage.distrust("t", "Something was changed.")
+    marked = await storage.thread("t")
+    assert marked is not None
+    assert marked == thread(status=ThreadStatus.BUSY, tampered="Something was changed.", updated_at=marked.updated_at, version=2)
+    await storage.distrust("t", "Something was changed.", stopped=True)
+    ended, marked = await storage.run("r"), await storage.thread("t")
+    assert ended is not None
+    assert marked is not None
+    assert (ended.status, ended.error, ended.version) == (RunStatus.ERROR, {"code": "tampered", "message": "Something was changed."}, 2)
+    assert (marked.status, marked.pending) == (ThreadStatus.ERROR, thread().pending)
+    assert [entry.type for entry in await storage.read_log("t")] == ["error"]
+    await storage.distrust("t", "Something else was changed.")
+    await storage.distrust("nobody", "Something was changed.")
+    assert await storage.thread("t") == marked
+    assert await storage.thread("nobody") is None
+
+
 async def test_a_change_is_applied_whole_or_not_at_all(storage: Storage) -> None:
     await storage.commit(Change(rows=(run("taken"),)))
     with pytest.raises(Conflict, match="taken"):

@@ -12,6 +12,9 @@ from pathlib import Path
 
 from assent.checkpoint.sqlite import files
 
+SEALS_SINCE = 3
+"""The schema that has what `_sealed` asks for."""
+
 SHOWN = 5
 """Of many problems of one kind, so many are shown; the others are counted."""
 
@@ -212,6 +215,18 @@ def _figures(connection: sqlite3.Connection) -> list[Finding]:
         ).fetchone()
         ids += ", …" if active > SHOWN else ""
         findings.append(Finding(Level.NOTE, "holds", f"{active:,} run(s) have not ended; the next start of a server goes on with: {ids}."))
+    findings += _sealed(connection)
     if waiting := figure("SELECT count(*) FROM approvals WHERE status = 'pending'"):
         findings.append(Finding(Level.NOTE, "holds", f"{waiting:,} approval(s) wait for a person."))
     return findings
+
+
+def _sealed(connection: sqlite3.Connection) -> list[Finding]:
+    """Whether the file is encrypted, and what was found to be tampered with. What is sealed is not opened here: the doctor has no key."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version < SEALS_SINCE:
+        return []
+    ids = [id for (id,) in connection.execute("SELECT key_id FROM seals ORDER BY key_id")]
+    findings = [Finding(Level.OK, "sealed", f"What it holds is encrypted, with the key {', '.join(ids)}.")] if ids else []
+    found = [reason for (reason,) in connection.execute("SELECT tampered FROM threads WHERE tampered IS NOT NULL ORDER BY thread_id")]
+    return findings + (_found("sealed", found, "") if found else [])
