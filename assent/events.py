@@ -10,7 +10,7 @@ own number: 1, 2, 3 … without a gap, given by the event log in the transaction
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import msgspec
 
@@ -354,8 +354,6 @@ EVENT_TYPES: dict[str, type[Event]] = {str(cls.__struct_config__.tag): cls for c
 
 TERMINAL_TYPES = frozenset({"done", "error", "run_paused", "run_cancelled"})
 """A run's last event is one of these, and a stream that follows one run ends after it."""
-
-TerminalType = Literal["done", "error", "run_paused", "run_cancelled"]
 
 encode = msgspec.json.Encoder().encode
 """An event as JSON bytes."""

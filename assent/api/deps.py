@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from assent.api.auth import principal
-from assent.checkpoint.contracts import Approval, Storage, Thread
+from assent.checkpoint.contracts import Storage, Thread
 from assent.errors import NotFound
 from assent.runs.engine import Runs
 
@@ -27,11 +27,6 @@ async def the_thread(storage: Storage, thread_id: str) -> Thread:
     if thread is None:
         raise NotFound(f"There is no thread '{thread_id}'.")
     return thread
-
-
-async def pending_of(storage: Storage, thread: Thread) -> list[Approval]:
-    """The approvals that the thread waits for."""
-    return [approval for id in thread.pending if (approval := await storage.approval(id)) is not None]
 
 
 def wants(request: Request, media_type: str) -> bool:

@@ -60,7 +60,7 @@ async def decide(storage: Storage, clock: Clock, thread_id: str, verdict: Verdic
             raise NotFound(f"There is no thread '{thread_id}'.")
         if thread.tampered is not None:
             raise Tampered(thread.tampered, thread_id=thread_id)
-        pending = [approval for id in thread.pending if (approval := await storage.approval(id)) is not None]
+        pending = await pending_of(storage, thread)
         try:
             matched = match_decisions(pending, verdict.decisions, for_all=verdict.for_all)
         except (NotFound, NothingPending) as error:
@@ -74,6 +74,11 @@ async def decide(storage: Storage, clock: Clock, thread_id: str, verdict: Verdic
         except Conflict:
             continue
         return replace(decided, first_seq=numbers[0])
+
+
+async def pending_of(storage: Storage, thread: Thread) -> list[Approval]:
+    """The approvals that the thread waits for, in the order in which they were asked."""
+    return [approval for id in thread.pending if (approval := await storage.approval(id)) is not None]
 
 
 def deciding(

@@ -36,7 +36,7 @@ from assent.clock import uuid7
 from assent.errors import ConfigurationError
 from assent.graph.gate import Gate, GateError
 from assent.graph.history import provider_history
-from assent.graph.policy import ApprovalPolicy, ApprovalRules, ApproveOption, approval_rules
+from assent.graph.policy import ApprovalPolicy, ApproveOption, approval_rules
 from assent.graph.state import AgentState, Conversation
 
 __all__ = ["APPROVAL_NODE", "ApprovalPolicy", "HitlGraph", "build_hitl_agent"]
@@ -97,9 +97,9 @@ def build_hitl_agent(
     if chat_decisions:
         graph.add_node("consent", _consent_node(gate))
         graph.add_conditional_edges("consent", gate.route, targets)
-        graph.add_conditional_edges(START, lambda state: "consent" if gate.waiting(state) else "agent", ["consent", "agent"])
-    else:
-        graph.add_conditional_edges(START, gate.enter, [APPROVAL_NODE, "agent"])
+    # New input goes to the model, unless calls of the last turn still wait for a person.
+    waiting = "consent" if chat_decisions else APPROVAL_NODE
+    graph.add_conditional_edges(START, lambda state: waiting if gate.waiting(state) else "agent", [waiting, "agent"])
     return graph.compile(checkpointer=checkpointer, interrupt_before=[APPROVAL_NODE], name=name)
 
 
@@ -232,8 +232,3 @@ def _bind(model: BaseChatModel, tools: list[BaseTool]) -> Runnable[LanguageModel
         return model.bind_tools(tools)
     except NotImplementedError as error:
         raise ConfigurationError(f"The model {type(model).__name__} cannot call tools: it has no bind_tools.") from error
-
-
-def rules_of(builder: Any) -> ApprovalRules | None:
-    """The approval rules of a graph's builder, if Assent built it."""
-    return builder.gate.rules if isinstance(builder, HitlGraph) else None

@@ -55,10 +55,6 @@ class Gate:
 
     # ── routing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def enter(self, state: AgentState) -> str:
-        """Where new input goes: to the model, or back to the approval if calls of the last turn still wait for a person."""
-        return "approval" if self.waiting(state) else "agent"
-
     def route(self, state: AgentState) -> str | list[Send]:
         """Calls that may run go first, each as a task of its own; then those that wait for a person; then the model; then the end."""
         turn, calls = open_calls(state["messages"])

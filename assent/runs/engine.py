@@ -18,7 +18,7 @@ from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import StateSnapshot
 
-from assent.approvals.deciding import Decided, Verdict, decide
+from assent.approvals.deciding import Decided, Verdict, decide, pending_of
 from assent.checkpoint.contracts import Approval, ApprovalKind, Change, Run, RunKind, RunStatus, Storage, Thread, ThreadStatus
 from assent.clock import Clock
 from assent.decisions import Approve, Decision, Edit, Reject, decision_from_json
@@ -155,15 +155,7 @@ class Runs:
 
     def _starting(self, submission: Submission, thread: Thread | None, agent: str) -> tuple[Change, Thread, Run]:
         now, run_id = self._clock.now(), self._clock.new_id()
-        thread = thread or Thread(
-            thread_id=submission.thread_id or self._clock.new_id(),
-            owner=submission.owner,
-            status=ThreadStatus.IDLE,
-            created_at=now,
-            updated_at=now,
-            metadata=submission.metadata,
-            version=0,
-        )
+        thread = thread or replace(self._new_thread(submission.thread_id, submission.owner, submission.metadata, now), version=0)
         thread = replace(thread, status=ThreadStatus.BUSY, agent=agent, run_id=run_id, updated_at=now, version=thread.version + 1)
         run = Run(
             run_id=run_id,
@@ -187,6 +179,22 @@ class Runs:
         )
         return Change(rows=(thread, run), events=(event,)), thread, run
 
+    async def create_thread(self, thread_id: str | None, *, owner: str, metadata: Mapping[str, Any]) -> Thread:
+        """A new thread, without a run. Raises `Conflict` if there is one of this id."""
+        thread = self._new_thread(thread_id, owner, metadata, self._clock.now())
+        await self.storage.commit(Change(rows=(thread,)))
+        return thread
+
+    def _new_thread(self, thread_id: str | None, owner: str, metadata: Mapping[str, Any], now: datetime) -> Thread:
+        return Thread(
+            thread_id=thread_id or self._clock.new_id(),
+            owner=owner,
+            status=ThreadStatus.IDLE,
+            created_at=now,
+            updated_at=now,
+            metadata=metadata,
+        )
+
     async def _answer_pause(self, submission: Submission, thread: Thread) -> Started:
         """New input on a paused thread decides nothing, unless the caller or the agent says that it does."""
         agent = self._agent(thread)
@@ -196,7 +204,7 @@ class Runs:
         elif isinstance(agent.builder, HitlGraph) and agent.builder.takes_chat_decisions:
             decision = decision_from_message(submission.message)
         else:
-            approvals = [approval for id in thread.pending if (approval := await self.storage.approval(id)) is not None]
+            approvals = await pending_of(self.storage, thread)
             raise ThreadPaused(
                 f"The thread '{thread.thread_id}' waits for {len(approvals)} decision(s). Decide with "
                 f"POST /threads/{thread.thread_id}/resume, or send "

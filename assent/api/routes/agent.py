@@ -7,12 +7,13 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from assent.api.deps import TheRuns, Who, pending_of, the_thread
+from assent.api.deps import TheRuns, Who, the_thread
 from assent.api.json import json_response
 from assent.api.openapi import SSE_RESPONSE
 from assent.api.schemas import AgentRequest
 from assent.api.sse import EventStream
 from assent.api.views import approval_view, to_json
+from assent.approvals.deciding import pending_of
 from assent.runs.engine import Started, Submission
 from assent.runs.follow import follow_run
 

@@ -7,15 +7,14 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
-from assent.api.deps import TheRuns, Who, pending_of, the_thread, wants
+from assent.api.deps import TheRuns, Who, the_thread, wants
 from assent.api.json import json_response
 from assent.api.openapi import SSE_RESPONSE
 from assent.api.schemas import THREAD_ID, ResumeRequest, ThreadRequest
 from assent.api.sse import EventStream
 from assent.api.views import decided_view, state_view, thread_view
-from assent.approvals.deciding import Decided, Verdict
-from assent.checkpoint.contracts import Change, LogEntry, Storage, Thread, ThreadStatus
-from assent.clock import utc_now, uuid7
+from assent.approvals.deciding import Decided, Verdict, pending_of
+from assent.checkpoint.contracts import LogEntry, Storage, ThreadStatus
 from assent.errors import Conflict, InvalidRequest, Tampered
 from assent.events import EVENT_TYPES
 from assent.runs.follow import follow, follow_run
@@ -44,21 +43,12 @@ async def list_threads(
 @router.post("/threads", status_code=201)
 async def create_thread(body: ThreadRequest, runs: TheRuns, who: Who) -> Response:
     """A new thread. One that exists is a 409, or is returned as it is with `"if_exists": "do_nothing"`."""
-    now = utc_now()
-    thread = Thread(
-        thread_id=body.thread_id or uuid7(),
-        owner=who,
-        status=ThreadStatus.IDLE,
-        created_at=now,
-        updated_at=now,
-        metadata=body.metadata,
-    )
     try:
-        await runs.storage.commit(Change(rows=(thread,)))
+        thread = await runs.create_thread(body.thread_id, owner=who, metadata=body.metadata)
     except Conflict:
-        if body.if_exists == "raise":
-            raise Conflict(f"There is a thread '{thread.thread_id}' already.") from None
-        return json_response(thread_view(await the_thread(runs.storage, thread.thread_id)))
+        if body.if_exists == "raise" or body.thread_id is None:
+            raise Conflict(f"There is a thread '{body.thread_id}' already.") from None
+        return json_response(thread_view(await the_thread(runs.storage, body.thread_id)))
     return json_response(thread_view(thread), status=201)
 
 
