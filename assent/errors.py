@@ -11,7 +11,8 @@ AssentError
 │   ├── ThreadBusy         a run is active on the thread
 │   ├── ThreadPaused       the thread waits for decisions; carries the pending approvals
 │   ├── NothingPending     the thread waits for no decision
-│   └── AlreadyDecided     the approval is no longer pending; carries who, what and when
+│   ├── AlreadyDecided     the approval is no longer pending; carries who, what and when
+│   └── StaleLease         the run was given to another worker, or has ended: this one must let go of it
 ├── Tampered               what storage holds is not what was stored there; nothing of the thread it belongs to is run
 └── Unavailable            storage cannot take the change now (disk full, read-only, locked); nothing was changed
 
@@ -74,6 +75,10 @@ class NothingPending(Conflict):
 
 class AlreadyDecided(Conflict):
     """The approval is no longer pending; `details` says who decided what, and when."""
+
+
+class StaleLease(Conflict):
+    """The run was given to another worker, or has ended: whoever still writes for it must let go."""
 
 
 class Tampered(AssentError):

@@ -38,10 +38,14 @@ class ThreadStatus(StrEnum):
 
 
 class RunStatus(StrEnum):
-    """Where a run stands. Only `pending` and `running` are not final."""
+    """Where a run stands. `pending` waits for its turn, `cancelling` was asked to stop and has not yet; these and `running` are not final.
+
+    `interrupted` has paused for a person; the run that goes on from there is another one.
+    """
 
     PENDING = "pending"
     RUNNING = "running"
+    CANCELLING = "cancelling"
     SUCCESS = "success"
     ERROR = "error"
     TIMEOUT = "timeout"
@@ -49,11 +53,25 @@ class RunStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
+ACTIVE = frozenset({RunStatus.RUNNING, RunStatus.CANCELLING})
+"""A run with one of these is some worker's."""
+
+UNFINISHED = ACTIVE | {RunStatus.PENDING}
+"""What is not final."""
+
+
 class RunKind(StrEnum):
-    """What started a run: new input, or the decisions a paused thread waited for."""
+    """What started a run: new input (or a place in the past to go on from), or the decisions a paused thread waited for."""
 
     INPUT = "input"
     RESUME = "resume"
+
+
+class CancelMode(StrEnum):
+    """What becomes of what a cancelled run did: `interrupt` keeps it, `rollback` puts the thread's state back to where the run began."""
+
+    INTERRUPT = "interrupt"
+    ROLLBACK = "rollback"
 
 
 class ApprovalStatus(StrEnum):
@@ -112,9 +130,11 @@ class Thread:
 class Run:
     """What happens between an input or a decision and the next `done`, `run_paused`, `error` or `run_cancelled`.
 
-    `input` is `{"message": str}`, or `{"paused_run": run_id, "message"?: str}` for a run that goes on with the decisions on what that run
-    asked; `attempt` counts its starts, from 1.
-    """
+    `input` is `{"message"?: str, "checkpoint_id"?: str}`, or `{"paused_run": run_id, "message"?: str}` for a run that goes on with the
+    decisions on what that run asked. A `pending` run starts when its thread is free, not before `due_at`, those of a higher `priority`
+    first. `worker` is who runs it, and `attempt` counts its starts: together they are its lease, with `attempt` as the fencing token.
+    `cancel` says how it was asked to stop. `at_checkpoint` is where the last recovery found it, and `stuck` how many in a row found it
+    there. `budget` is what it may use, and `usage` what it has used, in numbers by name."""
 
     run_id: str
     thread_id: str
@@ -124,11 +144,20 @@ class Run:
     status: RunStatus
     created_at: datetime
     input: Mapping[str, Json]
-    attempt: int = 1
+    attempt: int = 0
+    priority: int = 0
+    due_at: datetime | None = None
+    worker: str | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    cancel: CancelMode | None = None
+    at_checkpoint: str | None = None
+    stuck: int = 0
     error: Mapping[str, Json] | None = None
     metadata: Mapping[str, Json] = field(default_factory=dict)
+    budget: Mapping[str, Json] = field(default_factory=dict)
+    usage: Mapping[str, float] = field(default_factory=dict)
+    schedule_id: str | None = None
     version: int = 1
 
 
@@ -185,18 +214,73 @@ class Effect:
     version: int = 1
 
 
-Row = Thread | Run | Approval | Effect
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timer:
+    """Something to be done at a time, not before. `kind` names who does it, and `payload` is what he needs to know.
+
+    Whoever does it removes the timer, or moves it to another time, in the change that it makes: so it is done once.
+    """
+
+    timer_id: str
+    kind: str
+    due_at: datetime
+    thread_id: str = ""
+    payload: Mapping[str, Json] = field(default_factory=dict)
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """A run again and again, at the times of a cron expression in a time zone. `input` is its runs'; on a thread of its own each time,
+    unless `thread_id` names one. `next_at` is None while it is not `enabled`, or when no time is left."""
+
+    schedule_id: str
+    owner: str
+    agent: str
+    cron: str
+    timezone: str
+    input: Mapping[str, Json]
+    created_at: datetime
+    thread_id: str = ""
+    on_busy: str = "enqueue"
+    if_missed: str = "once"
+    enabled: bool = True
+    next_at: datetime | None = None
+    last_at: datetime | None = None
+    last_run_id: str | None = None
+    metadata: Mapping[str, Json] = field(default_factory=dict)
+    version: int = 1
+
+
+Row = Thread | Run | Approval | Effect | Timer | Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to write what belongs to a run: its events and the checkpoints of its thread. `token` is the run's `attempt` when the lease
+    was given. Once the run was given to somebody else, or has ended, what comes with this lease is refused."""
+
+    run_id: str
+    token: int
+
+
+LEASE_KEY = "__assent_lease"
+"""Where in `config["configurable"]` a run carries its `Lease` to the checkpointer. LangGraph keeps names that start with `__` out of
+what it stores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What belongs together. `rows` are written; `unmoved` were read, and must not have moved; `events` are stored and numbered in order;
-    `erase` names a thread whose rows, events and checkpoints are all removed (its numbering is not: a number is never used twice)."""
+    """What belongs together. `rows` are written; `unmoved` were read, and must not have moved; `removed` were read, and are removed if they
+    have not moved; `events` are stored and numbered in order; `erase` names a thread whose rows, events and checkpoints are all removed
+    (its numbering is not: a number is never used twice). With a `lease`, nothing is done unless it still holds."""
 
     rows: tuple[Row, ...] = ()
     unmoved: tuple[Row, ...] = ()
+    removed: tuple[Row, ...] = ()
     events: tuple[Event, ...] = ()
     erase: str | None = None
+    lease: Lease | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +289,7 @@ class LogEntry:
 
     seq: int
     type: str
+    run_id: str
     body: bytes
 
 
@@ -231,22 +316,22 @@ class Storage(ABC):
     """
 
     checkpointer: BaseCheckpointSaver[Any]
-    """Where the agents' checkpoints go."""
+    """Where the agents' checkpoints go. One whose config carries a `Lease` (`LEASE_KEY`) is refused with `StaleLease` unless that holds."""
 
     @abstractmethod
     async def commit(self, change: Change) -> tuple[int, ...]:
         """Apply the change whole, durably; return the numbers its events were given, in order.
 
-        Raises `Conflict` if a row's version has moved (a `Thread`, `Run`, `Approval` or `Effect` that exists, or does not, against
-        expectation); then nothing was changed.
+        Raises `Conflict` if a row's version has moved (one that exists, or does not, against expectation), and `StaleLease` if the
+        change's lease does not hold any more; then nothing was changed.
         """
 
     @abstractmethod
-    def append(self, events: Sequence[Event], on_error: Callable[[Exception], None]) -> None:
+    def append(self, events: Sequence[Event], on_error: Callable[[Exception], None], lease: Lease | None = None) -> None:
         """Queue events behind everything queued before, and return at once. They are numbered and shown once they are durable.
 
-        This is the streaming hot path: many calls share one commit. Should the commit fail, `on_error` is called on the event loop and
-        none of these events was stored. A later `commit` returns only after them.
+        This is the streaming hot path: many calls share one commit. Should the commit fail, or the lease not hold any more (`StaleLease`),
+        `on_error` is called on the event loop and none of these events was stored. A later `commit` returns only after them.
 
         A storage that has fallen behind may store neighbouring pieces of one message (tokens, reasoning, a tool call's arguments) as one
         event, if they share their `on_error`, which is then called once.
@@ -254,9 +339,10 @@ class Storage(ABC):
 
     @abstractmethod
     async def read_log(
-        self, thread_id: str, after: int = 0, *, limit: int = 1000, types: Collection[str] | None = None
+        self, thread_id: str, after: int = 0, *, limit: int = 1000, types: Collection[str] | None = None, run_id: str | None = None
     ) -> tuple[LogEntry, ...]:
-        """The thread's events numbered above `after`, in order, at most `limit`. Empty if there is none (yet).
+        """The thread's events numbered above `after`, in order, at most `limit`; only those of these types and of this run, if given. Empty
+        if there is none (yet).
 
         `after` 0 asks for whatever there is. Any other raises `Gone` if events above it were removed, by retention or because the thread
         was erased; `details["first"]` is the lowest number that is left, or will be the next.
@@ -311,6 +397,45 @@ class Storage(ABC):
         """Oldest first."""
 
     @abstractmethod
+    async def due_runs(self, now: datetime, *, limit: int = 100) -> tuple[Run, ...]:
+        """The pending runs that could start now: due, the first of its thread, and the thread is free or the run's already. Those of the
+        highest priority first, then the oldest."""
+
+    @abstractmethod
+    async def orphaned_runs(self, now: datetime, *, limit: int = 1000) -> tuple[Run, ...]:
+        """The active runs whose worker is none, or has not been heard of in time (`beat`). Oldest first."""
+
+    @abstractmethod
+    async def used(self, *, thread_id: str | None = None, agent: str | None = None, since: datetime | None = None) -> Mapping[str, float]:
+        """The sums of what runs have used, by name: those of the thread or the agent, that were created at `since` or later."""
+
+    @abstractmethod
+    async def beat(self, worker: str, until: datetime) -> None:
+        """The worker lives, and is to be thought so until then."""
+
+    @abstractmethod
+    async def retire(self, worker: str) -> None:
+        """The worker is gone: its runs are anybody's."""
+
+    @abstractmethod
+    async def timer(self, timer_id: str) -> Timer | None: ...
+
+    @abstractmethod
+    async def due_timers(self, now: datetime, *, limit: int = 100) -> tuple[Timer, ...]:
+        """The timers whose time has come, the longest due first."""
+
+    @abstractmethod
+    async def next_due(self, after: datetime) -> datetime | None:
+        """When the next timer, or pending run with a `due_at`, becomes due after `after`; None if there is none."""
+
+    @abstractmethod
+    async def schedule(self, schedule_id: str) -> Schedule | None: ...
+
+    @abstractmethod
+    async def schedules(self, *, limit: int = 100, cursor: str | None = None) -> Page[Schedule]:
+        """Newest first."""
+
+    @abstractmethod
     async def ended_runs(self, since: datetime | None = None, *, limit: int = 1000, cursor: str | None = None) -> Page[Run]:
         """Runs that ended at `since` or later, in the order in which they ended."""
 
@@ -331,3 +456,7 @@ class Storage(ABC):
 
     @abstractmethod
     async def effect(self, key: str) -> Effect | None: ...
+
+    @abstractmethod
+    async def effects(self, thread_id: str, tool_call_id: str) -> tuple[Effect, ...]:
+        """Those of one call of a model, in the order in which they started."""

@@ -73,14 +73,14 @@ def test_a_primed_tail_serves_the_head_from_memory() -> None:
 def test_a_tail_is_bounded_in_entries_and_in_bytes() -> None:
     tail = Tail()
     for seq in range(1, 3 * MAX_ENTRIES):
-        tail.add(LogEntry(seq, "token", b"{}"))
+        tail.add(LogEntry(seq, "token", "r", b"{}"))
         assert tail.base is not None
         assert seq - tail.base <= MAX_ENTRIES
     assert tail.covers(seq - MAX_ENTRIES // 2 + 1)
     for more in range(seq + 1, seq + 100):
-        tail.add(LogEntry(more, "token", b"x" * (MAX_BYTES // 8)))
+        tail.add(LogEntry(more, "token", "r", b"x" * (MAX_BYTES // 8)))
         assert more - tail.base <= 9 or more < seq + 9
-    tail.add(LogEntry(more + 1, "token", b"x" * (MAX_BYTES + 1)))
+    tail.add(LogEntry(more + 1, "token", "r", b"x" * (MAX_BYTES + 1)))
     assert not tail.covers(more)
     assert tail.covers(more + 1)
 

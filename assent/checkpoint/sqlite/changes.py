@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from assent.checkpoint.contracts import Change, Row
+from assent.checkpoint.contracts import Change, Row, Run
 from assent.checkpoint.sqlite.tables import Tables
 from assent.checkpoint.sqlite.writer import Transaction
 from assent.checkpoint.sqlite.writing import erase_thread
@@ -19,13 +19,19 @@ def operation(change: Change, tables: Tables) -> Callable[[Transaction], tuple[i
     Rows are encoded here, before anything is queued. Raises `TypeError` or `ValueError` if a row cannot be stored.
     """
     steps = [_unmoved(row, tables) for row in change.unmoved]
+    steps += [_remove(row, tables) for row in change.removed]
     if change.erase is not None:
         steps.append(_erase(change.erase, tables))
     steps += [_write(row, tables) for row in change.rows]
+    runs = [row.run_id for row in (*change.rows, *change.removed) if isinstance(row, Run)]
 
     def apply(transaction: Transaction) -> tuple[int, ...]:
+        # Asked before the change's own rows are written, for they may be the run's end.
+        transaction.leases.check(change.lease)
         for step in steps:
             step(transaction)
+        for run_id in runs:
+            transaction.leases.forget(run_id)
         return tuple(transaction.log.add(change.events))
 
     return apply
@@ -57,10 +63,21 @@ def _unmoved(row: Row, tables: Tables) -> Step:
     return check
 
 
+def _remove(row: Row, tables: Tables) -> Step:
+    table = tables.of(row)
+
+    def remove(transaction: Transaction) -> None:
+        if transaction.connection.execute(table.delete, (table.key_of(row), row.version)).rowcount != 1:
+            raise _conflict(transaction, row, tables, expected=row.version)
+
+    return remove
+
+
 def _erase(thread_id: str, tables: Tables) -> Step:
     def erase(transaction: Transaction) -> None:
-        for table in (tables.threads, tables.runs, tables.approvals, tables.effects):
+        for table in tables:
             transaction.connection.execute(f"DELETE FROM {table.name} WHERE thread_id = ?", (thread_id,))
+        transaction.leases.forget_all()
         erase_thread(transaction.connection, thread_id)
         transaction.log.erase(thread_id)
 

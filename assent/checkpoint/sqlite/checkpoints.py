@@ -27,6 +27,7 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from assent.checkpoint.contracts import LEASE_KEY, Lease
 from assent.checkpoint.sqlite import bindings, copying, rows, writing
 from assent.checkpoint.sqlite.bindings import Owner
 from assent.checkpoint.sqlite.extents import PLACES, Extents, position, positions
@@ -92,14 +93,15 @@ class Checkpoints:
         serde: SerializerProtocol,
     ) -> RunnableConfig:
         """Store a checkpoint; return its config."""
-        parent = address(config)
+        parent, lease = address(config), _lease(config)
         text = rows.metadata_text(saved := get_checkpoint_metadata(config, metadata))
         for _ in range(ATTEMPTS):
             try:
                 plan = await self._plan(parent, checkpoint, new_versions, serde)
                 typed = serde.dumps_typed(({**checkpoint, "channel_values": {}}, plan.small))
                 columns = self._columns(plan, checkpoint["id"], parent.checkpoint_id, saved.get("run_id"), typed, text)
-                await self._writer.write(CheckpointWrite(plan.key, NewCheckpoint(columns=columns, blobs=plan.blobs)), threads=())
+                new = NewCheckpoint(columns=columns, blobs=plan.blobs)
+                await self._writer.write(CheckpointWrite(plan.key, new, lease=lease), threads=())
             except (Stale, Gone):
                 self._forget_name(parent)
             else:
@@ -158,7 +160,7 @@ class Checkpoints:
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str, serde: SerializerProtocol
     ) -> None:
         """Store what a task wrote."""
-        at = address(config)
+        at, lease = address(config), _lease(config)
         new = [
             self._write_row(at, task_id, WRITES_IDX_MAP.get(channel, index), task_path, channel, serde.dumps_typed(value))
             for index, (channel, value) in enumerate(writes)
@@ -166,7 +168,7 @@ class Checkpoints:
         for _ in range(ATTEMPTS if new else 0):
             key = await self._key(at)
             try:
-                await self._writer.write(CheckpointWrite(key, writes=new), threads=())
+                await self._writer.write(CheckpointWrite(key, writes=new, lease=lease), threads=())
             except Stale:
                 self._forget_name(at)
             else:
@@ -523,6 +525,12 @@ def _in_python(filter: Mapping[str, Any]) -> bool:
 
 def _matches(metadata: Mapping[str, Any], filter: Mapping[str, Any]) -> bool:
     return all(metadata.get(name) == value for name, value in filter.items())
+
+
+def _lease(config: RunnableConfig) -> Lease | None:
+    """The lease of the run that the config is of, if it has one."""
+    lease: Lease | None = config["configurable"].get(LEASE_KEY)
+    return lease
 
 
 # ── what is raised ──

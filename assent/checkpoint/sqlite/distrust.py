@@ -7,37 +7,42 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from assent.checkpoint.contracts import Run, RunKind, RunStatus, Thread, ThreadStatus
+from assent.checkpoint.contracts import ACTIVE, Run, RunKind, RunStatus, Thread, ThreadStatus
 from assent.checkpoint.sqlite.tables import R, Table, Tables
 from assent.checkpoint.sqlite.writer import Transaction
 from assent.errors import Tampered
 from assent.events import Error
 
-_ACTIVE = "WHERE thread_id = ? AND status IN ('pending', 'running')"
+_UNFINISHED = "WHERE thread_id = ? AND status IN ('pending', 'running', 'cancelling')"
 
 
 def distrusting(thread_id: str, reason: str, now: datetime, tables: Tables, *, stopped: bool) -> Callable[[Transaction], None]:
-    """What the writer runs to mark the thread, and to end its active runs if they have `stopped`."""
+    """What the writer runs to mark the thread, and to end its runs if they have `stopped`, or if none of them was begun."""
+
+    status_at = tables.runs.columns.index("status")
 
     def apply(transaction: Transaction) -> None:
         connection = transaction.connection
         columns = connection.execute(f"{tables.threads.select} WHERE thread_id = ?", (thread_id,)).fetchone()
         if columns is None:
             return
-        active = connection.execute(f"{tables.runs.select} {_ACTIVE}", (thread_id,)).fetchall()
+        unfinished = connection.execute(f"{tables.runs.select} {_UNFINISHED}", (thread_id,)).fetchall()
+        is_active = any(each[status_at] in ACTIVE for each in unfinished) and not stopped
+        ending = [] if is_active else unfinished
         thread, is_whole = _thread(tables.threads, columns, now)
-        status = ThreadStatus.BUSY if active and not stopped else ThreadStatus.ERROR
-        if is_whole and thread.tampered and thread.status is status:
+        status = ThreadStatus.BUSY if is_active else ThreadStatus.ERROR
+        if is_whole and thread.tampered and thread.status is status and not ending:
             return
         marked = replace(thread, status=status, tampered=reason, updated_at=now, version=thread.version + 1)
         _overwrite(transaction, tables.threads, columns, marked)
         run_id = thread.run_id or ""
-        for each in active if stopped else ():
+        for each in ending:
             run = _run(tables.runs, each, now)
             run_id = run.run_id
             said = {"code": "tampered", "message": reason}
             ended = replace(run, status=RunStatus.ERROR, ended_at=now, error=said, version=run.version + 1)
             _overwrite(transaction, tables.runs, each, ended)
+            transaction.leases.forget(str(each[0]))
         if status is ThreadStatus.ERROR:
             transaction.log.add([Error(ts=now, thread_id=thread_id, run_id=run_id, code="tampered", message=reason)])
 

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from msgspec.structs import replace
 
+from assent.checkpoint.contracts import Lease
 from assent.events import Event, Reasoning, Token, ToolCallDelta
 
 MERGE_FROM = 256
@@ -23,10 +24,11 @@ Piece = Token | Reasoning | ToolCallDelta
 
 
 class Append(NamedTuple):
-    """Events to store, and whom to tell if that fails."""
+    """Events to store, whom to tell if that fails, and the lease that must hold for it."""
 
     events: Sequence[Event]
     on_error: Callable[[Exception], None]
+    lease: Lease | None = None
 
 
 class Other(Protocol):
@@ -34,7 +36,7 @@ class Other(Protocol):
 
     @property
     def threads(self) -> Collection[str] | None:
-        """The threads whose events it may add or remove; None if that is not known."""
+        """The threads whose events it may add or remove, or whose runs it may write; None if that is not known."""
 
 
 Else = TypeVar("Else", bound=Other)
@@ -65,6 +67,7 @@ class _Message:
             and piece.ns == first.ns
             and not _begins_a_call(piece)
             and append.on_error == self._append.on_error
+            and append.lease == self._append.lease
             and self._characters + len(text) <= MAX_CHARACTERS
             and _is_text(text)
         )
@@ -79,13 +82,13 @@ class _Message:
             return self._append
         text = "".join(self._texts)
         whole = replace(self._first, args=text) if isinstance(self._first, ToolCallDelta) else replace(self._first, content=text)
-        return Append((whole,), self._append.on_error)
+        return Append((whole,), self._append.on_error, self._append.lease)
 
 
 def merged(items: Sequence[Append | Else]) -> list[Append | Else]:
     """The items in order, with pieces that follow each other in a message and in their thread made one.
 
-    Never across messages, and never past another event of the thread, nor past something else that may add one.
+    Never across messages, and never past another event of the thread, nor past something else that may add one, or end a lease.
     """
     open_: dict[str, _Message] = {}
     result: list[Append | Else | _Message] = []

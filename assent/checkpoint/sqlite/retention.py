@@ -36,7 +36,7 @@ _OLD = """
 """
 
 _KEPT = """
-    SELECT run_id FROM runs WHERE thread_id = ? AND status IN ('pending', 'running')
+    SELECT run_id FROM runs WHERE thread_id = ? AND status IN ('pending', 'running', 'cancelling')
     UNION
     SELECT run_id FROM approvals WHERE thread_id = ? AND status = 'pending'
 """

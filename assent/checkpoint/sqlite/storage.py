@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import binascii
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import orjson
 
 from assent.checkpoint.contracts import (
@@ -18,25 +20,28 @@ from assent.checkpoint.contracts import (
     ApprovalStatus,
     Change,
     Effect,
+    Lease,
     LogEntry,
     Page,
     Ring,
     Run,
     RunStatus,
+    Schedule,
     Storage,
     Thread,
     ThreadStatus,
+    Timer,
 )
-from assent.checkpoint.sqlite import files, retention
+from assent.checkpoint.sqlite import files, queries, retention
 from assent.checkpoint.sqlite.changes import operation
 from assent.checkpoint.sqlite.distrust import distrusting
 from assent.checkpoint.sqlite.reader import Reader
 from assent.checkpoint.sqlite.saver import SqliteSaver
-from assent.checkpoint.sqlite.sealing import Seal, parse_keys
+from assent.checkpoint.sqlite.sealing import Seal, parse_keys, tampered
 from assent.checkpoint.sqlite.seals import seal_of
 from assent.checkpoint.sqlite.tables import R, Table, Tables, time_text
 from assent.checkpoint.sqlite.tails import Tails
-from assent.checkpoint.sqlite.writer import Writer
+from assent.checkpoint.sqlite.writer import Transaction, Writer
 from assent.clock import Clock
 from assent.errors import Gone, InvalidRequest, Tampered, Unavailable
 from assent.events import Event
@@ -85,6 +90,7 @@ class SqliteStorage(Storage):
             stack.enter_context(files.locked(path))
             connection = stack.enter_context(files.connected(path, clock, synchronous))
             seal = seal_of(connection, path, keys)
+            _forget_workers(connection, path)
             writer = Writer(connection, path.name, tails.store, seal)
             stack.push_async_callback(writer.close)
             reader = await stack.enter_async_context(Reader.open(path))
@@ -94,16 +100,24 @@ class SqliteStorage(Storage):
 
     async def commit(self, change: Change) -> tuple[int, ...]:
         threads = {event.thread_id for event in change.events} | ({change.erase} if change.erase is not None else set())
+        # What comes with a run's lease must not be stored before what ends the lease.
+        threads |= {row.thread_id for row in (*change.rows, *change.removed) if isinstance(row, Run)}
         return await self._writer.write(operation(change, self._tables), threads=threads)
 
-    def append(self, events: Sequence[Event], on_error: Callable[[Exception], None]) -> None:
+    def append(self, events: Sequence[Event], on_error: Callable[[Exception], None], lease: Lease | None = None) -> None:
         # A copy, because the caller may go on to fill the list that it handed over.
-        self._writer.append(tuple(events), on_error)
+        self._writer.append(tuple(events), on_error, lease)
+
+    async def beat(self, worker: str, until: datetime) -> None:
+        await self._writer.write(_statement(queries.BEAT, worker, time_text(until)), threads=())
+
+    async def retire(self, worker: str) -> None:
+        await self._writer.write(_statement(queries.RETIRE, worker), threads=())
 
     # ── the log ──
 
     async def read_log(
-        self, thread_id: str, after: int = 0, *, limit: int = 1000, types: Collection[str] | None = None
+        self, thread_id: str, after: int = 0, *, limit: int = 1000, types: Collection[str] | None = None, run_id: str | None = None
     ) -> tuple[LogEntry, ...]:
         _check_limit(limit)
         tail = self._tails.get(thread_id)
@@ -111,9 +125,9 @@ class SqliteStorage(Storage):
             tail.prime(await self._head(thread_id))
             tail = self._tails.get(thread_id)
         if tail is not None and tail.covers(after):
-            return tail.read(after, limit, types)
-        entries = await self._read_file(thread_id, after, limit, types)
-        if after > 0 and not _follows(entries, after, types):
+            return tail.read(after, limit, types, run_id)
+        entries = await self._read_file(thread_id, after, limit, types, run_id)
+        if after > 0 and not _follows(entries, after):
             await self._check_not_removed(thread_id, after)
         return entries
 
@@ -167,22 +181,34 @@ class SqliteStorage(Storage):
                 first=removed + 1,
             )
 
-    async def _read_file(self, thread_id: str, after: int, limit: int, types: Collection[str] | None) -> tuple[LogEntry, ...]:
+    async def _read_file(
+        self, thread_id: str, after: int, limit: int, types: Collection[str] | None, run_id: str | None
+    ) -> tuple[LogEntry, ...]:
         where, parameters = ["thread_id = ?", "seq > ?"], [thread_id, after]
         if types is not None:
             where.append(_among("type"))
             parameters.append(_list(types))
-        sql = f"SELECT seq, type, body FROM events WHERE {' AND '.join(where)} ORDER BY seq LIMIT ?"
+        if run_id is not None:
+            where.append("run_id = ?")
+            parameters.append(run_id)
+        sql = f"SELECT seq, type, run_id, body FROM events WHERE {' AND '.join(where)} ORDER BY seq LIMIT ?"
         entries: list[LogEntry] = []
-        for seq, type_, body in await self._reader.rows(sql, (*parameters, limit)):
+        for row in await self._reader.rows(sql, (*parameters, limit)):
             try:
-                entries.append(LogEntry(seq, type_, self._seal.open(body, thread_id, "event", seq, type_)))
+                entries.append(self._entry(thread_id, *row))
             except Tampered:
                 # What stands before it is still told. The next read begins with it.
                 if not entries:
                     raise
                 break
         return tuple(entries)
+
+    def _entry(self, thread_id: str, seq: int, type_: str, run_id: str, body: Any) -> LogEntry:
+        opened = self._seal.open(body, thread_id, "event", seq, type_)
+        # The body is not bound to the column that says whose it is, but has it too.
+        if self._seal.is_on and msgspec.json.decode(opened, type=_OfRun).run_id != run_id:
+            raise tampered(thread_id, "event", seq)
+        return LogEntry(seq, type_, run_id, opened)
 
     # ── the rows ──
 
@@ -209,6 +235,25 @@ class SqliteStorage(Storage):
             where.append(_among("status"))
             parameters.append(_list(status))
         return (await self._page(self._tables.runs, where, parameters, limit, by="created_at")).rows
+
+    async def due_runs(self, now: datetime, *, limit: int = 100) -> tuple[Run, ...]:
+        _check_limit(limit)
+        table = self._tables.runs
+        found = await self._reader.rows(f"{table.select} {queries.DUE}", (time_text(now), limit))
+        return await self._trusted(table, found)
+
+    async def orphaned_runs(self, now: datetime, *, limit: int = 1000) -> tuple[Run, ...]:
+        _check_limit(limit)
+        table = self._tables.runs
+        found = await self._reader.rows(f"{table.select} {queries.ORPHANED}", (time_text(now), limit))
+        return await self._trusted(table, found)
+
+    async def used(self, *, thread_id: str | None = None, agent: str | None = None, since: datetime | None = None) -> Mapping[str, float]:
+        where, parameters = _wheres(thread_id=thread_id, agent=agent)
+        if since is not None:
+            where.append("created_at >= ?")
+            parameters.append(time_text(since))
+        return dict(await self._reader.rows(queries.used(where), parameters))
 
     async def ended_runs(self, since: datetime | None = None, *, limit: int = 1000, cursor: str | None = None) -> Page[Run]:
         _check_limit(limit)
@@ -239,6 +284,37 @@ class SqliteStorage(Storage):
 
     async def effect(self, key: str) -> Effect | None:
         return await self._one(self._tables.effects, key)
+
+    async def effects(self, thread_id: str, tool_call_id: str) -> tuple[Effect, ...]:
+        table = self._tables.effects
+        sql = f'{table.select} WHERE thread_id = ? AND tool_call_id = ? ORDER BY started_at, "key"'
+        # None is left out: whoever does not see what was done does it again.
+        return tuple(table.decode(columns) for columns in await self._reader.rows(sql, (thread_id, tool_call_id)))
+
+    async def timer(self, timer_id: str) -> Timer | None:
+        return await self._one(self._tables.timers, timer_id)
+
+    async def due_timers(self, now: datetime, *, limit: int = 100) -> tuple[Timer, ...]:
+        _check_limit(limit)
+        table = self._tables.timers
+        found = await self._reader.rows(f"{table.select} {queries.DUE_TIMERS}", (time_text(now), limit))
+        return await self._trusted(table, found)
+
+    async def next_due(self, after: datetime) -> datetime | None:
+        time = time_text(after)
+        ((due,),) = await self._reader.rows(queries.NEXT_DUE, (time, time))
+        return datetime.fromisoformat(due) if due else None
+
+    async def schedule(self, schedule_id: str) -> Schedule | None:
+        return await self._one(self._tables.schedules, schedule_id)
+
+    async def schedules(self, *, limit: int = 100, cursor: str | None = None) -> Page[Schedule]:
+        _check_limit(limit)
+        where, parameters = _wheres()
+        if cursor is not None:
+            where.append("(created_at, schedule_id) < (?, ?)")
+            parameters += _position(cursor)
+        return await self._page(self._tables.schedules, where, parameters, limit, by="created_at", newest_first=True)
 
     async def integrity_check(self) -> tuple[str, ...]:
         """What is wrong with the file, a sentence each; empty if nothing is. Reads all of it."""
@@ -273,6 +349,27 @@ class SqliteStorage(Storage):
         return tuple(rows)
 
 
+class _OfRun(msgspec.Struct):
+    """What of an event says whose it is."""
+
+    run_id: str = ""
+
+
+def _forget_workers(connection: sqlite3.Connection, path: Path) -> None:
+    """The file's lock proves that every process that had it before is dead."""
+    try:
+        connection.execute("DELETE FROM workers")
+    except sqlite3.Error as error:
+        raise files.unusable(path, error) from error
+
+
+def _statement(sql: str, *parameters: str) -> Callable[[Transaction], None]:
+    def apply(transaction: Transaction) -> None:
+        transaction.connection.execute(sql, parameters)
+
+    return apply
+
+
 def _wheres(**equal: str | None) -> tuple[list[str], list[Any]]:
     """Conditions, and their parameters, for every column that was asked for."""
     given = {column: str(value) for column, value in equal.items() if value is not None}
@@ -287,9 +384,9 @@ def _list(values: Collection[str]) -> str:
     return orjson.dumps([str(value) for value in values]).decode()
 
 
-def _follows(entries: Sequence[LogEntry], after: int, types: Collection[str] | None) -> bool:
-    """Whether the entries themselves show that nothing is missing after that number."""
-    return types is None and bool(entries) and entries[0].seq == after + 1
+def _follows(entries: Sequence[LogEntry], after: int) -> bool:
+    """Whether the entries themselves show that nothing is missing after that number: a log is only ever cut at its beginning."""
+    return bool(entries) and entries[0].seq == after + 1
 
 
 def _check_limit(limit: int) -> None:

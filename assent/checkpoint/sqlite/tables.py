@@ -10,8 +10,8 @@ taken over from another row or from an older version of the same. What is asked 
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from operator import attrgetter
@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_
 
 import orjson
 
-from assent.checkpoint.contracts import Approval, Effect, Row, Run, Thread
+from assent.checkpoint.contracts import Approval, Effect, Row, Run, Schedule, Thread, Timer
 from assent.checkpoint.sqlite.sealing import Seal, tampered
 
 R = TypeVar("R", bound=Row)
@@ -32,8 +32,15 @@ CONTENT: Mapping[type, frozenset[str]] = {
     Run: frozenset({"input", "error", "metadata"}),
     Approval: frozenset({"args", "preview", "decision"}),
     Effect: frozenset({"outcome"}),
+    Timer: frozenset({"payload"}),
+    Schedule: frozenset({"input", "metadata"}),
 }
 """The columns that are sealed."""
+
+LATER: Mapping[type, frozenset[str]] = {
+    Run: frozenset({"priority", "due_at", "worker", "cancel", "at_checkpoint", "stuck", "budget", "usage", "schedule_id"}),
+}
+"""Columns that a table was given after rows had been sealed. They are bound too, but not as long as they hold what those were given."""
 
 
 def time_text(time: datetime) -> str:
@@ -71,6 +78,8 @@ def _kind(hint: Any) -> Kind:
     hint = _without_none(hint)
     if hint is str or hint is int:
         return Kind(_as_is, _as_is)
+    if hint is bool:
+        return Kind(int, bool)
     if hint is datetime:
         return Kind(time_text, datetime.fromisoformat)
     if isinstance(hint, type) and issubclass(hint, StrEnum):
@@ -102,6 +111,12 @@ class Table(Generic[R]):
         self._seal = seal
         self._content = tuple(column in CONTENT[row_type] for column in self.columns)
         self._thread_at = self.columns.index("thread_id")
+        later = LATER.get(row_type, frozenset())
+        self._later = {
+            at: None if (default := _default(field)) is None else kind.encode(default)
+            for at, (field, kind) in enumerate(zip(fields(row_type), self._kinds, strict=True))
+            if field.name in later
+        }
 
         names = ", ".join(f'"{column}"' for column in self.columns)
         marks = ", ".join("?" * len(self.columns))
@@ -109,6 +124,7 @@ class Table(Generic[R]):
         self.select = f"SELECT {names} FROM {name}"
         self.insert = f'INSERT INTO {name} ({names}) VALUES ({marks}) ON CONFLICT ("{self.key}") DO NOTHING'
         self.update = f'UPDATE {name} SET {sets} WHERE "{self.key}" = ? AND version = ?'
+        self.delete = f'DELETE FROM {name} WHERE "{self.key}" = ? AND version = ?'
         self.version = f'SELECT version FROM {name} WHERE "{self.key}" = ?'
 
     def encode(self, row: R) -> tuple[Column, ...]:
@@ -147,7 +163,11 @@ class Table(Generic[R]):
     def _place(self, columns: Sequence[Column]) -> tuple[str, str, str, str]:
         """What the row's values are bound to: its thread, its kind, its key, and every column that is not sealed."""
         thread_id, kind, key = str(columns[self._thread_at]), self.row_type.__name__.lower(), str(columns[0])
-        clear = [column for column, sealed in zip(columns, self._content, strict=True) if not sealed]
+        clear: list[Any] = [
+            column for at, (column, sealed) in enumerate(zip(columns, self._content, strict=True)) if not sealed and at not in self._later
+        ]
+        if later := {self.columns[at]: columns[at] for at, default in self._later.items() if columns[at] != default}:
+            clear.append(later)
         try:
             return thread_id, kind, key, orjson.dumps(clear).decode()
         except TypeError:
@@ -158,15 +178,25 @@ class Table(Generic[R]):
 _NULL = b"null"
 
 
+def _default(field: Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
 class Tables:
-    """The four tables."""
+    """All of them."""
 
     def __init__(self, seal: Seal) -> None:
         self.threads = Table(Thread, "threads", seal)
         self.runs = Table(Run, "runs", seal)
         self.approvals = Table(Approval, "approvals", seal)
         self.effects = Table(Effect, "effects", seal)
-        self._by_type: dict[type, Table[Any]] = {table.row_type: table for table in (self.threads, self.runs, self.approvals, self.effects)}
+        self.timers = Table(Timer, "timers", seal)
+        self.schedules = Table(Schedule, "schedules", seal)
+        every = (self.threads, self.runs, self.approvals, self.effects, self.timers, self.schedules)
+        self._by_type: dict[type, Table[Any]] = {table.row_type: table for table in every}
+
+    def __iter__(self) -> Iterator[Table[Any]]:
+        return iter(self._by_type.values())
 
     def of(self, row: Row) -> Table[Any]:
         """The table a row belongs to."""

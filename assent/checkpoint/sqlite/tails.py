@@ -88,13 +88,18 @@ class Tail:
         """Whether everything above `after` is here, as far as it was delivered."""
         return self.base is not None and after >= self.base
 
-    def read(self, after: int, limit: int, types: Collection[str] | None) -> tuple[LogEntry, ...]:
-        """The events above `after`, which must be covered."""
+    def read(self, after: int, limit: int, types: Collection[str] | None, run_id: str | None = None) -> tuple[LogEntry, ...]:
+        """The events above `after`, which must be covered; only those of the types and the run, if given."""
         assert self.base is not None
         start = after - self.base
-        if types is None:
+        if types is None and run_id is None:
             return tuple(self._entries[start : start + limit])
-        return tuple(islice((entry for entry in self._entries[start:] if entry.type in types), limit))
+        wanted = (
+            entry
+            for entry in self._entries[start:]
+            if (types is None or entry.type in types) and (run_id is None or entry.run_id == run_id)
+        )
+        return tuple(islice(wanted, limit))
 
     def _drop_older_half(self) -> None:
         # By halves, so that dropping costs each event little and a read can find its place by counting.
@@ -139,7 +144,7 @@ class Tails:
         """Keep what a commit has stored, then ring."""
         grown: set[str] = set()
         recent: dict[str, list[LogEntry]] = {}
-        for thread_id, seq, _, type_, _, body in stored:
+        for thread_id, seq, run_id, type_, _, body in stored:
             tail = self._tails.get(thread_id)
             if tail is None:
                 entries = recent.setdefault(thread_id, [])
@@ -147,9 +152,9 @@ class Tails:
                     # What is left must follow the last one kept, so of too many, or after a removal, the newest are kept.
                     entries.clear()
                 if seq:
-                    entries.append(LogEntry(seq, type_, body))
+                    entries.append(LogEntry(seq, type_, run_id, body))
             elif seq:
-                tail.add(LogEntry(seq, type_, body))
+                tail.add(LogEntry(seq, type_, run_id, body))
                 grown.add(thread_id)
             else:
                 tail.forget()

@@ -19,7 +19,9 @@ from enum import Enum
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from assent.checkpoint.contracts import Lease
 from assent.checkpoint.sqlite.failures import closed, is_unavailable, overrun, translated
+from assent.checkpoint.sqlite.leases import Leases
 from assent.checkpoint.sqlite.log import Log, StoredEvent
 from assent.checkpoint.sqlite.merging import MERGE_FROM, Append, merged
 from assent.checkpoint.sqlite.sealing import Seal
@@ -41,6 +43,7 @@ class Transaction(NamedTuple):
 
     connection: sqlite3.Connection
     log: Log
+    leases: Leases
 
 
 class Joint(ABC):
@@ -74,7 +77,7 @@ class Waiting(Generic[T]):
 
 @dataclass(slots=True)
 class Job(Waiting[T]):
-    """An operation, who waits for what it returns, and the threads whose events it may add or remove (None: any)."""
+    """An operation, who waits for what it returns, and the threads whose events or runs it may touch (None: any)."""
 
     operation: Callable[[Transaction], T]
     threads: Collection[str] | None
@@ -134,7 +137,8 @@ class Writer:
         self._on_stored = on_stored
         self._loop = asyncio.get_running_loop()
         self._log = Log(connection, seal)
-        self._transaction = Transaction(connection, self._log)
+        self._leases = Leases(connection)
+        self._transaction = Transaction(connection, self._log, self._leases)
         self._queue: SimpleQueue[Item | Errand[Any] | End] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=f"assent-writer-{name}")
         self._gathered: list[Job[Any]] = []
@@ -145,7 +149,8 @@ class Writer:
     async def write(self, operation: Callable[[Transaction], T], *, threads: Collection[str] | None = None) -> T:
         """Run the operation in the next transaction, on the writer's thread; return its result once that has committed.
 
-        `threads` are those whose events it may add or remove, if that is known; under load, tokens of others are merged past it.
+        `threads` are those whose events it may add or remove, or whose runs it may write, if that is known; under load, tokens of others
+        are merged past it.
         Raises what the operation raised, after its own writes were rolled back; or `Unavailable`. Cancelling the call does not call
         the operation back.
         """
@@ -184,12 +189,12 @@ class Writer:
         """Seconds since the last transaction."""
         return self._loop.time() - self._last_delivery
 
-    def append(self, events: Sequence[Event], on_error: Callable[[Exception], None]) -> None:
+    def append(self, events: Sequence[Event], on_error: Callable[[Exception], None], lease: Lease | None = None) -> None:
         """Queue events behind everything queued before. Should they not be stored, `on_error` is called on the event loop."""
         if refusal := self._refusal():
             self._loop.call_soon_threadsafe(on_error, refusal)
         else:
-            self._queue.put(Append(events, on_error))
+            self._queue.put(Append(events, on_error, lease))
 
     async def close(self) -> None:
         """Take nothing more, commit what was taken, and end the thread."""
@@ -280,6 +285,7 @@ class Writer:
             if not self._connection.in_transaction:
                 raise
             self._connection.execute("ROLLBACK TO operation")
+            self._leases.forget_all()
             return False
         finally:
             if self._connection.in_transaction:
@@ -293,7 +299,7 @@ class Writer:
         try:
             if saved:
                 self._connection.execute("SAVEPOINT operation")
-            result = item.operation(self._transaction) if isinstance(item, Job) else self._log.add(item.events)
+            result = item.operation(self._transaction) if isinstance(item, Job) else self._append(item)
             if flushed:
                 self._log.flush()
             if saved:
@@ -305,16 +311,22 @@ class Writer:
             if saved:
                 self._connection.execute("ROLLBACK TO operation")
                 self._connection.execute("RELEASE operation")
+                self._leases.forget_all()
             self._log.rewind(mark)
             outcome.failed.append((item, translated(error, self._name)))
         else:
             if isinstance(item, Job):
                 outcome.done.append((item, result))
 
+    def _append(self, append: Append) -> list[int]:
+        self._leases.check(append.lease)
+        return self._log.add(append.events)
+
     def _roll_back(self) -> None:
         with suppress(sqlite3.Error):
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
+        self._leases.forget_all()
         self._log.begin()
 
     def _tell(self, callback: Callable[[Any], None], value: object) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from assent.checkpoint.contracts import Lease
 from assent.checkpoint.sqlite import bindings
 from assent.checkpoint.sqlite.bindings import Owner
 from assent.checkpoint.sqlite.extents import PLACES, Extent, from_json, position, positions
@@ -60,12 +61,13 @@ class NewCheckpoint:
 
 
 class CheckpointWrite(Joint):
-    """A checkpoint, or what a task wrote, to be stored. Raises `Stale`."""
+    """A checkpoint, or what a task wrote, to be stored. Raises `Stale`; or `StaleLease`, if its lease does not hold any more."""
 
-    __slots__ = ("_checkpoints", "_key", "_writes")
+    __slots__ = ("_checkpoints", "_key", "_lease", "_writes")
 
-    def __init__(self, key: Key, checkpoint: NewCheckpoint | None = None, writes: Sequence[Write] = ()) -> None:
+    def __init__(self, key: Key, checkpoint: NewCheckpoint | None = None, writes: Sequence[Write] = (), lease: Lease | None = None) -> None:
         self._key = key
+        self._lease = lease
         self._checkpoints = (checkpoint,) if checkpoint else ()
         self._writes = [(key.k, *row) for row in writes]
 
@@ -75,6 +77,8 @@ class CheckpointWrite(Joint):
     @staticmethod
     def together(transaction: Transaction, operations: Sequence[CheckpointWrite]) -> None:
         connection = transaction.connection
+        for each in operations:
+            transaction.leases.check(each._lease)
         keys = {each._key.k: each._key for each in operations}
         checkpoints = [checkpoint for each in operations for checkpoint in each._checkpoints]
         writes = [row for each in operations for row in each._writes]
