@@ -5,6 +5,7 @@ AssentError
 │   └── AgentLoadError     a user's graph could not be loaded; names the file and the cause
 ├── InvalidRequest         what was asked makes no sense; nothing was changed
 │   └── InvalidDecision    a decision does not fit the approval it answers
+├── Forbidden              who asks may not do this; nothing was changed
 ├── NotFound               no such thread, run, approval or agent
 ├── Gone                   what was asked for was there, and has been removed for good
 ├── Conflict               what the change was computed from has moved; read again
@@ -12,6 +13,7 @@ AssentError
 │   ├── ThreadPaused       the thread waits for decisions; carries the pending approvals
 │   ├── NothingPending     the thread waits for no decision
 │   ├── AlreadyDecided     the approval is no longer pending; carries who, what and when
+│   ├── Superseded         what the decision was about has been changed since; carries what is asked now
 │   └── StaleLease         the run was given to another worker, or has ended: this one must let go of it
 ├── Tampered               what storage holds is not what was stored there; nothing of the thread it belongs to is run
 └── Unavailable            storage cannot take the change now (disk full, read-only, locked); nothing was changed
@@ -49,6 +51,10 @@ class InvalidDecision(InvalidRequest):
     """A decision does not fit the approval it answers."""
 
 
+class Forbidden(AssentError):
+    """Who asks is known, and may not do this; nothing was changed."""
+
+
 class NotFound(AssentError):
     """No such thread, run, approval or agent."""
 
@@ -75,6 +81,10 @@ class NothingPending(Conflict):
 
 class AlreadyDecided(Conflict):
     """The approval is no longer pending; `details` says who decided what, and when."""
+
+
+class Superseded(Conflict):
+    """What the decision was about has been changed since; `details` holds the `digest` and the `args` that are asked now."""
 
 
 class StaleLease(Conflict):

@@ -256,28 +256,79 @@ class ApprovalRequired(ApprovalEvent, frozen=True, kw_only=True, omit_defaults=T
 
 
 class ApprovalDecided(ApprovalEvent, frozen=True, kw_only=True, omit_defaults=True, tag="approval_decided"):
-    """A person decided: `decision` is one of approve, edit, reject, respond."""
+    """A person decided: `decision` is one of approve, edit, reject, respond. `grant` names the standing grant that decided for him."""
 
     decision: str
     by: str = ""
     args: Json = None
     message: Json = None
+    grant: str = ""
+
+
+class ApprovalVoted(ApprovalEvent, frozen=True, kw_only=True, omit_defaults=True, tag="approval_voted"):
+    """One of several who must agree has voted: `votes` of `quorum` now say the same as he. `grant` names the standing grant that voted for
+    him."""
+
+    decision: str
+    by: str = ""
+    message: Json = None
+    votes: int = 0
+    quorum: int = 1
+    grant: str = ""
+
+
+class ApprovalWithdrawn(ApprovalEvent, frozen=True, kw_only=True, omit_defaults=True, tag="approval_withdrawn"):
+    """Somebody has taken his vote back."""
+
+    by: str = ""
+
+
+class ApprovalEdited(ApprovalEvent, frozen=True, kw_only=True, omit_defaults=True, tag="approval_edited"):
+    """Somebody has changed what is asked, and others must agree: `args` are now exactly what will run, and no earlier vote counts."""
+
+    args: Json = None
+    digest: str = ""
+    by: str = ""
+    allowed: tuple[str, ...] = ()
+    expires_at: datetime | None = None
+
+
+class ApprovalDelegated(ApprovalEvent, frozen=True, kw_only=True, omit_defaults=True, tag="approval_delegated"):
+    """Somebody has handed his say to another: to the person `to`, or to whoever has the `role`."""
+
+    by: str = ""
+    to: str = ""
+    role: str = ""
+
+
+class ApprovalCommented(ApprovalEvent, frozen=True, kw_only=True, omit_defaults=True, tag="approval_commented"):
+    """Somebody has said something about what is asked. It decides nothing."""
+
+    by: str = ""
+    text: str = ""
 
 
 class ApprovalReminder(ApprovalEvent, frozen=True, kw_only=True, omit_defaults=True, tag="approval_reminder"):
-    """The approval still waits."""
+    """The approval still waits; without `expires_at`, for as long as it takes."""
 
     expires_at: datetime | None = None
 
 
 class ApprovalEscalated(ApprovalEvent, frozen=True, kw_only=True, omit_defaults=True, tag="approval_escalated"):
-    """Others were asked, because nobody decided in time."""
+    """Others were asked as well, because nobody decided in time: those with the roles and names in `to`."""
 
     to: tuple[str, ...] = ()
+    expires_at: datetime | None = None
 
 
 class ApprovalExpired(ApprovalEvent, frozen=True, kw_only=True, omit_defaults=True, tag="approval_expired"):
     """Nobody decided in time. Time never approves."""
+
+
+class ApprovalCancelled(ApprovalEvent, frozen=True, kw_only=True, omit_defaults=True, tag="approval_cancelled"):
+    """The run that asked was cancelled, so there is nothing to decide any more."""
+
+    by: str = ""
 
 
 class ApprovalSuperseded(ApprovalEvent, frozen=True, kw_only=True, omit_defaults=True, tag="approval_superseded"):
@@ -344,7 +395,8 @@ AnyEvent = (
     | NodeStart | NodeEnd | NodeError
     | LlmStart | Token | Reasoning | ToolCallDelta | LlmEnd
     | ToolStart | ToolProgress | ToolEnd | ToolError | ToolUnknown
-    | ApprovalRequired | ApprovalDecided | ApprovalReminder | ApprovalEscalated | ApprovalExpired | ApprovalSuperseded
+    | ApprovalRequired | ApprovalVoted | ApprovalWithdrawn | ApprovalEdited | ApprovalDelegated | ApprovalCommented
+    | ApprovalDecided | ApprovalReminder | ApprovalEscalated | ApprovalExpired | ApprovalCancelled | ApprovalSuperseded
     | StateUpdate | Checkpoint | Progress | Custom | BudgetWarning | BudgetExceeded | Broadcast
 )  # fmt: skip
 """The union, told apart by `type`."""
