@@ -291,10 +291,9 @@ def _left_by_null_task(saved: CheckpointTuple) -> Writes:
 
 
 async def _write(agent: Agent, head: RunnableConfig, saved: CheckpointTuple, writes: Writes) -> None:
-    """Store what the next END takes in. Savers know a write by its place, so it goes behind those that are there."""
+    """Store what the next END takes in. Savers know a write by its place, so no other may be there yet."""
     if writes:
-        before = _updates(_left_by_null_task(saved))
-        await saver_of(agent).aput_writes(at_checkpoint(head, saved.checkpoint["id"]), [*before, *writes], NULL_TASK_ID)
+        await saver_of(agent).aput_writes(at_checkpoint(head, saved.checkpoint["id"]), writes, NULL_TASK_ID)
 
 
 def _updates(writes: Writes) -> Writes:

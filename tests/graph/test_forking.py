@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypedDict
 import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import HumanInTheLoopMiddleware
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
 from langgraph.channels import DeltaChannel
@@ -23,6 +23,7 @@ from assent.errors import InvalidRequest, NotFound
 from assent.graph.closing import close
 from assent.graph.effects import EFFECTS_KEY
 from assent.graph.forking import Fork, Standing, fork, standing
+from assent.graph.gate import NOT_APPROVED
 from assent.graph.history import provider_history
 from tests.graph.desk import ASKED, THREAD, Desk, Json, asks
 from tests.graph.savers import Book, fated
@@ -95,15 +96,17 @@ async def test_no_checkpoint_leads_to_an_approved_call_without_asking(saver: Any
             await agent.ainvoke(None, with_book(config, book), durability="sync")
             here = Fork(config=here.config, origin=here.origin, standing=standing(agent, await agent.aget_state(config)))
         head = await agent.aget_state(config)
+        assert not set(desk.ran) & set(gated)
         if head.next:
             assert here.standing is Standing.WAITING
-            assert not set(desk.ran) & set(gated)
             approvals = await apending_approvals(agent, config)
             assert [approval.tool for approval in approvals] == ["pay", "mail"]
             await aresume(agent, with_book(config, book), {approval.approval_id: Approve() for approval in approvals})
             assert sorted(set(desk.ran) & set(gated)) == gated
         result = (await agent.aget_state(config)).values
         assert result["messages"][-1].content == "Done."
+        # Asked about, and not refused.
+        assert NOT_APPROVED not in [message.content for message in result["messages"]]
         assert lc_history_problems(provider_history(result["messages"])) == []
     assert len({intent.key for intent in book.intents}) == len(book.intents)
 
@@ -320,6 +323,34 @@ async def test_the_middleware_of_langchain_asks_again(saver: Any, target: Runnab
         if here.standing is Standing.CAN_GO_ON:
             await agent.ainvoke(None, config, durability="sync")
     assert ran == [3]
+
+
+async def test_a_question_about_calls_is_asked_again_as_long_as_they_are_open(saver: Any, target: RunnableConfig | None) -> None:
+    ran: list[str] = []
+    graph = StateGraph(MessagesState)
+    graph.add_node("model", lambda state: {"messages": [asks(("c1", "pay", {"amount": 3}), message_id="m1")]})
+    graph.add_node("review", lambda state: interrupt("Sure?") and {})
+    graph.add_node("note", lambda state: {})
+    graph.add_node("tools", lambda state: ran.append("pay") or {"messages": [ToolMessage("Paid.", tool_call_id="c1")]})
+    graph.add_node("tell", lambda state: {})
+    graph.add_edge(START, "model")
+    graph.add_edge("model", "review")
+    graph.add_edge("review", "note")
+    graph.add_edge("note", "tools")
+    graph.add_edge("tools", "tell")
+    agent = graph.compile(checkpointer=saver)
+    await agent.ainvoke(ASKED, THREAD, durability="sync")
+    await agent.ainvoke(Command(resume="yes"), THREAD, durability="sync")
+    assert ran == ["pay"]
+    for state in await history(agent):
+        await saver.adelete_thread("new")
+        here, config = await forked(agent, state, target)
+        if here.standing is Standing.CAN_GO_ON:
+            await agent.ainvoke(None, config, durability="sync")
+        assert bool((await agent.aget_state(config)).interrupts) is (state.next not in ((), ("tell",)))
+        # Behind its answer the call is past.
+        assert (here.origin == id_of(state)) is (state.next not in (("note",), ("tools",)))
+    assert ran == ["pay"]
 
 
 async def test_a_subgraph_begins_anew(saver: Any, target: RunnableConfig | None) -> None:
