@@ -11,13 +11,16 @@ from assent.checkpoint.contracts import (
     Approval,
     ApprovalKind,
     ApprovalStatus,
+    CancelMode,
     Effect,
     EffectStatus,
     Run,
     RunKind,
     RunStatus,
+    Schedule,
     Thread,
     ThreadStatus,
+    Timer,
 )
 from assent.events import Token
 
@@ -51,10 +54,19 @@ def run(run_id: str = "r", **changes: Any) -> Run:
         created_at=NOON.astimezone(timezone(timedelta(hours=5, minutes=30))),
         input={"message": "pay"},
         attempt=3,
+        priority=-2,
+        due_at=NOON - timedelta(hours=1),
+        worker="w",
         started_at=NOON,
         ended_at=NOON + timedelta(microseconds=1),
+        cancel=CancelMode.ROLLBACK,
+        at_checkpoint="c",
+        stuck=1,
         error={"type": "Timeout"},
         metadata={"k": "v"},
+        budget={"tokens": 1000, "then": "ask"},
+        usage={"tokens": 12, "usd": 0.25},
+        schedule_id="s",
     )
     return replace(made, **changes)
 
@@ -99,6 +111,32 @@ def effect(key: str = "e", **changes: Any) -> Effect:
         started_at=NOON,
         finished_at=NOON + timedelta(seconds=2),
         outcome={"content": "paid"},
+    )
+    return replace(made, **changes)
+
+
+def timer(timer_id: str = "i", **changes: Any) -> Timer:
+    made = Timer(timer_id=timer_id, kind="expire", due_at=NOON, thread_id="t", payload={"approval_id": "a"})
+    return replace(made, **changes)
+
+
+def schedule(schedule_id: str = "s", **changes: Any) -> Schedule:
+    made = Schedule(
+        schedule_id=schedule_id,
+        owner="ann",
+        agent="clerk",
+        cron="0 9 * * 1-5",
+        timezone="Europe/Vienna",
+        input={"message": "Größe ☃"},
+        created_at=NOON,
+        thread_id="t",
+        on_busy="reject",
+        if_missed="skip",
+        enabled=False,
+        next_at=NOON + timedelta(days=1),
+        last_at=NOON - timedelta(days=1),
+        last_run_id="r",
+        metadata={"k": "v"},
     )
     return replace(made, **changes)
 

@@ -10,16 +10,18 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.base import BaseCheckpointSaver, empty_checkpoint
 
-from assent.checkpoint.contracts import Change, RunStatus, ThreadStatus
-from assent.checkpoint.sqlite import SqliteSaver, SqliteStorage
+from assent.checkpoint.contracts import Change, Run, RunKind, RunStatus, ThreadStatus
+from assent.checkpoint.sqlite import SqliteSaver, SqliteStorage, files, seals
 from assent.checkpoint.sqlite.checkup import Level, check_up
+from assent.checkpoint.sqlite.sealing import KeySeal, parse_keys
 from assent.clock import Clock
 from assent.errors import ConfigurationError, Tampered
-from tests.checkpoint.samples import NOON, approval, effect, run, thread, token
+from tests.checkpoint.samples import NOON, approval, effect, run, schedule, thread, timer, token
 from tests.support.keys import KEY, key
 
 SECRET = "swordfish"
@@ -88,6 +90,10 @@ async def a_bit_of_everything(storage: SqliteStorage) -> None:
                     approval(f"approval-{name}", thread_id=name, args=said, preview=said, decision=said),
                     approval(f"bare-{name}", thread_id=name, args=None, preview=None, decision=None),
                     effect(f"effect-{name}", thread_id=name, outcome=said),
+                    timer(f"timer-{name}", thread_id=name, payload=said),
+                    schedule(f"schedule-{name}", thread_id=name, input=said, metadata=said),
+                    timer(f"free-timer-{name}", thread_id="", payload=said),
+                    schedule(f"free-schedule-{name}", thread_id="", input=said, metadata=said),
                 ),
                 events=tuple(token(name, f"{SECRET} {number}") for number in range(3)),
             )
@@ -113,6 +119,10 @@ async def everything_of(storage: SqliteStorage, name: str) -> list[Any]:
         await storage.approval(f"approval-{name}"),
         await storage.approval(f"bare-{name}"),
         await storage.effect(f"effect-{name}"),
+        await storage.timer(f"timer-{name}"),
+        await storage.schedule(f"schedule-{name}"),
+        await storage.timer(f"free-timer-{name}"),
+        await storage.schedule(f"free-schedule-{name}"),
         (await read_all(storage, name)),
         [each async for each in saver.alist({"configurable": {"thread_id": name}})],
         [await saver.aget_tuple(at(name, f"{number:08}")) for number in (1, 2, 3)],
@@ -305,6 +315,17 @@ ROWS: dict[str, Tampering] = {
     "an event in the clear": statements("UPDATE events SET body = '{}' WHERE thread_id = 't' AND seq = 3"),
     "an event's type": statements("UPDATE events SET type = 'done' WHERE thread_id = 't' AND seq = 3"),
     "an event's number": statements("UPDATE events SET seq = 4 WHERE thread_id = 't' AND seq = 3"),
+    "an event's run": statements("UPDATE events SET run_id = 'run-u' WHERE thread_id = 't' AND seq = 3"),
+    "a run's usage taken away": statements("UPDATE runs SET usage = '{}' WHERE run_id = 'run-t'"),
+    "a run's budget": statements("UPDATE runs SET budget = '{}' WHERE run_id = 'run-t'"),
+    "a run's worker": statements("UPDATE runs SET worker = NULL WHERE run_id = 'run-t'"),
+    "a run's attempt": statements("UPDATE runs SET attempt = 1 WHERE run_id = 'run-t'"),
+    "a run's turn": statements("UPDATE runs SET priority = 9 WHERE run_id = 'run-t'"),
+    "a timer's payload flipped": flipped("timers", "payload", "timer_id = 'timer-t'"),
+    "a timer's time": statements("UPDATE timers SET due_at = '2036-01-02T12:00:00.123456Z' WHERE timer_id = 'timer-t'"),
+    "a schedule's input flipped": flipped("schedules", "input", "schedule_id = 'schedule-t'"),
+    "a schedule's time": statements("UPDATE schedules SET cron = '* * * * *' WHERE schedule_id = 'schedule-t'"),
+    "a schedule enabled": statements("UPDATE schedules SET enabled = 1 WHERE schedule_id = 'schedule-t'"),
     "an event added": statements(
         "INSERT INTO events SELECT thread_id, 4, run_id, type, at, body FROM events WHERE thread_id = 't' AND seq = 3"
     ),
@@ -412,6 +433,107 @@ async def test_events_before_the_one_that_was_changed_are_still_told(path: Path)
         assert [entry.seq for entry in await storage.read_log("t")] == [1, 2]
         with pytest.raises(Tampered, match="the event '3'"):
             await storage.read_log("t", 2)
+
+
+async def test_what_belongs_to_no_thread_is_left_out_and_told_of_once(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with filled(path):
+        pass
+    flip(path, "timers", "payload", "timer_id = 'free-timer-t'")
+    flip(path, "schedules", "metadata", "schedule_id = 'free-schedule-t'")
+    async with open_(path) as storage:
+        for _ in range(3):
+            assert sorted(each.timer_id for each in await storage.due_timers(NOON)) == ["free-timer-u", "timer-t", "timer-u"]
+            listed = [each.schedule_id for each in (await storage.schedules()).rows]
+            assert listed == ["schedule-u", "schedule-t", "free-schedule-u"]
+        with pytest.raises(Tampered, match=r"In the database, the timer 'free-timer-t' is not what .* Nothing comes of it any more"):
+            await storage.timer("free-timer-t")
+        with pytest.raises(Tampered, match="the schedule 'free-schedule-t'"):
+            await storage.schedule("free-schedule-t")
+    assert len(caplog.messages) == 2
+    assert SECRET not in caplog.text
+
+
+async def test_a_timer_that_was_changed_makes_its_thread_distrusted(path: Path) -> None:
+    async with filled(path):
+        pass
+    flip(path, "timers", "payload", "timer_id = 'timer-t'")
+    async with open_(path) as storage:
+        assert "timer-t" not in [each.timer_id for each in await storage.due_timers(NOON)]
+        marked = await storage.thread("t")
+        assert marked is not None
+        assert "the timer 'timer-t'" in (marked.tampered or "")
+
+
+async def test_no_effect_is_ever_left_out_for_it_would_be_had_again(path: Path) -> None:
+    async with filled(path):
+        pass
+    async with open_(path) as storage:
+        assert [each.key for each in await storage.effects("t", "call")] == ["effect-t"]
+    flip(path, "effects", "outcome", "key = 'effect-t'")
+    async with open_(path) as storage:
+        with pytest.raises(Tampered, match="the effect 'effect-t'"):
+            await storage.effects("t", "call")
+
+
+@pytest.mark.parametrize("ask", ["due_runs", "orphaned_runs"])
+async def test_a_run_that_was_changed_neither_starts_nor_goes_on(path: Path, ask: str) -> None:
+    waits = ask == "due_runs"
+    async with open_(path) as storage:
+        for name in ("t", "u"):
+            status = RunStatus.PENDING if waits else RunStatus.RUNNING
+            row = run(f"run-{name}", thread_id=name, status=status, due_at=None, worker=None)
+            await storage.commit(Change(rows=(thread(name, status=ThreadStatus.BUSY, run_id=row.run_id), row)))
+    flip(path, "runs", "input", "run_id = 'run-t'")
+    async with open_(path) as storage:
+        for _ in range(2):
+            assert [each.run_id for each in await getattr(storage, ask)(NOON)] == ["run-u"]
+        marked = await storage.thread("t")
+        assert marked is not None
+        assert "the run 'run-t'" in (marked.tampered or "")
+        # What waited has ended, for nobody would ever begin it.
+        assert marked.status is (ThreadStatus.ERROR if waits else ThreadStatus.BUSY)
+        assert sql(path, "SELECT status FROM runs WHERE run_id = 'run-t'") == [("error" if waits else "running",)]
+
+
+async def test_what_was_used_is_summed_whatever_somebody_has_put_there(path: Path) -> None:
+    async with open_(path) as storage:
+        await storage.commit(Change(rows=tuple(run(f"r{number}", usage={"tokens": 2}) for number in range(3))))
+        sql(path, "UPDATE runs SET usage = 'no json' WHERE run_id = 'r1'")
+        sql(path, """UPDATE runs SET usage = '{"tokens": "many", "usd": null}' WHERE run_id = 'r2'""")
+        assert await storage.used() == {"tokens": 2}
+
+
+async def test_a_run_that_was_sealed_before_runs_had_a_worker_still_opens(path: Path) -> None:
+    clear = ["r", "t", "ann", "clerk", "input", "running", "2026-01-02T12:00:00.123456Z", 1, None, None, 1]
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for step in files.migrations()[:3]:
+            files._apply(connection, step, "then")
+        seal = KeySeal([seals._record(connection, parse_keys(KEY)[0])])
+        sealed = [
+            seal.seal(text, "t", "run", "r", name, orjson.dumps(clear).decode())
+            for name, text in (("input", b'{"message":"pay"}'), ("error", b"null"), ("metadata", b"{}"))
+        ]
+        row = (*clear[:7], sealed[0], *clear[7:10], *sealed[1:], clear[10])
+        connection.execute(f"INSERT INTO runs VALUES ({', '.join('?' * 14)})", row)
+    async with open_(path) as storage:
+        found = await storage.run("r")
+        assert found == Run(
+            run_id="r",
+            thread_id="t",
+            owner="ann",
+            agent="clerk",
+            kind=RunKind.INPUT,
+            status=RunStatus.RUNNING,
+            created_at=NOON,
+            input={"message": "pay"},
+            attempt=1,
+        )
+        await storage.commit(Change(rows=(replace(found, worker="w", attempt=2, version=2),)))
+    async with open_(path) as storage:
+        assert await storage.run("r") == replace(found, worker="w", attempt=2, version=2)
+        sql(path, "UPDATE runs SET worker = NULL")
+        with pytest.raises(Tampered):
+            await storage.run("r")
 
 
 # ── what becomes of the thread ──

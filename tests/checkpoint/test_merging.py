@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from assent.checkpoint.contracts import Change, Storage
+from assent.checkpoint.contracts import Change, Lease, Storage
 from assent.checkpoint.sqlite.merging import MAX_CHARACTERS, MERGE_FROM, Append, merged
 from assent.events import Done, Event, Reasoning, Token, ToolCallDelta, decode
 from tests.checkpoint.samples import NOON, piece
@@ -105,6 +105,16 @@ def test_the_arguments_of_a_call_are_merged_and_two_calls_are_not() -> None:
 def test_who_is_told_of_failures_stays_who_is_told() -> None:
     mixed = [Append((piece("a"),), ignore), Append((piece("b"),), tell), Append((piece("c"),), tell)]
     assert [(item.on_error, item.events[0].content) for item in merged(mixed)] == [(ignore, "a"), (tell, "bc")]  # type: ignore[attr-defined]
+
+
+def test_pieces_are_merged_under_one_lease_and_keep_it() -> None:
+    leases = [Lease("r", 1), Lease("r", 1), Lease("r", 2), None]
+    items = [Append((piece(letter),), ignore, lease) for letter, lease in zip("abcd", leases, strict=True)]
+    assert [(item.events[0].content, item.lease) for item in merged(items)] == [  # type: ignore[attr-defined]
+        ("ab", Lease("r", 1)),
+        ("c", Lease("r", 2)),
+        ("d", None),
+    ]
 
 
 def test_what_cannot_be_stored_takes_no_neighbour_down() -> None:

@@ -49,7 +49,7 @@ async def test_only_what_is_older_is_removed_and_numbers_stay(storage: Storage) 
     assert await numbers(storage) == [6]
 
 
-@pytest.mark.parametrize("status", [RunStatus.PENDING, RunStatus.RUNNING])
+@pytest.mark.parametrize("status", [RunStatus.PENDING, RunStatus.RUNNING, RunStatus.CANCELLING])
 async def test_a_run_that_has_not_ended_keeps_its_events_and_all_behind_them(storage: Storage, status: RunStatus) -> None:
     active = run("active", status=status)
     await storage.commit(Change(rows=(active,), events=(at(0, "before"), at(0, "active"), at(0, "after"), at(1, "active"))))

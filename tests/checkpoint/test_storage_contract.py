@@ -23,7 +23,7 @@ from assent.checkpoint.contracts import (
 )
 from assent.errors import Conflict, InvalidRequest
 from assent.events import Custom, Done, Token, decode
-from tests.checkpoint.samples import NOON, approval, effect, run, thread, token
+from tests.checkpoint.samples import NOON, approval, effect, run, schedule, thread, timer, token
 
 Read = Callable[[Storage], Awaitable[Row | None]]
 
@@ -54,8 +54,12 @@ def seqs(entries: list[LogEntry] | tuple[LogEntry, ...]) -> list[int]:
         (run(), run(owner="bob"), lambda storage: storage.run("r")),
         (approval(), approval(owner="bob"), lambda storage: storage.approval("a")),
         (effect(), effect(outcome="bob"), lambda storage: storage.effect("e")),
+        (timer(), timer(payload={"k": "bob"}), lambda storage: storage.timer("i")),
+        (timer(thread_id=""), timer(thread_id="", kind="bob"), lambda storage: storage.timer("i")),
+        (schedule(), schedule(owner="bob"), lambda storage: storage.schedule("s")),
+        (schedule(thread_id="", enabled=True), schedule(thread_id=""), lambda storage: storage.schedule("s")),
     ],
-    ids=["thread", "run", "approval", "effect"],
+    ids=["thread", "run", "approval", "effect", "timer", "timer of no thread", "schedule", "schedule of no thread"],
 )
 class TestEveryRow:
     async def test_comes_back_as_it_was_written(self, storage: Storage, row: Row, other: Row, read: Read) -> None:
@@ -95,20 +99,50 @@ class TestEveryRow:
             await storage.commit(Change(rows=(replace(bystander, version=2),), unmoved=(replace(row, version=2),)))
         assert await storage.thread("bystander") == bystander
 
+    async def test_is_removed_as_it_was_read(self, storage: Storage, row: Row, other: Row, read: Read) -> None:
+        with pytest.raises(Conflict, match="does not exist"):
+            await storage.commit(Change(removed=(row,)))
+        await storage.commit(Change(rows=(row,)))
+        with pytest.raises(Conflict, match="has changed since it was read"):
+            await storage.commit(Change(removed=(replace(row, version=2),)))
+        with pytest.raises(Conflict):
+            await storage.commit(Change(removed=(row,), unmoved=(thread("nobody"),)))
+        assert await read(storage) == row
+        await storage.commit(Change(removed=(row,)))
+        assert await read(storage) is None
+        await storage.commit(Change(rows=(row,)))
+        await storage.commit(Change(removed=(row,), rows=(other,)))
+        assert await read(storage) == other
+
 
 async def test_rows_with_nothing_optional_come_back_equal(storage: Storage) -> None:
-    bare = [
+    bare: list[Row] = [
         replace(thread(), agent=None, run_id=None, checkpoint_id=None, pending=(), metadata={}),
-        replace(run(), started_at=None, ended_at=None, error=None),
+        replace(run(), started_at=None, ended_at=None, error=None, due_at=None, worker=None, cancel=None, at_checkpoint=None),
         replace(approval(), args=None, preview=None, expires_at=None, decision=None, decided_by=None, decided_at=None),
         replace(effect(), finished_at=None, outcome=None, status=EffectStatus.STARTED),
+        replace(timer(), thread_id="", payload={}),
+        replace(schedule(), thread_id="", next_at=None, last_at=None, last_run_id=None, metadata={}),
     ]
     await storage.commit(Change(rows=tuple(bare)))
-    assert [await storage.thread("t"), await storage.run("r"), await storage.approval("a"), await storage.effect("e")] == bare
+    assert await every_row(storage) == bare
 
 
-async def test_a_thread_that_is_distrusted_is_in_error_once_nothing_runs_on_it(storage: Storage) -> None:
-    active = run(status=RunStatus.RUNNING, ended_at=None, error=None)
+async def every_row(storage: Storage) -> list[Row | None]:
+    """One of each kind, with the samples' keys."""
+    return [
+        await storage.thread("t"),
+        await storage.run("r"),
+        await storage.approval("a"),
+        await storage.effect("e"),
+        await storage.timer("i"),
+        await storage.schedule("s"),
+    ]
+
+
+@pytest.mark.parametrize("status", [RunStatus.RUNNING, RunStatus.CANCELLING])
+async def test_a_thread_that_is_distrusted_is_in_error_once_nothing_runs_on_it(storage: Storage, status: RunStatus) -> None:
+    active = run(status=status, ended_at=None, error=None)
     await storage.commit(Change(rows=(thread(), active)))
     await storage.distrust("t", "Something was changed.")
     marked = await storage.thread("t")
@@ -125,6 +159,24 @@ async def test_a_thread_that_is_distrusted_is_in_error_once_nothing_runs_on_it(s
     await storage.distrust("nobody", "Something was changed.")
     assert await storage.thread("t") == marked
     assert await storage.thread("nobody") is None
+
+
+@pytest.mark.parametrize("running", [False, True])
+async def test_of_a_thread_that_is_distrusted_what_waits_ends_with_what_runs(storage: Storage, running: bool) -> None:
+    waiting = tuple(run(name, status=RunStatus.PENDING, ended_at=None, error=None) for name in ("w1", "w2"))
+    running_one = run(status=RunStatus.RUNNING, ended_at=None, error=None)
+    await storage.commit(Change(rows=(thread(status=ThreadStatus.BUSY), *waiting, *([running_one] if running else []))))
+    await storage.distrust("t", "Something was changed.")
+    if running:
+        assert [each.status for each in await storage.runs()] == [RunStatus.RUNNING, RunStatus.PENDING, RunStatus.PENDING]
+        # Its worker ended it as any other.
+        await storage.commit(Change(rows=(replace(running_one, status=RunStatus.ERROR, version=2),)))
+        await storage.distrust("t", "Something was changed.", stopped=True)
+    marked = await storage.thread("t")
+    assert marked is not None
+    assert marked.status is ThreadStatus.ERROR
+    assert {each.status for each in await storage.runs()} == {RunStatus.ERROR}
+    assert [entry.type for entry in await storage.read_log("t")] == ["error"]
 
 
 async def test_a_change_is_applied_whole_or_not_at_all(storage: Storage) -> None:
@@ -195,6 +247,12 @@ async def test_the_log_is_read_past_a_cursor_by_type_and_in_part(storage: Storag
         assert seqs(await storage.read_log("t", types=["token", "done"], limit=5)) == [1, 2, 3, 4, 5]
         assert seqs(await storage.read_log("t", 1, types=["done"], limit=1)) == [3]
         assert await storage.read_log("t", types=[]) == ()
+        assert seqs(await storage.read_log("t", 1, run_id="r")) == [2, 4, 6]
+        assert seqs(await storage.read_log("t", 1, run_id="", limit=1)) == [3]
+        assert seqs(await storage.read_log("t", 2, run_id="r", types=["token", "error"], limit=2)) == [4, 6]
+        assert await storage.read_log("t", run_id="", types=["token"]) == ()
+        assert await storage.read_log("t", run_id="another") == ()
+        assert [entry.run_id for entry in await storage.read_log("t", 4)] == ["", "r"]
         assert await storage.read_log("t", 6) == ()
         assert await storage.read_log("t", 1000) == ()
         assert await storage.read_log("nowhere") == ()
@@ -284,18 +342,20 @@ async def test_a_list_may_be_filled_again_once_it_was_handed_over(storage: Stora
 async def test_erasing_removes_all_of_a_thread_but_its_numbering(storage: Storage, listening: bool) -> None:
     with storage.listen("t" if listening else "somebody else"):
         await storage.read_log("t")
-        await storage.commit(Change(rows=(thread(), run(), approval(), effect()), events=(token("t"), token("t"))))
-        await storage.commit(Change(rows=(thread("u"), run("ru", thread_id="u")), events=(token("u"),)))
+        rows = (thread(), run(), approval(), effect(), timer(), schedule())
+        others = (thread("u"), run("ru", thread_id="u"), timer("iu", thread_id=""), schedule("su", thread_id="u"))
+        await storage.commit(Change(rows=rows, events=(token("t"), token("t"))))
+        await storage.commit(Change(rows=others, events=(token("u"),)))
         with pytest.raises(Conflict):
             await storage.commit(Change(erase="t", unmoved=(replace(thread(), version=2),)))
         assert seqs(await storage.read_log("t")) == [1, 2]
 
         storage.append([token("t", "swept away too")], fail)
         await storage.commit(Change(erase="t", unmoved=(thread(),)))
-        assert [await storage.thread("t"), await storage.run("r"), await storage.approval("a"), await storage.effect("e")] == [None] * 4
+        assert await every_row(storage) == [None] * 6
         assert await storage.read_log("t") == ()
         assert await storage.last_seq("t") == 0
-        assert await storage.thread("u") == thread("u")
+        assert (await storage.thread("u"), await storage.run("ru"), await storage.timer("iu"), await storage.schedule("su")) == others
         assert seqs(await storage.read_log("u")) == [1]
 
         assert await storage.commit(Change(rows=(thread(),), events=(token("t"),))) == (4,)
@@ -462,6 +522,22 @@ async def test_approvals_come_in_pages_oldest_first(storage: Storage) -> None:
     assert await pages(storage.approvals, status=ApprovalStatus.EXPIRED) == [[]]
 
 
+async def test_schedules_come_in_pages_newest_first(storage: Storage) -> None:
+    made = [schedule(f"s{n}", created_at=NOON + timedelta(seconds=n // 2)) for n in range(5)]
+    await storage.commit(Change(rows=tuple(made)))
+    assert await pages(storage.schedules, limit=2) == [made[:2:-1], made[2:0:-1], made[:1]]
+
+
+async def test_effects_of_one_call_come_in_the_order_in_which_they_started(storage: Storage) -> None:
+    made = [
+        effect(f"e{n}", started_at=NOON - timedelta(seconds=n), thread_id=f"t{n % 2}", tool_call_id=f"call{n % 3 % 2}") for n in range(6)
+    ]
+    await storage.commit(Change(rows=tuple(made)))
+    assert await storage.effects("t0", "call0") == (made[2], made[0])
+    assert await storage.effects("t1", "call1") == (made[1],)
+    assert await storage.effects("t1", "call2") == ()
+
+
 async def test_runs_come_oldest_first_by_thread_and_status(storage: Storage) -> None:
     statuses = [RunStatus.PENDING, RunStatus.RUNNING, RunStatus.SUCCESS]
     made = [run(f"r{n}", created_at=NOON + timedelta(seconds=n), thread_id=f"t{n % 2}", status=statuses[n % 3]) for n in range(6)]
@@ -480,13 +556,18 @@ async def test_a_cursor_of_nobodys_making_is_refused(storage: Storage, cursor: s
         await storage.threads(cursor=cursor)
     with pytest.raises(InvalidRequest, match="cursor"):
         await storage.approvals(cursor=cursor)
+    with pytest.raises(InvalidRequest, match="cursor"):
+        await storage.schedules(cursor=cursor)
 
 
 @pytest.mark.parametrize("limit", [0, -1])
 async def test_a_limit_must_ask_for_something(storage: Storage, limit: int) -> None:
-    for read in (storage.threads, storage.approvals, storage.runs):
+    for read in (storage.threads, storage.approvals, storage.runs, storage.schedules):
         with pytest.raises(InvalidRequest, match="limit"):
-            await read(limit=limit)  # type: ignore[operator]
+            await read(limit=limit)
+    for read_at in (storage.due_runs, storage.orphaned_runs, storage.due_timers):
+        with pytest.raises(InvalidRequest, match="limit"):
+            await read_at(NOON, limit=limit)
     with pytest.raises(InvalidRequest, match="limit"):
         await storage.read_log("t", limit=limit)
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from assent.checkpoint.sqlite import files
 
 SEALS_SINCE = 3
-"""The schema that has what `_sealed` asks for."""
+TIMERS_SINCE = 4
+"""The schemas that have what `_sealed` and `_timed` ask for."""
 
 SHOWN = 5
 """Of many problems of one kind, so many are shown; the others are counted."""
@@ -175,14 +176,17 @@ def _activity(connection: sqlite3.Connection) -> list[str]:
     idle = connection.execute(
         """
         SELECT threads.thread_id, threads.run_id, runs.status FROM threads LEFT JOIN runs USING (run_id)
-        WHERE threads.status = 'busy' AND coalesce(runs.status, '') NOT IN ('pending', 'running')
+        WHERE threads.status = 'busy' AND coalesce(runs.status, '') NOT IN ('pending', 'running', 'cancelling')
         """
     )
     strays = connection.execute(
         """
         SELECT runs.run_id, runs.status, runs.thread_id FROM runs LEFT JOIN threads ON threads.thread_id = runs.thread_id
-        WHERE runs.status IN ('pending', 'running') AND (threads.status IS NOT 'busy' OR threads.run_id IS NOT runs.run_id)
+        WHERE runs.status IN ('running', 'cancelling') AND (threads.status IS NOT 'busy' OR threads.run_id IS NOT runs.run_id)
         """
+    )
+    lost = connection.execute(
+        "SELECT run_id, thread_id FROM runs WHERE status = 'pending' AND thread_id NOT IN (SELECT thread_id FROM threads)"
     )
     return [
         *(
@@ -190,6 +194,7 @@ def _activity(connection: sqlite3.Connection) -> list[str]:
             for thread_id, run_id, status in idle
         ),
         *(f"The run '{run_id}' is {status}, but its thread '{thread_id}' is not busy with it." for run_id, status, thread_id in strays),
+        *(f"The run '{run_id}' waits for its thread '{thread_id}', which does not exist." for run_id, thread_id in lost),
     ]
 
 
@@ -209,22 +214,41 @@ def _figures(connection: sqlite3.Connection) -> list[Finding]:
     threads, events = figure("SELECT count(*) FROM threads"), figure("SELECT count(*) FROM events")
     free = figure("PRAGMA freelist_count") * figure("PRAGMA page_size") / (1 << 20)
     findings = [Finding(Level.OK, "holds", f"{threads:,} threads with {events:,} events; {free:.1f} MiB of the file are free.")]
-    if active := figure("SELECT count(*) FROM runs WHERE status IN ('pending', 'running')"):
+    if active := figure(f"SELECT count(*) FROM runs WHERE {_UNFINISHED}"):
         (ids,) = connection.execute(
-            "SELECT group_concat(run_id, ', ') FROM (SELECT run_id FROM runs WHERE status IN ('pending', 'running') LIMIT ?)", (SHOWN,)
+            f"SELECT group_concat(run_id, ', ') FROM (SELECT run_id FROM runs WHERE {_UNFINISHED} LIMIT ?)", (SHOWN,)
         ).fetchone()
         ids += ", …" if active > SHOWN else ""
         findings.append(Finding(Level.NOTE, "holds", f"{active:,} run(s) have not ended; the next start of a server goes on with: {ids}."))
     findings += _sealed(connection)
     if waiting := figure("SELECT count(*) FROM approvals WHERE status = 'pending'"):
         findings.append(Finding(Level.NOTE, "holds", f"{waiting:,} approval(s) wait for a person."))
-    return findings
+    return findings + _timed(connection)
+
+
+_UNFINISHED = "status IN ('pending', 'running', 'cancelling')"
+
+
+def _timed(connection: sqlite3.Connection) -> list[Finding]:
+    """What is to be done at a time."""
+    if _version(connection) < TIMERS_SINCE:
+        return []
+    timers, schedules = connection.execute(
+        "SELECT (SELECT count(*) FROM timers), (SELECT count(*) FROM schedules WHERE enabled)"
+    ).fetchone()
+    if not timers and not schedules:
+        return []
+    return [Finding(Level.NOTE, "holds", f"{timers:,} timer(s) and {schedules:,} schedule(s) wait for their time.")]
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
 
 
 def _sealed(connection: sqlite3.Connection) -> list[Finding]:
     """Whether the file is encrypted, and what was found to be tampered with. What is sealed is not opened here: the doctor has no key."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version < SEALS_SINCE:
+    if _version(connection) < SEALS_SINCE:
         return []
     ids = [id for (id,) in connection.execute("SELECT key_id FROM seals ORDER BY key_id")]
     findings = [Finding(Level.OK, "sealed", f"What it holds is encrypted, with the key {', '.join(ids)}.")] if ids else []

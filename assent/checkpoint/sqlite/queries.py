@@ -10,7 +10,7 @@ DUE = """
             SELECT runs.run_id, priority, runs.created_at, row_number() OVER (
                 PARTITION BY runs.thread_id ORDER BY runs.run_id IS NOT threads.run_id, runs.created_at, runs.run_id
             ) AS place
-            FROM runs CROSS JOIN threads ON threads.thread_id = runs.thread_id
+            FROM runs INDEXED BY runs_waiting CROSS JOIN threads ON threads.thread_id = runs.thread_id
             WHERE runs.status = 'pending' AND coalesce(due_at, '') <= ? AND threads.tampered IS NULL
             AND (threads.run_id = runs.run_id OR threads.status IN ('idle', 'error'))
         )
@@ -39,7 +39,9 @@ DUE_TIMERS = """
 NEXT_DUE = """
     SELECT min(due) FROM (
         SELECT (SELECT min(due_at) FROM timers WHERE due_at > ?) AS due
-        UNION ALL SELECT (SELECT coalesce(due_at, '') FROM runs WHERE status = 'pending' AND coalesce(due_at, '') > ? ORDER BY 1 LIMIT 1)
+        UNION ALL SELECT (
+            SELECT min(coalesce(due_at, '')) FROM runs INDEXED BY runs_waiting WHERE status = 'pending' AND coalesce(due_at, '') > ?
+        )
     )
 """
 """After a time, which is given twice. `min` passes by what there is not."""

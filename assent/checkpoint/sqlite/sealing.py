@@ -171,9 +171,12 @@ class KeySeal(Seal):
 
 def tampered(thread_id: str, kind: str, name: Part) -> Tampered:
     """What to raise of a value that is not what was sealed for its place. It says which, and nothing of what it holds."""
+    what, then = f"the {kind} '{name}'", "Nothing comes of it any more. Restore the file from a backup."
+    if thread_id:
+        what += f" of the thread '{thread_id}'"
+        then = "Nothing of the thread is run any more. Restore the file from a backup, or delete the thread."
     return Tampered(
-        f"In the database, the {kind} '{name}' of the thread '{thread_id}' is not what Assent stored there: it was changed, replaced or "
-        "moved by another program. Nothing of the thread is run any more. Restore the file from a backup, or delete the thread.",
+        f"In the database, {what} is not what Assent stored there: it was changed, replaced or moved by another program. {then}",
         thread_id=thread_id,
         kind=kind,
         name=name,

@@ -60,6 +60,7 @@ class SqliteStorage(Storage):
         self._seal = seal
         self._tables = Tables(seal)
         self._clock = clock
+        self._told: set[str] = set()
 
     @classmethod
     @asynccontextmanager
@@ -152,9 +153,11 @@ class SqliteStorage(Storage):
         await self._writer.write(operation, threads=(thread_id,))
 
     async def _found(self, error: Tampered) -> str:
-        """Distrust the thread that the error names; return its id."""
+        """Distrust the thread that the error names; return its id. What belongs to no thread can only be told of, and that once."""
         thread_id = str(error.details["thread_id"])
-        logger.error("%s", error)
+        if error.message not in self._told:
+            self._told.add(error.message)
+            logger.error("%s", error)
         # A disk that is full now does not make the row any better: whoever reads it next will try again.
         with suppress(Unavailable):
             await self.distrust(thread_id, error.message)

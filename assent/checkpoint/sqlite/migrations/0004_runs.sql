@@ -11,7 +11,8 @@ ALTER TABLE runs ADD COLUMN usage TEXT NOT NULL DEFAULT '{}';
 ALTER TABLE runs ADD COLUMN schedule_id TEXT;
 
 -- Which run comes next is asked all the time: the index has only those that wait, and all that the question needs.
-CREATE INDEX runs_waiting ON runs (coalesce(due_at, ''), thread_id, created_at, run_id, priority) WHERE status = 'pending';
+CREATE INDEX runs_waiting ON runs (coalesce(due_at, ''), thread_id, created_at, run_id, priority, due_at, status)
+WHERE status = 'pending';
 CREATE INDEX runs_by_agent ON runs (agent, created_at);
 
 -- Who runs anything, and until when he is thought to live. It is empty after a start, since nobody outlives the file's lock.
