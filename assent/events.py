@@ -105,15 +105,17 @@ class RunRecovered(Event, frozen=True, kw_only=True, omit_defaults=True, tag="ru
 
 
 class RunCancelled(Event, frozen=True, kw_only=True, omit_defaults=True, tag="run_cancelled"):
-    """The run was stopped on request."""
+    """The run was stopped on request. `rolled_back` says that the thread's state is what it was before the run."""
 
     reason: str = ""
+    rolled_back: bool = False
 
 
 class Done(Event, frozen=True, kw_only=True, omit_defaults=True, tag="done"):
-    """The run ended well. `usage` sums what its models reported."""
+    """The run ended well. `usage` sums what its models reported; `steps` counts its supersteps."""
 
     usage: Usage | None = None
+    steps: int = 0
 
 
 class Error(Event, frozen=True, kw_only=True, omit_defaults=True, tag="error"):

@@ -14,7 +14,7 @@ from assent.api.routes import agent, approvals, server, threads
 from assent.checkpoint.sqlite import SqliteStorage
 from assent.clock import Clock
 from assent.graph.pending import Agent
-from assent.runs.engine import Runs
+from assent.runs.service import Runs
 from assent.runs.sweeping import Retention, sweeping
 from assent.settings import Settings
 

@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 from assent.api.auth import principal
 from assent.checkpoint.contracts import Storage, Thread
 from assent.errors import NotFound
-from assent.runs.engine import Runs
+from assent.runs.service import Runs
 
 
 async def _runs(request: Request) -> Runs:

@@ -15,7 +15,7 @@ from assent.api.json import json_response
 from assent.api.views import approval_view
 from assent.checkpoint.contracts import Approval
 from assent.errors import AssentError, Conflict, Gone, InvalidRequest, NotFound, Tampered, Unavailable
-from assent.runs.engine import Runs
+from assent.runs.service import Runs
 
 log = structlog.get_logger(__name__)
 

@@ -43,17 +43,19 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decided:
-    """What came of it: the approvals decided now, the ids still pending, the run that goes on (None while any is pending), and the number
-    of the first event that tells of it."""
+    """What came of it: the approvals decided now, the ids still pending, the run that goes on (None while any is pending), the thread's row
+    then, and the number of the first event that tells of it."""
 
     approvals: tuple[Approval, ...]
     pending: tuple[str, ...]
     run: Run | None
+    thread: Thread
     first_seq: int = 0
 
 
-async def decide(storage: Storage, clock: Clock, thread_id: str, verdict: Verdict, check: Check) -> Decided:
-    """Decide. Raises `NotFound`, `AlreadyDecided`, `InvalidDecision` or `Tampered`, and then nothing was changed."""
+async def decide(storage: Storage, clock: Clock, thread_id: str, verdict: Verdict, check: Check, *, worker: str | None = None) -> Decided:
+    """Decide. The run that goes on is `worker`'s, and running; without one it waits for one. Raises `NotFound`, `AlreadyDecided`,
+    `InvalidDecision` or `Tampered`, and then nothing was changed."""
     while True:
         thread = await storage.thread(thread_id)
         if thread is None:
@@ -68,7 +70,7 @@ async def decide(storage: Storage, clock: Clock, thread_id: str, verdict: Verdic
         for approval, decision in matched:
             check_allowed(decision, approval.approval_id, approval.allowed)
             check(approval, decision)
-        change, decided = deciding(thread, pending, matched, verdict, clock.now(), clock.new_id())
+        change, decided = deciding(thread, pending, matched, verdict, clock.now(), clock.new_id(), worker)
         try:
             numbers = await storage.commit(change)
         except Conflict:
@@ -88,6 +90,7 @@ def deciding(
     verdict: Verdict,
     now: datetime,
     new_run_id: str,
+    worker: str | None = None,
 ) -> tuple[Change, Decided]:
     """The change that these decisions make to a thread whose pending approvals are `pending`."""
     approvals = tuple(
@@ -110,23 +113,25 @@ def deciding(
     ]
     thread = replace(thread, pending=left, updated_at=now, version=thread.version + 1)
     if left:
-        return Change(rows=(thread, *approvals), events=tuple(events)), Decided(approvals=approvals, pending=left, run=None)
+        return Change(rows=(thread, *approvals), events=tuple(events)), Decided(approvals=approvals, pending=left, run=None, thread=thread)
     run = Run(
         run_id=run_id,
         thread_id=thread.thread_id,
         owner=thread.owner,
         agent=paused.agent,
         kind=RunKind.RESUME,
-        status=RunStatus.RUNNING,
+        status=RunStatus.RUNNING if worker else RunStatus.PENDING,
+        worker=worker,
+        attempt=1 if worker else 0,
         input={"paused_run": paused.run_id, **({"message": verdict.message} if verdict.message else {})},
         created_at=now,
-        started_at=now,
+        started_at=now if worker else None,
     )
     thread = replace(thread, status=ThreadStatus.BUSY, run_id=run_id)
     events.append(
         RunResumed(ts=now, thread_id=thread.thread_id, run_id=run_id, agent=run.agent, approvals=tuple(a.approval_id for a in approvals))
     )
-    return Change(rows=(thread, *approvals, run), events=tuple(events)), Decided(approvals=approvals, pending=(), run=run)
+    return Change(rows=(thread, *approvals, run), events=tuple(events)), Decided(approvals=approvals, pending=(), run=run, thread=thread)
 
 
 def _decided_event(approval: Approval, decision: Decision, run_id: str, by: str, now: datetime) -> ApprovalDecided:

@@ -1,13 +1,14 @@
-"""The effect ledger in the storage: what the gate writes before and after a call."""
+"""The effect ledger over the storage: an intent row before a call, its outcome after."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Any
 
-from assent.checkpoint.contracts import Change, Effect, EffectStatus, Storage
+from assent.checkpoint.contracts import Change, Effect, EffectStatus, Lease, Storage
 from assent.clock import Clock
-from assent.graph.effects import EarlierEffect, EffectIntent
+from assent.graph.closing import Finished, Outcome, Started
+from assent.graph.effects import ASKED, EarlierEffect, EffectIntent, unpack_outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,17 +18,17 @@ class StoredEffects:
     storage: Storage
     clock: Clock
     thread_id: str
-    run_id: str
+    lease: Lease
 
     async def begin(self, intent: EffectIntent) -> EarlierEffect | None:
-        """Store the intent, or return what an earlier start left."""
-        earlier = await self.storage.effect(intent.key)
-        if earlier is not None:
-            return EarlierEffect(outcome=earlier.outcome)
+        """Store the intent and return None; or return what an earlier start with the same key left. Raises `StaleLease`."""
+        row = await self.storage.effect(intent.key)
+        if row is not None:
+            return EarlierEffect(outcome=row.outcome)
         row = Effect(
             key=intent.key,
             thread_id=self.thread_id,
-            run_id=self.run_id,
+            run_id=self.lease.run_id,
             tool=intent.tool,
             tool_call_id=intent.tool_call_id,
             digest=intent.digest,
@@ -35,12 +36,29 @@ class StoredEffects:
             started_at=self.clock.now(),
         )
         # Two starts with one key cannot both get past this: the second one's row exists, and the commit raises Conflict.
-        await self.storage.commit(Change(rows=(row,)))
+        await self.storage.commit(Change(rows=(row,), lease=self.lease))
         return None
 
     async def finish(self, key: str, outcome: dict[str, Any]) -> None:
-        """Store the outcome."""
+        """Store the outcome. Not even a worker that has lost its lease may withhold it: it happened."""
         row = await self.storage.effect(key)
         if row is not None:
             finished = replace(row, status=EffectStatus.FINISHED, outcome=outcome, finished_at=self.clock.now(), version=row.version + 1)
             await self.storage.commit(Change(rows=(finished,)))
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOutcomes:
+    """What became of a thread's calls, for closing them."""
+
+    storage: Storage
+    thread_id: str
+
+    async def __call__(self, tool_call_id: str) -> Outcome | None:
+        """What the last start of the call came to; None if it was never started."""
+        started = await self.storage.effects(self.thread_id, tool_call_id)
+        if not started:
+            return None
+        outcome = started[-1].outcome
+        # A call that stopped to ask a person has begun, and has not come to its end.
+        return Started() if outcome is None or outcome == ASKED else Finished(unpack_outcome(outcome))

@@ -37,11 +37,14 @@ async def follow(
                 await ring.wait(POLL_SECONDS)
 
 
-async def follow_run(storage: Storage, thread_id: str, after: int) -> AsyncGenerator[tuple[LogEntry, ...], None]:
-    """The same, up to the end of the run that is active past `after`: its last event is the last one yielded."""
+async def follow_run(storage: Storage, thread_id: str, run_id: str, after: int) -> AsyncGenerator[tuple[LogEntry, ...], None]:
+    """The run's events above `after`, up to its end: its last event is the last one yielded. Others that are on the thread before it starts
+    are left out."""
     async with aclosing(follow(storage, thread_id, after)) as batches:
         async for entries in batches:
-            end = next((index for index, entry in enumerate(entries, 1) if entry.type in TERMINAL_TYPES), None)
-            yield entries[:end]
+            mine = tuple(entry for entry in entries if entry.run_id == run_id)
+            end = next((index for index, entry in enumerate(mine, 1) if entry.type in TERMINAL_TYPES), None)
+            if mine:
+                yield mine[:end]
             if end is not None:
                 return

@@ -20,7 +20,7 @@ from assent.checkpoint.contracts import (
     ThreadStatus,
 )
 from assent.errors import AssentError
-from assent.events import ApprovalRequired, Checkpoint, Done, Error, Event, RunPaused, ToolUnknown, Usage
+from assent.events import ApprovalRequired, Checkpoint, Done, Error, Event, RunCancelled, RunPaused, ToolUnknown, Usage
 from assent.graph.pending import PendingApproval
 
 
@@ -82,9 +82,9 @@ def paused(
     return Change(rows=(thread, _ended(run, RunStatus.INTERRUPTED, now), *new), events=tuple(events))
 
 
-def succeeded(thread: Thread, run: Run, checkpoint: Checkpoint, usage: Usage | None, now: datetime) -> Change:
+def succeeded(thread: Thread, run: Run, checkpoint: Checkpoint, now: datetime) -> Change:
     """The run came to its end."""
-    events = (_stamped(checkpoint, run, now), _stamped(Done(usage=usage), run, now))
+    events = (_stamped(checkpoint, run, now), _stamped(Done(usage=_tokens(run), steps=int(run.usage.get("steps", 0))), run, now))
     thread = _stopped(thread, ThreadStatus.IDLE, checkpoint.checkpoint_id, now)
     return Change(rows=(thread, _ended(run, RunStatus.SUCCESS, now)), events=events)
 
@@ -95,6 +95,14 @@ def failed(thread: Thread, run: Run, error: Exception, node: str, now: datetime)
     event = _stamped(Error(code=code, message=message, node=node), run, now)
     thread = _stopped(thread, ThreadStatus.ERROR, thread.checkpoint_id, now)
     return Change(rows=(thread, replace(_ended(run, RunStatus.ERROR, now), error={"code": code, "message": message})), events=(event,))
+
+
+def cancelled(thread: Thread, run: Run, checkpoint: Checkpoint | None, now: datetime, *, rolled_back: bool) -> Change:
+    """The run was stopped on request, and its thread is at rest. `checkpoint` is None if the thread's agent is not there to say."""
+    told = [_stamped(checkpoint, run, now)] if checkpoint else []
+    events = (*told, _stamped(RunCancelled(rolled_back=rolled_back), run, now))
+    thread = _stopped(thread, ThreadStatus.IDLE, checkpoint.checkpoint_id if checkpoint else thread.checkpoint_id, now)
+    return Change(rows=(thread, _ended(run, RunStatus.CANCELLED, now)), events=events)
 
 
 def explain(error: Exception, run: Run) -> tuple[str, str]:
@@ -124,4 +132,9 @@ def _stopped(thread: Thread, status: ThreadStatus, checkpoint_id: str | None, no
 
 
 def _ended(run: Run, status: RunStatus, now: datetime) -> Run:
-    return replace(run, status=status, ended_at=now, version=run.version + 1)
+    return replace(run, status=status, ended_at=now, worker=None, version=run.version + 1)
+
+
+def _tokens(run: Run) -> Usage | None:
+    counted = {name: int(run.usage.get(name, 0)) for name in ("input_tokens", "output_tokens", "total_tokens")}
+    return Usage(**counted) if any(counted.values()) else None

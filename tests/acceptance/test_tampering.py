@@ -137,7 +137,7 @@ def _after(decided: Any) -> int:
         ("effects", "outcome", "thread_id = 't'"),
         ("checkpoint_blobs", "body", LOG),
         ("checkpoints", "body", STATE),
-        ("events", "body", "thread_id = 't' AND type = 'llm_end'"),
+        ("events", "body", "thread_id = 't' AND type = 'tool_start'"),
     ],
 )
 async def test_a_start_goes_on_with_no_run_that_was_changed(server: Server, table: str, column: str, which: str) -> None:

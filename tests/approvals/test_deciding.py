@@ -81,7 +81,7 @@ def rows(change: Change, kind: type[Any]) -> list[Any]:
 def decided_all(decisions: Mapping[str, Decision], pending: list[Approval], **verdict: Any) -> tuple[Change, Decided]:
     matched = [(approval, decisions[approval.approval_id]) for approval in pending if approval.approval_id in decisions]
     thread = a_thread(*(approval.approval_id for approval in pending))
-    return deciding(thread, pending, matched, Verdict(decisions=decisions, by="bob", **verdict), LATER, "new")
+    return deciding(thread, pending, matched, Verdict(decisions=decisions, by="bob", **verdict), LATER, "new", "worker")
 
 
 def test_the_last_decision_of_a_pause_brings_the_run_that_goes_on() -> None:
@@ -98,6 +98,8 @@ def test_the_last_decision_of_a_pause_brings_the_run_that_goes_on() -> None:
         agent="clerk",
         kind=RunKind.RESUME,
         status=RunStatus.RUNNING,
+        worker="worker",
+        attempt=1,
         created_at=LATER,
         input={"paused_run": "asked"},
         started_at=LATER,
@@ -109,7 +111,7 @@ def test_the_last_decision_of_a_pause_brings_the_run_that_goes_on() -> None:
         ),
         RunResumed(ts=LATER, thread_id="t", run_id="new", agent="clerk", approvals=("a",)),
     )  # fmt: skip
-    assert decided == Decided(approvals=(approval,), pending=(), run=run)
+    assert decided == Decided(approvals=(approval,), pending=(), run=run, thread=thread)
 
 
 def test_a_decision_that_leaves_others_pending_starts_nothing() -> None:

@@ -93,16 +93,16 @@ def test_a_run_that_failed_leaves_a_thread_that_takes_new_input() -> None:
 
 
 def test_a_run_that_succeeded() -> None:
-    usage = Usage(input_tokens=1, output_tokens=2, total_tokens=3)
-    change = succeeded(THREAD, RUN, CHECKPOINT, usage, LATER)
+    used = {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3, "steps": 4}
+    change = succeeded(THREAD, replace(RUN, usage=used), CHECKPOINT, LATER)
     assert change.rows == (
         replace(THREAD, status=ThreadStatus.IDLE, checkpoint_id="c", updated_at=LATER, version=5),
-        replace(RUN, status=RunStatus.SUCCESS, ended_at=LATER, version=3),
+        replace(RUN, usage=used, status=RunStatus.SUCCESS, ended_at=LATER, version=3),
     )
     checkpoint, done = change.events
     assert (event_type(checkpoint), checkpoint.run_id) == ("checkpoint", "r")
     assert isinstance(done, Done)
-    assert done.usage == usage
+    assert (done.usage, done.steps) == (Usage(input_tokens=1, output_tokens=2, total_tokens=3), 4)
 
 
 SECOND = LATER + timedelta(microseconds=1)

@@ -11,7 +11,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 
 from assent.checkpoint.contracts import Change, RunKind, RunStatus, ThreadStatus
 from assent.checkpoint.sqlite import SqliteStorage
-from assent.runs.engine import Runs
+from assent.runs.service import Runs
 from tests.checkpoint.samples import run, thread
 
 COUNT = 1_050

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 from assent.checkpoint.contracts import Run, RunStatus
 from assent.checkpoint.sqlite import SqliteStorage
-from assent.runs.engine import Runs, Submission
+from assent.runs.service import Runs
+from assent.runs.transitions import Submission
 from assent.runs.follow import follow_run
 
 
@@ -32,7 +33,7 @@ async def run_of(folder: Path, **options: Any) -> tuple[Run, Any]:
     agent = StateGraph(State).add_node("find", find).add_edge(START, "find").compile()
     async with SqliteStorage.open(folder / "a.db") as storage, Runs.open(storage, {"agent": agent}, **options) as runs:
         started = await runs.submit(Submission(message="look", owner="ada"))
-        async for _ in follow_run(storage, started.run.thread_id, started.first_seq - 1):
+        async for _ in follow_run(storage, started.run.thread_id, started.run.run_id, started.first_seq - 1):
             pass
         run = await storage.run(started.run.run_id)
         thread = await storage.thread(started.run.thread_id)

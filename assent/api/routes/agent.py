@@ -14,8 +14,9 @@ from assent.api.schemas import AgentRequest
 from assent.api.sse import EventStream
 from assent.api.views import approval_view, to_json
 from assent.approvals.deciding import pending_of
-from assent.runs.engine import Started, Submission
 from assent.runs.follow import follow_run
+from assent.runs.service import Started
+from assent.runs.transitions import Submission
 
 router = APIRouter(tags=["agent"])
 
@@ -42,7 +43,7 @@ async def stream(body: AgentRequest, runs: TheRuns, who: Who) -> Response:
     A client that goes away does not stop the run: follow it again with `GET /threads/{id}/events` and the last id that you have.
     """
     started = await runs.submit(_submission(body, who))
-    return EventStream(follow_run(runs.storage, started.run.thread_id, started.first_seq - 1), headers=_ids(started))
+    return EventStream(follow_run(runs.storage, started.run.thread_id, started.run.run_id, started.first_seq - 1), headers=_ids(started))
 
 
 @router.post("/agent/invoke")
@@ -52,7 +53,7 @@ async def invoke(body: AgentRequest, runs: TheRuns, who: Who) -> Response:
     That is its `status` and `error`, the thread's `values`, the text of the last message as `output`, and the `approvals` that wait now.
     """
     started = await runs.submit(_submission(body, who))
-    async with aclosing(follow_run(runs.storage, started.run.thread_id, started.first_seq - 1)) as batches:
+    async with aclosing(follow_run(runs.storage, started.run.thread_id, started.run.run_id, started.first_seq - 1)) as batches:
         async for _ in batches:
             pass
     run = await runs.storage.run(started.run.run_id)

@@ -1,0 +1,222 @@
+"""What a run does: plans how its graph goes on, runs it, and says how it ended. The engine says when, and whether it still may."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from langchain_core.messages import HumanMessage
+from langchain_core.runnables import RunnableConfig
+from langgraph.errors import GraphDrained
+from langgraph.types import StateSnapshot
+
+from assent.checkpoint.contracts import LEASE_KEY, ApprovalKind, CancelMode, Change, Run, RunKind, Storage, Thread
+from assent.clock import Clock
+from assent.decisions import Approve, Decision, decision_from_json
+from assent.errors import AssentError, Tampered
+from assent.events import Checkpoint, decode
+from assent.graph.closing import close, roll_back
+from assent.graph.effects import EFFECTS_KEY, EffectIntent
+from assent.graph.forking import Standing, fork
+from assent.graph.pending import Agent, Continuation, PendingApproval, continuation, find_pending, with_previews
+from assent.graph.source import run_graph
+from assent.runs import outcome
+from assent.runs.effects import StoredEffects, StoredOutcomes
+from assent.runs.engine import Ending, Executor, Held, PutBack, Remains
+from assent.runs.log import LEFT_TYPES, Left, RunLog
+from assent.runs.threads import Threads
+
+
+class GraphExecutor(Executor):
+    """Runs the agents' graphs."""
+
+    def __init__(self, storage: Storage, agents: Mapping[str, Agent], *, clock: Clock, recursion_limit: int, threads: Threads) -> None:
+        self._storage = storage
+        self._agents = agents
+        self._clock = clock
+        self._recursion_limit = recursion_limit
+        self._threads = threads
+
+    # ── the seam ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def execute(self, held: Held) -> Ending:
+        run, agent, config = held.run, self._agent(held.run), self._config(held)
+        events = RunLog(self._storage, held.lease, run.usage)
+        plan = await self._plan(held, agent, config)
+        for values, as_node in plan.updates:
+            await agent.aupdate_state(config, values, as_node=as_node)
+        if not plan.ended:
+            try:
+                async with self._threads.waited_for():
+                    await run_graph(
+                        agent,
+                        plan.input,
+                        config,
+                        events.emit,
+                        thread_id=run.thread_id,
+                        run_id=run.run_id,
+                        now=self._clock.now,
+                        control=held.control,
+                    )
+            except GraphDrained as error:
+                raise PutBack from error
+        return await self._ended(held, agent, config, events)
+
+    async def cancelled(self, held: Held) -> Ending:
+        run = held.run
+        rolled_back = run.cancel is CancelMode.ROLLBACK
+        checkpoint: Checkpoint | None = None
+        if run.agent in self._agents:
+            agent, config = self._agents[run.agent], self._config(held)
+            outcomes = StoredOutcomes(self._storage, run.thread_id)
+            if rolled_back:
+                await roll_back(agent, config, run.run_id, outcomes)
+            else:
+                await close(agent, config, outcomes)
+            checkpoint = _checkpoint(await agent.aget_state(config))
+        return lambda thread, run, now: outcome.cancelled(thread, run, checkpoint, now, rolled_back=rolled_back)
+
+    async def failed(self, held: Held, error: Exception) -> Ending:
+        if isinstance(error, Tampered):
+            await self._storage.distrust(held.run.thread_id, error.message)
+        left = await self._left(held.run)
+        return lambda thread, run, now: outcome.failed(thread, replace(run, usage=left.usage), error, left.failed_node, now)
+
+    async def remains(self, run: Run) -> Remains:
+        await self._check_trusted(run.thread_id)
+        left = await self._left(run)
+        if run.agent not in self._agents:
+            return Remains(message_ids=left.message_ids, usage=left.usage)
+        snapshot = await self._agents[run.agent].aget_state(_thread_config(run.thread_id))
+        return Remains(
+            message_ids=left.message_ids, checkpoint_id=_checkpoint(snapshot).checkpoint_id, next=snapshot.next, usage=left.usage
+        )
+
+    # ── how it goes on ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _agent(self, run: Run) -> Agent:
+        if run.agent not in self._agents:
+            raise AssentError(
+                f"The agent '{run.agent}' is not on this server any more. Start it with that agent, and send the message again."
+            )
+        return self._agents[run.agent]
+
+    async def _plan(self, held: Held, agent: Agent, config: RunnableConfig) -> Continuation:
+        """What to give the graph. After a crash that depends on how far the run had come."""
+        run = held.run
+        if run.attempt == 1 and run.kind is RunKind.INPUT:
+            return await self._first_input(run, agent, config)
+        snapshot = await agent.aget_state(config)
+        if _wrote(run, snapshot):
+            # This run has written a checkpoint, so its input is in the state. It may have reached its end or its pause already.
+            at_rest = not snapshot.tasks or bool(find_pending(agent, snapshot, pause=run.run_id))
+            return Continuation(ended=at_rest)
+        if run.kind is RunKind.INPUT:
+            return await self._first_input(run, agent, config)
+        decided = await self._decided(run, agent, snapshot)
+        if await self._was_let_go_before(held, decided):
+            return Continuation(ended=True)
+        said = str(run.input.get("message", ""))
+        return continuation(agent, snapshot, decided, messages=[HumanMessage(said, id=run.run_id)] if said else ())
+
+    async def _first_input(self, run: Run, agent: Agent, config: RunnableConfig) -> Continuation:
+        message = str(run.input.get("message", ""))
+        # The run's id as the message's: should the input be applied twice, it stands in the conversation once.
+        said = {"messages": [HumanMessage(message, id=run.run_id)]} if message else None
+        if "checkpoint_id" not in run.input:
+            return Continuation(input=said)
+        forked = await fork(agent, config, str(run.input["checkpoint_id"]))
+        if said is None:
+            return Continuation(ended=forked.standing is not Standing.CAN_GO_ON)
+        if forked.standing is Standing.WAITING:
+            # Something else is said in the place of an answer, so the question is no more.
+            await close(agent, config, {})
+        return Continuation(input=said)
+
+    async def _decided(self, run: Run, agent: Agent, snapshot: StateSnapshot) -> list[tuple[PendingApproval, Decision]]:
+        # After a crash a task may have asked its next question already. That has another interrupt id, so no decision is found for it here,
+        # and no answer is given twice.
+        paused_run = str(run.input["paused_run"])
+        page = await self._storage.approvals(thread_id=run.thread_id, run_id=paused_run, limit=1000)
+        await self._check_trusted(run.thread_id)
+        decisions = {row.approval_id: decision_from_json(row.decision) for row in page.rows if row.decision is not None}
+        pending = find_pending(agent, snapshot, pause=paused_run)
+        return [(approval, decisions[approval.approval_id]) for approval in pending if approval.approval_id in decisions]
+
+    async def _check_trusted(self, thread_id: str) -> None:
+        """A list leaves out what was tampered with, and marks the thread: then what is left of it decides nothing."""
+        thread = await self._storage.thread(thread_id)
+        if thread is not None and thread.tampered is not None:
+            raise Tampered(thread.tampered, thread_id=thread_id)
+
+    async def _was_let_go_before(self, held: Held, decided: Sequence[tuple[PendingApproval, Decision]]) -> bool:
+        """Whether a node of a user's graph was approved, begun and cut off in this run.
+
+        What such a node does passes no gate, so the node as a whole has an intent, which this stores the first time it is asked.
+        """
+        for approval, decision in decided:
+            if approval.kind is ApprovalKind.NODE and isinstance(decision, Approve):
+                key = f"{held.run.run_id}:{approval.node}"
+                intent = EffectIntent(key=key, tool=approval.node, tool_call_id="", digest=approval.digest)
+                return await self._effects(held).begin(intent) is not None
+        return False
+
+    def _effects(self, held: Held) -> StoredEffects:
+        return StoredEffects(self._storage, self._clock, held.run.thread_id, held.lease)
+
+    def _config(self, held: Held) -> RunnableConfig:
+        config = _thread_config(held.run.thread_id)
+        config["configurable"][EFFECTS_KEY] = self._effects(held)
+        config["configurable"][LEASE_KEY] = held.lease
+        config["recursion_limit"] = self._recursion_limit
+        # Kept in each checkpoint: it tells a recovery which checkpoints are this run's. Nothing of a client's goes in here.
+        config["metadata"] = {"run_id": held.run.run_id}
+        return config
+
+    # ── how it ended ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _ended(self, held: Held, agent: Agent, config: RunnableConfig, events: RunLog) -> Ending:
+        snapshot = await agent.aget_state(config)
+        asked = _as_left(held.run, snapshot, find_pending(agent, snapshot, pause=held.run.run_id))
+        pending = await with_previews(agent, asked)
+        known = {approval.approval_id for approval in pending if await self._storage.approval(approval.approval_id)}
+
+        def ending(thread: Thread, run: Run, now: datetime) -> Change:
+            run = replace(run, usage=events.usage)
+            if pending:
+                return outcome.paused(thread, run, pending, known, _checkpoint(snapshot), now)
+            return outcome.succeeded(thread, run, _checkpoint(snapshot), now)
+
+        return ending
+
+    async def _left(self, run: Run) -> Left:
+        """What the run's events tell of it so far."""
+        left = Left()
+        after = 0
+        while entries := await self._storage.read_log(run.thread_id, after, types=LEFT_TYPES, run_id=run.run_id):
+            after = entries[-1].seq
+            for entry in entries:
+                left.add(decode(entry.body))
+        return left
+
+
+def _thread_config(thread_id: str) -> RunnableConfig:
+    return {"configurable": {"thread_id": thread_id}}
+
+
+def _as_left(run: Run, snapshot: StateSnapshot, pending: list[PendingApproval]) -> list[PendingApproval]:
+    """What is pending. A node that this run let go, and that still waits where it did, was cut off by a crash: did it happen?"""
+    if run.kind is RunKind.INPUT or _wrote(run, snapshot):
+        return pending
+    return [replace(each, kind=ApprovalKind.UNKNOWN_OUTCOME) if each.kind is ApprovalKind.NODE else each for each in pending]
+
+
+def _wrote(run: Run, snapshot: StateSnapshot) -> bool:
+    """Whether the checkpoint is this run's."""
+    return (snapshot.metadata or {}).get("run_id") == run.run_id
+
+
+def _checkpoint(snapshot: StateSnapshot) -> Checkpoint:
+    step = (snapshot.metadata or {}).get("step", 0)
+    return Checkpoint(checkpoint_id=str(snapshot.config["configurable"].get("checkpoint_id", "")), step=step, next=tuple(snapshot.next))

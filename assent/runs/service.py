@@ -1,0 +1,379 @@
+"""What is asked of runs: submitted, decided, cancelled, looked at. What is to be done goes to the engine, what is durable to the
+storage."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import structlog
+from langchain_core.runnables import RunnableConfig
+from langgraph.types import StateSnapshot
+
+from assent.approvals.deciding import Decided, Verdict, decide, pending_of
+from assent.checkpoint.contracts import (
+    ACTIVE,
+    UNFINISHED,
+    Approval,
+    CancelMode,
+    Change,
+    Run,
+    RunStatus,
+    Storage,
+    Thread,
+    ThreadStatus,
+)
+from assent.clock import Clock
+from assent.decisions import Decision, Edit, Reject
+from assent.errors import Conflict, InvalidRequest, NotFound, Tampered, ThreadBusy, ThreadPaused
+from assent.graph.builder import HitlGraph
+from assent.graph.consent import decision_from_message
+from assent.graph.pending import Agent, check_args
+from assent.graph.types import state_types as state_types_of
+from assent.runs import transitions
+from assent.runs.embedded import EmbeddedEngine
+from assent.runs.engine import Engine
+from assent.runs.executor import GraphExecutor
+from assent.runs.threads import Threads
+from assent.runs.transitions import Submission
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A run that was submitted, and a number that none of its events is below."""
+
+    run: Run
+    first_seq: int
+
+
+class Runs:
+    """Runs agents on threads. Open it with `Runs.open`, after the storage and the agents."""
+
+    def __init__(self, storage: Storage, agents: Mapping[str, Agent], engine: Engine, *, clock: Clock) -> None:
+        self.storage = storage
+        self.agents = agents
+        self.engine = engine
+        self._clock = clock
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        storage: Storage,
+        agents: Mapping[str, Agent],
+        *,
+        clock: Clock | None = None,
+        recursion_limit: int = 25,
+        drain_seconds: float = 5.0,
+        max_runs: int = 500,
+        state_types: Iterable[tuple[str, str]] = (),
+    ) -> AsyncIterator[Runs]:
+        """Go on with what the last process left, and take runs until the context is left.
+
+        Then active runs get `drain_seconds` to reach the end of a step; those that need longer are cut off, and all go on at the next
+        start. At most `max_runs` run at once, and more wait their turn. `state_types` are the types, as module and name, that agents keep
+        in their state without declaring them.
+        """
+        clock = clock or Clock()
+        # The server's checkpointer takes the place of any that a graph brought along: a pause must outlive the process.
+        saver = storage.checkpointer.with_allowlist(list(state_types))
+        agents = {name: agent.copy(update={"checkpointer": saver.with_allowlist(state_types_of(agent))}) for name, agent in agents.items()}
+        threads = Threads()
+        asyncio.get_running_loop().set_default_executor(threads)
+        executor = GraphExecutor(storage, agents, clock=clock, recursion_limit=recursion_limit, threads=threads)
+        engine = EmbeddedEngine(storage, executor, clock=clock, max_runs=max_runs)
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(engine.drain, drain_seconds)
+            await stack.enter_async_context(engine.working())
+            runs = cls(storage, agents, engine, clock=clock)
+            await runs._end_unreadable()
+            yield runs
+
+    # ── submitting ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def submit(self, submission: Submission) -> Started:
+        """Take new input; it is durable when this returns.
+
+        Raises `ThreadBusy`, `ThreadPaused`, `NotFound` for an unknown agent or checkpoint, `InvalidRequest` for another agent than the
+        thread's, or `Tampered`.
+        """
+        return await _to_the_end(self._submit(submission))
+
+    async def _submit(self, submission: Submission) -> Started:
+        while True:
+            thread = await self.storage.thread(submission.thread_id) if submission.thread_id else None
+            agent = self._agent_name(submission, thread)
+            if thread is not None and thread.tampered is not None:
+                raise Tampered(thread.tampered, thread_id=thread.thread_id)
+            if submission.checkpoint_id is not None:
+                await self._check_checkpoint(submission, thread)
+            is_later = submission.due_at is not None and submission.due_at > self._clock.now()
+            if not is_later and thread is not None and thread.status is ThreadStatus.INTERRUPTED:
+                return await self._answer_pause(submission, thread)
+            try:
+                return await self._queue(submission, thread, agent) if is_later else await self._start(submission, thread, agent)
+            except Conflict as error:
+                if submission.thread_id is None or type(error) is not Conflict:
+                    raise
+
+    def _agent_name(self, submission: Submission, thread: Thread | None) -> str:
+        belongs_to = thread.agent if thread is not None else None
+        name = submission.agent or belongs_to or next(iter(self.agents))
+        if name not in self.agents:
+            raise NotFound(f"There is no agent '{name}'. There are: {', '.join(self.agents)}.")
+        if belongs_to is not None and name != belongs_to:
+            raise InvalidRequest(f"The thread belongs to the agent '{belongs_to}', so '{name}' cannot take it. Start a new thread.")
+        return name
+
+    async def _check_checkpoint(self, submission: Submission, thread: Thread | None) -> None:
+        if thread is None or await self._snapshot(thread, submission.checkpoint_id) is None:
+            raise NotFound(
+                f"The thread '{submission.thread_id}' has no checkpoint '{submission.checkpoint_id}'. "
+                f"GET /threads/{submission.thread_id}/history lists those that it has."
+            )
+
+    async def _start(self, submission: Submission, thread: Thread | None, agent: str) -> Started:
+        """Start the run now; or, if others of its thread go first, do what `on_busy` says."""
+        now = self._clock.now()
+        ahead = await self._ahead(thread) if thread is not None else []
+        if thread is not None and ahead:
+            return await self._behind(submission, thread, agent, ahead)
+        run = self._new_run(submission, agent)
+        with self.engine.claim() as worker:
+            change, taken = transitions.submitted(thread, run, worker, now, metadata=submission.metadata)
+            first = 1 if thread is None else await self.storage.last_seq(run.thread_id) + 1 if worker is None else 0
+            numbers = await self.storage.commit(change)
+            (run,) = (row for row in change.rows if isinstance(row, Run))
+            self.engine.submit(run, taken)
+        return Started(run, numbers[0] if numbers else first)
+
+    async def _queue(self, submission: Submission, thread: Thread | None, agent: str) -> Started:
+        run = self._new_run(submission, agent)
+        change, _ = transitions.queued(thread, run, self._clock.now(), metadata=submission.metadata)
+        first = await self.storage.last_seq(run.thread_id) + 1
+        await self.storage.commit(change)
+        self.engine.submit(run)
+        return Started(run, first)
+
+    async def _behind(self, submission: Submission, thread: Thread, agent: str, ahead: list[Run]) -> Started:
+        if submission.on_busy == "reject":
+            raise ThreadBusy(
+                f"A run is active on the thread '{thread.thread_id}'. Wait for its end, or say what is to be done: "
+                '"on_busy": "enqueue", "interrupt" or "rollback".'
+            )
+        if submission.on_busy == "enqueue":
+            return await self._queue(submission, thread, agent)
+        mode = CancelMode.ROLLBACK if submission.on_busy == "rollback" else CancelMode.INTERRUPT
+        run, now = self._new_run(submission, agent), self._clock.now()
+        stop, stopped = transitions.cancelled(thread, ahead, (), mode=mode, by=submission.owner, now=now)
+        behind, _ = transitions.queued(thread, run, now, metadata={})
+        first = await self.storage.last_seq(run.thread_id) + 1
+        await self.storage.commit(transitions.together(stop, behind))
+        self.engine.submit(run)
+        await self._ring(stopped)
+        return Started(run, first)
+
+    async def _ahead(self, thread: Thread) -> list[Run]:
+        """What of the thread's runs goes before a new one."""
+        runs = await self.storage.runs(thread_id=thread.thread_id, status=UNFINISHED)
+        return transitions.to_cancel(thread, runs, self._clock.now())
+
+    def _new_run(self, submission: Submission, agent: str) -> Run:
+        thread_id = submission.thread_id or self._clock.new_id()
+        return transitions.new_run(submission, thread_id, agent, self._clock.new_id(), self._clock.now())
+
+    async def create_thread(self, thread_id: str | None, *, owner: str, metadata: Mapping[str, Any]) -> Thread:
+        """A new thread, without a run. Raises `Conflict` if there is one of this id."""
+        thread = transitions.new_thread(thread_id or self._clock.new_id(), owner, metadata, self._clock.now())
+        await self.storage.commit(Change(rows=(thread,)))
+        return thread
+
+    async def _answer_pause(self, submission: Submission, thread: Thread) -> Started:
+        """New input on a paused thread decides nothing, unless the caller or the agent says that it does."""
+        agent = self._agent(thread)
+        decision: Decision
+        if submission.if_paused == "reject":
+            decision = Reject(submission.message)
+        elif isinstance(agent.builder, HitlGraph) and agent.builder.takes_chat_decisions:
+            decision = decision_from_message(submission.message)
+        else:
+            approvals = await pending_of(self.storage, thread)
+            raise ThreadPaused(
+                f"The thread '{thread.thread_id}' waits for {len(approvals)} decision(s). Decide with "
+                f"POST /threads/{thread.thread_id}/resume, or send "
+                '"if_paused": "reject" to reject them with this message as the reason.',
+                approvals=approvals,
+            )
+        verdict = Verdict(decisions=decision, by=submission.owner, for_all=True, message=submission.message)
+        decided = await self.decide(thread.thread_id, verdict)
+        assert decided.run is not None, "a decision for all approvals leaves none pending"
+        return Started(decided.run, decided.first_seq)
+
+    # ── deciding ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def decide(self, thread_id: str, verdict: Verdict) -> Decided:
+        """Decide pending approvals; if none is left, the run that goes on is started.
+
+        Raises `NotFound`, `NothingPending`, `AlreadyDecided`, `InvalidDecision` or `Tampered`, and then nothing was changed.
+        """
+        return await _to_the_end(self._decide(thread_id, verdict))
+
+    async def _decide(self, thread_id: str, verdict: Verdict) -> Decided:
+        with self.engine.claim() as worker:
+            try:
+                decided = await decide(self.storage, self._clock, thread_id, verdict, self._check, worker=worker)
+            except Tampered as error:
+                # Which thread this is about is known here. What the row itself says may be what was changed.
+                found = Tampered(error.message, **{**error.details, "thread_id": thread_id})
+                await self.distrust(thread_id, found)
+                raise found from error
+            if decided.run is not None:
+                self.engine.submit(decided.run, decided.thread)
+        return decided
+
+    def _check(self, approval: Approval, decision: Decision) -> None:
+        agent = self.agents.get(approval.agent)
+        if agent is None:
+            raise NotFound(f"The approval {approval.approval_id} is for the agent '{approval.agent}', which this server does not have.")
+        if isinstance(decision, Edit) and isinstance(agent.builder, HitlGraph):
+            check_args(agent.builder.gate.tools[approval.tool], decision.args)
+
+    # ── cancelling ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def cancel_run(self, run_id: str, *, by: str, mode: CancelMode = CancelMode.INTERRUPT) -> Run:
+        """Stop the run: at once if it has not begun, and otherwise it is `cancelling` until what it does has really ended.
+
+        To cancel a run that is cancelled already changes nothing. Raises `NotFound`, or `Conflict` if it ended otherwise.
+        """
+        return await _to_the_end(self._cancel_run(run_id, by, mode))
+
+    async def _cancel_run(self, run_id: str, by: str, mode: CancelMode) -> Run:
+        while True:
+            run = await self.run(run_id)
+            thread = await self.storage.thread(run.thread_id)
+            if run.status in (RunStatus.CANCELLED, RunStatus.CANCELLING) or thread is None:
+                return run
+            waits = run.status is RunStatus.INTERRUPTED and transitions.is_its_own(run, thread)
+            if run.status not in UNFINISHED and not waits:
+                raise Conflict(f"The run '{run_id}' has ended as '{run.status}', so there is nothing to cancel.", status=run.status)
+            stopped = await self._cancel(thread, [run], by, mode)
+            if stopped is not None:
+                return stopped[0]
+
+    async def cancel_thread(self, thread_id: str, *, by: str, mode: CancelMode = CancelMode.INTERRUPT) -> tuple[Run, ...]:
+        """Stop what runs on the thread, what it waits for a person to decide, and what is due and waits its turn; return those runs.
+
+        Runs that are to start later are left. Raises `NotFound`.
+        """
+        return await _to_the_end(self._cancel_thread(thread_id, by, mode))
+
+    async def _cancel_thread(self, thread_id: str, by: str, mode: CancelMode) -> tuple[Run, ...]:
+        while True:
+            thread = await self.storage.thread(thread_id)
+            if thread is None:
+                raise NotFound(f"There is no thread '{thread_id}'.")
+            runs = await self._ahead(thread)
+            if thread.status is ThreadStatus.INTERRUPTED and thread.run_id is not None:
+                runs.insert(0, await self.run(thread.run_id))
+            if not runs:
+                return ()
+            stopped = await self._cancel(thread, runs, by, mode)
+            if stopped is not None:
+                return stopped
+
+    async def _cancel(self, thread: Thread, runs: list[Run], by: str, mode: CancelMode) -> tuple[Run, ...] | None:
+        """The runs as they are now; None if somebody else was faster."""
+        asked = await pending_of(self.storage, thread) if any(run.run_id == thread.run_id for run in runs) else []
+        change, stopped = transitions.cancelled(thread, runs, asked, mode=mode, by=by, now=self._clock.now())
+        try:
+            await self.storage.commit(change)
+        except Conflict:
+            return None
+        await self._ring(stopped)
+        return stopped
+
+    async def _ring(self, stopped: Iterable[Run]) -> None:
+        for run in stopped:
+            if run.status in ACTIVE:
+                await self.engine.cancel(run)
+
+    async def distrust(self, thread_id: str, error: Tampered) -> None:
+        """Something of the thread is not what was stored: stop what runs on it, and let nothing run on it any more."""
+        await self.storage.distrust(thread_id, error.message)
+        await self.engine.abandon(thread_id)
+        await self.storage.distrust(thread_id, error.message, stopped=True)
+
+    async def _end_unreadable(self) -> None:
+        """A thread whose active run was tampered with is busy with nothing: no list shows such a run, so no engine takes it up."""
+        cursor: str | None = None
+        while True:
+            page = await self.storage.threads(status=ThreadStatus.BUSY, cursor=cursor)
+            for thread in page.rows:
+                if (reason := await self._reason_to_distrust(thread)) is not None:
+                    await self.storage.distrust(thread.thread_id, reason, stopped=True)
+            cursor = page.next
+            if cursor is None:
+                return
+
+    async def _reason_to_distrust(self, thread: Thread) -> str | None:
+        try:
+            if thread.run_id is not None:
+                await self.storage.run(thread.run_id)
+        except Tampered as error:
+            return error.message
+        return thread.tampered
+
+    # ── reading and deleting ─────────────────────────────────────────────────────────────────────────────────────────
+
+    async def run(self, run_id: str) -> Run:
+        """The run. Raises `NotFound`."""
+        run = await self.storage.run(run_id)
+        if run is None:
+            raise NotFound(f"There is no run '{run_id}'.")
+        return run
+
+    async def state(self, thread: Thread, checkpoint_id: str | None = None) -> StateSnapshot:
+        """The thread's state at its head, or at a checkpoint. Raises `NotFound` for one that it does not have."""
+        snapshot = await self._snapshot(thread, checkpoint_id)
+        if snapshot is None:
+            raise NotFound(f"The thread '{thread.thread_id}' has no checkpoint '{checkpoint_id}'.")
+        return snapshot
+
+    async def _snapshot(self, thread: Thread, checkpoint_id: str | None) -> StateSnapshot | None:
+        snapshot = await self._agent(thread).aget_state(_thread_config(thread.thread_id, checkpoint_id))
+        # Of a checkpoint that is not there, LangGraph gives an empty state.
+        return snapshot if checkpoint_id is None or snapshot.metadata is not None else None
+
+    async def history(self, thread: Thread, *, limit: int, before: str | None) -> list[StateSnapshot]:
+        """The thread's states, newest first; `before` is a checkpoint id."""
+        cursor = _thread_config(thread.thread_id, before) if before else None
+        states = self._agent(thread).aget_state_history(_thread_config(thread.thread_id), before=cursor, limit=limit)
+        return [state async for state in states]
+
+    async def delete(self, thread: Thread) -> None:
+        """Remove the thread and everything of it. Raises `ThreadBusy` while a run is active."""
+        if thread.status is ThreadStatus.BUSY:
+            raise ThreadBusy(f"A run is active on the thread '{thread.thread_id}'. Wait for its end, or cancel it, then delete the thread.")
+        await self.storage.commit(Change(unmoved=(thread,), erase=thread.thread_id))
+
+    def _agent(self, thread: Thread) -> Agent:
+        name = thread.agent or next(iter(self.agents))
+        if name not in self.agents:
+            raise NotFound(f"The thread '{thread.thread_id}' belongs to the agent '{name}', which this server does not have.")
+        return self.agents[name]
+
+
+async def _to_the_end(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run it whole, even if the caller goes away meanwhile: between a commit and the engine's knowing of it nobody may be lost."""
+    return await asyncio.shield(asyncio.create_task(coroutine))
+
+
+def _thread_config(thread_id: str, checkpoint_id: str | None = None) -> RunnableConfig:
+    return {"configurable": {"thread_id": thread_id, **({"checkpoint_id": checkpoint_id} if checkpoint_id else {})}}

@@ -1,0 +1,236 @@
+"""From one state of a run to the next: pure functions from the rows that were read to the change that moves them.
+
+    (new) ──> pending ──> running ──> success | error | timeout | interrupted (waits for a person)
+                 │           ├──> cancelling ──> cancelled
+                 │           └──> running: taken over from a worker that is gone, with the next attempt
+                 └──> cancelled
+
+How a run ends is said in `outcome`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
+from typing import Any, Literal
+
+from assent.checkpoint.contracts import (
+    Approval,
+    ApprovalStatus,
+    CancelMode,
+    Change,
+    Row,
+    Run,
+    RunKind,
+    RunStatus,
+    Thread,
+    ThreadStatus,
+)
+from assent.events import ApprovalCancelled, Event, RunCancelled, RunRecovered, RunStart
+from assent.runs.engine import Remains
+
+MAX_RECOVERIES = 3
+"""How often in a row a run is taken up at the same checkpoint. What kills its worker there each time would do so for ever."""
+
+OnBusy = Literal["reject", "enqueue", "interrupt", "rollback"]
+IfPaused = Literal["refuse", "reject"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """New input for a thread. `thread_id` None makes a new one.
+
+    `if_paused="reject"` rejects what is pending, for the message as reason. `on_busy` says what to do while a run is active or waits its
+    turn: `reject` refuses, `enqueue` waits behind it, `interrupt` cancels it and `rollback` also undoes what it did to the thread's state;
+    then the new run goes. `checkpoint_id` is a state of the thread's past to go on from. A run with `due_at` starts then, or as soon after
+    as the thread is free; those of a higher `priority` first where there are more than may run at once.
+    """
+
+    message: str
+    owner: str
+    agent: str | None = None
+    thread_id: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    if_paused: IfPaused = "refuse"
+    on_busy: OnBusy = "reject"
+    checkpoint_id: str | None = None
+    due_at: datetime | None = None
+    priority: int = 0
+    budget: Mapping[str, Any] = field(default_factory=dict)
+    schedule_id: str | None = None
+
+
+def new_thread(thread_id: str, owner: str, metadata: Mapping[str, Any], now: datetime) -> Thread:
+    """A thread that nothing has happened on."""
+    return Thread(thread_id=thread_id, owner=owner, status=ThreadStatus.IDLE, created_at=now, updated_at=now, metadata=metadata)
+
+
+def new_run(submission: Submission, thread_id: str, agent: str, run_id: str, now: datetime) -> Run:
+    """The run that a submission asks for, before anything was done about it."""
+    place = {"checkpoint_id": submission.checkpoint_id} if submission.checkpoint_id else {}
+    return Run(
+        run_id=run_id,
+        thread_id=thread_id,
+        owner=submission.owner,
+        agent=agent,
+        kind=RunKind.INPUT,
+        status=RunStatus.PENDING,
+        input={**({"message": submission.message} if submission.message else {}), **place},
+        metadata=submission.metadata,
+        priority=submission.priority,
+        due_at=submission.due_at,
+        budget=submission.budget,
+        schedule_id=submission.schedule_id,
+        created_at=now,
+    )
+
+
+def submitted(thread: Thread | None, run: Run, worker: str | None, now: datetime, *, metadata: Mapping[str, Any]) -> tuple[Change, Thread]:
+    """A new run on a thread that is free: it has the thread from here on, and runs at once if there is a worker for it."""
+    made = thread or replace(new_thread(run.thread_id, run.owner, metadata, now), version=0)
+    busy = _taken_by(run, made, now)
+    if worker is None:
+        return Change(rows=(busy, run)), busy
+    running = _running(run, worker, now)
+    return Change(rows=(busy, running), events=_begun(running, now)), busy
+
+
+def queued(thread: Thread | None, run: Run, now: datetime, *, metadata: Mapping[str, Any]) -> tuple[Change, Thread]:
+    """A new run that waits for its time, or behind others of its thread."""
+    if thread is None:
+        made = replace(new_thread(run.thread_id, run.owner, metadata, now), agent=run.agent)
+        return Change(rows=(made, run)), made
+    return Change(rows=(run,), unmoved=(thread,)), thread
+
+
+def started(thread: Thread, run: Run, worker: str, now: datetime) -> tuple[Change, Thread, Run]:
+    """A worker takes a pending run."""
+    running = replace(_running(run, worker, now), version=run.version + 1)
+    events = _begun(running, now) if run.kind is RunKind.INPUT else ()
+    if is_its_own(run, thread):
+        return Change(rows=(running,), unmoved=(thread,), events=events), thread, running
+    busy = _taken_by(run, thread, now)
+    return Change(rows=(busy, running), events=events), busy, running
+
+
+def taken_over(run: Run, worker: str, remains: Remains, now: datetime) -> tuple[Change, Run]:
+    """A worker takes a run whose worker is gone."""
+    again = remains.checkpoint_id == run.at_checkpoint
+    taken = replace(
+        run,
+        worker=worker,
+        attempt=run.attempt + 1,
+        at_checkpoint=remains.checkpoint_id,
+        stuck=run.stuck + 1 if again else 1,
+        usage=remains.usage,
+        version=run.version + 1,
+    )
+    recovered = RunRecovered(ts=now, thread_id=run.thread_id, run_id=run.run_id, attempt=taken.attempt, message_ids=remains.message_ids)
+    return Change(rows=(taken,), events=() if run.status is RunStatus.CANCELLING else (recovered,)), taken
+
+
+def is_poison(run: Run, remains: Remains) -> bool:
+    """Whether the run has killed its worker at this place as often as it may."""
+    return run.status is RunStatus.RUNNING and remains.checkpoint_id == run.at_checkpoint and run.stuck >= MAX_RECOVERIES
+
+
+def put_back(run: Run) -> Change:
+    """A worker that stops lets go of a run. That it had to be taken up again says nothing against the run."""
+    return Change(rows=(replace(run, worker=None, at_checkpoint=None, stuck=0, version=run.version + 1),))
+
+
+def cancelled(
+    thread: Thread, runs: Sequence[Run], approvals: Sequence[Approval], *, mode: CancelMode, by: str, now: datetime
+) -> tuple[Change, tuple[Run, ...]]:
+    """All these runs of the thread are to stop; `approvals` are those that it waits for.
+
+    What has begun is `cancelling` until its worker has stopped it, or, where it waits for a person, until a worker has brought the thread
+    to rest. What has not begun is `cancelled` at once.
+    """
+    rows: list[Row] = []
+    events: list[Event] = []
+    for run in runs:
+        stops = _stopping(run, thread, mode, now)
+        rows.append(stops)
+        if stops.status is RunStatus.CANCELLED:
+            events.append(RunCancelled(ts=now, thread_id=run.thread_id, run_id=run.run_id, reason=_by(by)))
+        left = ThreadStatus.IDLE if stops.status is RunStatus.CANCELLED else ThreadStatus.BUSY
+        if is_its_own(run, thread) and thread.status is not left:
+            rows.append(replace(thread, status=left, pending=(), updated_at=now, version=thread.version + 1))
+    for approval in approvals:
+        rows.append(replace(approval, status=ApprovalStatus.CANCELLED, decided_by=by, decided_at=now, version=approval.version + 1))
+        events.append(_approval_cancelled(approval, by, now))
+    return Change(rows=tuple(rows), events=tuple(events)), tuple(row for row in rows if isinstance(row, Run))
+
+
+def together(first: Change, second: Change) -> Change:
+    """Both, in one."""
+    written = {_identity(row) for row in first.rows}
+    return Change(
+        rows=(*first.rows, *second.rows),
+        # What the first one writes, it has checked.
+        unmoved=(*first.unmoved, *(row for row in second.unmoved if _identity(row) not in written)),
+        removed=(*first.removed, *second.removed),
+        events=(*first.events, *second.events),
+    )
+
+
+def to_cancel(thread: Thread, runs: Collection[Run], now: datetime) -> list[Run]:
+    """What of a thread's runs is to stop when all that goes on there is: what is active, what it waits for, and what is due and waits its
+    turn."""
+    return [
+        run
+        for run in runs
+        if run.status in (RunStatus.RUNNING, RunStatus.CANCELLING)
+        or (run.status is RunStatus.PENDING and (run.due_at is None or run.due_at <= now))
+        or (run.status is RunStatus.INTERRUPTED and is_its_own(run, thread))
+    ]
+
+
+def is_its_own(run: Run, thread: Thread) -> bool:
+    """Whether the thread is taken by this run, be it active, about to be, or waiting for a person."""
+    return thread.run_id == run.run_id and thread.status in (ThreadStatus.BUSY, ThreadStatus.INTERRUPTED)
+
+
+def _stopping(run: Run, thread: Thread, mode: CancelMode, now: datetime) -> Run:
+    if run.status is RunStatus.PENDING and run.kind is RunKind.INPUT:
+        return replace(run, status=RunStatus.CANCELLED, cancel=mode, ended_at=now, version=run.version + 1)
+    # A pause, or decisions that were not acted upon yet, leave calls open: a worker has to close them.
+    return replace(run, status=RunStatus.CANCELLING, cancel=mode, ended_at=None, version=run.version + 1)
+
+
+def _running(run: Run, worker: str, now: datetime) -> Run:
+    return replace(run, status=RunStatus.RUNNING, worker=worker, attempt=run.attempt + 1, started_at=now)
+
+
+def _begun(run: Run, now: datetime) -> tuple[Event, ...]:
+    message = str(run.input.get("message", ""))
+    return (RunStart(ts=now, thread_id=run.thread_id, run_id=run.run_id, agent=run.agent, message=message, metadata=dict(run.metadata)),)
+
+
+def _taken_by(run: Run, thread: Thread, now: datetime) -> Thread:
+    return replace(
+        thread, status=ThreadStatus.BUSY, agent=run.agent, run_id=run.run_id, pending=(), updated_at=now, version=thread.version + 1
+    )
+
+
+def _approval_cancelled(approval: Approval, by: str, now: datetime) -> ApprovalCancelled:
+    return ApprovalCancelled(
+        ts=now,
+        thread_id=approval.thread_id,
+        run_id=approval.run_id,
+        approval_id=approval.approval_id,
+        kind=approval.kind,
+        tool=approval.tool,
+        tool_call_id=approval.tool_call_id,
+        by=by,
+    )
+
+
+def _by(by: str) -> str:
+    return f"{by} cancelled it." if by else ""
+
+
+def _identity(row: Row) -> tuple[type, str]:
+    return type(row), str(getattr(row, fields(row)[0].name))
