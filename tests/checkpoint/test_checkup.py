@@ -17,7 +17,7 @@ from assent.checkpoint.contracts import ApprovalStatus, Change, RunStatus, Threa
 from assent.checkpoint.sqlite import SqliteStorage, files
 from assent.checkpoint.sqlite.checkup import SHOWN, Level, check_up
 from assent.cli import app
-from tests.checkpoint.samples import approval, run, thread, token
+from tests.checkpoint.samples import approval, run, schedule, thread, timer, token
 
 
 @pytest.fixture
@@ -28,6 +28,11 @@ async def path(tmp_path: Path) -> Path:
     rows = (
         thread("busy", status=ThreadStatus.BUSY, run_id="active", pending=()),
         run("active", thread_id="busy", status=RunStatus.RUNNING, ended_at=None),
+        run("behind", thread_id="busy", status=RunStatus.PENDING, ended_at=None),
+        run("later", thread_id="idle", status=RunStatus.PENDING, ended_at=None),
+        timer(thread_id="waiting"),
+        schedule(enabled=True),
+        schedule("off"),
         thread("waiting", run_id="paused"),
         run("paused", thread_id="waiting", status=RunStatus.INTERRUPTED),
         *waiting,
@@ -70,9 +75,13 @@ async def test_a_sound_database_is_called_so(path: Path) -> None:
     said = sentences(path)
     assert "No server has it open" in said
     assert "3 threads with 3 events" in said
-    assert "1 run(s) have not ended; the next start of a server goes on with: active." in said
+    assert "3 run(s) have not ended; the next start of a server goes on with: active, behind, later." in said
+    assert "1 timer(s) and 1 schedule(s) wait for their time." in said
     assert "2 approval(s) wait for a person" in said
     assert content(path) == before
+    # One that was asked to stop is its thread's as long as it has not.
+    sql(path, "UPDATE runs SET status = 'cancelling' WHERE run_id = 'active'")
+    assert wrong(path) == []
     # It goes on working afterwards.
     async with SqliteStorage.open(path) as storage:
         await storage.commit(Change(events=(token("idle"),)))
@@ -119,6 +128,14 @@ FAULTS: list[tuple[Callable[[Path], None], str]] = [
     (
         lambda path: sql(path, "UPDATE threads SET status = 'idle', pending = '[]' WHERE thread_id = 'busy'"),
         "runs: The run 'active' is running, but",
+    ),
+    (
+        lambda path: sql(path, "UPDATE threads SET run_id = 'behind' WHERE thread_id = 'busy'", "UPDATE runs SET status = 'cancelling'"),
+        "runs: The run 'active' is cancelling, but",
+    ),
+    (
+        lambda path: sql(path, "DELETE FROM threads WHERE thread_id = 'idle'"),
+        "runs: The run 'later' waits for its thread 'idle', which does not",
     ),
     (lambda path: sql(path, "PRAGMA user_version = 999"), "schema: It is of a newer Assent: schema 999"),
     (lambda path: sql(path, "UPDATE migrations SET name = 'other'"), "schema: .*the migrations that it records"),

@@ -216,7 +216,8 @@ def _figures(connection: sqlite3.Connection) -> list[Finding]:
     findings = [Finding(Level.OK, "holds", f"{threads:,} threads with {events:,} events; {free:.1f} MiB of the file are free.")]
     if active := figure(f"SELECT count(*) FROM runs WHERE {_UNFINISHED}"):
         (ids,) = connection.execute(
-            f"SELECT group_concat(run_id, ', ') FROM (SELECT run_id FROM runs WHERE {_UNFINISHED} LIMIT ?)", (SHOWN,)
+            f"SELECT group_concat(run_id, ', ') FROM (SELECT run_id FROM runs WHERE {_UNFINISHED} ORDER BY created_at, run_id LIMIT ?)",
+            (SHOWN,),
         ).fetchone()
         ids += ", …" if active > SHOWN else ""
         findings.append(Finding(Level.NOTE, "holds", f"{active:,} run(s) have not ended; the next start of a server goes on with: {ids}."))
