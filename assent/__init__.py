@@ -3,6 +3,7 @@
 from assent.decisions import Approve, Edit, Reject, Respond
 from assent.errors import AssentError
 from assent.graph.builder import build_hitl_agent
+from assent.graph.effects import idempotency_key
 from assent.graph.pending import PendingApproval, apending_approvals, aresume, pending_approvals, resume
 from assent.graph.policy import ApprovalPolicy
 
@@ -17,6 +18,7 @@ __all__ = [
     "apending_approvals",
     "aresume",
     "build_hitl_agent",
+    "idempotency_key",
     "pending_approvals",
     "resume",
 ]

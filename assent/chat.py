@@ -284,6 +284,8 @@ class Screen:
                 self.line(f"· {event.get('tool') or 'the question'}: {kind.removeprefix('approval_')}{reason}", "yellow")
             case {"type": "run_recovered"}:
                 self.line("· The server was started again, and the run goes on. What was cut off comes anew.", "yellow")
+            case {"type": "llm_retry", "error": {"type": error}}:
+                self.line(f"· The model failed ({error}) and is called again. What it said so far does not count.", "yellow")
             case {"type": "budget_warning" | "budget_exceeded", "budget": budget, "used": used, "limit": limit}:
                 self.line(f"· budget {budget}: {used:g} of {limit:g}", "yellow")
             case {"type": "broadcast", "message": message}:

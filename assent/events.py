@@ -130,7 +130,7 @@ class Error(Event, frozen=True, kw_only=True, omit_defaults=True, tag="error"):
 
 
 class NodeStart(NodeEvent, frozen=True, kw_only=True, omit_defaults=True, tag="node_start"):
-    """A node began; `step` is the superstep."""
+    """A node began; `step` is the superstep. A run has as many as there are different steps in its events without `ns`."""
 
     step: int = 0
 
@@ -193,6 +193,15 @@ class LlmEnd(NodeEvent, frozen=True, kw_only=True, omit_defaults=True, tag="llm_
     tool_calls: tuple[ToolCall, ...] = ()
 
 
+class LlmRetry(NodeEvent, frozen=True, kw_only=True, omit_defaults=True, tag="llm_retry"):
+    """A model is called again, after `tries` that failed and a wait. Discard the text of `message_ids`: it is void."""
+
+    error: ErrorInfo
+    tries: int = 1
+    delay_seconds: float = 0.0
+    message_ids: tuple[str, ...] = ()
+
+
 # ── tool ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -229,7 +238,7 @@ class ToolError(NodeEvent, frozen=True, kw_only=True, omit_defaults=True, tag="t
 
 
 class ToolUnknown(NodeEvent, frozen=True, kw_only=True, omit_defaults=True, tag="tool_unknown"):
-    """A tool was started and its result can never be known, because its process died: a person is asked."""
+    """A tool was started and its result can never be known, because its process died or it ran out of time: a person is asked."""
 
     tool: str
     tool_call_id: str = ""
@@ -395,7 +404,7 @@ class Broadcast(Event, frozen=True, kw_only=True, omit_defaults=True, tag="broad
 AnyEvent = (
     RunStart | RunResumed | RunPaused | RunRecovered | RunCancelled | Done | Error
     | NodeStart | NodeEnd | NodeError
-    | LlmStart | Token | Reasoning | ToolCallDelta | LlmEnd
+    | LlmStart | Token | Reasoning | ToolCallDelta | LlmEnd | LlmRetry
     | ToolStart | ToolProgress | ToolEnd | ToolError | ToolUnknown
     | ApprovalRequired | ApprovalVoted | ApprovalWithdrawn | ApprovalEdited | ApprovalDelegated | ApprovalCommented
     | ApprovalDecided | ApprovalReminder | ApprovalEscalated | ApprovalExpired | ApprovalCancelled | ApprovalSuperseded

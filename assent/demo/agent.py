@@ -12,7 +12,7 @@ from langgraph.graph.state import CompiledStateGraph
 
 from assent.demo.model import ClerkModel
 from assent.demo.records import Records
-from assent.demo.tools import record_previews, record_tools
+from assent.demo.tools import record_effects, record_previews, record_tools
 from assent.graph.builder import ApprovalPolicy, build_hitl_agent
 
 Clerk = CompiledStateGraph[Any, Any, Any, Any]
@@ -44,6 +44,7 @@ def build_clerk(records: Records, model: str | BaseChatModel | None = None) -> C
         model or ClerkModel(),
         record_tools(records),
         approve={tool: ApprovalPolicy(preview=preview) for tool, preview in record_previews(records).items()},
+        effects=record_effects(),
         system_prompt=SYSTEM_PROMPT,
         name="clerk",
     )

@@ -19,6 +19,7 @@ from pydantic.v1 import ValidationError as ValidationErrorV1
 from assent.demo.records import Filter, Records
 from assent.demo.samples import Category, Status
 from assent.errors import AssentError, InvalidRequest, NotFound
+from assent.graph.effects import Effects
 
 Json = Any
 """Any JSON value."""
@@ -170,6 +171,11 @@ def record_tools(records: Records) -> list[BaseTool]:
             desk.delete,
         ),
     ]
+
+
+def record_effects() -> Mapping[str, Effects]:
+    """What is declared of the tools: two only read. The others change what is there, so a person is asked of a call that was cut off."""
+    return {"search_records": "none", "summarise_records": "none", "update_record": "once", "delete_records": "once"}
 
 
 def record_previews(records: Records) -> Mapping[str, Preview]:

@@ -11,6 +11,7 @@ Where this differs from LangGraph's prebuilt agents, on purpose:
 2. Continuing without a decision (`None`, `Command(resume=...)`) runs nothing, and pauses again.
 3. The order of the state's messages is what happened; the provider gets them in the order that it accepts (`history.py`).
 4. An edited call keeps its place in the model's message as the model wrote it; its tool message says what ran instead.
+5. Time limits and retries are of single calls, of a tool or of the model, and not of their nodes (`calls.py`, `retrying.py`).
 """
 
 from __future__ import annotations
@@ -34,9 +35,12 @@ from pydantic import BaseModel
 
 from assent.clock import uuid7
 from assent.errors import ConfigurationError
+from assent.graph.calls import ToolCalls, ToolTimeout, timeout_rules
+from assent.graph.effects import Effects, effect_rules
 from assent.graph.gate import Gate, GateError
 from assent.graph.history import provider_history
 from assent.graph.policy import ApprovalPolicy, ApproveOption, approval_rules
+from assent.graph.retrying import ModelCalls, Retry, Timeout, retry_policy, timeout_policy
 from assent.graph.state import AgentState, Conversation
 
 __all__ = ["APPROVAL_NODE", "ApprovalPolicy", "HitlGraph", "build_hitl_agent"]
@@ -64,6 +68,10 @@ def build_hitl_agent(
     checkpointer: BaseCheckpointSaver[Any] | None = None,
     name: str = "agent",
     chat_decisions: bool = False,
+    effects: Mapping[str, Effects] | None = None,
+    tool_timeout: ToolTimeout = None,
+    model_retry: Retry = 3,
+    model_timeout: Timeout = None,
 ) -> CompiledStateGraph[AgentState, None, Conversation, Conversation]:
     """An agent that runs its free tools at once and pauses before the gated ones.
 
@@ -73,16 +81,28 @@ def build_hitl_agent(
     message on a paused thread decides: a whole message that is exactly a word of consent approves, any other rejects with that text as the
     reason.
 
-    Raises `ConfigurationError` for a tool name that no tool has, or a model that cannot be set up or cannot call tools.
+    `effects` declares, by tool name, what may be done with a call that was cut off: "none" (it changes nothing: call it again),
+    "idempotent" (call it again with the same `idempotency_key()`), or "once" (ask a person), which every other tool is taken for. Only a
+    run that has a ledger, as a server's has, can tell that a call was cut off. `tool_timeout` is in seconds, for all tools or by tool name.
+
+    `model_retry` is how often a call of the model is tried in all when the provider fails for a moment (429, 5xx, a dropped connection), or
+    a LangGraph `RetryPolicy`; None is once. `model_timeout` is how many seconds one try may take, or a LangGraph `TimeoutPolicy`. Both
+    limits need an async run.
+
+    Raises `ConfigurationError` for a tool name that no tool has, an option that makes no sense, or a model that cannot be set up or cannot
+    call tools.
     """
     if any(given is tool for given in _values(approve) for tool in tools):
         raise ConfigurationError("approve= was given a tool where it takes the name of one: it would be called as a predicate. Name it.")
     by_name = {tool.name: tool for tool in (_as_tool(tool) for tool in tools)}
     if len(by_name) < len(tools):
         raise ConfigurationError("Two tools have the same name. Give each tool of an agent a name of its own.")
-    gate = Gate(approval_rules(approve, by_name), by_name)
+    declared = effect_rules(effects or {}, by_name)
+    gate = Gate(approval_rules(approve, by_name), by_name, ToolCalls(declared, timeout_rules(tool_timeout, by_name, declared)))
     graph = HitlGraph(gate, chat_decisions=chat_decisions)
-    graph.add_node("agent", _agent_node(_bind(_chat_model(model), list(by_name.values())), system_prompt))
+    retry = retry_policy(model_retry)
+    bound = _bind(_chat_model(model, retries=retry.max_attempts > 1), list(by_name.values()))
+    graph.add_node("agent", _agent_node(ModelCalls(bound, retry, timeout_policy(model_timeout)), system_prompt))
     graph.add_node(
         "tools",
         ToolNode(list(by_name.values()), wrap_tool_call=gate.run, awrap_tool_call=gate.arun, handle_tool_errors=_tool_error(by_name)),
@@ -103,16 +123,14 @@ def build_hitl_agent(
     return graph.compile(checkpointer=checkpointer, interrupt_before=[APPROVAL_NODE], name=name)
 
 
-def _agent_node(
-    model: Runnable[LanguageModelInput, AIMessage], system_prompt: str | SystemMessage | None
-) -> Runnable[AgentState, dict[str, Any]]:
+def _agent_node(model: ModelCalls, system_prompt: str | SystemMessage | None) -> Runnable[AgentState, dict[str, Any]]:
     system = [SystemMessage(system_prompt)] if isinstance(system_prompt, str) else [system_prompt] if system_prompt else []
 
     def call(state: AgentState, config: RunnableConfig) -> dict[str, Any]:
-        return _turn(state, model.invoke([*system, *provider_history(state["messages"])], config))
+        return _turn(state, model.call([*system, *provider_history(state["messages"])], config))
 
     async def acall(state: AgentState, config: RunnableConfig) -> dict[str, Any]:
-        return _turn(state, await model.ainvoke([*system, *provider_history(state["messages"])], config))
+        return _turn(state, await model.acall([*system, *provider_history(state["messages"])], config))
 
     return RunnableLambda(call, acall, name="agent")
 
@@ -211,11 +229,13 @@ def _as_tool(tool: BaseTool | Callable[..., Any]) -> BaseTool:
     return tool if isinstance(tool, BaseTool) else make_tool(tool)
 
 
-def _chat_model(model: str | BaseChatModel) -> BaseChatModel:
+def _chat_model(model: str | BaseChatModel, *, retries: bool) -> BaseChatModel:
+    """The model. One that is made here leaves retries to the agent, if that makes any: the client's own would be seen by nobody."""
     if not isinstance(model, str):
         return model
     try:
-        return init_chat_model(model)
+        made: BaseChatModel = init_chat_model(model)
+        return init_chat_model(model, max_retries=0) if retries and "max_retries" in type(made).model_fields else made
     except ImportError as error:
         provider = model.partition(":")[0]
         raise ConfigurationError(

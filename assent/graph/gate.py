@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolCall, ToolMessage
 from langchain_core.tools import BaseTool
-from langgraph.errors import GraphBubbleUp, GraphInterrupt
+from langgraph.errors import GraphBubbleUp
 from langgraph.graph import END
 from langgraph.prebuilt.tool_node import ToolCallRequest
-from langgraph.types import Command, Send, interrupt
+from langgraph.types import Send
 
-from assent.decisions import Approve, Decision, Edit, Reject, Respond, decision_from_json
-from assent.digest import call_digest
-from assent.errors import ConfigurationError
+from assent.decisions import Approve, Decision, Edit, Reject, Respond
+from assent.graph.calls import AsyncExecute, Execute, ToolCalls, ToolOutput, response
 from assent.graph.consent import decision_from_messages
-from assent.graph.effects import (
-    ASKED,
-    UNKNOWN_OUTCOME,
-    EffectIntent,
-    EffectLedger,
-    effect_key,
-    ledger_of,
-    pack_outcome,
-    unpack_outcome,
-)
 from assent.graph.policy import ApprovalRules
 from assent.graph.state import AgentState, DecisionRecord, open_calls, record_decision, recorded_decision
-
-ToolOutput: TypeAlias = ToolMessage | Command[Any]
 
 NOT_APPROVED = "This call needs a person's approval, and none is recorded for exactly these arguments. It did not run."
 
@@ -52,6 +38,7 @@ class Gate:
 
     rules: ApprovalRules
     tools: Mapping[str, BaseTool]
+    calls: ToolCalls
 
     # ── routing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -97,28 +84,21 @@ class Gate:
 
     # ── running ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def run(self, request: ToolCallRequest, execute: Callable[[ToolCallRequest], ToolOutput]) -> ToolOutput:
-        """One call, in a sync run. Raises `ConfigurationError` if the run carries an effect ledger: that is for async runs."""
+    def run(self, request: ToolCallRequest, execute: Execute) -> ToolOutput:
+        """One call, in a sync run."""
         with _failures_told_apart():
             permitted, note = self._permit(request)
             if permitted is None:
                 return _refusal(request.tool_call)
-            if ledger_of(request.runtime.config) is not None:
-                raise ConfigurationError("A run with an effect ledger must be async: use ainvoke or astream.")
-            return _with_note(execute(permitted), permitted.tool_call, note)
+            return _with_note(self.calls.run(permitted, execute), permitted.tool_call, note)
 
-    async def arun(self, request: ToolCallRequest, execute: Callable[[ToolCallRequest], Awaitable[ToolOutput]]) -> ToolOutput:
+    async def arun(self, request: ToolCallRequest, execute: AsyncExecute) -> ToolOutput:
         """One call, in an async run."""
         with _failures_told_apart():
             permitted, note = self._permit(request)
             if permitted is None:
                 return _refusal(request.tool_call)
-            ledger = ledger_of(request.runtime.config)
-            if ledger is None or self.rules.policy_for(request.tool_call) is None:
-                output = await execute(permitted)
-            else:
-                output = await _once(permitted, execute, ledger)
-            return _with_note(output, permitted.tool_call, note)
+            return _with_note(await self.calls.arun(permitted, execute), permitted.tool_call, note)
 
     def _permit(self, request: ToolCallRequest) -> tuple[ToolCallRequest | None, str]:
         """The request as it may run and what the model must be told of it, or None if it may not."""
@@ -147,66 +127,6 @@ def _failures_told_apart() -> Iterator[None]:
         raise GateError(error) from error
 
 
-async def _once(request: ToolCallRequest, execute: Callable[[ToolCallRequest], Awaitable[ToolOutput]], ledger: EffectLedger) -> ToolOutput:
-    """Run the call at most once per key: intent, call, outcome. If an earlier start was cut off, ask a person what became of it."""
-    call, runtime = request.tool_call, request.runtime
-    digest = call_digest(call["name"], call["args"])
-    task_id = runtime.execution_info.task_id if runtime.execution_info is not None else ""
-    thread_id = str(runtime.config.get("configurable", {}).get("thread_id", ""))
-    attempt = 1
-    while True:
-        key = effect_key(thread_id, task_id, call, attempt)
-        earlier = await ledger.begin(EffectIntent(key=key, tool=call["name"], tool_call_id=call["id"] or "", digest=digest))
-        if earlier is None:
-            output = await _started(request, execute, ledger, key)
-        elif earlier.outcome == ASKED:
-            attempt += 1
-            continue
-        elif earlier.outcome is not None:
-            return unpack_outcome(earlier.outcome)  # type: ignore[no-any-return]
-        else:
-            decision = _what_became_of(call, digest, attempt)
-            if isinstance(decision, Approve):
-                attempt += 1
-                continue
-            output = _answer_for_lost(call, decision)
-        await ledger.finish(key, pack_outcome(output))
-        return output
-
-
-async def _started(
-    request: ToolCallRequest, execute: Callable[[ToolCallRequest], Awaitable[ToolOutput]], ledger: EffectLedger, key: str
-) -> ToolOutput:
-    try:
-        return await execute(request)
-    except GraphInterrupt:
-        await ledger.finish(key, ASKED)
-        raise
-
-
-def _what_became_of(call: ToolCall, digest: str, attempt: int) -> Decision:
-    """A person's decision on a call that was cut off.
-
-    LangGraph hands out a task's answers by their position, so one may come up that the tool itself asked for, and anybody may send
-    `Command(resume=...)`: only an answer that names this call counts, and with any other the question is asked again.
-    """
-    while True:
-        answer = interrupt(_lost_call(call, digest, attempt))
-        if isinstance(answer, Mapping) and (answer.get("kind"), answer.get("digest")) == (UNKNOWN_OUTCOME, digest):
-            return decision_from_json({key: value for key, value in answer.items() if key not in ("kind", "digest")})
-
-
-def _lost_call(call: ToolCall, digest: str, attempt: int) -> dict[str, Any]:
-    return {
-        "kind": UNKNOWN_OUTCOME,
-        "tool": call["name"],
-        "tool_call_id": call["id"],
-        "args": call["args"],
-        "digest": digest,
-        "attempt": attempt,
-    }
-
-
 def _has_answers(messages: Sequence[AnyMessage], turn: AIMessage) -> bool:
     return any(isinstance(message, ToolMessage) for message in messages[messages.index(turn) + 1 :])
 
@@ -217,20 +137,10 @@ def _answer(call: ToolCall, decision: Decision | None) -> ToolMessage | None:
             reason = f" The reason: {message}" if message else ""
             text = f"A person rejected this call. It did not run.{reason}"
             return ToolMessage(text, tool_call_id=call["id"], name=call["name"], status="error")
-        case Respond(message):
-            text = message if isinstance(message, str) else json.dumps(message, ensure_ascii=False)
-            return ToolMessage(text, tool_call_id=call["id"], name=call["name"])
+        case Respond():
+            return response(call, decision)
         case _:
             return None
-
-
-def _answer_for_lost(call: ToolCall, decision: Decision) -> ToolMessage:
-    """What the model is told of a cut-off call that does not run again. Nobody can say that it did not run."""
-    if isinstance(decision, Reject):
-        reason = f" The reason: {decision.message}" if decision.message else ""
-        text = f"This call was cut off, and may or may not have happened. A person decided not to run it again.{reason}"
-        return ToolMessage(text, tool_call_id=call["id"], name=call["name"], status="error")
-    return _answer(call, decision) or _refusal(call)
 
 
 def _refusal(call: ToolCall) -> ToolMessage:

@@ -48,6 +48,7 @@ from assent.events import (
     Event,
     Json,
     LlmEnd,
+    LlmRetry,
     LlmStart,
     NodeEnd,
     NodeError,
@@ -64,6 +65,8 @@ from assent.events import (
     ToolStart,
     Usage,
 )
+from assent.graph.calls import TIMED_OUT
+from assent.graph.retrying import LLM_RETRY
 
 __all__ = ["EventFold", "to_json"]
 
@@ -134,6 +137,8 @@ class EventFold:
         self._cancelled: dict[str, NodeRun] = {}
         self._subgraphs: set[str] = set()
         self._calls: dict[Hashable, ModelCall] = {}
+        self._spoken: dict[str, dict[str, bool]] = {}
+        self._failures: dict[str, tuple[ErrorInfo, Place]] = {}
         self._tools: dict[Hashable, ToolRun] = {}
 
     # ── nodes ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -146,13 +151,13 @@ class EventFold:
             return ()
         path = metadata.get("langgraph_checkpoint_ns", "")
         _, task_id = _names_and_ids(path)[-1]
-        lost = self._lost_attempt(task_id)
+        before = (*self._lost_attempt(task_id), *self._void_attempt(task_id))
         self._attempts[task_id] = self._attempts.get(task_id, 0) + 1
         node = NodeRun(place=self._place(metadata), step=metadata.get("langgraph_step", 0), path=path, inputs=inputs)
         self._nodes[run_id] = node
         if node.place.ns:
             self._subgraphs.add(path.rpartition("|")[0])
-        return *lost, NodeStart(step=node.step, **self._at(node.place))
+        return *before, NodeStart(step=node.step, **self._at(node.place))
 
     def chain_end(self, run_id: Hashable, output: Any) -> Events:
         """A chain ended and returned `output`."""
@@ -185,6 +190,7 @@ class EventFold:
         return [self._node_error(node, _error_info(error)) for node in unfinished if node.place.task_id in notes]
 
     def _ended(self, node: NodeRun, output: Any) -> Events:
+        self._spoken.pop(node.place.task_id, None)
         at = self._at(node.place)
         updates = _updates(output)
         if node.path in self._subgraphs:
@@ -200,7 +206,18 @@ class EventFold:
             lost.append(cancelled)
         return [self._node_error(node, ErrorInfo(type=NodeTimeoutError.__name__)) for node in lost]
 
+    def _void_attempt(self, task_id: str) -> Events:
+        """A task starts again whose last attempt has called a model: nothing that was said in that attempt gets into the state."""
+        failure = self._failures.pop(task_id, None)
+        spoken = self._spoken.pop(task_id, None)
+        if failure is None or spoken is None:
+            return ()
+        error, place = failure
+        tries = self._attempts[task_id]
+        return (LlmRetry(error=error, tries=tries, message_ids=tuple(spoken), **self._at(place)),)
+
     def _node_error(self, node: NodeRun, error: ErrorInfo) -> NodeError:
+        self._failures[node.place.task_id] = error, node.place
         return NodeError(error=error, **self._at(node.place))
 
     # ── models ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -208,8 +225,11 @@ class EventFold:
     def model_start(self, run_id: Hashable, tags: Sequence[str] | None, metadata: Metadata | None) -> Events:
         """A chat model or a plain one was called. Its `llm_start` waits for the message's id."""
         metadata = metadata or {}
+        place = self._place(metadata)
+        if place.task_id:
+            self._spoken.setdefault(place.task_id, {})
         self._calls[run_id] = ModelCall(
-            place=self._place(metadata),
+            place=place,
             called_at=self._now(),
             model=metadata.get("ls_model_name") or "",
             silent=TAG_NOSTREAM in (tags or ()),
@@ -256,6 +276,8 @@ class EventFold:
 
     def _open(self, run_id: Hashable, call: ModelCall, message_id: str | None) -> Events:
         call.message_id = message_id or f"lc_run--{run_id}"
+        if (spoken := self._spoken.get(call.place.task_id)) is not None:
+            spoken[call.message_id] = False
         at = self._at(call.place) | {"ts": call.called_at}
         return (LlmStart(message_id=call.message_id, model=call.model, **at),)
 
@@ -294,6 +316,8 @@ class EventFold:
 
     def _llm_end(self, call: ModelCall, message: BaseMessage | None, finish_reason: str) -> LlmEnd:
         response: Mapping[str, Any] = message.response_metadata if message else {}
+        if (spoken := self._spoken.get(call.place.task_id)) is not None:
+            spoken[call.message_id] = True
         return LlmEnd(
             message_id=call.message_id,
             model=call.model or str(response.get("model_name") or ""),
@@ -302,6 +326,16 @@ class EventFold:
             tool_calls=_tool_calls(message),
             **self._at(call.place),
         )
+
+    def _model_retried(self, told: Mapping[str, Any], place: Place) -> Events:
+        """Our own agent's node calls its model again (`retrying.py`): what the failed call said so far is void, what others said is not."""
+        spoken = self._spoken.get(place.task_id, {})
+        void = tuple(message_id for message_id, is_whole in spoken.items() if not is_whole)
+        for message_id in void:
+            del spoken[message_id]
+        error = ErrorInfo(**told["error"])
+        retry = LlmRetry(error=error, tries=told["tries"], delay_seconds=told["delay_seconds"], message_ids=void, **self._at(place))
+        return (retry,)
 
     # ── tools ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -347,7 +381,12 @@ class EventFold:
         return (Custom(data=to_json(data), **at),)
 
     def dispatched(self, name: str, data: Any, metadata: Metadata | None) -> Events:
-        """A custom event was dispatched through LangChain's `dispatch_custom_event`."""
+        """A custom event was dispatched through LangChain's `dispatch_custom_event`: by a node, or by our own agent's."""
+        if name == LLM_RETRY:
+            return self._model_retried(data, self._place(metadata or {}))
+        if name == TIMED_OUT:
+            error = ErrorInfo(type=TimeoutError.__name__, message=data["message"])
+            return (ToolError(tool=data["tool"], tool_call_id=data["tool_call_id"], error=error, **self._at(self._place(metadata or {}))),)
         return self.written(data if _is_progress(data) else {"name": name, "data": data}, metadata)
 
     def _place(self, metadata: Metadata) -> Place:

@@ -41,6 +41,12 @@ async def waiting(clerk: Any) -> list[PendingApproval]:
     return await apending_approvals(clerk, CONFIG)
 
 
+def test_the_clerk_declares_what_its_tools_change(clerk: Any) -> None:
+    """So that after a crash a search is simply made again, and a person is asked of a deletion."""
+    declared = clerk.builder.gate.calls.effects
+    assert {name for name, effects in declared.items() if effects == "none"} == {"search_records", "summarise_records"}
+
+
 async def test_delete_all_records_older_than_2015(clerk: Any, sql: Sql) -> None:
     (old,) = sql("SELECT count(*) FROM records WHERE year < 2015")[0]
     assert old > 1000

@@ -9,7 +9,7 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from assent.demo.records import EDITABLE, GROUPINGS, Records
-from assent.demo.tools import SummaryArguments, UpdateArguments, record_previews, record_tools
+from assent.demo.tools import SummaryArguments, UpdateArguments, record_effects, record_previews, record_tools
 from tests.demo.conftest import Sql
 
 
@@ -33,6 +33,12 @@ def test_the_four_tools_say_what_they_take(tools: dict[str, BaseTool]) -> None:
     # What the schemas list is what the records have.
     assert get_args(UpdateArguments.model_fields["field"].annotation) == EDITABLE
     assert get_args(SummaryArguments.model_fields["by"].annotation) == GROUPINGS
+
+
+def test_what_is_declared_to_change_nothing_is_what_needs_no_approval(tools: dict[str, BaseTool], records: Records) -> None:
+    effects = record_effects()
+    assert effects.keys() == tools.keys()
+    assert {name for name, declared in effects.items() if declared == "none"} == tools.keys() - record_previews(records).keys()
 
 
 async def test_search_shows_some_and_counts_all(tools: dict[str, BaseTool], sql: Sql) -> None:

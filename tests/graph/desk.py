@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
 
 from assent import build_hitl_agent
+from assent.graph.effects import EarlierEffect, EffectIntent
 from assent.graph.history import provider_history
 from tests.support.models import ScriptedModel, lc_history_problems
 
@@ -49,6 +51,41 @@ class Desk:
         model = options.pop("model", None) or ScriptedModel(script=list(script))
         options.setdefault("checkpointer", InMemorySaver())
         return build_hitl_agent(model, options.pop("tools", None) or self.tools(), approve=approve, **options)
+
+
+@dataclass
+class Ledger:
+    """Keeps intents and outcomes in memory, as JSON. `log` is what happened; the step named by `broken` fails like a full disk, and with
+    `kills` the process dies once an outcome is stored."""
+
+    rows: dict[str, str | None] = field(default_factory=dict)
+    log: list[str] = field(default_factory=list)
+    broken: str = ""
+    kills: bool = False
+
+    async def begin(self, intent: EffectIntent) -> EarlierEffect | None:
+        self._may_fail("begin")
+        if intent.key in self.rows:
+            stored = self.rows[intent.key]
+            return EarlierEffect(outcome=None if stored is None else json.loads(stored))
+        self.rows[intent.key] = None
+        self.log.append(f"begin {intent.tool}")
+        return None
+
+    async def finish(self, key: str, outcome: Json) -> None:
+        self._may_fail("finish")
+        self.rows[key] = json.dumps(outcome)
+        self.log.append("finish")
+        if self.kills:
+            raise Killed
+
+    def _may_fail(self, step: str) -> None:
+        if self.broken == step:
+            raise OSError("No space left on device")
+
+
+class Killed(BaseException):
+    """Ends a run where it stands, as a crash does."""
 
 
 def asks(*calls: tuple[str, str, Json], message_id: str | None = None) -> AIMessage:

@@ -22,6 +22,7 @@ from langgraph.prebuilt import ToolNode, ToolRuntime
 from langgraph.pregel import Pregel
 from langgraph.types import Command, RetryPolicy, Send, TimeoutPolicy, interrupt
 
+from assent import build_hitl_agent
 from assent.errors import NotFound
 from tests.support.models import ScriptedModel
 
@@ -303,13 +304,66 @@ def retried_node() -> Scenario:
 def cut_off_in_the_middle() -> Scenario:
     """The model breaks off after its first words."""
 
-    class Breaking(ChunkModel):
-        async def _astream(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
-            async for chunk in super()._astream(messages, *args, **kwargs):
-                yield chunk
+    return Scenario(graph=one_node(answering(Breaking())), raises=ConnectionError)
+
+
+class Breaking(BaseChatModel):
+    """Breaks off after its first words, as often as it is to; then it answers."""
+
+    breaks: int = 1
+    calls: list[Any] = []
+
+    @property
+    def _llm_type(self) -> str:
+        return "breaking"
+
+    def bind_tools(self, tools: Any, **kwargs: Any) -> Any:
+        return self
+
+    def _generate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
+        raise NotImplementedError
+
+    async def _astream(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
+        self.calls.append(messages)
+        yield ChatGenerationChunk(message=AIMessageChunk(content="So", id=f"m{len(self.calls)}"))
+        if len(self.calls) <= self.breaks:
             raise ConnectionError(SECRET)
 
-    return Scenario(graph=one_node(answering(Breaking(chunks=[AIMessageChunk(content="So", id="m1")]))), raises=ConnectionError)
+
+def node_retried_in_the_middle() -> Scenario:
+    """Its first call ends well, its second one breaks off, and with the node both are made again: all that was said is void."""
+    first, second = model(said("One", "a1"), said("One", "a2")), Breaking()
+
+    async def twice(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [await first.ainvoke("Hi"), await second.ainvoke("Hi")]}
+
+    return Scenario(graph=one_node(twice, retry_policy=ONCE_MORE))
+
+
+def model_retried() -> Scenario:
+    """Our own agent calls its model again."""
+    retry = RetryPolicy(initial_interval=0.001, backoff_factor=2, jitter=False, max_attempts=3)
+    agent = build_hitl_agent(Breaking(breaks=2), [], approve=[], model_retry=retry, checkpointer=InMemorySaver())
+    return Scenario(graph=agent)
+
+
+def model_retried_in_vain() -> Scenario:
+    retry = RetryPolicy(initial_interval=0.001, jitter=False, max_attempts=2)
+    agent = build_hitl_agent(Breaking(breaks=2), [], approve=[], model_retry=retry, checkpointer=InMemorySaver())
+    return Scenario(graph=agent, raises=ConnectionError)
+
+
+def tool_out_of_time() -> Scenario:
+    @tool
+    async def wait() -> str:
+        """Wait."""
+        get_stream_writer()({"progress": 0.1})
+        await asyncio.Event().wait()
+        return "never"
+
+    script = called("m1", ("c1", "wait", {})), said("Slow", "m2")
+    agent = build_hitl_agent(model(*script), [wait], approve=[], effects={"wait": "none"}, tool_timeout=0.02, checkpointer=InMemorySaver())
+    return Scenario(graph=agent)
 
 
 def failing_node() -> Scenario:
@@ -512,7 +566,9 @@ SCENARIOS: dict[str, Callable[[], Scenario]] = {
     scenario.__name__: scenario
     for scenario in (
         plain_chat, tool_calls, failing_tool, failing_tool_unhandled, tool_with_command, gated_and_free, subgraph, handing_over, functional,
-        parallel_branches, retried_node, cut_off_in_the_middle, failing_node, failing_node_that_may_speak, failing_subgraph,
+        parallel_branches, retried_node, cut_off_in_the_middle,
+        node_retried_in_the_middle, model_retried, model_retried_in_vain, tool_out_of_time, failing_node,
+        failing_node_that_may_speak, failing_subgraph,
         failing_sibling, handled_failure, out_of_time, out_of_time_beside_another, static_pause,
         dynamic_interrupt, interrupt_in_a_tool, reasoning, nostream,
         not_streaming, sync_node, unnamed_message, plain_model, prompted_model, commands, custom_events,

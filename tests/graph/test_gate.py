@@ -22,8 +22,8 @@ from assent import Approve, Edit, Reject, Respond, apending_approvals, aresume, 
 from assent.decisions import Decision
 from assent.digest import call_digest
 from assent.errors import ConfigurationError, NotFound, NothingPending
-from assent.graph.effects import EFFECTS_KEY, EarlierEffect, EffectIntent
-from tests.graph.desk import ASKED, THREAD, Desk, Json, asks, told
+from assent.graph.effects import EFFECTS_KEY
+from tests.graph.desk import ASKED, THREAD, Desk, Json, Killed, Ledger, asks, told
 from tests.support.models import say
 
 
@@ -285,37 +285,6 @@ async def test_a_pause_outlives_the_agent_that_made_it(desk: Desk, tmp_path: Pat
 
 
 @dataclass
-class Ledger:
-    """Keeps intents and outcomes in memory, as JSON. `log` is what happened; the step named by `broken` fails like a full disk, and with
-    `kills` the process dies once an outcome is stored."""
-
-    rows: dict[str, str | None] = field(default_factory=dict)
-    log: list[str] = field(default_factory=list)
-    broken: str = ""
-    kills: bool = False
-
-    async def begin(self, intent: EffectIntent) -> EarlierEffect | None:
-        self._may_fail("begin")
-        if intent.key in self.rows:
-            stored = self.rows[intent.key]
-            return EarlierEffect(outcome=None if stored is None else json.loads(stored))
-        self.rows[intent.key] = None
-        self.log.append(f"begin {intent.tool}")
-        return None
-
-    async def finish(self, key: str, outcome: Json) -> None:
-        self._may_fail("finish")
-        self.rows[key] = json.dumps(outcome)
-        self.log.append("finish")
-        if self.kills:
-            raise Killed
-
-    def _may_fail(self, step: str) -> None:
-        if self.broken == step:
-            raise OSError("No space left on device")
-
-
-@dataclass
 class Counter:
     """A gated tool, an agent that calls it, and a ledger. `work` is what the tool does."""
 
@@ -349,10 +318,6 @@ class Counter:
         return await apending_approvals(self.agent, self.config)
 
 
-class Killed(BaseException):
-    """Ends a run where it stands, as a crash does."""
-
-
 async def pays() -> str:
     return "Paid."
 
@@ -374,14 +339,6 @@ async def test_the_intent_is_stored_before_the_call_and_the_outcome_after() -> N
     counter = Counter(pays)
     await counter.approve()
     assert counter.ledger.log == ["begin pay", "run", "finish"]
-
-
-async def test_a_free_call_leaves_no_trace_in_the_ledger() -> None:
-    desk, ledger = Desk(), Ledger()
-    config: Any = {"configurable": {"thread_id": "t", EFFECTS_KEY: ledger}}
-    await desk.agent(asks(("c1", "look", {"record": 1})), say("Done.")).ainvoke(ASKED, config)
-    assert desk.ran == [("look", 1)]
-    assert ledger.log == []
 
 
 async def test_a_stored_outcome_takes_the_place_of_the_call() -> None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 import openai
@@ -19,10 +20,14 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import ToolException
 from langchain_openai import ChatOpenAI
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import RetryPolicy, TimeoutPolicy
 
 from assent.decisions import Approve, Edit, Reject, Respond
+from assent.events import Event, LlmRetry, Token
 from assent.graph.builder import build_hitl_agent
 from assent.graph.pending import PendingApproval, apending_approvals, aresume, pending_approvals, resume
+from assent.graph.source import run_graph
+from assent.graph.source_v2 import run_graph_v2
 from tests.support.openai_server import Call, Drop, OpenAIServer, Reply, Say, Status, history_problems
 
 Json = dict[str, Any]
@@ -137,8 +142,8 @@ async def server() -> AsyncIterator[OpenAIServer]:
 
 @pytest.fixture(params=["whole", "streamed"])
 def bench(request: pytest.FixtureRequest, server: OpenAIServer) -> Bench:
-    """Answers come whole or streamed: langchain-openai reads the two with different code."""
-    return bench_of(server, chat_model(server, max_retries=0, streaming=request.param == "streamed"))
+    """Answers come whole or streamed: langchain-openai reads the two with different code. Nothing is tried again."""
+    return bench_of(server, chat_model(server, max_retries=0, streaming=request.param == "streamed"), model_retry=None)
 
 
 PAY_ADA = ("pay", {"to": "Ada", "amount": 300})
@@ -309,8 +314,8 @@ async def test_with_chat_decisions_a_message_decides(server: OpenAIServer, words
 # ── a provider that fails ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_429_is_tried_again(server: OpenAIServer) -> None:
-    bench = bench_of(server, chat_model(server, max_retries=2))
+async def test_a_429_is_tried_again_by_the_client_if_it_is_to(server: OpenAIServer) -> None:
+    bench = bench_of(server, chat_model(server, max_retries=2), model_retry=None)
     await bench.say("Pay Ada", Status(429, retry_after=0.01), Status(429, retry_after=0.01), Call(PAY_ADA))
     await bench.decide(Approve(), Status(429, retry_after=0.01), Say("Paid."))
     assert bench.office.done == [PAY_ADA]
@@ -367,6 +372,153 @@ async def test_a_run_cancelled_in_a_tool_while_another_call_waits(bench: Bench) 
     await bench.say("What happened?")
     await bench.decide({"call_2": Reject("No.")}, Say("It closed."))
     assert bench.sent == ["user Queue and pay", "assistant queue(call_1), pay(call_2)", "tool call_1", "tool call_2", "user What happened?"]
+
+
+# ── a provider that fails for a moment ───────────────────────────────────────────────────────────────────────────────
+
+QUICK = RetryPolicy(initial_interval=0.001, jitter=False, max_attempts=3)
+
+
+@pytest.fixture(params=["whole", "streamed"])
+def patient(request: pytest.FixtureRequest, server: OpenAIServer) -> Bench:
+    """A bench whose agent tries again, and whose client does not."""
+    return bench_of(server, chat_model(server, max_retries=0, streaming=request.param == "streamed"), model_retry=QUICK)
+
+
+PASSING = [Status(429), Status(408), Status(500), Status(503), Status(529), *DROPS]
+
+
+@pytest.mark.parametrize("failure", PASSING)
+async def test_a_failure_that_passes_is_not_noticed(patient: Bench, failure: Reply) -> None:
+    result = await patient.say("Hi", failure, failure, Say("Good morning."))
+    assert [message.text for message in result["messages"]] == ["Hi", "Good morning."]
+    assert patient.server.histories[0] == patient.server.histories[1] == patient.server.histories[2]
+    await patient.say("And?", Say("That is all."))
+    assert patient.sent == ["user Hi", "assistant Good morning.", "user And?"]
+
+
+@pytest.mark.parametrize("failure", [Status(500), Drop(after="Pai"), Drop(tool=MAIL_BOB)])
+async def test_a_failure_after_a_decision_repeats_no_call(patient: Bench, failure: Reply) -> None:
+    await patient.say("Pay Ada", failure, Call(PAY_ADA, ("look", {"record": 1})))
+    await patient.decide(Approve(), failure, failure, Say("Paid."))
+    assert patient.office.done == [("look", {"record": 1}), PAY_ADA]
+    assert patient.sent[0] == "user Pay Ada"
+    assert len(patient.sent) == 4
+
+
+@pytest.mark.parametrize(("failure", "error"), [(Status(429), openai.RateLimitError), (Status(500), openai.InternalServerError)])
+async def test_after_three_tries_the_run_fails_and_the_thread_goes_on(patient: Bench, failure: Reply, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        await patient.say("Hi", *[failure] * 3)
+    assert len(patient.server.requests) == 3
+    await patient.say("Hi again", Say("Good morning."))
+    assert patient.sent == ["user Hi", "user Hi again"]
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+async def test_what_the_provider_refuses_is_not_tried_again(patient: Bench, status: int) -> None:
+    with pytest.raises(openai.APIStatusError):
+        await patient.say("Hi", Status(status))
+    assert len(patient.server.requests) == 1
+
+
+Source = Callable[..., Any]
+both_sources = pytest.mark.parametrize("source", [run_graph, run_graph_v2])
+
+
+async def events_of(bench: Bench, source: Source, text: str, *replies: Reply) -> list[Event]:
+    bench.server.replies += replies
+    events: list[Event] = []
+    asked = {"messages": [("user", text)]}
+    await source(bench.agent, asked, bench.config, events.append, thread_id="t", run_id="r")
+    return events
+
+
+@both_sources
+async def test_a_retry_is_told_and_names_the_text_to_discard(server: OpenAIServer, source: Source) -> None:
+    bench = bench_of(server, chat_model(server, max_retries=0), model_retry=QUICK)
+    events = await events_of(bench, source, "Hi", Status(500), Drop(after="Good mor"), Say("Good evening."))
+    first, second = (event for event in events if isinstance(event, LlmRetry))
+    assert (first.tries, first.delay_seconds, first.error.message, first.message_ids) == (1, 0.001, "HTTP 500", ())
+    assert (second.tries, second.delay_seconds, len(second.message_ids)) == (2, 0.002, 1)
+    assert second.node == "agent"
+
+    shown: dict[str, str] = {}
+    for event in events:
+        if isinstance(event, Token):
+            shown[event.message_id] = shown.get(event.message_id, "") + event.content
+        elif isinstance(event, LlmRetry):
+            assert all(shown.pop(message_id) for message_id in event.message_ids)
+    answer = (await bench.agent.aget_state(bench.config)).values["messages"][-1]
+    assert shown == {answer.id: "Good evening."}
+
+
+async def test_the_wait_is_as_long_as_the_provider_asks(server: OpenAIServer) -> None:
+    bench = bench_of(server, chat_model(server, max_retries=0), model_retry=QUICK)
+    began = time.monotonic()
+    events = await events_of(bench, run_graph, "Hi", Status(429, retry_after=0.25), Say("Good morning."))
+    assert time.monotonic() - began >= 0.25
+    assert [event.delay_seconds for event in events if isinstance(event, LlmRetry)] == [0.25]
+
+
+async def test_a_wait_that_is_too_long_is_not_begun(server: OpenAIServer) -> None:
+    bench = bench_of(server, chat_model(server, max_retries=0), model_retry=QUICK._replace(max_interval=60))
+    with pytest.raises(openai.RateLimitError):
+        await bench.say("Hi", Status(429, retry_after=3600))
+
+
+async def test_a_model_named_by_a_string_leaves_its_retries_to_the_agent(server: OpenAIServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise its client would make some by itself, which nobody sees, and each of ours three times."""
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    monkeypatch.setenv("OPENAI_API_KEY", "test")
+    bench = bench_of(server, "openai:gpt-4o-mini", model_retry=QUICK)
+    events = await events_of(bench, run_graph, "Hi", Status(429), Status(503), Say("Good morning."))
+    assert [event.tries for event in events if isinstance(event, LlmRetry)] == [1, 2]
+
+
+async def test_an_agent_tries_three_times_if_nothing_else_is_said(server: OpenAIServer) -> None:
+    bench = bench_of(server, chat_model(server, max_retries=0))
+    events = await events_of(bench, run_graph, "Hi", Status(503), Say("Good morning."))
+    (retry,) = (event for event in events if isinstance(event, LlmRetry))
+    assert 0.5 <= retry.delay_seconds <= 1.5
+
+
+async def test_a_program_without_asyncio_tries_again_too(server: OpenAIServer) -> None:
+    bench = bench_of(server, chat_model(server, max_retries=0), model_retry=QUICK)
+    server.replies += [Status(500), Say("Good morning.")]
+    result = await asyncio.to_thread(bench.agent.invoke, {"messages": [("user", "Hi")]}, bench.config)
+    assert result["messages"][-1].text == "Good morning."
+
+
+@both_sources
+@pytest.mark.parametrize("limit", [0.15, TimeoutPolicy(idle_timeout=0.15)], ids=["in all", "between two pieces"])
+async def test_a_provider_that_hangs_is_given_up_and_tried_again(server: OpenAIServer, source: Source, limit: Any) -> None:
+    bench = bench_of(server, chat_model(server, max_retries=0), model_retry=QUICK, model_timeout=limit)
+    never = asyncio.Event()
+    try:
+        events = await events_of(bench, source, "Hi", Say("Good morning.", hold=never), Say("Good evening."))
+    finally:
+        never.set()
+    (retry,) = (event for event in events if isinstance(event, LlmRetry))
+    assert (retry.error.type, len(retry.message_ids)) == ("TimeoutError", 1)
+    assert (await bench.agent.aget_state(bench.config)).values["messages"][-1].text == "Good evening."
+
+
+class Slowly(asyncio.Event):
+    """Holds each piece for a while."""
+
+    async def wait(self) -> Literal[True]:
+        await asyncio.sleep(0.1)
+        return True
+
+
+async def test_a_provider_that_sends_slowly_does_not_hang(server: OpenAIServer) -> None:
+    limit = TimeoutPolicy(idle_timeout=0.3)
+    bench = bench_of(server, chat_model(server, max_retries=0, streaming=True), model_retry=None, model_timeout=limit)
+    began = time.monotonic()
+    result = await bench.say("Hi", Say("One piece, and another one, and a third.", hold=Slowly()))
+    assert result["messages"][-1].text == "One piece, and another one, and a third."
+    assert time.monotonic() - began >= 0.6
 
 
 # ── a model that errs ────────────────────────────────────────────────────────────────────────────────────────────────

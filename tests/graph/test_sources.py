@@ -262,6 +262,7 @@ EXPECTED: dict[str, str] = {
         node_start agent step=1
         custom agent data="trying"
         node_error agent error={"type": "ConnectionError"}
+        llm_retry agent error={"type": "ConnectionError"}
         node_start agent#2 step=1
         custom agent#2 data="trying"
         llm_start agent#2 m1
@@ -276,6 +277,71 @@ EXPECTED: dict[str, str] = {
         llm_start agent m1
         token agent m1 content="So"
         node_error agent error={"type": "ConnectionError"}
+    """,
+    "node_retried_in_the_middle": r"""
+        node_start agent step=1
+        llm_start agent a1
+        token agent a1 content="One"
+        llm_end agent a1
+        llm_start agent m1
+        token agent m1 content="So"
+        node_error agent error={"type": "ConnectionError"}
+        llm_retry agent error={"type": "ConnectionError"} message_ids=["a1", "m1"]
+        node_start agent#2 step=1
+        llm_start agent#2 a2
+        token agent#2 a2 content="One"
+        llm_end agent#2 a2
+        llm_start agent#2 m2
+        token agent#2 m2 content="So"
+        llm_end agent#2 m2
+        state_update agent#2 messages=["ai: One", "ai: So"]
+        node_end agent#2 step=1
+    """,
+    "model_retried": r"""
+        node_start agent step=1
+        llm_start agent m1
+        token agent m1 content="So"
+        llm_retry agent error={"type": "ConnectionError"} delay_seconds=0.001 message_ids=["m1"]
+        llm_start agent m2
+        token agent m2 content="So"
+        llm_retry agent error={"type": "ConnectionError"} tries=2 delay_seconds=0.002 message_ids=["m2"]
+        llm_start agent m3
+        token agent m3 content="So"
+        llm_end agent m3
+        state_update agent messages=["ai: So"] decisions=null
+        node_end agent step=1
+    """,
+    "model_retried_in_vain": r"""
+        node_start agent step=1
+        llm_start agent m1
+        token agent m1 content="So"
+        llm_retry agent error={"type": "ConnectionError"} delay_seconds=0.001 message_ids=["m1"]
+        llm_start agent m2
+        token agent m2 content="So"
+        node_error agent error={"type": "ConnectionError"}
+    """,
+    "tool_out_of_time": r"""
+        node_start agent step=1
+        llm_start agent m1
+        tool_call_delta agent m1 wait c1
+        tool_call_delta agent m1 args="{}"
+        llm_end agent m1 tool_calls={"c1": {"wait": {}}}
+        state_update agent messages=["ai: "] decisions=null
+        node_end agent step=1
+        node_start tools step=2
+        tool_start tools wait c1 input={}
+        progress tools progress=0.1
+        tool_error tools wait c1 error={"type": "TimeoutError", "message": "The tool ran out of time after 0.02 seconds and was stopped."}
+        state_update tools messages=["tool: The tool ran out of time after 0.02 seconds and was stopped."]
+        node_end tools step=2
+        node_start settle step=3
+        node_end settle step=3
+        node_start agent step=4
+        llm_start agent m2
+        token agent m2 content="Slow"
+        llm_end agent m2
+        state_update agent messages=["ai: Slow"] decisions=null
+        node_end agent step=4
     """,
     "failing_node": r"""
         node_start agent step=1

@@ -7,7 +7,8 @@ What a message says is done, one turn of the model for each part between " then 
     "boom", "die"                the model raises, or kills the process the first time
 
 The tools: `look` is free; `pay`, `slow` (waits for a file) and `die` (kills the process the first time) need a person; `fail` is free and
-raises. Each appends a line, `pay 5`, to the file that the environment's LEDGER names, and syncs it, before it does anything else.
+raises. What is free is declared to change nothing, so it is called again after a crash. Each appends a line, `pay 5`, to the file that
+the environment's LEDGER names, and syncs it, before it does anything else.
 """
 
 from __future__ import annotations
@@ -181,6 +182,7 @@ def scripted(name: str, *, delay: float = 0, chat_decisions: bool = False) -> An
             "slow": True,
             "die": ApprovalPolicy(allowed=("approve", "reject")),
         },
+        effects={"look": "none", "fail": "none", "refuse": "none"},
         name=name,
         chat_decisions=chat_decisions,
     )
