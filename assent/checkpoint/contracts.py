@@ -397,6 +397,12 @@ class Storage(ABC):
         """Oldest first."""
 
     @abstractmethod
+    async def latest_runs(
+        self, *, thread_id: str | None = None, status: Collection[RunStatus] | None = None, limit: int = 100, cursor: str | None = None
+    ) -> Page[Run]:
+        """Newest first."""
+
+    @abstractmethod
     async def due_runs(self, now: datetime, *, limit: int = 100) -> tuple[Run, ...]:
         """The pending runs that could start now: due, the first of its thread, and the thread is free or the run's already. Those of the
         highest priority first, then the oldest."""

@@ -550,6 +550,15 @@ async def test_runs_come_oldest_first_by_thread_and_status(storage: Storage) -> 
     assert await storage.runs(status=[]) == ()
 
 
+async def test_the_latest_runs_come_in_pages_newest_first(storage: Storage) -> None:
+    statuses = [RunStatus.PENDING, RunStatus.SUCCESS]
+    made = [run(f"r{n}", created_at=NOON + timedelta(seconds=n // 2), thread_id=f"t{n % 2}", status=statuses[n // 2 % 2]) for n in range(8)]
+    await storage.commit(Change(rows=tuple(made)))
+    assert await pages(storage.latest_runs, limit=3) == [made[:4:-1], made[4:1:-1], made[1::-1]]
+    assert await pages(storage.latest_runs, thread_id="t1", limit=2) == [[made[7], made[5]], [made[3], made[1]]]
+    assert await pages(storage.latest_runs, thread_id="t0", status={RunStatus.PENDING}) == [[made[4], made[0]]]
+
+
 @pytest.mark.parametrize("cursor", ["", "x", "!!!!", "bnVsbA", "WzFd", "WyJhIiwxXQ", "é", "A" * 1000])
 async def test_a_cursor_of_nobodys_making_is_refused(storage: Storage, cursor: str) -> None:
     with pytest.raises(InvalidRequest, match="cursor"):

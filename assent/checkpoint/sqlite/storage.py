@@ -233,11 +233,18 @@ class SqliteStorage(Storage):
         self, *, thread_id: str | None = None, status: Collection[RunStatus] | None = None, limit: int = 1000
     ) -> tuple[Run, ...]:
         _check_limit(limit)
-        where, parameters = _wheres(thread_id=thread_id)
-        if status is not None:
-            where.append(_among("status"))
-            parameters.append(_list(status))
+        where, parameters = _runs_where(thread_id, status)
         return (await self._page(self._tables.runs, where, parameters, limit, by="created_at")).rows
+
+    async def latest_runs(
+        self, *, thread_id: str | None = None, status: Collection[RunStatus] | None = None, limit: int = 100, cursor: str | None = None
+    ) -> Page[Run]:
+        _check_limit(limit)
+        where, parameters = _runs_where(thread_id, status)
+        if cursor is not None:
+            where.append("(created_at, run_id) < (?, ?)")
+            parameters += _position(cursor)
+        return await self._page(self._tables.runs, where, parameters, limit, by="created_at", newest_first=True)
 
     async def due_runs(self, now: datetime, *, limit: int = 100) -> tuple[Run, ...]:
         _check_limit(limit)
@@ -377,6 +384,14 @@ def _wheres(**equal: str | None) -> tuple[list[str], list[Any]]:
     """Conditions, and their parameters, for every column that was asked for."""
     given = {column: str(value) for column, value in equal.items() if value is not None}
     return [f"{column} = ?" for column in given], list(given.values())
+
+
+def _runs_where(thread_id: str | None, status: Collection[RunStatus] | None) -> tuple[list[str], list[Any]]:
+    where, parameters = _wheres(thread_id=thread_id)
+    if status is not None:
+        where.append(_among("status"))
+        parameters.append(_list(status))
+    return where, parameters
 
 
 def _among(column: str) -> str:
