@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from assent.checkpoint.contracts import Change, Effect, EffectStatus, Lease, Storage
 from assent.clock import Clock
+from assent.events import LlmEnd, decode
 from assent.graph.closing import Finished, Outcome, Started
 from assent.graph.effects import ASKED, EarlierEffect, EffectIntent, unpack_outcome
 
@@ -49,16 +51,30 @@ class StoredEffects:
 
 @dataclass(frozen=True, slots=True)
 class StoredOutcomes:
-    """What became of a thread's calls, for closing them."""
+    """What became of the calls that a thread has left open, for closing them."""
 
     storage: Storage
     thread_id: str
 
     async def __call__(self, tool_call_id: str) -> Outcome | None:
         """What the last start of the call came to; None if it was never started."""
-        started = await self.storage.effects(self.thread_id, tool_call_id)
+        asked_at = await self._asked_at(tool_call_id)
+        effects = await self.storage.effects(self.thread_id, tool_call_id)
+        started = [effect for effect in effects if asked_at is None or effect.started_at >= asked_at]
         if not started:
             return None
         outcome = started[-1].outcome
         # A call that stopped to ask a person has begun, and has not come to its end.
         return Started() if outcome is None or outcome == ASKED else Finished(unpack_outcome(outcome))
+
+    async def _asked_at(self, tool_call_id: str) -> datetime | None:
+        """When a model last asked for a call of this id: some providers use an id again, and what an earlier call came to says nothing of the
+        one that is open. None if no model did, for then the id is the gate's own and names one call."""
+        asked_at: datetime | None = None
+        after = 0
+        while entries := await self.storage.read_log(self.thread_id, after, types={"llm_end"}):
+            after = entries[-1].seq
+            for event in (decode(entry.body) for entry in entries):
+                if isinstance(event, LlmEnd) and any(call.id == tool_call_id for call in event.tool_calls):
+                    asked_at = event.ts
+        return asked_at

@@ -170,8 +170,9 @@ class EmbeddedEngine(Engine):
 
     async def _work(self) -> None:
         while True:
+            pause = await self._pause()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), await self._pause())
+                await asyncio.wait_for(self._woken.wait(), pause)
             self._woken.clear()
             try:
                 await self._look()

@@ -10,9 +10,9 @@ from pydantic import BaseModel
 
 from assent.checkpoint.contracts import Run, RunStatus
 from assent.checkpoint.sqlite import SqliteStorage
+from assent.runs.follow import follow_run
 from assent.runs.service import Runs
 from assent.runs.transitions import Submission
-from assent.runs.follow import follow_run
 
 
 class Finding(BaseModel):

@@ -1,0 +1,416 @@
+"""The engine's seam: what any engine promises, shown on each there is."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from langgraph.checkpoint.base import empty_checkpoint
+
+from assent.checkpoint.contracts import LEASE_KEY, Change, Lease, Run, RunStatus, Storage, Timer
+from assent.clock import Clock
+from assent.errors import StaleLease
+from assent.events import Custom, decode
+from assent.runs.embedded import EmbeddedEngine
+from assent.runs.transitions import MAX_RECOVERIES
+from tests.runs.desk import Desk, status, until
+
+ENGINES = {"embedded": EmbeddedEngine}
+
+LATE = timedelta(seconds=0.5)
+"""How late a timer may be while its engine is up."""
+
+
+@pytest.fixture(params=ENGINES)
+def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Desk:
+    return Desk(tmp_path, ENGINES[request.param])
+
+
+async def types(storage: Storage, run: Run) -> list[str]:
+    return [entry.type for entry in await storage.read_log(run.thread_id, run_id=run.run_id)]
+
+
+# ── one at a time ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_thousand_runs_over_twenty_threads_run_one_at_a_time_in_order(desk: Desk) -> None:
+    async with desk.at_work(max_runs=12) as (storage, engine):
+        runs = [await desk.submit(storage, engine, f"t{number % 20}", "nap") for number in range(1000)]
+        await until(lambda: len(desk.jobs.ended) >= 1000, "all have run")
+        for run in runs:
+            assert (await status(storage, run)).status is RunStatus.SUCCESS
+    assert desk.jobs.crowded == []
+    assert sorted(desk.jobs.begun) == sorted(run.run_id for run in runs)
+    assert 1 < desk.jobs.most <= 12
+    for number in range(20):
+        of_thread = [run.run_id for run in runs if run.thread_id == f"t{number}"]
+        assert [run_id for run_id in desk.jobs.begun if run_id in set(of_thread)] == of_thread
+
+
+async def test_two_workers_share_the_work_and_no_thread(desk: Desk) -> None:
+    async with desk.storage() as storage:
+        one, other = desk.engine(storage, max_runs=5), desk.engine(storage, max_runs=5)
+        async with one.working(), other.working():
+            runs = [await desk.submit(storage, random.choice((one, other)), f"t{number % 10}", "nap") for number in range(200)]
+            workers = {event.worker for run in runs if (event := await status(storage, run))}
+            assert workers == {None}
+    assert desk.jobs.crowded == []
+    assert sorted(desk.jobs.begun) == sorted(run.run_id for run in runs)
+
+
+async def test_a_run_that_is_claimed_begins_at_once_and_counts_against_the_cap(desk: Desk) -> None:
+    async with desk.at_work(max_runs=1) as (storage, engine):
+        run = await desk.claim(storage, engine, "t", "hold")
+        await until(lambda: desk.jobs.begun == [run.run_id], "it has begun")
+        with engine.claim() as worker:
+            assert worker is None
+        waits = await desk.submit(storage, engine, "u")
+        await asyncio.sleep(0.4)
+        assert desk.jobs.begun == [run.run_id]
+        desk.jobs.go.set()
+        assert (await status(storage, waits)).status is RunStatus.SUCCESS
+
+
+async def test_those_of_a_higher_priority_go_first(desk: Desk) -> None:
+    async with desk.at_work(max_runs=1) as (storage, engine):
+        first = await desk.claim(storage, engine, "first", "hold")
+        runs = {number: await desk.submit(storage, engine, f"t{number}", priority=number) for number in (0, 5, -5, 9)}
+        desk.jobs.go.set()
+        for run in runs.values():
+            await status(storage, run)
+    assert desk.jobs.begun == [first.run_id, *(runs[number].run_id for number in (9, 5, 0, -5))]
+
+
+async def test_a_run_that_fails_says_so_and_the_thread_goes_on(desk: Desk) -> None:
+    async with desk.at_work() as (storage, engine):
+        failed = await desk.submit(storage, engine, "t", "fail")
+        after = await desk.submit(storage, engine, "t")
+        assert (await status(storage, failed)).status is RunStatus.ERROR
+        assert (await status(storage, after)).status is RunStatus.SUCCESS
+
+
+# ── cancelling ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_queued_run_that_is_cancelled_never_begins(desk: Desk) -> None:
+    async with desk.at_work() as (storage, engine):
+        await desk.claim(storage, engine, "t", "hold")
+        queued = await desk.submit(storage, engine, "t")
+        assert (await desk.cancel(storage, engine, queued)).status is RunStatus.CANCELLED
+        desk.jobs.go.set()
+        after = await desk.submit(storage, engine, "t")
+        await status(storage, after)
+        assert queued.run_id not in desk.jobs.begun
+        assert await types(storage, queued) == ["run_cancelled"]
+
+
+async def test_a_running_run_is_cancelling_until_it_has_really_ended(desk: Desk) -> None:
+    async with desk.at_work() as (storage, engine):
+        run = await desk.claim(storage, engine, "t", "deaf")
+        behind = await desk.submit(storage, engine, "t")
+        await until(lambda: desk.jobs.begun, "it has begun")
+        assert (await desk.cancel(storage, engine, run)).status is RunStatus.CANCELLING
+        await asyncio.sleep(0.6)
+        assert (await status(storage, run, *RunStatus)).status is RunStatus.CANCELLING
+        assert desk.jobs.begun == [run.run_id]
+        desk.jobs.go.set()
+        assert (await status(storage, run)).status is RunStatus.CANCELLED
+        assert (await status(storage, behind)).status is RunStatus.SUCCESS
+        assert (await types(storage, run))[-1] == "run_cancelled"
+
+
+async def test_a_run_is_cancelled_before_its_first_step(desk: Desk) -> None:
+    """A task that is cancelled before it was ever run does nothing, not even its `except`."""
+    async with desk.at_work() as (storage, engine):
+        run = await desk.claim(storage, engine, "t", "hold")
+        await desk.cancel(storage, engine, run)
+        assert (await status(storage, run)).status is RunStatus.CANCELLED
+
+
+async def test_a_run_that_another_worker_holds_is_cancelled(desk: Desk) -> None:
+    async with desk.storage() as storage:
+        one, other = desk.engine(storage), desk.engine(storage)
+        async with one.working(), other.working():
+            run = await desk.claim(storage, one, "t", "hold")
+            await desk.cancel(storage, other, run)
+            assert (await status(storage, run)).status is RunStatus.CANCELLED
+
+
+async def test_who_was_told_that_a_run_is_cancelled_was_told_the_truth(desk: Desk) -> None:
+    """However close to its end it was: every run that was `cancelling` becomes `cancelled`."""
+    async with desk.at_work() as (storage, engine):
+        told = []
+        for number in range(60):
+            run = await desk.claim(storage, engine, f"t{number}", "nap")
+            await asyncio.sleep(random.uniform(0, 0.004))
+            stored = await storage.run(run.run_id)
+            assert stored is not None
+            if stored.status is RunStatus.RUNNING and (await desk.cancel(storage, engine, run)).status is RunStatus.CANCELLING:
+                told.append(run)
+        assert told
+        for run in told:
+            assert (await status(storage, run)).status is RunStatus.CANCELLED
+
+
+# ── later ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_timer_fires_once_never_early_and_soon(desk: Desk) -> None:
+    fired: list[tuple[str, datetime]] = []
+
+    async def done(timer: Timer) -> None:
+        fired.append((timer.timer_id, desk.clock.now()))
+        await storage.commit(Change(removed=(timer,)))
+
+    async with desk.storage() as storage:
+        engine = desk.engine(storage, on_timer={"bell": done})
+        async with engine.working():
+            due = {f"t{number}": desk.clock.now() + timedelta(seconds=number * 0.13) for number in range(10)}
+            for timer_id, time in due.items():
+                await engine.set_timer(Timer(timer_id=timer_id, kind="bell", due_at=time))
+            await engine.clear_timer("t9")
+            await until(lambda: len(fired) >= 9, "they have fired")
+            await asyncio.sleep(0.4)
+    assert sorted(timer_id for timer_id, _ in fired) == sorted(set(due) - {"t9"})
+    for timer_id, at in fired:
+        assert due[timer_id] <= at <= due[timer_id] + LATE
+
+
+async def test_a_timer_outlives_its_process(desk: Desk) -> None:
+    async with desk.storage() as storage:
+        engine = desk.engine(storage)
+        due = desk.clock.now() + timedelta(seconds=0.6)
+        await engine.set_timer(Timer(timer_id="t", kind="bell", due_at=desk.clock.now() + timedelta(hours=1)))
+        await engine.set_timer(Timer(timer_id="t", kind="bell", due_at=due, payload={"tone": "high"}))
+    fired: list[tuple[Timer, datetime]] = []
+
+    async def done(timer: Timer) -> None:
+        at = desk.clock.now()
+        await storage.commit(Change(removed=(timer,)))
+        fired.append((timer, at))
+
+    async with desk.storage() as storage:
+        async with desk.engine(storage, on_timer={"bell": done}).working():
+            await until(lambda: fired, "it has fired")
+        assert await storage.timer("t") is None
+    ((timer, at),) = fired
+    assert timer.payload == {"tone": "high"}
+    assert due <= at <= due + LATE
+
+
+async def test_a_timer_that_failed_is_done_again_and_keeps_no_other_waiting(desk: Desk) -> None:
+    times: list[str] = []
+
+    async def done(timer: Timer) -> None:
+        times.append(timer.timer_id)
+        if times.count("bad") == 1 and timer.timer_id == "bad":
+            raise ValueError("Not yet.")
+        await storage.commit(Change(removed=(timer,)))
+
+    async with desk.storage() as storage:
+        engine = desk.engine(storage, on_timer={"bell": done})
+        async with engine.working():
+            for timer_id in ("bad", "good"):
+                await engine.set_timer(Timer(timer_id=timer_id, kind="bell", due_at=desk.clock.now()))
+            await until(lambda: times.count("bad") == 2, "it was done again")
+    assert times == ["bad", "good", "bad"]
+
+
+async def test_a_delayed_run_starts_when_it_is_due_and_not_before(desk: Desk) -> None:
+    async with desk.at_work() as (storage, engine):
+        due = desk.clock.now() + timedelta(seconds=0.5)
+        run = await desk.submit(storage, engine, "t", due_at=due)
+        # One that is due at once does not wait behind one that is not.
+        assert (await status(storage, await desk.submit(storage, engine, "t"))).status is RunStatus.SUCCESS
+        assert (await status(storage, run, *RunStatus)).status is RunStatus.PENDING
+        ended = await status(storage, run)
+        assert ended.started_at is not None
+        assert due <= ended.started_at <= due + LATE
+
+
+async def test_a_delayed_run_starts_in_the_next_process(desk: Desk) -> None:
+    due = desk.clock.now() + timedelta(seconds=0.4)
+    async with desk.storage() as storage:
+        run = await desk.submit(storage, None, "t", due_at=due)
+    async with desk.at_work() as (storage, _):
+        ended = await status(storage, run)
+        assert ended.started_at is not None
+        assert due <= ended.started_at
+
+
+async def test_what_is_due_is_asked_of_the_clock(desk: Desk) -> None:
+    time = datetime(2026, 1, 1, tzinfo=UTC)
+    desk.clock = Clock(now=lambda: time)
+    async with desk.at_work() as (storage, engine):
+        run = await desk.submit(storage, engine, "t", due_at=time + timedelta(days=3))
+        await asyncio.sleep(0.5)
+        assert desk.jobs.begun == []
+        time += timedelta(days=3)
+        assert (await status(storage, run)).started_at == time
+
+
+# ── stopping, and going on ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_drained_run_reaches_the_end_of_its_step_and_goes_on_in_the_next_process(desk: Desk) -> None:
+    async with desk.at_work() as (storage, engine):
+        run = await desk.claim(storage, engine, "t", "listen")
+        await until(lambda: desk.jobs.begun, "it has begun")
+        began = asyncio.get_running_loop().time()
+        await engine.drain(10)
+        assert asyncio.get_running_loop().time() - began < 2
+        left = await status(storage, run, *RunStatus)
+        assert (left.status, left.worker, left.attempt) == (RunStatus.RUNNING, None, 1)
+        with engine.claim() as worker:
+            assert worker is None
+    async with desk.at_work() as (storage, _):
+        taken = await status(storage, run, RunStatus.RUNNING)
+        assert taken.attempt == 2
+
+
+async def test_a_run_that_does_not_listen_is_cut_off_in_time(desk: Desk) -> None:
+    async with desk.storage() as storage:
+        engine = desk.engine(storage)
+        async with engine.working():
+            held = await desk.claim(storage, engine, "held", "hold")
+            deaf = await desk.claim(storage, engine, "deaf", "deaf")
+            await until(lambda: len(desk.jobs.begun) == 2, "they have begun")
+            began = asyncio.get_running_loop().time()
+            await engine.drain(1.0)
+            assert asyncio.get_running_loop().time() - began < 1.6
+            assert (await status(storage, held, *RunStatus)).worker is None
+            # The deaf one is this worker's still, and the worker is gone.
+            orphans = await storage.orphaned_runs(desk.clock.now())
+            assert {run.run_id for run in orphans} == {held.run_id, deaf.run_id}
+        desk.jobs.go.set()
+
+
+async def test_a_worker_that_is_not_heard_of_loses_its_run_and_can_write_nothing_more(desk: Desk) -> None:
+    async with desk.storage() as storage:
+        stalled, other = desk.engine(storage), desk.engine(storage)
+        async with stalled.working():
+            run = await desk.claim(storage, stalled, "t", "hold")
+            await until(lambda: desk.jobs.begun, "it has begun")
+            old = Lease(run.run_id, run.attempt)
+            await put_checkpoint(storage, "t", old)
+            # As if its machine had slept through its lease.
+            await storage.retire(stalled.worker)
+            async with other.working():
+                taken = await status(storage, run, RunStatus.RUNNING)
+                assert (taken.worker, taken.attempt) == (other.worker, 2)
+                for writing in (put_checkpoint(storage, "t", old), append(storage, "t", old)):
+                    with pytest.raises(StaleLease):
+                        await writing
+                new = Lease(run.run_id, 2)
+                await put_checkpoint(storage, "t", new)
+                await append(storage, "t", new)
+                desk.jobs.go.set()
+                assert (await status(storage, run)).status is RunStatus.SUCCESS
+                await asyncio.sleep(0.1)
+                assert (await types(storage, run)).count("done") == 1
+                # The run is over, and so is the lease.
+                with pytest.raises(StaleLease):
+                    await append(storage, "t", new)
+
+
+async def put_checkpoint(storage: Storage, thread_id: str, lease: Lease) -> None:
+    at = {"thread_id": thread_id, "checkpoint_ns": "", LEASE_KEY: lease}
+    config = await storage.checkpointer.aput({"configurable": at}, empty_checkpoint(), {"source": "loop", "step": 1}, {})
+    await storage.checkpointer.aput_writes({"configurable": {**config["configurable"], LEASE_KEY: lease}}, [("messages", 1)], "task")
+
+
+async def append(storage: Storage, thread_id: str, lease: Lease) -> None:
+    failed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+    storage.append((Custom(thread_id=thread_id, run_id=lease.run_id),), failed.set_result, lease)
+    # A commit comes back behind everything that was queued before it.
+    await storage.commit(Change(events=(Custom(thread_id="other"),)))
+    await asyncio.sleep(0)
+    if failed.done():
+        raise failed.result()
+
+
+async def test_nobody_hears_twice_of_a_run_that_was_taken_over(desk: Desk) -> None:
+    """Leases so short that they run out again and again: still each run ends once, and one worker at a time writes for it."""
+    async with desk.storage() as storage:
+        engines = [desk.engine(storage, lease_seconds=0.0) for _ in range(2)]
+        async with engines[0].working(), engines[1].working():
+            runs = [await desk.submit(storage, engines[number % 2], f"t{number}", "nap") for number in range(100)]
+            for run in runs:
+                assert (await status(storage, run)).status is RunStatus.SUCCESS
+                told = await types(storage, run)
+                assert told.count("done") == 1
+                assert told[-1] == "done"
+
+
+# ── poison ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def die(desk: Desk, run: Run) -> Run:
+    """A process that takes the run up, and is gone with it."""
+    async with desk.storage() as storage:
+        engine, begun = desk.engine(storage), len(desk.jobs.begun)
+        async with engine.working():
+            if (taken := await status(storage, run, *RunStatus)).status is RunStatus.RUNNING:
+                await until(lambda: len(desk.jobs.begun) > begun, "it was taken up")
+                await engine.abandon(run.thread_id)
+    return taken
+
+
+async def test_a_run_that_always_kills_its_worker_at_the_same_place_is_given_up(desk: Desk) -> None:
+    async with desk.storage() as storage:
+        engine = desk.engine(storage)
+        async with engine.working():
+            run = await desk.claim(storage, engine, "t", "hold")
+            await until(lambda: desk.jobs.begun, "it has begun")
+            await engine.abandon("t")
+    for number in range(1, MAX_RECOVERIES + 1):
+        taken = await die(desk, run)
+        assert (taken.attempt, taken.stuck) == (number + 1, number)
+    ended = await die(desk, run)
+    assert (ended.status, ended.attempt) == (RunStatus.ERROR, MAX_RECOVERIES + 1)
+    assert ended.error is not None
+    assert "died 4 times while this run was at agent" in ended.error["message"]
+    async with desk.at_work() as (storage, engine):
+        told = [decode(entry.body) for entry in await storage.read_log("t")]
+        assert [type(event).__name__ for event in told] == ["RunStart", *["RunRecovered"] * 3, "Error"]
+        # The thread is free again.
+        desk.jobs.go.set()
+        assert (await status(storage, await desk.submit(storage, engine, "t"))).status is RunStatus.SUCCESS
+
+
+async def test_a_run_that_comes_further_each_time_is_not_given_up(desk: Desk) -> None:
+    async with desk.storage() as storage:
+        run = await desk.submit(storage, None, "t", "hold")
+    for number in range(MAX_RECOVERIES * 2):
+        desk.jobs.place = f"c{number}"
+        assert (await die(desk, run)).status is RunStatus.RUNNING
+
+
+async def test_a_worker_that_was_asked_to_stop_says_nothing_against_its_runs(desk: Desk) -> None:
+    async with desk.storage() as storage:
+        run = await desk.submit(storage, None, "t", "hold")
+    for _ in range(MAX_RECOVERIES * 2):
+        async with desk.storage() as storage:
+            engine = desk.engine(storage)
+            async with engine.working():
+                taken = await status(storage, run, RunStatus.RUNNING)
+                await engine.drain(0.2)
+                assert taken.stuck <= 1
+
+
+async def test_what_was_being_cancelled_when_the_process_died_is_cancelled_by_the_next(desk: Desk) -> None:
+    async with desk.storage() as storage:
+        engine = desk.engine(storage)
+        async with engine.working():
+            run = await desk.claim(storage, engine, "t", "hold")
+            await engine.abandon("t")
+            stored = await storage.run(run.run_id)
+            assert stored is not None
+            await storage.commit(Change(rows=(replace(stored, status=RunStatus.CANCELLING, version=stored.version + 1),)))
+    async with desk.at_work() as (storage, _):
+        assert (await status(storage, run)).status is RunStatus.CANCELLED
+        assert "run_recovered" not in await types(storage, run)
