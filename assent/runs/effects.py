@@ -68,8 +68,8 @@ class StoredOutcomes:
         return Started() if outcome is None or outcome == ASKED else Finished(unpack_outcome(outcome))
 
     async def _asked_at(self, tool_call_id: str) -> datetime | None:
-        """When a model last asked for a call of this id: some providers use an id again, and what an earlier call came to says nothing of the
-        one that is open. None if no model did, for then the id is the gate's own and names one call."""
+        """When a model last asked for a call of this id: some providers use an id again, and what an earlier call came to says nothing of
+        the one that is open. None if no model did, for then the id is the gate's own and names one call."""
         asked_at: datetime | None = None
         after = 0
         while entries := await self.storage.read_log(self.thread_id, after, types={"llm_end"}):
