@@ -4,9 +4,9 @@ storage."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import structlog
@@ -44,6 +44,9 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
+Along = Callable[[Run], Change]
+"""What is to be stored in one transaction with a run, given its row."""
+
 
 @dataclass(frozen=True, slots=True)
 class Started:
@@ -51,6 +54,18 @@ class Started:
 
     run: Run
     first_seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A submission as a change; then what is to be told once it has been committed: the run with the thread's row, those that it stops,
+    and a number that none of the run's events is below (0 if its first event is in the change)."""
+
+    change: Change
+    run: Run
+    thread: Thread | None = None
+    stopped: tuple[Run, ...] = ()
+    first_seq: int = 0
 
 
 class Runs:
@@ -98,32 +113,49 @@ class Runs:
 
     # ── submitting ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def submit(self, submission: Submission) -> Started:
+    async def submit(self, submission: Submission, *, along: Along | None = None) -> Started:
         """Take new input; it is durable when this returns.
+
+        What is to be stored `along` with the run is in the same transaction; then `Conflict` is raised if anything has moved, for the
+        caller to look again at what it wants to store.
 
         Raises `ThreadBusy`, `ThreadPaused`, `NotFound` for an unknown agent or checkpoint, `InvalidRequest` for another agent than the
         thread's, or `Tampered`.
         """
-        return await _to_the_end(self._submit(submission))
+        return await _to_the_end(self._submit(submission, along))
 
-    async def _submit(self, submission: Submission) -> Started:
+    async def _submit(self, submission: Submission, along: Along | None) -> Started:
         while True:
             thread = await self.storage.thread(submission.thread_id) if submission.thread_id else None
-            agent = self._agent_name(submission, thread)
+            agent = self.agent_for(submission, thread)
             if thread is not None and thread.tampered is not None:
                 raise Tampered(thread.tampered, thread_id=thread.thread_id)
             if submission.checkpoint_id is not None:
                 await self._check_checkpoint(submission, thread)
             is_later = submission.due_at is not None and submission.due_at > self._clock.now()
             if not is_later and thread is not None and thread.status is ThreadStatus.INTERRUPTED:
-                return await self._answer_pause(submission, thread)
+                if submission.if_paused != "wait":
+                    return await self._answer_pause(submission, thread)
+                if submission.on_busy == "reject":
+                    raise await self._paused(thread)
+                is_later = True
             try:
-                return await self._queue(submission, thread, agent) if is_later else await self._start(submission, thread, agent)
+                with self.engine.claim() as worker:
+                    prepare = self._queued(submission, thread, agent) if is_later else self._started(submission, thread, agent, worker)
+                    return await self._commit(await prepare, along)
             except Conflict as error:
-                if submission.thread_id is None or type(error) is not Conflict:
+                if along is not None or submission.thread_id is None or type(error) is not Conflict:
                     raise
 
-    def _agent_name(self, submission: Submission, thread: Thread | None) -> str:
+    async def _commit(self, prepared: Prepared, along: Along | None) -> Started:
+        change = prepared.change if along is None else transitions.together(prepared.change, along(prepared.run))
+        numbers = await self.storage.commit(change)
+        self.engine.submit(prepared.run, prepared.thread)
+        await self._ring(prepared.stopped)
+        return Started(prepared.run, prepared.first_seq or numbers[0])
+
+    def agent_for(self, submission: Submission, thread: Thread | None) -> str:
+        """The name of the agent that takes it. Raises `NotFound`, or `InvalidRequest` if the thread is another's."""
         belongs_to = thread.agent if thread is not None else None
         name = submission.agent or belongs_to or next(iter(self.agents))
         if name not in self.agents:
@@ -139,46 +171,37 @@ class Runs:
                 f"GET /threads/{submission.thread_id}/history lists those that it has."
             )
 
-    async def _start(self, submission: Submission, thread: Thread | None, agent: str) -> Started:
-        """Start the run now; or, if others of its thread go first, do what `on_busy` says."""
-        now = self._clock.now()
+    async def _started(self, submission: Submission, thread: Thread | None, agent: str, worker: str | None) -> Prepared:
+        """The run starts now; or, if others of its thread go first, what `on_busy` says is done."""
         ahead = await self._ahead(thread) if thread is not None else []
         if thread is not None and ahead:
             return await self._behind(submission, thread, agent, ahead)
         run = self._new_run(submission, agent)
-        with self.engine.claim() as worker:
-            change, taken = transitions.submitted(thread, run, worker, now, metadata=submission.metadata)
-            first = 1 if thread is None else await self.storage.last_seq(run.thread_id) + 1 if worker is None else 0
-            numbers = await self.storage.commit(change)
-            (run,) = (row for row in change.rows if isinstance(row, Run))
-            self.engine.submit(run, taken)
-        return Started(run, numbers[0] if numbers else first)
+        change, taken = transitions.submitted(thread, run, worker, self._clock.now(), metadata=submission.metadata)
+        first = 0 if worker is not None else await self._next_seq(run)
+        (run,) = (row for row in change.rows if isinstance(row, Run))
+        return Prepared(change=change, run=run, thread=taken, first_seq=first)
 
-    async def _queue(self, submission: Submission, thread: Thread | None, agent: str) -> Started:
+    async def _queued(self, submission: Submission, thread: Thread | None, agent: str) -> Prepared:
         run = self._new_run(submission, agent)
         change, _ = transitions.queued(thread, run, self._clock.now(), metadata=submission.metadata)
-        first = await self.storage.last_seq(run.thread_id) + 1
-        await self.storage.commit(change)
-        self.engine.submit(run)
-        return Started(run, first)
+        return Prepared(change=change, run=run, first_seq=await self._next_seq(run))
 
-    async def _behind(self, submission: Submission, thread: Thread, agent: str, ahead: list[Run]) -> Started:
+    async def _behind(self, submission: Submission, thread: Thread, agent: str, ahead: list[Run]) -> Prepared:
         if submission.on_busy == "reject":
             raise ThreadBusy(
                 f"A run is active on the thread '{thread.thread_id}'. Wait for its end, or say what is to be done: "
                 '"on_busy": "enqueue", "interrupt" or "rollback".'
             )
+        behind = await self._queued(submission, thread, agent)
         if submission.on_busy == "enqueue":
-            return await self._queue(submission, thread, agent)
+            return behind
         mode = CancelMode.ROLLBACK if submission.on_busy == "rollback" else CancelMode.INTERRUPT
-        run, now = self._new_run(submission, agent), self._clock.now()
-        stop, stopped = transitions.cancelled(thread, ahead, (), mode=mode, by=submission.owner, now=now)
-        behind, _ = transitions.queued(thread, run, now, metadata={})
-        first = await self.storage.last_seq(run.thread_id) + 1
-        await self.storage.commit(transitions.together(stop, behind))
-        self.engine.submit(run)
-        await self._ring(stopped)
-        return Started(run, first)
+        stop, stopped = transitions.cancelled(thread, ahead, (), mode=mode, by=submission.owner, now=self._clock.now())
+        return replace(behind, change=transitions.together(stop, behind.change), stopped=stopped)
+
+    async def _next_seq(self, run: Run) -> int:
+        return await self.storage.last_seq(run.thread_id) + 1
 
     async def _ahead(self, thread: Thread) -> list[Run]:
         """What of the thread's runs goes before a new one."""
@@ -204,17 +227,20 @@ class Runs:
         elif isinstance(agent.builder, HitlGraph) and agent.builder.takes_chat_decisions:
             decision = decision_from_message(submission.message)
         else:
-            approvals = await pending_of(self.storage, thread)
-            raise ThreadPaused(
-                f"The thread '{thread.thread_id}' waits for {len(approvals)} decision(s). Decide with "
-                f"POST /threads/{thread.thread_id}/resume, or send "
-                '"if_paused": "reject" to reject them with this message as the reason.',
-                approvals=approvals,
-            )
+            raise await self._paused(thread)
         verdict = Verdict(decisions=decision, by=submission.owner, for_all=True, message=submission.message)
         decided = await self.decide(thread.thread_id, verdict)
         assert decided.run is not None, "a decision for all approvals leaves none pending"
         return Started(decided.run, decided.first_seq)
+
+    async def _paused(self, thread: Thread) -> ThreadPaused:
+        approvals = await pending_of(self.storage, thread)
+        return ThreadPaused(
+            f"The thread '{thread.thread_id}' waits for {len(approvals)} decision(s). Decide with "
+            f"POST /threads/{thread.thread_id}/resume, or send "
+            '"if_paused": "reject" to reject them with this message as the reason.',
+            approvals=approvals,
+        )
 
     # ── deciding ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

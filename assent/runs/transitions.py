@@ -34,14 +34,15 @@ MAX_RECOVERIES = 3
 """How often in a row a run is taken up at the same checkpoint. What kills its worker there each time would do so for ever."""
 
 OnBusy = Literal["reject", "enqueue", "interrupt", "rollback"]
-IfPaused = Literal["refuse", "reject"]
+IfPaused = Literal["refuse", "reject", "wait"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
     """New input for a thread. `thread_id` None makes a new one.
 
-    `if_paused="reject"` rejects what is pending, for the message as reason. `on_busy` says what to do while a run is active or waits its
+    `if_paused="reject"` rejects what is pending, for the message as reason; `wait` leaves it, and goes when it was decided and has run.
+    `on_busy` says what to do while a run is active or waits its
     turn: `reject` refuses, `enqueue` waits behind it, `interrupt` cancels it and `rollback` also undoes what it did to the thread's state;
     then the new run goes. `checkpoint_id` is a state of the thread's past to go on from. A run with `due_at` starts then, or as soon after
     as the thread is free; those of a higher `priority` first where there are more than may run at once.
