@@ -20,7 +20,6 @@ from email.utils import parsedate_to_datetime
 from itertools import count
 from typing import Any
 
-import httpx
 from langchain_core.callbacks import BaseCallbackHandler, adispatch_custom_event, dispatch_custom_event
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage
@@ -40,8 +39,11 @@ LLM_RETRY = "assent:llm_retry"
 PASSING_STATUSES = frozenset({408, 409, 425, 429})
 """Besides 500 and above: what a provider may answer otherwise in a moment. OpenAI's and Anthropic's clients try 409 again too."""
 
-DROPPED_CONNECTIONS = frozenset({"APIConnectionError", "ClientConnectionError", "ClientPayloadError"})
-"""Classes of the providers' packages, known by name so that none of them must be installed: openai and anthropic, aiohttp."""
+DROPPED_CONNECTIONS = frozenset({"TransportError", "APIConnectionError", "ClientConnectionError", "ClientPayloadError"})
+"""Classes of httpx, openai and anthropic, and aiohttp. They are known by name, so that none of these must be installed."""
+
+PASSING_ERRORS = frozenset({"overloaded_error", "rate_limit_error", "api_error", "timeout_error", "server_error", "rate_limit_exceeded"})
+"""What Anthropic and OpenAI call such failures in the middle of a stream, where it is too late for a status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ def is_passing(error: BaseException) -> bool:
         status = status_of(each)
         if status is not None:
             return status in PASSING_STATUSES or status >= 500
-        if isinstance(each, ConnectionError | TimeoutError | httpx.TransportError):
+        if isinstance(each, ConnectionError | TimeoutError) or _kind_of(each) in PASSING_ERRORS:
             return True
         if not DROPPED_CONNECTIONS.isdisjoint(cls.__name__ for cls in type(each).__mro__):
             return True
@@ -139,6 +141,13 @@ def status_of(error: BaseException) -> int | None:
     found = [getattr(error, name, None) for name in ("status_code", "status", "code")]
     found.append(getattr(response, "status_code", None))
     return next((int(status) for status in found if isinstance(status, int) and 400 <= status < 600), None)
+
+
+def _kind_of(error: BaseException) -> str:
+    """What an error in a stream calls itself: its body is `{"type": …}`, or has that as its `error`."""
+    body = getattr(error, "body", None)
+    inner = body.get("error", body) if isinstance(body, Mapping) else None
+    return str(inner.get("type")) if isinstance(inner, Mapping) else ""
 
 
 def retry_after(error: BaseException) -> float:

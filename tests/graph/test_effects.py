@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,12 +11,14 @@ from typing import Any
 import pytest
 from langchain_core.tools import BaseTool, StructuredTool, tool
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.config import get_stream_writer
+from langgraph.prebuilt import ToolRuntime
 from langgraph.types import Command, interrupt
 
 from assent import Approve, Edit, Reject, Respond, apending_approvals, aresume, idempotency_key, resume
 from assent.digest import call_digest
 from assent.errors import ConfigurationError
-from assent.events import Event, NodeStart, ToolError
+from assent.events import Custom, Event, NodeStart, Progress, ToolError
 from assent.graph.effects import EFFECTS_KEY
 from assent.graph.source import run_graph
 from tests.graph.desk import ASKED, THREAD, Desk, Json, Killed, Ledger, asks, told
@@ -410,6 +413,18 @@ def test_a_plain_function_that_changes_nothing_may_have_a_limit_but_not_in_a_syn
     assert desk.ran == []
 
 
+async def test_a_plain_function_that_changes_nothing_is_no_longer_waited_for() -> None:
+    def dawdle() -> str:
+        """Take one's time."""
+        time.sleep(0.3)
+        return "late"
+
+    agent = Desk().agent(
+        asks(("c1", "dawdle", {})), say("Done."), tools=[dawdle], approve=[], effects={"dawdle": "none"}, tool_timeout=0.02
+    )
+    assert "ran out of time" in told(await agent.ainvoke(ASKED, THREAD), "c1").text
+
+
 # ── events ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -425,6 +440,33 @@ async def test_a_call_that_ends_in_the_question_has_not_failed() -> None:
     agent = Desk().agent(asks(("c1", "work", {"amount": 1})), tools=[shop.work], approve=[], tool_timeout=0.02)
     events = await events_of(agent, ASKED, config=shop.config)
     assert not [event for event in events if isinstance(event, ToolError)]
+
+
+async def test_what_tools_say_of_how_far_they_are() -> None:
+    """By either of LangGraph's ways, in an async tool and in one that runs in a thread."""
+
+    async def fetch(runtime: ToolRuntime) -> str:
+        """Fetch."""
+        get_stream_writer()({"progress": 0.25, "message": "half of a half"})
+        runtime.stream_writer({"progress": 0.5})
+        return "ok"
+
+    def parse(runtime: ToolRuntime) -> str:
+        """Parse."""
+        get_stream_writer()({"progress": 1})
+        runtime.stream_writer({"progress": 1.5})
+        return "ok"
+
+    turns = asks(("c1", "fetch", {})), asks(("c2", "parse", {})), say("Done.")
+    events = await events_of(Desk().agent(*turns, tools=[fetch, parse], approve=[]), ASKED)
+    said = [event for event in events if isinstance(event, Progress | Custom)]
+    assert [(event.progress, event.message) for event in said if isinstance(event, Progress)] == [
+        (0.25, "half of a half"),
+        (0.5, ""),
+        (1, ""),
+    ]
+    assert [event.data for event in said if isinstance(event, Custom)] == [{"progress": 1.5}]
+    assert {(event.node, bool(event.task_id)) for event in said} == {("tools", True)}
 
 
 async def test_the_steps_of_a_run_are_counted_by_its_starts_of_nodes() -> None:

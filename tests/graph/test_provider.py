@@ -385,7 +385,7 @@ def patient(request: pytest.FixtureRequest, server: OpenAIServer) -> Bench:
     return bench_of(server, chat_model(server, max_retries=0, streaming=request.param == "streamed"), model_retry=QUICK)
 
 
-PASSING = [Status(429), Status(408), Status(500), Status(503), Status(529), *DROPS]
+PASSING = [Status(429), Status(408), Status(500), Status(503), Status(529), *DROPS, Drop(after="Good mor", error="server_error")]
 
 
 @pytest.mark.parametrize("failure", PASSING)
@@ -420,6 +420,13 @@ async def test_what_the_provider_refuses_is_not_tried_again(patient: Bench, stat
     with pytest.raises(openai.APIStatusError):
         await patient.say("Hi", Status(status))
     assert len(patient.server.requests) == 1
+
+
+async def test_a_stream_that_says_it_refuses_is_not_tried_again(server: OpenAIServer) -> None:
+    bench = bench_of(server, chat_model(server, max_retries=0, streaming=True), model_retry=QUICK)
+    with pytest.raises(openai.APIError):
+        await bench.say("Hi", Drop(after="Good mor", error="invalid_request_error", clean=True))
+    assert len(bench.server.requests) == 1
 
 
 Source = Callable[..., Any]

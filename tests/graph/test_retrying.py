@@ -41,6 +41,16 @@ class ClientPayloadError(Exception):
     """As aiohttp raises."""
 
 
+class InStream(Exception):
+    """As Anthropic's client raises what a stream says after it has begun well."""
+
+    status_code = 200
+
+    def __init__(self, kind: str) -> None:
+        super().__init__("It failed.")
+        self.body = {"type": "error", "error": {"type": kind, "message": "Overloaded"}}
+
+
 def wrapped(error: Exception) -> Exception:
     """As LangChain's packages raise."""
     outer = RuntimeError("Error calling the model")
@@ -65,6 +75,8 @@ def wrapped(error: Exception) -> Exception:
         (WithCode(HTTPStatus.NOT_FOUND), False),
         (WithCode("rate_limit"), False),
         (ClientPayloadError(), True),
+        (InStream("overloaded_error"), True),
+        (InStream("invalid_request_error"), False),
         (ConnectionResetError(), True),
         (TimeoutError(), True),
         (wrapped(httpx.ConnectError("no route")), True),

@@ -73,12 +73,14 @@ class Status:
 class Drop:
     """Cuts the connection after some text and, with `tool`, in the middle of that call's arguments.
 
-    With `clean` the response ends too early but as HTTP has it, as behind a proxy that hides the cut.
+    With `clean` the response ends too early but as HTTP has it, as behind a proxy that hides the cut. With `error` a stream says
+    before it ends that it failed of this type.
     """
 
     after: str = ""
     tool: tuple[str, Json] | None = None
     clean: bool = False
+    error: str = ""
 
 
 Reply = Say | Call | Status | Drop
@@ -209,6 +211,8 @@ async def _sse(body: Json, message: Json, reply: Reply) -> AsyncIterator[bytes]:
         if hold and delta.get("content"):
             await hold.wait()
     if isinstance(reply, Drop):
+        if reply.error:
+            yield _event({"error": {"message": "The script says so.", "type": reply.error, "param": None, "code": None}})
         return
     yield _event({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": _finish_reason(reply), "logprobs": None}]})
     if include_usage:
