@@ -10,7 +10,7 @@ import sys
 import traceback
 from importlib.util import find_spec
 
-PARTS = ("tokens", "storage", "log", "checkpoints", "server")
+PARTS = ("tokens", "storage", "log", "checkpoints", "runs", "server")
 
 
 def main(wanted: list[str]) -> None:

@@ -1,14 +1,20 @@
-"""The graph that the server benchmark runs, bare and served: one node that calls a fake model with instant tokens."""
+"""The graphs that the benchmarks run, bare and served: with a fake model whose tokens are instant."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import uuid4
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
+from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable
 from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+
+from assent import build_hitl_agent
 
 WORD = "word "
 
@@ -36,3 +42,28 @@ def counting() -> StateGraph[MessagesState, None, MessagesState, MessagesState]:
         return {"messages": [await model.ainvoke(state["messages"])]}
 
     return StateGraph(MessagesState).add_node("agent", agent).add_edge(START, "agent")
+
+
+class Asker(Counter):
+    """Asks for one gated call, and counts to three once it was answered."""
+
+    def bind_tools(self, tools: Any, **kwargs: Any) -> Runnable[Any, AIMessage]:
+        return self
+
+    async def _astream(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
+        if isinstance(messages[-1], ToolMessage):
+            for _ in range(3):
+                yield ChatGenerationChunk(message=AIMessageChunk(content=WORD))
+        else:
+            call = tool_call_chunk(name="act", args="{}", id=f"call_{uuid4().hex}", index=0)
+            yield ChatGenerationChunk(message=AIMessageChunk(content="", tool_call_chunks=[call]))
+
+
+async def act() -> str:
+    """Do nothing."""
+    return "done"
+
+
+def asking() -> CompiledStateGraph[Any, Any, Any, Any]:
+    """An agent that needs a person for all that it does."""
+    return build_hitl_agent(Asker(), [act], approve="act")

@@ -120,14 +120,14 @@ def bare(graph: Any) -> Contender:
 
 
 @contextmanager
-def served() -> Iterator[Contender]:
-    """`assent serve`, with a database in a folder of its own that is removed afterwards."""
+def served(graph: str = "counting") -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """`assent serve` with a graph of `graphs`, and its port. The database is in a folder of its own that is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="assent-bench-") as name:
         folder = Path(name)
         with (folder / "server.log").open("wb") as log:
-            process = subprocess.Popen(command(), stdout=log, stderr=log, env=environment(folder))
+            process = subprocess.Popen(command(graph), stdout=log, stderr=log, env=environment(folder))
         try:
-            yield over_http(process, port_of(process, folder / "server.log"))
+            yield process, port_of(process, folder / "server.log")
         finally:
             # Ctrl-C, since a profiler has its say only after that.
             process.send_signal(signal.SIGINT)
@@ -138,12 +138,12 @@ def served() -> Iterator[Contender]:
                 process.wait()
 
 
-def command() -> list[str]:
+def command(graph: str) -> list[str]:
     """The server's command line."""
     profile = os.environ.get("ASSENT_BENCH_PROFILE")
     profiled = ["-m", "cProfile", "-o", profile] if profile else []
     program = str(Path(sys.executable).with_name("assent"))
-    return [sys.executable, *profiled, program, "serve", f"{graphs.__file__}:counting", "--port", "0"]
+    return [sys.executable, *profiled, program, "serve", f"{graphs.__file__}:{graph}", "--port", "0"]
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -236,7 +236,8 @@ def _verdict(met: bool) -> str:
 def main() -> None:
     """Measure, and print each figure with its target beside it."""
     report = Report()
-    with served() as server:
+    with served() as (process, port):
+        server = over_http(process, port)
         for shape in SHAPES:
             rounds = rounds_of(shape, server)
             report.rate(f"{shape}: tokens per CPU second", rounds, lambda cost: cost.tokens_per_cpu_second, TOKENS_RATIO)
