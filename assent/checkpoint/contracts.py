@@ -131,10 +131,11 @@ class Run:
     """What happens between an input or a decision and the next `done`, `run_paused`, `error` or `run_cancelled`.
 
     `input` is `{"message"?: str, "checkpoint_id"?: str}`, or `{"paused_run": run_id, "message"?: str}` for a run that goes on with the
-    decisions on what that run asked. A `pending` run starts when its thread is free, not before `due_at`, those of a higher `priority`
-    first. `worker` is who runs it, and `attempt` counts its starts: together they are its lease, with `attempt` as the fencing token.
-    `cancel` says how it was asked to stop. `at_checkpoint` is where the last recovery found it, and `stuck` how many in a row found it
-    there. `budget` is what it may use, and `usage` what it has used, in numbers by name."""
+    decisions on what that run asked, or `{"fork_of": thread_id, "checkpoint_id": str}` for one that begins its thread with that state.
+    A `pending` run starts when its thread is free, not before `due_at`, those of a higher `priority` first. `worker` is who runs it, and
+    `attempt` counts its starts: together they are its lease, with `attempt` as the fencing token. `cancel` says how it was asked to stop.
+    `at_checkpoint` is where the last recovery found it, and `stuck` how many in a row found it there. `budget` is what it may use, and
+    `usage` what it has used, in numbers by name."""
 
     run_id: str
     thread_id: str

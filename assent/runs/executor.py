@@ -9,6 +9,7 @@ from datetime import datetime
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained
+from langgraph.graph import START
 from langgraph.types import StateSnapshot
 
 from assent.checkpoint.contracts import LEASE_KEY, ApprovalKind, CancelMode, Change, Run, RunKind, Storage, Thread
@@ -18,7 +19,7 @@ from assent.errors import AssentError, Tampered
 from assent.events import Checkpoint, decode
 from assent.graph.closing import close, roll_back
 from assent.graph.effects import EFFECTS_KEY, EffectIntent
-from assent.graph.forking import Standing, fork
+from assent.graph.forking import Standing, fork, saver_of
 from assent.graph.pending import Agent, Continuation, PendingApproval, continuation, find_pending, with_previews
 from assent.graph.source import run_graph
 from assent.runs import outcome
@@ -126,13 +127,25 @@ class GraphExecutor(Executor):
         said = {"messages": [HumanMessage(message, id=run.run_id)]} if message else None
         if "checkpoint_id" not in run.input:
             return Continuation(input=said)
+        if "fork_of" in run.input:
+            await self._take_over_state(run, agent, config)
+            return Continuation(ended=True)
         forked = await fork(agent, config, str(run.input["checkpoint_id"]))
         if said is None:
             return Continuation(ended=forked.standing is not Standing.CAN_GO_ON)
-        if forked.standing is Standing.WAITING:
-            # Something else is said in the place of an answer, so the question is no more.
+        if (await agent.aget_state(config)).next != (START,):
+            # Something else is said in the place of an answer, so the question is no more, and no call is left without one.
             await close(agent, config, {})
         return Continuation(input=said)
+
+    async def _take_over_state(self, run: Run, agent: Agent, config: RunnableConfig) -> None:
+        """Begin the run's thread with a state of another one's."""
+        source = str(run.input["fork_of"])
+        await self._check_trusted(source)
+        if run.attempt > 1:
+            # A crash may have left half of it. The thread is this run's alone until it ends.
+            await saver_of(agent).adelete_thread(run.thread_id)
+        await fork(agent, _thread_config(source), str(run.input["checkpoint_id"]), target=config)
 
     async def _decided(self, run: Run, agent: Agent, snapshot: StateSnapshot) -> list[tuple[PendingApproval, Decision]]:
         # After a crash a task may have asked its next question already. That has another interrupt id, so no decision is found for it here,

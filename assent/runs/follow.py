@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
-from assent.checkpoint.contracts import LogEntry, Storage
+from assent.checkpoint.contracts import UNFINISHED, LogEntry, Ring, Run, Storage
+from assent.errors import Gone, NotFound
 from assent.events import TERMINAL_TYPES
 
 POLL_SECONDS = 5.0
@@ -35,6 +36,46 @@ async def follow(
                     yield wanted
             else:
                 await ring.wait(POLL_SECONDS)
+
+
+async def run_over(storage: Storage, run: Run) -> Run:
+    """The run, once it has ended or paused. Raises `NotFound` if it is removed meanwhile."""
+    with storage.listen(run.thread_id) as ring:
+        while True:
+            # In this order: an end that is not in the row yet has a higher number.
+            after = await storage.last_seq(run.thread_id)
+            now = await storage.run(run.run_id)
+            if now is None:
+                raise NotFound(f"The run '{run.run_id}' was removed with its thread before it had ended.")
+            if now.status not in UNFINISHED:
+                return now
+            await _until_it_may_be_over(storage, run, after, ring)
+
+
+async def _until_it_may_be_over(storage: Storage, run: Run, after: int, ring: Ring) -> None:
+    with suppress(Gone):
+        while True:
+            await ring.wait(POLL_SECONDS)
+            entries = await storage.read_log(run.thread_id, after)
+            if not entries or any(entry.run_id == run.run_id and entry.type in TERMINAL_TYPES for entry in entries):
+                return
+            after = entries[-1].seq
+
+
+async def replay_run(storage: Storage, run: Run, after: int) -> AsyncGenerator[tuple[LogEntry, ...], None]:
+    """The run's events above `after`, the past ones and then those to come, up to its end. Raises `Gone` as `follow` does."""
+    newest = await storage.last_seq(run.thread_id)
+    after = min(after, newest)
+    now = await storage.run(run.run_id)
+    is_over = now is None or now.status not in UNFINISHED
+    while entries := await storage.read_log(run.thread_id, after, run_id=run.run_id):
+        after = entries[-1].seq
+        yield entries
+        is_over = is_over or entries[-1].type in TERMINAL_TYPES
+    if not is_over:
+        async with aclosing(follow_run(storage, run.thread_id, run.run_id, max(after, newest))) as batches:
+            async for entries in batches:
+                yield entries
 
 
 async def follow_run(storage: Storage, thread_id: str, run_id: str, after: int) -> AsyncGenerator[tuple[LogEntry, ...], None]:

@@ -133,9 +133,10 @@ class Runs:
             if submission.checkpoint_id is not None:
                 await self._check_checkpoint(submission, thread)
             is_later = submission.due_at is not None and submission.due_at > self._clock.now()
-            if not is_later and thread is not None and thread.status is ThreadStatus.INTERRUPTED:
-                if submission.if_paused != "wait":
-                    return await self._answer_pause(submission, thread)
+            is_paused = not is_later and thread is not None and thread.status is ThreadStatus.INTERRUPTED
+            if is_paused and thread is not None and submission.if_paused in ("refuse", "reject"):
+                return await self._answer_pause(submission, thread)
+            if is_paused and thread is not None and submission.if_paused == "wait":
                 if submission.on_busy == "reject":
                     raise await self._paused(thread)
                 is_later = True
@@ -173,11 +174,15 @@ class Runs:
 
     async def _started(self, submission: Submission, thread: Thread | None, agent: str, worker: str | None) -> Prepared:
         """The run starts now; or, if others of its thread go first, what `on_busy` says is done."""
+        if thread is not None and thread.status is ThreadStatus.INTERRUPTED and thread.run_id is not None:
+            return await self._instead(submission, thread, agent, [await self.run(thread.run_id)], CancelMode.INTERRUPT)
         ahead = await self._ahead(thread) if thread is not None else []
         if thread is not None and ahead:
             return await self._behind(submission, thread, agent, ahead)
-        run = self._new_run(submission, agent)
-        change, taken = transitions.submitted(thread, run, worker, self._clock.now(), metadata=submission.metadata)
+        return await self._now(thread, self._new_run(submission, agent), worker, submission.metadata)
+
+    async def _now(self, thread: Thread | None, run: Run, worker: str | None, metadata: Mapping[str, Any]) -> Prepared:
+        change, taken = transitions.submitted(thread, run, worker, self._clock.now(), metadata=metadata)
         first = 0 if worker is not None else await self._next_seq(run)
         (run,) = (row for row in change.rows if isinstance(row, Run))
         return Prepared(change=change, run=run, thread=taken, first_seq=first)
@@ -190,14 +195,21 @@ class Runs:
     async def _behind(self, submission: Submission, thread: Thread, agent: str, ahead: list[Run]) -> Prepared:
         if submission.on_busy == "reject":
             raise ThreadBusy(
-                f"A run is active on the thread '{thread.thread_id}'. Wait for its end, or say what is to be done: "
-                '"on_busy": "enqueue", "interrupt" or "rollback".'
+                f"A run is active on the thread '{thread.thread_id}', or waits its turn there. Wait for its end, cancel it with "
+                f'POST /threads/{thread.thread_id}/cancel, or say what is to be done: "on_busy": "enqueue" waits behind it, "interrupt" '
+                'cancels it, and "rollback" also undoes what it did to the state.',
+                runs=[run.run_id for run in ahead],
             )
-        behind = await self._queued(submission, thread, agent)
         if submission.on_busy == "enqueue":
-            return behind
+            return await self._queued(submission, thread, agent)
         mode = CancelMode.ROLLBACK if submission.on_busy == "rollback" else CancelMode.INTERRUPT
-        stop, stopped = transitions.cancelled(thread, ahead, (), mode=mode, by=submission.owner, now=self._clock.now())
+        return await self._instead(submission, thread, agent, ahead, mode)
+
+    async def _instead(self, submission: Submission, thread: Thread, agent: str, others: list[Run], mode: CancelMode) -> Prepared:
+        """The others are cancelled, and the run starts when they have ended."""
+        behind = await self._queued(submission, thread, agent)
+        asked = await self._asked_by(thread, others)
+        stop, stopped = transitions.cancelled(thread, others, asked, mode=mode, by=submission.owner, now=self._clock.now())
         return replace(behind, change=transitions.together(stop, behind.change), stopped=stopped)
 
     async def _next_seq(self, run: Run) -> int:
@@ -218,13 +230,49 @@ class Runs:
         await self.storage.commit(Change(rows=(thread,)))
         return thread
 
+    async def fork(
+        self, thread_id: str, checkpoint_id: str | None = None, *, target: str | None = None, owner: str, metadata: Mapping[str, Any]
+    ) -> Started:
+        """Begin a new thread with the state of this one at a checkpoint, or at its head. The run that does it ends at once: where that
+        state waits for a person, it pauses and asks anew; and else the thread is idle.
+
+        Raises `NotFound` for an unknown thread or checkpoint, `InvalidRequest` for a thread without any, `Conflict` if there is a thread
+        `target`, or `Tampered`.
+        """
+        return await _to_the_end(self._fork(thread_id, checkpoint_id, target, owner, metadata))
+
+    async def _fork(
+        self, thread_id: str, checkpoint_id: str | None, target: str | None, owner: str, metadata: Mapping[str, Any]
+    ) -> Started:
+        source = await self.storage.thread(thread_id)
+        if source is None:
+            raise NotFound(f"There is no thread '{thread_id}'.")
+        if source.tampered is not None:
+            raise Tampered(source.tampered, thread_id=thread_id)
+        submission = Submission(message="", owner=owner, thread_id=target, metadata=metadata)
+        at = (await self.state(source, checkpoint_id)).config["configurable"].get("checkpoint_id")
+        if at is None:
+            raise InvalidRequest(f"Nothing has happened on the thread '{thread_id}' yet, so there is no state to fork from.")
+        run = self._new_run(submission, self.agent_for(submission, source))
+        run = replace(run, input={"fork_of": thread_id, "checkpoint_id": at})
+        try:
+            with self.engine.claim() as worker:
+                return await self._commit(await self._now(None, run, worker, metadata), None)
+        except Conflict as error:
+            raise Conflict(f"There is a thread '{run.thread_id}' already. Fork to a new one.") from error
+
     async def _answer_pause(self, submission: Submission, thread: Thread) -> Started:
         """New input on a paused thread decides nothing, unless the caller or the agent says that it does."""
         agent = self._agent(thread)
         decision: Decision
+        if submission.if_paused == "reject" and submission.checkpoint_id is not None:
+            raise InvalidRequest(
+                "What is rejected goes on from where it is, so it cannot go on from a checkpoint. To drop what is pending, send "
+                '"if_paused": "cancel" with the "checkpoint_id".'
+            )
         if submission.if_paused == "reject":
             decision = Reject(submission.message)
-        elif isinstance(agent.builder, HitlGraph) and agent.builder.takes_chat_decisions:
+        elif submission.checkpoint_id is None and isinstance(agent.builder, HitlGraph) and agent.builder.takes_chat_decisions:
             decision = decision_from_message(submission.message)
         else:
             raise await self._paused(thread)
@@ -238,7 +286,7 @@ class Runs:
         return ThreadPaused(
             f"The thread '{thread.thread_id}' waits for {len(approvals)} decision(s). Decide with "
             f"POST /threads/{thread.thread_id}/resume, or send "
-            '"if_paused": "reject" to reject them with this message as the reason.',
+            '"if_paused": "reject" to reject them with this message as the reason, or "cancel" to drop what the thread waits for.',
             approvals=approvals,
         )
 
@@ -288,7 +336,11 @@ class Runs:
                 return run
             waits = run.status is RunStatus.INTERRUPTED and transitions.is_its_own(run, thread)
             if run.status not in UNFINISHED and not waits:
-                raise Conflict(f"The run '{run_id}' has ended as '{run.status}', so there is nothing to cancel.", status=run.status)
+                raise Conflict(
+                    f"The run '{run_id}' has ended as '{run.status}', so there is nothing to cancel.",
+                    run_status=run.status,
+                    ended_at=run.ended_at,
+                )
             stopped = await self._cancel(thread, [run], by, mode)
             if stopped is not None:
                 return stopped[0]
@@ -316,7 +368,7 @@ class Runs:
 
     async def _cancel(self, thread: Thread, runs: list[Run], by: str, mode: CancelMode) -> tuple[Run, ...] | None:
         """The runs as they are now; None if somebody else was faster."""
-        asked = await pending_of(self.storage, thread) if any(run.run_id == thread.run_id for run in runs) else []
+        asked = await self._asked_by(thread, runs)
         change, stopped = transitions.cancelled(thread, runs, asked, mode=mode, by=by, now=self._clock.now())
         try:
             await self.storage.commit(change)
@@ -325,10 +377,16 @@ class Runs:
         await self._ring(stopped)
         return stopped
 
+    async def _asked_by(self, thread: Thread, runs: Iterable[Run]) -> list[Approval]:
+        """What the thread waits for, if it is these runs that ask."""
+        return await pending_of(self.storage, thread) if any(run.run_id == thread.run_id for run in runs) else []
+
     async def _ring(self, stopped: Iterable[Run]) -> None:
         for run in stopped:
             if run.status in ACTIVE:
                 await self.engine.cancel(run)
+        # Where a run had not begun, the next one may.
+        self.engine.wake()
 
     async def distrust(self, thread_id: str, error: Tampered) -> None:
         """Something of the thread is not what was stored: stop what runs on it, and let nothing run on it any more."""

@@ -34,18 +34,19 @@ MAX_RECOVERIES = 3
 """How often in a row a run is taken up at the same checkpoint. What kills its worker there each time would do so for ever."""
 
 OnBusy = Literal["reject", "enqueue", "interrupt", "rollback"]
-IfPaused = Literal["refuse", "reject", "wait"]
+IfPaused = Literal["refuse", "reject", "wait", "cancel"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
     """New input for a thread. `thread_id` None makes a new one.
 
-    `if_paused="reject"` rejects what is pending, for the message as reason; `wait` leaves it, and goes when it was decided and has run.
-    `on_busy` says what to do while a run is active or waits its
-    turn: `reject` refuses, `enqueue` waits behind it, `interrupt` cancels it and `rollback` also undoes what it did to the thread's state;
-    then the new run goes. `checkpoint_id` is a state of the thread's past to go on from. A run with `due_at` starts then, or as soon after
-    as the thread is free; those of a higher `priority` first where there are more than may run at once.
+    `message` is empty only with a `checkpoint_id`, a state of the thread's past to go on from: then the graph goes on there by itself.
+    `if_paused="reject"` rejects what is pending, for the message as reason; `wait` leaves it, and goes when it was decided and has run;
+    `cancel` cancels it, and then takes the input. `on_busy` says what to do while a run is active or waits its turn: `reject` refuses,
+    `enqueue` waits behind it, `interrupt` cancels it and `rollback` also undoes what it did to the thread's state; then the new run goes.
+    A run with `due_at` starts then, or as soon after as the thread is free; those of a higher `priority` first where there are more than
+    may run at once.
     """
 
     message: str
@@ -151,8 +152,13 @@ def cancelled(
     """
     rows: list[Row] = []
     events: list[Event] = []
+    stopped: list[Run] = []
     for run in runs:
-        stops = _stopping(run, thread, mode, now)
+        stops = run if run.status is RunStatus.CANCELLING else _stopping(run, mode, now)
+        stopped.append(stops)
+        if stops is run:
+            # It stops already, in the way that whoever asked first was told.
+            continue
         rows.append(stops)
         if stops.status is RunStatus.CANCELLED:
             events.append(RunCancelled(ts=now, thread_id=run.thread_id, run_id=run.run_id, reason=_by(by)))
@@ -162,7 +168,7 @@ def cancelled(
     for approval in approvals:
         rows.append(replace(approval, status=ApprovalStatus.CANCELLED, decided_by=by, decided_at=now, version=approval.version + 1))
         events.append(_approval_cancelled(approval, by, now))
-    return Change(rows=tuple(rows), events=tuple(events)), tuple(row for row in rows if isinstance(row, Run))
+    return Change(rows=tuple(rows), events=tuple(events)), tuple(stopped)
 
 
 def together(first: Change, second: Change) -> Change:
@@ -194,7 +200,7 @@ def is_its_own(run: Run, thread: Thread) -> bool:
     return thread.run_id == run.run_id and thread.status in (ThreadStatus.BUSY, ThreadStatus.INTERRUPTED)
 
 
-def _stopping(run: Run, thread: Thread, mode: CancelMode, now: datetime) -> Run:
+def _stopping(run: Run, mode: CancelMode, now: datetime) -> Run:
     if run.status is RunStatus.PENDING and run.kind is RunKind.INPUT:
         return replace(run, status=RunStatus.CANCELLED, cancel=mode, ended_at=now, version=run.version + 1)
     # A pause, or decisions that were not acted upon yet, leave calls open: a worker has to close them.
