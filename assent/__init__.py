@@ -2,6 +2,7 @@
 
 from assent.decisions import Approve, Edit, Reject, Respond
 from assent.errors import AssentError
+from assent.graph.ask_human import ask_human
 from assent.graph.builder import build_hitl_agent
 from assent.graph.effects import idempotency_key
 from assent.graph.pending import PendingApproval, apending_approvals, aresume, pending_approvals, resume
@@ -17,6 +18,7 @@ __all__ = [
     "Respond",
     "apending_approvals",
     "aresume",
+    "ask_human",
     "build_hitl_agent",
     "idempotency_key",
     "pending_approvals",

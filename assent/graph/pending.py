@@ -1,226 +1,145 @@
-"""What a paused thread waits for, read from its checkpoint, and how decisions let it go on.
+"""What a paused thread waits for, and how decisions let it go on.
 
 Nothing but a checkpointer is needed:
 
     pending = await apending_approvals(agent, config)
     result = await aresume(agent, config, {pending[0].approval_id: Approve()})
 
-Three kinds of pause look the same here: our own approval node, a static `interrupt_before/after` of a user's graph, and `interrupt()`.
+`questions.py` finds what is asked, `forms.py` knows in which form an answer is expected. This is from decisions to what LangGraph is given.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from copy import deepcopy
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import jsonschema
-from langchain_core.messages import BaseMessage, ToolCall, ToolMessage
+from langchain_core.messages import BaseMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 from langgraph.graph import END
-from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, StateSnapshot
 from pydantic import BaseModel, ValidationError
-from pydantic_core import to_jsonable_python
 
 from assent.checkpoint.contracts import ApprovalKind
-from assent.decisions import Approve, Decision, Edit, Reject, Respond, check_allowed, decision_to_json, match_decisions
-from assent.digest import approval_id_for, call_digest
+from assent.decisions import Approve, Decision, Edit, Reject, Respond, check_allowed, match_decisions
 from assent.errors import InvalidDecision
-from assent.graph.builder import APPROVAL_NODE, HitlGraph
-from assent.graph.effects import UNKNOWN_OUTCOME
-from assent.graph.state import open_calls, record_decision
+from assent.graph.builder import APPROVAL_NODE
+from assent.graph.forms import Schema, read_interrupt, schema_problem
+from assent.graph.questions import (
+    PATH,
+    Agent,
+    Level,
+    PendingApproval,
+    find_pending,
+    levels_of,
+    messages_of,
+    stops_before,
+    tool_of,
+    with_previews,
+)
+from assent.graph.state import AgentState, DecisionRecord, open_calls, record_decision
 
-Agent = CompiledStateGraph[Any, Any, Any, Any]
+__all__ = [
+    "Agent",
+    "Continuation",
+    "InnerUpdate",
+    "PendingApproval",
+    "apending_approvals",
+    "apply_updates",
+    "aresume",
+    "check_args",
+    "check_decision",
+    "continuation",
+    "find_pending",
+    "pending_approvals",
+    "resume",
+    "with_previews",
+]
+
+Decided = Sequence[tuple[PendingApproval, Decision]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PendingApproval:
-    """One question that waits for a person.
+class InnerUpdate:
+    """Values to write to the state of a subgraph as one of its nodes."""
 
-    `args` are exactly what will run (or, for a question of a graph, its value) and `digest` is their SHA-256. `preview` is what the tool's
-    policy shows of the effect. `allowed` are the types of decision it takes.
-    """
-
-    approval_id: str
-    kind: ApprovalKind
-    digest: str
-    allowed: tuple[str, ...]
-    tool: str = ""
-    tool_call_id: str = ""
-    args: Any = None
-    preview: Any = None
-    node: str = ""
-    message_id: str = ""
-    checkpoint_id: str = ""
-    interrupt_id: str | None = None
+    namespace: str
+    values: Any
+    as_node: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Continuation:
-    """How a graph goes on: first write `updates` (values, as which node), then run it with `input`, unless the updates have `ended` it."""
+    """How a graph goes on: first `apply_updates`, then run it with `input`, unless it has `ended` or waits again.
+
+    `updates` are values to write to the graph's own state (values, as which node), `inner` to those of subgraphs.
+    """
 
     input: Any = None
     updates: tuple[tuple[Any, str], ...] = ()
+    inner: tuple[InnerUpdate, ...] = ()
     ended: bool = field(default=False)
 
 
-# ── what is pending ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def find_pending(agent: Agent, snapshot: StateSnapshot, *, pause: str = "") -> list[PendingApproval]:
-    """The approvals that a thread in this state waits for; empty if it waits for nobody.
-
-    Their ids are the same each time they are asked for; `pause` tells apart pauses that ask the same thing again.
-    """
-    if snapshot.interrupts:
-        return [_asked(snapshot, interrupt.id, interrupt.value, pause) for interrupt in snapshot.interrupts]
-    if isinstance(agent.builder, HitlGraph):
-        return _gated_calls(agent.builder, snapshot, pause) if APPROVAL_NODE in snapshot.next else []
-    return _static_pause(agent, snapshot, pause)
-
-
-def _gated_calls(graph: HitlGraph, snapshot: StateSnapshot, pause: str) -> list[PendingApproval]:
-    turn, _ = open_calls(snapshot.values["messages"])
-    pending = []
-    for call in graph.gate.waiting(snapshot.values):  # type: ignore[arg-type]
-        policy = graph.gate.rules.policy_for(call)
-        digest = call_digest(call["name"], call["args"])
-        message_id = (turn.id if turn else None) or ""
-        approval_id = _id(snapshot, pause, message=message_id, call=call["id"] or "", digest=digest)
-        pending.append(
-            PendingApproval(
-                approval_id=approval_id,
-                kind=ApprovalKind.TOOL,
-                tool=call["name"],
-                tool_call_id=call["id"] or "",
-                args=call["args"],
-                digest=digest,
-                allowed=policy.allowed if policy else (),
-                node=APPROVAL_NODE,
-                message_id=message_id,
-                checkpoint_id=_checkpoint_id(snapshot),
-            )
-        )
-    return pending
-
-
-def _asked(snapshot: StateSnapshot, interrupt_id: str, value: Any, pause: str) -> PendingApproval:
-    node = next((task.name for task in snapshot.tasks if any(i.id == interrupt_id for i in task.interrupts)), "")
-    if isinstance(value, Mapping) and value.get("kind") == UNKNOWN_OUTCOME:
-        return PendingApproval(
-            approval_id=_id(snapshot, pause, interrupt=interrupt_id, digest=str(value["digest"]), attempt=str(value["attempt"])),
-            kind=ApprovalKind.UNKNOWN_OUTCOME,
-            tool=value["tool"],
-            tool_call_id=value["tool_call_id"],
-            args=value["args"],
-            digest=value["digest"],
-            allowed=("approve", "reject", "respond"),
-            node=node,
-            checkpoint_id=_checkpoint_id(snapshot),
-            interrupt_id=interrupt_id,
-        )
-    question = to_jsonable_python(value, serialize_unknown=True)
-    digest = call_digest(node, question)
-    return PendingApproval(
-        approval_id=_id(snapshot, pause, interrupt=interrupt_id, digest=digest),
-        kind=ApprovalKind.INPUT,
-        args=question,
-        digest=digest,
-        allowed=("respond", "reject"),
-        node=node,
-        checkpoint_id=_checkpoint_id(snapshot),
-        interrupt_id=interrupt_id,
-    )
-
-
-def _static_pause(agent: Agent, snapshot: StateSnapshot, pause: str) -> list[PendingApproval]:
-    """A static pause carries nothing, so the question is made of the nodes that wait and the calls that the last message asks for."""
-    if not snapshot.next or not (_stops_before(agent, snapshot.next) or agent.interrupt_after_nodes):
-        return []
-    calls = _messages_open_calls(snapshot)
-    args = {"tool_calls": [{"id": call["id"], "name": call["name"], "args": call["args"]} for call in calls]} if calls else {}
-    node = ", ".join(snapshot.next)
-    digest = call_digest(node, args)
-    return [
-        PendingApproval(
-            approval_id=_id(snapshot, pause, checkpoint=_checkpoint_id(snapshot), digest=digest),
-            kind=ApprovalKind.NODE,
-            args=args,
-            digest=digest,
-            allowed=("approve", "reject"),
-            node=node,
-            checkpoint_id=_checkpoint_id(snapshot),
-        )
-    ]
-
-
-def _stops_before(agent: Agent, nodes: Sequence[str]) -> bool:
-    return agent.interrupt_before_nodes == "*" or bool(set(nodes) & set(agent.interrupt_before_nodes))
-
-
-def _messages_open_calls(snapshot: StateSnapshot) -> list[ToolCall]:
-    messages = snapshot.values.get("messages") if isinstance(snapshot.values, dict) else None
-    if not isinstance(messages, list) or not all(isinstance(message, BaseMessage) for message in messages):
-        return []
-    return open_calls(messages)[1]
-
-
-def _checkpoint_id(snapshot: StateSnapshot) -> str:
-    return str(snapshot.config["configurable"].get("checkpoint_id", ""))
-
-
-def _id(snapshot: StateSnapshot, pause: str, **parts: str) -> str:
-    return approval_id_for({"thread": str(snapshot.config["configurable"]["thread_id"]), "pause": pause, **parts})
-
-
-async def with_previews(agent: Agent, pending: Sequence[PendingApproval]) -> list[PendingApproval]:
-    """The same approvals, each with what its tool's policy shows of the effect. A preview that fails says so and stops nothing."""
-    return [replace(approval, preview=await _preview(agent, approval)) for approval in pending]
-
-
-async def _preview(agent: Agent, approval: PendingApproval) -> Any:
-    policy = agent.builder.gate.rules.policies.get(approval.tool) if isinstance(agent.builder, HitlGraph) else None
-    if policy is None or policy.preview is None or approval.kind is not ApprovalKind.TOOL:
-        return None
-    try:
-        # A copy, so that what is shown stays what will run. In a thread, since a plain function may take its time.
-        shown = await asyncio.to_thread(policy.preview, deepcopy(approval.args))
-        if inspect.isawaitable(shown):
-            shown = await shown
-        return to_jsonable_python(shown, serialize_unknown=True)
-    except Exception as error:
-        return {"unavailable": f"The preview failed with {type(error).__name__}."}
+# ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def pending_approvals(agent: Agent, config: RunnableConfig) -> list[PendingApproval]:
     """`apending_approvals`, for sync code."""
-    pending = find_pending(agent, agent.get_state(config))
+    pending = find_pending(agent, agent.get_state(config, subgraphs=True))
     # Previews may be async, and in a notebook this thread has a loop that is running already.
     with ThreadPoolExecutor(max_workers=1) as thread:
         return thread.submit(lambda: asyncio.run(with_previews(agent, pending))).result()
 
 
 async def apending_approvals(agent: Agent, config: RunnableConfig) -> list[PendingApproval]:
-    """What the thread waits for, in the model's order, with previews; empty if it waits for nobody."""
-    return await with_previews(agent, find_pending(agent, await agent.aget_state(config)))
+    """What the thread waits for, in the order in which it asks, with previews; empty if it waits for nobody."""
+    return await with_previews(agent, find_pending(agent, await agent.aget_state(config, subgraphs=True)))
 
 
-# ── deciding ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── checking ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def check_decision(agent: Agent, approval: PendingApproval, decision: Decision) -> None:
-    """Raise `InvalidDecision` if the approval does not take this decision, or its tool does not take the edited arguments."""
+class Checkable(Protocol):
+    """What is needed of an approval to tell which decisions it takes: a `PendingApproval` has it, and so may a stored row."""
+
+    @property
+    def approval_id(self) -> str: ...
+    @property
+    def kind(self) -> ApprovalKind: ...
+    @property
+    def tool(self) -> str: ...
+    @property
+    def node(self) -> str: ...
+    @property
+    def allowed(self) -> tuple[str, ...]: ...
+    @property
+    def schema(self) -> Schema | None: ...
+
+
+def check_decision(agent: Agent, approval: Checkable, decision: Decision) -> None:
+    """Raise `InvalidDecision` if the approval does not take this decision, or what it asks not these arguments or this answer."""
     check_allowed(decision, approval.approval_id, approval.allowed)
-    if isinstance(decision, Edit) and isinstance(agent.builder, HitlGraph):
-        check_args(agent.builder.gate.tools[approval.tool], decision.args)
-    if isinstance(decision, Respond) and approval.kind is not ApprovalKind.INPUT and not isinstance(decision.message, str):
-        raise InvalidDecision(f"The answer for the tool '{approval.tool}' must be a text: it takes the place of the tool's result.")
+    if isinstance(decision, Edit):
+        tool = tool_of(agent, approval.node, approval.tool)
+        if tool is not None:
+            check_args(tool, decision.args)
+        if approval.schema is not None and (problem := schema_problem(decision.args, approval.schema)):
+            raise InvalidDecision(f"The tool '{approval.tool}' does not take these arguments: {problem}.")
+    if isinstance(decision, Respond):
+        _check_answer(approval, decision.message)
+
+
+def _check_answer(approval: Checkable, answer: Any) -> None:
+    if approval.kind is not ApprovalKind.INPUT:
+        if not isinstance(answer, str):
+            raise InvalidDecision(f"The answer for the tool '{approval.tool}' must be a text: it takes the place of the tool's result.")
+    elif approval.schema is not None and (problem := schema_problem(answer, approval.schema)):
+        raise InvalidDecision(f"The question {approval.approval_id} does not take this answer: {problem}.", schema=approval.schema)
 
 
 def check_args(tool: BaseTool, args: Mapping[str, Any]) -> None:
@@ -243,40 +162,93 @@ def check_args(tool: BaseTool, args: Mapping[str, Any]) -> None:
         raise InvalidDecision(f"The tool '{tool.name}' does not take these arguments: {problems}.") from error
 
 
-def continuation(
-    agent: Agent,
-    snapshot: StateSnapshot,
-    decided: Sequence[tuple[PendingApproval, Decision]],
-    *,
-    messages: Sequence[BaseMessage] = (),
-) -> Continuation:
-    """How the graph goes on with these decisions; `messages` are added to the conversation. Approvals without a decision pause again."""
-    if snapshot.interrupts:
-        answers = {approval.interrupt_id: _resume_value(approval, decision) for approval, decision in decided}
-        return Continuation(input=Command(resume=answers, update={"messages": list(messages)} if messages else None))
-    if isinstance(agent.builder, HitlGraph):
-        turn, calls = open_calls(snapshot.values["messages"])
-        by_id = {call["id"]: call for call in calls}
-        records = {
-            approval.tool_call_id: record_decision(turn, by_id[approval.tool_call_id], decision)
-            for approval, decision in decided
-            if turn is not None
-        }
-        return Continuation(input=Command(update={"decisions": records, **({"messages": list(messages)} if messages else {})}))
-    return _past_static_pause(snapshot, decided, messages)
+# ── going on ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _past_static_pause(
-    snapshot: StateSnapshot, decided: Sequence[tuple[PendingApproval, Decision]], messages: Sequence[BaseMessage]
-) -> Continuation:
-    ((_, decision),) = decided
+def continuation(agent: Agent, snapshot: StateSnapshot, decided: Decided, *, messages: Sequence[BaseMessage] = ()) -> Continuation:
+    """How the graph goes on with these decisions; `messages` are added to the conversation. Approvals without a decision pause again.
+
+    LangGraph runs every node that has asked from its beginning when the graph goes on, also those that got no answer: to run none of them
+    needlessly, decide all that is pending first. Raises `InvalidDecision` if an interrupt that asks several things at once gets only some
+    of the answers. Read the snapshot with `subgraphs=True`.
+    """
+    root = levels_of(agent, snapshot)
+    at_root = [(approval, decision) for approval, decision in decided if approval.interrupt_id is None and not approval.namespace]
+    if at_root and root.gate is not None:
+        update = {"decisions": _records(root, at_root), **({"messages": list(messages)} if messages else {})}
+        return Continuation(input=Command(update=update))
+    if at_root:
+        return _past_static_pause(root, at_root[0][1], messages)
+    if _inner_stops_left(agent, snapshot, decided) or (not decided and _all_waits(agent, snapshot)):
+        # What is asked now was not decided, as after a crash in which the next question was reached.
+        return Continuation(ended=True)
+    answers = dict(_answers(root, [(approval, decision) for approval, decision in decided if approval.interrupt_id is not None]))
+    inner = [(approval, decision) for approval, decision in decided if approval.interrupt_id is None]
+    updates = tuple(update for level in root.walk() for update in _inner_updates(level, inner))
+    return Continuation(input=_command(root, answers, messages), inner=updates)
+
+
+def _inner_stops_left(agent: Agent, snapshot: StateSnapshot, decided: Decided) -> list[PendingApproval]:
+    """The pauses of subgraphs by their own `interrupt_before/after` that nobody decided. They are passed whenever the graph goes on."""
+    done = {(approval.namespace, approval.node) for approval, _ in decided if approval.kind is ApprovalKind.NODE}
+    pending = find_pending(agent, snapshot)
+    return [each for each in pending if each.kind is ApprovalKind.NODE and each.namespace and (each.namespace, each.node) not in done]
+
+
+def _all_waits(agent: Agent, snapshot: StateSnapshot) -> bool:
+    """Whether nothing of the graph could run now: each of its next nodes waits for a person, or the graph as a whole does."""
+    waiting = {approval.node.split(PATH)[0] for approval in find_pending(agent, snapshot)}
+    return bool(waiting) and (set(snapshot.next) <= waiting or ", ".join(snapshot.next) in waiting)
+
+
+def _command(root: Level, answers: Mapping[str, Any], messages: Sequence[BaseMessage]) -> Command[Any] | None:
+    """What lets the graph go on.
+
+    Words that would stand between a call and its answer are left out, unless our own agent puts its history in order: a rejection has them
+    as its reason anyway.
+    """
+    _, calls = open_calls(messages_of(root.snapshot))
+    has_place = "messages" in root.graph.channels and (root.gate is not None or not calls)
+    update = {"messages": list(messages)} if messages and has_place else None
+    if not answers and update is None:
+        return None
+    return Command(resume=answers or None, update=update)
+
+
+def _answers(root: Level, decided: Decided) -> Iterator[tuple[str, Any]]:
+    """What each interrupt is resumed with, by its id."""
+    by_interrupt: dict[str, dict[int, Decision]] = {}
+    for approval, decision in decided:
+        by_interrupt.setdefault(str(approval.interrupt_id), {})[approval.position] = decision
+    for interrupt in root.snapshot.interrupts:
+        if (given := by_interrupt.get(interrupt.id)) is None:
+            continue
+        form = read_interrupt(interrupt.value, interrupt.response_schema)
+        if missing := [question.tool for at, question in enumerate(form.questions) if at not in given]:
+            raise InvalidDecision(
+                f"The graph asks about {len(form.questions)} actions at once and takes one answer for all of them. "
+                f"Decide these too: {', '.join(missing)}."
+            )
+        yield interrupt.id, form.answer([given[at] for at in range(len(form.questions))])
+
+
+def _records(level: Level, decided: Decided) -> dict[str, DecisionRecord]:
+    """Decisions as an agent's state keeps them."""
+    turn, calls = open_calls(level.snapshot.values["messages"])
+    by_id = {call["id"]: call for call in calls}
+    return {
+        approval.tool_call_id: record_decision(turn, by_id[approval.tool_call_id], decision)
+        for approval, decision in decided
+        if turn is not None
+    }
+
+
+def _past_static_pause(level: Level, decision: Decision, messages: Sequence[BaseMessage]) -> Continuation:
     if isinstance(decision, Approve):
         return Continuation()
-    reason = decision.message if isinstance(decision, Reject) else ""
-    text = f"A person rejected this call. It did not run.{f' The reason: {reason}' if reason else ''}"
-    answers = [ToolMessage(text, tool_call_id=call["id"], name=call["name"], status="error") for call in _messages_open_calls(snapshot)]
-    if answers and len(snapshot.next) == 1:
-        return Continuation(updates=(({"messages": [*answers, *messages]}, snapshot.next[0]),))
+    answers = _rejections(level, decision)
+    if answers and len(level.snapshot.next) == 1:
+        return Continuation(updates=(({"messages": [*answers, *messages]}, level.snapshot.next[0]),))
     if messages:
         # New input takes the waiting nodes off, and the graph begins anew with it.
         return Continuation(input={"messages": [*answers, *messages]})
@@ -284,34 +256,86 @@ def _past_static_pause(
     return Continuation(updates=((None, END),), ended=True)
 
 
-def _resume_value(approval: PendingApproval, decision: Decision) -> Any:
-    if approval.kind is ApprovalKind.INPUT and isinstance(decision, Respond):
-        return decision.message
-    if approval.kind is ApprovalKind.UNKNOWN_OUTCOME:
-        # Named, so that the gate cannot take it for an answer to another question, nor another answer for it.
-        return {**decision_to_json(decision), "kind": UNKNOWN_OUTCOME, "digest": approval.digest}
-    return decision_to_json(decision)
+def _rejections(level: Level, decision: Decision) -> list[ToolMessage]:
+    reason = decision.message if isinstance(decision, Reject) else ""
+    text = f"A person rejected this call. It did not run.{f' The reason: {reason}' if reason else ''}"
+    _, calls = open_calls(messages_of(level.snapshot))
+    return [ToolMessage(text, tool_call_id=call["id"], name=call["name"], status="error") for call in calls]
+
+
+def _inner_updates(level: Level, decided: Decided) -> Iterator[InnerUpdate]:
+    """What is written to a subgraph, so that it goes on with these decisions when the graph around it does."""
+    here = [(approval, decision) for approval, decision in decided if level.namespace and approval.namespace == level.namespace]
+    if not here:
+        return
+    if level.gate is not None:
+        # As its approval node would have written it: no input reaches a subgraph from outside.
+        records = _records(level, here)
+        state = level.snapshot.values
+        state_after = AgentState(messages=state["messages"], decisions={**(state.get("decisions") or {}), **records})
+        values = {"decisions": records, "messages": level.gate.answers(state_after)}
+        yield InnerUpdate(namespace=level.namespace, values=values, as_node=APPROVAL_NODE)
+        return
+    ((_, decision),) = here
+    if isinstance(decision, Approve):
+        return
+    if (answers := _rejections(level, decision)) and len(level.snapshot.next) == 1:
+        yield InnerUpdate(namespace=level.namespace, values={"messages": answers}, as_node=level.snapshot.next[0])
+        if not _has_other_stops(level):
+            return
+    # The subgraph is over. It would otherwise pass a pause right behind this one unasked, as the graph around it goes on.
+    yield InnerUpdate(namespace=level.namespace, values=None, as_node=END)
+
+
+def _has_other_stops(level: Level) -> bool:
+    before, after = level.graph.interrupt_before_nodes, level.graph.interrupt_after_nodes
+    return "*" in (before, after) or bool(set(before) - set(level.snapshot.next)) or bool(after)
+
+
+async def apply_updates(agent: Agent, config: RunnableConfig, plan: Continuation) -> Continuation:
+    """Write what is to be written before the graph goes on; then the plan is only to run it with `input`, or that it has `ended`."""
+    for inner in plan.inner:
+        await agent.aupdate_state(_in_namespace(config, inner.namespace), inner.values, as_node=inner.as_node)
+    for values, as_node in plan.updates:
+        await agent.aupdate_state(config, values, as_node=as_node)
+    stopped = bool(plan.updates) and _stands_before_a_stop(agent, await agent.aget_state(config))
+    return Continuation(input=plan.input, ended=plan.ended or stopped)
+
+
+def _stands_before_a_stop(agent: Agent, snapshot: StateSnapshot) -> bool:
+    """Whether the next node needs a person too. LangGraph lets a graph pass the first pause that it comes to."""
+    return bool(snapshot.next) and stops_before(agent, snapshot.next)
+
+
+def _in_namespace(config: RunnableConfig, namespace: str) -> RunnableConfig:
+    return {**config, "configurable": {**config["configurable"], "checkpoint_ns": namespace}}
+
+
+# ── without a server ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def resume(agent: Agent, config: RunnableConfig, decisions: Decision | Mapping[str, Decision]) -> Any:
     """Decide, and let the thread go on to its end or its next pause; returns the graph's output, as `invoke` does.
 
     `decisions` maps approval ids (or tool call ids) to decisions; a bare decision does if exactly one approval is pending. What is left
-    undecided pauses again. Raises `NothingPending`, `NotFound` or `InvalidDecision`, and then nothing has run.
+    undecided pauses again; but the actions of one batch are decided together, and whatever else goes on, so is what a subgraph stops at by
+    itself. Raises `NothingPending`, `NotFound` or `InvalidDecision`, and then nothing has run.
     """
-    snapshot = agent.get_state(config)
+    snapshot = agent.get_state(config, subgraphs=True)
     plan = continuation(agent, snapshot, _checked(agent, snapshot, decisions))
+    for inner in plan.inner:
+        agent.update_state(_in_namespace(config, inner.namespace), inner.values, as_node=inner.as_node)
     for values, as_node in plan.updates:
         agent.update_state(config, values, as_node=as_node)
-    return agent.get_state(config).values if plan.ended else agent.invoke(plan.input, config, durability="sync")
+    if plan.ended or (plan.updates and _stands_before_a_stop(agent, agent.get_state(config))):
+        return agent.get_state(config).values
+    return agent.invoke(plan.input, config, durability="sync")
 
 
 async def aresume(agent: Agent, config: RunnableConfig, decisions: Decision | Mapping[str, Decision]) -> Any:
     """`resume`, async."""
-    snapshot = await agent.aget_state(config)
-    plan = continuation(agent, snapshot, _checked(agent, snapshot, decisions))
-    for values, as_node in plan.updates:
-        await agent.aupdate_state(config, values, as_node=as_node)
+    snapshot = await agent.aget_state(config, subgraphs=True)
+    plan = await apply_updates(agent, config, continuation(agent, snapshot, _checked(agent, snapshot, decisions)))
     return (await agent.aget_state(config)).values if plan.ended else await agent.ainvoke(plan.input, config, durability="sync")
 
 
@@ -319,4 +343,9 @@ def _checked(agent: Agent, snapshot: StateSnapshot, decisions: Decision | Mappin
     decided = match_decisions(find_pending(agent, snapshot), decisions)
     for approval, decision in decided:
         check_decision(agent, approval, decision)
+    if left := _inner_stops_left(agent, snapshot, decided):
+        raise InvalidDecision(
+            f"When the graph goes on it also passes its pause at '{left[0].node}'. Decide that too.",
+            approvals=[approval.approval_id for approval in left],
+        )
     return decided

@@ -478,7 +478,7 @@ def test_a_question_of_a_subgraph_is_the_graphs_question() -> None:
     agent: Any = StateGraph(Steps).add_node("inner", inner).add_edge(START, "inner").compile(checkpointer=InMemorySaver())
     agent.invoke({"done": []}, THREAD)
     (approval,) = pending_approvals(agent, THREAD)
-    assert (approval.kind, approval.args, approval.node) == ("input", "Which colour?", "inner")
+    assert (approval.kind, approval.args, approval.node) == ("input", "Which colour?", "inner|ask")
     assert resume(agent, THREAD, Respond("blue"))["done"] == ["blue"]
 
 

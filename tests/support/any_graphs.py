@@ -1,0 +1,217 @@
+"""Graphs as other people write them, to serve by path or to run in memory: each asks a person in another style.
+
+They are told what to do as those of `agents.py` are, and leave their traces in the same file: "pay 5; pay 6" pays twice in one turn.
+"ask Which year?" asks with `ask_human`, and "ask Which year? 2019 2020" gives it choices.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from typing import Annotated, Any
+
+from langchain.agents import create_agent
+from langchain.agents.middleware import HumanInTheLoopMiddleware
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.types import Send, interrupt
+from pydantic import BaseModel
+from typing_extensions import TypedDict
+
+from assent import ask_human, build_hitl_agent
+from tests.support import agents
+from tests.support.agents import look, pay, results, trace
+from tests.support.models import ScriptedModel, call, say
+
+# ── langchain's middleware ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _reviewed(mode: Any, name: str) -> Any:
+    review = HumanInTheLoopMiddleware(
+        interrupt_on={"pay": {"allowed_decisions": ["approve", "edit", "reject", "respond"], "description": "Money leaves the house."}},
+        interrupt_mode=mode,
+    )
+    return create_agent(ScriptedModel(script=agents.reply), [look, pay], middleware=[review], name=name)
+
+
+batched = _reviewed("batched", "batched")
+per_call = _reviewed("per_call", "per_call")
+
+own = build_hitl_agent(ScriptedModel(script=agents.reply), [look, pay], approve="pay", name="own")
+
+
+# ── interrupt() ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _inbox(name: str, *, bare: bool) -> Any:
+    """As agent-inbox would have it. The answer comes as a list, also to a request that stands alone."""
+
+    def ask(state: MessagesState) -> dict[str, Any]:
+        asked = [
+            {
+                "action_request": {"action": "publish", "args": {"page": page}},
+                "config": {"allow_accept": True, "allow_edit": True, "allow_respond": True, "allow_ignore": True},
+                "description": "It will be public.",
+            }
+            for page in state["messages"][-1].text.split("; ")
+        ]
+        answers = interrupt(asked[0] if bare else asked)
+        trace(f"answers {answers}")
+        return {"messages": [AIMessage(f"Answers: {answers}")]}
+
+    return StateGraph(MessagesState).add_node("ask", ask).add_edge(START, "ask").compile(name=name)
+
+
+inbox = _inbox("inbox", bare=False)
+bare_inbox = _inbox("bare_inbox", bare=True)
+
+
+class Booking(BaseModel):
+    """What a person fills in."""
+
+    city: str
+    nights: int
+
+
+def _asks(name: str, value: Any, **schema: Any) -> Any:
+    """A graph with one node, which asks."""
+
+    def ask(state: MessagesState) -> dict[str, Any]:
+        answer = interrupt(value, **schema)
+        trace(f"answer {answer!r}")
+        return {"messages": [AIMessage(f"Answer: {answer!r}")]}
+
+    return StateGraph(MessagesState).add_node("ask", ask).add_edge(START, "ask").compile(name=name)
+
+
+question = _asks("question", {"question": "Which colour?"})
+form = _asks("form", "Where to?", response_schema=Booking)
+own_schema = _asks("own_schema", {"question": "How many?", "schema": {"type": "integer", "minimum": 1}})
+
+
+class Task(TypedDict):
+    """What one task is about."""
+
+    subject: str
+
+
+def _parallel() -> Any:
+    """ "a; b; c" asks about each at once, in a task of its own that leaves a trace before it asks."""
+
+    def ask(state: Task) -> dict[str, Any]:
+        trace(f"begin {state['subject']}")
+        answer = interrupt({"subject": state["subject"]})
+        trace(f"{state['subject']} is {answer}")
+        return {"messages": [AIMessage(f"{state['subject']} is {answer}")]}
+
+    def fan_out(state: MessagesState) -> list[Send]:
+        return [Send("ask", {"subject": subject}) for subject in state["messages"][-1].text.split("; ")]
+
+    return StateGraph(MessagesState).add_node("ask", ask).add_conditional_edges(START, fan_out, ["ask"]).compile(name="parallel")
+
+
+parallel = _parallel()
+
+
+# ── subgraphs ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def around(inner: Any, name: str) -> Any:
+    """A graph with another one as its only node."""
+    return StateGraph(MessagesState).add_node("inner", inner).add_edge(START, "inner").add_edge("inner", END).compile(name=name)
+
+
+def _stopping(name: str, **pause: Any) -> Any:
+    """A graph that pauses by itself: before it publishes, or after it has written."""
+
+    def write(state: MessagesState) -> dict[str, Any]:
+        trace("write")
+        return {"messages": [AIMessage("Written.")]}
+
+    def publish(state: MessagesState) -> dict[str, Any]:
+        trace("publish")
+        return {"messages": [AIMessage("Published.")]}
+
+    graph = StateGraph(MessagesState).add_node("write", write).add_node("publish", publish)
+    return graph.add_edge(START, "write").add_edge("write", "publish").compile(name=name, **pause)
+
+
+stops_before = _stopping("stops_before", interrupt_before=["publish"])
+stops_after = _stopping("stops_after", interrupt_after=["write"])
+
+nested_question = around(around(question, "middle"), "nested_question")
+nested_batch = around(batched, "nested_batch")
+nested_agent = around(own, "nested_agent")
+deep_agent = around(around(own, "middle"), "deep_agent")
+nested_stop = around(_stopping("inner_stop", interrupt_before=["publish"]), "nested_stop")
+
+
+class Votes(MessagesState):
+    """What several branches found, side by side."""
+
+    found: Annotated[list[str], operator.add]
+
+
+def _mixed() -> Any:
+    """Side by side: an agent of ours, a question, and a graph with a pause of its own."""
+
+    def talk(agent: Any) -> Any:
+        async def node(state: Votes) -> dict[str, Any]:
+            result = await agent.ainvoke({"messages": [("user", state["messages"][-1].text)]})
+            return {"found": [result["messages"][-1].text]}
+
+        return node
+
+    def ask(state: Votes) -> dict[str, Any]:
+        trace("begin ask")
+        return {"found": [f"told {interrupt('Which colour?')}"]}
+
+    graph = StateGraph(Votes).add_node("agent", talk(own)).add_node("ask", ask).add_node("stop", talk(stops_before))
+    return graph.add_edge(START, "agent").add_edge(START, "ask").add_edge(START, "stop").compile(name="mixed")
+
+
+mixed = _mixed()
+
+
+# ── ask_human ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+QUESTION = re.compile(r"ask ([^?]+\?) ?(.*)")
+
+
+def asking_reply(history: list[BaseMessage]) -> AIMessage | BaseException:
+    """Asks what it is told to ask, and does the rest as the other agents do."""
+    asked_at = max(position for position, message in enumerate(history) if isinstance(message, HumanMessage))
+    turns = [message for message in history[asked_at:] if isinstance(message, AIMessage)]
+    parts = history[asked_at].text.split(" then ")
+    if len(turns) < len(parts) and (match := QUESTION.fullmatch(parts[len(turns)])):
+        choices = {"choices": match[2].split()} if match[2] else {}
+        return call("ask_human", prompt=match[1], reasons=["ambiguity"], **choices)
+    return say(f"I was told: {' | '.join(results(history))}") if len(turns) == len(parts) else agents.reply(history)
+
+
+asker = build_hitl_agent(ScriptedModel(script=asking_reply), [look, pay, ask_human], approve="pay", name="asker")
+gated_asker = build_hitl_agent(ScriptedModel(script=asking_reply), [ask_human], approve="ask_human", name="gated_asker")
+foreign_asker = create_agent(ScriptedModel(script=asking_reply), [look, pay, ask_human], name="foreign_asker")
+
+ALL = (
+    "asker",
+    "bare_inbox",
+    "batched",
+    "deep_agent",
+    "foreign_asker",
+    "form",
+    "gated_asker",
+    "inbox",
+    "mixed",
+    "nested_agent",
+    "nested_batch",
+    "nested_question",
+    "nested_stop",
+    "own",
+    "own_schema",
+    "parallel",
+    "per_call",
+    "question",
+    "stops_after",
+    "stops_before",
+)
