@@ -233,7 +233,8 @@ class Timer:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
     """A run again and again, at the times of a cron expression in a time zone. `input` is its runs'; on a thread of its own each time,
-    unless `thread_id` names one. `next_at` is None while it is not `enabled`, or when no time is left."""
+    unless `thread_id` names one, each with this `budget`. `next_at` is None while it is not `enabled`, or when no time is left. `last_at` is
+    when the last run was due, and `last_error` a sentence: why there was none at the last time."""
 
     schedule_id: str
     owner: str
@@ -249,7 +250,9 @@ class Schedule:
     next_at: datetime | None = None
     last_at: datetime | None = None
     last_run_id: str | None = None
+    last_error: str | None = None
     metadata: Mapping[str, Json] = field(default_factory=dict)
+    budget: Mapping[str, Json] = field(default_factory=dict)
     version: int = 1
 
 

@@ -136,7 +136,9 @@ def schedule(schedule_id: str = "s", **changes: Any) -> Schedule:
         next_at=NOON + timedelta(days=1),
         last_at=NOON - timedelta(days=1),
         last_run_id="r",
+        last_error="It was busy.",
         metadata={"k": "v"},
+        budget={"tokens": 9},
     )
     return replace(made, **changes)
 

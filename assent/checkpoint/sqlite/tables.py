@@ -39,6 +39,7 @@ CONTENT: Mapping[type, frozenset[str]] = {
 
 LATER: Mapping[type, frozenset[str]] = {
     Run: frozenset({"priority", "due_at", "worker", "cancel", "at_checkpoint", "stuck", "budget", "usage", "schedule_id"}),
+    Schedule: frozenset({"last_error", "budget"}),
 }
 """Columns that a table was given after rows had been sealed. They are bound too, but not as long as they hold what those were given."""
 
