@@ -123,6 +123,15 @@ async def test_who_has_lost_the_run_writes_nothing(storage: Storage, what: str, 
     await WRITES[what](storage, None)
 
 
+async def test_an_event_right_after_its_thread_was_erased_does_not_begin_it_anew(storage: Storage) -> None:
+    await storage.commit(Change(rows=(thread(), running())))
+    await append(storage, MINE)
+    await storage.commit(Change(erase="t"))
+    with pytest.raises(StaleLease):
+        await append(storage, MINE)
+    assert await storage.read_log("t") == ()
+
+
 @pytest.mark.parametrize("lease", [Lease("r", 0), Lease("r", 2), Lease("nobody's", 1), Lease("", 0)])
 @pytest.mark.parametrize("what", WRITES)
 async def test_a_lease_that_was_never_given_holds_nothing(storage: Storage, what: str, lease: Lease) -> None:
