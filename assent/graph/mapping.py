@@ -137,7 +137,7 @@ class EventFold:
         self._cancelled: dict[str, NodeRun] = {}
         self._subgraphs: set[str] = set()
         self._calls: dict[Hashable, ModelCall] = {}
-        self._spoken: dict[str, dict[str, bool]] = {}
+        self._spoken: dict[str, list[str]] = {}
         self._failures: dict[str, tuple[ErrorInfo, Place]] = {}
         self._tools: dict[Hashable, ToolRun] = {}
 
@@ -227,7 +227,7 @@ class EventFold:
         metadata = metadata or {}
         place = self._place(metadata)
         if place.task_id:
-            self._spoken.setdefault(place.task_id, {})
+            self._spoken.setdefault(place.task_id, [])
         self._calls[run_id] = ModelCall(
             place=place,
             called_at=self._now(),
@@ -277,7 +277,7 @@ class EventFold:
     def _open(self, run_id: Hashable, call: ModelCall, message_id: str | None) -> Events:
         call.message_id = message_id or f"lc_run--{run_id}"
         if (spoken := self._spoken.get(call.place.task_id)) is not None:
-            spoken[call.message_id] = False
+            spoken.append(call.message_id)
         at = self._at(call.place) | {"ts": call.called_at}
         return (LlmStart(message_id=call.message_id, model=call.model, **at),)
 
@@ -316,8 +316,6 @@ class EventFold:
 
     def _llm_end(self, call: ModelCall, message: BaseMessage | None, finish_reason: str) -> LlmEnd:
         response: Mapping[str, Any] = message.response_metadata if message else {}
-        if (spoken := self._spoken.get(call.place.task_id)) is not None:
-            spoken[call.message_id] = True
         return LlmEnd(
             message_id=call.message_id,
             model=call.model or str(response.get("model_name") or ""),
@@ -328,11 +326,8 @@ class EventFold:
         )
 
     def _model_retried(self, told: Mapping[str, Any], place: Place) -> Events:
-        """Our own agent's node calls its model again (`retrying.py`): what the failed call said so far is void, what others said is not."""
-        spoken = self._spoken.get(place.task_id, {})
-        void = tuple(message_id for message_id, is_whole in spoken.items() if not is_whole)
-        for message_id in void:
-            del spoken[message_id]
+        """Our own agent's node calls its model again (`retrying.py`)."""
+        void = tuple(self._spoken.pop(place.task_id, ()))
         error = ErrorInfo(**told["error"])
         retry = LlmRetry(error=error, tries=told["tries"], delay_seconds=told["delay_seconds"], message_ids=void, **self._at(place))
         return (retry,)
