@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import os
 import re
@@ -12,20 +13,25 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, closing, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from tests.support import agents
+from tests.support.zygote import HAS_SAFE_FORK, Forked, Zygote
 
 START_SECONDS = 30
 WAIT_SECONDS = 20
 """How long a test waits for what should come at once. On a busy machine "at once" may take a while."""
 
 REPOSITORY = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-c", "from assent.cli import main; main()", "serve"]
+COMMAND = [sys.executable, "-c", "from assent.cli import main; main()"]
+COLD = not HAS_SAFE_FORK or bool(os.environ.get("COLD_SERVERS"))
+"""Whether every server is started as its command is, imports and all, and not as a fork of a process that has imported already."""
+
 FRAME = re.compile(rb"id: ([1-9][0-9]*)\n(?:event: ([a-z_]+)\n)?data: (\{[^\r\n]*\})")
 
 Event = dict[str, Any]
@@ -38,15 +44,16 @@ Json = Any
 class Server:
     """One server process after another, on one port and over the files in one folder. Made by `serving`.
 
-    Without a `target` it serves the demo's clerk.
+    Without a `target` it serves the demo's clerk. A `cold` one is started as its command is, whatever the others are.
     """
 
-    def __init__(self, folder: Path, target: str | None, environment: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, target: str | None, environment: Mapping[str, str], *, cold: bool = COLD) -> None:
         self.folder = folder
         self.ledger = folder / "ledger"
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._command = [*COMMAND, *([target] if target else []), "--port", str(self.port)]
+        self._argv = ["serve", *([target] if target else []), "--port", str(self.port)]
+        self._cold = cold
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("ASSENT_")}
         self._environment = {
             **inherited,
@@ -57,19 +64,32 @@ class Server:
             **environment,
         }
         self._log = folder / "server.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Forked | None = None
 
     def start(self) -> None:
         """Start the process, and wait until it answers."""
+        self.launch()
+        self.wait_until_healthy()
+
+    def launch(self) -> None:
+        """Start the process, and do not wait for it."""
         assert self._process is None, "The server runs already."
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, cwd=self.folder, env=self._environment, stdout=log, stderr=log)
+        if self._cold:
+            with self._log.open("ab") as log:
+                command = [*COMMAND, *self._argv]
+                self._process = subprocess.Popen(command, cwd=self.folder, env=self._environment, stdout=log, stderr=log)
+        else:
+            self._process = _zygote().start(self._argv, folder=self.folder, environment=self._environment, log=self._log)
+
+    def wait_until_healthy(self) -> None:
+        """Wait until the process answers."""
+        assert self._process is not None
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
             code = self._process.poll()
             assert code is None, f"The server ended with {code} as it started:\n{self.output}"
             assert time.monotonic() < deadline, f"The server did not answer within {START_SECONDS} s:\n{self.output}"
-            time.sleep(0.05)
+            time.sleep(0.01)
 
     def kill(self) -> None:
         """End the process as a power cut would."""
@@ -100,10 +120,12 @@ class Server:
         return [line for line in lines if line.startswith(prefix)]
 
     def _answers(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/health", trust_env=False).status_code == 200
-        except httpx.TransportError:
-            return False
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT_SECONDS)) as connection:
+            try:
+                connection.request("GET", "/health")
+                return connection.getresponse().status == 200
+            except (OSError, http.client.HTTPException):
+                return False
 
     def _end(self, with_signal: signal.Signals) -> int:
         process, self._process = self._process, None
@@ -114,15 +136,21 @@ class Server:
         try:
             return process.wait(WAIT_SECONDS)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            process.send_signal(signal.SIGKILL)
+            process.wait(WAIT_SECONDS)
             raise AssertionError(f"The server did not end within {WAIT_SECONDS} s of {with_signal.name}:\n{self.output}") from None
 
 
+@cache
+def _zygote() -> Zygote:
+    """One for all tests: it has nothing of theirs."""
+    return Zygote(REPOSITORY)
+
+
 @contextmanager
-def serving(folder: Path, target: str | None = None, **environment: str) -> Iterator[Server]:
+def serving(folder: Path, target: str | None = None, *, cold: bool = COLD, **environment: str) -> Iterator[Server]:
     """A server over the files in `folder`; none is left when the context is. pytest shows its output where a test fails."""
-    server = Server(folder, target, environment)
+    server = Server(folder, target, environment, cold=cold)
     try:
         server.start()
         yield server

@@ -1,0 +1,66 @@
+"""A forked server is a process like a cold one: its own arguments, folder, environment, output, exit code and death."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.server import COLD, REPOSITORY, scripted_agents, serving
+from tests.support.zygote import Forked, Zygote
+
+pytestmark = pytest.mark.skipif(COLD, reason="no server is forked here")
+
+
+@pytest.fixture(scope="module")
+def zygote() -> Iterator[Zygote]:
+    zygote = Zygote(REPOSITORY)
+    yield zygote
+    zygote.close()
+
+
+def start(zygote: Zygote, folder: Path, *argv: str, **environment: str) -> Forked:
+    return zygote.start(list(argv), folder=folder, environment=environment, log=folder / "log")
+
+
+def test_it_is_the_command_with_its_own_arguments_output_and_exit_code(zygote: Zygote, tmp_path: Path) -> None:
+    assert start(zygote, tmp_path, "--version").wait(20) == 0
+    assert start(zygote, tmp_path, "serve", "agent.py:agent", ASSENT_DATABASE="sqlite:///here.db").wait(20) == 1
+    assert start(zygote, tmp_path, "sing").wait(20) == 2
+    said = (tmp_path / "log").read_text()
+    assert said.startswith("assent ")
+    assert str(tmp_path / "agent.py") in said.replace("\n", "")
+    assert "No such command 'sing'" in said
+
+
+def test_it_dies_of_signals(zygote: Zygote, tmp_path: Path) -> None:
+    with serving(tmp_path, scripted_agents(tmp_path, "agent")) as server:
+        server.kill()
+        server.start()
+        assert server.terminate() == -signal.SIGTERM
+    forked = start(zygote, tmp_path, "serve", "--port", "0")
+    assert forked.poll() is None
+    forked.send_signal(signal.SIGKILL)
+    assert forked.wait(20) == -signal.SIGKILL
+    # To signal what has ended does nothing, whoever has its id by now.
+    forked.send_signal(signal.SIGKILL)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="what a process has open is listed in /proc")
+def test_it_inherits_nothing_and_outlives_nobody(tmp_path: Path) -> None:
+    zygote = Zygote(REPOSITORY)
+    # It stops before it does anything, for nobody reads what it writes.
+    os.mkfifo(tmp_path / "log")
+    forked = start(zygote, tmp_path, "--version")
+    process = Path(f"/proc/{forked.pid}")
+    deadline = time.monotonic() + 20
+    while sockets := [name for fd in (process / "fd").iterdir() if (name := str(fd.readlink())).startswith("socket:")]:
+        assert time.monotonic() < deadline, sockets
+    assert [task.name for task in (process / "task").iterdir()] == [str(forked.pid)]
+    zygote.close()
+    assert not process.exists()

@@ -1,0 +1,171 @@
+"""Servers at a fork's price: one process imports everything once, and each server is a child of it.
+
+A cold start spends its time on imports, and the tests start hundreds of servers. What they get here is `assent serve` itself, in a process
+of its own that a signal kills like any other: a fork of one that has imported, and done nothing else. It has one thread, no event loop, no
+socket but the one it is spoken to by, and no file of ours open.
+
+    zygote = Zygote()
+    process = zygote.start(["serve", "--port", "8000"], folder=…, environment={…}, log=…)
+    process.signal(signal.SIGKILL)
+    process.wait(5)    # -9
+
+This module is both ends. With `COLD_SERVERS=1`, and where there is no safe fork, the tests start the cold command instead.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import importlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+HAS_SAFE_FORK = hasattr(os, "fork") and sys.platform != "darwin"
+"""On macOS the system's own libraries may have threads that a fork loses."""
+
+STARTS = "from tests.support.zygote import main; main()"
+
+
+# ── the side of the tests ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Zygote:
+    """The process that forks. It ends, and its children with it, when it is closed or this process is gone."""
+
+    def __init__(self, repository: Path) -> None:
+        ours, its = socket.socketpair()
+        with its:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", STARTS, str(its.fileno())],
+                cwd=repository,
+                env={name: value for name, value in os.environ.items() if not name.startswith("ASSENT_")} | {"PYTHONPATH": str(repository)},
+                stdin=subprocess.DEVNULL,
+                pass_fds=[its.fileno()],
+            )
+        self._socket = ours
+        self._lines = ours.makefile("rw", buffering=1)
+        self._lock = threading.Lock()
+        atexit.register(self.close)
+
+    def start(self, argv: list[str], *, folder: Path, environment: Mapping[str, str], log: Path) -> Forked:
+        """A child that runs `assent` with these arguments in this folder, and writes what it says to the log."""
+        asked = {"argv": argv, "folder": str(folder), "environment": dict(environment), "log": str(log)}
+        return Forked(self, self.ask(start=asked))
+
+    def ask(self, **request: Any) -> Any:
+        """What the process answers. Only one thread of ours speaks to it at a time."""
+        with self._lock:
+            self._lines.write(json.dumps(request) + "\n")
+            answer = self._lines.readline()
+        assert answer, "The process that starts the servers is gone."
+        return json.loads(answer)
+
+    def close(self) -> None:
+        """End the process and its children."""
+        atexit.unregister(self.close)
+        self._lines.close()
+        self._socket.close()
+        self._process.wait()
+
+
+class Forked:
+    """One child. Its parent sends the signals, who alone knows that its id is not somebody else's by now."""
+
+    def __init__(self, zygote: Zygote, pid: int) -> None:
+        self.pid = pid
+        self._zygote = zygote
+        self._code: int | None = None
+
+    def poll(self) -> int | None:
+        """The exit code, negative for a signal; None while the process lives."""
+        if self._code is None:
+            self._code = self._zygote.ask(poll=self.pid)
+        return self._code
+
+    def wait(self, timeout: float) -> int:
+        """The exit code. Raises `subprocess.TimeoutExpired`, as `Popen` does."""
+        deadline = time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired("assent", timeout)
+            time.sleep(0.002)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        """Send it, if the process lives."""
+        self._zygote.ask(signal=[self.pid, int(number)])
+
+
+# ── the side of the process ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def main() -> None:
+    """Import, then fork for whoever asks. Returns in no process but the children, as what they are."""
+    from assent.cli import main as assent
+
+    # Imported for what it imports. Its file is loaded anew by each server, as somebody's agents are.
+    importlib.import_module("tests.support.agents")
+    del sys.modules["tests.support.agents"]
+    assert threading.active_count() == 1, threading.enumerate()
+    # Ctrl-C is for the tests, who then let go of the socket.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.collect()
+    gc.freeze()
+    request = _serve(socket.socket(fileno=int(sys.argv[1])))
+    if request is not None:
+        _become(request)
+        assent()
+
+
+def _serve(asked_by: socket.socket) -> dict[str, Any] | None:
+    """Answer requests until there is nobody to make any. In a child, return what it is to be."""
+    codes: dict[int, int | None] = {}
+    with asked_by, asked_by.makefile("rw", buffering=1) as lines:
+        for line in lines:
+            ((kind, what),) = json.loads(line).items()
+            _reap(codes)
+            answer: int | None = None
+            if kind == "start":
+                answer = os.fork()
+                if answer == 0:
+                    return dict(what)
+                codes[answer] = None
+            elif kind == "signal":
+                if codes[what[0]] is None:
+                    os.kill(*what)
+            else:
+                answer = codes[what]
+            lines.write(f"{json.dumps(answer)}\n")
+    for pid, code in codes.items():
+        if code is None:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    return None
+
+
+def _reap(codes: dict[int, int | None]) -> None:
+    for pid, code in codes.items():
+        if code is None and (ended := os.waitpid(pid, os.WNOHANG))[0] == pid:
+            codes[pid] = os.waitstatus_to_exitcode(ended[1])
+
+
+def _become(request: Mapping[str, Any]) -> None:
+    """Be a process as the cold command's would be."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    log = os.open(request["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    os.chdir(request["folder"])
+    sys.argv = ["assent", *request["argv"]]
