@@ -249,19 +249,30 @@ class EmbeddedEngine(Engine):
         await self._store(Active(held), await self._executor.failed(held, error), fenced=False)
 
     async def _fire_timers(self) -> None:
-        now = asyncio.get_running_loop().time()
-        for timer in await self._storage.due_timers(self._clock.now(), limit=BATCH):
-            if self._not_before.get(timer.timer_id, now) > now:
-                continue
-            self._not_before.pop(timer.timer_id, None)
-            try:
-                await self._on_timer[timer.kind](timer)
-            except Conflict:
-                # Somebody else was faster; if there is anything left to do, it is still due.
-                continue
-            except Exception:
-                log.exception("a timer failed", timer_id=timer.timer_id, kind=timer.kind)
-                self._not_before[timer.timer_id] = now + RETRY_SECONDS
+        """Do what is due, all that there is: so a timer that was moved to a time that has come as well needs not wait for the next look."""
+        done: set[tuple[str, int]] = set()
+        while not self._draining:
+            now = asyncio.get_running_loop().time()
+            self._not_before = {timer_id: time for timer_id, time in self._not_before.items() if time > now}
+            # What has failed is due the longest, and must not keep others from being seen.
+            limit = BATCH + len(self._not_before) + len(done)
+            due = await self._storage.due_timers(self._clock.now(), limit=limit)
+            due = tuple(timer for timer in due if timer.timer_id not in self._not_before and (timer.timer_id, timer.version) not in done)
+            if not due:
+                return
+            done |= {(timer.timer_id, timer.version) for timer in due}
+            # At once, so that what they store shares its commits.
+            await asyncio.gather(*map(self._fire, due))
+
+    async def _fire(self, timer: Timer) -> None:
+        try:
+            await self._on_timer[timer.kind](timer)
+        except Conflict:
+            # Somebody else was faster; if there is anything left to do, it is still due.
+            return
+        except Exception:
+            log.exception("a timer failed", timer_id=timer.timer_id, kind=timer.kind)
+            self._not_before[timer.timer_id] = asyncio.get_running_loop().time() + RETRY_SECONDS
 
     async def _take(self) -> None:
         """Start pending runs while there is room."""

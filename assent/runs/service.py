@@ -35,8 +35,9 @@ from assent.graph.pending import Agent, check_args
 from assent.graph.types import state_types as state_types_of
 from assent.runs import transitions
 from assent.runs.embedded import EmbeddedEngine
-from assent.runs.engine import Engine
+from assent.runs.engine import Engine, OnTimer
 from assent.runs.executor import GraphExecutor
+from assent.runs.schedules import KIND, Schedules
 from assent.runs.threads import Threads
 from assent.runs.transitions import Submission
 
@@ -76,6 +77,7 @@ class Runs:
         self.agents = agents
         self.engine = engine
         self._clock = clock
+        self.schedules = Schedules(storage, clock, self._submit_scheduled, self.agent_for)
 
     @classmethod
     @asynccontextmanager
@@ -103,11 +105,13 @@ class Runs:
         threads = Threads()
         asyncio.get_running_loop().set_default_executor(threads)
         executor = GraphExecutor(storage, agents, clock=clock, recursion_limit=recursion_limit, threads=threads)
-        engine = EmbeddedEngine(storage, executor, clock=clock, max_runs=max_runs)
+        # Timers are due from the moment that the engine works.
+        on_timer: dict[str, OnTimer] = {KIND: lambda timer: runs.schedules.fire(timer)}
+        engine = EmbeddedEngine(storage, executor, clock=clock, max_runs=max_runs, on_timer=on_timer)
+        runs = cls(storage, agents, engine, clock=clock)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(engine.drain, drain_seconds)
             await stack.enter_async_context(engine.working())
-            runs = cls(storage, agents, engine, clock=clock)
             await runs._end_unreadable()
             yield runs
 
@@ -154,6 +158,9 @@ class Runs:
         self.engine.submit(prepared.run, prepared.thread)
         await self._ring(prepared.stopped)
         return Started(prepared.run, prepared.first_seq or numbers[0])
+
+    async def _submit_scheduled(self, submission: Submission, along: Along) -> Run:
+        return (await self.submit(submission, along=along)).run
 
     def agent_for(self, submission: Submission, thread: Thread | None) -> str:
         """The name of the agent that takes it. Raises `NotFound`, or `InvalidRequest` if the thread is another's."""

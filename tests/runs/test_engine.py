@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from langgraph.checkpoint.base import empty_checkpoint
+from structlog.testing import capture_logs
 
 from assent.checkpoint.contracts import LEASE_KEY, Change, Lease, Run, RunStatus, Storage, Timer
 from assent.clock import Clock
@@ -200,6 +201,54 @@ async def test_a_timer_outlives_its_process(desk: Desk) -> None:
     ((timer, at),) = fired
     assert timer.payload == {"tone": "high"}
     assert due <= at <= due + LATE
+
+
+async def test_many_timers_that_are_due_at_once_wait_for_no_other_look(desk: Desk) -> None:
+    fired: list[str] = []
+
+    async def done(timer: Timer) -> None:
+        fired.append(timer.timer_id)
+        # One is moved to a time that has come as well, as a schedule is that has some catching up to do.
+        moved = timer.version < 5 and timer.timer_id == "t0"
+        await storage.commit(Change(rows=(replace(timer, version=timer.version + 1),)) if moved else Change(removed=(timer,)))
+
+    async with desk.storage() as storage:
+        now = desk.clock.now()
+        timers = tuple(Timer(timer_id=f"t{number}", kind="bell", due_at=now - timedelta(seconds=number)) for number in range(250))
+        await storage.commit(Change(rows=timers))
+        async with desk.engine(storage, on_timer={"bell": done}).working():
+            assert sorted(fired) == sorted([timer.timer_id for timer in timers] + ["t0"] * 4)
+
+
+async def test_a_handler_that_moves_no_timer_is_not_called_again_in_the_same_look(desk: Desk) -> None:
+    fired: list[str] = []
+
+    async def idle(timer: Timer) -> None:
+        fired.append(timer.timer_id)
+
+    async with desk.storage() as storage:
+        await storage.commit(Change(rows=(Timer(timer_id="t", kind="bell", due_at=desk.clock.now()),)))
+        async with asyncio.timeout(5), desk.engine(storage, on_timer={"bell": idle}).working():
+            assert fired == ["t"]
+
+
+async def test_however_many_timers_fail_the_others_are_seen(desk: Desk) -> None:
+    fired: list[str] = []
+
+    async def done(timer: Timer) -> None:
+        if timer.timer_id != "good":
+            raise ValueError("It fails.")
+        fired.append(timer.timer_id)
+        await storage.commit(Change(removed=(timer,)))
+
+    async with desk.storage() as storage:
+        now = desk.clock.now()
+        bad = tuple(Timer(timer_id=f"t{number}", kind="bell", due_at=now - timedelta(hours=1)) for number in range(150))
+        await storage.commit(Change(rows=(*bad, Timer(timer_id="good", kind="bell", due_at=now))))
+        with capture_logs() as logs:
+            async with desk.engine(storage, on_timer={"bell": done}).working():
+                assert fired == ["good"]
+        assert {entry["event"] for entry in logs} == {"a timer failed"}
 
 
 async def test_a_timer_that_failed_is_done_again_and_keeps_no_other_waiting(desk: Desk) -> None:
