@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -214,7 +215,7 @@ def policy_from_json(value: Mapping[str, Json]) -> Policy:
     """A policy from a JSON object; what is left out is at its default. Raises `ConfigurationError`."""
     try:
         return msgspec.convert(_with_durations(value), Policy)
-    except (msgspec.ValidationError, OverflowError) as error:
+    except msgspec.ValidationError as error:
         raise ConfigurationError(f"This is no policy: {error}. A policy has: {', '.join(Policy.__struct_fields__)}.") from None
 
 
@@ -234,7 +235,7 @@ def duration_text(duration: timedelta) -> str:
     for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
         if seconds and seconds % size == 0:
             return f"{int(seconds // size)}{unit}"
-    return f"{seconds:g}s"
+    return f"{int(seconds) if seconds.is_integer() else seconds}s"
 
 
 def _with_durations(value: Mapping[str, Json]) -> dict[str, Json]:
@@ -252,8 +253,11 @@ def _duration(value: Json) -> Json:
     """`90s`, `15m`, a number of seconds; msgspec reads ISO 8601, and refuses whatever else there is."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return value
-    match = _DURATION.fullmatch(f"{value}")
-    return timedelta(**{_UNITS[match[3]]: float(match[1] + match[2])}) if match else value
+    if match := _DURATION.fullmatch(f"{value}"):
+        # One that no timedelta can hold is refused like what is no duration.
+        with suppress(OverflowError):
+            return timedelta(**{_UNITS[match[3]]: float(match[1] + match[2])})
+    return value
 
 
 # ── configuration ────────────────────────────────────────────────────────────────────────────────────────────────────
