@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -37,6 +38,9 @@ from assent.decisions import Approve, Edit, Reject, Respond
 from assent.digest import call_digest
 from assent.errors import AlreadyDecided, AssentError
 from assent.policies import Escalation, OnTimeout, Person, Policy, Risk
+
+# 5,000 lives take longer than other tests may.
+pytestmark = pytest.mark.timeout(600)
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
