@@ -47,6 +47,9 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(default=5.0, ge=0)
     """How long a stopping server waits for its active runs before it leaves them to the next start."""
 
+    max_runs: int = Field(default=500, ge=1)
+    """How many runs may be active at once; more wait their turn."""
+
     events_ttl: Annotated[timedelta | None, BeforeValidator(_with_unit)] = Field(default=None, gt=timedelta(0))
     """How long events are kept: `30d`, `12h`, `45m`, `90s`, a number of seconds, or ISO 8601 (`P30D`). Without it, for ever."""
 

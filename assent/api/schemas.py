@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from assent.checkpoint.contracts import CancelMode
 from assent.decisions import Decision, decision_from_json
+from assent.runs.transitions import IfPaused, OnBusy, Submission
 
 THREAD_ID = r"^[A-Za-z0-9_-]{1,64}$"
+
+YEAR_SECONDS = 365 * 24 * 3600
+"""How much later a run may start."""
 
 ThreadId = Annotated[str, Field(pattern=THREAD_ID, description="1 to 64 letters, digits, `_` or `-`")]
 
@@ -32,16 +38,99 @@ class Body(BaseModel):
         return body
 
 
-class AgentRequest(Body):
-    """A new message. A `thread_id` of your choosing is made if it is new; without one, the server chooses."""
+class Input(Body):
+    """What a run is asked to do, wherever it is asked."""
 
-    message: str = Field(min_length=1, max_length=200_000)
-    thread_id: ThreadId | None = None
+    message: str | None = Field(
+        default=None, min_length=1, max_length=200_000, description="Needed, but where a `checkpoint_id` is to be gone on from as it is"
+    )
     agent: str | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
-    if_paused: Literal["refuse", "reject"] = Field(
-        default="refuse", description="`reject` rejects the pending approvals with the message as the reason, and goes on"
+    if_paused: IfPaused = Field(
+        default="refuse",
+        description=(
+            "On a thread that waits for a person. `reject` rejects the pending approvals with the message as the reason, and goes on; "
+            "`cancel` drops them, and takes the message; `wait`, with another `on_busy` than `reject`, starts once they were decided and "
+            "what follows from that has ended"
+        ),
     )
+    on_busy: OnBusy = Field(
+        default="reject",
+        description=(
+            "On a thread with a run that is active, or waits its turn. `reject` is a 409; `enqueue` waits behind it; `interrupt` cancels "
+            "it, and `rollback` also undoes what it did to the thread's state, and then this run starts"
+        ),
+    )
+    checkpoint_id: str | None = Field(
+        default=None, min_length=1, max_length=100, description="A state of the thread's past to go on from, out of its history"
+    )
+    priority: int = Field(default=0, ge=-100, le=100, description="Higher ones start first, where more wait than may run at once")
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Input:
+        if self.message is None and self.checkpoint_id is None:
+            raise ValueError("send a 'message', or a 'checkpoint_id' to go on from")
+        return self
+
+    def submission(self, owner: str, thread_id: str | None, *, due_at: datetime | None = None) -> Submission:
+        """What to hand to the runs."""
+        return Submission(
+            message=self.message or "",
+            owner=owner,
+            agent=self.agent,
+            thread_id=thread_id,
+            metadata=self.metadata,
+            if_paused=self.if_paused,
+            on_busy=self.on_busy,
+            checkpoint_id=self.checkpoint_id,
+            due_at=due_at,
+            priority=self.priority,
+        )
+
+
+class AgentRequest(Input):
+    """A new message. A `thread_id` of your choosing is made if it is new; without one, the server chooses."""
+
+    thread_id: ThreadId | None = None
+
+    @model_validator(mode="after")
+    def _of_a_thread(self) -> AgentRequest:
+        if self.checkpoint_id is not None and self.thread_id is None:
+            raise ValueError("a 'checkpoint_id' is of a thread: send its 'thread_id' too")
+        return self
+
+
+class RunRequest(Input):
+    """A run in the background, now or later."""
+
+    after_seconds: float = Field(
+        default=0,
+        ge=0,
+        le=YEAR_SECONDS,
+        allow_inf_nan=False,
+        description="How much later it starts, or as soon after as the thread is free",
+    )
+
+    @model_validator(mode="after")
+    def _waits(self) -> RunRequest:
+        if self.after_seconds and self.on_busy != "enqueue" and "on_busy" in self.model_fields_set:
+            raise ValueError(f'a run that starts later waits its turn then, so "on_busy": "{self.on_busy}" cannot be: leave it out')
+        return self
+
+
+class CancelRequest(Body):
+    """How to cancel. `interrupt` keeps what was done; `rollback` puts the thread's state back to where the run began."""
+
+    mode: CancelMode = CancelMode.INTERRUPT
+    wait: bool = Field(default=False, description="Answer when it has ended")
+
+
+class ForkRequest(Body):
+    """Where to branch off, the thread's head if nothing is said, and the thread to make."""
+
+    checkpoint_id: str | None = Field(default=None, min_length=1, max_length=100)
+    thread_id: ThreadId | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
 
 
 class DecisionBody(Body):

@@ -10,7 +10,7 @@ from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
 from assent.checkpoint.contracts import LogEntry
-from assent.errors import Gone, Tampered
+from assent.errors import Gone, InvalidRequest, Tampered
 
 PING_SECONDS = 15
 SEND_SECONDS = 30
@@ -40,6 +40,15 @@ class EventStream(EventSourceResponse):
         except SendTimeoutError:
             # The connection is closed by leaving the response unfinished, which is what a client takes for "reconnect".
             return
+
+
+def event_number(last_event_id: str) -> int:
+    """What the header says. Raises `InvalidRequest` if that is no number."""
+    if not last_event_id.isdecimal() or len(last_event_id) > 18:
+        raise InvalidRequest(
+            f"The header Last-Event-ID is '{last_event_id[:100]}'. Send the id of the last event that you have: a whole number."
+        )
+    return int(last_event_id)
 
 
 async def _frames(batches: Batches, named: bool) -> AsyncIterator[bytes]:

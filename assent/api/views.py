@@ -38,6 +38,30 @@ def approval_view(approval: Approval) -> Json:
     }
 
 
+def run_view(run: Run) -> Json:
+    """A run. `assistant_id` is the agent, by the name that the SDK has for it; `events` is where to follow the run."""
+    return {
+        "run_id": run.run_id,
+        "thread_id": run.thread_id,
+        "assistant_id": run.agent,
+        "agent": run.agent,
+        "kind": run.kind,
+        "status": run.status,
+        "attempt": run.attempt,
+        "priority": run.priority,
+        "created_at": run.created_at,
+        "updated_at": run.ended_at or run.started_at or run.created_at,
+        "due_at": run.due_at,
+        "started_at": run.started_at,
+        "ended_at": run.ended_at,
+        "error": run.error,
+        "usage": run.usage,
+        "metadata": run.metadata,
+        "schedule_id": run.schedule_id,
+        "events": f"/runs/{run.run_id}/stream",
+    }
+
+
 def thread_view(thread: Thread, approvals: Sequence[Approval] = (), values: Any = None) -> Json:
     """A thread. `interrupts` maps what waits (a task or node) to its questions; `pending` are the ids of its approvals."""
     interrupts: dict[str, list[Json]] = {}

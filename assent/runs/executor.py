@@ -19,7 +19,7 @@ from assent.errors import AssentError, Tampered
 from assent.events import Checkpoint, decode
 from assent.graph.closing import close, roll_back
 from assent.graph.effects import EFFECTS_KEY, EffectIntent
-from assent.graph.forking import Standing, fork, saver_of
+from assent.graph.forking import Standing, at_checkpoint, fork, saver_of
 from assent.graph.pending import Agent, Continuation, PendingApproval, continuation, find_pending, with_previews
 from assent.graph.source import run_graph
 from assent.runs import outcome
@@ -27,6 +27,9 @@ from assent.runs.effects import StoredEffects, StoredOutcomes
 from assent.runs.engine import Ending, Executor, Held, PutBack, Remains
 from assent.runs.log import LEFT_TYPES, Left, RunLog
 from assent.runs.threads import Threads
+
+FORKED = "assent_forked_by"
+"""Whose fork it is stands in a checkpoint's metadata under this name, since `run_id` there would have LangGraph drop the run's input."""
 
 
 class GraphExecutor(Executor):
@@ -72,11 +75,22 @@ class GraphExecutor(Executor):
             agent, config = self._agents[run.agent], self._config(held)
             outcomes = StoredOutcomes(self._storage, run.thread_id)
             if rolled_back:
+                before = await self._head_before(run, agent, config) if FORKED in config["metadata"] else None
                 await roll_back(agent, config, run.run_id, outcomes)
+                if before is not None:
+                    await fork(agent, config, before)
+                    await close(agent, config, outcomes)
             else:
                 await close(agent, config, outcomes)
             checkpoint = _checkpoint(await agent.aget_state(config))
         return lambda thread, run, now: outcome.cancelled(thread, run, checkpoint, now, rolled_back=rolled_back)
+
+    async def _head_before(self, run: Run, agent: Agent, config: RunnableConfig) -> str | None:
+        """The thread's head when a run that goes on from its past began: that past is not where a rollback leads to."""
+        async for saved in saver_of(agent).alist(at_checkpoint(config)):
+            if run.run_id not in (saved.metadata.get("run_id"), saved.metadata.get(FORKED)):
+                return saved.checkpoint["id"]
+        return None
 
     async def failed(self, held: Held, error: Exception) -> Ending:
         if isinstance(error, Tampered):
@@ -185,6 +199,8 @@ class GraphExecutor(Executor):
         config["recursion_limit"] = self._recursion_limit
         # Kept in each checkpoint: it tells a recovery which checkpoints are this run's. Nothing of a client's goes in here.
         config["metadata"] = {"run_id": held.run.run_id}
+        if "checkpoint_id" in held.run.input:
+            config["metadata"][FORKED] = held.run.run_id
         return config
 
     # ── how it ended ─────────────────────────────────────────────────────────────────────────────────────────────────

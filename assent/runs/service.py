@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, TypeVar
 
 import structlog
@@ -420,6 +421,10 @@ class Runs:
         except Tampered as error:
             return error.message
         return thread.tampered
+
+    def now(self) -> datetime:
+        """The time, by the clock that runs are started by."""
+        return self._clock.now()
 
     # ── reading and deleting ─────────────────────────────────────────────────────────────────────────────────────────
 

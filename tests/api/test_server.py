@@ -27,7 +27,7 @@ async def test_it_lists_its_agents_and_which_tools_need_a_person(api: Api) -> No
     agents = (await api.get("/agents"))["agents"]
     assert [agent["agent"] for agent in agents] == list(ALL)
     tools = {tool["name"]: tool["needs_approval"] for tool in agents[0]["tools"]}
-    assert tools == {"look": False, "pay": True, "slow": True, "die": True, "fail": False, "refuse": False}
+    assert tools == {"look": False, "pay": True, "slow": True, "hold": False, "die": True, "fail": False, "refuse": False}
     assert [agent.get("chat_decisions") for agent in agents[:3]] == [False, False, True]
     foreign = next(agent for agent in agents if agent["agent"] == "foreign")
     assert foreign["nodes"] == ["think", "tools"]
@@ -45,6 +45,8 @@ async def test_the_document_is_valid_and_shows_every_route(api: Api) -> None:
         *("GET /threads", "POST /threads", "GET /threads/{id}", "DELETE /threads/{id}"),
         *("GET /threads/{id}/state", "GET /threads/{id}/history", "GET /threads/{id}/events", "POST /threads/{id}/resume"),
         *("GET /approvals", "GET /approvals/{id}", "POST /approvals/{id}/decide"),
+        *("POST /threads/{id}/runs", "GET /threads/{id}/runs", "POST /threads/{id}/cancel", "POST /threads/{id}/fork"),
+        *("GET /runs/{id}", "GET /runs/{id}/wait", "GET /runs/{id}/stream", "POST /runs/{id}/cancel"),
         *("GET /agents", "GET /health"),
     }
 
@@ -79,7 +81,12 @@ async def test_the_document_has_a_schema_for_every_event_type_that_every_event_f
 
 async def test_the_document_says_that_streams_are_events(api: Api) -> None:
     paths = (await api.get("/openapi.json"))["paths"]
-    for path, method in (("/agent/stream", "post"), ("/threads/{id}/events", "get"), ("/threads/{id}/resume", "post")):
+    for path, method in (
+        ("/agent/stream", "post"),
+        ("/threads/{id}/events", "get"),
+        ("/threads/{id}/resume", "post"),
+        ("/runs/{id}/stream", "get"),
+    ):
         content = paths[path][method]["responses"]["200"]["content"]
         assert content["text/event-stream"]["schema"] == {"$ref": "#/components/schemas/Event"}
 

@@ -7,8 +7,8 @@ What a message says is done, one turn of the model for each part between " then 
     "boom", "die"                the model raises, or kills the process the first time
 
 The tools: `look` is free; `pay`, `slow` (waits for a file) and `die` (kills the process the first time) need a person; `fail` is free and
-raises. What is free is declared to change nothing, so it is called again after a crash. Each appends a line, `pay 5`, to the file that
-the environment's LEDGER names, and syncs it, before it does anything else.
+raises; `hold` is free, and waits for a file in a thread. But for `hold`, what is free is declared to change nothing, so it is called again
+after a crash. Each appends a line, `pay 5`, to the file that the environment's LEDGER names, and syncs it, before it does anything else.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from tests.support.models import ScriptedModel, calls, lc_history_problems, say
 SECRET = "swordfish-4711"
 """Stands in exceptions that nobody outside may read."""
 
-COMMAND = re.compile(r"(look|pay|slow|die|fail|refuse) (\d+)")
+COMMAND = re.compile(r"(look|pay|slow|hold|die|fail|refuse) (\d+)")
 
 Amount = Annotated[int, Field(gt=0)]
 
@@ -108,6 +108,16 @@ async def slow(amount: Amount) -> str:
 
 
 @tool
+def hold(amount: Amount) -> str:
+    """Pay an amount, and be done when the file `<ledger>.go-<amount>` is there: in a thread, which nothing cuts off."""
+    trace(f"hold {amount}")
+    while not ledger(f".go-{amount}").exists():
+        time.sleep(0.02)
+    trace(f"held {amount}")
+    return f"held {amount}"
+
+
+@tool
 async def die(amount: Amount) -> str:
     """Pay an amount, and die of it the first time."""
     trace(f"die {amount}")
@@ -176,7 +186,7 @@ def scripted(name: str, *, delay: float = 0, chat_decisions: bool = False) -> An
     """An agent that does as it is told."""
     return build_hitl_agent(
         ScriptedModel(script=reply, delay=delay),
-        [look, pay, slow, die, fail, refuse],
+        [look, pay, slow, hold, die, fail, refuse],
         approve={
             "pay": ApprovalPolicy(when=asks, preview=lambda args: {"pays": args["amount"]}),
             "slow": True,

@@ -109,6 +109,17 @@ class Server:
         assert self._process is not None
         self._process.wait(WAIT_SECONDS)
 
+    def let_go(self, *amounts: int) -> None:
+        """Let the tools that wait with these amounts end."""
+        for amount in amounts:
+            self.ledger.with_name(f"{self.ledger.name}.go-{amount}").touch()
+
+    async def until_traced(self, *lines: str) -> None:
+        """Wait until the tools have left these lines."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            while not set(lines) <= set(self.traces()):  # noqa: ASYNC110  (another process writes them)
+                await asyncio.sleep(0.02)
+
     @property
     def output(self) -> str:
         """What the processes have written so far."""
@@ -244,6 +255,24 @@ class Api:
     async def approval(self, approval_id: str) -> Json:
         """One approval."""
         return await self.get(f"/approvals/{approval_id}")
+
+    async def run(self, thread_id: str, message: str, **body: Json) -> Json:
+        """Start a run in the background; its view."""
+        response = await self.http.post(f"/threads/{thread_id}/runs", json={"message": message, **body})
+        return (await expect(response, 202)).json()
+
+    async def ended(self, run_id: str) -> Json:
+        """The run, once it has ended or paused."""
+        await self.get(f"/runs/{run_id}/wait")
+        return await self.get(f"/runs/{run_id}")
+
+    async def cancel(self, path: str, **body: Json) -> list[Json]:
+        """Cancel what is at this path, a run or all of a thread; the runs that were asked to stop."""
+        response = await self.http.post(f"{path}/cancel", json=body)
+        assert response.status_code in (200, 202), response.text
+        runs: list[Json] = response.json()["runs"]
+        assert response.status_code == (200 if all(run["ended_at"] for run in runs) else 202)
+        return runs
 
     async def get(self, path: str, **parameters: Json) -> Json:
         """What stands at this path, as JSON."""

@@ -10,14 +10,15 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from assent.api.deps import TheRuns, Who, the_thread, wants
 from assent.api.json import json_response
 from assent.api.openapi import SSE_RESPONSE
-from assent.api.schemas import THREAD_ID, ResumeRequest, ThreadRequest
-from assent.api.sse import EventStream
+from assent.api.results import cancelled_response
+from assent.api.schemas import THREAD_ID, CancelRequest, ForkRequest, ResumeRequest, ThreadRequest
+from assent.api.sse import EventStream, event_number
 from assent.api.views import decided_view, state_view, thread_view
 from assent.approvals.deciding import Decided, Verdict, pending_of
 from assent.checkpoint.contracts import LogEntry, Storage, ThreadStatus
 from assent.errors import Conflict, InvalidRequest, Tampered
 from assent.events import EVENT_TYPES
-from assent.runs.follow import follow, follow_run
+from assent.runs.follow import follow, follow_run, run_over
 
 router = APIRouter(tags=["threads"])
 
@@ -75,9 +76,13 @@ async def delete_thread(id: ThreadId, runs: TheRuns, who: Who) -> Response:
 
 
 @router.get("/threads/{id}/state")
-async def get_state(id: ThreadId, runs: TheRuns, who: Who) -> Response:
-    """The state at the thread's head."""
+async def get_state(
+    id: ThreadId, runs: TheRuns, who: Who, checkpoint_id: Annotated[str | None, Query(min_length=1, max_length=100)] = None
+) -> Response:
+    """The state at the thread's head, or at a checkpoint."""
     thread = await the_thread(runs.storage, id)
+    if checkpoint_id is not None:
+        return json_response(state_view(await runs.state(thread, checkpoint_id)))
     return json_response(state_view(await runs.state(thread), await pending_of(runs.storage, thread)))
 
 
@@ -107,7 +112,7 @@ async def get_events(
     await the_thread(runs.storage, id)
     if last_event_id is not None:
         # What a client sends when it reconnects is newer than what stands in its URL.
-        after = _number(last_event_id)
+        after = event_number(last_event_id)
     wanted = _types(types)
     if wants(request, "application/json") and not wants(request, "text/event-stream"):
         entries = await runs.storage.read_log(id, after, limit=limit, types=wanted)
@@ -129,6 +134,33 @@ async def resume(id: ThreadId, body: ResumeRequest, request: Request, runs: TheR
     return decided_response(request, runs.storage, id, decided)
 
 
+@router.post("/threads/{id}/cancel", status_code=202)
+async def cancel(id: ThreadId, request: Request, runs: TheRuns, who: Who, body: CancelRequest | None = None) -> Response:
+    """Stop what runs on the thread, what it waits for a person to decide, and what waits its turn; runs that are to start later are left.
+
+    `runs` are those that were stopped, none if there was nothing. The thread takes new input when they have ended; 200 says they have.
+    """
+    body = body or CancelRequest()
+    stopped = await runs.cancel_thread(id, by=who, mode=body.mode)
+    return await cancelled_response(request, runs, stopped, body, {"thread_id": id})
+
+
+@router.post("/threads/{id}/fork", status_code=201)
+async def fork(id: ThreadId, runs: TheRuns, who: Who, body: ForkRequest | None = None) -> Response:
+    """Begin a new thread with the state of this one at a checkpoint.
+
+    What that state waits for is asked anew, whatever was decided here: the new thread has approvals of its own.
+    """
+    body = body or ForkRequest()
+    started = await runs.fork(id, body.checkpoint_id, target=body.thread_id, owner=who, metadata=body.metadata)
+    run = await run_over(runs.storage, started.run)
+    if run.error is not None:
+        raise Conflict(f"The state could not be taken over: {run.error.get('message')}", thread_id=run.thread_id, run_id=run.run_id)
+    thread = await the_thread(runs.storage, run.thread_id)
+    view = thread_view(thread, await pending_of(runs.storage, thread), (await runs.state(thread)).values)
+    return json_response(view, status=201, headers={"Location": f"/threads/{thread.thread_id}"})
+
+
 def decided_response(request: Request, storage: Storage, thread_id: str, decided: Decided) -> Response:
     """202 with what came of the decisions, or the events that follow from them."""
     headers = {"X-Thread-Id": thread_id, **({"X-Run-Id": decided.run.run_id} if decided.run else {})}
@@ -144,14 +176,6 @@ def decided_response(request: Request, storage: Storage, thread_id: str, decided
 async def _only(storage: Storage, thread_id: str, after: int, count: int) -> AsyncGenerator[tuple[LogEntry, ...], None]:
     """The events of decisions that leave others to take: nothing runs yet, so the stream ends with them."""
     yield await storage.read_log(thread_id, after, limit=count)
-
-
-def _number(last_event_id: str) -> int:
-    if not last_event_id.isdecimal() or len(last_event_id) > 18:
-        raise InvalidRequest(
-            f"The header Last-Event-ID is '{last_event_id[:100]}'. Send the id of the last event that you have: a whole number."
-        )
-    return int(last_event_id)
 
 
 def _types(types: str | None) -> frozenset[str] | None:
