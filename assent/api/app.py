@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from assent.api import errors, openapi
 from assent.api.limits import BodyLimit, LoopbackNames
-from assent.api.routes import agent, approvals, runs, server, threads
+from assent.api.routes import agent, approvals, runs, schedules, server, threads
 from assent.checkpoint.sqlite import SqliteStorage
 from assent.clock import Clock
 from assent.graph.pending import Agent
@@ -59,7 +59,7 @@ def create_app(settings: Settings, open_agents: OpenAgents, clock: Clock | None 
     app.add_middleware(BodyLimit)
     if not settings.api_keys:
         app.add_middleware(LoopbackNames)
-    for router in (agent.router, threads.router, runs.router, approvals.router, server.router):
+    for router in (agent.router, threads.router, runs.router, approvals.router, schedules.router, server.router):
         app.include_router(router)
     errors.install(app)
     openapi.install(app)

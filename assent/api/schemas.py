@@ -174,3 +174,56 @@ class ThreadRequest(Body):
     thread_id: ThreadId | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
     if_exists: Literal["raise", "do_nothing"] = "raise"
+
+
+Cron = Annotated[
+    str,
+    Field(
+        max_length=200, description="Minute, hour, day of the month, month, day of the week: `30 9 * * MON-FRI`. Seconds may stand before"
+    ),
+]
+Zone = Annotated[str, Field(max_length=100, description="An IANA name: `Europe/Berlin`")]
+OnBusy = Annotated[
+    Literal["enqueue", "reject", "interrupt", "rollback"],
+    Field(
+        description="While a run is active on the thread: wait behind it, pass this time over, cancel it, or cancel it and undo what it did"
+    ),
+]
+IfMissed = Annotated[
+    Literal["once", "skip"], Field(description="After times that were missed by more than a minute: one run for all of them, or none")
+]
+
+
+class ScheduleRequest(Body):
+    """A message to an agent at the times of a cron expression. Without a `thread_id`, each time on a new thread."""
+
+    cron: Cron
+    timezone: Zone = "UTC"
+    message: str = Field(min_length=1, max_length=200_000)
+    agent: str | None = None
+    thread_id: ThreadId | None = None
+    on_busy: OnBusy = "enqueue"
+    if_missed: IfMissed = "once"
+    enabled: bool = True
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+
+class ScheduleChange(Body):
+    """What is to be another way. `"thread_id": null` is a new thread each time; no other field may be null."""
+
+    cron: Cron | None = None
+    timezone: Zone | None = None
+    message: str | None = Field(default=None, min_length=1, max_length=200_000)
+    agent: str | None = None
+    thread_id: ThreadId | None = None
+    on_busy: OnBusy | None = None
+    if_missed: IfMissed | None = None
+    enabled: bool | None = None
+    metadata: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _not_null(self) -> ScheduleChange:
+        for name in self.model_fields_set - {"thread_id"}:
+            if getattr(self, name) is None:
+                raise ValueError(f"'{name}' is null: send a value, or leave the field out")
+        return self

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from langgraph.types import StateSnapshot
 from pydantic_core import to_jsonable_python
 
 from assent.approvals.deciding import Decided
-from assent.checkpoint.contracts import Approval, Run, Thread
+from assent.checkpoint.contracts import Approval, Run, Schedule, Thread
 
 Json = dict[str, Any]
 
@@ -110,6 +111,29 @@ def state_view(snapshot: StateSnapshot, approvals: Sequence[Approval] = ()) -> J
             for task in snapshot.tasks
         ],
         "interrupts": interrupts,
+    }
+
+
+def schedule_view(schedule: Schedule, upcoming: Sequence[datetime] | None = None) -> Json:
+    """A schedule; `next_times` are the next few, in its own time zone."""
+    return {
+        "schedule_id": schedule.schedule_id,
+        "owner": schedule.owner,
+        "agent": schedule.agent,
+        "thread_id": schedule.thread_id or None,
+        "cron": schedule.cron,
+        "timezone": schedule.timezone,
+        "message": schedule.input.get("message"),
+        "on_busy": schedule.on_busy,
+        "if_missed": schedule.if_missed,
+        "enabled": schedule.enabled,
+        "metadata": schedule.metadata,
+        "created_at": schedule.created_at,
+        "next_at": schedule.next_at,
+        "last_at": schedule.last_at,
+        "last_run_id": schedule.last_run_id,
+        "last_error": schedule.last_error,
+        **({"next_times": upcoming} if upcoming is not None else {}),
     }
 
 

@@ -249,6 +249,13 @@ class Schedules:
             raise NotFound(f"There is no schedule '{schedule_id}'. GET /schedules lists those that there are.")
         return schedule
 
+    def upcoming(self, schedule: Schedule, count: int = 5) -> list[datetime]:
+        """The schedule's next times, in its own time zone."""
+        if schedule.next_at is None:
+            return []
+        later = next_times(schedule.cron, schedule.timezone, schedule.next_at, count - 1)
+        return [time.astimezone(_zone(schedule.timezone)) for time in (schedule.next_at, *later)]
+
     async def change(self, schedule_id: str, changes: Mapping[str, Any]) -> Schedule:
         """Change these fields of the schedule's plan. Raises as `create` does, or `NotFound`."""
         while True:

@@ -1,0 +1,65 @@
+"""Schedules: messages that are sent to an agent at set times."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+
+from assent.api.deps import TheRuns, Who
+from assent.api.json import json_response
+from assent.api.schemas import ScheduleChange, ScheduleRequest
+from assent.api.views import schedule_view
+from assent.runs.schedules import Plan
+
+router = APIRouter(tags=["schedules"])
+
+
+@router.post("/schedules", status_code=201)
+async def create_schedule(body: ScheduleRequest, runs: TheRuns, who: Who) -> Response:
+    """A new schedule, with its next times."""
+    schedule = await runs.schedules.create(Plan(**body.model_dump()), owner=who)
+    view = schedule_view(schedule, runs.schedules.upcoming(schedule))
+    return json_response(view, status=201, headers={"Location": f"/schedules/{schedule.schedule_id}"})
+
+
+@router.get("/schedules")
+async def list_schedules(runs: TheRuns, who: Who, limit: Annotated[int, Query(ge=1, le=1000)] = 100, cursor: str | None = None) -> Response:
+    """Schedules, newest first. `next` is the cursor of the next page, or null."""
+    page = await runs.storage.schedules(limit=limit, cursor=cursor)
+    return json_response({"schedules": [schedule_view(schedule) for schedule in page.rows], "next": page.next})
+
+
+@router.get("/schedules/{id}")
+async def get_schedule(id: str, runs: TheRuns, who: Who) -> Response:
+    """A schedule, with its next five times."""
+    schedule = await runs.schedules.schedule(id)
+    return json_response(schedule_view(schedule, runs.schedules.upcoming(schedule)))
+
+
+@router.patch("/schedules/{id}")
+async def change_schedule(id: str, body: ScheduleChange, runs: TheRuns, who: Who) -> Response:
+    """Change what is sent, and leave the rest as it is. Other times, or `enabled`, count from now on."""
+    schedule = await runs.schedules.change(id, body.model_dump(exclude_unset=True))
+    return json_response(schedule_view(schedule, runs.schedules.upcoming(schedule)))
+
+
+@router.delete("/schedules/{id}", status_code=204)
+async def delete_schedule(id: str, runs: TheRuns, who: Who) -> Response:
+    """Remove a schedule. Its runs and their threads stay, and a run that is active goes on."""
+    await runs.schedules.delete(id)
+    return Response(status_code=204)
+
+
+@router.post("/schedules/{id}/run", status_code=202)
+async def run_schedule(id: str, runs: TheRuns, who: Who) -> Response:
+    """Run now, whatever the time; `events` is where to follow it."""
+    run = await runs.schedules.run(id)
+    view: dict[str, Any] = {
+        "schedule_id": id,
+        "thread_id": run.thread_id,
+        "run_id": run.run_id,
+        "status": run.status,
+        "events": f"/threads/{run.thread_id}/events",
+    }
+    return json_response(view, status=202, headers={"X-Thread-Id": run.thread_id, "X-Run-Id": run.run_id})
