@@ -330,6 +330,25 @@ async def test_a_call_that_runs_out_of_time_twice_is_asked_for_twice() -> None:
     assert len(set(shop.keys)) == 3
 
 
+async def test_of_calls_side_by_side_only_those_out_of_time_are_asked_of() -> None:
+    ran: list[int] = []
+
+    async def work(seconds: int) -> str:
+        """Work."""
+        ran.append(seconds)
+        await asyncio.sleep(seconds)
+        return f"{seconds} s"
+
+    turn = asks(*((f"c{number}", "work", {"seconds": seconds}) for number, seconds in enumerate((60, 0, 70))))
+    agent = Desk().agent(turn, say("Done."), tools=[work], approve=[], tool_timeout=0.1)
+    config: Any = {"configurable": {"thread_id": "t", EFFECTS_KEY: Ledger()}}
+    await agent.ainvoke(ASKED, config)
+    assert [question.tool_call_id for question in await apending_approvals(agent, config)] == ["c0", "c2"]
+    result = await aresume(agent, config, {"c0": Respond("It was done."), "c2": Reject()})
+    assert [told(result, f"c{number}").status for number in range(3)] == ["success", "success", "error"]
+    assert sorted(ran) == [0, 60, 70]
+
+
 @pytest.mark.parametrize(
     ("effects", "ledger", "answer"),
     [
