@@ -41,6 +41,7 @@ from assent.graph.pending import Agent
 from assent.graph.state import last_turn, open_calls, recorded_decision
 
 NOT_STARTED = "The run was cancelled before this call. It did not run."
+NO_RESULT = "The run was cancelled before this call had a result. Such a call changes nothing."
 CUT_OFF = "The run was cancelled while this call ran. It was cut off, and may or may not have happened: check before you repeat it."
 NO_MESSAGE = "This call ran to its end, and left no message."
 
@@ -156,9 +157,16 @@ def _answers(agent: Agent, values: Any, outcomes: Mapping[str, Outcome], ledgere
         else:
             # A call whose arguments are not JSON was never one that could start.
             never = outcome is None and (ledgered or call_id not in valid)
-            message = ToolMessage(NOT_STARTED if never else CUT_OFF, tool_call_id=call_id, name=names[call_id], status="error")
+            text = _unrecorded(agent, names[call_id]) if never else CUT_OFF
+            message = ToolMessage(text, tool_call_id=call_id, name=names[call_id], status="error")
             answers.messages.append(message if never else _with_edit(agent, values, message))
     return answers
+
+
+def _unrecorded(agent: Agent, tool: str | None) -> str:
+    """What is told of a call that the ledger knows nothing of. Of one that changes nothing it never does."""
+    reads_only = isinstance(agent.builder, HitlGraph) and agent.builder.gate.calls.effects.get(tool or "") == "none"
+    return NO_RESULT if reads_only else NOT_STARTED
 
 
 def _with_id(snapshot: StateSnapshot, message: ToolMessage) -> ToolMessage:

@@ -19,7 +19,7 @@ from langgraph.types import Command, interrupt
 from pydantic import BaseModel
 
 from assent import Approve, Edit, Reject, Respond, apending_approvals, aresume
-from assent.graph.closing import CUT_OFF, NOT_STARTED, Finished, Started, close, roll_back
+from assent.graph.closing import CUT_OFF, NO_RESULT, NOT_STARTED, Finished, Started, close, roll_back
 from assent.graph.effects import EFFECTS_KEY
 from assent.graph.history import provider_history
 from assent.graph.pending import continuation, find_pending
@@ -145,6 +145,15 @@ async def _is_closed_truly(agent: Any, desk: Desk, book: Book, *, began: bool) -
             assert not ran or answers[call_id].startswith(("Paid", "Wrote"))
     await agent.ainvoke(ASKED, run_of("r2", book), durability="sync")
     assert desk.ran == before
+
+
+async def test_a_call_that_changes_nothing_is_not_said_to_have_never_run(saver: Any) -> None:
+    """The ledger knows nothing of it, so nobody knows whether it ran."""
+    agent = Desk().agent(asks(*TWO_CALLS), checkpointer=saver, effects={"pay": "none"})
+    await agent.ainvoke(ASKED, THREAD)
+    await close(agent, THREAD, {})
+    texts = {message.name: message.content for message in await messages_of(agent) if isinstance(message, ToolMessage)}
+    assert texts == {"pay": NO_RESULT, "mail": NOT_STARTED}
 
 
 @pytest.mark.parametrize("after", [False, True])
