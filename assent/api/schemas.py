@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from assent.checkpoint.contracts import CancelMode
 from assent.decisions import Decision, decision_from_json
+from assent.runs.schedules import IfMissed
 from assent.runs.transitions import IfPaused, OnBusy, Submission
 
 THREAD_ID = r"^[A-Za-z0-9_-]{1,64}$"
@@ -183,15 +184,13 @@ Cron = Annotated[
     ),
 ]
 Zone = Annotated[str, Field(max_length=100, description="An IANA name: `Europe/Berlin`")]
-OnBusy = Annotated[
-    Literal["enqueue", "reject", "interrupt", "rollback"],
+WhenTaken = Annotated[
+    OnBusy,
     Field(
         description="While a run is active on the thread: wait behind it, pass this time over, cancel it, or cancel it and undo what it did"
     ),
 ]
-IfMissed = Annotated[
-    Literal["once", "skip"], Field(description="After times that were missed by more than a minute: one run for all of them, or none")
-]
+WhenMissed = Annotated[IfMissed, Field(description="After times that were missed by more than a minute: one run for all of them, or none")]
 
 
 class ScheduleRequest(Body):
@@ -202,8 +201,8 @@ class ScheduleRequest(Body):
     message: str = Field(min_length=1, max_length=200_000)
     agent: str | None = None
     thread_id: ThreadId | None = None
-    on_busy: OnBusy = "enqueue"
-    if_missed: IfMissed = "once"
+    on_busy: WhenTaken = "enqueue"
+    if_missed: WhenMissed = "once"
     enabled: bool = True
     metadata: dict[str, Any] = Field(default_factory=dict)
 
@@ -216,8 +215,8 @@ class ScheduleChange(Body):
     message: str | None = Field(default=None, min_length=1, max_length=200_000)
     agent: str | None = None
     thread_id: ThreadId | None = None
-    on_busy: OnBusy | None = None
-    if_missed: IfMissed | None = None
+    on_busy: WhenTaken | None = None
+    if_missed: WhenMissed | None = None
     enabled: bool | None = None
     metadata: dict[str, Any] | None = None
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,6 +27,7 @@ from assent.runs.schedules import ON_TIME, Plan, fallen_due, next_time, next_tim
 from assent.runs.service import Runs
 from assent.runs.transitions import Submission
 from tests.checkpoint.samples import schedule
+from tests.support.keys import KEY
 
 NINE = datetime(2026, 11, 20, 9, tzinfo=UTC)
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
@@ -427,6 +429,28 @@ async def test_a_timer_without_its_schedule_is_removed(house: House) -> None:
         await runs.storage.commit(Change(rows=(timer,)))
         await house.goes_to(runs, house.time)
         assert await runs.storage.timer(timer.timer_id) is None
+
+
+@pytest.mark.parametrize("thread_id", [None, "t"])
+async def test_one_that_was_tampered_with_is_not_followed_any_more(tmp_path: Path, thread_id: str | None) -> None:
+    time = NINE - MINUTE
+    clock, file = Clock(now=lambda: time), tmp_path / "a.db"
+    async with SqliteStorage.open(file, clock, encryption_key=KEY) as storage, Runs.open(storage, {"agent": flow()}, clock=clock) as runs:
+        made = await runs.schedules.create(replace(PLAN, thread_id=thread_id), owner="ann")
+        whole = await runs.schedules.create(PLAN, owner="ann")
+        if thread_id:
+            await runs.create_thread(thread_id, owner="ann", metadata={})
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("UPDATE schedules SET agent = 'other' WHERE schedule_id = ?", (made.schedule_id,))
+    time = NINE
+    async with SqliteStorage.open(file, clock, encryption_key=KEY) as storage, Runs.open(storage, {"agent": flow()}, clock=clock) as runs:
+        assert await runs_of(runs, made) == []
+        assert len(await runs_of(runs, whole)) == 1
+        assert await storage.timer(timer_id(made.schedule_id)) is None
+        if thread_id:
+            thread = await storage.thread(thread_id)
+            assert thread is not None
+            assert thread.tampered is not None
 
 
 async def test_it_is_changed_and_its_next_time_with_it(house: House) -> None:

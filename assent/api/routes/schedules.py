@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
 from assent.api.deps import TheRuns, Who
 from assent.api.json import json_response
 from assent.api.schemas import ScheduleChange, ScheduleRequest
-from assent.api.views import schedule_view
+from assent.api.views import run_view, schedule_view
 from assent.runs.schedules import Plan
 
 router = APIRouter(tags=["schedules"])
@@ -55,11 +55,4 @@ async def delete_schedule(id: str, runs: TheRuns, who: Who) -> Response:
 async def run_schedule(id: str, runs: TheRuns, who: Who) -> Response:
     """Run now, whatever the time; `events` is where to follow it."""
     run = await runs.schedules.run(id)
-    view: dict[str, Any] = {
-        "schedule_id": id,
-        "thread_id": run.thread_id,
-        "run_id": run.run_id,
-        "status": run.status,
-        "events": f"/threads/{run.thread_id}/events",
-    }
-    return json_response(view, status=202, headers={"X-Thread-Id": run.thread_id, "X-Run-Id": run.run_id})
+    return json_response(run_view(run), status=202, headers={"X-Thread-Id": run.thread_id, "X-Run-Id": run.run_id})
