@@ -13,7 +13,9 @@ from typing import Annotated, Any
 from langchain.agents import create_agent
 from langchain.agents.middleware import HumanInTheLoopMiddleware
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.tools import tool
 from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode
 from langgraph.types import Send, interrupt
 from pydantic import BaseModel
 from typing_extensions import TypedDict
@@ -171,6 +173,24 @@ def _mixed() -> Any:
 
 
 mixed = _mixed()
+
+
+@tool
+async def delegate(task: str) -> str:
+    """Let an agent do it. LangGraph does not find a graph that is called in here, so its static pause cannot be seen."""
+    result = await own.ainvoke({"messages": [("user", task)]})
+    return str(result["messages"][-1].text)
+
+
+def _hidden() -> Any:
+    def think(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [call("delegate", task=state["messages"][-1].text)]}
+
+    graph = StateGraph(MessagesState).add_node("think", think).add_node("tools", ToolNode([delegate]))
+    return graph.add_edge(START, "think").add_edge("think", "tools").compile(name="hidden")
+
+
+hidden = _hidden()
 
 
 # ── ask_human ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -365,6 +365,15 @@ async def test_a_rejected_step_does_not_let_the_next_one_pass(asynchronous: bool
     assert desk.traces == ["publish"]
 
 
+async def test_a_rejected_call_of_a_subgraph_is_answered_and_does_not_let_the_next_step_pass(bench: Benches) -> None:
+    desk = bench(any_graphs.around(stops_everywhere(), "nested"))
+    (pay,) = await desk.told("Hi")
+    assert pay.node == "inner|pay"
+    result = await desk.decide(Reject("No."))
+    assert result["messages"][-1].text == "A person rejected this call. It did not run. The reason: No."
+    assert desk.traces == []
+
+
 # ── ids, and what a crash leaves ─────────────────────────────────────────────────────────────────────────────────────
 
 ASK = "ask Which year? 2019 2020"
