@@ -1,0 +1,249 @@
+"""A message on a thread whose run has not ended is refused, waits, or takes its place; and however many come at once, none is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests.support.server import Api, Event, Json, Server, asking, expect, only, problem, scripted_agents, serving, volley
+
+ENDS = ("done", "error", "run_paused", "run_cancelled")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with serving(tmp_path, scripted_agents(tmp_path)) as server:
+        yield server
+
+
+@pytest.fixture
+async def api(server: Server) -> AsyncIterator[Api]:
+    async with asking(server) as api:
+        yield api
+
+
+async def said(api: Api, thread: str) -> list[str]:
+    """What stands in the thread, as a list of texts."""
+    return [str(message["content"]) for message in (await api.at_rest(thread))["values"]["messages"]]
+
+
+async def all_runs(api: Api, thread: str) -> list[Json]:
+    return list((await api.get(f"/threads/{thread}/runs", limit=1000))["runs"])
+
+
+def one_after_another(events: list[Event]) -> None:
+    """No run says anything before the one that began before it has said its last word."""
+    spoke = [event["run_id"] for event in events if event["type"] not in ("run_cancelled", "approval_decided")]
+    assert sum(run_id != after for run_id, after in pairwise([*spoke, ""])) == len(set(spoke))
+
+
+# ── each strategy ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_reject_refuses_and_says_what_can_be_done(server: Server, api: Api) -> None:
+    running = await api.run("t", "hold 5")
+    await server.until_traced("hold 5")
+    before = await api.events("t")
+    for path in ("/agent/stream", "/agent/invoke", "/threads/t/runs"):
+        for strategy in ({}, {"on_busy": "reject"}):
+            thread = {} if path.startswith("/threads") else {"thread_id": "t"}
+            body = await problem(await api.http.post(path, json={"message": "look 1", **thread, **strategy}), 409)
+            assert body["runs"] == [running["run_id"]]
+            assert all(word in body["detail"] for word in ("'t'", "enqueue", "interrupt", "rollback", "/cancel"))
+    assert await api.events("t") == before
+    assert [run["run_id"] for run in await all_runs(api, "t")] == [running["run_id"]]
+    server.let_go(5)
+    await api.at_rest("t")
+    assert server.traces() == ["hold 5", "held 5"]
+
+
+async def test_enqueue_waits_its_turn(server: Server, api: Api) -> None:
+    await api.run("t", "hold 5")
+    await server.until_traced("hold 5")
+    queued = [await api.run("t", f"look {number}", on_busy="enqueue") for number in range(1, 4)]
+    assert [run["status"] for run in queued] == ["pending"] * 3
+    last = asyncio.create_task(api.stream("look 4", thread_id="t", on_busy="enqueue"))
+    answer = asyncio.create_task(api.http.post("/agent/invoke", json={"message": "tell 1", "thread_id": "t", "on_busy": "enqueue"}))
+    await asyncio.sleep(0.5)
+    assert not last.done()
+    assert not answer.done()
+    server.let_go(5)
+    events = await last
+    # The stream is of this run alone.
+    assert (events[0]["type"], events[0]["message"], events[-1]["type"]) == ("run_start", "look 4", "done")
+    assert (await expect(await answer, 200)).json()["status"] == "success"
+    assert server.traces() == ["hold 5", "held 5", *(f"look {number}" for number in range(1, 5))]
+    one_after_another(await api.events("t"))
+
+
+async def test_interrupt_takes_the_place_and_keeps_what_was_done(server: Server, api: Api) -> None:
+    first = await api.run("t", "look 1 then hold 5")
+    await server.until_traced("hold 5")
+    waiting = await api.run("t", "look 2", on_busy="enqueue")
+    second = await api.run("t", "tell 2", on_busy="interrupt")
+    assert second["status"] == "pending"
+    # What waited is dropped at once, and what runs has not ended yet.
+    assert (await api.get(f"/runs/{waiting['run_id']}"))["status"] == "cancelled"
+    assert (await api.get(f"/runs/{first['run_id']}"))["status"] == "cancelling"
+    assert (await api.get(f"/runs/{second['run_id']}"))["status"] == "pending"
+    server.let_go(5)
+    assert (await api.ended(second["run_id"]))["status"] == "success"
+    assert (await api.get(f"/runs/{first['run_id']}"))["status"] == "cancelled"
+    contents = await said(api, "t")
+    assert (contents[0], contents[-2:]) == ("look 1 then hold 5", ["tell 2", "word0 word1"])
+    assert "saw 1" in contents
+    one_after_another(await api.events("t"))
+
+
+async def test_rollback_takes_the_place_and_undoes_what_was_done(server: Server, api: Api) -> None:
+    await api.stream("tell 1", thread_id="t")
+    first = await api.run("t", "look 1 then hold 5")
+    await server.until_traced("hold 5")
+    second = await api.run("t", "tell 2", on_busy="rollback")
+    server.let_go(5)
+    assert (await api.ended(second["run_id"]))["status"] == "success"
+    assert (await api.get(f"/runs/{first['run_id']}"))["status"] == "cancelled"
+    assert await said(api, "t") == ["tell 1", "word0", "tell 2", "word0 word1"]
+    assert only([event for event in await api.events("t") if event["run_id"] == first["run_id"]], "run_cancelled")["rolled_back"]
+
+
+async def test_a_thread_that_is_free_takes_a_message_with_any_of_them(api: Api) -> None:
+    for strategy in ("reject", "enqueue", "interrupt", "rollback"):
+        assert (await api.stream("tell 1", thread_id="t", on_busy=strategy))[-1]["type"] == "done"
+    assert len(await said(api, "t")) == 8
+
+
+async def test_one_that_nobody_knows_is_refused(api: Api) -> None:
+    for path in ("/agent/stream", "/agent/invoke", "/threads/t/runs"):
+        await problem(await api.http.post(path, json={"message": "tell 1", "on_busy": "queue"}), 422)
+
+
+# ── a thread that waits for a person ─────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_what_waits_for_a_person_is_not_busy(server: Server, api: Api) -> None:
+    pending = await api.paused("pay 1", thread_id="t")
+    for strategy in ("reject", "enqueue", "interrupt", "rollback"):
+        body = await problem(await api.http.post("/threads/t/runs", json={"message": "tell 1", "on_busy": strategy}), 409)
+        assert body["approvals"] == pending
+    waits = await api.run("t", "tell 2", if_paused="wait", on_busy="enqueue")
+    await asyncio.sleep(0.6)
+    assert (await api.get(f"/runs/{waits['run_id']}"))["status"] == "pending"
+    assert await api.pending("t") == pending
+    await api.decided("t", type="approve")
+    assert (await api.ended(waits["run_id"]))["status"] == "success"
+    assert (await said(api, "t"))[-3:] == ["Results: paid 1", "tell 2", "word0 word1"]
+    assert server.traces() == ["pay 1"]
+
+
+async def test_a_message_may_take_the_place_of_a_question(server: Server, api: Api) -> None:
+    (approval,) = await api.paused("pay 1", thread_id="t")
+    events = await api.stream("tell 2", thread_id="t", if_paused="cancel")
+    assert (events[0]["type"], events[-1]["type"]) == ("run_start", "done")
+    assert (await api.approval(approval["approval_id"]))["status"] == "cancelled"
+    await problem(await api.resume("t", type="approve"), 409)
+    contents = await said(api, "t")
+    assert contents[-2:] == ["tell 2", "word0 word1"]
+    assert "did not run" in contents[2]
+    assert server.traces() == []
+
+
+async def test_of_a_decision_and_a_message_in_its_place_one_wins(server: Server, api: Api) -> None:
+    for number in range(1, 11):
+        thread = f"t{number}"
+        (approval,) = await api.paused(f"pay {number}", thread_id=thread)
+        decided, message = await volley(
+            server,
+            [(f"/threads/{thread}/resume", {"type": "approve"}), (f"/threads/{thread}/runs", {"message": "tell 1", "if_paused": "cancel"})],
+        )
+        await api.at_rest(thread)
+        status = (await api.approval(approval["approval_id"]))["status"]
+        if decided[0] == 202:
+            assert (status, server.traces(f"pay {number}")[:1]) == ("approved", [f"pay {number}"])
+        else:
+            assert (decided[0], message[0], status) == (409, 202, "cancelled")
+            assert f"pay {number}" not in server.traces()
+        for run in await all_runs(api, thread):
+            await api.ended(run["run_id"])
+
+
+# ── many at once ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("strategy", ["reject", "enqueue", "interrupt", "rollback"])
+async def test_of_twenty_at_once_each_that_was_taken_ends_once(server: Server, api: Api, strategy: str) -> None:
+    bodies = [{"message": f"look {number}", "on_busy": strategy} for number in range(100, 120)]
+    answers = await volley(server, [("/threads/t/runs", body) for body in bodies])
+    taken = [answer for status, answer in answers if status == 202]
+    assert all(status in ((202,) if strategy != "reject" else (202, 409)) for status, _ in answers)
+    runs = {run["run_id"]: await api.ended(run["run_id"]) for run in taken}
+    assert (await api.at_rest("t"))["status"] == "idle"
+    assert {run["run_id"] for run in await all_runs(api, "t")} == runs.keys()
+    statuses = Counter(run["status"] for run in runs.values())
+    events = await api.events("t")
+    assert Counter(event["run_id"] for event in events if event["type"] in ENDS) == dict.fromkeys(runs, 1)
+    one_after_another(events)
+    if strategy == "enqueue":
+        assert statuses == {"success": 20}
+        # In the order in which they were taken.
+        order = [run["run_id"] for run in sorted(runs.values(), key=lambda run: (run["created_at"], run["run_id"]))]
+        assert [event["run_id"] for event in events if event["type"] == "run_start"] == order
+        assert sorted(server.traces()) == [f"look {number}" for number in range(100, 120)]
+    else:
+        assert statuses.keys() <= {"success", "cancelled"}
+        assert statuses["success"] >= 1
+    assert (await api.stream("tell 1", thread_id="t"))[-1]["type"] == "done"
+
+
+async def test_of_all_strategies_at_once_from_many_clients_none_leaves_a_thread_stuck(server: Server, api: Api) -> None:
+    threads = [f"t{number}" for number in range(4)]
+    requests = [
+        (f"/threads/{thread}/runs", {"message": f"tell {number}", "on_busy": strategy, "agent": "slow_agent"})
+        for number in range(2, 5)
+        for strategy in ("reject", "enqueue", "interrupt", "rollback", "enqueue")
+        for thread in threads
+    ]
+    answers = await volley(server, requests)
+    assert {status for status, _ in answers} <= {202, 409}
+    for thread in threads:
+        mine = [answer["run_id"] for status, answer in answers if status == 202 and answer["thread_id"] == thread]
+        for run_id in mine:
+            assert (await api.ended(run_id))["status"] in ("success", "cancelled")
+        assert {run["run_id"] for run in await all_runs(api, thread)} == set(mine)
+        ends = Counter(event["run_id"] for event in await api.events(thread) if event["type"] in ENDS)
+        assert ends == dict.fromkeys(mine, 1)
+        assert (await api.stream("tell 1", thread_id=thread))[-1]["type"] == "done"
+
+
+# ── a crash ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_what_waits_its_turn_outlives_the_process(server: Server, api: Api) -> None:
+    await api.run("t", "tell 60", agent="slow_agent")
+    queued = [await api.run("t", f"look {number}", on_busy="enqueue") for number in range(1, 4)]
+    await api.until("t", "token")
+    server.restart()
+    for run in queued:
+        assert (await api.ended(run["run_id"]))["status"] == "success"
+    assert server.traces() == ["look 1", "look 2", "look 3"]
+    one_after_another(await api.events("t"))
+
+
+@pytest.mark.parametrize("strategy", ["interrupt", "rollback"])
+async def test_killed_right_after_one_took_the_place_of_another_it_goes(server: Server, api: Api, strategy: str) -> None:
+    await api.stream("tell 1", thread_id="t")
+    first = await api.run("t", "tell 300", agent="agent")
+    slow = await api.run("s", "tell 300", agent="slow_agent")
+    await api.until("s", "token")
+    second = await api.run("s", "tell 2", on_busy=strategy)
+    server.kill()
+    server.start()
+    assert (await api.ended(second["run_id"]))["status"] == "success"
+    assert (await api.ended(slow["run_id"]))["status"] == "cancelled"
+    assert (await api.ended(first["run_id"]))["status"] == "success"
+    assert (await said(api, "s"))[-2:] == ["tell 2", "word0 word1"]
