@@ -85,6 +85,8 @@ class EmbeddedEngine(Engine):
         self._active: dict[str, Active] = {}
         self._claimed = 0
         self._waiting = True
+        self._rung = 0
+        self._full = False
         self._draining = False
         self._woken = asyncio.Event()
         self._not_before: dict[str, float] = {}
@@ -94,7 +96,8 @@ class EmbeddedEngine(Engine):
 
     @contextmanager
     def claim(self) -> Iterator[str | None]:
-        if self._draining or self._room() <= 0:
+        self._full = self._full or self._room() <= 0
+        if self._draining or self._full:
             yield None
             return
         self._claimed += 1
@@ -107,14 +110,12 @@ class EmbeddedEngine(Engine):
         if run.status in ACTIVE and run.worker == self.worker:
             self._begin(Held(run, thread))
         else:
-            self._waiting = True
-            self.wake()
+            self._ring()
 
     async def cancel(self, run: Run) -> None:
         active = self._active.get(run.run_id)
         if active is None:
-            self._waiting = True
-            self.wake()
+            self._ring()
         elif active.why is None and active.held.run.status is not RunStatus.CANCELLING:
             active.held.run = run
             active.cut_off(Why.CANCELLED)
@@ -198,11 +199,13 @@ class EmbeddedEngine(Engine):
             await self._storage.beat(self.worker, self._clock.now() + self._lease)
             self._beaten_at = now
         if now - self._reaped_at >= REAP_SECONDS or self._waiting:
+            # Whatever is in the queue, rung for or not.
+            self._waiting = True
             await self._reap()
             await self._stop_cancelled()
             self._reaped_at = now
         await self._fire_timers()
-        if self._waiting:
+        if self._waiting or self._full:
             await self._take()
 
     async def _reap(self) -> None:
@@ -280,9 +283,15 @@ class EmbeddedEngine(Engine):
             due = await self._storage.due_runs(self._clock.now(), limit=room)
             started = [run for run in due if await self._start(run)]
             if not started:
+                # Nobody waits for room any more, so newcomers may have it.
+                self._full = False
                 break
+        else:
+            self._full = True
+        # A run that was committed after this was read must not be forgotten.
+        rung = self._rung
         pending = await self._storage.runs(status=(RunStatus.PENDING,), limit=1)
-        self._waiting = bool(pending)
+        self._waiting = bool(pending) or rung != self._rung
 
     async def _start(self, run: Run) -> bool:
         thread = await self._storage.thread(run.thread_id)
@@ -295,6 +304,11 @@ class EmbeddedEngine(Engine):
             return False
         self._begin(Held(running, thread))
         return True
+
+    def _ring(self) -> None:
+        self._waiting = True
+        self._rung += 1
+        self.wake()
 
     def _room(self) -> int:
         return self._max_runs - len(self._active) - self._claimed
@@ -321,7 +335,7 @@ class EmbeddedEngine(Engine):
             log.exception("the end of a run could not be stored", run_id=held.run.run_id, thread_id=held.run.thread_id)
         finally:
             del self._active[held.run.run_id]
-            if self._waiting:
+            if self._waiting or self._full:
                 self.wake()
 
     async def _ending(self, active: Active, work: asyncio.Task[Ending]) -> Ending | None:
@@ -339,7 +353,8 @@ class EmbeddedEngine(Engine):
             return work.result()
         assert isinstance(error, Exception)
         log.error("run failed", run_id=held.run.run_id, thread_id=held.run.thread_id, agent=held.run.agent, exc_info=error)
-        return await self._executor.failed(held, error)
+        ending = await self._executor.failed(held, error)
+        return ending if held.run.status is not RunStatus.CANCELLING else await self._cancelled(held)
 
     async def _cancelled(self, held: Held) -> Ending:
         try:

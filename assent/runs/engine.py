@@ -87,7 +87,7 @@ class Engine(ABC):
     @abstractmethod
     def claim(self) -> AbstractContextManager[str | None]:
         """Room for one more run, kept while the context is entered: the worker to write into its row, as a run that is `running`. None if
-        there is none here; then the row is to be `pending`."""
+        there is none here, or others wait for it; then the row is to be `pending`."""
 
     @abstractmethod
     def submit(self, run: Run, thread: Thread | None = None) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import replace
+import time
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from langgraph.checkpoint.base import empty_checkpoint
@@ -17,8 +19,9 @@ from assent.clock import Clock
 from assent.errors import StaleLease
 from assent.events import Custom, decode
 from assent.runs.embedded import EmbeddedEngine
+from assent.runs.engine import Ending, Engine, Held
 from assent.runs.transitions import MAX_RECOVERIES
-from tests.runs.desk import Desk, status, until
+from tests.runs.desk import Desk, Jobs, status, until
 
 ENGINES = {"embedded": EmbeddedEngine}
 
@@ -84,6 +87,63 @@ async def test_those_of_a_higher_priority_go_first(desk: Desk) -> None:
         for run in runs.values():
             await status(storage, run)
     assert desk.jobs.begun == [first.run_id, *(runs[number].run_id for number in (9, 5, 0, -5))]
+
+
+async def test_newcomers_do_not_go_before_those_who_wait(desk: Desk) -> None:
+    """Between the end of a run and the beginning of the next one there is room, and it is not a newcomer's."""
+    async with desk.at_work(max_runs=1) as (storage, engine):
+        await desk.claim(storage, engine, "first", "hold")
+        runs = [await desk.submit(storage, engine, f"t{number}") for number in range(5)]
+        with engine.claim() as worker:
+            assert worker is None
+        desk.jobs.go.set()
+        while len(desk.jobs.begun) <= len(runs):
+            with engine.claim() as worker:
+                assert worker is None
+            await asyncio.sleep(0)
+        await status(storage, runs[-1])
+        # Then there is nobody any more.
+        await until(lambda: _is_free(engine), "there is room")
+
+
+def _is_free(engine: Engine) -> bool:
+    with engine.claim() as worker:
+        return worker == engine.worker
+
+
+async def test_a_run_that_is_queued_while_the_queue_is_looked_at_is_not_forgotten(desk: Desk) -> None:
+    """What the engine reads is from before the run was committed, and it hears of the run before it has the answer."""
+    async with desk.storage() as storage:
+        slow = SlowToAnswer(storage)
+        engine = desk.engine(slow)  # type: ignore[arg-type]  (it is one, but for what is slow)
+        async with engine.working():
+            first = await desk.submit(storage, engine, "first")
+            await slow.asked.wait()
+            await status(storage, first)
+            second = await desk.submit(storage, engine, "second")
+            slow.answers.set()
+            asked_at = time.monotonic()
+            await status(storage, second)
+            assert time.monotonic() - asked_at < 0.6
+            await engine.drain(1.0)
+
+
+class SlowToAnswer:
+    """A storage that is slow to say what is pending, once there is something."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self.asked, self.answers = asyncio.Event(), asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    async def runs(self, **query: Any) -> tuple[Run, ...]:
+        found = await self._storage.runs(**query)
+        if query.get("limit") == 1 and (await self._storage.runs()):
+            self.asked.set()
+            await self.answers.wait()
+        return found
 
 
 async def test_a_run_that_fails_says_so_and_the_thread_goes_on(desk: Desk) -> None:
@@ -155,6 +215,28 @@ async def test_who_was_told_that_a_run_is_cancelled_was_told_the_truth(desk: Des
         assert told
         for run in told:
             assert (await status(storage, run)).status is RunStatus.CANCELLED
+
+
+async def test_a_run_that_is_cancelled_while_it_is_said_what_it_failed_with_is_cancelled(desk: Desk) -> None:
+    desk.jobs = jobs = SlowToFail()
+    async with desk.at_work() as (storage, engine):
+        run = await desk.claim(storage, engine, "t", "fail")
+        await jobs.failing.wait()
+        assert (await desk.cancel(storage, engine, run)).status is RunStatus.CANCELLING
+        jobs.go.set()
+        assert (await status(storage, run)).status is RunStatus.CANCELLED
+
+
+@dataclass
+class SlowToFail(Jobs):
+    """It takes until `go` is set to say what a run failed with."""
+
+    failing: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def failed(self, held: Held, error: Exception) -> Ending:
+        self.failing.set()
+        await self.go.wait()
+        return await super().failed(held, error)
 
 
 # ── later ────────────────────────────────────────────────────────────────────────────────────────────────────────────
