@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from assent.checkpoint.contracts import CancelMode
 from assent.decisions import Decision, decision_from_json
 from assent.runs.schedules import IfMissed
-from assent.runs.transitions import IfPaused, OnBusy, Submission
+from assent.runs import transitions
+from assent.runs.transitions import Submission
 
 THREAD_ID = r"^[A-Za-z0-9_-]{1,64}$"
 
@@ -47,7 +48,7 @@ class Input(Body):
     )
     agent: str | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
-    if_paused: IfPaused = Field(
+    if_paused: transitions.IfPaused = Field(
         default="refuse",
         description=(
             "On a thread that waits for a person. `reject` rejects the pending approvals with the message as the reason, and goes on; "
@@ -55,7 +56,7 @@ class Input(Body):
             "what follows from that has ended"
         ),
     )
-    on_busy: OnBusy = Field(
+    on_busy: transitions.OnBusy = Field(
         default="reject",
         description=(
             "On a thread with a run that is active, or waits its turn. `reject` is a 409; `enqueue` waits behind it; `interrupt` cancels "
