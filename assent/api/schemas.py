@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from assent.checkpoint.contracts import CancelMode
 from assent.decisions import Decision, decision_from_json
-from assent.runs.schedules import IfMissed
 from assent.runs import transitions
+from assent.runs.schedules import IfMissed
 from assent.runs.transitions import Submission
 
 THREAD_ID = r"^[A-Za-z0-9_-]{1,64}$"
@@ -186,7 +186,7 @@ Cron = Annotated[
 ]
 Zone = Annotated[str, Field(max_length=100, description="An IANA name: `Europe/Berlin`")]
 WhenTaken = Annotated[
-    OnBusy,
+    transitions.OnBusy,
     Field(
         description="While a run is active on the thread: wait behind it, pass this time over, cancel it, or cancel it and undo what it did"
     ),
