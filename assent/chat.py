@@ -1,6 +1,5 @@
 """`assent chat`: a conversation in a terminal, over HTTP. What a model wrote never reaches the terminal as control characters.
 
-visible     text as it is safe to show
 Client      the HTTP API: events as they come, over dropped connections
 Screen      events as a person sees them
 Chat        the conversation: messages, approvals, and how it ends
@@ -13,7 +12,6 @@ import json
 import os
 import sys
 import time
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -30,59 +28,11 @@ from rich.text import Text
 from assent.clock import Clock
 from assent.errors import AssentError
 from assent.events import TERMINAL_TYPES
+from assent.visible import JOINERS, pretty
+from assent.visible import visible as visible
 
 Json = Any
 """Any JSON value."""
-
-UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
-"""Unicode's categories of what is not seen, or changes how the rest is seen: control, format (such as right-to-left overrides), …"""
-
-JOINERS = "\u200c\u200d"
-"""Format characters that some scripts and emoji cannot do without."""
-
-
-JSON_WIDTH = 74
-"""How long a line of JSON may be before its parts stand on lines of their own: what fits into a frame on 80 columns."""
-
-
-def visible(text: str, *, keep: str = "\n\t") -> str:
-    """The text with every character that could fool a reader or command a terminal as JSON would escape it, but for those in `keep`."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(_escaped(char) if unicodedata.category(char) in UNSAFE and char not in keep else char for char in text)
-
-
-def _escaped(char: str) -> str:
-    data = char.encode("utf-16-be", "surrogatepass")
-    return "".join(f"\\u{data[i : i + 2].hex()}" for i in range(0, len(data), 2))
-
-
-def pretty(value: Json) -> str:
-    """The whole value as JSON, over several lines where one would be long: the same value, with nothing in it that is not seen."""
-    return "\n".join(_json_lines(value, ""))
-
-
-def _json_lines(value: Json, indent: str, *, in_list: bool = False) -> list[str]:
-    line = visible(json.dumps(value, ensure_ascii=False), keep="")
-    if not isinstance(value, dict | list) or not value or len(indent) + len(line) <= JSON_WIDTH or (in_list and _is_row(value)):
-        return [line]
-    deeper = f"{indent}  "
-    if isinstance(value, dict):
-        items = [(f"{visible(json.dumps(name, ensure_ascii=False), keep='')}: ", _json_lines(item, deeper)) for name, item in value.items()]
-    else:
-        items = [("", _json_lines(item, deeper, in_list=True)) for item in value]
-    lines = []
-    for number, (name, (first, *rest)) in enumerate(items, 1):
-        block = [f"{deeper}{name}{first}", *rest]
-        block[-1] += "," if number < len(items) else ""
-        lines += block
-    opening, closing = "{}" if isinstance(value, dict) else "[]"
-    return [opening, *lines, f"{indent}{closing}"]
-
-
-def _is_row(value: Json) -> bool:
-    """Whether this is one of a list's small flat objects, such as a record: each on a line of its own is how a person reads them."""
-    return isinstance(value, dict) and len(value) <= 12 and not any(isinstance(item, dict | list) for item in value.values())
 
 
 # ── the server ───────────────────────────────────────────────────────────────────────────────────────────────────────
