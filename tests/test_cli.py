@@ -27,8 +27,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from assent.chat import Screen, pretty, visible
+from assent.chat import Screen
 from assent.cli import app
+from assent.visible import pretty, visible
 
 ASSENT = [sys.executable, "-c", "from assent.cli import main; main()"]
 
