@@ -19,7 +19,7 @@ from assent.errors import AssentError, Tampered
 from assent.events import Checkpoint, decode
 from assent.graph.closing import close, roll_back
 from assent.graph.effects import EFFECTS_KEY, EffectIntent
-from assent.graph.forking import Standing, at_checkpoint, fork, saver_of
+from assent.graph.forking import Standing, at_checkpoint, fork, saver_of, without_run
 from assent.graph.pending import Agent, Continuation, PendingApproval, continuation, find_pending, with_previews
 from assent.graph.source import run_graph
 from assent.runs import outcome
@@ -148,8 +148,9 @@ class GraphExecutor(Executor):
         if said is None:
             return Continuation(ended=forked.standing is not Standing.CAN_GO_ON)
         if (await agent.aget_state(config)).next != (START,):
-            # Something else is said in the place of an answer, so the question is no more, and no call is left without one.
-            await close(agent, config, {})
+            # Something else is said in the place of an answer, so the question is no more, and no call is left without one. Behind a
+            # checkpoint with this run's id, LangGraph would take the input for one that is applied already.
+            await close(agent, without_run(config), {})
         return Continuation(input=said)
 
     async def _take_over_state(self, run: Run, agent: Agent, config: RunnableConfig) -> None:
