@@ -298,7 +298,11 @@ _PAST = {"approve": "approved", "edit": "approved with other arguments", "reject
 
 
 def _subject(approval: Mapping[str, Json]) -> str:
-    subjects = {"tool": f"{approval['tool']} wants to run", "node": f"{approval.get('node') or 'a step'} wants to run"}
+    subjects = {
+        "tool": f"{approval['tool']} wants to run",
+        "node": f"{approval.get('node') or 'a step'} wants to run",
+        "budget": "a budget is used up; approving sets the limit to what is shown",
+    }
     return subjects.get(approval["kind"]) or (f"{approval['tool']} was cut off" if approval["tool"] else "a question for you")
 
 

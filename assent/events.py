@@ -379,19 +379,20 @@ class Custom(NodeEvent, frozen=True, kw_only=True, omit_defaults=True, tag="cust
 
 
 class BudgetEvent(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """A run's use of a budget: `budget` names it, `used` and `limit` share its unit."""
+    """The use of a budget: `scope` is whose it is (run, thread or agent), `budget` names it, `used` and `limit` share its unit."""
 
+    scope: str
     budget: str
     used: float
     limit: float
 
 
 class BudgetWarning(BudgetEvent, frozen=True, kw_only=True, omit_defaults=True, tag="budget_warning"):
-    """Most of a budget is used."""
+    """Most of a budget is used: 80 %."""
 
 
 class BudgetExceeded(BudgetEvent, frozen=True, kw_only=True, omit_defaults=True, tag="budget_exceeded"):
-    """A budget is used up."""
+    """A budget is used up. If work is left, the run ends, or pauses for a person to grant more."""
 
 
 class Broadcast(Event, frozen=True, kw_only=True, omit_defaults=True, tag="broadcast"):

@@ -14,6 +14,7 @@ from assent.api.routes import agent, approvals, runs, schedules, server, threads
 from assent.checkpoint.sqlite import SqliteStorage
 from assent.clock import Clock
 from assent.graph.pending import Agent
+from assent.runs.budgets import Rules, read_rules
 from assent.runs.service import Runs
 from assent.runs.sweeping import Retention, sweeping
 from assent.settings import Settings
@@ -28,6 +29,7 @@ def create_app(settings: Settings, open_agents: OpenAgents, clock: Clock | None 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
+            budgets = read_rules(settings.budgets) if settings.budgets is not None else Rules()
             # The agents first: one that cannot be loaded should leave no file behind.
             agents = await stack.enter_async_context(open_agents())
             opening = SqliteStorage.open(
@@ -43,6 +45,7 @@ def create_app(settings: Settings, open_agents: OpenAgents, clock: Clock | None 
                     drain_seconds=settings.drain_seconds,
                     max_runs=settings.max_runs,
                     state_types=settings.state_types,
+                    budgets=budgets,
                 )
             )
             retention = Retention(events_ttl=settings.events_ttl, checkpoints_keep=settings.checkpoints_keep)

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
 
 from assent.checkpoint.contracts import CancelMode
 from assent.decisions import Decision, decision_from_json
@@ -40,6 +40,27 @@ class Body(BaseModel):
         return body
 
 
+class Budget(Body):
+    """What a run may use, with whatever goes on from its pauses. The server's own budgets hold as well. `cost` takes a price for the model
+    that is called, in the file that `ASSENT_BUDGETS` names."""
+
+    input_tokens: float | None = Field(default=None, gt=0)
+    output_tokens: float | None = Field(default=None, gt=0)
+    total_tokens: float | None = Field(default=None, gt=0)
+    model_calls: float | None = Field(default=None, gt=0)
+    tool_calls: float | None = Field(default=None, gt=0)
+    seconds: float | None = Field(default=None, gt=0, description="Of running, not of waiting for a person")
+    cost: float | None = Field(default=None, gt=0)
+    on_exceeded: Literal["error", "pause"] | None = Field(
+        default=None, description="`pause` asks a person for more, `error` ends the run; what the server is set to, if it is not given"
+    )
+
+    @model_serializer
+    def given(self) -> dict[str, Any]:
+        """What was given, by name."""
+        return {name: value for name in type(self).model_fields if (value := getattr(self, name)) is not None}
+
+
 class Input(Body):
     """What a run is asked to do, wherever it is asked."""
 
@@ -67,6 +88,7 @@ class Input(Body):
         default=None, min_length=1, max_length=100, description="A state of the thread's past to go on from, out of its history"
     )
     priority: int = Field(default=0, ge=-100, le=100, description="Higher ones start first, where more wait than may run at once")
+    budget: Budget = Field(default=Budget(), description="What the run may use")
 
     @model_validator(mode="after")
     def _says_something(self) -> Input:
@@ -87,6 +109,7 @@ class Input(Body):
             checkpoint_id=self.checkpoint_id,
             due_at=due_at,
             priority=self.priority,
+            budget=self.budget.given(),
         )
 
 
@@ -206,6 +229,7 @@ class ScheduleRequest(Body):
     if_missed: WhenMissed = "once"
     enabled: bool = True
     metadata: dict[str, Any] = Field(default_factory=dict)
+    budget: Budget = Field(default=Budget(), description="What each of its runs may use")
 
 
 class ScheduleChange(Body):
@@ -220,6 +244,7 @@ class ScheduleChange(Body):
     if_missed: WhenMissed | None = None
     enabled: bool | None = None
     metadata: dict[str, Any] | None = None
+    budget: Budget | None = None
 
     @model_validator(mode="after")
     def _not_null(self) -> ScheduleChange:

@@ -91,13 +91,14 @@ class ApprovalKind(StrEnum):
     """What a person is asked.
 
     `tool`: may this call run? `node`: may this node of a user's graph run? `input`: a question a graph asked with `interrupt()`.
-    `unknown_outcome`: a call was cut off by a crash; did it happen?
+    `unknown_outcome`: a call was cut off by a crash; did it happen? `budget`: may more be used?
     """
 
     TOOL = "tool"
     NODE = "node"
     INPUT = "input"
     UNKNOWN_OUTCOME = "unknown_outcome"
+    BUDGET = "budget"
 
 
 class EffectStatus(StrEnum):

@@ -15,6 +15,7 @@ from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.types import Send
 
 from assent.decisions import Approve, Decision, Edit, Reject, Respond
+from assent.graph.admission import hold_back
 from assent.graph.calls import AsyncExecute, Execute, ToolCalls, ToolOutput, response
 from assent.graph.consent import decision_from_messages
 from assent.graph.policy import ApprovalRules
@@ -98,6 +99,7 @@ class Gate:
             permitted, note = self._permit(request)
             if permitted is None:
                 return _refusal(request.tool_call)
+            await hold_back(request)
             return _with_note(await self.calls.arun(permitted, execute), permitted.tool_call, note)
 
     def _permit(self, request: ToolCallRequest) -> tuple[ToolCallRequest | None, str]:

@@ -2,70 +2,165 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from datetime import datetime
+from dataclasses import dataclass, replace
+from typing import Any
 
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
-from langgraph.errors import GraphDrained
+from langgraph.errors import GraphDrained, GraphRecursionError
 from langgraph.graph import START
+from langgraph.runtime import RunControl
 from langgraph.types import StateSnapshot
 
-from assent.checkpoint.contracts import LEASE_KEY, ApprovalKind, CancelMode, Change, Run, RunKind, Storage, Thread
+from assent.checkpoint.contracts import LEASE_KEY, ApprovalKind, CancelMode, Run, RunKind, RunStatus, Storage
 from assent.clock import Clock
 from assent.decisions import Approve, Decision, decision_from_json
 from assent.errors import AssentError, Tampered
 from assent.events import Checkpoint, decode
+from assent.graph.admission import ADMISSION_KEY, Admission
+from assent.graph.builder import HitlGraph
 from assent.graph.closing import close, roll_back
 from assent.graph.effects import EFFECTS_KEY, EffectIntent
 from assent.graph.forking import Standing, at_checkpoint, fork, saver_of, without_run
 from assent.graph.pending import Agent, Continuation, PendingApproval, continuation, find_pending, with_previews
 from assent.graph.source import run_graph
+from assent.graph.state import open_calls
 from assent.runs import outcome
+from assent.runs.budgets import Limit, Rules, question, refusal, sentence
 from assent.runs.effects import StoredEffects, StoredOutcomes
 from assent.runs.engine import Ending, Executor, Held, PutBack, Remains
-from assent.runs.log import LEFT_TYPES, Left, RunLog
+from assent.runs.log import LEFT_TYPES, Left, RunLog, Usage
+from assent.runs.metering import STOP, Meter, Metering, Terms, watched
 from assent.runs.threads import Threads
 
 FORKED = "assent_forked_by"
 """Whose fork it is stands in a checkpoint's metadata under this name, since `run_id` there would have LangGraph drop the run's input."""
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A run that is being executed."""
+
+    held: Held
+    agent: Agent
+    config: RunnableConfig
+    terms: Terms
+    meter: Meter
+    events: RunLog
+
+    def reached(self, snapshot: StateSnapshot) -> list[Limit]:
+        """The budgets that leave nothing more to do in this state."""
+        return self.meter.reached(tools=_has_open_calls(snapshot) or self.meter.overrun())
+
+
 class GraphExecutor(Executor):
     """Runs the agents' graphs."""
 
-    def __init__(self, storage: Storage, agents: Mapping[str, Agent], *, clock: Clock, recursion_limit: int, threads: Threads) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        agents: Mapping[str, Agent],
+        *,
+        clock: Clock,
+        recursion_limit: int,
+        threads: Threads,
+        budgets: Rules = Rules(),  # noqa: B008  (it is frozen)
+    ) -> None:
         self._storage = storage
         self._agents = agents
         self._clock = clock
         self._recursion_limit = recursion_limit
         self._threads = threads
+        self._metering = Metering(storage, budgets, clock)
 
     # ── the seam ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def execute(self, held: Held) -> Ending:
-        run, agent, config = held.run, self._agent(held.run), self._config(held)
-        events = RunLog(self._storage, held.lease, run.usage)
-        plan = await self._plan(held, agent, config)
+        run, agent = held.run, self._agent(held.run)
+        terms = await self._metering.terms(run)
+        usage = Usage(run.usage, self._metering.rules)
+        with self._metering.spending.by_others(run, usage.numbers) as by_others:
+            meter = Meter(
+                run,
+                terms.limits,
+                usage.numbers,
+                rules=self._metering.rules,
+                now=self._clock.now,
+                told=(await self._left(run)).told if terms.limits and run.attempt > 1 else (),
+                by_others=by_others,
+                stop=lambda: _stop(held),
+                admits_tools=isinstance(agent.builder, HitlGraph),
+            )
+            events = RunLog(self._storage, held.lease, usage, meter)
+            return await self._worked(Work(held, agent, self._config(held, meter), terms, meter, events))
+
+    async def _worked(self, work: Work) -> Ending:
+        """Do what there is to do, as far as the run's budgets let it come."""
+        if work.terms.refusal is not None:
+            return await self._stopped(work, refusal(work.terms.refusal))
+        if work.meter.limits and (ending := await self._before_it_begins(work)) is not None:
+            return ending
+        plan = await self._plan(work)
         for values, as_node in plan.updates:
-            await agent.aupdate_state(config, values, as_node=as_node)
-        if not plan.ended:
-            try:
-                async with self._threads.waited_for():
-                    await run_graph(
-                        agent,
-                        plan.input,
-                        config,
-                        events.emit,
-                        thread_id=run.thread_id,
-                        run_id=run.run_id,
-                        now=self._clock.now,
-                        control=held.control,
-                    )
-            except GraphDrained as error:
-                raise PutBack from error
-        return await self._ended(held, agent, config, events)
+            await work.agent.aupdate_state(work.config, values, as_node=as_node)
+        drained = not plan.ended and await self._run(work, plan.input)
+        return await self._ended(work, drained=drained, ran=not plan.ended)
+
+    async def _before_it_begins(self, work: Work) -> Ending | None:
+        """How the run ends, if its budgets leave it nothing to begin with."""
+        run, snapshot = work.held.run, await work.agent.aget_state(work.config)
+        if run.attempt > 1 and _is_closed(snapshot) and (reached := work.meter.told_reached()):
+            # It was being stopped when its worker died.
+            return await self._out_of_budget(work, reached)
+        work.events.look()
+        # An agent of ours asks before each call of a tool, so its runs may begin.
+        reached = work.meter.reached(tools=False) if isinstance(work.agent.builder, HitlGraph) else work.reached(snapshot)
+        if run.kind is RunKind.RESUME and not _wrote(run, snapshot) and reached:
+            # Decisions that cannot be acted upon yet are kept for the run that may.
+            return await self._ended_by(work, reached, snapshot, [], unbegun=True)
+        return None
+
+    async def _run(self, work: Work, graph_input: Any) -> bool:
+        """Run the graph to its end or its pause, or until a budget stops it; whether it was stopped between two steps."""
+        held = work.held
+        async with watched(work.meter, work.events.look):
+            for _ in range(self._recursion_limit):
+                try:
+                    await self._run_in_time(work, graph_input)
+                    if not work.meter.held_back() or work.reached(await work.agent.aget_state(work.config)):
+                        return False
+                except GraphDrained as error:
+                    if held.control.drain_reason == STOP and work.reached(await work.agent.aget_state(work.config)):
+                        return True
+                    if held.control.drain_reason != STOP:
+                        raise PutBack from error
+                    # Only calls of tools are used up, and none is next as far as can be seen: the model may say its last word.
+                    held.control = RunControl()
+                graph_input = None
+        raise GraphRecursionError
+
+    async def _run_in_time(self, work: Work, graph_input: Any) -> None:
+        left = work.meter.seconds_left(on_exceeded="error")
+        run = work.held.run
+        try:
+            # A hair more, so that the time is up when it is said to be.
+            async with asyncio.timeout(left and left + 0.001) as limit, self._threads.waited_for():
+                await run_graph(
+                    work.agent,
+                    graph_input,
+                    work.config,
+                    work.events.emit,
+                    thread_id=run.thread_id,
+                    run_id=run.run_id,
+                    now=self._clock.now,
+                    control=work.held.control,
+                )
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            work.events.look()
 
     async def cancelled(self, held: Held) -> Ending:
         run = held.run
@@ -83,7 +178,8 @@ class GraphExecutor(Executor):
             else:
                 await close(agent, config, outcomes)
             checkpoint = _checkpoint(await agent.aget_state(config))
-        return lambda thread, run, now: outcome.cancelled(thread, run, checkpoint, now, rolled_back=rolled_back)
+        used = (await self._left(run)).usage
+        return lambda thread, run, now: outcome.cancelled(thread, replace(run, usage=used), checkpoint, now, rolled_back=rolled_back)
 
     async def _head_before(self, run: Run, agent: Agent, config: RunnableConfig) -> str | None:
         """The thread's head when a run that goes on from its past began: that past is not where a rollback leads to."""
@@ -117,9 +213,10 @@ class GraphExecutor(Executor):
             )
         return self._agents[run.agent]
 
-    async def _plan(self, held: Held, agent: Agent, config: RunnableConfig) -> Continuation:
+    async def _plan(self, work: Work) -> Continuation:
         """What to give the graph. After a crash that depends on how far the run had come."""
-        run = held.run
+        held, agent, config = work.held, work.agent, work.config
+        run = replace(held.run, input=work.terms.input)
         if run.attempt == 1 and run.kind is RunKind.INPUT:
             return await self._first_input(run, agent, config)
         snapshot = await agent.aget_state(config)
@@ -193,10 +290,12 @@ class GraphExecutor(Executor):
     def _effects(self, held: Held) -> StoredEffects:
         return StoredEffects(self._storage, self._clock, held.run.thread_id, held.lease)
 
-    def _config(self, held: Held) -> RunnableConfig:
+    def _config(self, held: Held, meter: Meter | None = None) -> RunnableConfig:
         config = _thread_config(held.run.thread_id)
         config["configurable"][EFFECTS_KEY] = self._effects(held)
         config["configurable"][LEASE_KEY] = held.lease
+        if meter is not None and meter.limits:
+            config["configurable"][ADMISSION_KEY] = self._admission(held.run.thread_id, meter)
         config["recursion_limit"] = self._recursion_limit
         # Kept in each checkpoint: it tells a recovery which checkpoints are this run's. Nothing of a client's goes in here.
         config["metadata"] = {"run_id": held.run.run_id}
@@ -204,25 +303,57 @@ class GraphExecutor(Executor):
             config["metadata"][FORKED] = held.run.run_id
         return config
 
+    def _admission(self, thread_id: str, meter: Meter) -> Admission:
+        async def admits(task_id: str, tool_call_id: str) -> bool:
+            # What had begun has been counted, and must be able to say, or ask, what became of it.
+            if meter.admit(task_id) or await self._storage.effects(thread_id, tool_call_id):
+                return True
+            meter.hold_back()
+            return False
+
+        return admits
+
     # ── how it ended ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _ended(self, held: Held, agent: Agent, config: RunnableConfig, events: RunLog) -> Ending:
-        snapshot = await agent.aget_state(config)
-        asked = _as_left(held.run, snapshot, find_pending(agent, snapshot, pause=held.run.run_id))
-        pending = await with_previews(agent, asked)
+    async def _ended(self, work: Work, *, drained: bool, ran: bool) -> Ending:
+        """Say what the graph came to. Where it was `drained` it stands between two steps, and asks nothing."""
+        run, agent = work.held.run, work.agent
+        snapshot = await agent.aget_state(work.config)
+        asked = [] if drained else _as_left(run, snapshot, find_pending(agent, snapshot, pause=run.run_id))
+        reached = work.reached(snapshot) if ran and snapshot.tasks else []
+        if reached or asked:
+            return await self._ended_by(work, reached, snapshot, asked)
+        checkpoint, used = _checkpoint(snapshot), work.meter.usage
+        return lambda thread, run, now: outcome.succeeded(thread, replace(run, usage=used), checkpoint, now)
+
+    async def _ended_by(
+        self, work: Work, reached: Sequence[Limit], snapshot: StateSnapshot, asked: Sequence[PendingApproval], *, unbegun: bool = False
+    ) -> Ending:
+        """The run waits for a person, for what it asks and for what more it may use; or it ends, if that is nothing to ask about."""
+        if any(limit.on_exceeded == "error" for limit in reached):
+            return await self._out_of_budget(work, reached)
+        run, used, checkpoint = work.held.run, work.meter.usage, _checkpoint(snapshot)
+        ids = {"thread_id": run.thread_id, "run_id": run.run_id, "checkpoint_id": checkpoint.checkpoint_id}
+        questions = [question(limit, work.meter.used(limit), **ids) for limit in reached]
+        pending = [*await with_previews(work.agent, asked), *questions]
         known = {approval.approval_id for approval in pending if await self._storage.approval(approval.approval_id)}
+        budget = work.terms.stored(used, asked=bool(questions), unbegun=unbegun)
+        return lambda thread, run, now: outcome.paused(thread, replace(run, usage=used, budget=budget), pending, known, checkpoint, now)
 
-        def ending(thread: Thread, run: Run, now: datetime) -> Change:
-            run = replace(run, usage=events.usage)
-            if pending:
-                return outcome.paused(thread, run, pending, known, _checkpoint(snapshot), now)
-            return outcome.succeeded(thread, run, _checkpoint(snapshot), now)
+    async def _out_of_budget(self, work: Work, reached: Sequence[Limit]) -> Ending:
+        first = next((limit for limit in reached if limit.on_exceeded == "error"), reached[0])
+        status = RunStatus.TIMEOUT if first.name == "seconds" else RunStatus.ERROR
+        return await self._stopped(work, sentence(first, work.meter.used(first)), status)
 
-        return ending
+    async def _stopped(self, work: Work, message: str, status: RunStatus = RunStatus.ERROR) -> Ending:
+        """The run ends here, with work left. Its thread is brought to rest, so that it takes new input."""
+        await close(work.agent, work.config, StoredOutcomes(self._storage, work.held.run.thread_id))
+        checkpoint, used = _checkpoint(await work.agent.aget_state(work.config)), work.meter.usage
+        return lambda thread, run, now: outcome.stopped(thread, replace(run, usage=used), message, checkpoint, now, status=status)
 
     async def _left(self, run: Run) -> Left:
         """What the run's events tell of it so far."""
-        left = Left()
+        left = Left(self._metering.rules, run.started_at)
         after = 0
         while entries := await self._storage.read_log(run.thread_id, after, types=LEFT_TYPES, run_id=run.run_id):
             after = entries[-1].seq
@@ -233,6 +364,24 @@ class GraphExecutor(Executor):
 
 def _thread_config(thread_id: str) -> RunnableConfig:
     return {"configurable": {"thread_id": thread_id}}
+
+
+def _stop(held: Held) -> None:
+    """Ask the run to stop at its next step, unless that was asked already: the server's stop goes first."""
+    if not held.control.drain_requested:
+        held.control.request_drain(STOP)
+
+
+def _has_open_calls(snapshot: StateSnapshot) -> bool:
+    messages = snapshot.values.get("messages") if isinstance(snapshot.values, dict) else None
+    if not isinstance(messages, list) or not all(isinstance(message, BaseMessage) for message in messages):
+        return False
+    return bool(open_calls(messages)[1])
+
+
+def _is_closed(snapshot: StateSnapshot) -> bool:
+    """Whether the thread was brought to rest."""
+    return not snapshot.tasks and (snapshot.metadata or {}).get("source") == "update"
 
 
 def _as_left(run: Run, snapshot: StateSnapshot, pending: list[PendingApproval]) -> list[PendingApproval]:

@@ -97,6 +97,14 @@ def failed(thread: Thread, run: Run, error: Exception, node: str, now: datetime)
     return Change(rows=(thread, replace(_ended(run, RunStatus.ERROR, now), error={"code": code, "message": message})), events=(event,))
 
 
+def stopped(thread: Thread, run: Run, message: str, checkpoint: Checkpoint, now: datetime, *, status: RunStatus) -> Change:
+    """The run had used up a budget, and its thread is at rest."""
+    error = {"code": "budget_exceeded", "message": message}
+    events = (_stamped(checkpoint, run, now), _stamped(Error(code="budget_exceeded", message=message), run, now))
+    thread = _stopped(thread, ThreadStatus.ERROR, checkpoint.checkpoint_id, now)
+    return Change(rows=(thread, replace(_ended(run, status, now), error=error)), events=events)
+
+
 def cancelled(thread: Thread, run: Run, checkpoint: Checkpoint | None, now: datetime, *, rolled_back: bool) -> Change:
     """The run was stopped on request, and its thread is at rest. `checkpoint` is None if the thread's agent is not there to say."""
     told = [_stamped(checkpoint, run, now)] if checkpoint else []

@@ -19,6 +19,7 @@ from assent.checkpoint.contracts import (
     ACTIVE,
     UNFINISHED,
     Approval,
+    ApprovalKind,
     CancelMode,
     Change,
     Run,
@@ -35,6 +36,7 @@ from assent.graph.consent import decision_from_message
 from assent.graph.pending import Agent, check_args
 from assent.graph.types import state_types as state_types_of
 from assent.runs import transitions
+from assent.runs.budgets import Rules, check_agents, check_grant
 from assent.runs.embedded import EmbeddedEngine
 from assent.runs.engine import Engine, OnTimer
 from assent.runs.executor import GraphExecutor
@@ -92,20 +94,23 @@ class Runs:
         drain_seconds: float = 5.0,
         max_runs: int = 500,
         state_types: Iterable[tuple[str, str]] = (),
+        budgets: Rules = Rules(),  # noqa: B008  (it is frozen)
     ) -> AsyncIterator[Runs]:
         """Go on with what the last process left, and take runs until the context is left.
 
         Then active runs get `drain_seconds` to reach the end of a step; those that need longer are cut off, and all go on at the next
         start. At most `max_runs` run at once, and more wait their turn. `state_types` are the types, as module and name, that agents keep
-        in their state without declaring them.
+        in their state without declaring them. `budgets` are what runs may use; raises `ConfigurationError` if one is of an agent that
+        there is not.
         """
         clock = clock or Clock()
+        check_agents(budgets, agents)
         # The server's checkpointer takes the place of any that a graph brought along: a pause must outlive the process.
         saver = storage.checkpointer.with_allowlist(list(state_types))
         agents = {name: agent.copy(update={"checkpointer": saver.with_allowlist(state_types_of(agent))}) for name, agent in agents.items()}
         threads = Threads()
         asyncio.get_running_loop().set_default_executor(threads)
-        executor = GraphExecutor(storage, agents, clock=clock, recursion_limit=recursion_limit, threads=threads)
+        executor = GraphExecutor(storage, agents, clock=clock, recursion_limit=recursion_limit, threads=threads, budgets=budgets)
         # Timers are due from the moment that the engine works.
         on_timer: dict[str, OnTimer] = {KIND: lambda timer: runs.schedules.fire(timer)}
         engine = EmbeddedEngine(storage, executor, clock=clock, max_runs=max_runs, on_timer=on_timer)
@@ -324,7 +329,9 @@ class Runs:
         agent = self.agents.get(approval.agent)
         if agent is None:
             raise NotFound(f"The approval {approval.approval_id} is for the agent '{approval.agent}', which this server does not have.")
-        if isinstance(decision, Edit) and isinstance(agent.builder, HitlGraph):
+        if approval.kind is ApprovalKind.BUDGET:
+            check_grant(approval, decision)
+        elif isinstance(decision, Edit) and isinstance(agent.builder, HitlGraph):
             check_args(agent.builder.gate.tools[approval.tool], decision.args)
 
     # ── cancelling ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -82,7 +82,7 @@ def new_run(submission: Submission, thread_id: str, agent: str, run_id: str, now
         metadata=submission.metadata,
         priority=submission.priority,
         due_at=submission.due_at,
-        budget=submission.budget,
+        budget={"limits": dict(submission.budget)} if submission.budget else {},
         schedule_id=submission.schedule_id,
         created_at=now,
     )

@@ -40,6 +40,7 @@ async def test_it_is_made_with_the_defaults_that_are_documented(api: Api) -> Non
         "if_missed": "once",
         "enabled": True,
         "metadata": {},
+        "budget": {},
         "next_at": schedule["next_at"],
         "last_at": None,
         "last_run_id": None,

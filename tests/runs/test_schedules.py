@@ -228,7 +228,7 @@ async def said_on(runs: Runs, thread_id: str) -> list[str]:
 
 async def test_at_its_time_it_runs_once_on_a_thread_of_its_own(house: House) -> None:
     async with house.open() as runs:
-        made = await runs.schedules.create(replace(PLAN, metadata={"k": "v"}, budget={"tokens": 5}), owner="ann")
+        made = await runs.schedules.create(replace(PLAN, metadata={"k": "v"}, budget={"model_calls": 5}), owner="ann")
         assert (made.next_at, made.last_at, made.last_run_id) == (NINE, None, None)
         await house.goes_to(runs, NINE - timedelta(microseconds=1))
         await asyncio.sleep(0.3)
@@ -237,7 +237,7 @@ async def test_at_its_time_it_runs_once_on_a_thread_of_its_own(house: House) -> 
         await house.goes_to(runs, NINE + 59 * MINUTE)
         (run,) = await runs_of(runs, made)
         assert (run.owner, run.agent, run.status, run.due_at) == ("ann", "agent", RunStatus.SUCCESS, NINE)
-        assert (run.metadata, run.budget) == ({"k": "v"}, {"tokens": 5})
+        assert (run.metadata, run.budget) == ({"k": "v"}, {"limits": {"model_calls": 5}})
         assert await said_on(runs, run.thread_id) == ["Anything new?", "Done."]
         now = await runs.schedules.schedule(made.schedule_id)
         assert (now.next_at, now.last_at, now.last_run_id, now.last_error) == (NINE + HOUR, NINE, run.run_id, None)

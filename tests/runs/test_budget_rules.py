@@ -1,0 +1,372 @@
+"""The rules of budgets, as values: what limits follow from what is written down, when one is reached, and what a person may grant."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from assent.checkpoint.contracts import Approval, ApprovalKind, ApprovalStatus, Run, RunKind, RunStatus
+from assent.decisions import Approve, Decision, Edit, Reject, decision_to_json
+from assent.errors import ConfigurationError, InvalidDecision
+from assent.events import (
+    BudgetExceeded,
+    BudgetWarning,
+    Event,
+    LlmEnd,
+    LlmStart,
+    NodeEnd,
+    RunRecovered,
+    RunResumed,
+    RunStart,
+    ToolStart,
+    event_type,
+)
+from assent.events import (
+    Usage as Tokens,
+)
+from assent.runs.budgets import (
+    NAMES,
+    Amounts,
+    Limit,
+    Price,
+    Rules,
+    Windowed,
+    check_agents,
+    check_grant,
+    grants,
+    limits_for,
+    question,
+    raised,
+    read_rules,
+    sentence,
+)
+from assent.runs.log import Left, Usage
+from assent.runs.metering import Meter, Spending
+
+NOON = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
+RUN = Run(
+    run_id="r", thread_id="t", owner="ann", agent="clerk", kind=RunKind.INPUT, status=RunStatus.RUNNING, created_at=NOON, started_at=NOON,
+    input={"message": "hi"},
+)  # fmt: skip
+PRICED = Rules(prices={"penny": Price(2.0, 10.0), "*": Price(1.0, 1.0)})
+
+amounts = st.floats(min_value=1e-6, max_value=1e12)
+
+
+def limit(name: str = "model_calls", amount: float = 10, **changes: Any) -> Limit:
+    return replace(Limit(scope="run", name=name, amount=amount, step=amount, on_exceeded="pause"), **changes)
+
+
+def approval_of(limit: Limit, used: float, decision: Decision | None = None) -> Approval:
+    asked = question(limit, used, thread_id="t", run_id="r", checkpoint_id="c")
+    status = {Approve: ApprovalStatus.APPROVED, Edit: ApprovalStatus.EDITED, Reject: ApprovalStatus.REJECTED}.get(type(decision))
+    return Approval(
+        approval_id=asked.approval_id, thread_id="t", run_id="r", owner="ann", agent="clerk", kind=asked.kind,
+        status=status or ApprovalStatus.PENDING, requested_at=NOON, digest=asked.digest, allowed=asked.allowed, args=asked.args,
+        preview=asked.preview, decision=decision_to_json(decision) if decision is not None else None,
+    )  # fmt: skip
+
+
+# ── as they are written down ─────────────────────────────────────────────────────────────────────────────────────────
+
+TOML = """
+on_exceeded = "pause"
+[run]
+total_tokens = 50_000
+on_exceeded = "error"
+[thread]
+cost = 2.5
+per = "day"
+[agents.clerk]
+model_calls = 100
+[prices."penny"]
+input = 2
+output = 10
+"""
+
+
+def test_a_file_in_toml_or_json_says_the_same(tmp_path: Path) -> None:
+    toml, as_json = tmp_path / "b.toml", tmp_path / "b.json"
+    toml.write_text(TOML)
+    rules = read_rules(toml)
+    assert rules.run == Amounts(total_tokens=50_000, on_exceeded="error")
+    assert rules.agents == {"clerk": Windowed(model_calls=100)}
+    as_json.write_text(json.dumps(msgspec.to_builtins(rules)))
+    assert read_rules(as_json) == rules
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[run]\ntokens = 5", "unknown field `tokens` - at `$.run`"),
+        ("[run]\ncost = 0", "at `$.run.cost`"),
+        ("[run]\ncost = 'much'", "at `$.run.cost`"),
+        ("[run]\nper = 'day'", "unknown field `per`"),
+        ("[thread]\nper = 'year'", "at `$.thread.per`"),
+        ("on_exceeded = 'ask'", "at `$.on_exceeded`"),
+        ("[prices.penny]\ninput = 1", "missing required field `output`"),
+        ("[run", "end of document"),
+        ("\xff", "b.toml"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_said_with_its_place(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "b.toml"
+    file.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigurationError) as raised:
+        read_rules(file)
+    assert said in raised.value.message
+    assert str(file) in raised.value.message
+    assert raised.value.message.endswith(".")
+
+
+def test_the_file_in_the_documentation_is_right(tmp_path: Path) -> None:
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "set-budgets.md"
+    file = tmp_path / "b.toml"
+    file.write_text(page.read_text().partition("```toml\n")[2].partition("```")[0])
+    rules = read_rules(file)
+    assert (rules.agents["clerk"].cost, rules.prices["*"], rules.run.on_exceeded) == (200, Price(10, 40), "error")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"nowhere\.toml cannot be read: No such file"):
+        read_rules(tmp_path / "nowhere.toml")
+
+
+def test_a_budget_for_an_agent_that_there_is_not_is_refused() -> None:
+    check_agents(Rules(agents={"clerk": Windowed(cost=1)}), ["clerk"])
+    with pytest.raises(ConfigurationError, match=r"agent 'clark', and no such agent\. There are: clerk"):
+        check_agents(Rules(agents={"clark": Windowed(cost=1)}), ["clerk"])
+
+
+# ── limits ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@given(
+    of_all=st.dictionaries(st.sampled_from(NAMES), amounts),
+    requested=st.dictionaries(st.sampled_from(NAMES), amounts),
+)
+def test_a_request_only_ever_lowers_what_a_run_may_use(of_all: dict[str, float], requested: dict[str, float]) -> None:
+    limits = {each.name: each.amount for each in limits_for(Rules(run=Amounts(**of_all)), agent="clerk", requested=requested, now=NOON)}
+    assert limits == {name: min(each[name] for each in (of_all, requested) if name in each) for name in {*of_all, *requested}}
+
+
+def test_each_scope_has_its_own_limits_and_says_what_is_done_at_them() -> None:
+    rules = Rules(
+        on_exceeded="pause",
+        run=Amounts(seconds=60, on_exceeded="error"),
+        thread=Windowed(cost=2, per="day"),
+        agent=Windowed(cost=20),
+        agents={"clerk": Windowed(model_calls=100, per="hour")},
+    )
+    clerk = limits_for(rules, agent="clerk", requested={"tool_calls": 3, "on_exceeded": "error"}, now=NOON)
+    assert [(each.key, each.amount, each.on_exceeded, each.since) for each in clerk] == [
+        ("run.seconds", 60, "error", None),
+        ("run.tool_calls", 3, "error", None),
+        ("thread.cost", 2, "pause", NOON - timedelta(days=1)),
+        ("agent.model_calls", 100, "pause", NOON - timedelta(hours=1)),
+    ]
+    assert [each.key for each in limits_for(rules, agent="other", requested={}, now=NOON)] == ["run.seconds", "thread.cost", "agent.cost"]
+
+
+@given(amount=amounts, share=st.floats(min_value=0, max_value=2))
+def test_what_is_reached_was_near_before(amount: float, share: float) -> None:
+    one = limit(amount=amount)
+    used = amount * share
+    assert not one.reached(used) or one.nearly(used)
+    assert one.reached(used) == (share >= 1) or abs(share - 1) < 1e-8
+    assert one.nearly(used) == (share >= 0.8) or abs(share - 0.8) < 1e-8
+
+
+def test_money_that_adds_up_to_its_budget_has_reached_it() -> None:
+    assert limit("cost", 0.3).reached(0.1 + 0.1 + 0.1 - 1e-17)
+    assert sum([0.1] * 10) < 1
+    assert limit("cost", 1.0).reached(sum([0.1] * 10))
+
+
+# ── asking for more ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@given(amount=amounts, share=st.floats(min_value=1, max_value=5))
+def test_with_what_an_approval_grants_the_run_can_go_on(amount: float, share: float) -> None:
+    one, used = limit("cost", amount), amount * share
+    (more,) = raised([one], grants([approval_of(one, used, Approve())]))
+    assert not more.reached(used) or amount < 1e-5
+    assert more.amount == pytest.approx(used + amount, abs=1e-6)
+
+
+@given(limits=st.lists(amounts, min_size=1, max_size=4))
+def test_no_grant_lowers_a_limit(limits: list[float]) -> None:
+    one = limit(amount=10)
+    decided = [approval_of(one, 10, Edit({"limit": amount})) for amount in limits]
+    assert raised([one], grants(decided))[0].amount == max(10, *limits)
+    assert raised([one], grants([approval_of(one, 10, Reject())]))[0].amount == 10
+    assert raised([limit("cost", 1)], grants(decided))[0].amount == 1
+
+
+def test_the_question_shows_what_an_approval_sets() -> None:
+    asked = question(limit("total_tokens", 100, per="day"), 120, thread_id="t", run_id="r", checkpoint_id="c")
+    assert asked.kind is ApprovalKind.BUDGET
+    assert asked.args == {"scope": "run", "budget": "total_tokens", "limit": 220}
+    assert asked.preview == {"used": 120, "limit": 100, "per": "day"}
+    again = question(limit("total_tokens", 100, per="day"), 120, thread_id="t", run_id="r", checkpoint_id="c")
+    later = question(limit("total_tokens", 100, per="day"), 120, thread_id="t", run_id="r2", checkpoint_id="c")
+    assert again.approval_id == asked.approval_id != later.approval_id
+
+
+@pytest.mark.parametrize(
+    "args",
+    [{}, {"limit": 12}, {"limit": 11}, {"limit": "20"}, {"limit": True}, {"limit": None}, {"limit": 20, "budget": "cost"}, {"max": 20}],
+)
+def test_an_edit_that_is_no_higher_limit_is_refused(args: Mapping[str, Any]) -> None:
+    with pytest.raises(InvalidDecision, match="above the 12 that are used"):
+        check_grant(approval_of(limit(), 12), Edit(dict(args)))
+
+
+def test_an_edit_may_come_with_what_was_shown() -> None:
+    asked = approval_of(limit(), 12)
+    check_grant(asked, Edit({**asked.args, "limit": 12.5}))
+    check_grant(asked, Edit({"limit": 13}))
+    check_grant(asked, Approve())
+    check_grant(asked, Reject())
+
+
+def test_what_is_said_at_the_end_names_the_budget() -> None:
+    assert sentence(limit("cost", 2.5, scope="thread", per="day"), 3).startswith(
+        "This thread has used 3 of the 2.5 cost that it may use within the last day. "
+    )
+
+
+# ── counting ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+COUNTED = Tokens(10, 5, 15)
+
+
+def llm(model: str, tokens: Tokens | None = COUNTED, ts: datetime = NOON) -> LlmEnd:
+    return LlmEnd(message_id="m", model=model, usage=tokens, ts=ts)
+
+
+def test_what_models_cost_is_counted_by_their_prices() -> None:
+    usage = Usage({"cost": 1.0}, PRICED)
+    for model in ("penny", "another"):
+        usage.add(llm(model, Tokens(1_000_000, 100_000, 1_100_000)))
+    assert usage.numbers["cost"] == pytest.approx(1.0 + 3.0 + 1.1)
+    unpriced = Usage({}, Rules())
+    unpriced.add(llm("penny"))
+    assert unpriced.numbers == {"model_calls": 1, "input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
+
+
+def at(seconds: float) -> datetime:
+    return NOON + timedelta(seconds=seconds)
+
+
+def test_after_a_crash_the_log_tells_what_was_used_and_what_was_told() -> None:
+    left = Left(PRICED, began=at(0))
+    told = {"scope": "run", "budget": "model_calls", "used": 1, "limit": 1}
+    events: list[Event] = [
+        RunStart(ts=at(0), agent="clerk"),
+        llm("penny", ts=at(1)),
+        BudgetWarning(ts=at(2), **told),  # type: ignore[arg-type]
+        ToolStart(ts=at(3), tool="look"),
+        RunRecovered(ts=at(100), attempt=2),
+        NodeEnd(ts=at(101.5)),
+        BudgetExceeded(ts=at(101.5), **told),  # type: ignore[arg-type]
+    ]
+    for event in events:
+        left.add(event)
+    assert left.usage["seconds"] == 4.5
+    assert left.usage["model_calls"] == left.usage["tool_calls"] == 1
+    assert left.usage["cost"] == pytest.approx(70 / 1e6)
+    assert left.told == {("run.model_calls", "budget_warning"), ("run.model_calls", "budget_exceeded")}
+
+
+def test_the_time_in_which_decided_runs_waited_for_their_turn_does_not_count() -> None:
+    left = Left(Rules(), began=at(50))
+    for event in (RunResumed(ts=at(0), agent="clerk"), NodeEnd(ts=at(52))):
+        left.add(event)
+    assert left.usage["seconds"] == 2
+
+
+# ── metering ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def metered(usage: Usage, *limits: Limit, **options: Any) -> tuple[Meter, list[str]]:
+    stops: list[str] = []
+    meter = Meter(RUN, limits, usage.numbers, rules=PRICED, now=lambda: NOON, stop=lambda: stops.append("stop"), **options)
+    return meter, stops
+
+
+async def test_each_thing_is_told_once_and_at_the_limit_the_run_is_asked_to_stop() -> None:
+    usage = Usage({}, PRICED)
+    meter, stops = metered(usage, limit("model_calls", 5), limit("total_tokens", 1000), told=[("run.total_tokens", "budget_warning")])
+    told: list[list[str]] = []
+    for _ in range(6):
+        usage.add(llm("penny"))
+        told.append([event_type(event) for event in meter.news()])
+    assert told == [[], [], [], ["budget_warning"], ["budget_exceeded"], []]
+    assert stops == ["stop", "stop"]
+
+
+async def test_of_what_is_about_to_begin_no_more_is_admitted_than_is_left() -> None:
+    usage = Usage({"tool_calls": 1}, PRICED)
+    meter, stops = metered(usage, limit("tool_calls", 3), admits_tools=True)
+    assert [meter.admit(task) for task in ("a", "b", "c", "a")] == [True, True, False, True]
+    for task in ("a", "b"):
+        usage.add(ToolStart(tool="look", task_id=task))
+        meter.see(ToolStart(tool="look", task_id=task))
+    assert not meter.admit("c")
+    assert [event_type(event) for event in meter.news()] == ["budget_warning", "budget_exceeded"]
+    # The model may still say what came of it.
+    assert stops == []
+    assert meter.reached(tools=False) == []
+
+
+@pytest.mark.parametrize("name", ["cost", "total_tokens", "model_calls"])
+async def test_what_cannot_be_known_is_an_error_only_where_it_is_limited(name: str) -> None:
+    meter = Meter(RUN, [limit(name)], {}, rules=Rules(), now=lambda: NOON)
+    if name == "cost":
+        with pytest.raises(ConfigurationError, match=r"no price for the model 'penny'.*\[prices\.\"penny\"\]"):
+            meter.see(LlmStart(message_id="m", model="penny"))
+    else:
+        meter.see(LlmStart(message_id="m", model="penny"))
+    if name != "model_calls":
+        with pytest.raises(ConfigurationError, match="did not say how many tokens"):
+            meter.see(llm("penny", None))
+    else:
+        meter.see(llm("penny", None))
+
+
+async def test_runs_of_one_agent_know_what_the_others_have_used_since_they_began() -> None:
+    spending = Spending()
+    first, second, third = {"model_calls": 3.0}, {}, {}  # type: dict[str, float], dict[str, float], dict[str, float]
+    with spending.by_others(RUN, first) as seen_by_first:
+        first["model_calls"] = 5
+        with spending.by_others(replace(RUN, run_id="r2"), second) as seen_by_second:
+            # Three were in the first one's row when it began, so they are in the sum over the rows.
+            assert (seen_by_first("model_calls"), seen_by_second("model_calls")) == (0, 2)
+            second["model_calls"] = 4
+        assert seen_by_first("model_calls") == 4
+        with spending.by_others(replace(RUN, run_id="r3"), third) as seen_by_third:
+            # The second has ended, and has a row by now.
+            assert seen_by_third("model_calls") == 2
+        with spending.by_others(replace(RUN, run_id="r4", agent="other"), {}) as seen_by_another:
+            assert seen_by_another("model_calls") == 0
+
+
+async def test_time_is_measured_on_top_of_what_earlier_attempts_used() -> None:
+    meter = Meter(RUN, [limit("seconds", 10)], {"seconds": 7.0}, rules=Rules(), now=lambda: NOON)
+    await asyncio.sleep(0.05)
+    assert 7.05 <= meter.usage["seconds"] < 8
+    assert meter.seconds_left() == pytest.approx(2.9, abs=0.1)
+    assert meter.seconds_left(on_exceeded="error") is None
+    assert meter.seconds_left(0.5) is None

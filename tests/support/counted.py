@@ -1,0 +1,55 @@
+"""Agents whose model counts its tokens, to be served by path: 10 in, 5 out, each time it is called. They do what `agents.py` says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langchain_core.messages import AIMessage, BaseMessage
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode, tools_condition
+
+from assent import build_hitl_agent
+from tests.support.agents import die, look, pay, reply, slow
+from tests.support.models import ScriptedModel
+
+TOOLS = [look, pay, slow, die]
+
+
+class CountedModel(ScriptedModel):
+    """Says what it used, and what it is called."""
+
+    model_name: str = "penny-1"
+
+    def _next(self, messages: list[BaseMessage]) -> AIMessage:
+        usage = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
+        return super()._next(messages).model_copy(update={"usage_metadata": usage})
+
+
+def _counted(name: str, **options: Any) -> Any:
+    return build_hitl_agent(CountedModel(script=reply, **options), TOOLS, approve="pay", name=name)
+
+
+def _own() -> Any:
+    """A graph of somebody else's, whose one node of tools runs all calls of a turn."""
+    model = CountedModel(script=reply).bind_tools(TOOLS)
+
+    async def think(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [await model.ainvoke(state["messages"])]}
+
+    graph = StateGraph(MessagesState)
+    graph.add_node("think", think)
+    graph.add_node("tools", ToolNode(TOOLS))
+    graph.add_edge(START, "think")
+    graph.add_conditional_edges("think", tools_condition)
+    graph.add_edge("tools", "think")
+    return graph.compile(name="own")
+
+
+counted = _counted("counted")
+other = _counted("other")
+mystery = _counted("mystery", model_name="mystery-1")
+chatty = _counted("chatty", delay=0.03)
+uncounted = build_hitl_agent(ScriptedModel(script=reply), TOOLS, approve="pay", name="uncounted")
+own = _own()
+
+ALL = ("counted", "other", "mystery", "chatty", "uncounted", "own")
