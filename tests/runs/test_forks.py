@@ -46,6 +46,7 @@ async def test_it_is_made_anew(tmp_path: Path) -> None:
                 status=RunStatus.RUNNING,
                 agent="agent",
                 attempt=1,
+                error=None,
                 worker=None,
                 input={"fork_of": "source", "checkpoint_id": head},
             ),
