@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 HOST ?= 127.0.0.1
 PORT ?= 8000
-CRASH_KILLS ?= 5000
+CRASH_KILLS ?= 1000
+STORAGE_KILLS ?= 5000
 
 .PHONY: help serve test crash check bench lock clean
 
@@ -24,8 +25,9 @@ serve: .venv/ready  ## Start the server with the demo agent
 test: .venv/ready  ## Run the tests
 	$(BIN)/python -m pytest
 
-crash: .venv/ready  ## Kill the storage 5,000 times; make crash CRASH_KILLS=500 for fewer
-	CRASH_KILLS=$(CRASH_KILLS) $(BIN)/python -m pytest tests/checkpoint/test_crash.py
+crash: .venv/ready  ## Kill the server 1,000 times, and the storage 5,000 times; make crash CRASH_KILLS=100 STORAGE_KILLS=500 for fewer
+	CRASH_KILLS=$(CRASH_KILLS) $(BIN)/python -m pytest tests/acceptance/test_crash_storm.py
+	CRASH_KILLS=$(STORAGE_KILLS) $(BIN)/python -m pytest tests/checkpoint/test_crash.py
 
 check: .venv/ready  ## Lint, format, types and layers
 	$(BIN)/ruff check .

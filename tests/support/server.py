@@ -29,6 +29,7 @@ WAIT_SECONDS = 20
 
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-c", "from assent.cli import main; main()"]
+PREPARED = [sys.executable, "-c", "from tests.support.zygote import prepare; prepare(); from assent.cli import main; main()"]
 COLD = not HAS_SAFE_FORK or bool(os.environ.get("COLD_SERVERS"))
 """Whether every server is started as its command is, imports and all, and not as a fork of a process that has imported already."""
 
@@ -76,7 +77,7 @@ class Server:
         assert self._process is None, "The server runs already."
         if self._cold:
             with self._log.open("ab") as log:
-                command = [*COMMAND, *self._argv]
+                command = [*(PREPARED if "BEFORE_SERVING" in self._environment else COMMAND), *self._argv]
                 self._process = subprocess.Popen(command, cwd=self.folder, env=self._environment, stdout=log, stderr=log)
         else:
             self._process = _zygote().start(self._argv, folder=self.folder, environment=self._environment, log=self._log)

@@ -108,6 +108,13 @@ class Forked:
 # ── the side of the process ──────────────────────────────────────────────────────────────────────────────────────────
 
 
+def prepare() -> None:
+    """Call what the environment's BEFORE_SERVING names, as `module:function`: what a test does to the process that is to serve."""
+    if wanted := os.environ.get("BEFORE_SERVING"):
+        module, _, function = wanted.partition(":")
+        getattr(importlib.import_module(module), function)()
+
+
 def main() -> None:
     """Import, then fork for whoever asks. Returns in no process but the children, as what they are."""
     from assent.cli import main as assent
@@ -123,6 +130,7 @@ def main() -> None:
     request = _serve(socket.socket(fileno=int(sys.argv[1])))
     if request is not None:
         _become(request)
+        prepare()
         assent()
 
 

@@ -1,0 +1,69 @@
+"""Servers with one of their safeguards taken out, to show that the harness sees it. Each function changes the process that it is called in.
+
+Plan(…, environment={"BEFORE_SERVING": "tests.acceptance.crash_mutants:without_intents"})
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+from assent.checkpoint.contracts import ACTIVE, Run
+from assent.checkpoint.sqlite import SqliteStorage, changes
+from assent.checkpoint.sqlite.leases import Leases
+from assent.checkpoint.sqlite.tables import Table
+from assent.runs.effects import StoredEffects
+from assent.runs.embedded import EmbeddedEngine
+
+
+def without_intents() -> None:
+    """No call is noted down before it starts."""
+
+    async def begin(self: StoredEffects, intent: Any) -> None:
+        return None
+
+    StoredEffects.begin = begin  # type: ignore[method-assign, assignment]
+
+
+def without_comparing() -> None:
+    """Whoever writes a row last is right, whatever he had read."""
+    make = Table.__init__
+
+    def made(self: Table[Any], *args: Any) -> None:
+        make(self, *args)
+        self.insert = self.insert.replace("INSERT", "INSERT OR REPLACE", 1).partition(" ON CONFLICT")[0]
+        self.update = self.update.replace("version = ?", "? IS NOT NULL")
+
+    Table.__init__ = made  # type: ignore[method-assign]
+    changes._unmoved = lambda row, tables: lambda transaction: None
+
+
+def with_two_workers() -> None:
+    """Two workers share the runs. With all safeguards in place nobody can tell."""
+    working = EmbeddedEngine.working
+
+    @asynccontextmanager
+    async def both_working(self: EmbeddedEngine) -> AsyncIterator[None]:
+        second = EmbeddedEngine(self._storage, self._executor, clock=self._clock, max_runs=self._max_runs, on_timer=self._on_timer)
+        async with working(self), working(second):
+            yield
+
+    EmbeddedEngine.working = both_working  # type: ignore[method-assign, assignment]
+
+
+def with_greedy_workers() -> None:
+    """Each of two workers takes over what the other one works on."""
+    with_two_workers()
+
+    async def orphaned_runs(self: SqliteStorage, now: datetime, *, limit: int = 1000) -> tuple[Run, ...]:
+        return await self.runs(status=ACTIVE, limit=limit)
+
+    SqliteStorage.orphaned_runs = orphaned_runs  # type: ignore[method-assign]
+
+
+def without_leases() -> None:
+    """And what the one still writes for a run that the other has is not refused."""
+    with_greedy_workers()
+    Leases.check = lambda self, lease: None  # type: ignore[method-assign]

@@ -1,0 +1,237 @@
+"""The storm: people talk to the real server while it is killed again and again, and then it is judged.
+
+    report = await storm(folder, Plan(kills=100, seed=7))
+    assert not report.findings
+
+A kill comes at a random moment of a process's life, or of its start, when it is taking up what the one before left. From time to time the
+server is left alone and nobody asks for anything: then every run must come to its end within seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Collection
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from tests.acceptance.crash_judge import Finding, Found, Life, is_given_up, judge, read_ledger
+from tests.acceptance.crash_people import Book, Log, Person
+from tests.support.server import Api, Server, asking, serving
+
+REST_SECONDS = 10
+"""How long after a start a run may take to come to its end, if nobody asks for anything."""
+
+CALM_EVERY = 10
+AT_ITS_START = 0.15
+"""How many of the kills come while a process starts."""
+
+LONGEST_START = 0.4
+
+LONG_ENOUGH = 0.7
+"""Of three lives in a row one is at least that long: a run that gets nowhere in several lives is given up, which has tests of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How many kills, within how many seconds after each start, by which random numbers, and under what environment."""
+
+    kills: int
+    seed: int
+    people: int = 8
+    longest_life: float = 1.5
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Report:
+    """What came of it."""
+
+    plan: Plan
+    findings: list[Finding] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0
+    start_seconds: list[float] = field(default_factory=list)
+    rest_seconds: list[float] = field(default_factory=list)
+
+    def kinds(self) -> Counter[str]:
+        """How many findings there are of each kind."""
+        return Counter(kind for kind, _ in self.findings)
+
+    def __str__(self) -> str:
+        kinds, counts = self.kinds(), self.counts
+        others = len(self.findings) - kinds["duplicate"] - kinds["stuck"]
+        lines = [
+            f"kills {counts['kills']}   duplicates {kinds['duplicate']}   stuck {kinds['stuck']}   unknown {counts['unknown']}   "
+            f"other findings {others}",
+            "   ".join(f"{name} {number}" for name, number in counts.items() if name not in ("kills", "unknown")),
+            f"starts took {median(self.start_seconds):.2f} s, at most {max(self.start_seconds):.2f}; all was at rest after "
+            f"{median(self.rest_seconds):.2f} s, at most {max(self.rest_seconds):.2f}",
+            f"{self.seconds / 60:.1f} minutes, with the random numbers of {self.plan.seed}",
+        ]
+        return "\n".join([*lines, *(f"{kind}: {sentence}" for kind, sentence in self.findings[:400])])
+
+
+async def storm(folder: Path, plan: Plan) -> Report:
+    """Do as planned, and judge."""
+    report = Report(plan)
+    begun = time.monotonic()
+    names = [f"c{number}" for number in range(plan.people)]
+    keys = ",".join(f"{name}:the-secret-of-{name}" for name in names)
+    target = f"{Path(__file__).with_name('crash_agent.py')}:agent"
+    with serving(folder, target, ASSENT_API_KEYS=keys, **plan.environment) as server:
+        async with AsyncExitStack() as stack:
+            apis = [await stack.enter_async_context(asking(server, authorization=f"Bearer the-secret-of-{name}")) for name in names]
+            await _Storm(server, plan, report).rage(dict(zip(names, apis, strict=True)))
+    report.seconds = time.monotonic() - begun
+    return report
+
+
+class _Storm:
+    def __init__(self, server: Server, plan: Plan, report: Report) -> None:
+        self._server = server
+        self._plan = plan
+        self._report = report
+        self._chance = random.Random(plan.seed)
+        self._book = Book()
+        now = datetime.now(UTC)
+        # The first process has recovered nothing, so when it started does not matter.
+        self._lives = [Life(datetime.min.replace(tzinfo=UTC), now)]
+        self._going = asyncio.Event()
+
+    async def rage(self, apis: dict[str, Api]) -> None:
+        people = [Person(name, api, self._book, random.Random(f"{self._plan.seed} {name}"), self._going) for name, api in apis.items()]
+        for person in people:
+            person.others = people
+        any_api = next(iter(apis.values()))
+        self._going.set()
+        async with _all_cancelled_in_the_end([asyncio.create_task(person.live()) for person in people]) as lives:
+            for number in range(1, self._plan.kills + 1):
+                await self._kill()
+                if number % CALM_EVERY == 0:
+                    await self._rest(any_api)
+                for life in lives:
+                    if life.done():
+                        life.result()
+        self._going.clear()
+        found = await self._find(any_api)
+        self._report.findings += judge(self._book, found)
+        self._count(found)
+
+    async def _kill(self) -> None:
+        """Let the process live for a while, kill it, and start another; which may be killed before it has started."""
+        await asyncio.sleep(self._life_time())
+        await asyncio.to_thread(self._server.kill)
+        self._report.counts["kills"] += 1
+        begun = time.monotonic()
+        self._lives.append(Life(datetime.now(UTC)))
+        await asyncio.to_thread(self._server.launch)
+        if self._chance.random() < AT_ITS_START and self._report.counts["kills"] < self._plan.kills:
+            await asyncio.sleep(self._chance.random() * LONGEST_START)
+            return
+        await asyncio.to_thread(self._server.wait_until_healthy)
+        self._lives[-1].healthy_at = datetime.now(UTC)
+        self._report.start_seconds.append(time.monotonic() - begun)
+
+    def _life_time(self) -> float:
+        if self._lives[-1].healthy_at is None:
+            # It is killed in its start.
+            return 0.0
+        recent = self._report.counts["kills"] % 3 == 2
+        return self._chance.uniform(min(LONG_ENOUGH, self._plan.longest_life) if recent else 0, self._plan.longest_life)
+
+    async def _rest(self, api: Api) -> None:
+        """Ask for nothing for a while, and see whether all comes to its end."""
+        self._going.clear()
+        await self._all_at_rest(api)
+        left = self._book.logs.keys() - {log.thread_id for log in self._book.current.values()}
+        await self._let_followers_go(api, left)
+        self._going.set()
+
+    async def _all_at_rest(self, api: Api) -> None:
+        if self._lives[-1].healthy_at is None:
+            await asyncio.to_thread(self._server.wait_until_healthy)
+            self._lives[-1].healthy_at = datetime.now(UTC)
+        begun = time.monotonic()
+        while busy := await self._busy(api):
+            if time.monotonic() > begun + REST_SECONDS:
+                self._report.findings += [("stuck", f"{id} was busy {REST_SECONDS} s after a start.") for id in busy]
+                break
+            await asyncio.sleep(0.05)
+        self._report.rest_seconds.append(time.monotonic() - begun)
+
+    async def _busy(self, api: Api) -> list[str]:
+        """What has not come to its end, be it a thread or a run that waits its turn on one that is free."""
+        if busy := [thread["thread_id"] for thread in (await api.get("/threads", status="busy"))["threads"]]:
+            return busy
+        followed = [log.thread_id for log in self._book.logs.values() if log.follower is not None and log.events]
+        waiting = [run for id in followed for run in (await api.get(f"/threads/{id}/runs", status="pending"))["runs"]]
+        return [run["run_id"] for run in waiting if (await api.get(f"/threads/{run['thread_id']}"))["status"] != "interrupted"]
+
+    async def _let_followers_go(self, api: Api, thread_ids: Collection[str]) -> None:
+        """Nothing happens on these threads any more: their followers must have seen all that there is to see."""
+        for log in (self._book.logs[id] for id in thread_ids):
+            if log.follower is None:
+                continue
+            if log.events:
+                await self._caught_up(api, log)
+            log.follower.cancel()
+            log.follower = None
+
+    async def _caught_up(self, api: Api, log: Log) -> None:
+        deadline = time.monotonic() + REST_SECONDS
+        while await api.events(log.thread_id, after=log.last):
+            if time.monotonic() > deadline:
+                self._report.findings.append(("numbers", f"The follower of {log.thread_id} never got {log.last + 1}."))
+                return
+            await asyncio.sleep(0.05)
+
+    async def _find(self, api: Api) -> Found:
+        await self._all_at_rest(api)
+        await self._let_followers_go(api, self._book.logs)
+        approvals = {approval["approval_id"]: approval for approval in await _all_pages(api, "/approvals", "approvals")}
+        threads = {id: await api.get(f"/threads/{id}") for id, log in self._book.logs.items() if log.events}
+        runs = {run["run_id"]: run for id in threads for run in await _all_pages(api, f"/threads/{id}/runs", "runs")}
+        return Found(threads=threads, runs=runs, approvals=approvals, lines=read_ledger(self._server.ledger), lives=self._lives)
+
+    def _count(self, found: Found) -> None:
+        counts = self._report.counts
+        events = [event for log in self._book.logs.values() for event in log.events]
+        types = Counter(event["type"] for event in events)
+        counts["unknown"] = types["tool_unknown"]
+        counts["messages"] = len(self._book.sent)
+        counts["decisions"] = len(self._book.known)
+        counts["lines"] = len(found.lines)
+        counts["threads"] = len(self._book.logs)
+        counts["events"] = sum(log.last for log in self._book.logs.values())
+        counts["reconnections"] = sum(log.connections for log in self._book.logs.values())
+        counts["recovered"] = types["run_recovered"]
+        counts["cancelled"] = types["run_cancelled"]
+        counts["given up"] = sum(is_given_up([event]) for event in events if event["type"] == "error")
+
+
+@asynccontextmanager
+async def _all_cancelled_in_the_end(tasks: list[asyncio.Task[Any]]) -> AsyncIterator[list[asyncio.Task[Any]]]:
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _all_pages(api: Api, path: str, what: str) -> list[Any]:
+    rows: list[Any] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = await api.get(path, limit=1000, **cursor)
+        rows += page[what]
+        if page["next"] is None:
+            return rows
+        cursor = {"cursor": page["next"]}

@@ -1,0 +1,59 @@
+"""The real server is killed again and again while people talk to it, and nothing is lost, doubled or stuck.
+
+make crash CRASH_KILLS=500 CRASH_SEED=7
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.crash_storm import Plan, storm
+
+KILLS = int(os.environ.get("CRASH_KILLS", "100"))
+SEED = int(os.environ.get("CRASH_SEED", random.randrange(1_000_000)))
+
+MUTANT_KILLS = 5
+ATTEMPTS = 4
+"""How many short storms a mutant may survive: which kill comes in the midst of what is a matter of luck."""
+
+
+@pytest.mark.timeout(120 + 5 * KILLS)
+async def test_killed_at_any_moment_it_loses_doubles_and_leaves_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    report = await storm(tmp_path, Plan(kills=KILLS, seed=SEED))
+    with capfd.disabled():
+        print(f"\n{report}")  # noqa: T201  (what `make crash` is run for)
+    assert not report.findings, str(report)
+
+
+@pytest.mark.parametrize(
+    ("mutant", "kinds"),
+    [
+        ("without_intents", {"duplicate"}),
+        ("without_comparing", {"forgotten"}),
+        ("without_leases", {"recovered", "ending"}),
+    ],
+)
+async def test_the_storm_sees_what_a_server_lacks(mutant: str, kinds: set[str], tmp_path: Path) -> None:
+    for attempt in range(ATTEMPTS):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        report = await storm(folder, _short(mutant))
+        if kinds <= report.kinds().keys():
+            return
+    raise AssertionError(f"Without a safeguard there should be findings of {kinds}, and there are:\n{report}")
+
+
+async def test_two_workers_that_respect_each_other_are_not_seen(tmp_path: Path) -> None:
+    """What the mutant without leases is like, but for the leases."""
+    report = await storm(tmp_path, _short("with_two_workers"))
+    assert not report.findings, str(report)
+
+
+def _short(mutant: str) -> Plan:
+    """A few kills of a mutant whose tools take so long that most kills hit some."""
+    environment = {"BEFORE_SERVING": f"tests.acceptance.crash_mutants:{mutant}", "CRASH_TOOL_SECONDS": "0.5"}
+    return Plan(kills=MUTANT_KILLS, seed=random.randrange(1_000_000), environment=environment)
