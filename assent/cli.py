@@ -29,6 +29,7 @@ from fastapi import FastAPI
 from pydantic import ValidationError
 from rich.console import Console
 from rich.text import Text
+from sse_starlette.sse import AppStatus
 
 from assent.api.app import create_app
 from assent.api.auth import LOCAL
@@ -48,6 +49,7 @@ from assent.graph.pending import Agent
 from assent.graph.types import state_types
 from assent.importing import Report
 from assent.runs.adopting import Adopter
+from assent.runs.threads import SYNC_THREAD
 from assent.settings import Settings
 
 DEMO_MESSAGE = "Delete all records older than 2015"
@@ -62,7 +64,23 @@ app = typer.Typer(
 
 def main() -> None:
     """The `assent` command."""
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        _leave_threads(end.code)
+        raise
+
+
+def _leave_threads(code: str | int | None) -> None:
+    """End here and now if a thread still runs a tool: Python would wait for it, however long it takes."""
+    left = [thread for thread in threading.enumerate() if thread.name.startswith(SYNC_THREAD)]
+    for thread in left:
+        # One that is idle has been told to end.
+        thread.join(0.1)
+    if any(thread.is_alive() for thread in left):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 def _show_version(wanted: bool) -> None:
@@ -189,6 +207,8 @@ class AgentServer(uvicorn.Server):
     def __init__(self, settings: Settings, target: str | None, *, log_level: str) -> None:
         self.agents: tuple[str, ...] = ()
         self.on_start: Callable[[], None] = lambda: None
+        # Streams end when the runs have: not, as this library would have it, at the signal.
+        AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]
         self._app = create_app(settings, lambda: self._open(settings, target))
         self._resources = AsyncExitStack()
         _log_to_stderr(log_level)
@@ -201,7 +221,7 @@ class AgentServer(uvicorn.Server):
                 # Nothing here asks who a proxy says that the client is, or should tell what serves.
                 proxy_headers=False,
                 server_header=False,
-                timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
+                timeout_graceful_shutdown=math.ceil(settings.drain_seconds) + 1,
             )
         )
 
@@ -228,8 +248,10 @@ class AgentServer(uvicorn.Server):
         self.on_start()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        async with self._resources:
-            await super().shutdown(sockets)
+        async with self._resources, asyncio.TaskGroup() as closing:
+            # Both at once: a run that comes to its end while the server drains is told of to its end, and streams end behind it.
+            closing.create_task(self._app.state.runs.drain())
+            closing.create_task(super().shutdown(sockets))
 
 
 @asynccontextmanager

@@ -234,8 +234,8 @@ class Timer:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
     """A run again and again, at the times of a cron expression in a time zone. `input` is its runs'; on a thread of its own each time,
-    unless `thread_id` names one, each with this `budget`. `next_at` is None while it is not `enabled`, or when no time is left. `last_at` is
-    when the last run was due, and `last_error` a sentence: why there was none at the last time."""
+    unless `thread_id` names one, each with this `budget`. `next_at` is None while it is not `enabled`, or when no time is left. `last_at`
+    is when the last run was due, and `last_error` a sentence: why there was none at the last time."""
 
     schedule_id: str
     owner: str
@@ -309,8 +309,8 @@ class Page(Generic[T]):
 class Ring(Protocol):
     """Rings when a thread's log has grown. It may ring for nothing, and must be listened to before the log is read."""
 
-    async def wait(self, timeout: float) -> None:
-        """Return at the next ring, or after `timeout` seconds."""
+    async def wait(self, timeout: float) -> bool:
+        """Return at the next ring, or after `timeout` seconds; False if there will be no other (`Storage.end_listening`)."""
 
 
 class Storage(ABC):
@@ -384,6 +384,10 @@ class Storage(ABC):
     @abstractmethod
     def listen(self, thread_id: str) -> AbstractContextManager[Ring]:
         """The thread's doorbell, for as long as the context is entered."""
+
+    @abstractmethod
+    def end_listening(self) -> None:
+        """The process is about to end: whoever listens comes to the end of what there is, and need not wait for more."""
 
     @abstractmethod
     async def thread(self, thread_id: str) -> Thread | None: ...

@@ -154,12 +154,15 @@ class EmbeddedEngine(Engine):
                 await loop
 
     async def drain(self, seconds: float) -> None:
+        if self._draining:
+            return
         self._draining = True
         going = list(self._active.values())
         for active in going:
             active.held.control.request_drain("The server stops.")
-        last_word = min(1.0, seconds / 5)
-        await _all_over(going, timeout=seconds - last_word)
+        # The last second, if there are that many, is for what was cut off, and for closing all that is open.
+        last_word = min(0.5, seconds / 5)
+        await _all_over(going, timeout=seconds - 2 * last_word)
         for active in self._active.values():
             active.cut_off(Why.DRAINED)
         # What was cut off has a last word to say; but a tool that cannot be cut off is not waited for.

@@ -120,4 +120,5 @@ class Engine(ABC):
 
     @abstractmethod
     async def drain(self, seconds: float) -> None:
-        """Take nothing more; let each run reach the end of its step, and put it back. After `seconds`, those that have not are cut off."""
+        """Take nothing more; let each run reach the end of its step, and put it back. After `seconds`, those that have not are cut off.
+        Once is enough."""

@@ -16,7 +16,7 @@ POLL_SECONDS = 5.0
 async def follow(
     storage: Storage, thread_id: str, after: int = 0, *, types: Collection[str] | None = None
 ) -> AsyncGenerator[tuple[LogEntry, ...], None]:
-    """The thread's events numbered above `after`, as batches in order, without end. With `types`, only those.
+    """The thread's events numbered above `after`, as batches in order, until the process is about to end. With `types`, only those.
 
     Raises `Gone` if events above `after` (or, of a reader that fell too far behind, above what it has had) were removed.
     """
@@ -27,6 +27,7 @@ async def follow(
                 yield entries
         # From here on every event is read, so that the cursor is where the reader is. One that stood still at the last event of the
         # wanted types would fall behind what retention removes, though nothing was missed.
+        is_over = False
         while True:
             # The doorbell is listened to before this read: what is written in between still rings.
             entries = await storage.read_log(thread_id, after)
@@ -34,8 +35,10 @@ async def follow(
                 after = entries[-1].seq
                 if wanted := entries if types is None else tuple(entry for entry in entries if entry.type in types):
                     yield wanted
+            elif is_over:
+                return
             else:
-                await ring.wait(POLL_SECONDS)
+                is_over = not await ring.wait(POLL_SECONDS)
 
 
 async def run_over(storage: Storage, run: Run) -> Run:

@@ -75,11 +75,12 @@ class Prepared:
 class Runs:
     """Runs agents on threads. Open it with `Runs.open`, after the storage and the agents."""
 
-    def __init__(self, storage: Storage, agents: Mapping[str, Agent], engine: Engine, *, clock: Clock) -> None:
+    def __init__(self, storage: Storage, agents: Mapping[str, Agent], engine: Engine, *, clock: Clock, drain_seconds: float) -> None:
         self.storage = storage
         self.agents = agents
         self.engine = engine
         self._clock = clock
+        self._drain_seconds = drain_seconds
         self.schedules = Schedules(storage, clock, self._submit_scheduled, self.agent_for)
 
     @classmethod
@@ -114,12 +115,17 @@ class Runs:
         # Timers are due from the moment that the engine works.
         on_timer: dict[str, OnTimer] = {KIND: lambda timer: runs.schedules.fire(timer)}
         engine = EmbeddedEngine(storage, executor, clock=clock, max_runs=max_runs, on_timer=on_timer)
-        runs = cls(storage, agents, engine, clock=clock)
+        runs = cls(storage, agents, engine, clock=clock, drain_seconds=drain_seconds)
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(engine.drain, drain_seconds)
+            stack.push_async_callback(runs.drain)
             await stack.enter_async_context(engine.working())
             await runs._end_unreadable()
             yield runs
+
+    async def drain(self) -> None:
+        """Take no more runs, let those that are active reach the end of a step, and tell whoever follows them that this is all for now."""
+        await self.engine.drain(self._drain_seconds)
+        self.storage.end_listening()
 
     # ── submitting ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -16,11 +16,15 @@ MAX_THREADS = 64
 all."""
 
 
+SYNC_THREAD = "assent-sync"
+"""What the names of these threads begin with."""
+
+
 class Threads(ThreadPoolExecutor):
     """The event loop's default executor, which knows for whom a thread works."""
 
     def __init__(self) -> None:
-        super().__init__(max_workers=MAX_THREADS, thread_name_prefix="assent-sync")
+        super().__init__(max_workers=MAX_THREADS, thread_name_prefix=SYNC_THREAD)
         self._mine: ContextVar[set[Future[Any]] | None] = ContextVar("threads", default=None)
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:

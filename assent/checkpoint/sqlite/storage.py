@@ -169,6 +169,9 @@ class SqliteStorage(Storage):
     def listen(self, thread_id: str) -> AbstractContextManager[Ring]:
         return self._tails.listen(thread_id)
 
+    def end_listening(self) -> None:
+        self._tails.end()
+
     async def _head(self, thread_id: str) -> int:
         found = await self._reader.rows("SELECT seq FROM log_heads WHERE thread_id = ?", (thread_id,))
         return found[0][0] if found else 0

@@ -30,15 +30,21 @@ class Bell:
 
     def __init__(self) -> None:
         self._rung = False
+        self._over = False
         self._waiter: asyncio.Future[None] | None = None
 
     def ring(self) -> None:
         self._rung = True
         self._wake()
 
-    async def wait(self, timeout: float) -> None:
-        """Return at the next ring, or after `timeout` seconds; at once if it has rung since the last `wait`."""
-        if not self._rung:
+    def end(self) -> None:
+        """Ring for the last time."""
+        self._over = True
+        self.ring()
+
+    async def wait(self, timeout: float) -> bool:
+        """Return at the next ring, or after `timeout` seconds; at once if it has rung since the last `wait`. False after the last ring."""
+        if not self._rung and not self._over:
             loop = asyncio.get_running_loop()
             self._waiter = loop.create_future()
             alarm = loop.call_later(timeout, self._wake)
@@ -48,6 +54,7 @@ class Bell:
                 alarm.cancel()
                 self._waiter = None
         self._rung = False
+        return not self._over
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -116,6 +123,14 @@ class Tails:
     def __init__(self) -> None:
         self._tails: dict[str, Tail] = {}
         self._recent: dict[str, list[LogEntry]] = {}
+        self._over = False
+
+    def end(self) -> None:
+        """Ring every bell for the last time."""
+        self._over = True
+        for tail in self._tails.values():
+            for bell in tail.bells:
+                bell.end()
 
     def get(self, thread_id: str) -> Tail | None:
         """The thread's tail, if anybody listens. Get it again after every await: it may have been dropped, or another made."""
@@ -126,6 +141,8 @@ class Tails:
         """A bell for the thread. Its tail lives as long as there is one."""
         tail = self._tails.get(thread_id) or self._begun(thread_id)
         bell = Bell()
+        if self._over:
+            bell.end()
         tail.bells.add(bell)
         try:
             yield bell
