@@ -260,6 +260,79 @@ class Schedule:
 Row = Thread | Run | Approval | Effect | Timer | Schedule
 
 
+class AuditAction(StrEnum):
+    """What is audited: each word that an approval's events tell of, the life of standing grants, and that a thread was erased."""
+
+    ASKED = "asked"
+    VOTED = "voted"
+    DECIDED = "decided"
+    EDITED = "edited"
+    WITHDRAWN = "withdrawn"
+    DELEGATED = "delegated"
+    COMMENTED = "commented"
+    REMINDED = "reminded"
+    ESCALATED = "escalated"
+    EXPIRED = "expired"
+    SUPERSEDED = "superseded"
+    CANCELLED = "cancelled"
+    GRANTED = "granted"
+    REVOKED = "revoked"
+    LINK_USED = "link_used"
+    ERASED = "erased"
+
+
+class Authentication(StrEnum):
+    """How it was known who somebody is. `local` is anybody who reaches a server that has no keys; `grant` is a standing grant that acted
+    for who gave it. With `time` and `assent` it was nobody: a deadline, or the program by itself."""
+
+    API_KEY = "api_key"
+    SIGNED_LINK = "signed_link"
+    LOCAL = "local"
+    GRANT = "grant"
+    TIME = "time"
+    ASSENT = "assent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """What is written down for good: who (`actor`, "" for nobody) did what and when, and how he was known to be that.
+
+    `digest` is of what he was shown, and `policy` that of the policy it was judged by ("" if there is none). `detail` has what else belongs
+    to the action, by name. It outlives the thread, so it holds digests of what people and models wrote, and not the words.
+    """
+
+    at: datetime
+    action: AuditAction
+    authentication: Authentication
+    actor: str = ""
+    thread_id: str = ""
+    approval_id: str = ""
+    run_id: str = ""
+    digest: str = ""
+    policy: str = ""
+    detail: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRecord:
+    """An entry in its place in the chain: the `number`th. `mac` (hex) binds it to all before it, with the secret of the key `key`."""
+
+    number: int
+    entry: AuditEntry
+    key: str
+    mac: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditHead:
+    """Where the chain ends: its last record's number, mac and time. Kept elsewhere, it proves later that nothing up to there was cut."""
+
+    number: int
+    mac: str
+    key: str
+    at: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
     """The right to write what belongs to a run: its events and the checkpoints of its thread. `token` is the run's `attempt` when the lease
@@ -277,13 +350,15 @@ what it stores."""
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """What belongs together. `rows` are written; `unmoved` were read, and must not have moved; `removed` were read, and are removed if they
-    have not moved; `events` are stored and numbered in order; `erase` names a thread whose rows, events and checkpoints are all removed
-    (its numbering is not: a number is never used twice). With a `lease`, nothing is done unless it still holds."""
+    have not moved; `events` are stored and numbered in order; `audit` is added to the audit chain, in order; `erase` names a thread whose
+    rows, events and checkpoints are all removed (its numbering is not: a number is never used twice; nor are its audit records). With a
+    `lease`, nothing is done unless it still holds."""
 
     rows: tuple[Row, ...] = ()
     unmoved: tuple[Row, ...] = ()
     removed: tuple[Row, ...] = ()
     events: tuple[Event, ...] = ()
+    audit: tuple[AuditEntry, ...] = ()
     erase: str | None = None
     lease: Lease | None = None
 
@@ -475,3 +550,20 @@ class Storage(ABC):
     @abstractmethod
     async def effects(self, thread_id: str, tool_call_id: str) -> tuple[Effect, ...]:
         """Those of one call of a model, in the order in which they started."""
+
+    @abstractmethod
+    async def audit(
+        self,
+        *,
+        thread_id: str | None = None,
+        approval_id: str | None = None,
+        actor: str | None = None,
+        since: datetime | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[AuditRecord]:
+        """The audit chain, oldest first. A record that does not open is left out; verifying the chain finds it."""
+
+    @abstractmethod
+    async def audit_head(self) -> AuditHead | None:
+        """The last record of the audit chain; None if there is none."""

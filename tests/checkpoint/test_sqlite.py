@@ -100,7 +100,7 @@ async def test_only_the_owner_can_read_the_files(path: Path) -> None:
         async with SqliteStorage.open(path) as storage:
             await storage.commit(Change(rows=(thread(),)))
             modes = {file.name: stat.filemode(file.stat().st_mode) for file in path.parent.iterdir()}
-    names = {"assent.db", "assent.db-wal", "assent.db-shm", "assent.db.lock"}
+    names = {"assent.db", "assent.db-wal", "assent.db-shm", "assent.db.lock", "assent.db.audit-key"}
     assert modes == dict.fromkeys(names, "-rw-------")
 
 

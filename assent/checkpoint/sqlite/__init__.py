@@ -7,7 +7,7 @@
 events inside a transaction, and `tails.py` shows them to listeners after it. `merging.py` makes fewer of them under load, and
 `retention.py` removes old ones. `tables.py` turns rows into columns, `changes.py` a change into statements, and `files.py` opens, locks
 and migrates the file. Driver errors become ours in `failures.py`. With a key, `sealing.py` seals what is stored, `seals.py` knows which
-keys a file has, and `distrust.py` marks a thread of which something was tampered with.
+keys a file has, and `distrust.py` marks a thread of which something was tampered with. `audit.py` keeps the audit chain and its key.
 
     async with SqliteSaver.from_conn_string("checkpoints.db") as saver:
         graph = builder.compile(checkpointer=saver)

@@ -32,6 +32,7 @@ def operation(change: Change, tables: Tables) -> Callable[[Transaction], tuple[i
             step(transaction)
         for run_id in runs:
             transaction.leases.forget(run_id)
+        transaction.chain.add(change.audit)
         return tuple(transaction.log.add(change.events))
 
     return apply

@@ -88,7 +88,7 @@ def _held(path: Path) -> Finding:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    for suffix in ("", "-wal", "-shm", ".lock"):
+    for suffix in ("", "-wal", "-shm", ".lock", ".audit-key"):
         if (file := path.with_name(f"{path.name}{suffix}")).is_file():
             yield file
 

@@ -14,8 +14,7 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from assent.checkpoint.sqlite.tables import time_text
-from assent.clock import Clock
+from assent.clock import Clock, time_text
 from assent.errors import ConfigurationError
 
 APPLICATION_ID = 1098083956

@@ -53,32 +53,32 @@ class Key:
     secret: bytes = field(repr=False)
 
 
-def parse_keys(text: str) -> tuple[Key, ...]:
-    """The keys of `id:base64,id:base64`; the first one seals, and all of them open.
+def parse_keys(text: str, use: str = "encryption") -> tuple[Key, ...]:
+    """The keys of `id:base64,id:base64`; the first one seals, and all of them open. `use` is what they are for.
 
     Raises `ConfigurationError`, which repeats no secret.
     """
-    keys = tuple(_key(part.strip(), number) for number, part in enumerate(text.split(","), 1))
+    keys = tuple(_key(part.strip(), number, use) for number, part in enumerate(text.split(","), 1))
     ids = [key.id for key in keys]
     if twice := next((id for id in ids if ids.count(id) > 1), None):
-        raise ConfigurationError(f"Two encryption keys have the id '{twice}'. Give each its own, such as the year that it was made in.")
+        raise ConfigurationError(f"Two {use} keys have the id '{twice}'. Give each its own, such as the year that it was made in.")
     return keys
 
 
-def _key(part: str, number: int) -> Key:
+def _key(part: str, number: int, use: str) -> Key:
     id, separator, encoded = part.partition(":")
     if not separator or not re.fullmatch(r"[A-Za-z0-9_-]{1,32}", id):
         # Without a separator, what stands in the place of the id may well be the secret.
         raise ConfigurationError(
-            f"The encryption key number {number} does not begin with an id of 1 to 32 letters, digits, '_' and '-' and a colon. "
+            f"The {use} key number {number} does not begin with an id of 1 to 32 letters, digits, '_' and '-' and a colon. "
             "Write id:base64, such as 2026:…, with commas between keys."
         )
     try:
         secret = base64.b64decode(encoded.translate(str.maketrans("-_", "+/")), validate=True)
     except (binascii.Error, ValueError):
-        raise ConfigurationError(f"The secret of the encryption key '{id}' is not base64. {_MAKE}") from None
+        raise ConfigurationError(f"The secret of the {use} key '{id}' is not base64. {_MAKE}") from None
     if len(secret) != KEY_BYTES:
-        raise ConfigurationError(f"The secret of the encryption key '{id}' has {len(secret)} bytes, and not {KEY_BYTES}. {_MAKE}")
+        raise ConfigurationError(f"The secret of the {use} key '{id}' has {len(secret)} bytes, and not {KEY_BYTES}. {_MAKE}")
     return Key(id, secret)
 
 

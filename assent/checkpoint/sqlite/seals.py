@@ -16,7 +16,19 @@ from assent.errors import ConfigurationError, Tampered
 SALT_BYTES = 16
 PROOF = b"assent"
 
-HOLDS = ("events", "log_heads", "threads", "runs", "approvals", "effects", "timers", "schedules", "checkpoint_threads", "checkpoints")
+HOLDS = (
+    "events",
+    "log_heads",
+    "threads",
+    "runs",
+    "approvals",
+    "effects",
+    "timers",
+    "schedules",
+    "audit",
+    "checkpoint_threads",
+    "checkpoints",
+)
 """Tables that are empty in a file that nobody has used."""
 
 KEEP = "the keys that it was sealed with, the newest first: ASSENT_ENCRYPTION_KEY=2026:…,2025:…"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import logging
+import re
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, suppress
@@ -18,6 +19,8 @@ import orjson
 from assent.checkpoint.contracts import (
     Approval,
     ApprovalStatus,
+    AuditHead,
+    AuditRecord,
     Change,
     Effect,
     Lease,
@@ -32,17 +35,17 @@ from assent.checkpoint.contracts import (
     ThreadStatus,
     Timer,
 )
-from assent.checkpoint.sqlite import files, queries, retention
+from assent.checkpoint.sqlite import audit, files, queries, retention
 from assent.checkpoint.sqlite.changes import operation
 from assent.checkpoint.sqlite.distrust import distrusting
 from assent.checkpoint.sqlite.reader import Reader
 from assent.checkpoint.sqlite.saver import SqliteSaver
 from assent.checkpoint.sqlite.sealing import Seal, parse_keys, tampered
 from assent.checkpoint.sqlite.seals import seal_of
-from assent.checkpoint.sqlite.tables import R, Table, Tables, time_text
+from assent.checkpoint.sqlite.tables import R, Table, Tables
 from assent.checkpoint.sqlite.tails import Tails
 from assent.checkpoint.sqlite.writer import Transaction, Writer
-from assent.clock import Clock
+from assent.clock import Clock, time_text
 from assent.errors import Gone, InvalidRequest, Tampered, Unavailable
 from assent.events import Event
 
@@ -71,6 +74,7 @@ class SqliteStorage(Storage):
         *,
         synchronous: Literal["full", "normal"] = "full",
         encryption_key: str | None = None,
+        audit_key: str | None = None,
     ) -> AsyncIterator[SqliteStorage]:
         """Open the database at `path`, making it if there is none, and hold it for this process; everything queued is committed at the end.
 
@@ -78,12 +82,14 @@ class SqliteStorage(Storage):
         last commits, those acknowledged too.
 
         `encryption_key` holds the keys, `id:base64,id:base64`, that what is stored is sealed with: the first one seals, all of them open.
+        `audit_key` holds those of the audit chain in the same form; without it, one is made and kept in a file beside the database.
 
         Raises `ConfigurationError` if another process has it open, or if it cannot be opened, is no Assent database, or a newer one's, or
-        is not sealed with these keys.
+        is not sealed, or its audit chain not signed, with these keys.
         """
         path = files.resolved(path)
         keys = parse_keys(encryption_key) if encryption_key is not None else ()
+        audit_keys = audit.parse_audit_keys(audit_key) if audit_key is not None else ()
         clock = clock or Clock()
         tails = Tails()
         async with AsyncExitStack() as stack:
@@ -92,7 +98,7 @@ class SqliteStorage(Storage):
             connection = stack.enter_context(files.connected(path, clock, synchronous))
             seal = seal_of(connection, path, keys)
             _forget_workers(connection, path)
-            writer = Writer(connection, path.name, tails.store, seal)
+            writer = Writer(connection, path.name, tails.store, seal, audit.signing_key(connection, path, audit_keys))
             stack.push_async_callback(writer.close)
             reader = await stack.enter_async_context(Reader.open(path))
             yield cls(writer, reader, tails, await SqliteSaver.over(writer, reader, seal=seal), seal, clock)
@@ -329,6 +335,33 @@ class SqliteStorage(Storage):
             parameters += _position(cursor)
         return await self._page(self._tables.schedules, where, parameters, limit, by="created_at", newest_first=True)
 
+    async def audit(
+        self,
+        *,
+        thread_id: str | None = None,
+        approval_id: str | None = None,
+        actor: str | None = None,
+        since: datetime | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[AuditRecord]:
+        _check_limit(limit)
+        where, parameters = _wheres(thread_id=thread_id, approval_id=approval_id, actor=actor)
+        if since is not None:
+            where.append("at >= ?")
+            parameters.append(time_text(since))
+        if cursor is not None:
+            where.append("number > ?")
+            parameters.append(_number(cursor))
+        condition = f"WHERE {' AND '.join(where)} " if where else ""
+        found = await self._reader.rows(f"{audit.SELECT} {condition}ORDER BY number LIMIT ?", (*parameters, limit + 1))
+        records = (audit.decode(columns, self._seal) for columns in found[:limit])
+        return Page(tuple(record for record in records if record is not None), str(found[limit - 1][0]) if len(found) > limit else None)
+
+    async def audit_head(self) -> AuditHead | None:
+        found = await self._reader.rows(audit.LAST)
+        return audit.head_from(found[0]) if found else None
+
     async def integrity_check(self) -> tuple[str, ...]:
         """What is wrong with the file, a sentence each; empty if nothing is. Reads all of it."""
         found = await self._reader.rows("PRAGMA integrity_check")
@@ -418,6 +451,13 @@ def _check_limit(limit: int) -> None:
 def _cursor(time: object, key: object) -> str:
     """The time and the key as they are stored."""
     return base64.urlsafe_b64encode(orjson.dumps([str(time), str(key)])).decode().rstrip("=")
+
+
+def _number(cursor: str) -> int:
+    """The number that a cursor of the audit chain stands for."""
+    if re.fullmatch("[0-9]{1,18}", cursor):
+        return int(cursor)
+    raise InvalidRequest(f"The cursor {cursor[:100]!r} is none that a page has given. Use a page's own, or begin without one.")
 
 
 def _position(cursor: str) -> list[str]:

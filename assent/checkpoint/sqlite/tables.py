@@ -12,7 +12,7 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from operator import attrgetter
 from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -21,6 +21,7 @@ import orjson
 
 from assent.checkpoint.contracts import Approval, Effect, Row, Run, Schedule, Thread, Timer
 from assent.checkpoint.sqlite.sealing import Seal, tampered
+from assent.clock import time_text
 
 R = TypeVar("R", bound=Row)
 
@@ -42,13 +43,6 @@ LATER: Mapping[type, frozenset[str]] = {
     Schedule: frozenset({"last_error", "budget"}),
 }
 """Columns that a table was given after rows had been sealed. They are bound too, but not as long as they hold what those were given."""
-
-
-def time_text(time: datetime) -> str:
-    """RFC 3339 in UTC with six decimals, so that text order is time order."""
-    if time.tzinfo is None:
-        raise ValueError(f"The time {time} has no zone. Make it with datetime.now(UTC).")
-    return time.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def json_text(value: Any) -> str:

@@ -19,12 +19,14 @@ from enum import Enum
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from assent.checkpoint.chain import AuditKey
 from assent.checkpoint.contracts import Lease
+from assent.checkpoint.sqlite.audit import Chain
 from assent.checkpoint.sqlite.failures import closed, is_unavailable, overrun, translated
 from assent.checkpoint.sqlite.leases import Leases
 from assent.checkpoint.sqlite.log import Log, StoredEvent
 from assent.checkpoint.sqlite.merging import MERGE_FROM, Append, merged
-from assent.checkpoint.sqlite.sealing import Seal
+from assent.checkpoint.sqlite.sealing import NoSeal, Seal
 from assent.events import Event
 
 T = TypeVar("T")
@@ -44,6 +46,7 @@ class Transaction(NamedTuple):
     connection: sqlite3.Connection
     log: Log
     leases: Leases
+    chain: Chain
 
 
 class Joint(ABC):
@@ -126,11 +129,17 @@ def _groups(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
 class Writer:
     """Takes operations on the event loop and commits them on its own thread.
 
-    `on_stored` is called on the loop with the events of each commit, before anybody learns of their own result; `seal` is for the file's.
+    `on_stored` is called on the loop with the events of each commit, before anybody learns of their own result. `seal` seals
+    them in the file, and `audit_key` signs what is added to its audit chain.
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, name: str, on_stored: Callable[[Sequence[StoredEvent]], None], seal: Seal | None = None
+        self,
+        connection: sqlite3.Connection,
+        name: str,
+        on_stored: Callable[[Sequence[StoredEvent]], None],
+        seal: Seal | None = None,
+        audit_key: AuditKey | None = None,
     ) -> None:
         self._connection = connection
         self._name = name
@@ -138,7 +147,8 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._log = Log(connection, seal)
         self._leases = Leases(connection)
-        self._transaction = Transaction(connection, self._log, self._leases)
+        self._chain = Chain(connection, seal or NoSeal(), audit_key)
+        self._transaction = Transaction(connection, self._log, self._leases, self._chain)
         self._queue: SimpleQueue[Item | Errand[Any] | End] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=f"assent-writer-{name}")
         self._gathered: list[Job[Any]] = []
@@ -293,7 +303,7 @@ class Writer:
         return True
 
     def _attempt(self, item: Item, outcome: Outcome, flushed: bool) -> None:
-        mark = self._log.mark()
+        mark, audited = self._log.mark(), self._chain.mark()
         # An append only fills memory until the flush, so it needs no savepoint of the file's.
         saved = flushed or isinstance(item, Job)
         try:
@@ -313,6 +323,7 @@ class Writer:
                 self._connection.execute("RELEASE operation")
                 self._leases.forget_all()
             self._log.rewind(mark)
+            self._chain.rewind(audited)
             outcome.failed.append((item, translated(error, self._name)))
         else:
             if isinstance(item, Job):
@@ -327,6 +338,7 @@ class Writer:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
         self._leases.forget_all()
+        self._chain.rewind()
         self._log.begin()
 
     def _tell(self, callback: Callable[[Any], None], value: object) -> None:
