@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from assent.checkpoint.contracts import Change, Effect, EffectStatus, Lease, Storage
 from assent.clock import Clock
+from assent.errors import Conflict
 from assent.events import LlmEnd, decode
 from assent.graph.closing import Finished, Outcome, Started
 from assent.graph.effects import ASKED, EarlierEffect, EffectIntent, unpack_outcome
@@ -43,10 +45,12 @@ class StoredEffects:
 
     async def finish(self, key: str, outcome: dict[str, Any]) -> None:
         """Store the outcome. Not even a worker that has lost its lease may withhold it: it happened."""
-        row = await self.storage.effect(key)
-        if row is not None:
+        while (row := await self.storage.effect(key)) is not None:
             finished = replace(row, status=EffectStatus.FINISHED, outcome=outcome, finished_at=self.clock.now(), version=row.version + 1)
-            await self.storage.commit(Change(rows=(finished,)))
+            # A worker that was thought gone, and is still at the same call, may have ended it just now.
+            with suppress(Conflict):
+                await self.storage.commit(Change(rows=(finished,)))
+                return
 
 
 @dataclass(frozen=True, slots=True)
