@@ -24,7 +24,7 @@ class Adopter:
 
     async def __call__(self, thread: Thread) -> Change:
         """What to commit for the thread, an idle one, beside its checkpoints; raises what LangGraph does if the agent cannot read them."""
-        snapshot = await self.agent.aget_state({"configurable": {"thread_id": thread.thread_id}})
+        snapshot = await self.agent.aget_state({"configurable": {"thread_id": thread.thread_id}}, subgraphs=True)
         thread = replace(thread, agent=self.name)
         run = _run(thread, self.clock.new_id(), self.clock.now())
         pending = find_pending(self.agent, snapshot, pause=run.run_id)

@@ -24,7 +24,7 @@ from assent.graph.builder import HitlGraph
 from assent.graph.closing import close, roll_back
 from assent.graph.effects import EFFECTS_KEY, EffectIntent
 from assent.graph.forking import Standing, at_checkpoint, fork, saver_of, without_run
-from assent.graph.pending import Agent, Continuation, PendingApproval, continuation, find_pending, with_previews
+from assent.graph.pending import Agent, Continuation, PendingApproval, apply_updates, continuation, find_pending, with_previews
 from assent.graph.source import run_graph
 from assent.graph.state import open_calls
 from assent.runs import outcome
@@ -102,9 +102,7 @@ class GraphExecutor(Executor):
             return await self._stopped(work, refusal(work.terms.refusal))
         if work.meter.limits and (ending := await self._before_it_begins(work)) is not None:
             return ending
-        plan = await self._plan(work)
-        for values, as_node in plan.updates:
-            await work.agent.aupdate_state(work.config, values, as_node=as_node)
+        plan = await apply_updates(work.agent, work.config, await self._plan(work))
         drained = not plan.ended and await self._run(work, plan.input)
         return await self._ended(work, drained=drained, ran=not plan.ended)
 
@@ -219,7 +217,7 @@ class GraphExecutor(Executor):
         run = replace(held.run, input=work.terms.input)
         if run.attempt == 1 and run.kind is RunKind.INPUT:
             return await self._first_input(run, agent, config)
-        snapshot = await agent.aget_state(config)
+        snapshot = await agent.aget_state(config, subgraphs=True)
         if _wrote(run, snapshot):
             # This run has written a checkpoint, so its input is in the state. It may have reached its end or its pause already.
             at_rest = not snapshot.tasks or bool(find_pending(agent, snapshot, pause=run.run_id))
@@ -276,16 +274,18 @@ class GraphExecutor(Executor):
             raise Tampered(thread.tampered, thread_id=thread_id)
 
     async def _was_let_go_before(self, held: Held, decided: Sequence[tuple[PendingApproval, Decision]]) -> bool:
-        """Whether a node of a user's graph was approved, begun and cut off in this run.
+        """Whether nodes of a user's graph were approved, begun and cut off in this run.
 
         What such a node does passes no gate, so the node as a whole has an intent, which this stores the first time it is asked.
         """
-        for approval, decision in decided:
-            if approval.kind is ApprovalKind.NODE and isinstance(decision, Approve):
-                key = f"{held.run.run_id}:{approval.node}"
-                intent = EffectIntent(key=key, tool=approval.node, tool_call_id="", digest=approval.digest)
-                return await self._effects(held).begin(intent) is not None
-        return False
+        begun = [
+            await self._effects(held).begin(
+                EffectIntent(key=f"{held.run.run_id}:{approval.approval_id}", tool=approval.node, tool_call_id="", digest=approval.digest)
+            )
+            for approval, decision in decided
+            if approval.kind is ApprovalKind.NODE and isinstance(decision, Approve)
+        ]
+        return any(earlier is not None for earlier in begun)
 
     def _effects(self, held: Held) -> StoredEffects:
         return StoredEffects(self._storage, self._clock, held.run.thread_id, held.lease)
@@ -318,11 +318,16 @@ class GraphExecutor(Executor):
     async def _ended(self, work: Work, *, drained: bool, ran: bool) -> Ending:
         """Say what the graph came to. Where it was `drained` it stands between two steps, and asks nothing."""
         run, agent = work.held.run, work.agent
-        snapshot = await agent.aget_state(work.config)
+        snapshot = await agent.aget_state(work.config, subgraphs=True)
         asked = [] if drained else _as_left(run, snapshot, find_pending(agent, snapshot, pause=run.run_id))
         reached = work.reached(snapshot) if ran and snapshot.tasks else []
         if reached or asked:
             return await self._ended_by(work, reached, snapshot, asked)
+        if snapshot.next:
+            raise AssentError(
+                f"The graph stopped at a pause inside of '{', '.join(snapshot.next)}' that nobody can see and decide. "
+                "A graph that is called by a tool, or second in one node, must ask with interrupt() rather than pause before a node."
+            )
         checkpoint, used = _checkpoint(snapshot), work.meter.usage
         return lambda thread, run, now: outcome.succeeded(thread, replace(run, usage=used), checkpoint, now)
 

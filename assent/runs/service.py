@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mappin
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -29,11 +30,11 @@ from assent.checkpoint.contracts import (
     ThreadStatus,
 )
 from assent.clock import Clock
-from assent.decisions import Decision, Edit, Reject
+from assent.decisions import Decision, Reject
 from assent.errors import Conflict, InvalidRequest, NotFound, Tampered, ThreadBusy, ThreadPaused
 from assent.graph.builder import HitlGraph
 from assent.graph.consent import decision_from_message
-from assent.graph.pending import Agent, check_args
+from assent.graph.pending import Agent, PendingApproval, check_decision, find_pending
 from assent.graph.types import state_types as state_types_of
 from assent.runs import transitions
 from assent.runs.budgets import Rules, check_agents, check_grant
@@ -321,7 +322,8 @@ class Runs:
     async def _decide(self, thread_id: str, verdict: Verdict) -> Decided:
         with self.engine.claim() as worker:
             try:
-                decided = await decide(self.storage, self._clock, thread_id, verdict, self._check, worker=worker)
+                check = partial(self._check, await self._asked(thread_id))
+                decided = await decide(self.storage, self._clock, thread_id, verdict, check, worker=worker)
             except Tampered as error:
                 # Which thread this is about is known here. What the row itself says may be what was changed.
                 found = Tampered(error.message, **{**error.details, "thread_id": thread_id})
@@ -331,14 +333,28 @@ class Runs:
                 self.engine.submit(decided.run, decided.thread)
         return decided
 
-    def _check(self, approval: Approval, decision: Decision) -> None:
+    async def _asked(self, thread_id: str) -> dict[str, PendingApproval]:
+        """What the thread's checkpoint asks, by approval id: it knows what an answer must be like."""
+        thread = await self.storage.thread(thread_id)
+        agent = self.agents.get(thread.agent or "") if thread is not None else None
+        if thread is None or thread.tampered is not None or agent is None:
+            return {}
+        approvals = await pending_of(self.storage, thread)
+        snapshot = await agent.aget_state(_thread_config(thread_id), subgraphs=True)
+        return {
+            asked.approval_id: asked
+            for run_id in {approval.run_id for approval in approvals}
+            for asked in find_pending(agent, snapshot, pause=run_id)
+        }
+
+    def _check(self, asked: Mapping[str, PendingApproval], approval: Approval, decision: Decision) -> None:
         agent = self.agents.get(approval.agent)
         if agent is None:
             raise NotFound(f"The approval {approval.approval_id} is for the agent '{approval.agent}', which this server does not have.")
         if approval.kind is ApprovalKind.BUDGET:
             check_grant(approval, decision)
-        elif isinstance(decision, Edit) and isinstance(agent.builder, HitlGraph):
-            check_args(agent.builder.gate.tools[approval.tool], decision.args)
+        elif approval.approval_id in asked:
+            check_decision(agent, asked[approval.approval_id], decision)
 
     # ── cancelling ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -1,0 +1,273 @@
+"""Graphs as other people write them, over the real server: every style of asking from a cold process, and every order of deciding."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import any_graphs
+from tests.support.history import history_problems
+from tests.support.server import Server, asking, problem, serving, types_of
+
+APPROVE = {"type": "approve"}
+REJECT = {"type": "reject", "message": "No."}
+ALL = ("approve", "edit", "reject", "respond")
+NO = "A person rejected this call. It did not run. The reason: No."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Style:
+    """A graph, what it is told, what it asks as (kind, what it is about), the decisions in that order, and what comes of them."""
+
+    graph: str
+    told: str = "pay 1; pay 2"
+    asks: Sequence[tuple[str, Any]] = (("tool", {"amount": 1}), ("tool", {"amount": 2}))
+    decisions: Sequence[Any] = (APPROVE, REJECT)
+    traces: Sequence[str] = ("pay 1",)
+    says: str = ""
+
+
+def answer(value: Any) -> dict[str, Any]:
+    return {"type": "respond", "message": value}
+
+
+YEARS = {"prompt": "Which year?", "choices": ["2019", "2020"], "reasons": ["ambiguity"]}
+COLOUR = {"question": "Which colour?"}
+
+STYLES = [
+    Style(graph="own", says=f"Results: paid 1 | {NO}"),
+    Style(graph="batched"),
+    Style(graph="per_call"),
+    Style(graph="batched", decisions=({"type": "edit", "args": {"amount": 7}}, answer("In cash.")), traces=("pay 7",)),
+    Style(graph="per_call", decisions=({"type": "edit", "args": {"amount": 7}}, answer("In cash.")), traces=("pay 7",)),
+    Style(
+        graph="inbox",
+        told="p1; p2",
+        asks=(("tool", {"page": "p1"}), ("tool", {"page": "p2"})),
+        decisions=({"type": "edit", "args": {"page": "p3"}}, REJECT),
+        traces=("answers [{'type': 'edit', 'args': {'action': 'publish', 'args': {'page': 'p3'}}}, {'type': 'ignore', 'args': None}]",),
+    ),
+    Style(
+        graph="bare_inbox",
+        told="p1",
+        asks=(("tool", {"page": "p1"}),),
+        decisions=(APPROVE,),
+        traces=("answers [{'type': 'accept', 'args': None}]",),
+    ),
+    Style(graph="question", asks=(("input", COLOUR),), decisions=(answer({"rgb": [0, 0, 9]}),), traces=("answer {'rgb': [0, 0, 9]}",)),
+    Style(
+        graph="form",
+        asks=(("input", "Where to?"),),
+        decisions=(answer({"city": "Rome", "nights": 2}),),
+        traces=("answer Booking(city='Rome', nights=2)",),
+    ),
+    Style(
+        graph="own_schema",
+        asks=(("input", {"question": "How many?", "schema": {"type": "integer", "minimum": 1}}),),
+        decisions=(answer(2),),
+        traces=("answer 2",),
+    ),
+    Style(
+        graph="parallel",
+        told="a; b; c",
+        asks=tuple(("input", {"subject": subject}) for subject in "abc"),
+        decisions=(answer("red"), answer("green"), answer("blue")),
+        # Each runs again once, as late as the last of them is decided.
+        traces=(*("begin a", "begin b", "begin c") * 2, "a is red", "b is green", "c is blue"),
+    ),
+    Style(graph="nested_question", asks=(("input", COLOUR),), decisions=(answer("blue"),), traces=("answer 'blue'",)),
+    Style(graph="nested_batch"),
+    Style(graph="nested_agent", says=f"Results: paid 1 | {NO}"),
+    Style(graph="deep_agent", says=f"Results: paid 1 | {NO}"),
+    Style(graph="stops_before", asks=(("node", {}),), decisions=(APPROVE,), traces=("write", "publish"), says="Published."),
+    Style(graph="stops_before", asks=(("node", {}),), decisions=(REJECT,), traces=("write",), says="Written."),
+    Style(graph="stops_after", asks=(("node", {}),), decisions=(APPROVE,), traces=("write", "publish"), says="Published."),
+    Style(graph="nested_stop", asks=(("node", {}),), decisions=(APPROVE,), traces=("write", "publish"), says="Published."),
+    Style(graph="nested_stop", asks=(("node", {}),), decisions=(REJECT,), traces=("write",)),
+    Style(
+        graph="mixed",
+        asks=(("tool", {"amount": 1}), ("tool", {"amount": 2}), ("input", "Which colour?"), ("node", {})),
+        decisions=(APPROVE, REJECT, answer("blue"), APPROVE),
+        traces=("write", "begin ask", "begin ask", "pay 1", "publish"),
+    ),
+    Style(graph="asker", told="ask Which year? 2019 2020", asks=(("input", YEARS),), decisions=(answer("2020"),), traces=(),
+          says="I was told: 2020"),
+    Style(graph="foreign_asker", told="ask Which year? 2019 2020", asks=(("input", YEARS),), decisions=(REJECT,), traces=(),
+          says="I was told: The person did not answer. The reason: No."),
+]  # fmt: skip
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    target = tmp_path / "langgraph.json"
+    target.write_text(json.dumps({"graphs": {name: f"{any_graphs.__file__}:{name}" for name in (*any_graphs.ALL, "hidden")}}))
+    with serving(tmp_path, str(target)) as server:
+        yield server
+
+
+async def test_every_style_of_asking_from_a_cold_process(server: Server) -> None:
+    assert {style.graph for style in STYLES} | {"gated_asker"} == set(any_graphs.ALL)
+    async with asking(server) as api:
+        for number, style in enumerate(STYLES):
+            await api.stream(style.told, agent=style.graph, thread_id=f"t{number}")
+        asked = {number: await api.pending(f"t{number}") for number in range(len(STYLES))}
+        begun = server.traces()
+        server.restart()
+
+        for number, style in enumerate(STYLES):
+            approvals = await api.pending(f"t{number}")
+            assert approvals == asked[number]
+            assert [(approval["kind"], approval["args"]) for approval in approvals] == list(style.asks), style
+        assert server.traces() == begun
+
+        for number, style in enumerate(STYLES):
+            before = server.traces()
+            for approval, decision in zip(asked[number], style.decisions, strict=True):
+                assert server.traces() == before
+                await api.decided(f"t{number}", decisions={approval["approval_id"]: decision})
+            thread = await api.at_rest(f"t{number}")
+            assert thread["status"] == "idle", style
+            new = server.traces()[len(before) :]
+            # What it did before it was asked stands among the traces of the beginning.
+            assert Counter(style.traces) - Counter(new) <= Counter(begun), style
+            assert Counter(new) <= Counter(style.traces), style
+            if style.says:
+                assert thread["values"]["messages"][-1]["content"] == style.says
+
+
+async def test_a_server_that_dies_when_it_was_told_goes_on_with_what_was_decided(server: Server) -> None:
+    """Our agents, at any depth, have a gate that keeps their tools from running twice. A node of somebody else's may run again."""
+    styles = [style for style in STYLES if style.graph in ("own", "nested_agent", "deep_agent", "asker", "question", "nested_question")]
+    async with asking(server) as api:
+        for number, style in enumerate(styles):
+            asked = await api.paused(style.told, agent=style.graph, thread_id=f"t{number}")
+            decisions = {approval["approval_id"]: decision for approval, decision in zip(asked, style.decisions, strict=True)}
+            before = server.traces()
+            await api.decided(f"t{number}", decisions=decisions)
+            server.restart()
+            thread = await api.at_rest(f"t{number}")
+            if thread["status"] == "interrupted":
+                (lost,) = await api.pending(f"t{number}")
+                assert lost["kind"] == "unknown_outcome"
+                await api.decided(f"t{number}", type="respond", message="paid 1")
+                thread = await api.at_rest(f"t{number}")
+            assert thread["status"] == "idle", style
+            new = server.traces()[len(before) :]
+            assert set(new) == set(style.traces), style
+            assert len(new) == len(style.traces) or style.graph.endswith("question"), style
+
+
+# ── several calls of one tool ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def decision_on(amount: int, kind: str) -> dict[str, Any]:
+    return {
+        "approve": APPROVE,
+        "edit": {"type": "edit", "args": {"amount": amount * 10}},
+        "reject": {"type": "reject", "message": f"Not {amount}."},
+        "respond": answer(f"{amount} was paid in cash."),
+    }[kind]
+
+
+def result_of(amount: int, kind: str) -> str:
+    return {"approve": f"paid {amount}", "edit": f"paid {amount * 10}", "reject": f"Not {amount}.", "respond": "was paid in cash."}[kind]
+
+
+@pytest.mark.parametrize("graph", ["own", "batched"])
+async def test_four_calls_decided_one_by_one_in_every_order(graph: str, server: Server) -> None:
+    async with asking(server) as api:
+        for number, order in enumerate(permutations(range(4))):
+            thread = f"t{number}"
+            # Which call gets which kind of decision goes around with the order in which they are decided.
+            kinds = list(permutations(ALL))[(number * 7) % 24]
+            asked = await api.paused("pay 1; pay 2; pay 3; pay 4", agent=graph, thread_id=thread)
+            before = server.traces()
+            for place in order:
+                assert server.traces() == before
+                await api.decided(thread, decisions={asked[place]["approval_id"]: decision_on(place + 1, kinds[place])})
+            messages = (await api.at_rest(thread))["values"]["messages"]
+            paid = [f"pay {amount * (10 if kind == 'edit' else 1)}" for amount, kind in enumerate(kinds, 1) if kind in ("approve", "edit")]
+            assert sorted(server.traces()[len(before) :]) == sorted(paid)
+            check_history(messages, asked, kinds)
+
+
+def check_history(messages: list[Any], asked: Sequence[Any], kinds: Sequence[str]) -> None:
+    """Each call has one answer, the one that its decision makes; and a provider takes the history, once our agent has put it in order."""
+    answers = {message["tool_call_id"]: message["content"] for message in messages if message["type"] == "tool"}
+    assert len(answers) == len([message for message in messages if message["type"] == "tool"]) == 4
+    for amount, (approval, kind) in enumerate(zip(asked, kinds, strict=True), 1):
+        assert result_of(amount, kind) in answers[approval["tool_call_id"]]
+    roles = {"human": "user", "ai": "assistant", "tool": "tool"}
+    wire = [{**message, "role": roles[message["type"]], "tool_calls": wired(message)} for message in messages]
+    assert history_problems(wire) == []
+
+
+def wired(message: Any) -> list[Any]:
+    calls = message.get("tool_calls") or []
+    return [{"id": call["id"], "function": {"name": call["name"], "arguments": json.dumps(call["args"])}} for call in calls]
+
+
+# ── what is not taken ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+REFUSED = [
+    ("batched", {"type": "edit", "args": {"amount": "much"}}, "does not take these arguments"),
+    ("per_call", {"type": "edit", "args": {"amount": -1}}, "does not take these arguments"),
+    ("nested_agent", {"type": "edit", "args": {"sum": 1}}, "has no argument 'sum'"),
+    ("form", answer({"city": "Rome"}), "'nights' is a required property"),
+    ("own_schema", answer("two"), "is not of type 'integer'"),
+    ("own_schema", REJECT, "It takes: respond."),
+    ("question", APPROVE, "It takes: respond, reject."),
+]
+
+
+async def test_what_the_graph_would_not_take_is_refused_before_a_run_is_started(server: Server) -> None:
+    async with asking(server) as api:
+        for number, (graph, wrong, sentence) in enumerate(REFUSED):
+            thread = f"t{number}"
+            (approval,) = await api.paused("pay 1", agent=graph, thread_id=thread)
+            events = await api.events(thread)
+            assert sentence in (await problem(await api.resume(thread, **wrong), 422))["detail"]
+            assert await api.pending(thread) == [approval]
+            assert await api.events(thread) == events
+    assert server.traces() == []
+
+
+async def test_words_that_reject_leave_a_history_that_a_provider_takes(server: Server) -> None:
+    """The scripted model refuses any other."""
+    async with asking(server) as api:
+        for graph in ("batched", "per_call", "nested_agent", "nested_batch"):
+            await api.paused("pay 1; pay 2", agent=graph, thread_id=graph)
+            events = await api.stream("Wait.", thread_id=graph, if_paused="reject")
+            assert types_of(events)[-1] == "done", events[-1]
+            assert "Wait." in await api.last_words(graph)
+    assert server.traces() == []
+
+
+async def test_a_pause_that_nobody_can_see_is_an_error_and_not_the_end(server: Server) -> None:
+    async with asking(server) as api:
+        events = await api.stream("pay 1", agent="hidden", thread_id="t")
+        assert types_of(events)[-1] == "error"
+        assert "stopped at a pause inside of 'tools' that nobody can see and decide" in events[-1]["message"]
+    assert server.traces() == []
+
+
+async def test_a_tool_that_was_approved_and_then_asks_is_answered_in_a_third_process(server: Server) -> None:
+    """The gate notes that the call stopped to ask, and does not take it for one that was cut off."""
+    async with asking(server) as api:
+        (approval,) = await api.paused("ask Which year? 2019 2020", agent="gated_asker", thread_id="t")
+        server.restart()
+        await api.decided("t", decisions={approval["approval_id"]: APPROVE})
+        assert (await api.at_rest("t"))["status"] == "interrupted"
+        (question,) = await api.pending("t")
+        assert (question["kind"], question["args"]) == ("input", YEARS)
+        server.restart()
+        await api.decided("t", decisions={question["approval_id"]: answer("2019")})
+        assert await api.last_words("t") == "I was told: 2019"
