@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing, suppress
 
 from assent.checkpoint.contracts import UNFINISHED, LogEntry, Ring, Run, Storage
-from assent.errors import Gone, NotFound
+from assent.errors import Gone, NotFound, Unavailable
 from assent.events import TERMINAL_TYPES
 
 POLL_SECONDS = 5.0
@@ -42,8 +42,10 @@ async def follow(
 
 
 async def run_over(storage: Storage, run: Run) -> Run:
-    """The run, once it has ended or paused. Raises `NotFound` if it is removed meanwhile."""
+    """The run, once it has ended or paused. Raises `NotFound` if it is removed meanwhile, and `Unavailable` if the process is about to end
+    before."""
     with storage.listen(run.thread_id) as ring:
+        is_last = False
         while True:
             # In this order: an end that is not in the row yet has a higher number.
             after = await storage.last_seq(run.thread_id)
@@ -52,17 +54,24 @@ async def run_over(storage: Storage, run: Run) -> Run:
                 raise NotFound(f"The run '{run.run_id}' was removed with its thread before it had ended.")
             if now.status not in UNFINISHED:
                 return now
-            await _until_it_may_be_over(storage, run, after, ring)
+            if is_last:
+                raise Unavailable(
+                    f"The server stops before the run has ended. It is kept: ask for GET /runs/{run.run_id}/wait when the server is back.",
+                    run_id=run.run_id,
+                )
+            is_last = not await _until_it_may_be_over(storage, run, after, ring)
 
 
-async def _until_it_may_be_over(storage: Storage, run: Run, after: int, ring: Ring) -> None:
+async def _until_it_may_be_over(storage: Storage, run: Run, after: int, ring: Ring) -> bool:
+    """Whether there is anything to wait for after this."""
     with suppress(Gone):
-        while True:
-            await ring.wait(POLL_SECONDS)
+        while await ring.wait(POLL_SECONDS):
             entries = await storage.read_log(run.thread_id, after)
             if not entries or any(entry.run_id == run.run_id and entry.type in TERMINAL_TYPES for entry in entries):
-                return
+                return True
             after = entries[-1].seq
+        return False
+    return True
 
 
 async def replay_run(storage: Storage, run: Run, after: int) -> AsyncGenerator[tuple[LogEntry, ...], None]:

@@ -142,6 +142,19 @@ async def test_who_waits_is_told_when_the_thread_is_removed(api: Api) -> None:
     await problem(await waiting, 404)
 
 
+async def test_who_waits_is_told_when_the_server_stops(tmp_path: Path) -> None:
+    with serving(tmp_path, scripted_agents(tmp_path), ASSENT_DRAIN_SECONDS="1") as server:
+        async with asking(server) as api:
+            run = await api.run("t", "tell 100", agent="slow_agent")
+            waiting = asyncio.create_task(api.http.get(f"/runs/{run['run_id']}/wait"))
+            await api.until("t", "token")
+            await asyncio.to_thread(server.terminate)
+            body = await problem(await waiting, 503)
+            assert body["run_id"] == run["run_id"]
+            server.start()
+            assert (await api.ended(run["run_id"]))["status"] == "success"
+
+
 async def test_a_run_is_followed_from_anywhere(api: Api) -> None:
     """Its own events alone, whether it is to come, goes on, or has ended."""
     await api.stream("tell 3", thread_id="t")
