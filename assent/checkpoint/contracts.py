@@ -108,6 +108,14 @@ class EffectStatus(StrEnum):
     FINISHED = "finished"
 
 
+class NotificationStatus(StrEnum):
+    """Where a notification stands. `dead` is one that was tried for days, and is not tried again unless somebody asks for it."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thread:
     """A conversation. `pending` are the approvals it waits for; `checkpoint_id` is its head, written when a run stops; `tampered` says what
@@ -257,7 +265,49 @@ class Schedule:
     version: int = 1
 
 
-Row = Thread | Run | Approval | Effect | Timer | Schedule
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notification:
+    """What is to be told to an endpoint, by its name. `notification_id` is the same at each attempt, so that who is told twice can tell.
+
+    `event` is the type of the event it tells of, and `payload` what it says. `next_at` is when it is tried (again), None unless it is
+    pending; `attempts` counts those that failed, and `last_error` is a sentence: why the last one did.
+    """
+
+    notification_id: str
+    endpoint: str
+    event: str
+    thread_id: str
+    approval_id: str
+    run_id: str
+    payload: Mapping[str, Json]
+    status: NotificationStatus
+    created_at: datetime
+    next_at: datetime | None = None
+    attempts: int = 0
+    last_error: str | None = None
+    delivered_at: datetime | None = None
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """A link by which one person may decide one approval once: what has this `digest`, until `expires_at`. `decisions` are those that
+    it is for; `created_by` is who asked for it. What the person is sent is made from it with a key, and not stored."""
+
+    link_id: str
+    approval_id: str
+    thread_id: str
+    digest: str
+    recipient: str
+    created_at: datetime
+    expires_at: datetime
+    decisions: tuple[str, ...]
+    created_by: str = ""
+    used_at: datetime | None = None
+    version: int = 1
+
+
+Row = Thread | Run | Approval | Effect | Timer | Schedule | Notification | Link
 
 
 class AuditAction(StrEnum):
@@ -567,3 +617,33 @@ class Storage(ABC):
     @abstractmethod
     async def audit_head(self) -> AuditHead | None:
         """The last record of the audit chain; None if there is none."""
+
+    @abstractmethod
+    async def notification(self, notification_id: str) -> Notification | None: ...
+
+    @abstractmethod
+    async def notifications(
+        self,
+        *,
+        status: NotificationStatus | None = None,
+        endpoint: str | None = None,
+        approval_id: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[Notification]:
+        """Newest first."""
+
+    @abstractmethod
+    async def due_notifications(self, endpoint: str, now: datetime, *, limit: int = 100) -> tuple[Notification, ...]:
+        """What is to be told to the endpoint now, the longest due first."""
+
+    @abstractmethod
+    async def next_notification(self, endpoint: str) -> datetime | None:
+        """When the endpoint is to be told something; None if there is nothing."""
+
+    @abstractmethod
+    async def remove_notifications(self, status: NotificationStatus, before: datetime) -> int:
+        """Remove those with this status that were made before then, a few in one transaction; return how many."""
+
+    @abstractmethod
+    async def link(self, link_id: str) -> Link | None: ...

@@ -14,6 +14,9 @@ from assent.checkpoint.contracts import (
     CancelMode,
     Effect,
     EffectStatus,
+    Link,
+    Notification,
+    NotificationStatus,
     Run,
     RunKind,
     RunStatus,
@@ -139,6 +142,41 @@ def schedule(schedule_id: str = "s", **changes: Any) -> Schedule:
         last_error="It was busy.",
         metadata={"k": "v"},
         budget={"tokens": 9},
+    )
+    return replace(made, **changes)
+
+
+def notification(notification_id: str = "n", **changes: Any) -> Notification:
+    made = Notification(
+        notification_id=notification_id,
+        endpoint="hook",
+        event="approval_required",
+        thread_id="t",
+        approval_id="a",
+        run_id="r",
+        payload={"args": {"amount": 12.5}},
+        status=NotificationStatus.PENDING,
+        created_at=NOON,
+        next_at=NOON + timedelta(seconds=5),
+        attempts=2,
+        last_error="It answered with status 500.",
+        delivered_at=NOON + timedelta(hours=1),
+    )
+    return replace(made, **changes)
+
+
+def link(link_id: str = "l", **changes: Any) -> Link:
+    made = Link(
+        link_id=link_id,
+        approval_id="a",
+        thread_id="t",
+        digest="0" * 64,
+        recipient="bob",
+        created_at=NOON,
+        expires_at=NOON + timedelta(days=1),
+        decisions=("approve",),
+        created_by="ann",
+        used_at=NOON + timedelta(hours=1),
     )
     return replace(made, **changes)
 

@@ -21,7 +21,7 @@ from assent.checkpoint.sqlite.checkup import Level, check_up
 from assent.checkpoint.sqlite.sealing import KeySeal, parse_keys
 from assent.clock import Clock
 from assent.errors import ConfigurationError, Tampered
-from tests.checkpoint.samples import NOON, approval, effect, run, schedule, thread, timer, token
+from tests.checkpoint.samples import NOON, approval, effect, link, notification, run, schedule, thread, timer, token
 from tests.support.keys import KEY, key
 
 SECRET = "swordfish"
@@ -92,6 +92,8 @@ async def a_bit_of_everything(storage: SqliteStorage) -> None:
                     effect(f"effect-{name}", thread_id=name, outcome=said),
                     timer(f"timer-{name}", thread_id=name, payload=said),
                     schedule(f"schedule-{name}", thread_id=name, input=said, metadata=said),
+                    notification(f"notification-{name}", thread_id=name, payload=said),
+                    link(f"link-{name}", thread_id=name),
                     timer(f"free-timer-{name}", thread_id="", payload=said),
                     schedule(f"free-schedule-{name}", thread_id="", input=said, metadata=said),
                 ),
@@ -121,6 +123,8 @@ async def everything_of(storage: SqliteStorage, name: str) -> list[Any]:
         await storage.effect(f"effect-{name}"),
         await storage.timer(f"timer-{name}"),
         await storage.schedule(f"schedule-{name}"),
+        await storage.notification(f"notification-{name}"),
+        await storage.link(f"link-{name}"),
         await storage.timer(f"free-timer-{name}"),
         await storage.schedule(f"free-schedule-{name}"),
         (await read_all(storage, name)),
@@ -326,6 +330,10 @@ ROWS: dict[str, Tampering] = {
     "a schedule's input flipped": flipped("schedules", "input", "schedule_id = 'schedule-t'"),
     "a schedule's time": statements("UPDATE schedules SET cron = '* * * * *' WHERE schedule_id = 'schedule-t'"),
     "a schedule enabled": statements("UPDATE schedules SET enabled = 1 WHERE schedule_id = 'schedule-t'"),
+    "a notification's payload flipped": flipped("notifications", "payload", "notification_id = 'notification-t'"),
+    "a notification's endpoint": statements("UPDATE notifications SET endpoint = 'eve' WHERE notification_id = 'notification-t'"),
+    "a link's recipient": statements("UPDATE links SET recipient = 'eve' WHERE link_id = 'link-t'"),
+    "a link unused": statements("UPDATE links SET used_at = NULL WHERE link_id = 'link-t'"),
     "an event added": statements(
         "INSERT INTO events SELECT thread_id, 4, run_id, type, at, body FROM events WHERE thread_id = 't' AND seq = 3"
     ),

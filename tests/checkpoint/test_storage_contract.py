@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,6 +16,8 @@ from assent.checkpoint.contracts import (
     Change,
     EffectStatus,
     LogEntry,
+    Notification,
+    NotificationStatus,
     Row,
     RunStatus,
     Storage,
@@ -23,7 +25,7 @@ from assent.checkpoint.contracts import (
 )
 from assent.errors import Conflict, InvalidRequest
 from assent.events import Custom, Done, Token, decode
-from tests.checkpoint.samples import NOON, approval, effect, run, schedule, thread, timer, token
+from tests.checkpoint.samples import NOON, approval, effect, link, notification, run, schedule, thread, timer, token
 
 Read = Callable[[Storage], Awaitable[Row | None]]
 
@@ -58,8 +60,10 @@ def seqs(entries: list[LogEntry] | tuple[LogEntry, ...]) -> list[int]:
         (timer(thread_id=""), timer(thread_id="", kind="bob"), lambda storage: storage.timer("i")),
         (schedule(), schedule(owner="bob"), lambda storage: storage.schedule("s")),
         (schedule(thread_id="", enabled=True), schedule(thread_id=""), lambda storage: storage.schedule("s")),
+        (notification(), notification(endpoint="bob"), lambda storage: storage.notification("n")),
+        (link(), link(recipient="eve"), lambda storage: storage.link("l")),
     ],
-    ids=["thread", "run", "approval", "effect", "timer", "timer of no thread", "schedule", "schedule of no thread"],
+    ids=["thread", "run", "approval", "effect", "timer", "timer of no thread", "schedule", "schedule of no thread", "notification", "link"],
 )
 class TestEveryRow:
     async def test_comes_back_as_it_was_written(self, storage: Storage, row: Row, other: Row, read: Read) -> None:
@@ -123,6 +127,8 @@ async def test_rows_with_nothing_optional_come_back_equal(storage: Storage) -> N
         replace(effect(), finished_at=None, outcome=None, status=EffectStatus.STARTED),
         replace(timer(), thread_id="", payload={}),
         replace(schedule(), thread_id="", next_at=None, last_at=None, last_run_id=None, metadata={}),
+        replace(notification(), next_at=None, last_error=None, delivered_at=None, payload={}),
+        replace(link(), decisions=(), created_by="", used_at=None),
     ]
     await storage.commit(Change(rows=tuple(bare)))
     assert await every_row(storage) == bare
@@ -137,6 +143,8 @@ async def every_row(storage: Storage) -> list[Row | None]:
         await storage.effect("e"),
         await storage.timer("i"),
         await storage.schedule("s"),
+        await storage.notification("n"),
+        await storage.link("l"),
     ]
 
 
@@ -342,7 +350,7 @@ async def test_a_list_may_be_filled_again_once_it_was_handed_over(storage: Stora
 async def test_erasing_removes_all_of_a_thread_but_its_numbering(storage: Storage, listening: bool) -> None:
     with storage.listen("t" if listening else "somebody else"):
         await storage.read_log("t")
-        rows = (thread(), run(), approval(), effect(), timer(), schedule())
+        rows = (thread(), run(), approval(), effect(), timer(), schedule(), notification(), link())
         others = (thread("u"), run("ru", thread_id="u"), timer("iu", thread_id=""), schedule("su", thread_id="u"))
         await storage.commit(Change(rows=rows, events=(token("t"), token("t"))))
         await storage.commit(Change(rows=others, events=(token("u"),)))
@@ -352,7 +360,7 @@ async def test_erasing_removes_all_of_a_thread_but_its_numbering(storage: Storag
 
         storage.append([token("t", "swept away too")], fail)
         await storage.commit(Change(erase="t", unmoved=(thread(),)))
-        assert await every_row(storage) == [None] * 6
+        assert await every_row(storage) == [None] * 8
         assert await storage.read_log("t") == ()
         assert await storage.last_seq("t") == 0
         assert (await storage.thread("u"), await storage.run("ru"), await storage.timer("iu"), await storage.schedule("su")) == others
@@ -571,7 +579,7 @@ async def test_a_cursor_of_nobodys_making_is_refused(storage: Storage, cursor: s
 
 @pytest.mark.parametrize("limit", [0, -1])
 async def test_a_limit_must_ask_for_something(storage: Storage, limit: int) -> None:
-    for read in (storage.threads, storage.approvals, storage.runs, storage.schedules):
+    for read in (storage.threads, storage.approvals, storage.runs, storage.schedules, storage.notifications):
         with pytest.raises(InvalidRequest, match="limit"):
             await read(limit=limit)
     for read_at in (storage.due_runs, storage.orphaned_runs, storage.due_timers):
@@ -592,3 +600,58 @@ async def test_the_checkpointer_keeps_checkpoints(storage: Storage) -> None:
     found = await storage.checkpointer.aget_tuple(config)
     assert found is not None
     assert found.config["configurable"]["checkpoint_id"] == saved["configurable"]["checkpoint_id"]
+
+
+# ── notifications ──
+
+
+def at(seconds: float) -> datetime:
+    return NOON + timedelta(seconds=seconds)
+
+
+def ids_of(rows: Sequence[Notification]) -> list[str]:
+    return [row.notification_id for row in rows]
+
+
+async def test_notifications_come_in_pages_newest_first(storage: Storage) -> None:
+    made = [notification(f"n{n}", created_at=at(n // 2), status=[*NotificationStatus][n % 3], approval_id=f"a{n % 2}") for n in range(5)]
+    await storage.commit(Change(rows=tuple(made)))
+    assert await pages(storage.notifications, limit=2) == [made[:2:-1], made[2:0:-1], made[:1]]
+    assert ids_of((await storage.notifications(status=NotificationStatus.PENDING)).rows) == ["n3", "n0"]
+    assert ids_of((await storage.notifications(approval_id="a1", endpoint="hook")).rows) == ["n3", "n1"]
+    assert (await storage.notifications(endpoint="other")).rows == ()
+
+
+async def test_each_endpoint_is_told_what_is_due_the_longest_due_first(storage: Storage) -> None:
+    rows = (
+        notification("n3", next_at=at(3)),
+        notification("n1", next_at=at(1)),
+        notification("n2", next_at=at(2)),
+        notification("n9", next_at=at(9)),
+        notification("dead", next_at=None, status=NotificationStatus.DEAD),
+        notification("delivered", next_at=None, status=NotificationStatus.DELIVERED),
+        notification("other", endpoint="other", next_at=at(0)),
+    )
+    assert await storage.next_notification("hook") is None
+    await storage.commit(Change(rows=rows))
+    assert ids_of(await storage.due_notifications("hook", at(3))) == ["n1", "n2", "n3"]
+    assert ids_of(await storage.due_notifications("hook", at(3), limit=2)) == ["n1", "n2"]
+    assert ids_of(await storage.due_notifications("other", at(3))) == ["other"]
+    assert await storage.next_notification("hook") == at(1)
+    assert await storage.next_notification("nobody") is None
+
+
+async def test_nothing_is_told_of_a_thread_that_was_tampered_with(storage: Storage) -> None:
+    await storage.commit(Change(rows=(thread("t", tampered="It was."), notification("n1", next_at=at(0)))))
+    assert await storage.due_notifications("hook", at(9)) == ()
+    assert await storage.next_notification("hook") is None
+
+
+async def test_old_notifications_are_removed_by_their_status(storage: Storage) -> None:
+    statuses = [*NotificationStatus] * 2
+    await storage.commit(
+        Change(rows=tuple(notification(f"n{n}", created_at=at(n // 3), status=status) for n, status in enumerate(statuses)))
+    )
+    assert await storage.remove_notifications(NotificationStatus.DELIVERED, at(1)) == 1
+    assert ids_of((await storage.notifications()).rows) == ["n5", "n4", "n3", "n2", "n0"]
+    assert await storage.remove_notifications(NotificationStatus.DELIVERED, at(1)) == 0

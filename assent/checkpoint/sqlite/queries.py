@@ -46,6 +46,26 @@ NEXT_DUE = """
 """
 """After a time, which is given twice. `min` passes by what there is not."""
 
+_TRUSTED = "NOT EXISTS (SELECT 1 FROM threads WHERE threads.thread_id = notifications.thread_id AND tampered IS NOT NULL)"
+
+DUE_NOTIFICATIONS = f"""
+    WHERE endpoint = ? AND status = 'pending' AND next_at <= ? AND {_TRUSTED}
+    ORDER BY next_at, notification_id LIMIT ?
+"""
+"""Of an endpoint, at `now`, at most `limit`. Nothing is told of a thread that was tampered with."""
+
+NEXT_NOTIFICATION = f"""
+    SELECT next_at FROM notifications WHERE endpoint = ? AND status = 'pending' AND {_TRUSTED} ORDER BY next_at, notification_id LIMIT 1
+"""
+"""Of an endpoint."""
+
+REMOVE_NOTIFICATIONS = """
+    DELETE FROM notifications WHERE notification_id IN (
+        SELECT notification_id FROM notifications WHERE status = ? AND created_at < ? ORDER BY created_at, notification_id LIMIT ?
+    )
+"""
+"""Of a status, made before a time, at most `limit`."""
+
 
 def used(where: Sequence[str]) -> str:
     """The sums of the runs that meet the conditions, by name. What is no number, or no JSON, is not Assent's, and counts nothing."""

@@ -24,7 +24,10 @@ from assent.checkpoint.contracts import (
     Change,
     Effect,
     Lease,
+    Link,
     LogEntry,
+    Notification,
+    NotificationStatus,
     Page,
     Ring,
     Run,
@@ -50,6 +53,9 @@ from assent.errors import Gone, InvalidRequest, Tampered, Unavailable
 from assent.events import Event
 
 logger = logging.getLogger(__name__)
+
+REMOVED_AT_ONCE = 200
+"""Rows that are removed in one transaction, so that nobody has to wait long for it."""
 
 
 class SqliteStorage(Storage):
@@ -361,6 +367,44 @@ class SqliteStorage(Storage):
     async def audit_head(self) -> AuditHead | None:
         found = await self._reader.rows(audit.LAST)
         return audit.head_from(found[0]) if found else None
+
+    async def notification(self, notification_id: str) -> Notification | None:
+        return await self._one(self._tables.notifications, notification_id)
+
+    async def notifications(
+        self,
+        *,
+        status: NotificationStatus | None = None,
+        endpoint: str | None = None,
+        approval_id: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[Notification]:
+        _check_limit(limit)
+        where, parameters = _wheres(status=status, endpoint=endpoint, approval_id=approval_id)
+        if cursor is not None:
+            where.append("(created_at, notification_id) < (?, ?)")
+            parameters += _position(cursor)
+        return await self._page(self._tables.notifications, where, parameters, limit, by="created_at", newest_first=True)
+
+    async def due_notifications(self, endpoint: str, now: datetime, *, limit: int = 100) -> tuple[Notification, ...]:
+        _check_limit(limit)
+        table = self._tables.notifications
+        found = await self._reader.rows(f"{table.select} {queries.DUE_NOTIFICATIONS}", (endpoint, time_text(now), limit))
+        return await self._trusted(table, found)
+
+    async def next_notification(self, endpoint: str) -> datetime | None:
+        found = await self._reader.rows(queries.NEXT_NOTIFICATION, (endpoint,))
+        return datetime.fromisoformat(found[0][0]) if found else None
+
+    async def remove_notifications(self, status: NotificationStatus, before: datetime) -> int:
+        parameters = (status.value, time_text(before), REMOVED_AT_ONCE)
+        return await self._writer.write(
+            lambda transaction: transaction.connection.execute(queries.REMOVE_NOTIFICATIONS, parameters).rowcount, threads=()
+        )
+
+    async def link(self, link_id: str) -> Link | None:
+        return await self._one(self._tables.links, link_id)
 
     async def integrity_check(self) -> tuple[str, ...]:
         """What is wrong with the file, a sentence each; empty if nothing is. Reads all of it."""

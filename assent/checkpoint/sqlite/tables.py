@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_
 
 import orjson
 
-from assent.checkpoint.contracts import Approval, Effect, Row, Run, Schedule, Thread, Timer
+from assent.checkpoint.contracts import Approval, Effect, Link, Notification, Row, Run, Schedule, Thread, Timer
 from assent.checkpoint.sqlite.sealing import Seal, tampered
 from assent.clock import time_text
 
@@ -35,6 +35,9 @@ CONTENT: Mapping[type, frozenset[str]] = {
     Effect: frozenset({"outcome"}),
     Timer: frozenset({"payload"}),
     Schedule: frozenset({"input", "metadata"}),
+    Notification: frozenset({"payload"}),
+    # Nothing secret. It is what binds the rest of the row.
+    Link: frozenset({"decisions"}),
 }
 """The columns that are sealed."""
 
@@ -187,7 +190,12 @@ class Tables:
         self.effects = Table(Effect, "effects", seal)
         self.timers = Table(Timer, "timers", seal)
         self.schedules = Table(Schedule, "schedules", seal)
-        every = (self.threads, self.runs, self.approvals, self.effects, self.timers, self.schedules)
+        self.notifications = Table(Notification, "notifications", seal)
+        self.links = Table(Link, "links", seal)
+        every: tuple[Table[Any], ...] = (
+            *(self.threads, self.runs, self.approvals, self.effects),
+            *(self.timers, self.schedules, self.notifications, self.links),
+        )
         self._by_type: dict[type, Table[Any]] = {table.row_type: table for table in every}
 
     def __iter__(self) -> Iterator[Table[Any]]:
