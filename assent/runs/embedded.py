@@ -242,6 +242,13 @@ class EmbeddedEngine(Engine):
         except Conflict:
             # Another worker was faster.
             return False
+        except Unavailable:
+            raise
+        except Exception as error:
+            # What its thread is at cannot be told. That is this run's trouble, and must not keep the others waiting.
+            log.exception("a run cannot be gone on with", run_id=run.run_id, thread_id=run.thread_id)
+            await self._store(Active(Held(run)), await self._executor.failed(Held(run), error), fenced=False)
+            return True
         self._begin(Held(taken))
         return True
 
@@ -336,10 +343,24 @@ class EmbeddedEngine(Engine):
                 await self._store(active, ending)
         except Exception:
             log.exception("the end of a run could not be stored", run_id=held.run.run_id, thread_id=held.run.thread_id)
+            await self._let_go(held.run)
         finally:
             del self._active[held.run.run_id]
             if self._waiting or self._full:
                 self.wake()
+
+    async def _let_go(self, run: Run) -> None:
+        """Nobody works on the run any more, so it must not look as if somebody did: it is an orphan, and is taken up as such."""
+        while not self._draining:
+            try:
+                stored = await self._storage.run(run.run_id)
+                if stored is not None and stored.attempt == run.attempt and stored.status in ACTIVE:
+                    await self._storage.commit(Change(rows=(replace(stored, worker=None, version=stored.version + 1),)))
+                return
+            except Conflict:
+                continue
+            except Unavailable:
+                await asyncio.sleep(RETRY_SECONDS)
 
     async def _ending(self, active: Active, work: asyncio.Task[Ending]) -> Ending | None:
         """What to store of a run whose work has ended; None if it is not this worker's to say."""
