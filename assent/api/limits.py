@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
-from starlette.datastructures import URL
+from starlette.datastructures import URL, Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -45,10 +45,10 @@ def is_loopback(host: str) -> bool:
 
 
 class LoopbackNames:
-    """Refuses a request that asks for a host of another name than loopback's.
+    """Refuses a request that asks for a host of another name than loopback's, or comes from a page of another host.
 
     A page in the user's own browser can reach a server on loopback under a name of its own (DNS rebinding), and a server without keys
-    would let it decide.
+    would let it decide. Under the server's own name it cannot send JSON; but what needs no body, such as to cancel, it could.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -58,5 +58,10 @@ class LoopbackNames:
         if scope["type"] in ("http", "websocket") and not is_loopback(URL(scope=scope).hostname or ""):
             detail = "Without keys this server answers only on loopback: ask for http://127.0.0.1, or set ASSENT_API_KEYS."
             await problem(421, "Misdirected Request", detail)(scope, receive, send)
+            return
+        origin = Headers(scope=scope).get("origin") if scope["type"] in ("http", "websocket") else None
+        if origin is not None and not is_loopback(URL(origin).hostname or ""):
+            detail = "Without keys this server answers no page of another host. Set ASSENT_API_KEYS, and send one of the keys."
+            await problem(403, "Forbidden", detail)(scope, receive, send)
             return
         await self._app(scope, receive, send)

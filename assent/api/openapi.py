@@ -16,6 +16,8 @@ SSE_RESPONSE: dict[int | str, dict[str, Any]] = {
     }
 }
 
+ENDED_RESPONSE: dict[int | str, dict[str, Any]] = {200: {"description": "All of the runs have ended"}}
+
 
 def install(app: FastAPI) -> None:
     """Add the event types to the app's document."""

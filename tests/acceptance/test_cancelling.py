@@ -100,6 +100,9 @@ async def test_in_a_tool_that_nothing_cuts_off(server: Server, api: Api) -> None
     assert [each["status"] for each in await api.cancel("/threads/t", mode="rollback")] == ["cancelling"]
     server.let_go(5)
     await is_cancelled(api, run["run_id"])
+    # It was told that what it did is kept, so a rollback that was asked for later does not take it away.
+    assert not only(await api.events("t"), "run_cancelled").get("rolled_back")
+    assert (await api.get("/threads/t"))["values"]["messages"][0]["content"] == "hold 5"
     assert server.traces() == ["hold 5", "held 5"]
     (answer,) = tool_answers(await api.get("/threads/t"))
     assert answer == "held 5" or "may or may not have happened" in answer
@@ -304,3 +307,14 @@ async def test_killed_right_after_a_cancel_was_acknowledged_it_ends_cancelled(se
     assert server.traces() == ["slow 1"]
     # A thread that waits for a person is not touched by the cancelling of what waits behind.
     assert [approval["args"] for approval in await api.pending("queue")] == [{"amount": 4}]
+
+
+async def test_the_first_word_counts_after_a_crash_too(server: Server, api: Api) -> None:
+    run = await api.run("t", "hold 5")
+    await server.until_traced("hold 5")
+    await api.cancel("/threads/t")
+    await api.cancel("/threads/t", mode="rollback")
+    server.restart()
+    await is_cancelled(api, run["run_id"])
+    assert (await api.get("/threads/t"))["values"]["messages"][0]["content"] == "hold 5"
+    await takes_input(api, "t")

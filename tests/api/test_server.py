@@ -203,6 +203,16 @@ async def test_loopbacks_names_are_answered(api: Api, server: Server, host: str)
     await expect(await api.http.get("/health", headers={"host": f"{host}:{server.port}"}), 200)
 
 
+@pytest.mark.parametrize("origin", ["https://evil.example", "http://evil.example:8000", "http://127.0.0.1.evil.example", "null", ""])
+async def test_without_keys_it_answers_no_page_of_another_host(api: Api, thread: str, origin: str) -> None:
+    """What needs no body, such as to cancel, is sent without asking the server first."""
+    run = await api.run(thread, "tell 1", after_seconds=600)
+    for path in (f"/threads/{thread}/cancel", f"/runs/{run['run_id']}/cancel", f"/threads/{thread}/fork"):
+        await problem(await api.http.post(path, headers={"origin": origin}), 403)
+    assert (await api.get(f"/runs/{run['run_id']}"))["status"] == "pending"
+    await expect(await api.http.post(f"/runs/{run['run_id']}/cancel", headers={"origin": "http://localhost:5173"}), 200)
+
+
 @pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
 async def test_what_any_web_page_may_send_decides_nothing(
     api: Api, server: Server, thread: str, amount: int, content_type: str | None

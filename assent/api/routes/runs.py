@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from assent.api.deps import TheRuns, Who, the_thread
 from assent.api.json import json_response
-from assent.api.openapi import SSE_RESPONSE
+from assent.api.openapi import ENDED_RESPONSE, SSE_RESPONSE
 from assent.api.results import cancelled_response, outcome_response, run_headers
 from assent.api.routes.threads import LAST_NUMBER, ThreadId
 from assent.api.schemas import CancelRequest, RunRequest
@@ -89,7 +89,7 @@ async def stream_run(
     return EventStream(replay_run(runs.storage, run, after), named=named, headers=run_headers(run))
 
 
-@router.post("/runs/{id}/cancel", status_code=202)
+@router.post("/runs/{id}/cancel", status_code=202, responses=ENDED_RESPONSE)
 async def cancel_run(id: str, request: Request, runs: TheRuns, who: Who, body: CancelRequest | None = None) -> Response:
     """Stop the run. It is `cancelling` until what it does has really ended, and `cancelled` then: 200 says it is.
 

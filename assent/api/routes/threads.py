@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from assent.api.deps import TheRuns, Who, the_thread, wants
 from assent.api.json import json_response
-from assent.api.openapi import SSE_RESPONSE
+from assent.api.openapi import ENDED_RESPONSE, SSE_RESPONSE
 from assent.api.results import cancelled_response
 from assent.api.schemas import THREAD_ID, CancelRequest, ForkRequest, ResumeRequest, ThreadRequest
 from assent.api.sse import EventStream, event_number
@@ -134,7 +134,7 @@ async def resume(id: ThreadId, body: ResumeRequest, request: Request, runs: TheR
     return decided_response(request, runs.storage, id, decided)
 
 
-@router.post("/threads/{id}/cancel", status_code=202)
+@router.post("/threads/{id}/cancel", status_code=202, responses=ENDED_RESPONSE)
 async def cancel(id: ThreadId, request: Request, runs: TheRuns, who: Who, body: CancelRequest | None = None) -> Response:
     """Stop what runs on the thread, what it waits for a person to decide, and what waits its turn; runs that are to start later are left.
 
