@@ -323,7 +323,7 @@ class GraphExecutor(Executor):
         reached = work.reached(snapshot) if ran and snapshot.tasks else []
         if reached or asked:
             return await self._ended_by(work, reached, snapshot, asked)
-        if snapshot.next:
+        if ran and snapshot.next:
             raise AssentError(
                 f"The graph stopped at a pause inside of '{', '.join(snapshot.next)}' that nobody can see and decide. "
                 "A graph that is called by a tool, or second in one node, must ask with interrupt() rather than pause before a node."
