@@ -35,6 +35,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         per = "day"
         on_exceeded = "pause"
 
+        [agents.shared]
+        model_calls = 4
+        on_exceeded = "pause"
+
+        [agents.late]
+        model_calls = 3
+        on_exceeded = "pause"
+
+        [agents.own_late]
+        model_calls = 3
+        on_exceeded = "pause"
+
         [prices."penny-1"]
         input = 100_000
         output = 200_000
@@ -147,6 +159,7 @@ async def test_with_its_last_call_of_a_tool_a_run_may_still_answer(server: Serve
         events = await api.stream(looks(n, 2, "; "), thread_id=f"{t}-{agent}", agent=agent, budget={"tool_calls": 2})
         assert budget_events(events)[-1] == ("budget_exceeded", "run", "tool_calls", 2, 2)
         assert events[-1]["type"] == "done"
+        assert await api.last_words(f"{t}-{agent}") == f"Results: saw {n} | saw {n + 1}"
 
 
 async def test_calls_that_were_not_started_are_answered_when_the_run_ends(server: Server, api: Api, t: str, n: int) -> None:
@@ -274,6 +287,57 @@ async def test_an_agents_budget_is_of_all_its_runs(api: Api, server: Server, t: 
     assert (await decide(api, f"{t}-3", type="approve"))[-1]["type"] == "done"
     assert server.traces(f"look {n + 9}") == [f"look {n + 9}"]
     await api.http.delete(f"/threads/{t}-2")
+
+
+async def test_what_others_use_while_they_go_on_counts(api: Api, server: Server, t: str, n: int) -> None:
+    message = f"look {n} then look {n + 1} then slow {n + 2} then look {n + 3}"
+    going = asyncio.create_task(api.stream(message, thread_id=t, agent="shared"))
+    while server.traces(f"slow {n + 2}") == []:  # noqa: ASYNC110  (another process writes the file)
+        await asyncio.sleep(0.02)
+    await api.stream(f"look {n + 4}", thread_id=f"{t}-2", agent="shared")
+    (approval,) = await api.pending(f"{t}-2")
+    assert approval["preview"] == {"used": 4, "limit": 4}
+    server.ledger.with_name(f"{server.ledger.name}.go-{n + 2}").touch()
+    assert (await going)[-1]["type"] == "run_paused"
+    assert (await api.pending(t))[0]["preview"] == {"used": 4, "limit": 4}
+    assert server.traces(f"look {n + 3}") == server.traces(f"look {n + 4}") == []
+
+
+@pytest.mark.parametrize("agent", ["late", "own_late"])
+async def test_decisions_that_come_when_nothing_is_left_are_kept(api: Api, server: Server, t: str, n: int, agent: str) -> None:
+    """A person approves a call; meanwhile others have used up what the agent may. Once more is granted, the call runs, unasked."""
+    await api.stream(f"pay {n}", thread_id=t, agent=agent)
+    (approval,) = await api.pending(t)
+    await api.stream("hello", thread_id=f"{t}-2", agent=agent)
+    await api.stream("hello", thread_id=f"{t}-3", agent=agent)
+    events = await decide(api, t, decisions={approval["approval_id"]: {"type": "approve"}})
+    assert without_tokens(events) == ["approval_decided", "run_resumed", "approval_required", "run_paused"]
+    assert server.traces(f"pay {n}") == []
+    (more,) = await api.pending(t)
+    assert (more["kind"], more["preview"]) == ("budget", {"used": 3, "limit": 3})
+    server.restart()
+    events = await decide(api, t, type="approve")
+    assert events[-1]["type"] == "done"
+    assert server.traces(f"pay {n}") == [f"pay {n}"]
+    assert await api.last_words(t) == f"Results: paid {n}"
+
+
+async def test_words_of_consent_grant_the_same_again(api: Api, server: Server, t: str, n: int) -> None:
+    for budget, first in (({"model_calls": 1}, 0), ({"tool_calls": 1}, 4)):
+        await api.stream(looks(n + first, 3, "; "), thread_id=f"{t}-{first}", agent="talking", budget={**budget, "on_exceeded": "pause"})
+        before = server.traces(f"look {n // 10}")
+        events = await api.stream("yes", thread_id=f"{t}-{first}")
+        assert events[-1]["type"] in ("done", "run_paused"), events[-1]
+        assert len(server.traces(f"look {n // 10}")) > len(before)
+
+
+async def test_a_pause_for_more_can_be_cancelled(api: Api, server: Server, t: str, n: int) -> None:
+    await api.stream(f"look {n}", thread_id=t, budget={"model_calls": 1, **PAUSE})
+    await expect(await api.http.post(f"/threads/{t}/cancel", json={}), 202)
+    assert (await api.at_rest(t))["status"] == "idle"
+    assert [approval["status"] for approval in (await api.get("/approvals", thread_id=t))["approvals"]] == ["cancelled"]
+    await talks_again(api, t)
+    assert server.traces(f"look {n}") == []
 
 
 # ── what cannot be counted ───────────────────────────────────────────────────────────────────────────────────────────

@@ -25,11 +25,11 @@ class CountedModel(ScriptedModel):
         return super()._next(messages).model_copy(update={"usage_metadata": usage})
 
 
-def _counted(name: str, **options: Any) -> Any:
-    return build_hitl_agent(CountedModel(script=reply, **options), TOOLS, approve="pay", name=name)
+def _counted(name: str, chat_decisions: bool = False, **options: Any) -> Any:
+    return build_hitl_agent(CountedModel(script=reply, **options), TOOLS, approve="pay", name=name, chat_decisions=chat_decisions)
 
 
-def _own() -> Any:
+def _own(name: str, **options: Any) -> Any:
     """A graph of somebody else's, whose one node of tools runs all calls of a turn."""
     model = CountedModel(script=reply).bind_tools(TOOLS)
 
@@ -42,14 +42,18 @@ def _own() -> Any:
     graph.add_edge(START, "think")
     graph.add_conditional_edges("think", tools_condition)
     graph.add_edge("tools", "think")
-    return graph.compile(name="own")
+    return graph.compile(name=name, **options)
 
 
 counted = _counted("counted")
+talking = _counted("talking", chat_decisions=True)
 other = _counted("other")
+shared = _counted("shared")
+late = _counted("late")
 mystery = _counted("mystery", model_name="mystery-1")
 chatty = _counted("chatty", delay=0.03)
 uncounted = build_hitl_agent(ScriptedModel(script=reply), TOOLS, approve="pay", name="uncounted")
-own = _own()
+own = _own("own")
+own_late = _own("own_late", interrupt_before=["tools"])
 
-ALL = ("counted", "other", "mystery", "chatty", "uncounted", "own")
+ALL = ("counted", "talking", "other", "shared", "late", "mystery", "chatty", "uncounted", "own", "own_late")
