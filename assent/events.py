@@ -257,9 +257,11 @@ class ApprovalEvent(Event, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ApprovalRequired(ApprovalEvent, frozen=True, kw_only=True, omit_defaults=True, tag="approval_required"):
-    """A person is asked. `args` are exactly what will run, `digest` is their SHA-256 over RFC 8785 JSON."""
+    """A person is asked. `args` are exactly what will run, `digest` is their SHA-256 over RFC 8785 JSON. `schema` is what an answer to a
+    question, or an edit's arguments, must be: a JSON Schema."""
 
     args: Json = None
+    schema: Json = None
     digest: str = ""
     allowed: tuple[str, ...] = ()
     preview: Json = None

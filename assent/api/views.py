@@ -27,6 +27,7 @@ def approval_view(approval: Approval) -> Json:
         "kind": approval.kind,
         "tool": approval.tool,
         "args": approval.args,
+        "schema": approval.schema,
         "digest": approval.digest,
         "status": approval.status,
         "allowed": approval.allowed,

@@ -176,7 +176,8 @@ class Approval:
     """One question to a person, and what was decided.
 
     `digest` is the SHA-256 over the RFC 8785 form of exactly what is asked; `interrupt_id` is LangGraph's id where the question came from
-    `interrupt()`; `decision` is `{"type": …, "args"?: …, "message"?: …}`.
+    `interrupt()`; `decision` is `{"type": …, "args"?: …, "message"?: …}`. `schema` is a JSON Schema of what an answer to a question of kind
+    `input`, or an edit's arguments, must be; None leaves it open, or to the tool.
     """
 
     approval_id: str
@@ -193,6 +194,7 @@ class Approval:
     tool_call_id: str = ""
     message_id: str = ""
     args: Json = None
+    schema: Mapping[str, Json] | None = None
     preview: Json = None
     node: str = ""
     checkpoint_id: str | None = None

@@ -90,6 +90,7 @@ def approval(approval_id: str = "a", **changes: Any) -> Approval:
         tool_call_id="call",
         message_id="m",
         args={"amount": 12.5, "to": ["bob"]},
+        schema={"type": "object"},
         preview=[1, "two"],
         node="tools",
         checkpoint_id="c",

@@ -15,7 +15,7 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.base import BaseCheckpointSaver, empty_checkpoint
 
-from assent.checkpoint.contracts import Change, Run, RunKind, RunStatus, ThreadStatus
+from assent.checkpoint.contracts import ApprovalStatus, Change, Run, RunKind, RunStatus, ThreadStatus
 from assent.checkpoint.sqlite import SqliteSaver, SqliteStorage, files, seals
 from assent.checkpoint.sqlite.checkup import Level, check_up
 from assent.checkpoint.sqlite.sealing import KeySeal, parse_keys
@@ -87,8 +87,8 @@ async def a_bit_of_everything(storage: SqliteStorage) -> None:
                 rows=(
                     thread(name, metadata=said),
                     run(f"run-{name}", thread_id=name, status=RunStatus.RUNNING, input=said, error=said, metadata=said),
-                    approval(f"approval-{name}", thread_id=name, args=said, preview=said, decision=said),
-                    approval(f"bare-{name}", thread_id=name, args=None, preview=None, decision=None),
+                    approval(f"approval-{name}", thread_id=name, args=said, schema=said, preview=said, decision=said),
+                    approval(f"bare-{name}", thread_id=name, args=None, schema=None, preview=None, decision=None),
                     effect(f"effect-{name}", thread_id=name, outcome=said),
                     timer(f"timer-{name}", thread_id=name, payload=said),
                     schedule(f"schedule-{name}", thread_id=name, input=said, metadata=said),
@@ -542,6 +542,19 @@ async def test_a_run_that_was_sealed_before_runs_had_a_worker_still_opens(path: 
         sql(path, "UPDATE runs SET worker = NULL")
         with pytest.raises(Tampered):
             await storage.run("r")
+
+
+async def test_an_approval_that_was_sealed_before_approvals_had_a_schema_still_opens(path: Path) -> None:
+    made = approval(schema=None, status=ApprovalStatus.PENDING)
+    async with open_(path) as storage:
+        await storage.commit(Change(rows=(made,)))
+        # As the migration leaves it, which has no key.
+        sql(path, "UPDATE approvals SET schema = NULL")
+        assert await storage.approval("a") == made
+        await storage.commit(Change(rows=(replace(made, schema={"type": "string"}, version=2),)))
+        sql(path, """UPDATE approvals SET schema = '{"type":"integer"}'""")
+        with pytest.raises(Tampered):
+            await storage.approval("a")
 
 
 # ── what becomes of the thread ──

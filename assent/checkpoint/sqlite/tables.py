@@ -31,7 +31,7 @@ Column = str | int | bytes | None
 CONTENT: Mapping[type, frozenset[str]] = {
     Thread: frozenset({"metadata"}),
     Run: frozenset({"input", "error", "metadata"}),
-    Approval: frozenset({"args", "preview", "decision"}),
+    Approval: frozenset({"args", "schema", "preview", "decision"}),
     Effect: frozenset({"outcome"}),
     Timer: frozenset({"payload"}),
     Schedule: frozenset({"input", "metadata"}),
@@ -42,10 +42,14 @@ CONTENT: Mapping[type, frozenset[str]] = {
 """The columns that are sealed."""
 
 LATER: Mapping[type, frozenset[str]] = {
+    Approval: frozenset({"schema"}),
     Run: frozenset({"priority", "due_at", "worker", "cancel", "at_checkpoint", "stuck", "budget", "usage", "schedule_id"}),
     Schedule: frozenset({"last_error", "budget"}),
 }
-"""Columns that a table was given after rows had been sealed. They are bound too, but not as long as they hold what those were given."""
+"""Columns that a table was given after rows had been sealed. They are bound too, but not as long as they hold what those were given.
+
+Of content, what those were given is not sealed. It is taken for that only in a row all of whose other later columns hold it too.
+"""
 
 
 def json_text(value: Any) -> str:
@@ -115,6 +119,7 @@ class Table(Generic[R]):
             for at, (field, kind) in enumerate(zip(fields(row_type), self._kinds, strict=True))
             if field.name in later
         }
+        self._later_clear = {at: default for at, default in self._later.items() if not self._content[at]}
 
         names = ", ".join(f'"{column}"' for column in self.columns)
         marks = ", ".join("?" * len(self.columns))
@@ -153,9 +158,12 @@ class Table(Generic[R]):
 
     def _opened(self, columns: Sequence[Column]) -> list[Column]:
         thread_id, kind, key, clear = self._place(columns)
+        is_old = all(columns[at] == default for at, default in self._later_clear.items())
         return [
-            self._seal.open(column, thread_id, kind, key, name, clear) if sealed else column
-            for name, column, sealed in zip(self.columns, columns, self._content, strict=True)
+            self._seal.open(column, thread_id, kind, key, name, clear)
+            if sealed and not (is_old and at in self._later and column == self._later[at])
+            else column
+            for at, (name, column, sealed) in enumerate(zip(self.columns, columns, self._content, strict=True))
         ]
 
     def _place(self, columns: Sequence[Column]) -> tuple[str, str, str, str]:
@@ -164,7 +172,7 @@ class Table(Generic[R]):
         clear: list[Any] = [
             column for at, (column, sealed) in enumerate(zip(columns, self._content, strict=True)) if not sealed and at not in self._later
         ]
-        if later := {self.columns[at]: columns[at] for at, default in self._later.items() if columns[at] != default}:
+        if later := {self.columns[at]: columns[at] for at, default in self._later_clear.items() if columns[at] != default}:
             clear.append(later)
         try:
             return thread_id, kind, key, orjson.dumps(clear).decode()
