@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.support.server import Api, Event, Json, Server, asking, expect, only, problem, scripted_agents, serving, volley
@@ -247,3 +251,77 @@ async def test_killed_right_after_one_took_the_place_of_another_it_goes(server: 
     assert (await api.ended(slow["run_id"]))["status"] == "cancelled"
     assert (await api.ended(first["run_id"]))["status"] == "success"
     assert (await said(api, "s"))[-2:] == ["tell 2", "word0 word1"]
+
+
+async def test_killed_amid_messages_cancels_decisions_and_going_back_every_run_ends_once(tmp_path: Path) -> None:
+    """Eight clients do whatever can be done on four threads, over three lives of the server."""
+    chance = random.Random(20261120)
+    threads = [f"t{number}" for number in range(4)]
+    taken: set[str] = set()
+
+    async def something(api: Api) -> httpx.Response | None:
+        thread = chance.choice(threads)
+        match chance.choice(["message"] * 6 + ["cancel", "decide", "decide", "back"]):
+            case "message":
+                body = {
+                    "message": chance.choice(["look 1 then look 2", "tell 5; look 3", "pay 1", "look 1; pay 2"]),
+                    "on_busy": chance.choice(["enqueue"] * 4 + ["interrupt", "rollback"]),
+                    "if_paused": chance.choice(["reject", "cancel", "wait"]),
+                    "priority": chance.randrange(-5, 5),
+                }
+                return await api.http.post(f"/threads/{thread}/runs", json=body)
+            case "cancel":
+                return await api.http.post(f"/threads/{thread}/cancel", json={"mode": chance.choice(["interrupt", "rollback"])})
+            case "decide":
+                return await api.http.post(f"/threads/{thread}/resume", json={"type": chance.choice(["approve", "reject"]), "all": True})
+        states = (await api.http.get(f"/threads/{thread}/history", params={"limit": 20})).json()
+        if not isinstance(states, list) or not states:
+            return None
+        place = {"checkpoint_id": chance.choice(states)["checkpoint"]["checkpoint_id"]}
+        if chance.random() < 0.3:
+            return await api.http.post(f"/threads/{thread}/fork", json=place)
+        body = {**place, "on_busy": "enqueue", "if_paused": "cancel", **({"message": "tell 2"} if chance.random() < 0.5 else {})}
+        return await api.http.post(f"/threads/{thread}/runs", json=body)
+
+    async def client(api: Api, until: float) -> None:
+        while time.monotonic() < until:
+            with suppress(httpx.TransportError):
+                response = await something(api)
+                if response is not None:
+                    assert response.status_code in (200, 201, 202, 404, 409), response.text
+                    if response.status_code == 202 and "attempt" in response.json():
+                        taken.add(response.json()["run_id"])
+
+    with serving(tmp_path, scripted_agents(tmp_path), ASSENT_MAX_RUNS="6") as server:
+        async with asking(server) as api:
+            for _ in range(2):
+                until = time.monotonic() + 1.5
+                clients = [asyncio.create_task(client(api, until)) for _ in range(8)]
+                await asyncio.sleep(1.2)
+                server.kill()
+                await asyncio.gather(*clients)
+                server.start()
+            await client(api, time.monotonic() + 0.5)
+            for thread in threads:
+                await _brought_to_its_end(api, thread)
+                runs = {run["run_id"]: run for run in await all_runs(api, thread)}
+                assert {run["status"] for run in runs.values()} <= {"success", "cancelled", "interrupted"}
+                ends = Counter(event["run_id"] for event in await api.events(thread) if event["type"] in ENDS)
+                assert ends.keys() == runs.keys()
+                # One that had paused, and was cancelled then, has two last words.
+                assert all(count == 1 or (count == 2 and runs[run_id]["status"] == "cancelled") for run_id, count in ends.items())
+                taken -= runs.keys()
+                assert (await api.stream("tell 1", thread_id=thread))[-1]["type"] == "done"
+            assert not taken
+
+
+async def _brought_to_its_end(api: Api, thread: str) -> None:
+    """Reject whatever is asked, until nothing waits its turn any more."""
+    async with asyncio.timeout(30):
+        while True:
+            found = await api.at_rest(thread)
+            if found["status"] == "interrupted":
+                await api.resume(thread, type="reject", all=True)
+            elif not (await api.get(f"/threads/{thread}/runs", status="pending"))["runs"]:
+                return
+            await asyncio.sleep(0.1)
