@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import errno
 import gc
 import ipaddress
@@ -13,15 +14,18 @@ import re
 import socket
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import httpx
+import orjson
 import structlog
 import typer
 import uvicorn
@@ -35,13 +39,15 @@ from assent.api.app import create_app
 from assent.api.auth import LOCAL
 from assent.api.schemas import THREAD_ID
 from assent.chat import Chat, Client, Options, visible
+from assent.checkpoint.chain import Heads, head_of, heads_from_text, record_to_json, unchecked_sentence
 from assent.checkpoint.contracts import Change, Thread
 from assent.checkpoint.sqlite import SqliteStorage
+from assent.checkpoint.sqlite.audit import AuditFile
 from assent.checkpoint.sqlite.checkup import Level, check_up
 from assent.checkpoint.sqlite.files import resolved
 from assent.checkpoint.sqlite.foreign import OldFile, must_be_copied, remove_copies
 from assent.checkpoint.sqlite.importing import Adopt, Importer, Outcome, just_idle
-from assent.clock import Clock
+from assent.clock import Clock, time_text
 from assent.demo import open_clerk
 from assent.errors import AgentLoadError, AssentError, ConfigurationError, InvalidRequest, Unavailable
 from assent.graph.loading import open_agents
@@ -193,6 +199,109 @@ def import_checkpoints(
             _fail(f"Stopped. {report.so_far()}")
     if report.counts[Outcome.LEFT_OUT]:
         raise typer.Exit(1)
+
+
+# ── the audit chain ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+audit = typer.Typer(help="Look at the audit chain of the database of the settings, also while a server has it open.", no_args_is_help=True)
+app.add_typer(audit, name="audit")
+
+
+class ExportFormat(StrEnum):
+    """How rows are written."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+
+
+@audit.command()
+def verify(
+    head: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE|NUMBER:MAC",
+            help="A head that was sent away, or a file with one in each line: then a chain whose end was cut off since is found too. "
+            "Without it, the file of ASSENT_AUDIT_HEAD_FILE, if there is one.",
+        ),
+    ] = None,
+) -> None:
+    """Whether the audit chain is whole: no row was edited, removed, moved or put in. Names the first that is not as it was written.
+
+    Leaves with 0 when it is whole, 1 when it is not, 2 when that cannot be told: a key is missing, or is another one.
+    """
+    settings = _settings()
+    with _one_sentence(code=2):
+        # Read before the chain, which may grow meanwhile.
+        heads = _heads(head or [], settings)
+        with _audit_file(settings) as file:
+            looked = file.verify(heads)
+    if looked.broken is not None:
+        _fail(f"The audit chain of {resolved(settings.database_path)} is broken. {looked.broken.sentence}")
+    if looked.unchecked:
+        _fail(unchecked_sentence(looked.unchecked), code=2)
+    if looked.last is None:
+        typer.echo("The audit chain is whole: it has no rows yet.")
+        return
+    last = head_of(looked.last)
+    typer.echo(f"The audit chain is whole: {last.number:,} row(s), the last of {time_text(last.at)}.")
+    typer.echo(f"Its head: {last.number}:{last.mac}")
+    if not heads:
+        typer.echo("Whether its end was cut off, only a head can show that was kept elsewhere: --head.")
+
+
+@audit.command()
+def export(
+    format: Annotated[ExportFormat, typer.Option(help="One JSON object per line, or CSV with a header.")] = ExportFormat.JSONL,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="Only what happened then or later: 2026-01-31, or RFC 3339.")] = None,
+) -> None:
+    """Write the audit chain to standard output, oldest first. It is not verified: say `assent audit verify` too."""
+    settings = _settings()
+    with _one_sentence(code=2), _audit_file(settings) as file:
+        records = (record_to_json(record) for record in file.records(_time(since)))
+        if format is ExportFormat.JSONL:
+            for record in records:
+                sys.stdout.write(orjson.dumps(record).decode() + "\n")
+        else:
+            _write_csv(records)
+
+
+def _heads(given: list[str], settings: Settings) -> Heads | None:
+    places = given or ([str(settings.audit_head_file)] if settings.audit_head_file and settings.audit_head_file.is_file() else [])
+    return heads_from_text("\n".join(_head_text(each) for each in places)) if places else None
+
+
+def _head_text(given: str) -> str:
+    if re.fullmatch("[0-9]+:[0-9a-fA-F]+", given):
+        return given
+    try:
+        return Path(given).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"The head {given!r} is neither a number with a mac, like 12:ab34…, nor a file to read: {error}.") from error
+
+
+@contextmanager
+def _audit_file(settings: Settings) -> Iterator[AuditFile]:
+    with AuditFile.open(settings.database_path, audit_key=settings.audit_secret, encryption_key=settings.encryption_secret) as file:
+        yield file
+
+
+def _write_csv(records: Iterable[Mapping[str, object]]) -> None:
+    writer: csv.DictWriter[str] | None = None
+    for record in records:
+        if writer is None:
+            writer = csv.DictWriter(sys.stdout, list(record))
+            writer.writeheader()
+        writer.writerow({**record, "detail": orjson.dumps(record["detail"]).decode()})
+
+
+def _time(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidRequest(f"'{text}' is no time. Write it like 2026-01-31, or 2026-01-31T09:30:00Z.") from None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 SIGNS = {Level.OK: ("ok", "green"), Level.NOTE: ("note", "yellow"), Level.WRONG: ("WRONG", "bold red")}
@@ -381,7 +490,8 @@ async def _import(old_path: Path, new: Path, settings: Settings, target: str | N
         old = await stack.enter_async_context(OldFile.open(old_path, near=new.parent, prefix=prefix))
         agent = await stack.enter_async_context(_one_agent(target, settings)) if target else None
         # A commit need not wait for the disk here: what a power cut takes is imported again, and the end of it all is waited for.
-        storage = await stack.enter_async_context(SqliteStorage.open(new, synchronous="normal", encryption_key=settings.encryption_secret))
+        opening = SqliteStorage.open(new, synchronous="normal", encryption_key=settings.encryption_secret, audit_key=settings.audit_secret)
+        storage = await stack.enter_async_context(opening)
         remove_copies(new.parent, prefix, but=old.copy)
         adopt = _adopting(*agent, storage, report) if agent else just_idle
         threads = await old.threads()
@@ -479,12 +589,12 @@ def _log_to_stderr(level: str) -> None:
 
 
 @contextmanager
-def _one_sentence() -> Iterator[None]:
-    """What was foreseen to go wrong ends the program with one sentence; a fault of ours keeps its traceback."""
+def _one_sentence(code: int = 1) -> Iterator[None]:
+    """What was foreseen to go wrong ends the program with one sentence and this code; a fault of ours keeps its traceback."""
     try:
         yield
     except AssentError as error:
-        _fail(error.message)
+        _fail(error.message, code=code)
     except httpx.InvalidURL as error:
         _fail(f"The --url is none: {error}. Write it like http://127.0.0.1:8000.", code=2)
 

@@ -62,6 +62,16 @@ class Settings(BaseSettings):
     encryption_key: SecretStr | None = None
     """What is stored is encrypted with this: `2026:<base64 of 32 bytes>`, and behind commas older keys, which only open."""
 
+    audit_key: SecretStr | None = None
+    """The audit chain is signed with this: `2026:<base64 of 32 bytes>`, and behind commas older keys, which only verify. Without it, a key
+    is made and kept beside the database."""
+
+    audit_head_file: Path | None = None
+    """Where the audit chain's newest head is kept, as a line of JSON."""
+
+    audit_head_every: Annotated[timedelta, BeforeValidator(_with_unit)] = Field(default=timedelta(minutes=1), gt=timedelta(0))
+    """How often the audit chain's head is sent, if it has moved."""
+
     synchronous: Literal["full", "normal"] = "full"
     """Whether each commit waits for the disk. With `normal`, a power cut may lose the last ones; a kill of the server loses none."""
 
@@ -83,6 +93,16 @@ class Settings(BaseSettings):
         if value is not None:
             try:
                 parse_keys(value.get_secret_value())
+            except ConfigurationError as error:
+                raise ValueError(error.message) from None
+        return value
+
+    @field_validator("audit_key")
+    @classmethod
+    def _sound_audit_keys(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            try:
+                parse_keys(value.get_secret_value(), "audit")
             except ConfigurationError as error:
                 raise ValueError(error.message) from None
         return value
@@ -114,6 +134,11 @@ class Settings(BaseSettings):
     def encryption_secret(self) -> str | None:
         """`encryption_key` in the clear, for whoever opens the database."""
         return None if self.encryption_key is None else self.encryption_key.get_secret_value()
+
+    @property
+    def audit_secret(self) -> str | None:
+        """`audit_key` in the clear, for whoever opens the database."""
+        return None if self.audit_key is None else self.audit_key.get_secret_value()
 
     @property
     def database_path(self) -> Path:

@@ -10,7 +10,8 @@ from fastapi import FastAPI
 
 from assent.api import errors, openapi
 from assent.api.limits import BodyLimit, LoopbackNames
-from assent.api.routes import agent, approvals, runs, schedules, server, threads
+from assent.api.routes import agent, approvals, audit, runs, schedules, server, threads
+from assent.approvals.audit import publishing, to_file
 from assent.checkpoint.sqlite import SqliteStorage
 from assent.clock import Clock
 from assent.graph.pending import Agent
@@ -33,9 +34,16 @@ def create_app(settings: Settings, open_agents: OpenAgents, clock: Clock | None 
             # The agents first: one that cannot be loaded should leave no file behind.
             agents = await stack.enter_async_context(open_agents())
             opening = SqliteStorage.open(
-                settings.database_path, clock, synchronous=settings.synchronous, encryption_key=settings.encryption_secret
+                settings.database_path,
+                clock,
+                synchronous=settings.synchronous,
+                encryption_key=settings.encryption_secret,
+                audit_key=settings.audit_secret,
             )
             storage = await stack.enter_async_context(opening)
+            # Before the runs, so that it is left after them: the head that is sent last is the last one.
+            sinks = [to_file(settings.audit_head_file)] if settings.audit_head_file is not None else []
+            await stack.enter_async_context(publishing(storage, sinks, settings.audit_head_every))
             app.state.runs = await stack.enter_async_context(
                 Runs.open(
                     storage,
@@ -62,7 +70,7 @@ def create_app(settings: Settings, open_agents: OpenAgents, clock: Clock | None 
     app.add_middleware(BodyLimit)
     if not settings.api_keys:
         app.add_middleware(LoopbackNames)
-    for router in (agent.router, threads.router, runs.router, approvals.router, schedules.router, server.router):
+    for router in (agent.router, threads.router, runs.router, approvals.router, audit.router, schedules.router, server.router):
         app.include_router(router)
     errors.install(app)
     openapi.install(app)

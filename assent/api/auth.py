@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 from fastapi import HTTPException, Request
 
+from assent.checkpoint.contracts import Authentication
+
 LOCAL = "local"
 """The name of everybody, where no keys are set and the server is bound to loopback."""
 
@@ -22,3 +24,8 @@ async def principal(request: Request) -> str:
     if scheme.lower() != "bearer" or not names:
         raise HTTPException(401, "This server needs a key: send 'Authorization: Bearer <secret>'.", headers={"WWW-Authenticate": "Bearer"})
     return names[0]
+
+
+async def authentication(request: Request) -> Authentication:
+    """How the server knows whose request it is."""
+    return Authentication.API_KEY if request.app.state.api_keys else Authentication.LOCAL

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from assent.api.auth import principal
-from assent.checkpoint.contracts import Storage, Thread
+from assent.api.auth import authentication, principal
+from assent.checkpoint.contracts import Authentication, Storage, Thread
 from assent.errors import NotFound
 from assent.runs.service import Runs
 
@@ -19,6 +19,7 @@ async def _runs(request: Request) -> Runs:
 
 TheRuns = Annotated[Runs, Depends(_runs)]
 Who = Annotated[str, Depends(principal)]
+How = Annotated[Authentication, Depends(authentication)]
 
 
 async def the_thread(storage: Storage, thread_id: str) -> Thread:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
 
-from assent.checkpoint.contracts import CancelMode
+from assent.checkpoint.contracts import Authentication, CancelMode
 from assent.decisions import Decision, decision_from_json
 from assent.runs import transitions
 from assent.runs.schedules import IfMissed
@@ -96,8 +96,10 @@ class Input(Body):
             raise ValueError("send a 'message', or a 'checkpoint_id' to go on from")
         return self
 
-    def submission(self, owner: str, thread_id: str | None, *, due_at: datetime | None = None) -> Submission:
-        """What to hand to the runs."""
+    def submission(
+        self, owner: str, thread_id: str | None, authentication: Authentication, *, due_at: datetime | None = None
+    ) -> Submission:
+        """What to hand to the runs; `authentication` is how the owner is known."""
         return Submission(
             message=self.message or "",
             owner=owner,
@@ -110,6 +112,7 @@ class Input(Body):
             due_at=due_at,
             priority=self.priority,
             budget=self.budget.given(),
+            authentication=authentication,
         )
 
 

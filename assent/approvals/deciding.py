@@ -11,7 +11,20 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from assent.checkpoint.contracts import Approval, ApprovalStatus, Change, Run, RunKind, RunStatus, Storage, Thread, ThreadStatus
+from assent.approvals.audit import audit_of
+from assent.checkpoint.contracts import (
+    Approval,
+    ApprovalStatus,
+    AuditEntry,
+    Authentication,
+    Change,
+    Run,
+    RunKind,
+    RunStatus,
+    Storage,
+    Thread,
+    ThreadStatus,
+)
 from assent.clock import Clock
 from assent.decisions import Approve, Decision, Edit, Reject, Respond, check_allowed, decision_to_json, decision_type, match_decisions
 from assent.errors import AlreadyDecided, Conflict, NotFound, NothingPending, Tampered
@@ -32,13 +45,14 @@ Check = Callable[[Approval, Decision], None]
 class Verdict:
     """What somebody decided: `decisions` by approval id or tool call id, or one for the only pending approval, or one `for_all`.
 
-    `message` is added to the conversation as the person's words when the run goes on.
+    `message` is added to the conversation as the person's words when the run goes on. `authentication` is how it is known that it was he.
     """
 
     decisions: Mapping[str, Decision] | Decision
     by: str
     for_all: bool = False
     message: str = ""
+    authentication: Authentication = Authentication.LOCAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,9 +125,12 @@ def deciding(
     events: list[Event] = [
         _decided_event(approval, decision, run_id, verdict.by, now) for approval, (_, decision) in zip(approvals, matched, strict=True)
     ]
+    audit = tuple(_audited(approval, event, verdict) for approval, event in zip(approvals, events, strict=True))
     thread = replace(thread, pending=left, updated_at=now, version=thread.version + 1)
     if left:
-        return Change(rows=(thread, *approvals), events=tuple(events)), Decided(approvals=approvals, pending=left, run=None, thread=thread)
+        return Change(rows=(thread, *approvals), events=tuple(events), audit=audit), Decided(
+            approvals=approvals, pending=left, run=None, thread=thread
+        )
     run = Run(
         run_id=run_id,
         thread_id=thread.thread_id,
@@ -131,7 +148,14 @@ def deciding(
     events.append(
         RunResumed(ts=now, thread_id=thread.thread_id, run_id=run_id, agent=run.agent, approvals=tuple(a.approval_id for a in approvals))
     )
-    return Change(rows=(thread, *approvals, run), events=tuple(events)), Decided(approvals=approvals, pending=(), run=run, thread=thread)
+    return Change(rows=(thread, *approvals, run), events=tuple(events), audit=audit), Decided(
+        approvals=approvals, pending=(), run=run, thread=thread
+    )
+
+
+def _audited(approval: Approval, event: Event, verdict: Verdict) -> AuditEntry:
+    (entry,) = audit_of([event], authentication=verdict.authentication, digest=approval.digest)
+    return entry
 
 
 def _decided_event(approval: Approval, decision: Decision, run_id: str, by: str, now: datetime) -> ApprovalDecided:

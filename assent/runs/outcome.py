@@ -9,10 +9,12 @@ from datetime import datetime, timedelta
 from langgraph.errors import GraphRecursionError
 from msgspec import structs
 
+from assent.approvals.audit import audit_of
 from assent.checkpoint.contracts import (
     Approval,
     ApprovalKind,
     ApprovalStatus,
+    Authentication,
     Change,
     Run,
     RunStatus,
@@ -81,7 +83,8 @@ def paused(
     events.append(_stamped(checkpoint, run, now))
     events.append(_stamped(RunPaused(approvals=ids, next=checkpoint.next), run, now))
     thread = _stopped(thread, ThreadStatus.INTERRUPTED, checkpoint.checkpoint_id, now, pending=ids)
-    return Change(rows=(thread, _ended(run, RunStatus.INTERRUPTED, now), *new), events=tuple(events))
+    audit = audit_of(events, authentication=Authentication.ASSENT)
+    return Change(rows=(thread, _ended(run, RunStatus.INTERRUPTED, now), *new), events=tuple(events), audit=audit)
 
 
 def succeeded(thread: Thread, run: Run, checkpoint: Checkpoint, now: datetime) -> Change:

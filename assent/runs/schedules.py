@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 import structlog
 from cronsim import CronSim, CronSimError
 
-from assent.checkpoint.contracts import Change, Run, RunStatus, Schedule, Storage, Thread, ThreadStatus, Timer
+from assent.checkpoint.contracts import Authentication, Change, Run, RunStatus, Schedule, Storage, Thread, ThreadStatus, Timer
 from assent.clock import Clock
 from assent.errors import Conflict, InvalidRequest, NotFound, Tampered, ThreadBusy, ThreadPaused
 from assent.runs.transitions import OnBusy, Submission
@@ -208,6 +208,7 @@ def submission(schedule: Schedule, due_at: datetime | None) -> Submission:
         due_at=due_at,
         metadata=schedule.metadata,
         budget=schedule.budget,
+        authentication=Authentication.TIME,
         schedule_id=schedule.schedule_id,
     )
 

@@ -21,6 +21,9 @@ from assent.checkpoint.contracts import (
     UNFINISHED,
     Approval,
     ApprovalKind,
+    AuditAction,
+    AuditEntry,
+    Authentication,
     CancelMode,
     Change,
     Run,
@@ -229,7 +232,15 @@ class Runs:
         """The others are cancelled, and the run starts when they have ended."""
         behind = await self._queued(submission, thread, agent)
         asked = await self._asked_by(thread, others)
-        stop, stopped = transitions.cancelled(thread, others, asked, mode=mode, by=submission.owner, now=self._clock.now())
+        stop, stopped = transitions.cancelled(
+            thread,
+            others,
+            asked,
+            mode=mode,
+            by=submission.owner,
+            now=self._clock.now(),
+            authentication=submission.authentication,
+        )
         return replace(behind, change=transitions.together(stop, behind.change), stopped=stopped)
 
     async def _next_seq(self, run: Run) -> int:
@@ -296,7 +307,13 @@ class Runs:
             decision = decision_from_message(submission.message)
         else:
             raise await self._paused(thread)
-        verdict = Verdict(decisions=decision, by=submission.owner, for_all=True, message=submission.message)
+        verdict = Verdict(
+            decisions=decision,
+            by=submission.owner,
+            for_all=True,
+            message=submission.message,
+            authentication=submission.authentication,
+        )
         decided = await self.decide(thread.thread_id, verdict)
         assert decided.run is not None, "a decision for all approvals leaves none pending"
         return Started(decided.run, decided.first_seq)
@@ -358,14 +375,16 @@ class Runs:
 
     # ── cancelling ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def cancel_run(self, run_id: str, *, by: str, mode: CancelMode = CancelMode.INTERRUPT) -> Run:
+    async def cancel_run(
+        self, run_id: str, *, by: str, mode: CancelMode = CancelMode.INTERRUPT, authentication: Authentication = Authentication.LOCAL
+    ) -> Run:
         """Stop the run: at once if it has not begun, and otherwise it is `cancelling` until what it does has really ended.
 
         To cancel a run that is cancelled already changes nothing. Raises `NotFound`, or `Conflict` if it ended otherwise.
         """
-        return await _to_the_end(self._cancel_run(run_id, by, mode))
+        return await _to_the_end(self._cancel_run(run_id, by, mode, authentication))
 
-    async def _cancel_run(self, run_id: str, by: str, mode: CancelMode) -> Run:
+    async def _cancel_run(self, run_id: str, by: str, mode: CancelMode, authentication: Authentication) -> Run:
         while True:
             run = await self.run(run_id)
             thread = await self.storage.thread(run.thread_id)
@@ -378,18 +397,20 @@ class Runs:
                     run_status=run.status,
                     ended_at=run.ended_at,
                 )
-            stopped = await self._cancel(thread, [run], by, mode)
+            stopped = await self._cancel(thread, [run], by, mode, authentication)
             if stopped is not None:
                 return stopped[0]
 
-    async def cancel_thread(self, thread_id: str, *, by: str, mode: CancelMode = CancelMode.INTERRUPT) -> tuple[Run, ...]:
+    async def cancel_thread(
+        self, thread_id: str, *, by: str, mode: CancelMode = CancelMode.INTERRUPT, authentication: Authentication = Authentication.LOCAL
+    ) -> tuple[Run, ...]:
         """Stop what runs on the thread, what it waits for a person to decide, and what is due and waits its turn; return those runs.
 
         Runs that are to start later are left. Raises `NotFound`.
         """
-        return await _to_the_end(self._cancel_thread(thread_id, by, mode))
+        return await _to_the_end(self._cancel_thread(thread_id, by, mode, authentication))
 
-    async def _cancel_thread(self, thread_id: str, by: str, mode: CancelMode) -> tuple[Run, ...]:
+    async def _cancel_thread(self, thread_id: str, by: str, mode: CancelMode, authentication: Authentication) -> tuple[Run, ...]:
         while True:
             thread = await self.storage.thread(thread_id)
             if thread is None:
@@ -399,14 +420,16 @@ class Runs:
                 runs.insert(0, await self.run(thread.run_id))
             if not runs:
                 return ()
-            stopped = await self._cancel(thread, runs, by, mode)
+            stopped = await self._cancel(thread, runs, by, mode, authentication)
             if stopped is not None:
                 return stopped
 
-    async def _cancel(self, thread: Thread, runs: list[Run], by: str, mode: CancelMode) -> tuple[Run, ...] | None:
+    async def _cancel(
+        self, thread: Thread, runs: list[Run], by: str, mode: CancelMode, authentication: Authentication
+    ) -> tuple[Run, ...] | None:
         """The runs as they are now; None if somebody else was faster."""
         asked = await self._asked_by(thread, runs)
-        change, stopped = transitions.cancelled(thread, runs, asked, mode=mode, by=by, now=self._clock.now())
+        change, stopped = transitions.cancelled(thread, runs, asked, mode=mode, by=by, now=self._clock.now(), authentication=authentication)
         try:
             await self.storage.commit(change)
         except Conflict:
@@ -482,11 +505,14 @@ class Runs:
         states = self._agent(thread).aget_state_history(_thread_config(thread.thread_id), before=cursor, limit=limit)
         return [state async for state in states]
 
-    async def delete(self, thread: Thread) -> None:
-        """Remove the thread and everything of it. Raises `ThreadBusy` while a run is active."""
+    async def delete(self, thread: Thread, *, by: str, authentication: Authentication = Authentication.LOCAL) -> None:
+        """Remove the thread and everything of it, but for what the audit chain says of it. Raises `ThreadBusy` while a run is active."""
         if thread.status is ThreadStatus.BUSY:
             raise ThreadBusy(f"A run is active on the thread '{thread.thread_id}'. Wait for its end, or cancel it, then delete the thread.")
-        await self.storage.commit(Change(unmoved=(thread,), erase=thread.thread_id))
+        erased = AuditEntry(
+            at=self._clock.now(), action=AuditAction.ERASED, authentication=authentication, actor=by, thread_id=thread.thread_id
+        )
+        await self.storage.commit(Change(unmoved=(thread,), erase=thread.thread_id, audit=(erased,)))
 
     def _agent(self, thread: Thread) -> Agent:
         name = thread.agent or next(iter(self.agents))

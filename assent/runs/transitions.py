@@ -15,9 +15,12 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, Literal
 
+from assent.approvals.audit import audit_of
 from assent.checkpoint.contracts import (
     Approval,
     ApprovalStatus,
+    AuditEntry,
+    Authentication,
     CancelMode,
     Change,
     Row,
@@ -60,6 +63,7 @@ class Submission:
     due_at: datetime | None = None
     priority: int = 0
     budget: Mapping[str, Any] = field(default_factory=dict)
+    authentication: Authentication = Authentication.LOCAL
     schedule_id: str | None = None
 
 
@@ -143,7 +147,14 @@ def put_back(run: Run) -> Change:
 
 
 def cancelled(
-    thread: Thread, runs: Sequence[Run], approvals: Sequence[Approval], *, mode: CancelMode, by: str, now: datetime
+    thread: Thread,
+    runs: Sequence[Run],
+    approvals: Sequence[Approval],
+    *,
+    mode: CancelMode,
+    by: str,
+    now: datetime,
+    authentication: Authentication = Authentication.LOCAL,
 ) -> tuple[Change, tuple[Run, ...]]:
     """All these runs of the thread are to stop; `approvals` are those that it waits for.
 
@@ -152,6 +163,7 @@ def cancelled(
     """
     rows: list[Row] = []
     events: list[Event] = []
+    audit: list[AuditEntry] = []
     stopped: list[Run] = []
     for run in runs:
         stops = run if run.status is RunStatus.CANCELLING else _stopping(run, mode, now)
@@ -167,8 +179,10 @@ def cancelled(
             rows.append(replace(thread, status=left, pending=(), updated_at=now, version=thread.version + 1))
     for approval in approvals:
         rows.append(replace(approval, status=ApprovalStatus.CANCELLED, decided_by=by, decided_at=now, version=approval.version + 1))
-        events.append(_approval_cancelled(approval, by, now))
-    return Change(rows=tuple(rows), events=tuple(events)), tuple(stopped)
+        told = _approval_cancelled(approval, by, now)
+        events.append(told)
+        audit += audit_of([told], authentication=authentication, digest=approval.digest)
+    return Change(rows=tuple(rows), events=tuple(events), audit=tuple(audit)), tuple(stopped)
 
 
 def together(first: Change, second: Change) -> Change:
@@ -180,6 +194,7 @@ def together(first: Change, second: Change) -> Change:
         unmoved=(*first.unmoved, *(row for row in second.unmoved if _identity(row) not in written)),
         removed=(*first.removed, *second.removed),
         events=(*first.events, *second.events),
+        audit=(*first.audit, *second.audit),
     )
 
 

@@ -414,7 +414,7 @@ async def test_a_thread_that_is_removed_takes_its_schedules_along(house: House) 
         await runs_of(runs, made)
         thread = await runs.storage.thread("t")
         assert thread is not None
-        await runs.delete(thread)
+        await runs.delete(thread, by="ann")
         with pytest.raises(NotFound):
             await runs.schedules.schedule(made.schedule_id)
         assert await runs.storage.timer(timer_id(made.schedule_id)) is None

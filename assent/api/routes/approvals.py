@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from assent.api.deps import TheRuns, Who
+from assent.api.deps import How, TheRuns, Who
 from assent.api.json import json_response
 from assent.api.openapi import SSE_RESPONSE
 from assent.api.routes.threads import decided_response
@@ -40,10 +40,10 @@ async def get_approval(id: str, runs: TheRuns, who: Who) -> Response:
 
 
 @router.post("/approvals/{id}/decide", status_code=202, responses=SSE_RESPONSE)
-async def decide(id: str, body: DecisionBody, request: Request, runs: TheRuns, who: Who) -> Response:
+async def decide(id: str, body: DecisionBody, request: Request, runs: TheRuns, who: Who, how: How) -> Response:
     """Decide one approval: the same as `POST /threads/{id}/resume` with its id."""
     approval = await _approval(runs.storage, id)
-    decided = await runs.decide(approval.thread_id, Verdict(decisions={id: body.decision()}, by=who))
+    decided = await runs.decide(approval.thread_id, Verdict(decisions={id: body.decision()}, by=who, authentication=how))
     return decided_response(request, runs.storage, approval.thread_id, decided)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
-from assent.api.deps import TheRuns, Who, the_thread
+from assent.api.deps import How, TheRuns, Who, the_thread
 from assent.api.json import json_response
 from assent.api.openapi import ENDED_RESPONSE, SSE_RESPONSE
 from assent.api.results import cancelled_response, outcome_response, run_headers
@@ -24,13 +24,13 @@ MAX_WAIT_SECONDS = 3600
 
 
 @router.post("/threads/{id}/runs", status_code=202)
-async def start_run(id: ThreadId, body: RunRequest, runs: TheRuns, who: Who) -> Response:
+async def start_run(id: ThreadId, body: RunRequest, runs: TheRuns, who: Who, how: How) -> Response:
     """Start a run in the background, now or in `after_seconds`. It is durable when this answers; `events` is where to follow it.
 
     The thread is made if it is new.
     """
     due_at = runs.now() + timedelta(seconds=body.after_seconds) if body.after_seconds else None
-    run = (await runs.submit(body.submission(who, id, due_at=due_at))).run
+    run = (await runs.submit(body.submission(who, id, how, due_at=due_at))).run
     return json_response(run_view(run), status=202, headers={**run_headers(run), "Location": f"/runs/{run.run_id}"})
 
 
@@ -90,11 +90,11 @@ async def stream_run(
 
 
 @router.post("/runs/{id}/cancel", status_code=202, responses=ENDED_RESPONSE)
-async def cancel_run(id: str, request: Request, runs: TheRuns, who: Who, body: CancelRequest | None = None) -> Response:
+async def cancel_run(id: str, request: Request, runs: TheRuns, who: Who, how: How, body: CancelRequest | None = None) -> Response:
     """Stop the run. It is `cancelling` until what it does has really ended, and `cancelled` then: 200 says it is.
 
     One that was cancelled already stays as it is; one that has ended otherwise is a 409.
     """
     body = body or CancelRequest()
-    run = await runs.cancel_run(id, by=who, mode=body.mode)
+    run = await runs.cancel_run(id, by=who, mode=body.mode, authentication=how)
     return await cancelled_response(request, runs, [run], body, {"thread_id": run.thread_id})

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
-from assent.api.deps import TheRuns, Who, the_thread, wants
+from assent.api.deps import How, TheRuns, Who, the_thread, wants
 from assent.api.json import json_response
 from assent.api.openapi import ENDED_RESPONSE, SSE_RESPONSE
 from assent.api.results import cancelled_response
@@ -69,9 +69,9 @@ async def get_thread(id: ThreadId, runs: TheRuns, who: Who) -> Response:
 
 
 @router.delete("/threads/{id}", status_code=204)
-async def delete_thread(id: ThreadId, runs: TheRuns, who: Who) -> Response:
+async def delete_thread(id: ThreadId, runs: TheRuns, who: Who, how: How) -> Response:
     """Remove a thread with its state, events, runs and approvals. A thread with an active run is a 409."""
-    await runs.delete(await the_thread(runs.storage, id))
+    await runs.delete(await the_thread(runs.storage, id), by=who, authentication=how)
     return Response(status_code=204)
 
 
@@ -125,23 +125,23 @@ async def get_events(
 
 
 @router.post("/threads/{id}/resume", status_code=202, responses=SSE_RESPONSE)
-async def resume(id: ThreadId, body: ResumeRequest, request: Request, runs: TheRuns, who: Who) -> Response:
+async def resume(id: ThreadId, body: ResumeRequest, request: Request, runs: TheRuns, who: Who, how: How) -> Response:
     """Decide what the thread waits for. The decisions are durable when this answers, and the run goes on once none is left to take.
 
     With `Accept: text/event-stream` the answer is the resumed run's events.
     """
-    decided = await runs.decide(id, Verdict(decisions=body.verdict(), by=who, for_all=body.all))
+    decided = await runs.decide(id, Verdict(decisions=body.verdict(), by=who, for_all=body.all, authentication=how))
     return decided_response(request, runs.storage, id, decided)
 
 
 @router.post("/threads/{id}/cancel", status_code=202, responses=ENDED_RESPONSE)
-async def cancel(id: ThreadId, request: Request, runs: TheRuns, who: Who, body: CancelRequest | None = None) -> Response:
+async def cancel(id: ThreadId, request: Request, runs: TheRuns, who: Who, how: How, body: CancelRequest | None = None) -> Response:
     """Stop what runs on the thread, what it waits for a person to decide, and what waits its turn; runs that are to start later are left.
 
     `runs` are those that were stopped, none if there was nothing. The thread takes new input when they have ended; 200 says they have.
     """
     body = body or CancelRequest()
-    stopped = await runs.cancel_thread(id, by=who, mode=body.mode)
+    stopped = await runs.cancel_thread(id, by=who, mode=body.mode, authentication=how)
     return await cancelled_response(request, runs, stopped, body, {"thread_id": id})
 
 
