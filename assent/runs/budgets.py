@@ -23,7 +23,7 @@ import msgspec
 from assent.checkpoint.contracts import Approval, ApprovalKind, ApprovalStatus
 from assent.decisions import Approve, Decision, Edit, decision_from_json
 from assent.digest import approval_id_for, call_digest
-from assent.errors import ConfigurationError, InvalidDecision
+from assent.errors import ConfigurationError, InvalidDecision, InvalidRequest
 from assent.graph.pending import PendingApproval
 
 WARN_AT = 0.8
@@ -112,8 +112,11 @@ def check_agents(rules: Rules, agents: Iterable[str]) -> None:
 
 
 def requested_amounts(requested: Mapping[str, Any]) -> Amounts:
-    """What a request says that its run may use. Raises `msgspec.ValidationError`."""
-    return msgspec.convert(dict(requested), Amounts)
+    """What a request says that its run may use. Raises `InvalidRequest`."""
+    try:
+        return msgspec.convert(dict(requested), Amounts)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"The budget of this run is not right: {error}. It may have: {', '.join(NAMES)}, on_exceeded.") from error
 
 
 # ── limits ───────────────────────────────────────────────────────────────────────────────────────────────────────────

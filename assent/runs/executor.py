@@ -52,7 +52,7 @@ class Work:
 
     def reached(self, snapshot: StateSnapshot) -> list[Limit]:
         """The budgets that leave nothing more to do in this state."""
-        return self.meter.reached(tools=_has_open_calls(snapshot) or self.meter.overrun())
+        return self.meter.reached(tools=self.meter.held_back or self.meter.overrun() or _has_open_calls(snapshot))
 
 
 class GraphExecutor(Executor):
@@ -127,8 +127,9 @@ class GraphExecutor(Executor):
             for _ in range(self._recursion_limit):
                 try:
                     await self._run_in_time(work, graph_input)
-                    if not work.meter.held_back() or work.reached(await work.agent.aget_state(work.config)):
+                    if not work.meter.held_back or work.meter.reached():
                         return False
+                    # A call was counted that then was none, since its outcome was known: there is room for one more.
                 except GraphDrained as error:
                     if held.control.drain_reason == STOP and work.reached(await work.agent.aget_state(work.config)):
                         return True
@@ -140,6 +141,7 @@ class GraphExecutor(Executor):
         raise GraphRecursionError
 
     async def _run_in_time(self, work: Work, graph_input: Any) -> None:
+        work.meter.held_back = False
         left = work.meter.seconds_left(on_exceeded="error")
         run = work.held.run
         try:
@@ -308,7 +310,7 @@ class GraphExecutor(Executor):
             # What had begun has been counted, and must be able to say, or ask, what became of it.
             if meter.admit(task_id) or await self._storage.effects(thread_id, tool_call_id):
                 return True
-            meter.hold_back()
+            meter.held_back = True
             return False
 
         return admits

@@ -77,7 +77,8 @@ class Meter:
         self._stop = stop
         self._admits_tools = admits_tools
         self._admitted: set[str] = set()
-        self._held_back = False
+        self.held_back = False
+        """Whether a call of a tool was not admitted since the graph last began to run."""
         self._seconds_before = used.get("seconds", 0.0)
         self._began = asyncio.get_running_loop().time()
         self._loop = asyncio.get_running_loop()
@@ -106,15 +107,6 @@ class Meter:
     def told_reached(self) -> list[Limit]:
         """The budgets that were told to be used up, by an earlier attempt of the run too."""
         return [limit for limit in self.limits if (limit.key, "budget_exceeded") in self._told]
-
-    def hold_back(self) -> None:
-        """A call of a tool was not admitted."""
-        self._held_back = True
-
-    def held_back(self) -> bool:
-        """Whether a call of a tool was not admitted since this was last asked."""
-        held_back, self._held_back = self._held_back, False
-        return held_back
 
     # ── while it runs ────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -162,6 +162,15 @@ async def test_with_its_last_call_of_a_tool_a_run_may_still_answer(server: Serve
         assert await api.last_words(f"{t}-{agent}") == f"Results: saw {n} | saw {n + 1}"
 
 
+async def test_an_agent_in_a_graph_of_ones_own_starts_no_more_than_may_be(server: Server, api: Api, t: str, n: int) -> None:
+    await api.stream(looks(n, 5, "; "), thread_id=t, agent="outer", budget={"tool_calls": 2, **PAUSE})
+    assert len(server.traces(f"look {n // 10}")) == 2
+    assert await asked(api, t) == [("budget", {"scope": "run", "budget": "tool_calls", "limit": 4}, {"used": 2, "limit": 2})]
+    await decide(api, t, type="edit", args={"limit": 9})
+    assert sorted(server.traces(f"look {n // 10}")) == [f"look {n + place}" for place in range(5)]
+    assert await api.last_words(t) == "Results: " + " | ".join(f"saw {n + place}" for place in range(5))
+
+
 async def test_calls_that_were_not_started_are_answered_when_the_run_ends(server: Server, api: Api, t: str, n: int) -> None:
     events = await api.stream(looks(n, 4, "; "), thread_id=t, budget={"tool_calls": 1})
     assert events[-1]["code"] == "budget_exceeded"

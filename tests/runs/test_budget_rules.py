@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from assent.checkpoint.contracts import Approval, ApprovalKind, ApprovalStatus, Run, RunKind, RunStatus
 from assent.decisions import Approve, Decision, Edit, Reject, decision_to_json
-from assent.errors import ConfigurationError, InvalidDecision
+from assent.errors import ConfigurationError, InvalidDecision, InvalidRequest
 from assent.events import (
     BudgetExceeded,
     BudgetWarning,
@@ -158,6 +158,11 @@ def test_a_budget_for_an_agent_that_there_is_not_is_refused() -> None:
 def test_a_request_only_ever_lowers_what_a_run_may_use(of_all: dict[str, float], requested: dict[str, float]) -> None:
     limits = {each.name: each.amount for each in limits_for(Rules(run=Amounts(**of_all)), agent="clerk", requested=requested, now=NOON)}
     assert limits == {name: min(each[name] for each in (of_all, requested) if name in each) for name in {*of_all, *requested}}
+
+
+def test_a_request_for_what_there_is_not_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match=r"unknown field `tokens`.*It may have: input_tokens, "):
+        limits_for(Rules(), agent="clerk", requested={"tokens": 5}, now=NOON)
 
 
 def test_each_scope_has_its_own_limits_and_says_what_is_done_at_them() -> None:

@@ -54,6 +54,7 @@ mystery = _counted("mystery", model_name="mystery-1")
 chatty = _counted("chatty", delay=0.03)
 uncounted = build_hitl_agent(ScriptedModel(script=reply), TOOLS, approve="pay", name="uncounted")
 own = _own("own")
+outer = StateGraph(MessagesState).add_node("inner", _counted("inner")).add_edge(START, "inner").compile(name="outer")
 own_late = _own("own_late", interrupt_before=["tools"])
 
-ALL = ("counted", "talking", "other", "shared", "late", "mystery", "chatty", "uncounted", "own", "own_late")
+ALL = ("counted", "talking", "other", "shared", "late", "mystery", "chatty", "uncounted", "own", "own_late", "outer")
