@@ -41,14 +41,19 @@ Check = Callable[[Approval, Decision], None]
 """Raises `InvalidDecision` if the approval does not take the decision: what only the agent knows, such as a tool's arguments."""
 
 
+Reading = Callable[[Sequence[Approval]], Mapping[str, Decision]]
+"""Reads an answer as decisions by id, given what is pending. Raises what `match_decisions` does."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What somebody decided: `decisions` by approval id or tool call id, or one for the only pending approval, or one `for_all`.
+    """What somebody decided: `decisions` by approval id or tool call id, or one for the only pending approval, or one `for_all`; or what
+    tells them once it is known what is pending.
 
     `message` is added to the conversation as the person's words when the run goes on. `authentication` is how it is known that it was he.
     """
 
-    decisions: Mapping[str, Decision] | Decision
+    decisions: Mapping[str, Decision] | Decision | Reading
     by: str
     for_all: bool = False
     message: str = ""
@@ -78,7 +83,8 @@ async def decide(storage: Storage, clock: Clock, thread_id: str, verdict: Verdic
             raise Tampered(thread.tampered, thread_id=thread_id)
         pending = await pending_of(storage, thread)
         try:
-            matched = match_decisions(pending, verdict.decisions, for_all=verdict.for_all)
+            decisions = verdict.decisions(pending) if callable(verdict.decisions) else verdict.decisions
+            matched = match_decisions(pending, decisions, for_all=verdict.for_all)
         except (NotFound, NothingPending) as error:
             raise await _no_longer_pending(storage, thread_id, error.details.get("key")) or error from None
         for approval, decision in matched:
@@ -176,8 +182,8 @@ def _decided_event(approval: Approval, decision: Decision, run_id: str, by: str,
 
 
 async def _no_longer_pending(storage: Storage, thread_id: str, key: str | None) -> AlreadyDecided | None:
-    """Who decided what the caller meant: the approval with this id or tool call id, or the newest one."""
-    past = [a for a in await _all_approvals(storage, thread_id) if key is None or key in (a.approval_id, a.tool_call_id)]
+    """Who decided what the caller meant: the approval with this id, or of this tool call or interrupt; or the newest one."""
+    past = [a for a in await _all_approvals(storage, thread_id) if key is None or key in (a.approval_id, a.tool_call_id, a.interrupt_id)]
     return already_decided(past[-1]) if past else None
 
 

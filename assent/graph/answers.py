@@ -9,8 +9,8 @@ Clients answer one form with another's words, so the words are understood wherev
     respond   {"type": "respond", "message": answer}, {"type": "response", "args": answer}
 
 Several come as `{"decisions": [...]}` or as a list, by position; or by id, as `{"decisions": {id: answer}}` or `{id: answer}`, where an id
-is an approval's, an interrupt's or a tool call's. For a question of kind `input`, any other JSON value is the answer itself. No text is
-ever consent, whatever it says.
+is an approval's, an interrupt's or a tool call's. For a question of kind `input`, any other JSON value is the answer itself; one that
+looks like a decision is given as the `message` of a `respond`. No text is ever consent, whatever it says.
 """
 
 from __future__ import annotations
@@ -58,9 +58,10 @@ def decisions_from_answer(pending: Sequence[A], answer: Any) -> dict[str, Decisi
     Whether an approval takes its decision is for `check_decision` to say. Raises `NothingPending`, `NotFound` for an id that nothing
     pending has, and `InvalidDecision` for an answer that is of no known form, or for more or fewer questions than are pending.
     """
-    if not pending:
+    named = isinstance(answer, Mapping) and set(answer) == {"decisions"} and isinstance(answer["decisions"], Mapping)
+    if not pending and not (named and answer["decisions"]):
         raise NothingPending("Nothing waits for a decision on this thread.")
-    if isinstance(answer, Mapping) and set(answer) == {"decisions"} and isinstance(answer["decisions"], Mapping):
+    if named:
         return _by_id(pending, answer["decisions"])
     if _is_by_id(pending, answer):
         return _by_id(pending, answer)
@@ -80,7 +81,7 @@ def _by_id(pending: Sequence[A], answers: Mapping[str, Any]) -> dict[str, Decisi
     for key, answer in answers.items():
         meant = _named(pending, key)
         if not meant:
-            known = ", ".join(approval.approval_id for approval in pending)
+            known = ", ".join(approval.approval_id for approval in pending) or "none"
             raise NotFound(f"No pending approval has the id '{key}'. Pending: {known}.", key=key)
         for approval_id, decision in _all_of(meant, answer).items():
             if approval_id in decisions:
@@ -148,13 +149,19 @@ def _is_worded(answer: Any) -> bool:
     return isinstance(answer, Mapping) and isinstance(answer.get("type"), str) and answer["type"] in WORDS and set(answer) <= FIELDS
 
 
+def _looks_like_decision(answer: Any) -> bool:
+    """Whether somebody has meant it as a decision, so that it is none of a question's answers, even if it is not quite one."""
+    return isinstance(answer, Mapping) and ("decisions" in answer or (isinstance(answer.get("type"), str) and answer["type"] in WORDS))
+
+
 def _decision(approval: Answerable, answer: Any) -> Decision:
-    if approval.kind is ApprovalKind.INPUT:
-        return _answer_to_question(answer)
+    if approval.kind is ApprovalKind.INPUT and not _looks_like_decision(answer):
+        return Respond(answer)
     if not _is_worded(answer):
         raise InvalidDecision(f"This is not a decision on the approval {approval.approval_id}. {FORMS}", approval_id=approval.approval_id)
     match WORDS[answer["type"]]:
         case "approve":
+            _check_unchanged(approval, answer)
             return Approve()
         case "edit":
             return Edit(_edited_args(approval, answer))
@@ -164,12 +171,15 @@ def _decision(approval: Answerable, answer: Any) -> Decision:
             return Respond(_said(answer))
 
 
-def _answer_to_question(answer: Any) -> Decision:
-    """A question takes any JSON: only what says that it answers, or that it rejects, is taken by its words."""
-    word = WORDS[answer["type"]] if _is_worded(answer) else ""
-    if word == "respond" and len(answer) > 1:
-        return Respond(_said(answer))
-    return Reject(_reason(answer)) if word == "reject" else Respond(answer)
+def _check_unchanged(approval: Answerable, answer: Mapping[str, Any]) -> None:
+    """An approval says nothing more, or what agent-inbox lets it repeat: the call as it was shown."""
+    repeated = (None, approval.args, {"action": approval.tool, "args": approval.args})
+    if answer.get("message") or "edited_action" in answer or answer.get("args") not in repeated:
+        raise InvalidDecision(
+            f"The approval {approval.approval_id} is for exactly what was shown, so an approval takes neither words nor other arguments. "
+            f"{FORMS}",
+            approval_id=approval.approval_id,
+        )
 
 
 def _reason(answer: Mapping[str, Any]) -> str:

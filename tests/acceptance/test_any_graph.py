@@ -14,7 +14,7 @@ import pytest
 
 from tests.support import any_graphs
 from tests.support.history import history_problems
-from tests.support.server import Server, asking, problem, serving, types_of
+from tests.support.server import Server, asking, expect, only, problem, serving, types_of
 
 APPROVE = {"type": "approve"}
 REJECT = {"type": "reject", "message": "No."}
@@ -214,6 +214,87 @@ def wired(message: Any) -> list[Any]:
     return [{"id": call["id"], "function": {"name": call["name"], "arguments": json.dumps(call["args"])}} for call in calls]
 
 
+# ── whichever form it is answered in ─────────────────────────────────────────────────────────────────────────────────
+
+OURS = [{"type": "approve"}, {"type": "edit", "args": {"amount": 7}}]
+LANGCHAIN = [{"type": "approve"}, {"type": "edit", "edited_action": {"name": "pay", "args": {"amount": 7}}}]
+INBOX = [{"type": "accept", "args": None}, {"type": "edit", "args": {"action": "pay", "args": {"amount": 7}}}]
+PUBLISHED = [
+    {"type": "accept", "args": None},
+    {"type": "edit", "args": {"action": "publish", "args": {"page": "p3"}}},
+]
+
+
+async def test_two_actions_that_are_asked_at_once_are_decided_in_every_form(server: Server) -> None:
+    async with asking(server) as api:
+        for number, words in enumerate((OURS, LANGCHAIN, INBOX)):
+            for form in ("listed", "wrapped", "by id", "by call", "by interrupt"):
+                thread = f"t{number}-{form.replace(' ', '-')}"
+                asked = await api.paused("pay 1; pay 2", agent="batched", thread_id=thread)
+                interrupts = (await api.get(f"/threads/{thread}/state"))["interrupts"]
+                body = {
+                    "listed": words,
+                    "wrapped": {"decisions": words},
+                    "by id": {"decisions": {a["approval_id"]: word for a, word in zip(asked, words, strict=True)}},
+                    "by call": {a["tool_call_id"]: word for a, word in zip(asked, words, strict=True)},
+                    "by interrupt": {interrupts[0]["id"]: {"decisions": words}},
+                }[form]
+                before = server.traces()
+                await expect(await api.http.post(f"/threads/{thread}/resume", json=body), 202)
+                assert (await api.at_rest(thread))["status"] == "idle"
+                assert sorted(server.traces()[len(before) :]) == ["pay 1", "pay 7"]
+
+
+async def test_each_graph_gets_its_own_form_whichever_the_answer_came_in(server: Server) -> None:
+    hitl = {"decisions": [{"type": "approve"}, {"type": "edit", "edited_action": {"name": "publish", "args": {"page": "p3"}}}]}
+    async with asking(server) as api:
+        for number, body in enumerate((hitl, PUBLISHED)):
+            await api.paused("p1; p2", agent="inbox", thread_id=f"t{number}")
+            await expect(await api.http.post(f"/threads/t{number}/resume", json=body), 202)
+            await api.at_rest(f"t{number}")
+    assert server.traces() == [f"answers {PUBLISHED}"] * 2
+
+
+async def test_the_only_question_is_answered_with_any_json_that_it_takes(server: Server) -> None:
+    bodies: list[tuple[str, Any, str]] = [
+        ("question", "blue", "answer 'blue'"),
+        ("question", ["blue", "red"], "answer ['blue', 'red']"),
+        ("question", {"type": "respond", "message": {"type": "approve"}}, "answer {'type': 'approve'}"),
+        ("question", [{"type": "response", "args": "blue"}], "answer 'blue'"),
+        ("form", {"city": "Rome", "nights": 2}, "answer Booking(city='Rome', nights=2)"),
+        ("own_schema", 3, "answer 3"),
+    ]
+    async with asking(server) as api:
+        for number, (graph, body, trace) in enumerate(bodies):
+            for door in ("resume", "decide"):
+                thread = f"t{number}-{door}"
+                (approval,) = await api.paused("ask", agent=graph, thread_id=thread)
+                path = f"/threads/{thread}/resume" if door == "resume" else f"/approvals/{approval['approval_id']}/decide"
+                before = server.traces()
+                await expect(await api.http.post(path, json=body), 202)
+                await api.at_rest(thread)
+                assert server.traces()[len(before) :] == [trace]
+
+
+async def test_what_an_answer_must_be_like_is_told_with_the_question(server: Server) -> None:
+    schemas = {
+        "question": None,
+        "own_schema": {"type": "integer", "minimum": 1},
+        "asker": {"type": "string", "enum": ["2019", "2020"]},
+    }
+    async with asking(server) as api:
+        for graph, schema in schemas.items():
+            events = await api.stream("ask Which year? 2019 2020", agent=graph, thread_id=graph)
+            (approval,) = await api.pending(graph)
+            assert approval["schema"] == schema
+            assert only(events, "approval_required").get("schema") == schema
+        (form,) = await api.paused("ask", agent="form", thread_id="form")
+        assert form["schema"]["properties"]["nights"]["type"] == "integer"
+        # An edit's too, where the graph says what it takes.
+        (reviewed,) = await api.paused("pay 1", agent="per_call", thread_id="per_call")
+        assert reviewed["schema"]["properties"]["amount"]["exclusiveMinimum"] == 0
+
+
 # ── what is not taken ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -225,6 +306,16 @@ REFUSED = [
     ("own_schema", answer("two"), "is not of type 'integer'"),
     ("own_schema", REJECT, "It takes: respond."),
     ("question", APPROVE, "It takes: respond, reject."),
+    ("question", {"decisions": []}, "This is not a decision"),
+    ("question", {"decisions": [APPROVE]}, "It takes: respond, reject."),
+    ("question", {}, "The body decides nothing."),
+    ("question", {"type": "reject", "why": "No."}, "This is not a decision"),
+    ("form", "Rome", "is not of type 'object'"),
+    ("form", {"city": "Rome"}, "'nights' is a required property"),
+    ("own_schema", 0, "is less than the minimum of 1"),
+    ("per_call", "approve", "This is not a decision"),
+    ("batched", [APPROVE, APPROVE], "these are 2 decisions"),
+    ("batched", [{"type": "edit", "args": {"action": "look", "args": {"amount": 1}}}], "an edit cannot make it 'look'"),
 ]
 
 
@@ -234,7 +325,7 @@ async def test_what_the_graph_would_not_take_is_refused_before_a_run_is_started(
             thread = f"t{number}"
             (approval,) = await api.paused("pay 1", agent=graph, thread_id=thread)
             events = await api.events(thread)
-            assert sentence in (await problem(await api.resume(thread, **wrong), 422))["detail"]
+            assert sentence in (await problem(await api.http.post(f"/threads/{thread}/resume", json=wrong), 422))["detail"]
             assert await api.pending(thread) == [approval]
             assert await api.events(thread) == events
     assert server.traces() == []

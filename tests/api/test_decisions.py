@@ -9,7 +9,7 @@ import httpx
 import pytest
 import rfc8785
 
-from tests.support.server import Api, Server, only, problem, types_of, volley, without_tokens
+from tests.support.server import Api, Server, expect, only, problem, types_of, volley, without_tokens
 
 APPROVAL_FIELDS = {
     *("approval_id", "thread_id", "run_id", "tool_call_id", "kind", "tool", "args", "digest"),
@@ -83,6 +83,34 @@ async def test_each_form_of_a_decision_decides(api: Api, server: Server, thread:
     assert without_tokens(after) == ["approval_decided", "run_resumed", "tool_start", "tool_end", "done"]
     assert {event["run_id"] for event in after} == {answer["run_id"]}
     assert server.traces(f"pay {amount}") == [f"pay {amount}"]
+
+
+@pytest.mark.parametrize("door", ["resume", "decide"])
+@pytest.mark.parametrize(
+    ("body", "paid"),
+    [
+        ({"decisions": [{"type": "approve"}]}, ""),
+        ([{"type": "accept", "args": None}], ""),
+        ({"type": "accept", "args": {"action": "pay", "args": {"amount": 0}}}, ""),
+        ({"decisions": [{"type": "edit", "edited_action": {"name": "pay", "args": {"amount": 7, "note": "rent"}}}]}, "rent"),
+        ([{"type": "edit", "args": {"action": "pay", "args": {"amount": 7, "note": "rent"}}}], "rent"),
+        ({"decisions": [{"type": "reject", "message": "No."}]}, None),
+        ([{"type": "ignore"}], None),
+        ([{"type": "response", "args": "In cash."}], None),
+    ],
+    ids=repr,
+)
+async def test_a_decision_is_taken_in_the_words_of_langchain_and_of_agent_inbox(
+    api: Api, thread: str, amount: int, door: str, body: Any, paid: str | None
+) -> None:
+    (approval,) = await api.paused(f"pay {amount}", thread_id=thread)
+    if isinstance(body, dict) and body.get("type") == "accept":
+        body = {**body, "args": {"action": "pay", "args": {"amount": amount}}}
+    path = f"/threads/{thread}/resume" if door == "resume" else f"/approvals/{approval['approval_id']}/decide"
+    await expect(await api.http.post(path, json=body), 202)
+    words = await api.last_words(thread)
+    assert ("paid" in words) == (paid is not None), words
+    assert (paid or "") in words
 
 
 async def test_the_resumed_events_come_to_who_accepts_a_stream(api: Api, thread: str, amount: int) -> None:
@@ -182,7 +210,13 @@ async def test_a_rejection_reaches_the_model_as_an_error_with_the_reason(api: Ap
     "body",
     [
         {},
-        {"type": "accept"},
+        [],
+        "approve",
+        [{"type": "approve"}] * 2,
+        {"decisions": [{"type": "approve"}] * 2},
+        {"type": "accept", "args": {"amount": 1}},
+        {"type": "approve", "all": "yes"},
+        {"type": "edit", "edited_action": {"name": "slow", "args": {"amount": 1}}},
         {"type": "edit"},
         {"type": "edit", "args": None},
         {"type": "edit", "args": [1]},
@@ -197,20 +231,21 @@ async def test_a_rejection_reaches_the_model_as_an_error_with_the_reason(api: Ap
         {"type": "approve", "surprise": 1},
         {"decisions": {}},
         {"decisions": {"": {"type": "approve"}}, "type": "approve"},
-        {"decisions": [{"type": "approve"}]},
+        {"decisions": [{"type": "teleport"}]},
         {"decisions": {"ID": {"type": "approve"}}, "all": True},
         {"decisions": {"ID": {"type": "approve"}, "CALL": {"type": "reject"}}},
         {"decisions": {"ID": {"type": "edit", "args": {"amount": 1.5}}}},
         {"decisions": {"ID": "approve"}},
     ],
 )
-async def test_a_bad_body_changes_nothing(api: Api, server: Server, thread: str, amount: int, body: dict[str, Any]) -> None:
+async def test_a_bad_body_changes_nothing(api: Api, server: Server, thread: str, amount: int, body: Any) -> None:
     (approval,) = await api.paused(f"pay {amount}", thread_id=thread)
     names = {"ID": approval["approval_id"], "CALL": approval["tool_call_id"]}
-    if isinstance(body.get("decisions"), dict):
+    if isinstance(body, dict) and isinstance(body.get("decisions"), dict):
         body = {**body, "decisions": {names.get(key, key): value for key, value in body["decisions"].items()}}
     before = await unchanged(api, thread)
-    await problem(await api.resume(thread, **body), 422)
+    for path in (f"/threads/{thread}/resume", f"/approvals/{approval['approval_id']}/decide"):
+        await problem(await api.http.post(path, json=body), 422)
     assert await unchanged(api, thread) == before
     assert server.traces(f"pay {amount}") == []
 
@@ -265,6 +300,8 @@ async def test_who_comes_second_learns_who_decided_what_and_when(api: Api, serve
         await api.resume(thread, decisions={approval["approval_id"]: {"type": "approve"}}),
         await api.resume(thread, decisions={approval["tool_call_id"]: {"type": "approve"}}),
         await api.http.post(f"/approvals/{approval['approval_id']}/decide", json={"type": "approve"}),
+        await api.http.post(f"/approvals/{approval['approval_id']}/decide", json=[{"type": "accept"}]),
+        await api.http.post(f"/threads/{thread}/resume", json={"decisions": [{"type": "approve"}]}),
     ]
     for response in late:
         body = await problem(response, 409)

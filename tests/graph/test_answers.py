@@ -35,6 +35,8 @@ WORDED = [
     ({"type": "approve"}, Approve()),
     ({"type": "accept"}, Approve()),
     ({"type": "accept", "args": None}, Approve()),
+    ({"type": "accept", "args": {"action": "pay", "args": {"amount": 1}}}, Approve()),
+    ({"type": "accept", "args": {"amount": 1}}, Approve()),
     ({"type": "edit", "args": {"amount": 2}}, Edit({"amount": 2})),
     ({"type": "edit", "args": {"action": "pay", "args": {"amount": 2}}}, Edit({"amount": 2})),
     ({"type": "edit", "edited_action": {"name": "pay", "args": {"amount": 2}}}, Edit({"amount": 2})),
@@ -74,7 +76,10 @@ def test_several_are_decided_by_position_or_by_name() -> None:
     "answer",
     ["approve", "yes", True, None, 1, {}, {"type": "teleport"}, {"type": ["approve"]}, {"approve": True}, {"type": "approve", "to": "Ada"},
      {"type": "respond"}, {"type": "edit"}, {"type": "edit", "args": "all"}, {"type": "edit", "edited_action": "pay"},
-     {"type": "reject", "message": {"why": 1}}, [], [{"type": "approve"}] * 2, {"decisions": []}, {"decisions": {}}, ["approve"]],
+     {"type": "reject", "message": {"why": 1}}, {"type": "approve", "args": {"amount": 2}}, {"type": "approve", "message": "but gently"},
+     {"type": "accept", "args": {"action": "pay", "args": {"amount": 2}}},
+     {"type": "approve", "edited_action": {"name": "pay", "args": {}}},
+     [], [{"type": "approve"}] * 2, {"decisions": []}, {"decisions": {}}, ["approve"]],
     ids=repr,
 )  # fmt: skip
 def test_what_is_no_decision_decides_nothing(answer: Any) -> None:
@@ -121,14 +126,17 @@ def test_only_what_is_pending_is_decided() -> None:
             decisions_from_answer(TWO, answer)
     with pytest.raises(NotFound):
         decisions_from_answer([QUESTION], {"apr_" + "d" * 32: "blue"})
-    with pytest.raises(NothingPending):
-        decisions_from_answer([], {"type": "approve"})
+    for answer in ({"type": "approve"}, [{"type": "accept"}], {"decisions": {}}, "blue"):
+        with pytest.raises(NothingPending):
+            decisions_from_answer([], answer)
+    with pytest.raises(NotFound) as found:
+        decisions_from_answer([], {"decisions": {"call_1": {"type": "approve"}}})
+    assert found.value.details["key"] == "call_1"
 
 
 @pytest.mark.parametrize(
     "answer",
-    ["blue", 3, None, False, [], ["a"], {}, {"type": "approve"}, {"type": "edit", "args": {}}, {"decisions": []}, {"decisions": ["a"]},
-     [{"type": "colour"}], {"type": "respond"}, {"type": "reject", "colour": "blue"}, {"call": "x"}],
+    ["blue", 3, None, False, [], ["a"], {}, {"type": "colour"}, [{"type": "colour"}], {"type": ["approve"]}, {"call": "x"}],
     ids=repr,
 )  # fmt: skip
 def test_any_json_answers_a_question(answer: Any) -> None:
@@ -150,3 +158,20 @@ def test_any_json_answers_a_question(answer: Any) -> None:
 )
 def test_a_question_is_answered_in_the_words_of_a_decision_too(answer: Any, decision: Any) -> None:
     assert on_one(answer, QUESTION) == decision
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{"type": "respond"}, {"type": "reject", "colour": "blue"}, {"type": "approve", "all": True}, {"decisions": []}, {"decisions": ["a"]},
+     {"decisions": {}}, {"decisions": {QUESTION.approval_id: "blue"}, "all": True}],
+    ids=repr,
+)  # fmt: skip
+def test_what_was_meant_as_a_decision_is_no_answer_unless_it_is_given_as_one(answer: Any) -> None:
+    with pytest.raises(InvalidDecision):
+        decisions_from_answer([QUESTION], answer)
+    assert on_one({"type": "respond", "message": answer}, QUESTION) == Respond(answer)
+
+
+def test_a_question_that_is_approved_or_edited_is_not_answered_by_that() -> None:
+    assert on_one({"type": "approve"}, QUESTION) == Approve()
+    assert on_one({"type": "edit", "args": {}}, QUESTION) == Edit({})

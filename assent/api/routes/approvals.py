@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from assent.api.answers import ApprovalAnswer
 from assent.api.deps import How, TheRuns, Who
 from assent.api.json import json_response
 from assent.api.openapi import SSE_RESPONSE
 from assent.api.routes.threads import decided_response
-from assent.api.schemas import THREAD_ID, DecisionBody
+from assent.api.schemas import THREAD_ID
 from assent.api.views import approval_view
 from assent.approvals.deciding import Verdict
 from assent.checkpoint.contracts import Approval, ApprovalStatus, Storage
@@ -40,10 +42,11 @@ async def get_approval(id: str, runs: TheRuns, who: Who) -> Response:
 
 
 @router.post("/approvals/{id}/decide", status_code=202, responses=SSE_RESPONSE)
-async def decide(id: str, body: DecisionBody, request: Request, runs: TheRuns, who: Who, how: How) -> Response:
+async def decide(id: str, body: ApprovalAnswer, request: Request, runs: TheRuns, who: Who, how: How) -> Response:
     """Decide one approval: the same as `POST /threads/{id}/resume` with its id."""
     approval = await _approval(runs.storage, id)
-    decided = await runs.decide(approval.thread_id, Verdict(decisions={id: body.decision()}, by=who, authentication=how))
+    verdict = Verdict(decisions=partial(body.decisions, id), by=who, authentication=how)
+    decided = await runs.decide(approval.thread_id, verdict)
     return decided_response(request, runs.storage, approval.thread_id, decided)
 
 

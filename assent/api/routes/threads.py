@@ -7,11 +7,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
+from assent.api.answers import ThreadAnswer
 from assent.api.deps import How, TheRuns, Who, the_thread, wants
 from assent.api.json import json_response
 from assent.api.openapi import ENDED_RESPONSE, SSE_RESPONSE
 from assent.api.results import cancelled_response
-from assent.api.schemas import THREAD_ID, CancelRequest, ForkRequest, ResumeRequest, ThreadRequest
+from assent.api.schemas import THREAD_ID, CancelRequest, ForkRequest, ThreadRequest
 from assent.api.sse import EventStream, event_number
 from assent.api.views import decided_view, state_view, thread_view
 from assent.approvals.deciding import Decided, Verdict, pending_of
@@ -125,12 +126,13 @@ async def get_events(
 
 
 @router.post("/threads/{id}/resume", status_code=202, responses=SSE_RESPONSE)
-async def resume(id: ThreadId, body: ResumeRequest, request: Request, runs: TheRuns, who: Who, how: How) -> Response:
+async def resume(id: ThreadId, body: ThreadAnswer, request: Request, runs: TheRuns, who: Who, how: How) -> Response:
     """Decide what the thread waits for. The decisions are durable when this answers, and the run goes on once none is left to take.
 
+    An answer that is of no known form, or that what is pending does not take, is a 422, and nothing was decided.
     With `Accept: text/event-stream` the answer is the resumed run's events.
     """
-    decided = await runs.decide(id, Verdict(decisions=body.verdict(), by=who, for_all=body.all, authentication=how))
+    decided = await runs.decide(id, Verdict(decisions=body.decisions, by=who, authentication=how))
     return decided_response(request, runs.storage, id, decided)
 
 

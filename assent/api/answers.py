@@ -1,0 +1,142 @@
+"""Answers of clients, in any form that clients of LangGraph send, and the decisions that they are on what is pending."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ConfigDict, RootModel, model_validator
+
+from assent.api.schemas import storable
+from assent.checkpoint.contracts import Approval
+from assent.decisions import Decision
+from assent.errors import InvalidDecision, NotFound
+from assent.graph.answers import FORMS, WORDS, decisions_from_answer
+
+Json = Any
+"""Any JSON value."""
+
+Schema = dict[str, Any]
+"""A JSON Schema."""
+
+
+# ── as OpenAPI describes them ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _object(title: str, required: Sequence[str], **properties: Json) -> Schema:
+    return {"type": "object", "title": title, "properties": properties, "required": list(required), "additionalProperties": False}
+
+
+_ARGS: Schema = {"type": "object", "description": "The complete arguments"}
+_REASON: Schema = {"type": "string", "description": "Why. The model is told"}
+_SAID: Schema = {"description": "What stands for the tool's result, a text; or the answer to a question of kind `input`, any JSON"}
+
+DECISION: Schema = {
+    "title": "Decision",
+    "oneOf": [
+        _object("Approve", ["type"], type={"const": "approve"}),
+        _object("Edit", ["type", "args"], type={"const": "edit"}, args=_ARGS),
+        _object("Reject", ["type"], type={"const": "reject"}, message=_REASON),
+        _object("Respond", ["type", "message"], type={"const": "respond"}, message=_SAID),
+    ],
+}
+"""One decision, in our own words."""
+
+_EDITED = _object("Action", ["name", "args"], name={"type": "string"}, args=_ARGS)
+_REVIEW: Schema = {
+    "title": "Review",
+    "description": "One of langchain's `HITLResponse`",
+    "oneOf": [*DECISION["oneOf"], _object("Edit of an action", ["type", "edited_action"], type={"const": "edit"}, edited_action=_EDITED)],
+}
+_INBOX: Schema = {
+    "title": "agent-inbox",
+    "description": "agent-inbox's `HumanResponse`. The `args` of an `accept` repeat what was shown, if they are given",
+    "type": "object",
+    "properties": {"type": {"enum": ["accept", "edit", "response", "ignore"]}, "args": {}},
+    "required": ["type"],
+    "additionalProperties": False,
+}
+_ANSWER: Schema = {
+    "title": "Answer",
+    "description": "The answer to the only pending approval, if that is a question of kind `input`: any JSON",
+}
+_IN_ORDER = "One for each of the questions that one interrupt asks, in their order"
+
+_ONE: list[Schema] = [DECISION, _INBOX]
+_LISTS: list[Schema] = [
+    _object("langchain", ["decisions"], decisions={"type": "array", "items": _REVIEW, "minItems": 1, "description": _IN_ORDER}),
+    {"title": "agent-inbox's list", "type": "array", "items": _INBOX, "minItems": 1, "description": _IN_ORDER},
+]
+_FOR_ALL: Schema = {
+    "title": "One decision for all that is pending",
+    "type": "object",
+    "properties": {"type": {"enum": ["approve", "edit", "reject", "respond"]}, "args": _ARGS, "message": {}, "all": {"const": True}},
+    "required": ["type", "all"],
+    "additionalProperties": False,
+}
+_BY_ID = _object(
+    "By id",
+    ["decisions"],
+    decisions={
+        "type": "object",
+        "minProperties": 1,
+        "description": "By the id of an approval, of its tool call or of its interrupt",
+        "additionalProperties": {"anyOf": [*_ONE, *_LISTS, _ANSWER]},
+    },
+)
+
+
+# ── as they are read ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class ThreadAnswer(RootModel[Any]):
+    """On what a thread waits for: decisions by id, or in the order of what one interrupt asks; one for the only pending approval, or for
+    `all`; or the answer to the only pending question."""
+
+    model_config = ConfigDict(json_schema_extra={"anyOf": [_BY_ID, *_ONE, _FOR_ALL, *_LISTS, _ANSWER]})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _can_be_stored(cls, body: Json) -> Json:
+        return storable(body)
+
+    def decisions(self, pending: Sequence[Approval]) -> Mapping[str, Decision]:
+        """The decisions by approval id. Raises what `decisions_from_answer` does."""
+        answer, for_all = _for_all(_not_empty(self.root))
+        if for_all:
+            return decisions_from_answer(pending, {"decisions": {approval.approval_id: answer for approval in pending}})
+        return decisions_from_answer(pending, answer)
+
+
+class ApprovalAnswer(RootModel[Any]):
+    """On one approval: a decision, or the answer to its question."""
+
+    model_config = ConfigDict(json_schema_extra={"anyOf": [*_ONE, *_LISTS, _ANSWER]})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _can_be_stored(cls, body: Json) -> Json:
+        return storable(body)
+
+    def decisions(self, approval_id: str, pending: Sequence[Approval]) -> Mapping[str, Decision]:
+        """The decision by the approval's id. Raises what `decisions_from_answer` does."""
+        meant = [approval for approval in pending if approval.approval_id == approval_id]
+        if not meant:
+            raise NotFound(f"The approval {approval_id} is not pending.", key=approval_id)
+        return decisions_from_answer(meant, _not_empty(self.root))
+
+
+def _not_empty(body: Json) -> Json:
+    """A client that forgot its body answers nothing, though `{}` is JSON."""
+    if body is None or body == {}:
+        raise InvalidDecision(f"The body decides nothing. {FORMS}")
+    return body
+
+
+def _for_all(body: Json) -> tuple[Json, bool]:
+    """The decision, and whether it is for all that is pending."""
+    if not isinstance(body, dict) or "all" not in body or not isinstance(body.get("type"), str) or body["type"] not in WORDS:
+        return body, False
+    if not isinstance(body["all"], bool):
+        raise InvalidDecision("'all' is true or false: whether the decision is for all that is pending.")
+    return {name: value for name, value in body.items() if name != "all"}, body["all"]
