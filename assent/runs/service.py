@@ -34,7 +34,7 @@ from assent.checkpoint.contracts import (
 )
 from assent.clock import Clock
 from assent.decisions import Decision, Reject
-from assent.errors import Conflict, InvalidRequest, NotFound, Tampered, ThreadBusy, ThreadPaused
+from assent.errors import Conflict, InvalidDecision, InvalidRequest, NotFound, Tampered, ThreadBusy, ThreadPaused
 from assent.graph.builder import HitlGraph
 from assent.graph.consent import decision_from_message
 from assent.graph.pending import Agent, PendingApproval, check_decision, find_pending
@@ -314,7 +314,15 @@ class Runs:
             message=submission.message,
             authentication=submission.authentication,
         )
-        decided = await self.decide(thread.thread_id, verdict)
+        try:
+            decided = await self.decide(thread.thread_id, verdict)
+        except InvalidDecision as error:
+            # A question of a graph that has no room for a rejection, say.
+            raise InvalidDecision(
+                f"{error.message} So this message decides nothing: answer with POST /threads/{thread.thread_id}/resume, or send "
+                '"if_paused": "cancel" to drop what the thread waits for.',
+                **error.details,
+            ) from error
         assert decided.run is not None, "a decision for all approvals leaves none pending"
         return Started(decided.run, decided.first_seq)
 

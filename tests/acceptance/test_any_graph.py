@@ -331,6 +331,28 @@ async def test_what_the_graph_would_not_take_is_refused_before_a_run_is_started(
     assert server.traces() == []
 
 
+async def test_a_message_in_place_of_an_answer_is_refused_or_tells_the_agent_that_there_is_none(server: Server) -> None:
+    async with asking(server) as api:
+        for graph in ("asker", "foreign_asker"):
+            (question,) = await api.paused("ask Which year? 2019 2020", agent=graph, thread_id=graph)
+            events = await api.events(graph)
+            refused = await problem(await api.http.post("/agent/stream", json={"message": "2019", "thread_id": graph}), 409)
+            assert refused["approvals"] == [question]
+            assert await api.events(graph) == events
+            events = await api.stream("Never mind.", thread_id=graph, if_paused="reject")
+            assert only(events, "tool_end")["output"] == "The person did not answer. The reason: Never mind."
+            assert only(events, "approval_decided")["decision"] == "reject"
+            assert types_of(events)[-1] == "done", events[-1]
+
+        # A question that has no room for a rejection.
+        await api.paused("ask", agent="form", thread_id="form")
+        body = {"message": "Never mind.", "thread_id": "form", "if_paused": "reject"}
+        assert '"if_paused": "cancel"' in (await problem(await api.http.post("/agent/stream", json=body), 422))["detail"]
+        assert len(await api.pending("form")) == 1
+        (again,) = await api.paused("ask", thread_id="form", if_paused="cancel")
+        assert again["kind"] == "input"
+
+
 async def test_words_that_reject_leave_a_history_that_a_provider_takes(server: Server) -> None:
     """The scripted model refuses any other."""
     async with asking(server) as api:
