@@ -56,7 +56,7 @@ class Server:
         self._argv = ["serve", *([target] if target else []), "--port", str(self.port)]
         self._cold = cold
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("ASSENT_")}
-        self._environment = {
+        self.environment = {
             **inherited,
             "PYTHONPATH": str(REPOSITORY),
             "LEDGER": str(self.ledger),
@@ -77,10 +77,10 @@ class Server:
         assert self._process is None, "The server runs already."
         if self._cold:
             with self._log.open("ab") as log:
-                command = [*(PREPARED if "BEFORE_SERVING" in self._environment else COMMAND), *self._argv]
-                self._process = subprocess.Popen(command, cwd=self.folder, env=self._environment, stdout=log, stderr=log)
+                command = [*(PREPARED if "BEFORE_SERVING" in self.environment else COMMAND), *self._argv]
+                self._process = subprocess.Popen(command, cwd=self.folder, env=self.environment, stdout=log, stderr=log)
         else:
-            self._process = _zygote().start(self._argv, folder=self.folder, environment=self._environment, log=self._log)
+            self._process = _zygote().start(self._argv, folder=self.folder, environment=self.environment, log=self._log)
 
     def wait_until_healthy(self) -> None:
         """Wait until the process answers."""
