@@ -127,7 +127,7 @@ class GraphExecutor(Executor):
             for _ in range(self._recursion_limit):
                 try:
                     await self._run_in_time(work, graph_input)
-                    if not work.meter.held_back or work.meter.reached():
+                    if not work.meter.held_back or work.meter.reached() or (await work.agent.aget_state(work.config)).interrupts:
                         return False
                     # A call was counted that then was none, since its outcome was known: there is room for one more.
                 except GraphDrained as error:
@@ -323,6 +323,8 @@ class GraphExecutor(Executor):
         snapshot = await agent.aget_state(work.config, subgraphs=True)
         asked = [] if drained else _as_left(run, snapshot, find_pending(agent, snapshot, pause=run.run_id))
         reached = work.reached(snapshot) if ran and snapshot.tasks else []
+        if reached:
+            work.events.look()
         if reached or asked:
             return await self._ended_by(work, reached, snapshot, asked)
         if ran and snapshot.next:

@@ -92,8 +92,9 @@ class Meter:
         return {**self._used, "seconds": round(seconds, 6)}
 
     def used(self, limit: Limit) -> float:
-        """What was used of this budget, by whomever."""
-        own = self.usage.get(limit.name, 0)
+        """What was used of this budget, by whomever. A call of a tool counts once it is admitted: a crash may have taken the event of its
+        start, and then only its intent tells."""
+        own = self.usage.get(limit.name, 0) + (len(self._admitted) if limit.name == TOOLS else 0)
         return limit.before + own + (self._by_others(limit.name) if limit.scope == "agent" else 0)
 
     def reached(self, *, tools: bool = True) -> list[Limit]:
@@ -128,8 +129,9 @@ class Meter:
 
     def admit(self, task_id: str) -> bool:
         """Whether this task may begin to call its tool. It is counted at once, though it has not begun."""
-        waiting = len(self._admitted - {task_id})
-        if any(limit.name == TOOLS and self.used(limit) + waiting + 1 > limit.amount for limit in self.limits):
+        if task_id in self._admitted:
+            return True
+        if any(limit.name == TOOLS and self.used(limit) + 1 > limit.amount for limit in self.limits):
             return False
         self._admitted.add(task_id)
         return True

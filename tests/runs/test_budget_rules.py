@@ -326,6 +326,8 @@ async def test_of_what_is_about_to_begin_no_more_is_admitted_than_is_left() -> N
     usage = Usage({"tool_calls": 1}, PRICED)
     meter, stops = metered(usage, limit("tool_calls", 3), admits_tools=True)
     assert [meter.admit(task) for task in ("a", "b", "c", "a")] == [True, True, False, True]
+    # A crash may have taken the events of their start, and one that only asks what became of it has no other.
+    assert [limit.name for limit in meter.reached()] == ["tool_calls"]
     for task in ("a", "b"):
         usage.add(ToolStart(tool="look", task_id=task))
         meter.see(ToolStart(tool="look", task_id=task))
