@@ -100,7 +100,8 @@ async def roll_back(agent: Agent, config: RunnableConfig, run_id: str, outcomes:
     saved = await saver.aget_tuple(head)
     if saved is None:
         return
-    if saved.pending_writes:
+    # On a thread at rest it is what an earlier attempt to close was about to take in.
+    if saved.pending_writes and (await agent.aget_state(head)).tasks:
         # What the run's command and its first tasks wrote is on the checkpoint before it, and would be taken for the next run's.
         await branch(agent, saved, head, values=await _decided(agent, head))
     await close(agent, head, outcomes, ledgered=ledgered)

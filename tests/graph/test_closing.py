@@ -467,6 +467,29 @@ async def test_a_run_that_went_on_after_a_pause_is_rolled_back_to_rest(sqlite: A
     assert sorted(desk.ran) == [("mail", "Ada"), ("pay", 4)]
 
 
+@pytest.mark.parametrize("after", [False, True])
+async def test_rolling_back_may_be_cut_off_too(sqlite: Any, after: bool) -> None:
+    """A rollback that dies at its first, second, … write is done again, and what has run is told: it must not be asked about anew."""
+    for dies_at in range(1, 20):
+        await sqlite.adelete_thread("t")
+        desk, book = Desk(), Book()
+        agent = desk.agent(asks(*TWO_CALLS), say("Done."), checkpointer=sqlite)
+        await agent.ainvoke(ASKED, run_of("r1", book), durability="sync")
+        approvals = await apending_approvals(agent, THREAD)
+        await aresume(agent, run_of("r2", book), {approval.approval_id: Approve() for approval in approvals})
+        sqlite.fate.puts.clear()
+        sqlite.fate.dies_at, sqlite.fate.after = dies_at, after
+        try:
+            await roll_back(agent, run_of("r2", book), "r2", book.became_of)
+            return
+        except Died:
+            sqlite.fate.dies_at = 0
+        await roll_back(agent, run_of("r2", book), "r2", book.became_of)
+        assert await is_at_rest(agent)
+        assert [str(message.content) for message in await messages_of(agent)] == ["Please.", "", "Paid 3 to Ada.", "Wrote to Ada."]
+    raise AssertionError("Rolling back never came to its end.")
+
+
 async def test_what_a_command_left_before_the_run_does_not_linger(sqlite: Any) -> None:
     agent = tools_graph(
         ScriptedModel(script=[asks(("c1", "pays", {"amount": 3})), say("Paid."), say("Fine.")]), sqlite, interrupt_before=["tools"]
