@@ -1,4 +1,4 @@
-"""Bringing a thread to rest after its run was cancelled, so that new input begins at START with a history that a provider accepts.
+"""Bringing a thread to rest after its run was stopped, so that new input begins at START with a history that a provider accepts.
 
     await close(agent, config, outcomes)
 
@@ -40,9 +40,9 @@ from assent.graph.history import call_ids
 from assent.graph.pending import Agent
 from assent.graph.state import last_turn, open_calls, recorded_decision
 
-NOT_STARTED = "The run was cancelled before this call. It did not run."
-NO_RESULT = "The run was cancelled before this call had a result. Such a call changes nothing."
-CUT_OFF = "The run was cancelled while this call ran. It was cut off, and may or may not have happened: check before you repeat it."
+NOT_STARTED = "The run was stopped before this call. It did not run."
+NO_RESULT = "The run was stopped before this call had a result. Such a call changes nothing."
+CUT_OFF = "The run was stopped while this call ran. It was cut off, and may or may not have happened: check before you repeat it."
 NO_MESSAGE = "This call ran to its end, and left no message."
 
 STEPS = 10
