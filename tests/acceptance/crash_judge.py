@@ -6,6 +6,7 @@ A finding is a kind and a sentence:
     unapproved   something happened that nobody allowed, or otherwise than it was allowed
     forgotten    a decision that was acknowledged is not what is stored
     unhonoured   a decision that is stored was not acted upon
+    open         a call was asked about twice, or has no answer though its thread is at rest
     stuck        a run has not come to an end
     ending       a run ended in a way that nobody asked for, or went on after its end
     recovered    a run was recovered without a restart, too often, or too late
@@ -67,6 +68,7 @@ class Call:
 
     lines: list[Json] = field(default_factory=list)
     asked: Json = None
+    asked_before: list[Json] = field(default_factory=list)
     lost: list[Json] = field(default_factory=list)
 
     @property
@@ -86,6 +88,7 @@ def judge(book: Book, found: Found) -> list[Finding]:
     findings = list(book.complaints)
     findings += repeated(found.lines, calls)
     findings += unlike_decided(calls)
+    findings += left_open(calls, found)
     findings += not_kept(book, found)
     findings += not_acted_upon(book, calls)
     for log in book.logs.values():
@@ -105,6 +108,7 @@ def calls_of(found: Found) -> dict[str, Call]:
     for approval in found.approvals.values():
         call = calls[approval["tool_call_id"]]
         if approval["kind"] == "tool":
+            call.asked_before += [call.asked] if call.asked else []
             call.asked = approval
         else:
             call.lost.append(approval)
@@ -151,6 +155,23 @@ def _allowed_args(approval: Json) -> Json:
     if decision.get("type") == "approve":
         return {"text": "", **approval["args"]}
     return decision["args"] if decision.get("type") == "edit" else None
+
+
+def left_open(calls: Mapping[str, Call], found: Found) -> Iterator[Finding]:
+    """A person is asked once about each call, and on a thread that takes new messages each has its one answer."""
+    for id, call in calls.items():
+        if call.asked_before:
+            asked = [(approval["run_id"], approval["decision"]) for approval in (*call.asked_before, call.asked)]
+            yield "open", f"{call.asked['tool']} {call.asked['args']} on {call.asked['thread_id']} was asked about as {asked} ({id})."
+    for thread in found.threads.values():
+        messages = (thread["values"] or {}).get("messages", ()) if thread["status"] == "idle" else ()
+        answered = Counter(message["tool_call_id"] for message in messages if message["type"] == "tool")
+        asked_for = Counter(call["id"] for message in messages if message["type"] == "ai" for call in message["tool_calls"])
+        if answered != asked_for:
+            yield (
+                "open",
+                f"{thread['thread_id']} is idle, with the calls {asked_for - answered} open, and {answered - asked_for} in excess.",
+            )
 
 
 # ── decisions ────────────────────────────────────────────────────────────────────────────────────────────────────────
