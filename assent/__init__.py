@@ -7,12 +7,14 @@ from assent.graph.builder import build_hitl_agent
 from assent.graph.effects import idempotency_key
 from assent.graph.pending import PendingApproval, apending_approvals, aresume, pending_approvals, resume
 from assent.graph.policy import ApprovalPolicy
+from assent.policies import Escalation
 
 __all__ = [
     "ApprovalPolicy",
     "Approve",
     "AssentError",
     "Edit",
+    "Escalation",
     "PendingApproval",
     "Reject",
     "Respond",

@@ -248,12 +248,13 @@ class ToolUnknown(NodeEvent, frozen=True, kw_only=True, omit_defaults=True, tag=
 
 
 class ApprovalEvent(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """An event in the life of an approval."""
+    """An event in the life of an approval. In the feed of all approvals, `about` is the thread that it happened on."""
 
     approval_id: str
     kind: str = ""
     tool: str = ""
     tool_call_id: str = ""
+    about: str = ""
 
 
 class ApprovalRequired(ApprovalEvent, frozen=True, kw_only=True, omit_defaults=True, tag="approval_required"):

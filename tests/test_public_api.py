@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from enum import StrEnum
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,9 @@ def test_the_public_names_are_the_documented_ones() -> None:
 @pytest.mark.parametrize("name", [name for name, written in documented("name").items() if "(" in written])
 def test_the_documented_signatures_are_the_real_ones(name: str) -> None:
     parameters = inspect.signature(getattr(assent, name)).parameters.values()
-    bare = inspect.Signature([parameter.replace(annotation=inspect.Parameter.empty) for parameter in parameters])
+    # An enum's member is written as the text that it is, which is also taken for it.
+    plain = [each.replace(default=str(each.default)) if isinstance(each.default, StrEnum) else each for each in parameters]
+    bare = inspect.Signature([parameter.replace(annotation=inspect.Parameter.empty) for parameter in plain])
     assert documented("name")[name] == f"{name}{bare}".replace("'", '"')
 
 

@@ -14,12 +14,13 @@ from starlette.exceptions import HTTPException
 from assent.api.json import json_response
 from assent.api.views import approval_view
 from assent.checkpoint.contracts import Approval
-from assent.errors import AssentError, Conflict, Gone, InvalidRequest, NotFound, Tampered, Unavailable
+from assent.errors import AssentError, Conflict, Forbidden, Gone, InvalidRequest, NotFound, Tampered, Unavailable
 from assent.runs.service import Runs
 
 log = structlog.get_logger(__name__)
 
 STATUSES: tuple[tuple[type[AssentError], int], ...] = (
+    (Forbidden, 403),
     (NotFound, 404),
     (Conflict, 409),
     (Gone, 410),

@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Generic, Protocol, TypeVar
@@ -173,11 +173,16 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approval:
-    """One question to a person, and what was decided.
+    """One question to people, and what was decided.
 
-    `digest` is the SHA-256 over the RFC 8785 form of exactly what is asked; `interrupt_id` is LangGraph's id where the question came from
-    `interrupt()`; `decision` is `{"type": …, "args"?: …, "message"?: …}`. `schema` is a JSON Schema of what an answer to a question of kind
-    `input`, or an edit's arguments, must be; None leaves it open, or to the tool.
+    `digest` is the SHA-256 over the RFC 8785 form of exactly what was asked first; `interrupt_id` is LangGraph's id where the question came
+    from `interrupt()`; `decision` is `{"type": …, "args"?: …, "message"?: …}`. `schema` is a JSON Schema of what an answer to a question of
+    kind `input`, or an edit's arguments, must be; None leaves it open, or to the tool.
+
+    `policy` is what it was asked under, and `policy_digest` tells it from others. `requested_by` is for whom the agent works. `roles` and
+    `names` may decide now, and `assignees` are the names that a say was handed to; `step` counts the escalations, whose people were asked
+    at `step_at`. `edit`, `votes`, `delegations` and `comments` are those of `assent.approvals.machine`, as JSON. `shown` is the
+    conversation's last turn, for people to read.
     """
 
     approval_id: str
@@ -203,6 +208,61 @@ class Approval:
     decision: Mapping[str, Json] | None = None
     decided_by: str | None = None
     decided_at: datetime | None = None
+    requested_by: str = ""
+    risk: str = "medium"
+    roles: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    assignees: tuple[str, ...] = ()
+    step: int = 0
+    step_at: datetime | None = None
+    reminded_at: datetime | None = None
+    policy_digest: str = ""
+    policy: Mapping[str, Json] = field(default_factory=dict)
+    edit: Mapping[str, Json] | None = None
+    votes: tuple[Mapping[str, Json], ...] = ()
+    delegations: tuple[Mapping[str, Json], ...] = ()
+    comments: tuple[Mapping[str, Json], ...] = ()
+    shown: Mapping[str, Json] = field(default_factory=dict)
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandingGrant:
+    """What a person, with the roles that he had then, approves in advance: calls of the agent's tool with arguments within `bounds`, in
+    the thread (`thread_id`) or for the `user` or both, before `until`, at most `uses` times.
+
+    `bounds` are those of `assent.approvals.grants`.
+    """
+
+    grant_id: str
+    agent: str
+    tool: str
+    bounds: Mapping[str, Json]
+    given_by: str
+    roles: tuple[str, ...]
+    given_at: datetime
+    until: datetime
+    uses: int
+    thread_id: str = ""
+    user: str = ""
+    used: int = 0
+    revoked_by: str | None = None
+    revoked_at: datetime | None = None
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a client was answered under an idempotency key of its own. `answer_id` is made of key and owner; `asked` is a digest of what was
+    asked; `first_seq` is the number of the first event that tells of it."""
+
+    answer_id: str
+    owner: str
+    thread_id: str
+    asked: str
+    created_at: datetime
+    first_seq: int
+    body: Mapping[str, Json]
     version: int = 1
 
 
@@ -309,7 +369,7 @@ class Link:
     version: int = 1
 
 
-Row = Thread | Run | Approval | Effect | Timer | Schedule | Notification | Link
+Row = Thread | Run | Approval | StandingGrant | Answer | Effect | Timer | Schedule | Notification | Link
 
 
 class AuditAction(StrEnum):
@@ -413,6 +473,25 @@ class Change:
     audit: tuple[AuditEntry, ...] = ()
     erase: str | None = None
     lease: Lease | None = None
+
+
+def together(*changes: Change) -> Change:
+    """All of them in one, in their order."""
+    written = {_identity(row) for change in changes for row in change.rows}
+    return Change(
+        rows=tuple(row for change in changes for row in change.rows),
+        # What one of them writes, that one has checked.
+        unmoved=tuple(row for change in changes for row in change.unmoved if _identity(row) not in written),
+        removed=tuple(row for change in changes for row in change.removed),
+        events=tuple(event for change in changes for event in change.events),
+        audit=tuple(entry for change in changes for entry in change.audit),
+        erase=next((change.erase for change in changes if change.erase is not None), None),
+        lease=next((change.lease for change in changes if change.lease is not None), None),
+    )
+
+
+def _identity(row: Row) -> tuple[type, str]:
+    return type(row), str(getattr(row, fields(row)[0].name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -591,10 +670,34 @@ class Storage(ABC):
         thread_id: str | None = None,
         run_id: str | None = None,
         status: ApprovalStatus | None = None,
+        agent: str | None = None,
+        tool: str | None = None,
+        role: str | None = None,
+        assignee: str | None = None,
+        before: datetime | None = None,
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page[Approval]:
-        """Oldest first; `run_id` is the run that paused to ask."""
+        """Oldest first; `run_id` is the run that paused to ask. Those that the `role` may decide, or the `assignee`, by name or by a say
+        that was handed to him; and those that were asked `before` a time."""
+
+    @abstractmethod
+    async def grant(self, grant_id: str) -> StandingGrant | None: ...
+
+    @abstractmethod
+    async def grants(self, *, thread_id: str | None = None, limit: int = 100, cursor: str | None = None) -> Page[StandingGrant]:
+        """Newest first."""
+
+    @abstractmethod
+    async def open_grants(self, agent: str, tools: Collection[str], now: datetime) -> tuple[StandingGrant, ...]:
+        """Those for these tools of the agent that could be used now, the oldest first."""
+
+    @abstractmethod
+    async def answer(self, answer_id: str) -> Answer | None: ...
+
+    @abstractmethod
+    async def remove_answers(self, before: datetime) -> int:
+        """Remove answers that were given before that time; return how many."""
 
     @abstractmethod
     async def effect(self, key: str) -> Effect | None: ...

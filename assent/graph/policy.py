@@ -10,33 +10,28 @@ from typing import Any
 
 from langchain_core.messages import ToolCall
 
-from assent.decisions import DECISION_TYPES
 from assent.errors import ConfigurationError
+from assent.policies import Policy
 
 Preview = Callable[[dict[str, Any]], Any | Awaitable[Any]]
 ArgsPredicate = Callable[[dict[str, Any]], bool]
 CallPredicate = Callable[[str, dict[str, Any]], bool]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApprovalPolicy:
-    """How calls of one tool are approved.
+class ApprovalPolicy(Policy, frozen=True, kw_only=True):
+    """How calls of one tool are approved: whether a call needs people, what they are shown, and all that a `Policy` says of who decides.
 
-    `when(args)` says whether a call needs a person (by default each does); if it raises, the call does. `allowed` are the decisions that
-    may be taken. `preview(args)`, sync or async, returns JSON that shows the person what the call would do; it must not do it.
+    `when(args)` says whether a call needs a person (by default each does); if it raises, the call does. `preview(args)`, sync or async,
+    returns JSON that shows people what the call would do; it must not do it. Raises `ConfigurationError`.
     """
 
     when: ArgsPredicate | None = None
-    allowed: tuple[str, ...] = DECISION_TYPES
     preview: Preview | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if inspect.iscoroutinefunction(self.when):
             raise ConfigurationError("A policy's `when` is async, and it must be a plain function: a coroutine is neither yes nor no.")
-        if unknown := sorted(set(self.allowed) - set(DECISION_TYPES)):
-            raise ConfigurationError(f"'{unknown[0]}' is no decision. A policy may allow: {', '.join(DECISION_TYPES)}.")
-        if not {"reject", "respond"} & set(self.allowed):
-            raise ConfigurationError("A policy must allow 'reject' or 'respond', or a person could not say no.")
 
 
 PolicyLike = ApprovalPolicy | ArgsPredicate | bool

@@ -26,6 +26,7 @@ from assent.graph.builder import APPROVAL_NODE, HitlGraph
 from assent.graph.forms import Form, Question, Schema, read_interrupt, to_json
 from assent.graph.gate import Gate
 from assent.graph.state import open_calls
+from assent.policies import Policy
 
 Agent = CompiledStateGraph[Any, Any, Any, Any]
 
@@ -41,6 +42,8 @@ class PendingApproval:
     policy shows of the effect, and `description` what a graph says of its own question. `allowed` are the types of decision it takes.
     `schema` is what an edit's arguments, or the answer to a question of kind `input`, must be. `node` is where it waits, in a subgraph with
     the nodes around it: "outer|inner".
+
+    `policy` is the one that the agent's code gives its tool, if it does.
 
     Several questions may be of one interrupt: they have its `interrupt_id` and each a `position`, and are answered together.
     `namespace` is the subgraph's, as LangGraph writes it ("" is the graph itself).
@@ -62,6 +65,7 @@ class PendingApproval:
     interrupt_id: str | None = None
     position: int = 0
     namespace: str = ""
+    policy: Policy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +212,7 @@ class _Finder:
             message_id=message_id,
             checkpoint_id=self.checkpoint_id,
             namespace=level.namespace,
+            policy=policy,
         )
 
     def _static_pause(self, level: Level) -> list[PendingApproval]:

@@ -11,6 +11,7 @@ from assent.checkpoint.contracts import Change, Run, RunKind, RunStatus, Thread
 from assent.clock import Clock
 from assent.events import Checkpoint, RunStart
 from assent.graph.pending import Agent, find_pending, with_previews
+from assent.graph.shown import last_turn
 from assent.runs import outcome
 
 
@@ -38,6 +39,7 @@ class Adopter:
             known=(),
             checkpoint=_checkpoint(snapshot),
             now=self.clock.now(),
+            under=outcome.AskedUnder(shown=last_turn(snapshot)),
         )
         start = RunStart(ts=run.created_at, thread_id=run.thread_id, run_id=run.run_id, agent=run.agent, metadata=dict(run.metadata))
         return replace(change, events=(start, *change.events))

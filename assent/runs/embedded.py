@@ -7,7 +7,7 @@ a few times a second anyway, since a lost ring must cost no more than that.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -397,8 +397,11 @@ class EmbeddedEngine(Engine):
                 log.warning("a thread was removed while a run was active on it", run_id=run.run_id, thread_id=run.thread_id)
                 return
             try:
-                change = ending(thread, run, self._clock.now())
+                made = ending(thread, run, self._clock.now())
+                change = await made if isinstance(made, Awaitable) else made
                 await self._storage.commit(replace(change, lease=held.lease) if fenced else change)
+                # What was asked may have been answered at once, and another run goes on.
+                self._waiting = self._waiting or any(isinstance(row, Run) and row.status is RunStatus.PENDING for row in change.rows)
                 return
             except StaleLease:
                 return

@@ -21,8 +21,8 @@ from langgraph.runtime import RunControl
 
 from assent.checkpoint.contracts import Change, Lease, Run, Thread, Timer
 
-Ending = Callable[[Thread, Run, datetime], Change]
-"""What to store at a run's end, given its thread's row and its own as they are then."""
+Ending = Callable[[Thread, Run, datetime], Change | Awaitable[Change]]
+"""What to store at a run's end, given its thread's row and its own as they are then. Whatever else it is made from, it reads each time."""
 
 OnTimer = Callable[[Timer], Awaitable[None]]
 """Does what a timer is for. It removes the timer, or moves it, in the change that it makes; if it raises, it is called again a little

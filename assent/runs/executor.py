@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from langchain_core.messages import BaseMessage, HumanMessage
@@ -14,7 +15,7 @@ from langgraph.graph import START
 from langgraph.runtime import RunControl
 from langgraph.types import StateSnapshot
 
-from assent.checkpoint.contracts import LEASE_KEY, ApprovalKind, CancelMode, Run, RunKind, RunStatus, Storage
+from assent.checkpoint.contracts import LEASE_KEY, ApprovalKind, CancelMode, Change, Run, RunKind, RunStatus, Storage, Thread
 from assent.clock import Clock
 from assent.decisions import Approve, Decision, decision_from_json
 from assent.errors import AssentError, Tampered
@@ -25,8 +26,10 @@ from assent.graph.closing import close, roll_back
 from assent.graph.effects import EFFECTS_KEY, EffectIntent
 from assent.graph.forking import Standing, at_checkpoint, fork, saver_of, without_run
 from assent.graph.pending import Agent, Continuation, PendingApproval, apply_updates, continuation, find_pending, with_previews
+from assent.graph.shown import last_turn
 from assent.graph.source import run_graph
 from assent.graph.state import open_calls
+from assent.policies import PolicyBook
 from assent.runs import outcome
 from assent.runs.budgets import Limit, Rules, question, refusal, sentence
 from assent.runs.effects import StoredEffects, StoredOutcomes
@@ -67,12 +70,14 @@ class GraphExecutor(Executor):
         recursion_limit: int,
         threads: Threads,
         budgets: Rules = Rules(),  # noqa: B008  (it is frozen)
+        policies: PolicyBook = PolicyBook(),  # noqa: B008  (it is frozen)
     ) -> None:
         self._storage = storage
         self._agents = agents
         self._clock = clock
         self._recursion_limit = recursion_limit
         self._threads = threads
+        self._policies = policies
         self._metering = Metering(storage, budgets, clock)
 
     # ── the seam ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -347,7 +352,15 @@ class GraphExecutor(Executor):
         pending = [*await with_previews(work.agent, asked), *questions]
         known = {approval.approval_id for approval in pending if await self._storage.approval(approval.approval_id)}
         budget = work.terms.stored(used, asked=bool(questions), unbegun=unbegun)
-        return lambda thread, run, now: outcome.paused(thread, replace(run, usage=used, budget=budget), pending, known, checkpoint, now)
+        shown = last_turn(snapshot)
+
+        async def ending(thread: Thread, run: Run, now: datetime) -> Change:
+            # Grants are read here, each time that this is tried, since others use the same ones.
+            grants = await self._storage.open_grants(run.agent, {each.tool for each in pending}, now)
+            under = outcome.AskedUnder(policies=self._policies, shown=shown, grants=grants, next_run=self._clock.new_id())
+            return outcome.paused(thread, replace(run, usage=used, budget=budget), pending, known, checkpoint, now, under)
+
+        return ending
 
     async def _out_of_budget(self, work: Work, reached: Sequence[Limit]) -> Ending:
         first = next((limit for limit in reached if limit.on_exceeded == "error"), reached[0])

@@ -2,33 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from langgraph.errors import GraphRecursionError
 from msgspec import structs
 
-from assent.approvals.audit import audit_of
+from assent.approvals.asking import put_all, under_policy
+from assent.approvals.deciding import going_on
+from assent.approvals.recording import told
 from assent.checkpoint.contracts import (
     Approval,
     ApprovalKind,
     ApprovalStatus,
-    Authentication,
     Change,
     Run,
     RunStatus,
+    StandingGrant,
     Thread,
     ThreadStatus,
+    together,
 )
 from assent.errors import AssentError
-from assent.events import ApprovalRequired, Checkpoint, Done, Error, Event, RunCancelled, RunPaused, ToolUnknown, Usage
+from assent.events import Checkpoint, Done, Error, Event, RunCancelled, RunPaused, ToolUnknown, Usage
 from assent.graph.pending import PendingApproval
+from assent.policies import Policy, PolicyBook
 
 
-def approval_row(pending: PendingApproval, run: Run, now: datetime) -> Approval:
-    """The question as a row."""
-    return Approval(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedUnder:
+    """Under what a pause asks: the operator's `policies`, what people are `shown` of the conversation, the standing `grants` that could
+    answer, and the id of the run that goes on if they answer all."""
+
+    policies: PolicyBook = field(default_factory=PolicyBook)
+    shown: Mapping[str, Any] = field(default_factory=dict)
+    grants: Sequence[StandingGrant] = ()
+    next_run: str = ""
+
+
+def approval_row(pending: PendingApproval, run: Run, now: datetime, under: AskedUnder) -> Approval:
+    """The question as a row. Raises `ConfigurationError` if the operator's policies and the agent's do not go together."""
+    policy = under.policies.policy(run.agent, pending.tool, pending.policy)
+    row = Approval(
         approval_id=pending.approval_id,
         thread_id=run.thread_id,
         run_id=run.run_id,
@@ -37,8 +54,9 @@ def approval_row(pending: PendingApproval, run: Run, now: datetime) -> Approval:
         kind=pending.kind,
         status=ApprovalStatus.PENDING,
         requested_at=now,
+        requested_by=run.owner,
         digest=pending.digest,
-        allowed=pending.allowed,
+        allowed=_allowed(pending, policy),
         tool=pending.tool,
         tool_call_id=pending.tool_call_id,
         message_id=pending.message_id,
@@ -48,43 +66,57 @@ def approval_row(pending: PendingApproval, run: Run, now: datetime) -> Approval:
         node=pending.node,
         checkpoint_id=pending.checkpoint_id,
         interrupt_id=pending.interrupt_id,
+        shown=under.shown,
     )
+    return under_policy(row, policy)
+
+
+def _allowed(pending: PendingApproval, policy: Policy) -> tuple[str, ...]:
+    """A call of our own gate takes what its policy allows. A graph's own question takes what it takes, and of that what the policy allows,
+    unless that would leave nothing to say no with."""
+    if pending.policy is not None:
+        return policy.allowed
+    both = tuple(each for each in pending.allowed if each in policy.allowed)
+    return both if {"reject", "respond"} & set(both) else pending.allowed
 
 
 def paused(
-    thread: Thread, run: Run, pending: Sequence[PendingApproval], known: Collection[str], checkpoint: Checkpoint, now: datetime
+    thread: Thread,
+    run: Run,
+    pending: Sequence[PendingApproval],
+    known: Collection[str],
+    checkpoint: Checkpoint,
+    now: datetime,
+    under: AskedUnder = AskedUnder(),
 ) -> Change:
-    """The run waits for a person. `known` are the approvals that are rows already, from before a crash."""
+    """The run waits for a person. `known` are the approvals that are rows already, from before a crash.
+
+    What standing grants answer is decided at once; if that is all, another run goes on.
+    """
     # A microsecond apart, so that lists by time keep the order in which the agent asks.
-    asked = [approval_row(approval, run, now + timedelta(microseconds=place)) for place, approval in enumerate(pending)]
-    new = [row for row in asked if row.approval_id not in known]
+    new = [
+        approval_row(approval, run, now + timedelta(microseconds=place), under)
+        for place, approval in enumerate(pending)
+        if approval.approval_id not in known
+    ]
+    asked, uses = put_all(new, under.grants)
+    over = {each.row.approval_id for each in asked if not each.question.is_pending}
     ids = tuple(approval.approval_id for approval in pending)
-    events: list[Event] = []
-    for row in new:
-        if row.kind is ApprovalKind.UNKNOWN_OUTCOME and row.tool:
-            events.append(_stamped(ToolUnknown(tool=row.tool, tool_call_id=row.tool_call_id, node=row.node), run, now))
-        events.append(
-            ApprovalRequired(
-                ts=now,
-                thread_id=run.thread_id,
-                run_id=run.run_id,
-                approval_id=row.approval_id,
-                kind=row.kind,
-                tool=row.tool,
-                tool_call_id=row.tool_call_id,
-                args=row.args,
-                schema=row.schema,
-                digest=row.digest,
-                allowed=row.allowed,
-                preview=row.preview,
-                expires_at=row.expires_at,
-            )
-        )
-    events.append(_stamped(checkpoint, run, now))
-    events.append(_stamped(RunPaused(approvals=ids, next=checkpoint.next), run, now))
-    thread = _stopped(thread, ThreadStatus.INTERRUPTED, checkpoint.checkpoint_id, now, pending=ids)
-    audit = audit_of(events, authentication=Authentication.ASSENT)
-    return Change(rows=(thread, _ended(run, RunStatus.INTERRUPTED, now), *new), events=tuple(events), audit=audit)
+    left = tuple(id for id in ids if id not in over)
+    lost = tuple(_stamped(_unknown(row), run, now) for row in new if row.kind is ApprovalKind.UNKNOWN_OUTCOME and row.tool)
+    put = [each.change(with_cast=bool(left)) for each in asked]
+    ended = Change(events=(_stamped(checkpoint, run, now), _stamped(RunPaused(approvals=left or ids, next=checkpoint.next), run, now)))
+    stopped = _stopped(thread, ThreadStatus.INTERRUPTED, checkpoint.checkpoint_id, now, pending=left)
+    run = _ended(run, RunStatus.INTERRUPTED, now)
+    if left:
+        return together(Change(rows=(stopped, run), events=lost), *put, uses, ended)
+    busy, goes_on, resumed = going_on(stopped, run.agent, run.run_id, ids, now, under.next_run)
+    decided = [told(each.row, each.cast, run_id=goes_on.run_id) for each in asked]
+    return together(Change(rows=(busy, run, goes_on), events=lost), *put, uses, ended, *decided, Change(events=(resumed,)))
+
+
+def _unknown(row: Approval) -> ToolUnknown:
+    return ToolUnknown(tool=row.tool, tool_call_id=row.tool_call_id, node=row.node)
 
 
 def succeeded(thread: Thread, run: Run, checkpoint: Checkpoint, now: datetime) -> Change:

@@ -8,19 +8,20 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mappin
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
 from typing import Any, TypeVar
 
 import structlog
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import StateSnapshot
 
-from assent.approvals.deciding import Decided, Verdict, decide, pending_of
+from assent.approvals import deadlines
+from assent.approvals.deciding import Along as AlongDecision
+from assent.approvals.deciding import Decided, Desk, Verdict, act, decide, pending_of
+from assent.approvals.machine import Delegate, Say, Withdraw
 from assent.checkpoint.contracts import (
     ACTIVE,
     UNFINISHED,
     Approval,
-    ApprovalKind,
     AuditAction,
     AuditEntry,
     Authentication,
@@ -31,16 +32,20 @@ from assent.checkpoint.contracts import (
     Storage,
     Thread,
     ThreadStatus,
+    Timer,
+    together,
 )
 from assent.clock import Clock
 from assent.decisions import Decision, Reject
 from assent.errors import Conflict, InvalidDecision, InvalidRequest, NotFound, Tampered, ThreadBusy, ThreadPaused
 from assent.graph.builder import HitlGraph
 from assent.graph.consent import decision_from_message
-from assent.graph.pending import Agent, PendingApproval, check_decision, find_pending
+from assent.graph.pending import Agent
 from assent.graph.types import state_types as state_types_of
+from assent.policies import Person, Policy, PolicyBook
 from assent.runs import transitions
-from assent.runs.budgets import Rules, check_agents, check_grant
+from assent.runs.asked import Asking, check_policies
+from assent.runs.budgets import Rules, check_agents
 from assent.runs.embedded import EmbeddedEngine
 from assent.runs.engine import Engine, OnTimer
 from assent.runs.executor import GraphExecutor
@@ -79,11 +84,24 @@ class Prepared:
 class Runs:
     """Runs agents on threads. Open it with `Runs.open`, after the storage and the agents."""
 
-    def __init__(self, storage: Storage, agents: Mapping[str, Agent], engine: Engine, *, clock: Clock, drain_seconds: float) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        agents: Mapping[str, Agent],
+        engine: Engine,
+        *,
+        clock: Clock,
+        drain_seconds: float,
+        policies: PolicyBook,
+        people: Mapping[str, Person],
+    ) -> None:
         self.storage = storage
         self.agents = agents
         self.engine = engine
         self._clock = clock
+        self._policies = policies
+        self._people = people
+        self._asks = Asking(agents, policies)
         self._drain_seconds = drain_seconds
         self.schedules = Schedules(storage, clock, self._submit_scheduled, self.agent_for)
 
@@ -100,26 +118,31 @@ class Runs:
         max_runs: int = 500,
         state_types: Iterable[tuple[str, str]] = (),
         budgets: Rules = Rules(),  # noqa: B008  (it is frozen)
+        policies: PolicyBook = PolicyBook(),  # noqa: B008  (it is frozen)
+        people: Mapping[str, Person] | None = None,
     ) -> AsyncIterator[Runs]:
         """Go on with what the last process left, and take runs until the context is left.
 
         Then active runs get `drain_seconds` to reach the end of a step; those that need longer are cut off, and all go on at the next
         start. At most `max_runs` run at once, and more wait their turn. `state_types` are the types, as module and name, that agents keep
-        in their state without declaring them. `budgets` are what runs may use; raises `ConfigurationError` if one is of an agent that
-        there is not.
+        in their state without declaring them. `budgets` are what runs may use, `policies` say how calls are approved, and `people` have
+        roles, by name; raises `ConfigurationError` if one is of an agent that there is not, or does not go with what its code says.
         """
         clock = clock or Clock()
         check_agents(budgets, agents)
+        check_policies(policies, agents)
         # The server's checkpointer takes the place of any that a graph brought along: a pause must outlive the process.
         saver = storage.checkpointer.with_allowlist(list(state_types))
         agents = {name: agent.copy(update={"checkpointer": saver.with_allowlist(state_types_of(agent))}) for name, agent in agents.items()}
         threads = Threads()
         asyncio.get_running_loop().set_default_executor(threads)
-        executor = GraphExecutor(storage, agents, clock=clock, recursion_limit=recursion_limit, threads=threads, budgets=budgets)
+        executor = GraphExecutor(
+            storage, agents, clock=clock, recursion_limit=recursion_limit, threads=threads, budgets=budgets, policies=policies
+        )
         # Timers are due from the moment that the engine works.
-        on_timer: dict[str, OnTimer] = {KIND: lambda timer: runs.schedules.fire(timer)}
+        on_timer: dict[str, OnTimer] = {KIND: lambda timer: runs.schedules.fire(timer), deadlines.KIND: lambda timer: runs.look(timer)}
         engine = EmbeddedEngine(storage, executor, clock=clock, max_runs=max_runs, on_timer=on_timer)
-        runs = cls(storage, agents, engine, clock=clock, drain_seconds=drain_seconds)
+        runs = cls(storage, agents, engine, clock=clock, drain_seconds=drain_seconds, policies=policies, people=people or {})
         async with AsyncExitStack() as stack:
             stack.push_async_callback(runs.drain)
             await stack.enter_async_context(engine.working())
@@ -169,7 +192,7 @@ class Runs:
                     raise
 
     async def _commit(self, prepared: Prepared, along: Along | None) -> Started:
-        change = prepared.change if along is None else transitions.together(prepared.change, along(prepared.run))
+        change = prepared.change if along is None else together(prepared.change, along(prepared.run))
         numbers = await self.storage.commit(change)
         self.engine.submit(prepared.run, prepared.thread)
         await self._ring(prepared.stopped)
@@ -241,7 +264,7 @@ class Runs:
             now=self._clock.now(),
             authentication=submission.authentication,
         )
-        return replace(behind, change=transitions.together(stop, behind.change), stopped=stopped)
+        return replace(behind, change=together(stop, behind.change), stopped=stopped)
 
     async def _next_seq(self, run: Run) -> int:
         return await self.storage.last_seq(run.thread_id) + 1
@@ -323,7 +346,8 @@ class Runs:
                 '"if_paused": "cancel" to drop what the thread waits for.',
                 **error.details,
             ) from error
-        assert decided.run is not None, "a decision for all approvals leaves none pending"
+        if decided.run is None:
+            raise await self._paused(thread)
         return Started(decided.run, decided.first_seq)
 
     async def _paused(self, thread: Thread) -> ThreadPaused:
@@ -337,49 +361,53 @@ class Runs:
 
     # ── deciding ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def decide(self, thread_id: str, verdict: Verdict) -> Decided:
-        """Decide pending approvals; if none is left, the run that goes on is started.
+    async def decide(self, thread_id: str, verdict: Verdict, *, along: AlongDecision | None = None) -> Decided:
+        """Decide pending approvals; if none is left, the run that goes on is started. What is to be stored `along` is in the same
+        transaction.
 
-        Raises `NotFound`, `NothingPending`, `AlreadyDecided`, `InvalidDecision` or `Tampered`, and then nothing was changed.
+        Raises `NotFound`, `NothingPending`, `AlreadyDecided`, `InvalidDecision`, `Forbidden`, `Superseded` or `Tampered`, and then nothing
+        was decided.
         """
-        return await _to_the_end(self._decide(thread_id, verdict))
+        return await _to_the_end(self._decide(thread_id, verdict, along))
 
-    async def _decide(self, thread_id: str, verdict: Verdict) -> Decided:
+    async def _decide(self, thread_id: str, verdict: Verdict, along: AlongDecision | None) -> Decided:
         with self.engine.claim() as worker:
             try:
-                check = partial(self._check, await self._asked(thread_id))
-                decided = await decide(self.storage, self._clock, thread_id, verdict, check, worker=worker)
+                return await decide(self._desk(worker), thread_id, verdict, self._asks, along=along)
             except Tampered as error:
                 # Which thread this is about is known here. What the row itself says may be what was changed.
                 found = Tampered(error.message, **{**error.details, "thread_id": thread_id})
                 await self.distrust(thread_id, found)
                 raise found from error
-            if decided.run is not None:
-                self.engine.submit(decided.run, decided.thread)
-        return decided
 
-    async def _asked(self, thread_id: str) -> dict[str, PendingApproval]:
-        """What the thread's checkpoint asks, by approval id: it knows what an answer must be like."""
-        thread = await self.storage.thread(thread_id)
-        agent = self.agents.get(thread.agent or "") if thread is not None else None
-        if thread is None or thread.tampered is not None or agent is None:
-            return {}
-        approvals = await pending_of(self.storage, thread)
-        snapshot = await agent.aget_state(_thread_config(thread_id), subgraphs=True)
-        return {
-            asked.approval_id: asked
-            for run_id in {approval.run_id for approval in approvals}
-            for asked in find_pending(agent, snapshot, pause=run_id)
-        }
+    async def act(
+        self, approval_id: str, action: Withdraw | Delegate | Say, *, authentication: Authentication = Authentication.LOCAL
+    ) -> Approval:
+        """Do what decides nothing: take a vote back, hand a say over, comment. The approval as it is then.
 
-    def _check(self, asked: Mapping[str, PendingApproval], approval: Approval, decision: Decision) -> None:
-        agent = self.agents.get(approval.agent)
-        if agent is None:
-            raise NotFound(f"The approval {approval.approval_id} is for the agent '{approval.agent}', which this server does not have.")
-        if approval.kind is ApprovalKind.BUDGET:
-            check_grant(approval, decision)
-        elif approval.approval_id in asked:
-            check_decision(agent, asked[approval.approval_id], decision)
+        Raises `NotFound`, `AlreadyDecided`, `Forbidden`, `InvalidRequest` or `Tampered`, and then nothing was changed.
+        """
+        return await _to_the_end(act(self._desk(None), approval_id, action, authentication=authentication))
+
+    async def look(self, timer: Timer) -> None:
+        """See what time has done to the approval of the timer."""
+        with self.engine.claim() as worker:
+            await deadlines.look(self._desk(worker), timer.timer_id)
+
+    def _desk(self, worker: str | None) -> Desk:
+        return Desk(storage=self.storage, clock=self._clock, start=self.engine.submit, person=self.person, worker=worker)
+
+    def person(self, name: str) -> Person:
+        """The person of this name, with his roles."""
+        return self._people.get(name) or Person(name=name)
+
+    def policy(self, agent: str, tool: str) -> Policy:
+        """What calls of the agent's tool are approved under, if they need anybody. Raises `NotFound` for an agent that there is not."""
+        if agent not in self.agents:
+            raise NotFound(f"There is no agent '{agent}'. There are: {', '.join(self.agents)}.")
+        builder = self.agents[agent].builder
+        written = builder.gate.rules.policies.get(tool) if isinstance(builder, HitlGraph) else None
+        return self._policies.policy(agent, tool, written)
 
     # ── cancelling ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -445,9 +473,10 @@ class Runs:
         await self._ring(stopped)
         return stopped
 
-    async def _asked_by(self, thread: Thread, runs: Iterable[Run]) -> list[Approval]:
-        """What the thread waits for, if it is these runs that ask."""
-        return await pending_of(self.storage, thread) if any(run.run_id == thread.run_id for run in runs) else []
+    async def _asked_by(self, thread: Thread, runs: Iterable[Run]) -> list[tuple[Approval, Timer | None]]:
+        """What the thread waits for, if it is these runs that ask; each with its timer."""
+        asked = await pending_of(self.storage, thread) if any(run.run_id == thread.run_id for run in runs) else []
+        return [(approval, await self.storage.timer(approval.approval_id)) for approval in asked]
 
     async def _ring(self, stopped: Iterable[Run]) -> None:
         for run in stopped:

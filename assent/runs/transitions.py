@@ -11,15 +11,15 @@ How a run ends is said in `outcome`.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from assent.approvals.audit import audit_of
+from assent.approvals.machine import Cancel, advance
+from assent.approvals.recording import recorded
+from assent.approvals.rows import question_of
 from assent.checkpoint.contracts import (
     Approval,
-    ApprovalStatus,
-    AuditEntry,
     Authentication,
     CancelMode,
     Change,
@@ -29,8 +29,10 @@ from assent.checkpoint.contracts import (
     RunStatus,
     Thread,
     ThreadStatus,
+    Timer,
+    together,
 )
-from assent.events import ApprovalCancelled, Event, RunCancelled, RunRecovered, RunStart
+from assent.events import Event, RunCancelled, RunRecovered, RunStart
 from assent.runs.engine import Remains
 
 MAX_RECOVERIES = 3
@@ -149,21 +151,20 @@ def put_back(run: Run) -> Change:
 def cancelled(
     thread: Thread,
     runs: Sequence[Run],
-    approvals: Sequence[Approval],
+    approvals: Sequence[tuple[Approval, Timer | None]],
     *,
     mode: CancelMode,
     by: str,
     now: datetime,
     authentication: Authentication = Authentication.LOCAL,
 ) -> tuple[Change, tuple[Run, ...]]:
-    """All these runs of the thread are to stop; `approvals` are those that it waits for.
+    """All these runs of the thread are to stop; `approvals` are those that it waits for, each with its timer.
 
     What has begun is `cancelling` until its worker has stopped it, or, where it waits for a person, until a worker has brought the thread
     to rest. What has not begun is `cancelled` at once.
     """
     rows: list[Row] = []
     events: list[Event] = []
-    audit: list[AuditEntry] = []
     stopped: list[Run] = []
     for run in runs:
         stops = run if run.status is RunStatus.CANCELLING else _stopping(run, mode, now)
@@ -177,25 +178,11 @@ def cancelled(
         left = ThreadStatus.IDLE if stops.status is RunStatus.CANCELLED else ThreadStatus.BUSY
         if is_its_own(run, thread) and thread.status is not left:
             rows.append(replace(thread, status=left, pending=(), updated_at=now, version=thread.version + 1))
-    for approval in approvals:
-        rows.append(replace(approval, status=ApprovalStatus.CANCELLED, decided_by=by, decided_at=now, version=approval.version + 1))
-        told = _approval_cancelled(approval, by, now)
-        events.append(told)
-        audit += audit_of([told], authentication=authentication, digest=approval.digest)
-    return Change(rows=tuple(rows), events=tuple(events), audit=tuple(audit)), tuple(stopped)
-
-
-def together(first: Change, second: Change) -> Change:
-    """Both, in one."""
-    written = {_identity(row) for row in first.rows}
-    return Change(
-        rows=(*first.rows, *second.rows),
-        # What the first one writes, it has checked.
-        unmoved=(*first.unmoved, *(row for row in second.unmoved if _identity(row) not in written)),
-        removed=(*first.removed, *second.removed),
-        events=(*first.events, *second.events),
-        audit=(*first.audit, *second.audit),
-    )
+    dropped = [
+        recorded(approval, advance(question_of(approval), Cancel(by=by), now), timer, authentication=authentication)
+        for approval, timer in approvals
+    ]
+    return together(Change(rows=tuple(rows), events=tuple(events)), *dropped), tuple(stopped)
 
 
 def to_cancel(thread: Thread, runs: Collection[Run], now: datetime) -> list[Run]:
@@ -237,22 +224,5 @@ def _taken_by(run: Run, thread: Thread, now: datetime) -> Thread:
     )
 
 
-def _approval_cancelled(approval: Approval, by: str, now: datetime) -> ApprovalCancelled:
-    return ApprovalCancelled(
-        ts=now,
-        thread_id=approval.thread_id,
-        run_id=approval.run_id,
-        approval_id=approval.approval_id,
-        kind=approval.kind,
-        tool=approval.tool,
-        tool_call_id=approval.tool_call_id,
-        by=by,
-    )
-
-
 def _by(by: str) -> str:
     return f"{by} cancelled it." if by else ""
-
-
-def _identity(row: Row) -> tuple[type, str]:
-    return type(row), str(getattr(row, fields(row)[0].name))

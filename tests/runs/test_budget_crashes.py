@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,7 +48,9 @@ class House:
         ending = await self.executor.execute(held)
         thread = await self.storage.thread("t")
         assert thread is not None
-        return replace(ending(thread, held.run, now()), lease=Lease(held.run.run_id, held.run.attempt))
+        made = ending(thread, held.run, now())
+        change = await made if isinstance(made, Awaitable) else made
+        return replace(change, lease=Lease(held.run.run_id, held.run.attempt))
 
     async def told(self) -> list[str]:
         return [entry.type for entry in await self.storage.read_log("t") if entry.type.startswith(("budget_", "llm_end", "tool_start"))]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from langgraph.errors import GraphRecursionError
 
+from assent.approvals.feed import FEED
 from assent.checkpoint.contracts import ApprovalKind, ApprovalStatus, Run, RunKind, RunStatus, Thread, ThreadStatus
 from assent.errors import AgentLoadError, InvalidRequest
 from assent.events import ApprovalRequired, Checkpoint, Done, Error, RunPaused, ToolUnknown, Usage, event_type
@@ -117,7 +118,8 @@ def test_a_pause_stores_each_question_once_and_tells_of_it() -> None:
     # The first is a row already, from before a crash, and was told of. The second keeps its place behind it.
     (row,) = approvals
     assert (row.approval_id, row.status, row.requested_at, row.version) == ("b", ApprovalStatus.PENDING, SECOND, 1)  # type: ignore[union-attr]
-    required, checkpoint, last = change.events
+    required, copy, checkpoint, last = change.events
+    assert (copy.thread_id, event_type(copy)) == (FEED, "approval_required")
     assert isinstance(required, ApprovalRequired)
     assert (required.approval_id, required.args, required.digest, required.preview) == ("b", {"amount": 5}, "d", {"pays": 5})
     assert required.allowed == ("approve", "reject")

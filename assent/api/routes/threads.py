@@ -172,7 +172,7 @@ def decided_response(request: Request, storage: Storage, thread_id: str, decided
         return json_response(view, status=202, headers={**headers, "Location": view["events"]})
     if decided.run is not None:
         return EventStream(follow_run(storage, thread_id, decided.run.run_id, after), headers=headers)
-    return EventStream(_only(storage, thread_id, after, len(decided.approvals)), headers=headers)
+    return EventStream(_only(storage, thread_id, after, decided.events), headers=headers)
 
 
 async def _only(storage: Storage, thread_id: str, after: int, count: int) -> AsyncGenerator[tuple[LogEntry, ...], None]:

@@ -73,6 +73,22 @@ def _cutting(thread_id: str, cutoff: int) -> Callable[[Transaction], int]:
     return cut
 
 
+async def remove_answers(writer: Writer, before: str) -> int:
+    """Remove the answers that were given before that time, as it is stored; return how many."""
+    removed = 0
+    while True:
+        count = await writer.write(
+            lambda transaction: transaction.connection.execute(_ANSWERS, (before, EVENTS_PER_STEP)).rowcount, threads=()
+        )
+        removed += count
+        if count < EVENTS_PER_STEP:
+            return removed
+        await asyncio.sleep(PAUSE_SECONDS)
+
+
+_ANSWERS = "DELETE FROM answers WHERE answer_id IN (SELECT answer_id FROM answers WHERE created_at < ? LIMIT ?)"
+
+
 async def shrink(writer: Writer) -> None:
     """Move what stands at the end of the file into its free pages, cut the file, and empty the write-ahead log once nobody writes."""
     more = True

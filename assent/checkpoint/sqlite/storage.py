@@ -17,6 +17,7 @@ import msgspec
 import orjson
 
 from assent.checkpoint.contracts import (
+    Answer,
     Approval,
     ApprovalStatus,
     AuditHead,
@@ -33,6 +34,7 @@ from assent.checkpoint.contracts import (
     Run,
     RunStatus,
     Schedule,
+    StandingGrant,
     Storage,
     Thread,
     ThreadStatus,
@@ -297,15 +299,52 @@ class SqliteStorage(Storage):
         thread_id: str | None = None,
         run_id: str | None = None,
         status: ApprovalStatus | None = None,
+        agent: str | None = None,
+        tool: str | None = None,
+        role: str | None = None,
+        assignee: str | None = None,
+        before: datetime | None = None,
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page[Approval]:
         _check_limit(limit)
-        where, parameters = _wheres(thread_id=thread_id, run_id=run_id, status=status)
+        where, parameters = _wheres(thread_id=thread_id, run_id=run_id, status=status, agent=agent, tool=tool)
+        if role is not None:
+            where.append(_holds("roles"))
+            parameters.append(role)
+        if assignee is not None:
+            where.append(f"({_holds('names')} OR {_holds('assignees')})")
+            parameters += [assignee, assignee]
+        if before is not None:
+            where.append("requested_at < ?")
+            parameters.append(time_text(before))
         if cursor is not None:
             where.append("(requested_at, approval_id) > (?, ?)")
             parameters += _position(cursor)
         return await self._page(self._tables.approvals, where, parameters, limit, by="requested_at")
+
+    async def grant(self, grant_id: str) -> StandingGrant | None:
+        return await self._one(self._tables.grants, grant_id)
+
+    async def grants(self, *, thread_id: str | None = None, limit: int = 100, cursor: str | None = None) -> Page[StandingGrant]:
+        _check_limit(limit)
+        where, parameters = _wheres(thread_id=thread_id)
+        if cursor is not None:
+            where.append("(given_at, grant_id) < (?, ?)")
+            parameters += _position(cursor)
+        return await self._page(self._tables.grants, where, parameters, limit, by="given_at", newest_first=True)
+
+    async def open_grants(self, agent: str, tools: Collection[str], now: datetime) -> tuple[StandingGrant, ...]:
+        table = self._tables.grants
+        sql = f"""{table.select} WHERE agent = ? AND {_among("tool")} AND revoked_at IS NULL AND "until" > ? AND used < uses
+            ORDER BY given_at, grant_id"""
+        return await self._trusted(table, await self._reader.rows(sql, (agent, _list(tools), time_text(now))))
+
+    async def answer(self, answer_id: str) -> Answer | None:
+        return await self._one(self._tables.answers, answer_id)
+
+    async def remove_answers(self, before: datetime) -> int:
+        return await retention.remove_answers(self._writer, time_text(before))
 
     async def effect(self, key: str) -> Effect | None:
         return await self._one(self._tables.effects, key)
@@ -476,6 +515,10 @@ def _runs_where(thread_id: str | None, status: Collection[RunStatus] | None) -> 
 
 def _among(column: str) -> str:
     return f"{column} IN (SELECT value FROM json_each(?))"
+
+
+def _holds(column: str) -> str:
+    return f"EXISTS (SELECT 1 FROM json_each({column}) WHERE value = ?)"
 
 
 def _list(values: Collection[str]) -> str:

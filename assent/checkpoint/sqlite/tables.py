@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_
 
 import orjson
 
-from assent.checkpoint.contracts import Approval, Effect, Link, Notification, Row, Run, Schedule, Thread, Timer
+from assent.checkpoint.contracts import Answer, Approval, Effect, Link, Notification, Row, Run, Schedule, StandingGrant, Thread, Timer
 from assent.checkpoint.sqlite.sealing import Seal, tampered
 from assent.clock import time_text
 
@@ -31,7 +31,9 @@ Column = str | int | bytes | None
 CONTENT: Mapping[type, frozenset[str]] = {
     Thread: frozenset({"metadata"}),
     Run: frozenset({"input", "error", "metadata"}),
-    Approval: frozenset({"args", "schema", "preview", "decision"}),
+    Approval: frozenset({"args", "schema", "preview", "decision", "policy", "edit", "votes", "delegations", "comments", "shown"}),
+    StandingGrant: frozenset({"bounds"}),
+    Answer: frozenset({"body"}),
     Effect: frozenset({"outcome"}),
     Timer: frozenset({"payload"}),
     Schedule: frozenset({"input", "metadata"}),
@@ -42,13 +44,17 @@ CONTENT: Mapping[type, frozenset[str]] = {
 """The columns that are sealed."""
 
 LATER: Mapping[type, frozenset[str]] = {
-    Approval: frozenset({"schema"}),
+    Approval: frozenset(
+        {"requested_by", "risk", "roles", "names", "assignees", "step", "step_at", "reminded_at", "policy_digest"}
+        | {"schema", "policy", "edit", "votes", "delegations", "comments", "shown"}
+    ),
     Run: frozenset({"priority", "due_at", "worker", "cancel", "at_checkpoint", "stuck", "budget", "usage", "schedule_id"}),
     Schedule: frozenset({"last_error", "budget"}),
 }
 """Columns that a table was given after rows had been sealed. They are bound too, but not as long as they hold what those were given.
 
-Of content, what those were given is not sealed. It is taken for that only in a row all of whose other later columns hold it too.
+Of content, what those were given is not sealed. It is taken for that only in a row all of whose other later columns hold it too: since
+those are bound once they hold something else, no newer row can be made to look like such a one.
 """
 
 
@@ -195,13 +201,15 @@ class Tables:
         self.threads = Table(Thread, "threads", seal)
         self.runs = Table(Run, "runs", seal)
         self.approvals = Table(Approval, "approvals", seal)
+        self.grants = Table(StandingGrant, "grants", seal)
+        self.answers = Table(Answer, "answers", seal)
         self.effects = Table(Effect, "effects", seal)
         self.timers = Table(Timer, "timers", seal)
         self.schedules = Table(Schedule, "schedules", seal)
         self.notifications = Table(Notification, "notifications", seal)
         self.links = Table(Link, "links", seal)
         every: tuple[Table[Any], ...] = (
-            *(self.threads, self.runs, self.approvals, self.effects),
+            *(self.threads, self.runs, self.approvals, self.grants, self.answers, self.effects),
             *(self.timers, self.schedules, self.notifications, self.links),
         )
         self._by_type: dict[type, Table[Any]] = {table.row_type: table for table in every}
