@@ -16,11 +16,10 @@ import pytest
 from assent import events
 from assent.approvals.audit import ACTIONS, audit_of, publishing, to_file
 from assent.checkpoint.chain import heads_from_text, record_to_json
-from assent.checkpoint.contracts import AuditAction, AuditEntry, AuditHead, Authentication, Change, Storage, Thread, ThreadStatus
+from assent.checkpoint.contracts import AuditAction, AuditEntry, AuditHead, Authentication, Change, Storage, Thread, ThreadStatus, together
 from assent.checkpoint.sqlite import SqliteStorage
 from assent.digest import call_digest
 from assent.events import EVENT_TYPES, ApprovalEvent, Event
-from assent.runs.transitions import together
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 WORDS = "a secret that somebody wrote"
@@ -99,9 +98,12 @@ def test_two_changes_together_lose_nothing() -> None:
     """Whatever a change may have that is a list, both have."""
 
     def change(name: str) -> Change:
-        row = Thread(thread_id=name, owner="ann", status=ThreadStatus.IDLE, created_at=NOON, updated_at=NOON)
+        row, read, gone = (
+            Thread(thread_id=f"{name} {what}", owner="ann", status=ThreadStatus.IDLE, created_at=NOON, updated_at=NOON)
+            for what in ("written", "read", "removed")
+        )
         entry = AuditEntry(at=NOON, action=AuditAction.ERASED, authentication=Authentication.LOCAL, thread_id=name)
-        return Change(rows=(row,), unmoved=(row,), removed=(row,), events=(events.Done(thread_id=name),), audit=(entry,))
+        return Change(rows=(row,), unmoved=(read,), removed=(gone,), events=(events.Done(thread_id=name),), audit=(entry,))
 
     first, second = change("a"), change("b")
     both = together(first, second)
