@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from assent.approvals.links import key_beside, parse_key
 from assent.checkpoint.sqlite.sealing import parse_keys
 from assent.errors import ConfigurationError
 
@@ -72,6 +73,18 @@ class Settings(BaseSettings):
     audit_head_every: Annotated[timedelta, BeforeValidator(_with_unit)] = Field(default=timedelta(minutes=1), gt=timedelta(0))
     """How often the audit chain's head is sent, if it has moved."""
 
+    config: Path | None = None
+    """A TOML or JSON file with more to say: whom approvals are told of."""
+
+    public_url: str | None = None
+    """Where people reach this server, `https://assent.example.com`. With it, approvals can be decided by links."""
+
+    link_key: SecretStr | None = None
+    """What links are made with: base64 of 32 bytes or more. Without it, a key is made and kept beside the database."""
+
+    link_issuers: Annotated[tuple[str, ...], NoDecode] = ()
+    """Who may make links for others: names of keys, separated by commas."""
+
     synchronous: Literal["full", "normal"] = "full"
     """Whether each commit waits for the disk. With `normal`, a power cut may lose the last ones; a kill of the server loses none."""
 
@@ -107,6 +120,28 @@ class Settings(BaseSettings):
                 raise ValueError(error.message) from None
         return value
 
+    @field_validator("public_url")
+    @classmethod
+    def _an_address(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
+            raise ValueError("write it as https://assent.example.com, without a query")
+        return value
+
+    @field_validator("link_key")
+    @classmethod
+    def _a_sound_link_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            try:
+                parse_key(value.get_secret_value())
+            except ConfigurationError as error:
+                raise ValueError(error.message) from None
+        return value
+
+    @field_validator("link_issuers", mode="before")
+    @classmethod
+    def _names(cls, value: object) -> object:
+        return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
     @field_validator("api_keys", mode="before")
     @classmethod
     def _named_keys(cls, value: object) -> object:
@@ -139,6 +174,11 @@ class Settings(BaseSettings):
     def audit_secret(self) -> str | None:
         """`audit_key` in the clear, for whoever opens the database."""
         return None if self.audit_key is None else self.audit_key.get_secret_value()
+
+    @property
+    def link_secret(self) -> bytes:
+        """What links are made with; the key beside the database, made if there is none. Raises `ConfigurationError`."""
+        return key_beside(self.database_path) if self.link_key is None else parse_key(self.link_key.get_secret_value())
 
     @property
     def database_path(self) -> Path:

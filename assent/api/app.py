@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
@@ -10,10 +11,15 @@ from fastapi import FastAPI
 
 from assent.api import errors, openapi
 from assent.api.limits import BodyLimit, LoopbackNames
-from assent.api.routes import agent, approvals, audit, runs, schedules, server, threads
+from assent.api.routes import agent, approvals, audit, links, notifications, runs, schedules, server, threads
 from assent.approvals.audit import publishing, to_file
+from assent.approvals.channels import open_notifiers
+from assent.approvals.delivering import delivering
+from assent.approvals.links import LinkKey
+from assent.approvals.notifying import notifying
 from assent.checkpoint.sqlite import SqliteStorage
 from assent.clock import Clock
+from assent.configuration import Configuration, read_configuration
 from assent.graph.pending import Agent
 from assent.runs.budgets import Rules, read_rules
 from assent.runs.service import Runs
@@ -30,6 +36,7 @@ def create_app(settings: Settings, open_agents: OpenAgents, clock: Clock | None 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
+            configuration = read_configuration(settings.config, os.environ) if settings.config is not None else Configuration()
             budgets = read_rules(settings.budgets) if settings.budgets is not None else Rules()
             # The agents first: one that cannot be loaded should leave no file behind.
             agents = await stack.enter_async_context(open_agents())
@@ -44,9 +51,17 @@ def create_app(settings: Settings, open_agents: OpenAgents, clock: Clock | None 
             # Before the runs, so that it is left after them: the head that is sent last is the last one.
             sinks = [to_file(settings.audit_head_file)] if settings.audit_head_file is not None else []
             await stack.enter_async_context(publishing(storage, sinks, settings.audit_head_every))
+            link_key = LinkKey(settings.link_secret, settings.public_url) if settings.public_url is not None else None
+            app.state.links = link_key
+            # Before the runs too: what is told of their ends is still sent.
+            notifiers = await stack.enter_async_context(open_notifiers(configuration.endpoints, clock or Clock(), links=link_key))
+            dispatcher = await stack.enter_async_context(
+                delivering(storage, notifiers, clock=clock or Clock(), links=link_key, drain_seconds=settings.drain_seconds)
+            )
+            app.state.dispatcher = dispatcher
             app.state.runs = await stack.enter_async_context(
                 Runs.open(
-                    storage,
+                    notifying(storage, configuration.endpoints, clock or Clock(), dispatcher.wake),
                     agents,
                     clock=clock,
                     recursion_limit=settings.recursion_limit,
@@ -67,11 +82,12 @@ def create_app(settings: Settings, open_agents: OpenAgents, clock: Clock | None 
         lifespan=lifespan,
     )
     app.state.api_keys = settings.api_keys
+    app.state.link_issuers = settings.link_issuers
     app.add_middleware(BodyLimit)
     if not settings.api_keys:
         app.add_middleware(LoopbackNames)
-    for router in (agent.router, threads.router, runs.router, approvals.router, audit.router, schedules.router, server.router):
-        app.include_router(router)
+    for part in (agent, threads, runs, approvals, links, notifications, audit, schedules, server):
+        app.include_router(part.router)
     errors.install(app)
     openapi.install(app)
     return app

@@ -15,9 +15,10 @@ from typing import Any
 
 import msgspec
 
-from assent.approvals.delivering import Message, Notifier
 from assent.approvals.endpoints import Endpoint
-from assent.approvals.webhooks import NotDelivered, Resolve, WebhookSender
+from assent.approvals.links import LinkKey
+from assent.approvals.notifier import Message, NotDelivered, Notifier
+from assent.approvals.webhooks import Resolve, WebhookSender
 from assent.clock import Clock
 from assent.errors import ConfigurationError
 from assent.visible import pretty, unseen, visible
@@ -36,9 +37,15 @@ _encode = msgspec.json.Encoder().encode
 
 @asynccontextmanager
 async def open_notifiers(
-    endpoints: Sequence[Endpoint], clock: Clock, *, resolve: Resolve | None = None
+    endpoints: Sequence[Endpoint], clock: Clock, *, links: LinkKey | None = None, resolve: Resolve | None = None
 ) -> AsyncIterator[Mapping[str, Notifier]]:
-    """How to tell each endpoint, by name, until the context is left. Raises `ConfigurationError`."""
+    """How to tell each endpoint, by name, until the context is left. Raises `ConfigurationError`, also for an endpoint that is to be sent
+    links where none can be made."""
+    if links is None and (wanting := next((each.name for each in endpoints if each.recipient), None)):
+        raise ConfigurationError(
+            f"The endpoint '{wanting}' has a recipient, who is sent links, and the server does not know its own address. "
+            "Set ASSENT_PUBLIC_URL."
+        )
     async with AsyncExitStack() as stack:
         notifiers: dict[str, Notifier] = {}
         for endpoint in endpoints:

@@ -288,7 +288,7 @@ async def store(
     try:
         numbers = await storage.commit(change)
     except Conflict as error:
-        if along is not None and error.details.get("kind") == "answer":
+        if along is not None and error.details.get("kind") in ("answer", "link"):
             raise
         return None
     if along is None:

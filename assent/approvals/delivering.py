@@ -10,14 +10,13 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Protocol
 
 import structlog
 
 from assent.approvals.links import LinkKey
-from assent.approvals.webhooks import NotDelivered
+from assent.approvals.notifier import Message, NotDelivered, Notifier
 from assent.checkpoint.contracts import Change, Notification, NotificationStatus, Storage
 from assent.clock import Clock
 from assent.errors import Conflict, NotFound, Tampered, Unavailable
@@ -61,26 +60,6 @@ class Backoff:
             return None
         wait = self.longest if failed > 30 else min(self.first * 2 ** (failed - 1), self.longest)
         return wait * (0.8 + 0.4 * jitter)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
-    """What an endpoint is told. `id` is the same each time that it is told it. `type` is the event's, `data` has the `approval` and the
-    `event`, and `link` lets the endpoint's recipient decide, "" if there is none."""
-
-    id: str
-    endpoint: str
-    type: str
-    at: datetime
-    data: Mapping[str, Any]
-    link: str = field(default="", repr=False)
-
-
-class Notifier(Protocol):
-    """Tells somebody something. Yours may be named in the configuration."""
-
-    async def notify(self, message: Message) -> None:
-        """Tell it. Raise to have it tried again later; `NotDelivered` says why, in a sentence that may be shown."""
 
 
 class Dispatcher:

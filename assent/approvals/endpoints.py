@@ -19,7 +19,7 @@ import msgspec
 from assent.approvals.webhooks import Target
 from assent.checkpoint.contracts import Approval
 from assent.errors import ConfigurationError
-from assent.events import EVENT_TYPES, ApprovalEvent
+from assent.events import EVENT_TYPES, ApprovalEvent, event_type
 
 Json = Any
 """Any JSON value."""
@@ -54,9 +54,9 @@ class Endpoint:
 
     def wants(self, event: ApprovalEvent, approval: Approval | None) -> bool:
         """Whether it is told of this."""
-        if str(event.__struct_config__.tag) not in self.events:
+        if event_type(event) not in self.events:
             return False
-        agent, tool, roles = (approval.agent, approval.tool, getattr(approval, "roles", ())) if approval else ("", event.tool, ())
+        agent, tool, roles = (approval.agent, approval.tool, approval.roles) if approval else ("", event.tool, ())
         return (
             (not self.agents or agent in self.agents)
             and (not self.tools or tool in self.tools)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import rfc8785
 
+from assent.approvals.rows import question_of
 from assent.checkpoint.contracts import Approval, ApprovalStatus, Link, Storage
 from assent.clock import time_text
 from assent.decisions import Approve, Decision, Reject
@@ -103,7 +104,7 @@ def new_link(
         link_id=link_id,
         approval_id=approval.approval_id,
         thread_id=approval.thread_id,
-        digest=approval.digest,
+        digest=question_of(approval).asked_digest,
         recipient=recipient,
         created_at=now,
         expires_at=min(until, approval.expires_at) if approval.expires_at else until,
@@ -121,7 +122,7 @@ def check_usable(link: Link, approval: Approval, now: datetime) -> None:
         raise Gone("This link has expired.")
     if approval.status is not ApprovalStatus.PENDING:
         raise Gone(f"Nothing is left to decide here: the approval is '{approval.status}'.")
-    if approval.digest != link.digest:
+    if question_of(approval).asked_digest != link.digest:
         raise Superseded("What is asked has been changed since this link was made, so it decides nothing any more.")
 
 

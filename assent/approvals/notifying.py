@@ -6,7 +6,7 @@ sent later (`assent.approvals.delivering`), so that a receiver that does not ans
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, cast
@@ -14,10 +14,12 @@ from typing import Any, cast
 import msgspec
 
 from assent.approvals.endpoints import Endpoint
+from assent.approvals.feed import FEED
 from assent.approvals.links import BY_LINK, new_link
+from assent.approvals.rows import question_of
 from assent.checkpoint.contracts import Approval, ApprovalStatus, Change, Notification, NotificationStatus, Row, Storage
 from assent.clock import Clock
-from assent.events import ApprovalEvent
+from assent.events import ApprovalEvent, event_type
 
 Json = Any
 """Any JSON value."""
@@ -60,7 +62,8 @@ class _Notifying:
 
 def told(change: Change, endpoints: Iterable[Endpoint], now: datetime, new_id: Callable[[], str]) -> tuple[Row, ...]:
     """The notifications, and the links that go with them, which belong into the change."""
-    events = [event for event in change.events if isinstance(event, ApprovalEvent)]
+    # What is copied into the feed is told once, from the thread's own log.
+    events = [event for event in change.events if isinstance(event, ApprovalEvent) and event.thread_id != FEED]
     if not events:
         return ()
     approvals = {row.approval_id: row for row in (*change.unmoved, *change.rows) if isinstance(row, Approval)}
@@ -68,14 +71,14 @@ def told(change: Change, endpoints: Iterable[Endpoint], now: datetime, new_id: C
         row
         for endpoint in endpoints
         for event in events
-        if endpoint.wants(event, approvals.get(event.approval_id))
+        if not _is_over(event, approvals.get(event.approval_id)) and endpoint.wants(event, approvals.get(event.approval_id))
         for row in _rows(endpoint, event, approvals.get(event.approval_id), now, new_id)
     )
 
 
 def _rows(endpoint: Endpoint, event: ApprovalEvent, approval: Approval | None, now: datetime, new_id: Callable[[], str]) -> Iterator[Row]:
     payload = payload_of(event, approval)
-    name = str(event.__struct_config__.tag)
+    name = event_type(event)
     if approval is not None and endpoint.recipient and name in ASKS and _takes_links(approval, now):
         link = new_link(approval, endpoint.recipient, link_id=new_id(), now=now, by=f"notify:{endpoint.name}")
         payload["link_id"] = link.link_id
@@ -92,6 +95,11 @@ def _rows(endpoint: Endpoint, event: ApprovalEvent, approval: Approval | None, n
         created_at=now,
         next_at=now,
     )
+
+
+def _is_over(event: ApprovalEvent, approval: Approval | None) -> bool:
+    """Whether somebody would be asked for what is decided already, such as by a standing grant in the same moment."""
+    return approval is not None and event_type(event) in ASKS and approval.status is not ApprovalStatus.PENDING
 
 
 def _takes_links(approval: Approval, now: datetime) -> bool:
@@ -113,6 +121,7 @@ def payload_of(event: ApprovalEvent, approval: Approval | None) -> dict[str, Jso
 
 
 def _approval(approval: Approval) -> dict[str, Json]:
+    question = question_of(approval)
     shown = {
         "approval_id": approval.approval_id,
         "thread_id": approval.thread_id,
@@ -122,17 +131,22 @@ def _approval(approval: Approval) -> dict[str, Json]:
         "tool": approval.tool,
         "tool_call_id": approval.tool_call_id,
         "node": approval.node,
-        "args": approval.args,
-        "digest": approval.digest,
+        "args": question.asked_args,
+        "digest": question.asked_digest,
+        "edited_by": question.edit.by if question.edit else None,
         "allowed": approval.allowed,
         "preview": approval.preview,
         "status": approval.status,
-        "requested_by": approval.owner,
+        "risk": approval.risk,
+        "roles": approval.roles,
+        "names": approval.names,
+        "requested_by": approval.requested_by or approval.owner,
         "requested_at": approval.requested_at,
         "expires_at": approval.expires_at,
         "decision": approval.decision,
         "decided_by": approval.decided_by,
         "decided_at": approval.decided_at,
+        "shown": approval.shown,
     }
     return dict(msgspec.to_builtins(shown))
 
@@ -154,9 +168,3 @@ def _bounded(payload: dict[str, Json]) -> dict[str, Json]:
 def _beginning(value: Json) -> str:
     text = encode(value).decode()
     return f"{text[:CUT_TO_CHARACTERS]}… (cut: {len(text)} characters in all)"
-
-
-def approval_said(payload: Mapping[str, Json]) -> Mapping[str, Json]:
-    """What a payload says of its approval."""
-    said: Mapping[str, Json] = payload.get("approval", {})
-    return said

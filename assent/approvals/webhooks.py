@@ -19,6 +19,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 import httpx
 from standardwebhooks.webhooks import Webhook
 
+from assent.approvals.notifier import NotDelivered
 from assent.errors import ConfigurationError
 
 TOTAL_SECONDS = 15.0
@@ -31,10 +32,6 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """The addresses of a name, for a port. Raises `OSError` if it has none."""
 
 Address = IPv4Address | IPv6Address
-
-
-class NotDelivered(Exception):
-    """The receiver did not take it. The text is a sentence with no secret in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

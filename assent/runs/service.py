@@ -515,6 +515,10 @@ class Runs:
         """The time, by the clock that runs are started by."""
         return self._clock.now()
 
+    def new_id(self) -> str:
+        """A new id, by the same clock."""
+        return self._clock.new_id()
+
     # ── reading and deleting ─────────────────────────────────────────────────────────────────────────────────────────
 
     async def run(self, run_id: str) -> Run:

@@ -17,11 +17,11 @@ import pytest
 from standardwebhooks.webhooks import Webhook
 
 from assent.approvals.channels import open_notifiers, own_notifier
-from assent.approvals.delivering import Backoff, Dispatcher, Message, Notifier, delivering
+from assent.approvals.delivering import Backoff, Dispatcher, delivering
 from assent.approvals.endpoints import Endpoint, endpoints_from_json
 from assent.approvals.links import LinkKey
+from assent.approvals.notifier import Message, NotDelivered, Notifier
 from assent.approvals.notifying import notifying
-from assent.approvals.webhooks import NotDelivered
 from assent.checkpoint.contracts import Change, Notification, NotificationStatus, Storage
 from assent.checkpoint.sqlite import SqliteStorage
 from assent.clock import Clock, utc_now

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import stat
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -10,11 +12,15 @@ from typing import Any
 
 import pytest
 
+from assent.approvals.deciding import Asked, Desk, Verdict, decide
 from assent.approvals.links import LASTS_AT_MOST, LinkKey, check_usable, decision_by, key_beside, new_link, parse_key, token, used
-from assent.checkpoint.contracts import ApprovalStatus, Change, Link
+from assent.approvals.machine import Needs
+from assent.checkpoint.contracts import Approval, ApprovalStatus, Authentication, Change, Link, Thread
 from assent.checkpoint.sqlite import SqliteStorage
 from assent.decisions import Approve, Reject
-from assent.errors import ConfigurationError, Gone, InvalidRequest, NotFound, Superseded
+from assent.errors import ConfigurationError, Conflict, Gone, InvalidRequest, NotFound, Superseded
+from assent.policies import Person, Policy, policy_to_json
+from tests.approvals.test_deciding import CLOCK, LATER, a_thread, an_approval
 from tests.approvals.test_notifying import NOW, PENDING
 from tests.checkpoint.samples import NOON, link, thread
 
@@ -155,3 +161,30 @@ def test_a_broken_key_is_refused(tmp_path: Path) -> None:
         parse_key("c2hvcnQ=")
     assert "c2hvcnQ" not in str(refused.value)
     assert "kkkk" not in repr(KEY)
+
+
+# ── used up with the decision ──
+
+
+async def test_a_link_that_was_used_does_not_vote_again_where_several_must_agree(tmp_path: Path) -> None:
+    row = an_approval("a", policy=policy_to_json(Policy(quorum=3)), version=1)
+    stored = replace(FRESH, digest="d")
+    verdict = Verdict(decisions={"a": Approve()}, by="bob", digests={"a": "d"}, authentication=Authentication.SIGNED_LINK)
+
+    async def asks(thread: Thread, pending: Sequence[Approval]) -> Asked:
+        return Asked(check=lambda approval, decision: None, needs=lambda approval, args: Needs(policy=None))
+
+    async with SqliteStorage.open(tmp_path / "assent.db") as storage:
+        await storage.commit(Change(rows=(a_thread("a", version=1), row, stored)))
+        desk = Desk(storage=storage, clock=CLOCK, start=lambda run, thread: None, person=lambda name: Person(name=name))
+        decided = await decide(desk, "t", verdict, asks, along=lambda _: Change(rows=(used(stored, LATER),)))
+        assert [vote["by"] for vote in decided.approvals[0].votes] == ["bob"]
+        assert (await storage.link("l")) == used(stored, LATER)
+        events = await storage.last_seq("t")
+        for decision in (Approve(), Reject()):
+            with pytest.raises(Conflict, match="link"):
+                async with asyncio.timeout(5):
+                    again = replace(verdict, decisions={"a": decision})
+                    await decide(desk, "t", again, asks, along=lambda _: Change(rows=(used(stored, LATER),)))
+        assert await storage.last_seq("t") == events
+        assert (await storage.approval("a")) == decided.approvals[0]

@@ -12,8 +12,9 @@ import pytest
 from msgspec import structs
 
 from assent.approvals.channels import texts
-from assent.approvals.delivering import Message
 from assent.approvals.endpoints import BY_DEFAULT, TOLD, Endpoint, endpoints_from_json
+from assent.approvals.feed import with_copies
+from assent.approvals.notifier import Message
 from assent.approvals.notifying import MAX_PAYLOAD_BYTES, encode, told
 from assent.checkpoint.contracts import Approval, ApprovalStatus, Change, Link, Notification, NotificationStatus
 from assent.errors import ConfigurationError
@@ -21,7 +22,19 @@ from assent.events import EVENT_TYPES, ApprovalEvent, Event
 from tests.approvals.test_webhooks import NEW
 from tests.checkpoint.samples import NOON, approval
 
-PENDING = approval(status=ApprovalStatus.PENDING, decision=None, decided_by=None, decided_at=None, allowed=("approve", "edit", "reject"))
+PENDING = approval(
+    status=ApprovalStatus.PENDING,
+    policy={},
+    edit=None,
+    votes=(),
+    delegations=(),
+    comments=(),
+    requested_by="ann",
+    decision=None,
+    decided_by=None,
+    decided_at=None,
+    allowed=("approve", "edit", "reject"),
+)
 HOOK = Endpoint(name="hook", events=TOLD)
 NOW = NOON + timedelta(minutes=1)
 
@@ -35,6 +48,9 @@ def event(kind: str, **changes: Any) -> Event:
 def rows_of(*events: Event, row: Approval = PENDING, endpoint: Endpoint = HOOK) -> list[Any]:
     ids = count(1)
     return list(told(Change(rows=(row,), events=events), [endpoint], NOW, lambda: f"id{next(ids)}"))
+
+
+BOB = Endpoint(name="bob", recipient="bob")
 
 
 @pytest.mark.parametrize("kind", TOLD)
@@ -51,7 +67,23 @@ def test_every_event_of_an_approval_is_told_with_the_approval(kind: str) -> None
     assert (row.status, row.created_at, row.next_at, row.attempts) == (NotificationStatus.PENDING, NOW, NOW, 0)
     said = row.payload["approval"]
     assert (said["tool"], said["args"], said["digest"], said["requested_by"]) == ("pay", PENDING.args, PENDING.digest, "ann")
-    assert said.keys() >= {"agent", "preview", "allowed", "expires_at"}
+    assert said.keys() >= {"agent", "preview", "allowed", "expires_at", "risk", "shown"}
+
+
+def test_what_is_copied_into_the_feed_is_told_once() -> None:
+    assert len(rows_of(*with_copies([event("approval_required")]))) == 1
+
+
+def test_who_is_told_after_an_edit_is_told_what_runs_now() -> None:
+    edited = {"args": {"amount": 1}, "digest": "1" * 64, "by": "ann", "at": "2026-01-02T12:00:00Z"}
+    link, row = rows_of(event("approval_edited", args={"amount": 1}, digest="1" * 64), row=replace(PENDING, edit=edited), endpoint=BOB)
+    said = row.payload["approval"]
+    assert (said["args"], said["digest"], said["edited_by"], link.digest) == ({"amount": 1}, "1" * 64, "ann", "1" * 64)
+
+
+def test_what_a_grant_decided_at_once_asks_nobody() -> None:
+    rows = rows_of(event("approval_required"), event("approval_decided"), row=replace(PENDING, status=ApprovalStatus.APPROVED))
+    assert [row.event for row in rows] == ["approval_decided"]
 
 
 def test_the_kinds_are_all_there_are() -> None:
@@ -126,8 +158,6 @@ def test_what_fits_is_there_in_full() -> None:
 
 
 # ── links ──
-
-BOB = Endpoint(name="bob", recipient="bob")
 
 
 @pytest.mark.parametrize("kind", ["approval_required", "approval_edited", "approval_reminder", "approval_escalated", "approval_delegated"])

@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from assent.approvals.webhooks import NotDelivered, Resolve, Target, WebhookSender, meaning, why_not
+from assent.approvals.notifier import NotDelivered
+from assent.approvals.webhooks import Resolve, Target, WebhookSender, meaning, why_not
 from assent.clock import utc_now
 from assent.errors import ConfigurationError
 from tests.support.receiver import Receiver, receiving

@@ -1,0 +1,66 @@
+"""The page behind a link: nothing in it that somebody else wrote is HTML, is unseen, or poses as something else."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html import unescape
+
+import pytest
+
+from assent.api.link_page import asking_page
+from assent.visible import is_unseen
+from tests.approvals.test_links import FRESH
+from tests.approvals.test_notifying import PENDING
+
+ATTACK = "</pre><script>alert(1)</script>\"'><img src=x onerror=y>&lt;"
+LINK = replace(FRESH, decisions=("approve", "reject"))
+
+
+def page(**changes: object) -> str:
+    return bytes(asking_page(replace(PENDING, **changes), LINK).body).decode()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("field", ["tool", "agent", "thread_id", "requested_by", "args", "preview", "shown"])
+def test_nothing_that_was_written_is_html(field: str) -> None:
+    value = {"shown": {"asked": ATTACK, "model_wrote": ATTACK}}.get(field, ATTACK)
+    said = page(**{field: value})
+    assert "<script>" not in said
+    assert "<img" not in said
+    assert "</pre>&lt;script" not in said
+    assert "<script>alert(1)</script>" in unescape(said)
+
+
+@pytest.mark.parametrize("char", ["\u202e", "\u2066", "\u200b", "\ufeff", "\x1b", "\x00", "\x9b", "\u3164"], ids=ascii)
+def test_what_would_not_be_seen_is_shown_and_flagged(char: str) -> None:
+    said = page(args={"to": f"alice{char}bob", f"k{char}": 1}, preview=[char], shown={"model_wrote": char})
+    assert not any(is_unseen(each) for each in said.replace("\n", ""))
+    assert f"<mark>\\u{ord(char):04x}</mark>" in said
+    assert "Careful: 4 character(s)" in said
+
+
+def test_what_somebody_wrote_to_look_like_that_is_not_marked() -> None:
+    said = page(args={"to": "C:\\u202e"})
+    assert "\\\\u202e" in said
+    assert "<mark>" not in said
+    assert "Careful" not in said
+
+
+def test_what_the_model_wrote_is_marked_as_such() -> None:
+    said = page(shown={"asked": "Pay Bob.", "model_wrote": "I shall pay him."})
+    parts = dict(re.findall(r"<h2>([^<]+) <span class=\"who\">\(([^)]+)\)</span>", said))
+    assert parts == {
+        "Arguments": "written by the model; exactly these will run",
+        "Preview": "from the tool",
+        "What was asked of the agent": "written by a person",
+        "What the agent wrote": "written by the model",
+    }
+
+
+def test_after_an_edit_the_page_shows_what_runs_now() -> None:
+    edited = {"args": {"amount": 1}, "digest": "1" * 64, "by": "ann", "at": "2026-01-02T12:00:00Z"}
+    said = unescape(page(edit=edited))
+    assert '"amount": 1\n' in said.replace("}", "\n")
+    assert "12.5" not in said
+    assert "1" * 64 in said
+    assert "changed by ann" in said

@@ -1,0 +1,275 @@
+"""Links over the real server: what a scanner, a thief, a late comer and a person in a hurry get of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from html import unescape
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.server import Api, Server, asking, expect, only, problem, scripted_agents, serving
+
+KEYS = {"ann": "secret-of-ann", "bob": "secret-of-bob", "mailer": "secret-of-mailer"}
+REASON = 'a <b>"bold"</b> & odd reason'
+
+
+def key(name: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {KEYS[name]}"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("links")
+    with serving(
+        folder,
+        scripted_agents(folder),
+        ASSENT_API_KEYS=",".join(f"{name}:{secret}" for name, secret in KEYS.items()),
+        ASSENT_PUBLIC_URL="https://assent.example/under",
+        ASSENT_LINK_ISSUERS="mailer",
+    ) as server:
+        yield server
+
+
+@pytest.fixture
+async def api(server: Server) -> AsyncIterator[Api]:
+    async with asking(server, **key("ann")) as api:
+        yield api
+
+
+@pytest.fixture
+async def browser(server: Server) -> AsyncIterator[httpx.AsyncClient]:
+    """Somebody who has no key."""
+    async with httpx.AsyncClient(base_url=server.url, trust_env=False, timeout=20) as client:
+        yield client
+
+
+async def paused(api: Api, thread: str, amount: int) -> Any:
+    (approval,) = await api.paused(f"pay {amount}", thread_id=thread)
+    return approval
+
+
+async def path_for(api: Api, approval: Any, recipient: str = "bob", **body: Any) -> str:
+    """A link's path on the server."""
+    response = await api.http.post(
+        f"/approvals/{approval['approval_id']}/links", json={"recipient": recipient, **body}, headers=key("mailer")
+    )
+    made = (await expect(response, 201)).json()
+    assert made["url"].startswith("https://assent.example/under/links/")
+    return str(made["url"].removeprefix("https://assent.example/under"))
+
+
+async def page(response: httpx.Response, status: int) -> str:
+    """The text of the page, held to what every page must be."""
+    await expect(response, status)
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    assert response.headers["cache-control"] == "no-store"
+    policy = response.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "form-action 'self'" in policy
+    assert "unsafe" not in policy
+    assert response.headers["referrer-policy"] == "same-origin"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert not re.search(r"<script|<img|<link|<iframe|javascript:|\son\w+=|https?://", response.text)
+    return response.text
+
+
+# ── to open a link decides nothing ──
+
+
+async def test_a_link_opened_a_hundred_times_decides_nothing_and_works_then(
+    api: Api, browser: httpx.AsyncClient, server: Server, thread: str, amount: int
+) -> None:
+    approval = await paused(api, thread, amount)
+    path = await path_for(api, approval)
+    before = await api.events(thread)
+    agents = ["Mozilla/5.0", "Microsoft Office Protection", "Slackbot-LinkExpanding 1.0", "curl/8"]
+    for number in range(25):
+        for response in await asyncio.gather(*(browser.get(path, headers={"User-Agent": agent}) for agent in agents)):
+            await page(response, 200)
+        if number == 0:
+            for method in ("HEAD", "OPTIONS", "PUT", "DELETE"):
+                assert (await browser.request(method, path)).status_code == 405
+    assert await api.approval(approval["approval_id"]) == approval
+    assert await api.events(thread) == before
+    assert server.traces(f"pay {amount}") == []
+
+    said = await page(await browser.post(path, data={"decision": "approve", "message": ""}), 200)
+    assert "It is approved" in said
+    await api.at_rest(thread)
+    decided = await api.approval(approval["approval_id"])
+    assert (decided["status"], decided["decided_by"]) == ("approved", "bob")
+    assert server.traces(f"pay {amount}") == [f"pay {amount}"]
+    assert only(await api.events(thread), "approval_decided")["by"] == "bob"
+
+
+async def test_a_reason_is_told(api: Api, browser: httpx.AsyncClient, server: Server, thread: str, amount: int) -> None:
+    approval = await paused(api, thread, amount)
+    await page(await browser.post(await path_for(api, approval), data={"decision": "reject", "message": REASON}), 200)
+    await api.at_rest(thread)
+    decided = await api.approval(approval["approval_id"])
+    assert (decided["status"], decided["decided_by"], decided["decision"]["message"]) == ("rejected", "bob", REASON)
+    assert server.traces(f"pay {amount}") == []
+
+
+async def test_what_was_decided_by_a_link_is_audited_as_that(api: Api, browser: httpx.AsyncClient, thread: str, amount: int) -> None:
+    approval = await paused(api, thread, amount)
+    await page(await browser.post(await path_for(api, approval), data={"decision": "approve"}), 200)
+    records = (await api.get("/audit", approval_id=approval["approval_id"]))["audit"]
+    by_action = {record["action"]: record for record in records}
+    assert by_action["decided"]["authentication"] == by_action["link_used"]["authentication"] == "signed_link"
+    assert by_action["link_used"]["actor"] == "bob"
+    assert by_action["link_used"]["detail"]["created_by"] == "mailer"
+
+
+# ── the page ──
+
+
+async def test_the_page_shows_exactly_what_is_asked(api: Api, browser: httpx.AsyncClient, thread: str, amount: int) -> None:
+    approval = await paused(api, thread, amount)
+    said = unescape(await page(await browser.get(await path_for(api, approval)), 200))
+    for part in ("Approval needed: pay", f'"amount": {amount}', approval["digest"], thread, "written by the model", "bob"):
+        assert part in said
+    assert re.findall(r'name="decision" value="(\w+)"', said) == ["approve", "reject"]
+
+
+async def test_a_link_for_one_decision_takes_no_other(api: Api, browser: httpx.AsyncClient, thread: str, amount: int) -> None:
+    approval = await paused(api, thread, amount)
+    path = await path_for(api, approval, decision="reject")
+    assert re.findall(r'value="(\w+)"', await page(await browser.get(path), 200)) == ["reject"]
+    for chosen in ("approve", "edit", "respond", "", "nonsense"):
+        await page(await browser.post(path, data={"decision": chosen}), 422)
+    await page(await browser.post(path, content=b"&" * 100 + b"decision=reject" * 20), 422)
+    assert (await api.approval(approval["approval_id"]))["status"] == "pending"
+    await page(await browser.post(path, data={"decision": "reject"}), 200)
+
+
+# ── links that are none, or no longer ──
+
+
+async def test_a_link_works_once_however_many_hands_press_it(
+    api: Api, browser: httpx.AsyncClient, server: Server, thread: str, amount: int
+) -> None:
+    path = await path_for(api, await paused(api, thread, amount))
+    answers = await asyncio.gather(*(browser.post(path, data={"decision": "approve"}) for _ in range(20)))
+    assert sorted(answer.status_code for answer in answers)[:2] != [200, 200]
+    assert [answer.status_code for answer in answers].count(200) == 1
+    assert {answer.status_code for answer in answers} <= {200, 409, 410}
+    await api.at_rest(thread)
+    assert "has been used" in await page(await browser.post(path, data={"decision": "approve"}), 410)
+    assert "has been used" in await page(await browser.get(path), 410)
+    assert server.traces(f"pay {amount}") == [f"pay {amount}"]
+
+
+async def test_an_edited_link_is_none_and_tells_nothing(api: Api, browser: httpx.AsyncClient, thread: str, amount: int) -> None:
+    approval = await paused(api, thread, amount)
+    path = await path_for(api, approval)
+    other = await path_for(api, approval, recipient="ann")
+    link_id, _, mac = path.rpartition("/")[2].partition(".")
+    edited = [
+        f"/links/{link_id}.{mac[:-1]}{'A' if mac[-1] != 'A' else 'B'}",
+        f"/links/{link_id}",
+        f"/links/{link_id}.",
+        "/links/x.y",
+    ]
+    edited += [f"/links/{link_id}.{other.partition('.')[2]}", f"/links/{'x' * 4000}", "/links/%00.%00", f"/links/{link_id}.%ED%A0%80"]
+    for tried in edited:
+        for response in (await browser.get(tried), await browser.post(tried, data={"decision": "approve"})):
+            said = await page(response, 404)
+            assert thread not in said
+            assert "pay" not in said
+    assert (await api.approval(approval["approval_id"]))["status"] == "pending"
+
+
+async def test_an_expired_link_is_over(api: Api, browser: httpx.AsyncClient, thread: str, amount: int) -> None:
+    approval = await paused(api, thread, amount)
+    path = await path_for(api, approval, expires_in=0.2)
+    await asyncio.sleep(0.25)
+    for response in (await browser.get(path), await browser.post(path, data={"decision": "approve"})):
+        said = await page(response, 410)
+        assert "has expired" in said
+        assert str(amount) not in said
+    assert (await api.approval(approval["approval_id"]))["status"] == "pending"
+
+
+async def test_a_link_for_what_was_decided_otherwise_is_over(api: Api, browser: httpx.AsyncClient, thread: str, amount: int) -> None:
+    approval = await paused(api, thread, amount)
+    path = await path_for(api, approval)
+    await api.decided(thread, type="reject")
+    await page(await browser.get(path), 410)
+    await page(await browser.post(path, data={"decision": "approve"}), 410)
+    assert (await api.approval(approval["approval_id"]))["decided_by"] == "ann"
+
+
+async def test_a_link_of_a_thread_that_was_erased_is_none(api: Api, browser: httpx.AsyncClient, thread: str, amount: int) -> None:
+    path = await path_for(api, await paused(api, thread, amount))
+    await expect(await api.http.delete(f"/threads/{thread}"), 204)
+    await page(await browser.get(path), 404)
+
+
+@pytest.mark.parametrize(
+    "column", ["digest = 'x'", "recipient = 'ann'", "expires_at = '2099-01-01T00:00:00.000000Z'", """decisions = '["approve"]'"""]
+)
+async def test_a_link_that_was_changed_in_the_database_is_none(
+    api: Api, browser: httpx.AsyncClient, server: Server, thread: str, amount: int, column: str
+) -> None:
+    path = await path_for(api, await paused(api, thread, amount), decision="reject")
+    with sqlite3.connect(server.folder / "assent.db") as file:
+        file.execute(f"UPDATE links SET {column} WHERE link_id = ?", (path.rpartition("/")[2].partition(".")[0],))
+    file.close()
+    await page(await browser.post(path, data={"decision": "approve"}), 404)
+
+
+# ── who may make them ──
+
+
+async def test_whoever_may_not_make_links_for_others_may_for_himself(api: Api, thread: str, amount: int) -> None:
+    approval = await paused(api, thread, amount)
+    url = f"/approvals/{approval['approval_id']}/links"
+    said = await problem(await api.http.post(url, json={"recipient": "bob"}), 403)
+    assert "ASSENT_LINK_ISSUERS" in said["detail"]
+    await expect(await api.http.post(url, json={"recipient": "ann"}), 201)
+    await problem(await api.http.post(url, json={"recipient": "ann"}, headers={"Authorization": "Bearer nobody-s-key"}), 401)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"recipient": ""},
+        {"recipient": "bob", "decision": "edit"},
+        {"recipient": "bob", "expires_in": 0},
+        {"recipient": "bob", "expires_in": 1e9},
+    ],
+)
+async def test_a_link_that_makes_no_sense_is_refused(api: Api, thread: str, amount: int, body: Any) -> None:
+    approval = await paused(api, thread, amount)
+    await problem(await api.http.post(f"/approvals/{approval['approval_id']}/links", json=body, headers=key("mailer")), 422)
+
+
+async def test_there_is_no_link_to_what_is_not_there_or_decided(api: Api, thread: str, amount: int) -> None:
+    await problem(await api.http.post("/approvals/none/links", json={"recipient": "bob"}, headers=key("mailer")), 404)
+    approval = await paused(api, thread, amount)
+    await api.decided(thread, type="reject")
+    url = f"/approvals/{approval['approval_id']}/links"
+    await problem(await api.http.post(url, json={"recipient": "bob"}, headers=key("mailer")), 409)
+
+
+async def test_a_link_works_after_a_kill_and_is_used_up_with_its_decision(
+    api: Api, browser: httpx.AsyncClient, server: Server, thread: str, amount: int
+) -> None:
+    path = await path_for(api, await paused(api, thread, amount))
+    server.restart()
+    await page(await browser.post(path, data={"decision": "approve"}), 200)
+    server.restart()
+    await page(await browser.post(path, data={"decision": "approve"}), 410)
+    await api.at_rest(thread)
+    assert server.traces(f"pay {amount}") == [f"pay {amount}"]
+    assert json.dumps(path.partition(".")[2]) not in server.output
+    assert path.partition(".")[2] not in server.output
