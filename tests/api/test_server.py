@@ -229,14 +229,18 @@ async def test_what_any_web_page_may_send_decides_nothing(
     assert server.traces(f"pay {amount}") == []
 
 
-async def test_with_keys_each_route_but_health_needs_one_and_decisions_bear_its_name(tmp_path: Path) -> None:
+FREE = {"/health", "/links/{token}"}
+"""What needs no key: a link is one."""
+
+
+async def test_with_keys_each_route_but_two_needs_one_and_decisions_bear_its_name(tmp_path: Path) -> None:
     keys = "ann:annas-secret,bob:bobs-secret"
     with serving(tmp_path, scripted_agents(tmp_path, "agent"), ASSENT_API_KEYS=keys) as server:
         async with asking(server) as nobody, asking(server, authorization="Bearer annas-secret") as ann:
             document = await ann.get("/openapi.json")
             for path, methods in document["paths"].items():
                 for method in methods:
-                    if path != "/health":
+                    if path not in FREE:
                         await _needs_a_key(nobody.http, method, path.replace("{id}", "t"))
             await nobody.get("/health")
 
