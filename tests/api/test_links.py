@@ -8,6 +8,7 @@ import re
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from html import unescape
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -23,12 +24,31 @@ def key(name: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {KEYS[name]}"}
 
 
+PAIR = """
+from assent import ApprovalPolicy, build_hitl_agent
+from tests.support.agents import pay, reply
+from tests.support.models import ScriptedModel
+
+pair = build_hitl_agent(ScriptedModel(script=reply), [pay], approve={"pay": ApprovalPolicy(quorum=2)}, name="pair")
+lead = build_hitl_agent(ScriptedModel(script=reply), [pay], approve={"pay": ApprovalPolicy(names=("ann",))}, name="lead")
+"""
+
+
+def with_pair(folder: Path) -> str:
+    """The agents of `agents.py`, one whose payments two people must agree to, and one whose only Ann decides."""
+    (folder / "pair.py").write_text(PAIR)
+    file = Path(scripted_agents(folder, "agent"))
+    graphs = json.loads(file.read_text())["graphs"]
+    file.write_text(json.dumps({"graphs": {**graphs, "pair": f"{folder}/pair.py:pair", "lead": f"{folder}/pair.py:lead"}}))
+    return str(file)
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("links")
     with serving(
         folder,
-        scripted_agents(folder),
+        with_pair(folder),
         ASSENT_API_KEYS=",".join(f"{name}:{secret}" for name, secret in KEYS.items()),
         ASSENT_PUBLIC_URL="https://assent.example/under",
         ASSENT_LINK_ISSUERS="mailer",
@@ -49,8 +69,8 @@ async def browser(server: Server) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def paused(api: Api, thread: str, amount: int) -> Any:
-    (approval,) = await api.paused(f"pay {amount}", thread_id=thread)
+async def paused(api: Api, thread: str, amount: int, **body: Any) -> Any:
+    (approval,) = await api.paused(f"pay {amount}", thread_id=thread, **body)
     return approval
 
 
@@ -224,6 +244,49 @@ async def test_a_link_that_was_changed_in_the_database_is_none(
         file.execute(f"UPDATE links SET {column} WHERE link_id = ?", (path.rpartition("/")[2].partition(".")[0],))
     file.close()
     await page(await browser.post(path, data={"decision": "approve"}), 404)
+
+
+async def test_after_an_edit_a_link_decides_nothing_and_a_new_one_does(
+    api: Api, browser: httpx.AsyncClient, server: Server, thread: str, amount: int
+) -> None:
+    approval = await paused(api, thread, amount, agent="pair")
+    old = await path_for(api, approval)
+    edited = {"type": "edit", "args": {"amount": amount + 100_000}}
+    assert (await api.decided(thread, **edited))["pending"] == [approval["approval_id"]]
+    for response in (await browser.get(old), await browser.post(old, data={"decision": "approve"})):
+        assert "has been changed" in await page(response, 409)
+    assert server.traces(f"pay {amount}") == []
+
+    new = await path_for(api, approval)
+    assert f'"amount": {amount + 100_000}' in unescape(await page(await browser.get(new), 200))
+    await page(await browser.post(new, data={"decision": "approve"}), 200)
+    await api.at_rest(thread)
+    assert server.traces(f"pay {amount + 100_000}") == [f"pay {amount + 100_000}"]
+
+
+async def test_a_vote_by_link_counts_once_and_is_not_the_last_word(
+    api: Api, browser: httpx.AsyncClient, server: Server, thread: str, amount: int
+) -> None:
+    approval = await paused(api, thread, amount, agent="pair")
+    path, again = await path_for(api, approval), await path_for(api, approval)
+    assert "Others still have to agree" in await page(await browser.post(path, data={"decision": "approve"}), 200)
+    answers = await asyncio.gather(*(browser.post(path, data={"decision": "approve"}) for _ in range(5)))
+    assert {answer.status_code for answer in answers} == {410}
+    # Another link of his is his vote again, which is one.
+    await page(await browser.post(again, data={"decision": "approve"}), 200)
+    assert (await api.approval(approval["approval_id"]))["status"] == "pending"
+    assert server.traces(f"pay {amount}") == []
+    await api.decided(thread, type="approve")
+    await api.at_rest(thread)
+    assert server.traces(f"pay {amount}") == [f"pay {amount}"]
+
+
+async def test_whoever_may_not_decide_may_not_by_a_link(api: Api, browser: httpx.AsyncClient, thread: str, amount: int) -> None:
+    approval = await paused(api, thread, amount, agent="lead")
+    path = await path_for(api, approval)
+    await page(await browser.post(path, data={"decision": "approve"}), 403)
+    assert (await api.approval(approval["approval_id"]))["status"] == "pending"
+    await page(await browser.post(await path_for(api, approval, recipient="ann"), data={"decision": "approve"}), 200)
 
 
 # ── who may make them ──
