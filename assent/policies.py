@@ -238,6 +238,14 @@ def duration_text(duration: timedelta) -> str:
     return f"{int(seconds) if seconds.is_integer() else seconds}s"
 
 
+def duration_from_text(text: str) -> timedelta:
+    """The duration that a person wrote. Raises `ConfigurationError`."""
+    try:
+        return msgspec.convert(_duration(text), timedelta)
+    except msgspec.ValidationError:
+        raise ConfigurationError(f"'{text}' is no duration. Write 90s, 15m, 2h, 1d, a number of seconds, or PT15M.") from None
+
+
 def _with_durations(value: Mapping[str, Json]) -> dict[str, Json]:
     read = dict(value)
     if "timeout" in read:

@@ -74,7 +74,7 @@ class Settings(BaseSettings):
     """How often the audit chain's head is sent, if it has moved."""
 
     config: Path | None = None
-    """A TOML or JSON file with more to say: whom approvals are told of."""
+    """A TOML or JSON file with more to say: who has which roles, how calls are approved, and whom approvals are told of."""
 
     public_url: str | None = None
     """Where people reach this server, `https://assent.example.com`. With it, approvals can be decided by links."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 Json = Any
@@ -20,6 +21,8 @@ JOINERS = "\u200c\u200d\ufe0e\ufe0f"
 
 JSON_WIDTH = 74
 """How long a line of JSON may be before its parts stand on lines of their own: what fits into a frame on 80 columns."""
+
+MAX_WARNINGS = 50
 
 
 def is_unseen(char: str) -> bool:
@@ -43,9 +46,35 @@ def unseen(value: Json) -> int:
     return sum(map(unseen, value)) if isinstance(value, list | tuple) else 0
 
 
+def warnings(value: Json, name: str) -> list[str]:
+    """A sentence for each text of the value, and each name of a field, with characters that are only seen because they are escaped; at
+    most `MAX_WARNINGS`. `name` is what the value is called."""
+    found = []
+    for path, text in _texts(value, name):
+        if hidden := sorted({char for char in text if char not in "\n\t\r" and is_unseen(char)}):
+            found.append(f"{visible(path, keep='')} has what is not seen as it is: {', '.join(map(_named, hidden))}.")
+    return found[:MAX_WARNINGS]
+
+
 def pretty(value: Json) -> str:
     """The whole value as JSON, over several lines where one would be long: the same value, with nothing in it that is not seen."""
     return "\n".join(_json_lines(value, ""))
+
+
+def _texts(value: Json, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield f"the name of {path}.{key}", str(key)
+            yield from _texts(item, f"{path}.{key}")
+    elif isinstance(value, list | tuple):
+        for place, item in enumerate(value):
+            yield from _texts(item, f"{path}[{place}]")
+
+
+def _named(char: str) -> str:
+    return f"U+{ord(char):04X} {unicodedata.name(char, '')}".rstrip()
 
 
 def _escaped(char: str) -> str:

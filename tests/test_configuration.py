@@ -8,6 +8,7 @@ import pytest
 
 from assent.configuration import Configuration, read_configuration
 from assent.errors import ConfigurationError
+from assent.policies import Person
 from tests.approvals.test_webhooks import NEW
 
 TOML = """
@@ -50,3 +51,32 @@ def test_what_is_wrong_is_said(tmp_path: Path, name: str, text: str, said: str) 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="ASSENT_CONFIG"):
         read_configuration(tmp_path / "none.toml", {})
+
+
+def test_who_has_which_roles_and_how_calls_are_approved(tmp_path: Path) -> None:
+    file = tmp_path / "assent.toml"
+    file.write_text(
+        '[people.ann]\nroles = ["lead"]\n[policies.agents.clerk]\ntimeout = "1d"\n[policies.agents.clerk.tools.pay]\nquorum = 2\n'
+    )
+    read = read_configuration(file, {})
+    assert read.people == {"ann": Person(name="ann", roles=("lead",))}
+    assert read.policies.policy("clerk", "pay").quorum == 2
+    assert read.policies.policy("clerk", "look").quorum == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("people = 5", "part 'people'"),
+        ("[people.ann]\nrole = 'lead'", "part 'people'.*'ann'"),
+        ("[people.ann]\nroles = 'lead'", "part 'people'.*'ann'"),
+        ("[policies.agents.clerk]\nquorums = 2", "part 'policies'.*'quorums'"),
+        ("[policies.agents.clerk]\ntimeout = 'soon'", "part 'policies'.*'timeout'"),
+    ],
+)
+def test_what_is_wrong_of_people_and_policies_is_named(tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "assent.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigurationError, match=says) as raised:
+        read_configuration(file, {})
+    assert str(file) in raised.value.message

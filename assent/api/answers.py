@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ConfigDict, RootModel, model_validator
@@ -11,7 +11,7 @@ from assent.api.schemas import storable
 from assent.checkpoint.contracts import Approval
 from assent.decisions import Decision
 from assent.errors import InvalidDecision, NotFound
-from assent.graph.answers import FORMS, WORDS, decisions_from_answer
+from assent.graph.answers import FORMS, ID, WORDS, decisions_from_answer
 
 Json = Any
 """Any JSON value."""
@@ -31,13 +31,15 @@ _ARGS: Schema = {"type": "object", "description": "The complete arguments"}
 _REASON: Schema = {"type": "string", "description": "Why. The model is told"}
 _SAID: Schema = {"description": "What stands for the tool's result, a text; or the answer to a question of kind `input`, any JSON"}
 
+_DIGEST: Schema = {"type": "string", "description": "What was shown. If something else is asked now, nothing is decided: 409"}
+
 DECISION: Schema = {
     "title": "Decision",
     "oneOf": [
-        _object("Approve", ["type"], type={"const": "approve"}),
-        _object("Edit", ["type", "args"], type={"const": "edit"}, args=_ARGS),
-        _object("Reject", ["type"], type={"const": "reject"}, message=_REASON),
-        _object("Respond", ["type", "message"], type={"const": "respond"}, message=_SAID),
+        _object("Approve", ["type"], type={"const": "approve"}, digest=_DIGEST),
+        _object("Edit", ["type", "args"], type={"const": "edit"}, args=_ARGS, digest=_DIGEST),
+        _object("Reject", ["type"], type={"const": "reject"}, message=_REASON, digest=_DIGEST),
+        _object("Respond", ["type", "message"], type={"const": "respond"}, message=_SAID, digest=_DIGEST),
     ],
 }
 """One decision, in our own words."""
@@ -100,9 +102,14 @@ class ThreadAnswer(RootModel[Any]):
     def _can_be_stored(cls, body: Json) -> Json:
         return storable(body)
 
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """What was shown, by the ids of the body; a bare decision's under ""."""
+        return _digests(self.root)
+
     def decisions(self, pending: Sequence[Approval]) -> Mapping[str, Decision]:
         """The decisions by approval id. Raises what `decisions_from_answer` does."""
-        answer, for_all = _for_all(_not_empty(self.root))
+        answer, for_all = _for_all(_not_empty(_without_digests(self.root)))
         if for_all:
             return decisions_from_answer(pending, {"decisions": {approval.approval_id: answer for approval in pending}})
         return decisions_from_answer(pending, answer)
@@ -118,12 +125,51 @@ class ApprovalAnswer(RootModel[Any]):
     def _can_be_stored(cls, body: Json) -> Json:
         return storable(body)
 
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """What was shown, under ""."""
+        return _digests(self.root)
+
     def decisions(self, approval_id: str, pending: Sequence[Approval]) -> Mapping[str, Decision]:
         """The decision by the approval's id. Raises what `decisions_from_answer` does."""
         meant = [approval for approval in pending if approval.approval_id == approval_id]
         if not meant:
             raise NotFound(f"The approval {approval_id} is not pending.", key=approval_id)
-        return decisions_from_answer(meant, _not_empty(self.root))
+        return decisions_from_answer(meant, _not_empty(_without_digests(self.root)))
+
+
+def _digests(body: Json) -> dict[str, str]:
+    return {name: one["digest"] for name, one in _worded(body) if "digest" in one}
+
+
+def _without_digests(body: Json) -> Json:
+    """The body as clients of LangGraph know it."""
+    by_name = {name: {key: value for key, value in one.items() if key != "digest"} for name, one in _worded(body)}
+    if "" in by_name:
+        return by_name[""]
+    if isinstance(body, dict) and isinstance(body.get("decisions"), dict):
+        return {**body, "decisions": {**body["decisions"], **by_name}}
+    return {**body, **by_name} if by_name else body
+
+
+def _worded(body: Json) -> Iterator[tuple[str, dict[str, Json]]]:
+    """The decisions of the body that are in words and may say what was shown, by their ids; a bare one under ""."""
+    if not isinstance(body, dict):
+        return
+    if _is_worded(body):
+        yield "", body
+        return
+    is_by_id = all(isinstance(name, str) and ID.fullmatch(name) for name in body)
+    # Anything else may be the answer to a question, in which nothing is ours.
+    named = body["decisions"] if isinstance(body.get("decisions"), dict) else body if is_by_id else {}
+    yield from ((name, one) for name, one in named.items() if _is_worded(one))
+
+
+def _is_worded(one: Json) -> bool:
+    is_one = isinstance(one, dict) and isinstance(one.get("type"), str) and one["type"] in WORDS
+    if is_one and "digest" in one and not isinstance(one["digest"], str):
+        raise InvalidDecision("A decision's 'digest' is a text: that of the approval as it was shown.")
+    return is_one
 
 
 def _not_empty(body: Json) -> Json:

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 from assent.api import errors, openapi
 from assent.api.limits import BodyLimit, LoopbackNames
-from assent.api.routes import agent, approvals, audit, links, notifications, runs, schedules, server, threads
+from assent.api.routes import agent, approvals, audit, grants, links, notifications, runs, schedules, server, threads
 from assent.approvals.audit import publishing, to_file
 from assent.approvals.channels import open_notifiers
 from assent.approvals.delivering import delivering
@@ -69,6 +69,8 @@ def create_app(settings: Settings, open_agents: OpenAgents, clock: Clock | None 
                     max_runs=settings.max_runs,
                     state_types=settings.state_types,
                     budgets=budgets,
+                    policies=configuration.policies,
+                    people=configuration.people,
                 )
             )
             retention = Retention(events_ttl=settings.events_ttl, checkpoints_keep=settings.checkpoints_keep)
@@ -86,7 +88,7 @@ def create_app(settings: Settings, open_agents: OpenAgents, clock: Clock | None 
     app.add_middleware(BodyLimit)
     if not settings.api_keys:
         app.add_middleware(LoopbackNames)
-    for part in (agent, threads, runs, approvals, links, notifications, audit, schedules, server):
+    for part in (agent, threads, runs, approvals, grants, links, notifications, audit, schedules, server):
         app.include_router(part.router)
     errors.install(app)
     openapi.install(app)

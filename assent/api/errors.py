@@ -48,9 +48,14 @@ def problem(status: int, title: str, detail: str, *, headers: dict[str, str] | N
     return json_response(body, status=status, media_type=PROBLEM, headers=headers)
 
 
+def status_of(error: AssentError) -> int | None:
+    """The status that the error is answered with; None if it is a fault of the server's, of which nothing is told."""
+    return next((status for kind, status in STATUSES if isinstance(error, kind)), None)
+
+
 async def _ours(request: Request, error: Exception) -> Response:
     assert isinstance(error, AssentError)
-    status = next((status for kind, status in STATUSES if isinstance(error, kind)), None)
+    status = status_of(error)
     if status is None:
         return await _unexpected(request, error)
     if isinstance(error, Tampered):
@@ -91,7 +96,7 @@ async def _unexpected(request: Request, error: Exception) -> Response:
     return problem(500, "Internal Error", "The server failed at this request. Its log has the details; the request may be sent again.")
 
 
-_HTTP_TITLES = {401: "Unauthorized", 404: "Not Found", 405: "Method Not Allowed", 410: "Gone", 413: "Too Large"}
+_HTTP_TITLES = {401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 410: "Gone", 413: "Too Large"}
 
 
 def _title(name: str) -> str:

@@ -7,8 +7,9 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_serializer, model_validator
 
+from assent.approvals.machine import MAX_COMMENT_CHARACTERS
 from assent.checkpoint.contracts import Authentication, CancelMode
 from assent.runs import transitions
 from assent.runs.schedules import IfMissed
@@ -223,3 +224,36 @@ class ScheduleChange(Body):
             if getattr(self, name) is None:
                 raise ValueError(f"'{name}' is null: send a value, or leave the field out")
         return self
+
+
+class GrantRequest(Body):
+    """What is approved in advance: calls of the tool with all arguments within `bounds`, in this thread or for this user or both."""
+
+    tool: str = Field(min_length=1, max_length=200)
+    agent: str | None = None
+    bounds: dict[str, dict[str, Any]] = Field(
+        description='By argument: `{"min": 0, "max": 9}`, `{"among": ["a", "b"]}` or `{"any": true}`. One that is not named is outside'
+    )
+    until: AwareDatetime = Field(description="RFC 3339, with a zone")
+    uses: int = Field(ge=1, le=1_000_000, description="How often it may be used")
+    thread_id: ThreadId | None = None
+    user: str | None = Field(default=None, min_length=1, max_length=200, description="For whom the agent works")
+
+
+class DelegateRequest(Body):
+    """Whom your say is handed to: a person by name, or whoever has a role. To yourself: you take it back."""
+
+    to: str | None = Field(default=None, min_length=1, max_length=200)
+    role: str | None = Field(default=None, min_length=1, max_length=200)
+
+
+class CommentRequest(Body):
+    """What you say. It decides nothing."""
+
+    text: str = Field(min_length=1, max_length=MAX_COMMENT_CHARACTERS)
+
+
+class BatchRequest(Body):
+    """Decisions by approval id, each as `POST /approvals/{id}/decide` takes it."""
+
+    decisions: dict[str, Any] = Field(min_length=1, max_length=100)

@@ -10,13 +10,18 @@ from langgraph.types import StateSnapshot
 from pydantic_core import to_jsonable_python
 
 from assent.approvals.deciding import Decided
-from assent.checkpoint.contracts import Approval, Run, Schedule, Thread
+from assent.checkpoint.contracts import Approval, Run, Schedule, StandingGrant, Thread
+from assent.policies import policy_from_json
+from assent.visible import warnings
 
 Json = dict[str, Any]
 
 
 def approval_view(approval: Approval) -> Json:
-    """An approval."""
+    """An approval. `args` and `digest` are what was asked first; `edit` is what is asked now, if somebody edited them. What `conversation`
+    has as `model_wrote` was written by the model, and may mislead. `warnings` are sentences on characters that are not seen as they are."""
+    policy = policy_from_json(approval.policy)
+    preview = approval.preview
     return {
         "approval_id": approval.approval_id,
         "thread_id": approval.thread_id,
@@ -32,11 +37,45 @@ def approval_view(approval: Approval) -> Json:
         "status": approval.status,
         "allowed": approval.allowed,
         "requested_at": approval.requested_at,
+        "requested_by": approval.requested_by or None,
         "expires_at": approval.expires_at,
-        "preview": approval.preview,
+        "preview": preview,
+        "conversation": approval.shown,
+        "warnings": warnings({"tool": approval.tool, "args": approval.args, "edit": approval.edit, "preview": preview}, "approval"),
+        "risk": approval.risk,
+        "quorum": policy.quorum,
+        "four_eyes": policy.needs_another,
+        "roles": approval.roles,
+        "names": approval.names,
+        "assignees": approval.assignees,
+        "step": approval.step,
+        "edit": approval.edit,
+        "votes": approval.votes,
+        "delegations": approval.delegations,
+        "comments": approval.comments,
+        "policy_digest": approval.policy_digest,
         "decision": approval.decision,
         "decided_by": approval.decided_by,
         "decided_at": approval.decided_at,
+    }
+
+
+def grant_view(grant: StandingGrant) -> Json:
+    """A standing grant."""
+    return {
+        "grant_id": grant.grant_id,
+        "agent": grant.agent,
+        "tool": grant.tool,
+        "bounds": grant.bounds,
+        "thread_id": grant.thread_id or None,
+        "user": grant.user or None,
+        "given_by": grant.given_by,
+        "given_at": grant.given_at,
+        "until": grant.until,
+        "uses": grant.uses,
+        "used": grant.used,
+        "revoked_by": grant.revoked_by,
+        "revoked_at": grant.revoked_at,
     }
 
 

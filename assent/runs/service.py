@@ -14,9 +14,10 @@ import structlog
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import StateSnapshot
 
-from assent.approvals import deadlines
+from assent.approvals import deadlines, granting
 from assent.approvals.deciding import Along as AlongDecision
 from assent.approvals.deciding import Decided, Desk, Verdict, act, decide, pending_of
+from assent.approvals.grants import Bound, Grant
 from assent.approvals.machine import Delegate, Say, Withdraw
 from assent.checkpoint.contracts import (
     ACTIVE,
@@ -29,6 +30,7 @@ from assent.checkpoint.contracts import (
     Change,
     Run,
     RunStatus,
+    StandingGrant,
     Storage,
     Thread,
     ThreadStatus,
@@ -393,6 +395,48 @@ class Runs:
         """See what time has done to the approval of the timer."""
         with self.engine.claim() as worker:
             await deadlines.look(self._desk(worker), timer.timer_id)
+
+    async def give_grant(
+        self,
+        *,
+        agent: str | None,
+        tool: str,
+        bounds: Mapping[str, Bound],
+        by: str,
+        until: datetime,
+        uses: int,
+        thread_id: str = "",
+        user: str = "",
+        authentication: Authentication = Authentication.LOCAL,
+    ) -> StandingGrant:
+        """Approve calls of a tool in advance. Raises `Forbidden`, `InvalidRequest`, or `NotFound` for an unknown agent or thread."""
+        agent = agent or next(iter(self.agents))
+        policy = self.policy(agent, tool)
+        if thread_id and await self.storage.thread(thread_id) is None:
+            raise NotFound(f"There is no thread '{thread_id}'.")
+        grant = Grant(
+            grant_id=self._clock.new_id(),
+            agent=agent,
+            tool=tool,
+            bounds=bounds,
+            given_by=self.person(by),
+            given_at=self._clock.now(),
+            until=until,
+            uses=uses,
+            thread_id=thread_id,
+            user=user,
+        )
+        return await _to_the_end(granting.give(self.storage, grant, policy, authentication))
+
+    async def revoke_grant(self, grant_id: str, *, by: str, authentication: Authentication = Authentication.LOCAL) -> StandingGrant:
+        """Revoke a grant. Raises `NotFound` or `Forbidden`."""
+        row = await self.storage.grant(grant_id)
+        if row is None:
+            raise NotFound(f"There is no grant '{grant_id}'. GET /grants lists those that there are.")
+        # One for an agent that is not here any more can still be revoked, by whoever gave it.
+        policy = self.policy(row.agent, row.tool) if row.agent in self.agents else Policy(names=(row.given_by,))
+        revoking = granting.revoke(self.storage, self._clock, grant_id, self.person(by), policy, authentication)
+        return await _to_the_end(revoking)
 
     def _desk(self, worker: str | None) -> Desk:
         return Desk(storage=self.storage, clock=self._clock, start=self.engine.submit, person=self.person, worker=worker)

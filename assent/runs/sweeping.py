@@ -25,6 +25,9 @@ THREADS_PER_STEP = 20
 PAUSE_SECONDS = 0.01
 """Between two steps. It leaves the storage to the others for most of the time."""
 
+ANSWERS_KEPT = timedelta(days=1)
+"""How long a request that is sent again with its idempotency key gets the stored answer."""
+
 OVERLAP = timedelta(minutes=5)
 """How far a sweep looks back behind the one before: a run's end is stored a moment after the time that it bears."""
 
@@ -56,6 +59,7 @@ class Sweeper:
         if self._retention.checkpoints_keep is not None:
             await self._prune(self._retention.checkpoints_keep)
             self._pruned_until = now
+        await self._storage.remove_answers(now - ANSWERS_KEPT)
         await self._storage.shrink()
 
     async def _prune(self, keep: int) -> None:

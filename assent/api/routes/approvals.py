@@ -1,24 +1,42 @@
-"""Approvals: what waits for a person, on any thread."""
+"""Approvals: what waits for people, on any thread."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+import msgspec
+from fastapi import APIRouter, Header, Query, Request, Response
+from pydantic import ValidationError
 
 from assent.api.answers import ApprovalAnswer
-from assent.api.deps import How, TheRuns, Who
+from assent.api.deciding import IdempotencyKey, decided_once
+from assent.api.deps import How, TheRuns, Who, wants
+from assent.api.errors import status_of
 from assent.api.json import json_response
 from assent.api.openapi import SSE_RESPONSE
-from assent.api.routes.threads import decided_response
-from assent.api.schemas import THREAD_ID
-from assent.api.views import approval_view
+from assent.api.routes.threads import LAST_NUMBER, PAGE, types_of
+from assent.api.schemas import THREAD_ID, BatchRequest, CommentRequest, DelegateRequest
+from assent.api.sse import EventStream, event_number
+from assent.api.views import approval_view, decided_view
 from assent.approvals.deciding import Verdict
-from assent.checkpoint.contracts import Approval, ApprovalStatus, Storage
-from assent.errors import NotFound
+from assent.approvals.feed import FEED
+from assent.approvals.machine import Delegate, Say, Target, Withdraw
+from assent.checkpoint.contracts import Approval, ApprovalStatus, Authentication, LogEntry, Storage
+from assent.errors import AssentError, ConfigurationError, InvalidRequest, NotFound
+from assent.policies import Risk, duration_from_text
+from assent.runs.follow import follow
+from assent.runs.service import Runs
 
 router = APIRouter(tags=["approvals"])
+
+Text = Annotated[str | None, Query(min_length=1, max_length=200)]
+
+
+# ── looking ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @router.get("/approvals")
@@ -27,27 +45,131 @@ async def list_approvals(
     who: Who,
     status: ApprovalStatus | None = None,
     thread_id: Annotated[str | None, Query(pattern=THREAD_ID)] = None,
+    agent: Text = None,
+    tool: Text = None,
+    role: Annotated[Text, Query(description="Those that people of this role may decide now")] = None,
+    assignee: Annotated[Text, Query(description="Those that he may decide now, by name or by a say that was handed to him")] = None,
+    older_than: Annotated[Text, Query(description="A duration, such as `2h`")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: str | None = None,
 ) -> Response:
     """Approvals, oldest first. `next` is the cursor of the next page, or null."""
-    page = await runs.storage.approvals(status=status, thread_id=thread_id, limit=limit, cursor=cursor)
+    page = await runs.storage.approvals(
+        status=status,
+        thread_id=thread_id,
+        agent=agent,
+        tool=tool,
+        role=role,
+        assignee=assignee,
+        before=None if older_than is None else runs.now() - _duration(older_than),
+        limit=limit,
+        cursor=cursor,
+    )
     return json_response({"approvals": [approval_view(approval) for approval in page.rows], "next": page.next})
+
+
+@router.get("/approvals/stream", responses=SSE_RESPONSE)
+async def stream(
+    request: Request,
+    runs: TheRuns,
+    who: Who,
+    after: Annotated[int, Query(ge=0, le=LAST_NUMBER, description="The number of the last event that you have")] = 0,
+    types: Annotated[str | None, Query(description="Only events of these types, separated by commas")] = None,
+    named: Annotated[bool, Query(description="Add an `event:` line with the type")] = False,
+    limit: Annotated[int, Query(ge=1, le=PAGE, description="Of a JSON page")] = PAGE,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> Response:
+    """What happens to approvals on all threads, past `after` (or `Last-Event-ID`), replayed and then live; or a page of it as JSON, if you
+    accept `application/json`. Numbers are the feed's own. What was asked and said is not in it: look at the approval."""
+    if last_event_id is not None:
+        after = event_number(last_event_id)
+    wanted = types_of(types)
+    # What was removed must be told as a status, so it is asked for before the response begins.
+    entries = await runs.storage.read_log(FEED, after, limit=limit, types=wanted)
+    if wants(request, "application/json") and not wants(request, "text/event-stream"):
+        events = b",".join(_with_its_thread(entry).body for entry in entries)
+        return Response(b'{"events":[%s],"next":%d}' % (events, entries[-1].seq if entries else after), media_type="application/json")
+    return EventStream(_feed(runs.storage, after, wanted), named=named)
+
+
+async def _feed(storage: Storage, after: int, types: frozenset[str] | None) -> AsyncGenerator[tuple[LogEntry, ...], None]:
+    async with aclosing(follow(storage, FEED, after, types=types)) as batches:
+        async for entries in batches:
+            yield tuple(map(_with_its_thread, entries))
+
+
+def _with_its_thread(entry: LogEntry) -> LogEntry:
+    """The event as if it were its thread's. Only its number is the feed's."""
+    event = msgspec.json.decode(entry.body)
+    event["thread_id"] = event.pop("about")
+    return replace(entry, body=msgspec.json.encode(event))
 
 
 @router.get("/approvals/{id}")
 async def get_approval(id: str, runs: TheRuns, who: Who) -> Response:
-    """One approval, with what was decided."""
+    """One approval, with what people said and decided."""
     return json_response(approval_view(await _approval(runs.storage, id)))
 
 
+# ── deciding ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@router.post("/approvals/decide")
+async def decide_several(body: BatchRequest, runs: TheRuns, who: Who, how: How) -> Response:
+    """Decide several approvals of a low risk, on any threads. Each has an outcome of its own: `outcomes` has its `status` by id, and what
+    `POST /approvals/{id}/decide` would have answered."""
+    outcomes = {id: await _outcome(runs, id, answer, who, how) for id, answer in body.decisions.items()}
+    return json_response({"outcomes": outcomes})
+
+
+async def _outcome(runs: Runs, approval_id: str, answer: Any, who: str, how: Authentication) -> dict[str, Any]:
+    try:
+        approval = await _approval(runs.storage, approval_id)
+        if approval.risk != Risk.LOW:
+            raise InvalidRequest(f"The approval {approval_id} is of {approval.risk} risk, so it is decided by itself, and not with others.")
+        verdict = _verdict(approval_id, ApprovalAnswer(answer), who, how)
+        decided = await runs.decide(approval.thread_id, verdict)
+        return {"status": 202, **{name: value for name, value in decided_view(decided, approval.thread_id).items() if name != "status"}}
+    except ValidationError as error:
+        return {"status": 422, "detail": str(error.errors()[0]["msg"])}
+    except AssentError as error:
+        status = status_of(error)
+        if status is None:
+            raise
+        return {"status": status, "detail": error.message, **error.details}
+
+
 @router.post("/approvals/{id}/decide", status_code=202, responses=SSE_RESPONSE)
-async def decide(id: str, body: ApprovalAnswer, request: Request, runs: TheRuns, who: Who, how: How) -> Response:
-    """Decide one approval: the same as `POST /threads/{id}/resume` with its id."""
+async def decide(
+    id: str, body: ApprovalAnswer, request: Request, runs: TheRuns, who: Who, how: How, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Decide one approval: the same as `POST /threads/{id}/resume` with its id. Where several must agree, it is pending until they do."""
     approval = await _approval(runs.storage, id)
-    verdict = Verdict(decisions=partial(body.decisions, id), by=who, authentication=how)
-    decided = await runs.decide(approval.thread_id, verdict)
-    return decided_response(request, runs.storage, approval.thread_id, decided)
+    verdict, thread_id = _verdict(id, body, who, how), approval.thread_id
+    return await decided_once(request, runs, thread_id, who, idempotency_key, lambda along: runs.decide(thread_id, verdict, along=along))
+
+
+@router.post("/approvals/{id}/withdraw")
+async def withdraw(id: str, runs: TheRuns, who: Who, how: How) -> Response:
+    """Take your vote back."""
+    return json_response(approval_view(await runs.act(id, Withdraw(by=runs.person(who)), authentication=how)))
+
+
+@router.post("/approvals/{id}/delegate")
+async def delegate(id: str, body: DelegateRequest, runs: TheRuns, who: Who, how: How) -> Response:
+    """Hand your say to another person or role, or, by naming yourself, take it back."""
+    action = Delegate(by=runs.person(who), to=Target(name=body.to or "", role=body.role or ""))
+    return json_response(approval_view(await runs.act(id, action, authentication=how)))
+
+
+@router.post("/approvals/{id}/comment", status_code=201)
+async def comment(id: str, body: CommentRequest, runs: TheRuns, who: Who, how: How) -> Response:
+    """Say something about what is asked. It decides nothing."""
+    return json_response(approval_view(await runs.act(id, Say(by=runs.person(who), text=body.text), authentication=how)), status=201)
+
+
+def _verdict(approval_id: str, answer: ApprovalAnswer, who: str, how: Authentication) -> Verdict:
+    return Verdict(decisions=partial(answer.decisions, approval_id), by=who, authentication=how, digests=answer.digests)
 
 
 async def _approval(storage: Storage, approval_id: str) -> Approval:
@@ -55,3 +177,10 @@ async def _approval(storage: Storage, approval_id: str) -> Approval:
     if approval is None:
         raise NotFound(f"There is no approval '{approval_id}'.")
     return approval
+
+
+def _duration(text: str) -> Any:
+    try:
+        return duration_from_text(text)
+    except ConfigurationError as error:
+        raise InvalidRequest(f"The parameter older_than is wrong: {error.message}") from None

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from assent.api.answers import ThreadAnswer
+from assent.api.deciding import IdempotencyKey, decided_once
 from assent.api.deps import How, TheRuns, Who, the_thread, wants
 from assent.api.json import json_response
 from assent.api.openapi import ENDED_RESPONSE, SSE_RESPONSE
 from assent.api.results import cancelled_response
 from assent.api.schemas import THREAD_ID, CancelRequest, ForkRequest, ThreadRequest
 from assent.api.sse import EventStream, event_number
-from assent.api.views import decided_view, state_view, thread_view
-from assent.approvals.deciding import Decided, Verdict, pending_of
-from assent.checkpoint.contracts import LogEntry, Storage, ThreadStatus
+from assent.api.views import state_view, thread_view
+from assent.approvals.deciding import Verdict, pending_of
+from assent.checkpoint.contracts import ThreadStatus
 from assent.errors import Conflict, InvalidRequest, Tampered
 from assent.events import EVENT_TYPES
-from assent.runs.follow import follow, follow_run, run_over
+from assent.runs.follow import follow, run_over
 
 router = APIRouter(tags=["threads"])
 
@@ -114,7 +114,7 @@ async def get_events(
     if last_event_id is not None:
         # What a client sends when it reconnects is newer than what stands in its URL.
         after = event_number(last_event_id)
-    wanted = _types(types)
+    wanted = types_of(types)
     if wants(request, "application/json") and not wants(request, "text/event-stream"):
         entries = await runs.storage.read_log(id, after, limit=limit, types=wanted)
         events = b",".join(entry.body for entry in entries)
@@ -126,14 +126,16 @@ async def get_events(
 
 
 @router.post("/threads/{id}/resume", status_code=202, responses=SSE_RESPONSE)
-async def resume(id: ThreadId, body: ThreadAnswer, request: Request, runs: TheRuns, who: Who, how: How) -> Response:
+async def resume(
+    id: ThreadId, body: ThreadAnswer, request: Request, runs: TheRuns, who: Who, how: How, idempotency_key: IdempotencyKey = None
+) -> Response:
     """Decide what the thread waits for. The decisions are durable when this answers, and the run goes on once none is left to take.
 
     An answer that is of no known form, or that what is pending does not take, is a 422, and nothing was decided.
     With `Accept: text/event-stream` the answer is the resumed run's events.
     """
-    decided = await runs.decide(id, Verdict(decisions=body.decisions, by=who, authentication=how))
-    return decided_response(request, runs.storage, id, decided)
+    verdict = Verdict(decisions=body.decisions, by=who, authentication=how, digests=body.digests)
+    return await decided_once(request, runs, id, who, idempotency_key, lambda along: runs.decide(id, verdict, along=along))
 
 
 @router.post("/threads/{id}/cancel", status_code=202, responses=ENDED_RESPONSE)
@@ -163,24 +165,7 @@ async def fork(id: ThreadId, runs: TheRuns, who: Who, body: ForkRequest | None =
     return json_response(view, status=201, headers={"Location": f"/threads/{thread.thread_id}"})
 
 
-def decided_response(request: Request, storage: Storage, thread_id: str, decided: Decided) -> Response:
-    """202 with what came of the decisions, or the events that follow from them."""
-    headers = {"X-Thread-Id": thread_id, **({"X-Run-Id": decided.run.run_id} if decided.run else {})}
-    after = decided.first_seq - 1
-    if not wants(request, "text/event-stream"):
-        view: dict[str, Any] = decided_view(decided, thread_id)
-        return json_response(view, status=202, headers={**headers, "Location": view["events"]})
-    if decided.run is not None:
-        return EventStream(follow_run(storage, thread_id, decided.run.run_id, after), headers=headers)
-    return EventStream(_only(storage, thread_id, after, decided.events), headers=headers)
-
-
-async def _only(storage: Storage, thread_id: str, after: int, count: int) -> AsyncGenerator[tuple[LogEntry, ...], None]:
-    """The events of decisions that leave others to take: nothing runs yet, so the stream ends with them."""
-    yield await storage.read_log(thread_id, after, limit=count)
-
-
-def _types(types: str | None) -> frozenset[str] | None:
+def types_of(types: str | None) -> frozenset[str] | None:
     if types is None:
         return None
     wanted = frozenset(filter(None, (part.strip() for part in types.split(","))))

@@ -1,0 +1,69 @@
+"""Standing grants: what people approve in advance."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Query, Response
+
+from assent.api.deps import How, TheRuns, Who
+from assent.api.json import json_response
+from assent.api.schemas import GrantRequest
+from assent.api.views import grant_view
+from assent.approvals.grants import Bound
+from assent.checkpoint.contracts import StandingGrant
+from assent.errors import InvalidRequest, NotFound
+from assent.runs.service import Runs
+
+router = APIRouter(tags=["grants"])
+
+
+@router.post("/grants", status_code=201)
+async def give(body: GrantRequest, runs: TheRuns, who: Who, how: How) -> Response:
+    """Approve in advance: calls of this tool with arguments within these bounds. It counts as your vote would, so it is a 403 if you could
+    not approve such calls yourself."""
+    try:
+        bounds = msgspec.convert(body.bounds, dict[str, Bound])
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(
+            f'The bounds are wrong: {error}. A bound is {{"min": …, "max": …}}, {{"among": […]}} or {{"any": true}}.'
+        ) from None
+    grant = await runs.give_grant(
+        agent=body.agent,
+        tool=body.tool,
+        bounds=bounds,
+        by=who,
+        until=body.until,
+        uses=body.uses,
+        thread_id=body.thread_id or "",
+        user=body.user or "",
+        authentication=how,
+    )
+    return json_response(grant_view(grant), status=201, headers={"Location": f"/grants/{grant.grant_id}"})
+
+
+@router.get("/grants")
+async def list_grants(runs: TheRuns, who: Who, limit: Annotated[int, Query(ge=1, le=1000)] = 100, cursor: str | None = None) -> Response:
+    """Grants, newest first, also those that are used up, over or revoked. `next` is the cursor of the next page, or null."""
+    page = await runs.storage.grants(limit=limit, cursor=cursor)
+    return json_response({"grants": [grant_view(grant) for grant in page.rows], "next": page.next})
+
+
+@router.get("/grants/{id}")
+async def get_grant(id: str, runs: TheRuns, who: Who) -> Response:
+    """One grant."""
+    return json_response(grant_view(await _grant(runs, id)))
+
+
+@router.delete("/grants/{id}")
+async def revoke(id: str, runs: TheRuns, who: Who, how: How) -> Response:
+    """Revoke it: from now on it approves nothing. What it has approved stays approved."""
+    return json_response(grant_view(await runs.revoke_grant(id, by=who, authentication=how)))
+
+
+async def _grant(runs: Runs, grant_id: str) -> StandingGrant:
+    grant = await runs.storage.grant(grant_id)
+    if grant is None:
+        raise NotFound(f"There is no grant '{grant_id}'. GET /grants lists those that there are.")
+    return grant
