@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+import structlog
 from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained, GraphRecursionError
@@ -37,6 +38,8 @@ from assent.runs.engine import Ending, Executor, Held, PutBack, Remains
 from assent.runs.log import LEFT_TYPES, Left, RunLog, Usage
 from assent.runs.metering import STOP, Meter, Metering, Terms, watched
 from assent.runs.threads import Threads
+
+log = structlog.get_logger(__name__)
 
 FORKED = "assent_forked_by"
 """Whose fork it is stands in a checkpoint's metadata under this name, since `run_id` there would have LangGraph drop the run's input."""
@@ -196,8 +199,23 @@ class GraphExecutor(Executor):
     async def failed(self, held: Held, error: Exception) -> Ending:
         if isinstance(error, Tampered):
             await self._storage.distrust(held.run.thread_id, error.message)
+        else:
+            await self._answer_open_calls(held)
         left = await self._left(held.run)
         return lambda thread, run, now: outcome.failed(thread, replace(run, usage=left.usage), error, left.failed_node, now)
+
+    async def _answer_open_calls(self, held: Held) -> None:
+        """Say what became of the calls that a failed run leaves open: the next message would have them run, for the second time perhaps."""
+        agent = self._agents.get(held.run.agent)
+        if agent is None:
+            return
+        try:
+            config = self._config(held)
+            if _has_open_calls(await agent.aget_state(config)):
+                await close(agent, config, StoredOutcomes(self._storage, held.run.thread_id))
+        except Exception:
+            # It fails already, and says of what.
+            log.exception("the calls of a failed run could not be closed", run_id=held.run.run_id, thread_id=held.run.thread_id)
 
     async def remains(self, run: Run) -> Remains:
         await self._check_trusted(run.thread_id)
