@@ -28,8 +28,9 @@ from rich.text import Text
 from assent.clock import Clock
 from assent.errors import AssentError
 from assent.events import TERMINAL_TYPES
-from assent.visible import JOINERS, pretty
+from assent.visible import JOINERS, pretty, unseen
 from assent.visible import visible as visible
+from assent.wording import Answers, Field, NotUnderstood, answers_for, asked, choices, form_of, limit_from, line_of, local_time, subject
 
 Json = Any
 """Any JSON value."""
@@ -84,6 +85,12 @@ class Client:
     def resume(self, thread_id: str, body: Json) -> Iterator[Received]:
         """Decide; the events of the decisions, and of the run if it goes on."""
         return self._events(thread_id, "POST", f"/threads/{thread_id}/resume", body)
+
+    def cancel(self, run_id: str) -> None:
+        """Ask the run to stop. Raises `Refused` if it has ended."""
+        with self._reaching():
+            response = self._http.post(f"/runs/{run_id}/cancel", json={})
+        _check(response)
 
     def follow(self, thread_id: str) -> Iterator[Received]:
         """What happens on a thread that is busy, past the last event seen, up to the end of its run."""
@@ -204,11 +211,14 @@ class Screen:
         """What the line that is being written belongs to: a message's text or reasoning, or a call."""
         self._written = 0
         """How many characters of a call's line are written."""
+        self._said: set[str] = set()
+        """The messages that were written as they came."""
 
     def event(self, event: Mapping[str, Json]) -> None:
         """Show an event, if a person wants to see it."""
         match event:
             case {"type": "token", "content": content, "message_id": message_id}:
+                self._said.add(message_id)
                 self._piece(("token", message_id), content)
             case {"type": "reasoning", "content": content, "message_id": message_id}:
                 self._piece(("reasoning", message_id), content, "dim italic")
@@ -226,43 +236,42 @@ class Screen:
                 self.line(f"  {tool}: {_summary(event.get('data'))}", "dim")
             case {"type": "progress", "progress": progress}:
                 self.line(f"  {round(progress * 100)} % {event.get('message', '')}", "dim")
-            case {"type": "approval_decided", "decision": decision}:
-                by = f" by {event['by']}" if event.get("by") else ""
-                self.line(f"· {event.get('tool') or 'the question'}: {_PAST.get(decision, decision)}{by}", "dim")
-            case {"type": "approval_expired" | "approval_superseded" as kind}:
-                reason = f": {event['reason']}" if event.get("reason") else ""
-                self.line(f"· {event.get('tool') or 'the question'}: {kind.removeprefix('approval_')}{reason}", "yellow")
-            case {"type": "run_recovered"}:
-                self.line("· The server was started again, and the run goes on. What was cut off comes anew.", "yellow")
-            case {"type": "llm_retry", "error": {"type": error}}:
-                self.line(f"· The model failed ({error}) and is called again. What it said so far does not count.", "yellow")
-            case {"type": "budget_warning" | "budget_exceeded", "budget": budget, "used": used, "limit": limit}:
-                self.line(f"· budget {budget}: {used:g} of {limit:g}", "yellow")
-            case {"type": "broadcast", "message": message}:
-                self.line(message, "bold yellow")
-            case {"type": "run_cancelled"}:
-                self.line(f"The run was cancelled{': ' + event['reason'] if event.get('reason') else ''}.", "yellow")
-            case {"type": "error", "message": message}:
-                self.line(message, "red")
+            case {"type": "state_update", "update": {"messages": [*_, {"type": "ai", "content": str(text), **message}]}}:
+                # What a node of a graph says by itself, without a model whose words would have come.
+                if not event.get("ns") and message.get("id") not in self._said and text.strip():
+                    self.line(text)
             case {"type": "done" | "run_paused"}:
                 self._end_line()
+            case _ if (line := line_of(event)) is not None:
+                self.line(*line)
 
     def approval(self, approval: Mapping[str, Json], place: str) -> None:
         """Show what a person is asked: all of it, exactly."""
         self._end_line()
-        title = Text(f"{visible(_subject(approval))}{place}", style="bold")
-        parts: list[RenderableType] = [Text(line, style="yellow") for line in _explanation(approval)]
-        args = approval["args"]
-        if approval["kind"] == "input" and isinstance(args, str):
-            parts.append(Text(visible(args), overflow="fold"))
-        elif args not in (None, {}):
-            parts.append(Text(pretty(args), overflow="fold"))
-        if approval.get("preview") is not None:
-            parts += [Text("\npreview", style="dim"), Text(_shortened(pretty(approval["preview"])), style="dim", overflow="fold")]
+        title = Text(f"{visible(subject(approval))}{place}", style="bold")
+        said = asked(approval)
+        parts: list[RenderableType] = [Text(visible(words), overflow="fold") for words in said.words]
+        parts += [Text(visible(note), style="yellow") for note in said.notes]
+        if said.value is not None:
+            parts.append(Text(pretty(said.value), overflow="fold"))
+        parts += self._beside(approval)
         digest = Text(f"sha256 {visible(approval['digest'])[:12]}", style="dim")
         self._console.print(
             Panel(Group(*parts), title=title, title_align="left", subtitle=digest, subtitle_align="right", border_style="yellow")
         )
+
+    def _beside(self, approval: Mapping[str, Json]) -> Iterator[RenderableType]:
+        """What helps to judge it."""
+        preview = approval.get("preview") if approval["kind"] != "budget" else None
+        if isinstance(preview, Mapping) and set(preview) == {"description"} and isinstance(preview["description"], str):
+            yield Text(f"\n{visible(preview['description'])}", style="dim", overflow="fold")
+        elif preview is not None:
+            yield Text("\npreview", style="dim")
+            yield Text(_shortened(pretty(preview)), style="dim", overflow="fold")
+        if count := unseen([approval["args"], preview]):
+            yield Text(f"\n{count} character(s) in this cannot be seen, and are shown like \\u200b.", style="red")
+        if approval.get("expires_at"):
+            yield Text(f"\nDecide until {local_time(approval['expires_at'])}.", style="yellow")
 
     def line(self, text: str, style: str = "", *, end: str = "\n") -> None:
         """A line of its own."""
@@ -294,29 +303,8 @@ class Screen:
             self._open = None
 
 
-_PAST = {"approve": "approved", "edit": "approved with other arguments", "reject": "rejected", "respond": "answered"}
-
-
-def _subject(approval: Mapping[str, Json]) -> str:
-    subjects = {
-        "tool": f"{approval['tool']} wants to run",
-        "node": f"{approval.get('node') or 'a step'} wants to run",
-        "budget": "a budget is used up; approving sets the limit to what is shown",
-    }
-    return subjects.get(approval["kind"]) or (f"{approval['tool']} was cut off" if approval["tool"] else "a question for you")
-
-
 def _call(approval: Mapping[str, Json]) -> str:
-    return f"{approval['tool']}({_arguments(approval['args'])})" if approval["tool"] else _subject(approval)
-
-
-def _explanation(approval: Mapping[str, Json]) -> list[str]:
-    if approval["kind"] != "unknown_outcome":
-        return []
-    return [
-        "The server died while this call ran, so nobody knows whether it happened. Look, then decide:",
-        "approve runs it (again); reject does not; answer tells the agent what its result was.",
-    ]
+    return f"{approval['tool']}({_arguments(approval['args'])})" if approval["kind"] == "tool" else subject(approval)
 
 
 def _arguments(value: Json) -> str:
@@ -364,10 +352,8 @@ class Outcome(Enum):
     DONE = 0
     FAILED = 1
     PAUSED = 3
-
-
-LEFT = 130
-"""The exit code of a program that was interrupted."""
+    STOPPED = 130
+    """By the person, with Ctrl-C. The number is the exit code of a program that was interrupted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -390,6 +376,9 @@ class Chat:
         self._screen = Screen(console or Console(markup=False, highlight=False, emoji=False))
         self._notes = Console(stderr=True, markup=False, highlight=False, emoji=False)
         self._begun = options.thread_id is not None
+        self._given: set[str] = set()
+        """The approvals that were decided on here."""
+        self._left = "Left the run to itself."
         self._interactive = sys.stdin.isatty()
         client._on_drop = lambda: self._note("The connection dropped. Trying to come back …")
 
@@ -404,8 +393,8 @@ class Chat:
             elif outcome is not Outcome.PAUSED:
                 outcome = self._talk()
         except KeyboardInterrupt:
-            self._come_back("Left the run to itself.")
-            return LEFT
+            self._come_back(self._left)
+            return Outcome.STOPPED.value
         if outcome is Outcome.PAUSED:
             self._come_back("The approval is left pending.")
         return outcome.value
@@ -420,7 +409,7 @@ class Chat:
             except Refused as refused:
                 self._problem(refused)
                 outcome = Outcome.FAILED
-            if outcome is Outcome.PAUSED:
+            if outcome is Outcome.PAUSED or (outcome is Outcome.STOPPED and not self._interactive):
                 return outcome
         if self._begun and not self._options.json:
             self._come_back("")
@@ -453,7 +442,7 @@ class Chat:
     def _say(self, message: str) -> Outcome:
         self._begun = True
         try:
-            return self._show(self._client.say(self._thread_id, message, self._options.agent))
+            return self._watch(self._client.say(self._thread_id, message, self._options.agent))
         except Refused as refused:
             if "approvals" not in refused.details:
                 raise
@@ -471,6 +460,39 @@ class Chat:
             outcome = {"done": Outcome.DONE, "error": Outcome.FAILED, "run_cancelled": Outcome.FAILED}.get(received.type, Outcome.PAUSED)
         return outcome
 
+    def _watch(self, events: Iterator[Received]) -> Outcome:
+        """Show the events of a run that was begun here; Ctrl-C cancels it."""
+        run_id = ""
+
+        def noted() -> Iterator[Received]:
+            nonlocal run_id
+            for received in events:
+                run_id = str(received.event["run_id"])
+                yield received
+
+        try:
+            return self._show(noted())
+        except KeyboardInterrupt:
+            if self._options.json:
+                # It is a program that reads this, and may have others to see to the run.
+                raise
+            self._left = "Left the run to itself, which is being cancelled."
+            return self._cancel(run_id)
+
+    def _cancel(self, run_id: str) -> Outcome:
+        """Cancel the run that was watched; "" if nothing was heard of it yet."""
+        self._screen.line("Cancelling the run. What a tool has begun may take its time. Ctrl-C again leaves.", "yellow")
+        try:
+            self._client.cancel(run_id or self._client.thread(self._thread_id)["run_id"])
+        except Refused as refused:
+            if refused.details["status"] == 404:
+                return Outcome.STOPPED
+            # It has come to its end before that.
+            self._show(self._client.logged(self._thread_id))
+            return self._standing(self._client.thread(self._thread_id))
+        self._show(self._client.follow(self._thread_id))
+        return Outcome.STOPPED
+
     def _settle(self, outcome: Outcome, *, once: bool = False) -> Outcome:
         """Have what is asked decided, until nothing is; or it is left pending, which is `PAUSED`."""
         while outcome is Outcome.PAUSED:
@@ -478,11 +500,16 @@ class Chat:
             if not approvals:
                 outcome = self._catch_up()
                 continue
-            body = self._read_decisions() if self._options.json else self._ask(approvals, once=once)
+            left = [approval for approval in approvals if approval["approval_id"] not in self._given]
+            if not left and not self._options.json:
+                self._screen.line("What you said is noted. Others must decide too.", "yellow")
+                return outcome
+            body = self._read_decisions() if self._options.json else self._ask(left, once=once)
             if body is None:
                 return outcome
             try:
-                outcome = self._show(self._client.resume(self._thread_id, body))
+                outcome = self._watch(self._client.resume(self._thread_id, body))
+                self._given |= set() if self._options.json else set(body["decisions"])
             except Refused as refused:
                 self._problem(refused)
         return outcome
@@ -520,7 +547,7 @@ class Chat:
         decisions: dict[str, Json] = {}
         for number, approval in enumerate(approvals):
             rest = approvals[number:]
-            together = len(rest) > 1 and all("approve" in other["allowed"] for other in rest)
+            together = len(rest) > 1 and all(other["kind"] in ("tool", "node") and "approve" in other["allowed"] for other in rest)
             if len(approvals) > 1:
                 # Two calls may be of one tool, so each question says which of them it is about.
                 self._screen.line(f"({number + 1} of {len(approvals)}) {_call(approval)}", "bold")
@@ -533,32 +560,76 @@ class Chat:
     def _decision(self, approval: Json, *, together: bool) -> Json | None:
         """The decision on one approval; None approves this one and all that follow."""
         if approval["kind"] == "input":
-            return {"type": "respond", "message": self._read_answer()}
-        choices = {key: label for key, (type_, label) in _CHOICES.items() if type_ in approval["allowed"]}
-        if together:
-            choices["A"] = "[A]pprove all"
-        question = f"{' / '.join(choices.values())} ? "
+            return self._answer(approval)
+        ways = choices(approval)
+        question = f"{' / '.join([*(way.label for way in ways), *(['[A]pprove all'] if together else [])])} ? "
         while True:
-            choice = input(question).strip()
-            choice = choice if choice in choices else choice[:1].lower() if choice.lower() in _WORDS else ""
-            if choice not in choices:
-                self._screen.line(f"Type one of {', '.join(choices)}. Ctrl-C leaves it pending.", "yellow")
-            elif choice == "A":
+            typed = input(question).strip()
+            if typed == "A" and together:
                 return None
-            elif (decision := self._details(choice, approval)) is not None:
+            if approval["kind"] == "budget" and "edit" in approval["allowed"] and (limit := limit_from(typed, approval)) is not None:
+                if not isinstance(limit, str):
+                    return {"type": "edit", "args": {"limit": limit}}
+                self._screen.line(limit, "yellow")
+                continue
+            way = next((way for way in ways if typed.lower() in way.words), None)
+            if way is None:
+                keys = ", ".join([*(way.words[0] for way in ways), *(["A"] if together else [])])
+                self._screen.line(f"Type one of {keys}. Ctrl-C leaves it pending.", "yellow")
+            elif (decision := self._details(way.type, approval)) is not None:
                 return decision
 
-    def _details(self, choice: str, approval: Json) -> Json | None:
-        match choice:
-            case "e":
+    def _details(self, kind: str, approval: Json) -> Json | None:
+        match kind:
+            case "edit":
                 args = self._edit(approval["args"])
                 return None if args is None else {"type": "edit", "args": args}
-            case "r":
-                reason = input("why (the agent is told; may be empty): ").strip()
-                return {"type": "reject", **({"message": reason} if reason else {})}
-            case "s":
+            case "reject":
+                return _rejection(
+                    input("why (may be empty): " if approval["kind"] == "budget" else "why (the agent is told; may be empty): ")
+                )
+            case "respond" if approval["kind"] == "unknown_outcome":
+                return {"type": "respond", "message": input("its result (the agent is told; may be empty): ").strip() or "It happened."}
+            case "respond":
                 return {"type": "respond", "message": input("the result to tell the agent: ")}
         return {"type": "approve"}
+
+    def _answer(self, approval: Json) -> Json:
+        """The answer to a question, or that there is none."""
+        refusal = f"; {REFUSE} <why> declines" if "reject" in approval["allowed"] else ""
+        try:
+            if fields := form_of(approval.get("schema")):
+                self._screen.line(f"Please fill in{refusal}:", "dim")
+                filled = {each.name: self._read_field(each, refusal) for each in fields}
+                return {"type": "respond", "message": {name: value for name, value in filled.items() if value is not _LEFT_OUT}}
+            answers = answers_for(approval)
+            for line in answers.lines():
+                self._screen.line(line)
+            return {"type": "respond", "message": self._read_answer(f"your answer ({answers.hint}{refusal}): ", answers, refusal)}
+        except _Declined as declined:
+            return _rejection(str(declined))
+
+    def _read_field(self, field: Field, refusal: str) -> Json:
+        for line in field.answers.lines():
+            self._screen.line(line)
+        about = f", {visible(field.description)}" if field.description else ""
+        question = f"{visible(field.name)} ({field.answers.hint}{about}{'' if field.needed else '; may be empty'}): "
+        return self._read_answer(question, field.answers, refusal, default=None if field.needed else _LEFT_OUT)
+
+    def _read_answer(self, question: str, answers: Answers, refusal: str, default: object = None) -> Json:
+        while True:
+            text = input(question).strip()
+            if refusal and (text == REFUSE or text.startswith(f"{REFUSE} ")):
+                raise _Declined(text.removeprefix(REFUSE))
+            if not text and default is not None:
+                return default
+            if not text:
+                self._screen.line("An answer is needed. Ctrl-C leaves the question open.", "yellow")
+                continue
+            try:
+                return answers.read(text)
+            except NotUnderstood as problem:
+                self._screen.line(str(problem), "yellow")
 
     def _edit(self, args: Json) -> Json | None:
         """The arguments as a person changed them, in an editor or on one line; None if they are left as they were."""
@@ -582,19 +653,6 @@ class Chat:
                     return changed
                 self._screen.line("The arguments must be a JSON object.", "red")
             text = edited.rstrip("\n")
-
-    def _read_answer(self) -> Json:
-        while True:
-            text = input("your answer (text, or JSON): ").strip()
-            if not text:
-                self._screen.line("An answer is needed. Ctrl-C leaves the question open.", "yellow")
-                continue
-            try:
-                return json.loads(text)
-            except ValueError as error:
-                if text[0] not in '{["':
-                    return text
-                self._screen.line(f"This begins like JSON and is none: {error}.", "red")
 
     # ── reading and writing ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -652,8 +710,18 @@ class Chat:
         self._notes.print(Text(visible(text), style=style), soft_wrap=True)
 
 
-_CHOICES = {"a": ("approve", "[a]pprove"), "e": ("edit", "[e]dit"), "r": ("reject", "[r]eject"), "s": ("respond", "an[s]wer for it")}
-_WORDS = frozenset({"approve", "edit", "reject", "a", "e", "r", "s"})
+REFUSE = "/reject"
+"""What is typed in place of an answer, with the reason behind it if there is one."""
+
+_LEFT_OUT = object()
+
+
+class _Declined(Exception):
+    """There is no answer, for the reason that is the exception's text."""
+
+
+def _rejection(reason: str) -> Json:
+    return {"type": "reject", **({"message": reason.strip()} if reason.strip() else {})}
 
 
 def _message_of(line: str) -> str:

@@ -136,7 +136,8 @@ def chat(
 ) -> None:
     """Talk to an agent in the terminal, and decide what it asks for.
 
-    Leaves with 0 when the last run is done, 1 when it failed, 3 when it waits for a person.
+    Ctrl-C cancels a run that you have begun here, and a second one leaves. Leaves with 0 when the last run is done, 1 when it failed, 3
+    when it waits for a person, 130 after Ctrl-C.
     """
     if url and serve:
         _fail("--serve names an agent for a server of its own, and --url a server that is running. Give one of them.", code=2)

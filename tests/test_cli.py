@@ -30,6 +30,8 @@ from typer.testing import CliRunner, Result
 from assent.chat import Screen
 from assent.cli import app
 from assent.visible import pretty, visible
+from tests.support import agents, any_graphs
+from tests.support.server import serving
 
 ASSENT = [sys.executable, "-c", "from assent.cli import main; main()"]
 
@@ -96,7 +98,7 @@ class Server:
     """A server that runs, and what it said as it started."""
 
     url: str
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | None
     log: Path
 
     def get(self, path: str, **headers: str) -> Any:
@@ -421,6 +423,82 @@ def test_a_question_takes_text_or_json(desk: Server, typed: str, got: str) -> No
     assert got in result.stdout
 
 
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Graphs as other people write them."""
+    folder = tmp_path_factory.mktemp("others")
+    graphs = {name: f"{any_graphs.__file__}:{name}" for name in ("asker", "form", "question", "own_schema", "mixed", "batched")}
+    (folder / "langgraph.json").write_text(json.dumps({"graphs": graphs}))
+    root = str(Path(__file__).parents[1])
+    with served(folder, "langgraph.json", PYTHONPATH=root, LEDGER=str(folder / "ledger")) as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("agent", "typed", "shown", "said"),
+    [
+        ("asker", "ask Which year? 2019 2020\n3\n2\n", ("because something is ambiguous", "2  2020", "none of the answers"), "told: 2020"),
+        ("asker", "ask Which year? 2019 2020\n2019\n", ("a number or the answer itself",), "told: 2019"),
+        ("asker", "ask Which year?\n/reject Nobody knows.\n", ("/reject <why> declines", "declined by local"),
+         "The person did not answer. The reason: Nobody knows."),
+        ("asker", "ask Which year?\n/reject\n", ("declined by local",), "told: The person did not answer.\n"),
+        ("form", "x\n\nRome\ntwo\n2\n", ("An answer is needed.", "city (text): ", "whole number"), "Booking(city='Rome', nights=2)"),
+        ("own_schema", "x\n/reject\n0\n3\n", ("your answer (a whole number): ", "This is not a whole number."), "Answer: 3"),
+        ("question", "x\nblue\n", ("Which colour?",), "Answer: 'blue'"),
+        ("batched", "pay 1; pay 2\nA\n", ("Money leaves the house.",), "Results: paid 1 | paid 2"),
+        ("mixed", "pay 1\na\nblue\na\n", ("stop › publish wants to run", "(2 of 3) a question for you"), "paid 1"),
+    ],
+)  # fmt: skip
+def test_every_kind_of_question_is_answered_at_the_prompt(
+    others: Server, agent: str, typed: str, shown: tuple[str, ...], said: str
+) -> None:
+    result = chat(others, "--agent", agent, stdin=typed)
+    assert result.exit_code == 0, result.output
+    for part in (*shown, said):
+        assert part in result.stdout, result.stdout
+    assert "Traceback" not in result.output
+
+
+def test_a_person_grants_more_of_a_budget_or_does_not(tmp_path: Path) -> None:
+    (tmp_path / "budgets.toml").write_text('on_exceeded = "pause"\n[run]\nmodel_calls = 1\n')
+    with served(tmp_path, ASSENT_BUDGETS=str(tmp_path / "budgets.toml")) as server:
+        question = "how many records are there?\n"
+        result = chat(server, stdin=f"{question}more\n1\n5\n")
+        assert result.exit_code == 0
+        assert "A budget of this run is used up: 1 of 1 calls of the model." in result.stdout
+        assert "This run has used 1 of the 1 calls of the model that it may use." in result.stdout
+        assert "[a]llow up to 2 calls of the model / <a number> allows up to that / [s]top ? " in result.stdout
+        assert "Type one of a, <a number>, s." in result.stdout and "must be above the 1 that are used" in result.stdout
+        assert "the budget: more was granted by local" in result.stdout
+        stopped = chat(server, stdin=f"{question}s\nIt is enough.\n")
+        assert stopped.exit_code == 1
+        assert "the budget: no more was granted by local" in stopped.stdout and "It is enough." in stopped.stdout
+
+
+@pytest.mark.parametrize(
+    ("typed", "told", "said"),
+    [
+        ("h\nIt went out.\n", "its result was told", "Results: It went out."),
+        ("h\n\n", "its result was told", "Results: It happened."),
+        ("n\n", "did not happen, so it runs", "Results: survived 7"),
+        ("g\nLeave it.\n", "given up", "Leave it."),
+    ],
+)
+def test_a_person_says_what_became_of_a_call_that_a_crash_cut_off(tmp_path: Path, typed: str, told: str, said: str) -> None:
+    with serving(tmp_path, f"{agents.__file__}:agent") as process:
+        server = Server(process.url, None, tmp_path)
+        thread = thread_of(chat(server, "die 7"))
+        with contextlib.suppress(httpx.TransportError):
+            server.post(f"/threads/{thread}/resume", {"type": "approve"})
+        process.wait_for_death()
+        process.restart()
+        result = chat(server, "--thread", thread, stdin=f"x\n{typed}")
+        assert result.exit_code == 0, result.output
+        assert "die was cut off" in result.stdout and '{"amount": 7}' in result.stdout
+        assert "it [h]appened / it did [n]ot, run it / [g]ive up ? " in result.stdout and "Type one of h, n, g." in result.stdout
+        assert f"die: {told} by local" in result.stdout and said in result.stdout
+
+
 def test_a_decision_that_others_took_first_is_told_and_its_outcome_shown(clerk: Server) -> None:
     process = subprocess.Popen(
         [*ASSENT, "chat", "--url", clerk.url],
@@ -631,7 +709,86 @@ def test_the_arguments_are_edited_in_the_editor(terminal: Terminal) -> None:
     assert terminal.process.wait(10) == 0
 
 
-def test_ctrl_c_in_a_run_leaves_it_to_itself(desk: Server) -> None:
+def test_ctrl_c_in_a_run_cancels_it_and_comes_back_to_the_prompt(desk: Server) -> None:
+    terminal = Terminal("chat", "--url", desk.url)
+    try:
+        terminal.until("you> ")
+        terminal.type("wait 60\n")
+        # Nothing is shown of this run yet.
+        time.sleep(2)
+        terminal.type("\x03")
+        terminal.until("Cancelling the run.")
+        terminal.until("The run was cancelled.")
+        terminal.until("you> ")
+        terminal.type("still there\n")
+        terminal.until(r"\nstill there")
+        terminal.until("you> ")
+        terminal.type("\x04")
+        thread = re.search(r"--thread (\S+)", terminal.until(r"--thread \S+\s"))
+        assert thread is not None
+        assert terminal.process.wait(10) == 0
+        runs = desk.get(f"/threads/{thread[1]}/runs")["runs"]
+        assert [run["status"] for run in runs] == ["success", "cancelled"]
+    finally:
+        terminal.close()
+
+
+def test_ctrl_c_in_a_run_of_one_message_cancels_it_and_leaves(desk: Server) -> None:
+    terminal = Terminal("chat", "--url", desk.url, "wait 60")
+    try:
+        while not (busy := desk.get("/threads?status=busy")["threads"]):
+            time.sleep(0.05)
+        time.sleep(0.5)
+        terminal.type("\x03")
+        terminal.until("The run was cancelled.")
+        assert terminal.process.wait(10) == 130
+        assert desk.get(f"/runs/{busy[0]['run_id']}")["status"] == "cancelled"
+    finally:
+        terminal.close()
+
+
+def test_a_second_ctrl_c_leaves_while_a_tool_takes_its_time(tmp_path: Path) -> None:
+    (tmp_path / "desk.py").write_text(HOLDING)
+    with served(tmp_path, "desk.py:desk") as server:
+        terminal = Terminal("chat", "--url", server.url)
+        try:
+            terminal.until("you> ")
+            terminal.type("hold\n")
+            while not (tmp_path / "held").exists():
+                time.sleep(0.05)
+            terminal.type("\x03")
+            terminal.until("Ctrl-C again leaves.")
+            time.sleep(0.5)
+            terminal.type("\x03")
+            terminal.until("Left the run to itself, which is being cancelled. Come back with: ")
+            assert terminal.process.wait(10) == 130
+            (run,) = server.get(f"/threads/{server.get('/threads')['threads'][0]['thread_id']}/runs")["runs"]
+            assert run["status"] == "cancelling"
+        finally:
+            terminal.close()
+            (tmp_path / "go").touch()
+
+
+HOLDING = """
+import pathlib, time
+from langgraph.graph import START, MessagesState, StateGraph
+
+
+def node(state):
+    pathlib.Path("held").touch()
+    while not pathlib.Path("go").exists():
+        time.sleep(0.05)
+    return {}
+
+
+builder = StateGraph(MessagesState)
+builder.add_node("node", node)
+builder.add_edge(START, "node")
+desk = builder.compile(name="desk")
+"""
+
+
+def test_ctrl_c_at_json_lines_leaves_the_run_to_itself(desk: Server) -> None:
     terminal = Terminal("chat", "--url", desk.url, "--json", "wait 3")
     try:
         terminal.until("node_start")
@@ -724,12 +881,30 @@ def test_events_as_a_person_sees_them(events: list[dict[str, Any]], text: str) -
     assert shown(*events) == text
 
 
+def said(text: str, id: str | None = None, **members: Any) -> dict[str, Any]:
+    return {"type": "state_update", "update": {"messages": [{"type": "ai", "content": text, "id": id}]}, **members}
+
+
+@pytest.mark.parametrize(
+    ("events", "text"),
+    [
+        ([said("Published."), {"type": "done"}], "Published.\n"),
+        ([token("Hi"), {"type": "llm_end"}, said("Hi", "m"), {"type": "done"}], "Hi\n"),
+        ([said("inside", ns=["inner"]), said("")], ""),
+        ([{"type": "state_update", "update": {"messages": [{"type": "human", "content": "you"}]}}, {"type": "state_update"}], ""),
+        ([{"type": "state_update", "update": {"messages": "no list"}}, said("x\x1b[2J")], "x\\u001b[2J\n"),
+    ],
+)
+def test_what_a_graph_says_by_itself_is_shown_once(events: list[dict[str, Any]], text: str) -> None:
+    assert shown(*events) == text
+
+
 def test_a_call_whose_outcome_is_unknown_is_explained() -> None:
     out = io.StringIO()
     Screen(Console(file=out, width=100)).approval(
         {"kind": "unknown_outcome", "tool": "pay", "args": {"euros": 5}, "digest": "ab" * 32, "allowed": ["approve", "reject"]}, ""
     )
-    assert "pay was cut off" in out.getvalue() and "nobody knows whether it happened" in out.getvalue()
+    assert "pay was cut off" in out.getvalue() and "nobody knows whether it" in out.getvalue()
     assert '{"euros": 5}' in out.getvalue() and "sha256 abababababab" in out.getvalue()
 
 
