@@ -90,7 +90,7 @@ class Client:
         """Ask the run to stop. Raises `Refused` if it has ended."""
         with self._reaching():
             response = self._http.post(f"/runs/{run_id}/cancel", json={})
-        _check(response)
+        check_response(response)
 
     def follow(self, thread_id: str) -> Iterator[Received]:
         """What happens on a thread that is busy, past the last event seen, up to the end of its run."""
@@ -121,7 +121,7 @@ class Client:
     def _get(self, path: str, params: Mapping[str, str | int] | None = None) -> httpx.Response:
         with self._reaching():
             response = self._http.get(path, params=params, headers={"Accept": "application/json"})
-        _check(response)
+        check_response(response)
         return response
 
     def _events(self, thread_id: str, method: str, path: str, body: Json) -> Iterator[Received]:
@@ -162,7 +162,7 @@ class Client:
         with connect_sse(self._http, method, path, json=body, headers=headers) as source:
             if source.response.is_error:
                 source.response.read()
-            _check(source.response)
+            check_response(source.response)
             # A comment that keeps the connection alive may come as an event without data.
             yield source.response, (event for event in source.iter_sse() if event.data)
 
@@ -182,7 +182,8 @@ class Client:
         return Unreachable(f"The server at {self._http.base_url} does not answer{cause}. Is it running?")
 
 
-def _check(response: httpx.Response) -> None:
+def check_response(response: httpx.Response) -> None:
+    """Raise `Refused` for an answer that is an error, with what its problem document says."""
     if not response.is_error:
         return
     try:

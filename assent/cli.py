@@ -35,6 +35,7 @@ from rich.console import Console
 from rich.text import Text
 from sse_starlette.sse import AppStatus
 
+from assent import approving
 from assent.api.app import create_app
 from assent.api.auth import LOCAL
 from assent.api.schemas import THREAD_ID
@@ -203,6 +204,8 @@ def import_checkpoints(
 
 
 # ── the audit chain ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+app.add_typer(approving.commands, name="approvals")
 
 audit = typer.Typer(help="Look at the audit chain of the database of the settings, also while a server has it open.", no_args_is_help=True)
 app.add_typer(audit, name="audit")
