@@ -19,7 +19,7 @@ from langgraph.types import StateSnapshot
 from assent.checkpoint.contracts import LEASE_KEY, ApprovalKind, CancelMode, Change, Run, RunKind, RunStatus, Storage, Thread
 from assent.clock import Clock
 from assent.decisions import Approve, Decision, decision_from_json
-from assent.errors import AssentError, Tampered
+from assent.errors import AssentError, Conflict, Tampered
 from assent.events import Checkpoint, decode
 from assent.graph.admission import ADMISSION_KEY, Admission
 from assent.graph.builder import HitlGraph
@@ -87,6 +87,10 @@ class GraphExecutor(Executor):
 
     async def execute(self, held: Held) -> Ending:
         run, agent = held.run, self._agent(held.run)
+        if run.error is not None:
+            # It had failed when its worker died, and could not say so.
+            await self._answer_open_calls(held)
+            return await self._failure(held, run.error["code"], run.error["message"])
         terms = await self._metering.terms(run)
         usage = Usage(run.usage, self._metering.rules)
         with self._metering.spending.by_others(run, usage.numbers) as by_others:
@@ -197,24 +201,43 @@ class GraphExecutor(Executor):
         return None
 
     async def failed(self, held: Held, error: Exception) -> Ending:
+        code, message = outcome.explain(error, held.run)
         if isinstance(error, Tampered):
             await self._storage.distrust(held.run.thread_id, error.message)
-        else:
+        elif await self._has_open_calls(held):
+            # Said first: should the process die amid the closing, the next one must not take the closed thread for a run that came to its
+            # end.
+            await self._note_failure(held, code, message)
             await self._answer_open_calls(held)
+        return await self._failure(held, code, message)
+
+    async def _failure(self, held: Held, code: str, message: str) -> Ending:
         left = await self._left(held.run)
-        return lambda thread, run, now: outcome.failed(thread, replace(run, usage=left.usage), error, left.failed_node, now)
+        return lambda thread, run, now: outcome.failed(thread, replace(run, usage=left.usage), code, message, left.failed_node, now)
+
+    async def _note_failure(self, held: Held, code: str, message: str) -> None:
+        noted = replace(held.run, error={"code": code, "message": message}, version=held.run.version + 1)
+        try:
+            await self._storage.commit(Change(rows=(noted,), lease=held.lease))
+        except Conflict:
+            # Cancelled meanwhile, or somebody else's: the end of it will find out.
+            return
+        held.run = noted
+
+    async def _has_open_calls(self, held: Held) -> bool:
+        agent = self._agents.get(held.run.agent)
+        try:
+            return agent is not None and _has_open_calls(await agent.aget_state(self._config(held)))
+        except Exception:
+            # It fails already, and says of what.
+            log.exception("the state of a failed run could not be read", run_id=held.run.run_id, thread_id=held.run.thread_id)
+            return False
 
     async def _answer_open_calls(self, held: Held) -> None:
         """Say what became of the calls that a failed run leaves open: the next message would have them run, for the second time perhaps."""
-        agent = self._agents.get(held.run.agent)
-        if agent is None:
-            return
         try:
-            config = self._config(held)
-            if _has_open_calls(await agent.aget_state(config)):
-                await close(agent, config, StoredOutcomes(self._storage, held.run.thread_id))
+            await close(self._agent(held.run), self._config(held), StoredOutcomes(self._storage, held.run.thread_id))
         except Exception:
-            # It fails already, and says of what.
             log.exception("the calls of a failed run could not be closed", run_id=held.run.run_id, thread_id=held.run.thread_id)
 
     async def remains(self, run: Run) -> Remains:

@@ -224,7 +224,7 @@ class Spending:
         try:
             yield by_others
         finally:
-            del active[run.run_id]
+            active.pop(run.run_id, None)
             for name in used:
                 ended[name] += used[name] - in_row.get(name, 0)
 

@@ -126,9 +126,8 @@ def succeeded(thread: Thread, run: Run, checkpoint: Checkpoint, now: datetime) -
     return Change(rows=(thread, _ended(run, RunStatus.SUCCESS, now)), events=events)
 
 
-def failed(thread: Thread, run: Run, error: Exception, node: str, now: datetime) -> Change:
-    """The run raised. What is stored and shown names no internals: they are in the server's log."""
-    code, message = explain(error, run)
+def failed(thread: Thread, run: Run, code: str, message: str, node: str, now: datetime) -> Change:
+    """The run raised. What is stored and shown, as `explain` has it, names no internals: they are in the server's log."""
     event = _stamped(Error(code=code, message=message, node=node), run, now)
     thread = _stopped(thread, ThreadStatus.ERROR, thread.checkpoint_id, now)
     return Change(rows=(thread, replace(_ended(run, RunStatus.ERROR, now), error={"code": code, "message": message})), events=(event,))
@@ -147,7 +146,7 @@ def cancelled(thread: Thread, run: Run, checkpoint: Checkpoint | None, now: date
     told = [_stamped(checkpoint, run, now)] if checkpoint else []
     events = (*told, _stamped(RunCancelled(rolled_back=rolled_back), run, now))
     thread = _stopped(thread, ThreadStatus.IDLE, checkpoint.checkpoint_id if checkpoint else thread.checkpoint_id, now)
-    return Change(rows=(thread, _ended(run, RunStatus.CANCELLED, now)), events=events)
+    return Change(rows=(thread, replace(_ended(run, RunStatus.CANCELLED, now), error=None)), events=events)
 
 
 def explain(error: Exception, run: Run) -> tuple[str, str]:

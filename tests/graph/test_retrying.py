@@ -125,7 +125,11 @@ def test_a_policy_that_does_not_say_on_what_is_for_failures_that_pass() -> None:
     assert retry_policy(RetryPolicy(retry_on=ValueError)).retry_on is ValueError
 
 
-@pytest.mark.parametrize("on", [KeyError, (KeyError, IndexError), [KeyError], lambda error: isinstance(error, KeyError)], ids=repr)
+@pytest.mark.parametrize(
+    "on",
+    [KeyError, (KeyError, IndexError), [KeyError], lambda error: isinstance(error, KeyError)],
+    ids=["class", "tuple", "list", "function"],
+)
 async def test_a_policy_may_say_on_what(on: Any) -> None:
     policy = QUICK._replace(retry_on=on)
     agent = Desk().agent(KeyError("x"), KeyError("x"), say("Done."), model_retry=policy)

@@ -77,7 +77,7 @@ class Jobs(Executor):
         return lambda thread, run, now: outcome.cancelled(thread, run, None, now, rolled_back=False)
 
     async def failed(self, held: Held, error: Exception) -> Ending:
-        return lambda thread, run, now: outcome.failed(thread, run, error, "", now)
+        return lambda thread, run, now: outcome.failed(thread, run, *outcome.explain(error, run), "", now)
 
     async def remains(self, run: Run) -> Remains:
         return Remains(message_ids=("m",), checkpoint_id=self.place, next=("agent",))

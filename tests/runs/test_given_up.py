@@ -13,7 +13,7 @@ from langchain_core.tools import tool
 from assent import build_hitl_agent
 from assent.checkpoint.contracts import Change, Run, RunStatus
 from assent.checkpoint.sqlite import SqliteStorage
-from assent.graph.closing import CUT_OFF
+from assent.graph.closing import CUT_OFF, close
 from assent.runs.follow import run_over
 from assent.runs.service import Runs
 from assent.runs.transitions import Submission
@@ -66,3 +66,26 @@ async def _died_often(storage: SqliteStorage, agent: Any, run: Run) -> None:
     snapshot = await agent.copy(update={"checkpointer": storage.checkpointer}).aget_state({"configurable": {"thread_id": run.thread_id}})
     place = snapshot.config["configurable"]["checkpoint_id"]
     await storage.commit(Change(rows=(replace(stored, at_checkpoint=place, stuck=3, version=stored.version + 1),)))
+
+
+async def test_a_failed_run_that_dies_once_its_calls_are_closed_has_still_failed(tmp_path: Path) -> None:
+    ran: list[str] = []
+    started = asyncio.Event()
+    agent = make_agent(ran, started)
+    path = tmp_path / "a.db"
+    async with SqliteStorage.open(path) as storage:
+        async with Runs.open(storage, {"agent": agent}, drain_seconds=0.1) as runs:
+            run = (await runs.submit(Submission(message="Note it.", owner="ann", thread_id="t"))).run
+            async with asyncio.timeout(20):
+                await started.wait()
+        # As its process left it: the failure noted, the calls closed, the end not stored.
+        stored = await storage.run(run.run_id)
+        assert stored is not None
+        noted = {"code": "agent_error", "message": "It failed."}
+        await storage.commit(Change(rows=(replace(stored, error=noted, version=stored.version + 1),)))
+        config: Any = {"configurable": {"thread_id": "t"}, "metadata": {"run_id": run.run_id}}
+        await close(agent.copy(update={"checkpointer": storage.checkpointer}), config, {})
+    async with SqliteStorage.open(path) as storage, Runs.open(storage, {"agent": agent}), asyncio.timeout(20):
+        ended = await run_over(storage, run)
+        assert (ended.status, ended.error) == (RunStatus.ERROR, noted)
+    assert ran == ["note"]

@@ -81,7 +81,7 @@ def test_an_error_that_nobody_foresaw_names_the_run_to_look_for_in_the_log() -> 
 
 
 def test_a_run_that_failed_leaves_a_thread_that_takes_new_input() -> None:
-    change = failed(THREAD, RUN, RuntimeError(SECRET), "agent", LATER)
+    change = failed(THREAD, RUN, *explain(RuntimeError(SECRET), RUN), "agent", LATER)
     thread, run = change.rows
     assert thread == replace(THREAD, status=ThreadStatus.ERROR, updated_at=LATER, version=5)
     assert isinstance(run, Run)
