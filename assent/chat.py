@@ -30,7 +30,21 @@ from assent.errors import AssentError
 from assent.events import TERMINAL_TYPES
 from assent.visible import JOINERS, pretty, unseen
 from assent.visible import visible as visible
-from assent.wording import Answers, Field, NotUnderstood, answers_for, asked, choices, form_of, limit_from, line_of, local_time, subject
+from assent.wording import (
+    Answers,
+    Field,
+    NotUnderstood,
+    answers_for,
+    as_asked_now,
+    asked,
+    choices,
+    form_of,
+    limit_from,
+    line_of,
+    local_time,
+    said_by_people,
+    subject,
+)
 
 Json = Any
 """Any JSON value."""
@@ -271,6 +285,8 @@ class Screen:
             yield Text(_shortened(pretty(preview)), style="dim", overflow="fold")
         if count := unseen([approval["args"], preview]):
             yield Text(f"\n{count} character(s) in this cannot be seen, and are shown like \\u200b.", style="red")
+        if lines := said_by_people(approval):
+            yield Text("\n" + visible("\n".join(lines)), style="yellow", overflow="fold")
         if approval.get("expires_at"):
             yield Text(f"\nDecide until {local_time(approval['expires_at'])}.", style="yellow")
 
@@ -501,7 +517,7 @@ class Chat:
             if not approvals:
                 outcome = self._catch_up()
                 continue
-            left = [approval for approval in approvals if approval["approval_id"] not in self._given]
+            left = [as_asked_now(approval) for approval in approvals if approval["approval_id"] not in self._given]
             if not left and not self._options.json:
                 self._screen.line("What you said is noted. Others must decide too.", "yellow")
                 return outcome
@@ -554,8 +570,8 @@ class Chat:
                 self._screen.line(f"({number + 1} of {len(approvals)}) {_call(approval)}", "bold")
             decision = self._decision(approval, together=together)
             if decision is None:
-                return {**decisions, **{other["approval_id"]: {"type": "approve"} for other in rest}}
-            decisions[approval["approval_id"]] = decision
+                return {**decisions, **{other["approval_id"]: _on({"type": "approve"}, other) for other in rest}}
+            decisions[approval["approval_id"]] = _on(decision, approval)
         return decisions
 
     def _decision(self, approval: Json, *, together: bool) -> Json | None:
@@ -719,6 +735,11 @@ _LEFT_OUT = object()
 
 class _Declined(Exception):
     """There is no answer, for the reason that is the exception's text."""
+
+
+def _on(decision: Mapping[str, Json], approval: Mapping[str, Json]) -> Json:
+    """The decision on what was shown, and on nothing else."""
+    return {**decision, "digest": approval["digest"]}
 
 
 def _rejection(reason: str) -> Json:

@@ -149,6 +149,23 @@ def subject(approval: Approval) -> str:
     return "a question for you"
 
 
+def as_asked_now(approval: Approval) -> Approval:
+    """The approval with the arguments that somebody has put in place of those that were asked, if somebody did, and their digest."""
+    edit = approval.get("edit")
+    return {**approval, "args": edit["args"], "digest": edit["digest"]} if edit else approval
+
+
+def said_by_people(approval: Approval) -> list[str]:
+    """What people have done with an approval that still waits, a line for each."""
+    edit = approval.get("edit")
+    lines = [f"{edit['by']} changed it to this."] if edit else []
+    lines += [
+        f"{vote['by']} says {vote['decision']['type']}." for vote in approval.get("votes") or () if vote["digest"] == approval["digest"]
+    ]
+    lines += [f"{comment['by']}: {comment['text']}" for comment in approval.get("comments") or ()]
+    return [*lines, f"{approval['quorum']} people must agree."] if (approval.get("quorum") or 1) > 1 else lines
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """What a person reads of an approval: `notes` of ours, the `words` of whoever asks, and the value that is left (None if none is)."""

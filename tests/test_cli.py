@@ -475,6 +475,32 @@ def test_a_person_grants_more_of_a_budget_or_does_not(tmp_path: Path) -> None:
         assert "the budget: no more was granted by local" in stopped.stdout and "It is enough." in stopped.stdout
 
 
+def test_where_several_must_agree_each_is_asked_once_and_for_what_is_asked_now(tmp_path: Path) -> None:
+    rules = '[people]\nbob = {roles = ["lead"]}\ncy = {roles = ["lead"]}\n[policies.agents.agent.tools.pay]\nroles = ["lead"]\nquorum = 2\n'
+    (tmp_path / "assent.toml").write_text(rules)
+    keys = ",".join(f"{name}:secret-of-{name}" for name in ("ann", "bob", "cy"))
+    environment = {"ASSENT_API_KEYS": keys, "ASSENT_CONFIG": str(tmp_path / "assent.toml")}
+    with serving(tmp_path, f"{agents.__file__}:agent", **environment) as process:
+        server = Server(process.url, None, tmp_path)
+
+        def chats(name: str, *arguments: str, stdin: str) -> Result:
+            return chat(server, "--api-key", f"secret-of-{name}", *arguments, stdin=stdin)
+
+        refused = chats("ann", stdin="pay 5\na\n")
+        assert refused.exit_code == 3
+        assert "2 people must agree." in refused.stdout and "may not decide" in refused.stderr
+        thread = ("--thread", thread_of(refused))
+        first = chats("bob", *thread, stdin="a\na\n")
+        assert (first.exit_code, first.stdout.count("pay wants to run")) == (3, 1)
+        assert "pay: bob says approve, 1 of 2 who must agree" in first.stdout and "Others must decide too." in first.stdout
+        edited = chats("cy", *thread, stdin='e\n{"amount": 6}\n')
+        assert "bob says approve." in edited.stdout and "pay: cy changed what is asked" in edited.stdout
+        again = chats("bob", *thread, stdin="a\n")
+        assert '{"amount": 6}' in again.stdout and "cy changed it to this." in again.stdout and "bob says approve.\n" not in again.stdout
+        assert again.exit_code == 0, again.output
+        assert "paid 6" in again.stdout
+
+
 @pytest.mark.parametrize(
     ("typed", "told", "said"),
     [

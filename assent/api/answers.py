@@ -109,6 +109,7 @@ class ThreadAnswer(RootModel[Any]):
 
     def decisions(self, pending: Sequence[Approval]) -> Mapping[str, Decision]:
         """The decisions by approval id. Raises what `decisions_from_answer` does."""
+        _check_names(self.digests, pending)
         answer, for_all = _for_all(_not_empty(_without_digests(self.root)))
         if for_all:
             return decisions_from_answer(pending, {"decisions": {approval.approval_id: answer for approval in pending}})
@@ -136,6 +137,12 @@ class ApprovalAnswer(RootModel[Any]):
         if not meant:
             raise NotFound(f"The approval {approval_id} is not pending.", key=approval_id)
         return decisions_from_answer(meant, _not_empty(_without_digests(self.root)))
+
+
+def _check_names(digests: Mapping[str, str], pending: Sequence[Approval]) -> None:
+    """An interrupt may ask several things, and a digest is of one."""
+    if several := sorted(set(digests) & {approval.interrupt_id or "" for approval in pending} - {""}):
+        raise InvalidDecision(f"The digest under the interrupt '{several[0]}' is of one approval. Give it under that approval's own id.")
 
 
 def _digests(body: Json) -> dict[str, str]:

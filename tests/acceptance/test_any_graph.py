@@ -245,6 +245,18 @@ async def test_two_actions_that_are_asked_at_once_are_decided_in_every_form(serv
                 assert sorted(server.traces()[len(before) :]) == ["pay 1", "pay 7"]
 
 
+async def test_a_digest_under_an_interrupt_is_not_passed_over(server: Server) -> None:
+    async with asking(server) as api:
+        (approval,) = await api.paused("pay 1", agent="batched", thread_id="t")
+        (interrupt,) = (await api.get("/threads/t/state"))["interrupts"]
+        stale = {**APPROVE, "digest": "0" * 64}
+        refused = await problem(await api.resume("t", decisions={interrupt["id"]: stale}), 422)
+        assert "under that approval's own id" in refused["detail"]
+        await problem(await api.resume("t", decisions={approval["approval_id"]: stale}), 409)
+        await api.decided("t", decisions={approval["approval_id"]: {**APPROVE, "digest": approval["digest"]}})
+        assert await api.last_words("t") == "Results: paid 1"
+
+
 async def test_each_graph_gets_its_own_form_whichever_the_answer_came_in(server: Server) -> None:
     hitl = {"decisions": [{"type": "approve"}, {"type": "edit", "edited_action": {"name": "publish", "args": {"page": "p3"}}}]}
     async with asking(server) as api:
