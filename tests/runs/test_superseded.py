@@ -1,0 +1,172 @@
+"""What is changed behind an approval's back, in the thread's state or in the database: it decides nothing, runs nothing, and is asked anew."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessage, ToolMessage
+
+from assent import Approve, build_hitl_agent
+from assent.approvals.deciding import Verdict
+from assent.checkpoint.contracts import Approval, ApprovalStatus, Run, RunStatus, ThreadStatus
+from assent.checkpoint.sqlite import SqliteStorage
+from assent.errors import Superseded
+from assent.runs.follow import run_over
+from assent.runs.service import Runs
+from assent.runs.transitions import Submission
+from tests.support.models import ScriptedModel, calls, say
+
+
+class Till:
+    """A tool that keeps what it has paid."""
+
+    def __init__(self) -> None:
+        self.paid: list[int] = []
+
+    async def pay(self, amount: int) -> str:
+        """Pay."""
+        self.paid.append(amount)
+        return f"paid {amount}"
+
+
+@asynccontextmanager
+async def desk(folder: Path, till: Till, *amounts: int) -> AsyncIterator[tuple[SqliteStorage, Runs]]:
+    """A server's runs. Its agent asks to pay these amounts, all in one turn, and then is done."""
+
+    def reply(history: list[Any]) -> AIMessage:
+        if isinstance(history[-1], ToolMessage):
+            return say("Done.")
+        return calls(*(("pay", {"amount": amount}) for amount in amounts))
+
+    agent = build_hitl_agent(ScriptedModel(script=reply), [till.pay], approve=["pay"])
+    async with SqliteStorage.open(folder / "a.db") as storage, Runs.open(storage, {"agent": agent}) as runs:
+        yield storage, runs
+
+
+async def paused(storage: SqliteStorage, runs: Runs) -> tuple[Run, list[Approval]]:
+    started = await runs.submit(Submission(message="Pay.", owner="ann", thread_id="t"))
+    return await stopped(storage, started.run)
+
+
+async def stopped(storage: SqliteStorage, run: Run) -> tuple[Run, list[Approval]]:
+    run = await run_over(storage, run)
+    pending = await storage.approvals(thread_id="t", status=ApprovalStatus.PENDING)
+    return run, list(pending.rows)
+
+
+async def going_on(storage: SqliteStorage) -> tuple[Run, list[Approval]]:
+    """The newest run, when it has stopped."""
+    newest = (await storage.latest_runs(thread_id="t", limit=1)).rows[0]
+    return await stopped(storage, newest)
+
+
+async def change(runs: Runs, amount: int, *, place: int = 0) -> None:
+    """Change an amount that the model asked for, as a program with access to the state can."""
+    agent = runs.agents["agent"]
+    config: Any = {"configurable": {"thread_id": "t"}}
+    turn = (await agent.aget_state(config)).values["messages"][-1]
+    changed = [{**call, "args": {"amount": amount}} if at == place else call for at, call in enumerate(turn.tool_calls)]
+    await agent.aupdate_state(config, {"messages": [turn.model_copy(update={"tool_calls": changed})]}, as_node="agent")
+
+
+def approve(approval: Approval) -> Verdict:
+    return Verdict(decisions={approval.approval_id: Approve()}, by="bob")
+
+
+async def told(storage: SqliteStorage) -> list[str]:
+    return [entry.type for entry in await storage.read_log("t") if entry.type.startswith("approval_")]
+
+
+async def test_arguments_changed_in_the_state_are_asked_anew(tmp_path: Path) -> None:
+    till = Till()
+    async with desk(tmp_path, till, 5) as (storage, runs):
+        _, (approval,) = await paused(storage, runs)
+        await change(runs, 500)
+        with pytest.raises(Superseded):
+            await runs.decide("t", approve(approval))
+        stored = await storage.approval(approval.approval_id)
+        assert stored is not None
+        assert (stored.status, stored.decision) == (ApprovalStatus.SUPERSEDED, None)
+        run, (anew,) = await going_on(storage)
+        assert (run.status, till.paid) == (RunStatus.INTERRUPTED, [])
+        assert (anew.args, anew.status) == ({"amount": 500}, ApprovalStatus.PENDING)
+        await runs.decide("t", approve(anew))
+        run, _ = await going_on(storage)
+        assert (run.status, till.paid) == (RunStatus.SUCCESS, [500])
+        assert await told(storage) == ["approval_required", "approval_superseded", "approval_required", "approval_decided"]
+        assert [entry.type for entry in await storage.read_log("~approvals")] == await told(storage)
+
+
+async def test_of_two_only_the_changed_one_is_asked_anew(tmp_path: Path) -> None:
+    till = Till()
+    async with desk(tmp_path, till, 5, 6) as (storage, runs):
+        _, (_first, second) = await paused(storage, runs)
+        await change(runs, 500)
+        with pytest.raises(Superseded):
+            await runs.decide("t", Verdict(decisions=Approve(), by="bob", for_all=True))
+        thread = await storage.thread("t")
+        assert thread is not None
+        assert (thread.status, thread.pending) == (ThreadStatus.INTERRUPTED, (second.approval_id,))
+        await runs.decide("t", approve(second))
+        _, (anew,) = await going_on(storage)
+        assert (anew.args, till.paid) == ({"amount": 500}, [6])
+        await runs.decide("t", approve(anew))
+        await going_on(storage)
+        assert till.paid == [6, 500]
+
+
+async def test_a_call_that_was_answered_in_the_state_is_not_asked_any_more(tmp_path: Path) -> None:
+    till = Till()
+    async with desk(tmp_path, till, 5) as (storage, runs):
+        _, (approval,) = await paused(storage, runs)
+        config: Any = {"configurable": {"thread_id": "t"}}
+        answer = ToolMessage("Somebody paid it.", tool_call_id=approval.tool_call_id, name="pay")
+        await runs.agents["agent"].aupdate_state(config, {"messages": [answer]}, as_node="approval")
+        with pytest.raises(Superseded, match="does not ask this any more"):
+            await runs.decide("t", approve(approval))
+        run, pending = await going_on(storage)
+        assert (run.status, pending, till.paid) == (RunStatus.SUCCESS, [], [])
+
+
+@pytest.mark.parametrize(("column", "value"), [("args", '{"amount": 500}'), ("digest", "0" * 64), ("tool", "spend"), ("args", "null")])
+async def test_a_row_that_was_edited_in_the_database_decides_nothing(tmp_path: Path, column: str, value: str) -> None:
+    till = Till()
+    async with desk(tmp_path, till, 5) as (storage, runs):
+        _, (approval,) = await paused(storage, runs)
+    with closing(sqlite3.connect(tmp_path / "a.db")) as database, database:
+        database.execute(f"UPDATE approvals SET {column} = ?", (value,))
+    async with desk(tmp_path, till, 5) as (storage, runs):
+        with pytest.raises(Superseded, match="is not what its thread asks"):
+            await runs.decide("t", approve(approval))
+        _, (anew,) = await going_on(storage)
+        # What is asked is what the agent wants, and not what somebody wrote into the file.
+        assert (anew.tool, anew.args, till.paid) == ("pay", {"amount": 5}, [])
+        await runs.decide("t", approve(anew))
+        await going_on(storage)
+        assert till.paid == [5]
+
+
+async def test_a_change_after_the_decision_is_refused_by_the_gate_and_asked_anew(tmp_path: Path) -> None:
+    """The decision is stored, its run has not begun: what it decides is bound to what was shown."""
+    till = Till()
+    async with desk(tmp_path, till, 5) as (storage, runs):
+        _, (approval,) = await paused(storage, runs)
+        # No room for a run, so the one that goes on waits.
+        runs.engine._max_runs = 0  # type: ignore[attr-defined]
+        decided = await runs.decide("t", approve(approval))
+        assert decided.run is not None
+        assert decided.run.status is RunStatus.PENDING
+        await change(runs, 500)
+        runs.engine._max_runs = 10  # type: ignore[attr-defined]
+        runs.engine.wake()
+        async with asyncio.timeout(20):
+            run, pending = await stopped(storage, decided.run)
+        assert till.paid == []
+        assert [each.args for each in pending] == [{"amount": 500}]
+        assert run.status is RunStatus.INTERRUPTED
