@@ -7,6 +7,9 @@ roles = ["lead"]
 roles = ["lead"]
 quorum = 2
 
+[budgets.run]
+total_tokens = 100_000
+
 [notify.pager]
 url = "https://example.com/hook"
 secrets = ["env:PAGER_SECRET"]
@@ -26,6 +29,7 @@ import msgspec
 from assent.approvals.endpoints import Endpoint, endpoints_from_json
 from assent.errors import ConfigurationError
 from assent.policies import Person, PolicyBook, policies_from_json
+from assent.runs.budgets import Rules, rules_from_json
 
 Json = Any
 """Any JSON value."""
@@ -33,11 +37,12 @@ Json = Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """What the file says: which roles `people` have, by name; the `policies` that calls are approved by; and the `endpoints` that approvals
-    are told to."""
+    """What the file says: which roles `people` have, by name; the `policies` that calls are approved by; the `budgets` that runs are held
+    to; and the `endpoints` that approvals are told to."""
 
     people: Mapping[str, Person] = field(default_factory=dict)
     policies: PolicyBook = field(default_factory=PolicyBook)
+    budgets: Rules = field(default_factory=Rules)
     endpoints: tuple[Endpoint, ...] = ()
 
 
@@ -98,6 +103,7 @@ def _table(said: Json) -> Mapping[str, Json]:
 _SECTIONS: Mapping[str, tuple[str, Read]] = {
     "people": ("people", _people),
     "policies": ("policies", _policies),
+    "budgets": ("budgets", lambda said, environment: rules_from_json(said)),
     "notify": ("endpoints", endpoints_from_json),
 }
 """The parts of the file: the field that each is for, and how it is read."""

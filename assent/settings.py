@@ -45,9 +45,6 @@ class Settings(BaseSettings):
     recursion_limit: int = Field(default=25, ge=1)
     """How many supersteps a run may take."""
 
-    budgets: Path | None = None
-    """A TOML or JSON file of what runs, threads and agents may use, and of what models cost. Without it, only requests set limits."""
-
     drain_seconds: float = Field(default=5.0, ge=0)
     """How long a stopping server waits for its active runs before it leaves them to the next start."""
 

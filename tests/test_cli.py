@@ -460,8 +460,8 @@ def test_every_kind_of_question_is_answered_at_the_prompt(
 
 
 def test_a_person_grants_more_of_a_budget_or_does_not(tmp_path: Path) -> None:
-    (tmp_path / "budgets.toml").write_text('on_exceeded = "pause"\n[run]\nmodel_calls = 1\n')
-    with served(tmp_path, ASSENT_BUDGETS=str(tmp_path / "budgets.toml")) as server:
+    (tmp_path / "assent.toml").write_text('[budgets]\non_exceeded = "pause"\n[budgets.run]\nmodel_calls = 1\n')
+    with served(tmp_path, ASSENT_CONFIG=str(tmp_path / "assent.toml")) as server:
         question = "how many records are there?\n"
         result = chat(server, stdin=f"{question}more\n1\n5\n")
         assert result.exit_code == 0

@@ -21,7 +21,6 @@ from assent.checkpoint.sqlite import SqliteStorage
 from assent.clock import Clock
 from assent.configuration import Configuration, read_configuration
 from assent.graph.pending import Agent
-from assent.runs.budgets import Rules, read_rules
 from assent.runs.service import Runs
 from assent.runs.sweeping import Retention, sweeping
 from assent.settings import Settings
@@ -37,7 +36,6 @@ def create_app(settings: Settings, open_agents: OpenAgents, clock: Clock | None 
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             configuration = read_configuration(settings.config, os.environ) if settings.config is not None else Configuration()
-            budgets = read_rules(settings.budgets) if settings.budgets is not None else Rules()
             # The agents first: one that cannot be loaded should leave no file behind.
             agents = await stack.enter_async_context(open_agents())
             opening = SqliteStorage.open(
@@ -68,7 +66,7 @@ def create_app(settings: Settings, open_agents: OpenAgents, clock: Clock | None 
                     drain_seconds=settings.drain_seconds,
                     max_runs=settings.max_runs,
                     state_types=settings.state_types,
-                    budgets=budgets,
+                    budgets=configuration.budgets,
                     policies=configuration.policies,
                     people=configuration.people,
                 )

@@ -46,7 +46,7 @@ class Body(BaseModel):
 
 class Budget(Body):
     """What a run may use, with whatever goes on from its pauses. The server's own budgets hold as well. `cost` takes a price for the model
-    that is called, in the file that `ASSENT_BUDGETS` names."""
+    that is called, in the file that `ASSENT_CONFIG` names."""
 
     input_tokens: float | None = Field(default=None, gt=0)
     output_tokens: float | None = Field(default=None, gt=0)

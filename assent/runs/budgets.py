@@ -1,7 +1,6 @@
-"""What runs may use, as values: limits and prices as they are written down, and what follows from them for what has been used. Pure, but
-for `read_rules`.
+"""What runs may use, as values: limits and prices as they are written down, and what follows from them for what has been used. Pure.
 
-    rules = read_rules(Path("budgets.toml"))
+    rules = rules_from_json({"run": {"total_tokens": 100_000}})
     limits = limits_for(rules, agent="clerk", requested={"model_calls": 5}, now=now)
 
 A budget is a *scope* (one run with whatever goes on from its pauses, a thread, all runs of an agent) and a *name*, of `NAMES`. It is
@@ -10,12 +9,9 @@ reached when what was used is as much as its amount.
 
 from __future__ import annotations
 
-import json
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
@@ -92,16 +88,13 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return None if price is None else (input_tokens * price.input + output_tokens * price.output) / 1_000_000
 
 
-def read_rules(path: Path) -> Rules:
-    """The budgets in a TOML or JSON file. Raises `ConfigurationError`, which says what is wrong in it."""
+def rules_from_json(said: Any) -> Rules:
+    """The budgets as a configuration has them. Raises `ConfigurationError`, which says what is wrong."""
     try:
-        text = path.read_text(encoding="utf-8")
-        return msgspec.convert(json.loads(text) if path.suffix == ".json" else tomllib.loads(text), Rules)
-    except OSError as error:
-        raise ConfigurationError(f"The file of budgets {path} cannot be read: {error.strerror}. Correct ASSENT_BUDGETS.") from error
-    except (tomllib.TOMLDecodeError, ValueError) as error:
-        # msgspec's and json's errors are ValueErrors too, and say where.
-        raise ConfigurationError(f"The file of budgets {path} is not right: {error}. Correct it, and start again.") from error
+        return msgspec.convert(said, Rules)
+    except msgspec.ValidationError as error:
+        # msgspec says where, from the part's own root.
+        raise ConfigurationError(f"{str(error).replace('`$', '`budgets')}. It may have: {', '.join(Rules.__struct_fields__)}.") from error
 
 
 def check_agents(rules: Rules, agents: Iterable[str]) -> None:

@@ -169,7 +169,7 @@ class Meter:
         if any(limit.name == "cost" for limit in self.limits) and self._rules.cost(model, 0, 0) is None:
             raise ConfigurationError(
                 f"This run has a budget of money, and there is no price for the model '{model}'. "
-                f'Add [prices."{model or "*"}"] with input and output, per million tokens, to the file that ASSENT_BUDGETS names.'
+                f'Add [budgets.prices."{model or "*"}"] with input and output, per million tokens, to the file that ASSENT_CONFIG names.'
             )
 
     def _check_counted(self, model: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,35 +24,38 @@ def agents(folder: Path) -> str:
     return str(file)
 
 
+BUDGETS = """
+[thread]
+output_tokens = 1000
+
+[agents.other]
+model_calls = 4
+per = "day"
+on_exceeded = "pause"
+
+[agents.shared]
+model_calls = 4
+on_exceeded = "pause"
+
+[agents.late]
+model_calls = 3
+on_exceeded = "pause"
+
+[agents.own_late]
+model_calls = 3
+on_exceeded = "pause"
+
+[prices."penny-1"]
+input = 100_000
+output = 200_000
+"""
+"""The budgets of the servers here."""
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("budgets")
-    (folder / "budgets.toml").write_text("""
-        [thread]
-        output_tokens = 1000
-
-        [agents.other]
-        model_calls = 4
-        per = "day"
-        on_exceeded = "pause"
-
-        [agents.shared]
-        model_calls = 4
-        on_exceeded = "pause"
-
-        [agents.late]
-        model_calls = 3
-        on_exceeded = "pause"
-
-        [agents.own_late]
-        model_calls = 3
-        on_exceeded = "pause"
-
-        [prices."penny-1"]
-        input = 100_000
-        output = 200_000
-    """)
-    with serving(folder, agents(folder), ASSENT_BUDGETS=str(folder / "budgets.toml")) as server:
+    with serving(folder, agents(folder), **with_budgets(folder, BUDGETS)) as server:
         yield server
 
 
@@ -375,8 +379,10 @@ async def test_a_budget_that_makes_no_sense_is_refused(api: Api, t: str, budget:
 
 
 def with_budgets(folder: Path, text: str) -> dict[str, str]:
-    (folder / "budgets.toml").write_text(text)
-    return {"ASSENT_BUDGETS": str(folder / "budgets.toml")}
+    """The setting that names a file with these budgets: TOML, as it stands within the part of that name."""
+    file = folder / "assent.toml"
+    file.write_text("[budgets]\n" + re.sub(r"^\[", "[budgets.", text, flags=re.MULTILINE))
+    return {"ASSENT_CONFIG": str(file)}
 
 
 async def test_killed_while_it_asks_for_more_it_keeps_what_was_used_and_what_is_granted(tmp_path: Path) -> None:
@@ -457,7 +463,7 @@ async def test_killed_amid_its_last_calls_a_run_starts_no_more_than_it_may(tmp_p
 
 def test_a_file_that_is_wrong_is_told_at_the_start(tmp_path: Path) -> None:
     for text, said in [
-        ("[run]\ntokens = 5", "unknown field `tokens` - at `$.run`"),
+        ("[run]\ntokens = 5", "unknown field `tokens` - at `budgets.run`"),
         ("[agents.nobody]\ncost = 5", "There is a budget for the agent 'nobody', and no such agent."),
         ("[run", "is not right"),
     ]:
