@@ -23,7 +23,7 @@ serve: .venv/ready  ## Start the server with the demo agent
 	$(BIN)/assent serve --host $(HOST) --port $(PORT)
 
 test: .venv/ready  ## Run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 crash: .venv/ready  ## Kill the server 1,000 times, and the storage 5,000 times; make crash CRASH_KILLS=100 STORAGE_KILLS=500 for fewer
 	CRASH_KILLS=$(CRASH_KILLS) $(BIN)/python -m pytest tests/acceptance/test_crash_storm.py
