@@ -38,7 +38,7 @@ async def decided_once(request: Request, runs: Runs, thread_id: str, who: str, k
         decided = await decide(None)
         return _response(request, runs.storage, decided_view(decided, thread_id), decided.first_seq, decided.events)
     answer_id = call_digest("answer", {"owner": who, "key": key})
-    asked = call_digest(request.url.path, (await request.body()).decode("utf-8", "replace"))
+    asked = call_digest(request.url.path, await request.json())
 
     def along(decided: Decided) -> Change:
         # As it will be read again, so that the two answers are alike to the last character.

@@ -207,7 +207,7 @@ def deciding(
         return together(Change(rows=(thread,)), *changes), Decided(approvals=approvals, pending=left, run=None, thread=thread, events=told)
     paused = approvals[0]
     thread, run, resumed = going_on(
-        thread, paused.agent, paused.run_id, [each.approval_id for each in approvals], now, new_run_id, worker=worker, message=message
+        thread, paused, [each.approval_id for each in approvals], now, new_run_id, worker=worker, message=message
     )
     change = together(Change(rows=(thread,)), *changes, Change(rows=(run,), events=(resumed,)))
     return change, Decided(approvals=approvals, pending=(), run=run, thread=thread, events=told + 1)
@@ -215,8 +215,7 @@ def deciding(
 
 def going_on(
     thread: Thread,
-    agent: str,
-    paused_run: str,
+    paused: Approval | Run,
     approvals: Sequence[str],
     now: datetime,
     run_id: str,
@@ -224,21 +223,22 @@ def going_on(
     worker: str | None = None,
     message: str = "",
 ) -> tuple[Thread, Run, RunResumed]:
-    """The thread taken by the run that goes on with the decisions on what `paused_run` asked; that run; and the event that tells of it."""
+    """The thread taken by the run that goes on with the decisions on what was asked, given the run that `paused` or one of its approvals;
+    that run; and the event that tells of it. It works for whoever the paused one worked for, also where the thread is another's."""
     run = Run(
         run_id=run_id,
         thread_id=thread.thread_id,
-        owner=thread.owner,
-        agent=agent,
+        owner=paused.owner,
+        agent=paused.agent,
         kind=RunKind.RESUME,
         status=RunStatus.RUNNING if worker else RunStatus.PENDING,
         worker=worker,
         attempt=1 if worker else 0,
-        input={"paused_run": paused_run, **({"message": message} if message else {})},
+        input={"paused_run": paused.run_id, **({"message": message} if message else {})},
         created_at=now,
         started_at=now if worker else None,
     )
-    resumed = RunResumed(ts=now, thread_id=thread.thread_id, run_id=run_id, agent=agent, approvals=tuple(approvals))
+    resumed = RunResumed(ts=now, thread_id=thread.thread_id, run_id=run_id, agent=run.agent, approvals=tuple(approvals))
     return replace(thread, status=ThreadStatus.BUSY, run_id=run_id, pending=()), run, resumed
 
 

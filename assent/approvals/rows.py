@@ -53,6 +53,7 @@ def question_of(row: Approval) -> Question:
 def row_of(row: Approval, question: Question) -> Approval:
     """The row with the question as it stands now; its version stays."""
     roles, names = question.policy.asked(question.step)
+    roles |= {each.to.role for each in question.delegations if each.to.role}
     return replace(
         row,
         status=question.status,

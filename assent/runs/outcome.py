@@ -110,7 +110,7 @@ def paused(
     run = _ended(run, RunStatus.INTERRUPTED, now)
     if left:
         return together(Change(rows=(stopped, run), events=lost), *put, uses, ended)
-    busy, goes_on, resumed = going_on(stopped, run.agent, run.run_id, ids, now, under.next_run)
+    busy, goes_on, resumed = going_on(stopped, run, ids, now, under.next_run)
     decided = [told(each.row, each.cast, run_id=goes_on.run_id) for each in asked]
     return together(Change(rows=(busy, run, goes_on), events=lost), *put, uses, ended, *decided, Change(events=(resumed,)))
 

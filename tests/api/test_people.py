@@ -104,6 +104,21 @@ async def test_the_second_vote_lets_it_run(people: dict[str, Api], server: Serve
     assert server.traces(f"slow {amount}") == [f"slow {amount}"]
 
 
+async def test_what_follows_from_a_decision_is_still_asked_for_whoever_began_it(
+    people: dict[str, Api], server: Server, thread: str, amount: int
+) -> None:
+    await people["ann"].stream("tell 1", thread_id=thread)
+    (first,) = await people["bob"].paused(f"pay {amount} then slow {amount}", thread_id=thread)
+    await decide(people["cy"], first, APPROVE)
+    await people["ann"].at_rest(thread)
+    (second,) = await people["ann"].pending(thread)
+    assert (first["requested_by"], second["requested_by"]) == ("bob", "bob")
+    await decide(people["bob"], second, APPROVE, 403)
+    await act(people["cy"], second, "delegate", role="boss")
+    assert [each["approval_id"] for each in await found(people["dee"], role="boss", thread_id=thread)] == [second["approval_id"]]
+    await decide(people["dee"], second, {"type": "reject"})
+
+
 async def test_an_edit_is_for_another_to_approve_with_its_digest(people: dict[str, Api], server: Server, thread: str, amount: int) -> None:
     server.let_go(amount, amount + 500_000)
     (approval,) = await people["ann"].paused(f"slow {amount}", thread_id=thread)
@@ -288,6 +303,9 @@ async def test_a_grant_answers_what_is_within_its_bounds_and_no_more(
     assert await people["dee"].last_words(thread) == f"Results: paid {amount}"
     story = without_tokens(await people["dee"].events(thread))
     assert story[1:] == ["approval_required", "run_paused", "approval_decided", "run_resumed", "tool_start", "tool_end", "done"]
+    events = await people["dee"].events(thread)
+    runs = {event["type"]: event["run_id"] for event in events}
+    assert runs["approval_decided"] == runs["run_resumed"] == runs["done"] != runs["run_paused"]
     decided = (await found(people["ann"], thread_id=thread))[0]
     assert (decided["status"], decided["decided_by"], decided["votes"][0]["grant"]) == ("approved", "bob", grant["grant_id"])
     # Too much, or of somebody else: people are asked.

@@ -8,6 +8,7 @@ from itertools import count
 from typing import Any
 
 from assent.checkpoint.contracts import (
+    Answer,
     Approval,
     ApprovalKind,
     ApprovalStatus,
@@ -21,6 +22,7 @@ from assent.checkpoint.contracts import (
     RunKind,
     RunStatus,
     Schedule,
+    StandingGrant,
     Thread,
     ThreadStatus,
     Timer,
@@ -74,6 +76,26 @@ def run(run_id: str = "r", **changes: Any) -> Run:
     return replace(made, **changes)
 
 
+POLICIES: dict[str, Any] = {
+    "requested_by": "ann",
+    "risk": "high",
+    "roles": ("lead",),
+    "names": ("bob", "cy"),
+    "assignees": ("dee",),
+    "step": 2,
+    "step_at": NOON + timedelta(minutes=5),
+    "reminded_at": NOON + timedelta(minutes=6),
+    "policy_digest": "1" * 64,
+    "policy": {"quorum": 2, "roles": ["lead"]},
+    "edit": {"args": {"amount": 3}, "digest": "2" * 64, "by": "bob"},
+    "votes": ({"by": "bob", "decision": {"type": "approve"}},),
+    "delegations": ({"say": "cy", "to": {"name": "dee", "role": ""}},),
+    "comments": ({"by": "eve", "text": "Größe ☃?"},),
+    "shown": {"asked": "pay", "model_wrote": "On it."},
+}
+"""What approvals were given when there came to be policies."""
+
+
 def approval(approval_id: str = "a", **changes: Any) -> Approval:
     made = Approval(
         approval_id=approval_id,
@@ -99,6 +121,34 @@ def approval(approval_id: str = "a", **changes: Any) -> Approval:
         decision={"type": "edit", "args": {}},
         decided_by="bob",
         decided_at=NOON + timedelta(hours=1),
+        **POLICIES,
+    )
+    return replace(made, **changes)
+
+
+def grant(grant_id: str = "g", **changes: Any) -> StandingGrant:
+    made = StandingGrant(
+        grant_id=grant_id,
+        agent="clerk",
+        tool="pay",
+        bounds={"amount": {"max": 5}, "to": {"among": ["bob"]}},
+        given_by="ann",
+        roles=("lead", "boss"),
+        given_at=NOON,
+        until=NOON + timedelta(days=1),
+        uses=3,
+        thread_id="t",
+        user="cy",
+        used=1,
+        revoked_by="dee",
+        revoked_at=NOON + timedelta(hours=1),
+    )
+    return replace(made, **changes)
+
+
+def answer(answer_id: str = "k", **changes: Any) -> Answer:
+    made = Answer(
+        answer_id=answer_id, owner="ann", thread_id="t", asked="d", created_at=NOON, first_seq=7, body={"run_id": None, "pending": ["a"]}
     )
     return replace(made, **changes)
 

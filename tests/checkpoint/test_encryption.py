@@ -545,7 +545,7 @@ async def test_a_run_that_was_sealed_before_runs_had_a_worker_still_opens(path: 
 
 
 async def test_an_approval_that_was_sealed_before_approvals_had_a_schema_still_opens(path: Path) -> None:
-    made = approval(schema=None, status=ApprovalStatus.PENDING)
+    made = replace(approval(schema=None, status=ApprovalStatus.PENDING), **BEFORE_POLICIES)
     async with open_(path) as storage:
         await storage.commit(Change(rows=(made,)))
         # As the migration leaves it, which has no key.
@@ -553,6 +553,60 @@ async def test_an_approval_that_was_sealed_before_approvals_had_a_schema_still_o
         assert await storage.approval("a") == made
         await storage.commit(Change(rows=(replace(made, schema={"type": "string"}, version=2),)))
         sql(path, """UPDATE approvals SET schema = '{"type":"integer"}'""")
+        with pytest.raises(Tampered):
+            await storage.approval("a")
+
+
+BEFORE_POLICIES: dict[str, Any] = {
+    **dict.fromkeys(("roles", "names", "assignees", "votes", "delegations", "comments"), ()),
+    "requested_by": "",
+    "risk": "medium",
+    "step": 0,
+    "step_at": None,
+    "reminded_at": None,
+    "policy_digest": "",
+    "policy": {},
+    "edit": None,
+    "shown": {},
+}
+"""What an approval has that was made when there were none."""
+
+AS_MIGRATED = ", ".join(
+    [
+        *("requested_by = ''", "risk = 'medium'", "roles = '[]'", "names = '[]'", "assignees = '[]'", "step = 0", "step_at = NULL"),
+        *("reminded_at = NULL", "policy_digest = ''", "policy = '{}'", "edit = NULL", "votes = '[]'", "delegations = '[]'"),
+        *("comments = '[]'", "shown = '{}'", "schema = NULL"),
+    ]
+)
+
+
+async def test_an_approval_that_was_sealed_before_there_were_policies_still_opens(path: Path) -> None:
+    made = replace(approval(schema=None), **BEFORE_POLICIES)
+    async with open_(path) as storage:
+        await storage.commit(Change(rows=(made,)))
+        # As the migration leaves it, which has no key.
+        sql(path, f"UPDATE approvals SET {AS_MIGRATED}")
+        assert await storage.approval("a") == made
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "votes = '[]'",
+        "policy = '{}'",
+        "policy = '{}', policy_digest = ''",
+        "risk = 'low'",
+        "roles = '[]'",
+        "step = 0",
+        "step_at = NULL",
+        "assignees = '[\"eve\"]'",
+        AS_MIGRATED,
+    ],
+)
+async def test_nothing_that_people_must_say_can_be_taken_from_an_approval(path: Path, change: str) -> None:
+    async with open_(path) as storage:
+        await storage.commit(Change(rows=(approval(),)))
+        sql(path, f"UPDATE approvals SET {change}")
         with pytest.raises(Tampered):
             await storage.approval("a")
 

@@ -25,7 +25,7 @@ from assent.checkpoint.contracts import (
 )
 from assent.errors import Conflict, InvalidRequest
 from assent.events import Custom, Done, Token, decode
-from tests.checkpoint.samples import NOON, approval, effect, link, notification, run, schedule, thread, timer, token
+from tests.checkpoint.samples import NOON, answer, approval, effect, grant, link, notification, run, schedule, thread, timer, token
 
 Read = Callable[[Storage], Awaitable[Row | None]]
 
@@ -62,8 +62,13 @@ def seqs(entries: list[LogEntry] | tuple[LogEntry, ...]) -> list[int]:
         (schedule(thread_id="", enabled=True), schedule(thread_id=""), lambda storage: storage.schedule("s")),
         (notification(), notification(endpoint="bob"), lambda storage: storage.notification("n")),
         (link(), link(recipient="eve"), lambda storage: storage.link("l")),
+        (grant(), grant(bounds={"amount": {"any": True}}), lambda storage: storage.grant("g")),
+        (answer(), answer(body={"k": "bob"}), lambda storage: storage.answer("k")),
     ],
-    ids=["thread", "run", "approval", "effect", "timer", "timer of no thread", "schedule", "schedule of no thread", "notification", "link"],
+    ids=[
+        *("thread", "run", "approval", "effect", "timer", "timer of no thread", "schedule", "schedule of no thread"),
+        *("notification", "link", "grant", "answer"),
+    ],
 )
 class TestEveryRow:
     async def test_comes_back_as_it_was_written(self, storage: Storage, row: Row, other: Row, read: Read) -> None:
@@ -129,6 +134,8 @@ async def test_rows_with_nothing_optional_come_back_equal(storage: Storage) -> N
         replace(schedule(), thread_id="", next_at=None, last_at=None, last_run_id=None, metadata={}),
         replace(notification(), next_at=None, last_error=None, delivered_at=None, payload={}),
         replace(link(), decisions=(), created_by="", used_at=None),
+        replace(grant(), bounds={}, roles=(), thread_id="", user="", used=0, revoked_by=None, revoked_at=None),
+        replace(answer(), body={}),
     ]
     await storage.commit(Change(rows=tuple(bare)))
     assert await every_row(storage) == bare
@@ -145,6 +152,8 @@ async def every_row(storage: Storage) -> list[Row | None]:
         await storage.schedule("s"),
         await storage.notification("n"),
         await storage.link("l"),
+        await storage.grant("g"),
+        await storage.answer("k"),
     ]
 
 
@@ -350,7 +359,7 @@ async def test_a_list_may_be_filled_again_once_it_was_handed_over(storage: Stora
 async def test_erasing_removes_all_of_a_thread_but_its_numbering(storage: Storage, listening: bool) -> None:
     with storage.listen("t" if listening else "somebody else"):
         await storage.read_log("t")
-        rows = (thread(), run(), approval(), effect(), timer(), schedule(), notification(), link())
+        rows = (thread(), run(), approval(), effect(), timer(), schedule(), notification(), link(), grant(), answer())
         others = (thread("u"), run("ru", thread_id="u"), timer("iu", thread_id=""), schedule("su", thread_id="u"))
         await storage.commit(Change(rows=rows, events=(token("t"), token("t"))))
         await storage.commit(Change(rows=others, events=(token("u"),)))
@@ -360,7 +369,7 @@ async def test_erasing_removes_all_of_a_thread_but_its_numbering(storage: Storag
 
         storage.append([token("t", "swept away too")], fail)
         await storage.commit(Change(erase="t", unmoved=(thread(),)))
-        assert await every_row(storage) == [None] * 8
+        assert await every_row(storage) == [None] * 10
         assert await storage.read_log("t") == ()
         assert await storage.last_seq("t") == 0
         assert (await storage.thread("u"), await storage.run("ru"), await storage.timer("iu"), await storage.schedule("su")) == others
@@ -528,6 +537,51 @@ async def test_approvals_come_in_pages_oldest_first(storage: Storage) -> None:
     assert await pages(storage.approvals, run_id="r1") == [[made[1], made[4]]]
     assert await pages(storage.approvals, status=ApprovalStatus.PENDING, thread_id="t0", limit=2) == [[made[0], made[2]], [made[4]]]
     assert await pages(storage.approvals, status=ApprovalStatus.EXPIRED) == [[]]
+
+
+async def test_approvals_are_found_by_what_they_are_and_who_may_decide(storage: Storage) -> None:
+    nobody: dict[str, Any] = {"roles": (), "names": (), "assignees": ()}
+    one = approval("a", **{**nobody, "roles": ("lead", "boss")})
+    two = approval("b", tool="mail", requested_at=NOON + timedelta(seconds=1), **{**nobody, "names": ("cy",)})
+    three = approval("c", agent="other", requested_at=NOON + timedelta(seconds=2), **{**nobody, "assignees": ("cy", "dee")})
+    await storage.commit(Change(rows=(one, two, three)))
+    wanted: list[tuple[dict[str, Any], list[Row]]] = [
+        ({"tool": "mail"}, [two]),
+        ({"agent": "other"}, [three]),
+        ({"role": "boss"}, [one]),
+        ({"role": "bos"}, []),
+        ({"assignee": "cy"}, [two, three]),
+        ({"assignee": "cy", "tool": "mail"}, [two]),
+        ({"before": NOON + timedelta(seconds=1)}, [one]),
+    ]
+    for given, found in wanted:
+        assert list((await storage.approvals(**given)).rows) == found, given
+    assert await pages(storage.approvals, assignee="cy", limit=1) == [[two], [three]]
+
+
+async def test_open_grants_are_those_that_could_be_used_now(storage: Storage) -> None:
+    is_open: dict[str, Any] = {"revoked_at": None, "revoked_by": None}
+    made = [
+        grant("new", given_at=NOON + timedelta(seconds=1), **is_open),
+        grant("old", **is_open),
+        grant("revoked"),
+        grant("over", until=NOON, **is_open),
+        grant("used", used=3, **is_open),
+        grant("other tool", tool="mail", **is_open),
+        grant("other agent", agent="other", **is_open),
+    ]
+    await storage.commit(Change(rows=tuple(made)))
+    assert [each.grant_id for each in await storage.open_grants("clerk", {"pay", "look"}, NOON)] == ["old", "new"]
+    assert await storage.open_grants("clerk", (), NOON) == ()
+    assert [each.grant_id for each in (await storage.grants(limit=1)).rows] == ["new"]
+
+
+async def test_answers_are_removed_by_their_age(storage: Storage) -> None:
+    await storage.commit(Change(rows=tuple(answer(f"k{n}", created_at=NOON + timedelta(seconds=n // 200)) for n in range(400))))
+    assert await storage.remove_answers(NOON) == 0
+    assert await storage.remove_answers(NOON + timedelta(seconds=1)) == 200
+    assert await storage.answer("k0") is None
+    assert await storage.answer("k399") is not None
 
 
 async def test_schedules_come_in_pages_newest_first(storage: Storage) -> None:

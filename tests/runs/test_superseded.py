@@ -1,4 +1,4 @@
-"""What is changed behind an approval's back, in the thread's state or in the database: it decides nothing, runs nothing, and is asked anew."""
+"""What is changed behind an approval's back, in the thread's state or in the database: it decides nothing, and is asked anew."""
 
 from __future__ import annotations
 
