@@ -277,11 +277,10 @@ async def test_a_server_that_is_asked_to_stop_leaves_its_runs_to_the_next(tmp_pa
             await _until_traced(server, "slow 1", "slow 2")
             async with api.following("long"):
                 _let_go(server, 2)
-                # A reader that is connected holds up nothing, and the run that can end in time does.
+                # A reader that is connected holds up nothing, and the step that can end in time does.
                 await asyncio.to_thread(server.terminate)
             server.start()
             assert await api.last_words("short") == "Results: slowly paid 2"
-            assert "run_recovered" not in types_of(await api.events("short"))
             assert (await api.at_rest("long"))["status"] == "interrupted"
             assert [approval["kind"] for approval in await api.pending("long")] == ["unknown_outcome"]
     assert sorted(server.traces()) == ["slow 1", "slow 2"]

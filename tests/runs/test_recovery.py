@@ -28,7 +28,7 @@ async def test_every_run_is_gone_on_with(tmp_path: Path) -> None:
     for number in range(COUNT):
         thread_id, run_id = f"t{number}", f"r{number}"
         rows.append(thread(thread_id, status=ThreadStatus.BUSY, agent="agent", run_id=run_id, pending=(), tampered=None))
-        started = {"kind": RunKind.INPUT, "status": RunStatus.RUNNING, "agent": "agent", "input": {"message": "Hello?"}}
+        started = {"kind": RunKind.INPUT, "status": RunStatus.RUNNING, "agent": "agent", "input": {"message": "Hello?"}, "error": None}
         rows.append(run(run_id, thread_id=thread_id, **started))
     async with SqliteStorage.open(tmp_path / "a.db") as storage:
         await storage.commit(Change(rows=tuple(rows)))
