@@ -75,7 +75,9 @@ async def _distrust(request: Request, error: Tampered) -> None:
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     sentences = [_validation_sentence(item) for item in error.errors()]
-    return problem(422, "Invalid Request", " ".join(sentences) + " Nothing was changed.")
+    if request.method != "GET":
+        sentences.append("Nothing was changed.")
+    return problem(422, "Invalid Request", " ".join(sentences))
 
 
 async def _http(request: Request, error: Exception) -> Response:
@@ -98,6 +100,18 @@ async def _unexpected(request: Request, error: Exception) -> Response:
 
 _HTTP_TITLES = {401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 410: "Gone", 413: "Too Large"}
 
+_WORDS = {
+    "missing": "it is missing",
+    "extra_forbidden": "there is no such field",
+    "model_type": "it should be a JSON object",
+    "model_attributes_type": "it should be a JSON object",
+    "dict_type": "it should be a JSON object",
+    "int_parsing_size": "the number is too large",
+    # The only pattern that there is.
+    "string_pattern_mismatch": "an id is 1 to 64 letters, digits, '_' or '-'",
+}
+"""What is said of mistakes for which pydantic has only a Python programmer's words."""
+
 
 def _title(name: str) -> str:
     return "".join(f" {letter}" if letter.isupper() else letter for letter in name).strip()
@@ -113,5 +127,5 @@ def _validation_sentence(item: dict[str, Any]) -> str:
     place, *path = (str(part) for part in item["loc"])
     if item["type"] == "json_invalid":
         return f"The body is not valid JSON: {item['ctx']['error']}."
-    where, what = ".".join(path), str(item["msg"]).removeprefix("Value error, ")
+    where, what = ".".join(path), _WORDS.get(item["type"]) or str(item["msg"]).removeprefix("Value error, ")
     return f"In the {place}, '{where}': {what}." if where else f"The {place}: {what}."

@@ -7,6 +7,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 from fastapi import Request, Response
+from langchain_core.messages import AIMessage
 
 from assent.api.deps import the_thread
 from assent.api.json import json_response
@@ -33,7 +34,7 @@ async def outcome_response(request: Request, runs: Runs, run: Run, timeout: floa
         "run_id": over.run_id,
         "status": over.status,
         "error": over.error,
-        "output": _last_text(values),
+        "output": _last_words(values),
         "approvals": [approval_view(approval) for approval in await pending_of(runs.storage, thread)],
         "values": to_json(values),
     }
@@ -76,6 +77,7 @@ async def _gone(request: Request) -> None:
         pass
 
 
-def _last_text(values: Any) -> str:
+def _last_words(values: Any) -> str:
+    """What the agent said last. A run that failed may have left what it was told, or what a tool returned, as the last message."""
     messages = values.get("messages") if isinstance(values, dict) else None
-    return str(getattr(messages[-1], "text", "")) if messages else ""
+    return str(messages[-1].text) if messages and isinstance(messages[-1], AIMessage) else ""

@@ -25,6 +25,9 @@ ThreadId = Annotated[str, Field(pattern=THREAD_ID, description="1 to 64 letters,
 
 def storable(body: Any) -> Any:
     """Refuse what Python's parser takes and no store holds: half a surrogate pair, NaN, an integer beyond 64 bits, endless nesting."""
+    if isinstance(body, bytes):
+        # It was not parsed, since it does not say that it is JSON.
+        raise ValueError("send JSON, with the header 'content-type: application/json'")
     try:
         orjson.dumps(body)
         json.dumps(body, allow_nan=False)

@@ -115,10 +115,12 @@ class Meter:
         """Look at what the run does, once it was counted. Raises `ConfigurationError` if what it costs cannot be known."""
         if isinstance(event, ToolStart | NodeEnd | NodeError):
             self._admitted.discard(event.task_id)
-        elif isinstance(event, LlmStart):
+        elif isinstance(event, LlmStart) and (event.model or not self._rules.prices):
             self._check_price(event.model)
-        elif isinstance(event, LlmEnd) and event.usage is None:
-            self._check_counted(event.model)
+        elif isinstance(event, LlmEnd):
+            self._check_counted(event)
+            # Some models say who they are only when they have ended.
+            self._check_price(event.model)
 
     def news(self) -> tuple[Event, ...]:
         """What is to be told of the budgets now, each once. If one is used up, the run is asked to stop at its next step."""
@@ -172,10 +174,10 @@ class Meter:
                 f'Add [budgets.prices."{model or "*"}"] with input and output, per million tokens, to the file that ASSENT_CONFIG names.'
             )
 
-    def _check_counted(self, model: str) -> None:
-        if of_tokens := [limit.name for limit in self.limits if limit.name in OF_TOKENS]:
+    def _check_counted(self, event: LlmEnd) -> None:
+        if event.usage is None and (of_tokens := [limit.name for limit in self.limits if limit.name in OF_TOKENS]):
             raise ConfigurationError(
-                f"This run has a budget of {of_tokens[0]}, and the model '{model}' did not say how many tokens it used. "
+                f"This run has a budget of {of_tokens[0]}, and the model '{event.model}' did not say how many tokens it used. "
                 "Let it report its usage (stream_usage=True, with OpenAI's), or limit its model_calls."
             )
 

@@ -113,6 +113,8 @@ async def test_invoke_says_what_failed(api: Api, thread: str) -> None:
     body = (await api.http.post("/agent/invoke", json={"message": "boom", "thread_id": thread})).json()
     assert body["status"] == "error"
     assert body["error"]["code"] == "agent_error"
+    # Nothing was answered, and what was asked is no answer.
+    assert body["output"] == ""
     assert SECRET not in json.dumps(body)
 
 

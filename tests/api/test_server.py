@@ -145,6 +145,28 @@ async def test_a_bad_body_is_a_422_and_changes_nothing(api: Api, name: str) -> N
     assert await api.get("/threads") == before
 
 
+async def test_a_mistake_is_told_in_words_that_name_it(api: Api) -> None:
+    said = {
+        b"": "The body: it is missing. Nothing was changed.",
+        b"[]": "The body: it should be a JSON object. Nothing was changed.",
+        b'{"message": "x", "treadid": "t"}': "In the body, 'treadid': there is no such field. Nothing was changed.",
+        b'{"message": "x", "metadata": []}': "In the body, 'metadata': it should be a JSON object. Nothing was changed.",
+        b'{"message": "x", "priority": 1e40}': "In the body, 'priority': the number is too large. Nothing was changed.",
+        b'{"message": "", "thread_id": "a b"}': (
+            "In the body, 'message': String should have at least 1 character. "
+            "In the body, 'thread_id': an id is 1 to 64 letters, digits, '_' or '-'. Nothing was changed."
+        ),
+    }
+    for body, sentence in said.items():
+        response = await api.http.post("/agent/invoke", content=body, headers={"content-type": "application/json"})
+        assert (await problem(response, 422))["detail"] == sentence
+    # What `curl -d` sends, if nothing else is said.
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    response = await api.http.post("/agent/invoke", content=b'{"message": "x"}', headers=form)
+    assert "'content-type: application/json'" in (await problem(response, 422))["detail"]
+    assert "changed" not in (await problem(await api.http.get("/threads?limit=0"), 422))["detail"]
+
+
 DECISIONS = {
     "half a surrogate pair in an argument": b'{"type": "edit", "args": {"amount": 1, "note": "\\ud800"}}',
     "half a surrogate pair in a reason": b'{"type": "reject", "message": "\\ud800"}',

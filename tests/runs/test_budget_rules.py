@@ -341,6 +341,14 @@ async def test_what_cannot_be_known_is_an_error_only_where_it_is_limited(name: s
         meter.see(llm("penny", None))
 
 
+async def test_a_model_that_says_who_it_is_only_at_its_end_has_its_price_looked_up_then() -> None:
+    meter = Meter(RUN, [limit("cost")], {}, rules=Rules(prices={"penny": Price(2.0, 10.0)}), now=lambda: NOON)
+    meter.see(LlmStart(message_id="m"))
+    meter.see(llm("penny"))
+    with pytest.raises(ConfigurationError, match="no price for the model 'another'"):
+        meter.see(llm("another"))
+
+
 async def test_runs_of_one_agent_know_what_the_others_have_used_since_they_began() -> None:
     spending = Spending()
     first, second, third = {"model_calls": 3.0}, {}, {}  # type: dict[str, float], dict[str, float], dict[str, float]
