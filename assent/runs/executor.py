@@ -92,7 +92,8 @@ class GraphExecutor(Executor):
             await self._answer_open_calls(held)
             return await self._failure(held, run.error["code"], run.error["message"])
         terms = await self._metering.terms(run)
-        usage = Usage(run.usage, self._metering.rules)
+        left = await self._left(run) if run.attempt > 1 else None
+        usage = Usage(run.usage, self._metering.rules, steps=left.steps if left else ())
         with self._metering.spending.by_others(run, usage.numbers) as by_others:
             meter = Meter(
                 run,
@@ -100,7 +101,7 @@ class GraphExecutor(Executor):
                 usage.numbers,
                 rules=self._metering.rules,
                 now=self._clock.now,
-                told=(await self._left(run)).told if terms.limits and run.attempt > 1 else (),
+                told=left.told if left else (),
                 by_others=by_others,
                 stop=lambda: _stop(held),
                 admits_tools=isinstance(agent.builder, HitlGraph),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
 from assent.checkpoint.contracts import Lease, Storage
@@ -40,12 +40,12 @@ LEFT_TYPES = frozenset(
 
 class Usage:
     """What a run has used, in numbers by name: `input_tokens`, `output_tokens`, `total_tokens`, `model_calls`, `tool_calls`, `steps`; and
-    `cost`, of models that have a price."""
+    `cost`, of models that have a price. `steps` are those that were counted before: one that a crash cut off begins again."""
 
-    def __init__(self, before: Mapping[str, float], rules: Rules) -> None:
+    def __init__(self, before: Mapping[str, float], rules: Rules, *, steps: Iterable[int] = ()) -> None:
         self.numbers = dict(before)
         self._rules = rules
-        self._steps: set[int] = set()
+        self.steps = set(steps)
 
     def add(self, event: Event) -> None:
         """Count what the event tells of."""
@@ -54,8 +54,8 @@ class Usage:
             self._count_model(event)  # type: ignore[arg-type]
         elif kind is ToolStart:
             self._count("tool_calls", 1)
-        elif kind is NodeStart and not event.ns and event.step not in self._steps:  # type: ignore[attr-defined]
-            self._steps.add(event.step)  # type: ignore[attr-defined]
+        elif kind is NodeStart and not event.ns and event.step not in self.steps:  # type: ignore[attr-defined]
+            self.steps.add(event.step)  # type: ignore[attr-defined]
             self._count("steps", 1)
 
     def _count_model(self, event: LlmEnd) -> None:
@@ -154,6 +154,11 @@ class Left:
     def usage(self) -> Mapping[str, float]:
         """What the run had used, by name. Of time, what passed until the last event of each of its attempts."""
         return {**self._usage.numbers, "seconds": round(self._seconds, 6)}
+
+    @property
+    def steps(self) -> Collection[int]:
+        """The supersteps that the run had begun."""
+        return self._usage.steps
 
     @property
     def message_ids(self) -> tuple[str, ...]:

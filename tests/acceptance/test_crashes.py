@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -160,9 +161,13 @@ async def test_killed_amid_its_words_it_says_which_to_discard_and_says_them_anew
         async with api.http.stream("POST", "/agent/stream", json={"message": "tell 60", "agent": "slow_agent", "thread_id": "t"}):
             cut_off = await _tokens(api, "t", 5)
             server.kill()
+        started_at = datetime.now(UTC)
         server.start()
         events = await api.until("t", "done")
         recovered = only(events, "run_recovered")
+        assert datetime.fromisoformat(recovered["ts"]) - started_at < timedelta(seconds=2)
+        # The step that was cut off began twice, and is one.
+        assert only(events, "done")["steps"] == 1
         (message_id,) = {token["message_id"] for token in cut_off}
         assert (recovered["attempt"], recovered["message_ids"]) == (2, [message_id])
         words = " ".join(f"word{number}" for number in range(60))
