@@ -4,6 +4,7 @@ from assent.decisions import Approve, Edit, Reject, Respond
 from assent.errors import AssentError
 from assent.graph.ask_human import ask_human
 from assent.graph.builder import build_hitl_agent
+from assent.graph.calls import call_once
 from assent.graph.effects import idempotency_key
 from assent.graph.pending import PendingApproval, apending_approvals, aresume, pending_approvals, resume
 from assent.graph.policy import ApprovalPolicy
@@ -22,6 +23,7 @@ __all__ = [
     "aresume",
     "ask_human",
     "build_hitl_agent",
+    "call_once",
     "idempotency_key",
     "pending_approvals",
     "resume",

@@ -25,7 +25,6 @@ from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, InvalidToolCall, SystemMessage, ToolCall, ToolMessage
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_core.tools import BaseTool, ToolException
-from langchain_core.tools import tool as make_tool
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
@@ -35,7 +34,7 @@ from pydantic import BaseModel
 
 from assent.clock import uuid7
 from assent.errors import ConfigurationError
-from assent.graph.calls import ToolCalls, ToolTimeout, timeout_rules
+from assent.graph.calls import ToolCalls, ToolTimeout, as_tool, timeout_rules
 from assent.graph.effects import Effects, effect_rules
 from assent.graph.gate import Gate, GateError
 from assent.graph.history import provider_history
@@ -94,7 +93,7 @@ def build_hitl_agent(
     """
     if any(given is tool for given in _values(approve) for tool in tools):
         raise ConfigurationError("approve= was given a tool where it takes the name of one: it would be called as a predicate. Name it.")
-    by_name = {tool.name: tool for tool in (_as_tool(tool) for tool in tools)}
+    by_name = {tool.name: tool for tool in map(as_tool, tools)}
     if len(by_name) < len(tools):
         raise ConfigurationError("Two tools have the same name. Give each tool of an agent a name of its own.")
     declared = effect_rules(effects or {}, by_name)
@@ -223,10 +222,6 @@ def _is_of_arguments(error: ToolInvocationError, tools: Mapping[str, BaseTool]) 
 
 def _values(approve: ApproveOption) -> Sequence[Any]:
     return list(approve.values()) if isinstance(approve, Mapping) else [approve]
-
-
-def _as_tool(tool: BaseTool | Callable[..., Any]) -> BaseTool:
-    return tool if isinstance(tool, BaseTool) else make_tool(tool)
 
 
 def _chat_model(model: str | BaseChatModel, *, retries: bool) -> BaseChatModel:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, TypeAlias
@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 from langchain_core.callbacks import adispatch_custom_event
 from langchain_core.messages import ToolCall, ToolMessage
 from langchain_core.tools import BaseTool
+from langchain_core.tools import tool as make_tool
 from langgraph.errors import GraphInterrupt
 from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.types import Command, interrupt
@@ -31,6 +32,7 @@ from assent.graph.effects import (
     EffectLedger,
     Effects,
     effect_key,
+    effect_rules,
     ledger_of,
     pack_outcome,
     unpack_outcome,
@@ -40,6 +42,7 @@ from assent.graph.effects import (
 ToolOutput: TypeAlias = ToolMessage | Command[Any]
 Execute = Callable[[ToolCallRequest], ToolOutput]
 AsyncExecute = Callable[[ToolCallRequest], Awaitable[ToolOutput]]
+CallOnce = Callable[[ToolCallRequest, AsyncExecute], Awaitable[ToolOutput]]
 ToolTimeout = float | Mapping[str, float] | None
 
 TIMED_OUT = "assent:tool_timed_out"
@@ -140,6 +143,32 @@ class ToolCalls:
     def _effects(self, call: ToolCall) -> Effects:
         # A tool that the model made up does nothing.
         return self.effects.get(call["name"], "none")
+
+
+def call_once(
+    tools: Sequence[BaseTool | Callable[..., Any]], *, effects: Mapping[str, Effects] | None = None, tool_timeout: ToolTimeout = None
+) -> CallOnce:
+    """For the tools of a graph of your own: a server then notes each call as it does those of `build_hitl_agent`'s agents, and one that a
+    crash cut off is not repeated in silence. Inside of a tool, `idempotency_key()` is the call's.
+
+        ToolNode(tools, awrap_tool_call=call_once(tools))
+        create_agent(model, tools, middleware=[wrap_tool_call(call_once(tools))])      # langchain's wrap_tool_call
+
+    `effects` and `tool_timeout` are as `build_hitl_agent` takes them. The graph's runs must be async. Raises `ConfigurationError`.
+    """
+    by_name = {each.name: each for each in map(as_tool, tools)}
+    declared = effect_rules(effects or {}, by_name)
+    calls = ToolCalls(declared, timeout_rules(tool_timeout, by_name, declared))
+
+    async def once(request: ToolCallRequest, execute: AsyncExecute) -> ToolOutput:
+        return await calls.arun(request, execute)
+
+    return once
+
+
+def as_tool(tool: BaseTool | Callable[..., Any]) -> BaseTool:
+    """The tool, or a function made one."""
+    return tool if isinstance(tool, BaseTool) else make_tool(tool)
 
 
 def timeout_rules(timeout: ToolTimeout, tools: Mapping[str, BaseTool], effects: Mapping[str, Effects]) -> Mapping[str, float]:

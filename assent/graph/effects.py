@@ -60,13 +60,15 @@ def effect_rules(effects: Mapping[str, Effects], tool_names: Collection[str]) ->
 def idempotency_key() -> str:
     """The idempotency key of the call that this code runs in: the same if the call is made again after a crash, and no other call's.
 
-    For tools of `build_hitl_agent`, sync and async. It looks like `<thread>:<task>:<tool call>:<attempt>`. Raises `ConfigurationError`
-    outside of such a call.
+    For tools of `build_hitl_agent` and `call_once`, sync and async. It looks like `<thread>:<task>:<tool call>:<attempt>`. Raises
+    `ConfigurationError` outside of such a call.
     """
     try:
         return _current_key.get()
     except LookupError:
-        raise ConfigurationError("idempotency_key() was called outside of a call that an agent of build_hitl_agent makes.") from None
+        raise ConfigurationError(
+            "idempotency_key() was called outside of a call of a tool. In a graph of your own, let its tools go through call_once()."
+        ) from None
 
 
 @contextmanager

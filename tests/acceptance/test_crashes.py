@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.server import Api, Event, Server, asking, only, problem, scripted_agents, serving, types_of, without_tokens
+from tests.support.server import Api, Event, Server, asking, expect, only, problem, scripted_agents, serving, types_of, without_tokens
 
 LOST_AND_ASKED = ["run_recovered", "tool_unknown", "approval_required", "run_paused"]
 GOES_ON = ["approval_decided", "run_resumed"]
@@ -338,3 +338,29 @@ async def test_killed_in_a_node_of_somebody_elses_graph_a_person_is_asked_again(
         await api.decided("t", type="approve")
         await api.last_words("t")
     assert server.traces().count("die 9") == 2
+
+
+async def test_killed_in_a_noted_call_of_somebody_elses_graph_a_person_is_asked_what_became_of_it(server: Server) -> None:
+    """All calls of the turn are made in one node, which runs again from its beginning."""
+    async with asking(server) as api:
+        for thread, message in (("t1", "pay 50; slow 5; look 500"), ("t2", "slow 61; slow 62")):
+            await expect(await api.http.post(f"/threads/{thread}/runs", json={"message": message, "agent": "noted"}), 202)
+        await _until_traced(server, "pay 50", "slow 5", "look 500", "slow 61", "slow 62")
+        # Time enough for what came of the payment to be noted.
+        await asyncio.sleep(0.3)
+        server.restart()
+        assert (await api.at_rest("t1"))["status"] == "interrupted"
+        (approval,) = await api.pending("t1")
+        assert (approval["kind"], approval["tool"], approval["args"]) == ("unknown_outcome", "slow", {"amount": 5})
+        assert only(await api.events("t1"), "tool_unknown")["tool_call_id"] == approval["tool_call_id"]
+        await api.decided("t1", type="respond", message="it went through")
+        assert await api.last_words("t1") == "Results: paid 50 | it went through | saw 500"
+
+        # Of two in one node, one is asked about after the other.
+        for _ in range(2):
+            assert (await api.at_rest("t2"))["status"] == "interrupted"
+            (approval,) = await api.pending("t2")
+            assert (approval["kind"], approval["tool"]) == ("unknown_outcome", "slow")
+            await api.decided("t2", type="respond", message=f"{approval['args']['amount']} went through")
+        assert await api.last_words("t2") == "Results: 61 went through | 62 went through"
+    assert [line for line in sorted(server.traces()) if not line.startswith("look")] == ["pay 50", "slow 5", "slow 61", "slow 62"]

@@ -30,7 +30,7 @@ from langgraph.types import Send, interrupt
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from assent import ApprovalPolicy, build_hitl_agent
+from assent import ApprovalPolicy, build_hitl_agent, call_once
 from tests.support.models import ScriptedModel, calls, lc_history_problems, say
 
 SECRET = "swordfish-4711"
@@ -237,6 +237,16 @@ def _asking() -> Any:
 def _foreign() -> Any:
     """A graph of somebody else's, as LangGraph's own tutorials write it: a pause before its node of tools."""
     tools = [look, pay, die]
+    return _with_tools(tools, ToolNode(tools)).compile(interrupt_before=["tools"], name="foreign")
+
+
+def _noted() -> Any:
+    """A graph of somebody else's that asks nobody, and has its calls noted; all calls of a turn are made in one node."""
+    tools = [look, pay, slow]
+    return _with_tools(tools, ToolNode(tools, awrap_tool_call=call_once(tools, effects={"look": "none"}))).compile(name="noted")
+
+
+def _with_tools(tools: list[Any], node: ToolNode) -> Any:
     model = ScriptedModel(script=reply).bind_tools(tools)
 
     async def think(state: MessagesState) -> dict[str, Any]:
@@ -244,11 +254,11 @@ def _foreign() -> Any:
 
     graph = StateGraph(MessagesState)
     graph.add_node("think", think)
-    graph.add_node("tools", ToolNode(tools))
+    graph.add_node("tools", node)
     graph.add_edge(START, "think")
     graph.add_conditional_edges("think", tools_condition)
     graph.add_edge("tools", "think")
-    return graph.compile(interrupt_before=["tools"], name="foreign")
+    return graph
 
 
 def _stopping() -> Any:
@@ -267,6 +277,7 @@ def _stopping() -> Any:
 
 asking = _asking()
 foreign = _foreign()
+noted = _noted()
 stopping = _stopping()
 
-ALL = ("agent", "slow_agent", "chat_agent", "asking", "foreign", "stopping")
+ALL = ("agent", "slow_agent", "chat_agent", "asking", "foreign", "noted", "stopping")
