@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from assent.api import errors, openapi
 from assent.api.limits import BodyLimit, LoopbackNames
 from assent.api.routes import agent, approvals, audit, grants, links, notifications, runs, schedules, server, threads
-from assent.approvals.audit import publishing, to_file
+from assent.approvals.audit import AUDIT_HEAD, publishing, to_endpoint, to_file
 from assent.approvals.channels import open_notifiers
 from assent.approvals.delivering import delivering
 from assent.approvals.links import LinkKey
@@ -46,13 +46,15 @@ def create_app(settings: Settings, open_agents: OpenAgents, clock: Clock | None 
                 audit_key=settings.audit_secret,
             )
             storage = await stack.enter_async_context(opening)
-            # Before the runs, so that it is left after them: the head that is sent last is the last one.
-            sinks = [to_file(settings.audit_head_file)] if settings.audit_head_file is not None else []
-            await stack.enter_async_context(publishing(storage, sinks, settings.audit_head_every))
             link_key = LinkKey(settings.link_secret, settings.public_url) if settings.public_url is not None else None
             app.state.links = link_key
-            # Before the runs too: what is told of their ends is still sent.
             notifiers = await stack.enter_async_context(open_notifiers(configuration.endpoints, clock or Clock(), links=link_key))
+            # Before the runs, so that it is left after them: the head that is sent last is the last one.
+            sinks = [to_endpoint(each.name, notifiers[each.name]) for each in configuration.endpoints if AUDIT_HEAD in each.events]
+            if settings.audit_head_file is not None:
+                sinks.append(to_file(settings.audit_head_file))
+            await stack.enter_async_context(publishing(storage, sinks, settings.audit_head_every))
+            # Before the runs too: what is told of their ends is still sent.
             dispatcher = await stack.enter_async_context(
                 delivering(storage, notifiers, clock=clock or Clock(), links=link_key, drain_seconds=settings.drain_seconds)
             )

@@ -18,6 +18,7 @@ import orjson
 import structlog
 
 from assent import events
+from assent.approvals.notifier import Message, NotDelivered, Notifier
 from assent.checkpoint.chain import head_to_json
 from assent.checkpoint.contracts import AuditAction, AuditEntry, AuditHead, Authentication, Storage
 from assent.clock import time_text
@@ -28,6 +29,15 @@ log = structlog.get_logger(__name__)
 
 Json = Any
 """Any JSON value."""
+
+AUDIT_HEAD = "audit_head"
+"""What an endpoint is told that is given the head of the chain."""
+
+GIVING_SECONDS = 60.0
+"""How long one sink may take for a head."""
+
+LAST_SECONDS = 5.0
+"""How long a server that stops waits for its sinks to take the last head."""
 
 ACTIONS: dict[type[ApprovalEvent], AuditAction] = {
     events.ApprovalRequired: AuditAction.ASKED,
@@ -132,6 +142,16 @@ def to_file(path: Path) -> HeadSink:
     return write
 
 
+def to_endpoint(name: str, notifier: Notifier) -> HeadSink:
+    """Tells an endpoint of each head. There is no queue: what it misses is in the next one."""
+
+    async def tell(head: AuditHead) -> None:
+        said = head_to_json(head)
+        await notifier.notify(Message(id=f"head-{head.number}-{head.mac}", endpoint=name, type=AUDIT_HEAD, at=head.at, data={"head": said}))
+
+    return tell
+
+
 def _replace(path: Path, content: bytes) -> None:
     made = path.with_name(f".{path.name}.{os.getpid()}")
     with made.open("wb") as file:
@@ -158,7 +178,9 @@ async def publishing(storage: Storage, sinks: Sequence[HeadSink], every: timedel
         going.cancel()
         with suppress(asyncio.CancelledError):
             await going
-        await asyncio.gather(*(publisher.publish() for publisher in publishers))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_SECONDS):
+                await asyncio.gather(*(publisher.publish() for publisher in publishers))
 
 
 class _Publisher:
@@ -178,8 +200,11 @@ class _Publisher:
         try:
             head = await self._storage.audit_head()
             if head is not None and head != self._given:
-                await self._sink(head)
+                async with asyncio.timeout(GIVING_SECONDS):
+                    await self._sink(head)
                 self._given = head
+        except NotDelivered as error:
+            log.warning("the head of the audit chain was not taken", why=str(error))
         except Exception:
             # A full disk, say, or a receiver that is down. Decisions do not wait for it; the next look tries again.
             log.exception("the head of the audit chain could not be sent")

@@ -15,9 +15,11 @@ from typing import Any
 
 import msgspec
 
+from assent.approvals.audit import AUDIT_HEAD
 from assent.approvals.endpoints import Endpoint
 from assent.approvals.links import LinkKey
 from assent.approvals.notifier import Message, NotDelivered, Notifier
+from assent.approvals.notifying import ASKS
 from assent.approvals.webhooks import Resolve, WebhookSender
 from assent.clock import Clock
 from assent.errors import ConfigurationError
@@ -29,8 +31,11 @@ Json = Any
 CHAT_SECONDS = 30.0
 """How long Apprise may take."""
 
-MAX_TEXT_CHARACTERS = 3_500
-"""Of a message to people. Chats cut, or refuse, what is longer than about 4,000."""
+MAX_TEXT_CHARACTERS = 2_500
+"""Of the arguments in a message to people. Chats cut, or refuse, messages that are longer than about 4,000."""
+
+MAX_PREVIEW_CHARACTERS = 700
+"""Of what the tool says that it would do. The page behind the link has all of it."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -145,12 +150,17 @@ _TITLES = {
 
 def texts(message: Message) -> tuple[str, str]:
     """A title, and a text, for people."""
+    if message.type == AUDIT_HEAD:
+        head = message.data["head"]
+        return "Head of the audit chain", f"{head['number']}:{head['mac']}\nat {head['at']}"
     approval, event = message.data.get("approval", {}), message.data.get("event", {})
     tool = _line(approval.get("tool") or event.get("tool") or approval.get("node") or "a question")
     title = f"{_TITLES.get(message.type, message.type)}: {tool}"
     lines = [f"{label}: {_line(value)}" for label, value in _facts(approval, event)]
     if message.link:
         lines.append(f"Decide: {message.link}")
+    if (preview := approval.get("preview")) is not None and message.type in ASKS:
+        lines += ["", "What it would do (from the tool):", _indented(preview, MAX_PREVIEW_CHARACTERS)]
     args = event.get("args", approval.get("args"))
     if args is not None:
         lines += ["", "Arguments (written by the model):", _indented(args)]
@@ -181,9 +191,9 @@ def _line(value: Json) -> str:
     return visible(text[:300], keep="")
 
 
-def _indented(value: Json) -> str:
+def _indented(value: Json, most: int = MAX_TEXT_CHARACTERS) -> str:
     text = value if isinstance(value, str) and value.endswith("characters in all)") else pretty(value)
     text = visible(text)
-    if len(text) > MAX_TEXT_CHARACTERS:
-        text = f"{text[:MAX_TEXT_CHARACTERS]}… (cut: {len(text)} characters in all)"
+    if len(text) > most:
+        text = f"{text[:most]}… (cut: {len(text)} characters in all)"
     return "\n".join(f"    {line}" for line in text.splitlines())

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from assent.approvals.audit import AUDIT_HEAD
 from assent.approvals.webhooks import Target
 from assent.checkpoint.contracts import Approval
 from assent.errors import ConfigurationError
@@ -29,6 +30,9 @@ TOLD = tuple(name for name, cls in EVENT_TYPES.items() if issubclass(cls, Approv
 
 BY_DEFAULT = tuple(name for name in TOLD if name not in ("approval_voted", "approval_withdrawn", "approval_commented"))
 """What is, if nothing is said."""
+
+MAY_BE_TOLD = (*TOLD, AUDIT_HEAD)
+"""What an operator may write: also the head of the audit chain, which is told directly and not through the outbox."""
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -94,8 +98,10 @@ def _endpoint(name: str, value: Json, environment: Mapping[str, str]) -> Endpoin
         written = msgspec.convert(value, _Written)
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"{where} is wrong: {error}. It may have: {', '.join(_Written.__struct_fields__)}.") from None
-    if unknown := sorted(set(written.events) - set(TOLD)):
-        raise ConfigurationError(f"{where} is told of '{unknown[0]}', which is no event of approvals. There are: {', '.join(TOLD)}.")
+    if unknown := sorted(set(written.events) - set(MAY_BE_TOLD)):
+        raise ConfigurationError(
+            f"{where} is told of '{unknown[0]}', which is no event of approvals, nor 'audit_head'. There are: {', '.join(MAY_BE_TOLD)}."
+        )
     try:
         return _with_channel(name, written, environment)
     except ConfigurationError as error:

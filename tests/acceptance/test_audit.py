@@ -17,10 +17,13 @@ from typing import Any
 
 import httpx
 import pytest
+from standardwebhooks.webhooks import Webhook
 from typer.testing import CliRunner
 
 from assent.cli import app
+from tests.approvals.test_webhooks import NEW
 from tests.support.keys import KEY, key
+from tests.support.receiver import Receiver, receiving
 from tests.support.server import COMMAND, Api, Server, asking, expect, problem, scripted_agents, serving, volley
 
 AUDIT_KEY = key("2026", "a")
@@ -162,6 +165,34 @@ async def test_the_head_is_kept_in_a_file(tmp_path: Path) -> None:
         edit(server, "DELETE FROM audit WHERE number = 2")
         assert "Row 2 is missing" in assent(server, "verify", "--head", str(head), code=1)
         assert server.output.count("could not be sent") == 0
+
+
+async def test_the_head_is_sent_to_a_webhook_whenever_it_has_moved(tmp_path: Path) -> None:
+    async with receiving(Receiver(status=503)) as receiver:
+        vault = {"url": f"http://127.0.0.1:{receiver.port}/", "secrets": [NEW], "allow_http": True, "events": ["audit_head"]}
+        (tmp_path / "assent.json").write_text(json.dumps({"notify": {"vault": vault}}))
+        settings = {"ASSENT_CONFIG": str(tmp_path / "assent.json"), "ASSENT_AUDIT_HEAD_EVERY": "0.05s"}
+        with serving(tmp_path, scripted_agents(tmp_path), **settings, ASSENT_AUDIT_KEY=AUDIT_KEY) as server:
+            async with asking(server) as api:
+                await api.paused("pay 5", thread_id="t")
+                # It is not taken, so it is sent again; and with the same id.
+                refused = list(await receiver.until(2))
+                assert len({each.headers["webhook-id"] for each in refused}) == 1
+                receiver.status = 204
+                await api.decided("t", type="reject")
+                while receiver.got[-1].json["data"]["head"]["number"] < 2:
+                    await receiver.until(len(receiver.got) + 1)
+                last = receiver.got[-1]
+                assert last.json["data"] == await api.get("/audit/head")
+                assert (last.json["type"], last.json["timestamp"]) == ("audit_head", last.json["data"]["head"]["at"])
+                Webhook(NEW).verify(last.body, last.headers)
+                assert (await api.get("/notifications"))["notifications"] == []
+            await asyncio.to_thread(server.terminate)
+            # What was taken is not sent again, also not at the end.
+            assert receiver.got[-1] is last
+            kept = f"{last.json['data']['head']['number']}:{last.json['data']['head']['mac']}"
+            edit(server, "DELETE FROM audit WHERE number = 2")
+            assert "Row 2 is missing" in assent(server, "verify", "--head", kept, code=1)
 
 
 async def test_200_decisions_at_once_leave_a_whole_chain(server: Server) -> None:

@@ -206,8 +206,21 @@ def test_what_the_model_wrote_comes_last_and_cannot_pose_as_anything_else() -> N
     assert "2 hidden character(s)" in after
 
 
+def test_people_read_what_the_tool_would_do_as_long_as_they_are_asked() -> None:
+    preview = {"records": 12, "first": ["a\u202eb"]}
+    assert 'What it would do (from the tool):\n    {"records": 12, "first": ["a\\u202eb"]}\n\nArguments' in text(preview=preview)
+    (row,) = rows_of(event("approval_decided", by="ann"), row=replace(PENDING, preview=preview, status=ApprovalStatus.APPROVED))
+    assert "records" not in "\n".join(texts(Message(id="m", endpoint="e", type=row.event, at=NOW, data=row.payload)))
+
+
+def test_of_a_head_people_read_what_the_command_takes() -> None:
+    head = {"number": 12, "mac": "ab34", "key": "k", "at": "2026-01-02T12:00:00Z"}
+    title, body = texts(Message(id="m", endpoint="e", type="audit_head", at=NOW, data={"head": head}))
+    assert (title, body) == ("Head of the audit chain", "12:ab34\nat 2026-01-02T12:00:00Z")
+
+
 def test_a_text_is_short_enough_for_a_chat() -> None:
-    assert len(text(args={"text": "x" * 500_000})) < 5_000
+    assert len(text(args={"text": "x" * 500_000}, preview=["y" * 500_000])) < 4_000
 
 
 # ── the configuration ──
@@ -233,6 +246,8 @@ def test_endpoints_are_read() -> None:
     assert (pager.events, pager.agents, pager.tools, pager.roles) == (("approval_required",), ("clerk",), ("pay",), ("lead",))
     assert (bob.url, bob.recipient, bob.target) == ("json://localhost/token", "bob", None)
     assert own.notifier == "package.module:Name"
+    (vault,) = endpoints_from_json({"vault": {"url": "json://x", "events": ["audit_head"]}}, {})
+    assert vault.events == ("audit_head",)
     assert all(secret not in repr([pager, bob, own]) for secret in (NEW, "token", "example.com"))
 
 
