@@ -41,6 +41,11 @@ async def outcome_response(request: Request, runs: Runs, run: Run, timeout: floa
     return json_response(body, headers=run_headers(run))
 
 
+def started_response(run: Run) -> Response:
+    """A run that goes on by itself: 202, and where to look at it."""
+    return json_response(run_view(run), status=202, headers={**run_headers(run), "Location": f"/runs/{run.run_id}"})
+
+
 async def cancelled_response(
     request: Request, runs: Runs, stopped: Sequence[Run], body: CancelRequest, members: dict[str, Any]
 ) -> Response:

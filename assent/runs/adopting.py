@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from langgraph.types import StateSnapshot
-
 from assent.checkpoint.contracts import Change, Run, RunKind, RunStatus, Thread
 from assent.clock import Clock
-from assent.events import Checkpoint, RunStart
+from assent.events import RunStart
 from assent.graph.pending import Agent, find_pending, with_previews
 from assent.graph.shown import last_turn
 from assent.runs import outcome
+from assent.runs.states import checkpoint_of, thread_config
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +24,7 @@ class Adopter:
 
     async def __call__(self, thread: Thread) -> Change:
         """What to commit for the thread, an idle one, beside its checkpoints; raises what LangGraph does if the agent cannot read them."""
-        snapshot = await self.agent.aget_state({"configurable": {"thread_id": thread.thread_id}}, subgraphs=True)
+        snapshot = await self.agent.aget_state(thread_config(thread.thread_id), subgraphs=True)
         thread = replace(thread, agent=self.name)
         run = _run(thread, self.clock.new_id(), self.clock.now())
         pending = find_pending(self.agent, snapshot, pause=run.run_id)
@@ -37,7 +36,7 @@ class Adopter:
             run,
             await with_previews(self.agent, pending),
             known=(),
-            checkpoint=_checkpoint(snapshot),
+            checkpoint=checkpoint_of(snapshot),
             now=self.clock.now(),
             under=outcome.AskedUnder(shown=last_turn(snapshot)),
         )
@@ -60,8 +59,3 @@ def _run(thread: Thread, run_id: str, now: datetime) -> Run:
         metadata={"imported": True},
         version=0,
     )
-
-
-def _checkpoint(snapshot: StateSnapshot) -> Checkpoint:
-    step = (snapshot.metadata or {}).get("step", 0)
-    return Checkpoint(checkpoint_id=str(snapshot.config["configurable"].get("checkpoint_id", "")), step=step, next=tuple(snapshot.next))

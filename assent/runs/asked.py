@@ -20,6 +20,7 @@ from assent.graph.pending import Agent, PendingApproval, check_decision, find_pe
 from assent.graph.questions import graph_of
 from assent.policies import PolicyBook, policy_from_json
 from assent.runs.budgets import check_grant
+from assent.runs.states import thread_config
 
 OF_GRAPHS = frozenset({ApprovalKind.TOOL, ApprovalKind.NODE, ApprovalKind.INPUT, ApprovalKind.UNKNOWN_OUTCOME})
 """The kinds whose questions are in the thread's checkpoint."""
@@ -61,7 +62,7 @@ class Asking:
 
 
 async def _waiting(agent: Agent, thread: Thread, pending: Sequence[Approval]) -> dict[str, PendingApproval]:
-    snapshot = await agent.aget_state({"configurable": {"thread_id": thread.thread_id}}, subgraphs=True)
+    snapshot = await agent.aget_state(thread_config(thread.thread_id), subgraphs=True)
     pauses = {row.run_id for row in pending}
     return {each.approval_id: each for pause in pauses for each in find_pending(agent, snapshot, pause=pause)}
 

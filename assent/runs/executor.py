@@ -37,6 +37,7 @@ from assent.runs.effects import StoredEffects, StoredOutcomes
 from assent.runs.engine import Ending, Executor, Held, PutBack, Remains
 from assent.runs.log import LEFT_TYPES, Left, RunLog, Usage
 from assent.runs.metering import STOP, Meter, Metering, Terms, watched
+from assent.runs.states import checkpoint_of, thread_config
 from assent.runs.threads import Threads
 
 log = structlog.get_logger(__name__)
@@ -190,7 +191,7 @@ class GraphExecutor(Executor):
                     await close(agent, config, outcomes)
             else:
                 await close(agent, config, outcomes)
-            checkpoint = _checkpoint(await agent.aget_state(config))
+            checkpoint = checkpoint_of(await agent.aget_state(config))
         used = (await self._left(run)).usage
         return lambda thread, run, now: outcome.cancelled(thread, replace(run, usage=used), checkpoint, now, rolled_back=rolled_back)
 
@@ -246,9 +247,9 @@ class GraphExecutor(Executor):
         left = await self._left(run)
         if run.agent not in self._agents:
             return Remains(message_ids=left.message_ids, usage=left.usage)
-        snapshot = await self._agents[run.agent].aget_state(_thread_config(run.thread_id))
+        snapshot = await self._agents[run.agent].aget_state(thread_config(run.thread_id))
         return Remains(
-            message_ids=left.message_ids, checkpoint_id=_checkpoint(snapshot).checkpoint_id, next=snapshot.next, usage=left.usage
+            message_ids=left.message_ids, checkpoint_id=checkpoint_of(snapshot).checkpoint_id, next=snapshot.next, usage=left.usage
         )
 
     # ── how it goes on ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -304,7 +305,7 @@ class GraphExecutor(Executor):
         if run.attempt > 1:
             # A crash may have left half of it. The thread is this run's alone until it ends.
             await saver_of(agent).adelete_thread(run.thread_id)
-        await fork(agent, _thread_config(source), str(run.input["checkpoint_id"]), target=config)
+        await fork(agent, thread_config(source), str(run.input["checkpoint_id"]), target=config)
 
     async def _decided(self, run: Run, agent: Agent, snapshot: StateSnapshot) -> list[tuple[PendingApproval, Decision]]:
         # After a crash a task may have asked its next question already. That has another interrupt id, so no decision is found for it here,
@@ -340,7 +341,7 @@ class GraphExecutor(Executor):
         return StoredEffects(self._storage, self._clock, held.run.thread_id, held.lease)
 
     def _config(self, held: Held, meter: Meter | None = None) -> RunnableConfig:
-        config = _thread_config(held.run.thread_id)
+        config = thread_config(held.run.thread_id)
         config["configurable"][EFFECTS_KEY] = self._effects(held)
         config["configurable"][LEASE_KEY] = held.lease
         if meter is not None and meter.limits:
@@ -379,7 +380,7 @@ class GraphExecutor(Executor):
                 f"The graph stopped at a pause inside of '{', '.join(snapshot.next)}' that nobody can see and decide. "
                 "A graph that is called by a tool, or second in one node, must ask with interrupt() rather than pause before a node."
             )
-        checkpoint, used = _checkpoint(snapshot), work.meter.usage
+        checkpoint, used = checkpoint_of(snapshot), work.meter.usage
         return lambda thread, run, now: outcome.succeeded(thread, replace(run, usage=used), checkpoint, now)
 
     async def _ended_by(
@@ -388,7 +389,7 @@ class GraphExecutor(Executor):
         """The run waits for a person, for what it asks and for what more it may use; or it ends, if that is nothing to ask about."""
         if any(limit.on_exceeded == "error" for limit in reached):
             return await self._out_of_budget(work, reached)
-        run, used, checkpoint = work.held.run, work.meter.usage, _checkpoint(snapshot)
+        run, used, checkpoint = work.held.run, work.meter.usage, checkpoint_of(snapshot)
         ids = {"thread_id": run.thread_id, "run_id": run.run_id, "checkpoint_id": checkpoint.checkpoint_id}
         questions = [question(limit, work.meter.used(limit), **ids) for limit in reached]
         pending = [*await with_previews(work.agent, asked), *questions]
@@ -412,7 +413,7 @@ class GraphExecutor(Executor):
     async def _stopped(self, work: Work, message: str, status: RunStatus = RunStatus.ERROR) -> Ending:
         """The run ends here, with work left. Its thread is brought to rest, so that it takes new input."""
         await close(work.agent, work.config, StoredOutcomes(self._storage, work.held.run.thread_id))
-        checkpoint, used = _checkpoint(await work.agent.aget_state(work.config)), work.meter.usage
+        checkpoint, used = checkpoint_of(await work.agent.aget_state(work.config)), work.meter.usage
         return lambda thread, run, now: outcome.stopped(thread, replace(run, usage=used), message, checkpoint, now, status=status)
 
     async def _left(self, run: Run) -> Left:
@@ -424,10 +425,6 @@ class GraphExecutor(Executor):
             for entry in entries:
                 left.add(decode(entry.body))
         return left
-
-
-def _thread_config(thread_id: str) -> RunnableConfig:
-    return {"configurable": {"thread_id": thread_id}}
 
 
 def _stop(held: Held) -> None:
@@ -458,8 +455,3 @@ def _as_left(run: Run, snapshot: StateSnapshot, pending: list[PendingApproval]) 
 def _wrote(run: Run, snapshot: StateSnapshot) -> bool:
     """Whether the checkpoint is this run's."""
     return (snapshot.metadata or {}).get("run_id") == run.run_id
-
-
-def _checkpoint(snapshot: StateSnapshot) -> Checkpoint:
-    step = (snapshot.metadata or {}).get("step", 0)
-    return Checkpoint(checkpoint_id=str(snapshot.config["configurable"].get("checkpoint_id", "")), step=step, next=tuple(snapshot.next))

@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import structlog
-from langchain_core.runnables import RunnableConfig
 from langgraph.types import StateSnapshot
 
 from assent.approvals import deadlines, granting
@@ -52,6 +51,7 @@ from assent.runs.embedded import EmbeddedEngine
 from assent.runs.engine import Engine, OnTimer
 from assent.runs.executor import GraphExecutor
 from assent.runs.schedules import KIND, Schedules
+from assent.runs.states import thread_config
 from assent.runs.threads import Threads
 from assent.runs.transitions import Submission
 
@@ -355,9 +355,9 @@ class Runs:
     async def _paused(self, thread: Thread) -> ThreadPaused:
         approvals = await pending_of(self.storage, thread)
         return ThreadPaused(
-            f"The thread '{thread.thread_id}' waits for {len(approvals)} decision(s). Decide with "
-            f"POST /threads/{thread.thread_id}/resume, or send "
-            '"if_paused": "reject" to reject them with this message as the reason, or "cancel" to drop what the thread waits for.',
+            f"The thread '{thread.thread_id}' waits for {_decisions(len(approvals))}. Decide with POST /threads/{thread.thread_id}/resume; "
+            'or send "if_paused": "reject" to reject with this message as the reason, "cancel" to drop what the thread waits for, or '
+            '"wait" with "on_busy": "enqueue" to have this message wait until it was decided.',
             approvals=approvals,
         )
 
@@ -580,14 +580,14 @@ class Runs:
         return snapshot
 
     async def _snapshot(self, thread: Thread, checkpoint_id: str | None) -> StateSnapshot | None:
-        snapshot = await self._agent(thread).aget_state(_thread_config(thread.thread_id, checkpoint_id))
+        snapshot = await self._agent(thread).aget_state(thread_config(thread.thread_id, checkpoint_id))
         # Of a checkpoint that is not there, LangGraph gives an empty state.
         return snapshot if checkpoint_id is None or snapshot.metadata is not None else None
 
     async def history(self, thread: Thread, *, limit: int, before: str | None) -> list[StateSnapshot]:
         """The thread's states, newest first; `before` is a checkpoint id."""
-        cursor = _thread_config(thread.thread_id, before) if before else None
-        states = self._agent(thread).aget_state_history(_thread_config(thread.thread_id), before=cursor, limit=limit)
+        cursor = thread_config(thread.thread_id, before) if before else None
+        states = self._agent(thread).aget_state_history(thread_config(thread.thread_id), before=cursor, limit=limit)
         return [state async for state in states]
 
     async def delete(self, thread: Thread, *, by: str, authentication: Authentication = Authentication.LOCAL) -> None:
@@ -606,10 +606,10 @@ class Runs:
         return self.agents[name]
 
 
+def _decisions(count: int) -> str:
+    return "a decision" if count == 1 else f"{count} decisions"
+
+
 async def _to_the_end(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run it whole, even if the caller goes away meanwhile: between a commit and the engine's knowing of it nobody may be lost."""
     return await asyncio.shield(asyncio.create_task(coroutine))
-
-
-def _thread_config(thread_id: str, checkpoint_id: str | None = None) -> RunnableConfig:
-    return {"configurable": {"thread_id": thread_id, **({"checkpoint_id": checkpoint_id} if checkpoint_id else {})}}

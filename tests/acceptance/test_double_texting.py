@@ -135,6 +135,8 @@ async def test_what_waits_for_a_person_is_not_busy(server: Server, api: Api) -> 
     for strategy in ("reject", "enqueue", "interrupt", "rollback"):
         body = await problem(await api.http.post("/threads/t/runs", json={"message": "tell 1", "on_busy": strategy}), 409)
         assert body["approvals"] == pending
+    body = await problem(await api.http.post("/threads/t/runs", json={"message": "tell 1", "if_paused": "wait"}), 409)
+    assert '"wait" with "on_busy": "enqueue"' in body["detail"]
     waits = await api.run("t", "tell 2", if_paused="wait", on_busy="enqueue")
     await asyncio.sleep(0.6)
     assert (await api.get(f"/runs/{waits['run_id']}"))["status"] == "pending"

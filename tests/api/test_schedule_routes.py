@@ -188,7 +188,9 @@ async def test_a_word_of_consent_at_a_set_time_is_none(api: Api, thread: str, am
     """This agent takes a chat's next message for a decision; but not from a clock."""
     await api.paused(f"pay {amount}", thread_id=thread, agent="chat_agent")
     schedule = await made(api, thread_id=thread, message="yes")
-    run = (await expect(await api.http.post(f"/schedules/{schedule['schedule_id']}/run"), 202)).json()
+    response = await expect(await api.http.post(f"/schedules/{schedule['schedule_id']}/run"), 202)
+    run = response.json()
+    assert response.headers["location"] == f"/runs/{run['run_id']}"
     assert run["status"] == "pending"
     assert len(await api.pending(thread)) == 1
     await api.decided(thread, type="reject")

@@ -353,7 +353,7 @@ async def test_rejecting_it_passes_a_time_over_and_says_why(house: House) -> Non
         now = await runs.schedules.schedule(made.schedule_id)
         assert now.next_at == NINE + HOUR
         assert now.last_error is not None
-        assert now.last_error.startswith("The thread 't' waits for 1 decision(s).")
+        assert now.last_error.startswith("The thread 't' waits for a decision.")
         with pytest.raises(ThreadPaused):
             await runs.schedules.run(made.schedule_id)
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from assent.api.deps import How, TheRuns, Who, the_thread
 from assent.api.json import json_response
 from assent.api.openapi import ENDED_RESPONSE, SSE_RESPONSE
-from assent.api.results import cancelled_response, outcome_response, run_headers
+from assent.api.results import cancelled_response, outcome_response, run_headers, started_response
 from assent.api.routes.threads import LAST_NUMBER, ThreadId
 from assent.api.schemas import CancelRequest, RunRequest
 from assent.api.sse import EventStream, event_number
@@ -30,8 +30,7 @@ async def start_run(id: ThreadId, body: RunRequest, runs: TheRuns, who: Who, how
     The thread is made if it is new.
     """
     due_at = runs.now() + timedelta(seconds=body.after_seconds) if body.after_seconds else None
-    run = (await runs.submit(body.submission(who, id, how, due_at=due_at))).run
-    return json_response(run_view(run), status=202, headers={**run_headers(run), "Location": f"/runs/{run.run_id}"})
+    return started_response((await runs.submit(body.submission(who, id, how, due_at=due_at))).run)
 
 
 @router.get("/threads/{id}/runs")

@@ -8,8 +8,9 @@ from fastapi import APIRouter, Query, Response
 
 from assent.api.deps import TheRuns, Who
 from assent.api.json import json_response
+from assent.api.results import started_response
 from assent.api.schemas import ScheduleChange, ScheduleRequest
-from assent.api.views import run_view, schedule_view
+from assent.api.views import schedule_view
 from assent.runs.schedules import Plan
 
 router = APIRouter(tags=["schedules"])
@@ -54,5 +55,4 @@ async def delete_schedule(id: str, runs: TheRuns, who: Who) -> Response:
 @router.post("/schedules/{id}/run", status_code=202)
 async def run_schedule(id: str, runs: TheRuns, who: Who) -> Response:
     """Run now, whatever the time; `events` is where to follow it."""
-    run = await runs.schedules.run(id)
-    return json_response(run_view(run), status=202, headers={"X-Thread-Id": run.thread_id, "X-Run-Id": run.run_id})
+    return started_response(await runs.schedules.run(id))
