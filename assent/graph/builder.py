@@ -75,10 +75,10 @@ def build_hitl_agent(
     """An agent that runs its free tools at once and pauses before the gated ones.
 
     `model` is a chat model, or a string for `init_chat_model` such as "openai:gpt-4o-mini". `approve` says which calls need a person: tool
-    names, a mapping of tool name to `ApprovalPolicy` (or a predicate over the arguments, or True), or one predicate for all tools,
-    `predicate(args)` or `predicate(tool, args)`. A pause needs a `checkpointer`; a server brings its own. With `chat_decisions=True` a chat
-    message on a paused thread decides: a whole message that is exactly a word of consent approves, any other rejects with that text as the
-    reason.
+    names; a mapping of tool name to `ApprovalPolicy`, predicate over the arguments, or True; or, for all tools, one policy or one
+    predicate, `predicate(args)` or `predicate(tool, args)`. A pause needs a `checkpointer`; a server brings its own. With
+    `chat_decisions=True` a chat message on a paused thread decides: a whole message that is exactly a word of consent approves, any other
+    rejects with that text as the reason.
 
     `effects` declares, by tool name, what may be done with a call that was cut off: "none" (it changes nothing: call it again),
     "idempotent" (call it again with the same `idempotency_key()`), or "once" (ask a person), which every other tool is taken for. Only a

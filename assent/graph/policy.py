@@ -35,7 +35,7 @@ class ApprovalPolicy(Policy, frozen=True, kw_only=True):
 
 
 PolicyLike = ApprovalPolicy | ArgsPredicate | bool
-ApproveOption = str | Collection[str] | Mapping[str, PolicyLike] | ArgsPredicate | CallPredicate
+ApproveOption = str | Collection[str] | Mapping[str, PolicyLike] | ApprovalPolicy | ArgsPredicate | CallPredicate
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +62,19 @@ def approval_rules(approve: ApproveOption, tool_names: Collection[str]) -> Appro
     """The rules that `approve` stands for.
 
     `approve` is a tool's name or several, a mapping of name to policy (an `ApprovalPolicy`, a predicate over the arguments, or True for
-    every call, False for none), or one predicate for all tools: `predicate(args)` or `predicate(tool, args)`. Raises `ConfigurationError`
-    for a name that no tool has.
+    every call, False for none), one `ApprovalPolicy` for all tools, or one predicate for all: `predicate(args)` or `predicate(tool, args)`.
+    Raises `ConfigurationError` for a name that no tool has.
     """
+    if isinstance(approve, ApprovalPolicy):
+        return ApprovalRules(dict.fromkeys(tool_names, approve))
     if callable(approve):
         return ApprovalRules({name: ApprovalPolicy(when=_for_tool(approve, name)) for name in tool_names})
     if isinstance(approve, str):
         approve = (approve,)
     if not isinstance(approve, Collection):
-        raise ConfigurationError(f"approve= is {approve!r}. Give it tool names, a mapping of tool name to policy, or a predicate.")
+        raise ConfigurationError(
+            f"approve= is {approve!r}. Give it tool names, a mapping of tool name to policy, an ApprovalPolicy, or a predicate."
+        )
     named = approve if isinstance(approve, Mapping) else dict.fromkeys(approve, True)
     if unknown := sorted(str(name) for name in set(named) - set(tool_names)):
         raise ConfigurationError(

@@ -336,3 +336,26 @@ async def test_several_of_a_low_risk_are_decided_each_for_itself(people: dict[st
     assert "risk" in outcomes[medium["approval_id"]]["detail"]
     assert await people["ann"].last_words(f"{thread}-0") == f"Results: paid {amount}"
     assert (await people["ann"].approval(low[1]["approval_id"]))["status"] == "pending"
+
+
+async def test_several_under_one_key_are_decided_once(people: dict[str, Api], server: Server, thread: str, amount: int) -> None:
+    low = [(await people["ann"].paused(f"pay {amount + n}", thread_id=f"{thread}-{n}", agent="chat_agent"))[0] for n in range(3)]
+    ids = [each["approval_id"] for each in low]
+    body = {"decisions": {ids[0]: APPROVE, ids[1]: {"type": "edit", "args": {"amount": 0}}}}
+    api, key = people["bob"], {"idempotency-key": f"several-{amount}"}
+    sent = await asyncio.gather(*(api.http.post("/approvals/decide", json=body, headers=key) for _ in range(10)))
+    assert {answer.content for answer in sent} == {sent[0].content}
+    outcomes = sent[0].json()["outcomes"]
+    assert [outcomes[id]["status"] for id in ids[:2]] == [202, 422]
+    await people["ann"].last_words(f"{thread}-0")
+    server.kill()
+    server.start()
+    again = await expect(await api.http.post("/approvals/decide", json=body, headers=key), 200)
+    assert again.content == sent[0].content
+    assert server.traces(f"pay {amount}") == [f"pay {amount}"]
+    # Another batch under this key is refused as a whole, also where it is about what was not decided yet; and so is a single decision.
+    await problem(await api.http.post("/approvals/decide", json={"decisions": {ids[2]: APPROVE}}, headers=key), 422)
+    await problem(await api.http.post(f"/approvals/{ids[2]}/decide", json=APPROVE, headers=key), 422)
+    assert (await people["ann"].approval(ids[2]))["status"] == "pending"
+    without = (await expect(await api.http.post("/approvals/decide", json=body), 200)).json()["outcomes"]
+    assert without[ids[0]]["status"] == 409

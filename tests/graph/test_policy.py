@@ -41,6 +41,8 @@ def gated(approve: Any) -> list[int]:
         ({"pay": large}, [2]),
         ({"pay": ApprovalPolicy()}, [1, 2]),
         ({"pay": ApprovalPolicy(when=large), "mail": True}, [2, 3]),
+        (ApprovalPolicy(), [0, 1, 2, 3]),
+        (ApprovalPolicy(when=lambda args: "to" in args), [3]),
         (lambda args: "to" in args, [3]),
         (lambda tool, args: tool == "pay" and args["amount"] > 100, [2]),
         # A default is not a second argument to be filled.

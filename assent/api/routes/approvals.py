@@ -13,7 +13,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import ValidationError
 
 from assent.api.answers import ApprovalAnswer
-from assent.api.deciding import IdempotencyKey, decided_once
+from assent.api.deciding import IdempotencyKey, Key, claim, decided_once, key_of, once
 from assent.api.deps import How, TheRuns, Who, wants
 from assent.api.errors import status_of
 from assent.api.json import json_response
@@ -21,7 +21,7 @@ from assent.api.openapi import SSE_RESPONSE
 from assent.api.routes.threads import LAST_NUMBER, PAGE, types_of
 from assent.api.schemas import THREAD_ID, BatchRequest, CommentRequest, DelegateRequest
 from assent.api.sse import EventStream, event_number
-from assent.api.views import approval_view, decided_view
+from assent.api.views import approval_view
 from assent.approvals.deciding import Verdict
 from assent.approvals.feed import FEED
 from assent.approvals.machine import Delegate, Say, Target, Withdraw
@@ -115,21 +115,27 @@ async def get_approval(id: str, runs: TheRuns, who: Who) -> Response:
 
 
 @router.post("/approvals/decide")
-async def decide_several(body: BatchRequest, runs: TheRuns, who: Who, how: How) -> Response:
+async def decide_several(
+    body: BatchRequest, request: Request, runs: TheRuns, who: Who, how: How, idempotency_key: IdempotencyKey = None
+) -> Response:
     """Decide several approvals of a low risk, on any threads. Each has an outcome of its own: `outcomes` has its `status` by id, and what
-    `POST /approvals/{id}/decide` would have answered."""
-    outcomes = {id: await _outcome(runs, id, answer, who, how) for id, answer in body.decisions.items()}
+    `POST /approvals/{id}/decide` would have answered. Sent again under its key, what was decided is answered as then, and the rest is tried
+    again."""
+    key = await key_of(request, who, idempotency_key)
+    if key is not None:
+        await claim(runs, key)
+    outcomes = {id: await _outcome(runs, id, answer, who, how, key and key.of(id)) for id, answer in body.decisions.items()}
     return json_response({"outcomes": outcomes})
 
 
-async def _outcome(runs: Runs, approval_id: str, answer: Any, who: str, how: Authentication) -> dict[str, Any]:
+async def _outcome(runs: Runs, approval_id: str, answer: Any, who: str, how: Authentication, key: Key | None) -> dict[str, Any]:
     try:
         approval = await _approval(runs.storage, approval_id)
         if approval.risk != Risk.LOW:
             raise InvalidRequest(f"The approval {approval_id} is of {approval.risk} risk, so it is decided by itself, and not with others.")
-        verdict = _verdict(approval_id, ApprovalAnswer(answer), who, how)
-        decided = await runs.decide(approval.thread_id, verdict)
-        return {"status": 202, **{name: value for name, value in decided_view(decided, approval.thread_id).items() if name != "status"}}
+        thread_id, verdict = approval.thread_id, _verdict(approval_id, ApprovalAnswer(answer), who, how)
+        decided = await once(runs, thread_id, key, lambda along: runs.decide(thread_id, verdict, along=along))
+        return {**decided.view, "status": 202}
     except ValidationError as error:
         return {"status": 422, "detail": str(error.errors()[0]["msg"])}
     except AssentError as error:
