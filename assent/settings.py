@@ -43,7 +43,7 @@ class Settings(BaseSettings):
     """Who may use the server: `alice:secret1,bob:secret2`. Without any, everybody who reaches the port may, so it stays on loopback."""
 
     recursion_limit: int = Field(default=25, ge=1)
-    """How many supersteps a run may take."""
+    """How many supersteps a run may take, whichever limit its graph comes with."""
 
     drain_seconds: float = Field(default=5.0, ge=0)
     """How long a stopping server waits for its active runs before it leaves them to the next start."""

@@ -29,7 +29,7 @@ async def stream(body: AgentRequest, runs: TheRuns, who: Who, how: How) -> Respo
 async def invoke(body: AgentRequest, request: Request, runs: TheRuns, who: Who, how: How) -> Response:
     """Send a message, wait for the end of the run, and get what it came to.
 
-    That is its `status` and `error`, the thread's `values`, the text of the last message as `output`, and the `approvals` that wait now.
+    That is its `status` and `error`, the thread's `values`, what the agent said last as `output`, and the `approvals` that wait now.
     """
     started = await runs.submit(body.submission(who, body.thread_id, how))
     return await outcome_response(request, runs, started.run)
