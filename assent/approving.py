@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Annotated, Any
 
 import httpx
@@ -21,9 +22,10 @@ from rich.table import Table
 from rich.text import Text
 
 from assent.chat import PAUSES, Screen, check_response
-from assent.clock import uuid7
+from assent.clock import Clock, uuid7
 from assent.errors import AssentError, InvalidRequest
 from assent.visible import pretty, visible
+from assent.wording import as_asked_now
 
 Json = Any
 """Any JSON value."""
@@ -159,18 +161,20 @@ class Desk:
             self._console.print(Text("Nothing waits.", style="dim"))
             return
         table = Table(box=None, pad_edge=False)
-        for name in ("id", "asked", "by", "tool", "risk", "for", "status"):
-            table.add_column(name, overflow="fold", no_wrap=name == "id")
+        # Where all are of one status, as when it was asked for, none need say it. Whom what is decided was for nobody asks.
+        with_status = len({each["status"] for each in approvals}) > 1
+        for name in ("id", "age", "tool", "by", "risk", "for", "status" if with_status else "for"):
+            table.add_column(name, overflow="fold", no_wrap=name in ("id", "age", "tool"))
         for each in approvals:
-            asked_at, by = str(each["requested_at"])[:16].replace("T", " "), each["requested_by"] or ""
-            cells = (each["approval_id"], asked_at, by, each["tool"] or each["node"], each["risk"], _for_whom(each), each["status"])
+            said = (_age(each["requested_at"]), each["tool"] or each["node"], each["requested_by"] or "", each["risk"])
+            cells = (each["approval_id"], *said, each["status"] if with_status else _for_whom(each))
             table.add_row(*(Text(visible(str(cell), keep="")) for cell in cells))
         self._console.print(table)
 
     def show(self, approval: Json) -> None:
         """All of one."""
         screen = Screen(self._console)
-        now_asked = {**approval, "args": approval["edit"]["args"], "digest": approval["edit"]["digest"]} if approval["edit"] else approval
+        now_asked = as_asked_now(approval)
         for warning in approval["warnings"]:
             screen.line(f"! {warning}", "bold red")
         conversation = approval["conversation"]
@@ -178,7 +182,8 @@ class Desk:
             screen.line(f"asked: {conversation['asked']}", "dim")
         if conversation.get("model_wrote"):
             screen.line(f"the model wrote, and it may mislead: {conversation['model_wrote']}", "dim")
-        screen.approval(now_asked, "")
+        # What people have said, and until when they may, is told below.
+        screen.approval({**now_asked, **_TOLD_BELOW}, "")
         if approval["edit"]:
             screen.line(f"{approval['edit']['by']} has edited it. First was asked: {pretty(approval['args'])}", "yellow")
         facts = {
@@ -187,7 +192,7 @@ class Desk:
             "decided by": approval["decided_by"],
             "risk": approval["risk"],
             "for": _for_whom(approval),
-            "takes": f"{approval['quorum']}{', somebody else than who asked' if approval['four_eyes'] else ''}",
+            "needs": _needs(approval),
             "until": approval["expires_at"],
             "digest": now_asked["digest"],
         }
@@ -243,10 +248,7 @@ class Desk:
             time.sleep(pause)
 
     def _told(self, event: Json) -> None:
-        what = str(event["type"]).removeprefix("approval_").replace("_", " ")
-        by = f" by {event['by']}" if event.get("by") else ""
-        decision = f" ({event['decision']})" if event.get("decision") else ""
-        line = f"{str(event['ts'])[:19].replace('T', ' ')}  {event['approval_id']}  {event.get('tool', '')} {what}{decision}{by}"
+        line = f"{str(event['ts'])[:19].replace('T', ' ')}  {event['approval_id']}  {event.get('tool') or 'a question'}: {happened(event)}"
         self._console.print(Text(visible(line, keep="")), soft_wrap=True)
 
     def _sent(self, path: str, body: Json) -> Json:
@@ -271,6 +273,53 @@ def _for_whom(approval: Json) -> str:
     return ", ".join(people) or "everybody"
 
 
+_TOLD_BELOW = {"edit": None, "votes": (), "comments": (), "quorum": 1, "expires_at": None}
+
+
+def _needs(approval: Json) -> str:
+    people = "1 person" if approval["quorum"] == 1 else f"{approval['quorum']} people"
+    return f"{people}, and not who asked" if approval["four_eyes"] else people
+
+
+def happened(event: Json) -> str:
+    """What an event tells, in words."""
+    by, to = event.get("by") or "Assent", event.get("to") or f"the role {event.get('role')}"
+    match str(event["type"]).removeprefix("approval_"):
+        case "required":
+            return "waits for a decision"
+        case "voted":
+            return f"{by} votes '{event['decision']}' ({event['votes']} of {event['quorum']})"
+        case "decided":
+            return f"{by} decides '{event['decision']}'"
+        case "edited":
+            return f"{by} puts other arguments in place"
+        case "withdrawn":
+            return f"{by} takes a vote back"
+        case "delegated" if to == by:
+            return f"{by} takes a say back"
+        case "delegated":
+            return f"{by} hands a say to {to}"
+        case "commented":
+            return f"{by} comments"
+        case "reminder":
+            return "still waits for a decision"
+        case "escalated":
+            return f"nobody decided in time, so {', '.join(event['to'])} may as well"
+        case "expired":
+            return "nobody decided in time"
+        case "superseded":
+            return "is not asked any more"
+        case other:
+            return other.replace("_", " ")
+
+
+def _age(moment: str) -> str:
+    """How long ago that was."""
+    seconds = max(0, int((Clock().now() - datetime.fromisoformat(moment)).total_seconds()))
+    unit, size = next((each for each in (("d", 86_400), ("h", 3_600), ("m", 60)) if seconds >= each[1]), ("s", 1))
+    return f"{seconds // size}{unit}"
+
+
 def _parsed(text: str) -> Json:
     try:
         return json.loads(sys.stdin.read() if text == "-" else text)
@@ -288,7 +337,7 @@ def _desk(url: str, api_key: str | None) -> Iterator[Desk]:
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
     except AssentError as error:
-        _fail(error.message)
+        _fail(f"{error.message}{' Set ASSENT_API_KEY, or give --api-key.' if error.details.get('status') == 401 else ''}")
     except httpx.InvalidURL as error:
         _fail(f"The --url is none: {error}. Write it like {HERE}.")
     except httpx.TransportError as error:

@@ -16,6 +16,8 @@ import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
+from assent.approvals.endpoints import TOLD
+from assent.approving import happened
 from assent.cli import app
 from tests.support.server import Server, scripted_agents, serving
 
@@ -40,8 +42,8 @@ def asked(server: Server, message: str) -> dict[str, Any]:
     return dict(approval)
 
 
-def approvals(server: Server, *argv: str, who: str = "bob") -> Result:
-    environment = {"ASSENT_URL": server.url, "ASSENT_API_KEY": f"secret-of-{who}", "COLUMNS": "140", "NO_PROXY": "*"}
+def approvals(server: Server, *argv: str, who: str = "bob", columns: int = 140) -> Result:
+    environment = {"ASSENT_URL": server.url, "ASSENT_API_KEY": f"secret-of-{who}", "COLUMNS": str(columns), "NO_PROXY": "*"}
     return CliRunner().invoke(app, ["approvals", *argv], env=environment)
 
 
@@ -51,13 +53,14 @@ def test_what_waits_is_listed_shown_and_approved(server: Server) -> None:
     assert listed.exit_code == 0, listed.output
     assert approval["approval_id"] in listed.output
     shown = approvals(server, "show", approval["approval_id"])
+    assert shown.output.count("1 person") == 1
     for text in ('"amount": 11', approval["digest"], "asked: pay 11", "the model wrote, and it may mislead: On it.", "everybody"):
         assert text in shown.output, text
     done = approvals(server, "approve", approval["approval_id"])
     assert (done.exit_code, done.output) == (0, "It is approved. The run goes on.\n")
     again = approvals(server, "approve", approval["approval_id"])
     assert again.exit_code == 1
-    assert "bob made it 'approved'" in again.output
+    assert "it was approved by bob at" in again.output
     listed = approvals(server, "list", "--thread", approval["thread_id"])
     assert listed.output == "Nothing waits.\n"
     (stored,) = json.loads(approvals(server, "list", "--thread", approval["thread_id"], "--status", "all", "--json").output)
@@ -87,6 +90,43 @@ def test_the_first_of_two_votes_waits_for_the_second(server: Server) -> None:
     assert "It is approved." in approvals(server, "approve", approval["approval_id"], who="ann").output
 
 
+def test_a_list_fits_a_narrow_terminal(server: Server) -> None:
+    one, _other = asked(server, "pay 18"), asked(server, "pay 19")
+    _titles, line = approvals(server, "list", "--thread", one["thread_id"], columns=80).output.splitlines()
+    id, _age, *said = line.split()
+    assert (id, said) == (one["approval_id"], ["pay", "ann", "medium", "everybody"])
+    # Of several statuses each says its own.
+    approvals(server, "reject", id)
+    lines = approvals(server, "list", "--status", "all", columns=80).output.splitlines()
+    assert {line.split()[-1] for line in lines[1:]} >= {"rejected", "pending"}
+    assert max(map(len, lines)) <= 80
+
+
+HAPPENED = {
+    "required": "waits for a decision",
+    "voted": "bob votes 'approve' (1 of 2)",
+    "decided": "bob decides 'approve'",
+    "edited": "bob puts other arguments in place",
+    "withdrawn": "bob takes a vote back",
+    "delegated": "bob hands a say to cid",
+    "commented": "bob comments",
+    "reminder": "still waits for a decision",
+    "escalated": "nobody decided in time, so lead, ann may as well",
+    "expired": "nobody decided in time",
+    "superseded": "is not asked any more",
+    "cancelled": "cancelled",
+}
+
+
+@pytest.mark.parametrize("kind", TOLD)
+def test_what_happens_is_told_in_words(kind: str) -> None:
+    what = kind.removeprefix("approval_")
+    fields = {"by": "bob", "decision": "approve", "votes": 1, "quorum": 2, "to": ["lead", "ann"] if what == "escalated" else "cid"}
+    assert happened({"type": kind, **fields}) == HAPPENED[what]
+    assert happened({"type": "approval_delegated", "by": "bob", "to": "", "role": "lead"}) == "bob hands a say to the role lead"
+    assert happened({"type": "approval_delegated", "by": "bob", "to": "bob"}) == "bob takes a say back"
+
+
 def test_what_could_fool_its_reader_is_escaped_and_pointed_out(server: Server) -> None:
     approval = asked(server, "slow 14")
     assert approvals(server, "edit", approval["approval_id"], '{"amount": 14}').exit_code == 0
@@ -108,6 +148,8 @@ def test_what_is_wrong_is_one_sentence(server: Server) -> None:
         assert result.exit_code == 1
         assert said in result.output
         assert "Traceback" not in result.output
+    result = approvals(server, "list", who="nobody")
+    assert result.output == "This server needs a key: send 'Authorization: Bearer <secret>'. Set ASSENT_API_KEY, or give --api-key.\n"
     result = CliRunner().invoke(app, ["approvals", "list", "--url", "http://127.0.0.1:9"])
     assert result.exit_code == 1
     assert "does not answer" in result.output

@@ -278,12 +278,24 @@ def look_again(question: Question) -> datetime | None:
     return min([*to_come, *([question.expires_at] if question.expires_at else [])], default=None)
 
 
+_ENDED = {
+    ApprovalStatus.APPROVED: "was approved",
+    ApprovalStatus.EDITED: "was approved with other arguments",
+    ApprovalStatus.REJECTED: "was rejected",
+    ApprovalStatus.RESPONDED: "was answered",
+    ApprovalStatus.EXPIRED: "expired",
+    ApprovalStatus.SUPERSEDED: "was superseded",
+    ApprovalStatus.CANCELLED: "was cancelled",
+}
+
+
 def already_decided(question: Question) -> AlreadyDecided:
     """Who decided what, and when."""
     decided_at = question.decided_at.isoformat() if question.decided_at else None
+    by = f" by {question.decided_by}" if question.decided_by else ""
+    at = f" at {decided_at}" if decided_at else ""
     return AlreadyDecided(
-        f"The approval {question.approval_id} is no longer pending: {question.decided_by or 'Assent'} made it '{question.status}' "
-        f"at {decided_at}.",
+        f"The approval {question.approval_id} is no longer pending: it {_ENDED[question.status]}{by}{at}.",
         approval_id=question.approval_id,
         outcome=question.status,
         decided_by=question.decided_by,

@@ -181,7 +181,7 @@ def test_what_is_decided_stays_decided() -> None:
         Cancel(),
         Supersede(reason=""),
     ):
-        with pytest.raises(AlreadyDecided, match="bob made it 'approved'"):
+        with pytest.raises(AlreadyDecided, match="it was approved by bob at"):
             after(final, action)
     assert advance(final, Look(), START + 9999 * MINUTE).question is final
 
