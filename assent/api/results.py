@@ -14,7 +14,7 @@ from assent.api.json import json_response
 from assent.api.schemas import CancelRequest
 from assent.api.views import approval_view, run_view, to_json
 from assent.approvals.deciding import pending_of
-from assent.checkpoint.contracts import Run
+from assent.checkpoint.contracts import UNFINISHED, Run
 from assent.runs.follow import run_over
 from assent.runs.service import Runs
 
@@ -23,9 +23,10 @@ T = TypeVar("T")
 
 async def outcome_response(request: Request, runs: Runs, run: Run, timeout: float | None = None) -> Response:
     """What the run came to, once it has ended or paused: 200. If it has not within `timeout` seconds, the run as it is: 202."""
-    over = await _while_asked(request, run_over(runs.storage, run), timeout)
-    if over is None:
-        return json_response(run_view(await runs.run(run.run_id)), status=202, headers=run_headers(run))
+    # A very short timeout is over before anything was looked at.
+    over = await _while_asked(request, run_over(runs.storage, run), timeout) or await runs.run(run.run_id)
+    if over.status in UNFINISHED:
+        return json_response(run_view(over), status=202, headers=run_headers(run))
     thread = await the_thread(runs.storage, over.thread_id)
     # What only an agent can read is left out where the server does not have it any more.
     values = (await runs.state(thread)).values if thread.agent in runs.agents else None
