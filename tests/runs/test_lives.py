@@ -149,8 +149,9 @@ class Life(RuleBasedStateMachine):
         """Wait until nothing is left to do at this time."""
         while True:
             self.runs.engine.wake()
-            going = await self.storage.runs(status=UNFINISHED)
+            # Timers first: what one of them begins is there once it is not due any more.
             due = await self.storage.due_timers(self.world.now)
+            going = await self.storage.runs(status=UNFINISHED)
             if not going and not due:
                 break
             await asyncio.sleep(0.002)
