@@ -7,7 +7,7 @@ again. So of those that decide at the same moment, and of a decision and a deadl
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from assent.approvals.machine import (
     Decide,
     Delegate,
+    Look,
     Needs,
     Next,
     Say,
@@ -27,6 +28,7 @@ from assent.approvals.recording import recorded
 from assent.approvals.rows import question_of
 from assent.checkpoint.contracts import (
     Approval,
+    ApprovalStatus,
     Authentication,
     Change,
     Run,
@@ -140,6 +142,9 @@ async def decide(desk: Desk, thread_id: str, verdict: Verdict, asks: Asks, *, al
             await _supersede(desk, thread, pending, asked.stale, [approval for approval, _ in matched])
             continue
         by, now = desk.person(verdict.by), desk.clock.now()
+        if late := _ended_by_time((approval for approval, _ in matched), now):
+            await store(desk, thread, pending, late)
+            continue
         done = [
             (approval, advance(question_of(approval), _decide(verdict, by, approval, decision, asked), now))
             for approval, decision in matched
@@ -165,7 +170,11 @@ async def act(
         thread = await storage.thread(approval.thread_id)
         if thread is not None and thread.tampered is not None:
             raise Tampered(thread.tampered, thread_id=thread.thread_id)
-        done = advance(question_of(approval), action, desk.clock.now())
+        now = desk.clock.now()
+        if thread is not None and (late := _ended_by_time([approval], now)):
+            await store(desk, thread, await pending_of(storage, thread), late)
+            continue
+        done = advance(question_of(approval), action, now)
         change = recorded(approval, done, await storage.timer(approval_id), authentication=authentication)
         try:
             await storage.commit(change)
@@ -252,6 +261,13 @@ async def _thread(storage: Storage, thread_id: str) -> tuple[Thread, list[Approv
     if thread.tampered is not None:
         raise Tampered(thread.tampered, thread_id=thread_id)
     return thread, await pending_of(storage, thread)
+
+
+def _ended_by_time(approvals: Iterable[Approval], now: datetime) -> list[tuple[Approval, Next]]:
+    """Those that are pending, though their time is over. That is stored before anybody is told: somebody who was in time may be on his way
+    to the storage, and then it is he who decided."""
+    looked_at = [(row, advance(question_of(row), Look(), now)) for row in approvals if row.status is ApprovalStatus.PENDING]
+    return [(row, done) for row, done in looked_at if not done.question.is_pending]
 
 
 def _decide(verdict: Verdict, by: Person, approval: Approval, decision: Decision, asked: Asked) -> Decide:

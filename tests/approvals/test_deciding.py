@@ -503,6 +503,46 @@ async def test_a_decision_and_its_deadline_have_one_outcome(storage: SqliteStora
     assert outcomes[ApprovalStatus.APPROVED] > 50
 
 
+async def test_who_is_told_that_it_expired_is_told_what_is_stored(storage: SqliteStorage) -> None:
+    """And not what his clock says: whoever was in time may still be on his way to the storage."""
+    await put(storage, asked("a", Policy(timeout=HOUR)), asked("b", Policy(timeout=2 * HOUR)))
+    late = desk(storage, at(NOON + HOUR))
+    with pytest.raises(AlreadyDecided) as told:
+        await decide(late, "t", Verdict(decisions={"a": Approve(), "b": Approve()}, by="bob"), takes_all)
+    assert (told.value.details["approval_id"], told.value.details["outcome"]) == ("a", "expired")
+    states = [row.status for id in ("a", "b") if (row := await storage.approval(id))]
+    assert states == [ApprovalStatus.EXPIRED, ApprovalStatus.PENDING]
+    assert await storage.timer("a") is None
+    assert (await types(storage))[-1] == "approval_expired"
+    # Nor does he who only comments.
+    with pytest.raises(AlreadyDecided) as told:
+        await act(desk(storage, at(NOON + 2 * HOUR)), "b", Say(by=PEOPLE["bob"], text="Hm."))
+    assert told.value.details["outcome"] == "expired"
+    row = await storage.approval("b")
+    assert row is not None
+    assert (row.status, row.comments) == (ApprovalStatus.EXPIRED, ())
+    # That was all that was pending, so it goes on.
+    assert (await types(storage))[-2:] == ["approval_expired", "run_resumed"]
+    assert await look(late, "b") is None
+
+
+async def test_who_comes_too_late_is_told_of_him_who_was_in_time(storage: SqliteStorage) -> None:
+    """One decides a moment before the deadline and one at it, whichever of the two is stored first."""
+    for number in range(100):
+        thread, id = f"t{number}", f"a{number}"
+        row = replace(asked(id, Policy(timeout=HOUR)), thread_id=thread)
+        await storage.commit(Change(rows=(a_thread(id, thread_id=thread, version=1), row)))
+        in_time = Verdict(decisions=Approve(), by="bob"), desk(storage, at(NOON + HOUR - timedelta(microseconds=1)))
+        too_late = Verdict(decisions=Reject("No."), by="cy"), desk(storage, at(NOON + HOUR))
+        sent = [decide(at_desk, thread, verdict, takes_all) for verdict, at_desk in (in_time, too_late)]
+        outcomes = await asyncio.gather(*sent, return_exceptions=True)
+        row_now = await storage.approval(id)
+        assert row_now is not None
+        refused = [each for each in outcomes if isinstance(each, AlreadyDecided)]
+        assert {each.details["outcome"] for each in refused} == {row_now.status}
+        assert len(refused) == (1 if row_now.status is ApprovalStatus.APPROVED else 2)
+
+
 async def test_what_the_thread_does_not_ask_any_more_is_superseded_and_decides_nothing(storage: SqliteStorage) -> None:
     await put(storage, asked("a", Policy(timeout=HOUR)), asked("b", Policy()))
 
