@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from assent.checkpoint.contracts import ApprovalStatus, Change, RunStatus, ThreadStatus
+from assent.checkpoint.contracts import ApprovalStatus, Change, NotificationStatus, RunStatus, ThreadStatus
 from assent.checkpoint.sqlite import SqliteStorage, files
 from assent.checkpoint.sqlite.checkup import SHOWN, Level, check_up
 from assent.cli import app
-from tests.checkpoint.samples import approval, run, schedule, thread, timer, token
+from tests.checkpoint.samples import approval, notification, run, schedule, thread, timer, token
 
 
 @pytest.fixture
@@ -30,9 +30,14 @@ async def path(tmp_path: Path) -> Path:
         run("active", thread_id="busy", status=RunStatus.RUNNING, ended_at=None),
         run("behind", thread_id="busy", status=RunStatus.PENDING, ended_at=None),
         run("later", thread_id="idle", status=RunStatus.PENDING, ended_at=None),
-        timer(thread_id="waiting"),
+        # One stands at a reminder, and one at the end.
+        timer("a1", kind="approval", thread_id="waiting"),
+        timer("a2", kind="approval", thread_id="waiting", due_at=waiting[1].expires_at),
         schedule(enabled=True),
-        schedule("off"),
+        timer("schedule:s", kind="schedule", due_at=schedule().next_at),
+        schedule("off", next_at=None),
+        notification("told", status=NotificationStatus.DELIVERED, next_at=None),
+        notification("to tell"),
         thread("waiting", run_id="paused"),
         run("paused", thread_id="waiting", status=RunStatus.INTERRUPTED),
         *waiting,
@@ -76,7 +81,7 @@ async def test_a_sound_database_is_called_so(path: Path) -> None:
     assert "No server has it open" in said
     assert "3 threads with 3 events" in said
     assert "3 run(s) have not ended; the next start of a server goes on with: active, behind, later." in said
-    assert "1 timer(s) and 1 schedule(s) wait for their time." in said
+    assert "3 timer(s) and 1 schedule(s) wait for their time." in said
     assert "2 approval(s) wait for a person" in said
     assert content(path) == before
     # One that was asked to stop is its thread's as long as it has not.
@@ -108,16 +113,23 @@ FAULTS: list[tuple[Callable[[Path], None], str]] = [
     (lambda path: sql(path, "UPDATE events SET seq = 9 WHERE thread_id = 'idle' AND seq = 6"), "numbering: .*from 4 to 9"),
     (lambda path: sql(path, "DELETE FROM log_heads WHERE thread_id = 'idle'"), "numbering: .*no record of its last number"),
     (
-        lambda path: sql(path, "DELETE FROM approvals WHERE approval_id = 'a2'"),
+        lambda path: sql(path, "DELETE FROM approvals WHERE approval_id = 'a2'", "DELETE FROM timers WHERE timer_id = 'a2'"),
         "approvals: .*waits for the approval 'a2', which does not exist",
     ),
     (
-        lambda path: sql(path, "UPDATE approvals SET status = 'rejected' WHERE approval_id = 'a2'"),
+        lambda path: sql(
+            path, "UPDATE approvals SET status = 'rejected' WHERE approval_id = 'a2'", "DELETE FROM timers WHERE timer_id = 'a2'"
+        ),
         "approvals: .*waits for the approval 'a2', which is rejected",
     ),
     (lambda path: sql(path, "DELETE FROM threads WHERE thread_id = 'waiting'"), "approvals: The approval 'a1' is pending, but its thread"),
     (
-        lambda path: sql(path, "UPDATE threads SET pending = '[]' WHERE thread_id = 'waiting'", "DELETE FROM approvals"),
+        lambda path: sql(
+            path,
+            "UPDATE threads SET pending = '[]' WHERE thread_id = 'waiting'",
+            "DELETE FROM approvals",
+            "DELETE FROM timers WHERE kind = 'approval'",
+        ),
         "approvals: The thread 'waiting' is interrupted, but waits for no approval",
     ),
     (
@@ -136,6 +148,41 @@ FAULTS: list[tuple[Callable[[Path], None], str]] = [
     (
         lambda path: sql(path, "DELETE FROM threads WHERE thread_id = 'idle'"),
         "runs: The run 'later' waits for its thread 'idle', which does not",
+    ),
+    (
+        lambda path: sql(path, "DELETE FROM timers WHERE timer_id = 'a2'"),
+        "timers: The approval 'a2' expires at 2026-01-03T12:00:00.123456.*, but has no timer",
+    ),
+    (
+        lambda path: sql(path, "UPDATE timers SET due_at = '2026-02-01T00:00:00.000000Z' WHERE timer_id = 'a2'"),
+        "timers: The approval 'a2' expires .* its timer is at 2026-02-01",
+    ),
+    (
+        lambda path: sql(path, "UPDATE timers SET timer_id = 'gone' WHERE timer_id = 'a1'", "UPDATE approvals SET expires_at = NULL"),
+        "timers: There is a timer of the approval 'gone', which does not exist",
+    ),
+    (
+        lambda path: sql(
+            path,
+            "UPDATE approvals SET status = 'expired' WHERE approval_id = 'a1'",
+            "UPDATE threads SET pending = '[\"a2\"]' WHERE thread_id = 'waiting'",
+        ),
+        "timers: There is a timer of the approval 'a1', which is expired",
+    ),
+    (lambda path: sql(path, "DELETE FROM timers WHERE kind = 'schedule'"), "timers: The schedule 's' is next due at .*, but has no timer"),
+    (lambda path: sql(path, "UPDATE schedules SET next_at = NULL"), "timers: The schedule 's' is next due at no time, but its timer is at"),
+    (lambda path: sql(path, "DELETE FROM schedules"), "timers: There is a timer 'schedule:s' of a schedule that does not exist"),
+    (
+        lambda path: sql(path, "UPDATE notifications SET next_at = NULL"),
+        "notifications: The notification 'to tell' is pending, to the endpoint 'hook', and to be sent at no time",
+    ),
+    (
+        lambda path: sql(path, "UPDATE notifications SET status = 'dead' WHERE notification_id = 'to tell'"),
+        "notifications: The notification 'to tell' is dead",
+    ),
+    (
+        lambda path: sql(path, "UPDATE notifications SET endpoint = '' WHERE notification_id = 'told'"),
+        "notifications: The notification 'told' is delivered, to the endpoint ''",
     ),
     (lambda path: sql(path, "PRAGMA user_version = 999"), "schema: It is of a newer Assent: schema 999"),
     (lambda path: sql(path, "UPDATE migrations SET name = 'other'"), "schema: .*the migrations that it records"),
@@ -182,9 +229,9 @@ async def test_the_command_says_it_and_its_exit_status_too(path: Path, monkeypat
     well = CliRunner().invoke(app, ["doctor"])
     assert well.exit_code == 0
     lines = well.stdout.splitlines()
-    assert [line.split()[:2] for line in lines[:7]] == [
+    assert [line.split()[:2] for line in lines[:9]] == [
         *(["ok", "file"], ["ok", "modes"], ["ok", "schema"], ["ok", "integrity"]),
-        *(["ok", "numbering"], ["ok", "approvals"], ["ok", "runs"]),
+        *(["ok", "numbering"], ["ok", "approvals"], ["ok", "runs"], ["ok", "timers"], ["ok", "notifications"]),
     ]
     sql(path, "DELETE FROM events WHERE thread_id = 'idle' AND seq = 5")
     ill = CliRunner().invoke(app, ["doctor"])

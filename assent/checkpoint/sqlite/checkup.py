@@ -14,7 +14,8 @@ from assent.checkpoint.sqlite import files
 
 SEALS_SINCE = 3
 TIMERS_SINCE = 4
-"""The schemas that have what `_sealed` and `_timed` ask for."""
+NOTIFICATIONS_SINCE = 7
+"""The schemas that have what is asked for."""
 
 SHOWN = 5
 """Of many problems of one kind, so many are shown; the others are counted."""
@@ -198,11 +199,74 @@ def _activity(connection: sqlite3.Connection) -> list[str]:
     ]
 
 
+def _timers(connection: sqlite3.Connection) -> list[str]:
+    """An approval's timer may stand at a reminder, so before its end; a schedule's is its next. Times are texts that sort as times do."""
+    if _version(connection) < TIMERS_SINCE:
+        return []
+    late = connection.execute(
+        """
+        SELECT approval_id, expires_at, due_at FROM approvals LEFT JOIN timers ON timer_id = approval_id AND timers.kind = 'approval'
+        WHERE approvals.status = 'pending' AND expires_at IS NOT NULL AND (due_at IS NULL OR due_at > expires_at)
+        """
+    )
+    of_nothing = connection.execute(
+        """
+        SELECT timer_id, approvals.status FROM timers LEFT JOIN approvals ON approval_id = timer_id
+        WHERE timers.kind = 'approval' AND approvals.status IS NOT 'pending'
+        """
+    )
+    schedules = connection.execute(
+        """
+        SELECT schedule_id, next_at, due_at FROM schedules LEFT JOIN timers ON timer_id = 'schedule:' || schedule_id
+        WHERE next_at IS NOT due_at
+        """
+    )
+    left = connection.execute(
+        """
+        SELECT timer_id FROM timers
+        WHERE kind = 'schedule' AND NOT EXISTS (SELECT 1 FROM schedules WHERE timer_id = 'schedule:' || schedule_id)
+        """
+    )
+    return [
+        *(
+            f"The approval '{approval_id}' expires at {expires_at}, but " + (f"its timer is at {due_at}." if due_at else "has no timer.")
+            for approval_id, expires_at, due_at in late
+        ),
+        *(
+            f"There is a timer of the approval '{timer_id}', which " + (f"is {status}." if status else "does not exist.")
+            for timer_id, status in of_nothing
+        ),
+        *(
+            f"The schedule '{schedule_id}' is next due at {next_at or 'no time'}, but "
+            + (f"its timer is at {due_at}." if due_at else "has no timer.")
+            for schedule_id, next_at, due_at in schedules
+        ),
+        *(f"There is a timer '{timer_id}' of a schedule that does not exist." for (timer_id,) in left),
+    ]
+
+
+def _notifications(connection: sqlite3.Connection) -> list[str]:
+    if _version(connection) < NOTIFICATIONS_SINCE:
+        return []
+    wrong = connection.execute(
+        """
+        SELECT notification_id, status, endpoint, next_at FROM notifications
+        WHERE (status = 'pending') != (next_at IS NOT NULL) OR endpoint = '' OR status NOT IN ('pending', 'delivered', 'dead')
+        """
+    )
+    return [
+        f"The notification '{notification_id}' is {status}, to the endpoint '{endpoint}', and to be sent at {next_at or 'no time'}."
+        for notification_id, status, endpoint, next_at in wrong
+    ]
+
+
 CHECKS: tuple[tuple[str, Check, str], ...] = (
     ("integrity", _integrity, "Every page and every index is whole"),
     ("numbering", _numbering, "No thread's events have a gap"),
     ("approvals", _pending, "What threads wait for is there, and pending"),
     ("runs", _activity, "Every busy thread has its run, and every active run its thread"),
+    ("timers", _timers, "What is to happen at a time has its timer, and nothing else has"),
+    ("notifications", _notifications, "What is to be told has its time"),
 )
 
 
