@@ -14,17 +14,26 @@ from assent.api.json import json_response
 from assent.api.schemas import CancelRequest
 from assent.api.views import approval_view, run_view, to_json
 from assent.approvals.deciding import pending_of
-from assent.checkpoint.contracts import UNFINISHED, Run
+from assent.checkpoint.contracts import UNFINISHED, Run, RunStatus, Storage
 from assent.runs.follow import run_over
 from assent.runs.service import Runs
 
 T = TypeVar("T")
 
 
+async def invoked_response(request: Request, runs: Runs, run: Run) -> Response:
+    """What came of the message that began the run, once it is answered or somebody is asked. A pause that standing grants have answered in
+    the same moment is neither: another run goes on."""
+    return await _response(runs, run, await _while_asked(request, _answered(runs.storage, run), None) or await runs.run(run.run_id))
+
+
 async def outcome_response(request: Request, runs: Runs, run: Run, timeout: float | None = None) -> Response:
     """What the run came to, once it has ended or paused: 200. If it has not within `timeout` seconds, the run as it is: 202."""
     # A very short timeout is over before anything was looked at.
-    over = await _while_asked(request, run_over(runs.storage, run), timeout) or await runs.run(run.run_id)
+    return await _response(runs, run, await _while_asked(request, run_over(runs.storage, run), timeout) or await runs.run(run.run_id))
+
+
+async def _response(runs: Runs, run: Run, over: Run) -> Response:
     if over.status in UNFINISHED:
         return json_response(run_view(over), status=202, headers=run_headers(run))
     thread = await the_thread(runs.storage, over.thread_id)
@@ -60,6 +69,19 @@ async def cancelled_response(
 def run_headers(run: Run) -> dict[str, str]:
     """Which run it is."""
     return {"X-Thread-Id": run.thread_id, "X-Run-Id": run.run_id}
+
+
+async def _answered(storage: Storage, run: Run) -> Run:
+    over = await run_over(storage, run)
+    while over.status is RunStatus.INTERRUPTED and (behind := await _run_behind(storage, over)):
+        over = await run_over(storage, behind)
+    return over
+
+
+async def _run_behind(storage: Storage, paused: Run) -> Run | None:
+    """The run that has gone on from where this one paused, if one has."""
+    newest = await storage.latest_runs(thread_id=paused.thread_id)
+    return next((run for run in newest.rows if run.input.get("paused_run") == paused.run_id), None)
 
 
 async def _all_over(runs: Runs, stopped: Sequence[Run]) -> Sequence[Run]:

@@ -16,6 +16,7 @@ from assent.decisions import DECISION_TYPES, Decision
 from assent.digest import call_digest
 from assent.errors import ConfigurationError, NotFound
 from assent.graph.builder import HitlGraph
+from assent.graph.gate import Gate
 from assent.graph.pending import Agent, PendingApproval, check_decision, find_pending
 from assent.graph.questions import graph_of
 from assent.policies import PolicyBook, policy_from_json
@@ -31,8 +32,7 @@ def check_policies(policies: PolicyBook, agents: Mapping[str, Agent]) -> None:
     for name, rules in policies.agents.items():
         if name not in agents:
             raise ConfigurationError(f"The policies are for an agent '{name}', and there is none. There are: {', '.join(agents)}.")
-        builder = agents[name].builder
-        gate = builder.gate if isinstance(builder, HitlGraph) else None
+        gate = _gate(agents[name])
         if gate is not None and (unknown := sorted(set(rules.tools) - set(gate.tools))):
             raise ConfigurationError(
                 f"The policies are for a tool '{unknown[0]}' of the agent '{name}', and it has only: {', '.join(sorted(gate.tools))}."
@@ -40,6 +40,17 @@ def check_policies(policies: PolicyBook, agents: Mapping[str, Agent]) -> None:
         written = gate.rules.policies if gate is not None else {}
         for tool in {"", *rules.tools, *written}:
             policies.policy(name, tool, written.get(tool))
+
+
+def check_tool(agent: Agent, name: str, tool: str) -> None:
+    """Raise `NotFound` if the agent of this name has no such tool. Which tools a graph of a user's own has is not known."""
+    gate = _gate(agent)
+    if gate is not None and tool not in gate.tools:
+        raise NotFound(f"The agent '{name}' has no tool '{tool}'. It has: {', '.join(sorted(gate.tools))}.")
+
+
+def _gate(agent: Agent) -> Gate | None:
+    return agent.builder.gate if isinstance(agent.builder, HitlGraph) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ from assent.graph.pending import Agent
 from assent.graph.types import state_types as state_types_of
 from assent.policies import Person, Policy, PolicyBook
 from assent.runs import transitions
-from assent.runs.asked import Asking, check_policies
+from assent.runs.asked import Asking, check_policies, check_tool
 from assent.runs.budgets import Rules, check_agents
 from assent.runs.embedded import EmbeddedEngine
 from assent.runs.engine import Engine, OnTimer
@@ -409,9 +409,10 @@ class Runs:
         user: str = "",
         authentication: Authentication = Authentication.LOCAL,
     ) -> StandingGrant:
-        """Approve calls of a tool in advance. Raises `Forbidden`, `InvalidRequest`, or `NotFound` for an unknown agent or thread."""
+        """Approve calls of a tool in advance. Raises `Forbidden`, `InvalidRequest`, or `NotFound` for an unknown agent, tool or thread."""
         agent = agent or next(iter(self.agents))
         policy = self.policy(agent, tool)
+        check_tool(self.agents[agent], agent, tool)
         if thread_id and await self.storage.thread(thread_id) is None:
             raise NotFound(f"There is no thread '{thread_id}'.")
         grant = Grant(

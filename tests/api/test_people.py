@@ -295,13 +295,17 @@ async def test_a_grant_answers_what_is_within_its_bounds_and_no_more(
     people: dict[str, Api], server: Server, thread: str, amount: int
 ) -> None:
     tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
-    body = {"tool": "pay", "agent": "agent", "bounds": {"amount": {"max": amount}}, "user": "dee", "uses": 2, "until": tomorrow}
+    body = {"tool": "pay", "agent": "agent", "bounds": {"amount": {"max": amount}}, "user": "dee", "uses": 3, "until": tomorrow}
     grant = (await expect(await people["bob"].http.post("/grants", json=body), 201)).json()
     assert (grant["given_by"], grant["used"]) == ("bob", 0)
     events = await people["dee"].stream(f"pay {amount}", thread_id=thread)
     assert events[-1]["type"] == "run_paused"
     assert await people["dee"].last_words(thread) == f"Results: paid {amount}"
     story = without_tokens(await people["dee"].events(thread))
+    # Who waits for the answer gets it, and not the pause that nobody needed to end.
+    invoked = await people["dee"].http.post("/agent/invoke", json={"message": f"pay {amount}", "thread_id": f"{thread}-i"})
+    answer = (await expect(invoked, 200)).json()
+    assert (answer["status"], answer["output"], answer["approvals"]) == ("success", f"Results: paid {amount}", [])
     assert story[1:] == ["approval_required", "run_paused", "approval_decided", "run_resumed", "tool_start", "tool_end", "done"]
     events = await people["dee"].events(thread)
     runs = {event["type"]: event["run_id"] for event in events}
@@ -311,11 +315,13 @@ async def test_a_grant_answers_what_is_within_its_bounds_and_no_more(
     # Too much, or of somebody else: people are asked.
     await people["dee"].paused(f"pay {amount + 1}", thread_id=f"{thread}-2")
     await people["ann"].paused(f"pay {amount}", thread_id=f"{thread}-3")
-    assert (await people["ann"].get(f"/grants/{grant['grant_id']}"))["used"] == 1
+    assert (await people["ann"].get(f"/grants/{grant['grant_id']}"))["used"] == 2
     # Two calls at once, and one use left.
     approvals = await people["dee"].paused(f"pay {amount}; pay {amount}", thread_id=f"{thread}-4")
     assert len(approvals) == 1
     await problem(await people["ann"].http.post("/grants", json={**body, "tool": "slow", "user": "ann"}), 403)
+    unknown = await problem(await people["bob"].http.post("/grants", json={**body, "tool": "pai"}), 404)
+    assert unknown["detail"].startswith("The agent 'agent' has no tool 'pai'. It has: ")
     revoked = await expect(await people["bob"].http.delete(f"/grants/{grant['grant_id']}"), 200)
     assert revoked.json()["revoked_by"] == "bob"
     audit = (await people["ann"].get("/audit", actor="bob", limit=1000))["audit"]

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from assent.api.deps import How, TheRuns, Who
 from assent.api.openapi import SSE_RESPONSE
-from assent.api.results import outcome_response, run_headers
+from assent.api.results import invoked_response, run_headers
 from assent.api.schemas import AgentRequest
 from assent.api.sse import EventStream
 from assent.runs.follow import follow_run
@@ -27,9 +27,9 @@ async def stream(body: AgentRequest, runs: TheRuns, who: Who, how: How) -> Respo
 
 @router.post("/agent/invoke")
 async def invoke(body: AgentRequest, request: Request, runs: TheRuns, who: Who, how: How) -> Response:
-    """Send a message, wait for the end of the run, and get what it came to.
+    """Send a message, wait until it is answered or somebody is asked, and get what it came to.
 
     That is its `status` and `error`, the thread's `values`, what the agent said last as `output`, and the `approvals` that wait now.
     """
     started = await runs.submit(body.submission(who, body.thread_id, how))
-    return await outcome_response(request, runs, started.run)
+    return await invoked_response(request, runs, started.run)
