@@ -5,6 +5,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 CRASH_KILLS ?= 1000
 STORAGE_KILLS ?= 5000
+LIVES ?= 5000
 
 .PHONY: help serve test crash check bench lock clean
 
@@ -25,9 +26,10 @@ serve: .venv/ready  ## Start the server with the demo agent
 test: .venv/ready  ## Run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-crash: .venv/ready  ## Kill the server 1,000 times, and the storage 5,000 times; make crash CRASH_KILLS=100 STORAGE_KILLS=500 for fewer
+crash: .venv/ready  ## Kill the server 1,000 times, the storage 5,000 times, and live 5,000 lives of approvals; make crash CRASH_KILLS=100 STORAGE_KILLS=500 LIVES=500 for fewer
 	CRASH_KILLS=$(CRASH_KILLS) $(BIN)/python -m pytest tests/acceptance/test_crash_storm.py
 	CRASH_KILLS=$(STORAGE_KILLS) $(BIN)/python -m pytest tests/checkpoint/test_crash.py
+	ASSENT_SEEDS=$(LIVES) ASSENT_LIVES=$(LIVES) $(BIN)/python -m pytest tests/approvals/test_machine.py tests/runs/test_lives.py
 
 check: .venv/ready  ## Lint, format, types and layers
 	$(BIN)/ruff check .
