@@ -4,7 +4,7 @@ and whenever the server is started again.
 What is held to is what a person could check who has the payments, the rows and the log: nothing is paid but what was decided, once; what
 is over stays as it is; and the log, the feed, the audit chain and the timers tell the same story.
 
-ASSENT_LIVES says how many lives; 25 of 30 steps otherwise.
+ASSENT_LIVES says how many lives of 50 steps; 25 otherwise.
 """
 
 from __future__ import annotations
@@ -384,7 +384,7 @@ ENDINGS = {"ApprovalDecided", "ApprovalExpired", "ApprovalCancelled", "ApprovalS
 TestLives = Life.TestCase
 TestLives.settings = settings(
     max_examples=int(os.environ.get("ASSENT_LIVES", "25")),
-    stateful_step_count=30,
+    stateful_step_count=50,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
