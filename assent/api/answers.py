@@ -91,11 +91,8 @@ _BY_ID = _object(
 # ── as they are read ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class ThreadAnswer(RootModel[Any]):
-    """On what a thread waits for: decisions by id, or in the order of what one interrupt asks; one for the only pending approval, or for
-    `all`; or the answer to the only pending question."""
-
-    model_config = ConfigDict(json_schema_extra={"anyOf": [_BY_ID, *_ONE, _FOR_ALL, *_LISTS, _ANSWER]})
+class _Answer(RootModel[Any]):
+    """An answer in whichever form."""
 
     @model_validator(mode="before")
     @classmethod
@@ -107,6 +104,13 @@ class ThreadAnswer(RootModel[Any]):
         """What was shown, by the ids of the body; a bare decision's under ""."""
         return _digests(self.root)
 
+
+class ThreadAnswer(_Answer):
+    """On what a thread waits for: decisions by id, or in the order of what one interrupt asks; one for the only pending approval, or for
+    `all`; or the answer to the only pending question."""
+
+    model_config = ConfigDict(json_schema_extra={"anyOf": [_BY_ID, *_ONE, _FOR_ALL, *_LISTS, _ANSWER]})
+
     def decisions(self, pending: Sequence[Approval]) -> Mapping[str, Decision]:
         """The decisions by approval id. Raises what `decisions_from_answer` does."""
         _check_names(self.digests, pending)
@@ -116,20 +120,10 @@ class ThreadAnswer(RootModel[Any]):
         return decisions_from_answer(pending, answer)
 
 
-class ApprovalAnswer(RootModel[Any]):
+class ApprovalAnswer(_Answer):
     """On one approval: a decision, or the answer to its question."""
 
     model_config = ConfigDict(json_schema_extra={"anyOf": [*_ONE, *_LISTS, _ANSWER]})
-
-    @model_validator(mode="before")
-    @classmethod
-    def _can_be_stored(cls, body: Json) -> Json:
-        return storable(body)
-
-    @property
-    def digests(self) -> Mapping[str, str]:
-        """What was shown, under ""."""
-        return _digests(self.root)
 
     def decisions(self, approval_id: str, pending: Sequence[Approval]) -> Mapping[str, Decision]:
         """The decision by the approval's id. Raises what `decisions_from_answer` does."""

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 from assent.approvals.deciding import Decided, Desk, pending_of, store
 from assent.approvals.machine import Look, Question, advance, look_again
-from assent.approvals.recording import KIND
 from assent.approvals.rows import question_of
 from assent.checkpoint.contracts import ApprovalStatus, Change, Storage, Timer
 from assent.errors import Conflict
-
-__all__ = ["KIND", "look"]
 
 
 async def look(desk: Desk, approval_id: str) -> Decided | None:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import structlog
 from langgraph.types import StateSnapshot
 
-from assent.approvals import deadlines, granting
+from assent.approvals import deadlines, granting, recording
 from assent.approvals.deciding import Along as AlongDecision
 from assent.approvals.deciding import Decided, Desk, Verdict, act, decide, pending_of
 from assent.approvals.grants import Bound, Grant
@@ -142,7 +142,7 @@ class Runs:
             storage, agents, clock=clock, recursion_limit=recursion_limit, threads=threads, budgets=budgets, policies=policies
         )
         # Timers are due from the moment that the engine works.
-        on_timer: dict[str, OnTimer] = {KIND: lambda timer: runs.schedules.fire(timer), deadlines.KIND: lambda timer: runs.look(timer)}
+        on_timer: dict[str, OnTimer] = {KIND: lambda timer: runs.schedules.fire(timer), recording.KIND: lambda timer: runs.look(timer)}
         engine = EmbeddedEngine(storage, executor, clock=clock, max_runs=max_runs, on_timer=on_timer)
         runs = cls(storage, agents, engine, clock=clock, drain_seconds=drain_seconds, policies=policies, people=people or {})
         async with AsyncExitStack() as stack:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import ValidationError
 
 from assent.api.answers import ApprovalAnswer
@@ -18,9 +18,9 @@ from assent.api.deps import How, TheRuns, Who, wants
 from assent.api.errors import status_of
 from assent.api.json import json_response
 from assent.api.openapi import SSE_RESPONSE
-from assent.api.routes.threads import LAST_NUMBER, PAGE, types_of
+from assent.api.reading import MOST_ON_A_PAGE, After, Named, OnAPage, Types, event_page
 from assent.api.schemas import THREAD_ID, BatchRequest, CommentRequest, DelegateRequest
-from assent.api.sse import EventStream, event_number
+from assent.api.sse import EventStream
 from assent.api.views import approval_view
 from assent.approvals.deciding import Verdict
 from assent.approvals.feed import FEED
@@ -73,23 +73,18 @@ async def stream(
     request: Request,
     runs: TheRuns,
     who: Who,
-    after: Annotated[int, Query(ge=0, le=LAST_NUMBER, description="The number of the last event that you have")] = 0,
-    types: Annotated[str | None, Query(description="Only events of these types, separated by commas")] = None,
-    named: Annotated[bool, Query(description="Add an `event:` line with the type")] = False,
-    limit: Annotated[int, Query(ge=1, le=PAGE, description="Of a JSON page")] = PAGE,
-    last_event_id: Annotated[str | None, Header()] = None,
+    after: After,
+    types: Types,
+    named: Named = False,
+    limit: OnAPage = MOST_ON_A_PAGE,
 ) -> Response:
     """What happens to approvals on all threads, past `after` (or `Last-Event-ID`), replayed and then live; or a page of it as JSON, if you
     accept `application/json`. Numbers are the feed's own. What was asked and said is not in it: look at the approval."""
-    if last_event_id is not None:
-        after = event_number(last_event_id)
-    wanted = types_of(types)
-    # What was removed must be told as a status, so it is asked for before the response begins.
-    entries = await runs.storage.read_log(FEED, after, limit=limit, types=wanted)
     if wants(request, "application/json") and not wants(request, "text/event-stream"):
-        events = b",".join(_with_its_thread(entry).body for entry in entries)
-        return Response(b'{"events":[%s],"next":%d}' % (events, entries[-1].seq if entries else after), media_type="application/json")
-    return EventStream(_feed(runs.storage, after, wanted), named=named)
+        return event_page(map(_with_its_thread, await runs.storage.read_log(FEED, after, limit=limit, types=types)), after)
+    # What was removed must be told as a status, so it is asked for before the response begins.
+    await runs.storage.read_log(FEED, after, limit=1)
+    return EventStream(_feed(runs.storage, after, types), named=named)
 
 
 async def _feed(storage: Storage, after: int, types: frozenset[str] | None) -> AsyncGenerator[tuple[LogEntry, ...], None]:

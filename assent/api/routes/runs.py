@@ -5,15 +5,16 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from assent.api.deps import How, TheRuns, Who, the_thread
 from assent.api.json import json_response
 from assent.api.openapi import ENDED_RESPONSE, SSE_RESPONSE
+from assent.api.reading import After, Named
 from assent.api.results import cancelled_response, outcome_response, run_headers, started_response
-from assent.api.routes.threads import LAST_NUMBER, ThreadId
+from assent.api.routes.threads import ThreadId
 from assent.api.schemas import CancelRequest, RunRequest
-from assent.api.sse import EventStream, event_number
+from assent.api.sse import EventStream
 from assent.api.views import run_view
 from assent.checkpoint.contracts import RunStatus
 from assent.runs.follow import replay_run
@@ -72,17 +73,14 @@ async def stream_run(
     id: str,
     runs: TheRuns,
     who: Who,
-    after: Annotated[int, Query(ge=0, le=LAST_NUMBER, description="The number of the last event that you have")] = 0,
-    named: Annotated[bool, Query(description="Add an `event:` line with the type")] = False,
-    last_event_id: Annotated[str | None, Header()] = None,
+    after: After,
+    named: Named = False,
 ) -> Response:
     """The run's events past `after` (or `Last-Event-ID`), replayed and then live, to its `done`, `error`, `run_paused` or `run_cancelled`.
 
     Events past `after` that were removed are a 410.
     """
     run = await runs.run(id)
-    if last_event_id is not None:
-        after = event_number(last_event_id)
     # What was removed must be told as a status, so it is asked for before the response begins.
     await runs.storage.read_log(run.thread_id, after, limit=1)
     return EventStream(replay_run(runs.storage, run, after), named=named, headers=run_headers(run))

@@ -4,29 +4,26 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from assent.api.answers import ThreadAnswer
 from assent.api.deciding import IdempotencyKey, decided_once
 from assent.api.deps import How, TheRuns, Who, the_thread, wants
 from assent.api.json import json_response
 from assent.api.openapi import ENDED_RESPONSE, SSE_RESPONSE
+from assent.api.reading import MOST_ON_A_PAGE, After, Named, OnAPage, Types, event_page
 from assent.api.results import cancelled_response
 from assent.api.schemas import THREAD_ID, CancelRequest, ForkRequest, ThreadRequest
-from assent.api.sse import EventStream, event_number
+from assent.api.sse import EventStream
 from assent.api.views import state_view, thread_view
 from assent.approvals.deciding import Verdict, pending_of
 from assent.checkpoint.contracts import ThreadStatus
-from assent.errors import Conflict, InvalidRequest, Tampered
-from assent.events import EVENT_TYPES
+from assent.errors import Conflict, Tampered
 from assent.runs.follow import follow, run_over
 
 router = APIRouter(tags=["threads"])
 
 ThreadId = Annotated[str, Path(alias="id", pattern=THREAD_ID)]
-PAGE = 1000
-LAST_NUMBER = 2**63 - 1
-"""The largest that a store can hold."""
 
 
 @router.get("/threads")
@@ -102,27 +99,19 @@ async def get_events(
     request: Request,
     runs: TheRuns,
     who: Who,
-    after: Annotated[int, Query(ge=0, le=LAST_NUMBER, description="The number of the last event that you have")] = 0,
-    types: Annotated[str | None, Query(description="Only events of these types, separated by commas")] = None,
-    named: Annotated[bool, Query(description="Add an `event:` line with the type")] = False,
-    limit: Annotated[int, Query(ge=1, le=PAGE, description="Of a JSON page")] = PAGE,
-    last_event_id: Annotated[str | None, Header()] = None,
+    after: After,
+    types: Types,
+    named: Named = False,
+    limit: OnAPage = MOST_ON_A_PAGE,
 ) -> Response:
     """The thread's events past `after` (or `Last-Event-ID`), replayed and then live, across runs; or a page of them as JSON, if you accept
     `application/json`: `{"events": [...], "next": <the number to go on after>}`. Events past `after` that were removed are a 410."""
     await the_thread(runs.storage, id)
-    if last_event_id is not None:
-        # What a client sends when it reconnects is newer than what stands in its URL.
-        after = event_number(last_event_id)
-    wanted = types_of(types)
     if wants(request, "application/json") and not wants(request, "text/event-stream"):
-        entries = await runs.storage.read_log(id, after, limit=limit, types=wanted)
-        events = b",".join(entry.body for entry in entries)
-        page = b'{"events":[%s],"next":%d}' % (events, entries[-1].seq if entries else after)
-        return Response(page, media_type="application/json")
+        return event_page(await runs.storage.read_log(id, after, limit=limit, types=types), after)
     # What was removed must be told as a status, so it is asked for before the response begins.
     await runs.storage.read_log(id, after, limit=1)
-    return EventStream(follow(runs.storage, id, after, types=wanted), named=named)
+    return EventStream(follow(runs.storage, id, after, types=types), named=named)
 
 
 @router.post("/threads/{id}/resume", status_code=202, responses=SSE_RESPONSE)
@@ -163,12 +152,3 @@ async def fork(id: ThreadId, runs: TheRuns, who: Who, body: ForkRequest | None =
     thread = await the_thread(runs.storage, run.thread_id)
     view = thread_view(thread, await pending_of(runs.storage, thread), (await runs.state(thread)).values)
     return json_response(view, status=201, headers={"Location": f"/threads/{thread.thread_id}"})
-
-
-def types_of(types: str | None) -> frozenset[str] | None:
-    if types is None:
-        return None
-    wanted = frozenset(filter(None, (part.strip() for part in types.split(","))))
-    if unknown := sorted(wanted - set(EVENT_TYPES)):
-        raise InvalidRequest(f"There is no event type '{unknown[0]}'. The types are: {', '.join(sorted(EVENT_TYPES))}.")
-    return wanted
