@@ -349,13 +349,14 @@ class Runs:
                 **error.details,
             ) from error
         if decided.run is None:
-            raise await self._paused(thread)
+            raise await self._paused(thread, "Your message was taken as your vote, and others must agree before anything runs. ")
         return Started(decided.run, decided.first_seq)
 
-    async def _paused(self, thread: Thread) -> ThreadPaused:
+    async def _paused(self, thread: Thread, first: str = "") -> ThreadPaused:
         approvals = await pending_of(self.storage, thread)
         return ThreadPaused(
-            f"The thread '{thread.thread_id}' waits for {_decisions(len(approvals))}. Decide with POST /threads/{thread.thread_id}/resume; "
+            f"{first}The thread '{thread.thread_id}' waits for {_decisions(len(approvals))}. "
+            f"Decide with POST /threads/{thread.thread_id}/resume; "
             'or send "if_paused": "reject" to reject with this message as the reason, "cancel" to drop what the thread waits for, or '
             '"wait" with "on_busy": "enqueue" to have this message wait until it was decided.',
             approvals=approvals,

@@ -35,6 +35,9 @@ escalation = [{roles = ["boss"], timeout = "1s"}]
 
 [policies.agents.chat_agent]
 risk = "low"
+
+[policies.agents.chat_agent.tools.slow]
+quorum = 2
 """
 
 
@@ -101,6 +104,20 @@ async def test_the_second_vote_lets_it_run(people: dict[str, Api], server: Serve
     assert [kind for kind in story if kind.startswith("approval_")] == [
         *("approval_required", "approval_commented", "approval_voted", "approval_decided")
     ]
+    assert server.traces(f"slow {amount}") == [f"slow {amount}"]
+
+
+async def test_a_word_of_consent_is_a_vote_where_several_must_agree(
+    people: dict[str, Api], server: Server, thread: str, amount: int
+) -> None:
+    server.let_go(amount)
+    await people["ann"].paused(f"slow {amount}", thread_id=thread, agent="chat_agent")
+    said = {"message": "yes", "thread_id": thread}
+    first = await problem(await people["ann"].http.post("/agent/invoke", json=said), 409)
+    assert first["detail"].startswith("Your message was taken as your vote, and others must agree before anything runs. The thread")
+    assert [vote["by"] for vote in first["approvals"][0]["votes"]] == ["ann"]
+    second = (await expect(await people["bob"].http.post("/agent/invoke", json=said), 200)).json()
+    assert second["status"] == "success"
     assert server.traces(f"slow {amount}") == [f"slow {amount}"]
 
 
