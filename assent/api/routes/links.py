@@ -154,7 +154,12 @@ def _check_may_make(request: Request, who: str, recipient: str) -> None:
 
 _PAGES: tuple[tuple[type[AssentError], int, str, str], ...] = (
     (NotFound, 404, "No such link", "There is no such link. It may have been cut off when it was copied: open it from its message."),
-    (Forbidden, 403, "Not yours to decide", "You are not, or no longer, one of those who may decide this. Nothing was changed."),
+    (
+        Forbidden,
+        403,
+        "Not yours to decide",
+        "This is for others to decide: for other roles, or because you asked for it yourself. Nothing was changed.",
+    ),
     (Superseded, 409, "This has changed", "What is asked has been changed since this link was made. Ask for a new one."),
     (AlreadyDecided, 409, "Already decided", "This has been decided already. Nothing was changed."),
     (NothingPending, 409, "Already decided", "This has been decided already. Nothing was changed."),
