@@ -162,10 +162,12 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 @asynccontextmanager
-async def publishing(storage: Storage, sinks: Sequence[HeadSink], every: timedelta) -> AsyncIterator[None]:
+async def publishing(
+    storage: Storage, sinks: Sequence[HeadSink], every: timedelta, *, last_seconds: float = LAST_SECONDS
+) -> AsyncIterator[None]:
     """Give the chain's head to each sink, at once and then whenever it has moved, but no more often than that; and at the end once more.
 
-    A sink that fails delays no other, and is given the head of that time at the next look.
+    A sink that fails delays no other, and is given the head of that time at the next look. At the end each has `last_seconds`.
     """
     if not sinks:
         yield
@@ -179,7 +181,7 @@ async def publishing(storage: Storage, sinks: Sequence[HeadSink], every: timedel
         with suppress(asyncio.CancelledError):
             await going
         with suppress(TimeoutError):
-            async with asyncio.timeout(LAST_SECONDS):
+            async with asyncio.timeout(last_seconds):
                 await asyncio.gather(*(publisher.publish() for publisher in publishers))
 
 

@@ -165,6 +165,18 @@ async def test_a_head_is_sent_whenever_it_has_moved_and_at_the_end(storage: Stor
     assert [head.number for head in seldom.heads] == [2, 3]
 
 
+async def test_a_sink_that_does_not_answer_holds_nobody_up(storage: Storage) -> None:
+    async def stuck(head: AuditHead) -> None:
+        await asyncio.Event().wait()
+
+    sink = Sink()
+    async with asyncio.timeout(5), publishing(storage, [stuck, sink], timedelta(milliseconds=10), last_seconds=0.1):
+        await add(storage)
+        await sink.until(1)
+        await add(storage)
+    assert [head.number for head in sink.heads][-1] == 2
+
+
 async def test_a_file_has_the_newest_head_and_is_whole(storage: Storage, tmp_path: Path) -> None:
     place = tmp_path / "head"
     write = to_file(place)
