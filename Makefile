@@ -6,6 +6,7 @@ PORT ?= 8000
 CRASH_KILLS ?= 1000
 STORAGE_KILLS ?= 5000
 LIVES ?= 5000
+WIRED_LIVES ?= 300
 
 .PHONY: help serve test crash check bench lock clean
 
@@ -26,10 +27,12 @@ serve: .venv/ready  ## Start the server with the demo agent
 test: .venv/ready  ## Run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-crash: .venv/ready  ## Kill the server 1,000 times, the storage 5,000 times, and live 5,000 lives of approvals; make crash CRASH_KILLS=100 STORAGE_KILLS=500 LIVES=500 for fewer
+crash: .venv/ready  ## Kill the server 1,000 times, the storage 5,000 times, and live 5,300 lives of approvals; its variables are in CONTRIBUTING.md
 	CRASH_KILLS=$(CRASH_KILLS) $(BIN)/python -m pytest tests/acceptance/test_crash_storm.py
 	CRASH_KILLS=$(STORAGE_KILLS) $(BIN)/python -m pytest tests/checkpoint/test_crash.py
-	ASSENT_SEEDS=$(LIVES) ASSENT_LIVES=$(LIVES) $(BIN)/python -m pytest tests/approvals/test_machine.py tests/runs/test_lives.py
+	CRASH_ROUNDS=10 $(BIN)/python -m pytest tests/acceptance/test_approval_crashes.py
+	ASSENT_SEEDS=$(LIVES) $(BIN)/python -m pytest tests/approvals/test_machine.py
+	ASSENT_LIVES=$(WIRED_LIVES) $(BIN)/python -m pytest tests/runs/test_lives.py
 
 check: .venv/ready  ## Lint, format, types and layers
 	$(BIN)/ruff check .

@@ -1,19 +1,22 @@
 """Approvals over the real server, which is killed amid whatever is done to them, and started again: votes, grants, answers to the same key,
 deadlines, what people say and hand over, links, and what is told of it all.
 
-Behind every test the database is looked over as `assent doctor` does, and its audit chain is verified.
+Behind every test the database is looked over as `assent doctor` does, and its audit chain is verified. CRASH_ROUNDS says how many times as
+often as here all is killed; `make crash` has it ten times as often.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,9 @@ from tests.approvals.test_webhooks import NEW
 from tests.support.receiver import Receiver, receiving
 from tests.support.server import Api, Server, asking, expect, free_port, problem, scripted_agents, serving, types_of
 
-pytestmark = pytest.mark.timeout(240)
+ROUNDS = int(os.environ.get("CRASH_ROUNDS", "1"))
+
+pytestmark = pytest.mark.timeout(120 + 60 * ROUNDS)
 
 Json = Any
 People = dict[str, Api]
@@ -97,12 +102,23 @@ def is_sound(server: Server) -> None:
 amounts = count(1000)
 
 
-async def killed_amid(server: Server, moments: random.Random, work: Sequence[Awaitable[httpx.Response | None]]) -> list[Any]:
+Moments = Iterator[tuple[float, float]]
+
+
+def moments(seed: int) -> Moments:
+    """When to kill: after which share of the answers, and after which share of a while from then on. Every other time before any answer."""
+    chance = random.Random(seed)
+    for number in count():
+        yield chance.random() if number % 2 else 0.0, chance.random()
+
+
+async def killed_amid(server: Server, when: Moments, work: Sequence[Awaitable[httpx.Response | None]], within: float = 0.004) -> list[Any]:
     """Do all of it at once, kill the server after some of the answers, and start it again; the answers, None for those that were lost.
 
     A kill after a time would come before or behind everything on a machine that is slower or faster than this one.
     """
-    enough, left = asyncio.Event(), moments.randrange(len(work))
+    share, pause = next(when)
+    enough, left = asyncio.Event(), ceil(share * len(work))
 
     async def counted(each: Awaitable[httpx.Response | None]) -> httpx.Response | None:
         nonlocal left
@@ -115,7 +131,7 @@ async def killed_amid(server: Server, moments: random.Random, work: Sequence[Awa
     doing = asyncio.gather(*map(counted, work))
     if left:
         await enough.wait()
-    await asyncio.sleep(moments.uniform(0, 0.01))
+    await asyncio.sleep(pause * within)
     await asyncio.to_thread(server.kill)
     answers = await doing
     await asyncio.to_thread(server.start)
@@ -180,15 +196,15 @@ async def test_a_vote_that_was_acknowledged_counts_after_the_kill(server: Server
 async def test_killed_amid_three_who_vote_at_once_it_keeps_what_it_acknowledged_and_runs_the_call_once(
     server: Server, people: People
 ) -> None:
-    moments, told = random.Random(11), Counter[str]()
-    for _ in range(8):
+    when, told = moments(11), Counter[str]()
+    for _ in range(8 * ROUNDS):
         approvals = [await asked(people["ann"], f"pay {next(amounts)}") for _ in range(3)]
         votes = [(approval, name) for approval in approvals for name in LEADS]
 
         def vote(approval: Json, name: str) -> Awaitable[httpx.Response | None]:
             return post(people[name], path_of(approval), APPROVE, key=approval["approval_id"])
 
-        before = await killed_amid(server, moments, [vote(*each) for each in votes])
+        before = await killed_amid(server, when, [vote(*each) for each in votes])
         known = {(approval["approval_id"], name): answer for (approval, name), answer in zip(votes, before, strict=True)}
         for approval in approvals:
             mine = {name: known[approval["approval_id"], name] for name in LEADS}
@@ -220,17 +236,17 @@ async def test_killed_amid_three_who_vote_at_once_it_keeps_what_it_acknowledged_
 
 
 async def test_the_same_key_after_the_kill_gets_the_answer_that_was_stored(server: Server, people: People) -> None:
-    moments, lost, kept = random.Random(12), 0, 0
+    when, lost, kept = moments(12), 0, 0
 
     def send(approval: Json, body: Json = APPROVE) -> Awaitable[httpx.Response | None]:
         by_thread = approval["args"]["amount"] % 2
         path = f"/threads/{approval['thread_id']}/resume" if by_thread else path_of(approval)
         return post(people["bob"], path, body, key=approval["approval_id"])
 
-    for _ in range(6):
+    for _ in range(6 * ROUNDS):
         approvals = [await asked(people["ann"], f"pay {next(amounts)}", agent="chat_agent") for _ in range(4)]
         # Each twice, as by a client that hedges.
-        before = await killed_amid(server, moments, list(map(send, approvals * 2)))
+        before = await killed_amid(server, when, list(map(send, approvals * 2)))
         for place, approval in enumerate(approvals):
             row = await people["ann"].approval(approval["approval_id"])
             mine = [each for each in (before[place], before[place + 4]) if each is not None]
@@ -257,21 +273,20 @@ async def test_the_same_key_after_the_kill_gets_the_answer_that_was_stored(serve
 
 
 async def test_killed_amid_pauses_that_a_grant_decides_it_is_used_as_often_as_it_decided(server: Server, people: People) -> None:
-    moments, uses, sent = random.Random(13), 9, 0
+    when, uses = moments(13), 9 * ROUNDS
     body = {"tool": "pay", "agent": "chat_agent", "bounds": {"amount": {"any": True}}, "user": "ann", "uses": uses}
     until = (datetime.now(UTC) + timedelta(days=1)).isoformat()
     grant = (await expect(await people["bob"].http.post("/grants", json={**body, "until": until}), 201)).json()
 
     async def runs(threads: Sequence[str]) -> None:
-        nonlocal sent
         told = [{"message": f"pay {next(amounts)}", "agent": "chat_agent"} for _ in threads]
         starts = [post(people["ann"], f"/threads/{thread}/runs", each) for thread, each in zip(threads, told, strict=True)]
-        await killed_amid(server, moments, starts)
-        sent += len(threads)
+        # What was answered is that it begins. It pauses, and goes on, a little later.
+        await killed_amid(server, when, starts, within=0.1)
 
-    for number in range(5):
+    for number in range(5 * ROUNDS):
         await runs([f"g{number}-{place}" for place in range(3)])
-        threads = (await people["ann"].get("/threads"))["threads"]
+        threads = (await people["ann"].get("/threads", limit=1000))["threads"]
         for thread in threads:
             await people["ann"].at_rest(thread["thread_id"])
         approvals = (await people["ann"].get("/approvals", tool="pay", limit=1000))["approvals"]
@@ -283,7 +298,7 @@ async def test_killed_amid_pauses_that_a_grant_decides_it_is_used_as_often_as_it
         for each in by_grant:
             await ran_once(server, people["ann"], each)
         assert all(server.traces(f"pay {each['args']['amount']}") == [] for each in asked_for if each not in by_grant)
-    assert used > 3
+    assert used > 0
 
 
 # ── time ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -334,7 +349,7 @@ async def test_a_deadline_about_which_the_server_is_killed_is_kept_once(server: 
 
 
 async def test_thirty_decisions_and_their_refusals_race_their_expiry_and_each_has_one_outcome(server: Server, people: People) -> None:
-    ann, moments = people["ann"], random.Random(14)
+    ann, chance = people["ann"], random.Random(14)
 
     async def race(number: int) -> tuple[Json, list[tuple[Json, httpx.Response]]]:
         await asyncio.sleep(number * 0.08)
@@ -345,7 +360,7 @@ async def test_thirty_decisions_and_their_refusals_race_their_expiry_and_each_ha
         moment = datetime.fromisoformat(approval["expires_at"]) + timedelta(seconds=(-0.4, 0.1)[number % 2] if number < 6 else 0)
 
         async def decide(name: str, kind: str) -> tuple[Json, httpx.Response]:
-            at = moment + timedelta(seconds=moments.uniform(-0.05, 0.03))
+            at = moment + timedelta(seconds=chance.uniform(-0.05, 0.03))
             await asyncio.sleep(max(0.0, (at - datetime.now(UTC)).total_seconds()))
             return {"type": kind, "by": name}, await people[name].http.post(path_of(approval), json={"type": kind})
 
@@ -374,8 +389,8 @@ async def test_thirty_decisions_and_their_refusals_race_their_expiry_and_each_ha
 
 
 async def test_what_was_said_handed_over_and_taken_back_before_the_kill_is_there_after_it(server: Server, people: People) -> None:
-    moments, told = random.Random(15), Counter[str]()
-    for _ in range(8):
+    when, told = moments(15), Counter[str]()
+    for _ in range(8 * ROUNDS):
         approval = await asked(people["ann"], f"pay {next(amounts)}")
         await expect(await people["bob"].http.post(path_of(approval), json=APPROVE), 202)
         work = {
@@ -383,7 +398,7 @@ async def test_what_was_said_handed_over_and_taken_back_before_the_kill_is_there
             "delegate": post(people["cy"], path_of(approval, "delegate"), {"to": "eve"}),
             "withdraw": post(people["bob"], path_of(approval, "withdraw")),
         }
-        answers = dict(zip(work, await killed_amid(server, moments, list(work.values())), strict=True))
+        answers = dict(zip(work, await killed_amid(server, when, list(work.values())), strict=True))
         row = await people["ann"].approval(approval["approval_id"])
         stands = {
             "comment": [(each["by"], each["text"]) for each in row["comments"]] == [("dee", "Why?")],
@@ -413,7 +428,7 @@ async def link_for(api: Api, approval: Json) -> str:
 
 
 async def test_a_link_that_was_pressed_before_the_kill_has_decided_and_is_used_up(server: Server, people: People) -> None:
-    moments, told = random.Random(16), Counter[str]()
+    when, told = moments(16), Counter[str]()
     async with httpx.AsyncClient(base_url=server.url, trust_env=False, timeout=20) as browser:
 
         async def press(path: str) -> httpx.Response | None:
@@ -422,23 +437,26 @@ async def test_a_link_that_was_pressed_before_the_kill_has_decided_and_is_used_u
             except httpx.TransportError:
                 return None
 
-        for _ in range(6):
-            approvals = [await asked(people["ann"], f"pay {next(amounts)}", agent="chat_agent") for _ in range(3)]
+        for _ in range(6 * ROUNDS):
+            # Of every two, one waits for another's vote after that, and the link must be of no use for it.
+            approvals = [await asked(people["ann"], f"pay {next(amounts)}", agent=agent) for agent in ("agent", "chat_agent") * 2]
             links = [await link_for(people["bob"], approval) for approval in approvals]
-            answers = await killed_amid(server, moments, list(map(press, links)))
+            answers = await killed_amid(server, when, list(map(press, links)))
             for approval, link, answer in zip(approvals, links, answers, strict=True):
                 row = await people["ann"].approval(approval["approval_id"])
-                assert answer is None or (answer.status_code, row["status"]) == (200, "approved")
-                again = await press(link)
-                assert again is not None
-                assert again.status_code == (410 if row["status"] == "approved" else 200), again.text
-                third = await press(link)
-                assert third is not None
-                assert third.status_code == 410
+                voted = [vote["by"] for vote in row["votes"]] == ["bob"]
+                assert answer is None or (answer.status_code, voted) == (200, True)
+                for status in (410 if voted else 200, 410):
+                    again = await press(link)
+                    assert again is not None
+                    assert again.status_code == status, again.text
                 row_now = await people["ann"].approval(approval["approval_id"])
-                assert (row_now["status"], row_now["decided_by"]) == ("approved", "bob")
+                assert [vote["by"] for vote in row_now["votes"]] == ["bob"]
+                if row_now["quorum"] == 2:
+                    assert row_now["status"] == "pending"
+                    await expect(await people["cy"].http.post(path_of(approval), json=APPROVE), 202)
                 await ran_once(server, people["ann"], approval)
-                told["acknowledged" if answer else "stored" if row["status"] == "approved" else "lost"] += 1
+                told["acknowledged" if answer else "stored" if voted else "lost"] += 1
     assert told["acknowledged"] > 0, told
     assert told["acknowledged"] < sum(told.values()), told
 
@@ -447,29 +465,32 @@ async def test_a_link_that_was_pressed_before_the_kill_has_decided_and_is_used_u
 
 
 async def test_each_decision_is_told_however_often_the_server_is_killed_and_by_one_id(tmp_path: Path) -> None:
-    port, moments = free_port(), random.Random(17)
+    port, when = free_port(), moments(17)
     hook = {"url": f"http://127.0.0.1:{port}/", "secrets": [NEW], "allow_http": True}
     endpoint = "\n[notify.hook]\n" + "\n".join(f"{name} = {json.dumps(value)}" for name, value in hook.items())
     with serving(tmp_path, scripted_agents(tmp_path), **environment(tmp_path, endpoint)) as server:
         async with everybody(server) as people, receiving(Receiver(after=0.02), port=port) as receiver:
-            for _ in range(6):
+            for number in range(6 * ROUNDS):
                 approvals = [await asked(people["ann"], f"pay {next(amounts)}", agent="chat_agent") for _ in range(4)]
+                # What it is told while it is ill does not count: it must be told again, by the server that comes after.
+                receiver.status = 200 if number % 2 else 500
                 decide = [post(people["bob"], path_of(each), {"type": "reject"}) for each in approvals]
-                await killed_amid(server, moments, decide)
+                await killed_amid(server, when, decide)
+            receiver.status = 200
             rows: list[Json] = (await people["ann"].get("/approvals", limit=1000))["approvals"]
             decided = {row["approval_id"] for row in rows if row["status"] == "rejected"}
-            assert 0 < len(decided) < len(rows) == 24
+            assert 0 < len(decided) < len(rows) == 24 * ROUNDS
 
-            def ids(kind: str) -> dict[str, set[str]]:
+            def ids(kind: str, *statuses: int) -> dict[str, set[str]]:
                 found: dict[str, set[str]] = {}
                 for got in receiver.got:
-                    if got.json["type"] == kind:
+                    if got.json["type"] == kind and got.status in statuses:
                         found.setdefault(got.json["data"]["approval"]["approval_id"], set()).add(got.headers["webhook-id"])
                 return found
 
-            await until(lambda: set(ids("approval_decided")) >= decided and len(ids("approval_required")) == len(rows))
-            assert set(ids("approval_decided")) == decided
-            for told in (ids("approval_decided"), ids("approval_required")):
+            await until(lambda: set(ids("approval_decided", 200)) >= decided and len(ids("approval_required", 200)) == len(rows))
+            assert set(ids("approval_decided", 200)) == decided
+            for told in (ids("approval_decided", 200, 500), ids("approval_required", 200, 500)):
                 assert {len(each) for each in told.values()} == {1}, told
             async with asyncio.timeout(20):
                 while (await people["ann"].get("/notifications", status="pending"))["notifications"]:  # noqa: ASYNC110  (another process)

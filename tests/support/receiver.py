@@ -13,11 +13,12 @@ from typing import Any
 
 @dataclass
 class Received:
-    """A request as it came."""
+    """A request as it came, and the status that it is answered with."""
 
     path: str
     headers: dict[str, str]
     body: bytes
+    status: int
 
     @property
     def json(self) -> Any:
@@ -52,11 +53,12 @@ class Receiver:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
             body = await reader.readexactly(int(headers.get("content-length", 0)))
-            self.got.append(Received(head[0].split()[1], headers, body))
+            got = Received(head[0].split()[1], headers, body, self.status)
+            self.got.append(got)
             self.arrived.set()
             await asyncio.sleep(self.after)
             lines = [
-                f"HTTP/1.1 {self.status} Whatever",
+                f"HTTP/1.1 {got.status} Whatever",
                 f"Content-Length: {self.answer_bytes}",
                 *(f"{k}: {v}" for k, v in self.headers.items()),
             ]
