@@ -86,7 +86,10 @@ def test_the_first_of_two_votes_waits_for_the_second(server: Server) -> None:
     server.let_go(13)
     approval = asked(server, "slow 13")
     assert approvals(server, "approve", approval["approval_id"]).output == "It waits for others to agree.\n"
-    assert "vote       bob: approve" in approvals(server, "show", approval["approval_id"]).output
+    shown = approvals(server, "show", approval["approval_id"]).output
+    assert "vote       bob: approve" in shown
+    # Each thing is said once.
+    assert (shown.count("2 people"), shown.count("bob")) == (1, 1)
     assert "It is approved." in approvals(server, "approve", approval["approval_id"], who="ann").output
 
 
