@@ -464,6 +464,10 @@ async def test_a_link_that_was_pressed_before_the_kill_has_decided_and_is_used_u
 # ── what is told ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+DELIVERED_SECONDS = 30 * (1 + ROUNDS)
+"""What failed again and again waits each time as long as all the times before."""
+
+
 async def test_each_decision_is_told_however_often_the_server_is_killed_and_by_one_id(tmp_path: Path) -> None:
     port, when = free_port(), moments(17)
     hook = {"url": f"http://127.0.0.1:{port}/", "secrets": [NEW], "allow_http": True}
@@ -492,13 +496,13 @@ async def test_each_decision_is_told_however_often_the_server_is_killed_and_by_o
             assert set(ids("approval_decided", 200)) == decided
             for told in (ids("approval_decided", 200, 500), ids("approval_required", 200, 500)):
                 assert {len(each) for each in told.values()} == {1}, told
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(DELIVERED_SECONDS):
                 while (await people["ann"].get("/notifications", status="pending"))["notifications"]:  # noqa: ASYNC110  (another process)
                     await asyncio.sleep(0.05)
         is_sound(server)
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(DELIVERED_SECONDS):
         while not condition():  # noqa: ASYNC110  (another process makes it true)
             await asyncio.sleep(0.05)
