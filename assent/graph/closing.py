@@ -38,7 +38,7 @@ from assent.graph.builder import HitlGraph
 from assent.graph.forking import at_checkpoint, branch, saver_of, without_run
 from assent.graph.history import call_ids
 from assent.graph.pending import Agent
-from assent.graph.state import last_turn, open_calls, recorded_decision
+from assent.graph.state import last_turn, messages_in, open_calls, recorded_decision
 
 NOT_STARTED = "The run was stopped before this call. It did not run."
 NO_RESULT = "The run was stopped before this call had a result. Such a call changes nothing."
@@ -179,10 +179,7 @@ def _with_id(snapshot: StateSnapshot, message: ToolMessage) -> ToolMessage:
 
 
 def _turn(values: Any) -> AIMessage | None:
-    messages = values.get("messages") if isinstance(values, dict) else None
-    if not isinstance(messages, list) or not all(isinstance(message, BaseMessage) for message in messages):
-        return None
-    return last_turn(messages)
+    return last_turn(messages_in(values))
 
 
 def _open_ids(values: Any) -> list[str]:

@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, cast
 
-from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.channels import DeltaChannel
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointMetadata, CheckpointTuple
@@ -35,7 +34,7 @@ from langgraph.types import StateSnapshot
 from assent.errors import ConfigurationError, InvalidRequest, NotFound
 from assent.graph.builder import HitlGraph
 from assent.graph.pending import Agent, find_pending
-from assent.graph.state import AgentState, open_calls
+from assent.graph.state import AgentState, messages_in, open_calls
 
 
 class Standing(StrEnum):
@@ -197,10 +196,7 @@ async def _last_question(agent: Agent, config: RunnableConfig, then: StateSnapsh
 
 def _open_turn(snapshot: StateSnapshot) -> str | None:
     """The id of the model's last message, if calls of it are open."""
-    messages = snapshot.values.get("messages") if isinstance(snapshot.values, dict) else None
-    if not isinstance(messages, list) or not all(isinstance(message, BaseMessage) for message in messages):
-        return None
-    turn, calls = open_calls(messages)
+    turn, calls = open_calls(messages_in(snapshot.values))
     return turn.id if turn is not None and calls else None
 
 

@@ -14,7 +14,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
-from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ToolCall
+from langchain_core.messages import AIMessage, AnyMessage, ToolCall
 from langchain_core.tools import BaseTool
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.prebuilt import ToolNode
@@ -25,7 +25,7 @@ from assent.digest import approval_id_for, call_digest
 from assent.graph.builder import APPROVAL_NODE, HitlGraph
 from assent.graph.forms import Form, Question, Schema, read_interrupt, to_json
 from assent.graph.gate import Gate
-from assent.graph.state import open_calls
+from assent.graph.state import messages_in, open_calls
 from assent.policies import Policy
 
 Agent = CompiledStateGraph[Any, Any, Any, Any]
@@ -265,10 +265,7 @@ def stops_before(agent: Agent, nodes: Sequence[str]) -> bool:
 
 def messages_of(snapshot: StateSnapshot) -> list[AnyMessage]:
     """The messages in a state; none if it keeps something else under that name."""
-    messages = snapshot.values.get("messages") if isinstance(snapshot.values, dict) else None
-    if not isinstance(messages, list) or not all(isinstance(message, BaseMessage) for message in messages):
-        return []
-    return messages
+    return messages_in(snapshot.values)
 
 
 # ── previews ─────────────────────────────────────────────────────────────────────────────────────────────────────────

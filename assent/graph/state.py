@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from langchain_core.messages import AIMessage, AnyMessage, ToolCall, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ToolCall, ToolMessage
 from langgraph.graph import MessagesState
 
 from assent.decisions import Decision, decision_from_json, decision_to_json
@@ -28,6 +28,14 @@ class AgentState(MessagesState):
     """The conversation, and the decisions on the open calls of its last turn, by tool call id."""
 
     decisions: Annotated[dict[str, DecisionRecord], merge_decisions]
+
+
+def messages_in(values: Any) -> list[AnyMessage]:
+    """The messages in any graph's state; none if it keeps something else under that name."""
+    messages = values.get("messages") if isinstance(values, dict) else None
+    if not isinstance(messages, list) or not all(isinstance(message, BaseMessage) for message in messages):
+        return []
+    return messages
 
 
 def last_turn(messages: Sequence[AnyMessage]) -> AIMessage | None:

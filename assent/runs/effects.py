@@ -10,9 +10,10 @@ from typing import Any
 from assent.checkpoint.contracts import Change, Effect, EffectStatus, Lease, Storage
 from assent.clock import Clock
 from assent.errors import Conflict
-from assent.events import LlmEnd, decode
+from assent.events import LlmEnd
 from assent.graph.closing import Finished, Outcome, Started
 from assent.graph.effects import ASKED, EarlierEffect, EffectIntent, unpack_outcome
+from assent.runs.log import past_events
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +76,7 @@ class StoredOutcomes:
         """When a model last asked for a call of this id: some providers use an id again, and what an earlier call came to says nothing of
         the one that is open. None if no model did, for then the id is the gate's own and names one call."""
         asked_at: datetime | None = None
-        after = 0
-        while entries := await self.storage.read_log(self.thread_id, after, types={"llm_end"}):
-            after = entries[-1].seq
-            for event in (decode(entry.body) for entry in entries):
-                if isinstance(event, LlmEnd) and any(call.id == tool_call_id for call in event.tool_calls):
-                    asked_at = event.ts
+        async for event in past_events(self.storage, self.thread_id, {"llm_end"}):
+            if isinstance(event, LlmEnd) and any(call.id == tool_call_id for call in event.tool_calls):
+                asked_at = event.ts
         return asked_at

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import structlog
-from langchain_core.messages import BaseMessage, HumanMessage
+from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained, GraphRecursionError
 from langgraph.graph import START
@@ -20,7 +20,7 @@ from assent.checkpoint.contracts import LEASE_KEY, ApprovalKind, CancelMode, Cha
 from assent.clock import Clock
 from assent.decisions import Approve, Decision, decision_from_json
 from assent.errors import AssentError, Conflict, Tampered
-from assent.events import Checkpoint, decode
+from assent.events import Checkpoint
 from assent.graph.admission import ADMISSION_KEY, Admission
 from assent.graph.builder import HitlGraph
 from assent.graph.closing import close, roll_back
@@ -29,13 +29,13 @@ from assent.graph.forking import Standing, at_checkpoint, fork, saver_of, withou
 from assent.graph.pending import Agent, Continuation, PendingApproval, apply_updates, continuation, find_pending, with_previews
 from assent.graph.shown import last_turn
 from assent.graph.source import run_graph
-from assent.graph.state import open_calls
+from assent.graph.state import messages_in, open_calls
 from assent.policies import PolicyBook
 from assent.runs import outcome
 from assent.runs.budgets import Limit, Rules, question, refusal, sentence
 from assent.runs.effects import StoredEffects, StoredOutcomes
 from assent.runs.engine import Ending, Executor, Held, PutBack, Remains
-from assent.runs.log import LEFT_TYPES, Left, RunLog, Usage
+from assent.runs.log import LEFT_TYPES, Left, RunLog, Usage, past_events
 from assent.runs.metering import STOP, Meter, Metering, Terms, watched
 from assent.runs.states import checkpoint_of, thread_config
 from assent.runs.threads import Threads
@@ -419,11 +419,8 @@ class GraphExecutor(Executor):
     async def _left(self, run: Run) -> Left:
         """What the run's events tell of it so far."""
         left = Left(self._metering.rules, run.started_at)
-        after = 0
-        while entries := await self._storage.read_log(run.thread_id, after, types=LEFT_TYPES, run_id=run.run_id):
-            after = entries[-1].seq
-            for entry in entries:
-                left.add(decode(entry.body))
+        async for event in past_events(self._storage, run.thread_id, LEFT_TYPES, run_id=run.run_id):
+            left.add(event)
         return left
 
 
@@ -434,10 +431,7 @@ def _stop(held: Held) -> None:
 
 
 def _has_open_calls(snapshot: StateSnapshot) -> bool:
-    messages = snapshot.values.get("messages") if isinstance(snapshot.values, dict) else None
-    if not isinstance(messages, list) or not all(isinstance(message, BaseMessage) for message in messages):
-        return False
-    return bool(open_calls(messages)[1])
+    return bool(open_calls(messages_in(snapshot.values))[1])
 
 
 def _is_closed(snapshot: StateSnapshot) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
 from datetime import datetime
 
 from assent.checkpoint.contracts import Lease, Storage
@@ -23,6 +23,7 @@ from assent.events import (
     Token,
     ToolCallDelta,
     ToolStart,
+    decode,
     event_type,
 )
 from assent.runs.budgets import Rules
@@ -36,6 +37,17 @@ LEFT_TYPES = frozenset(
     }
 )
 """The events that `Left` learns from."""
+
+
+async def past_events(
+    storage: Storage, thread_id: str, types: Collection[str], *, run_id: str | None = None
+) -> AsyncGenerator[Event, None]:
+    """The thread's events of these types that there are by now, in order; of one run, if given."""
+    after = 0
+    while entries := await storage.read_log(thread_id, after, types=types, run_id=run_id):
+        after = entries[-1].seq
+        for entry in entries:
+            yield decode(entry.body)
 
 
 class Usage:
