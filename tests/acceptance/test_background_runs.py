@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -13,19 +12,6 @@ from langgraph_sdk import schema
 
 from tests.api.test_threads import fields
 from tests.support.server import Api, Server, asking, events_of, expect, problem, scripted_agents, serving
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    with serving(tmp_path, scripted_agents(tmp_path)) as server:
-        yield server
-
-
-@pytest.fixture
-async def api(server: Server) -> AsyncIterator[Api]:
-    async with asking(server) as api:
-        yield api
-
 
 # ── started and found ────────────────────────────────────────────────────────────────────────────────────────────────
 

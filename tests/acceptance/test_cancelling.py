@@ -6,24 +6,10 @@ The model of `agents.py` refuses a history that no provider would accept, so an 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.support.server import Api, Json, Server, asking, only, problem, scripted_agents, serving, types_of
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    with serving(tmp_path, scripted_agents(tmp_path)) as server:
-        yield server
-
-
-@pytest.fixture
-async def api(server: Server) -> AsyncIterator[Api]:
-    async with asking(server) as api:
-        yield api
+from tests.support.server import Api, Json, Server, only, problem, types_of
 
 
 async def takes_input(api: Api, thread: str) -> None:

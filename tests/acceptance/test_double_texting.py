@@ -6,7 +6,6 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -17,18 +16,6 @@ import pytest
 from tests.support.server import Api, Event, Json, Server, asking, expect, only, problem, scripted_agents, serving, volley
 
 ENDS = ("done", "error", "run_paused", "run_cancelled")
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    with serving(tmp_path, scripted_agents(tmp_path)) as server:
-        yield server
-
-
-@pytest.fixture
-async def api(server: Server) -> AsyncIterator[Api]:
-    async with asking(server) as api:
-        yield api
 
 
 async def said(api: Api, thread: str) -> list[str]:

@@ -2,26 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
-
-import pytest
 from langgraph_sdk import schema
 
 from tests.api.test_threads import check_state, fields
-from tests.support.server import Api, Json, Server, asking, expect, only, problem, scripted_agents, serving, without_tokens
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    with serving(tmp_path, scripted_agents(tmp_path)) as server:
-        yield server
-
-
-@pytest.fixture
-async def api(server: Server) -> AsyncIterator[Api]:
-    async with asking(server) as api:
-        yield api
+from tests.support.server import Api, Json, Server, expect, only, problem, without_tokens
 
 
 async def history(api: Api, thread: str) -> list[Json]:
