@@ -29,9 +29,9 @@ test: .venv/ready  ## Run the tests
 
 crash: .venv/ready  ## Kill the server 1,000 times, the storage 5,000 times, and live 5,300 lives of approvals; its variables are in CONTRIBUTING.md
 	CRASH_KILLS=$(CRASH_KILLS) $(BIN)/python -m pytest tests/acceptance/test_crash_storm.py
-	CRASH_KILLS=$(STORAGE_KILLS) $(BIN)/python -m pytest tests/checkpoint/test_crash.py
+	CRASH_KILLS=$(STORAGE_KILLS) $(BIN)/python -m pytest tests/storage/test_crash.py
 	CRASH_ROUNDS=10 $(BIN)/python -m pytest tests/acceptance/test_approval_crashes.py
-	ASSENT_SEEDS=$(LIVES) $(BIN)/python -m pytest tests/approvals/test_machine.py
+	ASSENT_SEEDS=$(LIVES) $(BIN)/python -m pytest tests/approvals/test_lives.py
 	ASSENT_LIVES=$(WIRED_LIVES) $(BIN)/python -m pytest tests/runs/test_lives.py
 
 check: .venv/ready  ## Lint, format, types and layers

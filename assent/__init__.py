@@ -1,14 +1,20 @@
 """Assent runs LangGraph agents that must ask a person before they act."""
 
-from assent.decisions import Approve, Edit, Reject, Respond
-from assent.errors import AssentError
+from assent.core.decisions import Approve, Edit, Reject, Respond
+from assent.core.errors import AssentError
+from assent.core.policy import Escalation
+from assent.graph.approval_rules import ApprovalPolicy
 from assent.graph.ask_human import ask_human
 from assent.graph.builder import build_hitl_agent
-from assent.graph.calls import call_once
 from assent.graph.effects import idempotency_key
-from assent.graph.pending import PendingApproval, apending_approvals, aresume, pending_approvals, resume
-from assent.graph.policy import ApprovalPolicy
-from assent.policies import Escalation
+from assent.graph.interrupts.resume import (
+    PendingApproval,
+    apending_approvals,
+    aresume,
+    pending_approvals,
+    resume,
+)
+from assent.graph.tool_calls import call_once
 
 __all__ = [
     "ApprovalPolicy",

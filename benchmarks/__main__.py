@@ -1,6 +1,8 @@
-"""`python -m benchmarks` prints every figure, and `python -m benchmarks server` only those of one module.
+"""`python -m benchmarks` prints every figure, and `python -m benchmarks server` only those of one
+module.
 
-It always ends well, since it is a report and no test: a missed target is printed, and so is a part that could not be measured.
+It always ends well, since it is a report and no test: a missed target is printed, and so is a part
+that could not be measured.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What it costs to keep an agent's checkpoints: the SQLite saver against LangGraph's own, and the one in memory, which is the ceiling.
+"""What it costs to keep an agent's checkpoints: the SQLite saver against LangGraph's own, and the
+one in memory, which is the ceiling.
 
 Both files are at `synchronous=FULL`. Run alone with `python -m benchmarks.checkpoints`.
 """
@@ -24,8 +25,8 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
-from assent.checkpoint.sqlite import SqliteSaver
-from assent.checkpoint.sqlite.serializer import StrictSerializer
+from assent.checkpoint.serializer import StrictSerializer
+from assent.storage.sqlite import SqliteSaver
 from benchmarks.tokens import ratio
 
 THREADS = 200
@@ -67,7 +68,13 @@ def graph(saver: Saver, *nodes: str) -> CompiledStateGraph[Any]:
     """Nodes that answer at once, one after the other."""
 
     async def node(state: MessagesState) -> dict[str, Any]:
-        return {"messages": [AIMessage("a" * 250, response_metadata={"model_name": "model", "finish_reason": "stop"})]}
+        return {
+            "messages": [
+                AIMessage(
+                    "a" * 250, response_metadata={"model_name": "model", "finish_reason": "stop"}
+                )
+            ]
+        }
 
     builder = StateGraph(MessagesState)
     for before, name in zip((START, *nodes), nodes, strict=False):
@@ -81,7 +88,9 @@ def config(thread_id: str) -> Any:
 
 
 async def turn(agent: CompiledStateGraph[Any], thread_id: str) -> None:
-    await agent.ainvoke({"messages": [HumanMessage("h" * 250)]}, config(thread_id), durability="sync")
+    await agent.ainvoke(
+        {"messages": [HumanMessage("h" * 250)]}, config(thread_id), durability="sync"
+    )
 
 
 # ── many threads ──
@@ -102,8 +111,14 @@ async def supersteps(saver: Saver) -> float:
 
 async def put(saver: Saver, at: Any, number: int) -> Any:
     """A small checkpoint."""
-    checkpoint = empty_checkpoint() | {"channel_values": {"n": number}, "channel_versions": {"n": number + 1}, "id": f"{number:08}"}
-    return await saver.aput(at, checkpoint, {"source": "loop", "step": number, "parents": {}}, {"n": number + 1})
+    checkpoint = empty_checkpoint() | {
+        "channel_values": {"n": number},
+        "channel_versions": {"n": number + 1},
+        "id": f"{number:08}",
+    }
+    return await saver.aput(
+        at, checkpoint, {"source": "loop", "step": number, "parents": {}}, {"n": number + 1}
+    )
 
 
 async def puts(saver: Saver, callers: int = THREADS, each: int = PUTS // THREADS) -> float:
@@ -120,10 +135,14 @@ async def puts(saver: Saver, callers: int = THREADS, each: int = PUTS // THREADS
 
 
 async def alone(folder: Path) -> dict[str, float]:
-    """Microseconds that one put takes when nothing else is going on: a put of each in turn, because the disk is never the same for long."""
+    """Microseconds that one put takes when nothing else is going on: a put of each in turn, because
+    the disk is never the same for long."""
     taken: dict[str, list[float]] = {name: [] for name in SAVERS}
     async with AsyncExitStack() as stack:
-        savers = {name: await stack.enter_async_context(opened(folder / f"{name}.db")) for name, opened in SAVERS.items()}
+        savers = {
+            name: await stack.enter_async_context(opened(folder / f"{name}.db"))
+            for name, opened in SAVERS.items()
+        }
         configs = dict.fromkeys(savers, config("alone"))
         for number in range(ALONE):
             for name, saver in savers.items():
@@ -134,7 +153,8 @@ async def alone(folder: Path) -> dict[str, float]:
 
 
 async def compare(measure: Callable[[Saver], Any]) -> dict[str, float]:
-    """The median of each saver, in fresh files, taken in turn so that what slows the machine for a while slows all of them."""
+    """The median of each saver, in fresh files, taken in turn so that what slows the machine for a
+    while slows all of them."""
     rounds = []
     for _ in range(ROUNDS):
         figures = {}
@@ -150,7 +170,8 @@ async def compare(measure: Callable[[Saver], Any]) -> dict[str, float]:
 
 
 class Forgetful(BaseCheckpointSaver[Any]):
-    """Keeps the head of a thread as the objects it was given, and stores nothing: what is left is LangGraph's own work."""
+    """Keeps the head of a thread as the objects it was given, and stores nothing: what is left is
+    LangGraph's own work."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -160,11 +181,16 @@ class Forgetful(BaseCheckpointSaver[Any]):
         return self._head
 
     async def aput(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
-        at: Any = {**config, "configurable": {**config["configurable"], "checkpoint_id": checkpoint["id"]}}
+        at: Any = {
+            **config,
+            "configurable": {**config["configurable"], "checkpoint_id": checkpoint["id"]},
+        }
         self._head = CheckpointTuple(at, checkpoint, metadata, None, [])
         return at
 
-    async def aput_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
+    async def aput_writes(
+        self, config: Any, writes: Any, task_id: str, task_path: str = ""
+    ) -> None:
         pass
 
 
@@ -180,7 +206,8 @@ async def long_thread(saver: Saver) -> tuple[float, float]:
 
 
 async def cold_head(path: Path) -> tuple[float, float]:
-    """Milliseconds to read the head of the long thread after a start, and what the serializer alone takes for its messages."""
+    """Milliseconds to read the head of the long thread after a start, and what the serializer alone
+    takes for its messages."""
     serializer = StrictSerializer()
     cold, bare = [], []
     for _ in range(9):
@@ -207,7 +234,10 @@ async def history(path: Path) -> float:
         agent = graph(saver, "agent")
         for _ in range(5):
             begun = time.perf_counter()
-            assert len([state async for state in agent.aget_state_history(config("long"), limit=20)]) == 20
+            assert (
+                len([state async for state in agent.aget_state_history(config("long"), limit=20)])
+                == 20
+            )
             taken.append((time.perf_counter() - begun) * 1e3)
     return statistics.median(taken)
 
@@ -220,7 +250,11 @@ def main() -> None:
 async def measure() -> None:
     """Every figure, in fresh files."""
     found = await compare(supersteps)
-    show(f"{THREADS} threads at once, {TURNS} turns of {SUPERSTEPS} supersteps each", found, "supersteps/s")
+    show(
+        f"{THREADS} threads at once, {TURNS} turns of {SUPERSTEPS} supersteps each",
+        found,
+        "supersteps/s",
+    )
     ratio("assent / LangGraph's", found["assent"] / found["AsyncSqliteSaver"], at_least=2.4)
     ratio("assent / in memory", found["assent"] / found["InMemorySaver"], at_least=0.75)
     found = await compare(puts)

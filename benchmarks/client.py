@@ -1,8 +1,9 @@
 """The clients, in a process of their own: `python benchmarks/client.py PORT RUNS TOKENS TIMES`.
 
-Sends RUNS messages at once, each asking for TOKENS tokens, follows each run's events to the end, and does so TIMES times over. Prints, as
-JSON, `seconds` (of each time, from the first request to the last end) and `first_token` (of each run, in seconds from before it connected).
-Reading costs next to nothing while the clock runs; what was read is checked afterwards.
+Sends RUNS messages at once, each asking for TOKENS tokens, follows each run's events to the end,
+and does so TIMES times over. Prints, as JSON, `seconds` (of each time, from the first request to
+the last end) and `first_token` (of each run, in seconds from before it connected). Reading costs
+next to nothing while the clock runs; what was read is checked afterwards.
 """
 
 from __future__ import annotations
@@ -60,23 +61,32 @@ def request(tokens: int) -> bytes:
 
 async def listen(port: int, tokens: int) -> Heard:
     """One run, from the request to the end of its events."""
-    _, listener = await asyncio.get_running_loop().create_connection(lambda: Listener(request(tokens)), "127.0.0.1", port)
+    _, listener = await asyncio.get_running_loop().create_connection(
+        lambda: Listener(request(tokens)), "127.0.0.1", port
+    )
     return await listener.heard
 
 
 def check(raw: bytes, tokens: int) -> None:
-    """Raise unless the answer is a whole run: numbered from 1 without a gap, with every token, ending in `done`."""
+    """Raise unless the answer is a whole run: numbered from 1 without a gap, with every token,
+    ending in `done`."""
     head, _, body = raw.partition(b"\r\n\r\n")
     if b" 200 " not in head.splitlines()[0]:
         raise ValueError(f"The server answered {raw[:500]!r}.")
-    frames = [frame for frame in dechunked(body).decode().split("\n\n") if frame and not frame.startswith(":")]
+    frames = [
+        frame
+        for frame in dechunked(body).decode().split("\n\n")
+        if frame and not frame.startswith(":")
+    ]
     events = [json.loads(frame.partition("\ndata: ")[2]) for frame in frames]
     numbers = [int(frame.partition("\n")[0].removeprefix("id: ")) for frame in frames]
     if numbers != list(range(1, len(frames) + 1)) or numbers != [event["seq"] for event in events]:
         raise ValueError(f"The events are not numbered from 1 without a gap: {numbers[:20]} …")
     words = "".join(event["content"] for event in events if event["type"] == "token").split()
     if len(words) != tokens or events[-1]["type"] != "done":
-        raise ValueError(f"Of {tokens} tokens {len(words)} came, and the last event was {events[-1]['type']}.")
+        raise ValueError(
+            f"Of {tokens} tokens {len(words)} came, and the last event was {events[-1]['type']}."
+        )
 
 
 def dechunked(body: bytes) -> bytes:

@@ -1,4 +1,5 @@
-"""The graphs that the benchmarks run, bare and served: with a fake model whose tokens are instant."""
+"""The graphs that the benchmarks run, bare and served: with a fake model whose tokens are
+instant."""
 
 from __future__ import annotations
 
@@ -27,9 +28,13 @@ class Counter(BaseChatModel):
         return "counter"
 
     def _generate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
-        return ChatResult(generations=[ChatGeneration(message=AIMessage(WORD * int(messages[-1].text)))])
+        return ChatResult(
+            generations=[ChatGeneration(message=AIMessage(WORD * int(messages[-1].text)))]
+        )
 
-    async def _astream(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
+    async def _astream(
+        self, messages: list[BaseMessage], *args: Any, **kwargs: Any
+    ) -> AsyncIterator[ChatGenerationChunk]:
         for _ in range(int(messages[-1].text)):
             yield ChatGenerationChunk(message=AIMessageChunk(content=WORD))
 
@@ -50,7 +55,9 @@ class Asker(Counter):
     def bind_tools(self, tools: Any, **kwargs: Any) -> Runnable[Any, AIMessage]:
         return self
 
-    async def _astream(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
+    async def _astream(
+        self, messages: list[BaseMessage], *args: Any, **kwargs: Any
+    ) -> AsyncIterator[ChatGenerationChunk]:
         if isinstance(messages[-1], ToolMessage):
             for _ in range(3):
                 yield ChatGenerationChunk(message=AIMessageChunk(content=WORD))

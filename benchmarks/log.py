@@ -1,5 +1,6 @@
-"""The event log in a crowd: how many tokens a second a hundred threads can write while two hundred subscribers read them, what merging
-gains there, and how long a token takes to its subscriber when there is no hurry. At `synchronous=FULL`.
+"""The event log in a crowd: how many tokens a second a hundred threads can write while two hundred
+subscribers read them, what merging gains there, and how long a token takes to its subscriber when
+there is no hurry. At `synchronous=FULL`.
 
 Run alone with `python -m benchmarks.log`.
 """
@@ -13,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from assent.checkpoint.contracts import Change, LogEntry, Storage
-from assent.checkpoint.sqlite import SqliteStorage
-from assent.events import Done, Token, decode
+from assent.core.events import Done, Token, decode
+from assent.storage.base import Change, LogEntry, Storage
+from assent.storage.sqlite import SqliteStorage
 from benchmarks.storage import fail, token
 from benchmarks.tokens import ratio
 
@@ -39,19 +40,31 @@ async def measure() -> None:
     with TemporaryDirectory() as folder:
         # The first round only warms up.
         _, *rounds = [await one_round(Path(folder) / str(number)) for number in range(ROUNDS + 1)]
-    apart, apart_cpu, rate, cpu, rows, p50, p99 = (statistics.median(each) for each in zip(*rounds, strict=True))
-    print(f"{THREADS * WORDS:,} tokens appended from {THREADS} threads at full speed, and read to the end by {SUBSCRIBERS} subscribers")
-    print(f"  {'one message each':24} {rate:10,.0f} /s    {cpu:.1f} us of CPU per token, {rows:,.0f} rows")
-    print(f"  {'none to be merged':24} {apart:10,.0f} /s    {apart_cpu:.1f} us of CPU per token, {THREADS * WORDS:,} rows")
+    apart, apart_cpu, rate, cpu, rows, p50, p99 = (
+        statistics.median(each) for each in zip(*rounds, strict=True)
+    )
+    print(
+        f"{THREADS * WORDS:,} tokens appended from {THREADS} threads at full speed, and read to the end by {SUBSCRIBERS} subscribers"
+    )
+    print(
+        f"  {'one message each':24} {rate:10,.0f} /s    {cpu:.1f} us of CPU per token, {rows:,.0f} rows"
+    )
+    print(
+        f"  {'none to be merged':24} {apart:10,.0f} /s    {apart_cpu:.1f} us of CPU per token, {THREADS * WORDS:,} rows"
+    )
     bound("tokens/s, merged", rate, at_least=50_000)
     bound("tokens/s, not merged", apart, at_least=50_000)
     ratio("merged / not merged", rate / apart, at_least=1)
-    print(f"From append to a subscriber, at {RATE:,} events/s over {THREADS} threads with {SUBSCRIBERS} subscribers")
+    print(
+        f"From append to a subscriber, at {RATE:,} events/s over {THREADS} threads with {SUBSCRIBERS} subscribers"
+    )
     bound("p50, ms", p50, at_most=2)
     bound("p99, ms", p99, at_most=10)
 
 
-def bound(name: str, value: float, *, at_most: float | None = None, at_least: float | None = None) -> None:
+def bound(
+    name: str, value: float, *, at_most: float | None = None, at_least: float | None = None
+) -> None:
     """Print a figure, its target, and whether it is met."""
     met = value <= at_most if at_most is not None else value >= (at_least or 0)
     target = f"at most {at_most}" if at_most is not None else f"at least {at_least:,}"
@@ -72,10 +85,15 @@ async def one_round(folder: Path) -> tuple[float, ...]:
     return apart, apart_cpu, rate, cpu, float(rows), p50, p99
 
 
-async def in_a_crowd(storage: Storage, word: Callable[[str, int], Token]) -> tuple[float, float, int]:
+async def in_a_crowd(
+    storage: Storage, word: Callable[[str, int], Token]
+) -> tuple[float, float, int]:
     """Tokens per second, microseconds of CPU per token, and the rows they came to."""
     names = [f"t{number}" for number in range(THREADS)]
-    subscribers = [asyncio.create_task(read_to_the_end(storage, names[number % THREADS])) for number in range(SUBSCRIBERS)]
+    subscribers = [
+        asyncio.create_task(read_to_the_end(storage, names[number % THREADS]))
+        for number in range(SUBSCRIBERS)
+    ]
     await asyncio.sleep(0.1)
     begun, cpu = time.perf_counter(), time.process_time()
     await asyncio.gather(*(say(storage, name, word) for name in names), *subscribers)
@@ -83,7 +101,10 @@ async def in_a_crowd(storage: Storage, word: Callable[[str, int], Token]) -> tup
     rows = 0
     for name in names:
         events = [decode(entry.body) for entry in await storage.read_log(name, limit=10 * WORDS)]
-        assert "".join(event.content for event in events if isinstance(event, Token)) == "hello " * WORDS
+        assert (
+            "".join(event.content for event in events if isinstance(event, Token))
+            == "hello " * WORDS
+        )
         rows += len(events) - 1
     return THREADS * WORDS / taken, used / (THREADS * WORDS) * 1e6, rows
 
@@ -131,7 +152,9 @@ async def latencies(storage: Storage) -> tuple[float, float]:
                 else:
                     await ring.wait(5)
 
-    subscribers = [asyncio.create_task(subscribe(names[number % THREADS])) for number in range(SUBSCRIBERS)]
+    subscribers = [
+        asyncio.create_task(subscribe(names[number % THREADS])) for number in range(SUBSCRIBERS)
+    ]
     await asyncio.sleep(0.1)
     begun = time.perf_counter()
     for number in range(RATE * SECONDS):

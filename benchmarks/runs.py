@@ -1,9 +1,11 @@
-"""What the engine costs: how soon a run begins, how soon it goes on after a decision, and 500 at once against the bare graph.
+"""What the engine costs: how soon a run begins, how soon it goes on after a decision, and 500 at
+once against the bare graph.
 
-Run alone with `python -m benchmarks runs`. The latencies are over HTTP, of an idle server that commits at synchronous=FULL, from the first
-byte of the request: to the run's first event, and to the first event of the graph itself. The 500 runs are in this process, as are the bare
-graph's, with `astream(stream_mode="messages")` on the same checkpointer over a file of the same kind: the contenders take turns, and what
-is printed is the median of the rounds' ratios.
+Run alone with `python -m benchmarks runs`. The latencies are over HTTP, of an idle server that
+commits at synchronous=FULL, from the first byte of the request: to the run's first event, and to
+the first event of the graph itself. The 500 runs are in this process, as are the bare graph's, with
+`astream(stream_mode="messages")` on the same checkpointer over a file of the same kind: the
+contenders take turns, and what is printed is the median of the rounds' ratios.
 """
 
 from __future__ import annotations
@@ -26,11 +28,11 @@ from httpx_sse import aconnect_sse
 from rich.console import Console
 from rich.table import Table
 
-from assent.checkpoint.contracts import RunStatus
-from assent.checkpoint.sqlite import SqliteSaver, SqliteStorage
-from assent.events import TERMINAL_TYPES
+from assent.core.events import TERMINAL_TYPES
+from assent.core.rows import RunStatus
 from assent.runs.service import Runs
 from assent.runs.transitions import Submission
+from assent.storage.sqlite import SqliteSaver, SqliteStorage
 from benchmarks.graphs import counting
 from benchmarks.server import served
 
@@ -44,7 +46,7 @@ RESUME_P50_MS, RESUME_P99_MS = 10.0, 40.0
 TIMEOUT_SECONDS = 120
 
 
-# ── at once ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── at once ───────────────────────────────────────────────────────────────────────────────────────
 
 
 async def bare(folder: Path) -> float:
@@ -107,17 +109,29 @@ async def _run(contender: Awaitable[float]) -> float:
     return await contender
 
 
-# ── one alone ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── one alone ─────────────────────────────────────────────────────────────────────────────────────
 
 
 async def latencies(port: int) -> dict[str, list[float]]:
-    """Milliseconds from a request, many times over: to the first event, and to the first event of the graph."""
-    told: dict[str, list[float]] = {"submit": [], "submit, graph": [], "resume": [], "resume, graph": []}
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT_SECONDS) as http:
+    """Milliseconds from a request, many times over: to the first event, and to the first event of
+    the graph."""
+    told: dict[str, list[float]] = {
+        "submit": [],
+        "submit, graph": [],
+        "resume": [],
+        "resume, graph": [],
+    }
+    async with httpx.AsyncClient(
+        base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT_SECONDS
+    ) as http:
         for number in range(TIMES + 10):
             thread_id = f"bench-{number}"
-            submitted = await heard(http, "/agent/stream", {"message": "go", "thread_id": thread_id})
-            resumed = await heard(http, f"/threads/{thread_id}/resume", {"type": "approve"}, last="done")
+            submitted = await heard(
+                http, "/agent/stream", {"message": "go", "thread_id": thread_id}
+            )
+            resumed = await heard(
+                http, f"/threads/{thread_id}/resume", {"type": "approve"}, last="done"
+            )
             # The first few warm the server up.
             if number >= 10:
                 for name, (first, graph) in (("submit", submitted), ("resume", resumed)):
@@ -126,7 +140,9 @@ async def latencies(port: int) -> dict[str, list[float]]:
     return told
 
 
-async def heard(http: httpx.AsyncClient, path: str, body: dict[str, Any], *, last: str = "run_paused") -> tuple[float, float]:
+async def heard(
+    http: httpx.AsyncClient, path: str, body: dict[str, Any], *, last: str = "run_paused"
+) -> tuple[float, float]:
     """Milliseconds to the first event, and to the first that a node has sent."""
     started = time.perf_counter()
     first = graph = 0.0
@@ -142,14 +158,18 @@ async def heard(http: httpx.AsyncClient, path: str, body: dict[str, Any], *, las
 
 
 @asynccontextmanager
-async def events(http: httpx.AsyncClient, path: str, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+async def events(
+    http: httpx.AsyncClient, path: str, body: dict[str, Any]
+) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
     """The events that the server answers with."""
-    async with aconnect_sse(http, "POST", path, json=body, headers={"accept": "text/event-stream"}) as source:
+    async with aconnect_sse(
+        http, "POST", path, json=body, headers={"accept": "text/event-stream"}
+    ) as source:
         source.response.raise_for_status()
         yield (json.loads(event.data) async for event in source.aiter_sse())
 
 
-# ── the report ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the report ────────────────────────────────────────────────────────────────────────────────────
 
 
 class Report:
@@ -160,10 +180,15 @@ class Report:
         for column in self._table.columns[1:3]:
             column.justify = "right"
 
-    def latency(self, name: str, values: list[float], p50: float | None = None, p99: float | None = None) -> None:
+    def latency(
+        self, name: str, values: list[float], p50: float | None = None, p99: float | None = None
+    ) -> None:
         """The 50th and the 99th of a hundred."""
         percentiles = statistics.quantiles(values, n=100)
-        for percent, value, most in ((50, statistics.median(values), p50), (99, percentiles[98], p99)):
+        for percent, value, most in (
+            (50, statistics.median(values), p50),
+            (99, percentiles[98], p99),
+        ):
             target = ("", "") if most is None else (f"≤ {most:g} ms", _verdict(value <= most))
             self._table.add_row(f"{name}, p{percent}", f"{value:.2f} ms", *target)
 
@@ -171,7 +196,12 @@ class Report:
         """Runs per second of the bare graph and of the engine."""
         ratio = statistics.median(engine / bare for bare, engine in rounds)
         alone, ours = (statistics.median(column) for column in zip(*rounds, strict=True))
-        self._table.add_row(f"{RUNS} runs of {TOKENS} tokens at once, per second: bare graph", f"{alone:,.0f}", "", "")
+        self._table.add_row(
+            f"{RUNS} runs of {TOKENS} tokens at once, per second: bare graph",
+            f"{alone:,.0f}",
+            "",
+            "",
+        )
         self._table.add_row("the same through the engine, with events", f"{ours:,.0f}", "", "")
         self._table.add_row("ratio", f"{ratio:.2f}", f"≥ {RATIO}", _verdict(ratio >= RATIO))
 
@@ -191,7 +221,9 @@ def main() -> None:
         told = asyncio.run(latencies(port))
     report.latency("submit to the first event", told["submit"], SUBMIT_P50_MS)
     report.latency("submit to the first event of the graph", told["submit, graph"])
-    report.latency("decision to the first resumed event", told["resume"], RESUME_P50_MS, RESUME_P99_MS)
+    report.latency(
+        "decision to the first resumed event", told["resume"], RESUME_P50_MS, RESUME_P99_MS
+    )
     report.latency("decision to the first event of the graph", told["resume, graph"])
     report.rates([(measured(bare), measured(engine)) for _ in range(ROUNDS + 1)][1:])
     report.show()

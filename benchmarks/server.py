@@ -1,15 +1,17 @@
-"""What the whole server costs: runs over HTTP, every event committed before it is sent, against the same graph in process.
+"""What the whole server costs: runs over HTTP, every event committed before it is sent, against the
+same graph in process.
 
-Run alone with `python -m benchmarks server`. Three processes take part: `assent serve` over a database file at synchronous=FULL, its
-clients (`client.py`), and this one, which also runs the bare graph: `astream(stream_mode="messages")` on it, compiled with an
-`InMemorySaver`, since a graph that pauses for a person needs a checkpointer. Without one it is a little different; that is printed too,
+Run alone with `python -m benchmarks server`. Three processes take part: `assent serve` over a
+database file at synchronous=FULL, its clients (`client.py`), and this one, which also runs the bare
+graph: `astream(stream_mode="messages")` on it, compiled with an `InMemorySaver`, since a graph that
+pauses for a person needs a checkpointer. Without one it is a little different; that is printed too,
 and no ratio uses it.
 
-CPU is user and system time of the server's whole process, with all its threads. The contenders take turns, each round gives its own ratios,
-and what is printed are medians.
+CPU is user and system time of the server's whole process, with all its threads. The contenders take
+turns, each round gives its own ratios, and what is printed are medians.
 
-`ASSENT_BENCH_PROFILE=FILE` runs the server under cProfile, for `python -m pstats FILE`: its event loop's thread only, and the figures are
-then worth nothing.
+`ASSENT_BENCH_PROFILE=FILE` runs the server under cProfile, for `python -m pstats FILE`: its event
+loop's thread only, and the figures are then worth nothing.
 """
 
 from __future__ import annotations
@@ -52,7 +54,8 @@ FIRST_TOKEN_MS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """So many runs at once, of so many tokens each; several times over, where one time is too short for the process clock's 10 ms."""
+    """So many runs at once, of so many tokens each; several times over, where one time is too short
+    for the process clock's 10 ms."""
 
     runs: int
     tokens: int
@@ -68,7 +71,8 @@ FIRST_TOKEN = Shape(1, 20, 30)
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a shape took: CPU seconds and wall-clock seconds for all its times, and each run's time to the first token."""
+    """What a shape took: CPU seconds and wall-clock seconds for all its times, and each run's time
+    to the first token."""
 
     shape: Shape
     cpu: float
@@ -97,7 +101,9 @@ def bare(graph: Any) -> Contender:
     async def one_run(tokens: int) -> float:
         first, heard, started = 0.0, 0, time.perf_counter()
         config = {"configurable": {"thread_id": str(uuid4())}}
-        async for chunk, _ in graph.astream({"messages": [("user", str(tokens))]}, config, stream_mode="messages"):
+        async for chunk, _ in graph.astream(
+            {"messages": [("user", str(tokens))]}, config, stream_mode="messages"
+        ):
             if chunk.content:
                 first = first or time.perf_counter() - started
                 heard += 1
@@ -112,7 +118,8 @@ def bare(graph: Any) -> Contender:
         return Cost(shape, time.process_time() - cpu, time.perf_counter() - wall, tuple(firsts))
 
     def measured(shape: Shape) -> Cost:
-        # What was left behind by the last round is not this one's cost. It makes the bare graph faster, if anything.
+        # What was left behind by the last round is not this one's cost. It makes the bare graph
+        # faster, if anything.
         gc.collect()
         return asyncio.run(run(shape))
 
@@ -121,11 +128,14 @@ def bare(graph: Any) -> Contender:
 
 @contextmanager
 def served(graph: str = "counting") -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """`assent serve` with a graph of `graphs`, and its port. The database is in a folder of its own that is removed afterwards."""
+    """`assent serve` with a graph of `graphs`, and its port. The database is in a folder of its own
+    that is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="assent-bench-") as name:
         folder = Path(name)
         with (folder / "server.log").open("wb") as log:
-            process = subprocess.Popen(command(graph), stdout=log, stderr=log, env=environment(folder))
+            process = subprocess.Popen(
+                command(graph), stdout=log, stderr=log, env=environment(folder)
+            )
         try:
             yield process, port_of(process, folder / "server.log")
         finally:
@@ -143,7 +153,15 @@ def command(graph: str) -> list[str]:
     profile = os.environ.get("ASSENT_BENCH_PROFILE")
     profiled = ["-m", "cProfile", "-o", profile] if profile else []
     program = str(Path(sys.executable).with_name("assent"))
-    return [sys.executable, *profiled, program, "serve", f"{graphs.__file__}:{graph}", "--port", "0"]
+    return [
+        sys.executable,
+        *profiled,
+        program,
+        "serve",
+        f"{graphs.__file__}:{graph}",
+        "--port",
+        "0",
+    ]
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -173,7 +191,12 @@ def over_http(process: subprocess.Popen[bytes], port: int) -> Contender:
     def measured(shape: Shape) -> Cost:
         numbers = map(str, (port, shape.runs, shape.tokens, shape.times))
         before = cpu_seconds()
-        done = subprocess.run([sys.executable, client.__file__, *numbers], stdout=subprocess.PIPE, timeout=CLIENT_SECONDS, check=True)
+        done = subprocess.run(
+            [sys.executable, client.__file__, *numbers],
+            stdout=subprocess.PIPE,
+            timeout=CLIENT_SECONDS,
+            check=True,
+        )
         cpu = cpu_seconds() - before
         told = json.loads(done.stdout)
         return Cost(shape, cpu, sum(told["seconds"]), tuple(told["first_token"]))
@@ -192,7 +215,10 @@ class Round:
 
 def rounds_of(shape: Shape, server: Contender) -> list[Round]:
     """Every round of a shape; one before them warms everything up and is not counted."""
-    with_saver, without = bare(counting().compile(checkpointer=InMemorySaver())), bare(counting().compile())
+    with_saver, without = (
+        bare(counting().compile(checkpointer=InMemorySaver())),
+        bare(counting().compile()),
+    )
     rounds = [Round(with_saver(shape), without(shape), server(shape)) for _ in range(ROUNDS + 1)]
     return rounds[1:]
 
@@ -206,23 +232,45 @@ class Report:
     """The table, line by line."""
 
     def __init__(self) -> None:
-        self._table = Table("measure", *("bare, no saver", "bare", "server", "ratio", "target"), "", title="The whole server")
+        self._table = Table(
+            "measure",
+            *("bare, no saver", "bare", "server", "ratio", "target"),
+            "",
+            title="The whole server",
+        )
         for column in self._table.columns[1:]:
             column.justify = "right"
 
-    def rate(self, name: str, rounds: list[Round], figure: Callable[[Cost], float], at_least: float) -> None:
+    def rate(
+        self, name: str, rounds: list[Round], figure: Callable[[Cost], float], at_least: float
+    ) -> None:
         """Something of which more is better, as a ratio of the server's to the bare graph's."""
         ratio = median(rounds, lambda each: figure(each.server) / figure(each.bare))
-        values = (median(rounds, lambda each: figure(each.uncheckpointed)), median(rounds, lambda each: figure(each.bare)))
-        cells = [f"{value:,.0f}" for value in (*values, median(rounds, lambda each: figure(each.server)))]
-        self._table.add_row(name, *cells, f"{ratio:.2f}", f"≥ {at_least}", _verdict(ratio >= at_least))
+        values = (
+            median(rounds, lambda each: figure(each.uncheckpointed)),
+            median(rounds, lambda each: figure(each.bare)),
+        )
+        cells = [
+            f"{value:,.0f}" for value in (*values, median(rounds, lambda each: figure(each.server)))
+        ]
+        self._table.add_row(
+            name, *cells, f"{ratio:.2f}", f"≥ {at_least}", _verdict(ratio >= at_least)
+        )
 
     def latency(self, name: str, rounds: list[Round], at_most_more: float) -> None:
-        """The milliseconds to the first token, as the difference of the server's and the bare graph's."""
+        """The milliseconds to the first token, as the difference of the server's and the bare
+        graph's."""
         more = median(rounds, lambda each: each.server.first_token_ms - each.bare.first_token_ms)
-        costs = [[getattr(each, name) for each in rounds] for name in ("uncheckpointed", "bare", "server")]
-        cells = [f"{statistics.median(cost.first_token_ms for cost in column):.2f}" for column in costs]
-        self._table.add_row(name, *cells, f"+{more:.2f} ms", f"≤ +{at_most_more} ms", _verdict(more <= at_most_more))
+        costs = [
+            [getattr(each, name) for each in rounds]
+            for name in ("uncheckpointed", "bare", "server")
+        ]
+        cells = [
+            f"{statistics.median(cost.first_token_ms for cost in column):.2f}" for column in costs
+        ]
+        self._table.add_row(
+            name, *cells, f"+{more:.2f} ms", f"≤ +{at_most_more} ms", _verdict(more <= at_most_more)
+        )
 
     def show(self) -> None:
         """Print it."""
@@ -240,9 +288,20 @@ def main() -> None:
         server = over_http(process, port)
         for shape in SHAPES:
             rounds = rounds_of(shape, server)
-            report.rate(f"{shape}: tokens per CPU second", rounds, lambda cost: cost.tokens_per_cpu_second, TOKENS_RATIO)
-            report.rate(f"{shape}: runs per second", rounds, lambda cost: cost.runs_per_second, RUNS_RATIO)
-        report.latency("first token of an idle server, p50 in ms", rounds_of(FIRST_TOKEN, server), FIRST_TOKEN_MS)
+            report.rate(
+                f"{shape}: tokens per CPU second",
+                rounds,
+                lambda cost: cost.tokens_per_cpu_second,
+                TOKENS_RATIO,
+            )
+            report.rate(
+                f"{shape}: runs per second", rounds, lambda cost: cost.runs_per_second, RUNS_RATIO
+            )
+        report.latency(
+            "first token of an idle server, p50 in ms",
+            rounds_of(FIRST_TOKEN, server),
+            FIRST_TOKEN_MS,
+        )
     report.show()
 
 

@@ -1,5 +1,5 @@
-"""What it costs to store an event and to show it: the SQLite storage against a transaction per write over aiosqlite, which is what one
-would write first. Both at `synchronous=FULL`, in one run.
+"""What it costs to store an event and to show it: the SQLite storage against a transaction per
+write over aiosqlite, which is what one would write first. Both at `synchronous=FULL`, in one run.
 
 Run alone with `python -m benchmarks.storage`.
 """
@@ -17,9 +17,10 @@ from tempfile import TemporaryDirectory
 
 import aiosqlite
 
-from assent.checkpoint.contracts import Change, Storage, Thread, ThreadStatus
-from assent.checkpoint.sqlite import SqliteStorage
-from assent.events import Done, Event, Token, encode
+from assent.core.events import Done, Event, Token, encode
+from assent.core.rows import Thread, ThreadStatus
+from assent.storage.base import Change, Storage
+from assent.storage.sqlite import SqliteStorage
 from benchmarks.tokens import ratio
 
 EVENTS = 50_000
@@ -57,10 +58,13 @@ class Plain:
         next_seq = "(SELECT coalesce(max(seq), 0) + 1 FROM events WHERE thread_id = ?)"
         async with self._lock:
             await self._connection.execute(
-                f"INSERT INTO events VALUES (?, {next_seq}, ?)", (event.thread_id, event.thread_id, encode(event))
+                f"INSERT INTO events VALUES (?, {next_seq}, ?)",
+                (event.thread_id, event.thread_id, encode(event)),
             )
             if thread_id is not None:
-                await self._connection.execute("INSERT INTO threads VALUES (?, 'idle', 1)", (thread_id,))
+                await self._connection.execute(
+                    "INSERT INTO threads VALUES (?, 'idle', 1)", (thread_id,)
+                )
             await self._connection.commit()
 
     async def count(self) -> int:
@@ -78,7 +82,9 @@ async def measure() -> None:
     with TemporaryDirectory() as folder:
         # The first round only warms up.
         _, *rounds = [await one_round(Path(folder) / str(number)) for number in range(ROUNDS + 1)]
-    events, cpu, plain_events, commits, plain_commits, alone, p50, p99 = (statistics.median(each) for each in zip(*rounds, strict=True))
+    events, cpu, plain_events, commits, plain_commits, alone, p50, p99 = (
+        statistics.median(each) for each in zip(*rounds, strict=True)
+    )
     print(f"Events through append and read back by a subscriber, {EVENTS:,} in one thread")
     print(f"  {'assent':24} {events:10,.0f} /s    {cpu:.1f} us of CPU each, building it included")
     print(f"  {'a transaction each':24} {plain_events:10,.0f} /s")
@@ -95,7 +101,10 @@ async def measure() -> None:
 async def one_round(folder: Path) -> tuple[float, ...]:
     """One value of each figure."""
     await asyncio.to_thread(folder.mkdir)
-    async with SqliteStorage.open(folder / "assent.db") as storage, Plain.open(folder / "plain.db") as plain:
+    async with (
+        SqliteStorage.open(folder / "assent.db") as storage,
+        Plain.open(folder / "plain.db") as plain,
+    ):
         return (
             *await streamed(storage),
             await plainly_streamed(plain),
@@ -133,7 +142,9 @@ async def committed(storage: Storage) -> float:
 
     async def writer(name: str) -> None:
         for number in range(COMMITS // WRITERS):
-            await storage.commit(Change(rows=(row(f"{name}-{number}"),), events=(Done(thread_id=name),)))
+            await storage.commit(
+                Change(rows=(row(f"{name}-{number}"),), events=(Done(thread_id=name),))
+            )
 
     return COMMITS / await seconds_of(writer(f"committed-{number}") for number in range(WRITERS))
 
@@ -145,7 +156,9 @@ async def plainly_committed(plain: Plain) -> float:
         for number in range(COMMITS // WRITERS // 2):
             await plain.write(Done(thread_id=name), f"{name}-{number}")
 
-    return COMMITS // 2 / await seconds_of(writer(f"committed-{number}") for number in range(WRITERS))
+    return (
+        COMMITS // 2 / await seconds_of(writer(f"committed-{number}") for number in range(WRITERS))
+    )
 
 
 async def alone(storage: Storage) -> float:
@@ -153,7 +166,9 @@ async def alone(storage: Storage) -> float:
     taken = []
     for number in range(200):
         begun = time.perf_counter()
-        await storage.commit(Change(rows=(row(f"alone-{number}"),), events=(Done(thread_id="alone"),)))
+        await storage.commit(
+            Change(rows=(row(f"alone-{number}"),), events=(Done(thread_id="alone"),))
+        )
         taken.append(time.perf_counter() - begun)
     return statistics.median(taken) * 1e3
 
@@ -174,7 +189,9 @@ async def latencies(storage: Storage) -> tuple[float, float]:
     return waits[len(waits) // 2], waits[len(waits) * 99 // 100]
 
 
-async def follow(storage: Storage, thread_id: str, until: int, seen: list[float] | None = None) -> None:
+async def follow(
+    storage: Storage, thread_id: str, until: int, seen: list[float] | None = None
+) -> None:
     """Read the log as a transport does."""
     after = 0
     with storage.listen(thread_id) as ring:
@@ -196,7 +213,8 @@ async def seconds_of(writers: Iterable[Awaitable[None]]) -> float:
 
 
 def token(thread_id: str, number: int = 0) -> Token:
-    """A token that is not merged with the ones before and behind it, so that each is a row; `benchmarks.log` measures merging."""
+    """A token that is not merged with the ones before and behind it, so that each is a row;
+    `benchmarks.log` measures merging."""
     return Token(
         index=number % 2,
         thread_id=thread_id,
@@ -210,7 +228,9 @@ def token(thread_id: str, number: int = 0) -> Token:
 
 def row(thread_id: str) -> Thread:
     now = datetime.now(UTC)
-    return Thread(thread_id=thread_id, owner="ann", status=ThreadStatus.IDLE, created_at=now, updated_at=now)
+    return Thread(
+        thread_id=thread_id, owner="ann", status=ThreadStatus.IDLE, created_at=now, updated_at=now
+    )
 
 
 def fail(error: Exception) -> None:

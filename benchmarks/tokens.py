@@ -1,4 +1,5 @@
-"""What a token costs: to build and encode one, and to get one out of a running graph. Ratios of one run, so that they hold on any machine.
+"""What a token costs: to build and encode one, and to get one out of a running graph. Ratios of one
+run, so that they hold on any machine.
 
 Run alone with `python -m benchmarks.tokens`.
 """
@@ -21,10 +22,10 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langgraph.graph import START, MessagesState, StateGraph
 
-from assent import events
-from assent.events import Token
-from assent.graph.source import run_graph
-from assent.graph.source_v2 import run_graph_v2
+from assent.core import events
+from assent.core.events import Token
+from assent.graph.stream.astream_events import run_graph_v2
+from assent.graph.stream.callbacks import run_graph
 
 TOKENS = 2000
 ROUNDS = 9
@@ -41,7 +42,9 @@ class Talker(BaseChatModel):
     def _generate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
         return ChatResult(generations=[ChatGeneration(message=AIMessage("word " * TOKENS))])
 
-    async def _astream(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
+    async def _astream(
+        self, messages: list[BaseMessage], *args: Any, **kwargs: Any
+    ) -> AsyncIterator[ChatGenerationChunk]:
         for _ in range(TOKENS):
             yield ChatGenerationChunk(message=AIMessageChunk(content="word "))
 
@@ -66,13 +69,29 @@ class DataclassToken:
 
 def struct_token(now: datetime) -> bytes:
     """Build and encode one event as the project does."""
-    token = Token(ts=now, thread_id="thread", run_id="run", node="agent", task_id="task", message_id="message", content="word ")
+    token = Token(
+        ts=now,
+        thread_id="thread",
+        run_id="run",
+        node="agent",
+        task_id="task",
+        message_id="message",
+        content="word ",
+    )
     return events.encode(token)
 
 
 def dataclass_token(now: datetime) -> bytes:
     """Build and encode one event as a dataclass with orjson."""
-    token = DataclassToken(ts=now, thread_id="thread", run_id="run", node="agent", task_id="task", message_id="message", content="word ")
+    token = DataclassToken(
+        ts=now,
+        thread_id="thread",
+        run_id="run",
+        node="agent",
+        task_id="task",
+        message_id="message",
+        content="word ",
+    )
     return orjson.dumps(token)
 
 
@@ -98,7 +117,8 @@ def streaming_cost(stream: Callable[[], Awaitable[None]]) -> float:
 
 
 def contenders() -> dict[str, Callable[[], Awaitable[None]]]:
-    """The ways to get at the tokens, by name: the model alone, and the same model in a graph of one node."""
+    """The ways to get at the tokens, by name: the model alone, and the same model in a graph of one
+    node."""
     model = Talker()
 
     async def agent(state: MessagesState) -> dict[str, Any]:
@@ -125,36 +145,52 @@ def contenders() -> dict[str, Callable[[], Awaitable[None]]]:
         await run_graph_v2(graph, asked, {}, emitted.put, thread_id="thread", run_id="run")
         assert emitted.qsize() > TOKENS
 
-    return {"bare model": bare_model, "fast source": fast, "v2 source": v2, "bare astream_events v2": bare_v2}
+    return {
+        "bare model": bare_model,
+        "fast source": fast,
+        "v2 source": v2,
+        "bare astream_events v2": bare_v2,
+    }
 
 
 def main() -> None:
     """Measure, and print each figure with its target beside it."""
     encoding = {"msgspec Struct": struct_token, "dataclass + orjson": dataclass_token}
-    cost = medians({name: lambda build=build: encoding_cost(build) for name, build in encoding.items()})  # type: ignore[misc]
+    cost = medians(
+        {name: lambda build=build: encoding_cost(build) for name, build in encoding.items()}
+    )  # type: ignore[misc]
     print("Build and encode one token event")
     for name, microseconds in cost.items():
         print(f"  {name:24} {microseconds:7.2f} us")
     ratio("struct / dataclass", cost["msgspec Struct"] / cost["dataclass + orjson"], at_most=0.5)
 
     ways = contenders()
-    cost = medians({name: lambda stream=stream: streaming_cost(stream) for name, stream in ways.items()})  # type: ignore[misc]
+    cost = medians(
+        {name: lambda stream=stream: streaming_cost(stream) for name, stream in ways.items()}
+    )  # type: ignore[misc]
     print(f"CPU per token, {TOKENS} tokens in one message")
     for name, microseconds in cost.items():
-        print(f"  {name:24} {microseconds:7.2f} us   {microseconds / cost['bare model']:5.2f} x the bare model")
+        print(
+            f"  {name:24} {microseconds:7.2f} us   {microseconds / cost['bare model']:5.2f} x the bare model"
+        )
     ratio("fast source / bare model", cost["fast source"] / cost["bare model"], at_most=1.9)
-    ratio("bare v2 / fast source", cost["bare astream_events v2"] / cost["fast source"], at_least=1.8)
+    ratio(
+        "bare v2 / fast source", cost["bare astream_events v2"] / cost["fast source"], at_least=1.8
+    )
 
 
 def medians(measures: dict[str, Callable[[], float]]) -> dict[str, float]:
-    """The median of several rounds of each, taken in turn so that what slows the machine for a while slows all of them."""
+    """The median of several rounds of each, taken in turn so that what slows the machine for a
+    while slows all of them."""
     for measure in measures.values():
         measure()
     rounds = [{name: measure() for name, measure in measures.items()} for _ in range(ROUNDS)]
     return {name: statistics.median(one[name] for one in rounds) for name in measures}
 
 
-def ratio(name: str, value: float, *, at_most: float | None = None, at_least: float | None = None) -> None:
+def ratio(
+    name: str, value: float, *, at_most: float | None = None, at_least: float | None = None
+) -> None:
     """Print a ratio, its target, and whether it is met."""
     met = value <= at_most if at_most is not None else value >= (at_least or 0)
     target = f"at most {at_most}" if at_most is not None else f"at least {at_least}"

@@ -1,4 +1,5 @@
-"""The documentation runs: every Python block of the tutorial and the how-to pages, in order, as a reader would run it."""
+"""The documentation runs: every Python block of the tutorial and the how-to pages, in order, as a
+reader would run it."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ LINK = re.compile(r"\]\((?!\w+:)([^)#]+)")
 
 
 def blocks(page: Path) -> list[str]:
-    """The page's Python blocks, each with as many empty lines before it as make its line numbers those of the page."""
+    """The page's Python blocks, each with as many empty lines before it as make its line numbers
+    those of the page."""
     text = page.read_text(encoding="utf-8")
     return ["\n" * text.count("\n", 0, block.start(1)) + block[1] for block in BLOCK.finditer(text)]
 
@@ -37,8 +39,12 @@ async def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     await run(TUTORIAL, {"__name__": "tutorial"})
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.stem)
-async def test_a_how_to_page_runs_after_the_tutorial(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if blocks(page)], ids=lambda page: page.stem
+)
+async def test_a_how_to_page_runs_after_the_tutorial(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "tutorial"}
     await run(TUTORIAL, names)
@@ -47,5 +53,9 @@ async def test_a_how_to_page_runs_after_the_tutorial(page: Path, tmp_path: Path,
 
 @pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.stem)
 def test_no_link_leads_nowhere(page: Path) -> None:
-    links = [link for link in LINK.findall(page.read_text(encoding="utf-8")) if not link.startswith("http")]
+    links = [
+        link
+        for link in LINK.findall(page.read_text(encoding="utf-8"))
+        if not link.startswith("http")
+    ]
     assert [link for link in links if not (page.parent / link).exists()] == []

@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 import assent
-from assent import errors
+from assent.core import errors
 
-REFERENCE = (Path(__file__).parent.parent / "docs" / "reference" / "python.md").read_text(encoding="utf-8")
+REFERENCE = (Path(__file__).parent.parent / "docs" / "reference" / "python.md").read_text(
+    encoding="utf-8"
+)
 
 
 def documented(heading: str) -> dict[str, str]:
@@ -30,22 +32,44 @@ def test_the_public_names_are_the_documented_ones() -> None:
     assert all(hasattr(assent, name) for name in assent.__all__)
 
 
-@pytest.mark.parametrize("name", [name for name, written in documented("name").items() if "(" in written])
+@pytest.mark.parametrize(
+    "name", [name for name, written in documented("name").items() if "(" in written]
+)
 def test_the_documented_signatures_are_the_real_ones(name: str) -> None:
     parameters = inspect.signature(getattr(assent, name)).parameters.values()
     # An enum's member is written as the text that it is, which is also taken for it.
-    plain = [each.replace(default=str(each.default)) if isinstance(each.default, StrEnum) else each for each in parameters]
-    bare = inspect.Signature([parameter.replace(annotation=inspect.Parameter.empty) for parameter in plain])
+    plain = [
+        each.replace(default=str(each.default)) if isinstance(each.default, StrEnum) else each
+        for each in parameters
+    ]
+    bare = inspect.Signature(
+        [parameter.replace(annotation=inspect.Parameter.empty) for parameter in plain]
+    )
     assert documented("name")[name] == f"{name}{bare}".replace("'", '"')
 
 
 def test_the_documented_kinds_and_errors_exist() -> None:
     assert list(documented("`kind`")) == ["tool", "node", "input", "unknown_outcome"]
-    assert all(issubclass(getattr(errors, name), assent.AssentError) for name in documented("error"))
+    assert all(
+        issubclass(getattr(errors, name), assent.AssentError) for name in documented("error")
+    )
 
 
 def test_whoever_imports_an_agent_does_not_pay_for_the_server() -> None:
     script = "import json, sys, assent; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
-    loaded = json.loads(subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout)
+    loaded = json.loads(
+        subprocess.run(
+            [sys.executable, "-c", script], check=True, capture_output=True, text=True
+        ).stdout
+    )
     assert "assent" in loaded
-    assert {"fastapi", "starlette", "uvicorn", "sse_starlette", "typer", "structlog", "aiosqlite", "openai"}.isdisjoint(loaded)
+    assert {
+        "fastapi",
+        "starlette",
+        "uvicorn",
+        "sse_starlette",
+        "typer",
+        "structlog",
+        "aiosqlite",
+        "openai",
+    }.isdisjoint(loaded)

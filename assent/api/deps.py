@@ -7,9 +7,10 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from assent.api.auth import authentication, principal
-from assent.checkpoint.contracts import Authentication, Storage, Thread
-from assent.errors import NotFound
+from assent.core.errors import NotFound
+from assent.core.rows import Authentication, Thread
 from assent.runs.service import Runs
+from assent.storage.base import Storage
 
 
 async def _runs(request: Request) -> Runs:

@@ -1,6 +1,8 @@
-"""The page behind a link: what is asked, exactly, and a button. Plain HTML, which runs nothing, loads nothing and can be put into no frame.
+"""The page behind a link: what is asked, exactly, and a button. Plain HTML, which runs nothing,
+loads nothing and can be put into no frame.
 
-Whatever somebody else wrote is escaped twice: for HTML, and so that no character is there that is not seen.
+Whatever somebody else wrote is escaped twice: for HTML, and so that no character is there that is
+not seen.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ from typing import Any
 from fastapi.responses import HTMLResponse
 
 from assent.approvals.rows import question_of
-from assent.checkpoint.contracts import Approval, ApprovalStatus, Link
-from assent.visible import pretty, unseen, visible
+from assent.core.rows import Approval, ApprovalStatus, Link
+from assent.core.text import pretty, unseen, visible
 
 Json = Any
 """Any JSON value."""
@@ -46,7 +48,8 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Robots-Tag": "noindex, nofollow",
     "Cache-Control": "no-store",
-    # No other site learns the link. 'no-referrer' would have browsers hide from the server, too, that its own form is posted.
+    # No other site learns the link. 'no-referrer' would have browsers hide from the server, too,
+    # that its own form is posted.
     "Referrer-Policy": "same-origin",
 }
 
@@ -62,13 +65,21 @@ _DONE = {
 def asking_page(approval: Approval, link: Link) -> HTMLResponse:
     """What is asked, and the buttons."""
     tool = visible(approval.tool or approval.node or "a question", keep="")
-    return _page(f"Approval needed: {tool}", "".join([_facts(approval, link), *_content(approval), _form(link)]), 200)
+    return _page(
+        f"Approval needed: {tool}",
+        "".join([_facts(approval, link), *_content(approval), _form(link)]),
+        200,
+    )
 
 
 def decided_page(approval: Approval, decision: str) -> HTMLResponse:
     """What came of it."""
     said = _DONE.get(approval.status, f"The approval is '{approval.status}'.")
-    return _page("Thank you", f"<p>You decided: {escape(decision)}. {escape(said)} You can close this page.</p>", 200)
+    return _page(
+        "Thank you",
+        f"<p>You decided: {escape(decision)}. {escape(said)} You can close this page.</p>",
+        200,
+    )
 
 
 def refusing_page(title: str, sentence: str, status: int) -> HTMLResponse:
@@ -99,13 +110,21 @@ def _facts(approval: Approval, link: Link) -> str:
         ("SHA-256", question.asked_digest),
         ("You are", link.recipient),
     ]
-    rows = (f"<dt>{label}</dt><dd>{_marked(visible(value, keep=''))}</dd>" for label, value in facts if value)
+    rows = (
+        f"<dt>{label}</dt><dd>{_marked(visible(value, keep=''))}</dd>"
+        for label, value in facts
+        if value
+    )
     return f"<dl>{''.join(rows)}</dl>"
 
 
 def _content(approval: Approval) -> Sequence[str]:
     question = question_of(approval)
-    written_by = "written by the model" if question.edit is None else f"changed by {visible(question.edit.by, keep='')}"
+    written_by = (
+        "written by the model"
+        if question.edit is None
+        else f"changed by {visible(question.edit.by, keep='')}"
+    )
     shown = approval.shown
     parts = [_part("Arguments", question.asked_args, f"{written_by}; exactly these will run")]
     if approval.preview is not None:
@@ -114,7 +133,9 @@ def _content(approval: Approval) -> Sequence[str]:
         parts.append(_part("What was asked of the agent", shown["asked"], "written by a person"))
     if shown.get("model_wrote"):
         parts.append(_part("What the agent wrote", shown["model_wrote"], "written by the model"))
-    hidden = sum(map(unseen, (question.asked_args, approval.preview, *shown.values(), approval.tool)))
+    hidden = sum(
+        map(unseen, (question.asked_args, approval.preview, *shown.values(), approval.tool))
+    )
     if hidden:
         parts.insert(
             0,
@@ -134,8 +155,12 @@ _ESCAPE = re.compile(r"(\\\\|\\u[0-9a-f]{4})")
 
 
 def _marked(text: str) -> str:
-    """The text as HTML, with what is shown by its number marked. Two backslashes are one that somebody wrote."""
-    return "".join(f"<mark>{part}</mark>" if part.startswith("\\u") and len(part) == 6 else escape(part) for part in _ESCAPE.split(text))
+    """The text as HTML, with what is shown by its number marked. Two backslashes are one that
+    somebody wrote."""
+    return "".join(
+        f"<mark>{part}</mark>" if part.startswith("\\u") and len(part) == 6 else escape(part)
+        for part in _ESCAPE.split(text)
+    )
 
 
 def _form(link: Link) -> str:
@@ -145,7 +170,10 @@ def _form(link: Link) -> str:
         if "reject" in link.decisions
         else ""
     )
-    buttons = "".join(f'<button name="decision" value="{escape(each)}">{_LABELS[each]}</button>' for each in link.decisions)
+    buttons = "".join(
+        f'<button name="decision" value="{escape(each)}">{_LABELS[each]}</button>'
+        for each in link.decisions
+    )
     return f'<form method="post">{reason}<div>{buttons}</div></form>'
 
 

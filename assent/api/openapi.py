@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from assent.events import json_schemas
+from assent.core.events import json_schemas
 
 SSE_RESPONSE: dict[int | str, dict[str, Any]] = {
     200: {
@@ -16,7 +16,9 @@ SSE_RESPONSE: dict[int | str, dict[str, Any]] = {
     }
 }
 
-ENDED_RESPONSE: dict[int | str, dict[str, Any]] = {200: {"description": "All of the runs have ended"}}
+ENDED_RESPONSE: dict[int | str, dict[str, Any]] = {
+    200: {"description": "All of the runs have ended"}
+}
 
 
 def install(app: FastAPI) -> None:
@@ -24,9 +26,13 @@ def install(app: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+            document = get_openapi(
+                title=app.title, version=app.version, description=app.description, routes=app.routes
+            )
             union, components = json_schemas()
-            document.setdefault("components", {}).setdefault("schemas", {}).update({**components, "Event": union})
+            document.setdefault("components", {}).setdefault("schemas", {}).update(
+                {**components, "Event": union}
+            )
             app.openapi_schema = document
         return app.openapi_schema
 

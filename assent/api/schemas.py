@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_serializer, model_validator
 
-from assent.approvals.machine import MAX_COMMENT_CHARACTERS
-from assent.checkpoint.contracts import Authentication, CancelMode
+from assent.approvals.rules import MAX_COMMENT_CHARACTERS
+from assent.core.rows import Authentication, CancelMode
 from assent.runs import transitions
 from assent.runs.schedules import IfMissed
 from assent.runs.transitions import Submission
@@ -20,11 +20,14 @@ THREAD_ID = r"^[A-Za-z0-9_-]{1,64}$"
 YEAR_SECONDS = 365 * 24 * 3600
 """How much later a run may start."""
 
-ThreadId = Annotated[str, Field(pattern=THREAD_ID, description="1 to 64 letters, digits, `_` or `-`")]
+ThreadId = Annotated[
+    str, Field(pattern=THREAD_ID, description="1 to 64 letters, digits, `_` or `-`")
+]
 
 
 def storable(body: Any) -> Any:
-    """Refuse what Python's parser takes and no store holds: half a surrogate pair, NaN, an integer beyond 64 bits, endless nesting."""
+    """Refuse what Python's parser takes and no store holds: half a surrogate pair, NaN, an integer
+    beyond 64 bits, endless nesting."""
     if isinstance(body, bytes):
         # It was not parsed, since it does not say that it is JSON.
         raise ValueError("send JSON, with the header 'content-type: application/json'")
@@ -37,7 +40,8 @@ def storable(body: Any) -> Any:
 
 
 class Body(BaseModel):
-    """A body with a field that we do not know is refused: a misspelt one would be dropped in silence."""
+    """A body with a field that we do not know is refused: a misspelt one would be dropped in
+    silence."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -48,31 +52,42 @@ class Body(BaseModel):
 
 
 class Budget(Body):
-    """What a run may use, with whatever goes on from its pauses. The server's own budgets hold as well. `cost` takes a price for the model
-    that is called, in the file that `ASSENT_CONFIG` names."""
+    """What a run may use, with whatever goes on from its pauses. The server's own budgets hold as
+    well. `cost` takes a price for the model that is called, in the file that `ASSENT_CONFIG`
+    names."""
 
     input_tokens: float | None = Field(default=None, gt=0)
     output_tokens: float | None = Field(default=None, gt=0)
     total_tokens: float | None = Field(default=None, gt=0)
     model_calls: float | None = Field(default=None, gt=0)
     tool_calls: float | None = Field(default=None, gt=0)
-    seconds: float | None = Field(default=None, gt=0, description="Of running, not of waiting for a person")
+    seconds: float | None = Field(
+        default=None, gt=0, description="Of running, not of waiting for a person"
+    )
     cost: float | None = Field(default=None, gt=0)
     on_exceeded: Literal["error", "pause"] | None = Field(
-        default=None, description="`pause` asks a person for more, `error` ends the run; what the server is set to, if it is not given"
+        default=None,
+        description="`pause` asks a person for more, `error` ends the run; what the server is set to, if it is not given",
     )
 
     @model_serializer
     def given(self) -> dict[str, Any]:
         """What was given, by name."""
-        return {name: value for name in type(self).model_fields if (value := getattr(self, name)) is not None}
+        return {
+            name: value
+            for name in type(self).model_fields
+            if (value := getattr(self, name)) is not None
+        }
 
 
 class Input(Body):
     """What a run is asked to do, wherever it is asked."""
 
     message: str | None = Field(
-        default=None, min_length=1, max_length=200_000, description="Needed, but where a `checkpoint_id` is to be gone on from as it is"
+        default=None,
+        min_length=1,
+        max_length=200_000,
+        description="Needed, but where a `checkpoint_id` is to be gone on from as it is",
     )
     agent: str | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
@@ -92,9 +107,17 @@ class Input(Body):
         ),
     )
     checkpoint_id: str | None = Field(
-        default=None, min_length=1, max_length=100, description="A state of the thread's past to go on from, out of its history"
+        default=None,
+        min_length=1,
+        max_length=100,
+        description="A state of the thread's past to go on from, out of its history",
     )
-    priority: int = Field(default=0, ge=-100, le=100, description="Higher ones start first, where more wait than may run at once")
+    priority: int = Field(
+        default=0,
+        ge=-100,
+        le=100,
+        description="Higher ones start first, where more wait than may run at once",
+    )
     budget: Budget = Field(default=Budget(), description="What the run may use")
 
     @model_validator(mode="after")
@@ -104,7 +127,12 @@ class Input(Body):
         return self
 
     def submission(
-        self, owner: str, thread_id: str | None, authentication: Authentication, *, due_at: datetime | None = None
+        self,
+        owner: str,
+        thread_id: str | None,
+        authentication: Authentication,
+        *,
+        due_at: datetime | None = None,
     ) -> Submission:
         """What to hand to the runs; `authentication` is how the owner is known."""
         return Submission(
@@ -124,7 +152,8 @@ class Input(Body):
 
 
 class AgentRequest(Input):
-    """A new message. A `thread_id` of your choosing is made if it is new; without one, the server chooses."""
+    """A new message. A `thread_id` of your choosing is made if it is new; without one, the server
+    chooses."""
 
     thread_id: ThreadId | None = None
 
@@ -149,12 +178,15 @@ class RunRequest(Input):
     @model_validator(mode="after")
     def _waits(self) -> RunRequest:
         if self.after_seconds and self.on_busy != "enqueue" and "on_busy" in self.model_fields_set:
-            raise ValueError(f'a run that starts later waits its turn then, so "on_busy": "{self.on_busy}" cannot be: leave it out')
+            raise ValueError(
+                f'a run that starts later waits its turn then, so "on_busy": "{self.on_busy}" cannot be: leave it out'
+            )
         return self
 
 
 class CancelRequest(Body):
-    """How to cancel. `interrupt` keeps what was done; `rollback` puts the thread's state back to where the run began."""
+    """How to cancel. `interrupt` keeps what was done; `rollback` puts the thread's state back to
+    where the run began."""
 
     mode: CancelMode = CancelMode.INTERRUPT
     wait: bool = Field(default=False, description="Answer when it has ended")
@@ -179,7 +211,8 @@ class ThreadRequest(Body):
 Cron = Annotated[
     str,
     Field(
-        max_length=200, description="Minute, hour, day of the month, month, day of the week: `30 9 * * MON-FRI`. Seconds may stand before"
+        max_length=200,
+        description="Minute, hour, day of the month, month, day of the week: `30 9 * * MON-FRI`. Seconds may stand before",
     ),
 ]
 Zone = Annotated[str, Field(max_length=100, description="An IANA name: `Europe/Berlin`")]
@@ -189,11 +222,17 @@ WhenTaken = Annotated[
         description="While a run is active on the thread: wait behind it, pass this time over, cancel it, or cancel it and undo what it did"
     ),
 ]
-WhenMissed = Annotated[IfMissed, Field(description="After times that were missed by more than a minute: one run for all of them, or none")]
+WhenMissed = Annotated[
+    IfMissed,
+    Field(
+        description="After times that were missed by more than a minute: one run for all of them, or none"
+    ),
+]
 
 
 class ScheduleRequest(Body):
-    """A message to an agent at the times of a cron expression. Without a `thread_id`, each time on a new thread."""
+    """A message to an agent at the times of a cron expression. Without a `thread_id`, each time on
+    a new thread."""
 
     cron: Cron
     timezone: Zone = "UTC"
@@ -208,7 +247,8 @@ class ScheduleRequest(Body):
 
 
 class ScheduleChange(Body):
-    """What is to be another way. `"thread_id": null` is a new thread each time; no other field may be null."""
+    """What is to be another way. `"thread_id": null` is a new thread each time; no other field may
+    be null."""
 
     cron: Cron | None = None
     timezone: Zone | None = None
@@ -230,7 +270,8 @@ class ScheduleChange(Body):
 
 
 class GrantRequest(Body):
-    """What is approved in advance: calls of the tool with all arguments within `bounds`, in this thread or for this user or both."""
+    """What is approved in advance: calls of the tool with all arguments within `bounds`, in this
+    thread or for this user or both."""
 
     tool: str = Field(min_length=1, max_length=200)
     agent: str | None = None
@@ -240,11 +281,14 @@ class GrantRequest(Body):
     until: AwareDatetime = Field(description="RFC 3339, with a zone")
     uses: int = Field(ge=1, le=1_000_000, description="How often it may be used")
     thread_id: ThreadId | None = None
-    user: str | None = Field(default=None, min_length=1, max_length=200, description="For whom the agent works")
+    user: str | None = Field(
+        default=None, min_length=1, max_length=200, description="For whom the agent works"
+    )
 
 
 class DelegateRequest(Body):
-    """Whom your say is handed to: a person by name, or whoever has a role. To yourself: you take it back."""
+    """Whom your say is handed to: a person by name, or whoever has a role. To yourself: you take it
+    back."""
 
     to: str | None = Field(default=None, min_length=1, max_length=200)
     role: str | None = Field(default=None, min_length=1, max_length=200)

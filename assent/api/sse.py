@@ -9,8 +9,8 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
-from assent.checkpoint.contracts import LogEntry
-from assent.errors import Gone, InvalidRequest, Tampered
+from assent.core.errors import Gone, InvalidRequest, Tampered
+from assent.storage.base import LogEntry
 
 PING_SECONDS = 15
 SEND_SECONDS = 30
@@ -22,9 +22,12 @@ Batches = AsyncGenerator[tuple[LogEntry, ...], None]
 
 
 class EventStream(EventSourceResponse):
-    """Log entries as Server-Sent Events: `id: <seq>` and `data: {json}`, lines ending in LF. `named` adds `event: <type>`."""
+    """Log entries as Server-Sent Events: `id: <seq>` and `data: {json}`, lines ending in LF.
+    `named` adds `event: <type>`."""
 
-    def __init__(self, batches: Batches, *, named: bool = False, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, batches: Batches, *, named: bool = False, headers: dict[str, str] | None = None
+    ) -> None:
         super().__init__(
             _frames(batches, named),
             headers={**HEADERS, **(headers or {})},
@@ -38,7 +41,8 @@ class EventStream(EventSourceResponse):
         try:
             await super().__call__(scope, receive, send)
         except SendTimeoutError:
-            # The connection is closed by leaving the response unfinished, which is what a client takes for "reconnect".
+            # The connection is closed by leaving the response unfinished, which is what a client
+            # takes for "reconnect".
             return
 
 
@@ -52,8 +56,8 @@ def event_number(last_event_id: str) -> int:
 
 
 async def _frames(batches: Batches, named: bool) -> AsyncIterator[bytes]:
-    # A reader so slow that its next event has been removed is cut off here, and gets the 410 when it comes back; so is one whose next
-    # event is not what was stored, and that gets the 500.
+    # A reader so slow that its next event has been removed is cut off here, and gets the 410 when
+    # it comes back; so is one whose next event is not what was stored, and that gets the 500.
     with suppress(Gone, Tampered):
         async with aclosing(batches):
             async for entries in batches:

@@ -1,4 +1,5 @@
-"""Rows and states as clients see them. Threads and states use the field names of the `langgraph-sdk` package's schema."""
+"""Rows and states as clients see them. Threads and states use the field names of the
+`langgraph-sdk` package's schema."""
 
 from __future__ import annotations
 
@@ -9,17 +10,18 @@ from typing import Any
 from langgraph.types import StateSnapshot
 from pydantic_core import to_jsonable_python
 
-from assent.approvals.deciding import Decided
-from assent.checkpoint.contracts import Approval, Run, Schedule, StandingGrant, Thread
-from assent.policies import policy_from_json
-from assent.visible import warnings
+from assent.approvals.decide import Decided
+from assent.core.policy import policy_from_json
+from assent.core.rows import Approval, Run, Schedule, StandingGrant, Thread
+from assent.core.text import warnings
 
 Json = dict[str, Any]
 
 
 def approval_view(approval: Approval) -> Json:
-    """An approval. `args` and `digest` are what was asked first; `edit` is what is asked now, if somebody edited them. What `conversation`
-    has as `model_wrote` was written by the model, and may mislead. `warnings` are sentences on characters that are not seen as they are."""
+    """An approval. `args` and `digest` are what was asked first; `edit` is what is asked now, if
+    somebody edited them. What `conversation` has as `model_wrote` was written by the model, and may
+    mislead. `warnings` are sentences on characters that are not seen as they are."""
     policy = policy_from_json(approval.policy)
     preview = approval.preview
     return {
@@ -41,7 +43,15 @@ def approval_view(approval: Approval) -> Json:
         "expires_at": approval.expires_at,
         "preview": preview,
         "conversation": approval.shown,
-        "warnings": warnings({"tool": approval.tool, "args": approval.args, "edit": approval.edit, "preview": preview}, "approval"),
+        "warnings": warnings(
+            {
+                "tool": approval.tool,
+                "args": approval.args,
+                "edit": approval.edit,
+                "preview": preview,
+            },
+            "approval",
+        ),
         "risk": approval.risk,
         "quorum": policy.quorum,
         "four_eyes": policy.needs_another,
@@ -80,7 +90,8 @@ def grant_view(grant: StandingGrant) -> Json:
 
 
 def run_view(run: Run) -> Json:
-    """A run. `assistant_id` is the agent, by the name that the SDK has for it; `events` is where to follow the run."""
+    """A run. `assistant_id` is the agent, by the name that the SDK has for it; `events` is where to
+    follow the run."""
     return {
         "run_id": run.run_id,
         "thread_id": run.thread_id,
@@ -105,10 +116,14 @@ def run_view(run: Run) -> Json:
 
 
 def thread_view(thread: Thread, approvals: Sequence[Approval] = (), values: Any = None) -> Json:
-    """A thread. `interrupts` maps what waits (a task or node) to its questions; `pending` are the ids of its approvals."""
+    """A thread. `interrupts` maps what waits (a task or node) to its questions; `pending` are the
+    ids of its approvals."""
     interrupts: dict[str, list[Json]] = {}
     for approval in approvals:
-        question = {"id": approval.interrupt_id or approval.approval_id, "value": approval_view(approval)}
+        question = {
+            "id": approval.interrupt_id or approval.approval_id,
+            "value": approval_view(approval),
+        }
         interrupts.setdefault(approval.node, []).append(question)
     return {
         "thread_id": thread.thread_id,
@@ -125,11 +140,14 @@ def thread_view(thread: Thread, approvals: Sequence[Approval] = (), values: Any 
 
 
 def state_view(snapshot: StateSnapshot, approvals: Sequence[Approval] = ()) -> Json:
-    """A state of a thread. A static pause has no interrupts of LangGraph's; the approvals made from it stand in `interrupts` too."""
+    """A state of a thread. A static pause has no interrupts of LangGraph's; the approvals made from
+    it stand in `interrupts` too."""
     interrupts = [_interrupt(interrupt) for interrupt in snapshot.interrupts]
     known = {interrupt["id"] for interrupt in interrupts}
     interrupts += [
-        {"id": approval.approval_id, "value": approval_view(approval)} for approval in approvals if approval.interrupt_id not in known
+        {"id": approval.approval_id, "value": approval_view(approval)}
+        for approval in approvals
+        if approval.interrupt_id not in known
     ]
     return {
         "values": to_json(snapshot.values),
@@ -180,13 +198,16 @@ def schedule_view(schedule: Schedule, upcoming: Sequence[datetime] | None = None
 
 
 def decided_view(decided: Decided, thread_id: str) -> Json:
-    """What came of decisions. `pending` are the approvals that still wait; `events` is where to follow what happens now."""
+    """What came of decisions. `pending` are the approvals that still wait; `events` is where to
+    follow what happens now."""
     run: Run | None = decided.run
     return {
         "thread_id": thread_id,
         "run_id": run.run_id if run else None,
         "status": run.status if run else "interrupted",
-        "decisions": {approval.approval_id: approval_view(approval) for approval in decided.approvals},
+        "decisions": {
+            approval.approval_id: approval_view(approval) for approval in decided.approvals
+        },
         "pending": decided.pending,
         "events": f"/threads/{thread_id}/events?after={decided.first_seq - 1}",
     }

@@ -1,17 +1,20 @@
-"""What time does to approvals: reminders, escalations and expiries, each once, never early, and however often the server was restarted.
+"""What time does to approvals: reminders, escalations and expiries, each once, never early, and
+however often the server was restarted.
 
-A pending approval has one timer, which stands at the next moment at which time does something to it, and is written with the approval in
-each of its changes. When it is due, the rules are asked what time has done, as they are asked about a decision; so of a decision and a
-deadline at the same moment one comes first.
+A pending approval has one timer, which stands at the next moment at which time does something to
+it, and is written with the approval in each of its changes. When it is due, the rules are asked
+what time has done, as they are asked about a decision; so of a decision and a deadline at the same
+moment one comes first.
 """
 
 from __future__ import annotations
 
-from assent.approvals.deciding import Decided, Desk, pending_of, store
-from assent.approvals.machine import Look, Question, advance, look_again
+from assent.approvals.decide import Decided, Desk, pending_of, store
 from assent.approvals.rows import question_of
-from assent.checkpoint.contracts import ApprovalStatus, Change, Storage, Timer
-from assent.errors import Conflict
+from assent.approvals.rules import Look, Question, advance, look_again
+from assent.core.errors import Conflict
+from assent.core.rows import ApprovalStatus, Timer
+from assent.storage.base import Change, Storage
 
 
 async def look(desk: Desk, approval_id: str) -> Decided | None:

@@ -1,8 +1,9 @@
 """One log for what happens to all approvals: people who decide watch it, rather than every thread.
 
-It is a log like a thread's, so it is numbered without a gap, replayed and followed in the same way; no thread can have its name. Its events
-are copies, stored in the same transaction, without what was asked, answered and said: whoever may see that looks at the approval. So when a
-thread is erased, nothing that it held is left here.
+It is a log like a thread's, so it is numbered without a gap, replayed and followed in the same way;
+no thread can have its name. Its events are copies, stored in the same transaction, without what was
+asked, answered and said: whoever may see that looks at the approval. So when a thread is erased,
+nothing that it held is left here.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterable
 
 from msgspec import structs
 
-from assent.events import ApprovalEvent, Event
+from assent.core.events import ApprovalEvent, Event
 
 FEED = "~approvals"
 """The log's id. A thread's id has no `~`."""

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from assent.approvals.grants import Bound, Grant
-from assent.approvals.machine import Comment, Delegation, Edited, Question, Vote
-from assent.checkpoint.contracts import Approval, StandingGrant
-from assent.policies import Person, policy_digest, policy_from_json, policy_to_json
+from assent.approvals.rules import Comment, Delegation, Edited, Question, Vote
+from assent.core.policy import Person, policy_digest, policy_from_json, policy_to_json
+from assent.core.rows import Approval, StandingGrant
 
 Json = Any
 """Any JSON value."""

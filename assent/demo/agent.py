@@ -37,13 +37,16 @@ what really happened, give the person's reason, and do not make a rejected call 
 def build_clerk(records: Records, model: str | BaseChatModel | None = None) -> Clerk:
     """The clerk over these records, as a graph that asks a person before it changes or deletes any.
 
-    `model` is a chat model, or a string for `init_chat_model` such as "openai:gpt-4o-mini"; None is the offline stand-in. Raises
-    `ConfigurationError` for a model that cannot be set up.
+    `model` is a chat model, or a string for `init_chat_model` such as "openai:gpt-4o-mini"; None is
+    the offline stand-in. Raises `ConfigurationError` for a model that cannot be set up.
     """
     return build_hitl_agent(
         model or ClerkModel(),
         record_tools(records),
-        approve={tool: ApprovalPolicy(preview=preview) for tool, preview in record_previews(records).items()},
+        approve={
+            tool: ApprovalPolicy(preview=preview)
+            for tool, preview in record_previews(records).items()
+        },
         effects=record_effects(),
         system_prompt=SYSTEM_PROMPT,
         name="clerk",
@@ -54,6 +57,7 @@ def build_clerk(records: Records, model: str | BaseChatModel | None = None) -> C
 async def open_clerk(path: Path, model: str | BaseChatModel | None = None) -> AsyncIterator[Clerk]:
     """The clerk over the records in the file at `path`, which the first start makes.
 
-    Raises `ConfigurationError` if the file is not one of records or cannot be made, or for a model that cannot be set up.
+    Raises `ConfigurationError` if the file is not one of records or cannot be made, or for a model
+    that cannot be set up.
     """
     yield build_clerk(await Records.open(path), model)

@@ -3,7 +3,8 @@
     >>> read_filters("the closed invoices for Miller from before 2012").filters
     ({'text': 'Miller', 'category': 'invoice', 'status': 'closed', 'before_year': 2012},)
 
-Nothing is dropped in silence: a word that no rule knows is handed back, and whoever is about to delete asks instead of guessing.
+Nothing is dropped in silence: a word that no rule knows is handed back, and whoever is about to
+delete asks instead of guessing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import Any, NamedTuple
 from assent.demo.samples import CATEGORIES, STATUSES
 
 FilterArgs = dict[str, Any]
-"""The arguments of a tool that say which records: text, ids, category, status, from_year, before_year."""
+"""The arguments of a tool that say which records: text, ids, category, status, from_year,
+before_year."""
 
 MOST_IDS = 100
 """How many records one filter may name by number."""
@@ -38,7 +40,9 @@ FILLERS = _set_of("""
 """)
 """Words that change nothing about which records are meant."""
 
-NAMING = _set_of("for about of by with from named called titled containing mentioning matching regarding concerning on to")
+NAMING = _set_of(
+    "for about of by with from named called titled containing mentioning matching regarding concerning on to"
+)
 """Words after which a name or a text follows."""
 
 LIMITING = _set_of("""
@@ -64,11 +68,20 @@ _PERIODS = tuple(
         (rf"(?:\byears?\s*)?>=\s*{_YEAR}", (0, None)),
         (rf"(?:\byears?\s*)?>\s*{_YEAR}", (1, None)),
         (rf"\bbetween\s+{_OPEN_YEAR}\s+and\s+{_CLOSE_YEAR}", (0, 1)),
-        (rf"(?:\bfrom\s+)?{_OPEN_YEAR}\s*(?:-|–|\bto\b|\buntil\b|\btill\b|\bthrough\b)\s*{_CLOSE_YEAR}", (0, 1)),
-        (rf"(?:\bfrom\s+)?\b(?:older\s+than|before|prior\s+to|earlier\s+than)\s+{_YEAR}", (None, 0)),
+        (
+            rf"(?:\bfrom\s+)?{_OPEN_YEAR}\s*(?:-|–|\bto\b|\buntil\b|\btill\b|\bthrough\b)\s*{_CLOSE_YEAR}",
+            (0, 1),
+        ),
+        (
+            rf"(?:\bfrom\s+)?\b(?:older\s+than|before|prior\s+to|earlier\s+than)\s+{_YEAR}",
+            (None, 0),
+        ),
         (rf"(?:\bfrom\s+)?{_YEAR}{_AND_OR}(?:older|earlier|before)\b", (None, 1)),
         (rf"\b(?:up\s+to|until|till|through)\s+{_YEAR}", (None, 1)),
-        (rf"(?:\bfrom\s+)?\b(?:newer\s+than|later\s+than|younger\s+than|after)\s+{_YEAR}", (1, None)),
+        (
+            rf"(?:\bfrom\s+)?\b(?:newer\s+than|later\s+than|younger\s+than|after)\s+{_YEAR}",
+            (1, None),
+        ),
         (rf"(?:\bfrom\s+)?{_YEAR}{_AND_OR}(?:newer|younger|later|after|onwards?)\b", (0, None)),
         (rf"\b(?:since|starting(?:\s+(?:in|from|with))?)\s+{_YEAR}", (0, None)),
         (rf"\bfrom\s+{_YEAR}\s+(?:on|onwards?|upwards?)\b", (0, None)),
@@ -86,7 +99,8 @@ _CATEGORY = re.compile(rf"\b({'|'.join(CATEGORIES)})s?\b", re.IGNORECASE)
 _STATUS = re.compile(r"\b(drafts?|active|closed|archived)\b", re.IGNORECASE)
 _QUOTED = re.compile(r"\"([^\"]*)\"|(?<!\w)'([^']*)'(?!\w)")
 CUT = "\0"
-"""Stands where something was read, so that the words on its two sides do not seem to be neighbours."""
+"""Stands where something was read, so that the words on its two sides do not seem to be
+neighbours."""
 
 
 class Period(NamedTuple):
@@ -100,7 +114,8 @@ class Period(NamedTuple):
 class WhichRecords:
     """What was read. `filters` are alternatives: all records that fit any of them are meant.
 
-    `unknown` are words that no rule knows; `limits` are words that limit what is meant in a way that no filter can say.
+    `unknown` are words that no rule knows; `limits` are words that limit what is meant in a way
+    that no filter can say.
     """
 
     filters: tuple[FilterArgs, ...]
@@ -114,9 +129,11 @@ class WhichRecords:
 
 
 def plain_text(text: str) -> str:
-    """The text with typographic quotes made plain, and without the characters that the rules use as marks of their own.
+    """The text with typographic quotes made plain, and without the characters that the rules use as
+    marks of their own.
 
-    Runs of space become one, since the time that the rules take grows with the square of such a run.
+    Runs of space become one, since the time that the rules take grows with the square of such a
+    run.
     """
     text = re.sub(r"[^\S\n]+", " ", re.sub(f"[{CUT}\ue000\ue001]", " ", text))
     text = re.sub(r" ?\n[ \n]*", "\n", text)
@@ -137,8 +154,16 @@ def read_filters(text: str) -> WhichRecords:
     if ids:
         common["ids"] = ids
     filters = tuple(
-        common | _given(category=category or None, status=status or None, from_year=period.start, before_year=period.end)
-        for category, status, period in product(categories or [""], statuses or [""], periods or [Period(None, None)])
+        common
+        | _given(
+            category=category or None,
+            status=status or None,
+            from_year=period.start,
+            before_year=period.end,
+        )
+        for category, status, period in product(
+            categories or [""], statuses or [""], periods or [Period(None, None)]
+        )
     )
     return WhichRecords(filters=filters, unknown=tuple(unknown), limits=(*bad_numbers, *limits))
 
@@ -146,7 +171,9 @@ def read_filters(text: str) -> WhichRecords:
 def read_ids(text: str) -> list[int]:
     """The numbers in a list such as "17, 18 and 20-22"."""
     ids: list[int] = []
-    for first, last in re.findall(r"#?(\d+)(?:\s*(?:-|–|to|through)\s*#?(\d+))?", text, re.IGNORECASE):
+    for first, last in re.findall(
+        r"#?(\d+)(?:\s*(?:-|–|to|through)\s*#?(\d+))?", text, re.IGNORECASE
+    ):
         # One more than may be named is enough to see that it is too many.
         ids.extend(range(int(first), min(int(last or first), int(first) + MOST_IDS) + 1))
     return list(dict.fromkeys(ids))
@@ -190,19 +217,27 @@ def _take_quoted(text: str) -> tuple[list[str], str]:
 def _take(pattern: re.Pattern[str], text: str, values: tuple[str, ...]) -> tuple[list[str], str]:
     """The values that occur, in their singular, each once."""
     found = [match.group(1).lower() for match in pattern.finditer(text)]
-    return list(dict.fromkeys(word if word in values else word.removesuffix("s") for word in found)), pattern.sub(f" {CUT} ", text)
+    return list(
+        dict.fromkeys(word if word in values else word.removesuffix("s") for word in found)
+    ), pattern.sub(f" {CUT} ", text)
 
 
 def _take_ids(text: str) -> tuple[list[int], str, list[str]]:
-    """The numbers of records, the rest of the text, and what looks like numbers of records but cannot be.
+    """The numbers of records, the rest of the text, and what looks like numbers of records but
+    cannot be.
 
-    "record 2012" is a number and "invoices 2012" a year; "records 2012" could be either, and is handed back.
+    "record 2012" is a number and "invoices 2012" a year; "records 2012" could be either, and is
+    handed back.
     """
     ids: list[int] = []
     unclear: list[str] = []
 
     def read(match: re.Match[str]) -> str:
-        noun, mark, numbers = (match.group("noun") or "").strip(), match.group("mark"), match.group("list")
+        noun, mark, numbers = (
+            (match.group("noun") or "").strip(),
+            match.group("mark"),
+            match.group("list"),
+        )
         category = _CATEGORY.fullmatch(noun) is not None
         marked = bool(mark) or numbers.startswith("#")
         year = re.fullmatch(r"(?:19|20)\d\d", numbers) is not None and not marked
@@ -224,7 +259,12 @@ def _take_periods(text: str) -> tuple[list[Period], str]:
     for pattern, (start, end) in _PERIODS:
         for match in pattern.finditer(text):
             years = [int(year) for year in match.groups()]
-            periods.append(Period(None if start is None else years[0] + start, None if end is None else years[-1] + end))
+            periods.append(
+                Period(
+                    None if start is None else years[0] + start,
+                    None if end is None else years[-1] + end,
+                )
+            )
         text = pattern.sub(f" {CUT} ", text)
     alternatives = re.search(rf"{CUT}\s+or\s+(?:\w+\s+)?{CUT}", text) is not None
     return list(dict.fromkeys(periods if alternatives else _joined(periods))), text
@@ -233,20 +273,26 @@ def _take_periods(text: str) -> tuple[list[Period], str]:
 def _joined(periods: list[Period]) -> list[Period]:
     """ "After 2005" and "before 2010" together are one period, if any year is in both."""
     match periods:
-        case [Period(None, int(end)), Period(int(start), None)] | [Period(int(start), None), Period(None, int(end))] if start < end:
+        case [Period(None, int(end)), Period(int(start), None)] | [
+            Period(int(start), None),
+            Period(None, int(end)),
+        ] if start < end:
             return [Period(start, end)]
     return periods
 
 
 def _names(text: str) -> tuple[list[str], list[str], list[str]]:
-    """The words of a name or text that a naming word announces, the words that nothing explains, and the limiting words."""
+    """The words of a name or text that a naming word announces, the words that nothing explains,
+    and the limiting words."""
     named: list[str] = []
     unknown: list[str] = []
     limits: list[str] = []
     naming = False
     for word, possessive in _words(text):
         lower = word.lower()
-        if lower in LIMITING or (word != CUT and not word.replace("'", "").replace("-", "").isalpha()):
+        if lower in LIMITING or (
+            word != CUT and not word.replace("'", "").replace("-", "").isalpha()
+        ):
             limits.append(word)
         elif lower in FILLERS or lower in NAMING or word == CUT:
             naming = lower in NAMING or (naming and word != CUT)
@@ -256,7 +302,8 @@ def _names(text: str) -> tuple[list[str], list[str], list[str]]:
 
 
 def _words(text: str) -> Iterator[tuple[str, bool]]:
-    """The words of a text without their punctuation, and whether each is a possessive ("Miller's")."""
+    """The words of a text without their punctuation, and whether each is a possessive
+    ("Miller's")."""
     for raw in re.findall(rf"{CUT}|[^\s,;:!?()\"{CUT}]+", text):
         word = raw.strip(".'-–")
         bare = re.sub(r"'s$", "", word)

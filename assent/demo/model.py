@@ -1,7 +1,8 @@
 """The clerk's offline chat model: plain rules that stream like a model and call tools like one.
 
-Where it differs from a real model, on purpose: it reads only what a person wrote last and how its own calls were answered, it says of
-itself that it is a rule-based stand-in, and it counts words where a provider counts tokens.
+Where it differs from a real model, on purpose: it reads only what a person wrote last and how its
+own calls were answered, it says of itself that it is a rule-based stand-in, and it counts words
+where a provider counts tokens.
 """
 
 from __future__ import annotations
@@ -17,7 +18,13 @@ import orjson
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.language_models.chat_models import agenerate_from_stream, generate_from_stream
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    HumanMessage,
+    ToolMessage,
+)
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
@@ -25,10 +32,10 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import Field
 
-from assent.clock import Clock
-from assent.demo.answers import answer
+from assent.core.clock import Clock
+from assent.core.errors import ConfigurationError
+from assent.demo.replies import answer
 from assent.demo.requests import Call, Request, read_request
-from assent.errors import ConfigurationError
 
 MODEL_NAME = "records-clerk-stand-in"
 
@@ -37,7 +44,8 @@ ARGUMENT_PIECE = 12
 
 
 class ClerkModel(BaseChatModel):
-    """Reads requests about records with plain rules, offline. `delay` is the seconds before each word or piece of a call."""
+    """Reads requests about records with plain rules, offline. `delay` is the seconds before each
+    word or piece of a call."""
 
     delay: float = Field(default=0.015, ge=0)
     clock: Clock = Field(default_factory=Clock, exclude=True)
@@ -57,7 +65,8 @@ class ClerkModel(BaseChatModel):
         tool_choice: str | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """The model with these tools; it calls no others. Raises `ConfigurationError` if it is told which to choose."""
+        """The model with these tools; it calls no others. Raises `ConfigurationError` if it is told
+        which to choose."""
         if tool_choice not in (None, "auto"):
             raise ConfigurationError(
                 f"The stand-in model chooses its tools by rules, so it cannot take tool_choice={tool_choice!r}. Leave it out."
@@ -65,7 +74,11 @@ class ClerkModel(BaseChatModel):
         return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], **kwargs)
 
     def _generate(
-        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: CallbackManagerForLLMRun | None = None, **kwargs: Any
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
     ) -> ChatResult:
         return generate_from_stream(self._stream(messages, stop, run_manager, **kwargs))
 
@@ -79,7 +92,11 @@ class ClerkModel(BaseChatModel):
         return await agenerate_from_stream(self._astream(messages, stop, run_manager, **kwargs))
 
     def _stream(
-        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: CallbackManagerForLLMRun | None = None, **kwargs: Any
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         for chunk in self._chunks(messages, kwargs.get("tools", ())):
             time.sleep(self.delay)
@@ -96,10 +113,16 @@ class ClerkModel(BaseChatModel):
             await asyncio.sleep(self.delay)
             yield chunk
 
-    def _chunks(self, messages: Sequence[BaseMessage], tools: Sequence[Mapping[str, Any]]) -> Iterator[ChatGenerationChunk]:
+    def _chunks(
+        self, messages: Sequence[BaseMessage], tools: Sequence[Mapping[str, Any]]
+    ) -> Iterator[ChatGenerationChunk]:
         said = reply(messages, frozenset(tool["function"]["name"] for tool in tools))
         calls = [(f"call_{self.clock.new_id()}", call) for call in said.calls]
-        for message in (*_text_chunks(said.words), *_call_chunks(calls), _last_chunk(messages, said)):
+        for message in (
+            *_text_chunks(said.words),
+            *_call_chunks(calls),
+            _last_chunk(messages, said),
+        ):
             yield ChatGenerationChunk(message=message)
 
 
@@ -107,14 +130,18 @@ def reply(messages: Sequence[BaseMessage], tools: frozenset[str]) -> Request:
     """What the clerk says and calls, given the conversation and the names of its tools. Pure."""
     since = _since_last_turn(messages)
     reports = _reports(messages, since)
-    asked = next((message for message in reversed(since) if isinstance(message, HumanMessage)), None)
+    asked = next(
+        (message for message in reversed(since) if isinstance(message, HumanMessage)), None
+    )
     if asked is None and reports:
         return Request(words="\n\n".join(reports))
     request = _with_tools(read_request(str(asked.text) if asked is not None else ""), tools)
     if not reports:
         return request
     # Somebody wrote while a call waited. An "ok" or "thanks" among it needs no introduction.
-    return replace(request, words="\n\n".join([*reports, request.words] if request.understood else reports))
+    return replace(
+        request, words="\n\n".join([*reports, request.words] if request.understood else reports)
+    )
 
 
 def _since_last_turn(messages: Sequence[BaseMessage]) -> Sequence[BaseMessage]:
@@ -125,7 +152,12 @@ def _since_last_turn(messages: Sequence[BaseMessage]) -> Sequence[BaseMessage]:
 
 def _reports(messages: Sequence[BaseMessage], since: Sequence[BaseMessage]) -> list[str]:
     """What became of the calls of the last turn, in the order in which they were made."""
-    calls = {call["id"]: call for message in messages if isinstance(message, AIMessage) for call in message.tool_calls}
+    calls = {
+        call["id"]: call
+        for message in messages
+        if isinstance(message, AIMessage)
+        for call in message.tool_calls
+    }
     order = {call_id: number for number, call_id in enumerate(calls)}
     results = [message for message in since if isinstance(message, ToolMessage)]
     results.sort(key=lambda result: order.get(result.tool_call_id, len(order)))
@@ -135,11 +167,13 @@ def _reports(messages: Sequence[BaseMessage], since: Sequence[BaseMessage]) -> l
 def _with_tools(request: Request, tools: frozenset[str]) -> Request:
     """The request without the calls of tools that the clerk was not given."""
     if missing := sorted({call.tool for call in request.calls} - tools):
-        return Request(words=f"For that I need the tool {' and '.join(missing)}, which I was not given here. I have done nothing.")
+        return Request(
+            words=f"For that I need the tool {' and '.join(missing)}, which I was not given here. I have done nothing."
+        )
     return request
 
 
-# ── chunks ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── chunks ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _words(text: str) -> list[str]:
@@ -156,7 +190,10 @@ def _call_chunks(calls: Sequence[tuple[str, Call]]) -> Iterator[AIMessageChunk]:
     """Each call as a provider streams it: its name and id, then its arguments in pieces of JSON."""
     for index, (call_id, call) in enumerate(calls):
         arguments = orjson.dumps(call.args).decode()
-        pieces = [arguments[start : start + ARGUMENT_PIECE] for start in range(0, len(arguments), ARGUMENT_PIECE)]
+        pieces = [
+            arguments[start : start + ARGUMENT_PIECE]
+            for start in range(0, len(arguments), ARGUMENT_PIECE)
+        ]
         deltas = [
             tool_call_chunk(name=call.tool, id=call_id, args="", index=index),
             *(tool_call_chunk(args=piece, index=index) for piece in pieces),
@@ -167,10 +204,19 @@ def _call_chunks(calls: Sequence[tuple[str, Call]]) -> Iterator[AIMessageChunk]:
 
 def _last_chunk(messages: Sequence[BaseMessage], said: Request) -> AIMessageChunk:
     read = sum(len(_words(message.text)) for message in messages)
-    written = len(_words(said.words)) + sum(len(_words(orjson.dumps(call.args).decode())) + 1 for call in said.calls)
+    written = len(_words(said.words)) + sum(
+        len(_words(orjson.dumps(call.args).decode())) + 1 for call in said.calls
+    )
     return AIMessageChunk(
         content="",
-        usage_metadata={"input_tokens": read, "output_tokens": written, "total_tokens": read + written},
-        response_metadata={"model_name": MODEL_NAME, "finish_reason": "tool_calls" if said.calls else "stop"},
+        usage_metadata={
+            "input_tokens": read,
+            "output_tokens": written,
+            "total_tokens": read + written,
+        },
+        response_metadata={
+            "model_name": MODEL_NAME,
+            "finish_reason": "tool_calls" if said.calls else "stop",
+        },
         chunk_position="last",
     )

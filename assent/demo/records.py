@@ -1,7 +1,7 @@
 """The records: one SQLite table, and the statements that read and change it.
 
-A statement is made by a pure function of what was asked, and the same statement is shown to the person and then run. Every value is a
-parameter; the names of columns come only from this file.
+A statement is made by a pure function of what was asked, and the same statement is shown to the
+person and then run. Every value is a parameter; the names of columns come only from this file.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ from pathlib import Path
 
 import aiosqlite
 
+from assent.core.errors import ConfigurationError, InvalidRequest, NotFound, Unavailable
 from assent.demo.samples import CATEGORIES, STATUSES, Record, sample_records
-from assent.errors import ConfigurationError, InvalidRequest, NotFound, Unavailable
 
 APPLICATION_ID = 0x41535243
-"""Written into the file's header ("ASRC"), so that another program's database is never taken for ours."""
+"""Written into the file's header ("ASRC"), so that another program's database is never taken for
+ours."""
 
 COLUMNS = tuple(field.name for field in fields(Record))
 EDITABLE = tuple(column for column in COLUMNS if column != "id")
 LIMITS = {"year": (1900, 2100), "amount": (-(10**12), 10**12)}
-"""The fields that hold whole numbers: the least and the most of each. The amount's are far from what an SQLite integer holds."""
+"""The fields that hold whole numbers: the least and the most of each. The amount's are far from
+what an SQLite integer holds."""
 
 GROUPINGS = ("year", "category", "status", "owner")
 
@@ -46,8 +48,8 @@ CREATE TABLE records (
 class Filter:
     """Which records are meant: those that fit everything given.
 
-    Each word of `text` must occur in the title, the owner or the notes, in any case of letters. The years are `from_year` and later, and
-    earlier than `before_year`.
+    Each word of `text` must occur in the title, the owner or the notes, in any case of letters. The
+    years are `from_year` and later, and earlier than `before_year`.
     """
 
     text: str | None = None
@@ -91,13 +93,14 @@ class Edit:
     after: Record
 
 
-# ── the statements: pure ─────────────────────────────────────────────────────────────────────────────────────────────
+# ── the statements: pure ──────────────────────────────────────────────────────────────────────────
 
 
 def where(chosen: Filter) -> Statement:
     """The condition, beginning with `WHERE`; empty for an empty filter."""
     conditions: list[tuple[str, Sequence[str | int]]] = [
-        ("title || ' ' || owner || ' ' || notes LIKE ? ESCAPE '\\'", (_pattern(word),)) for word in (chosen.text or "").split()
+        ("title || ' ' || owner || ' ' || notes LIKE ? ESCAPE '\\'", (_pattern(word),))
+        for word in (chosen.text or "").split()
     ]
     if chosen.ids is not None:
         conditions.append((f"id IN ({', '.join('?' * len(chosen.ids))})", chosen.ids))
@@ -111,22 +114,32 @@ def where(chosen: Filter) -> Statement:
         conditions.append(("year < ?", (chosen.before_year,)))
     if not conditions:
         return Statement("")
-    return Statement("WHERE " + " AND ".join(sql for sql, _ in conditions), tuple(value for _, values in conditions for value in values))
+    return Statement(
+        "WHERE " + " AND ".join(sql for sql, _ in conditions),
+        tuple(value for _, values in conditions for value in values),
+    )
 
 
 def delete_statement(chosen: Filter) -> Statement:
     """What deletes the chosen records. Raises `InvalidRequest` if nothing says which."""
     condition = where(chosen)
     if not condition.sql:
-        raise InvalidRequest("Nothing says which records to delete: give a year, a category, a status, a text or ids. Nothing was deleted.")
+        raise InvalidRequest(
+            "Nothing says which records to delete: give a year, a category, a status, a text or ids. Nothing was deleted."
+        )
     return Statement(f"DELETE FROM records {condition.sql}", condition.parameters)
 
 
 def update_statement(record_id: int, field: str, value: str | int) -> Statement:
-    """What sets one field of one record. Raises `InvalidRequest` if there is no such field, or the value does not fit it."""
+    """What sets one field of one record. Raises `InvalidRequest` if there is no such field, or the
+    value does not fit it."""
     if field not in EDITABLE:
-        raise InvalidRequest(f"A record has no field '{field}' that can be changed. It has: {', '.join(EDITABLE)}. Nothing was changed.")
-    return Statement(f"UPDATE records SET {field} = ? WHERE id = ?", (field_value(field, value), record_id))
+        raise InvalidRequest(
+            f"A record has no field '{field}' that can be changed. It has: {', '.join(EDITABLE)}. Nothing was changed."
+        )
+    return Statement(
+        f"UPDATE records SET {field} = ? WHERE id = ?", (field_value(field, value), record_id)
+    )
 
 
 def field_value(field: str, value: str | int) -> str | int:
@@ -135,16 +148,22 @@ def field_value(field: str, value: str | int) -> str | int:
         try:
             number = int(value)
         except ValueError:
-            raise InvalidRequest(f"The {field} of a record is a whole number, and '{value}' is not. Nothing was changed.") from None
+            raise InvalidRequest(
+                f"The {field} of a record is a whole number, and '{value}' is not. Nothing was changed."
+            ) from None
         least, most = LIMITS[field]
         if not least <= number <= most:
-            raise InvalidRequest(f"The {field} of a record is between {least} and {most}, and {number} is not. Nothing was changed.")
+            raise InvalidRequest(
+                f"The {field} of a record is between {least} and {most}, and {number} is not. Nothing was changed."
+            )
         return number
     choices = {"category": CATEGORIES, "status": STATUSES}.get(field)
     if choices is None:
         return str(value)
     if str(value).lower() not in choices:
-        raise InvalidRequest(f"The {field} of a record is one of {', '.join(choices)}; '{value}' is not. Nothing was changed.")
+        raise InvalidRequest(
+            f"The {field} of a record is one of {', '.join(choices)}; '{value}' is not. Nothing was changed."
+        )
     return str(value).lower()
 
 
@@ -153,25 +172,30 @@ def _pattern(word: str) -> str:
     return "%" + word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
 
 
-# ── the file ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the file ──────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)
 class Records:
     """The records in the file at `path`. Open it with `Records.open`.
 
-    Each operation has a connection and a transaction of its own. All raise `Unavailable` if the file cannot serve them; then nothing was
-    changed. `lock_seconds` is how long one waits for another process that is writing.
+    Each operation has a connection and a transaction of its own. All raise `Unavailable` if the
+    file cannot serve them; then nothing was changed. `lock_seconds` is how long one waits for
+    another process that is writing.
     """
 
     path: Path
     lock_seconds: float = 5.0
 
     @classmethod
-    async def open(cls, path: Path, samples: Callable[[], Iterable[Record]] = sample_records) -> Records:
-        """The records at `path`. On the first start the file is made, with the samples in it, whole or not at all.
+    async def open(
+        cls, path: Path, samples: Callable[[], Iterable[Record]] = sample_records
+    ) -> Records:
+        """The records at `path`. On the first start the file is made, with the samples in it, whole
+        or not at all.
 
-        Raises `ConfigurationError` if the file is something else than a records database, or cannot be made.
+        Raises `ConfigurationError` if the file is something else than a records database, or cannot
+        be made.
         """
         path = await asyncio.to_thread(path.absolute)
         records = cls(path)
@@ -184,15 +208,22 @@ class Records:
             return await _find(db, where(chosen), limit)
 
     async def summarise(self, chosen: Filter, by: str = "category") -> tuple[Group, ...]:
-        """The records that fit, counted and summed by a column (one of `GROUPINGS`), in the order of its values."""
+        """The records that fit, counted and summed by a column (one of `GROUPINGS`), in the order
+        of its values."""
         if by not in GROUPINGS:
-            raise InvalidRequest(f"Records cannot be grouped by '{by}'. They can be by: {', '.join(GROUPINGS)}.")
+            raise InvalidRequest(
+                f"Records cannot be grouped by '{by}'. They can be by: {', '.join(GROUPINGS)}."
+            )
         condition = where(chosen)
         async with self._reading() as db:
             rows = await db.execute_fetchall(
-                f"SELECT {by}, count(*), sum(amount) FROM records {condition.sql} GROUP BY {by} ORDER BY {by}", condition.parameters
+                f"SELECT {by}, count(*), sum(amount) FROM records {condition.sql} GROUP BY {by} ORDER BY {by}",
+                condition.parameters,
             )
-            return tuple(Group(value=value, records=records, amount=amount) for value, records, amount in rows)
+            return tuple(
+                Group(value=value, records=records, amount=amount)
+                for value, records, amount in rows
+            )
 
     async def get(self, record_id: int) -> Record:
         """One record. Raises `NotFound` if there is none."""
@@ -200,7 +231,8 @@ class Records:
             return await _get(db, record_id)
 
     async def update(self, record_id: int, field: str, value: str | int) -> Edit:
-        """Set one field of one record. Raises `NotFound` if there is no such record, `InvalidRequest` if the value does not fit."""
+        """Set one field of one record. Raises `NotFound` if there is no such record,
+        `InvalidRequest` if the value does not fit."""
         statement = update_statement(record_id, field, value)
         async with self._writing() as db:
             before = await _get(db, record_id)
@@ -208,26 +240,33 @@ class Records:
             return Edit(before=before, after=await _get(db, record_id))
 
     async def delete(self, chosen: Filter) -> tuple[int, int]:
-        """Delete the chosen records; return how many there were, and how many are left. Raises `InvalidRequest` for an empty filter."""
+        """Delete the chosen records; return how many there were, and how many are left. Raises
+        `InvalidRequest` for an empty filter."""
         statement = delete_statement(chosen)
         async with self._writing() as db:
             cursor = await db.execute(statement.sql, statement.parameters)
             return cursor.rowcount, await _count(db, Statement(""))
 
     async def preview_delete(self, chosen: Filter) -> tuple[Statement, Found]:
-        """The statement that `delete` would run, and the records it would delete. Changes nothing."""
+        """The statement that `delete` would run, and the records it would delete. Changes
+        nothing."""
         statement = delete_statement(chosen)
         return statement, await self.search(chosen)
 
-    async def preview_update(self, record_id: int, field: str, value: str | int) -> tuple[Statement, Edit]:
+    async def preview_update(
+        self, record_id: int, field: str, value: str | int
+    ) -> tuple[Statement, Edit]:
         """The statement that `update` would run, and what it would change. Changes nothing."""
         statement = update_statement(record_id, field, value)
         before = await self.get(record_id)
-        return statement, Edit(before=before, after=Record(**{**asdict(before), field: statement.parameters[0]}))
+        return statement, Edit(
+            before=before, after=Record(**{**asdict(before), field: statement.parameters[0]})
+        )
 
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[aiosqlite.Connection]:
-        """A connection that cannot write, in one transaction, so that a count and its records agree."""
+        """A connection that cannot write, in one transaction, so that a count and its records
+        agree."""
         async with self._transaction("BEGIN", query_only=True) as db:
             yield db
 
@@ -237,7 +276,9 @@ class Records:
             yield db
 
     @asynccontextmanager
-    async def _transaction(self, begin: str, *, query_only: bool) -> AsyncIterator[aiosqlite.Connection]:
+    async def _transaction(
+        self, begin: str, *, query_only: bool
+    ) -> AsyncIterator[aiosqlite.Connection]:
         # Mode rw: a file that has gone since the start is an error, not an empty new database.
         try:
             async with _connect(f"{self.path.as_uri()}?mode=rw", self.lock_seconds) as db:
@@ -258,25 +299,36 @@ def _connect(database: str, lock_seconds: float) -> aiosqlite.Connection:
 
 async def _find(db: aiosqlite.Connection, condition: Statement, limit: int) -> Found:
     rows = await db.execute_fetchall(
-        f"SELECT {', '.join(COLUMNS)} FROM records {condition.sql} ORDER BY id LIMIT ?", (*condition.parameters, limit)
+        f"SELECT {', '.join(COLUMNS)} FROM records {condition.sql} ORDER BY id LIMIT ?",
+        (*condition.parameters, limit),
     )
-    return Found(count=await _count(db, condition), first=tuple(Record(**dict(zip(COLUMNS, row, strict=True))) for row in rows))
+    return Found(
+        count=await _count(db, condition),
+        first=tuple(Record(**dict(zip(COLUMNS, row, strict=True))) for row in rows),
+    )
 
 
 async def _count(db: aiosqlite.Connection, condition: Statement) -> int:
-    ((count,),) = await db.execute_fetchall(f"SELECT count(*) FROM records {condition.sql}", condition.parameters)
+    ((count,),) = await db.execute_fetchall(
+        f"SELECT count(*) FROM records {condition.sql}", condition.parameters
+    )
     return int(count)
 
 
 async def _get(db: aiosqlite.Connection, record_id: int) -> Record:
     found = await _find(db, where(Filter(ids=(record_id,))), 1)
     if not found.first:
-        raise NotFound(f"There is no record {record_id}. Search for the one that is meant. Nothing was changed.")
+        raise NotFound(
+            f"There is no record {record_id}. Search for the one that is meant. Nothing was changed."
+        )
     return found.first[0]
 
 
-async def _make_samples(path: Path, samples: Callable[[], Iterable[Record]], lock_seconds: float) -> None:
-    """Make the table and the samples in one transaction, unless they are there. Of two first starts at once, one makes them."""
+async def _make_samples(
+    path: Path, samples: Callable[[], Iterable[Record]], lock_seconds: float
+) -> None:
+    """Make the table and the samples in one transaction, unless they are there. Of two first starts
+    at once, one makes them."""
     try:
         await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
         async with _connect(f"{path.as_uri()}?mode=rwc", lock_seconds) as db:
@@ -286,7 +338,9 @@ async def _make_samples(path: Path, samples: Callable[[], Iterable[Record]], loc
                 return
             ((tables,),) = await db.execute_fetchall("SELECT count(*) FROM sqlite_schema")
             if application_id or tables:
-                raise ConfigurationError(f"'{path}' is a database of another program. Give the demo's records a file of their own.")
+                raise ConfigurationError(
+                    f"'{path}' is a database of another program. Give the demo's records a file of their own."
+                )
             await db.execute(SCHEMA)
             await db.executemany(
                 f"INSERT INTO records ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})",

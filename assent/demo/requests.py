@@ -3,8 +3,9 @@
     >>> read_request("Delete all records older than 2015").calls
     (Call(tool='delete_records', args={'before_year': 2015}),)
 
-A search may guess: it does no harm. A change or a deletion may not: a word that no rule knows makes the clerk ask back, and so does a
-sentence beside it that was not understood, for it may have been a condition.
+A search may guess: it does no harm. A change or a deletion may not: a word that no rule knows makes
+the clerk ask back, and so does a sentence beside it that was not understood, for it may have been a
+condition.
 """
 
 from __future__ import annotations
@@ -14,10 +15,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from assent.demo.filters import CUT, FilterArgs, WhichRecords, describe, describe_definitely, plain_text, read_filters, read_ids
+from assent.core.errors import InvalidRequest
+from assent.demo.filters import (
+    CUT,
+    FilterArgs,
+    WhichRecords,
+    describe,
+    describe_definitely,
+    plain_text,
+    read_filters,
+    read_ids,
+)
 from assent.demo.records import LIMITS, field_value
 from assent.demo.samples import CATEGORIES, STATUSES
-from assent.errors import InvalidRequest
 
 GATED = frozenset({"update_record", "delete_records"})
 
@@ -62,7 +72,8 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What was read from a message: the words to say first, and the calls to make. `understood` is false if no rule fitted at all."""
+    """What was read from a message: the words to say first, and the calls to make. `understood` is
+    false if no rule fitted at all."""
 
     words: str
     calls: tuple[Call, ...] = ()
@@ -72,7 +83,9 @@ class Request:
 def read_request(message: str) -> Request:
     """The words and the calls that answer a message."""
     if len(message) > MOST_CHARACTERS:
-        return Request(words=f"Your message has {len(message)} characters, and I read at most {MOST_CHARACTERS}. Say it more briefly.")
+        return Request(
+            words=f"Your message has {len(message)} characters, and I read at most {MOST_CHARACTERS}. Say it more briefly."
+        )
     text = _THANKS.sub("", plain_text(message)).strip() or message
     clauses, strays = _clauses(text)
     if not clauses:
@@ -94,7 +107,7 @@ def read_request(message: str) -> Request:
     return Request(words=" ".join(answer.words for answer in answers), calls=tuple(calls))
 
 
-# ── clauses: one demand each ─────────────────────────────────────────────────────────────────────────────────────────
+# ── clauses: one demand each ──────────────────────────────────────────────────────────────────────
 
 _NUMBERED = r"\s+(?:the\s+)?(?:records?\b|#)"
 _VERBS = {
@@ -139,7 +152,8 @@ def _no_demand(text: str) -> Request:
 
 
 def _clauses(text: str) -> tuple[list[tuple[re.Match[str], str]], list[str]]:
-    """Each demand as its verb and its text, and the pieces that demand nothing. What stands in quotes is not looked into."""
+    """Each demand as its verb and its text, and the pieces that demand nothing. What stands in
+    quotes is not looked into."""
     quotes = _QUOTE.findall(text)
     numbers = iter(range(len(quotes)))
     masked = _QUOTE.sub(lambda _: f"\ue000{next(numbers)}\ue001", text)
@@ -157,7 +171,8 @@ def _clauses(text: str) -> tuple[list[tuple[re.Match[str], str]], list[str]]:
 
 
 def _main_verb(clause: str) -> re.Match[str] | None:
-    """The first verb; but "show me the number of …" counts, and "which records should I delete" is about deleting."""
+    """The first verb; but "show me the number of …" counts, and "which records should I delete" is
+    about deleting."""
     found = {name: match for name, pattern in _VERB.items() if (match := pattern.search(clause))}
     first = min(found.values(), key=lambda match: match.start(), default=None)
     if first is None or first.re is not _VERB["search"]:
@@ -166,7 +181,9 @@ def _main_verb(clause: str) -> re.Match[str] | None:
     return found.get("count") or (found.get("delete") if asking else None) or first
 
 
-def _read_clause(verb: re.Match[str], clause: str, earlier: Sequence[FilterArgs]) -> tuple[Request, Sequence[FilterArgs]]:
+def _read_clause(
+    verb: re.Match[str], clause: str, earlier: Sequence[FilterArgs]
+) -> tuple[Request, Sequence[FilterArgs]]:
     """The answer to one demand, and the filters that a later "them" stands for."""
     if verb.re in (_VERB["delete"], _VERB["update"]) and _REFUSAL.search(clause[: verb.start()]):
         return Request(words=LEFT_ALONE), ()
@@ -184,15 +201,19 @@ def _each_once(calls: Sequence[Call]) -> list[Call]:
     return [call for number, call in enumerate(calls) if call not in calls[:number]]
 
 
-# ── searching and counting ───────────────────────────────────────────────────────────────────────────────────────────
+# ── searching and counting ────────────────────────────────────────────────────────────────────────
 
 _PLURALS = r"(?:records|contracts|invoices|letters|reports|entries|files|documents)"
-_LIMIT = re.compile(rf"\b(?:first|top)\s+(\d{{1,3}})\b|\b(\d{{1,3}})(?=\s+(?:\w+\s+)?{_PLURALS}\b)", re.IGNORECASE)
+_LIMIT = re.compile(
+    rf"\b(?:first|top)\s+(\d{{1,3}})\b|\b(\d{{1,3}})(?=\s+(?:\w+\s+)?{_PLURALS}\b)", re.IGNORECASE
+)
 _GROUPING = re.compile(
-    r"\b(?:(?:for|in|of)\s+)?(?:per|by|each|every)\s+(year|category|kind|type|status|state|owner|customer|client)s?\b", re.IGNORECASE
+    r"\b(?:(?:for|in|of)\s+)?(?:per|by|each|every)\s+(year|category|kind|type|status|state|owner|customer|client)s?\b",
+    re.IGNORECASE,
 )
 _COUNTING = re.compile(
-    r"\b(?:worth|amounts?|exist|stored|kept|in\s+(?:total|all)|totals?|altogether|number\s+of|summary|up)\b", re.IGNORECASE
+    r"\b(?:worth|amounts?|exist|stored|kept|in\s+(?:total|all)|totals?|altogether|number\s+of|summary|up)\b",
+    re.IGNORECASE,
 )
 _COLUMNS = {"kind": "category", "type": "category", "state": "status", "customer": "owner", "client": "owner", "name": "title"} | {
     "price": "amount", "note": "notes", "comment": "notes"
@@ -202,10 +223,18 @@ _COLUMNS = {"kind": "category", "type": "category", "state": "status", "customer
 def _search(rest: str) -> tuple[Request, Sequence[FilterArgs]]:
     limit = _LIMIT.search(rest)
     which = read_filters(_LIMIT.sub(f" {CUT} ", rest))
-    shown = {"limit": max(1, min(MOST_SHOWN, int(limit.group(1) or limit.group(2))))} if limit else {}
+    shown = (
+        {"limit": max(1, min(MOST_SHOWN, int(limit.group(1) or limit.group(2))))} if limit else {}
+    )
     filters = _with_text(which, which.unknown)
-    words = [f"I will search for {_list([describe(chosen) for chosen in filters])}.", _left_out(which.limits)]
-    return Request(words=_join(words), calls=tuple(Call("search_records", chosen | shown) for chosen in filters)), filters
+    words = [
+        f"I will search for {_list([describe(chosen) for chosen in filters])}.",
+        _left_out(which.limits),
+    ]
+    return Request(
+        words=_join(words),
+        calls=tuple(Call("search_records", chosen | shown) for chosen in filters),
+    ), filters
 
 
 def _count(rest: str) -> tuple[Request, Sequence[FilterArgs]]:
@@ -220,7 +249,10 @@ def _count(rest: str) -> tuple[Request, Sequence[FilterArgs]]:
         _left_out([word for word in which.unclear if word not in names]),
     ]
     return Request(
-        words=_join(words), calls=tuple(Call("summarise_records", chosen | ({"by": by} if by else {})) for chosen in filters)
+        words=_join(words),
+        calls=tuple(
+            Call("summarise_records", chosen | ({"by": by} if by else {})) for chosen in filters
+        ),
     ), filters
 
 
@@ -228,7 +260,10 @@ def _with_text(which: WhichRecords, words: Sequence[str]) -> list[FilterArgs]:
     """The filters, with these words among the text that they look for."""
     if not words:
         return list(which.filters)
-    return [{**chosen, "text": " ".join([*filter(None, [chosen.get("text")]), *words])} for chosen in which.filters]
+    return [
+        {**chosen, "text": " ".join([*filter(None, [chosen.get("text")]), *words])}
+        for chosen in which.filters
+    ]
 
 
 def _left_out(words: Sequence[str]) -> str:
@@ -239,7 +274,7 @@ def _column(name: str) -> str:
     return _COLUMNS.get(name.lower(), name.lower())
 
 
-# ── deleting ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── deleting ──────────────────────────────────────────────────────────────────────────────────────
 
 _PRONOUN = re.compile(r"\b(?:them|those|these|it)\b", re.IGNORECASE)
 
@@ -247,27 +282,35 @@ _PRONOUN = re.compile(r"\b(?:them|those|these|it)\b", re.IGNORECASE)
 def _delete(rest: str, earlier: Sequence[FilterArgs]) -> tuple[Request, Sequence[FilterArgs]]:
     read = [read_filters(part) for part in _parts(rest)]
     if unclear := [word for which in read for word in which.unclear]:
-        return Request(words=f"I do not understand “{' '.join(unclear)}” here, and I do not guess at what to delete. {WHICH_TO_DELETE}"), ()
+        return Request(
+            words=f"I do not understand “{' '.join(unclear)}” here, and I do not guess at what to delete. {WHICH_TO_DELETE}"
+        ), ()
     filters = [chosen for which in read for chosen in which.filters]
     if earlier and _PRONOUN.search(rest):
         filters = [{**before, **chosen} for before in earlier for chosen in filters]
     if not all(filters):
         return Request(words=WHICH_TO_DELETE), ()
     words = f"I can delete {_list([describe_definitely(chosen) for chosen in filters])}. This needs your approval."
-    return Request(words=words, calls=tuple(Call("delete_records", chosen) for chosen in filters)), filters
+    return Request(
+        words=words, calls=tuple(Call("delete_records", chosen) for chosen in filters)
+    ), filters
 
 
 def _parts(rest: str) -> list[str]:
-    """ "Invoices before 2010 and contracts before 2012" are two; "invoices and contracts before 2010" is one."""
+    """ "Invoices before 2010 and contracts before 2012" are two; "invoices and contracts before
+    2010" is one."""
     parts = re.split(r"\s+and\s+|\s*,\s*", rest)
     return parts if len(parts) > 1 and all(_is_complete(part) for part in parts) else [rest]
 
 
 def _is_complete(part: str) -> bool:
-    return all("category" in chosen and {"from_year", "before_year"} & chosen.keys() for chosen in read_filters(part).filters)
+    return all(
+        "category" in chosen and {"from_year", "before_year"} & chosen.keys()
+        for chosen in read_filters(part).filters
+    )
 
 
-# ── changing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── changing ──────────────────────────────────────────────────────────────────────────────────────
 
 _FIELD = r"(?P<field>title|name|category|kind|type|owner|customer|client|year|status|state|amount|price|notes?|comment)"
 _ID = r"#?\d+(?:\s*(?:-|–|\bto\b|\bthrough\b)\s*#?\d+(?=\s*(?:,|'|:|and\b|to\b|as\b|from\b|$)))?"
@@ -281,21 +324,37 @@ _CHANGES = tuple(
     (re.compile(pattern, re.IGNORECASE | re.DOTALL), field)
     for pattern, field in (
         (rf"{_SET}(?:the\s+)?{_FIELD}\s+(?:of|for|on|in)\s+{_WHICH}{_TO}(?P<value>.+)", ""),
-        (rf"{_SET}{_WHICH}(?:'s?)?\s*[:,]?\s*(?:the\s+|its\s+|their\s+)?{_FIELD}{_TO}(?P<value>.+)", ""),
+        (
+            rf"{_SET}{_WHICH}(?:'s?)?\s*[:,]?\s*(?:the\s+|its\s+|their\s+)?{_FIELD}{_TO}(?P<value>.+)",
+            "",
+        ),
         (rf"{_SET}(?:the\s+)?{_FIELD}{_TO}(?P<value>.+?)\s+(?:of|for|on|in)\s+{_WHICH}", ""),
         (rf"rename\s+{_WHICH}\s+(?:to|as)\s+(?P<value>.+)", "title"),
         (rf"(?:re)?assign\s+{_WHICH}\s+to\s+(?P<value>.+)", "owner"),
         (rf"{_SET}{_WHICH}(?:\s+(?:to|as|into))?\s+(?P<value>{'|'.join(STATUSES)})", "status"),
-        (rf"{_SET}{_WHICH}\s+(?:to|as|into)\s+(?:an?\s+)?(?P<value>{'|'.join(CATEGORIES)})", "category"),
+        (
+            rf"{_SET}{_WHICH}\s+(?:to|as|into)\s+(?:an?\s+)?(?P<value>{'|'.join(CATEGORIES)})",
+            "category",
+        ),
         (rf"(?P<verb>archive|close|activate|reopen)\s+{_WHICH}", "status"),
     )
 )
-_STATUS_OF_VERB = {"archive": "archived", "close": "closed", "activate": "active", "reopen": "active"}
+_STATUS_OF_VERB = {
+    "archive": "archived",
+    "close": "closed",
+    "activate": "active",
+    "reopen": "active",
+}
 
 
 def _update(before_verb: str, text: str) -> Request:
-    demand = re.sub(r"(?:[\s,]*\b(?:please|thanks|thank\s+you)\b)?[\s.!?]*$", "", text, flags=re.IGNORECASE)
-    found = next(((match, field) for pattern, field in _CHANGES if (match := pattern.fullmatch(demand))), None)
+    demand = re.sub(
+        r"(?:[\s,]*\b(?:please|thanks|thank\s+you)\b)?[\s.!?]*$", "", text, flags=re.IGNORECASE
+    )
+    found = next(
+        ((match, field) for pattern, field in _CHANGES if (match := pattern.fullmatch(demand))),
+        None,
+    )
     if found is None or read_filters(before_verb).unclear:
         return Request(words=WHICH_TO_CHANGE)
     match, field = found
@@ -309,7 +368,13 @@ def _update(before_verb: str, text: str) -> Request:
     except InvalidRequest as error:
         return Request(words=error.message)
     words = f"I can change the {field} of {_list([f'record {number}' for number in ids])} to “{value}”. This needs your approval."
-    return Request(words=words, calls=tuple(Call("update_record", {"record_id": number, "field": field, "value": value}) for number in ids))
+    return Request(
+        words=words,
+        calls=tuple(
+            Call("update_record", {"record_id": number, "field": field, "value": value})
+            for number in ids
+        ),
+    )
 
 
 def _value(field: str, text: str) -> str | int:
@@ -320,7 +385,7 @@ def _value(field: str, text: str) -> str | int:
     return field_value(field, quoted.group()[1:-1] if quoted else text)
 
 
-# ── words ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── words ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _list(items: Sequence[str]) -> str:

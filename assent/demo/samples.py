@@ -55,7 +55,11 @@ def sample_records(count: int = SAMPLE_COUNT) -> Iterator[Record]:
     """The first `count` sample records, numbered from 1."""
     random = Random(2005)
     for number in range(1, count + 1):
-        category, subject, year = random.choice(CATEGORIES), random.choice(SUBJECTS), random.choice(YEARS)
+        category, subject, year = (
+            random.choice(CATEGORIES),
+            random.choice(SUBJECTS),
+            random.choice(YEARS),
+        )
         yield Record(
             id=number,
             title=f"{category.capitalize()} for {subject}",

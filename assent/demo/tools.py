@@ -1,7 +1,7 @@
 """The clerk's four tools, and what a person is shown before the two that change something.
 
-A result is JSON that a model can quote, with exact counts. A mistake in the arguments comes back as a sentence with `status="error"`,
-so that a model can mend it.
+A result is JSON that a model can quote, with exact counts. A mistake in the arguments comes back as
+a sentence with `status="error"`, so that a model can mend it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from langchain_core.tools import BaseTool, StructuredTool, ToolException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.v1 import ValidationError as ValidationErrorV1
 
+from assent.core.errors import AssentError, InvalidRequest, NotFound
 from assent.demo.records import Filter, Records
 from assent.demo.samples import Category, Status
-from assent.errors import AssentError, InvalidRequest, NotFound
 from assent.graph.effects import Effects
 
 Json = Any
@@ -37,14 +37,26 @@ class Selection(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     text: Annotated[
-        str | None, Field(max_length=200, description="Words that all occur in the record's title, owner or notes, in any case.")
+        str | None,
+        Field(
+            max_length=200,
+            description="Words that all occur in the record's title, owner or notes, in any case.",
+        ),
     ] = None
-    ids: Annotated[tuple[RecordId, ...] | None, Field(min_length=1, max_length=100, description="The records with these numbers.")] = None
+    ids: Annotated[
+        tuple[RecordId, ...] | None,
+        Field(min_length=1, max_length=100, description="The records with these numbers."),
+    ] = None
     category: Annotated[Category | None, Field(description="Only this category.")] = None
     status: Annotated[Status | None, Field(description="Only this status.")] = None
-    from_year: Annotated[Year | None, Field(description="Only records of this year and later years.")] = None
+    from_year: Annotated[
+        Year | None, Field(description="Only records of this year and later years.")
+    ] = None
     before_year: Annotated[
-        Year | None, Field(description="Only records of years before this one. 'Older than 2015' is before_year=2015.")
+        Year | None,
+        Field(
+            description="Only records of years before this one. 'Older than 2015' is before_year=2015."
+        ),
     ] = None
 
     def filter(self) -> Filter:
@@ -55,13 +67,17 @@ class Selection(BaseModel):
 class SearchArguments(Selection):
     """What `search_records` takes."""
 
-    limit: Annotated[int, Field(ge=1, le=50, description="How many of the found records to show.")] = 10
+    limit: Annotated[
+        int, Field(ge=1, le=50, description="How many of the found records to show.")
+    ] = 10
 
 
 class SummaryArguments(Selection):
     """What `summarise_records` takes."""
 
-    by: Annotated[Literal["year", "category", "status", "owner"], Field(description="What to count by.")] = "category"
+    by: Annotated[
+        Literal["year", "category", "status", "owner"], Field(description="What to count by.")
+    ] = "category"
 
 
 class UpdateArguments(BaseModel):
@@ -70,9 +86,13 @@ class UpdateArguments(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     record_id: Annotated[RecordId, Field(description="The record's number.")]
-    field: Annotated[Literal["title", "category", "owner", "year", "status", "amount", "notes"], Field(description="The field to change.")]
+    field: Annotated[
+        Literal["title", "category", "owner", "year", "status", "amount", "notes"],
+        Field(description="The field to change."),
+    ]
     value: Annotated[
-        Annotated[str, Field(max_length=2000)] | int, Field(description="The new value. Years and amounts (in euros) are whole numbers.")
+        Annotated[str, Field(max_length=2000)] | int,
+        Field(description="The new value. Years and amounts (in euros) are whole numbers."),
     ]
 
 
@@ -82,7 +102,8 @@ class DeleteArguments(Selection):
 
 @dataclass(frozen=True, slots=True)
 class _Desk:
-    """The tools' bodies and the previews, over one database. Both read the arguments through the same schema."""
+    """The tools' bodies and the previews, over one database. Both read the arguments through the
+    same schema."""
 
     records: Records
 
@@ -96,7 +117,10 @@ class _Desk:
         asked = SummaryArguments(**arguments)
         with _told_to_the_model():
             groups = await self.records.summarise(asked.filter(), asked.by)
-        totals = {"records": sum(group.records for group in groups), "amount": sum(group.amount for group in groups)}
+        totals = {
+            "records": sum(group.records for group in groups),
+            "amount": sum(group.amount for group in groups),
+        }
         return _json({**totals, "by": asked.by, "groups": groups})
 
     async def update(self, **arguments: Any) -> str:
@@ -105,7 +129,13 @@ class _Desk:
             edit = await self.records.update(asked.record_id, asked.field, asked.value)
         before, after = asdict(edit.before), asdict(edit.after)
         return _json(
-            {"updated": 1, "record": asked.record_id, "field": asked.field, "before": before[asked.field], "after": after[asked.field]}
+            {
+                "updated": 1,
+                "record": asked.record_id,
+                "field": asked.field,
+                "before": before[asked.field],
+                "after": after[asked.field],
+            }
         )
 
     async def delete(self, **arguments: Any) -> str:
@@ -116,7 +146,9 @@ class _Desk:
     async def preview_update(self, arguments: dict[str, Any]) -> Json:
         try:
             asked = UpdateArguments(**arguments)
-            statement, edit = await self.records.preview_update(asked.record_id, asked.field, asked.value)
+            statement, edit = await self.records.preview_update(
+                asked.record_id, asked.field, asked.value
+            )
         except (ValidationError, InvalidRequest, NotFound) as error:
             return _no_effect(error)
         return {
@@ -129,7 +161,9 @@ class _Desk:
 
     async def preview_delete(self, arguments: dict[str, Any]) -> Json:
         try:
-            statement, found = await self.records.preview_delete(DeleteArguments(**arguments).filter())
+            statement, found = await self.records.preview_delete(
+                DeleteArguments(**arguments).filter()
+            )
         except (ValidationError, InvalidRequest) as error:
             return _no_effect(error)
         return {
@@ -141,7 +175,8 @@ class _Desk:
 
 
 def record_tools(records: Records) -> list[BaseTool]:
-    """`search_records`, `summarise_records`, `update_record` and `delete_records`, over these records."""
+    """`search_records`, `summarise_records`, `update_record` and `delete_records`, over these
+    records."""
     desk = _Desk(records)
     return [
         _tool(
@@ -174,21 +209,31 @@ def record_tools(records: Records) -> list[BaseTool]:
 
 
 def record_effects() -> Mapping[str, Effects]:
-    """What is declared of the tools: two only read. The others change what is there, so a person is asked of a call that was cut off."""
-    return {"search_records": "none", "summarise_records": "none", "update_record": "once", "delete_records": "once"}
+    """What is declared of the tools: two only read. The others change what is there, so a person is
+    asked of a call that was cut off."""
+    return {
+        "search_records": "none",
+        "summarise_records": "none",
+        "update_record": "once",
+        "delete_records": "once",
+    }
 
 
 def record_previews(records: Records) -> Mapping[str, Preview]:
-    """For each tool that needs approval, what shows a person the exact effect of a call; it changes nothing.
+    """For each tool that needs approval, what shows a person the exact effect of a call; it changes
+    nothing.
 
-    `delete_records`: `{"sql", "parameters", "records": how many, "first": the first ten}`. `update_record`: `{"sql", "parameters",
-    "records": 1, "before", "after"}`. For a call that the tool will refuse: `{"records": 0, "refused": why}`. Raises `Unavailable`.
+    `delete_records`: `{"sql", "parameters", "records": how many, "first": the first ten}`.
+    `update_record`: `{"sql", "parameters", "records": 1, "before", "after"}`. For a call that the
+    tool will refuse: `{"records": 0, "refused": why}`. Raises `Unavailable`.
     """
     desk = _Desk(records)
     return {"update_record": desk.preview_update, "delete_records": desk.preview_delete}
 
 
-def _tool(name: str, description: str, arguments: type[BaseModel], run: Callable[..., Awaitable[str]]) -> BaseTool:
+def _tool(
+    name: str, description: str, arguments: type[BaseModel], run: Callable[..., Awaitable[str]]
+) -> BaseTool:
     return StructuredTool(
         name=name,
         description=description,
@@ -201,7 +246,8 @@ def _tool(name: str, description: str, arguments: type[BaseModel], run: Callable
 
 @contextmanager
 def _told_to_the_model() -> Iterator[None]:
-    """What goes wrong in a way that we have a sentence for is an answer to the model, not a failure of the run."""
+    """What goes wrong in a way that we have a sentence for is an answer to the model, not a failure
+    of the run."""
     try:
         yield
     except AssentError as error:
@@ -210,12 +256,18 @@ def _told_to_the_model() -> Iterator[None]:
 
 def _no_effect(error: ValidationError | AssentError) -> Json:
     """The preview of a call that the tool will refuse."""
-    return {"records": 0, "refused": error.message if isinstance(error, AssentError) else _what_was_wrong(error)}
+    return {
+        "records": 0,
+        "refused": error.message if isinstance(error, AssentError) else _what_was_wrong(error),
+    }
 
 
 def _what_was_wrong(error: ValidationError | ValidationErrorV1) -> str:
     """A sentence about arguments that do not fit the schema."""
-    wrong = "; ".join(f"{'.'.join(map(str, detail['loc'])) or 'arguments'}: {detail['msg']}" for detail in error.errors())
+    wrong = "; ".join(
+        f"{'.'.join(map(str, detail['loc'])) or 'arguments'}: {detail['msg']}"
+        for detail in error.errors()
+    )
     return f"The arguments do not fit: {wrong}. Nothing was changed."
 
 

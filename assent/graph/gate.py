@@ -1,4 +1,5 @@
-"""The gate: nothing runs a tool but through here, and no gated tool runs without a decision for exactly its arguments."""
+"""The gate: nothing runs a tool but through here, and no gated tool runs without a decision for
+exactly its arguments."""
 
 from __future__ import annotations
 
@@ -14,19 +15,25 @@ from langgraph.graph import END
 from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.types import Send
 
-from assent.decisions import Approve, Decision, Edit, Reject, Respond
+from assent.core.decisions import Approve, Decision, Edit, Reject, Respond
 from assent.graph.admission import hold_back
-from assent.graph.calls import AsyncExecute, Execute, ToolCalls, ToolOutput, response
-from assent.graph.consent import decision_from_messages
-from assent.graph.policy import ApprovalRules
-from assent.graph.state import AgentState, DecisionRecord, open_calls, record_decision, recorded_decision
+from assent.graph.approval_rules import ApprovalRules
+from assent.graph.chat_decisions import decision_from_messages
+from assent.graph.state import (
+    AgentState,
+    DecisionRecord,
+    open_calls,
+    record_decision,
+    recorded_decision,
+)
+from assent.graph.tool_calls import AsyncExecute, Execute, ToolCalls, ToolOutput, response
 
 NOT_APPROVED = "This call needs a person's approval, and none is recorded for exactly these arguments. It did not run."
 
 
 class GateError(Exception):
-    """Something failed around a call, not in it: its ledger, say. It must end the run: told to the model as the tool's failure, it would
-    invite a repetition of what may have happened."""
+    """Something failed around a call, not in it: its ledger, say. It must end the run: told to the
+    model as the tool's failure, it would invite a repetition of what may have happened."""
 
     def __init__(self, cause: Exception) -> None:
         super().__init__(str(cause))
@@ -41,10 +48,11 @@ class Gate:
     tools: Mapping[str, BaseTool]
     calls: ToolCalls
 
-    # ── routing ──────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── routing ───────────────────────────────────────────────────────────────────────────────────
 
     def route(self, state: AgentState) -> str | list[Send]:
-        """Calls that may run go first, each as a task of its own; then those that wait for a person; then the model; then the end."""
+        """Calls that may run go first, each as a task of its own; then those that wait for a
+        person; then the model; then the end."""
         turn, calls = open_calls(state["messages"])
         ready = [call for call in calls if turn is not None and self._may_run(state, turn, call)]
         if ready:
@@ -54,25 +62,37 @@ class Gate:
         return "agent" if turn is not None and _has_answers(state["messages"], turn) else END
 
     def waiting(self, state: AgentState) -> list[ToolCall]:
-        """The calls of the last turn that need a person and have no decision, in the model's order."""
+        """The calls of the last turn that need a person and have no decision, in the model's
+        order."""
         turn, calls = open_calls(state["messages"])
-        return [call for call in calls if turn is not None and self.rules.policy_for(call) and recorded_decision(state, turn, call) is None]
+        return [
+            call
+            for call in calls
+            if turn is not None
+            and self.rules.policy_for(call)
+            and recorded_decision(state, turn, call) is None
+        ]
 
     def _may_run(self, state: AgentState, turn: AIMessage, call: ToolCall) -> bool:
         if self.rules.policy_for(call) is None:
             return True
         return isinstance(recorded_decision(state, turn, call), Approve | Edit)
 
-    # ── deciding ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── deciding ──────────────────────────────────────────────────────────────────────────────────
 
     def answers(self, state: AgentState) -> list[ToolMessage]:
         """What the model is told of the calls that a person rejected or answered himself."""
         turn, calls = open_calls(state["messages"])
-        decided = [(call, recorded_decision(state, turn, call)) for call in calls if turn is not None]
-        return [answer for call, decision in decided if (answer := _answer(call, decision)) is not None]
+        decided = [
+            (call, recorded_decision(state, turn, call)) for call in calls if turn is not None
+        ]
+        return [
+            answer for call, decision in decided if (answer := _answer(call, decision)) is not None
+        ]
 
     def chat_decisions(self, state: AgentState) -> dict[str, DecisionRecord]:
-        """What the words that a person wrote while calls waited decide: the same for each waiting call. Only a HumanMessage counts."""
+        """What the words that a person wrote while calls waited decide: the same for each waiting
+        call. Only a HumanMessage counts."""
         turn, _ = open_calls(state["messages"])
         if turn is None:
             return {}
@@ -81,9 +101,11 @@ class Gate:
         if not said or not isinstance(state["messages"][-1], HumanMessage):
             return {}
         decision = decision_from_messages(said)
-        return {call["id"] or "": record_decision(turn, call, decision) for call in self.waiting(state)}
+        return {
+            call["id"] or "": record_decision(turn, call, decision) for call in self.waiting(state)
+        }
 
-    # ── running ──────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── running ───────────────────────────────────────────────────────────────────────────────────
 
     def run(self, request: ToolCallRequest, execute: Execute) -> ToolOutput:
         """One call, in a sync run."""
@@ -103,7 +125,8 @@ class Gate:
             return _with_note(await self.calls.arun(permitted, execute), permitted.tool_call, note)
 
     def _permit(self, request: ToolCallRequest) -> tuple[ToolCallRequest | None, str]:
-        """The request as it may run and what the model must be told of it, or None if it may not."""
+        """The request as it may run and what the model must be told of it, or None if it may
+        not."""
         call = request.tool_call
         if self.rules.policy_for(call) is None:
             return request, ""
@@ -120,7 +143,8 @@ class Gate:
 
 @contextmanager
 def _failures_told_apart() -> Iterator[None]:
-    """What a tool raises has become its message inside `execute`, so any other exception is the gate's own."""
+    """What a tool raises has become its message inside `execute`, so any other exception is the
+    gate's own."""
     try:
         yield
     except GraphBubbleUp:
@@ -150,7 +174,8 @@ def _refusal(call: ToolCall) -> ToolMessage:
 
 
 def _with_note(output: ToolOutput, call: ToolCall, note: str) -> ToolOutput:
-    """The output with a note to the model before it. A Command's note goes into its own tool message for the call."""
+    """The output with a note to the model before it. A Command's note goes into its own tool
+    message for the call."""
     if not note:
         return output
     if isinstance(output, list):
@@ -161,7 +186,9 @@ def _with_note(output: ToolOutput, call: ToolCall, note: str) -> ToolOutput:
     if not isinstance(output.update, dict):
         return output
     messages = [
-        _noted(message, note) if isinstance(message, ToolMessage) and message.tool_call_id == call["id"] else message
+        _noted(message, note)
+        if isinstance(message, ToolMessage) and message.tool_call_id == call["id"]
+        else message
         for message in output.update.get("messages", [])
     ]
     return replace(output, update={**output.update, "messages": messages})
@@ -169,5 +196,9 @@ def _with_note(output: ToolOutput, call: ToolCall, note: str) -> ToolOutput:
 
 def _noted(message: ToolMessage, note: str) -> ToolMessage:
     content = message.content
-    noted = f"{note}\n\n{content}" if isinstance(content, str) else [{"type": "text", "text": note}, *content]
+    noted = (
+        f"{note}\n\n{content}"
+        if isinstance(content, str)
+        else [{"type": "text", "text": note}, *content]
+    )
     return message.model_copy(update={"content": noted})

@@ -8,15 +8,19 @@ from typing import Annotated, Any
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ToolCall, ToolMessage
 from langgraph.graph import MessagesState
 
-from assent.decisions import Decision, decision_from_json, decision_to_json
-from assent.digest import call_digest
+from assent.core.decisions import Decision, decision_from_json, decision_to_json
+from assent.core.digest import call_digest
 
 DecisionRecord = dict[str, Any]
-"""A decision as kept in the state: its JSON, with the `message_id` and `digest` of the call that it is for."""
+"""A decision as kept in the state: its JSON, with the `message_id` and `digest` of the call that it
+is for."""
 
 
-def merge_decisions(old: dict[str, DecisionRecord] | None, new: dict[str, DecisionRecord] | None) -> dict[str, DecisionRecord]:
-    """The reducer of `decisions`: add the new ones; None forgets them all, as each new turn of the model does."""
+def merge_decisions(
+    old: dict[str, DecisionRecord] | None, new: dict[str, DecisionRecord] | None
+) -> dict[str, DecisionRecord]:
+    """The reducer of `decisions`: add the new ones; None forgets them all, as each new turn of the
+    model does."""
     return {} if new is None else {**(old or {}), **new}
 
 
@@ -33,7 +37,9 @@ class AgentState(MessagesState):
 def messages_in(values: Any) -> list[AnyMessage]:
     """The messages in any graph's state; none if it keeps something else under that name."""
     messages = values.get("messages") if isinstance(values, dict) else None
-    if not isinstance(messages, list) or not all(isinstance(message, BaseMessage) for message in messages):
+    if not isinstance(messages, list) or not all(
+        isinstance(message, BaseMessage) for message in messages
+    ):
         return []
     return messages
 
@@ -48,20 +54,33 @@ def open_calls(messages: Sequence[AnyMessage]) -> tuple[AIMessage | None, list[T
     turn = last_turn(messages)
     if turn is None or not turn.tool_calls:
         return turn, []
-    # Only what came after it answers it: a provider may use the ids of an earlier turn's calls again.
+    # Only what came after it answers it: a provider may use the ids of an earlier turn's calls
+    # again.
     since = messages[messages.index(turn) + 1 :]
     answered = {message.tool_call_id for message in since if isinstance(message, ToolMessage)}
     return turn, [call for call in turn.tool_calls if call["id"] not in answered]
 
 
 def record_decision(turn: AIMessage, call: ToolCall, decision: Decision) -> DecisionRecord:
-    """What is kept of a decision: it holds for this call of this message with these arguments, and for nothing else."""
-    return {**decision_to_json(decision), "message_id": turn.id, "digest": call_digest(call["name"], call["args"])}
+    """What is kept of a decision: it holds for this call of this message with these arguments, and
+    for nothing else."""
+    return {
+        **decision_to_json(decision),
+        "message_id": turn.id,
+        "digest": call_digest(call["name"], call["args"]),
+    }
 
 
 def recorded_decision(state: AgentState, turn: AIMessage, call: ToolCall) -> Decision | None:
-    """The decision recorded for exactly this call. One for other arguments, or for another message's call of the same id, is none."""
+    """The decision recorded for exactly this call. One for other arguments, or for another
+    message's call of the same id, is none."""
     record = (state.get("decisions") or {}).get(call["id"] or "")
-    if record is None or record.get("message_id") != turn.id or record.get("digest") != call_digest(call["name"], call["args"]):
+    if (
+        record is None
+        or record.get("message_id") != turn.id
+        or record.get("digest") != call_digest(call["name"], call["args"])
+    ):
         return None
-    return decision_from_json({key: value for key, value in record.items() if key not in ("message_id", "digest")})
+    return decision_from_json(
+        {key: value for key, value in record.items() if key not in ("message_id", "digest")}
+    )

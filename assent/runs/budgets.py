@@ -1,10 +1,11 @@
-"""What runs may use, as values: limits and prices as they are written down, and what follows from them for what has been used. Pure.
+"""What runs may use, as values: limits and prices as they are written down, and what follows from
+them for what has been used. Pure.
 
     rules = rules_from_json({"run": {"total_tokens": 100_000}})
     limits = limits_for(rules, agent="clerk", requested={"model_calls": 5}, now=now)
 
-A budget is a *scope* (one run with whatever goes on from its pauses, a thread, all runs of an agent) and a *name*, of `NAMES`. It is
-reached when what was used is as much as its amount.
+A budget is a *scope* (one run with whatever goes on from its pauses, a thread, all runs of an
+agent) and a *name*, of `NAMES`. It is reached when what was used is as much as its amount.
 """
 
 from __future__ import annotations
@@ -16,16 +17,24 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
-from assent.checkpoint.contracts import Approval, ApprovalKind, ApprovalStatus
-from assent.decisions import Approve, Decision, Edit, decision_from_json
-from assent.digest import approval_id_for, call_digest
-from assent.errors import ConfigurationError, InvalidDecision, InvalidRequest
-from assent.graph.pending import PendingApproval
+from assent.core.decisions import Approve, Decision, Edit, decision_from_json
+from assent.core.digest import approval_id_for, call_digest
+from assent.core.errors import ConfigurationError, InvalidDecision, InvalidRequest
+from assent.core.rows import Approval, ApprovalKind, ApprovalStatus
+from assent.graph.interrupts.resume import PendingApproval
 
 WARN_AT = 0.8
 """The part of a budget whose use is worth a warning."""
 
-NAMES = ("input_tokens", "output_tokens", "total_tokens", "model_calls", "tool_calls", "seconds", "cost")
+NAMES = (
+    "input_tokens",
+    "output_tokens",
+    "total_tokens",
+    "model_calls",
+    "tool_calls",
+    "seconds",
+    "cost",
+)
 """What can be limited. `cost` is in whatever money the prices are in."""
 
 OF_TOKENS = frozenset({"input_tokens", "output_tokens", "total_tokens", "cost"})
@@ -35,14 +44,20 @@ Scope: TypeAlias = Literal["run", "thread", "agent"]
 OnExceeded: TypeAlias = Literal["error", "pause"]
 Amount = Annotated[float, msgspec.Meta(gt=0)]
 
-PERIODS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(weeks=1), "month": timedelta(days=30)}
+PERIODS = {
+    "hour": timedelta(hours=1),
+    "day": timedelta(days=1),
+    "week": timedelta(weeks=1),
+    "month": timedelta(days=30),
+}
 
 
-# ── as they are written down ─────────────────────────────────────────────────────────────────────────────────────────
+# ── as they are written down ──────────────────────────────────────────────────────────────────────
 
 
 class Amounts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What may be used, each without bound if it is not given; and what is done when one is reached."""
+    """What may be used, each without bound if it is not given; and what is done when one is
+    reached."""
 
     input_tokens: Amount | None = None
     output_tokens: Amount | None = None
@@ -59,7 +74,8 @@ class Amounts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Windowed(Amounts, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The same, of the runs that were created within the last hour, day, week or 30 days; without `per`, of all there ever were."""
+    """The same, of the runs that were created within the last hour, day, week or 30 days; without
+    `per`, of all there ever were."""
 
     per: Literal["hour", "day", "week", "month"] | None = None
 
@@ -72,8 +88,8 @@ class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The budgets of a server. `run` is each run's, `thread` each thread's, `agent` each agent's unless `agents` names it; `prices` are by
-    the model's name, with "*" for every other."""
+    """The budgets of a server. `run` is each run's, `thread` each thread's, `agent` each agent's
+    unless `agents` names it; `prices` are by the model's name, with "*" for every other."""
 
     on_exceeded: OnExceeded = "error"
     run: Amounts = Amounts()
@@ -85,23 +101,33 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def cost(self, model: str, input_tokens: float, output_tokens: float) -> float | None:
         """What these tokens cost; None if the model has no price."""
         price = self.prices.get(model) or self.prices.get("*")
-        return None if price is None else (input_tokens * price.input + output_tokens * price.output) / 1_000_000
+        return (
+            None
+            if price is None
+            else (input_tokens * price.input + output_tokens * price.output) / 1_000_000
+        )
 
 
 def rules_from_json(said: Any) -> Rules:
-    """The budgets as a configuration has them. Raises `ConfigurationError`, which says what is wrong."""
+    """The budgets as a configuration has them. Raises `ConfigurationError`, which says what is
+    wrong."""
     try:
         return msgspec.convert(said, Rules)
     except msgspec.ValidationError as error:
         # msgspec says where, from the part's own root.
-        raise ConfigurationError(f"{str(error).replace('`$', '`budgets')}. It may have: {', '.join(Rules.__struct_fields__)}.") from error
+        raise ConfigurationError(
+            f"{str(error).replace('`$', '`budgets')}. It may have: {', '.join(Rules.__struct_fields__)}."
+        ) from error
 
 
 def check_agents(rules: Rules, agents: Iterable[str]) -> None:
-    """Raise `ConfigurationError` for the budget of an agent that there is not: one of a misspelt name would hold nobody."""
+    """Raise `ConfigurationError` for the budget of an agent that there is not: one of a misspelt
+    name would hold nobody."""
     known = list(agents)
     if unknown := next((name for name in rules.agents if name not in known), None):
-        raise ConfigurationError(f"There is a budget for the agent '{unknown}', and no such agent. There are: {', '.join(known)}.")
+        raise ConfigurationError(
+            f"There is a budget for the agent '{unknown}', and no such agent. There are: {', '.join(known)}."
+        )
 
 
 def requested_amounts(requested: Mapping[str, Any]) -> Amounts:
@@ -109,16 +135,19 @@ def requested_amounts(requested: Mapping[str, Any]) -> Amounts:
     try:
         return msgspec.convert(dict(requested), Amounts)
     except msgspec.ValidationError as error:
-        raise InvalidRequest(f"The budget of this run is not right: {error}. It may have: {', '.join(NAMES)}, on_exceeded.") from error
+        raise InvalidRequest(
+            f"The budget of this run is not right: {error}. It may have: {', '.join(NAMES)}, on_exceeded."
+        ) from error
 
 
-# ── limits ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── limits ────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """One budget of a run. `amount` may be used, and `step` is what was written down, which one approval adds. `before` was used by others
-    before the run began, `per` names the window and `since` is its beginning."""
+    """One budget of a run. `amount` may be used, and `step` is what was written down, which one
+    approval adds. `before` was used by others before the run began, `per` names the window and
+    `since` is its beginning."""
 
     scope: Scope
     name: str
@@ -135,7 +164,8 @@ class Limit:
         return f"{self.scope}.{self.name}"
 
     def reached(self, used: float) -> bool:
-        """Whether nothing is left. What money adds up to is not exact, so a billionth is nothing."""
+        """Whether nothing is left. What money adds up to is not exact, so a billionth is
+        nothing."""
         return used >= self.amount * (1 - 1e-9)
 
     def nearly(self, used: float) -> bool:
@@ -143,15 +173,22 @@ class Limit:
         return used >= self.amount * WARN_AT * (1 - 1e-9)
 
 
-def limits_for(rules: Rules, *, agent: str, requested: Mapping[str, Any], now: datetime) -> tuple[Limit, ...]:
-    """The limits of a run: of what its request and the rules say of runs, the lower one; and the thread's and the agent's."""
+def limits_for(
+    rules: Rules, *, agent: str, requested: Mapping[str, Any], now: datetime
+) -> tuple[Limit, ...]:
+    """The limits of a run: of what its request and the rules say of runs, the lower one; and the
+    thread's and the agent's."""
     asked = _limits("run", requested_amounts(requested), rules, now)
     own = {limit.name: limit for limit in _limits("run", rules.run, rules, now)}
     for limit in asked:
         if limit.name not in own or limit.amount < own[limit.name].amount:
             own[limit.name] = limit
     agents = rules.agents.get(agent, rules.agent)
-    return (*own.values(), *_limits("thread", rules.thread, rules, now), *_limits("agent", agents, rules, now))
+    return (
+        *own.values(),
+        *_limits("thread", rules.thread, rules, now),
+        *_limits("agent", agents, rules, now),
+    )
 
 
 def _limits(scope: Scope, amounts: Amounts, rules: Rules, now: datetime) -> list[Limit]:
@@ -159,28 +196,47 @@ def _limits(scope: Scope, amounts: Amounts, rules: Rules, now: datetime) -> list
     since = now - PERIODS[per] if per else None
     then = amounts.on_exceeded or rules.on_exceeded
     return [
-        Limit(scope=scope, name=name, amount=amount, step=amount, on_exceeded=then, per=per, since=since)
+        Limit(
+            scope=scope,
+            name=name,
+            amount=amount,
+            step=amount,
+            on_exceeded=then,
+            per=per,
+            since=since,
+        )
         for name, amount in amounts.amounts().items()
     ]
 
 
 def raised(limits: Iterable[Limit], granted: Mapping[str, float]) -> tuple[Limit, ...]:
     """The limits with what persons granted, by key. A grant never lowers one."""
-    return tuple(replace(limit, amount=max(limit.amount, granted.get(limit.key, 0))) for limit in limits)
+    return tuple(
+        replace(limit, amount=max(limit.amount, granted.get(limit.key, 0))) for limit in limits
+    )
 
 
-# ── asking for more ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── asking for more ───────────────────────────────────────────────────────────────────────────────
 
 
-def question(limit: Limit, used: float, *, thread_id: str, run_id: str, checkpoint_id: str) -> PendingApproval:
-    """May more be used? `args` are what an approval sets: the limit is then what was used and as much again as was written down."""
+def question(
+    limit: Limit, used: float, *, thread_id: str, run_id: str, checkpoint_id: str
+) -> PendingApproval:
+    """May more be used? `args` are what an approval sets: the limit is then what was used and as
+    much again as was written down."""
     args = {"scope": limit.scope, "budget": limit.name, "limit": number(used + limit.step)}
     digest = call_digest("budget", args)
     return PendingApproval(
-        approval_id=approval_id_for({"thread": thread_id, "pause": run_id, "budget": limit.key, "digest": digest}),
+        approval_id=approval_id_for(
+            {"thread": thread_id, "pause": run_id, "budget": limit.key, "digest": digest}
+        ),
         kind=ApprovalKind.BUDGET,
         args=args,
-        preview={"used": number(used), "limit": number(limit.amount), **({"per": limit.per} if limit.per else {})},
+        preview={
+            "used": number(used),
+            "limit": number(limit.amount),
+            **({"per": limit.per} if limit.per else {}),
+        },
         digest=digest,
         allowed=("approve", "edit", "reject"),
         checkpoint_id=checkpoint_id,
@@ -193,7 +249,11 @@ def check_grant(approval: Approval, decision: Decision) -> None:
         return
     others = {name: value for name, value in decision.args.items() if name != "limit"}
     limit, used = decision.args.get("limit"), approval.preview["used"]
-    if any(approval.args.get(name) != value for name, value in others.items()) or not _is_number(limit) or limit <= used:
+    if (
+        any(approval.args.get(name) != value for name, value in others.items())
+        or not _is_number(limit)
+        or limit <= used
+    ):
         raise InvalidDecision(
             f"A budget takes a new limit above the {used} that are used, and nothing else: "
             f'{{"type": "edit", "args": {{"limit": {approval.args["limit"]}}}}}.'
@@ -219,10 +279,17 @@ def _granted(approval: Approval) -> float:
 
 def refused(approvals: Iterable[Approval]) -> Approval | None:
     """The approval in which a person said that no more may be used."""
-    return next((each for each in approvals if each.kind is ApprovalKind.BUDGET and each.status is ApprovalStatus.REJECTED), None)
+    return next(
+        (
+            each
+            for each in approvals
+            if each.kind is ApprovalKind.BUDGET and each.status is ApprovalStatus.REJECTED
+        ),
+        None,
+    )
 
 
-# ── words ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── words ─────────────────────────────────────────────────────────────────────────────────────────
 
 HOLDERS = {"run": "This run", "thread": "This thread", "agent": "This agent"}
 
@@ -249,4 +316,9 @@ def number(value: float) -> float:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value and value != float("inf")
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and value == value
+        and value != float("inf")
+    )

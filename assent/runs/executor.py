@@ -1,4 +1,5 @@
-"""What a run does: plans how its graph goes on, runs it, and says how it ended. The engine says when, and whether it still may."""
+"""What a run does: plans how its graph goes on, runs it, and says how it ended. The engine says
+when, and whether it still may."""
 
 from __future__ import annotations
 
@@ -16,34 +17,44 @@ from langgraph.graph import START
 from langgraph.runtime import RunControl
 from langgraph.types import StateSnapshot
 
-from assent.checkpoint.contracts import LEASE_KEY, ApprovalKind, CancelMode, Change, Run, RunKind, RunStatus, Storage, Thread
-from assent.clock import Clock
-from assent.decisions import Approve, Decision, decision_from_json
-from assent.errors import AssentError, Conflict, Tampered
-from assent.events import Checkpoint
+from assent.core.clock import Clock
+from assent.core.decisions import Approve, Decision, decision_from_json
+from assent.core.errors import AssentError, Conflict, Tampered
+from assent.core.events import Checkpoint
+from assent.core.policy import PolicyBook
+from assent.core.rows import LEASE_KEY, ApprovalKind, CancelMode, Run, RunKind, RunStatus, Thread
 from assent.graph.admission import ADMISSION_KEY, Admission
 from assent.graph.builder import HitlGraph
 from assent.graph.closing import close, roll_back
+from assent.graph.conversation import last_turn
 from assent.graph.effects import EFFECTS_KEY, EffectIntent
 from assent.graph.forking import Standing, at_checkpoint, fork, saver_of, without_run
-from assent.graph.pending import Agent, Continuation, PendingApproval, apply_updates, continuation, find_pending, with_previews
-from assent.graph.shown import last_turn
-from assent.graph.source import run_graph
+from assent.graph.interrupts.resume import (
+    Agent,
+    Continuation,
+    PendingApproval,
+    apply_updates,
+    continuation,
+    find_pending,
+    with_previews,
+)
 from assent.graph.state import messages_in, open_calls
-from assent.policies import PolicyBook
+from assent.graph.stream.callbacks import run_graph
 from assent.runs import outcome
 from assent.runs.budgets import Limit, Rules, question, refusal, sentence
-from assent.runs.effects import StoredEffects, StoredOutcomes
+from assent.runs.emitter import LEFT_TYPES, Left, RunLog, Usage, past_events
 from assent.runs.engine import Ending, Executor, Held, PutBack, Remains
-from assent.runs.log import LEFT_TYPES, Left, RunLog, Usage, past_events
+from assent.runs.ledger import StoredEffects, StoredOutcomes
 from assent.runs.metering import STOP, Meter, Metering, Terms, watched
 from assent.runs.states import checkpoint_of, thread_config
-from assent.runs.threads import Threads
+from assent.runs.sync_threads import Threads
+from assent.storage.base import Change, Storage
 
 log = structlog.get_logger(__name__)
 
 FORKED = "assent_forked_by"
-"""Whose fork it is stands in a checkpoint's metadata under this name, since `run_id` there would have LangGraph drop the run's input."""
+"""Whose fork it is stands in a checkpoint's metadata under this name, since `run_id` there would
+have LangGraph drop the run's input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +70,9 @@ class Work:
 
     def reached(self, snapshot: StateSnapshot) -> list[Limit]:
         """The budgets that leave nothing more to do in this state."""
-        return self.meter.reached(tools=self.meter.held_back or self.meter.overrun() or _has_open_calls(snapshot))
+        return self.meter.reached(
+            tools=self.meter.held_back or self.meter.overrun() or _has_open_calls(snapshot)
+        )
 
 
 class GraphExecutor(Executor):
@@ -73,8 +86,8 @@ class GraphExecutor(Executor):
         clock: Clock,
         recursion_limit: int,
         threads: Threads,
-        budgets: Rules = Rules(),  # noqa: B008  (it is frozen)
-        policies: PolicyBook = PolicyBook(),  # noqa: B008  (it is frozen)
+        budgets: Rules = Rules(),
+        policies: PolicyBook = PolicyBook(),
     ) -> None:
         self._storage = storage
         self._agents = agents
@@ -84,7 +97,7 @@ class GraphExecutor(Executor):
         self._policies = policies
         self._metering = Metering(storage, budgets, clock)
 
-    # ── the seam ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── the seam ──────────────────────────────────────────────────────────────────────────────────
 
     async def execute(self, held: Held) -> Ending:
         run, agent = held.run, self._agent(held.run)
@@ -108,7 +121,9 @@ class GraphExecutor(Executor):
                 admits_tools=isinstance(agent.builder, HitlGraph),
             )
             events = RunLog(self._storage, held.lease, usage, meter)
-            return await self._worked(Work(held, agent, self._config(held, meter), terms, meter, events))
+            return await self._worked(
+                Work(held, agent, self._config(held, meter), terms, meter, events)
+            )
 
     async def _worked(self, work: Work) -> Ending:
         """Do what there is to do, as far as the run's budgets let it come."""
@@ -128,28 +143,41 @@ class GraphExecutor(Executor):
             return await self._out_of_budget(work, reached)
         work.events.look()
         # An agent of ours asks before each call of a tool, so its runs may begin.
-        reached = work.meter.reached(tools=False) if isinstance(work.agent.builder, HitlGraph) else work.reached(snapshot)
+        reached = (
+            work.meter.reached(tools=False)
+            if isinstance(work.agent.builder, HitlGraph)
+            else work.reached(snapshot)
+        )
         if run.kind is RunKind.RESUME and not _wrote(run, snapshot) and reached:
             # Decisions that cannot be acted upon yet are kept for the run that may.
             return await self._ended_by(work, reached, snapshot, [], unbegun=True)
         return None
 
     async def _run(self, work: Work, graph_input: Any) -> bool:
-        """Run the graph to its end or its pause, or until a budget stops it; whether it was stopped between two steps."""
+        """Run the graph to its end or its pause, or until a budget stops it; whether it was stopped
+        between two steps."""
         held = work.held
         async with watched(work.meter, work.events.look):
             for _ in range(self._recursion_limit):
                 try:
                     await self._run_in_time(work, graph_input)
-                    if not work.meter.held_back or work.meter.reached() or (await work.agent.aget_state(work.config)).interrupts:
+                    if (
+                        not work.meter.held_back
+                        or work.meter.reached()
+                        or (await work.agent.aget_state(work.config)).interrupts
+                    ):
                         return False
-                    # A call was counted that then was none, since its outcome was known: there is room for one more.
+                    # A call was counted that then was none, since its outcome was known: there is
+                    # room for one more.
                 except GraphDrained as error:
-                    if held.control.drain_reason == STOP and work.reached(await work.agent.aget_state(work.config)):
+                    if held.control.drain_reason == STOP and work.reached(
+                        await work.agent.aget_state(work.config)
+                    ):
                         return True
                     if held.control.drain_reason != STOP:
                         raise PutBack from error
-                    # Only calls of tools are used up, and none is next as far as can be seen: the model may say its last word.
+                    # Only calls of tools are used up, and none is next as far as can be seen: the
+                    # model may say its last word.
                     held.control = RunControl()
                 graph_input = None
         raise GraphRecursionError
@@ -184,7 +212,11 @@ class GraphExecutor(Executor):
             agent, config = self._agents[run.agent], self._config(held)
             outcomes = StoredOutcomes(self._storage, run.thread_id)
             if rolled_back:
-                before = await self._head_before(run, agent, config) if FORKED in config["metadata"] else None
+                before = (
+                    await self._head_before(run, agent, config)
+                    if FORKED in config["metadata"]
+                    else None
+                )
                 await roll_back(agent, config, run.run_id, outcomes)
                 if before is not None:
                     await fork(agent, config, before)
@@ -193,10 +225,13 @@ class GraphExecutor(Executor):
                 await close(agent, config, outcomes)
             checkpoint = checkpoint_of(await agent.aget_state(config))
         used = (await self._left(run)).usage
-        return lambda thread, run, now: outcome.cancelled(thread, replace(run, usage=used), checkpoint, now, rolled_back=rolled_back)
+        return lambda thread, run, now: outcome.cancelled(
+            thread, replace(run, usage=used), checkpoint, now, rolled_back=rolled_back
+        )
 
     async def _head_before(self, run: Run, agent: Agent, config: RunnableConfig) -> str | None:
-        """The thread's head when a run that goes on from its past began: that past is not where a rollback leads to."""
+        """The thread's head when a run that goes on from its past began: that past is not where a
+        rollback leads to."""
         async for saved in saver_of(agent).alist(at_checkpoint(config)):
             if run.run_id not in (saved.metadata.get("run_id"), saved.metadata.get(FORKED)):
                 return saved.checkpoint["id"]
@@ -207,18 +242,22 @@ class GraphExecutor(Executor):
         if isinstance(error, Tampered):
             await self._storage.distrust(held.run.thread_id, error.message)
         elif await self._has_open_calls(held):
-            # Said first: should the process die amid the closing, the next one must not take the closed thread for a run that came to its
-            # end.
+            # Said first: should the process die amid the closing, the next one must not take the
+            # closed thread for a run that came to its end.
             await self._note_failure(held, code, message)
             await self._answer_open_calls(held)
         return await self._failure(held, code, message)
 
     async def _failure(self, held: Held, code: str, message: str) -> Ending:
         left = await self._left(held.run)
-        return lambda thread, run, now: outcome.failed(thread, replace(run, usage=left.usage), code, message, left.failed_node, now)
+        return lambda thread, run, now: outcome.failed(
+            thread, replace(run, usage=left.usage), code, message, left.failed_node, now
+        )
 
     async def _note_failure(self, held: Held, code: str, message: str) -> None:
-        noted = replace(held.run, error={"code": code, "message": message}, version=held.run.version + 1)
+        noted = replace(
+            held.run, error={"code": code, "message": message}, version=held.run.version + 1
+        )
         try:
             await self._storage.commit(Change(rows=(noted,), lease=held.lease))
         except Conflict:
@@ -232,15 +271,28 @@ class GraphExecutor(Executor):
             return agent is not None and _has_open_calls(await agent.aget_state(self._config(held)))
         except Exception:
             # It fails already, and says of what.
-            log.exception("the state of a failed run could not be read", run_id=held.run.run_id, thread_id=held.run.thread_id)
+            log.exception(
+                "the state of a failed run could not be read",
+                run_id=held.run.run_id,
+                thread_id=held.run.thread_id,
+            )
             return False
 
     async def _answer_open_calls(self, held: Held) -> None:
-        """Say what became of the calls that a failed run leaves open: the next message would have them run, for the second time perhaps."""
+        """Say what became of the calls that a failed run leaves open: the next message would have
+        them run, for the second time perhaps."""
         try:
-            await close(self._agent(held.run), self._config(held), StoredOutcomes(self._storage, held.run.thread_id))
+            await close(
+                self._agent(held.run),
+                self._config(held),
+                StoredOutcomes(self._storage, held.run.thread_id),
+            )
         except Exception:
-            log.exception("the calls of a failed run could not be closed", run_id=held.run.run_id, thread_id=held.run.thread_id)
+            log.exception(
+                "the calls of a failed run could not be closed",
+                run_id=held.run.run_id,
+                thread_id=held.run.thread_id,
+            )
 
     async def remains(self, run: Run) -> Remains:
         await self._check_trusted(run.thread_id)
@@ -249,10 +301,13 @@ class GraphExecutor(Executor):
             return Remains(message_ids=left.message_ids, usage=left.usage)
         snapshot = await self._agents[run.agent].aget_state(thread_config(run.thread_id))
         return Remains(
-            message_ids=left.message_ids, checkpoint_id=checkpoint_of(snapshot).checkpoint_id, next=snapshot.next, usage=left.usage
+            message_ids=left.message_ids,
+            checkpoint_id=checkpoint_of(snapshot).checkpoint_id,
+            next=snapshot.next,
+            usage=left.usage,
         )
 
-    # ── how it goes on ───────────────────────────────────────────────────────────────────────────────────────────────
+    # ── how it goes on ────────────────────────────────────────────────────────────────────────────
 
     def _agent(self, run: Run) -> Agent:
         if run.agent not in self._agents:
@@ -269,7 +324,8 @@ class GraphExecutor(Executor):
             return await self._first_input(run, agent, config)
         snapshot = await agent.aget_state(config, subgraphs=True)
         if _wrote(run, snapshot):
-            # This run has written a checkpoint, so its input is in the state. It may have reached its end or its pause already.
+            # This run has written a checkpoint, so its input is in the state. It may have reached
+            # its end or its pause already.
             at_rest = not snapshot.tasks or bool(find_pending(agent, snapshot, pause=run.run_id))
             return Continuation(ended=at_rest)
         if run.kind is RunKind.INPUT:
@@ -278,11 +334,14 @@ class GraphExecutor(Executor):
         if await self._was_let_go_before(held, decided):
             return Continuation(ended=True)
         said = str(run.input.get("message", ""))
-        return continuation(agent, snapshot, decided, messages=[HumanMessage(said, id=run.run_id)] if said else ())
+        return continuation(
+            agent, snapshot, decided, messages=[HumanMessage(said, id=run.run_id)] if said else ()
+        )
 
     async def _first_input(self, run: Run, agent: Agent, config: RunnableConfig) -> Continuation:
         message = str(run.input.get("message", ""))
-        # The run's id as the message's: should the input be applied twice, it stands in the conversation once.
+        # The run's id as the message's: should the input be applied twice, it stands in the
+        # conversation once.
         said = {"messages": [HumanMessage(message, id=run.run_id)]} if message else None
         if "checkpoint_id" not in run.input:
             return Continuation(input=said)
@@ -293,8 +352,9 @@ class GraphExecutor(Executor):
         if said is None:
             return Continuation(ended=forked.standing is not Standing.CAN_GO_ON)
         if (await agent.aget_state(config)).next != (START,):
-            # Something else is said in the place of an answer, so the question is no more, and no call is left without one. Behind a
-            # checkpoint with this run's id, LangGraph would take the input for one that is applied already.
+            # Something else is said in the place of an answer, so the question is no more, and no
+            # call is left without one. Behind a checkpoint with this run's id, LangGraph would take
+            # the input for one that is applied already.
             await close(agent, without_run(config), {})
         return Continuation(input=said)
 
@@ -307,30 +367,49 @@ class GraphExecutor(Executor):
             await saver_of(agent).adelete_thread(run.thread_id)
         await fork(agent, thread_config(source), str(run.input["checkpoint_id"]), target=config)
 
-    async def _decided(self, run: Run, agent: Agent, snapshot: StateSnapshot) -> list[tuple[PendingApproval, Decision]]:
-        # After a crash a task may have asked its next question already. That has another interrupt id, so no decision is found for it here,
-        # and no answer is given twice.
+    async def _decided(
+        self, run: Run, agent: Agent, snapshot: StateSnapshot
+    ) -> list[tuple[PendingApproval, Decision]]:
+        # After a crash a task may have asked its next question already. That has another interrupt
+        # id, so no decision is found for it here, and no answer is given twice.
         paused_run = str(run.input["paused_run"])
         page = await self._storage.approvals(thread_id=run.thread_id, run_id=paused_run, limit=1000)
         await self._check_trusted(run.thread_id)
-        decisions = {row.approval_id: decision_from_json(row.decision) for row in page.rows if row.decision is not None}
+        decisions = {
+            row.approval_id: decision_from_json(row.decision)
+            for row in page.rows
+            if row.decision is not None
+        }
         pending = find_pending(agent, snapshot, pause=paused_run)
-        return [(approval, decisions[approval.approval_id]) for approval in pending if approval.approval_id in decisions]
+        return [
+            (approval, decisions[approval.approval_id])
+            for approval in pending
+            if approval.approval_id in decisions
+        ]
 
     async def _check_trusted(self, thread_id: str) -> None:
-        """A list leaves out what was tampered with, and marks the thread: then what is left of it decides nothing."""
+        """A list leaves out what was tampered with, and marks the thread: then what is left of it
+        decides nothing."""
         thread = await self._storage.thread(thread_id)
         if thread is not None and thread.tampered is not None:
             raise Tampered(thread.tampered, thread_id=thread_id)
 
-    async def _was_let_go_before(self, held: Held, decided: Sequence[tuple[PendingApproval, Decision]]) -> bool:
+    async def _was_let_go_before(
+        self, held: Held, decided: Sequence[tuple[PendingApproval, Decision]]
+    ) -> bool:
         """Whether nodes of a user's graph were approved, begun and cut off in this run.
 
-        What such a node does passes no gate, so the node as a whole has an intent, which this stores the first time it is asked.
+        What such a node does passes no gate, so the node as a whole has an intent, which this
+        stores the first time it is asked.
         """
         begun = [
             await self._effects(held).begin(
-                EffectIntent(key=f"{held.run.run_id}:{approval.approval_id}", tool=approval.node, tool_call_id="", digest=approval.digest)
+                EffectIntent(
+                    key=f"{held.run.run_id}:{approval.approval_id}",
+                    tool=approval.node,
+                    tool_call_id="",
+                    digest=approval.digest,
+                )
             )
             for approval, decision in decided
             if approval.kind is ApprovalKind.NODE and isinstance(decision, Approve)
@@ -347,7 +426,8 @@ class GraphExecutor(Executor):
         if meter is not None and meter.limits:
             config["configurable"][ADMISSION_KEY] = self._admission(held.run.thread_id, meter)
         config["recursion_limit"] = self._recursion_limit
-        # Kept in each checkpoint: it tells a recovery which checkpoints are this run's. Nothing of a client's goes in here.
+        # Kept in each checkpoint: it tells a recovery which checkpoints are this run's. Nothing of
+        # a client's goes in here.
         config["metadata"] = {"run_id": held.run.run_id}
         if "checkpoint_id" in held.run.input:
             config["metadata"][FORKED] = held.run.run_id
@@ -363,13 +443,18 @@ class GraphExecutor(Executor):
 
         return admits
 
-    # ── how it ended ─────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── how it ended ──────────────────────────────────────────────────────────────────────────────
 
     async def _ended(self, work: Work, *, drained: bool, ran: bool) -> Ending:
-        """Say what the graph came to. Where it was `drained` it stands between two steps, and asks nothing."""
+        """Say what the graph came to. Where it was `drained` it stands between two steps, and asks
+        nothing."""
         run, agent = work.held.run, work.agent
         snapshot = await agent.aget_state(work.config, subgraphs=True)
-        asked = [] if drained else _as_left(run, snapshot, find_pending(agent, snapshot, pause=run.run_id))
+        asked = (
+            []
+            if drained
+            else _as_left(run, snapshot, find_pending(agent, snapshot, pause=run.run_id))
+        )
         reached = work.reached(snapshot) if ran and snapshot.tasks else []
         if reached:
             work.events.look()
@@ -381,27 +466,56 @@ class GraphExecutor(Executor):
                 "A graph that is called by a tool, or second in one node, must ask with interrupt() rather than pause before a node."
             )
         checkpoint, used = checkpoint_of(snapshot), work.meter.usage
-        return lambda thread, run, now: outcome.succeeded(thread, replace(run, usage=used), checkpoint, now)
+        return lambda thread, run, now: outcome.succeeded(
+            thread, replace(run, usage=used), checkpoint, now
+        )
 
     async def _ended_by(
-        self, work: Work, reached: Sequence[Limit], snapshot: StateSnapshot, asked: Sequence[PendingApproval], *, unbegun: bool = False
+        self,
+        work: Work,
+        reached: Sequence[Limit],
+        snapshot: StateSnapshot,
+        asked: Sequence[PendingApproval],
+        *,
+        unbegun: bool = False,
     ) -> Ending:
-        """The run waits for a person, for what it asks and for what more it may use; or it ends, if that is nothing to ask about."""
+        """The run waits for a person, for what it asks and for what more it may use; or it ends, if
+        that is nothing to ask about."""
         if any(limit.on_exceeded == "error" for limit in reached):
             return await self._out_of_budget(work, reached)
         run, used, checkpoint = work.held.run, work.meter.usage, checkpoint_of(snapshot)
-        ids = {"thread_id": run.thread_id, "run_id": run.run_id, "checkpoint_id": checkpoint.checkpoint_id}
+        ids = {
+            "thread_id": run.thread_id,
+            "run_id": run.run_id,
+            "checkpoint_id": checkpoint.checkpoint_id,
+        }
         questions = [question(limit, work.meter.used(limit), **ids) for limit in reached]
         pending = [*await with_previews(work.agent, asked), *questions]
-        known = {approval.approval_id for approval in pending if await self._storage.approval(approval.approval_id)}
+        known = {
+            approval.approval_id
+            for approval in pending
+            if await self._storage.approval(approval.approval_id)
+        }
         budget = work.terms.stored(used, asked=bool(questions), unbegun=unbegun)
         shown = last_turn(snapshot)
 
         async def ending(thread: Thread, run: Run, now: datetime) -> Change:
             # Grants are read here, each time that this is tried, since others use the same ones.
-            grants = await self._storage.open_grants(run.agent, {each.tool for each in pending}, now)
-            under = outcome.AskedUnder(policies=self._policies, shown=shown, grants=grants, next_run=self._clock.new_id())
-            return outcome.paused(thread, replace(run, usage=used, budget=budget), pending, known, checkpoint, now, under)
+            grants = await self._storage.open_grants(
+                run.agent, {each.tool for each in pending}, now
+            )
+            under = outcome.AskedUnder(
+                policies=self._policies, shown=shown, grants=grants, next_run=self._clock.new_id()
+            )
+            return outcome.paused(
+                thread,
+                replace(run, usage=used, budget=budget),
+                pending,
+                known,
+                checkpoint,
+                now,
+                under,
+            )
 
         return ending
 
@@ -410,11 +524,16 @@ class GraphExecutor(Executor):
         status = RunStatus.TIMEOUT if first.name == "seconds" else RunStatus.ERROR
         return await self._stopped(work, sentence(first, work.meter.used(first)), status)
 
-    async def _stopped(self, work: Work, message: str, status: RunStatus = RunStatus.ERROR) -> Ending:
-        """The run ends here, with work left. Its thread is brought to rest, so that it takes new input."""
+    async def _stopped(
+        self, work: Work, message: str, status: RunStatus = RunStatus.ERROR
+    ) -> Ending:
+        """The run ends here, with work left. Its thread is brought to rest, so that it takes new
+        input."""
         await close(work.agent, work.config, StoredOutcomes(self._storage, work.held.run.thread_id))
         checkpoint, used = checkpoint_of(await work.agent.aget_state(work.config)), work.meter.usage
-        return lambda thread, run, now: outcome.stopped(thread, replace(run, usage=used), message, checkpoint, now, status=status)
+        return lambda thread, run, now: outcome.stopped(
+            thread, replace(run, usage=used), message, checkpoint, now, status=status
+        )
 
     async def _left(self, run: Run) -> Left:
         """What the run's events tell of it so far."""
@@ -425,7 +544,8 @@ class GraphExecutor(Executor):
 
 
 def _stop(held: Held) -> None:
-    """Ask the run to stop at its next step, unless that was asked already: the server's stop goes first."""
+    """Ask the run to stop at its next step, unless that was asked already: the server's stop goes
+    first."""
     if not held.control.drain_requested:
         held.control.request_drain(STOP)
 
@@ -439,11 +559,17 @@ def _is_closed(snapshot: StateSnapshot) -> bool:
     return not snapshot.tasks and (snapshot.metadata or {}).get("source") == "update"
 
 
-def _as_left(run: Run, snapshot: StateSnapshot, pending: list[PendingApproval]) -> list[PendingApproval]:
-    """What is pending. A node that this run let go, and that still waits where it did, was cut off by a crash: did it happen?"""
+def _as_left(
+    run: Run, snapshot: StateSnapshot, pending: list[PendingApproval]
+) -> list[PendingApproval]:
+    """What is pending. A node that this run let go, and that still waits where it did, was cut off
+    by a crash: did it happen?"""
     if run.kind is RunKind.INPUT or _wrote(run, snapshot):
         return pending
-    return [replace(each, kind=ApprovalKind.UNKNOWN_OUTCOME) if each.kind is ApprovalKind.NODE else each for each in pending]
+    return [
+        replace(each, kind=ApprovalKind.UNKNOWN_OUTCOME) if each.kind is ApprovalKind.NODE else each
+        for each in pending
+    ]
 
 
 def _wrote(run: Run, snapshot: StateSnapshot) -> bool:

@@ -10,31 +10,40 @@ from typing import Any
 from langgraph.errors import GraphRecursionError
 from msgspec import structs
 
-from assent.approvals.asking import put_all, under_policy
-from assent.approvals.deciding import going_on
-from assent.approvals.recording import told
-from assent.checkpoint.contracts import (
+from assent.approvals.ask import put_all, under_policy
+from assent.approvals.decide import going_on
+from assent.approvals.record import told
+from assent.core.errors import AssentError
+from assent.core.events import (
+    Checkpoint,
+    Done,
+    Error,
+    Event,
+    RunCancelled,
+    RunPaused,
+    ToolUnknown,
+    Usage,
+)
+from assent.core.policy import Policy, PolicyBook
+from assent.core.rows import (
     Approval,
     ApprovalKind,
     ApprovalStatus,
-    Change,
     Run,
     RunStatus,
     StandingGrant,
     Thread,
     ThreadStatus,
-    together,
 )
-from assent.errors import AssentError
-from assent.events import Checkpoint, Done, Error, Event, RunCancelled, RunPaused, ToolUnknown, Usage
-from assent.graph.pending import PendingApproval
-from assent.policies import Policy, PolicyBook
+from assent.graph.interrupts.resume import PendingApproval
+from assent.storage.base import Change, together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskedUnder:
-    """Under what a pause asks: the operator's `policies`, what people are `shown` of the conversation, the standing `grants` that could
-    answer, and the id of the run that goes on if they answer all."""
+    """Under what a pause asks: the operator's `policies`, what people are `shown` of the
+    conversation, the standing `grants` that could answer, and the id of the run that goes on if
+    they answer all."""
 
     policies: PolicyBook = field(default_factory=PolicyBook)
     shown: Mapping[str, Any] = field(default_factory=dict)
@@ -43,7 +52,8 @@ class AskedUnder:
 
 
 def approval_row(pending: PendingApproval, run: Run, now: datetime, under: AskedUnder) -> Approval:
-    """The question as a row. Raises `ConfigurationError` if the operator's policies and the agent's do not go together."""
+    """The question as a row. Raises `ConfigurationError` if the operator's policies and the agent's
+    do not go together."""
     policy = under.policies.policy(run.agent, pending.tool, pending.policy)
     row = Approval(
         approval_id=pending.approval_id,
@@ -72,8 +82,8 @@ def approval_row(pending: PendingApproval, run: Run, now: datetime, under: Asked
 
 
 def _allowed(pending: PendingApproval, policy: Policy) -> tuple[str, ...]:
-    """A call of our own gate takes what its policy allows. A graph's own question takes what it takes, and of that what the policy allows,
-    unless that would leave nothing to say no with."""
+    """A call of our own gate takes what its policy allows. A graph's own question takes what it
+    takes, and of that what the policy allows, unless that would leave nothing to say no with."""
     if pending.policy is not None:
         return policy.allowed
     both = tuple(each for each in pending.allowed if each in policy.allowed)
@@ -89,7 +99,8 @@ def paused(
     now: datetime,
     under: AskedUnder = AskedUnder(),
 ) -> Change:
-    """The run waits for a person. `known` are the approvals that are rows already, from before a crash.
+    """The run waits for a person. `known` are the approvals that are rows already, from before a
+    crash.
 
     What standing grants answer is decided at once; if that is all, another run goes on.
     """
@@ -103,16 +114,34 @@ def paused(
     over = {each.row.approval_id for each in asked if not each.question.is_pending}
     ids = tuple(approval.approval_id for approval in pending)
     left = tuple(id for id in ids if id not in over)
-    lost = tuple(_stamped(_unknown(row), run, now) for row in new if row.kind is ApprovalKind.UNKNOWN_OUTCOME and row.tool)
+    lost = tuple(
+        _stamped(_unknown(row), run, now)
+        for row in new
+        if row.kind is ApprovalKind.UNKNOWN_OUTCOME and row.tool
+    )
     put = [each.change(with_cast=bool(left)) for each in asked]
-    ended = Change(events=(_stamped(checkpoint, run, now), _stamped(RunPaused(approvals=left or ids, next=checkpoint.next), run, now)))
-    stopped = _stopped(thread, ThreadStatus.INTERRUPTED, checkpoint.checkpoint_id, now, pending=left)
+    ended = Change(
+        events=(
+            _stamped(checkpoint, run, now),
+            _stamped(RunPaused(approvals=left or ids, next=checkpoint.next), run, now),
+        )
+    )
+    stopped = _stopped(
+        thread, ThreadStatus.INTERRUPTED, checkpoint.checkpoint_id, now, pending=left
+    )
     run = _ended(run, RunStatus.INTERRUPTED, now)
     if left:
         return together(Change(rows=(stopped, run), events=lost), *put, uses, ended)
     busy, goes_on, resumed = going_on(stopped, run, ids, now, under.next_run)
     decided = [told(each.row, each.cast, run_id=goes_on.run_id) for each in asked]
-    return together(Change(rows=(busy, run, goes_on), events=lost), *put, uses, ended, *decided, Change(events=(resumed,)))
+    return together(
+        Change(rows=(busy, run, goes_on), events=lost),
+        *put,
+        uses,
+        ended,
+        *decided,
+        Change(events=(resumed,)),
+    )
 
 
 def _unknown(row: Approval) -> ToolUnknown:
@@ -121,58 +150,113 @@ def _unknown(row: Approval) -> ToolUnknown:
 
 def succeeded(thread: Thread, run: Run, checkpoint: Checkpoint, now: datetime) -> Change:
     """The run came to its end."""
-    events = (_stamped(checkpoint, run, now), _stamped(Done(usage=_tokens(run), steps=int(run.usage.get("steps", 0))), run, now))
+    events = (
+        _stamped(checkpoint, run, now),
+        _stamped(Done(usage=_tokens(run), steps=int(run.usage.get("steps", 0))), run, now),
+    )
     thread = _stopped(thread, ThreadStatus.IDLE, checkpoint.checkpoint_id, now)
     return Change(rows=(thread, _ended(run, RunStatus.SUCCESS, now)), events=events)
 
 
 def failed(thread: Thread, run: Run, code: str, message: str, node: str, now: datetime) -> Change:
-    """The run raised. What is stored and shown, as `explain` has it, names no internals: they are in the server's log."""
+    """The run raised. What is stored and shown, as `explain` has it, names no internals: they are
+    in the server's log."""
     event = _stamped(Error(code=code, message=message, node=node), run, now)
     thread = _stopped(thread, ThreadStatus.ERROR, thread.checkpoint_id, now)
-    return Change(rows=(thread, replace(_ended(run, RunStatus.ERROR, now), error={"code": code, "message": message})), events=(event,))
+    return Change(
+        rows=(
+            thread,
+            replace(_ended(run, RunStatus.ERROR, now), error={"code": code, "message": message}),
+        ),
+        events=(event,),
+    )
 
 
-def stopped(thread: Thread, run: Run, message: str, checkpoint: Checkpoint, now: datetime, *, status: RunStatus) -> Change:
+def stopped(
+    thread: Thread,
+    run: Run,
+    message: str,
+    checkpoint: Checkpoint,
+    now: datetime,
+    *,
+    status: RunStatus,
+) -> Change:
     """The run had used up a budget, and its thread is at rest."""
     error = {"code": "budget_exceeded", "message": message}
-    events = (_stamped(checkpoint, run, now), _stamped(Error(code="budget_exceeded", message=message), run, now))
+    events = (
+        _stamped(checkpoint, run, now),
+        _stamped(Error(code="budget_exceeded", message=message), run, now),
+    )
     thread = _stopped(thread, ThreadStatus.ERROR, checkpoint.checkpoint_id, now)
     return Change(rows=(thread, replace(_ended(run, status, now), error=error)), events=events)
 
 
-def cancelled(thread: Thread, run: Run, checkpoint: Checkpoint | None, now: datetime, *, rolled_back: bool) -> Change:
-    """The run was stopped on request, and its thread is at rest. `checkpoint` is None if the thread's agent is not there to say."""
+def cancelled(
+    thread: Thread, run: Run, checkpoint: Checkpoint | None, now: datetime, *, rolled_back: bool
+) -> Change:
+    """The run was stopped on request, and its thread is at rest. `checkpoint` is None if the
+    thread's agent is not there to say."""
     told = [_stamped(checkpoint, run, now)] if checkpoint else []
     events = (*told, _stamped(RunCancelled(rolled_back=rolled_back), run, now))
-    thread = _stopped(thread, ThreadStatus.IDLE, checkpoint.checkpoint_id if checkpoint else thread.checkpoint_id, now)
-    return Change(rows=(thread, replace(_ended(run, RunStatus.CANCELLED, now), error=None)), events=events)
+    thread = _stopped(
+        thread,
+        ThreadStatus.IDLE,
+        checkpoint.checkpoint_id if checkpoint else thread.checkpoint_id,
+        now,
+    )
+    return Change(
+        rows=(thread, replace(_ended(run, RunStatus.CANCELLED, now), error=None)), events=events
+    )
 
 
 def explain(error: Exception, run: Run) -> tuple[str, str]:
     """A code for programs and a sentence for people."""
     if isinstance(error, GraphRecursionError):
-        return "recursion_limit", "The agent took more steps than a run may take. Ask for less at once, or raise ASSENT_RECURSION_LIMIT."
+        return (
+            "recursion_limit",
+            "The agent took more steps than a run may take. Ask for less at once, or raise ASSENT_RECURSION_LIMIT.",
+        )
     if isinstance(error, AssentError):
         return _snake(type(error).__name__), error.message
     status = getattr(error, "status_code", None)
     if isinstance(status, int):
-        return "provider_error", f"The model's provider answered with status {status}. Send the message again to try once more."
-    return "agent_error", f"The run failed with {type(error).__name__}. The server's log has the details under the run {run.run_id}."
+        return (
+            "provider_error",
+            f"The model's provider answered with status {status}. Send the message again to try once more.",
+        )
+    return (
+        "agent_error",
+        f"The run failed with {type(error).__name__}. The server's log has the details under the run {run.run_id}.",
+    )
 
 
 def _snake(name: str) -> str:
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip(
+        "_"
+    )
 
 
 def _stamped(event: Event, run: Run, now: datetime) -> Event:
     return structs.replace(event, ts=now, thread_id=run.thread_id, run_id=run.run_id)
 
 
-def _stopped(thread: Thread, status: ThreadStatus, checkpoint_id: str | None, now: datetime, pending: tuple[str, ...] = ()) -> Thread:
+def _stopped(
+    thread: Thread,
+    status: ThreadStatus,
+    checkpoint_id: str | None,
+    now: datetime,
+    pending: tuple[str, ...] = (),
+) -> Thread:
     if thread.tampered is not None:
         status = ThreadStatus.ERROR
-    return replace(thread, status=status, checkpoint_id=checkpoint_id, pending=pending, updated_at=now, version=thread.version + 1)
+    return replace(
+        thread,
+        status=status,
+        checkpoint_id=checkpoint_id,
+        pending=pending,
+        updated_at=now,
+        version=thread.version + 1,
+    )
 
 
 def _ended(run: Run, status: RunStatus, now: datetime) -> Run:
@@ -180,5 +264,8 @@ def _ended(run: Run, status: RunStatus, now: datetime) -> Run:
 
 
 def _tokens(run: Run) -> Usage | None:
-    counted = {name: int(run.usage.get(name, 0)) for name in ("input_tokens", "output_tokens", "total_tokens")}
+    counted = {
+        name: int(run.usage.get(name, 0))
+        for name in ("input_tokens", "output_tokens", "total_tokens")
+    }
     return Usage(**counted) if any(counted.values()) else None

@@ -1,4 +1,5 @@
-"""From one state of a run to the next: pure functions from the rows that were read to the change that moves them.
+"""From one state of a run to the next: pure functions from the rows that were read to the change
+that moves them.
 
     (new) ──> pending ──> running ──> success | error | timeout | interrupted (waits for a person)
                  │           ├──> cancelling ──> cancelled
@@ -15,14 +16,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from assent.approvals.machine import Cancel, advance
-from assent.approvals.recording import recorded
+from assent.approvals.record import recorded
 from assent.approvals.rows import question_of
-from assent.checkpoint.contracts import (
+from assent.approvals.rules import Cancel, advance
+from assent.core.events import Event, RunCancelled, RunRecovered, RunStart
+from assent.core.rows import (
     Approval,
     Authentication,
     CancelMode,
-    Change,
     Row,
     Run,
     RunKind,
@@ -30,13 +31,13 @@ from assent.checkpoint.contracts import (
     Thread,
     ThreadStatus,
     Timer,
-    together,
 )
-from assent.events import Event, RunCancelled, RunRecovered, RunStart
 from assent.runs.engine import Remains
+from assent.storage.base import Change, together
 
 MAX_RECOVERIES = 3
-"""How often in a row a run is taken up at the same checkpoint. What kills its worker there each time would do so for ever."""
+"""How often in a row a run is taken up at the same checkpoint. What kills its worker there each
+time would do so for ever."""
 
 OnBusy = Literal["reject", "enqueue", "interrupt", "rollback"]
 IfPaused = Literal["refuse", "reject", "wait", "cancel"]
@@ -46,11 +47,13 @@ IfPaused = Literal["refuse", "reject", "wait", "cancel"]
 class Submission:
     """New input for a thread. `thread_id` None makes a new one.
 
-    `message` is empty only with a `checkpoint_id`, a state of the thread's past to go on from: then the graph goes on there by itself.
-    `if_paused="reject"` rejects what is pending, for the message as reason; `wait` leaves it, and goes when it was decided and has run;
-    `cancel` cancels it, and then takes the input. `on_busy` says what to do while a run is active or waits its turn: `reject` refuses,
-    `enqueue` waits behind it, `interrupt` cancels it and `rollback` also undoes what it did to the thread's state; then the new run goes.
-    A run with `due_at` starts then, or as soon after as the thread is free; those of a higher `priority` first where there are more than
+    `message` is empty only with a `checkpoint_id`, a state of the thread's past to go on from: then
+    the graph goes on there by itself. `if_paused="reject"` rejects what is pending, for the message
+    as reason; `wait` leaves it, and goes when it was decided and has run; `cancel` cancels it, and
+    then takes the input. `on_busy` says what to do while a run is active or waits its turn:
+    `reject` refuses, `enqueue` waits behind it, `interrupt` cancels it and `rollback` also undoes
+    what it did to the thread's state; then the new run goes. A run with `due_at` starts then, or as
+    soon after as the thread is free; those of a higher `priority` first where there are more than
     may run at once.
     """
 
@@ -71,7 +74,14 @@ class Submission:
 
 def new_thread(thread_id: str, owner: str, metadata: Mapping[str, Any], now: datetime) -> Thread:
     """A thread that nothing has happened on."""
-    return Thread(thread_id=thread_id, owner=owner, status=ThreadStatus.IDLE, created_at=now, updated_at=now, metadata=metadata)
+    return Thread(
+        thread_id=thread_id,
+        owner=owner,
+        status=ThreadStatus.IDLE,
+        created_at=now,
+        updated_at=now,
+        metadata=metadata,
+    )
 
 
 def new_run(submission: Submission, thread_id: str, agent: str, run_id: str, now: datetime) -> Run:
@@ -94,8 +104,16 @@ def new_run(submission: Submission, thread_id: str, agent: str, run_id: str, now
     )
 
 
-def submitted(thread: Thread | None, run: Run, worker: str | None, now: datetime, *, metadata: Mapping[str, Any]) -> tuple[Change, Thread]:
-    """A new run on a thread that is free: it has the thread from here on, and runs at once if there is a worker for it."""
+def submitted(
+    thread: Thread | None,
+    run: Run,
+    worker: str | None,
+    now: datetime,
+    *,
+    metadata: Mapping[str, Any],
+) -> tuple[Change, Thread]:
+    """A new run on a thread that is free: it has the thread from here on, and runs at once if there
+    is a worker for it."""
     made = thread or replace(new_thread(run.thread_id, run.owner, metadata, now), version=0)
     busy = _taken_by(run, made, now)
     if worker is None:
@@ -104,7 +122,9 @@ def submitted(thread: Thread | None, run: Run, worker: str | None, now: datetime
     return Change(rows=(busy, running), events=_begun(running, now)), busy
 
 
-def queued(thread: Thread | None, run: Run, now: datetime, *, metadata: Mapping[str, Any]) -> tuple[Change, Thread]:
+def queued(
+    thread: Thread | None, run: Run, now: datetime, *, metadata: Mapping[str, Any]
+) -> tuple[Change, Thread]:
     """A new run that waits for its time, or behind others of its thread."""
     if thread is None:
         made = replace(new_thread(run.thread_id, run.owner, metadata, now), agent=run.agent)
@@ -134,18 +154,33 @@ def taken_over(run: Run, worker: str, remains: Remains, now: datetime) -> tuple[
         usage=remains.usage,
         version=run.version + 1,
     )
-    recovered = RunRecovered(ts=now, thread_id=run.thread_id, run_id=run.run_id, attempt=taken.attempt, message_ids=remains.message_ids)
-    return Change(rows=(taken,), events=() if run.status is RunStatus.CANCELLING else (recovered,)), taken
+    recovered = RunRecovered(
+        ts=now,
+        thread_id=run.thread_id,
+        run_id=run.run_id,
+        attempt=taken.attempt,
+        message_ids=remains.message_ids,
+    )
+    return Change(
+        rows=(taken,), events=() if run.status is RunStatus.CANCELLING else (recovered,)
+    ), taken
 
 
 def is_poison(run: Run, remains: Remains) -> bool:
     """Whether the run has killed its worker at this place as often as it may."""
-    return run.status is RunStatus.RUNNING and remains.checkpoint_id == run.at_checkpoint and run.stuck >= MAX_RECOVERIES
+    return (
+        run.status is RunStatus.RUNNING
+        and remains.checkpoint_id == run.at_checkpoint
+        and run.stuck >= MAX_RECOVERIES
+    )
 
 
 def put_back(run: Run) -> Change:
-    """A worker that stops lets go of a run. That it had to be taken up again says nothing against the run."""
-    return Change(rows=(replace(run, worker=None, at_checkpoint=None, stuck=0, version=run.version + 1),))
+    """A worker that stops lets go of a run. That it had to be taken up again says nothing against
+    the run."""
+    return Change(
+        rows=(replace(run, worker=None, at_checkpoint=None, stuck=0, version=run.version + 1),)
+    )
 
 
 def cancelled(
@@ -158,10 +193,11 @@ def cancelled(
     now: datetime,
     authentication: Authentication = Authentication.LOCAL,
 ) -> tuple[Change, tuple[Run, ...]]:
-    """All these runs of the thread are to stop; `approvals` are those that it waits for, each with its timer.
+    """All these runs of the thread are to stop; `approvals` are those that it waits for, each with
+    its timer.
 
-    What has begun is `cancelling` until its worker has stopped it, or, where it waits for a person, until a worker has brought the thread
-    to rest. What has not begun is `cancelled` at once.
+    What has begun is `cancelling` until its worker has stopped it, or, where it waits for a person,
+    until a worker has brought the thread to rest. What has not begun is `cancelled` at once.
     """
     rows: list[Row] = []
     events: list[Event] = []
@@ -174,20 +210,29 @@ def cancelled(
             continue
         rows.append(stops)
         if stops.status is RunStatus.CANCELLED:
-            events.append(RunCancelled(ts=now, thread_id=run.thread_id, run_id=run.run_id, reason=_by(by)))
+            events.append(
+                RunCancelled(ts=now, thread_id=run.thread_id, run_id=run.run_id, reason=_by(by))
+            )
         left = ThreadStatus.IDLE if stops.status is RunStatus.CANCELLED else ThreadStatus.BUSY
         if is_its_own(run, thread) and thread.status is not left:
-            rows.append(replace(thread, status=left, pending=(), updated_at=now, version=thread.version + 1))
+            rows.append(
+                replace(thread, status=left, pending=(), updated_at=now, version=thread.version + 1)
+            )
     dropped = [
-        recorded(approval, advance(question_of(approval), Cancel(by=by), now), timer, authentication=authentication)
+        recorded(
+            approval,
+            advance(question_of(approval), Cancel(by=by), now),
+            timer,
+            authentication=authentication,
+        )
         for approval, timer in approvals
     ]
     return together(Change(rows=tuple(rows), events=tuple(events)), *dropped), tuple(stopped)
 
 
 def to_cancel(thread: Thread, runs: Collection[Run], now: datetime) -> list[Run]:
-    """What of a thread's runs is to stop when all that goes on there is: what is active, what it waits for, and what is due and waits its
-    turn."""
+    """What of a thread's runs is to stop when all that goes on there is: what is active, what it
+    waits for, and what is due and waits its turn."""
     return [
         run
         for run in runs
@@ -198,29 +243,55 @@ def to_cancel(thread: Thread, runs: Collection[Run], now: datetime) -> list[Run]
 
 
 def is_its_own(run: Run, thread: Thread) -> bool:
-    """Whether the thread is taken by this run, be it active, about to be, or waiting for a person."""
-    return thread.run_id == run.run_id and thread.status in (ThreadStatus.BUSY, ThreadStatus.INTERRUPTED)
+    """Whether the thread is taken by this run, be it active, about to be, or waiting for a
+    person."""
+    return thread.run_id == run.run_id and thread.status in (
+        ThreadStatus.BUSY,
+        ThreadStatus.INTERRUPTED,
+    )
 
 
 def _stopping(run: Run, mode: CancelMode, now: datetime) -> Run:
     if run.status is RunStatus.PENDING and run.kind is RunKind.INPUT:
-        return replace(run, status=RunStatus.CANCELLED, cancel=mode, ended_at=now, version=run.version + 1)
-    # A pause, or decisions that were not acted upon yet, leave calls open: a worker has to close them.
-    return replace(run, status=RunStatus.CANCELLING, cancel=mode, ended_at=None, version=run.version + 1)
+        return replace(
+            run, status=RunStatus.CANCELLED, cancel=mode, ended_at=now, version=run.version + 1
+        )
+    # A pause, or decisions that were not acted upon yet, leave calls open: a worker has to close
+    # them.
+    return replace(
+        run, status=RunStatus.CANCELLING, cancel=mode, ended_at=None, version=run.version + 1
+    )
 
 
 def _running(run: Run, worker: str, now: datetime) -> Run:
-    return replace(run, status=RunStatus.RUNNING, worker=worker, attempt=run.attempt + 1, started_at=now)
+    return replace(
+        run, status=RunStatus.RUNNING, worker=worker, attempt=run.attempt + 1, started_at=now
+    )
 
 
 def _begun(run: Run, now: datetime) -> tuple[Event, ...]:
     message = str(run.input.get("message", ""))
-    return (RunStart(ts=now, thread_id=run.thread_id, run_id=run.run_id, agent=run.agent, message=message, metadata=dict(run.metadata)),)
+    return (
+        RunStart(
+            ts=now,
+            thread_id=run.thread_id,
+            run_id=run.run_id,
+            agent=run.agent,
+            message=message,
+            metadata=dict(run.metadata),
+        ),
+    )
 
 
 def _taken_by(run: Run, thread: Thread, now: datetime) -> Thread:
     return replace(
-        thread, status=ThreadStatus.BUSY, agent=run.agent, run_id=run.run_id, pending=(), updated_at=now, version=thread.version + 1
+        thread,
+        status=ThreadStatus.BUSY,
+        agent=run.agent,
+        run_id=run.run_id,
+        pending=(),
+        updated_at=now,
+        version=thread.version + 1,
     )
 
 

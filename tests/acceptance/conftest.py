@@ -1,4 +1,5 @@
-"""A real server for each test, which it may kill, and a client of it. A module that needs another server has a fixture of its own."""
+"""A real server for each test, which it may kill, and a client of it. A module that needs another
+server has a fixture of its own."""
 
 from __future__ import annotations
 

@@ -1,10 +1,12 @@
-"""The agent of the crash harness: it does what it is told, and each call of a tool leaves a line that outlives the process.
+"""The agent of the crash harness: it does what it is told, and each call of a tool leaves a line
+that outlives the process.
 
     "look 1, pay 2 > note 3"    calls look(1) and pay(2) in one turn, then note(3) in the next
 
-Every number is used for one call in all. `look` changes nothing, `save` may be repeated under its key, `note` runs freely and once; `pay`
-runs once and needs a person, and so does `post`, which may be repeated. A tool writes its line first and then takes some time, as what
-happens in the world does: it happened, and nobody knows yet.
+Every number is used for one call in all. `look` changes nothing, `save` may be repeated under its
+key, `note` runs freely and once; `pay` runs once and needs a person, and so does `post`, which may
+be repeated. A tool writes its line first and then takes some time, as what happens in the world
+does: it happened, and nobody knows yet.
 """
 
 from __future__ import annotations
@@ -84,12 +86,17 @@ def reply(history: list[BaseMessage]) -> AIMessage | BaseException:
     """The next turn of what the last message asks for, or the end."""
     if problems := lc_history_problems(history):
         return AssertionError(f"No provider would accept this history: {problems}")
-    asked_at = max(position for position, message in enumerate(history) if isinstance(message, HumanMessage))
+    asked_at = max(
+        position for position, message in enumerate(history) if isinstance(message, HumanMessage)
+    )
     turns = sum(isinstance(message, AIMessage) for message in history[asked_at:])
     parts = history[asked_at].text.split(" > ")
     if turns >= len(parts):
         return say(f"All {turns} done.")
-    return calls(*((name, {"number": int(number)}) for name, number in CALL.findall(parts[turns])), text="I shall.")
+    return calls(
+        *((name, {"number": int(number)}) for name, number in CALL.findall(parts[turns])),
+        text="I shall.",
+    )
 
 
 agent: Any = build_hitl_agent(

@@ -1,4 +1,5 @@
-"""What is held against a server that was killed again and again: pure functions from what is known and what was found to findings.
+"""What is held against a server that was killed again and again: pure functions from what is known
+and what was found to findings.
 
 A finding is a kind and a sentence:
 
@@ -36,7 +37,12 @@ RECOVERED_WITHIN = timedelta(seconds=2)
 GIVEN_UP_AFTER = 3
 """Recoveries at one place, after which a run may end with an error that says so."""
 
-ENDS = {"done": "success", "error": "error", "run_paused": "interrupted", "run_cancelled": "cancelled"}
+ENDS = {
+    "done": "success",
+    "error": "error",
+    "run_paused": "interrupted",
+    "run_cancelled": "cancelled",
+}
 """How a run's last event goes with its status."""
 
 AFTER_A_PAUSE = ("approval_decided", "approval_cancelled", "checkpoint", "run_cancelled")
@@ -53,7 +59,8 @@ class Life:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What was found when all was over: threads with their values, runs and approvals, by id; the ledger's lines; the processes."""
+    """What was found when all was over: threads with their values, runs and approvals, by id; the
+    ledger's lines; the processes."""
 
     threads: Mapping[str, Json]
     runs: Mapping[str, Json]
@@ -64,7 +71,8 @@ class Found:
 
 @dataclass(slots=True)
 class Call:
-    """One call of a tool, by its id: the lines that it left, and the approvals that it asked for."""
+    """One call of a tool, by its id: the lines that it left, and the approvals that it asked
+    for."""
 
     lines: list[Json] = field(default_factory=list)
     asked: Json = None
@@ -120,11 +128,12 @@ def call_id(line: Json) -> str:
     return str(line["key"].split(":")[-2])
 
 
-# ── the world ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the world ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def repeated(lines: Sequence[Json], calls: Mapping[str, Call]) -> Iterator[Finding]:
-    """At most one line per key, but for what may be repeated; and each number is one call's, under one key if nobody said otherwise."""
+    """At most one line per key, but for what may be repeated; and each number is one call's, under
+    one key if nobody said otherwise."""
     for key, times in Counter(line["key"] for line in lines if line["tool"] in ONCE).items():
         if times > 1:
             yield "duplicate", f"The key {key} has {times} lines."
@@ -134,7 +143,10 @@ def repeated(lines: Sequence[Json], calls: Mapping[str, Call]) -> Iterator[Findi
     for number, its in by_number.items():
         again = sum(calls[id].allowed_again for id in {call_id(line) for line in its})
         if len({line["key"] for line in its}) > 1 + again:
-            yield "duplicate", f"{its[0]['tool']} {number} ran as {[line['key'] for line in its]}, and was allowed {again} times again."
+            yield (
+                "duplicate",
+                f"{its[0]['tool']} {number} ran as {[line['key'] for line in its]}, and was allowed {again} times again.",
+            )
 
 
 def unlike_decided(calls: Mapping[str, Call]) -> Iterator[Finding]:
@@ -158,15 +170,31 @@ def _allowed_args(approval: Json) -> Json:
 
 
 def left_open(calls: Mapping[str, Call], found: Found) -> Iterator[Finding]:
-    """A person is asked once about each call, and on a thread that takes new messages each has its one answer."""
+    """A person is asked once about each call, and on a thread that takes new messages each has its
+    one answer."""
     for id, call in calls.items():
         if call.asked_before:
-            asked = [(approval["run_id"], approval["decision"]) for approval in (*call.asked_before, call.asked)]
-            yield "open", f"{call.asked['tool']} {call.asked['args']} on {call.asked['thread_id']} was asked about as {asked} ({id})."
+            asked = [
+                (approval["run_id"], approval["decision"])
+                for approval in (*call.asked_before, call.asked)
+            ]
+            yield (
+                "open",
+                f"{call.asked['tool']} {call.asked['args']} on {call.asked['thread_id']} was asked about as {asked} ({id}).",
+            )
     for thread in found.threads.values():
-        messages = (thread["values"] or {}).get("messages", ()) if thread["status"] == "idle" else ()
-        answered = Counter(message["tool_call_id"] for message in messages if message["type"] == "tool")
-        asked_for = Counter(call["id"] for message in messages if message["type"] == "ai" for call in message["tool_calls"])
+        messages = (
+            (thread["values"] or {}).get("messages", ()) if thread["status"] == "idle" else ()
+        )
+        answered = Counter(
+            message["tool_call_id"] for message in messages if message["type"] == "tool"
+        )
+        asked_for = Counter(
+            call["id"]
+            for message in messages
+            if message["type"] == "ai"
+            for call in message["tool_calls"]
+        )
         if answered != asked_for:
             yield (
                 "open",
@@ -174,34 +202,49 @@ def left_open(calls: Mapping[str, Call], found: Found) -> Iterator[Finding]:
             )
 
 
-# ── decisions ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── decisions ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def not_kept(book: Book, found: Found) -> Iterator[Finding]:
     """Whatever was acknowledged is what is stored."""
     for known in book.known:
         stored = found.approvals.get(known.approval_id)
-        if stored is None or (stored["decision"], stored["decided_by"]) != (known.decision, known.by):
-            yield "forgotten", f"{known} is stored as {stored and (stored['decision'], stored['decided_by'])}."
+        if stored is None or (stored["decision"], stored["decided_by"]) != (
+            known.decision,
+            known.by,
+        ):
+            yield (
+                "forgotten",
+                f"{known} is stored as {stored and (stored['decision'], stored['decided_by'])}.",
+            )
 
 
 def not_acted_upon(book: Book, calls: Mapping[str, Call]) -> Iterator[Finding]:
-    """What was allowed has left a line, or is known to be unknown; unless others of its pause still wait, or it was stopped since."""
-    waiting = {approval["run_id"] for call in calls.values() for approval in _approvals(call) if approval["status"] == "pending"}
+    """What was allowed has left a line, or is known to be unknown; unless others of its pause still
+    wait, or it was stopped since."""
+    waiting = {
+        approval["run_id"]
+        for call in calls.values()
+        for approval in _approvals(call)
+        if approval["status"] == "pending"
+    }
     for id, call in calls.items():
         approval = call.asked
         if approval is None or approval["run_id"] in waiting or _allowed_args(approval) is None:
             continue
         log = book.logs[approval["thread_id"]]
         if not call.lines and not call.lost and not log.stopped and not _given_up(log):
-            yield "unhonoured", f"{approval['decision']} of {approval['tool']} {approval['args']} on {log.thread_id} left no line ({id})."
+            yield (
+                "unhonoured",
+                f"{approval['decision']} of {approval['tool']} {approval['args']} on {log.thread_id} left no line ({id}).",
+            )
 
 
 def _approvals(call: Call) -> list[Json]:
     return [*([call.asked] if call.asked else []), *call.lost]
 
 
-# ── runs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── runs ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _by_run(log: Log) -> dict[str, list[Event]]:
@@ -235,7 +278,11 @@ def endings(log: Log, runs: Mapping[str, Json]) -> Iterator[Finding]:
 def is_given_up(events: Sequence[Event]) -> bool:
     """Whether a run has ended because its process died at the same place again and again."""
     recoveries = sum(event["type"] == "run_recovered" for event in events)
-    return events[-1]["type"] == "error" and "died" in events[-1]["message"] and recoveries >= GIVEN_UP_AFTER
+    return (
+        events[-1]["type"] == "error"
+        and "died" in events[-1]["message"]
+        and recoveries >= GIVEN_UP_AFTER
+    )
 
 
 def _given_up(log: Log) -> bool:
@@ -254,7 +301,10 @@ def recoveries(log: Log, lives: Sequence[Life]) -> Iterator[Finding]:
         if number == 0:
             yield "recovered", f"{what}, before any kill."
         if (event["run_id"], number) in seen:
-            yield "recovered", f"{what}, for the second time since the start at {lives[number].started_at:%T.%f}."
+            yield (
+                "recovered",
+                f"{what}, for the second time since the start at {lives[number].started_at:%T.%f}.",
+            )
         seen.add((event["run_id"], number))
         healthy_at = lives[number].healthy_at
         if healthy_at is not None and at > healthy_at + RECOVERED_WITHIN:
@@ -278,28 +328,50 @@ def standing(log: Log, found: Found) -> Iterator[Finding]:
     for run in found.runs.values():
         waits = run["status"] == "pending" and thread["status"] == "interrupted"
         if run["thread_id"] == log.thread_id and run["status"] not in ENDS.values() and not waits:
-            yield "stuck", f"The run {run['run_id']} on {log.thread_id}, which is {thread['status']}, is {run['status']}."
-    left = {id for id, approval in found.approvals.items() if approval["thread_id"] == log.thread_id and approval["status"] == "pending"}
+            yield (
+                "stuck",
+                f"The run {run['run_id']} on {log.thread_id}, which is {thread['status']}, is {run['status']}.",
+            )
+    left = {
+        id
+        for id, approval in found.approvals.items()
+        if approval["thread_id"] == log.thread_id and approval["status"] == "pending"
+    }
     if left != set(thread["pending"]):
-        yield "stuck", f"The thread {log.thread_id} waits for {thread['pending']}, but pending are {left}."
+        yield (
+            "stuck",
+            f"The thread {log.thread_id} waits for {thread['pending']}, but pending are {left}.",
+        )
 
 
-# ── messages ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── messages ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def messages(book: Book, found: Found) -> Iterator[Finding]:
     """What was taken has a run; what was refused has none; and nothing was said twice."""
-    starts = Counter(event.get("message", "") for log in book.logs.values() for event in log.events if event["type"] == "run_start")
+    starts = Counter(
+        event.get("message", "")
+        for log in book.logs.values()
+        for event in log.events
+        if event["type"] == "run_start"
+    )
     said: Counter[str] = Counter()
     for thread in found.threads.values():
-        said.update(message["content"] for message in (thread["values"] or {}).get("messages", ()) if message["type"] == "human")
+        said.update(
+            message["content"]
+            for message in (thread["values"] or {}).get("messages", ())
+            if message["type"] == "human"
+        )
     for sent in book.sent:
         if sent.run_id and sent.run_id not in found.runs:
             yield "message", f"{sent} was taken, and nothing came of it."
         if sent.status == 409 and (starts[sent.text] or said[sent.text]):
             yield "message", f"{sent} was refused, and is there."
         if starts[sent.text] > 1 or said[sent.text] > 1:
-            yield "message", f"{sent} began {starts[sent.text]} runs, and is there {said[sent.text]} times."
+            yield (
+                "message",
+                f"{sent} began {starts[sent.text]} runs, and is there {said[sent.text]} times.",
+            )
 
 
 def cancellations(book: Book, found: Found) -> Iterator[Finding]:

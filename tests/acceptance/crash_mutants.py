@@ -1,4 +1,5 @@
-"""Servers with one of their safeguards taken out, to show that the harness sees it. Each function changes the process that it is called in.
+"""Servers with one of their safeguards taken out, to show that the harness sees it. Each function
+changes the process that it is called in.
 
 Plan(…, environment={"BEFORE_SERVING": "tests.acceptance.crash_mutants:without_intents"})
 """
@@ -10,12 +11,12 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
-from assent.checkpoint.contracts import ACTIVE, Run
-from assent.checkpoint.sqlite import SqliteStorage, changes
-from assent.checkpoint.sqlite.leases import Leases
-from assent.checkpoint.sqlite.tables import Table
-from assent.runs.effects import StoredEffects
-from assent.runs.embedded import EmbeddedEngine
+from assent.core.rows import ACTIVE, Run
+from assent.runs.ledger import StoredEffects
+from assent.runs.worker import EmbeddedEngine
+from assent.storage.sqlite import SqliteStorage, changes
+from assent.storage.sqlite.leases import Leases
+from assent.storage.sqlite.tables import Table
 
 
 def without_intents() -> None:
@@ -33,7 +34,9 @@ def without_comparing() -> None:
 
     def made(self: Table[Any], *args: Any) -> None:
         make(self, *args)
-        self.insert = self.insert.replace("INSERT", "INSERT OR REPLACE", 1).partition(" ON CONFLICT")[0]
+        self.insert = self.insert.replace("INSERT", "INSERT OR REPLACE", 1).partition(
+            " ON CONFLICT"
+        )[0]
         self.update = self.update.replace("version = ?", "? IS NOT NULL")
 
     Table.__init__ = made  # type: ignore[method-assign]
@@ -46,7 +49,13 @@ def with_two_workers() -> None:
 
     @asynccontextmanager
     async def both_working(self: EmbeddedEngine) -> AsyncIterator[None]:
-        second = EmbeddedEngine(self._storage, self._executor, clock=self._clock, max_runs=self._max_runs, on_timer=self._on_timer)
+        second = EmbeddedEngine(
+            self._storage,
+            self._executor,
+            clock=self._clock,
+            max_runs=self._max_runs,
+            on_timer=self._on_timer,
+        )
         async with working(self), working(second):
             yield
 
@@ -57,7 +66,9 @@ def with_greedy_workers() -> None:
     """Each of two workers takes over what the other one works on."""
     with_two_workers()
 
-    async def orphaned_runs(self: SqliteStorage, now: datetime, *, limit: int = 1000) -> tuple[Run, ...]:
+    async def orphaned_runs(
+        self: SqliteStorage, now: datetime, *, limit: int = 1000
+    ) -> tuple[Run, ...]:
         return await self.runs(status=ACTIVE, limit=limit)
 
     SqliteStorage.orphaned_runs = orphaned_runs  # type: ignore[method-assign]

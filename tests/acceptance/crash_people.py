@@ -1,7 +1,8 @@
-"""People who talk to a server that keeps dying, as real clients do: they ask again when an answer was lost, and follow what happens.
+"""People who talk to a server that keeps dying, as real clients do: they ask again when an answer
+was lost, and follow what happens.
 
-What they know for certain goes into the `Book`, and is all that is held against the server later: what it has acknowledged, what it showed
-as decided, and the events that it sent.
+What they know for certain goes into the `Book`, and is all that is held against the server later:
+what it has acknowledged, what it showed as decided, and the events that it sent.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ class Known:
 
 @dataclass(slots=True)
 class Log:
-    """One thread, as its follower has seen it. `may_stop` says that people cancel there too; `stopped` that somebody asked for it."""
+    """One thread, as its follower has seen it. `may_stop` says that people cancel there too;
+    `stopped` that somebody asked for it."""
 
     thread_id: str
     may_stop: bool
@@ -71,7 +73,8 @@ class Stopped:
 
 @dataclass(slots=True)
 class Book:
-    """What is known for certain. `complaints` are what no client should ever meet, as kind and sentence."""
+    """What is known for certain. `complaints` are what no client should ever meet, as kind and
+    sentence."""
 
     numbers: Iterator[int] = field(default_factory=lambda: count(1))
     sent: list[Sent] = field(default_factory=list)
@@ -82,19 +85,27 @@ class Book:
     complaints: list[tuple[str, str]] = field(default_factory=list)
 
 
-# ── following ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── following ─────────────────────────────────────────────────────────────────────────────────────
 
 
 async def follow(api: Api, log: Log, book: Book, chance: random.Random) -> None:
-    """Read the thread's events for ever, with the number of the last one after each connection that broke, or that was left."""
+    """Read the thread's events for ever, with the number of the last one after each connection that
+    broke, or that was left."""
     while True:
         with suppress(httpx.TransportError):
             log.connections += 1
-            async with api.http.stream("GET", f"/threads/{log.thread_id}/events", headers={"Last-Event-ID": str(log.last)}) as response:
+            async with api.http.stream(
+                "GET", f"/threads/{log.thread_id}/events", headers={"Last-Event-ID": str(log.last)}
+            ) as response:
                 if response.status_code == 200:
                     async for event in events_of(response):
                         if event["seq"] != log.last + 1:
-                            book.complaints.append(("numbers", f"{log.thread_id}: {event['seq']} came after {log.last}."))
+                            book.complaints.append(
+                                (
+                                    "numbers",
+                                    f"{log.thread_id}: {event['seq']} came after {log.last}.",
+                                )
+                            )
                         log.last = event["seq"]
                         if event["type"] not in ("token", "tool_call_delta"):
                             log.events.append(event)
@@ -103,13 +114,16 @@ async def follow(api: Api, log: Log, book: Book, chance: random.Random) -> None:
         await asyncio.sleep(0.05)
 
 
-# ── one of them ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── one of them ───────────────────────────────────────────────────────────────────────────────────
 
 
 class Person:
-    """Talks on threads of his own, and on some that others talk on too; decides what is asked there. `others` are who he argues with."""
+    """Talks on threads of his own, and on some that others talk on too; decides what is asked
+    there. `others` are who he argues with."""
 
-    def __init__(self, name: str, api: Api, book: Book, chance: random.Random, going: asyncio.Event) -> None:
+    def __init__(
+        self, name: str, api: Api, book: Book, chance: random.Random, going: asyncio.Event
+    ) -> None:
         self.name = name
         self.others: Sequence[Person] = ()
         self._api = api
@@ -119,7 +133,9 @@ class Person:
 
     async def live(self) -> None:
         """Go on for ever, one deed after another, with rests while `going` is not set."""
-        slots = [f"{self.name}-{index}" for index in range(OWN_THREADS)] + [f"all-{index}" for index in range(SHARED_THREADS)]
+        slots = [f"{self.name}-{index}" for index in range(OWN_THREADS)] + [
+            f"all-{index}" for index in range(SHARED_THREADS)
+        ]
         while True:
             await self._going.wait()
             await self._act(self._log_of(self._chance.choice(slots)))
@@ -150,15 +166,20 @@ class Person:
         else:
             await asyncio.sleep(0.03)
 
-    # ── saying ───────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── saying ────────────────────────────────────────────────────────────────────────────────────
 
     async def _say(self, log: Log, **body: Json) -> None:
         log.sent += 1
         sent = Sent(log.thread_id, self._script())
         self._book.sent.append(sent)
         request = {"message": sent.text, "thread_id": log.thread_id, **body}
-        # One that waits for its turn is not waited for: its thread may pause, and who else would decide?
-        way = self._background if body else self._chance.choice((self._invoke, self._stream, self._background))
+        # One that waits for its turn is not waited for: its thread may pause, and who else would
+        # decide?
+        way = (
+            self._background
+            if body
+            else self._chance.choice((self._invoke, self._stream, self._background))
+        )
         with suppress(httpx.TransportError):
             await way(sent, request)
             if sent.status not in (200, 202, 409):
@@ -166,7 +187,11 @@ class Person:
 
     async def _say_meanwhile(self, log: Log) -> None:
         """Say something while something else is going on."""
-        on_busy = self._chance.choice(("reject", "enqueue", "enqueue", "interrupt", "rollback") if log.may_stop else ("reject", "enqueue"))
+        on_busy = self._chance.choice(
+            ("reject", "enqueue", "enqueue", "interrupt", "rollback")
+            if log.may_stop
+            else ("reject", "enqueue")
+        )
         log.stopped = log.stopped or on_busy in ("interrupt", "rollback")
         await self._say(log, on_busy=on_busy, if_paused="refuse" if on_busy == "reject" else "wait")
 
@@ -195,11 +220,19 @@ class Person:
 
     def _script(self) -> str:
         chance = self._chance
-        turns = [[chance.choice(FREE if chance.random() < 0.5 else GATED) for _ in range(chance.choice((1, 1, 2, 3)))] for _ in range(2)]
+        turns = [
+            [
+                chance.choice(FREE if chance.random() < 0.5 else GATED)
+                for _ in range(chance.choice((1, 1, 2, 3)))
+            ]
+            for _ in range(2)
+        ]
         wanted = turns[: chance.choice((1, 1, 2))]
-        return " > ".join(", ".join(f"{tool} {next(self._book.numbers)}" for tool in turn) for turn in wanted)
+        return " > ".join(
+            ", ".join(f"{tool} {next(self._book.numbers)}" for tool in turn) for turn in wanted
+        )
 
-    # ── deciding ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── deciding ──────────────────────────────────────────────────────────────────────────────────
 
     async def _decide(self, log: Log) -> None:
         pending = await self._pending(log)
@@ -219,25 +252,44 @@ class Person:
             await self._resume(log, {"type": "approve", "all": True})
         elif luck < 0.65:
             several = self._chance.sample(pending, self._chance.randint(1, len(pending)))
-            await self._resume(log, {"decisions": {approval["approval_id"]: self._decision(approval) for approval in several}})
+            await self._resume(
+                log,
+                {
+                    "decisions": {
+                        approval["approval_id"]: self._decision(approval) for approval in several
+                    }
+                },
+            )
         else:
             await self._decide_one(self._chance.choice(pending))
 
     async def _pending(self, log: Log) -> list[Json]:
-        response = await self._ask("GET", "/approvals", params={"thread_id": log.thread_id, "status": "pending"})
+        response = await self._ask(
+            "GET", "/approvals", params={"thread_id": log.thread_id, "status": "pending"}
+        )
         return list(self._expect(response, 200).json().get("approvals", ()))
 
     def _decision(self, approval: Json) -> Json:
         """One that this approval takes; approving more often than not."""
         kind = self._chance.choice(["approve", "approve", *approval["allowed"]])
         if kind == "edit":
-            return {"type": kind, "args": {"number": approval["args"]["number"], "text": f"edited by {self.name}"}}
-        return {"type": kind} if kind == "approve" else {"type": kind, "message": f"{self.name} says so"}
+            return {
+                "type": kind,
+                "args": {"number": approval["args"]["number"], "text": f"edited by {self.name}"},
+            }
+        return (
+            {"type": kind}
+            if kind == "approve"
+            else {"type": kind, "message": f"{self.name} says so"}
+        )
 
     async def _decide_one(self, approval: Json) -> None:
-        """Ask until the answer is known. That he has decided it already, in a try whose answer was lost, is an answer too."""
+        """Ask until the answer is known. That he has decided it already, in a try whose answer was
+        lost, is an answer too."""
         decision = self._decision(approval)
-        response = await self._ask("POST", f"/approvals/{approval['approval_id']}/decide", json=decision)
+        response = await self._ask(
+            "POST", f"/approvals/{approval['approval_id']}/decide", json=decision
+        )
         self._expect(response, 202, 409)
         self._learn(approval["approval_id"], decision, response)
 
@@ -247,7 +299,9 @@ class Person:
         async def decide(person: Person) -> None:
             decision = person._decision(approval)
             with suppress(httpx.TransportError):
-                response = await person._api.http.post(f"/approvals/{approval['approval_id']}/decide", json=decision)
+                response = await person._api.http.post(
+                    f"/approvals/{approval['approval_id']}/decide", json=decision
+                )
                 person._expect(response, 202, 409)
                 person._learn(approval["approval_id"], decision, response)
 
@@ -262,7 +316,9 @@ class Person:
         for approval_id in body.get("decisions", {}):
             stored = (await self._ask("GET", f"/approvals/{approval_id}")).json()
             if stored.get("decided_by"):
-                self._book.known.append(Known(approval_id, stored["decision"], stored["decided_by"]))
+                self._book.known.append(
+                    Known(approval_id, stored["decision"], stored["decided_by"])
+                )
 
     def _learn(self, approval_id: str, decision: Json, response: httpx.Response) -> None:
         answer = response.json()
@@ -275,13 +331,18 @@ class Person:
         """Cancel the run, or all that goes on there. It may have ended meanwhile."""
         log.stopped = True
         path = self._chance.choice((f"/threads/{log.thread_id}/cancel", f"/runs/{run_id}/cancel"))
-        body = {"mode": self._chance.choice(("interrupt", "rollback")), "wait": self._chance.random() < 0.3}
+        body = {
+            "mode": self._chance.choice(("interrupt", "rollback")),
+            "wait": self._chance.random() < 0.3,
+        }
         response = await self._ask("POST", path, json=body)
         self._expect(response, 200, 202, 409)
         if response.status_code != 409:
-            self._book.stopped += [Stopped(log.thread_id, run["run_id"]) for run in response.json()["runs"]]
+            self._book.stopped += [
+                Stopped(log.thread_id, run["run_id"]) for run in response.json()["runs"]
+            ]
 
-    # ── asking ───────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── asking ────────────────────────────────────────────────────────────────────────────────────
 
     async def _ask(self, method: str, path: str, **request: Json) -> httpx.Response:
         """Ask until there is an answer."""
@@ -294,5 +355,7 @@ class Person:
         if response.status_code not in statuses:
             request = response.request
             what = f"{request.method} {request.url.path} {request.content.decode()[:300]}"
-            self._book.complaints.append(("status", f"{what} gave {response.status_code}: {response.text[:300]}"))
+            self._book.complaints.append(
+                ("status", f"{what} gave {response.status_code}: {response.text[:300]}")
+            )
         return response

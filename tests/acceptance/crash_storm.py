@@ -1,10 +1,12 @@
-"""The storm: people talk to the real server while it is killed again and again, and then it is judged.
+"""The storm: people talk to the real server while it is killed again and again, and then it is
+judged.
 
     report = await storm(folder, Plan(kills=100, seed=7))
     assert not report.findings
 
-A kill comes at a random moment of a process's life, or of its start, when it is taking up what the one before left. From time to time the
-server is left alone and nobody asks for anything: then every run must come to its end within seconds.
+A kill comes at a random moment of a process's life, or of its start, when it is taking up what the
+one before left. From time to time the server is left alone and nobody asks for anything: then every
+run must come to its end within seconds.
 """
 
 from __future__ import annotations
@@ -35,12 +37,14 @@ AT_ITS_START = 0.15
 LONGEST_START = 0.4
 
 LONG_ENOUGH = 0.7
-"""Of three lives in a row one is at least that long: a run that gets nowhere in several lives is given up, which has tests of its own."""
+"""Of three lives in a row one is at least that long: a run that gets nowhere in several lives is
+given up, which has tests of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How many kills, within how many seconds after each start, by which random numbers, and under what environment."""
+    """How many kills, within how many seconds after each start, by which random numbers, and under
+    what environment."""
 
     kills: int
     seed: int
@@ -70,12 +74,18 @@ class Report:
         lines = [
             f"kills {counts['kills']}   duplicates {kinds['duplicate']}   stuck {kinds['stuck']}   unknown {counts['unknown']}   "
             f"other findings {others}",
-            "   ".join(f"{name} {number}" for name, number in counts.items() if name not in ("kills", "unknown")),
+            "   ".join(
+                f"{name} {number}"
+                for name, number in counts.items()
+                if name not in ("kills", "unknown")
+            ),
             f"starts took {median(self.start_seconds):.2f} s, at most {max(self.start_seconds):.2f}; all was at rest after "
             f"{median(self.rest_seconds):.2f} s, at most {max(self.rest_seconds):.2f}",
             f"{self.seconds / 60:.1f} minutes, with the random numbers of {self.plan.seed}",
         ]
-        return "\n".join([*lines, *(f"{kind}: {sentence}" for kind, sentence in self.findings[:400])])
+        return "\n".join(
+            [*lines, *(f"{kind}: {sentence}" for kind, sentence in self.findings[:400])]
+        )
 
 
 async def storm(folder: Path, plan: Plan) -> Report:
@@ -87,7 +97,12 @@ async def storm(folder: Path, plan: Plan) -> Report:
     target = f"{Path(__file__).with_name('crash_agent.py')}:agent"
     with serving(folder, target, ASSENT_API_KEYS=keys, **plan.environment) as server:
         async with AsyncExitStack() as stack:
-            apis = [await stack.enter_async_context(asking(server, authorization=f"Bearer the-secret-of-{name}")) for name in names]
+            apis = [
+                await stack.enter_async_context(
+                    asking(server, authorization=f"Bearer the-secret-of-{name}")
+                )
+                for name in names
+            ]
             await _Storm(server, plan, report).rage(dict(zip(names, apis, strict=True)))
     report.seconds = time.monotonic() - begun
     return report
@@ -106,12 +121,17 @@ class _Storm:
         self._going = asyncio.Event()
 
     async def rage(self, apis: dict[str, Api]) -> None:
-        people = [Person(name, api, self._book, random.Random(f"{self._plan.seed} {name}"), self._going) for name, api in apis.items()]
+        people = [
+            Person(name, api, self._book, random.Random(f"{self._plan.seed} {name}"), self._going)
+            for name, api in apis.items()
+        ]
         for person in people:
             person.others = people
         any_api = next(iter(apis.values()))
         self._going.set()
-        async with _all_cancelled_in_the_end([asyncio.create_task(person.live()) for person in people]) as lives:
+        async with _all_cancelled_in_the_end(
+            [asyncio.create_task(person.live()) for person in people]
+        ) as lives:
             for number in range(1, self._plan.kills + 1):
                 await self._kill()
                 if number % CALM_EVERY == 0:
@@ -125,7 +145,8 @@ class _Storm:
         self._count(found)
 
     async def _kill(self) -> None:
-        """Let the process live for a while, kill it, and start another; which may be killed before it has started."""
+        """Let the process live for a while, kill it, and start another; which may be killed before
+        it has started."""
         await asyncio.sleep(self._life_time())
         await asyncio.to_thread(self._server.kill)
         self._report.counts["kills"] += 1
@@ -144,7 +165,9 @@ class _Storm:
             # It is killed in its start.
             return 0.0
         recent = self._report.counts["kills"] % 3 == 2
-        return self._chance.uniform(min(LONG_ENOUGH, self._plan.longest_life) if recent else 0, self._plan.longest_life)
+        return self._chance.uniform(
+            min(LONG_ENOUGH, self._plan.longest_life) if recent else 0, self._plan.longest_life
+        )
 
     async def _rest(self, api: Api) -> None:
         """Ask for nothing for a while, and see whether all comes to its end."""
@@ -161,21 +184,39 @@ class _Storm:
         begun = time.monotonic()
         while busy := await self._busy(api):
             if time.monotonic() > begun + REST_SECONDS:
-                self._report.findings += [("stuck", f"{id} was busy {REST_SECONDS} s after a start.") for id in busy]
+                self._report.findings += [
+                    ("stuck", f"{id} was busy {REST_SECONDS} s after a start.") for id in busy
+                ]
                 break
             await asyncio.sleep(0.05)
         self._report.rest_seconds.append(time.monotonic() - begun)
 
     async def _busy(self, api: Api) -> list[str]:
-        """What has not come to its end, be it a thread or a run that waits its turn on one that is free."""
-        if busy := [thread["thread_id"] for thread in (await api.get("/threads", status="busy"))["threads"]]:
+        """What has not come to its end, be it a thread or a run that waits its turn on one that is
+        free."""
+        if busy := [
+            thread["thread_id"] for thread in (await api.get("/threads", status="busy"))["threads"]
+        ]:
             return busy
-        followed = [log.thread_id for log in self._book.logs.values() if log.follower is not None and log.events]
-        waiting = [run for id in followed for run in (await api.get(f"/threads/{id}/runs", status="pending"))["runs"]]
-        return [run["run_id"] for run in waiting if (await api.get(f"/threads/{run['thread_id']}"))["status"] != "interrupted"]
+        followed = [
+            log.thread_id
+            for log in self._book.logs.values()
+            if log.follower is not None and log.events
+        ]
+        waiting = [
+            run
+            for id in followed
+            for run in (await api.get(f"/threads/{id}/runs", status="pending"))["runs"]
+        ]
+        return [
+            run["run_id"]
+            for run in waiting
+            if (await api.get(f"/threads/{run['thread_id']}"))["status"] != "interrupted"
+        ]
 
     async def _let_followers_go(self, api: Api, thread_ids: Collection[str]) -> None:
-        """Nothing happens on these threads any more: their followers must have seen all that there is to see."""
+        """Nothing happens on these threads any more: their followers must have seen all that there
+        is to see."""
         for log in (self._book.logs[id] for id in thread_ids):
             if log.follower is None:
                 continue
@@ -188,17 +229,34 @@ class _Storm:
         deadline = time.monotonic() + REST_SECONDS
         while await api.events(log.thread_id, after=log.last):
             if time.monotonic() > deadline:
-                self._report.findings.append(("numbers", f"The follower of {log.thread_id} never got {log.last + 1}."))
+                self._report.findings.append(
+                    ("numbers", f"The follower of {log.thread_id} never got {log.last + 1}.")
+                )
                 return
             await asyncio.sleep(0.05)
 
     async def _find(self, api: Api) -> Found:
         await self._all_at_rest(api)
         await self._let_followers_go(api, self._book.logs)
-        approvals = {approval["approval_id"]: approval for approval in await _all_pages(api, "/approvals", "approvals")}
-        threads = {id: await api.get(f"/threads/{id}") for id, log in self._book.logs.items() if log.events}
-        runs = {run["run_id"]: run for id in threads for run in await _all_pages(api, f"/threads/{id}/runs", "runs")}
-        return Found(threads=threads, runs=runs, approvals=approvals, lines=read_ledger(self._server.ledger), lives=self._lives)
+        approvals = {
+            approval["approval_id"]: approval
+            for approval in await _all_pages(api, "/approvals", "approvals")
+        }
+        threads = {
+            id: await api.get(f"/threads/{id}") for id, log in self._book.logs.items() if log.events
+        }
+        runs = {
+            run["run_id"]: run
+            for id in threads
+            for run in await _all_pages(api, f"/threads/{id}/runs", "runs")
+        }
+        return Found(
+            threads=threads,
+            runs=runs,
+            approvals=approvals,
+            lines=read_ledger(self._server.ledger),
+            lives=self._lives,
+        )
 
     def _count(self, found: Found) -> None:
         counts = self._report.counts
@@ -213,11 +271,15 @@ class _Storm:
         counts["reconnections"] = sum(log.connections for log in self._book.logs.values())
         counts["recovered"] = types["run_recovered"]
         counts["cancelled"] = types["run_cancelled"]
-        counts["given up"] = sum(is_given_up([event]) for event in events if event["type"] == "error")
+        counts["given up"] = sum(
+            is_given_up([event]) for event in events if event["type"] == "error"
+        )
 
 
 @asynccontextmanager
-async def _all_cancelled_in_the_end(tasks: list[asyncio.Task[Any]]) -> AsyncIterator[list[asyncio.Task[Any]]]:
+async def _all_cancelled_in_the_end(
+    tasks: list[asyncio.Task[Any]],
+) -> AsyncIterator[list[asyncio.Task[Any]]]:
     try:
         yield tasks
     finally:

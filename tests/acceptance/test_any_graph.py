@@ -1,4 +1,5 @@
-"""Graphs as other people write them, over the real server: every style of asking from a cold process, and every order of deciding."""
+"""Graphs as other people write them, over the real server: every style of asking from a cold
+process, and every order of deciding."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ NO = "A person rejected this call. It did not run. The reason: No."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Style:
-    """A graph, what it is told, what it asks as (kind, what it is about), the decisions in that order, and what comes of them."""
+    """A graph, what it is told, what it asks as (kind, what it is about), the decisions in that
+    order, and what comes of them."""
 
     graph: str
     told: str = "pay 1; pay 2"
@@ -107,7 +109,15 @@ STYLES = [
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     target = tmp_path / "langgraph.json"
-    target.write_text(json.dumps({"graphs": {name: f"{any_graphs.__file__}:{name}" for name in (*any_graphs.ALL, "hidden")}}))
+    target.write_text(
+        json.dumps(
+            {
+                "graphs": {
+                    name: f"{any_graphs.__file__}:{name}" for name in (*any_graphs.ALL, "hidden")
+                }
+            }
+        )
+    )
     with serving(tmp_path, str(target)) as server:
         yield server
 
@@ -124,7 +134,9 @@ async def test_every_style_of_asking_from_a_cold_process(server: Server) -> None
         for number, style in enumerate(STYLES):
             approvals = await api.pending(f"t{number}")
             assert approvals == asked[number]
-            assert [(approval["kind"], approval["args"]) for approval in approvals] == list(style.asks), style
+            assert [(approval["kind"], approval["args"]) for approval in approvals] == list(
+                style.asks
+            ), style
         assert server.traces() == begun
 
         for number, style in enumerate(STYLES):
@@ -142,13 +154,24 @@ async def test_every_style_of_asking_from_a_cold_process(server: Server) -> None
                 assert thread["values"]["messages"][-1]["content"] == style.says
 
 
-async def test_a_server_that_dies_when_it_was_told_goes_on_with_what_was_decided(server: Server) -> None:
-    """Our agents, at any depth, have a gate that keeps their tools from running twice. A node of somebody else's may run again."""
-    styles = [style for style in STYLES if style.graph in ("own", "nested_agent", "deep_agent", "asker", "question", "nested_question")]
+async def test_a_server_that_dies_when_it_was_told_goes_on_with_what_was_decided(
+    server: Server,
+) -> None:
+    """Our agents, at any depth, have a gate that keeps their tools from running twice. A node of
+    somebody else's may run again."""
+    styles = [
+        style
+        for style in STYLES
+        if style.graph
+        in ("own", "nested_agent", "deep_agent", "asker", "question", "nested_question")
+    ]
     async with asking(server) as api:
         for number, style in enumerate(styles):
             asked = await api.paused(style.told, agent=style.graph, thread_id=f"t{number}")
-            decisions = {approval["approval_id"]: decision for approval, decision in zip(asked, style.decisions, strict=True)}
+            decisions = {
+                approval["approval_id"]: decision
+                for approval, decision in zip(asked, style.decisions, strict=True)
+            }
             before = server.traces()
             await api.decided(f"t{number}", decisions=decisions)
             server.restart()
@@ -164,7 +187,7 @@ async def test_a_server_that_dies_when_it_was_told_goes_on_with_what_was_decided
             assert len(new) == len(style.traces) or style.graph.endswith("question"), style
 
 
-# ── several calls of one tool ────────────────────────────────────────────────────────────────────────────────────────
+# ── several calls of one tool ─────────────────────────────────────────────────────────────────────
 
 
 def decision_on(amount: int, kind: str) -> dict[str, Any]:
@@ -177,7 +200,12 @@ def decision_on(amount: int, kind: str) -> dict[str, Any]:
 
 
 def result_of(amount: int, kind: str) -> str:
-    return {"approve": f"paid {amount}", "edit": f"paid {amount * 10}", "reject": f"Not {amount}.", "respond": "was paid in cash."}[kind]
+    return {
+        "approve": f"paid {amount}",
+        "edit": f"paid {amount * 10}",
+        "reject": f"Not {amount}.",
+        "respond": "was paid in cash.",
+    }[kind]
 
 
 @pytest.mark.parametrize("graph", ["own", "batched"])
@@ -185,40 +213,68 @@ async def test_four_calls_decided_one_by_one_in_every_order(graph: str, server: 
     async with asking(server) as api:
         for number, order in enumerate(permutations(range(4))):
             thread = f"t{number}"
-            # Which call gets which kind of decision goes around with the order in which they are decided.
+            # Which call gets which kind of decision goes around with the order in which they are
+            # decided.
             kinds = list(permutations(ALL))[(number * 7) % 24]
             asked = await api.paused("pay 1; pay 2; pay 3; pay 4", agent=graph, thread_id=thread)
             before = server.traces()
             for place in order:
                 assert server.traces() == before
-                await api.decided(thread, decisions={asked[place]["approval_id"]: decision_on(place + 1, kinds[place])})
+                await api.decided(
+                    thread,
+                    decisions={asked[place]["approval_id"]: decision_on(place + 1, kinds[place])},
+                )
             messages = (await api.at_rest(thread))["values"]["messages"]
-            paid = [f"pay {amount * (10 if kind == 'edit' else 1)}" for amount, kind in enumerate(kinds, 1) if kind in ("approve", "edit")]
+            paid = [
+                f"pay {amount * (10 if kind == 'edit' else 1)}"
+                for amount, kind in enumerate(kinds, 1)
+                if kind in ("approve", "edit")
+            ]
             assert sorted(server.traces()[len(before) :]) == sorted(paid)
             check_history(messages, asked, kinds)
 
 
 def check_history(messages: list[Any], asked: Sequence[Any], kinds: Sequence[str]) -> None:
-    """Each call has one answer, the one that its decision makes; and a provider takes the history, once our agent has put it in order."""
-    answers = {message["tool_call_id"]: message["content"] for message in messages if message["type"] == "tool"}
+    """Each call has one answer, the one that its decision makes; and a provider takes the history,
+    once our agent has put it in order."""
+    answers = {
+        message["tool_call_id"]: message["content"]
+        for message in messages
+        if message["type"] == "tool"
+    }
     assert len(answers) == len([message for message in messages if message["type"] == "tool"]) == 4
     for amount, (approval, kind) in enumerate(zip(asked, kinds, strict=True), 1):
         assert result_of(amount, kind) in answers[approval["tool_call_id"]]
     roles = {"human": "user", "ai": "assistant", "tool": "tool"}
-    wire = [{**message, "role": roles[message["type"]], "tool_calls": wired(message)} for message in messages]
+    wire = [
+        {**message, "role": roles[message["type"]], "tool_calls": wired(message)}
+        for message in messages
+    ]
     assert history_problems(wire) == []
 
 
 def wired(message: Any) -> list[Any]:
     calls = message.get("tool_calls") or []
-    return [{"id": call["id"], "function": {"name": call["name"], "arguments": json.dumps(call["args"])}} for call in calls]
+    return [
+        {
+            "id": call["id"],
+            "function": {"name": call["name"], "arguments": json.dumps(call["args"])},
+        }
+        for call in calls
+    ]
 
 
-# ── whichever form it is answered in ─────────────────────────────────────────────────────────────────────────────────
+# ── whichever form it is answered in ──────────────────────────────────────────────────────────────
 
 OURS = [{"type": "approve"}, {"type": "edit", "args": {"amount": 7}}]
-LANGCHAIN = [{"type": "approve"}, {"type": "edit", "edited_action": {"name": "pay", "args": {"amount": 7}}}]
-INBOX = [{"type": "accept", "args": None}, {"type": "edit", "args": {"action": "pay", "args": {"amount": 7}}}]
+LANGCHAIN = [
+    {"type": "approve"},
+    {"type": "edit", "edited_action": {"name": "pay", "args": {"amount": 7}}},
+]
+INBOX = [
+    {"type": "accept", "args": None},
+    {"type": "edit", "args": {"action": "pay", "args": {"amount": 7}}},
+]
 PUBLISHED = [
     {"type": "accept", "args": None},
     {"type": "edit", "args": {"action": "publish", "args": {"page": "p3"}}},
@@ -235,8 +291,14 @@ async def test_two_actions_that_are_asked_at_once_are_decided_in_every_form(serv
                 body = {
                     "listed": words,
                     "wrapped": {"decisions": words},
-                    "by id": {"decisions": {a["approval_id"]: word for a, word in zip(asked, words, strict=True)}},
-                    "by call": {a["tool_call_id"]: word for a, word in zip(asked, words, strict=True)},
+                    "by id": {
+                        "decisions": {
+                            a["approval_id"]: word for a, word in zip(asked, words, strict=True)
+                        }
+                    },
+                    "by call": {
+                        a["tool_call_id"]: word for a, word in zip(asked, words, strict=True)
+                    },
                     "by interrupt": {interrupts[0]["id"]: {"decisions": words}},
                 }[form]
                 before = server.traces()
@@ -253,12 +315,19 @@ async def test_a_digest_under_an_interrupt_is_not_passed_over(server: Server) ->
         refused = await problem(await api.resume("t", decisions={interrupt["id"]: stale}), 422)
         assert "under that approval's own id" in refused["detail"]
         await problem(await api.resume("t", decisions={approval["approval_id"]: stale}), 409)
-        await api.decided("t", decisions={approval["approval_id"]: {**APPROVE, "digest": approval["digest"]}})
+        await api.decided(
+            "t", decisions={approval["approval_id"]: {**APPROVE, "digest": approval["digest"]}}
+        )
         assert await api.last_words("t") == "Results: paid 1"
 
 
 async def test_each_graph_gets_its_own_form_whichever_the_answer_came_in(server: Server) -> None:
-    hitl = {"decisions": [{"type": "approve"}, {"type": "edit", "edited_action": {"name": "publish", "args": {"page": "p3"}}}]}
+    hitl = {
+        "decisions": [
+            {"type": "approve"},
+            {"type": "edit", "edited_action": {"name": "publish", "args": {"page": "p3"}}},
+        ]
+    }
     async with asking(server) as api:
         for number, body in enumerate((hitl, PUBLISHED)):
             await api.paused("p1; p2", agent="inbox", thread_id=f"t{number}")
@@ -271,7 +340,11 @@ async def test_the_only_question_is_answered_with_any_json_that_it_takes(server:
     bodies: list[tuple[str, Any, str]] = [
         ("question", "blue", "answer 'blue'"),
         ("question", ["blue", "red"], "answer ['blue', 'red']"),
-        ("question", {"type": "respond", "message": {"type": "approve"}}, "answer {'type': 'approve'}"),
+        (
+            "question",
+            {"type": "respond", "message": {"type": "approve"}},
+            "answer {'type': 'approve'}",
+        ),
         ("question", [{"type": "response", "args": "blue"}], "answer 'blue'"),
         ("form", {"city": "Rome", "nights": 2}, "answer Booking(city='Rome', nights=2)"),
         ("own_schema", 3, "answer 3"),
@@ -281,7 +354,11 @@ async def test_the_only_question_is_answered_with_any_json_that_it_takes(server:
             for door in ("resume", "decide"):
                 thread = f"t{number}-{door}"
                 (approval,) = await api.paused("ask", agent=graph, thread_id=thread)
-                path = f"/threads/{thread}/resume" if door == "resume" else f"/approvals/{approval['approval_id']}/decide"
+                path = (
+                    f"/threads/{thread}/resume"
+                    if door == "resume"
+                    else f"/approvals/{approval['approval_id']}/decide"
+                )
                 before = server.traces()
                 await expect(await api.http.post(path, json=body), 202)
                 await api.at_rest(thread)
@@ -307,7 +384,7 @@ async def test_what_an_answer_must_be_like_is_told_with_the_question(server: Ser
         assert reviewed["schema"]["properties"]["amount"]["exclusiveMinimum"] == 0
 
 
-# ── what is not taken ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── what is not taken ─────────────────────────────────────────────────────────────────────────────
 
 
 REFUSED = [
@@ -327,39 +404,63 @@ REFUSED = [
     ("own_schema", 0, "is less than the minimum of 1"),
     ("per_call", "approve", "This is not a decision"),
     ("batched", [APPROVE, APPROVE], "these are 2 decisions"),
-    ("batched", [{"type": "edit", "args": {"action": "look", "args": {"amount": 1}}}], "an edit cannot make it 'look'"),
+    (
+        "batched",
+        [{"type": "edit", "args": {"action": "look", "args": {"amount": 1}}}],
+        "an edit cannot make it 'look'",
+    ),
 ]
 
 
-async def test_what_the_graph_would_not_take_is_refused_before_a_run_is_started(server: Server) -> None:
+async def test_what_the_graph_would_not_take_is_refused_before_a_run_is_started(
+    server: Server,
+) -> None:
     async with asking(server) as api:
         for number, (graph, wrong, sentence) in enumerate(REFUSED):
             thread = f"t{number}"
             (approval,) = await api.paused("pay 1", agent=graph, thread_id=thread)
             events = await api.events(thread)
-            assert sentence in (await problem(await api.http.post(f"/threads/{thread}/resume", json=wrong), 422))["detail"]
+            assert (
+                sentence
+                in (
+                    await problem(await api.http.post(f"/threads/{thread}/resume", json=wrong), 422)
+                )["detail"]
+            )
             assert await api.pending(thread) == [approval]
             assert await api.events(thread) == events
     assert server.traces() == []
 
 
-async def test_a_message_in_place_of_an_answer_is_refused_or_tells_the_agent_that_there_is_none(server: Server) -> None:
+async def test_a_message_in_place_of_an_answer_is_refused_or_tells_the_agent_that_there_is_none(
+    server: Server,
+) -> None:
     async with asking(server) as api:
         for graph in ("asker", "foreign_asker"):
-            (question,) = await api.paused("ask Which year? 2019 2020", agent=graph, thread_id=graph)
+            (question,) = await api.paused(
+                "ask Which year? 2019 2020", agent=graph, thread_id=graph
+            )
             events = await api.events(graph)
-            refused = await problem(await api.http.post("/agent/stream", json={"message": "2019", "thread_id": graph}), 409)
+            refused = await problem(
+                await api.http.post("/agent/stream", json={"message": "2019", "thread_id": graph}),
+                409,
+            )
             assert refused["approvals"] == [question]
             assert await api.events(graph) == events
             events = await api.stream("Never mind.", thread_id=graph, if_paused="reject")
-            assert only(events, "tool_end")["output"] == "The person did not answer. The reason: Never mind."
+            assert (
+                only(events, "tool_end")["output"]
+                == "The person did not answer. The reason: Never mind."
+            )
             assert only(events, "approval_decided")["decision"] == "reject"
             assert types_of(events)[-1] == "done", events[-1]
 
         # A question that has no room for a rejection.
         await api.paused("ask", agent="form", thread_id="form")
         body = {"message": "Never mind.", "thread_id": "form", "if_paused": "reject"}
-        assert '"if_paused": "cancel"' in (await problem(await api.http.post("/agent/stream", json=body), 422))["detail"]
+        assert (
+            '"if_paused": "cancel"'
+            in (await problem(await api.http.post("/agent/stream", json=body), 422))["detail"]
+        )
         assert len(await api.pending("form")) == 1
         (again,) = await api.paused("ask", thread_id="form", if_paused="cancel")
         assert again["kind"] == "input"
@@ -380,14 +481,22 @@ async def test_a_pause_that_nobody_can_see_is_an_error_and_not_the_end(server: S
     async with asking(server) as api:
         events = await api.stream("pay 1", agent="hidden", thread_id="t")
         assert types_of(events)[-1] == "error"
-        assert "stopped at a pause inside of 'tools' that nobody can see and decide" in events[-1]["message"]
+        assert (
+            "stopped at a pause inside of 'tools' that nobody can see and decide"
+            in events[-1]["message"]
+        )
     assert server.traces() == []
 
 
-async def test_a_tool_that_was_approved_and_then_asks_is_answered_in_a_third_process(server: Server) -> None:
-    """The gate notes that the call stopped to ask, and does not take it for one that was cut off."""
+async def test_a_tool_that_was_approved_and_then_asks_is_answered_in_a_third_process(
+    server: Server,
+) -> None:
+    """The gate notes that the call stopped to ask, and does not take it for one that was cut
+    off."""
     async with asking(server) as api:
-        (approval,) = await api.paused("ask Which year? 2019 2020", agent="gated_asker", thread_id="t")
+        (approval,) = await api.paused(
+            "ask Which year? 2019 2020", agent="gated_asker", thread_id="t"
+        )
         server.restart()
         await api.decided("t", decisions={approval["approval_id"]: APPROVE})
         assert (await api.at_rest("t"))["status"] == "interrupted"

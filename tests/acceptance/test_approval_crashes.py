@@ -1,8 +1,10 @@
-"""Approvals over the real server, which is killed amid whatever is done to them, and started again: votes, grants, answers to the same key,
-deadlines, what people say and hand over, links, and what is told of it all.
+"""Approvals over the real server, which is killed amid whatever is done to them, and started again:
+votes, grants, answers to the same key, deadlines, what people say and hand over, links, and what is
+told of it all.
 
-Behind every test the database is looked over as `assent doctor` does, and its audit chain is verified. CRASH_ROUNDS says how many times as
-often as here all is killed; `make crash` has it ten times as often.
+Behind every test the database is looked over as `assent doctor` does, and its audit chain is
+verified. CRASH_ROUNDS says how many times as often as here all is killed; `make crash` has it ten
+times as often.
 """
 
 from __future__ import annotations
@@ -23,11 +25,21 @@ from typing import Any
 import httpx
 import pytest
 
-from assent.checkpoint.sqlite.checkup import Level, check_up
+from assent.storage.sqlite.checkup import Level, check_up
 from tests.acceptance.test_audit import assent
-from tests.approvals.test_webhooks import NEW
+from tests.notify.test_webhooks import NEW
 from tests.support.receiver import Receiver, receiving
-from tests.support.server import Api, Server, asking, expect, free_port, problem, scripted_agents, serving, types_of
+from tests.support.server import (
+    Api,
+    Server,
+    asking,
+    expect,
+    free_port,
+    problem,
+    scripted_agents,
+    serving,
+    types_of,
+)
 
 ROUNDS = int(os.environ.get("CRASH_ROUNDS", "1"))
 
@@ -89,13 +101,20 @@ async def people(server: Server) -> AsyncIterator[People]:
 async def everybody(server: Server) -> AsyncIterator[People]:
     """A client for each of them."""
     async with AsyncExitStack() as stack:
-        yield {name: await stack.enter_async_context(asking(server, authorization=f"Bearer secret-of-{name}")) for name in NAMES}
+        yield {
+            name: await stack.enter_async_context(
+                asking(server, authorization=f"Bearer secret-of-{name}")
+            )
+            for name in NAMES
+        }
 
 
 def is_sound(server: Server) -> None:
     """Nothing in the database contradicts anything else, and the audit chain is whole."""
     server.kill()
-    assert [finding for finding in check_up(server.folder / "assent.db") if finding.level is Level.WRONG] == []
+    assert [
+        finding for finding in check_up(server.folder / "assent.db") if finding.level is Level.WRONG
+    ] == []
     assert "The audit chain is whole" in assent(server, "verify", ASSENT_AUDIT_KEY="")
 
 
@@ -106,16 +125,24 @@ Moments = Iterator[tuple[float, float]]
 
 
 def moments(seed: int) -> Moments:
-    """When to kill: after which share of the answers, and after which share of a while from then on. Every other time before any answer."""
+    """When to kill: after which share of the answers, and after which share of a while from then
+    on. Every other time before any answer."""
     chance = random.Random(seed)
     for number in count():
         yield chance.random() if number % 2 else 0.0, chance.random()
 
 
-async def killed_amid(server: Server, when: Moments, work: Sequence[Awaitable[httpx.Response | None]], within: float = 0.004) -> list[Any]:
-    """Do all of it at once, kill the server after some of the answers, and start it again; the answers, None for those that were lost.
+async def killed_amid(
+    server: Server,
+    when: Moments,
+    work: Sequence[Awaitable[httpx.Response | None]],
+    within: float = 0.004,
+) -> list[Any]:
+    """Do all of it at once, kill the server after some of the answers, and start it again; the
+    answers, None for those that were lost.
 
-    A kill after a time would come before or behind everything on a machine that is slower or faster than this one.
+    A kill after a time would come before or behind everything on a machine that is slower or faster
+    than this one.
     """
     share, pause = next(when)
     enough, left = asyncio.Event(), ceil(share * len(work))
@@ -138,10 +165,14 @@ async def killed_amid(server: Server, when: Moments, work: Sequence[Awaitable[ht
     return answers
 
 
-async def post(api: Api, path: str, body: Json = None, *, key: str = "", **form: Json) -> httpx.Response | None:
+async def post(
+    api: Api, path: str, body: Json = None, *, key: str = "", **form: Json
+) -> httpx.Response | None:
     """The answer, or None if it was lost with the server."""
     try:
-        return await api.http.post(path, json=body, headers={"idempotency-key": key} if key else {}, **form)
+        return await api.http.post(
+            path, json=body, headers={"idempotency-key": key} if key else {}, **form
+        )
     except httpx.TransportError:
         return None
 
@@ -160,21 +191,27 @@ async def ran_once(server: Server, api: Api, approval: Json) -> None:
     thread = await api.at_rest(approval["thread_id"])
     started = server.traces().count(f"{approval['tool']} {approval['args']['amount']}")
     if thread["status"] == "interrupted":
-        assert [each["kind"] for each in await api.pending(approval["thread_id"])] == ["unknown_outcome"]
+        assert [each["kind"] for each in await api.pending(approval["thread_id"])] == [
+            "unknown_outcome"
+        ]
         assert started <= 1
     else:
         assert (thread["status"], started) == ("idle", 1)
 
 
-# ── votes ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── votes ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_vote_that_was_acknowledged_counts_after_the_kill(server: Server, people: People) -> None:
+async def test_a_vote_that_was_acknowledged_counts_after_the_kill(
+    server: Server, people: People
+) -> None:
     for _ in range(4):
         approval = await asked(people["ann"], f"pay {next(amounts)}")
 
         async def vote(key: str, approval: Json = approval) -> httpx.Response:
-            return await people["bob"].http.post(path_of(approval), json=APPROVE, headers={"idempotency-key": key})
+            return await people["bob"].http.post(
+                path_of(approval), json=APPROVE, headers={"idempotency-key": key}
+            )
 
         first = await expect(await vote(approval["approval_id"]), 202)
         server.kill()
@@ -205,13 +242,22 @@ async def test_killed_amid_three_who_vote_at_once_it_keeps_what_it_acknowledged_
             return post(people[name], path_of(approval), APPROVE, key=approval["approval_id"])
 
         before = await killed_amid(server, when, [vote(*each) for each in votes])
-        known = {(approval["approval_id"], name): answer for (approval, name), answer in zip(votes, before, strict=True)}
+        known = {
+            (approval["approval_id"], name): answer
+            for (approval, name), answer in zip(votes, before, strict=True)
+        }
         for approval in approvals:
             mine = {name: known[approval["approval_id"], name] for name in LEADS}
-            acknowledged = {name for name, answer in mine.items() if answer and answer.status_code == 202}
+            acknowledged = {
+                name for name, answer in mine.items() if answer and answer.status_code == 202
+            }
             row = await people["ann"].approval(approval["approval_id"])
             standing = [vote["by"] for vote in row["votes"]]
-            assert acknowledged <= set(standing) <= acknowledged | {name for name, answer in mine.items() if answer is None}
+            assert (
+                acknowledged
+                <= set(standing)
+                <= acknowledged | {name for name, answer in mine.items() if answer is None}
+            )
             assert len(standing) == len(set(standing)) <= 2
             assert (row["status"] == "approved") == (len(standing) == 2)
             told[f"{len(acknowledged)} of {len(standing)}"] += 1
@@ -227,15 +273,21 @@ async def test_killed_amid_three_who_vote_at_once_it_keeps_what_it_acknowledged_
             assert second.status_code in (202, 409), approval
             if first is not None and first.status_code == 202:
                 assert second.content == first.content
-        by_approval = Counter(approval["approval_id"] for (approval, _), _, second in answers if second.status_code == 202)
+        by_approval = Counter(
+            approval["approval_id"]
+            for (approval, _), _, second in answers
+            if second.status_code == 202
+        )
         assert set(by_approval.values()) == {2}
     assert len(told) > 2, f"The kills came when nothing or all was done, and show nothing: {told}"
 
 
-# ── the same again ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the same again ────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_the_same_key_after_the_kill_gets_the_answer_that_was_stored(server: Server, people: People) -> None:
+async def test_the_same_key_after_the_kill_gets_the_answer_that_was_stored(
+    server: Server, people: People
+) -> None:
     when, lost, kept = moments(12), 0, 0
 
     def send(approval: Json, body: Json = APPROVE) -> Awaitable[httpx.Response | None]:
@@ -244,7 +296,9 @@ async def test_the_same_key_after_the_kill_gets_the_answer_that_was_stored(serve
         return post(people["bob"], path, body, key=approval["approval_id"])
 
     for _ in range(6 * ROUNDS):
-        approvals = [await asked(people["ann"], f"pay {next(amounts)}", agent="chat_agent") for _ in range(4)]
+        approvals = [
+            await asked(people["ann"], f"pay {next(amounts)}", agent="chat_agent") for _ in range(4)
+        ]
         # Each twice, as by a client that hedges.
         before = await killed_amid(server, when, list(map(send, approvals * 2)))
         for place, approval in enumerate(approvals):
@@ -261,26 +315,47 @@ async def test_the_same_key_after_the_kill_gets_the_answer_that_was_stored(serve
             assert other is not None
             await problem(other, 422)
             await ran_once(server, people["ann"], approval)
-            resumed = [each for each in await people["ann"].events(approval["thread_id"]) if each["type"] == "run_resumed"]
-            assert [each["run_id"] for each in resumed if again.json()["run_id"] == each["run_id"]] == [again.json()["run_id"]]
-            decided = types_of(await people["ann"].events(approval["thread_id"])).count("approval_decided")
+            resumed = [
+                each
+                for each in await people["ann"].events(approval["thread_id"])
+                if each["type"] == "run_resumed"
+            ]
+            assert [
+                each["run_id"] for each in resumed if again.json()["run_id"] == each["run_id"]
+            ] == [again.json()["run_id"]]
+            decided = types_of(await people["ann"].events(approval["thread_id"])).count(
+                "approval_decided"
+            )
             assert decided == 1
     assert lost > 0
     assert kept > 0
 
 
-# ── in advance ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── in advance ────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_killed_amid_pauses_that_a_grant_decides_it_is_used_as_often_as_it_decided(server: Server, people: People) -> None:
+async def test_killed_amid_pauses_that_a_grant_decides_it_is_used_as_often_as_it_decided(
+    server: Server, people: People
+) -> None:
     when, uses = moments(13), 9 * ROUNDS
-    body = {"tool": "pay", "agent": "chat_agent", "bounds": {"amount": {"any": True}}, "user": "ann", "uses": uses}
+    body = {
+        "tool": "pay",
+        "agent": "chat_agent",
+        "bounds": {"amount": {"any": True}},
+        "user": "ann",
+        "uses": uses,
+    }
     until = (datetime.now(UTC) + timedelta(days=1)).isoformat()
-    grant = (await expect(await people["bob"].http.post("/grants", json={**body, "until": until}), 201)).json()
+    grant = (
+        await expect(await people["bob"].http.post("/grants", json={**body, "until": until}), 201)
+    ).json()
 
     async def runs(threads: Sequence[str]) -> None:
         told = [{"message": f"pay {next(amounts)}", "agent": "chat_agent"} for _ in threads]
-        starts = [post(people["ann"], f"/threads/{thread}/runs", each) for thread, each in zip(threads, told, strict=True)]
+        starts = [
+            post(people["ann"], f"/threads/{thread}/runs", each)
+            for thread, each in zip(threads, told, strict=True)
+        ]
         # What was answered is that it begins. It pauses, and goes on, a little later.
         await killed_amid(server, when, starts, within=0.1)
 
@@ -291,29 +366,43 @@ async def test_killed_amid_pauses_that_a_grant_decides_it_is_used_as_often_as_it
             await people["ann"].at_rest(thread["thread_id"])
         approvals = (await people["ann"].get("/approvals", tool="pay", limit=1000))["approvals"]
         asked_for = [each for each in approvals if each["kind"] == "tool"]
-        by_grant = [each for each in asked_for if any(vote.get("grant") == grant["grant_id"] for vote in each["votes"])]
+        by_grant = [
+            each
+            for each in asked_for
+            if any(vote.get("grant") == grant["grant_id"] for vote in each["votes"])
+        ]
         used = (await people["ann"].get(f"/grants/{grant['grant_id']}"))["used"]
         assert used == len(by_grant) == min(len(asked_for), uses)
         assert all((each["status"], each["decided_by"]) == ("approved", "bob") for each in by_grant)
         for each in by_grant:
             await ran_once(server, people["ann"], each)
-        assert all(server.traces(f"pay {each['args']['amount']}") == [] for each in asked_for if each not in by_grant)
+        assert all(
+            server.traces(f"pay {each['args']['amount']}") == []
+            for each in asked_for
+            if each not in by_grant
+        )
     assert used > 0
 
 
-# ── time ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── time ──────────────────────────────────────────────────────────────────────────────────────────
 
 SECOND = timedelta(seconds=1)
 AFTER_A_RESTART = 10 * SECOND
 
 
 @pytest.mark.parametrize(
-    ("after", "down"), [(0.2, 0.0), (0.5, 0.0), (0.5, 1.0), (0.98, 0.0), (1.0, 0.3), (1.02, 0.0)], ids=lambda seconds: f"{seconds}s"
+    ("after", "down"),
+    [(0.2, 0.0), (0.5, 0.0), (0.5, 1.0), (0.98, 0.0), (1.0, 0.3), (1.02, 0.0)],
+    ids=lambda seconds: f"{seconds}s",
 )
-async def test_a_deadline_about_which_the_server_is_killed_is_kept_once(server: Server, people: People, after: float, down: float) -> None:
+async def test_a_deadline_about_which_the_server_is_killed_is_kept_once(
+    server: Server, people: People, after: float, down: float
+) -> None:
     """Killed so long after it was asked, with a second to decide, and down for a while."""
     ann = people["ann"]
-    asked_for = await asyncio.gather(*(asked(ann, f"{tool} {next(amounts)}") for tool in ("slow", "slow", "die")))
+    asked_for = await asyncio.gather(
+        *(asked(ann, f"{tool} {next(amounts)}") for tool in ("slow", "slow", "die"))
+    )
     first = min(datetime.fromisoformat(each["requested_at"]) for each in asked_for)
     await asyncio.sleep(max(0.0, (first - datetime.now(UTC)).total_seconds() + after))
     await asyncio.to_thread(server.kill)
@@ -326,29 +415,44 @@ async def test_a_deadline_about_which_the_server_is_killed_is_kept_once(server: 
     server.restart()
     for approval in asked_for:
         assert "Nobody decided in time." in await ann.last_words(approval["thread_id"])
-        events = [each for each in await ann.events(approval["thread_id"]) if each["type"].startswith("approval_")]
+        events = [
+            each
+            for each in await ann.events(approval["thread_id"])
+            if each["type"].startswith("approval_")
+        ]
         at = {each["type"]: datetime.fromisoformat(each["ts"]) for each in events}
         times = Counter(types_of(events))
         escalated = approval["tool"] == "die"
         assert times["approval_expired"] == 1
         assert times["approval_escalated"] == escalated
         assert times["approval_reminder"] <= (not escalated)
-        due = at["approval_escalated"] + SECOND if escalated else datetime.fromisoformat(approval["expires_at"])
+        due = (
+            at["approval_escalated"] + SECOND
+            if escalated
+            else datetime.fromisoformat(approval["expires_at"])
+        )
         assert due <= at["approval_expired"] <= max(due, started_at) + AFTER_A_RESTART
         if escalated:
             due = datetime.fromisoformat(approval["expires_at"])
             assert due <= at["approval_escalated"] <= max(due, started_at) + AFTER_A_RESTART
         if "approval_reminder" in at:
-            assert at["approval_required"] + SECOND / 2 <= at["approval_reminder"] < at["approval_expired"]
+            assert (
+                at["approval_required"] + SECOND / 2
+                <= at["approval_reminder"]
+                < at["approval_expired"]
+            )
         elif not escalated:
-            # Only a server that was down for all of the time between may have left it out: by then it was too late to remind anybody.
+            # Only a server that was down for all of the time between may have left it out: by then
+            # it was too late to remind anybody.
             assert started_at - AFTER_A_RESTART < due <= at["approval_expired"]
             assert after <= 0.5
             assert down or started_at >= due
         assert server.traces(f"{approval['tool']} {approval['args']['amount']}") == []
 
 
-async def test_thirty_decisions_and_their_refusals_race_their_expiry_and_each_has_one_outcome(server: Server, people: People) -> None:
+async def test_thirty_decisions_and_their_refusals_race_their_expiry_and_each_has_one_outcome(
+    server: Server, people: People
+) -> None:
     ann, chance = people["ann"], random.Random(14)
 
     async def race(number: int) -> tuple[Json, list[tuple[Json, httpx.Response]]]:
@@ -357,14 +461,20 @@ async def test_thirty_decisions_and_their_refusals_race_their_expiry_and_each_ha
         server.let_go(amount)
         approval = await asked(ann, f"slow {amount}")
         # Most as close as can be; some early enough for a busy machine, and some late.
-        moment = datetime.fromisoformat(approval["expires_at"]) + timedelta(seconds=(-0.4, 0.1)[number % 2] if number < 6 else 0)
+        moment = datetime.fromisoformat(approval["expires_at"]) + timedelta(
+            seconds=(-0.4, 0.1)[number % 2] if number < 6 else 0
+        )
 
         async def decide(name: str, kind: str) -> tuple[Json, httpx.Response]:
             at = moment + timedelta(seconds=chance.uniform(-0.05, 0.03))
             await asyncio.sleep(max(0.0, (at - datetime.now(UTC)).total_seconds()))
-            return {"type": kind, "by": name}, await people[name].http.post(path_of(approval), json={"type": kind})
+            return {"type": kind, "by": name}, await people[name].http.post(
+                path_of(approval), json={"type": kind}
+            )
 
-        return approval, list(await asyncio.gather(decide("bob", "approve"), decide("cy", "reject")))
+        return approval, list(
+            await asyncio.gather(decide("bob", "approve"), decide("cy", "reject"))
+        )
 
     outcomes = Counter[str]()
     for approval, answers in await asyncio.gather(*map(race, range(30))):
@@ -374,21 +484,34 @@ async def test_thirty_decisions_and_their_refusals_race_their_expiry_and_each_ha
         won = [said for said, answer in answers if answer.status_code == 202]
         assert {answer.status_code for _, answer in answers} <= {202, 409}
         assert [said["by"] for said in won] == ([row["decided_by"]] if row["decided_by"] else [])
-        assert row["status"] == ({"approve": "approved", "reject": "rejected"}[won[0]["type"]] if won else "expired")
-        assert {answer.json()["outcome"] for _, answer in answers if answer.status_code == 409} <= {row["status"]}
-        assert (datetime.fromisoformat(row["decided_at"]) < datetime.fromisoformat(approval["expires_at"])) == bool(won)
+        assert row["status"] == (
+            {"approve": "approved", "reject": "rejected"}[won[0]["type"]] if won else "expired"
+        )
+        assert {answer.json()["outcome"] for _, answer in answers if answer.status_code == 409} <= {
+            row["status"]
+        }
+        assert (
+            datetime.fromisoformat(row["decided_at"])
+            < datetime.fromisoformat(approval["expires_at"])
+        ) == bool(won)
         events = types_of(await ann.events(approval["thread_id"]))
-        assert (events.count("approval_decided"), events.count("approval_expired")) == ((1, 0) if won else (0, 1))
+        assert (events.count("approval_decided"), events.count("approval_expired")) == (
+            (1, 0) if won else (0, 1)
+        )
         assert events.count("run_resumed") == 1
-        assert len(server.traces(f"slow {approval['args']['amount']}")) == (row["status"] == "approved")
+        assert len(server.traces(f"slow {approval['args']['amount']}")) == (
+            row["status"] == "approved"
+        )
     assert outcomes["expired"] > 0
     assert outcomes["approved"] + outcomes["rejected"] > 0
 
 
-# ── what people say ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── what people say ───────────────────────────────────────────────────────────────────────────────
 
 
-async def test_what_was_said_handed_over_and_taken_back_before_the_kill_is_there_after_it(server: Server, people: People) -> None:
+async def test_what_was_said_handed_over_and_taken_back_before_the_kill_is_there_after_it(
+    server: Server, people: People
+) -> None:
     when, told = moments(15), Counter[str]()
     for _ in range(8 * ROUNDS):
         approval = await asked(people["ann"], f"pay {next(amounts)}")
@@ -401,14 +524,20 @@ async def test_what_was_said_handed_over_and_taken_back_before_the_kill_is_there
         answers = dict(zip(work, await killed_amid(server, when, list(work.values())), strict=True))
         row = await people["ann"].approval(approval["approval_id"])
         stands = {
-            "comment": [(each["by"], each["text"]) for each in row["comments"]] == [("dee", "Why?")],
-            "delegate": [(each["say"], each["to"]["name"]) for each in row["delegations"]] == [("cy", "eve")],
+            "comment": [(each["by"], each["text"]) for each in row["comments"]]
+            == [("dee", "Why?")],
+            "delegate": [(each["say"], each["to"]["name"]) for each in row["delegations"]]
+            == [("cy", "eve")],
             "withdraw": row["votes"] == [],
         }
         assert row["status"] == "pending"
         assert len(row["comments"]) <= 1
         events = Counter(types_of(await people["ann"].events(approval["thread_id"])))
-        written = {"comment": "approval_commented", "delegate": "approval_delegated", "withdraw": "approval_withdrawn"}
+        written = {
+            "comment": "approval_commented",
+            "delegate": "approval_delegated",
+            "withdraw": "approval_withdrawn",
+        }
         for verb, answer in answers.items():
             assert answer is None or answer.status_code in (200, 201), answer.text
             assert stands[verb] or answer is None, f"{verb} was acknowledged, and is lost"
@@ -418,16 +547,22 @@ async def test_what_was_said_handed_over_and_taken_back_before_the_kill_is_there
     assert told["acknowledged"] < sum(told.values()), told
 
 
-# ── links ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── links ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def link_for(api: Api, approval: Json) -> str:
     """A link's path, for the one who asks for it."""
-    made = (await expect(await api.http.post(path_of(approval, "links"), json={"recipient": "bob"}), 201)).json()
+    made = (
+        await expect(
+            await api.http.post(path_of(approval, "links"), json={"recipient": "bob"}), 201
+        )
+    ).json()
     return str(made["url"].removeprefix("https://assent.example"))
 
 
-async def test_a_link_that_was_pressed_before_the_kill_has_decided_and_is_used_up(server: Server, people: People) -> None:
+async def test_a_link_that_was_pressed_before_the_kill_has_decided_and_is_used_up(
+    server: Server, people: People
+) -> None:
     when, told = moments(16), Counter[str]()
     async with httpx.AsyncClient(base_url=server.url, trust_env=False, timeout=20) as browser:
 
@@ -438,8 +573,12 @@ async def test_a_link_that_was_pressed_before_the_kill_has_decided_and_is_used_u
                 return None
 
         for _ in range(6 * ROUNDS):
-            # Of every two, one waits for another's vote after that, and the link must be of no use for it.
-            approvals = [await asked(people["ann"], f"pay {next(amounts)}", agent=agent) for agent in ("agent", "chat_agent") * 2]
+            # Of every two, one waits for another's vote after that, and the link must be of no use
+            # for it.
+            approvals = [
+                await asked(people["ann"], f"pay {next(amounts)}", agent=agent)
+                for agent in ("agent", "chat_agent") * 2
+            ]
             links = [await link_for(people["bob"], approval) for approval in approvals]
             answers = await killed_amid(server, when, list(map(press, links)))
             for approval, link, answer in zip(approvals, links, answers, strict=True):
@@ -461,24 +600,37 @@ async def test_a_link_that_was_pressed_before_the_kill_has_decided_and_is_used_u
     assert told["acknowledged"] < sum(told.values()), told
 
 
-# ── what is told ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── what is told ──────────────────────────────────────────────────────────────────────────────────
 
 
 DELIVERED_SECONDS = 30 * (1 + ROUNDS)
 """What failed again and again waits each time as long as all the times before."""
 
 
-async def test_each_decision_is_told_however_often_the_server_is_killed_and_by_one_id(tmp_path: Path) -> None:
+async def test_each_decision_is_told_however_often_the_server_is_killed_and_by_one_id(
+    tmp_path: Path,
+) -> None:
     port, when = free_port(), moments(17)
     hook = {"url": f"http://127.0.0.1:{port}/", "secrets": [NEW], "allow_http": True}
-    endpoint = "\n[notify.hook]\n" + "\n".join(f"{name} = {json.dumps(value)}" for name, value in hook.items())
+    endpoint = "\n[notify.hook]\n" + "\n".join(
+        f"{name} = {json.dumps(value)}" for name, value in hook.items()
+    )
     with serving(tmp_path, scripted_agents(tmp_path), **environment(tmp_path, endpoint)) as server:
-        async with everybody(server) as people, receiving(Receiver(after=0.02), port=port) as receiver:
+        async with (
+            everybody(server) as people,
+            receiving(Receiver(after=0.02), port=port) as receiver,
+        ):
             for number in range(6 * ROUNDS):
-                approvals = [await asked(people["ann"], f"pay {next(amounts)}", agent="chat_agent") for _ in range(4)]
-                # What it is told while it is ill does not count: it must be told again, by the server that comes after.
+                approvals = [
+                    await asked(people["ann"], f"pay {next(amounts)}", agent="chat_agent")
+                    for _ in range(4)
+                ]
+                # What it is told while it is ill does not count: it must be told again, by the
+                # server that comes after.
                 receiver.status = 200 if number % 2 else 500
-                decide = [post(people["bob"], path_of(each), {"type": "reject"}) for each in approvals]
+                decide = [
+                    post(people["bob"], path_of(each), {"type": "reject"}) for each in approvals
+                ]
                 await killed_amid(server, when, decide)
             receiver.status = 200
             rows: list[Json] = (await people["ann"].get("/approvals", limit=1000))["approvals"]
@@ -489,20 +641,29 @@ async def test_each_decision_is_told_however_often_the_server_is_killed_and_by_o
                 found: dict[str, set[str]] = {}
                 for got in receiver.got:
                     if got.json["type"] == kind and got.status in statuses:
-                        found.setdefault(got.json["data"]["approval"]["approval_id"], set()).add(got.headers["webhook-id"])
+                        found.setdefault(got.json["data"]["approval"]["approval_id"], set()).add(
+                            got.headers["webhook-id"]
+                        )
                 return found
 
-            await until(lambda: set(ids("approval_decided", 200)) >= decided and len(ids("approval_required", 200)) == len(rows))
+            await until(
+                lambda: (
+                    set(ids("approval_decided", 200)) >= decided
+                    and len(ids("approval_required", 200)) == len(rows)
+                )
+            )
             assert set(ids("approval_decided", 200)) == decided
             for told in (ids("approval_decided", 200, 500), ids("approval_required", 200, 500)):
                 assert {len(each) for each in told.values()} == {1}, told
             async with asyncio.timeout(DELIVERED_SECONDS):
-                while (await people["ann"].get("/notifications", status="pending"))["notifications"]:  # noqa: ASYNC110  (another process)
+                while (await people["ann"].get("/notifications", status="pending"))[
+                    "notifications"
+                ]:
                     await asyncio.sleep(0.05)
         is_sound(server)
 
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(DELIVERED_SECONDS):
-        while not condition():  # noqa: ASYNC110  (another process makes it true)
+        while not condition():
             await asyncio.sleep(0.05)

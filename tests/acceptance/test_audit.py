@@ -1,4 +1,5 @@
-"""The audit chain through the real server and the real command: who did what, whole after kills, and broken by another's hand."""
+"""The audit chain through the real server and the real command: who did what, whole after kills,
+and broken by another's hand."""
 
 from __future__ import annotations
 
@@ -20,11 +21,21 @@ import pytest
 from standardwebhooks.webhooks import Webhook
 from typer.testing import CliRunner
 
-from assent.cli import app
-from tests.approvals.test_webhooks import NEW
+from assent.cli.app import app
+from tests.notify.test_webhooks import NEW
 from tests.support.keys import KEY, key
 from tests.support.receiver import Receiver, receiving
-from tests.support.server import COMMAND, Api, Server, asking, expect, problem, scripted_agents, serving, volley
+from tests.support.server import (
+    COMMAND,
+    Api,
+    Server,
+    asking,
+    expect,
+    problem,
+    scripted_agents,
+    serving,
+    volley,
+)
 
 AUDIT_KEY = key("2026", "a")
 Json = Any
@@ -32,15 +43,20 @@ Json = Any
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    with serving(tmp_path, scripted_agents(tmp_path), ASSENT_AUDIT_KEY=AUDIT_KEY, ASSENT_DRAIN_SECONDS="0.1") as server:
+    with serving(
+        tmp_path, scripted_agents(tmp_path), ASSENT_AUDIT_KEY=AUDIT_KEY, ASSENT_DRAIN_SECONDS="0.1"
+    ) as server:
         yield server
 
 
 def assent(server: Server, *arguments: str, code: int = 0, **variables: str) -> str:
-    """The command, in this process: what it says on standard output, or on the other if it leaves with another code than 0."""
+    """The command, in this process: what it says on standard output, or on the other if it leaves
+    with another code than 0."""
     environment = {**server.environment, "ASSENT_AUDIT_KEY": AUDIT_KEY, **variables}
     environment = {name: value for name, value in environment.items() if value}
-    runner = CliRunner(env={name: None for name in os.environ if name.startswith("ASSENT_")} | environment)
+    runner = CliRunner(
+        env={name: None for name in os.environ if name.startswith("ASSENT_")} | environment
+    )
     ended = runner.invoke(app, ["audit", *arguments])
     assert ended.exit_code == code, ended.output
     return ended.stdout if code == 0 else ended.stderr
@@ -56,7 +72,9 @@ async def audit(api: Api, **filters: Json) -> list[Json]:
     rows: list[Json] = []
     page: Json = {"next": None}
     while not rows or page["next"]:
-        page = await api.get("/audit", limit=3, **filters, **({"cursor": page["next"]} if page["next"] else {}))
+        page = await api.get(
+            "/audit", limit=3, **filters, **({"cursor": page["next"]} if page["next"] else {})
+        )
         rows += page["audit"]
         if not page["audit"]:
             break
@@ -66,13 +84,18 @@ async def audit(api: Api, **filters: Json) -> list[Json]:
 async def test_who_did_what_is_audited_and_outlives_the_thread(tmp_path: Path) -> None:
     keys = {"ASSENT_API_KEYS": "ann:secret-of-ann,bob:secret-of-bob", "ASSENT_ENCRYPTION_KEY": KEY}
     with serving(tmp_path, scripted_agents(tmp_path), **keys) as server:
-        async with asking(server, Authorization="Bearer secret-of-ann") as ann, asking(server, Authorization="Bearer secret-of-bob") as bob:
+        async with (
+            asking(server, Authorization="Bearer secret-of-ann") as ann,
+            asking(server, Authorization="Bearer secret-of-bob") as bob,
+        ):
             (first,) = await ann.paused("pay 5 then pay 6", thread_id="t")
             await bob.decided("t", type="approve")
             await ann.until("t", "run_paused", after=(await ann.events("t"))[-1]["seq"] - 1)
             await ann.at_rest("t")
             (second,) = await ann.pending("t")
-            await bob.decided("t", decisions={second["approval_id"]: {"type": "edit", "args": {"amount": 4711}}})
+            await bob.decided(
+                "t", decisions={second["approval_id"]: {"type": "edit", "args": {"amount": 4711}}}
+            )
             await ann.at_rest("t")
             (third,) = await ann.paused("pay 8", thread_id="t")
             await problem(await bob.resume("t", type="edit", args={"amount": -1}), 422)
@@ -80,7 +103,16 @@ async def test_who_did_what_is_audited_and_outlives_the_thread(tmp_path: Path) -
             await ann.at_rest("t")
             await expect(await bob.http.delete("/threads/t"), 204)
             rows = await audit(ann, thread_id="t")
-            said = [(row["action"], row["actor"], row["authentication"], row["digest"], row["detail"].get("decision")) for row in rows]
+            said = [
+                (
+                    row["action"],
+                    row["actor"],
+                    row["authentication"],
+                    row["digest"],
+                    row["detail"].get("decision"),
+                )
+                for row in rows
+            ]
             assert said == [
                 ("asked", "", "assent", first["digest"], None),
                 ("decided", "bob", "api_key", first["digest"], "approve"),
@@ -93,23 +125,41 @@ async def test_who_did_what_is_audited_and_outlives_the_thread(tmp_path: Path) -
             assert [row["number"] for row in rows] == list(range(1, 8))
             assert "4711" not in json.dumps([row["detail"] for row in rows])
             assert [row["number"] for row in await audit(ann, actor="bob")] == [2, 4, 7]
-            assert [row["number"] for row in await audit(ann, approval_id=third["approval_id"])] == [5, 6]
+            assert [
+                row["number"] for row in await audit(ann, approval_id=third["approval_id"])
+            ] == [5, 6]
             assert [row["number"] for row in await audit(ann, since=rows[5]["at"])] == [6, 7]
             assert await audit(ann, actor="eve") == []
-            assert await ann.get("/audit/head") == {"head": {name: rows[-1][name] for name in ("number", "mac", "key", "at")}}
-            assert (await ann.http.get("/audit", headers={"Authorization": "Bearer of-nobody"})).status_code == 401
-            for wrong in ({"cursor": "x"}, {"since": "2026-01-01T00:00:00"}, {"limit": "0"}, {"thread_id": "../t"}):
+            assert await ann.get("/audit/head") == {
+                "head": {name: rows[-1][name] for name in ("number", "mac", "key", "at")}
+            }
+            assert (
+                await ann.http.get("/audit", headers={"Authorization": "Bearer of-nobody"})
+            ).status_code == 401
+            for wrong in (
+                {"cursor": "x"},
+                {"since": "2026-01-01T00:00:00"},
+                {"limit": "0"},
+                {"thread_id": "../t"},
+            ):
                 await problem(await ann.http.get("/audit", params=wrong), 422)
             told = assent(server, "verify", ASSENT_AUDIT_KEY="")
             assert f"Its head: 7:{rows[-1]['mac']}" in told
-            assert "is encrypted, with the key '2026'" in assent(server, "verify", code=2, ASSENT_AUDIT_KEY="", ASSENT_ENCRYPTION_KEY="")
+            assert "is encrypted, with the key '2026'" in assent(
+                server, "verify", code=2, ASSENT_AUDIT_KEY="", ASSENT_ENCRYPTION_KEY=""
+            )
 
 
 async def test_the_command_looks_beside_a_server_and_finds_another_hand(server: Server) -> None:
     assert "no rows yet" in assent(server, "verify")
     command = [*COMMAND, "audit", "verify"]
-    ended = await asyncio.to_thread(subprocess.run, command, env=server.environment, capture_output=True, text=True, timeout=60)
-    assert (ended.returncode, ended.stdout) == (0, "The audit chain is whole: it has no rows yet.\n")
+    ended = await asyncio.to_thread(
+        subprocess.run, command, env=server.environment, capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stdout) == (
+        0,
+        "The audit chain is whole: it has no rows yet.\n",
+    )
     async with asking(server) as api:
         assert await api.get("/audit/head") == {"head": None}
         for number in range(1, 7):
@@ -119,22 +169,34 @@ async def test_the_command_looks_beside_a_server_and_finds_another_hand(server: 
         rows = await audit(api)
     assert {row["authentication"] for row in rows if row["action"] == "decided"} == {"local"}
     assert [json.loads(line) for line in assent(server, "export").splitlines()] == rows
-    assert [json.loads(line) for line in assent(server, "export", "--since", rows[9]["at"]).splitlines()] == rows[9:]
+    assert [
+        json.loads(line) for line in assent(server, "export", "--since", rows[9]["at"]).splitlines()
+    ] == rows[9:]
     table = list(csv.DictReader(io.StringIO(assent(server, "export", "--format", "csv"))))
-    assert [{**row, "number": int(row["number"]), "detail": json.loads(row["detail"])} for row in table] == rows
+    assert [
+        {**row, "number": int(row["number"]), "detail": json.loads(row["detail"])} for row in table
+    ] == rows
     assert "is no time" in assent(server, "export", "--since", "soon", code=2)
     head = server.folder / "head"
     head.write_text(f"{rows[-1]['number']}:{rows[-1]['mac']}\n")
     assert "12 row(s)" in assent(server, "verify", "--head", str(head))
     # A wrong key, or none, says nothing against the chain.
-    assert "is not the one that the chain" in assent(server, "verify", code=2, ASSENT_AUDIT_KEY=key("2026", "b"))
-    assert "12 row(s) with the key '2026' could not be checked" in assent(server, "verify", code=2, ASSENT_AUDIT_KEY="")
+    assert "is not the one that the chain" in assent(
+        server, "verify", code=2, ASSENT_AUDIT_KEY=key("2026", "b")
+    )
+    assert "12 row(s) with the key '2026' could not be checked" in assent(
+        server, "verify", code=2, ASSENT_AUDIT_KEY=""
+    )
     assert "neither a number" in assent(server, "verify", "--head", "none", code=2)
 
     edit(server, "DELETE FROM audit WHERE number > 10")
     assert "10 row(s)" in assent(server, "verify")
-    assert "Row 11 is missing, and all behind it" in assent(server, "verify", "--head", str(head), code=1)
-    assert "Row 11 is missing" in assent(server, "verify", "--head", head.read_text().strip(), code=1)
+    assert "Row 11 is missing, and all behind it" in assent(
+        server, "verify", "--head", str(head), code=1
+    )
+    assert "Row 11 is missing" in assent(
+        server, "verify", "--head", head.read_text().strip(), code=1
+    )
     assert "Row 11 is missing" in assent(server, "verify", code=1, ASSENT_AUDIT_HEAD_FILE=str(head))
     edit(server, "UPDATE audit SET actor = 'mallory' WHERE number = 4")
     assert "Row 4 is not what Assent wrote there" in assent(server, "verify", code=1)
@@ -147,12 +209,16 @@ async def test_the_command_looks_beside_a_server_and_finds_another_hand(server: 
 async def test_the_head_is_kept_in_a_file(tmp_path: Path) -> None:
     head = tmp_path / "elsewhere" / "head"
     head.parent.mkdir()
-    settings = {"ASSENT_AUDIT_KEY": AUDIT_KEY, "ASSENT_AUDIT_HEAD_FILE": str(head), "ASSENT_AUDIT_HEAD_EVERY": "0.05s"}
+    settings = {
+        "ASSENT_AUDIT_KEY": AUDIT_KEY,
+        "ASSENT_AUDIT_HEAD_FILE": str(head),
+        "ASSENT_AUDIT_HEAD_EVERY": "0.05s",
+    }
     with serving(tmp_path, scripted_agents(tmp_path), **settings) as server:
         async with asking(server) as api:
             await api.paused("pay 5", thread_id="t")
             async with asyncio.timeout(20):
-                while not head.exists():  # noqa: ASYNC110  (another process writes it)
+                while not head.exists():
                     await asyncio.sleep(0.02)
             await api.decided("t", type="reject")
             await api.at_rest("t")
@@ -169,10 +235,20 @@ async def test_the_head_is_kept_in_a_file(tmp_path: Path) -> None:
 
 async def test_the_head_is_sent_to_a_webhook_whenever_it_has_moved(tmp_path: Path) -> None:
     async with receiving(Receiver(status=503)) as receiver:
-        vault = {"url": f"http://127.0.0.1:{receiver.port}/", "secrets": [NEW], "allow_http": True, "events": ["audit_head"]}
+        vault = {
+            "url": f"http://127.0.0.1:{receiver.port}/",
+            "secrets": [NEW],
+            "allow_http": True,
+            "events": ["audit_head"],
+        }
         (tmp_path / "assent.json").write_text(json.dumps({"notify": {"vault": vault}}))
-        settings = {"ASSENT_CONFIG": str(tmp_path / "assent.json"), "ASSENT_AUDIT_HEAD_EVERY": "0.05s"}
-        with serving(tmp_path, scripted_agents(tmp_path), **settings, ASSENT_AUDIT_KEY=AUDIT_KEY) as server:
+        settings = {
+            "ASSENT_CONFIG": str(tmp_path / "assent.json"),
+            "ASSENT_AUDIT_HEAD_EVERY": "0.05s",
+        }
+        with serving(
+            tmp_path, scripted_agents(tmp_path), **settings, ASSENT_AUDIT_KEY=AUDIT_KEY
+        ) as server:
             async with asking(server) as api:
                 await api.paused("pay 5", thread_id="t")
                 # It is not taken, so it is sent again; and with the same id.
@@ -184,7 +260,10 @@ async def test_the_head_is_sent_to_a_webhook_whenever_it_has_moved(tmp_path: Pat
                     await receiver.until(len(receiver.got) + 1)
                 last = receiver.got[-1]
                 assert last.json["data"] == await api.get("/audit/head")
-                assert (last.json["type"], last.json["timestamp"]) == ("audit_head", last.json["data"]["head"]["at"])
+                assert (last.json["type"], last.json["timestamp"]) == (
+                    "audit_head",
+                    last.json["data"]["head"]["at"],
+                )
                 Webhook(NEW).verify(last.body, last.headers)
                 assert (await api.get("/notifications"))["notifications"] == []
             await asyncio.to_thread(server.terminate)
@@ -198,14 +277,24 @@ async def test_the_head_is_sent_to_a_webhook_whenever_it_has_moved(tmp_path: Pat
 async def test_200_decisions_at_once_leave_a_whole_chain(server: Server) -> None:
     count = 200
     async with asking(server) as api:
-        asked = await asyncio.gather(*(api.paused(f"pay {number}", thread_id=f"t{number}") for number in range(1, count + 1)))
+        asked = await asyncio.gather(
+            *(api.paused(f"pay {number}", thread_id=f"t{number}") for number in range(1, count + 1))
+        )
         approvals = [approval for (approval,) in asked]
         # Everybody twice: one of the two decides, and only that is audited.
-        requests = [(f"/approvals/{each['approval_id']}/decide", {"type": type_}) for each in approvals for type_ in ("approve", "reject")]
+        requests = [
+            (f"/approvals/{each['approval_id']}/decide", {"type": type_})
+            for each in approvals
+            for type_ in ("approve", "reject")
+        ]
         answers = await volley(server, requests)
         assert sorted({status for status, _ in answers}) == [202, 409]
         rows = [row for row in await audit(api) if row["action"] == "decided"]
-        won = {(path.split("/")[2], body["type"]) for (path, body), (status, _) in zip(requests, answers, strict=True) if status == 202}
+        won = {
+            (path.split("/")[2], body["type"])
+            for (path, body), (status, _) in zip(requests, answers, strict=True)
+            if status == 202
+        }
     assert len(won) == count
     assert {(row["approval_id"], row["detail"]["decision"]) for row in rows} == won
     assert len(rows) == count
@@ -216,12 +305,16 @@ KILLS = 8
 
 
 @pytest.mark.timeout(240)
-async def test_a_kill_amid_decisions_leaves_a_whole_chain_that_agrees_with_the_approvals(server: Server) -> None:
+async def test_a_kill_amid_decisions_leaves_a_whole_chain_that_agrees_with_the_approvals(
+    server: Server,
+) -> None:
     moments, acknowledged, each = random.Random(5), set[str](), 12
 
     async def decide(api: Api, approval_id: str) -> None:
         try:
-            answer = await api.http.post(f"/approvals/{approval_id}/decide", json={"type": "reject"})
+            answer = await api.http.post(
+                f"/approvals/{approval_id}/decide", json={"type": "reject"}
+            )
         except httpx.TransportError:
             return
         assert answer.status_code == 202
@@ -230,8 +323,12 @@ async def test_a_kill_amid_decisions_leaves_a_whole_chain_that_agrees_with_the_a
     for kill in range(KILLS):
         async with asking(server) as api:
             threads = [f"k{kill}-{number}" for number in range(each)]
-            asked = await asyncio.gather(*(api.paused("pay 5", thread_id=thread) for thread in threads))
-            deciding = asyncio.gather(*(decide(api, approval["approval_id"]) for (approval,) in asked))
+            asked = await asyncio.gather(
+                *(api.paused("pay 5", thread_id=thread) for thread in threads)
+            )
+            deciding = asyncio.gather(
+                *(decide(api, approval["approval_id"]) for (approval,) in asked)
+            )
             await asyncio.sleep(moments.uniform(0, 0.08))
             await asyncio.to_thread(server.kill)
             await deciding
@@ -243,7 +340,9 @@ async def test_a_kill_amid_decisions_leaves_a_whole_chain_that_agrees_with_the_a
             approvals += (await api.get("/approvals", status=status, limit=1000))["approvals"]
         rows = await audit(api)
     assert len(approvals) == KILLS * each
-    rejected = {approval["approval_id"] for approval in approvals if approval["status"] == "rejected"}
+    rejected = {
+        approval["approval_id"] for approval in approvals if approval["status"] == "rejected"
+    }
     decided = [row["approval_id"] for row in rows if row["action"] == "decided"]
     assert sorted(decided) == sorted(rejected)
     assert acknowledged <= rejected

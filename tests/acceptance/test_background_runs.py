@@ -1,4 +1,5 @@
-"""Runs that nobody waits for: taken at once, found and followed later, delayed, and in the order of their priority."""
+"""Runs that nobody waits for: taken at once, found and followed later, delayed, and in the order of
+their priority."""
 
 from __future__ import annotations
 
@@ -11,19 +12,40 @@ import pytest
 from langgraph_sdk import schema
 
 from tests.api.test_threads import fields
-from tests.support.server import Api, Server, asking, events_of, expect, problem, scripted_agents, serving
+from tests.support.server import (
+    Api,
+    Server,
+    asking,
+    events_of,
+    expect,
+    problem,
+    scripted_agents,
+    serving,
+)
 
-# ── started and found ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── started and found ─────────────────────────────────────────────────────────────────────────────
 
 
 async def test_it_is_taken_at_once_and_found(server: Server, api: Api) -> None:
-    response = await api.http.post("/threads/t/runs", json={"message": "hold 5", "metadata": {"from": "a test"}, "priority": 3})
+    response = await api.http.post(
+        "/threads/t/runs", json={"message": "hold 5", "metadata": {"from": "a test"}, "priority": 3}
+    )
     run = (await expect(response, 202)).json()
     assert response.headers["location"] == f"/runs/{run['run_id']}"
     assert (response.headers["x-run-id"], response.headers["x-thread-id"]) == (run["run_id"], "t")
     assert run.keys() >= fields(schema.Run) - {"multitask_strategy"}
-    assert (run["thread_id"], run["agent"], run["assistant_id"], run["kind"]) == ("t", "agent", "agent", "input")
-    assert (run["status"], run["attempt"], run["priority"], run["metadata"]) == ("running", 1, 3, {"from": "a test"})
+    assert (run["thread_id"], run["agent"], run["assistant_id"], run["kind"]) == (
+        "t",
+        "agent",
+        "agent",
+        "input",
+    )
+    assert (run["status"], run["attempt"], run["priority"], run["metadata"]) == (
+        "running",
+        1,
+        3,
+        {"from": "a test"},
+    )
     assert (run["ended_at"], run["error"], run["due_at"]) == (None, None, None)
     assert run["created_at"] <= run["started_at"] == run["updated_at"]
     assert await api.get(response.headers["location"]) == run
@@ -36,8 +58,13 @@ async def test_it_is_taken_at_once_and_found(server: Server, api: Api) -> None:
     assert ended.keys() == run.keys()
 
 
-async def test_runs_are_listed_newest_first_in_pages_and_by_status(server: Server, api: Api) -> None:
-    ids = [(await api.run("t", f"look {number}", on_busy="enqueue"))["run_id"] for number in range(1, 6)]
+async def test_runs_are_listed_newest_first_in_pages_and_by_status(
+    server: Server, api: Api
+) -> None:
+    ids = [
+        (await api.run("t", f"look {number}", on_busy="enqueue"))["run_id"]
+        for number in range(1, 6)
+    ]
     await api.run("other", "tell 1")
     for run_id in ids:
         await api.ended(run_id)
@@ -51,14 +78,21 @@ async def test_runs_are_listed_newest_first_in_pages_and_by_status(server: Serve
         cursor = {"cursor": page["next"]}
     assert seen == ids[::-1]
     later = await api.run("t", "look 9", after_seconds=600)
-    assert [run["run_id"] for run in (await api.get("/threads/t/runs", status="pending"))["runs"]] == [later["run_id"]]
+    assert [
+        run["run_id"] for run in (await api.get("/threads/t/runs", status="pending"))["runs"]
+    ] == [later["run_id"]]
     assert len((await api.get("/threads/t/runs", status="success"))["runs"]) == 5
     for wrong in ({"limit": 0}, {"status": "open"}, {"cursor": "nonsense"}):
         await problem(await api.http.get("/threads/t/runs", params=wrong), 422)
 
 
 async def test_what_there_is_not_is_a_404(api: Api) -> None:
-    for path in ("/runs/nobody", "/runs/nobody/wait", "/runs/nobody/stream", "/threads/nobody/runs"):
+    for path in (
+        "/runs/nobody",
+        "/runs/nobody/wait",
+        "/runs/nobody/stream",
+        "/threads/nobody/runs",
+    ):
         await problem(await api.http.get(path), 404)
 
 
@@ -86,19 +120,33 @@ async def test_a_bad_body_starts_nothing(api: Api, body: dict[str, object]) -> N
 
 async def test_only_runs_in_the_background_may_be_delayed(api: Api) -> None:
     for path in ("/agent/stream", "/agent/invoke"):
-        await problem(await api.http.post(path, json={"message": "tell 1", "after_seconds": 1}), 422)
+        await problem(
+            await api.http.post(path, json={"message": "tell 1", "after_seconds": 1}), 422
+        )
 
 
-# ── waited for and followed ──────────────────────────────────────────────────────────────────────────────────────────
+# ── waited for and followed ───────────────────────────────────────────────────────────────────────
 
 
 async def test_to_wait_is_to_invoke(api: Api) -> None:
-    for thread, message, status in (("a", "tell 2", "success"), ("b", "pay 1", "interrupted"), ("c", "boom", "error")):
+    for thread, message, status in (
+        ("a", "tell 2", "success"),
+        ("b", "pay 1", "interrupted"),
+        ("c", "boom", "error"),
+    ):
         run = await api.run(thread, message)
         waited = await api.get(f"/runs/{run['run_id']}/wait")
-        invoked = (await api.http.post("/agent/invoke", json={"message": message, "thread_id": f"{thread}-invoked"})).json()
+        invoked = (
+            await api.http.post(
+                "/agent/invoke", json={"message": message, "thread_id": f"{thread}-invoked"}
+            )
+        ).json()
         assert waited.keys() == invoked.keys()
-        assert (waited["status"], waited["run_id"], waited["thread_id"]) == (status, run["run_id"], thread)
+        assert (waited["status"], waited["run_id"], waited["thread_id"]) == (
+            status,
+            run["run_id"],
+            thread,
+        )
         assert (waited["status"], waited["output"]) == (invoked["status"], invoked["output"])
         assert len(waited["approvals"]) == len(invoked["approvals"])
         # However often one asks, and however short one waits.
@@ -110,15 +158,21 @@ async def test_a_wait_may_be_short(server: Server, api: Api) -> None:
     run = await api.run("t", "hold 5")
     for seconds in (0, 0.3):
         asked_at = time.monotonic()
-        response = await expect(await api.http.get(f"/runs/{run['run_id']}/wait", params={"timeout": seconds}), 202)
+        response = await expect(
+            await api.http.get(f"/runs/{run['run_id']}/wait", params={"timeout": seconds}), 202
+        )
         assert seconds <= time.monotonic() - asked_at < seconds + 2
         assert (response.json()["run_id"], response.json()["status"]) == (run["run_id"], "running")
-    waiting = [asyncio.create_task(api.get(f"/runs/{run['run_id']}/wait", timeout=15)) for _ in range(20)]
+    waiting = [
+        asyncio.create_task(api.get(f"/runs/{run['run_id']}/wait", timeout=15)) for _ in range(20)
+    ]
     await asyncio.sleep(0.2)
     server.let_go(5)
     assert {answer["output"] for answer in await asyncio.gather(*waiting)} == {"Results: held 5"}
     for wrong in ("-1", "nan", "inf", "soon", "4000"):
-        await problem(await api.http.get(f"/runs/{run['run_id']}/wait", params={"timeout": wrong}), 422)
+        await problem(
+            await api.http.get(f"/runs/{run['run_id']}/wait", params={"timeout": wrong}), 422
+        )
 
 
 async def test_who_waits_is_told_when_the_thread_is_removed(api: Api) -> None:
@@ -167,7 +221,7 @@ async def _stream(api: Api, path: str, last: int | None = None) -> list[dict[str
         return [event async for event in events_of(response)]
 
 
-# ── later ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── later ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 def lateness(run: dict[str, str]) -> timedelta:
@@ -175,7 +229,10 @@ def lateness(run: dict[str, str]) -> timedelta:
 
 
 async def test_a_delayed_run_is_never_early(server: Server, api: Api) -> None:
-    runs = [await api.run(f"t{number}", f"look {number}", after_seconds=number / 4) for number in range(1, 9)]
+    runs = [
+        await api.run(f"t{number}", f"look {number}", after_seconds=number / 4)
+        for number in range(1, 9)
+    ]
     for number, run in enumerate(runs, 1):
         assert run["status"] == "pending"
         delay = datetime.fromisoformat(run["due_at"]) - datetime.fromisoformat(run["created_at"])
@@ -213,7 +270,7 @@ async def test_a_delayed_run_outlives_the_process(server: Server, api: Api) -> N
     assert server.traces() == ["look 1", "look 2"]
 
 
-# ── more than may run at once ────────────────────────────────────────────────────────────────────────────────────────
+# ── more than may run at once ─────────────────────────────────────────────────────────────────────
 
 
 async def test_those_of_a_higher_priority_go_first(tmp_path: Path) -> None:
@@ -222,10 +279,17 @@ async def test_those_of_a_higher_priority_go_first(tmp_path: Path) -> None:
             first = await api.run("first", "hold 5")
             await server.until_traced("hold 5")
             priorities = [0, -100, 5, 100, 5, 0]
-            runs = [await api.run(f"t{number}", f"look {number}", priority=priority) for number, priority in enumerate(priorities)]
+            runs = [
+                await api.run(f"t{number}", f"look {number}", priority=priority)
+                for number, priority in enumerate(priorities)
+            ]
             assert [run["status"] for run in runs] == ["pending"] * 6
             # It takes its turn among the others, though somebody waits for its answer.
-            answer = asyncio.create_task(api.http.post("/agent/invoke", json={"message": "look 6", "thread_id": "t6", "priority": 50}))
+            answer = asyncio.create_task(
+                api.http.post(
+                    "/agent/invoke", json={"message": "look 6", "thread_id": "t6", "priority": 50}
+                )
+            )
             await asyncio.sleep(0.3)
             # One whose turn has not come is cancelled, and its thread is free at once.
             assert [run["status"] for run in await api.cancel("/threads/t4")] == ["cancelled"]
@@ -235,4 +299,11 @@ async def test_those_of_a_higher_priority_go_first(tmp_path: Path) -> None:
             assert (await answer).json()["status"] == "success"
             for number in (0, 1, 2, 3, 5):
                 assert (await api.ended(runs[number]["run_id"]))["status"] == "success"
-            assert server.traces("look") == ["look 3", "look 6", "look 2", "look 0", "look 5", "look 1"]
+            assert server.traces("look") == [
+                "look 3",
+                "look 6",
+                "look 2",
+                "look 0",
+                "look 5",
+                "look 1",
+            ]

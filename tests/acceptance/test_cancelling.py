@@ -1,6 +1,7 @@
 """A run is cancelled at any point: it ends as `cancelled`, and the thread takes new input.
 
-The model of `agents.py` refuses a history that no provider would accept, so an answer shows that it was sound.
+The model of `agents.py` refuses a history that no provider would accept, so an answer shows that it
+was sound.
 """
 
 from __future__ import annotations
@@ -32,10 +33,12 @@ async def is_cancelled(api: Api, run_id: str) -> Json:
 
 
 def tool_answers(thread: Json) -> list[str]:
-    return [message["content"] for message in thread["values"]["messages"] if message["type"] == "tool"]
+    return [
+        message["content"] for message in thread["values"]["messages"] if message["type"] == "tool"
+    ]
 
 
-# ── where a run can be ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── where a run can be ────────────────────────────────────────────────────────────────────────────
 
 
 async def test_amid_what_the_model_says(api: Api) -> None:
@@ -80,13 +83,18 @@ async def test_in_a_tool_that_nothing_cuts_off(server: Server, api: Api) -> None
     await asyncio.sleep(1)
     assert (await api.get(f"/runs/{run['run_id']}"))["status"] == "cancelling"
     assert (await api.get("/threads/t"))["status"] == "busy"
-    await problem(await api.http.post("/agent/stream", json={"message": "tell 1", "thread_id": "t"}), 409)
+    await problem(
+        await api.http.post("/agent/stream", json={"message": "tell 1", "thread_id": "t"}), 409
+    )
     # Nor does asking again change anything.
     assert [each["status"] for each in await api.cancel(f"/runs/{run['run_id']}")] == ["cancelling"]
-    assert [each["status"] for each in await api.cancel("/threads/t", mode="rollback")] == ["cancelling"]
+    assert [each["status"] for each in await api.cancel("/threads/t", mode="rollback")] == [
+        "cancelling"
+    ]
     server.let_go(5)
     await is_cancelled(api, run["run_id"])
-    # It was told that what it did is kept, so a rollback that was asked for later does not take it away.
+    # It was told that what it did is kept, so a rollback that was asked for later does not take it
+    # away.
     assert not only(await api.events("t"), "run_cancelled").get("rolled_back")
     assert (await api.get("/threads/t"))["values"]["messages"][0]["content"] == "hold 5"
     assert server.traces() == ["hold 5", "held 5"]
@@ -101,13 +109,17 @@ async def test_among_parallel_tools(server: Server, api: Api) -> None:
     await server.until_traced("pay 1", "slow 2", "look 3", "slow 4")
     server.let_go(4)
     async with asyncio.timeout(10):
-        while types_of(await api.events("t")).count("tool_end") < 3:  # noqa: ASYNC110  (another process writes them)
+        while types_of(await api.events("t")).count("tool_end") < 3:
             await asyncio.sleep(0.02)
     (run,) = await api.cancel("/threads/t")
     await is_cancelled(api, run["run_id"])
     answers = tool_answers(await api.get("/threads/t"))
     (unknown,) = [answer for answer in answers if "may or may not have happened" in answer]
-    assert sorted(answer for answer in answers if answer != unknown) == ["paid 1", "saw 3", "slowly paid 4"]
+    assert sorted(answer for answer in answers if answer != unknown) == [
+        "paid 1",
+        "saw 3",
+        "slowly paid 4",
+    ]
     await takes_input(api, "t")
 
 
@@ -120,7 +132,10 @@ async def test_while_a_person_is_asked(server: Server, api: Api) -> None:
     dropped = only(events, "approval_cancelled")
     assert (dropped["approval_id"], dropped["by"]) == (approvals[1]["approval_id"], "local")
     assert events[-1]["type"] == "run_cancelled"
-    assert [(await api.approval(each["approval_id"]))["status"] for each in approvals] == ["approved", "cancelled"]
+    assert [(await api.approval(each["approval_id"]))["status"] for each in approvals] == [
+        "approved",
+        "cancelled",
+    ]
     # It is too late to decide, and nothing of it ever runs.
     await problem(await api.resume("t", type="approve"), 409)
     await takes_input(api, "t")
@@ -128,7 +143,11 @@ async def test_while_a_person_is_asked(server: Server, api: Api) -> None:
 
 
 async def test_while_a_graph_of_somebody_elses_asks(server: Server, api: Api) -> None:
-    for agent, message in (("asking", "Which?; When?"), ("foreign", "pay 1; look 2"), ("stopping", "the news")):
+    for agent, message in (
+        ("asking", "Which?; When?"),
+        ("foreign", "pay 1; look 2"),
+        ("stopping", "the news"),
+    ):
         await api.paused(message, thread_id=agent, agent=agent)
         (run,) = await api.cancel(f"/threads/{agent}")
         await is_cancelled(api, run["run_id"])
@@ -166,7 +185,7 @@ async def test_all_that_is_on_a_thread_but_what_is_to_start_later(server: Server
     assert "look 1" not in server.traces()
 
 
-# ── what cannot be cancelled ─────────────────────────────────────────────────────────────────────────────────────────
+# ── what cannot be cancelled ──────────────────────────────────────────────────────────────────────
 
 
 async def test_a_run_that_has_ended(api: Api) -> None:
@@ -209,7 +228,7 @@ async def test_twice_is_as_good_as_once(api: Api) -> None:
     assert types_of(await api.events("t")).count("run_cancelled") == 1
 
 
-# ── undone ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── undone ────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_a_rollback_restores_the_state(server: Server, api: Api) -> None:
@@ -223,7 +242,13 @@ async def test_a_rollback_restores_the_state(server: Server, api: Api) -> None:
     server.let_go(5)
     await is_cancelled(api, run["run_id"])
     assert (await api.get("/threads/t"))["values"] == before
-    assert only([event for event in await api.events("t") if event["run_id"] == run["run_id"]], "run_cancelled")["rolled_back"] is True
+    assert (
+        only(
+            [event for event in await api.events("t") if event["run_id"] == run["run_id"]],
+            "run_cancelled",
+        )["rolled_back"]
+        is True
+    )
     await takes_input(api, "t")
 
 
@@ -235,7 +260,9 @@ async def test_a_rollback_of_the_first_run_leaves_nothing(server: Server, api: A
     await is_cancelled(api, run["run_id"])
     assert not (await api.get("/threads/t"))["values"]
     await takes_input(api, "t")
-    assert [message["content"] for message in (await api.get("/threads/t"))["values"]["messages"]] == ["tell 2", "word0 word1"]
+    assert [
+        message["content"] for message in (await api.get("/threads/t"))["values"]["messages"]
+    ] == ["tell 2", "word0 word1"]
 
 
 async def test_a_rollback_of_a_pause(server: Server, api: Api) -> None:
@@ -248,7 +275,9 @@ async def test_a_rollback_of_a_pause(server: Server, api: Api) -> None:
     assert server.traces() == ["look 1"]
 
 
-async def test_a_rollback_of_a_run_from_the_past_goes_back_to_where_the_thread_was(server: Server, api: Api) -> None:
+async def test_a_rollback_of_a_run_from_the_past_goes_back_to_where_the_thread_was(
+    server: Server, api: Api
+) -> None:
     await api.stream("tell 1", thread_id="t")
     past = (await api.get("/threads/t/state"))["checkpoint"]["checkpoint_id"]
     await api.stream("tell 2", thread_id="t")
@@ -261,12 +290,15 @@ async def test_a_rollback_of_a_run_from_the_past_goes_back_to_where_the_thread_w
     await takes_input(api, "t")
 
 
-# ── a crash ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── a crash ───────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("mode", ["interrupt", "rollback"])
-async def test_killed_right_after_a_cancel_was_acknowledged_it_ends_cancelled(server: Server, api: Api, mode: str) -> None:
-    """In the model, in a tool, at the approval, and in the queue; and what was not cancelled goes on."""
+async def test_killed_right_after_a_cancel_was_acknowledged_it_ends_cancelled(
+    server: Server, api: Api, mode: str
+) -> None:
+    """In the model, in a tool, at the approval, and in the queue; and what was not cancelled goes
+    on."""
     await api.stream("tell 1", thread_id="tool")
     before = (await api.get("/threads/tool"))["values"]
     await api.paused("slow 1", thread_id="tool")
@@ -279,15 +311,20 @@ async def test_killed_right_after_a_cancel_was_acknowledged_it_ends_cancelled(se
     await api.until("model", "token")
     await server.until_traced("slow 1")
     runs = [tool, model, asked, queued]
-    answers = await asyncio.gather(*(api.http.post(f"/runs/{run_id}/cancel", json={"mode": mode}) for run_id in runs))
+    answers = await asyncio.gather(
+        *(api.http.post(f"/runs/{run_id}/cancel", json={"mode": mode}) for run_id in runs)
+    )
     server.kill()
     assert {answer.status_code for answer in answers} <= {200, 202}
     server.start()
     for run_id in runs:
         await is_cancelled(api, run_id)
     if mode == "rollback":
-        # What comes back is the thread before the decision: the call that waited is answered, as one that may have happened.
-        assert (await api.get("/threads/tool"))["values"]["messages"][: len(before["messages"])] == before["messages"]
+        # What comes back is the thread before the decision: the call that waited is answered, as
+        # one that may have happened.
+        assert (await api.get("/threads/tool"))["values"]["messages"][
+            : len(before["messages"])
+        ] == before["messages"]
     for thread in ("tool", "model", "asked"):
         await takes_input(api, thread)
     assert server.traces() == ["slow 1"]

@@ -1,4 +1,5 @@
-"""The real server is killed again and again while people talk to it, and nothing is lost, doubled or stuck.
+"""The real server is killed again and again while people talk to it, and nothing is lost, doubled
+or stuck.
 
 make crash CRASH_KILLS=500 CRASH_SEED=7
 """
@@ -18,11 +19,14 @@ SEED = int(os.environ.get("CRASH_SEED", random.randrange(1_000_000)))
 
 MUTANT_KILLS = 5
 ATTEMPTS = 4
-"""How many short storms a mutant may survive: which kill comes in the midst of what is a matter of luck."""
+"""How many short storms a mutant may survive: which kill comes in the midst of what is a matter of
+luck."""
 
 
 @pytest.mark.timeout(120 + 5 * KILLS)
-async def test_killed_at_any_moment_it_loses_doubles_and_leaves_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+async def test_killed_at_any_moment_it_loses_doubles_and_leaves_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     report = await storm(tmp_path, Plan(kills=KILLS, seed=SEED))
     with capfd.disabled():
         print(f"\n{report}")  # noqa: T201  (what `make crash` is run for)
@@ -37,14 +41,18 @@ async def test_killed_at_any_moment_it_loses_doubles_and_leaves_nothing(tmp_path
         ("without_leases", {"recovered", "ending"}),
     ],
 )
-async def test_the_storm_sees_what_a_server_lacks(mutant: str, kinds: set[str], tmp_path: Path) -> None:
+async def test_the_storm_sees_what_a_server_lacks(
+    mutant: str, kinds: set[str], tmp_path: Path
+) -> None:
     for attempt in range(ATTEMPTS):
         folder = tmp_path / str(attempt)
         folder.mkdir()
         report = await storm(folder, _short(mutant))
         if kinds <= report.kinds().keys():
             return
-    raise AssertionError(f"Without a safeguard there should be findings of {kinds}, and there are:\n{report}")
+    raise AssertionError(
+        f"Without a safeguard there should be findings of {kinds}, and there are:\n{report}"
+    )
 
 
 async def test_two_workers_that_respect_each_other_are_not_seen(tmp_path: Path) -> None:
@@ -55,5 +63,8 @@ async def test_two_workers_that_respect_each_other_are_not_seen(tmp_path: Path) 
 
 def _short(mutant: str) -> Plan:
     """A few kills of a mutant whose tools take so long that most kills hit some."""
-    environment = {"BEFORE_SERVING": f"tests.acceptance.crash_mutants:{mutant}", "CRASH_TOOL_SECONDS": "0.5"}
+    environment = {
+        "BEFORE_SERVING": f"tests.acceptance.crash_mutants:{mutant}",
+        "CRASH_TOOL_SECONDS": "0.5",
+    }
     return Plan(kills=MUTANT_KILLS, seed=random.randrange(1_000_000), environment=environment)

@@ -1,4 +1,5 @@
-"""SIGKILL, at chosen moments: nothing that was acknowledged is lost, and nothing that happened in the world happens twice."""
+"""SIGKILL, at chosen moments: nothing that was acknowledged is lost, and nothing that happened in
+the world happens twice."""
 
 from __future__ import annotations
 
@@ -9,7 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.server import Api, Event, Server, asking, expect, only, problem, scripted_agents, serving, types_of, without_tokens
+from tests.support.server import (
+    Api,
+    Event,
+    Server,
+    asking,
+    expect,
+    only,
+    problem,
+    scripted_agents,
+    serving,
+    types_of,
+    without_tokens,
+)
 
 LOST_AND_ASKED = ["run_recovered", "tool_unknown", "approval_required", "run_paused"]
 GOES_ON = ["approval_decided", "run_resumed"]
@@ -50,16 +63,22 @@ async def test_killed_between_two_decisions_it_keeps_the_first(server: Server) -
     assert server.traces() == ["pay 1"]
 
 
-async def test_killed_while_a_gated_tool_runs_a_person_is_asked_what_became_of_it(server: Server) -> None:
+async def test_killed_while_a_gated_tool_runs_a_person_is_asked_what_became_of_it(
+    server: Server,
+) -> None:
     """Five threads are cut off by one kill, and a person says something else of each."""
     async with asking(server) as api:
         threads = {number: f"t{number}" for number in range(1, 6)}
         for number, thread in threads.items():
-            await api.paused(f"slow {number}" if number < 5 else "pay 50; slow 5; look 500", thread_id=thread)
+            await api.paused(
+                f"slow {number}" if number < 5 else "pay 50; slow 5; look 500", thread_id=thread
+            )
             await api.decided(thread, type="approve", all=True)
         await api.paused("slow 61; slow 62", thread_id="t6")
         await api.decided("t6", type="approve", all=True)
-        await _until_traced(server, *(f"slow {number}" for number in threads), "pay 50", "slow 61", "slow 62")
+        await _until_traced(
+            server, *(f"slow {number}" for number in threads), "pay 50", "slow 61", "slow 62"
+        )
         # The payment beside the slow one has ended, and its outcome is known.
         await api.until("t5", "tool_end", after=await _seq_of(api, "t5", "run_resumed"))
         before = {thread: len(await api.events(thread)) for thread in threads.values()}
@@ -69,17 +88,29 @@ async def test_killed_while_a_gated_tool_runs_a_person_is_asked_what_became_of_i
         for number, thread in threads.items():
             assert (await api.at_rest(thread))["status"] == "interrupted"
             events = await api.events(thread, after=before[thread])
-            assert [kind for kind in without_tokens(events) if kind not in ("tool_start", "tool_end")] == LOST_AND_ASKED
+            assert [
+                kind for kind in without_tokens(events) if kind not in ("tool_start", "tool_end")
+            ] == LOST_AND_ASKED
             assert only(events, "run_recovered")["attempt"] == 2
             assert only(events, "tool_unknown")["tool"] == "slow"
             (approval,) = await api.pending(thread)
             required = only(events, "approval_required")
             assert required["approval_id"] == approval["approval_id"]
-            assert (approval["kind"], approval["tool"], approval["args"]) == ("unknown_outcome", "slow", {"amount": number})
+            assert (approval["kind"], approval["tool"], approval["args"]) == (
+                "unknown_outcome",
+                "slow",
+                {"amount": number},
+            )
             assert sorted(approval["allowed"]) == ["approve", "reject", "respond"]
-            assert only(events, "tool_unknown")["tool_call_id"] == approval["tool_call_id"] == required["tool_call_id"]
+            assert (
+                only(events, "tool_unknown")["tool_call_id"]
+                == approval["tool_call_id"]
+                == required["tool_call_id"]
+            )
             asked[thread] = approval
-        assert sorted(server.traces()) == sorted(["look 500", "pay 50", "slow 61", "slow 62", *(f"slow {number}" for number in threads)])
+        assert sorted(server.traces()) == sorted(
+            ["look 500", "pay 50", "slow 61", "slow 62", *(f"slow {number}" for number in threads)]
+        )
 
         # It did not happen, run it: with a person's consent there is a second start.
         _let_go(server, 1)
@@ -94,11 +125,13 @@ async def test_killed_while_a_gated_tool_runs_a_person_is_asked_what_became_of_i
         # An edit makes no sense here.
         refused = await api.resume("t4", type="edit", args={"amount": 9})
         assert refused.status_code == 422
-        # In a turn with others, only the one that was cut off is asked for, and all results reach the model.
+        # In a turn with others, only the one that was cut off is asked for, and all results reach
+        # the model.
         await api.decided("t5", type="respond", message="paid by hand")
         assert await api.last_words("t5") == "Results: paid 50 | paid by hand | saw 500"
 
-        # Two that were cut off side by side are asked for one by one, and nothing runs before both are decided.
+        # Two that were cut off side by side are asked for one by one, and nothing runs before both
+        # are decided.
         both = await api.pending("t6")
         assert sorted(approval["args"]["amount"] for approval in both) == [61, 62]
         _let_go(server, 61)
@@ -110,7 +143,8 @@ async def test_killed_while_a_gated_tool_runs_a_person_is_asked_what_became_of_i
         assert await api.last_words("t6") == "Results: slowly paid 61 | 62 went through"
         assert (server.traces().count("slow 61"), server.traces().count("slow 62")) == (2, 1)
 
-        # Killed again and again, in the starts that a person consented to: the person is asked again, of that start.
+        # Killed again and again, in the starts that a person consented to: the person is asked
+        # again, of that start.
         questions = {asked["t4"]["approval_id"]}
         for starts in (2, 3):
             await api.decided("t4", type="approve")
@@ -137,15 +171,22 @@ async def test_a_new_message_may_leave_a_call_that_was_cut_off_behind(server: Se
         await _until_traced(server, "slow 1")
         server.restart()
         assert (await api.at_rest("t"))["status"] == "interrupted"
-        assert (await api.http.post("/agent/stream", json={"message": "tell 2", "thread_id": "t"})).status_code == 409
+        assert (
+            await api.http.post("/agent/stream", json={"message": "tell 2", "thread_id": "t"})
+        ).status_code == 409
         await api.stream("tell 2", thread_id="t", if_paused="reject")
         messages = (await api.at_rest("t"))["values"]["messages"]
-        assert [message["content"] for message in messages if message["type"] == "human"] == ["slow 1", "tell 2"]
+        assert [message["content"] for message in messages if message["type"] == "human"] == [
+            "slow 1",
+            "tell 2",
+        ]
         assert messages[-1]["content"] == "word0 word1"
     assert server.traces() == ["slow 1"]
 
 
-async def test_a_tool_that_had_ended_is_not_run_again_when_the_model_dies_after_it(server: Server) -> None:
+async def test_a_tool_that_had_ended_is_not_run_again_when_the_model_dies_after_it(
+    server: Server,
+) -> None:
     async with asking(server) as api:
         await api.paused("pay 5 then die", thread_id="t")
         await api.decided("t", type="approve")
@@ -156,9 +197,15 @@ async def test_a_tool_that_had_ended_is_not_run_again_when_the_model_dies_after_
     assert server.traces() == ["pay 5"]
 
 
-async def test_killed_amid_its_words_it_says_which_to_discard_and_says_them_anew(server: Server) -> None:
+async def test_killed_amid_its_words_it_says_which_to_discard_and_says_them_anew(
+    server: Server,
+) -> None:
     async with asking(server) as api:
-        async with api.http.stream("POST", "/agent/stream", json={"message": "tell 60", "agent": "slow_agent", "thread_id": "t"}):
+        async with api.http.stream(
+            "POST",
+            "/agent/stream",
+            json={"message": "tell 60", "agent": "slow_agent", "thread_id": "t"},
+        ):
             cut_off = await _tokens(api, "t", 5)
             server.kill()
         started_at = datetime.now(UTC)
@@ -171,15 +218,24 @@ async def test_killed_amid_its_words_it_says_which_to_discard_and_says_them_anew
         (message_id,) = {token["message_id"] for token in cut_off}
         assert (recovered["attempt"], recovered["message_ids"]) == (2, [message_id])
         words = " ".join(f"word{number}" for number in range(60))
-        kept = [event for event in events if event["type"] == "token" and event["message_id"] not in recovered["message_ids"]]
+        kept = [
+            event
+            for event in events
+            if event["type"] == "token" and event["message_id"] not in recovered["message_ids"]
+        ]
         assert "".join(event["content"] for event in kept) == words
         assert await api.last_words("t") == words
 
 
-async def test_killed_right_after_a_decision_was_acknowledged_it_is_honoured_once(server: Server) -> None:
+async def test_killed_right_after_a_decision_was_acknowledged_it_is_honoured_once(
+    server: Server,
+) -> None:
     """Eight decisions are sent at once, and the process dies as the first answer arrives."""
     async with asking(server) as api:
-        approvals = {number: (await api.paused(f"pay {number}", thread_id=f"t{number}"))[0] for number in range(1, 9)}
+        approvals = {
+            number: (await api.paused(f"pay {number}", thread_id=f"t{number}"))[0]
+            for number in range(1, 9)
+        }
         decisions = {number: "approve" if number % 2 else "reject" for number in approvals}
         acknowledged = set()
 
@@ -209,11 +265,15 @@ async def test_killed_right_after_a_decision_was_acknowledged_it_is_honoured_onc
             elif thread["status"] == "idle":
                 assert paid == 1
             else:
-                assert [pending["kind"] for pending in await api.pending(f"t{number}")] == ["unknown_outcome"]
+                assert [pending["kind"] for pending in await api.pending(f"t{number}")] == [
+                    "unknown_outcome"
+                ]
                 assert paid <= 1
 
 
-async def test_an_answer_that_a_crash_cuts_off_is_not_taken_for_the_answer_to_the_next_question(server: Server) -> None:
+async def test_an_answer_that_a_crash_cuts_off_is_not_taken_for_the_answer_to_the_next_question(
+    server: Server,
+) -> None:
     async with asking(server) as api:
         (first,) = await api.paused("Which? then die then How many?", thread_id="t", agent="asking")
         assert first["args"] == {"question": "Which?"}
@@ -229,11 +289,21 @@ async def test_an_answer_that_a_crash_cuts_off_is_not_taken_for_the_answer_to_th
 
 
 async def test_the_same_question_again_is_not_answered_by_a_crash_either(server: Server) -> None:
-    """Of two tasks one has asked its next question, which is the same, when the other one's process dies."""
+    """Of two tasks one has asked its next question, which is the same, when the other one's process
+    dies."""
     async with asking(server) as api:
-        approvals = await api.paused("Sure? then Sure?; Where? then die", thread_id="t", agent="asking")
-        # The answers are the same too: what the first task has been given is not what the second one is waiting for.
-        await api.decided("t", decisions={approval["approval_id"]: {"type": "respond", "message": "yes"} for approval in approvals})
+        approvals = await api.paused(
+            "Sure? then Sure?; Where? then die", thread_id="t", agent="asking"
+        )
+        # The answers are the same too: what the first task has been given is not what the second
+        # one is waiting for.
+        await api.decided(
+            "t",
+            decisions={
+                approval["approval_id"]: {"type": "respond", "message": "yes"}
+                for approval in approvals
+            },
+        )
         server.wait_for_death()
         server.restart()
         assert (await api.at_rest("t"))["status"] == "interrupted"
@@ -244,11 +314,17 @@ async def test_the_same_question_again_is_not_answered_by_a_crash_either(server:
     assert sorted(server.traces()) == ["answered ['yes', 'no']", "answered ['yes']"]
 
 
-async def test_a_run_of_an_agent_that_is_gone_ends_with_an_error_that_says_so(tmp_path: Path) -> None:
+async def test_a_run_of_an_agent_that_is_gone_ends_with_an_error_that_says_so(
+    tmp_path: Path,
+) -> None:
     with serving(tmp_path, scripted_agents(tmp_path, "agent", "slow_agent")) as server:
         async with (
             asking(server) as api,
-            api.http.stream("POST", "/agent/stream", json={"message": "tell 60", "agent": "slow_agent", "thread_id": "t"}),
+            api.http.stream(
+                "POST",
+                "/agent/stream",
+                json={"message": "tell 60", "agent": "slow_agent", "thread_id": "t"},
+            ),
         ):
             await _tokens(api, "t", 2)
             await api.paused("pay 7", agent="slow_agent", thread_id="paused")
@@ -258,13 +334,18 @@ async def test_a_run_of_an_agent_that_is_gone_ends_with_an_error_that_says_so(tm
         async with asking(server) as api:
             events = await api.until("t", "error")
             assert "slow_agent" in events[-1]["message"]
-            statuses = {thread["thread_id"]: thread["status"] for thread in (await api.get("/threads"))["threads"]}
+            statuses = {
+                thread["thread_id"]: thread["status"]
+                for thread in (await api.get("/threads"))["threads"]
+            }
             assert statuses == {"t": "error", "paused": "interrupted"}
             # It can still be looked at, without the values that only its agent can read.
             assert (await api.get("/threads/paused"))["values"] is None
             # What is decided on it could not be carried out, so it is not taken.
             await problem(await api.resume("paused", type="approve"), 404)
-            assert [approval["status"] for approval in (await api.get("/approvals"))["approvals"]] == ["pending"]
+            assert [
+                approval["status"] for approval in (await api.get("/approvals"))["approvals"]
+            ] == ["pending"]
         scripted_agents(tmp_path, "agent", "slow_agent")
         server.restart()
         async with asking(server) as api:
@@ -282,16 +363,19 @@ async def test_a_server_that_is_asked_to_stop_leaves_its_runs_to_the_next(tmp_pa
             await _until_traced(server, "slow 1", "slow 2")
             async with api.following("long"):
                 _let_go(server, 2)
-                # A reader that is connected holds up nothing, and the step that can end in time does.
+                # A reader that is connected holds up nothing, and the step that can end in time
+                # does.
                 await asyncio.to_thread(server.terminate)
             server.start()
             assert await api.last_words("short") == "Results: slowly paid 2"
             assert (await api.at_rest("long"))["status"] == "interrupted"
-            assert [approval["kind"] for approval in await api.pending("long")] == ["unknown_outcome"]
+            assert [approval["kind"] for approval in await api.pending("long")] == [
+                "unknown_outcome"
+            ]
     assert sorted(server.traces()) == ["slow 1", "slow 2"]
 
 
-# ── helpers ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── helpers ───────────────────────────────────────────────────────────────────────────────────────
 
 
 async def _tokens(api: Api, thread: str, count: int) -> list[Event]:
@@ -311,7 +395,7 @@ async def _seq_of(api: Api, thread: str, kind: str) -> int:
 
 async def _until_traced(server: Server, *lines: str, times: int = 1) -> None:
     async with asyncio.timeout(20):
-        while any(server.traces().count(line) < times for line in lines):  # noqa: ASYNC110  (another process writes them)
+        while any(server.traces().count(line) < times for line in lines):
             await asyncio.sleep(0.02)
 
 
@@ -320,8 +404,11 @@ def _let_go(server: Server, amount: int) -> None:
     server.ledger.with_name(f"{server.ledger.name}.go-{amount}").touch()
 
 
-async def test_killed_in_a_node_of_somebody_elses_graph_a_person_is_asked_again(server: Server) -> None:
-    """Its tools pass no gate, so it is the node that is asked about: it is not run again in silence."""
+async def test_killed_in_a_node_of_somebody_elses_graph_a_person_is_asked_again(
+    server: Server,
+) -> None:
+    """Its tools pass no gate, so it is the node that is asked about: it is not run again in
+    silence."""
     async with asking(server) as api:
         await api.paused("die 9; pay 3", thread_id="t", agent="foreign")
         await api.decided("t", type="approve")
@@ -329,7 +416,11 @@ async def test_killed_in_a_node_of_somebody_elses_graph_a_person_is_asked_again(
         server.restart()
         assert (await api.at_rest("t"))["status"] == "interrupted"
         (approval,) = await api.pending("t")
-        assert (approval["kind"], approval["node"], approval["allowed"]) == ("unknown_outcome", "tools", ["approve", "reject"])
+        assert (approval["kind"], approval["node"], approval["allowed"]) == (
+            "unknown_outcome",
+            "tools",
+            ["approve", "reject"],
+        )
         traces = server.traces()
         assert traces.count("die 9") == 1
         server.restart()
@@ -340,19 +431,32 @@ async def test_killed_in_a_node_of_somebody_elses_graph_a_person_is_asked_again(
     assert server.traces().count("die 9") == 2
 
 
-async def test_killed_in_a_noted_call_of_somebody_elses_graph_a_person_is_asked_what_became_of_it(server: Server) -> None:
+async def test_killed_in_a_noted_call_of_somebody_elses_graph_a_person_is_asked_what_became_of_it(
+    server: Server,
+) -> None:
     """All calls of the turn are made in one node, which runs again from its beginning."""
     async with asking(server) as api:
         for thread, message in (("t1", "pay 50; slow 5; look 500"), ("t2", "slow 61; slow 62")):
-            await expect(await api.http.post(f"/threads/{thread}/runs", json={"message": message, "agent": "noted"}), 202)
+            await expect(
+                await api.http.post(
+                    f"/threads/{thread}/runs", json={"message": message, "agent": "noted"}
+                ),
+                202,
+            )
         await _until_traced(server, "pay 50", "slow 5", "look 500", "slow 61", "slow 62")
         # Time enough for what came of the payment to be noted.
         await asyncio.sleep(0.3)
         server.restart()
         assert (await api.at_rest("t1"))["status"] == "interrupted"
         (approval,) = await api.pending("t1")
-        assert (approval["kind"], approval["tool"], approval["args"]) == ("unknown_outcome", "slow", {"amount": 5})
-        assert only(await api.events("t1"), "tool_unknown")["tool_call_id"] == approval["tool_call_id"]
+        assert (approval["kind"], approval["tool"], approval["args"]) == (
+            "unknown_outcome",
+            "slow",
+            {"amount": 5},
+        )
+        assert (
+            only(await api.events("t1"), "tool_unknown")["tool_call_id"] == approval["tool_call_id"]
+        )
         await api.decided("t1", type="respond", message="it went through")
         assert await api.last_words("t1") == "Results: paid 50 | it went through | saw 500"
 
@@ -361,6 +465,13 @@ async def test_killed_in_a_noted_call_of_somebody_elses_graph_a_person_is_asked_
             assert (await api.at_rest("t2"))["status"] == "interrupted"
             (approval,) = await api.pending("t2")
             assert (approval["kind"], approval["tool"]) == ("unknown_outcome", "slow")
-            await api.decided("t2", type="respond", message=f"{approval['args']['amount']} went through")
+            await api.decided(
+                "t2", type="respond", message=f"{approval['args']['amount']} went through"
+            )
         assert await api.last_words("t2") == "Results: 61 went through | 62 went through"
-    assert [line for line in sorted(server.traces()) if not line.startswith("look")] == ["pay 50", "slow 5", "slow 61", "slow 62"]
+    assert [line for line in sorted(server.traces()) if not line.startswith("look")] == [
+        "pay 50",
+        "slow 5",
+        "slow 61",
+        "slow 62",
+    ]

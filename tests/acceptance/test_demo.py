@@ -1,4 +1,5 @@
-"""The issue's first example, as a newcomer sees it: the demo's clerk on the real server, with a database that can be looked into."""
+"""The issue's first example, as a newcomer sees it: the demo's clerk on the real server, with a
+database that can be looked into."""
 
 from __future__ import annotations
 
@@ -24,7 +25,12 @@ async def test_delete_all_records_older_than_2015(tmp_path: Path) -> None:
         all_of_them = sql(server, "SELECT count(*) FROM records")
         assert 1000 < old < all_of_them
 
-        async with asking(server) as api, api.http.stream("POST", "/agent/stream", json={"message": ASK, "thread_id": "demo"}) as response:
+        async with (
+            asking(server) as api,
+            api.http.stream(
+                "POST", "/agent/stream", json={"message": ASK, "thread_id": "demo"}
+            ) as response,
+        ):
             events, status_at_first_token = [], None
             async for event in events_of(response):
                 if event["type"] == "token" and status_at_first_token is None:
@@ -51,9 +57,18 @@ async def test_delete_all_records_older_than_2015(tmp_path: Path) -> None:
             answer = await api.decided("demo", type="approve")
             assert answer["status"] == "running"
             resumed = await api.until("demo", "done", after=events[-1]["seq"])
-            assert without_tokens(resumed) == ["approval_decided", "run_resumed", "tool_start", "tool_end", "done"]
+            assert without_tokens(resumed) == [
+                "approval_decided",
+                "run_resumed",
+                "tool_start",
+                "tool_end",
+                "done",
+            ]
             words = "".join(event["content"] for event in resumed if event["type"] == "token")
-            assert words == f"I deleted {old} records from before 2015. {all_of_them - old} records remain."
+            assert (
+                words
+                == f"I deleted {old} records from before 2015. {all_of_them - old} records remain."
+            )
             assert sql(server, "SELECT count(*) FROM records") == all_of_them - old
             assert sql(server, "SELECT min(year) FROM records") == 2015
             assert await api.pending("demo") == []
@@ -66,4 +81,7 @@ async def test_a_rejected_deletion_leaves_every_record(tmp_path: Path) -> None:
             await api.paused(ASK, thread_id="demo")
             await api.decided("demo", type="reject", message="The auditors still need them.")
             assert "The auditors still need them." in await api.last_words("demo")
-        assert sql(server, "SELECT group_concat(id || title || year || status, ' ') FROM records") == before
+        assert (
+            sql(server, "SELECT group_concat(id || title || year || status, ' ') FROM records")
+            == before
+        )

@@ -1,4 +1,5 @@
-"""A message on a thread whose run has not ended is refused, waits, or takes its place; and however many come at once, none is lost."""
+"""A message on a thread whose run has not ended is refused, waits, or takes its place; and however
+many come at once, none is lost."""
 
 from __future__ import annotations
 
@@ -13,14 +14,28 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.server import Api, Event, Json, Server, asking, expect, only, problem, scripted_agents, serving, volley
+from tests.support.server import (
+    Api,
+    Event,
+    Json,
+    Server,
+    asking,
+    expect,
+    only,
+    problem,
+    scripted_agents,
+    serving,
+    volley,
+)
 
 ENDS = ("done", "error", "run_paused", "run_cancelled")
 
 
 async def said(api: Api, thread: str) -> list[str]:
     """What stands in the thread, as a list of texts."""
-    return [str(message["content"]) for message in (await api.at_rest(thread))["values"]["messages"]]
+    return [
+        str(message["content"]) for message in (await api.at_rest(thread))["values"]["messages"]
+    ]
 
 
 async def all_runs(api: Api, thread: str) -> list[Json]:
@@ -29,11 +44,15 @@ async def all_runs(api: Api, thread: str) -> list[Json]:
 
 def one_after_another(events: list[Event]) -> None:
     """No run says anything before the one that began before it has said its last word."""
-    spoke = [event["run_id"] for event in events if event["type"] not in ("run_cancelled", "approval_decided")]
+    spoke = [
+        event["run_id"]
+        for event in events
+        if event["type"] not in ("run_cancelled", "approval_decided")
+    ]
     assert sum(run_id != after for run_id, after in pairwise([*spoke, ""])) == len(set(spoke))
 
 
-# ── each strategy ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── each strategy ─────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_reject_refuses_and_says_what_can_be_done(server: Server, api: Api) -> None:
@@ -43,9 +62,14 @@ async def test_reject_refuses_and_says_what_can_be_done(server: Server, api: Api
     for path in ("/agent/stream", "/agent/invoke", "/threads/t/runs"):
         for strategy in ({}, {"on_busy": "reject"}):
             thread = {} if path.startswith("/threads") else {"thread_id": "t"}
-            body = await problem(await api.http.post(path, json={"message": "look 1", **thread, **strategy}), 409)
+            body = await problem(
+                await api.http.post(path, json={"message": "look 1", **thread, **strategy}), 409
+            )
             assert body["runs"] == [running["run_id"]]
-            assert all(word in body["detail"] for word in ("'t'", "enqueue", "interrupt", "rollback", "/cancel"))
+            assert all(
+                word in body["detail"]
+                for word in ("'t'", "enqueue", "interrupt", "rollback", "/cancel")
+            )
     assert await api.events("t") == before
     assert [run["run_id"] for run in await all_runs(api, "t")] == [running["run_id"]]
     server.let_go(5)
@@ -59,14 +83,22 @@ async def test_enqueue_waits_its_turn(server: Server, api: Api) -> None:
     queued = [await api.run("t", f"look {number}", on_busy="enqueue") for number in range(1, 4)]
     assert [run["status"] for run in queued] == ["pending"] * 3
     last = asyncio.create_task(api.stream("look 4", thread_id="t", on_busy="enqueue"))
-    answer = asyncio.create_task(api.http.post("/agent/invoke", json={"message": "tell 1", "thread_id": "t", "on_busy": "enqueue"}))
+    answer = asyncio.create_task(
+        api.http.post(
+            "/agent/invoke", json={"message": "tell 1", "thread_id": "t", "on_busy": "enqueue"}
+        )
+    )
     await asyncio.sleep(0.5)
     assert not last.done()
     assert not answer.done()
     server.let_go(5)
     events = await last
     # The stream is of this run alone.
-    assert (events[0]["type"], events[0]["message"], events[-1]["type"]) == ("run_start", "look 4", "done")
+    assert (events[0]["type"], events[0]["message"], events[-1]["type"]) == (
+        "run_start",
+        "look 4",
+        "done",
+    )
     assert (await expect(await answer, 200)).json()["status"] == "success"
     assert server.traces() == ["hold 5", "held 5", *(f"look {number}" for number in range(1, 5))]
     one_after_another(await api.events("t"))
@@ -100,7 +132,10 @@ async def test_rollback_takes_the_place_and_undoes_what_was_done(server: Server,
     assert (await api.ended(second["run_id"]))["status"] == "success"
     assert (await api.get(f"/runs/{first['run_id']}"))["status"] == "cancelled"
     assert await said(api, "t") == ["tell 1", "word0", "tell 2", "word0 word1"]
-    assert only([event for event in await api.events("t") if event["run_id"] == first["run_id"]], "run_cancelled")["rolled_back"]
+    assert only(
+        [event for event in await api.events("t") if event["run_id"] == first["run_id"]],
+        "run_cancelled",
+    )["rolled_back"]
 
 
 async def test_a_thread_that_is_free_takes_a_message_with_any_of_them(api: Api) -> None:
@@ -111,18 +146,25 @@ async def test_a_thread_that_is_free_takes_a_message_with_any_of_them(api: Api) 
 
 async def test_one_that_nobody_knows_is_refused(api: Api) -> None:
     for path in ("/agent/stream", "/agent/invoke", "/threads/t/runs"):
-        await problem(await api.http.post(path, json={"message": "tell 1", "on_busy": "queue"}), 422)
+        await problem(
+            await api.http.post(path, json={"message": "tell 1", "on_busy": "queue"}), 422
+        )
 
 
-# ── a thread that waits for a person ─────────────────────────────────────────────────────────────────────────────────
+# ── a thread that waits for a person ──────────────────────────────────────────────────────────────
 
 
 async def test_what_waits_for_a_person_is_not_busy(server: Server, api: Api) -> None:
     pending = await api.paused("pay 1", thread_id="t")
     for strategy in ("reject", "enqueue", "interrupt", "rollback"):
-        body = await problem(await api.http.post("/threads/t/runs", json={"message": "tell 1", "on_busy": strategy}), 409)
+        body = await problem(
+            await api.http.post("/threads/t/runs", json={"message": "tell 1", "on_busy": strategy}),
+            409,
+        )
         assert body["approvals"] == pending
-    body = await problem(await api.http.post("/threads/t/runs", json={"message": "tell 1", "if_paused": "wait"}), 409)
+    body = await problem(
+        await api.http.post("/threads/t/runs", json={"message": "tell 1", "if_paused": "wait"}), 409
+    )
     assert '"wait" with "on_busy": "enqueue"' in body["detail"]
     waits = await api.run("t", "tell 2", if_paused="wait", on_busy="enqueue")
     await asyncio.sleep(0.6)
@@ -152,7 +194,10 @@ async def test_of_a_decision_and_a_message_in_its_place_one_wins(server: Server,
         (approval,) = await api.paused(f"pay {number}", thread_id=thread)
         decided, message = await volley(
             server,
-            [(f"/threads/{thread}/resume", {"type": "approve"}), (f"/threads/{thread}/runs", {"message": "tell 1", "if_paused": "cancel"})],
+            [
+                (f"/threads/{thread}/resume", {"type": "approve"}),
+                (f"/threads/{thread}/runs", {"message": "tell 1", "if_paused": "cancel"}),
+            ],
         )
         await api.at_rest(thread)
         status = (await api.approval(approval["approval_id"]))["status"]
@@ -165,11 +210,13 @@ async def test_of_a_decision_and_a_message_in_its_place_one_wins(server: Server,
             await api.ended(run["run_id"])
 
 
-# ── many at once ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── many at once ──────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("strategy", ["reject", "enqueue", "interrupt", "rollback"])
-async def test_of_twenty_at_once_each_that_was_taken_ends_once(server: Server, api: Api, strategy: str) -> None:
+async def test_of_twenty_at_once_each_that_was_taken_ends_once(
+    server: Server, api: Api, strategy: str
+) -> None:
     bodies = [{"message": f"look {number}", "on_busy": strategy} for number in range(100, 120)]
     answers = await volley(server, [("/threads/t/runs", body) for body in bodies])
     taken = [answer for status, answer in answers if status == 202]
@@ -179,12 +226,17 @@ async def test_of_twenty_at_once_each_that_was_taken_ends_once(server: Server, a
     assert {run["run_id"] for run in await all_runs(api, "t")} == runs.keys()
     statuses = Counter(run["status"] for run in runs.values())
     events = await api.events("t")
-    assert Counter(event["run_id"] for event in events if event["type"] in ENDS) == dict.fromkeys(runs, 1)
+    assert Counter(event["run_id"] for event in events if event["type"] in ENDS) == dict.fromkeys(
+        runs, 1
+    )
     one_after_another(events)
     if strategy == "enqueue":
         assert statuses == {"success": 20}
         # In the order in which they were taken.
-        order = [run["run_id"] for run in sorted(runs.values(), key=lambda run: (run["created_at"], run["run_id"]))]
+        order = [
+            run["run_id"]
+            for run in sorted(runs.values(), key=lambda run: (run["created_at"], run["run_id"]))
+        ]
         assert [event["run_id"] for event in events if event["type"] == "run_start"] == order
         assert sorted(server.traces()) == [f"look {number}" for number in range(100, 120)]
     else:
@@ -193,10 +245,15 @@ async def test_of_twenty_at_once_each_that_was_taken_ends_once(server: Server, a
     assert (await api.stream("tell 1", thread_id="t"))[-1]["type"] == "done"
 
 
-async def test_of_all_strategies_at_once_from_many_clients_none_leaves_a_thread_stuck(server: Server, api: Api) -> None:
+async def test_of_all_strategies_at_once_from_many_clients_none_leaves_a_thread_stuck(
+    server: Server, api: Api
+) -> None:
     threads = [f"t{number}" for number in range(4)]
     requests = [
-        (f"/threads/{thread}/runs", {"message": f"tell {number}", "on_busy": strategy, "agent": "slow_agent"})
+        (
+            f"/threads/{thread}/runs",
+            {"message": f"tell {number}", "on_busy": strategy, "agent": "slow_agent"},
+        )
         for number in range(2, 5)
         for strategy in ("reject", "enqueue", "interrupt", "rollback", "enqueue")
         for thread in threads
@@ -204,16 +261,22 @@ async def test_of_all_strategies_at_once_from_many_clients_none_leaves_a_thread_
     answers = await volley(server, requests)
     assert {status for status, _ in answers} <= {202, 409}
     for thread in threads:
-        mine = [answer["run_id"] for status, answer in answers if status == 202 and answer["thread_id"] == thread]
+        mine = [
+            answer["run_id"]
+            for status, answer in answers
+            if status == 202 and answer["thread_id"] == thread
+        ]
         for run_id in mine:
             assert (await api.ended(run_id))["status"] in ("success", "cancelled")
         assert {run["run_id"] for run in await all_runs(api, thread)} == set(mine)
-        ends = Counter(event["run_id"] for event in await api.events(thread) if event["type"] in ENDS)
+        ends = Counter(
+            event["run_id"] for event in await api.events(thread) if event["type"] in ENDS
+        )
         assert ends == dict.fromkeys(mine, 1)
         assert (await api.stream("tell 1", thread_id=thread))[-1]["type"] == "done"
 
 
-# ── a crash ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── a crash ───────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_what_waits_its_turn_outlives_the_process(server: Server, api: Api) -> None:
@@ -228,7 +291,9 @@ async def test_what_waits_its_turn_outlives_the_process(server: Server, api: Api
 
 
 @pytest.mark.parametrize("strategy", ["interrupt", "rollback"])
-async def test_killed_right_after_one_took_the_place_of_another_it_goes(server: Server, api: Api, strategy: str) -> None:
+async def test_killed_right_after_one_took_the_place_of_another_it_goes(
+    server: Server, api: Api, strategy: str
+) -> None:
     await api.stream("tell 1", thread_id="t")
     first = await api.run("t", "tell 300", agent="agent")
     slow = await api.run("s", "tell 300", agent="slow_agent")
@@ -242,7 +307,9 @@ async def test_killed_right_after_one_took_the_place_of_another_it_goes(server: 
     assert (await said(api, "s"))[-2:] == ["tell 2", "word0 word1"]
 
 
-async def test_killed_amid_messages_cancels_decisions_and_going_back_every_run_ends_once(tmp_path: Path) -> None:
+async def test_killed_amid_messages_cancels_decisions_and_going_back_every_run_ends_once(
+    tmp_path: Path,
+) -> None:
     """Eight clients do whatever can be done on four threads, over three lives of the server."""
     chance = random.Random(20261120)
     threads = [f"t{number}" for number in range(4)]
@@ -253,23 +320,36 @@ async def test_killed_amid_messages_cancels_decisions_and_going_back_every_run_e
         match chance.choice(["message"] * 6 + ["cancel", "decide", "decide", "back"]):
             case "message":
                 body = {
-                    "message": chance.choice(["look 1 then look 2", "tell 5; look 3", "pay 1", "look 1; pay 2"]),
+                    "message": chance.choice(
+                        ["look 1 then look 2", "tell 5; look 3", "pay 1", "look 1; pay 2"]
+                    ),
                     "on_busy": chance.choice(["enqueue"] * 4 + ["interrupt", "rollback"]),
                     "if_paused": chance.choice(["reject", "cancel", "wait"]),
                     "priority": chance.randrange(-5, 5),
                 }
                 return await api.http.post(f"/threads/{thread}/runs", json=body)
             case "cancel":
-                return await api.http.post(f"/threads/{thread}/cancel", json={"mode": chance.choice(["interrupt", "rollback"])})
+                return await api.http.post(
+                    f"/threads/{thread}/cancel",
+                    json={"mode": chance.choice(["interrupt", "rollback"])},
+                )
             case "decide":
-                return await api.http.post(f"/threads/{thread}/resume", json={"type": chance.choice(["approve", "reject"]), "all": True})
+                return await api.http.post(
+                    f"/threads/{thread}/resume",
+                    json={"type": chance.choice(["approve", "reject"]), "all": True},
+                )
         states = (await api.http.get(f"/threads/{thread}/history", params={"limit": 20})).json()
         if not isinstance(states, list) or not states:
             return None
         place = {"checkpoint_id": chance.choice(states)["checkpoint"]["checkpoint_id"]}
         if chance.random() < 0.3:
             return await api.http.post(f"/threads/{thread}/fork", json=place)
-        body = {**place, "on_busy": "enqueue", "if_paused": "cancel", **({"message": "tell 2"} if chance.random() < 0.5 else {})}
+        body = {
+            **place,
+            "on_busy": "enqueue",
+            "if_paused": "cancel",
+            **({"message": "tell 2"} if chance.random() < 0.5 else {}),
+        }
         return await api.http.post(f"/threads/{thread}/runs", json=body)
 
     async def client(api: Api, until: float) -> None:
@@ -294,11 +374,20 @@ async def test_killed_amid_messages_cancels_decisions_and_going_back_every_run_e
             for thread in threads:
                 await _brought_to_its_end(api, thread)
                 runs = {run["run_id"]: run for run in await all_runs(api, thread)}
-                assert {run["status"] for run in runs.values()} <= {"success", "cancelled", "interrupted"}
-                ends = Counter(event["run_id"] for event in await api.events(thread) if event["type"] in ENDS)
+                assert {run["status"] for run in runs.values()} <= {
+                    "success",
+                    "cancelled",
+                    "interrupted",
+                }
+                ends = Counter(
+                    event["run_id"] for event in await api.events(thread) if event["type"] in ENDS
+                )
                 assert ends.keys() == runs.keys()
                 # One that had paused, and was cancelled then, has two last words.
-                assert all(count == 1 or (count == 2 and runs[run_id]["status"] == "cancelled") for run_id, count in ends.items())
+                assert all(
+                    count == 1 or (count == 2 and runs[run_id]["status"] == "cancelled")
+                    for run_id, count in ends.items()
+                )
                 taken -= runs.keys()
                 assert (await api.stream("tell 1", thread_id=thread))[-1]["type"] == "done"
             assert not taken

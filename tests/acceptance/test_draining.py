@@ -1,4 +1,5 @@
-"""SIGTERM: the step that a run is at comes to its end, or is cut off in time, and the next process goes on."""
+"""SIGTERM: the step that a run is at comes to its end, or is cut off in time, and the next process
+goes on."""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ DRAIN_SECONDS = 3
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    with serving(tmp_path, scripted_agents(tmp_path), ASSENT_DRAIN_SECONDS=str(DRAIN_SECONDS)) as server:
+    with serving(
+        tmp_path, scripted_agents(tmp_path), ASSENT_DRAIN_SECONDS=str(DRAIN_SECONDS)
+    ) as server:
         yield server
 
 
@@ -29,7 +32,9 @@ async def approved(api: Api, message: str) -> Json:
     return decided
 
 
-async def test_the_step_comes_to_its_end_and_the_next_process_goes_on_from_there(server: Server) -> None:
+async def test_the_step_comes_to_its_end_and_the_next_process_goes_on_from_there(
+    server: Server,
+) -> None:
     async with asking(server) as api:
         decided = await approved(api, "slow 5 then look 3 then tell 2")
         told: list[Json] = []

@@ -1,4 +1,5 @@
-"""SIGKILL at each step of an approved call, one after the other, by a predicate that the graph asks at all of them."""
+"""SIGKILL at each step of an approved call, one after the other, by a predicate that the graph asks
+at all of them."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 async def test_killed_at_any_step_an_approved_call_runs_once(server: Server) -> None:
-    """The n-th payment's process dies at the n-th step, until one gets through: then every step has been died at."""
+    """The n-th payment's process dies at the n-th step, until one gets through: then every step has
+    been died at."""
     async with asking(server) as api:
         for step in range(1, MOST_STEPS):
             died = await _pay(api, server, step)
@@ -87,7 +89,10 @@ async def test_killed_at_any_step_a_message_that_rejects_is_said_once(server: Se
                     # It died while it looked at what was said, and took nothing.
                     await expect(await api.http.post("/agent/invoke", json=body), 200)
             messages = (await api.at_rest(thread))["values"]["messages"]
-            assert [message["content"] for message in messages if message["type"] == "human"] == [f"pay {step}", f"look {step}"]
+            assert [message["content"] for message in messages if message["type"] == "human"] == [
+                f"pay {step}",
+                f"look {step}",
+            ]
             assert [message["type"] for message in messages].count("tool") == 2
             assert messages[-1]["content"] == f"Results: saw {step}"
             if not died:

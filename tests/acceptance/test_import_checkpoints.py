@@ -1,4 +1,5 @@
-"""`assent import-checkpoints`, and the real server over what it has made: threads of plain LangGraph programs go on there."""
+"""`assent import-checkpoints`, and the real server over what it has made: threads of plain
+LangGraph programs go on there."""
 
 from __future__ import annotations
 
@@ -22,16 +23,31 @@ from pydantic import BaseModel
 from typer.testing import CliRunner
 from typing_extensions import TypedDict
 
-from assent.cli import app
+from assent.cli.app import app
 from tests.support import agents
-from tests.support.server import REPOSITORY, Server, asking, expect, only, scripted_agents, serving, types_of, without_tokens
+from tests.support.server import (
+    REPOSITORY,
+    Server,
+    asking,
+    expect,
+    only,
+    scripted_agents,
+    serving,
+    types_of,
+    without_tokens,
+)
 
-ASSENT = [sys.executable, "-c", "from assent.cli import main; main()"]
+ASSENT = [sys.executable, "-c", "from assent.cli.app import main; main()"]
 
 
 def environment(folder: Path) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("ASSENT_")}
-    files = {"ASSENT_DATABASE": f"sqlite:///{folder / 'assent.db'}", "LEDGER": str(folder / "ledger")}
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith("ASSENT_")
+    }
+    files = {
+        "ASSENT_DATABASE": f"sqlite:///{folder / 'assent.db'}",
+        "LEDGER": str(folder / "ledger"),
+    }
     return {**inherited, **files, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "100"}
 
 
@@ -50,7 +66,11 @@ def write_old(folder: Path, threads: Mapping[str, tuple[str, str]]) -> Path:
         async with AsyncSqliteSaver.from_conn_string(str(path)) as saver:
             for thread_id, (name, text) in threads.items():
                 agent = getattr(agents, name).copy(update={"checkpointer": saver})
-                await agent.ainvoke({"messages": [HumanMessage(text)]}, {"configurable": {"thread_id": thread_id}}, durability="sync")
+                await agent.ainvoke(
+                    {"messages": [HumanMessage(text)]},
+                    {"configurable": {"thread_id": thread_id}},
+                    durability="sync",
+                )
 
     asyncio.run(write())
     return path
@@ -65,10 +85,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_threads_of_a_program_without_a_server_go_on_in_one(folder: Path) -> None:
-    old = write_old(folder, {"talked": ("agent", "look 3"), "waits": ("agent", "look 1; pay 5; pay 6")})
+    old = write_old(
+        folder, {"talked": ("agent", "look 3"), "waits": ("agent", "look 1; pay 5; pay 6")}
+    )
     before, target = old.read_bytes(), scripted_agents(folder, "agent")
     said = import_checkpoints(folder, "old.sqlite", "--agent", target)
-    assert re.search(r"^Imported 2 thread\(s\) with \d+ checkpoint\(s\) in [\d.]+ s\.\nold\.sqlite has [\d.]+ MiB, assent\.db has", said)
+    assert re.search(
+        r"^Imported 2 thread\(s\) with \d+ checkpoint\(s\) in [\d.]+ s\.\nold\.sqlite has [\d.]+ MiB, assent\.db has",
+        said,
+    )
     assert old.read_bytes() == before
     with serving(folder, target) as server:
         asyncio.run(_go_on(server))
@@ -87,16 +112,32 @@ async def _go_on(server: Server) -> None:
             ("pay", {"amount": 5}, {"pays": 5}),
             ("pay", {"amount": 6}, {"pays": 6}),
         ]
-        decisions = {first["approval_id"]: {"type": "approve"}, second["approval_id"]: {"type": "reject", "message": "no"}}
+        decisions = {
+            first["approval_id"]: {"type": "approve"},
+            second["approval_id"]: {"type": "reject", "message": "no"},
+        }
         await api.decided("waits", decisions=decisions)
-        assert (await api.last_words("waits")).startswith("Results: saw 1 | paid 5 | A person rejected")
+        assert (await api.last_words("waits")).startswith(
+            "Results: saw 1 | paid 5 | A person rejected"
+        )
         events = await api.events("waits")
-        assert without_tokens(events)[:4] == ["run_start", "approval_required", "approval_required", "run_paused"]
-        assert only(events, "run_paused")["approvals"] == [first["approval_id"], second["approval_id"]]
+        assert without_tokens(events)[:4] == [
+            "run_start",
+            "approval_required",
+            "approval_required",
+            "run_paused",
+        ]
+        assert only(events, "run_paused")["approvals"] == [
+            first["approval_id"],
+            second["approval_id"],
+        ]
         assert types_of(events)[-1] == "done"
         await api.stream("look 4", thread_id="talked")
         messages = (await api.get("/threads/talked"))["values"]["messages"]
-        assert [each["content"] for each in messages if each["type"] == "human"] == ["look 3", "look 4"]
+        assert [each["content"] for each in messages if each["type"] == "human"] == [
+            "look 3",
+            "look 4",
+        ]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +148,9 @@ async def _go_on(server: Server) -> None:
         ("foreign", "pay 7", "node", {"type": "approve"}, "pay 7"),
     ],
 )
-def test_a_pause_of_any_graph_is_decided(folder: Path, name: str, said: str, kind: str, decision: Any, trace: str) -> None:
+def test_a_pause_of_any_graph_is_decided(
+    folder: Path, name: str, said: str, kind: str, decision: Any, trace: str
+) -> None:
     write_old(folder, {"t": (name, said)})
     target = scripted_agents(folder)
     import_checkpoints(folder, "old.sqlite", "--agent", f"{target}:{name}")
@@ -161,7 +204,9 @@ def test_an_agent_that_cannot_read_a_state_leaves_the_thread_idle(folder: Path) 
 
     async def write() -> None:
         async with AsyncSqliteSaver.from_conn_string(str(folder / "old.sqlite")) as saver:
-            await builder.compile(checkpointer=saver).ainvoke({"thing": None}, {"configurable": {"thread_id": "t"}})
+            await builder.compile(checkpointer=saver).ainvoke(
+                {"thing": None}, {"configurable": {"thread_id": "t"}}
+            )
 
     asyncio.run(write())
     (folder / "other.py").write_text(
@@ -170,7 +215,10 @@ def test_an_agent_that_cannot_read_a_state_leaves_the_thread_idle(folder: Path) 
         "graph = StateGraph(State).add_node('make', lambda state: {}).add_edge(START, 'make').compile()\n"
     )
     said = import_checkpoints(folder, "old.sqlite", "--agent", "other.py:graph")
-    assert "Imported as idle, and as nobody's: the agent 'graph' cannot read its state. A checkpoint may not hold a " in said
+    assert (
+        "Imported as idle, and as nobody's: the agent 'graph' cannot read its state. A checkpoint may not hold a "
+        in said
+    )
     assert "test_import_checkpoints.Thing" in said and "Imported 1 thread(s)" in said
 
 
@@ -193,7 +241,9 @@ def test_what_cannot_be_asked_for_is_refused_with_2(folder: Path) -> None:
 def test_a_database_that_a_server_has_open_is_refused(folder: Path) -> None:
     write_old(folder, {"t": ("stopping", "news")})
     with serving(folder, scripted_agents(folder, "stopping")):
-        assert "is open in another Assent process. Stop that one first" in import_checkpoints(folder, "old.sqlite", status=1)
+        assert "is open in another Assent process. Stop that one first" in import_checkpoints(
+            folder, "old.sqlite", status=1
+        )
 
 
 def test_a_thread_that_is_left_out_is_named_and_ends_it_with_1(folder: Path) -> None:
@@ -207,14 +257,19 @@ def test_a_thread_that_is_left_out_is_named_and_ends_it_with_1(folder: Path) -> 
 
 def test_a_thread_that_no_url_can_name_is_told_of(folder: Path) -> None:
     write_old(folder, {"a:\x1b[1m": ("stopping", "news")})
-    assert "no URL can name it" in (said := import_checkpoints(folder, "old.sqlite")) and "a:\\u001b[1m" in said
+    assert (
+        "no URL can name it" in (said := import_checkpoints(folder, "old.sqlite"))
+        and "a:\\u001b[1m" in said
+    )
 
 
 def test_a_file_with_a_log_is_copied_and_no_copy_is_left(folder: Path) -> None:
     async def write() -> None:
         async with AsyncSqliteSaver.from_conn_string(str(folder / "open.sqlite")) as saver:
             agent = agents.stopping.copy(update={"checkpointer": saver})
-            await agent.ainvoke({"messages": [HumanMessage("news")]}, {"configurable": {"thread_id": "t"}})
+            await agent.ainvoke(
+                {"messages": [HumanMessage("news")]}, {"configurable": {"thread_id": "t"}}
+            )
             # As a kill would leave it.
             for suffix in ("", "-wal"):
                 shutil.copy(folder / f"open.sqlite{suffix}", folder / f"old.sqlite{suffix}")
@@ -230,7 +285,7 @@ def test_a_file_with_a_log_is_copied_and_no_copy_is_left(folder: Path) -> None:
     assert "is copied to be read, and that failed: No such file or directory." in said
 
 
-# ── large ones ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── large ones ────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture
@@ -247,7 +302,10 @@ def large(folder: Path) -> Path:
             graph = builder.compile(checkpointer=saver)
             for thread in range(8):
                 for turn in range(60):
-                    await graph.ainvoke({"messages": [HumanMessage(f"{turn}")]}, {"configurable": {"thread_id": f"t{thread}"}})
+                    await graph.ainvoke(
+                        {"messages": [HumanMessage(f"{turn}")]},
+                        {"configurable": {"thread_id": f"t{thread}"}},
+                    )
 
     asyncio.run(write())
     return folder
@@ -255,7 +313,11 @@ def large(folder: Path) -> Path:
 
 def test_ctrl_c_keeps_what_is_there_and_says_how_to_go_on(large: Path) -> None:
     process = subprocess.Popen(
-        [*ASSENT, "import-checkpoints", "old.sqlite"], cwd=large, env=environment(large), stderr=subprocess.PIPE, text=True
+        [*ASSENT, "import-checkpoints", "old.sqlite"],
+        cwd=large,
+        env=environment(large),
+        stderr=subprocess.PIPE,
+        text=True,
     )
     while not (large / "assent.db-wal").exists():
         time.sleep(0.01)
@@ -263,11 +325,16 @@ def test_ctrl_c_keeps_what_is_there_and_says_how_to_go_on(large: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 1, said
-    stopped = re.fullmatch(r"Stopped\. (\d) thread\(s\) are in the database and stay there; run the same command again.*\n", said)
+    stopped = re.fullmatch(
+        r"Stopped\. (\d) thread\(s\) are in the database and stay there; run the same command again.*\n",
+        said,
+    )
     assert stopped, said
     there = int(stopped[1])
     said = import_checkpoints(large, "old.sqlite")
-    assert f"Imported {8 - there} thread(s)" in said and (f"{there} were there already" in said or not there)
+    assert f"Imported {8 - there} thread(s)" in said and (
+        f"{there} were there already" in said or not there
+    )
 
 
 def test_a_bar_is_drawn_on_a_terminal(large: Path) -> None:
@@ -275,7 +342,13 @@ def test_a_bar_is_drawn_on_a_terminal(large: Path) -> None:
 
     near, far = pty.openpty()
     variables = {**environment(large), "TERM": "xterm"}
-    process = subprocess.Popen([*ASSENT, "import-checkpoints", "old.sqlite"], cwd=large, env=variables, stderr=far, close_fds=True)
+    process = subprocess.Popen(
+        [*ASSENT, "import-checkpoints", "old.sqlite"],
+        cwd=large,
+        env=variables,
+        stderr=far,
+        close_fds=True,
+    )
     os.close(far)
     shown = b""
     while True:

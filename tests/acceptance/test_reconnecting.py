@@ -1,4 +1,5 @@
-"""A client that read up to event n and comes back gets n+1 onwards, once each: at once, while more come, and after a restart."""
+"""A client that read up to event n and comes back gets n+1 onwards, once each: at once, while more
+come, and after a restart."""
 
 from __future__ import annotations
 
@@ -9,7 +10,17 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.server import Api, Event, Server, asking, events_of, only, scripted_agents, serving, types_of
+from tests.support.server import (
+    Api,
+    Event,
+    Server,
+    asking,
+    events_of,
+    only,
+    scripted_agents,
+    serving,
+    types_of,
+)
 
 
 @pytest.fixture
@@ -34,10 +45,12 @@ async def test_the_rest_of_a_log_comes_once_from_any_event_on(server: Server) ->
         assert (first["type"], first["seq"]) == ("approval_decided", len(whole) + 1)
 
 
-async def test_readers_that_come_back_while_events_are_made_miss_none_and_get_none_twice(server: Server) -> None:
+async def test_readers_that_come_back_while_events_are_made_miss_none_and_get_none_twice(
+    server: Server,
+) -> None:
     async with asking(server) as api:
         running = asyncio.create_task(api.stream("tell 80", agent="slow_agent", thread_id="t"))
-        while (await api.http.get("/threads/t")).status_code == 404:  # noqa: ASYNC110
+        while (await api.http.get("/threads/t")).status_code == 404:
             await asyncio.sleep(0.01)
         # The first hangs up after each event, the second after every seventh.
         by_ones, by_sevens = await asyncio.gather(_in_pieces(api, "t", 1), _in_pieces(api, "t", 7))
@@ -66,7 +79,9 @@ async def test_a_reader_that_reconnects_across_restarts_sees_one_log(server: Ser
 async def test_a_client_that_goes_away_does_not_stop_the_run(server: Server) -> None:
     async with asking(server) as api:
         async with api.http.stream(
-            "POST", "/agent/stream", json={"message": "tell 30", "agent": "slow_agent", "thread_id": "t"}
+            "POST",
+            "/agent/stream",
+            json={"message": "tell 30", "agent": "slow_agent", "thread_id": "t"},
         ) as response:
             async for _ in response.aiter_raw():
                 break
@@ -76,7 +91,7 @@ async def test_a_client_that_goes_away_does_not_stop_the_run(server: Server) -> 
         assert len([event for event in events if event["type"] == "token"]) == 30
 
 
-# ── readers ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── readers ───────────────────────────────────────────────────────────────────────────────────────
 
 
 async def _read(api: Api, thread: str, last: int, count: int) -> list[Event]:
@@ -104,12 +119,15 @@ async def _in_pieces(api: Api, thread: str, size: int) -> list[Event]:
 
 
 async def _across_restarts(api: Api, thread: str) -> list[Event]:
-    """The thread's events up to its end, by a client that connects again whenever it is cut off, as an EventSource does."""
+    """The thread's events up to its end, by a client that connects again whenever it is cut off, as
+    an EventSource does."""
     seen: list[Event] = []
     async with asyncio.timeout(60):
         while not seen or seen[-1]["type"] != "done":
             try:
-                async with api.http.stream("GET", f"/threads/{thread}/events", headers={"Last-Event-ID": str(len(seen))}) as response:
+                async with api.http.stream(
+                    "GET", f"/threads/{thread}/events", headers={"Last-Event-ID": str(len(seen))}
+                ) as response:
                     if response.status_code == 200:
                         await _collect(response, seen)
             except httpx.TransportError:

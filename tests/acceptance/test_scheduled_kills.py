@@ -1,4 +1,5 @@
-"""Schedules of the real server, which is killed while they are due: one run for each time, and what was missed is treated as was agreed."""
+"""Schedules of the real server, which is killed while they are due: one run for each time, and what
+was missed is treated as was agreed."""
 
 from __future__ import annotations
 
@@ -28,31 +29,51 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 def rows(server: Server, sql: str, *parameters: Any) -> list[Any]:
     """What the file holds, or is made to hold while no server has it open."""
-    with closing(sqlite3.connect(server.folder / "assent.db", timeout=20)) as connection, connection:
+    with (
+        closing(sqlite3.connect(server.folder / "assent.db", timeout=20)) as connection,
+        connection,
+    ):
         return connection.execute(sql, parameters).fetchall()
 
 
 async def made(api: Api, **body: Any) -> Any:
-    return (await expect(await api.http.post("/schedules", json={"message": "look 7", **body}), 201)).json()
+    return (
+        await expect(await api.http.post("/schedules", json={"message": "look 7", **body}), 201)
+    ).json()
 
 
 async def test_each_time_has_one_run_however_often_the_server_is_killed(server: Server) -> None:
-    """Every second is a time, so that each kill falls into one; no pause is long enough for a time to be missed."""
+    """Every second is a time, so that each kill falls into one; no pause is long enough for a time
+    to be missed."""
     async with asking(server) as api:
-        schedules = [await made(api, cron="* * * * * *"), await made(api, cron="* * * * * *", thread_id="t", on_busy="interrupt")]
+        schedules = [
+            await made(api, cron="* * * * * *"),
+            await made(api, cron="* * * * * *", thread_id="t", on_busy="interrupt"),
+        ]
         begun = datetime.now(UTC) + timedelta(seconds=1)
         for _ in range(KILLS):
             await asyncio.sleep(random.uniform(0.3, 1.8))
             await asyncio.to_thread(server.restart)
         await asyncio.sleep(1.2)
         for schedule in schedules:
-            await expect(await api.http.patch(f"/schedules/{schedule['schedule_id']}", json={"enabled": False}), 200)
+            await expect(
+                await api.http.patch(
+                    f"/schedules/{schedule['schedule_id']}", json={"enabled": False}
+                ),
+                200,
+            )
         deadline = time.monotonic() + 20
-        while rows(server, "SELECT 1 FROM runs WHERE status IN ('pending', 'running', 'cancelling')"):
+        while rows(
+            server, "SELECT 1 FROM runs WHERE status IN ('pending', 'running', 'cancelling')"
+        ):
             assert time.monotonic() < deadline, "A run was stuck."
             await asyncio.sleep(0.1)
         for schedule in schedules:
-            found = rows(server, "SELECT due_at, created_at, status FROM runs WHERE schedule_id = ?", schedule["schedule_id"])
+            found = rows(
+                server,
+                "SELECT due_at, created_at, status FROM runs WHERE schedule_id = ?",
+                schedule["schedule_id"],
+            )
             times = sorted(datetime.fromisoformat(due_at) for due_at, _, _ in found)
             assert Counter(times).most_common(1)[0][1] == 1
             assert len(times) > KILLS
@@ -60,12 +81,17 @@ async def test_each_time_has_one_run_however_often_the_server_is_killed(server: 
             assert times == [times[0] + timedelta(seconds=second) for second in range(len(times))]
             assert times[0] <= begun + timedelta(seconds=1)
             assert all(due_at <= created_at for due_at, created_at, _ in found)
-        assert {status for (status,) in rows(server, "SELECT DISTINCT status FROM runs WHERE thread_id != 't'")} == {"success"}
+        assert {
+            status
+            for (status,) in rows(server, "SELECT DISTINCT status FROM runs WHERE thread_id != 't'")
+        } == {"success"}
     assert "Traceback" not in server.output
 
 
 @pytest.mark.parametrize(("if_missed", "count"), [("once", 1), ("skip", 0)])
-async def test_times_that_the_server_slept_through(server: Server, if_missed: str, count: int) -> None:
+async def test_times_that_the_server_slept_through(
+    server: Server, if_missed: str, count: int
+) -> None:
     async with asking(server) as api:
         schedule = await made(api, cron="0 0 29 2 *", if_missed=if_missed)
         path = f"/schedules/{schedule['schedule_id']}"
@@ -83,6 +109,8 @@ async def test_times_that_the_server_slept_through(server: Server, if_missed: st
             assert now["next_times"] == schedule["next_times"]
             assert now["last_run_id"] == (found[0][0] if found else None)
             if if_missed == "skip":
-                assert now["last_error"].endswith("was more than 60 seconds ago, so it was skipped.")
+                assert now["last_error"].endswith(
+                    "was more than 60 seconds ago, so it was skipped."
+                )
             await asyncio.to_thread(server.kill)
     assert server.traces("look") == ["look 7"] * count

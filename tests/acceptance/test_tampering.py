@@ -1,4 +1,5 @@
-"""What another program changes in an encrypted database while the server is down: nothing of it is executed when it is up again."""
+"""What another program changes in an encrypted database while the server is down: nothing of it is
+executed when it is up again."""
 
 from __future__ import annotations
 
@@ -11,14 +12,26 @@ from typing import Any
 import pytest
 
 from tests.support.keys import KEY
-from tests.support.server import Api, Server, asking, expect, only, problem, scripted_agents, serving, types_of
+from tests.support.server import (
+    Api,
+    Server,
+    asking,
+    expect,
+    only,
+    problem,
+    scripted_agents,
+    serving,
+    types_of,
+)
 
 STATE = "k IN (SELECT k FROM checkpoint_threads WHERE thread_id = 't')"
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    with serving(tmp_path, scripted_agents(tmp_path), ASSENT_ENCRYPTION_KEY=KEY, ASSENT_DRAIN_SECONDS="0.1") as server:
+    with serving(
+        tmp_path, scripted_agents(tmp_path), ASSENT_ENCRYPTION_KEY=KEY, ASSENT_DRAIN_SECONDS="0.1"
+    ) as server:
         yield server
 
 
@@ -30,7 +43,12 @@ def sql(server: Server, statement: str, *parameters: object) -> list[tuple[Any, 
 def flip(server: Server, table: str, column: str, which: str) -> None:
     """Change one bit of every value."""
     for rowid, value in sql(server, f"SELECT {KEYS[table]}, {column} FROM {table} WHERE {which}"):
-        sql(server, f"UPDATE {table} SET {column} = ? WHERE {KEYS[table]} = ?", value[:-1] + bytes([value[-1] ^ 1]), rowid)
+        sql(
+            server,
+            f"UPDATE {table} SET {column} = ? WHERE {KEYS[table]} = ?",
+            value[:-1] + bytes([value[-1] ^ 1]),
+            rowid,
+        )
 
 
 KEYS = {
@@ -75,14 +93,18 @@ async def others_go_on(api: Api) -> None:
         ("threads", "metadata", "thread_id = 't'"),
     ],
 )
-async def test_a_decision_on_what_was_changed_is_refused(server: Server, table: str, column: str, which: str) -> None:
+async def test_a_decision_on_what_was_changed_is_refused(
+    server: Server, table: str, column: str, which: str
+) -> None:
     async with asking(server) as api:
         (approval,) = await api.paused("pay 5", thread_id="t")
         await api.paused("pay 7", thread_id="other")
         server.terminate()
         flip(server, table, column, which)
         server.start()
-        told = await problem(await api.resume("t", decisions={approval["approval_id"]: {"type": "approve"}}), 500)
+        told = await problem(
+            await api.resume("t", decisions={approval["approval_id"]: {"type": "approve"}}), 500
+        )
         assert told["title"] == "Tampered"
         assert told["thread_id"] == "t"
         await is_marked(api, "t")
@@ -96,7 +118,12 @@ async def test_arguments_in_the_clear_are_refused_too(server: Server) -> None:
         server.terminate()
         sql(server, """UPDATE approvals SET args = '{"amount": 5000}'""")
         server.start()
-        await problem(await api.http.post(f"/approvals/{approval['approval_id']}/decide", json={"type": "approve"}), 500)
+        await problem(
+            await api.http.post(
+                f"/approvals/{approval['approval_id']}/decide", json={"type": "approve"}
+            ),
+            500,
+        )
         assert (await api.get("/approvals"))["approvals"] == []
         await is_marked(api, "t")
     assert server.traces() == []
@@ -104,9 +131,15 @@ async def test_arguments_in_the_clear_are_refused_too(server: Server) -> None:
 
 @pytest.mark.parametrize(
     ("table", "column", "which"),
-    [("checkpoint_blobs", "body", LOG), ("checkpoints", "body", STATE), ("checkpoints", "metadata", STATE)],
+    [
+        ("checkpoint_blobs", "body", LOG),
+        ("checkpoints", "body", STATE),
+        ("checkpoints", "metadata", STATE),
+    ],
 )
-async def test_a_state_that_was_changed_takes_no_decision(server: Server, table: str, column: str, which: str) -> None:
+async def test_a_state_that_was_changed_takes_no_decision(
+    server: Server, table: str, column: str, which: str
+) -> None:
     async with asking(server) as api:
         await api.paused("pay 5", thread_id="t")
         await api.paused("pay 7", thread_id="other")
@@ -136,7 +169,9 @@ def _after(decided: Any) -> int:
         ("events", "body", "thread_id = 't' AND type = 'tool_start'"),
     ],
 )
-async def test_a_start_goes_on_with_no_run_that_was_changed(server: Server, table: str, column: str, which: str) -> None:
+async def test_a_start_goes_on_with_no_run_that_was_changed(
+    server: Server, table: str, column: str, which: str
+) -> None:
     async with asking(server) as api:
         await api.paused("slow 5", thread_id="t")
         await api.paused("pay 7", thread_id="other")
@@ -151,7 +186,10 @@ async def test_a_start_goes_on_with_no_run_that_was_changed(server: Server, tabl
             assert thread["status"] == "error"
             await is_marked(api, "t")
             if table != "events":
-                assert only(await api.events("t", after=_after(decided)), "error")["code"] == "tampered"
+                assert (
+                    only(await api.events("t", after=_after(decided)), "error")["code"]
+                    == "tampered"
+                )
             await others_go_on(api)
     assert server.traces("slow") == before
 
@@ -174,7 +212,9 @@ async def test_of_two_decisions_neither_counts_if_one_was_changed(server: Server
     assert server.traces() == before
 
 
-async def test_a_page_of_events_that_were_changed_is_a_problem_and_a_stream_ends_before_them(server: Server) -> None:
+async def test_a_page_of_events_that_were_changed_is_a_problem_and_a_stream_ends_before_them(
+    server: Server,
+) -> None:
     async with asking(server) as api:
         events = await api.stream("look 3", thread_id="t")
         server.terminate()
@@ -183,10 +223,14 @@ async def test_a_page_of_events_that_were_changed_is_a_problem_and_a_stream_ends
         async with api.following("t") as told:
             assert [event["seq"] async for event in told] == [1, 2, 3]
         for accept in ("text/event-stream", "application/json"):
-            response = await api.http.get("/threads/t/events", params={"after": 3}, headers={"accept": accept})
+            response = await api.http.get(
+                "/threads/t/events", params={"after": 3}, headers={"accept": accept}
+            )
             assert (await problem(response, 500))["name"] == 4
         await is_marked(api, "t")
-        assert [event["seq"] for event in await api.events("t", after=4)] == [each["seq"] for each in events[4:]] + [len(events) + 1]
+        assert [event["seq"] for event in await api.events("t", after=4)] == [
+            each["seq"] for each in events[4:]
+        ] + [len(events) + 1]
 
 
 async def test_what_is_found_while_a_run_is_active_stops_it(server: Server) -> None:
@@ -198,8 +242,16 @@ async def test_what_is_found_while_a_run_is_active_stops_it(server: Server) -> N
         server.start()
         decided = await api.decided("t", type="approve")
         await api.until("t", "tool_start", after=_after(decided))
-        await problem(await api.http.get("/threads/t/events", params={"after": 1}, headers={"accept": "application/json"}), 500)
-        assert only(await api.until("t", "error", after=_after(decided)), "error")["code"] == "tampered"
+        await problem(
+            await api.http.get(
+                "/threads/t/events", params={"after": 1}, headers={"accept": "application/json"}
+            ),
+            500,
+        )
+        assert (
+            only(await api.until("t", "error", after=_after(decided)), "error")["code"]
+            == "tampered"
+        )
         await is_marked(api, "t")
 
 

@@ -1,4 +1,5 @@
-"""A run from a checkpoint of the thread's past, and forks to new threads: what was decided then opens no gate now."""
+"""A run from a checkpoint of the thread's past, and forks to new threads: what was decided then
+opens no gate now."""
 
 from __future__ import annotations
 
@@ -34,7 +35,7 @@ async def fork(api: Api, thread: str, **body: Json) -> Json:
     return forked
 
 
-# ── looking back ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── looking back ──────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_every_state_of_the_past_is_read(api: Api) -> None:
@@ -44,14 +45,17 @@ async def test_every_state_of_the_past_is_read(api: Api) -> None:
     for state in states:
         found = await api.get("/threads/t/state", checkpoint_id=id_of(state))
         check_state(found, "t")
-        assert (found["values"], found["checkpoint"]["checkpoint_id"]) == (state["values"], id_of(state))
+        assert (found["values"], found["checkpoint"]["checkpoint_id"]) == (
+            state["values"],
+            id_of(state),
+        )
     assert await api.get("/threads/t/state") == states[-1]
     for wrong in ("nonsense", "1f0c5d3e-0000-6000-8000-000000000000"):
         await problem(await api.http.get("/threads/t/state", params={"checkpoint_id": wrong}), 404)
     await problem(await api.http.get("/threads/t/state", params={"checkpoint_id": ""}), 422)
 
 
-# ── from the past, on the same thread ────────────────────────────────────────────────────────────────────────────────
+# ── from the past, on the same thread ─────────────────────────────────────────────────────────────
 
 
 async def test_a_message_goes_on_from_the_past(api: Api) -> None:
@@ -59,39 +63,68 @@ async def test_a_message_goes_on_from_the_past(api: Api) -> None:
     past = id_of(await api.get("/threads/t/state"))
     await api.stream("tell 2", thread_id="t")
     for path in ("/agent/stream", "/agent/invoke"):
-        await expect(await api.http.post(path, json={"message": "tell 3", "thread_id": "t", "checkpoint_id": past}), 200)
-        assert texts((await api.get("/threads/t"))["values"]) == ["tell 1", "word0", "tell 3", "word0 word1 word2"]
+        await expect(
+            await api.http.post(
+                path, json={"message": "tell 3", "thread_id": "t", "checkpoint_id": past}
+            ),
+            200,
+        )
+        assert texts((await api.get("/threads/t"))["values"]) == [
+            "tell 1",
+            "word0",
+            "tell 3",
+            "word0 word1 word2",
+        ]
     run = await api.run("t", "tell 1", checkpoint_id=past)
     assert (await api.ended(run["run_id"]))["status"] == "success"
     # What came after is still there to go back to.
-    assert ["tell 1", "word0", "tell 2", "word0 word1"] in [texts(state["values"]) for state in await history(api, "t")]
+    assert ["tell 1", "word0", "tell 2", "word0 word1"] in [
+        texts(state["values"]) for state in await history(api, "t")
+    ]
 
 
-async def test_without_a_message_the_graph_goes_on_there_by_itself(server: Server, api: Api) -> None:
+async def test_without_a_message_the_graph_goes_on_there_by_itself(
+    server: Server, api: Api
+) -> None:
     await api.stream("look 1 then tell 2", thread_id="t")
     calling = await before(api, "t", "tools")
-    response = await api.http.post("/agent/invoke", json={"thread_id": "t", "checkpoint_id": calling})
+    response = await api.http.post(
+        "/agent/invoke", json={"thread_id": "t", "checkpoint_id": calling}
+    )
     body = (await expect(response, 200)).json()
     assert (body["status"], body["output"]) == ("success", "word0 word1")
     assert server.traces() == ["look 1", "look 1"]
     # At a state behind which nothing comes, nothing does.
     end = id_of(await api.get("/threads/t/state"))
-    body = (await api.http.post("/agent/invoke", json={"thread_id": "t", "checkpoint_id": end})).json()
+    body = (
+        await api.http.post("/agent/invoke", json={"thread_id": "t", "checkpoint_id": end})
+    ).json()
     assert (body["status"], body["output"]) == ("success", "word0 word1")
     assert server.traces() == ["look 1", "look 1"]
 
 
-async def test_a_message_at_any_checkpoint_is_answered_with_a_history_that_a_provider_takes(api: Api) -> None:
+async def test_a_message_at_any_checkpoint_is_answered_with_a_history_that_a_provider_takes(
+    api: Api,
+) -> None:
     for agent in ("agent", "foreign"):
         await api.stream("tell 1", thread_id=agent, agent=agent)
-        approvals = await api.paused("look 1; pay 2 then look 3" if agent == "agent" else "look 1; pay 2", thread_id=agent)
+        approvals = await api.paused(
+            "look 1; pay 2 then look 3" if agent == "agent" else "look 1; pay 2", thread_id=agent
+        )
         assert approvals
         await api.decided(agent, type="approve", all=True)
         await api.at_rest(agent)
         for state in await history(api, agent):
-            response = await api.http.post("/agent/invoke", json={"message": "tell 2", "thread_id": agent, "checkpoint_id": id_of(state)})
+            response = await api.http.post(
+                "/agent/invoke",
+                json={"message": "tell 2", "thread_id": agent, "checkpoint_id": id_of(state)},
+            )
             body = (await expect(response, 200)).json()
-            assert (body["status"], body["output"]) == ("success", "word0 word1"), (agent, state["next"], body)
+            assert (body["status"], body["output"]) == ("success", "word0 word1"), (
+                agent,
+                state["next"],
+                body,
+            )
 
 
 async def test_what_was_decided_then_is_asked_again(server: Server, api: Api) -> None:
@@ -99,7 +132,9 @@ async def test_what_was_decided_then_is_asked_again(server: Server, api: Api) ->
     await api.decided("t", type="approve")
     assert await api.last_words("t") == "Results: paid 1"
     for number, state in enumerate([state for state in await history(api, "t") if state["next"]]):
-        response = await api.http.post("/agent/invoke", json={"thread_id": "t", "checkpoint_id": id_of(state)})
+        response = await api.http.post(
+            "/agent/invoke", json={"thread_id": "t", "checkpoint_id": id_of(state)}
+        )
         body = (await expect(response, 200)).json()
         if any(message["type"] == "tool" for message in state["values"].get("messages", ())):
             # Behind the payment there is nothing left to ask for.
@@ -111,25 +146,39 @@ async def test_what_was_decided_then_is_asked_again(server: Server, api: Api) ->
         assert asked["approval_id"] != approval["approval_id"]
         assert server.traces() == ["pay 1"]
         # The old decision is no answer, under its own id or under the call's.
-        await problem(await api.resume("t", decisions={approval["approval_id"]: {"type": "approve"}}), 409)
+        await problem(
+            await api.resume("t", decisions={approval["approval_id"]: {"type": "approve"}}), 409
+        )
         await api.decided("t", type="reject", message=f"not again ({number})")
         assert f"not again ({number})" in await api.last_words("t")
     assert server.traces() == ["pay 1"]
     assert (await api.approval(approval["approval_id"]))["status"] == "approved"
 
 
-async def test_on_a_thread_that_waits_one_says_what_becomes_of_the_question(server: Server, api: Api) -> None:
+async def test_on_a_thread_that_waits_one_says_what_becomes_of_the_question(
+    server: Server, api: Api
+) -> None:
     await api.stream("tell 1", thread_id="t")
     past = id_of(await api.get("/threads/t/state"))
     (approval,) = await api.paused("pay 1", thread_id="t")
-    body = await problem(await api.http.post("/threads/t/runs", json={"message": "tell 2", "checkpoint_id": past}), 409)
+    body = await problem(
+        await api.http.post("/threads/t/runs", json={"message": "tell 2", "checkpoint_id": past}),
+        409,
+    )
     assert body["approvals"] == [approval]
-    refused = await api.http.post("/threads/t/runs", json={"message": "tell 2", "checkpoint_id": past, "if_paused": "reject"})
+    refused = await api.http.post(
+        "/threads/t/runs", json={"message": "tell 2", "checkpoint_id": past, "if_paused": "reject"}
+    )
     await problem(refused, 422)
     events = await api.stream("tell 2", thread_id="t", checkpoint_id=past, if_paused="cancel")
     assert without_tokens(events) == ["run_start", "done"]
     assert (await api.approval(approval["approval_id"]))["status"] == "cancelled"
-    assert texts((await api.get("/threads/t"))["values"]) == ["tell 1", "word0", "tell 2", "word0 word1"]
+    assert texts((await api.get("/threads/t"))["values"]) == [
+        "tell 1",
+        "word0",
+        "tell 2",
+        "word0 word1",
+    ]
     assert server.traces() == []
 
 
@@ -140,16 +189,29 @@ async def test_a_checkpoint_that_is_not_there_starts_nothing(api: Api) -> None:
     before = await api.events("t")
     for wrong in ("nonsense", others):
         for path in ("/agent/stream", "/agent/invoke"):
-            await problem(await api.http.post(path, json={"message": "tell 2", "thread_id": "t", "checkpoint_id": wrong}), 404)
+            await problem(
+                await api.http.post(
+                    path, json={"message": "tell 2", "thread_id": "t", "checkpoint_id": wrong}
+                ),
+                404,
+            )
         await problem(await api.http.post("/threads/t/runs", json={"checkpoint_id": wrong}), 404)
         await problem(await api.http.post("/threads/new/runs", json={"checkpoint_id": wrong}), 404)
         await problem(await api.http.post("/threads/t/fork", json={"checkpoint_id": wrong}), 404)
-    await problem(await api.http.post("/agent/stream", json={"message": "tell 2", "checkpoint_id": others}), 422)
+    await problem(
+        await api.http.post("/agent/stream", json={"message": "tell 2", "checkpoint_id": others}),
+        422,
+    )
     assert await api.events("t") == before
-    assert {thread["thread_id"] for thread in (await api.get("/threads"))["threads"]} == {"t", "other"}
+    assert {thread["thread_id"] for thread in (await api.get("/threads"))["threads"]} == {
+        "t",
+        "other",
+    }
 
 
-async def test_killed_while_it_goes_on_from_the_past_it_goes_on_from_there(server: Server, api: Api) -> None:
+async def test_killed_while_it_goes_on_from_the_past_it_goes_on_from_there(
+    server: Server, api: Api
+) -> None:
     await api.stream("tell 1", thread_id="t", agent="slow_agent")
     past = id_of(await api.get("/threads/t/state"))
     await api.stream("tell 2", thread_id="t")
@@ -163,7 +225,7 @@ async def test_killed_while_it_goes_on_from_the_past_it_goes_on_from_there(serve
     assert "tell 2" not in contents
 
 
-# ── to a new thread ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── to a new thread ───────────────────────────────────────────────────────────────────────────────
 
 
 async def test_a_fork_is_a_thread_of_its_own(api: Api) -> None:
@@ -172,10 +234,20 @@ async def test_a_fork_is_a_thread_of_its_own(api: Api) -> None:
     await api.stream("tell 2", thread_id="t")
     as_it_was = await api.get("/threads/t")
     forked = await fork(api, "t", checkpoint_id=past, thread_id="f", metadata={"why": "to try"})
-    assert (forked["thread_id"], forked["status"], forked["metadata"], forked["agent"]) == ("f", "idle", {"why": "to try"}, "agent")
+    assert (forked["thread_id"], forked["status"], forked["metadata"], forked["agent"]) == (
+        "f",
+        "idle",
+        {"why": "to try"},
+        "agent",
+    )
     assert texts(forked["values"]) == ["tell 1", "word0"]
     assert (await api.stream("tell 3", thread_id="f"))[-1]["type"] == "done"
-    assert texts((await api.get("/threads/f"))["values"]) == ["tell 1", "word0", "tell 3", "word0 word1 word2"]
+    assert texts((await api.get("/threads/f"))["values"]) == [
+        "tell 1",
+        "word0",
+        "tell 3",
+        "word0 word1 word2",
+    ]
     assert await api.get("/threads/t") == as_it_was
     # Its head, and an id that the server chooses, if nothing is said.
     other = (await api.http.post("/threads/t/fork")).json()
@@ -196,13 +268,22 @@ async def test_a_fork_asks_anew_and_decides_for_itself(server: Server, api: Api)
     for forked in (open_fork, late_fork):
         assert forked["status"] == "interrupted"
         (question,) = await api.pending(forked["thread_id"])
-        assert (question["args"], question["tool"], question["status"]) == ({"amount": 1}, "pay", "pending")
+        assert (question["args"], question["tool"], question["status"]) == (
+            {"amount": 1},
+            "pay",
+            "pending",
+        )
         assert question["approval_id"] != approval["approval_id"]
         assert question["thread_id"] == forked["thread_id"]
         events = await api.events(forked["thread_id"])
         assert without_tokens(events) == ["run_start", "approval_required", "run_paused"]
         assert only(events, "approval_required")["approval_id"] == question["approval_id"]
-        await problem(await api.resume(forked["thread_id"], decisions={approval["approval_id"]: {"type": "approve"}}), 404)
+        await problem(
+            await api.resume(
+                forked["thread_id"], decisions={approval["approval_id"]: {"type": "approve"}}
+            ),
+            404,
+        )
     assert server.traces() == ["pay 1"]
     await api.decided("open", type="reject", message="not here")
     assert "not here" in await api.last_words("open")
@@ -217,7 +298,10 @@ async def test_a_fork_from_behind_a_decision_asks_again(server: Server, api: Api
     await api.last_words("t")
     decided_at = await before(api, "t", "tools")
     forked = await fork(api, "t", checkpoint_id=decided_at)
-    assert [question["args"] for question in await api.pending(forked["thread_id"])] == [{"amount": 1}, {"amount": 2}]
+    assert [question["args"] for question in await api.pending(forked["thread_id"])] == [
+        {"amount": 1},
+        {"amount": 2},
+    ]
     assert sorted(server.traces()) == ["pay 1", "pay 2"]
 
 
@@ -227,11 +311,15 @@ async def test_forks_of_graphs_of_somebody_elses(server: Server, api: Api) -> No
     # It is a node that asks, and none runs by itself in a fork.
     assert (forked["status"], forked["pending"]) == ("idle", [])
     head = id_of(await api.get(f"/threads/{forked['thread_id']}/state"))
-    response = await api.http.post("/agent/invoke", json={"thread_id": forked["thread_id"], "checkpoint_id": head})
+    response = await api.http.post(
+        "/agent/invoke", json={"thread_id": forked["thread_id"], "checkpoint_id": head}
+    )
     assert (await expect(response, 200)).json()["status"] == "interrupted"
     questions = await api.pending(forked["thread_id"])
     assert sorted(question["args"]["question"] for question in questions) == ["When?", "Which?"]
-    decisions = {question["approval_id"]: {"type": "respond", "message": "x"} for question in questions}
+    decisions = {
+        question["approval_id"]: {"type": "respond", "message": "x"} for question in questions
+    }
     await api.decided(forked["thread_id"], decisions=decisions)
     await api.at_rest(forked["thread_id"])
     assert len(server.traces("answered")) == 2
@@ -265,9 +353,17 @@ async def test_what_cannot_be_forked(api: Api) -> None:
     for taken in ("t", "empty"):
         body = await problem(await api.http.post("/threads/t/fork", json={"thread_id": taken}), 409)
         assert taken in body["detail"]
-    for wrong in ({"thread_id": "a b"}, {"checkpoint": "x"}, {"metadata": 1}, {"checkpoint_id": ""}):
+    for wrong in (
+        {"thread_id": "a b"},
+        {"checkpoint": "x"},
+        {"metadata": 1},
+        {"checkpoint_id": ""},
+    ):
         await problem(await api.http.post("/threads/t/fork", json=wrong), 422)
-    assert {thread["thread_id"] for thread in (await api.get("/threads"))["threads"]} == {"t", "empty"}
+    assert {thread["thread_id"] for thread in (await api.get("/threads"))["threads"]} == {
+        "t",
+        "empty",
+    }
 
 
 async def test_a_fork_that_is_acknowledged_outlives_the_process(server: Server, api: Api) -> None:

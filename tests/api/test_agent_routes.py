@@ -10,13 +10,22 @@ from typing import Any
 import pytest
 
 from tests.support.agents import SECRET
-from tests.support.server import Api, Server, expect, only, problem, types_of, volley, without_tokens
+from tests.support.server import (
+    Api,
+    Server,
+    expect,
+    only,
+    problem,
+    types_of,
+    volley,
+    without_tokens,
+)
 
 EVERYTHING = re.compile(rb"(id: [1-9][0-9]*\ndata: \{[^\r\n]*\}\n\n)+")
 NAMED = re.compile(rb"(id: [1-9][0-9]*\nevent: [a-z_]+\ndata: \{[^\r\n]*\}\n\n)+")
 
 
-# ── the stream ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the stream ────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_a_stream_is_ids_and_data_and_nothing_else(api: Api, thread: str) -> None:
@@ -38,7 +47,10 @@ async def test_event_names_are_there_for_who_asks(api: Api, thread: str) -> None
     await api.stream("tell 5", thread_id=thread)
     count = len(await api.events(thread))
     raw = b""
-    async with asyncio.timeout(10), api.http.stream("GET", f"/threads/{thread}/events", params={"named": "true"}) as response:
+    async with (
+        asyncio.timeout(10),
+        api.http.stream("GET", f"/threads/{thread}/events", params={"named": "true"}) as response,
+    ):
         async for chunk in response.aiter_raw():
             raw += chunk
             if raw.count(b"\n\n") == count:
@@ -47,10 +59,16 @@ async def test_event_names_are_there_for_who_asks(api: Api, thread: str) -> None
 
 
 async def test_a_run_tells_its_story_in_order(api: Api, thread: str, amount: int) -> None:
-    events = await api.stream(f"look {amount} then tell 3", thread_id=thread, metadata={"from": "a test"})
+    events = await api.stream(
+        f"look {amount} then tell 3", thread_id=thread, metadata={"from": "a test"}
+    )
     assert without_tokens(events) == ["run_start", "tool_start", "tool_end", "done"]
     start = events[0]
-    assert (start["agent"], start["message"], start["metadata"]) == ("agent", f"look {amount} then tell 3", {"from": "a test"})
+    assert (start["agent"], start["message"], start["metadata"]) == (
+        "agent",
+        f"look {amount} then tell 3",
+        {"from": "a test"},
+    )
     begun, ended = only(events, "tool_start"), only(events, "tool_end")
     assert (begun["tool"], begun["input"]) == ("look", {"amount": amount})
     assert (ended["tool"], ended["output"]) == ("look", f"saw {amount}")
@@ -73,7 +91,10 @@ async def test_the_server_chooses_an_id_for_a_thread_without_one(api: Api) -> No
 async def test_a_thread_remembers(api: Api, thread: str) -> None:
     await api.stream("tell 1", thread_id=thread)
     await api.stream("tell 2", thread_id=thread)
-    contents = [message["content"] for message in (await api.get(f"/threads/{thread}"))["values"]["messages"]]
+    contents = [
+        message["content"]
+        for message in (await api.get(f"/threads/{thread}"))["values"]["messages"]
+    ]
     assert contents == ["tell 1", "word0", "tell 2", "word0 word1"]
 
 
@@ -85,17 +106,27 @@ async def test_a_client_may_choose_the_id(api: Api, thread_id: str) -> None:
 @pytest.mark.parametrize("thread_id", ["", "x" * 65, "a b", "../x", "ä", "a/b", "a\n", "a\u0000"])
 async def test_an_id_of_other_characters_is_refused(api: Api, thread_id: str) -> None:
     before = await api.get("/threads")
-    await problem(await api.http.post("/agent/stream", json={"message": "tell 1", "thread_id": thread_id}), 422)
+    await problem(
+        await api.http.post("/agent/stream", json={"message": "tell 1", "thread_id": thread_id}),
+        422,
+    )
     assert await api.get("/threads") == before
 
 
-# ── one answer ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── one answer ────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_invoke_waits_and_says_what_came_of_it(api: Api, thread: str) -> None:
-    response = await expect(await api.http.post("/agent/invoke", json={"message": "tell 3", "thread_id": thread}), 200)
+    response = await expect(
+        await api.http.post("/agent/invoke", json={"message": "tell 3", "thread_id": thread}), 200
+    )
     body = response.json()
-    assert (body["thread_id"], body["status"], body["output"], body["error"]) == (thread, "success", "word0 word1 word2", None)
+    assert (body["thread_id"], body["status"], body["output"], body["error"]) == (
+        thread,
+        "success",
+        "word0 word1 word2",
+        None,
+    )
     assert body["approvals"] == []
     assert [message["type"] for message in body["values"]["messages"]] == ["human", "ai"]
     assert response.headers["x-thread-id"] == thread
@@ -103,14 +134,18 @@ async def test_invoke_waits_and_says_what_came_of_it(api: Api, thread: str) -> N
 
 
 async def test_invoke_says_what_waits(api: Api, thread: str, amount: int) -> None:
-    body = (await api.http.post("/agent/invoke", json={"message": f"pay {amount}", "thread_id": thread})).json()
+    body = (
+        await api.http.post("/agent/invoke", json={"message": f"pay {amount}", "thread_id": thread})
+    ).json()
     assert body["status"] == "interrupted"
     assert [approval["args"] for approval in body["approvals"]] == [{"amount": amount}]
     assert body["approvals"] == await api.pending(thread)
 
 
 async def test_invoke_says_what_failed(api: Api, thread: str) -> None:
-    body = (await api.http.post("/agent/invoke", json={"message": "boom", "thread_id": thread})).json()
+    body = (
+        await api.http.post("/agent/invoke", json={"message": "boom", "thread_id": thread})
+    ).json()
     assert body["status"] == "error"
     assert body["error"]["code"] == "agent_error"
     # Nothing was answered, and what was asked is no answer.
@@ -118,21 +153,27 @@ async def test_invoke_says_what_failed(api: Api, thread: str) -> None:
     assert SECRET not in json.dumps(body)
 
 
-# ── which threads take a message ─────────────────────────────────────────────────────────────────────────────────────
+# ── which threads take a message ──────────────────────────────────────────────────────────────────
 
 
-async def test_a_paused_thread_answers_with_what_it_waits_for(api: Api, server: Server, thread: str, amount: int) -> None:
+async def test_a_paused_thread_answers_with_what_it_waits_for(
+    api: Api, server: Server, thread: str, amount: int
+) -> None:
     pending = await api.paused(f"pay {amount}", thread_id=thread)
     before = await api.events(thread), await api.get(f"/threads/{thread}")
     for path in ("/agent/stream", "/agent/invoke"):
         for words in ("yes", "approved", "hello"):
-            body = await problem(await api.http.post(path, json={"message": words, "thread_id": thread}), 409)
+            body = await problem(
+                await api.http.post(path, json={"message": words, "thread_id": thread}), 409
+            )
             assert body["approvals"] == pending
     assert before == (await api.events(thread), await api.get(f"/threads/{thread}"))
     assert server.traces(f"pay {amount}") == []
 
 
-async def test_a_message_may_reject_what_is_pending_and_go_on(api: Api, server: Server, thread: str, amount: int) -> None:
+async def test_a_message_may_reject_what_is_pending_and_go_on(
+    api: Api, server: Server, thread: str, amount: int
+) -> None:
     approvals = await api.paused(f"pay {amount}; pay {amount}", thread_id=thread)
     events = await api.stream("tell 2", thread_id=thread, if_paused="reject")
     assert without_tokens(events) == ["approval_decided", "approval_decided", "run_resumed", "done"]
@@ -147,22 +188,36 @@ async def test_a_message_may_reject_what_is_pending_and_go_on(api: Api, server: 
     assert server.traces(f"pay {amount}") == []
 
 
-async def test_rejecting_what_is_pending_changes_nothing_on_a_thread_without_it(api: Api, thread: str) -> None:
-    assert without_tokens(await api.stream("tell 1", thread_id=thread, if_paused="reject")) == ["run_start", "done"]
+async def test_rejecting_what_is_pending_changes_nothing_on_a_thread_without_it(
+    api: Api, thread: str
+) -> None:
+    assert without_tokens(await api.stream("tell 1", thread_id=thread, if_paused="reject")) == [
+        "run_start",
+        "done",
+    ]
 
 
-async def test_a_busy_thread_takes_no_message(api: Api, server: Server, thread: str, amount: int) -> None:
+async def test_a_busy_thread_takes_no_message(
+    api: Api, server: Server, thread: str, amount: int
+) -> None:
     await api.paused(f"slow {amount}", thread_id=thread)
     await api.decided(thread, type="approve")
     for extra in ({}, {"if_paused": "reject"}):
-        body = await problem(await api.http.post("/agent/stream", json={"message": "tell 1", "thread_id": thread, **extra}), 409)
+        body = await problem(
+            await api.http.post(
+                "/agent/stream", json={"message": "tell 1", "thread_id": thread, **extra}
+            ),
+            409,
+        )
         assert thread in body["detail"]
     server.ledger.with_name(f"ledger.go-{amount}").touch()
     await api.at_rest(thread)
     assert types_of(await api.events(thread)).count("run_start") == 1
 
 
-async def test_of_many_messages_at_once_one_starts_a_run(api: Api, server: Server, thread: str) -> None:
+async def test_of_many_messages_at_once_one_starts_a_run(
+    api: Api, server: Server, thread: str
+) -> None:
     body = {"message": "tell 20", "agent": "slow_agent", "thread_id": thread}
     answers = await volley(server, [("/agent/invoke", body)] * 20)
     assert sorted(status for status, _ in answers) == [200] + [409] * 19
@@ -173,24 +228,41 @@ async def test_an_agent_is_chosen_by_name_and_a_thread_stays_with_it(api: Api, t
     events = await api.stream("tell 1", thread_id=thread, agent="slow_agent")
     assert events[0]["agent"] == "slow_agent"
     assert (await api.stream("tell 1", thread_id=thread))[0]["agent"] == "slow_agent"
-    body = await problem(await api.http.post("/agent/stream", json={"message": "tell 1", "thread_id": thread, "agent": "agent"}), 422)
+    body = await problem(
+        await api.http.post(
+            "/agent/stream", json={"message": "tell 1", "thread_id": thread, "agent": "agent"}
+        ),
+        422,
+    )
     assert "slow_agent" in body["detail"]
-    body = await problem(await api.http.post("/agent/stream", json={"message": "tell 1", "agent": "nobody"}), 404)
+    body = await problem(
+        await api.http.post("/agent/stream", json={"message": "tell 1", "agent": "nobody"}), 404
+    )
     assert "nobody" in body["detail"]
 
 
-# ── what a chat message decides ──────────────────────────────────────────────────────────────────────────────────────
+# ── what a chat message decides ───────────────────────────────────────────────────────────────────
 
 
-async def test_where_the_agent_says_so_a_whole_word_of_consent_approves(api: Api, server: Server, thread: str, amount: int) -> None:
+async def test_where_the_agent_says_so_a_whole_word_of_consent_approves(
+    api: Api, server: Server, thread: str, amount: int
+) -> None:
     await api.paused(f"pay {amount}", thread_id=thread, agent="chat_agent")
     events = await api.stream("Yes!", thread_id=thread)
-    assert without_tokens(events) == ["approval_decided", "run_resumed", "tool_start", "tool_end", "done"]
+    assert without_tokens(events) == [
+        "approval_decided",
+        "run_resumed",
+        "tool_start",
+        "tool_end",
+        "done",
+    ]
     assert server.traces(f"pay {amount}") == [f"pay {amount}"]
 
 
 @pytest.mark.parametrize("words", ["not approved", "I approved of the old one", "yes, but only 3"])
-async def test_where_the_agent_says_so_any_other_text_rejects(api: Api, server: Server, thread: str, amount: int, words: str) -> None:
+async def test_where_the_agent_says_so_any_other_text_rejects(
+    api: Api, server: Server, thread: str, amount: int, words: str
+) -> None:
     (approval,) = await api.paused(f"pay {amount}", thread_id=thread, agent="chat_agent")
     await api.stream(words, thread_id=thread)
     stored = await api.approval(approval["approval_id"])
@@ -198,13 +270,19 @@ async def test_where_the_agent_says_so_any_other_text_rejects(api: Api, server: 
     assert server.traces(f"pay {amount}") == []
 
 
-# ── what fails ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── what fails ────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_what_a_model_or_a_tool_raises_is_not_shown(api: Api, thread: str, amount: int) -> None:
+async def test_what_a_model_or_a_tool_raises_is_not_shown(
+    api: Api, thread: str, amount: int
+) -> None:
     shown: list[Any] = []
     failed = await api.stream("boom", thread_id=f"{thread}-model")
-    assert (failed[-1]["type"], failed[-1]["code"], failed[-1]["node"]) == ("error", "agent_error", "agent")
+    assert (failed[-1]["type"], failed[-1]["code"], failed[-1]["node"]) == (
+        "error",
+        "agent_error",
+        "agent",
+    )
     assert "RuntimeError" in failed[-1]["message"]
     tool = await api.stream(f"fail {amount}", thread_id=f"{thread}-tool")
     assert only(tool, "tool_error")["error"]["type"] == "RuntimeError"
@@ -229,7 +307,9 @@ async def test_a_thread_whose_run_failed_takes_the_next_message(api: Api, thread
     assert (await api.get(f"/threads/{thread}"))["status"] == "idle"
 
 
-async def test_what_was_done_before_a_failure_stays_done(api: Api, server: Server, thread: str, amount: int) -> None:
+async def test_what_was_done_before_a_failure_stays_done(
+    api: Api, server: Server, thread: str, amount: int
+) -> None:
     await api.paused(f"pay {amount} then boom", thread_id=thread)
     await api.decided(thread, type="approve")
     assert (await api.at_rest(thread))["status"] == "error"
@@ -238,12 +318,16 @@ async def test_what_was_done_before_a_failure_stays_done(api: Api, server: Serve
     assert server.traces(f"pay {amount}") == [f"pay {amount}"]
 
 
-async def test_a_run_that_goes_round_in_circles_is_stopped(api: Api, thread: str, amount: int) -> None:
+async def test_a_run_that_goes_round_in_circles_is_stopped(
+    api: Api, thread: str, amount: int
+) -> None:
     events = await api.stream(" then ".join([f"look {amount}"] * 20), thread_id=thread)
     assert (events[-1]["type"], events[-1]["code"]) == ("error", "recursion_limit")
 
 
-async def test_a_run_that_fails_holds_up_nobody_and_writes_no_values_into_the_log(api: Api, server: Server, thread: str) -> None:
+async def test_a_run_that_fails_holds_up_nobody_and_writes_no_values_into_the_log(
+    api: Api, server: Server, thread: str
+) -> None:
     failing = asyncio.create_task(api.stream("boom", thread_id=thread))
     longest, loop = 0.0, asyncio.get_running_loop()
     while not failing.done():

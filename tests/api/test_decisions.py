@@ -1,4 +1,5 @@
-"""Deciding over HTTP: every form of a decision, who gets what answer, and that exactly what was decided happens."""
+"""Deciding over HTTP: every form of a decision, who gets what answer, and that exactly what was
+decided happens."""
 
 from __future__ import annotations
 
@@ -9,7 +10,16 @@ import httpx
 import pytest
 import rfc8785
 
-from tests.support.server import Api, Server, expect, only, problem, types_of, volley, without_tokens
+from tests.support.server import (
+    Api,
+    Server,
+    expect,
+    only,
+    problem,
+    types_of,
+    volley,
+    without_tokens,
+)
 
 APPROVAL_FIELDS = {
     *("approval_id", "thread_id", "run_id", "tool_call_id", "kind", "tool", "args", "digest"),
@@ -20,24 +30,45 @@ APPROVAL_FIELDS = {
 
 async def unchanged(api: Api, thread: str) -> tuple[Any, ...]:
     """Everything that a refused request must leave as it is."""
-    return await api.get(f"/threads/{thread}"), await api.events(thread), await api.get("/approvals", thread_id=thread)
+    return (
+        await api.get(f"/threads/{thread}"),
+        await api.events(thread),
+        await api.get("/approvals", thread_id=thread),
+    )
 
 
-# ── what is asked ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── what is asked ─────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_an_approval_says_exactly_what_will_run(api: Api, thread: str, amount: int) -> None:
     events = await api.stream(f"pay {amount}", thread_id=thread)
     (approval,) = await api.pending(thread)
     assert approval.keys() >= APPROVAL_FIELDS
-    assert (approval["thread_id"], approval["run_id"], approval["status"]) == (thread, events[0]["run_id"], "pending")
-    assert (approval["kind"], approval["tool"], approval["args"]) == ("tool", "pay", {"amount": amount})
+    assert (approval["thread_id"], approval["run_id"], approval["status"]) == (
+        thread,
+        events[0]["run_id"],
+        "pending",
+    )
+    assert (approval["kind"], approval["tool"], approval["args"]) == (
+        "tool",
+        "pay",
+        {"amount": amount},
+    )
     assert approval["allowed"] == ["approve", "edit", "reject", "respond"]
     assert approval["preview"] == {"pays": amount}
     shown = rfc8785.dumps({"tool": "pay", "args": {"amount": amount}})
     assert approval["digest"] == hashlib.sha256(shown).hexdigest()
     required = only(events, "approval_required")
-    for name in ("approval_id", "kind", "tool", "tool_call_id", "args", "digest", "allowed", "preview"):
+    for name in (
+        "approval_id",
+        "kind",
+        "tool",
+        "tool_call_id",
+        "args",
+        "digest",
+        "allowed",
+        "preview",
+    ):
         assert required[name] == approval[name], name
     assert events[-1]["approvals"] == [approval["approval_id"]]
     assert await api.get(f"/approvals/{approval['approval_id']}") == approval
@@ -51,16 +82,22 @@ async def test_the_gated_calls_of_a_turn_are_shown_together_and_the_free_ones_do
     assert server.traces(f"look {amount}") == [f"look {amount}"]
 
 
-async def test_approvals_are_listed_in_the_order_in_which_the_agent_asks(api: Api, thread: str) -> None:
+async def test_approvals_are_listed_in_the_order_in_which_the_agent_asks(
+    api: Api, thread: str
+) -> None:
     await api.stream("; ".join(f"pay {amount}" for amount in range(1, 9)), thread_id=thread)
-    assert [approval["args"]["amount"] for approval in await api.pending(thread)] == list(range(1, 9))
+    assert [approval["args"]["amount"] for approval in await api.pending(thread)] == list(
+        range(1, 9)
+    )
 
 
-# ── the forms of a decision ──────────────────────────────────────────────────────────────────────────────────────────
+# ── the forms of a decision ───────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("form", ["approval id", "tool call id", "bare", "decide"])
-async def test_each_form_of_a_decision_decides(api: Api, server: Server, thread: str, amount: int, form: str) -> None:
+async def test_each_form_of_a_decision_decides(
+    api: Api, server: Server, thread: str, amount: int, form: str
+) -> None:
     (approval,) = await api.paused(f"pay {amount}", thread_id=thread)
     last = len(await api.events(thread))
     approve = {"type": "approve"}
@@ -68,19 +105,33 @@ async def test_each_form_of_a_decision_decides(api: Api, server: Server, thread:
         "approval id": lambda: api.resume(thread, decisions={approval["approval_id"]: approve}),
         "tool call id": lambda: api.resume(thread, decisions={approval["tool_call_id"]: approve}),
         "bare": lambda: api.resume(thread, **approve),
-        "decide": lambda: api.http.post(f"/approvals/{approval['approval_id']}/decide", json=approve),
+        "decide": lambda: api.http.post(
+            f"/approvals/{approval['approval_id']}/decide", json=approve
+        ),
     }[form]()
     assert response.status_code == 202
     answer = response.json()
     assert answer.keys() >= {"thread_id", "run_id", "status", "decisions", "events"}
     assert (answer["thread_id"], answer["status"], answer["pending"]) == (thread, "running", [])
     (stored,) = answer["decisions"].values()
-    assert (stored["approval_id"], stored["status"], stored["decided_by"]) == (approval["approval_id"], "approved", "local")
+    assert (stored["approval_id"], stored["status"], stored["decided_by"]) == (
+        approval["approval_id"],
+        "approved",
+        "local",
+    )
     assert answer["events"] == f"/threads/{thread}/events?after={last}"
     assert response.headers["location"] == answer["events"]
     assert await api.last_words(thread) == f"Results: paid {amount}"
-    after = (await api.http.get(answer["events"], headers={"accept": "application/json"})).json()["events"]
-    assert without_tokens(after) == ["approval_decided", "run_resumed", "tool_start", "tool_end", "done"]
+    after = (await api.http.get(answer["events"], headers={"accept": "application/json"})).json()[
+        "events"
+    ]
+    assert without_tokens(after) == [
+        "approval_decided",
+        "run_resumed",
+        "tool_start",
+        "tool_end",
+        "done",
+    ]
     assert {event["run_id"] for event in after} == {answer["run_id"]}
     assert server.traces(f"pay {amount}") == [f"pay {amount}"]
 
@@ -92,8 +143,21 @@ async def test_each_form_of_a_decision_decides(api: Api, server: Server, thread:
         ({"decisions": [{"type": "approve"}]}, ""),
         ([{"type": "accept", "args": None}], ""),
         ({"type": "accept", "args": {"action": "pay", "args": {"amount": 0}}}, ""),
-        ({"decisions": [{"type": "edit", "edited_action": {"name": "pay", "args": {"amount": 7, "note": "rent"}}}]}, "rent"),
-        ([{"type": "edit", "args": {"action": "pay", "args": {"amount": 7, "note": "rent"}}}], "rent"),
+        (
+            {
+                "decisions": [
+                    {
+                        "type": "edit",
+                        "edited_action": {"name": "pay", "args": {"amount": 7, "note": "rent"}},
+                    }
+                ]
+            },
+            "rent",
+        ),
+        (
+            [{"type": "edit", "args": {"action": "pay", "args": {"amount": 7, "note": "rent"}}}],
+            "rent",
+        ),
         ({"decisions": [{"type": "reject", "message": "No."}]}, None),
         ([{"type": "ignore"}], None),
         ([{"type": "response", "args": "In cash."}], None),
@@ -106,18 +170,26 @@ async def test_a_decision_is_taken_in_the_words_of_langchain_and_of_agent_inbox(
     (approval,) = await api.paused(f"pay {amount}", thread_id=thread)
     if isinstance(body, dict) and body.get("type") == "accept":
         body = {**body, "args": {"action": "pay", "args": {"amount": amount}}}
-    path = f"/threads/{thread}/resume" if door == "resume" else f"/approvals/{approval['approval_id']}/decide"
+    path = (
+        f"/threads/{thread}/resume"
+        if door == "resume"
+        else f"/approvals/{approval['approval_id']}/decide"
+    )
     await expect(await api.http.post(path, json=body), 202)
     words = await api.last_words(thread)
     assert ("paid" in words) == (paid is not None), words
     assert (paid or "") in words
 
 
-async def test_the_resumed_events_come_to_who_accepts_a_stream(api: Api, thread: str, amount: int) -> None:
+async def test_the_resumed_events_come_to_who_accepts_a_stream(
+    api: Api, thread: str, amount: int
+) -> None:
     (approval,) = await api.paused(f"pay {amount}", thread_id=thread)
     last = len(await api.events(thread))
     sse = {"accept": "text/event-stream"}
-    response = await api.http.post(f"/approvals/{approval['approval_id']}/decide", json={"type": "approve"}, headers=sse)
+    response = await api.http.post(
+        f"/approvals/{approval['approval_id']}/decide", json={"type": "approve"}, headers=sse
+    )
     assert response.status_code == 200
     assert response.headers["content-type"].startswith("text/event-stream")
     assert response.headers["cache-control"] == "no-cache"
@@ -130,7 +202,9 @@ async def test_the_resumed_events_come_to_who_accepts_a_stream(api: Api, thread:
     assert response.content.startswith(b"id: %d\ndata: {" % (last + 1))
 
 
-async def test_a_bare_decision_among_several_is_refused_with_their_ids(api: Api, thread: str, amount: int) -> None:
+async def test_a_bare_decision_among_several_is_refused_with_their_ids(
+    api: Api, thread: str, amount: int
+) -> None:
     approvals = await api.paused(f"pay {amount}; pay {amount}", thread_id=thread)
     before = await unchanged(api, thread)
     body = await problem(await api.resume(thread, type="approve"), 422)
@@ -138,7 +212,9 @@ async def test_a_bare_decision_among_several_is_refused_with_their_ids(api: Api,
     assert await unchanged(api, thread) == before
 
 
-async def test_one_decision_may_be_for_all(api: Api, server: Server, thread: str, amount: int) -> None:
+async def test_one_decision_may_be_for_all(
+    api: Api, server: Server, thread: str, amount: int
+) -> None:
     await api.paused(f"pay {amount}; pay {amount}", thread_id=thread)
     answer = await api.decided(thread, type="approve", all=True)
     assert len(answer["decisions"]) == 2
@@ -146,10 +222,16 @@ async def test_one_decision_may_be_for_all(api: Api, server: Server, thread: str
     assert server.traces(f"pay {amount}") == [f"pay {amount}"] * 2
 
 
-async def test_decisions_for_some_leave_the_rest_pending_and_start_nothing(api: Api, server: Server, thread: str, amount: int) -> None:
-    first, second, third = await api.paused(f"pay {amount}; pay {amount}; pay {amount}", thread_id=thread)
+async def test_decisions_for_some_leave_the_rest_pending_and_start_nothing(
+    api: Api, server: Server, thread: str, amount: int
+) -> None:
+    first, second, third = await api.paused(
+        f"pay {amount}; pay {amount}; pay {amount}", thread_id=thread
+    )
     last = len(await api.events(thread))
-    answer = await api.decided(thread, decisions={second["approval_id"]: {"type": "reject", "message": "no"}})
+    answer = await api.decided(
+        thread, decisions={second["approval_id"]: {"type": "reject", "message": "no"}}
+    )
     assert (answer["run_id"], answer["status"]) == (None, "interrupted")
     assert answer["pending"] == [first["approval_id"], third["approval_id"]]
     assert types_of(await api.events(thread, after=last)) == ["approval_decided"]
@@ -173,9 +255,13 @@ async def test_decisions_for_some_leave_the_rest_pending_and_start_nothing(api: 
     assert server.traces(f"pay {amount}") == [f"pay {amount}"] * 2
 
 
-async def test_an_edit_runs_with_the_edited_arguments_and_the_model_is_told(api: Api, server: Server, thread: str, amount: int) -> None:
+async def test_an_edit_runs_with_the_edited_arguments_and_the_model_is_told(
+    api: Api, server: Server, thread: str, amount: int
+) -> None:
     await api.paused(f"pay {amount}", thread_id=thread)
-    answer = await api.decided(thread, type="edit", args={"amount": amount + 500_000, "note": "rent"})
+    answer = await api.decided(
+        thread, type="edit", args={"amount": amount + 500_000, "note": "rent"}
+    )
     (stored,) = answer["decisions"].values()
     assert stored["status"] == "edited"
     assert stored["args"] == {"amount": amount}
@@ -187,23 +273,31 @@ async def test_an_edit_runs_with_the_edited_arguments_and_the_model_is_told(api:
     assert server.traces(f"pay {amount + 500_000}") == [f"pay {amount + 500_000}"]
 
 
-async def test_a_response_is_the_result_and_nothing_runs(api: Api, server: Server, thread: str, amount: int) -> None:
+async def test_a_response_is_the_result_and_nothing_runs(
+    api: Api, server: Server, thread: str, amount: int
+) -> None:
     await api.paused(f"pay {amount}", thread_id=thread)
     await api.decided(thread, type="respond", message="I paid it in cash.")
     assert await api.last_words(thread) == "Results: I paid it in cash."
     assert server.traces(f"pay {amount}") == []
 
 
-async def test_a_rejection_reaches_the_model_as_an_error_with_the_reason(api: Api, server: Server, thread: str, amount: int) -> None:
+async def test_a_rejection_reaches_the_model_as_an_error_with_the_reason(
+    api: Api, server: Server, thread: str, amount: int
+) -> None:
     await api.paused(f"pay {amount}", thread_id=thread)
     await api.decided(thread, type="reject", message="Too much.")
     assert "Too much." in await api.last_words(thread)
-    (told,) = [message for message in (await api.get(f"/threads/{thread}"))["values"]["messages"] if message["type"] == "tool"]
+    (told,) = [
+        message
+        for message in (await api.get(f"/threads/{thread}"))["values"]["messages"]
+        if message["type"] == "tool"
+    ]
     assert told["status"] == "error"
     assert server.traces(f"pay {amount}") == []
 
 
-# ── what is refused, and changes nothing ─────────────────────────────────────────────────────────────────────────────
+# ── what is refused, and changes nothing ──────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -238,11 +332,16 @@ async def test_a_rejection_reaches_the_model_as_an_error_with_the_reason(api: Ap
         {"decisions": {"ID": "approve"}},
     ],
 )
-async def test_a_bad_body_changes_nothing(api: Api, server: Server, thread: str, amount: int, body: Any) -> None:
+async def test_a_bad_body_changes_nothing(
+    api: Api, server: Server, thread: str, amount: int, body: Any
+) -> None:
     (approval,) = await api.paused(f"pay {amount}", thread_id=thread)
     names = {"ID": approval["approval_id"], "CALL": approval["tool_call_id"]}
     if isinstance(body, dict) and isinstance(body.get("decisions"), dict):
-        body = {**body, "decisions": {names.get(key, key): value for key, value in body["decisions"].items()}}
+        body = {
+            **body,
+            "decisions": {names.get(key, key): value for key, value in body["decisions"].items()},
+        }
     before = await unchanged(api, thread)
     for path in (f"/threads/{thread}/resume", f"/approvals/{approval['approval_id']}/decide"):
         await problem(await api.http.post(path, json=body), 422)
@@ -250,7 +349,9 @@ async def test_a_bad_body_changes_nothing(api: Api, server: Server, thread: str,
     assert server.traces(f"pay {amount}") == []
 
 
-async def test_one_bad_decision_spoils_the_good_ones_beside_it(api: Api, thread: str, amount: int) -> None:
+async def test_one_bad_decision_spoils_the_good_ones_beside_it(
+    api: Api, thread: str, amount: int
+) -> None:
     first, second = await api.paused(f"pay {amount}; pay {amount}", thread_id=thread)
     before = await unchanged(api, thread)
     good = {first["approval_id"]: {"type": "approve"}}
@@ -262,7 +363,9 @@ async def test_one_bad_decision_spoils_the_good_ones_beside_it(api: Api, thread:
     assert await unchanged(api, thread) == before
 
 
-async def test_a_tool_takes_only_the_decisions_that_its_policy_allows(api: Api, server: Server, thread: str, amount: int) -> None:
+async def test_a_tool_takes_only_the_decisions_that_its_policy_allows(
+    api: Api, server: Server, thread: str, amount: int
+) -> None:
     (approval,) = await api.paused(f"die {amount}", thread_id=thread)
     assert approval["allowed"] == ["approve", "reject"]
     for body in ({"type": "edit", "args": {"amount": 1}}, {"type": "respond", "message": "done"}):
@@ -274,13 +377,19 @@ async def test_a_tool_takes_only_the_decisions_that_its_policy_allows(api: Api, 
 async def test_what_does_not_exist_is_a_404(api: Api, thread: str, amount: int) -> None:
     await problem(await api.resume("nobody", type="approve"), 404)
     await problem(await api.http.get("/approvals/apr_nobody"), 404)
-    await problem(await api.http.post("/approvals/apr_nobody/decide", json={"type": "approve"}), 404)
+    await problem(
+        await api.http.post("/approvals/apr_nobody/decide", json={"type": "approve"}), 404
+    )
     (approval,) = await api.paused(f"pay {amount}", thread_id=thread)
-    body = await problem(await api.resume(thread, decisions={"apr_nobody": {"type": "approve"}}), 404)
+    body = await problem(
+        await api.resume(thread, decisions={"apr_nobody": {"type": "approve"}}), 404
+    )
     assert approval["approval_id"] in body["detail"]
     # Another thread's approval is none of this thread's.
     (other,) = await api.paused(f"pay {amount}", thread_id=f"{thread}-2")
-    await problem(await api.resume(thread, decisions={other["approval_id"]: {"type": "approve"}}), 404)
+    await problem(
+        await api.resume(thread, decisions={other["approval_id"]: {"type": "approve"}}), 404
+    )
     assert len(await api.pending(thread)) == len(await api.pending(f"{thread}-2")) == 1
 
 
@@ -291,7 +400,9 @@ async def test_a_thread_that_waits_for_nothing_is_a_409(api: Api, thread: str) -
     assert await unchanged(api, thread) == before
 
 
-async def test_who_comes_second_learns_who_decided_what_and_when(api: Api, server: Server, thread: str, amount: int) -> None:
+async def test_who_comes_second_learns_who_decided_what_and_when(
+    api: Api, server: Server, thread: str, amount: int
+) -> None:
     (approval,) = await api.paused(f"pay {amount}", thread_id=thread)
     answer = await api.decided(thread, type="reject", message="Too much.")
     (decided,) = answer["decisions"].values()
@@ -299,14 +410,21 @@ async def test_who_comes_second_learns_who_decided_what_and_when(api: Api, serve
         await api.resume(thread, type="approve"),
         await api.resume(thread, decisions={approval["approval_id"]: {"type": "approve"}}),
         await api.resume(thread, decisions={approval["tool_call_id"]: {"type": "approve"}}),
-        await api.http.post(f"/approvals/{approval['approval_id']}/decide", json={"type": "approve"}),
-        await api.http.post(f"/approvals/{approval['approval_id']}/decide", json=[{"type": "accept"}]),
+        await api.http.post(
+            f"/approvals/{approval['approval_id']}/decide", json={"type": "approve"}
+        ),
+        await api.http.post(
+            f"/approvals/{approval['approval_id']}/decide", json=[{"type": "accept"}]
+        ),
         await api.http.post(f"/threads/{thread}/resume", json={"decisions": [{"type": "approve"}]}),
     ]
     for response in late:
         body = await problem(response, 409)
         assert body["approval_id"] == approval["approval_id"]
-        assert (body["decided_by"], body["decision"]) == ("local", {"type": "reject", "message": "Too much."})
+        assert (body["decided_by"], body["decision"]) == (
+            "local",
+            {"type": "reject", "message": "Too much."},
+        )
         assert body["decided_at"].replace("+00:00", "Z") == decided["decided_at"]
         assert "local" in body["detail"]
         assert "rejected" in body["detail"]
@@ -314,22 +432,37 @@ async def test_who_comes_second_learns_who_decided_what_and_when(api: Api, serve
     assert server.traces(f"pay {amount}") == []
 
 
-async def test_of_fifty_decisions_at_once_one_wins(api: Api, server: Server, thread: str, amount: int) -> None:
+async def test_of_fifty_decisions_at_once_one_wins(
+    api: Api, server: Server, thread: str, amount: int
+) -> None:
     for attempt, winner_runs in enumerate((True, False)):
         id = f"{thread}-{attempt}"
         (approval,) = await api.paused(f"pay {amount}", thread_id=id)
         by_approval = f"/approvals/{approval['approval_id']}/decide"
         # Of the first fifty every one approves; of the second every other one rejects.
         decisions = [
-            {"type": "approve"} if winner_runs or number % 2 else {"type": "reject", "message": f"no {number}"} for number in range(50)
+            {"type": "approve"}
+            if winner_runs or number % 2
+            else {"type": "reject", "message": f"no {number}"}
+            for number in range(50)
         ]
         paths = [f"/threads/{id}/resume", by_approval]
-        answers = await volley(server, [(paths[number % 3 == 0], decision) for number, decision in enumerate(decisions)])
+        answers = await volley(
+            server,
+            [(paths[number % 3 == 0], decision) for number, decision in enumerate(decisions)],
+        )
         assert sorted(status for status, _ in answers) == [202] + [409] * 49
         stored = await api.approval(approval["approval_id"])
         for (status, body), decision in zip(answers, decisions, strict=True):
-            assert (stored["decision"] == decision) if status == 202 else (body["decision"] == stored["decision"])
-            assert status == 202 or (body["decided_by"], body["approval_id"]) == ("local", approval["approval_id"])
+            assert (
+                (stored["decision"] == decision)
+                if status == 202
+                else (body["decision"] == stored["decision"])
+            )
+            assert status == 202 or (body["decided_by"], body["approval_id"]) == (
+                "local",
+                approval["approval_id"],
+            )
         await api.at_rest(id)
         assert types_of(await api.events(id)).count("approval_decided") == 1
         assert types_of(await api.events(id)).count("run_resumed") == 1
@@ -339,19 +472,29 @@ async def test_of_fifty_decisions_at_once_one_wins(api: Api, server: Server, thr
     assert len(server.traces(f"pay {amount}")) == expected
 
 
-async def test_decisions_on_different_approvals_of_one_pause_all_count(api: Api, server: Server, thread: str, amount: int) -> None:
+async def test_decisions_on_different_approvals_of_one_pause_all_count(
+    api: Api, server: Server, thread: str, amount: int
+) -> None:
     approvals = await api.paused("; ".join([f"pay {amount}"] * 10), thread_id=thread)
-    answers = await volley(server, [(f"/approvals/{approval['approval_id']}/decide", {"type": "approve"}) for approval in approvals])
+    answers = await volley(
+        server,
+        [
+            (f"/approvals/{approval['approval_id']}/decide", {"type": "approve"})
+            for approval in approvals
+        ],
+    )
     assert [status for status, _ in answers] == [202] * 10
     assert [body["run_id"] is not None for _, body in answers].count(True) == 1
     await api.at_rest(thread)
     assert server.traces(f"pay {amount}") == [f"pay {amount}"] * 10
 
 
-# ── lists ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── lists ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_approvals_are_listed_by_thread_and_status_in_pages(api: Api, thread: str, amount: int) -> None:
+async def test_approvals_are_listed_by_thread_and_status_in_pages(
+    api: Api, thread: str, amount: int
+) -> None:
     approvals = await api.paused("; ".join([f"pay {amount}"] * 5), thread_id=thread)
     ids = [approval["approval_id"] for approval in approvals]
     assert len(set(ids)) == 5
@@ -361,7 +504,12 @@ async def test_approvals_are_listed_by_thread_and_status_in_pages(api: Api, thre
         seen: list[str] = []
         cursor: str | None = None
         while True:
-            page = await api.get("/approvals", thread_id=thread, **parameters, **({"cursor": cursor} if cursor else {}))
+            page = await api.get(
+                "/approvals",
+                thread_id=thread,
+                **parameters,
+                **({"cursor": cursor} if cursor else {}),
+            )
             assert page.keys() == {"approvals", "next"}
             assert len(page["approvals"]) <= parameters.get("limit", 100)
             seen += [approval["approval_id"] for approval in page["approvals"]]
@@ -373,25 +521,39 @@ async def test_approvals_are_listed_by_thread_and_status_in_pages(api: Api, thre
     assert sorted(await listed(status="pending", limit=3)) == sorted(ids[1:])
     assert await listed(status="rejected") == [ids[0]]
     assert await listed(status="approved") == []
-    for wrong in ({"status": "open"}, {"limit": 0}, {"limit": 5000}, {"cursor": "nonsense"}, {"thread_id": "a b"}):
+    for wrong in (
+        {"status": "open"},
+        {"limit": 0},
+        {"limit": 5000},
+        {"cursor": "nonsense"},
+        {"thread_id": "a b"},
+    ):
         await problem(await api.http.get("/approvals", params=wrong), 422)
 
 
-# ── graphs of somebody else ──────────────────────────────────────────────────────────────────────────────────────────
+# ── graphs of somebody else ───────────────────────────────────────────────────────────────────────
 
 
 async def test_a_graph_that_interrupts_is_answered_with_any_json(api: Api, thread: str) -> None:
     which, how_many = await api.paused("Which?; How many?", thread_id=thread, agent="asking")
     assert (which["kind"], which["args"], which["node"]) == ("input", {"question": "Which?"}, "ask")
-    answer = await api.decided(thread, decisions={which["approval_id"]: {"type": "respond", "message": {"colour": ["red"]}}})
+    answer = await api.decided(
+        thread,
+        decisions={which["approval_id"]: {"type": "respond", "message": {"colour": ["red"]}}},
+    )
     assert answer["pending"] == [how_many["approval_id"]]
     await api.decided(thread, type="respond", message=3)
     await api.at_rest(thread)
     messages = (await api.get(f"/threads/{thread}"))["values"]["messages"]
-    assert [message["content"] for message in messages[1:]] == ["Answers: [{'colour': ['red']}]", "Answers: [3]"]
+    assert [message["content"] for message in messages[1:]] == [
+        "Answers: [{'colour': ['red']}]",
+        "Answers: [3]",
+    ]
 
 
-async def test_a_graph_that_asks_again_gets_the_answer_to_each_question(api: Api, thread: str) -> None:
+async def test_a_graph_that_asks_again_gets_the_answer_to_each_question(
+    api: Api, thread: str
+) -> None:
     (first,) = await api.paused("Which? then How many?", thread_id=thread, agent="asking")
     await api.decided(thread, type="respond", message="red")
     assert (await api.at_rest(thread))["status"] == "interrupted"
@@ -406,35 +568,56 @@ async def test_a_message_may_reject_what_a_graph_asks_and_go_on(api: Api, thread
     await api.paused("Which?", thread_id=thread, agent="asking")
     events = await api.stream("Never mind.", thread_id=thread, if_paused="reject")
     assert without_tokens(events) == ["approval_decided", "run_resumed", "done"]
-    contents = [message["content"] for message in (await api.get(f"/threads/{thread}"))["values"]["messages"]]
-    assert sorted(contents) == ["Answers: [{'type': 'reject', 'message': 'Never mind.'}]", "Never mind.", "Which?"]
+    contents = [
+        message["content"]
+        for message in (await api.get(f"/threads/{thread}"))["values"]["messages"]
+    ]
+    assert sorted(contents) == [
+        "Answers: [{'type': 'reject', 'message': 'Never mind.'}]",
+        "Never mind.",
+        "Which?",
+    ]
 
 
-async def test_a_pause_before_a_foreign_graphs_tools_is_approved(api: Api, server: Server, thread: str, amount: int) -> None:
+async def test_a_pause_before_a_foreign_graphs_tools_is_approved(
+    api: Api, server: Server, thread: str, amount: int
+) -> None:
     (approval,) = await api.paused(f"pay {amount}", thread_id=thread, agent="foreign")
-    assert (approval["kind"], approval["node"], approval["allowed"]) == ("node", "tools", ["approve", "reject"])
-    assert [(call["name"], call["args"]) for call in approval["args"]["tool_calls"]] == [("pay", {"amount": amount})]
+    assert (approval["kind"], approval["node"], approval["allowed"]) == (
+        "node",
+        "tools",
+        ["approve", "reject"],
+    )
+    assert [(call["name"], call["args"]) for call in approval["args"]["tool_calls"]] == [
+        ("pay", {"amount": amount})
+    ]
     assert server.traces(f"pay {amount}") == []
     await api.decided(thread, type="approve")
     assert await api.last_words(thread) == f"Results: paid {amount}"
     assert server.traces(f"pay {amount}") == [f"pay {amount}"]
 
 
-async def test_a_pause_before_a_foreign_graphs_tools_is_rejected(api: Api, server: Server, thread: str, amount: int) -> None:
+async def test_a_pause_before_a_foreign_graphs_tools_is_rejected(
+    api: Api, server: Server, thread: str, amount: int
+) -> None:
     await api.paused(f"pay {amount}", thread_id=thread, agent="foreign")
     await api.decided(thread, type="reject", message="Too much.")
     assert "Too much." in await api.last_words(thread)
     assert server.traces(f"pay {amount}") == []
 
 
-async def test_a_message_may_reject_a_foreign_graphs_pause_and_go_on(api: Api, server: Server, thread: str, amount: int) -> None:
+async def test_a_message_may_reject_a_foreign_graphs_pause_and_go_on(
+    api: Api, server: Server, thread: str, amount: int
+) -> None:
     await api.paused(f"pay {amount}", thread_id=thread, agent="foreign")
     await api.stream("tell 2", thread_id=thread, if_paused="reject")
     assert await api.last_words(thread) == "word0 word1"
     assert server.traces(f"pay {amount}") == []
 
 
-async def test_a_node_that_a_person_rejects_does_not_run(api: Api, server: Server, thread: str) -> None:
+async def test_a_node_that_a_person_rejects_does_not_run(
+    api: Api, server: Server, thread: str
+) -> None:
     (approval,) = await api.paused(f"page of {thread}", thread_id=thread, agent="stopping")
     assert (approval["kind"], approval["node"], approval["args"]) == ("node", "publish", {})
     await api.decided(thread, type="reject", message="Not yet.")
@@ -447,7 +630,9 @@ async def test_a_node_that_a_person_rejects_does_not_run(api: Api, server: Serve
     assert server.traces("publish book of") == [f"publish book of {thread}"]
 
 
-async def test_a_message_that_rejects_a_node_is_what_the_graph_goes_on_with(api: Api, server: Server, thread: str) -> None:
+async def test_a_message_that_rejects_a_node_is_what_the_graph_goes_on_with(
+    api: Api, server: Server, thread: str
+) -> None:
     await api.paused(f"page of {thread}", thread_id=thread, agent="stopping")
     await api.stream(f"leaf of {thread}", thread_id=thread, if_paused="reject")
     contents = [message["content"] for message in (await api.at_rest(thread))["values"]["messages"]]

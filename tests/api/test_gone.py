@@ -13,7 +13,10 @@ JSON = {"accept": "application/json"}
 
 
 async def asked(api: Api, thread: str, after: int, headers: dict[str, str]) -> Any:
-    return await problem(await api.http.get(f"/threads/{thread}/events", params={"after": after}, headers=headers), 410)
+    return await problem(
+        await api.http.get(f"/threads/{thread}/events", params={"after": after}, headers=headers),
+        410,
+    )
 
 
 async def test_a_thread_that_was_deleted_and_begun_anew(api: Api, thread: str) -> None:
@@ -38,7 +41,7 @@ async def test_events_older_than_they_may_be(tmp_path: Path) -> None:
             # The sweep comes once a minute, and at the start.
             server.restart()
             async with asyncio.timeout(10):
-                while await api.events("ended"):  # noqa: ASYNC110
+                while await api.events("ended"):
                     await asyncio.sleep(0.05)
             for headers in (SSE, JSON):
                 told = await asked(api, "ended", 1, headers)

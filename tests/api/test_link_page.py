@@ -1,4 +1,5 @@
-"""The page behind a link: nothing in it that somebody else wrote is HTML, is unseen, or poses as something else."""
+"""The page behind a link: nothing in it that somebody else wrote is HTML, is unseen, or poses as
+something else."""
 
 from __future__ import annotations
 
@@ -9,9 +10,9 @@ from html import unescape
 import pytest
 
 from assent.api.link_page import asking_page
-from assent.visible import is_unseen
-from tests.approvals.test_links import FRESH
-from tests.approvals.test_notifying import PENDING
+from assent.core.text import is_unseen
+from tests.notify.test_links import FRESH
+from tests.notify.test_outbox import PENDING
 
 ATTACK = "</pre><script>alert(1)</script>\"'><img src=x onerror=y>&lt;"
 LINK = replace(FRESH, decisions=("approve", "reject"))
@@ -21,7 +22,9 @@ def page(**changes: object) -> str:
     return bytes(asking_page(replace(PENDING, **changes), LINK).body).decode()  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("field", ["tool", "agent", "thread_id", "requested_by", "args", "preview", "shown"])
+@pytest.mark.parametrize(
+    "field", ["tool", "agent", "thread_id", "requested_by", "args", "preview", "shown"]
+)
 def test_nothing_that_was_written_is_html(field: str) -> None:
     value = {"shown": {"asked": ATTACK, "model_wrote": ATTACK}}.get(field, ATTACK)
     said = page(**{field: value})
@@ -31,9 +34,13 @@ def test_nothing_that_was_written_is_html(field: str) -> None:
     assert "<script>alert(1)</script>" in unescape(said)
 
 
-@pytest.mark.parametrize("char", ["\u202e", "\u2066", "\u200b", "\ufeff", "\x1b", "\x00", "\x9b", "\u3164"], ids=ascii)
+@pytest.mark.parametrize(
+    "char", ["\u202e", "\u2066", "\u200b", "\ufeff", "\x1b", "\x00", "\x9b", "\u3164"], ids=ascii
+)
 def test_what_would_not_be_seen_is_shown_and_flagged(char: str) -> None:
-    said = page(args={"to": f"alice{char}bob", f"k{char}": 1}, preview=[char], shown={"model_wrote": char})
+    said = page(
+        args={"to": f"alice{char}bob", f"k{char}": 1}, preview=[char], shown={"model_wrote": char}
+    )
     assert not any(is_unseen(each) for each in said.replace("\n", ""))
     assert f"<mark>\\u{ord(char):04x}</mark>" in said
     assert "Careful: 4 character(s)" in said

@@ -1,4 +1,5 @@
-"""Links over the real server: what a scanner, a thief, a late comer and a person in a hurry get of them."""
+"""Links over the real server: what a scanner, a thief, a late comer and a person in a hurry get of
+them."""
 
 from __future__ import annotations
 
@@ -14,7 +15,16 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.server import Api, Server, asking, expect, only, problem, scripted_agents, serving
+from tests.support.server import (
+    Api,
+    Server,
+    asking,
+    expect,
+    only,
+    problem,
+    scripted_agents,
+    serving,
+)
 
 KEYS = {"ann": "secret-of-ann", "bob": "secret-of-bob", "mailer": "secret-of-mailer"}
 REASON = 'a <b>"bold"</b> & odd reason'
@@ -35,11 +45,22 @@ lead = build_hitl_agent(ScriptedModel(script=reply), [pay], approve={"pay": Appr
 
 
 def with_pair(folder: Path) -> str:
-    """The agents of `agents.py`, one whose payments two people must agree to, and one whose only Ann decides."""
+    """The agents of `agents.py`, one whose payments two people must agree to, and one whose only
+    Ann decides."""
     (folder / "pair.py").write_text(PAIR)
     file = Path(scripted_agents(folder, "agent"))
     graphs = json.loads(file.read_text())["graphs"]
-    file.write_text(json.dumps({"graphs": {**graphs, "pair": f"{folder}/pair.py:pair", "lead": f"{folder}/pair.py:lead"}}))
+    file.write_text(
+        json.dumps(
+            {
+                "graphs": {
+                    **graphs,
+                    "pair": f"{folder}/pair.py:pair",
+                    "lead": f"{folder}/pair.py:lead",
+                }
+            }
+        )
+    )
     return str(file)
 
 
@@ -77,7 +98,9 @@ async def paused(api: Api, thread: str, amount: int, **body: Any) -> Any:
 async def path_for(api: Api, approval: Any, recipient: str = "bob", **body: Any) -> str:
     """A link's path on the server."""
     response = await api.http.post(
-        f"/approvals/{approval['approval_id']}/links", json={"recipient": recipient, **body}, headers=key("mailer")
+        f"/approvals/{approval['approval_id']}/links",
+        json={"recipient": recipient, **body},
+        headers=key("mailer"),
     )
     made = (await expect(response, 201)).json()
     assert made["url"].startswith("https://assent.example/under/links/")
@@ -96,7 +119,9 @@ async def page(response: httpx.Response, status: int) -> str:
     assert "unsafe" not in policy
     assert response.headers["referrer-policy"] == "same-origin"
     assert response.headers["x-content-type-options"] == "nosniff"
-    assert not re.search(r"<script|<img|<link|<iframe|javascript:|\son\w+=|https?://", response.text)
+    assert not re.search(
+        r"<script|<img|<link|<iframe|javascript:|\son\w+=|https?://", response.text
+    )
     return response.text
 
 
@@ -111,7 +136,9 @@ async def test_a_link_opened_a_hundred_times_decides_nothing_and_works_then(
     before = await api.events(thread)
     agents = ["Mozilla/5.0", "Microsoft Office Protection", "Slackbot-LinkExpanding 1.0", "curl/8"]
     for number in range(25):
-        for response in await asyncio.gather(*(browser.get(path, headers={"User-Agent": agent}) for agent in agents)):
+        for response in await asyncio.gather(
+            *(browser.get(path, headers={"User-Agent": agent}) for agent in agents)
+        ):
             await page(response, 200)
         if number == 0:
             for method in ("HEAD", "OPTIONS", "PUT", "DELETE"):
@@ -129,21 +156,38 @@ async def test_a_link_opened_a_hundred_times_decides_nothing_and_works_then(
     assert only(await api.events(thread), "approval_decided")["by"] == "bob"
 
 
-async def test_a_reason_is_told(api: Api, browser: httpx.AsyncClient, server: Server, thread: str, amount: int) -> None:
+async def test_a_reason_is_told(
+    api: Api, browser: httpx.AsyncClient, server: Server, thread: str, amount: int
+) -> None:
     approval = await paused(api, thread, amount)
-    await page(await browser.post(await path_for(api, approval), data={"decision": "reject", "message": REASON}), 200)
+    await page(
+        await browser.post(
+            await path_for(api, approval), data={"decision": "reject", "message": REASON}
+        ),
+        200,
+    )
     await api.at_rest(thread)
     decided = await api.approval(approval["approval_id"])
-    assert (decided["status"], decided["decided_by"], decided["decision"]["message"]) == ("rejected", "bob", REASON)
+    assert (decided["status"], decided["decided_by"], decided["decision"]["message"]) == (
+        "rejected",
+        "bob",
+        REASON,
+    )
     assert server.traces(f"pay {amount}") == []
 
 
-async def test_what_was_decided_by_a_link_is_audited_as_that(api: Api, browser: httpx.AsyncClient, thread: str, amount: int) -> None:
+async def test_what_was_decided_by_a_link_is_audited_as_that(
+    api: Api, browser: httpx.AsyncClient, thread: str, amount: int
+) -> None:
     approval = await paused(api, thread, amount)
     await page(await browser.post(await path_for(api, approval), data={"decision": "approve"}), 200)
     records = (await api.get("/audit", approval_id=approval["approval_id"]))["audit"]
     by_action = {record["action"]: record for record in records}
-    assert by_action["decided"]["authentication"] == by_action["link_used"]["authentication"] == "signed_link"
+    assert (
+        by_action["decided"]["authentication"]
+        == by_action["link_used"]["authentication"]
+        == "signed_link"
+    )
     assert by_action["link_used"]["actor"] == "bob"
     assert by_action["link_used"]["detail"]["created_by"] == "mailer"
 
@@ -151,15 +195,26 @@ async def test_what_was_decided_by_a_link_is_audited_as_that(api: Api, browser: 
 # ── the page ──
 
 
-async def test_the_page_shows_exactly_what_is_asked(api: Api, browser: httpx.AsyncClient, thread: str, amount: int) -> None:
+async def test_the_page_shows_exactly_what_is_asked(
+    api: Api, browser: httpx.AsyncClient, thread: str, amount: int
+) -> None:
     approval = await paused(api, thread, amount)
     said = unescape(await page(await browser.get(await path_for(api, approval)), 200))
-    for part in ("Approval needed: pay", f'"amount": {amount}', approval["digest"], thread, "written by the model", "bob"):
+    for part in (
+        "Approval needed: pay",
+        f'"amount": {amount}',
+        approval["digest"],
+        thread,
+        "written by the model",
+        "bob",
+    ):
         assert part in said
     assert re.findall(r'name="decision" value="(\w+)"', said) == ["approve", "reject"]
 
 
-async def test_a_link_for_one_decision_takes_no_other(api: Api, browser: httpx.AsyncClient, thread: str, amount: int) -> None:
+async def test_a_link_for_one_decision_takes_no_other(
+    api: Api, browser: httpx.AsyncClient, thread: str, amount: int
+) -> None:
     approval = await paused(api, thread, amount)
     path = await path_for(api, approval, decision="reject")
     assert re.findall(r'value="(\w+)"', await page(await browser.get(path), 200)) == ["reject"]
@@ -177,17 +232,23 @@ async def test_a_link_works_once_however_many_hands_press_it(
     api: Api, browser: httpx.AsyncClient, server: Server, thread: str, amount: int
 ) -> None:
     path = await path_for(api, await paused(api, thread, amount))
-    answers = await asyncio.gather(*(browser.post(path, data={"decision": "approve"}) for _ in range(20)))
+    answers = await asyncio.gather(
+        *(browser.post(path, data={"decision": "approve"}) for _ in range(20))
+    )
     assert sorted(answer.status_code for answer in answers)[:2] != [200, 200]
     assert [answer.status_code for answer in answers].count(200) == 1
     assert {answer.status_code for answer in answers} <= {200, 409, 410}
     await api.at_rest(thread)
-    assert "has been used" in await page(await browser.post(path, data={"decision": "approve"}), 410)
+    assert "has been used" in await page(
+        await browser.post(path, data={"decision": "approve"}), 410
+    )
     assert "has been used" in await page(await browser.get(path), 410)
     assert server.traces(f"pay {amount}") == [f"pay {amount}"]
 
 
-async def test_an_edited_link_is_none_and_tells_nothing(api: Api, browser: httpx.AsyncClient, thread: str, amount: int) -> None:
+async def test_an_edited_link_is_none_and_tells_nothing(
+    api: Api, browser: httpx.AsyncClient, thread: str, amount: int
+) -> None:
     approval = await paused(api, thread, amount)
     path = await path_for(api, approval)
     other = await path_for(api, approval, recipient="ann")
@@ -198,27 +259,42 @@ async def test_an_edited_link_is_none_and_tells_nothing(api: Api, browser: httpx
         f"/links/{link_id}.",
         "/links/x.y",
     ]
-    edited += [f"/links/{link_id}.{other.partition('.')[2]}", f"/links/{'x' * 4000}", "/links/%00.%00", f"/links/{link_id}.%ED%A0%80"]
+    edited += [
+        f"/links/{link_id}.{other.partition('.')[2]}",
+        f"/links/{'x' * 4000}",
+        "/links/%00.%00",
+        f"/links/{link_id}.%ED%A0%80",
+    ]
     for tried in edited:
-        for response in (await browser.get(tried), await browser.post(tried, data={"decision": "approve"})):
+        for response in (
+            await browser.get(tried),
+            await browser.post(tried, data={"decision": "approve"}),
+        ):
             said = await page(response, 404)
             assert thread not in said
             assert "pay" not in said
     assert (await api.approval(approval["approval_id"]))["status"] == "pending"
 
 
-async def test_an_expired_link_is_over(api: Api, browser: httpx.AsyncClient, thread: str, amount: int) -> None:
+async def test_an_expired_link_is_over(
+    api: Api, browser: httpx.AsyncClient, thread: str, amount: int
+) -> None:
     approval = await paused(api, thread, amount)
     path = await path_for(api, approval, expires_in=0.2)
     await asyncio.sleep(0.25)
-    for response in (await browser.get(path), await browser.post(path, data={"decision": "approve"})):
+    for response in (
+        await browser.get(path),
+        await browser.post(path, data={"decision": "approve"}),
+    ):
         said = await page(response, 410)
         assert "has expired" in said
         assert str(amount) not in said
     assert (await api.approval(approval["approval_id"]))["status"] == "pending"
 
 
-async def test_a_link_for_what_was_decided_otherwise_is_over(api: Api, browser: httpx.AsyncClient, thread: str, amount: int) -> None:
+async def test_a_link_for_what_was_decided_otherwise_is_over(
+    api: Api, browser: httpx.AsyncClient, thread: str, amount: int
+) -> None:
     approval = await paused(api, thread, amount)
     path = await path_for(api, approval)
     await api.decided(thread, type="reject")
@@ -227,21 +303,32 @@ async def test_a_link_for_what_was_decided_otherwise_is_over(api: Api, browser: 
     assert (await api.approval(approval["approval_id"]))["decided_by"] == "ann"
 
 
-async def test_a_link_of_a_thread_that_was_erased_is_none(api: Api, browser: httpx.AsyncClient, thread: str, amount: int) -> None:
+async def test_a_link_of_a_thread_that_was_erased_is_none(
+    api: Api, browser: httpx.AsyncClient, thread: str, amount: int
+) -> None:
     path = await path_for(api, await paused(api, thread, amount))
     await expect(await api.http.delete(f"/threads/{thread}"), 204)
     await page(await browser.get(path), 404)
 
 
 @pytest.mark.parametrize(
-    "column", ["digest = 'x'", "recipient = 'ann'", "expires_at = '2099-01-01T00:00:00.000000Z'", """decisions = '["approve"]'"""]
+    "column",
+    [
+        "digest = 'x'",
+        "recipient = 'ann'",
+        "expires_at = '2099-01-01T00:00:00.000000Z'",
+        """decisions = '["approve"]'""",
+    ],
 )
 async def test_a_link_that_was_changed_in_the_database_is_none(
     api: Api, browser: httpx.AsyncClient, server: Server, thread: str, amount: int, column: str
 ) -> None:
     path = await path_for(api, await paused(api, thread, amount), decision="reject")
     with sqlite3.connect(server.folder / "assent.db") as file:
-        file.execute(f"UPDATE links SET {column} WHERE link_id = ?", (path.rpartition("/")[2].partition(".")[0],))
+        file.execute(
+            f"UPDATE links SET {column} WHERE link_id = ?",
+            (path.rpartition("/")[2].partition(".")[0],),
+        )
     file.close()
     await page(await browser.post(path, data={"decision": "approve"}), 404)
 
@@ -269,8 +356,12 @@ async def test_a_vote_by_link_counts_once_and_is_not_the_last_word(
 ) -> None:
     approval = await paused(api, thread, amount, agent="pair")
     path, again = await path_for(api, approval), await path_for(api, approval)
-    assert "Others still have to agree" in await page(await browser.post(path, data={"decision": "approve"}), 200)
-    answers = await asyncio.gather(*(browser.post(path, data={"decision": "approve"}) for _ in range(5)))
+    assert "Others still have to agree" in await page(
+        await browser.post(path, data={"decision": "approve"}), 200
+    )
+    answers = await asyncio.gather(
+        *(browser.post(path, data={"decision": "approve"}) for _ in range(5))
+    )
     assert {answer.status_code for answer in answers} == {410}
     # Another link of his is his vote again, which is one.
     await page(await browser.post(again, data={"decision": "approve"}), 200)
@@ -281,24 +372,38 @@ async def test_a_vote_by_link_counts_once_and_is_not_the_last_word(
     assert server.traces(f"pay {amount}") == [f"pay {amount}"]
 
 
-async def test_whoever_may_not_decide_may_not_by_a_link(api: Api, browser: httpx.AsyncClient, thread: str, amount: int) -> None:
+async def test_whoever_may_not_decide_may_not_by_a_link(
+    api: Api, browser: httpx.AsyncClient, thread: str, amount: int
+) -> None:
     approval = await paused(api, thread, amount, agent="lead")
     path = await path_for(api, approval)
     await page(await browser.post(path, data={"decision": "approve"}), 403)
     assert (await api.approval(approval["approval_id"]))["status"] == "pending"
-    await page(await browser.post(await path_for(api, approval, recipient="ann"), data={"decision": "approve"}), 200)
+    await page(
+        await browser.post(
+            await path_for(api, approval, recipient="ann"), data={"decision": "approve"}
+        ),
+        200,
+    )
 
 
 # ── who may make them ──
 
 
-async def test_whoever_may_not_make_links_for_others_may_for_himself(api: Api, thread: str, amount: int) -> None:
+async def test_whoever_may_not_make_links_for_others_may_for_himself(
+    api: Api, thread: str, amount: int
+) -> None:
     approval = await paused(api, thread, amount)
     url = f"/approvals/{approval['approval_id']}/links"
     said = await problem(await api.http.post(url, json={"recipient": "bob"}), 403)
     assert "ASSENT_LINK_ISSUERS" in said["detail"]
     await expect(await api.http.post(url, json={"recipient": "ann"}), 201)
-    await problem(await api.http.post(url, json={"recipient": "ann"}, headers={"Authorization": "Bearer nobody-s-key"}), 401)
+    await problem(
+        await api.http.post(
+            url, json={"recipient": "ann"}, headers={"Authorization": "Bearer nobody-s-key"}
+        ),
+        401,
+    )
 
 
 @pytest.mark.parametrize(
@@ -311,13 +416,27 @@ async def test_whoever_may_not_make_links_for_others_may_for_himself(api: Api, t
         {"recipient": "bob", "expires_in": 1e9},
     ],
 )
-async def test_a_link_that_makes_no_sense_is_refused(api: Api, thread: str, amount: int, body: Any) -> None:
+async def test_a_link_that_makes_no_sense_is_refused(
+    api: Api, thread: str, amount: int, body: Any
+) -> None:
     approval = await paused(api, thread, amount)
-    await problem(await api.http.post(f"/approvals/{approval['approval_id']}/links", json=body, headers=key("mailer")), 422)
+    await problem(
+        await api.http.post(
+            f"/approvals/{approval['approval_id']}/links", json=body, headers=key("mailer")
+        ),
+        422,
+    )
 
 
-async def test_there_is_no_link_to_what_is_not_there_or_decided(api: Api, thread: str, amount: int) -> None:
-    await problem(await api.http.post("/approvals/none/links", json={"recipient": "bob"}, headers=key("mailer")), 404)
+async def test_there_is_no_link_to_what_is_not_there_or_decided(
+    api: Api, thread: str, amount: int
+) -> None:
+    await problem(
+        await api.http.post(
+            "/approvals/none/links", json={"recipient": "bob"}, headers=key("mailer")
+        ),
+        404,
+    )
     approval = await paused(api, thread, amount)
     await api.decided(thread, type="reject")
     url = f"/approvals/{approval['approval_id']}/links"

@@ -1,4 +1,5 @@
-"""Notifications through the real server: told of with what they tell of, kept through kills, dead, and sent again."""
+"""Notifications through the real server: told of with what they tell of, kept through kills, dead,
+and sent again."""
 
 from __future__ import annotations
 
@@ -11,9 +12,18 @@ from typing import Any
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from tests.approvals.test_webhooks import NEW
+from tests.notify.test_webhooks import NEW
 from tests.support.receiver import Receiver, receiving
-from tests.support.server import Api, Server, asking, expect, free_port, problem, scripted_agents, serving
+from tests.support.server import (
+    Api,
+    Server,
+    asking,
+    expect,
+    free_port,
+    problem,
+    scripted_agents,
+    serving,
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +36,19 @@ def server(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[Serv
     folder = tmp_path_factory.mktemp("notifications")
     target = scripted_agents(folder)
     config = folder / "assent.json"
-    hook = {"url": f"http://127.0.0.1:{port}/hook", "secrets": ["env:HOOK_SECRET"], "allow_http": True, "recipient": "bob"}
+    hook = {
+        "url": f"http://127.0.0.1:{port}/hook",
+        "secrets": ["env:HOOK_SECRET"],
+        "allow_http": True,
+        "recipient": "bob",
+    }
     blocked = {"url": f"https://localhost:{port}/", "secrets": [NEW], "tools": ["slow"]}
     config.write_text(json.dumps({"notify": {"hook": hook, "blocked": blocked}}))
-    environment = {"ASSENT_CONFIG": str(config), "ASSENT_PUBLIC_URL": "http://127.0.0.1:1", "HOOK_SECRET": NEW}
+    environment = {
+        "ASSENT_CONFIG": str(config),
+        "ASSENT_PUBLIC_URL": "http://127.0.0.1:1",
+        "HOOK_SECRET": NEW,
+    }
     with serving(folder, target, **environment) as server:
         yield server
 
@@ -46,7 +65,9 @@ def about(receiver: Receiver, thread: str) -> list[Any]:
 
 async def until(api: Api, status: str, **parameters: str) -> list[Any]:
     async with asyncio.timeout(20):
-        while not (rows := (await api.get("/notifications", status=status, **parameters))["notifications"]):  # noqa: ASYNC110  (another process)
+        while not (
+            rows := (await api.get("/notifications", status=status, **parameters))["notifications"]
+        ):
             await asyncio.sleep(0.05)
     return list(rows)
 
@@ -61,9 +82,9 @@ async def test_a_receiver_is_told_and_a_link_that_it_was_sent_decides(
         said = Webhook(NEW).verify(mine[0].body, mine[0].headers)
         assert said["type"] == "approval_required"
         shown = said["data"]["approval"]
-        assert {name: shown[name] for name in ("approval_id", "tool", "args", "digest", "preview")} == {
-            name: approval[name] for name in ("approval_id", "tool", "args", "digest", "preview")
-        }
+        assert {
+            name: shown[name] for name in ("approval_id", "tool", "args", "digest", "preview")
+        } == {name: approval[name] for name in ("approval_id", "tool", "args", "digest", "preview")}
         path = said["data"]["link"].removeprefix("http://127.0.0.1:1")
         assert (await api.http.get(path)).status_code == 200
         await expect(await api.http.post(path, data={"decision": "approve"}), 200)
@@ -77,7 +98,9 @@ async def test_a_receiver_is_told_and_a_link_that_it_was_sent_decides(
     assert NEW not in server.output
 
 
-async def test_what_was_not_delivered_before_a_kill_is_after_it(api: Api, port: int, server: Server, thread: str, amount: int) -> None:
+async def test_what_was_not_delivered_before_a_kill_is_after_it(
+    api: Api, port: int, server: Server, thread: str, amount: int
+) -> None:
     (approval,) = await api.paused(f"pay {amount}", thread_id=thread)
     (row,) = await until(api, "pending", approval_id=approval["approval_id"])
     server.restart()
@@ -95,7 +118,9 @@ async def test_a_receiver_in_a_private_network_is_told_nothing_and_its_neighbour
     async with receiving(Receiver(), port=port) as receiver:
         (approval,) = await api.paused(f"slow {amount}", thread_id=thread)
         await until(api, "delivered", approval_id=approval["approval_id"], endpoint="hook")
-        (row,) = await until(api, "pending", approval_id=approval["approval_id"], endpoint="blocked")
+        (row,) = await until(
+            api, "pending", approval_id=approval["approval_id"], endpoint="blocked"
+        )
         async with asyncio.timeout(20):
             while not row["attempts"]:
                 await asyncio.sleep(0.05)

@@ -1,4 +1,5 @@
-"""Several people over HTTP: roles, quorum, time, handing over, grants, the feed, and the same answer to the same key."""
+"""Several people over HTTP: roles, quorum, time, handing over, grants, the feed, and the same
+answer to the same key."""
 
 from __future__ import annotations
 
@@ -10,7 +11,18 @@ from typing import Any
 
 import pytest
 
-from tests.support.server import Api, Server, asking, events_of, expect, problem, scripted_agents, serving, types_of, without_tokens
+from tests.support.server import (
+    Api,
+    Server,
+    asking,
+    events_of,
+    expect,
+    problem,
+    scripted_agents,
+    serving,
+    types_of,
+    without_tokens,
+)
 
 NAMES = ("ann", "bob", "cy", "dee")
 KEYS = ",".join(f"{name}:secret-of-{name}" for name in NAMES)
@@ -54,15 +66,26 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 async def people(server: Server) -> AsyncIterator[dict[str, Api]]:
     """A client for each of them."""
     async with AsyncExitStack() as stack:
-        yield {name: await stack.enter_async_context(asking(server, authorization=f"Bearer secret-of-{name}")) for name in NAMES}
+        yield {
+            name: await stack.enter_async_context(
+                asking(server, authorization=f"Bearer secret-of-{name}")
+            )
+            for name in NAMES
+        }
 
 
 APPROVE = {"type": "approve"}
 
 
-async def decide(api: Api, approval: dict[str, Any], body: dict[str, Any], status: int = 202, **headers: str) -> dict[str, Any]:
-    response = await api.http.post(f"/approvals/{approval['approval_id']}/decide", json=body, headers=headers)
-    return (await expect(response, 202)).json() if status == 202 else await problem(response, status)
+async def decide(
+    api: Api, approval: dict[str, Any], body: dict[str, Any], status: int = 202, **headers: str
+) -> dict[str, Any]:
+    response = await api.http.post(
+        f"/approvals/{approval['approval_id']}/decide", json=body, headers=headers
+    )
+    return (
+        (await expect(response, 202)).json() if status == 202 else await problem(response, status)
+    )
 
 
 async def act(api: Api, approval: dict[str, Any], verb: str, **body: Any) -> dict[str, Any]:
@@ -71,27 +94,46 @@ async def act(api: Api, approval: dict[str, Any], verb: str, **body: Any) -> dic
     return dict(response.json())
 
 
-async def test_it_takes_two_leads_and_not_the_one_who_asked(people: dict[str, Api], server: Server, thread: str, amount: int) -> None:
+async def test_it_takes_two_leads_and_not_the_one_who_asked(
+    people: dict[str, Api], server: Server, thread: str, amount: int
+) -> None:
     server.let_go(amount)
     (approval,) = await people["bob"].paused(f"slow {amount}", thread_id=thread)
-    assert (approval["risk"], approval["quorum"], approval["four_eyes"], approval["roles"]) == ("high", 2, True, ["lead"])
+    assert (approval["risk"], approval["quorum"], approval["four_eyes"], approval["roles"]) == (
+        "high",
+        2,
+        True,
+        ["lead"],
+    )
     assert approval["requested_by"] == "bob"
     assert approval["conversation"] == {"asked": f"slow {amount}", "model_wrote": "On it."}
     await decide(people["ann"], approval, APPROVE, 403)
     await decide(people["bob"], approval, APPROVE, 403)
     first = await decide(people["cy"], approval, APPROVE)
-    assert (first["status"], first["run_id"], first["pending"]) == ("interrupted", None, [approval["approval_id"]])
+    assert (first["status"], first["run_id"], first["pending"]) == (
+        "interrupted",
+        None,
+        [approval["approval_id"]],
+    )
     (voted,) = (await people["ann"].approval(approval["approval_id"]))["votes"]
     assert voted["by"] == "cy"
-    # There are two leads, and one of them asked. So he who may not decide cannot hand his say over; cy can take his back, and does.
-    await problem(await people["bob"].http.post(f"/approvals/{approval['approval_id']}/delegate", json={"to": "ann"}), 403)
+    # There are two leads, and one of them asked. So he who may not decide cannot hand his say over;
+    # cy can take his back, and does.
+    await problem(
+        await people["bob"].http.post(
+            f"/approvals/{approval['approval_id']}/delegate", json={"to": "ann"}
+        ),
+        403,
+    )
     assert (await act(people["cy"], approval, "withdraw"))["votes"] == []
     await decide(people["cy"], approval, {"type": "reject", "message": "No second lead."})
     assert "No second lead." in await people["ann"].last_words(thread)
     assert server.traces(f"slow {amount}") == []
 
 
-async def test_the_second_vote_lets_it_run(people: dict[str, Api], server: Server, thread: str, amount: int) -> None:
+async def test_the_second_vote_lets_it_run(
+    people: dict[str, Api], server: Server, thread: str, amount: int
+) -> None:
     server.let_go(amount)
     (approval,) = await people["ann"].paused(f"slow {amount}", thread_id=thread)
     await act(people["dee"], approval, "comment", text="Is this right?")
@@ -114,7 +156,9 @@ async def test_a_word_of_consent_is_a_vote_where_several_must_agree(
     await people["ann"].paused(f"slow {amount}", thread_id=thread, agent="chat_agent")
     said = {"message": "yes", "thread_id": thread}
     first = await problem(await people["ann"].http.post("/agent/invoke", json=said), 409)
-    assert first["detail"].startswith("Your message was taken as your vote, and others must agree before anything runs. The thread")
+    assert first["detail"].startswith(
+        "Your message was taken as your vote, and others must agree before anything runs. The thread"
+    )
     assert [vote["by"] for vote in first["approvals"][0]["votes"]] == ["ann"]
     second = (await expect(await people["bob"].http.post("/agent/invoke", json=said), 200)).json()
     assert second["status"] == "success"
@@ -132,14 +176,20 @@ async def test_what_follows_from_a_decision_is_still_asked_for_whoever_began_it(
     assert (first["requested_by"], second["requested_by"]) == ("bob", "bob")
     await decide(people["bob"], second, APPROVE, 403)
     await act(people["cy"], second, "delegate", role="boss")
-    assert [each["approval_id"] for each in await found(people["dee"], role="boss", thread_id=thread)] == [second["approval_id"]]
+    assert [
+        each["approval_id"] for each in await found(people["dee"], role="boss", thread_id=thread)
+    ] == [second["approval_id"]]
     await decide(people["dee"], second, {"type": "reject"})
 
 
-async def test_an_edit_is_for_another_to_approve_with_its_digest(people: dict[str, Api], server: Server, thread: str, amount: int) -> None:
+async def test_an_edit_is_for_another_to_approve_with_its_digest(
+    people: dict[str, Api], server: Server, thread: str, amount: int
+) -> None:
     server.let_go(amount, amount + 500_000)
     (approval,) = await people["ann"].paused(f"slow {amount}", thread_id=thread)
-    edited = await decide(people["bob"], approval, {"type": "edit", "args": {"amount": amount + 500_000}})
+    edited = await decide(
+        people["bob"], approval, {"type": "edit", "args": {"amount": amount + 500_000}}
+    )
     edit = edited["decisions"][approval["approval_id"]]["edit"]
     assert (edit["by"], edit["args"]) == ("bob", {"amount": amount + 500_000})
     stale = await decide(people["cy"], approval, APPROVE, 409)
@@ -154,14 +204,28 @@ async def test_an_edit_is_for_another_to_approve_with_its_digest(people: dict[st
     assert server.traces(f"slow {amount}") == []
 
 
-async def test_time_reminds_escalates_and_rejects(people: dict[str, Api], server: Server, thread: str, amount: int) -> None:
+async def test_time_reminds_escalates_and_rejects(
+    people: dict[str, Api], server: Server, thread: str, amount: int
+) -> None:
     (approval,) = await people["ann"].paused(f"die {amount}", thread_id=thread)
     asked_at = datetime.fromisoformat(approval["requested_at"])
     await people["ann"].until(thread, "approval_escalated")
     await decide(people["ann"], approval, {"type": "reject"}, 403)
     events = await people["ann"].until(thread, "approval_expired")
-    told = [(event["type"], datetime.fromisoformat(event["ts"]) - asked_at) for event in events if event["type"].startswith("approval_")]
-    kinds = [*("approval_required", "approval_reminder", "approval_escalated", "approval_reminder", "approval_expired")]
+    told = [
+        (event["type"], datetime.fromisoformat(event["ts"]) - asked_at)
+        for event in events
+        if event["type"].startswith("approval_")
+    ]
+    kinds = [
+        *(
+            "approval_required",
+            "approval_reminder",
+            "approval_escalated",
+            "approval_reminder",
+            "approval_expired",
+        )
+    ]
     assert [kind for kind, _ in told] == kinds
     for (_, after), due in zip(told, (0, 0.5, 1, 1.5, 2), strict=True):
         assert timedelta(seconds=due) <= after < timedelta(seconds=due + 5)
@@ -171,11 +235,15 @@ async def test_time_reminds_escalates_and_rejects(people: dict[str, Api], server
     assert server.traces(f"die {amount}") == []
 
 
-async def test_who_was_escalated_to_may_decide(people: dict[str, Api], server: Server, thread: str, amount: int) -> None:
+async def test_who_was_escalated_to_may_decide(
+    people: dict[str, Api], server: Server, thread: str, amount: int
+) -> None:
     (approval,) = await people["ann"].paused(f"die {amount}", thread_id=thread)
     await decide(people["dee"], approval, {"type": "reject"}, 403)
     await people["ann"].until(thread, "approval_escalated")
-    assert [each["approval_id"] for each in await found(people["dee"], role="boss", thread_id=thread)] == [approval["approval_id"]]
+    assert [
+        each["approval_id"] for each in await found(people["dee"], role="boss", thread_id=thread)
+    ] == [approval["approval_id"]]
     await decide(people["dee"], approval, {"type": "reject", "message": "Not today."})
     assert "Not today." in await people["ann"].last_words(thread)
 
@@ -195,7 +263,7 @@ async def test_a_deadline_that_passed_while_the_server_was_down_is_kept_at_its_s
     assert "Nobody decided in time." in await people["ann"].last_words(thread)
 
 
-# ── finding ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── finding ───────────────────────────────────────────────────────────────────────────────────────
 
 
 async def found(api: Api, **wanted: Any) -> list[dict[str, Any]]:
@@ -203,7 +271,9 @@ async def found(api: Api, **wanted: Any) -> list[dict[str, Any]]:
     return approvals
 
 
-async def test_approvals_are_found_by_what_they_are_and_for_whom(people: dict[str, Api], server: Server, thread: str, amount: int) -> None:
+async def test_approvals_are_found_by_what_they_are_and_for_whom(
+    people: dict[str, Api], server: Server, thread: str, amount: int
+) -> None:
     api = people["ann"]
     pay, slow = await api.paused(f"pay {amount}; slow {amount}", thread_id=thread)
     mine = {"thread_id": thread, "status": "pending"}
@@ -218,37 +288,60 @@ async def test_approvals_are_found_by_what_they_are_and_for_whom(people: dict[st
         ({"older_than": "1h"}, []),
         ({"older_than": "0"}, [pay, slow]),
     ):
-        assert [each["approval_id"] for each in await found(api, **mine, **wanted)] == [each["approval_id"] for each in ids], wanted
+        assert [each["approval_id"] for each in await found(api, **mine, **wanted)] == [
+            each["approval_id"] for each in ids
+        ], wanted
     await act(people["bob"], slow, "delegate", to="dee")
-    assert [each["approval_id"] for each in await found(api, **mine, assignee="dee")] == [slow["approval_id"]]
+    assert [each["approval_id"] for each in await found(api, **mine, assignee="dee")] == [
+        slow["approval_id"]
+    ]
     await problem(await api.http.get("/approvals", params={"older_than": "soon"}), 422)
     first = await api.get("/approvals", **mine, limit=1)
     second = await api.get("/approvals", **mine, limit=1, cursor=first["next"])
-    assert [first["approvals"][0]["tool"], second["approvals"][0]["tool"], second["next"]] == ["pay", "slow", None]
+    assert [first["approvals"][0]["tool"], second["approvals"][0]["tool"], second["next"]] == [
+        "pay",
+        "slow",
+        None,
+    ]
 
 
-async def test_what_cannot_be_seen_is_pointed_out(people: dict[str, Api], thread: str, amount: int) -> None:
+async def test_what_cannot_be_seen_is_pointed_out(
+    people: dict[str, Api], thread: str, amount: int
+) -> None:
     (approval,) = await people["ann"].paused(f"pay {amount}", thread_id=thread)
     assert approval["warnings"] == []
-    answer = await decide(people["bob"], approval, {"type": "edit", "args": {"amount": amount, "note": "to \u202eboB"}})
+    answer = await decide(
+        people["bob"],
+        approval,
+        {"type": "edit", "args": {"amount": amount, "note": "to \u202eboB"}},
+    )
     (warning,) = answer["decisions"][approval["approval_id"]]["warnings"]
     assert "U+202E RIGHT-TO-LEFT OVERRIDE" in warning
 
 
-# ── the feed ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the feed ──────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_the_feed_tells_of_all_threads_and_goes_on_where_one_left_off(
     people: dict[str, Api], server: Server, thread: str, amount: int
 ) -> None:
     api = people["ann"]
-    page = (await api.http.get("/approvals/stream", headers={"accept": "application/json"}, params={"limit": 1000})).json()
+    page = (
+        await api.http.get(
+            "/approvals/stream", headers={"accept": "application/json"}, params={"limit": 1000}
+        )
+    ).json()
     last = page["next"]
-    approvals = [(await api.paused(f"pay {amount}", thread_id=f"{thread}-{number}"))[0] for number in range(3)]
+    approvals = [
+        (await api.paused(f"pay {amount}", thread_id=f"{thread}-{number}"))[0]
+        for number in range(3)
+    ]
     for approval in approvals:
         await decide(people["bob"], approval, {"type": "reject", "message": "A secret reason."})
     seen = []
-    async with api.http.stream("GET", "/approvals/stream", headers={"last-event-id": str(last)}) as response:
+    async with api.http.stream(
+        "GET", "/approvals/stream", headers={"last-event-id": str(last)}
+    ) as response:
         async for event in events_of(response):
             seen.append(event)
             if len(seen) == 6:
@@ -256,14 +349,18 @@ async def test_the_feed_tells_of_all_threads_and_goes_on_where_one_left_off(
     assert [event["seq"] for event in seen] == list(range(last + 1, last + 7))
     assert {event["thread_id"] for event in seen} == {f"{thread}-{number}" for number in range(3)}
     assert sorted(types_of(seen)) == ["approval_decided"] * 3 + ["approval_required"] * 3
-    assert all("args" not in event and "message" not in event and "about" not in event for event in seen)
+    assert all(
+        "args" not in event and "message" not in event and "about" not in event for event in seen
+    )
     only = await api.http.get(
-        "/approvals/stream", params={"after": last, "types": "approval_decided"}, headers={"accept": "application/json"}
+        "/approvals/stream",
+        params={"after": last, "types": "approval_decided"},
+        headers={"accept": "application/json"},
     )
     assert types_of(only.json()["events"]) == ["approval_decided"] * 3
 
 
-# ── the same again ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the same again ────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_the_same_key_gets_the_same_answer_and_another_body_a_422(
@@ -281,21 +378,34 @@ async def test_the_same_key_gets_the_same_answer_and_another_body_a_422(
     )
     server.kill()
     server.start()
-    assert (await expect(await api.http.post(path, json=APPROVE, headers=key), 202)).content == first.content
+    assert (
+        await expect(await api.http.post(path, json=APPROVE, headers=key), 202)
+    ).content == first.content
     await problem(await api.http.post(path, json={"type": "reject"}, headers=key), 422)
     await problem(await api.http.post(f"/threads/{thread}/resume", json=APPROVE, headers=key), 422)
-    # Another person's key of the same name is another key, and without one there is nothing to repeat.
+    # Another person's key of the same name is another key, and without one there is nothing to
+    # repeat.
     await problem(await people["cy"].http.post(path, json=APPROVE, headers=key), 409)
     await problem(await api.http.post(path, json=APPROVE), 409)
-    streamed = await api.http.post(path, json=APPROVE, headers={**key, "accept": "text/event-stream"})
-    assert streamed.content.count(b"\n\n") == len(await api.events(thread, after=int(first.json()["events"].rpartition("=")[2])))
+    streamed = await api.http.post(
+        path, json=APPROVE, headers={**key, "accept": "text/event-stream"}
+    )
+    assert streamed.content.count(b"\n\n") == len(
+        await api.events(thread, after=int(first.json()["events"].rpartition("=")[2]))
+    )
     assert server.traces(f"pay {amount}") == [f"pay {amount}"]
 
 
-async def test_the_same_key_at_once_decides_once(people: dict[str, Api], server: Server, thread: str, amount: int) -> None:
+async def test_the_same_key_at_once_decides_once(
+    people: dict[str, Api], server: Server, thread: str, amount: int
+) -> None:
     (_approval,) = await people["ann"].paused(f"pay {amount}", thread_id=thread)
     sent = [
-        people["bob"].http.post(f"/threads/{thread}/resume", json=APPROVE, headers={"idempotency-key": f"at-once-{amount}"})
+        people["bob"].http.post(
+            f"/threads/{thread}/resume",
+            json=APPROVE,
+            headers={"idempotency-key": f"at-once-{amount}"},
+        )
         for _ in range(20)
     ]
     answers = await asyncio.gather(*sent)
@@ -305,14 +415,21 @@ async def test_the_same_key_at_once_decides_once(people: dict[str, Api], server:
     assert server.traces(f"pay {amount}") == [f"pay {amount}"]
 
 
-# ── in advance, and several at once ──────────────────────────────────────────────────────────────────────────────────
+# ── in advance, and several at once ───────────────────────────────────────────────────────────────
 
 
 async def test_a_grant_answers_what_is_within_its_bounds_and_no_more(
     people: dict[str, Api], server: Server, thread: str, amount: int
 ) -> None:
     tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
-    body = {"tool": "pay", "agent": "agent", "bounds": {"amount": {"max": amount}}, "user": "dee", "uses": 3, "until": tomorrow}
+    body = {
+        "tool": "pay",
+        "agent": "agent",
+        "bounds": {"amount": {"max": amount}},
+        "user": "dee",
+        "uses": 3,
+        "until": tomorrow,
+    }
     grant = (await expect(await people["bob"].http.post("/grants", json=body), 201)).json()
     assert (grant["given_by"], grant["used"]) == ("bob", 0)
     events = await people["dee"].stream(f"pay {amount}", thread_id=thread)
@@ -320,15 +437,33 @@ async def test_a_grant_answers_what_is_within_its_bounds_and_no_more(
     assert await people["dee"].last_words(thread) == f"Results: paid {amount}"
     story = without_tokens(await people["dee"].events(thread))
     # Who waits for the answer gets it, and not the pause that nobody needed to end.
-    invoked = await people["dee"].http.post("/agent/invoke", json={"message": f"pay {amount}", "thread_id": f"{thread}-i"})
+    invoked = await people["dee"].http.post(
+        "/agent/invoke", json={"message": f"pay {amount}", "thread_id": f"{thread}-i"}
+    )
     answer = (await expect(invoked, 200)).json()
-    assert (answer["status"], answer["output"], answer["approvals"]) == ("success", f"Results: paid {amount}", [])
-    assert story[1:] == ["approval_required", "run_paused", "approval_decided", "run_resumed", "tool_start", "tool_end", "done"]
+    assert (answer["status"], answer["output"], answer["approvals"]) == (
+        "success",
+        f"Results: paid {amount}",
+        [],
+    )
+    assert story[1:] == [
+        "approval_required",
+        "run_paused",
+        "approval_decided",
+        "run_resumed",
+        "tool_start",
+        "tool_end",
+        "done",
+    ]
     events = await people["dee"].events(thread)
     runs = {event["type"]: event["run_id"] for event in events}
     assert runs["approval_decided"] == runs["run_resumed"] == runs["done"] != runs["run_paused"]
     decided = (await found(people["ann"], thread_id=thread))[0]
-    assert (decided["status"], decided["decided_by"], decided["votes"][0]["grant"]) == ("approved", "bob", grant["grant_id"])
+    assert (decided["status"], decided["decided_by"], decided["votes"][0]["grant"]) == (
+        "approved",
+        "bob",
+        grant["grant_id"],
+    )
     # Too much, or of somebody else: people are asked.
     await people["dee"].paused(f"pay {amount + 1}", thread_id=f"{thread}-2")
     await people["ann"].paused(f"pay {amount}", thread_id=f"{thread}-3")
@@ -336,8 +471,12 @@ async def test_a_grant_answers_what_is_within_its_bounds_and_no_more(
     # Two calls at once, and one use left.
     approvals = await people["dee"].paused(f"pay {amount}; pay {amount}", thread_id=f"{thread}-4")
     assert len(approvals) == 1
-    await problem(await people["ann"].http.post("/grants", json={**body, "tool": "slow", "user": "ann"}), 403)
-    unknown = await problem(await people["bob"].http.post("/grants", json={**body, "tool": "pai"}), 404)
+    await problem(
+        await people["ann"].http.post("/grants", json={**body, "tool": "slow", "user": "ann"}), 403
+    )
+    unknown = await problem(
+        await people["bob"].http.post("/grants", json={**body, "tool": "pai"}), 404
+    )
     assert unknown["detail"].startswith("The agent 'agent' has no tool 'pai'. It has: ")
     revoked = await expect(await people["bob"].http.delete(f"/grants/{grant['grant_id']}"), 200)
     assert revoked.json()["revoked_by"] == "bob"
@@ -345,15 +484,26 @@ async def test_a_grant_answers_what_is_within_its_bounds_and_no_more(
     assert {"granted", "revoked"} <= {record["action"] for record in audit}
 
 
-async def test_several_of_a_low_risk_are_decided_each_for_itself(people: dict[str, Api], server: Server, thread: str, amount: int) -> None:
-    low = [(await people["ann"].paused(f"pay {amount}", thread_id=f"{thread}-{n}", agent="chat_agent"))[0] for n in range(2)]
+async def test_several_of_a_low_risk_are_decided_each_for_itself(
+    people: dict[str, Api], server: Server, thread: str, amount: int
+) -> None:
+    low = [
+        (
+            await people["ann"].paused(
+                f"pay {amount}", thread_id=f"{thread}-{n}", agent="chat_agent"
+            )
+        )[0]
+        for n in range(2)
+    ]
     (medium,) = await people["ann"].paused(f"pay {amount}", thread_id=f"{thread}-m")
     wanted = {
         low[0]["approval_id"]: APPROVE,
         low[1]["approval_id"]: {"type": "edit", "args": {"amount": 0}},
         medium["approval_id"]: APPROVE,
     }
-    response = await people["bob"].http.post("/approvals/decide", json={"decisions": {**wanted, "apr_nobody": APPROVE}})
+    response = await people["bob"].http.post(
+        "/approvals/decide", json={"decisions": {**wanted, "apr_nobody": APPROVE}}
+    )
     outcomes = (await expect(response, 200)).json()["outcomes"]
     assert [outcome["status"] for outcome in outcomes.values()] == [202, 422, 422, 404]
     assert "risk" in outcomes[medium["approval_id"]]["detail"]
@@ -361,12 +511,23 @@ async def test_several_of_a_low_risk_are_decided_each_for_itself(people: dict[st
     assert (await people["ann"].approval(low[1]["approval_id"]))["status"] == "pending"
 
 
-async def test_several_under_one_key_are_decided_once(people: dict[str, Api], server: Server, thread: str, amount: int) -> None:
-    low = [(await people["ann"].paused(f"pay {amount + n}", thread_id=f"{thread}-{n}", agent="chat_agent"))[0] for n in range(3)]
+async def test_several_under_one_key_are_decided_once(
+    people: dict[str, Api], server: Server, thread: str, amount: int
+) -> None:
+    low = [
+        (
+            await people["ann"].paused(
+                f"pay {amount + n}", thread_id=f"{thread}-{n}", agent="chat_agent"
+            )
+        )[0]
+        for n in range(3)
+    ]
     ids = [each["approval_id"] for each in low]
     body = {"decisions": {ids[0]: APPROVE, ids[1]: {"type": "edit", "args": {"amount": 0}}}}
     api, key = people["bob"], {"idempotency-key": f"several-{amount}"}
-    sent = await asyncio.gather(*(api.http.post("/approvals/decide", json=body, headers=key) for _ in range(10)))
+    sent = await asyncio.gather(
+        *(api.http.post("/approvals/decide", json=body, headers=key) for _ in range(10))
+    )
     assert {answer.content for answer in sent} == {sent[0].content}
     outcomes = sent[0].json()["outcomes"]
     assert [outcomes[id]["status"] for id in ids[:2]] == [202, 422]
@@ -376,9 +537,19 @@ async def test_several_under_one_key_are_decided_once(people: dict[str, Api], se
     again = await expect(await api.http.post("/approvals/decide", json=body, headers=key), 200)
     assert again.content == sent[0].content
     assert server.traces(f"pay {amount}") == [f"pay {amount}"]
-    # Another batch under this key is refused as a whole, also where it is about what was not decided yet; and so is a single decision.
-    await problem(await api.http.post("/approvals/decide", json={"decisions": {ids[2]: APPROVE}}, headers=key), 422)
-    await problem(await api.http.post(f"/approvals/{ids[2]}/decide", json=APPROVE, headers=key), 422)
+    # Another batch under this key is refused as a whole, also where it is about what was not
+    # decided yet; and so is a single decision.
+    await problem(
+        await api.http.post(
+            "/approvals/decide", json={"decisions": {ids[2]: APPROVE}}, headers=key
+        ),
+        422,
+    )
+    await problem(
+        await api.http.post(f"/approvals/{ids[2]}/decide", json=APPROVE, headers=key), 422
+    )
     assert (await people["ann"].approval(ids[2]))["status"] == "pending"
-    without = (await expect(await api.http.post("/approvals/decide", json=body), 200)).json()["outcomes"]
+    without = (await expect(await api.http.post("/approvals/decide", json=body), 200)).json()[
+        "outcomes"
+    ]
     assert without[ids[0]]["status"] == 409

@@ -16,7 +16,12 @@ NEVER = "0 0 29 2 *"
 
 async def made(api: Api, **body: Any) -> Any:
     """A new schedule."""
-    return (await expect(await api.http.post("/schedules", json={"cron": NEVER, "message": "tell 1", **body}), 201)).json()
+    return (
+        await expect(
+            await api.http.post("/schedules", json={"cron": NEVER, "message": "tell 1", **body}),
+            201,
+        )
+    ).json()
 
 
 async def test_it_is_made_with_the_defaults_that_are_documented(api: Api) -> None:
@@ -26,7 +31,9 @@ async def test_it_is_made_with_the_defaults_that_are_documented(api: Api) -> Non
     assert await api.get(response.headers["location"]) == schedule
     next_at = datetime.fromisoformat(schedule["next_at"])
     assert (next_at.month, next_at.day, next_at.utcoffset()) == (2, 29, timedelta(0))
-    assert abs(datetime.fromisoformat(schedule.pop("created_at")) - datetime.now(UTC)) < timedelta(minutes=1)
+    assert abs(datetime.fromisoformat(schedule.pop("created_at")) - datetime.now(UTC)) < timedelta(
+        minutes=1
+    )
     assert len(schedule.pop("next_times")) == 5
     assert schedule == {
         "schedule_id": schedule["schedule_id"],
@@ -54,20 +61,35 @@ async def test_the_next_times_are_told_in_its_own_zone(api: Api) -> None:
     assert times[0] == datetime.fromisoformat(schedule["next_at"])
     assert [time.year - times[0].year for time in times] == list(range(5))
     assert {(time.month, time.day) for time in times} == {(3, 29)}
-    # It is summer time from the last Sunday of March on, and on that Sunday half past two is left out.
+    # It is summer time from the last Sunday of March on, and on that Sunday half past two is left
+    # out.
     for time in times:
         sunday = time - timedelta(days=(time.weekday() + 1) % 7)
-        expected = "03:00 +0200" if sunday == time else "02:30 +0200" if sunday.day >= 25 else "02:30 +0100"
+        expected = (
+            "03:00 +0200"
+            if sunday == time
+            else "02:30 +0200"
+            if sunday.day >= 25
+            else "02:30 +0100"
+        )
         assert f"{time:%H:%M %z}" == expected
 
 
 async def test_it_runs_on_time_and_says_so(api: Api, thread: str) -> None:
     schedule = await made(api, cron="* * * * * *", thread_id=thread, metadata={"k": "v"})
     async with asyncio.timeout(20):
-        while (now := await api.get(f"/schedules/{schedule['schedule_id']}"))["last_run_id"] is None:  # noqa: ASYNC110
+        while (now := await api.get(f"/schedules/{schedule['schedule_id']}"))[
+            "last_run_id"
+        ] is None:
             await asyncio.sleep(0.1)
-    await expect(await api.http.patch(f"/schedules/{schedule['schedule_id']}", json={"enabled": False}), 200)
-    (start,) = [event for event in await api.events(thread, types="run_start") if event["run_id"] == now["last_run_id"]]
+    await expect(
+        await api.http.patch(f"/schedules/{schedule['schedule_id']}", json={"enabled": False}), 200
+    )
+    (start,) = [
+        event
+        for event in await api.events(thread, types="run_start")
+        if event["run_id"] == now["last_run_id"]
+    ]
     assert (start["message"], start["metadata"]) == ("tell 1", {"k": "v"})
     late = datetime.fromisoformat(start["ts"]) - datetime.fromisoformat(now["last_at"])
     assert timedelta(0) <= late <= timedelta(seconds=0.5)
@@ -78,7 +100,9 @@ async def test_they_are_listed_newest_first_in_pages(api: Api) -> None:
     page = await api.get("/schedules", limit=2)
     assert [schedule["schedule_id"] for schedule in page["schedules"]] == [ids[2], ids[1]]
     assert "next_times" not in page["schedules"][0]
-    assert (await api.get("/schedules", limit=1, cursor=page["next"]))["schedules"][0]["schedule_id"] == ids[0]
+    assert (await api.get("/schedules", limit=1, cursor=page["next"]))["schedules"][0][
+        "schedule_id"
+    ] == ids[0]
     for wrong in ({"limit": 0}, {"cursor": "nonsense"}):
         await problem(await api.http.get("/schedules", params=wrong), 422)
 
@@ -86,11 +110,25 @@ async def test_they_are_listed_newest_first_in_pages(api: Api) -> None:
 async def test_a_change_leaves_the_rest_as_it_was(api: Api, thread: str) -> None:
     schedule = await made(api, thread_id=thread, metadata={"k": "v"})
     path = f"/schedules/{schedule['schedule_id']}"
-    changed = (await expect(await api.http.patch(path, json={"message": "tell 2", "on_busy": "reject"}), 200)).json()
+    changed = (
+        await expect(
+            await api.http.patch(path, json={"message": "tell 2", "on_busy": "reject"}), 200
+        )
+    ).json()
     assert changed == {**schedule, "message": "tell 2", "on_busy": "reject"}
-    off = (await expect(await api.http.patch(path, json={"enabled": False, "thread_id": None}), 200)).json()
-    assert off == {**changed, "enabled": False, "thread_id": None, "next_at": None, "next_times": []}
-    again = await expect(await api.http.patch(path, json={"enabled": True, "timezone": "Asia/Tokyo"}), 200)
+    off = (
+        await expect(await api.http.patch(path, json={"enabled": False, "thread_id": None}), 200)
+    ).json()
+    assert off == {
+        **changed,
+        "enabled": False,
+        "thread_id": None,
+        "next_at": None,
+        "next_times": [],
+    }
+    again = await expect(
+        await api.http.patch(path, json={"enabled": True, "timezone": "Asia/Tokyo"}), 200
+    )
     assert again.json()["next_times"][0].endswith("-02-29T00:00:00+09:00")
     assert await api.get(path) == again.json()
     assert (await expect(await api.http.patch(path, json={}), 200)).json() == again.json()
@@ -99,16 +137,28 @@ async def test_a_change_leaves_the_rest_as_it_was(api: Api, thread: str) -> None
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"cron": "0 9 * *"}, "The field 'cron' is '0 9 * *', which is no cron expression: wrong number of fields. Send"),
-        ({"cron": "0 0 30 2 *"}, "The field 'cron' is '0 0 30 2 *', which is no cron expression: bad day-of-month. Send"),
-        ({"cron": "0 0 */31 2 MON#5"}, "The field 'cron' is '0 0 */31 2 MON#5', and that time never comes. Send"),
+        (
+            {"cron": "0 9 * *"},
+            "The field 'cron' is '0 9 * *', which is no cron expression: wrong number of fields. Send",
+        ),
+        (
+            {"cron": "0 0 30 2 *"},
+            "The field 'cron' is '0 0 30 2 *', which is no cron expression: bad day-of-month. Send",
+        ),
+        (
+            {"cron": "0 0 */31 2 MON#5"},
+            "The field 'cron' is '0 0 */31 2 MON#5', and that time never comes. Send",
+        ),
         ({"cron": "9" * 201}, "In the body, 'cron': String should have at most 200 characters."),
         ({"cron": 5}, "In the body, 'cron': Input should be a valid string."),
         (
             {"timezone": "Berlin"},
             "The field 'timezone' is 'Berlin', which is no time zone. Send an IANA name, as in 'Europe/Berlin'",
         ),
-        ({"timezone": "../../etc/passwd"}, "The field 'timezone' is '../../etc/passwd', which is no time zone."),
+        (
+            {"timezone": "../../etc/passwd"},
+            "The field 'timezone' is '../../etc/passwd', which is no time zone.",
+        ),
         ({"message": ""}, "In the body, 'message':"),
         ({"on_busy": "wait"}, "In the body, 'on_busy':"),
         ({"if_missed": "all"}, "In the body, 'if_missed':"),
@@ -119,7 +169,9 @@ async def test_a_change_leaves_the_rest_as_it_was(api: Api, thread: str) -> None
         ({"message": None}, ""),
     ],
 )
-async def test_what_makes_no_sense_is_refused_and_changes_nothing(api: Api, wrong: dict[str, Any], says: str) -> None:
+async def test_what_makes_no_sense_is_refused_and_changes_nothing(
+    api: Api, wrong: dict[str, Any], says: str
+) -> None:
     schedule = await made(api)
     path = f"/schedules/{schedule['schedule_id']}"
     before = await api.get("/schedules", limit=1000)
@@ -132,21 +184,50 @@ async def test_what_makes_no_sense_is_refused_and_changes_nothing(api: Api, wron
 
 
 async def test_what_is_missing_or_null_is_named(api: Api) -> None:
-    assert "'cron'" in (await problem(await api.http.post("/schedules", json={"message": "tell 1"}), 422))["detail"]
-    assert "'message'" in (await problem(await api.http.post("/schedules", json={"cron": NEVER}), 422))["detail"]
+    assert (
+        "'cron'"
+        in (await problem(await api.http.post("/schedules", json={"message": "tell 1"}), 422))[
+            "detail"
+        ]
+    )
+    assert (
+        "'message'"
+        in (await problem(await api.http.post("/schedules", json={"cron": NEVER}), 422))["detail"]
+    )
     path = f"/schedules/{(await made(api))['schedule_id']}"
-    for name in ("cron", "timezone", "message", "agent", "on_busy", "if_missed", "enabled", "metadata"):
-        assert f"'{name}' is null" in (await problem(await api.http.patch(path, json={name: None}), 422))["detail"]
+    for name in (
+        "cron",
+        "timezone",
+        "message",
+        "agent",
+        "on_busy",
+        "if_missed",
+        "enabled",
+        "metadata",
+    ):
+        assert (
+            f"'{name}' is null"
+            in (await problem(await api.http.patch(path, json={name: None}), 422))["detail"]
+        )
 
 
 async def test_an_unknown_agent_or_schedule_is_a_404(api: Api) -> None:
-    body = await problem(await api.http.post("/schedules", json={"cron": NEVER, "message": "tell 1", "agent": "nobody"}), 404)
+    body = await problem(
+        await api.http.post(
+            "/schedules", json={"cron": NEVER, "message": "tell 1", "agent": "nobody"}
+        ),
+        404,
+    )
     assert body["detail"].startswith("There is no agent 'nobody'.")
     path = f"/schedules/{(await made(api))['schedule_id']}"
     await problem(await api.http.patch(path, json={"agent": "nobody"}), 404)
     for method, suffix in (("GET", ""), ("PATCH", ""), ("DELETE", ""), ("POST", "/run")):
-        response = await api.http.request(method, f"/schedules/nothing{suffix}", json={} if method == "PATCH" else None)
-        assert (await problem(response, 404))["detail"].startswith("There is no schedule 'nothing'.")
+        response = await api.http.request(
+            method, f"/schedules/nothing{suffix}", json={} if method == "PATCH" else None
+        )
+        assert (await problem(response, 404))["detail"].startswith(
+            "There is no schedule 'nothing'."
+        )
 
 
 async def test_a_thread_of_another_agent_is_refused(api: Api, thread: str) -> None:
@@ -172,11 +253,17 @@ async def test_it_goes_with_its_thread(api: Api, thread: str) -> None:
 
 
 async def test_it_runs_now_on_request(api: Api, thread: str, amount: int) -> None:
-    schedule = await made(api, thread_id=thread, enabled=False, message=f"pay {amount}", on_busy="reject")
+    schedule = await made(
+        api, thread_id=thread, enabled=False, message=f"pay {amount}", on_busy="reject"
+    )
     path = f"/schedules/{schedule['schedule_id']}"
     run = (await expect(await api.http.post(f"{path}/run"), 202)).json()
     assert (run["schedule_id"], run["thread_id"]) == (schedule["schedule_id"], thread)
-    assert (await api.until(thread, "run_paused"))[-1]["run_id"] == run["run_id"] == (await api.get(path))["last_run_id"]
+    assert (
+        (await api.until(thread, "run_paused"))[-1]["run_id"]
+        == run["run_id"]
+        == (await api.get(path))["last_run_id"]
+    )
     # What it says decides nothing.
     body = await problem(await api.http.post(f"{path}/run"), 409)
     assert [approval["tool"] for approval in body["approvals"]] == ["pay"]
@@ -195,5 +282,5 @@ async def test_a_word_of_consent_at_a_set_time_is_none(api: Api, thread: str, am
     assert len(await api.pending(thread)) == 1
     await api.decided(thread, type="reject")
     async with asyncio.timeout(20):
-        while await api.last_words(thread) != "You said: yes":  # noqa: ASYNC110
+        while await api.last_words(thread) != "You said: yes":
             await asyncio.sleep(0.05)

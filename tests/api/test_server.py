@@ -1,4 +1,5 @@
-"""The server itself: health, agents, its OpenAPI document, its keys, and how it answers what it does not understand."""
+"""The server itself: health, agents, its OpenAPI document, its keys, and how it answers what it
+does not understand."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ import jsonschema
 import pytest
 from fastapi.openapi.models import OpenAPI
 
-from assent.events import EVENT_TYPES
+from assent.core.events import EVENT_TYPES
 from tests.support.agents import ALL
 from tests.support.server import Api, Server, asking, expect, problem, scripted_agents, serving
 
@@ -27,35 +28,66 @@ async def test_it_lists_its_agents_and_which_tools_need_a_person(api: Api) -> No
     agents = (await api.get("/agents"))["agents"]
     assert [agent["agent"] for agent in agents] == list(ALL)
     tools = {tool["name"]: tool["needs_approval"] for tool in agents[0]["tools"]}
-    assert tools == {"look": False, "pay": True, "slow": True, "hold": False, "die": True, "fail": False, "refuse": False}
+    assert tools == {
+        "look": False,
+        "pay": True,
+        "slow": True,
+        "hold": False,
+        "die": True,
+        "fail": False,
+        "refuse": False,
+    }
     assert [agent.get("chat_decisions") for agent in agents[:3]] == [False, False, True]
     foreign = next(agent for agent in agents if agent["agent"] == "foreign")
     assert foreign["nodes"] == ["think", "tools"]
 
 
-# ── the document ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the document ──────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_the_document_is_valid_and_shows_every_route(api: Api) -> None:
     document = await api.get("/openapi.json")
     OpenAPI.model_validate(document)
-    routes = {f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods}
+    routes = {
+        f"{method.upper()} {path}"
+        for path, methods in document["paths"].items()
+        for method in methods
+    }
     assert routes >= {
         *("POST /agent/stream", "POST /agent/invoke"),
         *("GET /threads", "POST /threads", "GET /threads/{id}", "DELETE /threads/{id}"),
-        *("GET /threads/{id}/state", "GET /threads/{id}/history", "GET /threads/{id}/events", "POST /threads/{id}/resume"),
+        *(
+            "GET /threads/{id}/state",
+            "GET /threads/{id}/history",
+            "GET /threads/{id}/events",
+            "POST /threads/{id}/resume",
+        ),
         *("GET /approvals", "GET /approvals/{id}", "POST /approvals/{id}/decide"),
-        *("POST /threads/{id}/runs", "GET /threads/{id}/runs", "POST /threads/{id}/cancel", "POST /threads/{id}/fork"),
-        *("GET /runs/{id}", "GET /runs/{id}/wait", "GET /runs/{id}/stream", "POST /runs/{id}/cancel"),
+        *(
+            "POST /threads/{id}/runs",
+            "GET /threads/{id}/runs",
+            "POST /threads/{id}/cancel",
+            "POST /threads/{id}/fork",
+        ),
+        *(
+            "GET /runs/{id}",
+            "GET /runs/{id}/wait",
+            "GET /runs/{id}/stream",
+            "POST /runs/{id}/cancel",
+        ),
         *("GET /agents", "GET /health"),
     }
 
 
-async def test_the_document_has_a_schema_for_every_event_type_that_every_event_fits(api: Api, thread: str, amount: int) -> None:
+async def test_the_document_has_a_schema_for_every_event_type_that_every_event_fits(
+    api: Api, thread: str, amount: int
+) -> None:
     document = await api.get("/openapi.json")
     schemas = document["components"]["schemas"]
     tags = {
-        schema["properties"]["type"]["enum"][0] for schema in schemas.values() if "enum" in schema.get("properties", {}).get("type", {})
+        schema["properties"]["type"]["enum"][0]
+        for schema in schemas.values()
+        if "enum" in schema.get("properties", {}).get("type", {})
     }
     assert tags >= EVENT_TYPES.keys()
     assert len(schemas["Event"]["anyOf"]) == len(EVENT_TYPES)
@@ -63,7 +95,9 @@ async def test_the_document_has_a_schema_for_every_event_type_that_every_event_f
         assert reference.removeprefix("#/components/schemas/") in schemas, reference
     for schema in schemas.values():
         jsonschema.Draft202012Validator.check_schema(schema)
-    event = jsonschema.Draft202012Validator({"$ref": "#/components/schemas/Event", "components": document["components"]})
+    event = jsonschema.Draft202012Validator(
+        {"$ref": "#/components/schemas/Event", "components": document["components"]}
+    )
 
     await api.stream(f"fail {amount}; look {amount}; pay {amount}", thread_id=thread)
     await api.decided(thread, type="edit", args={"amount": amount})
@@ -102,7 +136,7 @@ def _references(value: Any) -> Iterator[str]:
             yield from _references(item)
 
 
-# ── what it does not understand ──────────────────────────────────────────────────────────────────────────────────────
+# ── what it does not understand ───────────────────────────────────────────────────────────────────
 
 
 async def test_what_is_not_there_and_what_is_not_taken_are_problems_too(api: Api) -> None:
@@ -129,10 +163,12 @@ BODIES = {
     "half a surrogate pair in the message": b'{"message": "\\ud800"}',
     "half a surrogate pair in the metadata": b'{"message": "tell 1", "metadata": {"a": "\\ud800"}}',
     "half a surrogate pair in a name": b'{"message": "tell 1", "metadata": {"\\ud800": 1}}',
-    "an integer that nobody can hold": b'{"message": "tell 1", "metadata": {"a": %s}}' % (b"9" * 100),
+    "an integer that nobody can hold": b'{"message": "tell 1", "metadata": {"a": %s}}'
+    % (b"9" * 100),
     "NaN": b'{"message": "tell 1", "metadata": {"a": NaN}}',
     "deep metadata": b'{"message": "tell 1", "metadata": {"a": %s%s}}' % (b"[" * 400, b"]" * 400),
-    "very deep metadata": b'{"message": "tell 1", "metadata": {"a": %s%s}}' % (b"[" * 50_000, b"]" * 50_000),
+    "very deep metadata": b'{"message": "tell 1", "metadata": {"a": %s%s}}'
+    % (b"[" * 50_000, b"]" * 50_000),
 }
 
 
@@ -140,7 +176,9 @@ BODIES = {
 async def test_a_bad_body_is_a_422_and_changes_nothing(api: Api, name: str) -> None:
     before = await api.get("/threads")
     for path in ("/agent/invoke", "/agent/stream"):
-        response = await api.http.post(path, content=BODIES[name], headers={"content-type": "application/json"})
+        response = await api.http.post(
+            path, content=BODIES[name], headers={"content-type": "application/json"}
+        )
         await problem(response, 422)
     assert await api.get("/threads") == before
 
@@ -158,7 +196,9 @@ async def test_a_mistake_is_told_in_words_that_name_it(api: Api) -> None:
         ),
     }
     for body, sentence in said.items():
-        response = await api.http.post("/agent/invoke", content=body, headers={"content-type": "application/json"})
+        response = await api.http.post(
+            "/agent/invoke", content=body, headers={"content-type": "application/json"}
+        )
         assert (await problem(response, 422))["detail"] == sentence
     # What `curl -d` sends, if nothing else is said.
     form = {"content-type": "application/x-www-form-urlencoded"}
@@ -172,7 +212,8 @@ DECISIONS = {
     "half a surrogate pair in a reason": b'{"type": "reject", "message": "\\ud800"}',
     "half a surrogate pair in an answer": b'{"type": "respond", "message": "\\ud800"}',
     "half a surrogate pair in an id": b'{"decisions": {"\\ud800": {"type": "approve"}}}',
-    "an answer of an integer that nobody can hold": b'{"type": "respond", "message": %s}' % (b"9" * 100),
+    "an answer of an integer that nobody can hold": b'{"type": "respond", "message": %s}'
+    % (b"9" * 100),
     "an answer that is no number": b'{"type": "respond", "message": -Infinity}',
     "a deep answer": b'{"type": "respond", "message": %s%s}' % (b"[" * 400, b"]" * 400),
     "a very deep answer": b'{"type": "respond", "message": %s%s}' % (b"[" * 50_000, b"]" * 50_000),
@@ -180,10 +221,16 @@ DECISIONS = {
 
 
 @pytest.mark.parametrize("name", DECISIONS)
-async def test_a_decision_that_cannot_be_stored_is_refused_and_changes_nothing(api: Api, thread: str, amount: int, name: str) -> None:
+async def test_a_decision_that_cannot_be_stored_is_refused_and_changes_nothing(
+    api: Api, thread: str, amount: int, name: str
+) -> None:
     await api.paused(f"pay {amount}", thread_id=thread)
     before = await api.get(f"/threads/{thread}"), await api.events(thread)
-    response = await api.http.post(f"/threads/{thread}/resume", content=DECISIONS[name], headers={"content-type": "application/json"})
+    response = await api.http.post(
+        f"/threads/{thread}/resume",
+        content=DECISIONS[name],
+        headers={"content-type": "application/json"},
+    )
     await problem(response, 422)
     assert (await api.get(f"/threads/{thread}"), await api.events(thread)) == before
 
@@ -203,19 +250,33 @@ async def test_a_body_that_is_too_large_is_a_413(api: Api) -> None:
     assert await api.get("/threads") == before
 
 
-async def test_values_at_the_edge_of_what_json_holds_come_back_as_they_were(api: Api, thread: str) -> None:
-    metadata = {"zero": 0, "float": 1.5e300, "int": 2**63 - 1, "text": "Größe ☃ \u0000 \u2028", "": None, "deep": [[[{}]]]}
+async def test_values_at_the_edge_of_what_json_holds_come_back_as_they_were(
+    api: Api, thread: str
+) -> None:
+    metadata = {
+        "zero": 0,
+        "float": 1.5e300,
+        "int": 2**63 - 1,
+        "text": "Größe ☃ \u0000 \u2028",
+        "": None,
+        "deep": [[[{}]]],
+    }
     await api.stream("tell 1 ☃ \u0000 \u2028 end", thread_id=thread, metadata=metadata)
     assert (await api.get(f"/threads/{thread}"))["metadata"] == metadata
     start = (await api.events(thread))[0]
     assert (start["metadata"], start["message"]) == (metadata, "tell 1 ☃ \u0000 \u2028 end")
 
 
-# ── who may ask ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── who may ask ───────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.evil.example"])
-async def test_without_keys_it_answers_under_loopbacks_names_only(api: Api, server: Server, host: str) -> None:
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.evil.example"],
+)
+async def test_without_keys_it_answers_under_loopbacks_names_only(
+    api: Api, server: Server, host: str
+) -> None:
     for method, path in (("GET", "/health"), ("GET", "/threads"), ("POST", "/agent/stream")):
         await problem(await api.http.request(method, path, headers={"host": host}), 421)
 
@@ -225,26 +286,51 @@ async def test_loopbacks_names_are_answered(api: Api, server: Server, host: str)
     await expect(await api.http.get("/health", headers={"host": f"{host}:{server.port}"}), 200)
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "http://evil.example:8000", "http://127.0.0.1.evil.example", "null", ""])
-async def test_without_keys_it_answers_no_page_of_another_host(api: Api, thread: str, origin: str) -> None:
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://evil.example",
+        "http://evil.example:8000",
+        "http://127.0.0.1.evil.example",
+        "null",
+        "",
+    ],
+)
+async def test_without_keys_it_answers_no_page_of_another_host(
+    api: Api, thread: str, origin: str
+) -> None:
     """What needs no body, such as to cancel, is sent without asking the server first."""
     run = await api.run(thread, "tell 1", after_seconds=600)
-    for path in (f"/threads/{thread}/cancel", f"/runs/{run['run_id']}/cancel", f"/threads/{thread}/fork"):
+    for path in (
+        f"/threads/{thread}/cancel",
+        f"/runs/{run['run_id']}/cancel",
+        f"/threads/{thread}/fork",
+    ):
         await problem(await api.http.post(path, headers={"origin": origin}), 403)
     assert (await api.get(f"/runs/{run['run_id']}"))["status"] == "pending"
-    await expect(await api.http.post(f"/runs/{run['run_id']}/cancel", headers={"origin": "http://localhost:5173"}), 200)
+    await expect(
+        await api.http.post(
+            f"/runs/{run['run_id']}/cancel", headers={"origin": "http://localhost:5173"}
+        ),
+        200,
+    )
 
 
-@pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
+@pytest.mark.parametrize(
+    "content_type", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"]
+)
 async def test_what_any_web_page_may_send_decides_nothing(
     api: Api, server: Server, thread: str, amount: int, content_type: str | None
 ) -> None:
-    """A page from anywhere may send these to loopback without asking the server first (CORS calls them simple)."""
+    """A page from anywhere may send these to loopback without asking the server first (CORS calls
+    them simple)."""
     (approval,) = await api.paused(f"pay {amount}", thread_id=thread)
     before = await api.events(thread)
     headers = {"content-type": content_type} if content_type else {}
     for path in (f"/threads/{thread}/resume", f"/approvals/{approval['approval_id']}/decide"):
-        await problem(await api.http.post(path, content=b'{"type": "approve"}', headers=headers), 422)
+        await problem(
+            await api.http.post(path, content=b'{"type": "approve"}', headers=headers), 422
+        )
     message = b'{"message": "x", "thread_id": "%s", "if_paused": "reject"}' % thread.encode()
     await problem(await api.http.post("/agent/stream", content=message, headers=headers), 422)
     assert await api.events(thread) == before
@@ -255,10 +341,15 @@ FREE = {"/health", "/links/{token}"}
 """What needs no key: a link is one."""
 
 
-async def test_with_keys_each_route_but_two_needs_one_and_decisions_bear_its_name(tmp_path: Path) -> None:
+async def test_with_keys_each_route_but_two_needs_one_and_decisions_bear_its_name(
+    tmp_path: Path,
+) -> None:
     keys = "ann:annas-secret,bob:bobs-secret"
     with serving(tmp_path, scripted_agents(tmp_path, "agent"), ASSENT_API_KEYS=keys) as server:
-        async with asking(server) as nobody, asking(server, authorization="Bearer annas-secret") as ann:
+        async with (
+            asking(server) as nobody,
+            asking(server, authorization="Bearer annas-secret") as ann,
+        ):
             document = await ann.get("/openapi.json")
             for path, methods in document["paths"].items():
                 for method in methods:
@@ -273,7 +364,9 @@ async def test_with_keys_each_route_but_two_needs_one_and_decisions_bear_its_nam
             assert stored["decided_by"] == "bob"
             late = await problem(await ann.resume("t", type="reject"), 409)
             assert (late["decided_by"], late["approval_id"]) == ("bob", approval["approval_id"])
-            decided = [event for event in await ann.events("t") if event["type"] == "approval_decided"]
+            decided = [
+                event for event in await ann.events("t") if event["type"] == "approval_decided"
+            ]
             assert [event["by"] for event in decided] == ["bob"]
             # With keys, the server may be reached under any name.
             await expect(await ann.http.get("/threads", headers={"host": "assent.example"}), 200)
@@ -281,8 +374,17 @@ async def test_with_keys_each_route_but_two_needs_one_and_decisions_bear_its_nam
 
 
 async def _needs_a_key(http: httpx.AsyncClient, method: str, path: str) -> None:
-    for header in ("", "Bearer", "Bearer wrong-secret", "Bearer annas-secre", "Basic annas-secret", "annas-secret"):
-        refused = await http.request(method, path, headers={"authorization": header} if header else {})
+    for header in (
+        "",
+        "Bearer",
+        "Bearer wrong-secret",
+        "Bearer annas-secre",
+        "Basic annas-secret",
+        "annas-secret",
+    ):
+        refused = await http.request(
+            method, path, headers={"authorization": header} if header else {}
+        )
         await problem(refused, 401)
         assert refused.headers["www-authenticate"] == "Bearer"
 
@@ -290,7 +392,7 @@ async def _needs_a_key(http: httpx.AsyncClient, method: str, path: str) -> None:
 async def test_it_serves_many_readers_at_once(api: Api, thread: str) -> None:
     """Sixty readers of one run get the same events."""
     running = asyncio.create_task(api.stream("tell 20", agent="slow_agent", thread_id=thread))
-    while (await api.http.get(f"/threads/{thread}")).status_code == 404:  # noqa: ASYNC110
+    while (await api.http.get(f"/threads/{thread}")).status_code == 404:
         await asyncio.sleep(0.01)
     read = await asyncio.gather(*(api.until(thread, "done") for _ in range(60)))
     sent = await running

@@ -1,4 +1,5 @@
-"""Threads over HTTP: made, listed, read with the field names of the langgraph-sdk package, followed, and removed."""
+"""Threads over HTTP: made, listed, read with the field names of the langgraph-sdk package,
+followed, and removed."""
 
 from __future__ import annotations
 
@@ -28,19 +29,28 @@ def check_state(state: Mapping[str, Any], thread: str) -> None:
         assert checkpoint["thread_id"] == thread
     for task in state["tasks"]:
         assert task.keys() >= fields(schema.ThreadTask)
-    for interrupt in [*state["interrupts"], *(interrupt for task in state["tasks"] for interrupt in task["interrupts"])]:
+    for interrupt in [
+        *state["interrupts"],
+        *(interrupt for task in state["tasks"] for interrupt in task["interrupts"]),
+    ]:
         assert interrupt.keys() >= fields(schema.Interrupt)
 
 
-# ── made, listed, removed ────────────────────────────────────────────────────────────────────────────────────────────
+# ── made, listed, removed ─────────────────────────────────────────────────────────────────────────
 
 
 async def test_a_thread_is_made_and_found(api: Api, thread: str) -> None:
-    response = await api.http.post("/threads", json={"thread_id": thread, "metadata": {"user": "ann", "tags": [1, None]}})
+    response = await api.http.post(
+        "/threads", json={"thread_id": thread, "metadata": {"user": "ann", "tags": [1, None]}}
+    )
     assert response.status_code == 201
     made = response.json()
     assert made.keys() >= fields(schema.Thread)
-    assert (made["thread_id"], made["status"], made["metadata"]) == (thread, "idle", {"user": "ann", "tags": [1, None]})
+    assert (made["thread_id"], made["status"], made["metadata"]) == (
+        thread,
+        "idle",
+        {"user": "ann", "tags": [1, None]},
+    )
     assert made["interrupts"] == {}
     found = await api.get(f"/threads/{thread}")
     assert found.keys() == made.keys()
@@ -53,14 +63,20 @@ async def test_a_thread_is_made_and_found(api: Api, thread: str) -> None:
 
 
 async def test_the_server_chooses_an_id(api: Api) -> None:
-    first, second = [(await api.http.post("/threads", json={})).json()["thread_id"] for _ in range(2)]
+    first, second = [
+        (await api.http.post("/threads", json={})).json()["thread_id"] for _ in range(2)
+    ]
     assert first != second
 
 
 async def test_a_thread_that_exists_is_a_409_or_left_as_it_is(api: Api, thread: str) -> None:
     made = (await api.http.post("/threads", json={"thread_id": thread})).json()
-    await problem(await api.http.post("/threads", json={"thread_id": thread, "metadata": {"a": 1}}), 409)
-    again = await api.http.post("/threads", json={"thread_id": thread, "metadata": {"a": 1}, "if_exists": "do_nothing"})
+    await problem(
+        await api.http.post("/threads", json={"thread_id": thread, "metadata": {"a": 1}}), 409
+    )
+    again = await api.http.post(
+        "/threads", json={"thread_id": thread, "metadata": {"a": 1}, "if_exists": "do_nothing"}
+    )
     assert again.status_code == 200
     assert again.json() == made
 
@@ -84,16 +100,29 @@ async def test_threads_are_listed_newest_first_in_pages(api: Api, thread: str) -
 
 async def test_threads_are_listed_by_status(api: Api, thread: str, amount: int) -> None:
     await api.paused(f"pay {amount}", thread_id=thread)
-    assert thread in [row["thread_id"] for row in (await api.get("/threads", status="interrupted", limit=1000))["threads"]]
-    assert thread not in [row["thread_id"] for row in (await api.get("/threads", status="idle", limit=1000))["threads"]]
+    assert thread in [
+        row["thread_id"]
+        for row in (await api.get("/threads", status="interrupted", limit=1000))["threads"]
+    ]
+    assert thread not in [
+        row["thread_id"]
+        for row in (await api.get("/threads", status="idle", limit=1000))["threads"]
+    ]
 
 
-async def test_a_removed_thread_is_gone_and_its_numbers_are_not_used_again(api: Api, thread: str, amount: int) -> None:
+async def test_a_removed_thread_is_gone_and_its_numbers_are_not_used_again(
+    api: Api, thread: str, amount: int
+) -> None:
     (approval,) = await api.paused(f"pay {amount}", thread_id=thread)
     last = len(await api.events(thread))
     response = await api.http.delete(f"/threads/{thread}")
     assert (response.status_code, response.content) == (204, b"")
-    for path in (f"/threads/{thread}", f"/threads/{thread}/state", f"/threads/{thread}/history", f"/threads/{thread}/events"):
+    for path in (
+        f"/threads/{thread}",
+        f"/threads/{thread}/state",
+        f"/threads/{thread}/history",
+        f"/threads/{thread}/events",
+    ):
         await problem(await api.http.get(path, headers={"accept": "application/json"}), 404)
     await problem(await api.http.delete(f"/threads/{thread}"), 404)
     await problem(await api.http.get(f"/approvals/{approval['approval_id']}"), 404)
@@ -101,11 +130,16 @@ async def test_a_removed_thread_is_gone_and_its_numbers_are_not_used_again(api: 
     # A new thread of that name knows nothing of the old one.
     events = await api.stream("tell 1", thread_id=thread)
     assert events[0]["seq"] == last + 1
-    contents = [message["content"] for message in (await api.get(f"/threads/{thread}"))["values"]["messages"]]
+    contents = [
+        message["content"]
+        for message in (await api.get(f"/threads/{thread}"))["values"]["messages"]
+    ]
     assert contents == ["tell 1", "word0"]
 
 
-async def test_a_busy_thread_is_not_removed(api: Api, server: Server, thread: str, amount: int) -> None:
+async def test_a_busy_thread_is_not_removed(
+    api: Api, server: Server, thread: str, amount: int
+) -> None:
     await api.paused(f"slow {amount}", thread_id=thread)
     await api.decided(thread, type="approve")
     await problem(await api.http.delete(f"/threads/{thread}"), 409)
@@ -113,8 +147,11 @@ async def test_a_busy_thread_is_not_removed(api: Api, server: Server, thread: st
     assert await api.last_words(thread) == f"Results: slowly paid {amount}"
 
 
-async def test_a_removal_that_is_refused_removes_nothing(api: Api, server: Server, thread: str) -> None:
-    """A thread is removed and decided at the same moment: either it is gone, or all of it is there."""
+async def test_a_removal_that_is_refused_removes_nothing(
+    api: Api, server: Server, thread: str
+) -> None:
+    """A thread is removed and decided at the same moment: either it is gone, or all of it is
+    there."""
     ids = [f"{thread}-{number}" for number in range(12)]
     amounts = range(900_001, 900_001 + len(ids))
     for id, paid in zip(ids, amounts, strict=True):
@@ -139,14 +176,17 @@ async def test_a_removal_that_is_refused_removes_nothing(api: Api, server: Serve
             assert server.traces(f"pay {paid}") == []
 
 
-@pytest.mark.parametrize("body", [{"thread_id": "a b"}, {"metadata": []}, {"if_exists": "maybe"}, {"name": "x"}, [], "x", None])
+@pytest.mark.parametrize(
+    "body",
+    [{"thread_id": "a b"}, {"metadata": []}, {"if_exists": "maybe"}, {"name": "x"}, [], "x", None],
+)
 async def test_a_bad_body_makes_no_thread(api: Api, body: Any) -> None:
     before = await api.get("/threads")
     await problem(await api.http.post("/threads", json=body), 422)
     assert await api.get("/threads") == before
 
 
-# ── states ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── states ────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_the_state_has_the_fields_of_the_sdk(api: Api, thread: str, amount: int) -> None:
@@ -154,7 +194,9 @@ async def test_the_state_has_the_fields_of_the_sdk(api: Api, thread: str, amount
     state = await api.get(f"/threads/{thread}/state")
     check_state(state, thread)
     assert state["next"] == ["approval"]
-    assert [interrupt["value"]["approval_id"] for interrupt in state["interrupts"]] == [approval["approval_id"]]
+    assert [interrupt["value"]["approval_id"] for interrupt in state["interrupts"]] == [
+        approval["approval_id"]
+    ]
     assert [message["type"] for message in state["values"]["messages"]] == ["human", "ai"]
     found = await api.get(f"/threads/{thread}")
     assert found.keys() >= fields(schema.Thread)
@@ -164,7 +206,9 @@ async def test_the_state_has_the_fields_of_the_sdk(api: Api, thread: str, amount
     assert interrupt["value"] == approval
 
 
-async def test_a_dynamic_interrupt_stands_in_the_state_under_its_own_id(api: Api, thread: str) -> None:
+async def test_a_dynamic_interrupt_stands_in_the_state_under_its_own_id(
+    api: Api, thread: str
+) -> None:
     await api.paused("Which?", thread_id=thread, agent="asking")
     state = await api.get(f"/threads/{thread}/state")
     check_state(state, thread)
@@ -197,7 +241,7 @@ async def test_the_state_of_a_thread_that_never_ran_is_empty(api: Api, thread: s
     assert await api.get(f"/threads/{thread}/history") == []
 
 
-# ── events ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── events ────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_events_come_as_json_pages(api: Api, thread: str) -> None:
@@ -206,7 +250,9 @@ async def test_events_come_as_json_pages(api: Api, thread: str) -> None:
     pages, after = [], 0
     while True:
         response = await api.http.get(
-            f"/threads/{thread}/events", params={"after": after, "limit": 7}, headers={"accept": "application/json"}
+            f"/threads/{thread}/events",
+            params={"after": after, "limit": 7},
+            headers={"accept": "application/json"},
         )
         assert response.headers["content-type"] == "application/json"
         page = response.json()
@@ -225,8 +271,12 @@ async def test_events_are_filtered_by_type(api: Api, thread: str) -> None:
     sent = await api.stream("tell 5", thread_id=thread)
     wanted = await api.events(thread, types="token, done")
     assert wanted == [event for event in sent if event["type"] in ("token", "done")]
-    assert types_of(await api.events(thread, after=wanted[2]["seq"], types="token")) == ["token"] * 2
-    body = await problem(await api.http.get(f"/threads/{thread}/events", params={"types": "token,tokens"}), 422)
+    assert (
+        types_of(await api.events(thread, after=wanted[2]["seq"], types="token")) == ["token"] * 2
+    )
+    body = await problem(
+        await api.http.get(f"/threads/{thread}/events", params={"types": "token,tokens"}), 422
+    )
     assert "'tokens'" in body["detail"]
 
 
@@ -245,10 +295,14 @@ async def test_the_last_event_id_counts_more_than_the_url(api: Api, thread: str)
     async with asyncio.timeout(10), api.following(thread, after=2) as events:
         assert await anext(events) == sent[2]
     for wrong in ("x", "-1", "1.5", "²", "", "9" * 30, "9" * 5000):
-        response = await api.http.get(f"/threads/{thread}/events", headers=[(b"Last-Event-ID", wrong.encode())])
+        response = await api.http.get(
+            f"/threads/{thread}/events", headers=[(b"Last-Event-ID", wrong.encode())]
+        )
         await problem(response, 422)
     for number in ("-1", str(2**63), "9" * 5000):
-        await problem(await api.http.get(f"/threads/{thread}/events", params={"after": number}), 422)
+        await problem(
+            await api.http.get(f"/threads/{thread}/events", params={"after": number}), 422
+        )
 
 
 async def test_the_events_of_nobody_are_a_404(api: Api) -> None:

@@ -13,21 +13,39 @@ from typing import Any
 import orjson
 import pytest
 
-from assent import events
-from assent.approvals.audit import ACTIONS, audit_of, publishing, to_file
-from assent.checkpoint.chain import heads_from_text, record_to_json
-from assent.checkpoint.contracts import AuditAction, AuditEntry, AuditHead, Authentication, Change, Storage, Thread, ThreadStatus, together
-from assent.checkpoint.sqlite import SqliteStorage
-from assent.digest import call_digest
-from assent.events import EVENT_TYPES, ApprovalEvent, Event
+from assent.approvals.audit import ACTIONS, audit_of
+from assent.core import events
+from assent.core.digest import call_digest
+from assent.core.events import EVENT_TYPES, ApprovalEvent, Event
+from assent.core.rows import (
+    AuditAction,
+    AuditEntry,
+    AuditHead,
+    Authentication,
+    Thread,
+    ThreadStatus,
+)
+from assent.notify.audit_head import publishing, to_file
+from assent.storage.base import Change, Storage, together
+from assent.storage.chain import heads_from_text, record_to_json
+from assent.storage.sqlite import SqliteStorage
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 WORDS = "a secret that somebody wrote"
-ABOUT: dict[str, Any] = {"ts": NOON, "thread_id": "t", "run_id": "r", "approval_id": "a", "kind": "tool", "tool": "pay"}
+ABOUT: dict[str, Any] = {
+    "ts": NOON,
+    "thread_id": "t",
+    "run_id": "r",
+    "approval_id": "a",
+    "kind": "tool",
+    "tool": "pay",
+}
 ARGS = {"to": WORDS}
 
 TOLD: tuple[ApprovalEvent, ...] = (
-    events.ApprovalRequired(**ABOUT, args=ARGS, digest="asked", allowed=("approve",), preview=WORDS, expires_at=NOON),
+    events.ApprovalRequired(
+        **ABOUT, args=ARGS, digest="asked", allowed=("approve",), preview=WORDS, expires_at=NOON
+    ),
     events.ApprovalVoted(**ABOUT, decision="respond", by="bob", message=WORDS, votes=1, quorum=2),
     events.ApprovalVoted(**ABOUT, decision="approve", by="bob", grant="g", votes=1, quorum=2),
     events.ApprovalDecided(**ABOUT, decision="edit", by="bob", args=ARGS),
@@ -57,12 +75,16 @@ def one(event: Event) -> AuditEntry:
 
 
 def test_every_event_of_an_approval_is_audited_and_no_other() -> None:
-    assert set(ACTIONS) == {kind for kind in EVENT_TYPES.values() if issubclass(kind, ApprovalEvent)}
+    assert set(ACTIONS) == {
+        kind for kind in EVENT_TYPES.values() if issubclass(kind, ApprovalEvent)
+    }
     assert {type(event) for event in TOLD} == set(ACTIONS)
     others = (events.RunResumed(ts=NOON, thread_id="t", agent="clerk"), events.Done(thread_id="t"))
     made = entries(*TOLD, *others)
     assert [entry.action for entry in made] == [ACTIONS[type(event)] for event in TOLD]
-    assert {(entry.at, entry.thread_id, entry.run_id, entry.approval_id) for entry in made} == {(NOON, "t", "r", "a")}
+    assert {(entry.at, entry.thread_id, entry.run_id, entry.approval_id) for entry in made} == {
+        (NOON, "t", "r", "a")
+    }
 
 
 @pytest.mark.parametrize("event", TOLD, ids=lambda event: type(event).__name__)
@@ -76,17 +98,48 @@ def test_no_word_that_somebody_wrote_is_in_an_entry(event: ApprovalEvent) -> Non
 
 def test_what_somebody_wrote_can_be_proved_by_who_has_it() -> None:
     assert one(TOLD[3]).detail["args_digest"] == call_digest("pay", ARGS)
-    assert one(TOLD[4]).detail["message_digest"] == one(TOLD[10]).detail["message_digest"] == call_digest("message", WORDS)
+    assert (
+        one(TOLD[4]).detail["message_digest"]
+        == one(TOLD[10]).detail["message_digest"]
+        == call_digest("message", WORDS)
+    )
     assert one(TOLD[6]).detail["args_digest"] == "edited"
     assert "message_digest" not in one(TOLD[5]).detail
 
 
 def test_it_is_said_how_he_was_known_who_did_it_and_when_it_was_nobody() -> None:
     known = [entry.authentication for entry in entries(*TOLD)]
-    key, grant, time, itself = Authentication.API_KEY, Authentication.GRANT, Authentication.TIME, Authentication.ASSENT
-    assert known == [itself, key, grant, key, key, grant, key, key, key, key, key, time, time, time, key, itself, itself]
-    assert [entry.actor for entry in entries(*TOLD) if entry.authentication in (time, itself)] == [""] * 6
-    assert {entry.actor for entry in entries(*TOLD) if entry.authentication in (key, grant)} == {"bob"}
+    key, grant, time, itself = (
+        Authentication.API_KEY,
+        Authentication.GRANT,
+        Authentication.TIME,
+        Authentication.ASSENT,
+    )
+    assert known == [
+        itself,
+        key,
+        grant,
+        key,
+        key,
+        grant,
+        key,
+        key,
+        key,
+        key,
+        key,
+        time,
+        time,
+        time,
+        key,
+        itself,
+        itself,
+    ]
+    assert [entry.actor for entry in entries(*TOLD) if entry.authentication in (time, itself)] == [
+        ""
+    ] * 6
+    assert {entry.actor for entry in entries(*TOLD) if entry.authentication in (key, grant)} == {
+        "bob"
+    }
 
 
 def test_it_is_said_what_he_was_shown_and_by_which_policy_it_was_judged() -> None:
@@ -99,20 +152,36 @@ def test_two_changes_together_lose_nothing() -> None:
 
     def change(name: str) -> Change:
         row, read, gone = (
-            Thread(thread_id=f"{name} {what}", owner="ann", status=ThreadStatus.IDLE, created_at=NOON, updated_at=NOON)
+            Thread(
+                thread_id=f"{name} {what}",
+                owner="ann",
+                status=ThreadStatus.IDLE,
+                created_at=NOON,
+                updated_at=NOON,
+            )
             for what in ("written", "read", "removed")
         )
-        entry = AuditEntry(at=NOON, action=AuditAction.ERASED, authentication=Authentication.LOCAL, thread_id=name)
-        return Change(rows=(row,), unmoved=(read,), removed=(gone,), events=(events.Done(thread_id=name),), audit=(entry,))
+        entry = AuditEntry(
+            at=NOON, action=AuditAction.ERASED, authentication=Authentication.LOCAL, thread_id=name
+        )
+        return Change(
+            rows=(row,),
+            unmoved=(read,),
+            removed=(gone,),
+            events=(events.Done(thread_id=name),),
+            audit=(entry,),
+        )
 
     first, second = change("a"), change("b")
     both = together(first, second)
     for field in fields(Change):
         if isinstance(getattr(first, field.name), tuple):
-            assert getattr(both, field.name) == getattr(first, field.name) + getattr(second, field.name), field.name
+            assert getattr(both, field.name) == getattr(first, field.name) + getattr(
+                second, field.name
+            ), field.name
 
 
-# ── the head ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the head ──────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture
@@ -136,7 +205,7 @@ class Sink:
 
     async def until(self, number: int) -> None:
         async with asyncio.timeout(20):
-            while not self.heads or self.heads[-1].number < number:  # noqa: ASYNC110  (nothing rings)
+            while not self.heads or self.heads[-1].number < number:
                 await asyncio.sleep(0.005)
 
 
@@ -170,7 +239,10 @@ async def test_a_sink_that_does_not_answer_holds_nobody_up(storage: Storage) -> 
         await asyncio.Event().wait()
 
     sink = Sink()
-    async with asyncio.timeout(5), publishing(storage, [stuck, sink], timedelta(milliseconds=10), last_seconds=0.1):
+    async with (
+        asyncio.timeout(5),
+        publishing(storage, [stuck, sink], timedelta(milliseconds=10), last_seconds=0.1),
+    ):
         await add(storage)
         await sink.until(1)
         await add(storage)

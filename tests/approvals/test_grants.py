@@ -1,4 +1,5 @@
-"""Standing grants: what they cover, how they count, and that they never cover more than was said."""
+"""Standing grants: what they cover, how they count, and that they never cover more than was
+said."""
 
 from __future__ import annotations
 
@@ -9,12 +10,12 @@ import msgspec
 import pytest
 
 from assent.approvals.grants import Bound, Grant, cast_grants, check_may_grant, revoked
-from assent.approvals.machine import Question
-from assent.checkpoint.contracts import ApprovalKind, ApprovalStatus
-from assent.errors import Forbidden, InvalidRequest
-from assent.events import event_type
-from assent.policies import Person, Policy, Risk
-from tests.approvals.test_machine import ANN, BOB, CY, EVE, START, question
+from assent.approvals.rules import Question
+from assent.core.errors import Forbidden, InvalidRequest
+from assent.core.events import event_type
+from assent.core.policy import Person, Policy, Risk
+from assent.core.rows import ApprovalKind, ApprovalStatus
+from tests.approvals.test_lives import ANN, BOB, CY, EVE, START, question
 
 DAY = timedelta(days=1)
 
@@ -72,7 +73,10 @@ def test_whatever_it_does_not_say_it_does_not_cover(more: dict[str, Any]) -> Non
 
 def test_a_grant_may_be_for_a_user_in_any_thread() -> None:
     assert status(question(Policy()), grant(thread_id="", user="ann")) is ApprovalStatus.APPROVED
-    assert status(question(Policy(), requested_by="cy"), grant(thread_id="", user="ann")) is ApprovalStatus.PENDING
+    assert (
+        status(question(Policy(), requested_by="cy"), grant(thread_id="", user="ann"))
+        is ApprovalStatus.PENDING
+    )
 
 
 def test_only_calls_of_tools_are_granted() -> None:
@@ -97,16 +101,26 @@ def test_with_four_eyes_nobody_grants_his_own_calls() -> None:
 
 
 def test_a_grant_is_no_vote_where_approving_is_not_allowed() -> None:
-    assert status(question(Policy(allowed=("reject", "respond"))), grant()) is ApprovalStatus.PENDING
+    assert (
+        status(question(Policy(allowed=("reject", "respond"))), grant()) is ApprovalStatus.PENDING
+    )
 
 
 @pytest.mark.parametrize(
     ("bound", "inside", "outside"),
     [
-        (Bound(min=1, max=3), [1, 2.5, 3], [0, 3.1, "2", True, None, [2], float("nan"), float("inf")]),
+        (
+            Bound(min=1, max=3),
+            [1, 2.5, 3],
+            [0, 3.1, "2", True, None, [2], float("nan"), float("inf")],
+        ),
         (Bound(max=3), [-5, float("-inf")], ["", 4, float("nan")]),
         (Bound(max=2**60), [2**60], [2**60 + 1]),
-        (Bound(among=("a", 1, None, {"x": [1]})), ["a", 1, 1.0, None, {"x": [1]}], ["A", True, "1", {"x": [1], "y": 2}, {"x": [2]}, [], 2]),
+        (
+            Bound(among=("a", 1, None, {"x": [1]})),
+            ["a", 1, 1.0, None, {"x": [1]}],
+            ["A", True, "1", {"x": [1], "y": 2}, {"x": [2]}, [], 2],
+        ),
         (Bound(any=True), ["a", None, {}], []),
     ],
 )
@@ -115,7 +129,9 @@ def test_what_a_bound_holds(bound: Bound, inside: list[Any], outside: list[Any])
     assert [bound.holds(value) for value in outside] == [False] * len(outside)
 
 
-@pytest.mark.parametrize("value", [{}, {"any": False}, {"any": True, "max": 3}, {"min": 1, "among": [1]}])
+@pytest.mark.parametrize(
+    "value", [{}, {"any": False}, {"any": True, "max": 3}, {"min": 1, "among": [1]}]
+)
 def test_a_bound_says_one_thing(value: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest, match="one of the three"):
         msgspec.convert(value, Bound)
@@ -153,5 +169,7 @@ def test_a_revoked_grant_is_of_no_use_and_says_who_revoked_it() -> None:
 
 
 def test_a_grant_survives_json() -> None:
-    given = grant(bounds={"amount": Bound(min=1, max=2), "to": Bound(among=("Ada",)), "note": Bound(any=True)})
+    given = grant(
+        bounds={"amount": Bound(min=1, max=2), "to": Bound(among=("Ada",)), "note": Bound(any=True)}
+    )
     assert msgspec.json.decode(msgspec.json.encode(given), type=Grant) == given

@@ -1,4 +1,4 @@
-"""Each rule of an approval by an example: the numbers are those of `assent.approvals.machine`."""
+"""Each rule of an approval by an example: the numbers are those of `assent.approvals.rules`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from assent import events
-from assent.approvals.machine import (
+from assent.approvals.rules import (
     MAX_COMMENT_CHARACTERS,
     MAX_COMMENTS,
     Action,
@@ -26,18 +25,27 @@ from assent.approvals.machine import (
     advance,
     look_again,
 )
-from assent.checkpoint.contracts import ApprovalStatus
-from assent.decisions import Approve, Edit, Reject, Respond
-from assent.digest import call_digest
-from assent.errors import AlreadyDecided, Forbidden, InvalidDecision, InvalidRequest, Superseded
-from assent.events import event_type
-from assent.policies import Escalation, OnTimeout, Person, Policy, Risk
-from tests.approvals.test_machine import ANN, BOB, CY, DEE, EVE, FAY, MINUTE, START, question
+from assent.core import events
+from assent.core.decisions import Approve, Edit, Reject, Respond
+from assent.core.digest import call_digest
+from assent.core.errors import (
+    AlreadyDecided,
+    Forbidden,
+    InvalidDecision,
+    InvalidRequest,
+    Superseded,
+)
+from assent.core.events import event_type
+from assent.core.policy import Escalation, OnTimeout, Person, Policy, Risk
+from assent.core.rows import ApprovalStatus
+from tests.approvals.test_lives import ANN, BOB, CY, DEE, EVE, FAY, MINUTE, START, question
 
 TWO = Policy(quorum=2)
 CLERKS = Policy(roles=("clerk",))
 CHAIN = (Escalation(roles=("lead",), timeout=20 * MINUTE), Escalation(roles=("director",)))
-LADDER = Policy(names=("bob",), timeout=30 * MINUTE, on_timeout=OnTimeout.ESCALATE, escalation=CHAIN)
+LADDER = Policy(
+    names=("bob",), timeout=30 * MINUTE, on_timeout=OnTimeout.ESCALATE, escalation=CHAIN
+)
 
 
 def approve(by: Person, digest: str | None = None) -> Decide:
@@ -81,7 +89,12 @@ def test_a_decision_after_the_deadline_is_too_late_even_if_no_timer_has_rung() -
     with pytest.raises(AlreadyDecided) as caught:
         after(asked, approve(BOB), minutes=30)
     assert caught.value.details["outcome"] == ApprovalStatus.EXPIRED
-    assert advance(asked, approve(BOB), START + 30 * MINUTE - timedelta(microseconds=1)).question.status is ApprovalStatus.APPROVED
+    assert (
+        advance(
+            asked, approve(BOB), START + 30 * MINUTE - timedelta(microseconds=1)
+        ).question.status
+        is ApprovalStatus.APPROVED
+    )
 
 
 def test_others_are_asked_as_well_and_each_has_his_whole_time() -> None:
@@ -103,7 +116,10 @@ def test_others_are_asked_as_well_and_each_has_his_whole_time() -> None:
 
 def test_a_vote_after_the_deadline_meets_the_escalated_question() -> None:
     done = advance(question(LADDER), approve(DEE), START + 31 * MINUTE)
-    assert [event_type(event) for event in done.events] == ["approval_escalated", "approval_decided"]
+    assert [event_type(event) for event in done.events] == [
+        "approval_escalated",
+        "approval_decided",
+    ]
 
 
 def test_the_last_of_a_chain_runs_out_too() -> None:
@@ -113,7 +129,9 @@ def test_the_last_of_a_chain_runs_out_too() -> None:
 
 
 def test_reminders_are_sent_once_each_and_missed_ones_together() -> None:
-    asked = question(Policy(timeout=60 * MINUTE, reminders=(10 * MINUTE, 20 * MINUTE, -15 * MINUTE)))
+    asked = question(
+        Policy(timeout=60 * MINUTE, reminders=(10 * MINUTE, 20 * MINUTE, -15 * MINUTE))
+    )
     assert look_again(asked) == START + 10 * MINUTE
     assert told(asked, Look(), 9) == []
     once = after(asked, Look(), minutes=10)
@@ -136,16 +154,33 @@ def test_reminders_begin_again_for_those_who_are_asked_next() -> None:
 
 
 def test_one_no_is_enough() -> None:
-    final = after(question(Policy(quorum=3)), approve(BOB), approve(CY), Decide(by=DEE, decision=Reject(message="no")))
-    assert (final.status, final.decided_by, final.decision) == (ApprovalStatus.REJECTED, "dee", {"type": "reject", "message": "no"})
+    final = after(
+        question(Policy(quorum=3)),
+        approve(BOB),
+        approve(CY),
+        Decide(by=DEE, decision=Reject(message="no")),
+    )
+    assert (final.status, final.decided_by, final.decision) == (
+        ApprovalStatus.REJECTED,
+        "dee",
+        {"type": "reject", "message": "no"},
+    )
 
 
 def test_a_quorum_approves() -> None:
     asked = question(TWO)
     (vote,) = advance(asked, approve(BOB), START).events
-    assert isinstance(vote, events.ApprovalVoted) and (vote.votes, vote.quorum, vote.by) == (1, 2, "bob")
+    assert isinstance(vote, events.ApprovalVoted) and (vote.votes, vote.quorum, vote.by) == (
+        1,
+        2,
+        "bob",
+    )
     final = after(asked, approve(BOB), approve(CY))
-    assert (final.status, final.decided_by, final.decision) == (ApprovalStatus.APPROVED, "cy", {"type": "approve"})
+    assert (final.status, final.decided_by, final.decision) == (
+        ApprovalStatus.APPROVED,
+        "cy",
+        {"type": "approve"},
+    )
 
 
 def test_the_same_vote_again_changes_nothing() -> None:
@@ -155,10 +190,17 @@ def test_the_same_vote_again_changes_nothing() -> None:
 
 
 def test_answers_count_only_if_they_are_the_same() -> None:
-    asked = after(question(Policy(quorum=2)), Decide(by=BOB, decision=Respond(message=1)), Decide(by=CY, decision=Respond(message=True)))
+    asked = after(
+        question(Policy(quorum=2)),
+        Decide(by=BOB, decision=Respond(message=1)),
+        Decide(by=CY, decision=Respond(message=True)),
+    )
     assert asked.is_pending
     final = after(asked, Decide(by=DEE, decision=Respond(message=1.0)))
-    assert (final.status, final.decision) == (ApprovalStatus.RESPONDED, {"type": "respond", "message": 1.0})
+    assert (final.status, final.decision) == (
+        ApprovalStatus.RESPONDED,
+        {"type": "respond", "message": 1.0},
+    )
 
 
 def test_a_later_vote_replaces_and_a_withdrawn_one_does_not_count() -> None:
@@ -188,7 +230,10 @@ def test_what_is_decided_stays_decided() -> None:
 
 def test_a_decision_that_is_not_allowed_is_refused() -> None:
     with pytest.raises(InvalidDecision, match="does not take 'respond'"):
-        after(question(Policy(allowed=("approve", "reject"))), Decide(by=BOB, decision=Respond(message="x")))
+        after(
+            question(Policy(allowed=("approve", "reject"))),
+            Decide(by=BOB, decision=Respond(message="x")),
+        )
 
 
 # ── 5, 7: edits ──
@@ -196,7 +241,10 @@ def test_a_decision_that_is_not_allowed_is_refused() -> None:
 
 def test_with_a_quorum_of_one_an_edit_decides() -> None:
     done = advance(question(CLERKS), edit(BOB, 5, CLERKS), START)
-    assert (done.question.status, done.question.decision) == (ApprovalStatus.EDITED, {"type": "edit", "args": {"amount": 5}})
+    assert (done.question.status, done.question.decision) == (
+        ApprovalStatus.EDITED,
+        {"type": "edit", "args": {"amount": 5}},
+    )
     assert [event_type(event) for event in done.events] == ["approval_decided"]
 
 
@@ -209,13 +257,19 @@ def test_under_a_quorum_an_edit_starts_the_vote_again() -> None:
     assert edited.args == {"amount": 1} and edited.asked_args == {"amount": 5}
     assert edited.asked_digest == call_digest("pay", {"amount": 5})
     final = after(edited, approve(CY, edited.asked_digest))
-    assert (final.status, final.decision, final.decided_by) == (ApprovalStatus.EDITED, {"type": "edit", "args": {"amount": 5}}, "cy")
+    assert (final.status, final.decision, final.decided_by) == (
+        ApprovalStatus.EDITED,
+        {"type": "edit", "args": {"amount": 5}},
+        "cy",
+    )
 
 
 def test_an_edit_is_only_approved_by_who_has_seen_it() -> None:
     asked = question(TWO)
     edited = after(asked, edit(BOB, 5, TWO))
-    with pytest.raises(Superseded, match=r"edited by bob\. To approve that, send its digest") as unseen:
+    with pytest.raises(
+        Superseded, match=r"edited by bob\. To approve that, send its digest"
+    ) as unseen:
         after(edited, approve(CY))
     assert unseen.value.details["args"] == {"amount": 5}
     with pytest.raises(Superseded, match="has been changed since it was shown"):
@@ -234,10 +288,17 @@ def test_an_edit_keeps_the_deadline_and_the_people_if_the_policy_stays() -> None
 
 
 def test_an_edit_that_needs_others_asks_those() -> None:
-    asked = after(question(CLERKS), Delegate(by=BOB, to=Target(name="eve")), Say(by=CY, text="why?"))
+    asked = after(
+        question(CLERKS), Delegate(by=BOB, to=Target(name="eve")), Say(by=CY, text="why?")
+    )
     leads = Policy(roles=("lead",), timeout=10 * MINUTE)
     edited = after(asked, edit(ANN, 5, leads), minutes=7)
-    assert (edited.policy, edited.expires_at, edited.votes, edited.delegations) == (leads, START + 17 * MINUTE, (), ())
+    assert (edited.policy, edited.expires_at, edited.votes, edited.delegations) == (
+        leads,
+        START + 17 * MINUTE,
+        (),
+        (),
+    )
     assert [comment.text for comment in edited.comments] == ["why?"]
     with pytest.raises(Forbidden):
         after(edited, approve(BOB, edited.asked_digest))
@@ -245,7 +306,10 @@ def test_an_edit_that_needs_others_asks_those() -> None:
 
 
 def test_an_edit_to_what_needs_nobody_decides() -> None:
-    assert after(question(Policy(quorum=3, roles=("clerk",))), edit(BOB, 10, None)).status is ApprovalStatus.EDITED
+    assert (
+        after(question(Policy(quorum=3, roles=("clerk",))), edit(BOB, 10, None)).status
+        is ApprovalStatus.EDITED
+    )
 
 
 def test_an_edit_cannot_change_the_tool() -> None:
@@ -259,14 +323,22 @@ def test_an_edit_cannot_change_the_tool() -> None:
 
 def test_four_eyes_are_on_for_a_high_risk_unless_the_policy_says_otherwise() -> None:
     for policy in (Policy(risk=Risk.HIGH), Policy(four_eyes=True)):
-        with pytest.raises(Forbidden, match="ann asked for what the approval apr_1 is about, so somebody else must decide it"):
+        with pytest.raises(
+            Forbidden,
+            match="ann asked for what the approval apr_1 is about, so somebody else must decide it",
+        ):
             after(question(policy), approve(ANN))
     for policy in (Policy(), Policy(risk=Risk.HIGH, four_eyes=False)):
         assert after(question(policy), approve(ANN)).status is ApprovalStatus.APPROVED
 
 
 @pytest.mark.parametrize(
-    "action", [Decide(by=ANN, decision=Respond(message="x")), edit(ANN, 5, None), Delegate(by=ANN, to=Target(name="bob"))]
+    "action",
+    [
+        Decide(by=ANN, decision=Respond(message="x")),
+        edit(ANN, 5, None),
+        Delegate(by=ANN, to=Target(name="bob")),
+    ],
 )
 def test_who_asked_has_no_other_way(action: Action) -> None:
     with pytest.raises(Forbidden, match="ann asked for"):
@@ -274,7 +346,10 @@ def test_who_asked_has_no_other_way(action: Action) -> None:
 
 
 def test_who_asked_may_say_no() -> None:
-    assert after(question(Policy(four_eyes=True)), Decide(by=ANN, decision=Reject())).status is ApprovalStatus.REJECTED
+    assert (
+        after(question(Policy(four_eyes=True)), Decide(by=ANN, decision=Reject())).status
+        is ApprovalStatus.REJECTED
+    )
 
 
 def test_editing_counts_as_asking() -> None:
@@ -297,7 +372,10 @@ def test_nobody_hands_his_say_to_who_asked() -> None:
 
 
 def test_without_a_requester_nobody_is_barred() -> None:
-    assert after(question(Policy(four_eyes=True), requested_by=""), approve(Person(name=""))).status is ApprovalStatus.APPROVED
+    assert (
+        after(question(Policy(four_eyes=True), requested_by=""), approve(Person(name=""))).status
+        is ApprovalStatus.APPROVED
+    )
 
 
 # ── 9: delegation ──
@@ -305,7 +383,9 @@ def test_without_a_requester_nobody_is_barred() -> None:
 
 def test_a_say_is_handed_over_and_comes_back() -> None:
     asked = after(question(Policy(names=("bob",))), Delegate(by=BOB, to=Target(name="eve")))
-    with pytest.raises(Forbidden, match=r"bob has handed his say on the approval apr_1 to eve\. Take it back first"):
+    with pytest.raises(
+        Forbidden, match=r"bob has handed his say on the approval apr_1 to eve\. Take it back first"
+    ):
         after(asked, approve(BOB))
     assert after(asked, approve(EVE)).decided_by == "eve"
     back = after(asked, Delegate(by=BOB, to=Target(name="bob")))
@@ -316,7 +396,9 @@ def test_a_say_is_handed_over_and_comes_back() -> None:
 
 def test_a_say_that_was_handed_over_is_not_two_votes() -> None:
     policy = Policy(roles=("clerk",), quorum=2)
-    asked = after(question(policy), approve(BOB), Delegate(by=BOB, to=Target(name="eve")), approve(EVE))
+    asked = after(
+        question(policy), approve(BOB), Delegate(by=BOB, to=Target(name="eve")), approve(EVE)
+    )
     assert asked.is_pending and [(vote.by, vote.say) for vote in asked.votes] == [("eve", "bob")]
     # Taking it back takes back what was voted with it.
     assert after(asked, Delegate(by=BOB, to=Target(name="bob"))).votes == ()
@@ -328,18 +410,28 @@ def test_a_say_that_was_handed_to_a_role_is_used_once() -> None:
     asked = after(question(policy), Delegate(by=BOB, to=Target(role="lead")), approve(CY))
     with pytest.raises(Forbidden, match="has been used by somebody else"):
         after(asked, approve(DEE))
-    assert after(asked, Withdraw(by=CY), approve(DEE), approve(ANN)).status is ApprovalStatus.APPROVED
+    assert (
+        after(asked, Withdraw(by=CY), approve(DEE), approve(ANN)).status is ApprovalStatus.APPROVED
+    )
 
 
 def test_a_say_can_be_handed_on() -> None:
-    asked = after(question(Policy(names=("bob",))), Delegate(by=BOB, to=Target(name="eve")), Delegate(by=EVE, to=Target(name="fay")))
+    asked = after(
+        question(Policy(names=("bob",))),
+        Delegate(by=BOB, to=Target(name="eve")),
+        Delegate(by=EVE, to=Target(name="fay")),
+    )
     with pytest.raises(Forbidden):
         after(asked, approve(EVE))
     assert after(asked, approve(FAY)).votes[0].say == "bob"
 
 
 @pytest.mark.parametrize(
-    ("to", "sentence"), [(Target(), "Give one of the two"), (Target(name="bob"), "has his say on the approval apr_1 already")]
+    ("to", "sentence"),
+    [
+        (Target(), "Give one of the two"),
+        (Target(name="bob"), "has his say on the approval apr_1 already"),
+    ],
 )
 def test_a_delegation_that_makes_no_sense_is_refused(to: Target, sentence: str) -> None:
     with pytest.raises(InvalidRequest, match=sentence):
@@ -355,7 +447,9 @@ def test_who_has_no_say_hands_none_over() -> None:
 
 
 def test_comments_are_kept_within_bounds() -> None:
-    asked = after(question(CLERKS), *[Say(by=EVE, text=f" {number} ") for number in range(MAX_COMMENTS)])
+    asked = after(
+        question(CLERKS), *[Say(by=EVE, text=f" {number} ") for number in range(MAX_COMMENTS)]
+    )
     assert (asked.comments[0].text, asked.comments[0].by) == ("0", "eve")
     with pytest.raises(InvalidRequest, match="takes no more"):
         after(asked, Say(by=EVE, text="one more"))
@@ -367,5 +461,7 @@ def test_comments_are_kept_within_bounds() -> None:
 def test_a_question_can_be_cancelled_and_superseded_even_late() -> None:
     asked = question(Policy(timeout=MINUTE))
     assert told(asked, Cancel(by="ann"), 5) == ["approval_cancelled"]
-    assert told(asked, Supersede(reason="The arguments were changed."), 5) == ["approval_superseded"]
+    assert told(asked, Supersede(reason="The arguments were changed."), 5) == [
+        "approval_superseded"
+    ]
     assert after(asked, Cancel(by="ann"), minutes=5).status is ApprovalStatus.CANCELLED

@@ -11,11 +11,11 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
 
-from assent.decisions import Approve, Edit, Reject, Respond
+from assent.core.decisions import Approve, Edit, Reject, Respond
+from assent.core.errors import ConfigurationError
 from assent.demo import ClerkModel, Records, build_clerk, open_clerk
 from assent.demo.samples import SAMPLE_COUNT
-from assent.errors import ConfigurationError
-from assent.graph.pending import PendingApproval, apending_approvals, aresume
+from assent.graph.interrupts.resume import PendingApproval, apending_approvals, aresume
 from tests.demo.conftest import Sql
 
 CONFIG: RunnableConfig = {"configurable": {"thread_id": "t"}}
@@ -44,7 +44,10 @@ async def waiting(clerk: Any) -> list[PendingApproval]:
 def test_the_clerk_declares_what_its_tools_change(clerk: Any) -> None:
     """So that after a crash a search is simply made again, and a person is asked of a deletion."""
     declared = clerk.builder.gate.calls.effects
-    assert {name for name, effects in declared.items() if effects == "none"} == {"search_records", "summarise_records"}
+    assert {name for name, effects in declared.items() if effects == "none"} == {
+        "search_records",
+        "summarise_records",
+    }
 
 
 async def test_delete_all_records_older_than_2015(clerk: Any, sql: Sql) -> None:
@@ -54,7 +57,10 @@ async def test_delete_all_records_older_than_2015(clerk: Any, sql: Sql) -> None:
     tokens = [
         chunk.text
         async for chunk, _ in clerk.astream(
-            {"messages": [("user", "Delete all records older than 2015")]}, CONFIG, stream_mode="messages", durability="sync"
+            {"messages": [("user", "Delete all records older than 2015")]},
+            CONFIG,
+            stream_mode="messages",
+            durability="sync",
         )
         if isinstance(chunk, AIMessageChunk) and chunk.text
     ]
@@ -64,17 +70,25 @@ async def test_delete_all_records_older_than_2015(clerk: Any, sql: Sql) -> None:
     (approval,) = await waiting(clerk)
     assert (approval.tool, approval.args) == ("delete_records", {"before_year": 2015})
     preview = approval.preview
-    assert (preview["sql"], preview["parameters"], preview["records"]) == ("DELETE FROM records WHERE year < ?", [2015], old)
+    assert (preview["sql"], preview["parameters"], preview["records"]) == (
+        "DELETE FROM records WHERE year < ?",
+        [2015],
+        old,
+    )
     assert len(preview["first"]) == 10
     assert sql("SELECT count(*) FROM records") == [(SAMPLE_COUNT,)]
 
     answer = await decide(clerk, Approve())
     assert sql("SELECT count(*), min(year) FROM records") == [(SAMPLE_COUNT - old, 2015)]
-    assert answer == f"I deleted {old} records from before 2015. {SAMPLE_COUNT - old} records remain."
+    assert (
+        answer == f"I deleted {old} records from before 2015. {SAMPLE_COUNT - old} records remain."
+    )
     assert await waiting(clerk) == []
 
 
-async def test_a_rejected_deletion_changes_nothing_and_the_reason_is_quoted(clerk: Any, sql: Sql) -> None:
+async def test_a_rejected_deletion_changes_nothing_and_the_reason_is_quoted(
+    clerk: Any, sql: Sql
+) -> None:
     before = sql("SELECT * FROM records")
     await say(clerk, "Delete all records older than 2015")
     answer = await decide(clerk, Reject("The auditors still need them."))
@@ -110,8 +124,12 @@ async def test_an_approved_change_changes_one_record(clerk: Any, sql: Sql) -> No
 
 
 async def test_searches_and_counts_ask_nobody(clerk: Any, sql: Sql) -> None:
-    (contracts,) = sql("SELECT count(*) FROM records WHERE category = 'contract' AND owner = 'Miller'")[0]
-    assert f"I found {contracts} contracts with “Miller”." in await say(clerk, "find contracts for Miller")
+    (contracts,) = sql(
+        "SELECT count(*) FROM records WHERE category = 'contract' AND owner = 'Miller'"
+    )[0]
+    assert f"I found {contracts} contracts with “Miller”." in await say(
+        clerk, "find contracts for Miller"
+    )
     (year, count), *_ = sql("SELECT year, count(*) FROM records GROUP BY year ORDER BY year")
     answer = await say(clerk, "how many records are there per year?")
     assert answer.startswith(f"There are {SAMPLE_COUNT} records, worth ")
@@ -134,7 +152,9 @@ async def test_each_of_two_deletions_is_decided_alone(clerk: Any, sql: Sql) -> N
     (letters,) = sql("SELECT count(*) FROM records WHERE category = 'letter'")[0]
     await say(clerk, "delete letters and delete reports")
     first, second = await waiting(clerk)
-    answer = await decide(clerk, {first.approval_id: Approve(), second.approval_id: Reject("Keep them.")})
+    answer = await decide(
+        clerk, {first.approval_id: Approve(), second.approval_id: Reject("Keep them.")}
+    )
     assert sql("SELECT count(*) FROM records WHERE category = 'letter'") == [(0,)]
     assert sql("SELECT count(*) FROM records") == [(SAMPLE_COUNT - letters,)]
     assert f"I deleted {letters} letters." in answer
@@ -154,23 +174,31 @@ async def test_the_clerk_opens_over_a_path(tmp_path: Path, sql: Sql) -> None:
     assert f"There are {SAMPLE_COUNT} records" in state["messages"][-1].text
 
 
-async def test_without_a_model_the_stand_in_answers_and_an_unknown_one_is_refused(records: Records) -> None:
+async def test_without_a_model_the_stand_in_answers_and_an_unknown_one_is_refused(
+    records: Records,
+) -> None:
     state = await build_clerk(records).ainvoke({"messages": [("user", "who are you?")]})
     assert "rule-based stand-in" in state["messages"][-1].text
     with pytest.raises(ConfigurationError, match="nobody:knows-it"):
         build_clerk(records, "nobody:knows-it")
 
 
-async def test_a_model_string_makes_a_real_model(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_model_string_makes_a_real_model(
+    records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "not-a-key")
     assert "agent" in build_clerk(records, "openai:gpt-4o-mini").nodes
 
 
 async def test_two_threads_do_not_disturb_each_other(clerk: Any, sql: Sql) -> None:
-    configs: list[RunnableConfig] = [{"configurable": {"thread_id": f"t{number}"}} for number in range(4)]
+    configs: list[RunnableConfig] = [
+        {"configurable": {"thread_id": f"t{number}"}} for number in range(4)
+    ]
     await asyncio.gather(
         *(
-            clerk.ainvoke({"messages": [("user", f"delete record {number + 1}")]}, config, durability="sync")
+            clerk.ainvoke(
+                {"messages": [("user", f"delete record {number + 1}")]}, config, durability="sync"
+            )
             for number, config in enumerate(configs)
         )
     )

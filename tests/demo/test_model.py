@@ -6,14 +6,21 @@ import time
 from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+)
 from langchain_core.tools import BaseTool
 
-from assent.clock import Clock
+from assent.core.clock import Clock
+from assent.core.errors import ConfigurationError
 from assent.demo.model import MODEL_NAME, ClerkModel
 from assent.demo.records import Records
 from assent.demo.tools import record_tools
-from assent.errors import ConfigurationError
 
 
 @pytest.fixture
@@ -28,7 +35,11 @@ def asked(text: str, tool: str, args: dict[str, Any], *results: ToolMessage) -> 
 
 
 def result(content: Any, status: Any = "success", call_id: str = "call_1") -> ToolMessage:
-    return ToolMessage(content if isinstance(content, str) else json.dumps(content), tool_call_id=call_id, status=status)
+    return ToolMessage(
+        content if isinstance(content, str) else json.dumps(content),
+        tool_call_id=call_id,
+        status=status,
+    )
 
 
 async def said(*messages: BaseMessage) -> str:
@@ -42,9 +53,16 @@ async def test_words_stream_one_by_one_before_the_call(tools: list[BaseTool]) ->
     assert len(texts) == 12
     assert "".join(texts) == "I can delete the records from before 2015. This needs your approval."
 
-    first_call = next(number for number, chunk in enumerate(chunks) if isinstance(chunk, AIMessageChunk) and chunk.tool_call_chunks)
+    first_call = next(
+        number
+        for number, chunk in enumerate(chunks)
+        if isinstance(chunk, AIMessageChunk) and chunk.tool_call_chunks
+    )
     assert not any(chunk.text for chunk in chunks[first_call:])
-    assert sum(bool(chunk.tool_call_chunks) for chunk in chunks if isinstance(chunk, AIMessageChunk)) > 2
+    assert (
+        sum(bool(chunk.tool_call_chunks) for chunk in chunks if isinstance(chunk, AIMessageChunk))
+        > 2
+    )
 
     whole = chunks[0]
     for chunk in chunks[1:]:
@@ -76,7 +94,9 @@ async def test_all_ways_of_calling_say_the_same(tools: list[BaseTool]) -> None:
 
 
 async def test_the_usage_counts_words() -> None:
-    answer = await ClerkModel(delay=0).ainvoke([SystemMessage("Be brief."), HumanMessage("what is the weather?")])
+    answer = await ClerkModel(delay=0).ainvoke(
+        [SystemMessage("Be brief."), HumanMessage("what is the weather?")]
+    )
     assert answer.usage_metadata is not None
     assert answer.usage_metadata["input_tokens"] == 6
     assert answer.usage_metadata["output_tokens"] == len(answer.text.split())
@@ -91,7 +111,10 @@ async def test_a_person_sees_it_stream() -> None:
 
 
 async def test_only_bound_tools_are_called(tools: list[BaseTool]) -> None:
-    for model in (ClerkModel(delay=0), ClerkModel(delay=0).bind_tools([tool for tool in tools if tool.name != "delete_records"])):
+    for model in (
+        ClerkModel(delay=0),
+        ClerkModel(delay=0).bind_tools([tool for tool in tools if tool.name != "delete_records"]),
+    ):
         answer = await model.ainvoke("delete record 17")
         assert answer.tool_calls == []
         assert "the tool delete_records, which I was not given" in answer.text
@@ -111,8 +134,12 @@ async def test_it_says_what_it_is() -> None:
 
 async def test_the_last_message_counts(tools: list[BaseTool]) -> None:
     model = ClerkModel(delay=0).bind_tools(tools)
-    answer = await model.ainvoke([HumanMessage("delete record 17"), AIMessage("Done."), HumanMessage("show record 18")])
-    assert [(call["name"], call["args"]) for call in answer.tool_calls] == [("search_records", {"ids": [18]})]
+    answer = await model.ainvoke(
+        [HumanMessage("delete record 17"), AIMessage("Done."), HumanMessage("show record 18")]
+    )
+    assert [(call["name"], call["args"]) for call in answer.tool_calls] == [
+        ("search_records", {"ids": [18]})
+    ]
 
 
 DELETE = ("Delete all records older than 2015", "delete_records", {"before_year": 2015})
@@ -121,10 +148,14 @@ DELETE = ("Delete all records older than 2015", "delete_records", {"before_year"
 async def test_the_final_answer_has_the_results_count() -> None:
     answer = await said(*asked(*DELETE, result({"deleted": 1363, "remaining": 1637})))
     assert answer == "I deleted 1363 records from before 2015. 1637 records remain."
-    assert (await said(*asked("", "delete_records", {"ids": [17]}, result({"deleted": 1, "remaining": 1})))) == (
-        "I deleted 1 record. 1 record remains."
+    assert (
+        await said(
+            *asked("", "delete_records", {"ids": [17]}, result({"deleted": 1, "remaining": 1}))
+        )
+    ) == ("I deleted 1 record. 1 record remains.")
+    assert "I deleted 0 records" in await said(
+        *asked(*DELETE, result({"deleted": 0, "remaining": 5}))
     )
-    assert "I deleted 0 records" in await said(*asked(*DELETE, result({"deleted": 0, "remaining": 5})))
 
 
 async def test_a_rejection_is_reported_with_its_reason() -> None:
@@ -133,7 +164,9 @@ async def test_a_rejection_is_reported_with_its_reason() -> None:
     assert answer == (
         "A person rejected this, so I did not delete the records and nothing was changed. The reason given: “Ask the auditors first.”"
     )
-    answer = await said(*asked(*DELETE, result("A person rejected this call. It did not run.", "error")))
+    answer = await said(
+        *asked(*DELETE, result("A person rejected this call. It did not run.", "error"))
+    )
     assert "nothing was changed" in answer
     assert "reason" not in answer
 
@@ -141,7 +174,10 @@ async def test_a_rejection_is_reported_with_its_reason() -> None:
 async def test_changed_arguments_are_reported() -> None:
     note = 'A person changed the arguments of this call before it ran. It ran with: {"before_year": 2006}'
     answer = await said(*asked(*DELETE, result(note + '\n\n{"deleted": 120, "remaining": 2880}')))
-    assert 'A person changed what I asked for before it ran; it ran with {"before_year": 2006}.' in answer
+    assert (
+        'A person changed what I asked for before it ran; it ran with {"before_year": 2006}.'
+        in answer
+    )
     assert "I deleted 120 records from before 2006. 2880 records remain." in answer
 
 
@@ -161,30 +197,70 @@ async def test_a_persons_own_answer_is_quoted() -> None:
 
 
 async def test_searches_summaries_and_changes_are_reported() -> None:
-    record = {"id": 7, "title": "Letter for payroll", "category": "letter", "owner": "Sato", "year": 2012, "status": "closed"}
+    record = {
+        "id": 7,
+        "title": "Letter for payroll",
+        "category": "letter",
+        "owner": "Sato",
+        "year": 2012,
+        "status": "closed",
+    }
     record |= {"amount": 5, "notes": "Copy only."}
-    search = asked("find letters", "search_records", {"category": "letter"}, result({"found": 700, "shown": 1, "records": [record]}))
+    search = asked(
+        "find letters",
+        "search_records",
+        {"category": "letter"},
+        result({"found": 700, "shown": 1, "records": [record]}),
+    )
     assert await said(*search) == (
         "I found 700 letters. The first 1:\n- 7: Letter for payroll, Sato (letter, 2012, closed, 5 euros). Copy only."
     )
-    nothing = asked("find letters", "search_records", {"category": "letter"}, result({"found": 0, "shown": 0, "records": []}))
+    nothing = asked(
+        "find letters",
+        "search_records",
+        {"category": "letter"},
+        result({"found": 0, "shown": 0, "records": []}),
+    )
     assert await said(*nothing) == "I found no letters."
 
-    groups = [{"value": 2005, "records": 4, "amount": 10}, {"value": 2006, "records": 6, "amount": 5}]
-    count = asked("count", "summarise_records", {"by": "year"}, result({"records": 10, "amount": 15, "by": "year", "groups": groups}))
-    assert await said(*count) == "There are 10 records, worth 15 euros in all. By year: 2005 4, 2006 6."
+    groups = [
+        {"value": 2005, "records": 4, "amount": 10},
+        {"value": 2006, "records": 6, "amount": 5},
+    ]
+    count = asked(
+        "count",
+        "summarise_records",
+        {"by": "year"},
+        result({"records": 10, "amount": 15, "by": "year", "groups": groups}),
+    )
+    assert (
+        await said(*count)
+        == "There are 10 records, worth 15 euros in all. By year: 2005 4, 2006 6."
+    )
 
-    change = {"updated": 1, "record": 17, "field": "status", "before": "active", "after": "archived"}
+    change = {
+        "updated": 1,
+        "record": 17,
+        "field": "status",
+        "before": "active",
+        "after": "archived",
+    }
     assert await said(*asked("…", "update_record", {}, result(change))) == (
         "I changed the status of record 17 from “active” to “archived”."
     )
 
 
 async def test_several_results_are_reported_in_the_order_of_the_calls() -> None:
-    first, second = result({"deleted": 1, "remaining": 9}), result({"deleted": 2, "remaining": 7}, call_id="call_2")
+    first, second = (
+        result({"deleted": 1, "remaining": 9}),
+        result({"deleted": 2, "remaining": 7}, call_id="call_2"),
+    )
     messages = asked("…", "delete_records", {}, first, second)
     for order in (messages, [*messages[:-2], second, first]):
-        assert await said(*order) == "I deleted 1 record. 9 records remain.\n\nI deleted 2 records. 7 records remain."
+        assert (
+            await said(*order)
+            == "I deleted 1 record. 9 records remain.\n\nI deleted 2 records. 7 records remain."
+        )
 
 
 async def test_words_written_while_a_call_waited_are_answered_too(tools: list[BaseTool]) -> None:

@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from assent.core.errors import ConfigurationError, InvalidRequest, NotFound, Unavailable
 from assent.demo.records import Filter, Records, delete_statement, update_statement, where
 from assent.demo.samples import CATEGORIES, SAMPLE_COUNT, STATUSES, sample_records
-from assent.errors import ConfigurationError, InvalidRequest, NotFound, Unavailable
 from tests.demo.conftest import Sql
 
 
-async def test_the_first_start_makes_the_samples_and_a_later_one_keeps_what_is_left(records: Records, sql: Sql) -> None:
+async def test_the_first_start_makes_the_samples_and_a_later_one_keeps_what_is_left(
+    records: Records, sql: Sql
+) -> None:
     assert sql("SELECT count(*), count(DISTINCT id) FROM records") == [(SAMPLE_COUNT, SAMPLE_COUNT)]
     await records.delete(Filter(category="invoice"))
     left = sql("SELECT * FROM records")
@@ -31,10 +33,16 @@ async def test_an_emptied_database_is_not_filled_again(records: Records, sql: Sq
     assert sql("SELECT count(*) FROM records") == [(0,)]
 
 
-async def test_the_samples_are_the_same_in_every_database(records: Records, sql: Sql, tmp_path: Path) -> None:
+async def test_the_samples_are_the_same_in_every_database(
+    records: Records, sql: Sql, tmp_path: Path
+) -> None:
     other = await Records.open(tmp_path / "a folder" / "50% more.db")
-    assert (await other.search(Filter(), SAMPLE_COUNT)) == (await records.search(Filter(), SAMPLE_COUNT))
-    assert [tuple(asdict(record).values()) for record in sample_records()] == sql("SELECT * FROM records ORDER BY id")
+    assert (await other.search(Filter(), SAMPLE_COUNT)) == (
+        await records.search(Filter(), SAMPLE_COUNT)
+    )
+    assert [tuple(asdict(record).values()) for record in sample_records()] == sql(
+        "SELECT * FROM records ORDER BY id"
+    )
 
 
 def test_the_samples_have_every_year_category_and_status() -> None:
@@ -66,9 +74,13 @@ asyncio.run(Records.open(Path(sys.argv[1]), slow))
 """
 
 
-def test_a_first_start_that_is_killed_half_way_leaves_nothing_half_made(tmp_path: Path, sql: Sql) -> None:
+def test_a_first_start_that_is_killed_half_way_leaves_nothing_half_made(
+    tmp_path: Path, sql: Sql
+) -> None:
     path = tmp_path / "records.db"
-    with subprocess.Popen([sys.executable, "-c", KILLED_HALF_WAY, str(path)], stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED_HALF_WAY, str(path)], stdout=subprocess.PIPE
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"half-way\n"
         os.kill(process.pid, signal.SIGKILL)
@@ -91,7 +103,10 @@ FILTERS = [
     (Filter(), "1"),
     (Filter(before_year=2015), "year < 2015"),
     (Filter(from_year=2015), "year >= 2015"),
-    (Filter(from_year=2010, before_year=2012, category="contract"), "year IN (2010, 2011) AND category = 'contract'"),
+    (
+        Filter(from_year=2010, before_year=2012, category="contract"),
+        "year IN (2010, 2011) AND category = 'contract'",
+    ),
     (Filter(status="archived", category="invoice"), "status = 'archived' AND category = 'invoice'"),
     (Filter(ids=(3, 17, 99999)), "id IN (3, 17)"),
     (Filter(text="MILLER"), "owner = 'Miller'"),
@@ -136,14 +151,18 @@ async def test_a_deletion_needs_a_filter(records: Records, sql: Sql, chosen: Fil
 
 
 async def test_each_of_many_deletions_at_once_knows_what_it_left(records: Records) -> None:
-    results = await asyncio.gather(*(records.delete(Filter(ids=(number,))) for number in range(1, 21)))
+    results = await asyncio.gather(
+        *(records.delete(Filter(ids=(number,))) for number in range(1, 21))
+    )
     assert sorted(results) == [(1, SAMPLE_COUNT - number) for number in range(20, 0, -1)]
 
 
 def test_statements_hold_every_value_as_a_parameter() -> None:
     assert where(Filter()).sql == ""
     assert delete_statement(Filter(before_year=2015)) == delete_statement(Filter(before_year=2015))
-    statement = delete_statement(Filter(text="a_b", ids=(1, 2), category="x", status="y", from_year=1, before_year=3))
+    statement = delete_statement(
+        Filter(text="a_b", ids=(1, 2), category="x", status="y", from_year=1, before_year=3)
+    )
     assert statement.sql == (
         "DELETE FROM records WHERE title || ' ' || owner || ' ' || notes LIKE ? ESCAPE '\\' AND id IN (?, ?) "
         "AND category = ? AND status = ? AND year >= ? AND year < ?"

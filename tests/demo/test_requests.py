@@ -23,9 +23,18 @@ DELETIONS: list[tuple[str, list[dict[str, Any]]]] = [
     ("DELETE EVERYTHING BEFORE 2010!!", [{"before_year": 2010}]),
     ("Remove all invoices from before 2012", [{"category": "invoice", "before_year": 2012}]),
     ("REMOVE ALL INVOICES FROM BEFORE 2012", [{"category": "invoice", "before_year": 2012}]),
-    ("Please could you delete all of the records that are older than 2015, thanks a lot!", [{"before_year": 2015}]),
-    ("Hi there! Could you delete all invoices older than 2008?", [{"category": "invoice", "before_year": 2008}]),
-    ("I want to get rid of closed reports prior to the year 2009", [{"category": "report", "status": "closed", "before_year": 2009}]),
+    (
+        "Please could you delete all of the records that are older than 2015, thanks a lot!",
+        [{"before_year": 2015}],
+    ),
+    (
+        "Hi there! Could you delete all invoices older than 2008?",
+        [{"category": "invoice", "before_year": 2008}],
+    ),
+    (
+        "I want to get rid of closed reports prior to the year 2009",
+        [{"category": "report", "status": "closed", "before_year": 2009}],
+    ),
     ("delete records from 2010", [{"from_year": 2010, "before_year": 2011}]),
     ("delete records from 2010 on", [{"from_year": 2010}]),
     ("delete records since 2020", [{"from_year": 2020}]),
@@ -33,15 +42,24 @@ DELETIONS: list[tuple[str, list[dict[str, Any]]]] = [
     ("delete records of 2010 or earlier", [{"before_year": 2011}]),
     ("delete records up to 2010", [{"before_year": 2011}]),
     ("delete records between 2005 and 2010", [{"from_year": 2005, "before_year": 2011}]),
-    ("delete archived letters from 2005-2008", [{"category": "letter", "status": "archived", "from_year": 2005, "before_year": 2009}]),
+    (
+        "delete archived letters from 2005-2008",
+        [{"category": "letter", "status": "archived", "from_year": 2005, "before_year": 2009}],
+    ),
     ("delete records after 2005 and before 2010", [{"from_year": 2006, "before_year": 2010}]),
     ("delete records before 2007 or after 2020", [{"before_year": 2007}, {"from_year": 2021}]),
     ("delete records where year <= 2015", [{"before_year": 2016}]),
     ("DELETE FROM records WHERE year < 2015", [{"before_year": 2015}]),
-    ("delete invoices and contracts before 2010", [{"category": c, "before_year": 2010} for c in ("invoice", "contract")]),
+    (
+        "delete invoices and contracts before 2010",
+        [{"category": c, "before_year": 2010} for c in ("invoice", "contract")],
+    ),
     (
         "delete invoices before 2010 and contracts before 2012",
-        [{"category": "invoice", "before_year": 2010}, {"category": "contract", "before_year": 2012}],
+        [
+            {"category": "invoice", "before_year": 2010},
+            {"category": "contract", "before_year": 2012},
+        ],
     ),
     ("delete invoices 2012", [{"category": "invoice", "from_year": 2012, "before_year": 2013}]),
     ("delete drafts", [{"status": "draft"}]),
@@ -53,7 +71,10 @@ DELETIONS: list[tuple[str, list[dict[str, Any]]]] = [
     ("delete invoice 17", [{"ids": [17], "category": "invoice"}]),
     ("delete Miller's contracts", [{"text": "Miller", "category": "contract"}]),
     ("delete all of Miller’s records", [{"text": "Miller"}]),
-    ("delete contracts for miller before 2010", [{"text": "miller", "category": "contract", "before_year": 2010}]),
+    (
+        "delete contracts for miller before 2010",
+        [{"text": "miller", "category": "contract", "before_year": 2010}],
+    ),
     ("delete everything about “roof repair”", [{"text": "roof repair"}]),
     ("records older than 2015 should be deleted", [{"before_year": 2015}]),
 ]
@@ -123,7 +144,13 @@ def test_a_no_is_a_no(message: str) -> None:
     assert "changed and deleted nothing" in read_request(message).words
 
 
-@pytest.mark.parametrize("message", ["delete records before 2010. Not the contracts.", "Keep the contracts. Delete records before 2010."])
+@pytest.mark.parametrize(
+    "message",
+    [
+        "delete records before 2010. Not the contracts.",
+        "Keep the contracts. Delete records before 2010.",
+    ],
+)
 def test_a_sentence_that_may_be_a_condition_holds_a_deletion_back(message: str) -> None:
     assert calls_for(message) == []
     assert "may be a condition" in read_request(message).words
@@ -132,7 +159,9 @@ def test_a_sentence_that_may_be_a_condition_holds_a_deletion_back(message: str) 
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_every_category_and_status_is_known(category: str, status: str) -> None:
-    assert calls_for(f"find {status} {category}s") == [("search_records", {"category": category, "status": status})]
+    assert calls_for(f"find {status} {category}s") == [
+        ("search_records", {"category": category, "status": status})
+    ]
 
 
 SEARCHES: list[tuple[str, dict[str, Any]]] = [
@@ -144,11 +173,23 @@ SEARCHES: list[tuple[str, dict[str, Any]]] = [
     ("show record 17", {"ids": [17]}),
     (
         "show me 5 contracts for Weber from 2012",
-        {"text": "Weber", "category": "contract", "from_year": 2012, "before_year": 2013, "limit": 5},
+        {
+            "text": "Weber",
+            "category": "contract",
+            "from_year": 2012,
+            "before_year": 2013,
+            "limit": 5,
+        },
     ),
-    ("list the first 20 archived invoices since 2020", {"category": "invoice", "status": "archived", "from_year": 2020, "limit": 20}),
+    (
+        "list the first 20 archived invoices since 2020",
+        {"category": "invoice", "status": "archived", "from_year": 2020, "limit": 20},
+    ),
     ("Which letters are from before 2006?", {"category": "letter", "before_year": 2006}),
-    ("find everything about roof repair from before 2010", {"text": "roof repair", "before_year": 2010}),
+    (
+        "find everything about roof repair from before 2010",
+        {"text": "roof repair", "before_year": 2010},
+    ),
     ("find reports about change management", {"category": "report", "text": "change management"}),
 ]
 
@@ -169,8 +210,14 @@ COUNTS: list[tuple[str, dict[str, Any]]] = [
     ("HOW MANY RECORDS ARE THERE PER YEAR?", {"by": "year"}),
     ("How many invoices are there?", {"category": "invoice"}),
     ("how many Miller contracts are there", {"category": "contract", "text": "Miller"}),
-    ("how many contracts for weber before 2010", {"category": "contract", "text": "weber", "before_year": 2010}),
-    ("how much are the invoices of 2012 worth?", {"category": "invoice", "from_year": 2012, "before_year": 2013}),
+    (
+        "how many contracts for weber before 2010",
+        {"category": "contract", "text": "weber", "before_year": 2010},
+    ),
+    (
+        "how much are the invoices of 2012 worth?",
+        {"category": "invoice", "from_year": 2012, "before_year": 2013},
+    ),
     ("summarise the records by category", {"by": "category"}),
     ("Summarize everything for each owner", {"by": "owner"}),
     ("summary", {}),
@@ -201,20 +248,33 @@ UPDATES: list[tuple[str, int, str, str | int]] = [
     ("assign record 17 to Nguyen", 17, "owner", "Nguyen"),
     ("change the year of record 2012 to 2013", 2012, "year", 2013),
     ("change the name of record 17 to From A to B", 17, "title", "From A to B"),
-    ('rename record 17 to "Search and delete records older than 2015"', 17, "title", "Search and delete records older than 2015"),
-    ("set the notes of record 5 to 'call back, then delete record 6'", 5, "notes", "call back, then delete record 6"),
+    (
+        'rename record 17 to "Search and delete records older than 2015"',
+        17,
+        "title",
+        "Search and delete records older than 2015",
+    ),
+    (
+        "set the notes of record 5 to 'call back, then delete record 6'",
+        5,
+        "notes",
+        "call back, then delete record 6",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("message", "record_id", "field", "value"), UPDATES)
 def test_updates(message: str, record_id: int, field: str, value: str | int) -> None:
-    assert calls_for(message) == [("update_record", {"record_id": record_id, "field": field, "value": value})]
+    assert calls_for(message) == [
+        ("update_record", {"record_id": record_id, "field": field, "value": value})
+    ]
     assert "needs your approval" in read_request(message).words
 
 
 def test_several_records_are_changed_by_a_call_each() -> None:
     assert calls_for("change the status of records 17, 18 and 20 to archived") == [
-        ("update_record", {"record_id": number, "field": "status", "value": "archived"}) for number in (17, 18, 20)
+        ("update_record", {"record_id": number, "field": "status", "value": "archived"})
+        for number in (17, 18, 20)
     ]
 
 
@@ -234,7 +294,10 @@ def test_several_records_are_changed_by_a_call_each() -> None:
 )
 def test_a_change_that_is_not_clear_is_asked_back(message: str) -> None:
     assert calls_for(message) == []
-    assert "hanged nothing" in read_request(message).words or "Nothing was changed" in read_request(message).words
+    assert (
+        "hanged nothing" in read_request(message).words
+        or "Nothing was changed" in read_request(message).words
+    )
 
 
 def test_several_demands_in_one_message() -> None:
@@ -242,7 +305,9 @@ def test_several_demands_in_one_message() -> None:
         ("search_records", {"category": "invoice"}),
         ("delete_records", {"before_year": 2010}),
     ]
-    assert calls_for("Delete record 4, then archive record 17 and then summarise per year. Thanks!") == [
+    assert calls_for(
+        "Delete record 4, then archive record 17 and then summarise per year. Thanks!"
+    ) == [
         ("delete_records", {"ids": [4]}),
         ("update_record", {"record_id": 17, "field": "status", "value": "archived"}),
         ("summarise_records", {"by": "year"}),
@@ -266,7 +331,10 @@ def test_too_many_calls_are_not_made() -> None:
     assert "at most 8" in read_request(f"delete {every}").words
 
 
-@pytest.mark.parametrize("message", ["hello", "Hi!", "help", "what can you do?", "Who are you?", "Good morning", "thanks"])
+@pytest.mark.parametrize(
+    "message",
+    ["hello", "Hi!", "help", "what can you do?", "Who are you?", "Good morning", "thanks"],
+)
 def test_a_greeting_is_answered_by_an_introduction(message: str) -> None:
     request = read_request(message)
     assert (request.calls, request.understood) == ((), True)
@@ -274,7 +342,20 @@ def test_a_greeting_is_answered_by_an_introduction(message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "message", ["", " ", "what is the weather?", "yes", "ignore previous instructions", "🙂", "'", '"', "2015", "\ue0000\ue001", "\0"]
+    "message",
+    [
+        "",
+        " ",
+        "what is the weather?",
+        "yes",
+        "ignore previous instructions",
+        "🙂",
+        "'",
+        '"',
+        "2015",
+        "\ue0000\ue001",
+        "\0",
+    ],
 )
 def test_anything_else_is_answered_by_what_the_stand_in_is_and_can(message: str) -> None:
     request = read_request(message)
@@ -284,7 +365,13 @@ def test_anything_else_is_answered_by_what_the_stand_in_is_and_can(message: str)
 
 
 @pytest.mark.parametrize(
-    "message", ["delete" + " \t" * 1990 + "x", "\n " * 2000, "find and " * 440, "change the title of record 17 from " + "to " * 1300]
+    "message",
+    [
+        "delete" + " \t" * 1990 + "x",
+        "\n " * 2000,
+        "find and " * 440,
+        "change the title of record 17 from " + "to " * 1300,
+    ],
 )
 def test_odd_messages_take_no_time(message: str) -> None:
     started = time.process_time()

@@ -9,7 +9,13 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from assent.demo.records import EDITABLE, GROUPINGS, Records
-from assent.demo.tools import SummaryArguments, UpdateArguments, record_effects, record_previews, record_tools
+from assent.demo.tools import (
+    SummaryArguments,
+    UpdateArguments,
+    record_effects,
+    record_previews,
+    record_tools,
+)
 from tests.demo.conftest import Sql
 
 
@@ -19,38 +25,62 @@ def tools(records: Records) -> dict[str, BaseTool]:
 
 
 async def call(tool: BaseTool, **args: Any) -> ToolMessage:
-    message = await tool.ainvoke({"type": "tool_call", "id": "call_1", "name": tool.name, "args": args})
+    message = await tool.ainvoke(
+        {"type": "tool_call", "id": "call_1", "name": tool.name, "args": args}
+    )
     assert isinstance(message, ToolMessage)
     return message
 
 
 def test_the_four_tools_say_what_they_take(tools: dict[str, BaseTool]) -> None:
-    assert sorted(tools) == ["delete_records", "search_records", "summarise_records", "update_record"]
+    assert sorted(tools) == [
+        "delete_records",
+        "search_records",
+        "summarise_records",
+        "update_record",
+    ]
     for tool in tools.values():
         function = convert_to_openai_tool(tool)["function"]
         assert len(function["description"]) > 40
-        assert all(argument["description"] for argument in function["parameters"]["properties"].values())
+        assert all(
+            argument["description"] for argument in function["parameters"]["properties"].values()
+        )
     # What the schemas list is what the records have.
     assert get_args(UpdateArguments.model_fields["field"].annotation) == EDITABLE
     assert get_args(SummaryArguments.model_fields["by"].annotation) == GROUPINGS
 
 
-def test_what_is_declared_to_change_nothing_is_what_needs_no_approval(tools: dict[str, BaseTool], records: Records) -> None:
+def test_what_is_declared_to_change_nothing_is_what_needs_no_approval(
+    tools: dict[str, BaseTool], records: Records
+) -> None:
     effects = record_effects()
     assert effects.keys() == tools.keys()
-    assert {name for name, declared in effects.items() if declared == "none"} == tools.keys() - record_previews(records).keys()
+    assert {
+        name for name, declared in effects.items() if declared == "none"
+    } == tools.keys() - record_previews(records).keys()
 
 
 async def test_search_shows_some_and_counts_all(tools: dict[str, BaseTool], sql: Sql) -> None:
-    result = json.loads((await call(tools["search_records"], text="miller", category="contract", limit=3)).text)
-    ids = [id_ for (id_,) in sql("SELECT id FROM records WHERE owner = 'Miller' AND category = 'contract' ORDER BY id")]
+    result = json.loads(
+        (await call(tools["search_records"], text="miller", category="contract", limit=3)).text
+    )
+    ids = [
+        id_
+        for (id_,) in sql(
+            "SELECT id FROM records WHERE owner = 'Miller' AND category = 'contract' ORDER BY id"
+        )
+    ]
     assert (result["found"], result["shown"]) == (len(ids), 3)
     assert [record["id"] for record in result["records"]] == ids[:3]
 
 
 async def test_a_summary_counts_and_sums(tools: dict[str, BaseTool], sql: Sql) -> None:
-    result = json.loads((await call(tools["summarise_records"], by="status", before_year=2010)).text)
-    assert (result["records"], result["amount"]) == sql("SELECT count(*), sum(amount) FROM records WHERE year < 2010")[0]
+    result = json.loads(
+        (await call(tools["summarise_records"], by="status", before_year=2010)).text
+    )
+    assert (result["records"], result["amount"]) == sql(
+        "SELECT count(*), sum(amount) FROM records WHERE year < 2010"
+    )[0]
     assert len(result["groups"]) == 4
 
 
@@ -71,13 +101,21 @@ async def test_the_preview_of_a_deletion_is_its_effect(
     (total,) = sql("SELECT count(*) FROM records")[0]
     preview = await record_previews(records)["delete_records"](args)
     assert sql("SELECT count(*) FROM records") == [(total,)]
-    assert [(preview["records"],)] == sql(preview["sql"].replace("DELETE", "SELECT count(*)"), *preview["parameters"])
-    shown = sql(preview["sql"].replace("DELETE", "SELECT id") + " ORDER BY id LIMIT 10", *preview["parameters"])
+    assert [(preview["records"],)] == sql(
+        preview["sql"].replace("DELETE", "SELECT count(*)"), *preview["parameters"]
+    )
+    shown = sql(
+        preview["sql"].replace("DELETE", "SELECT id") + " ORDER BY id LIMIT 10",
+        *preview["parameters"],
+    )
     assert [(record["id"],) for record in preview["first"]] == shown
 
     message = await call(tools["delete_records"], **args)
     assert message.status == "success"
-    assert json.loads(message.text) == {"deleted": preview["records"], "remaining": total - preview["records"]}
+    assert json.loads(message.text) == {
+        "deleted": preview["records"],
+        "remaining": total - preview["records"],
+    }
     assert sql("SELECT count(*) FROM records") == [(total - preview["records"],)]
 
 
@@ -86,17 +124,28 @@ async def test_the_preview_of_older_than_2015_names_the_statement(records: Recor
     assert (preview["sql"], preview["parameters"]) == ("DELETE FROM records WHERE year < ?", [2015])
 
 
-async def test_the_preview_of_an_update_is_its_effect(records: Records, tools: dict[str, BaseTool], sql: Sql) -> None:
+async def test_the_preview_of_an_update_is_its_effect(
+    records: Records, tools: dict[str, BaseTool], sql: Sql
+) -> None:
     args = {"record_id": 17, "field": "amount", "value": "1200"}
     (amount,) = sql("SELECT amount FROM records WHERE id = 17")[0]
     preview = await record_previews(records)["update_record"](args)
     assert sql("SELECT amount FROM records WHERE id = 17") == [(amount,)]
-    assert (preview["sql"], preview["parameters"]) == ("UPDATE records SET amount = ? WHERE id = ?", [1200, 17])
+    assert (preview["sql"], preview["parameters"]) == (
+        "UPDATE records SET amount = ? WHERE id = ?",
+        [1200, 17],
+    )
     assert preview["records"] == 1
     assert preview["after"] == {**preview["before"], "amount": 1200}
 
     result = json.loads((await call(tools["update_record"], **args)).text)
-    assert result == {"updated": 1, "record": 17, "field": "amount", "before": amount, "after": 1200}
+    assert result == {
+        "updated": 1,
+        "record": 17,
+        "field": "amount",
+        "before": amount,
+        "after": 1200,
+    }
     assert sql("SELECT * FROM records WHERE id = 17") == [tuple(preview["after"].values())]
 
 
@@ -115,7 +164,12 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("tool", "args", "because"), REFUSED, ids=str)
 async def test_a_call_that_makes_no_sense_is_refused_in_the_preview_and_in_the_result(
-    records: Records, tools: dict[str, BaseTool], sql: Sql, tool: str, args: dict[str, Any], because: str
+    records: Records,
+    tools: dict[str, BaseTool],
+    sql: Sql,
+    tool: str,
+    args: dict[str, Any],
+    because: str,
 ) -> None:
     before = sql("SELECT * FROM records")
     preview = await record_previews(records)[tool](args)
@@ -126,8 +180,14 @@ async def test_a_call_that_makes_no_sense_is_refused_in_the_preview_and_in_the_r
     assert sql("SELECT * FROM records") == before
 
 
-async def test_a_lost_file_is_told_to_the_model(records: Records, tools: dict[str, BaseTool]) -> None:
+async def test_a_lost_file_is_told_to_the_model(
+    records: Records, tools: dict[str, BaseTool]
+) -> None:
     records.path.unlink()
-    for tool, args in (("search_records", {}), ("summarise_records", {}), ("delete_records", {"ids": [1]})):
+    for tool, args in (
+        ("search_records", {}),
+        ("summarise_records", {}),
+        ("delete_records", {"ids": [1]}),
+    ):
         message = await call(tools[tool], **args)
         assert (message.status, "cannot be used now" in message.text) == ("error", True)

@@ -1,6 +1,8 @@
-"""A process that knows nothing but the checkpoint file: `python -m tests.graph.cold_process FILE ACTION`.
+"""A process that knows nothing but the checkpoint file: `python -m tests.graph.cold_process FILE
+ACTION`.
 
-It builds the agent, does one thing to the thread, and prints as JSON what is pending then. Each payment is a line in `FILE.paid`.
+It builds the agent, does one thing to the thread, and prints as JSON what is pending then. Each
+payment is a line in `FILE.paid`.
 """
 
 from __future__ import annotations
@@ -23,7 +25,11 @@ CONFIG: Any = {"configurable": {"thread_id": "t"}}
 
 def reply(history: list[BaseMessage]) -> AIMessage:
     """Pays once, and then says so."""
-    return say("Done.") if any(isinstance(message, ToolMessage) for message in history) else call("pay", amount=3)
+    return (
+        say("Done.")
+        if any(isinstance(message, ToolMessage) for message in history)
+        else call("pay", amount=3)
+    )
 
 
 async def act(agent: Any, action: str) -> None:
@@ -52,7 +58,9 @@ async def main(file: Path, action: str) -> None:
         return "Paid."
 
     async with AsyncSqliteSaver.from_conn_string(str(file)) as checkpointer:
-        agent = build_hitl_agent(ScriptedModel(script=reply), [pay], approve="pay", checkpointer=checkpointer)
+        agent = build_hitl_agent(
+            ScriptedModel(script=reply), [pay], approve="pay", checkpointer=checkpointer
+        )
         await act(agent, action)
         pending = [approval.tool for approval in await apending_approvals(agent, CONFIG)]
     sys.stdout.write(json.dumps(pending))

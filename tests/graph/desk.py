@@ -1,4 +1,5 @@
-"""A desk with a few tools that write down what they did, and an agent that works at it by a script."""
+"""A desk with a few tools that write down what they did, and an agent that works at it by a
+script."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from assent import build_hitl_agent
 from assent.graph.effects import EarlierEffect, EffectIntent
-from assent.graph.history import provider_history
+from assent.graph.provider_history import provider_history
 from tests.support.models import ScriptedModel, lc_history_problems
 
 Json = dict[str, Any]
@@ -47,16 +48,19 @@ class Desk:
         return [look, pay, mail]
 
     def agent(self, *script: Any, approve: Any = ("pay", "mail"), **options: Any) -> Any:
-        """An agent with the desk's tools. Its checkpoints are in memory, unless the options say otherwise."""
+        """An agent with the desk's tools. Its checkpoints are in memory, unless the options say
+        otherwise."""
         model = options.pop("model", None) or ScriptedModel(script=list(script))
         options.setdefault("checkpointer", InMemorySaver())
-        return build_hitl_agent(model, options.pop("tools", None) or self.tools(), approve=approve, **options)
+        return build_hitl_agent(
+            model, options.pop("tools", None) or self.tools(), approve=approve, **options
+        )
 
 
 @dataclass
 class Ledger:
-    """Keeps intents and outcomes in memory, as JSON. `log` is what happened; the step named by `broken` fails like a full disk, and with
-    `kills` the process dies once an outcome is stored."""
+    """Keeps intents and outcomes in memory, as JSON. `log` is what happened; the step named by
+    `broken` fails like a full disk, and with `kills` the process dies once an outcome is stored."""
 
     rows: dict[str, str | None] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
@@ -90,12 +94,21 @@ class Killed(BaseException):
 
 def asks(*calls: tuple[str, str, Json], message_id: str | None = None) -> AIMessage:
     """A turn of the model with these calls, each given as (id, tool, arguments)."""
-    return AIMessage("", id=message_id, tool_calls=[tool_call(id=id_, name=name, args=args) for id_, name, args in calls])
+    return AIMessage(
+        "",
+        id=message_id,
+        tool_calls=[tool_call(id=id_, name=name, args=args) for id_, name, args in calls],
+    )
 
 
 def told(result: Json, call_id: str) -> ToolMessage:
-    """The one answer that the model got to a call, after checking that a provider takes the whole history."""
+    """The one answer that the model got to a call, after checking that a provider takes the whole
+    history."""
     messages: list[BaseMessage] = result["messages"]
     assert lc_history_problems(provider_history(messages)) == []
-    (answer,) = [message for message in messages if isinstance(message, ToolMessage) and message.tool_call_id == call_id]
+    (answer,) = [
+        message
+        for message in messages
+        if isinstance(message, ToolMessage) and message.tool_call_id == call_id
+    ]
     return answer

@@ -10,9 +10,9 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
 
-from assent.checkpoint.sqlite.saver import SqliteSaver
 from assent.graph.closing import Finished, Outcome, Started
 from assent.graph.effects import ASKED, EarlierEffect, EffectIntent, unpack_outcome
+from assent.storage.sqlite.saver import SqliteSaver
 
 
 class Died(Exception):
@@ -21,7 +21,8 @@ class Died(Exception):
 
 @dataclass
 class Fate:
-    """`puts` are the configurables of what was put so far; at `dies_at` of them, counted from 1, it dies: just before, or just after."""
+    """`puts` are the configurables of what was put so far; at `dies_at` of them, counted from 1, it
+    dies: just before, or just after."""
 
     puts: list[dict[str, Any]] = field(default_factory=list)
     dies_at: int = 0
@@ -49,7 +50,9 @@ class Fated:
         self.fate.die(number, after=True)
         return stored
 
-    async def aput_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
+    async def aput_writes(
+        self, config: Any, writes: Any, task_id: str, task_path: str = ""
+    ) -> None:
         number = self.fate.meet(config)
         await super().aput_writes(config, writes, task_id, task_path)  # type: ignore[misc]
         self.fate.die(number, after=True)
@@ -97,5 +100,9 @@ class Book:
         latest = [intent for intent in self.intents if intent.tool_call_id == tool_call_id][-1:]
         for intent in latest:
             outcome = self.outcomes.get(intent.key)
-            return Started() if outcome is None or outcome == ASKED else Finished(unpack_outcome(outcome))
+            return (
+                Started()
+                if outcome is None or outcome == ASKED
+                else Finished(unpack_outcome(outcome))
+            )
         return None

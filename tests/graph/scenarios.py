@@ -1,4 +1,5 @@
-"""Graphs that between them do everything that a graph can report, built anew for each run so that nothing is left over from another."""
+"""Graphs that between them do everything that a graph can report, built anew for each run so that
+nothing is left over from another."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ from langgraph.pregel import Pregel
 from langgraph.types import Command, RetryPolicy, Send, TimeoutPolicy, interrupt
 
 from assent import build_hitl_agent
-from assent.errors import NotFound
+from assent.core.errors import NotFound
 from tests.support.models import ScriptedModel
 
 Graph = Pregel[Any, Any, Any, Any]
@@ -34,7 +35,8 @@ ONCE_MORE = RetryPolicy(initial_interval=0.001, jitter=False, max_attempts=2)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """A graph, what it is sent one run after the other on one thread, and the exception that the last run ends with."""
+    """A graph, what it is sent one run after the other on one thread, and the exception that the
+    last run ends with."""
 
     graph: Graph
     inputs: Sequence[Any] = (ASKED,)
@@ -53,11 +55,15 @@ class ChunkModel(BaseChatModel):
     def _generate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
         return ChatResult(generations=[ChatGeneration(message=AIMessage(content="", id="whole"))])
 
-    def _stream(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> Iterator[ChatGenerationChunk]:
+    def _stream(
+        self, messages: list[BaseMessage], *args: Any, **kwargs: Any
+    ) -> Iterator[ChatGenerationChunk]:
         for chunk in self.chunks:
             yield ChatGenerationChunk(message=chunk.model_copy(deep=True))
 
-    async def _astream(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
+    async def _astream(
+        self, messages: list[BaseMessage], *args: Any, **kwargs: Any
+    ) -> AsyncIterator[ChatGenerationChunk]:
         for chunk in self.chunks:
             yield ChatGenerationChunk(message=chunk.model_copy(deep=True))
 
@@ -72,7 +78,9 @@ class PlainModel(LLM):
     def _call(self, prompt: str, *args: Any, **kwargs: Any) -> str:
         return "whole"
 
-    async def _astream(self, prompt: str, *args: Any, run_manager: Any = None, **kwargs: Any) -> AsyncIterator[GenerationChunk]:
+    async def _astream(
+        self, prompt: str, *args: Any, run_manager: Any = None, **kwargs: Any
+    ) -> AsyncIterator[GenerationChunk]:
         for piece in ("piece by ", "piece"):
             chunk = GenerationChunk(text=piece)
             await run_manager.on_llm_new_token(piece, chunk=chunk)
@@ -85,7 +93,11 @@ def said(text: str, message_id: str | None = None, **kwargs: Any) -> AIMessage:
 
 def called(message_id: str, *calls: tuple[str, str, dict[str, Any]]) -> AIMessage:
     """A message that calls tools, each given as (id, name, arguments)."""
-    return AIMessage("", id=message_id, tool_calls=[tool_call(name=name, args=args, id=id_) for id_, name, args in calls])
+    return AIMessage(
+        "",
+        id=message_id,
+        tool_calls=[tool_call(name=name, args=args, id=id_) for id_, name, args in calls],
+    )
 
 
 def model(*messages: Any, **kwargs: Any) -> ScriptedModel:
@@ -108,11 +120,16 @@ def one_node(node: Any, name: str = "agent", **kwargs: Any) -> Graph:
 
 def plain_chat() -> Scenario:
     usage = {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5}
-    answer = said("Hello there", "m1", usage_metadata=usage, response_metadata={"finish_reason": "stop", "model_name": "talker-1"})
+    answer = said(
+        "Hello there",
+        "m1",
+        usage_metadata=usage,
+        response_metadata={"finish_reason": "stop", "model_name": "talker-1"},
+    )
     return Scenario(graph=one_node(answering(model(answer))))
 
 
-# ── tools ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── tools ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 @tool
@@ -171,7 +188,9 @@ def tool_loop(chat_model: Any, tools: Sequence[Any], **tool_node: Any) -> Graph:
     graph.add_node("agent", answering(chat_model))
     graph.add_node("tools", ToolNode(tools, **tool_node))
     graph.add_edge(START, "agent").add_edge("tools", "agent")
-    graph.add_conditional_edges("agent", lambda state: "tools" if state["messages"][-1].tool_calls else END, ["tools", END])
+    graph.add_conditional_edges(
+        "agent", lambda state: "tools" if state["messages"][-1].tool_calls else END, ["tools", END]
+    )
     return graph.compile(checkpointer=InMemorySaver())
 
 
@@ -187,7 +206,9 @@ def failing_tool() -> Scenario:
         called("m3", ("c3", "excuse", {})),
         said("Sorry", "m4"),
     )
-    return Scenario(graph=tool_loop(model(*script), [broken, refusing, excusing()], handle_tool_errors=True))
+    return Scenario(
+        graph=tool_loop(model(*script), [broken, refusing, excusing()], handle_tool_errors=True)
+    )
 
 
 def failing_tool_unhandled() -> Scenario:
@@ -196,21 +217,32 @@ def failing_tool_unhandled() -> Scenario:
 
 
 def tool_with_command() -> Scenario:
-    return Scenario(graph=tool_loop(model(called("m1", ("c1", "hand_back", {})), said("Ok", "m2")), [hand_back]))
+    return Scenario(
+        graph=tool_loop(model(called("m1", ("c1", "hand_back", {})), said("Ok", "m2")), [hand_back])
+    )
 
 
 def gated_and_free() -> Scenario:
-    """Two free calls run at once, one task each; the gated one waits before `approval`, and runs when the thread goes on."""
+    """Two free calls run at once, one task each; the gated one waits before `approval`, and runs
+    when the thread goes on."""
     free = {"read"}
 
     def pending(state: MessagesState) -> list[Any]:
-        answered = {message.tool_call_id for message in state["messages"] if isinstance(message, ToolMessage)}
-        asked = next(message for message in reversed(state["messages"]) if isinstance(message, AIMessage))
+        answered = {
+            message.tool_call_id
+            for message in state["messages"]
+            if isinstance(message, ToolMessage)
+        }
+        asked = next(
+            message for message in reversed(state["messages"]) if isinstance(message, AIMessage)
+        )
         return [call for call in asked.tool_calls if call["id"] not in answered]
 
     def route(state: MessagesState) -> Any:
         calls = pending(state)
-        return [Send("tools", {"calls": [call]}) for call in calls if call["name"] in free] or ("approval" if calls else "agent")
+        return [Send("tools", {"calls": [call]}) for call in calls if call["name"] in free] or (
+            "approval" if calls else "agent"
+        )
 
     def approved(state: MessagesState) -> Any:
         return [Send("tools", {"calls": [call]}) for call in pending(state)]
@@ -219,26 +251,46 @@ def gated_and_free() -> Scenario:
         by_name = {"read": read, "pay": pay}
         return {"messages": [await by_name[call["name"]].ainvoke(call) for call in task["calls"]]}
 
-    turn = called("m1", ("c1", "read", {"path": "a"}), ("c2", "pay", {"amount": 3}), ("c3", "read", {"path": "b"}))
+    turn = called(
+        "m1",
+        ("c1", "read", {"path": "a"}),
+        ("c2", "pay", {"amount": 3}),
+        ("c3", "read", {"path": "b"}),
+    )
     graph = StateGraph(MessagesState)
     graph.add_node("agent", answering(model(turn, said("Done", "m2"))))
     graph.add_node("tools", tools)
     graph.add_node("settle", lambda state: None)
     graph.add_node("approval", lambda state: None)
     graph.add_edge(START, "agent").add_edge("tools", "settle")
-    graph.add_conditional_edges("agent", lambda state: route(state) if state["messages"][-1].tool_calls else END)
+    graph.add_conditional_edges(
+        "agent", lambda state: route(state) if state["messages"][-1].tool_calls else END
+    )
     graph.add_conditional_edges("settle", route, ["tools", "approval", "agent"])
     graph.add_conditional_edges("approval", approved, ["tools"])
-    return Scenario(graph=graph.compile(checkpointer=InMemorySaver(), interrupt_before=["approval"]), inputs=(ASKED, None))
+    return Scenario(
+        graph=graph.compile(checkpointer=InMemorySaver(), interrupt_before=["approval"]),
+        inputs=(ASKED, None),
+    )
 
 
-# ── graphs in graphs ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── graphs in graphs ──────────────────────────────────────────────────────────────────────────────
 
 
 def subgraph() -> Scenario:
     """One subgraph is a node, and another one is called by a node twice."""
-    inner = StateGraph(MessagesState).add_node("think", answering(model(said("Hm", "m1")))).add_edge(START, "think").compile()
-    called_one = StateGraph(MessagesState).add_node("step", lambda state: None).add_edge(START, "step").compile()
+    inner = (
+        StateGraph(MessagesState)
+        .add_node("think", answering(model(said("Hm", "m1"))))
+        .add_edge(START, "think")
+        .compile()
+    )
+    called_one = (
+        StateGraph(MessagesState)
+        .add_node("step", lambda state: None)
+        .add_edge(START, "step")
+        .compile()
+    )
 
     async def calling(state: MessagesState) -> None:
         await called_one.ainvoke(ASKED)
@@ -256,12 +308,17 @@ def handing_over() -> Scenario:
         return Command(graph=Command.PARENT, goto="other", update={"messages": [said("Bye", "m1")]})
 
     inner = StateGraph(MessagesState).add_node("leave", leave).add_edge(START, "leave").compile()
-    graph = StateGraph(MessagesState).add_node("inner", inner, destinations=("other",)).add_node("other", lambda state: None)
+    graph = (
+        StateGraph(MessagesState)
+        .add_node("inner", inner, destinations=("other",))
+        .add_node("other", lambda state: None)
+    )
     return Scenario(graph=graph.add_edge(START, "inner").compile(checkpointer=InMemorySaver()))
 
 
 def functional() -> Scenario:
-    """LangGraph's functional API: a task that another one calls is in the same graph. Only the entrypoint is a node."""
+    """LangGraph's functional API: a task that another one calls is in the same graph. Only the
+    entrypoint is a node."""
     talker = model(said("Hello", "m1"))
 
     @task
@@ -282,12 +339,14 @@ def functional() -> Scenario:
 def parallel_branches() -> Scenario:
     graph = StateGraph(MessagesState)
     for branch in ("left", "right"):
-        graph.add_node(branch, answering(model(said(f"{branch} one two three", branch), delay=0.001)))
+        graph.add_node(
+            branch, answering(model(said(f"{branch} one two three", branch), delay=0.001))
+        )
         graph.add_edge(START, branch)
     return Scenario(graph=graph.compile(checkpointer=InMemorySaver()))
 
 
-# ── failures ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── failures ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def retried_node() -> Scenario:
@@ -323,7 +382,9 @@ class Breaking(BaseChatModel):
     def _generate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
         raise NotImplementedError
 
-    async def _astream(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
+    async def _astream(
+        self, messages: list[BaseMessage], *args: Any, **kwargs: Any
+    ) -> AsyncIterator[ChatGenerationChunk]:
         self.calls.append(messages)
         yield ChatGenerationChunk(message=AIMessageChunk(content="So", id=f"m{len(self.calls)}"))
         if len(self.calls) <= self.breaks:
@@ -331,7 +392,8 @@ class Breaking(BaseChatModel):
 
 
 def node_retried_in_the_middle() -> Scenario:
-    """Its first call ends well, its second one breaks off, and with the node both are made again: all that was said is void."""
+    """Its first call ends well, its second one breaks off, and with the node both are made again:
+    all that was said is void."""
     first, second = model(said("One", "a1"), said("One", "a2")), Breaking()
 
     async def twice(state: MessagesState) -> dict[str, Any]:
@@ -343,13 +405,17 @@ def node_retried_in_the_middle() -> Scenario:
 def model_retried() -> Scenario:
     """Our own agent calls its model again."""
     retry = RetryPolicy(initial_interval=0.001, backoff_factor=2, jitter=False, max_attempts=3)
-    agent = build_hitl_agent(Breaking(breaks=2), [], approve=[], model_retry=retry, checkpointer=InMemorySaver())
+    agent = build_hitl_agent(
+        Breaking(breaks=2), [], approve=[], model_retry=retry, checkpointer=InMemorySaver()
+    )
     return Scenario(graph=agent)
 
 
 def model_retried_in_vain() -> Scenario:
     retry = RetryPolicy(initial_interval=0.001, jitter=False, max_attempts=2)
-    agent = build_hitl_agent(Breaking(breaks=2), [], approve=[], model_retry=retry, checkpointer=InMemorySaver())
+    agent = build_hitl_agent(
+        Breaking(breaks=2), [], approve=[], model_retry=retry, checkpointer=InMemorySaver()
+    )
     return Scenario(graph=agent, raises=ConnectionError)
 
 
@@ -362,7 +428,14 @@ def tool_out_of_time() -> Scenario:
         return "never"
 
     script = called("m1", ("c1", "wait", {})), said("Slow", "m2")
-    agent = build_hitl_agent(model(*script), [wait], approve=[], effects={"wait": "none"}, tool_timeout=0.02, checkpointer=InMemorySaver())
+    agent = build_hitl_agent(
+        model(*script),
+        [wait],
+        approve=[],
+        effects={"wait": "none"},
+        tool_timeout=0.02,
+        checkpointer=InMemorySaver(),
+    )
     return Scenario(graph=agent)
 
 
@@ -398,7 +471,13 @@ def failing_sibling() -> Scenario:
     async def wait(state: MessagesState) -> None:
         await asyncio.sleep(60)
 
-    graph = StateGraph(MessagesState).add_node("fail", fail).add_node("wait", wait).add_edge(START, "fail").add_edge(START, "wait")
+    graph = (
+        StateGraph(MessagesState)
+        .add_node("fail", fail)
+        .add_node("wait", wait)
+        .add_edge(START, "fail")
+        .add_edge(START, "wait")
+    )
     return Scenario(graph=graph.compile(checkpointer=InMemorySaver()), raises=ValueError)
 
 
@@ -411,7 +490,9 @@ def handled_failure() -> Scenario:
     def mend(state: MessagesState) -> dict[str, Any]:
         return {"messages": [said("Mended", "m1")]}
 
-    graph = StateGraph(MessagesState).add_node("fail", fail, error_handler=mend).add_edge(START, "fail")
+    graph = (
+        StateGraph(MessagesState).add_node("fail", fail, error_handler=mend).add_edge(START, "fail")
+    )
     return Scenario(graph=graph.compile(checkpointer=InMemorySaver()))
 
 
@@ -431,18 +512,29 @@ def out_of_time_beside_another() -> Scenario:
     async def hang(state: MessagesState) -> None:
         await asyncio.sleep(60)
 
-    graph = StateGraph(MessagesState).add_node("hang", hang, timeout=TimeoutPolicy(run_timeout=0.02)).add_node("wait", hang)
+    graph = (
+        StateGraph(MessagesState)
+        .add_node("hang", hang, timeout=TimeoutPolicy(run_timeout=0.02))
+        .add_node("wait", hang)
+    )
     graph.add_edge(START, "hang").add_edge(START, "wait")
     return Scenario(graph=graph.compile(checkpointer=InMemorySaver()), raises=NodeTimeoutError)
 
 
-# ── pauses ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── pauses ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def static_pause() -> Scenario:
-    graph = StateGraph(MessagesState).add_node("first", lambda state: None).add_node("second", lambda state: None)
+    graph = (
+        StateGraph(MessagesState)
+        .add_node("first", lambda state: None)
+        .add_node("second", lambda state: None)
+    )
     graph.add_edge(START, "first").add_edge("first", "second")
-    return Scenario(graph=graph.compile(checkpointer=InMemorySaver(), interrupt_before=["second"]), inputs=(ASKED, None))
+    return Scenario(
+        graph=graph.compile(checkpointer=InMemorySaver(), interrupt_before=["second"]),
+        inputs=(ASKED, None),
+    )
 
 
 def dynamic_interrupt() -> Scenario:
@@ -458,11 +550,13 @@ def interrupt_in_a_tool() -> Scenario:
         """Ask before transferring."""
         return f"{amount}: {interrupt('Sure?')}"
 
-    graph = tool_loop(model(called("m1", ("c1", "transfer", {"amount": 3})), said("Done", "m2")), [transfer])
+    graph = tool_loop(
+        model(called("m1", ("c1", "transfer", {"amount": 3})), said("Done", "m2")), [transfer]
+    )
     return Scenario(graph=graph, inputs=(ASKED, Command(resume="yes")))
 
 
-# ── models ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── models ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def reasoning() -> Scenario:
@@ -471,14 +565,25 @@ def reasoning() -> Scenario:
         [{"type": "thinking", "thinking": "Let me ", "index": 0}],
         [{"type": "thinking", "thinking": "see.", "index": 0}],
         [{"type": "thinking", "signature": "abc", "index": 0}],
-        [{"type": "reasoning", "summary": [{"type": "summary_text", "text": "In short", "index": 0}], "index": 1}],
+        [
+            {
+                "type": "reasoning",
+                "summary": [{"type": "summary_text", "text": "In short", "index": 0}],
+                "index": 1,
+            }
+        ],
         [{"type": "reasoning", "reasoning": "Standard", "index": 2}],
         [{"type": "text", "text": "Yes", "index": 3}],
         [],
     ]
     chunks = [AIMessageChunk(content=content, id="m1") for content in contents]
-    chunks.append(AIMessageChunk(content="", id="m1", additional_kwargs={"reasoning_content": "Deep"}))
-    deltas = [{"name": "read", "args": "", "id": "c1", "index": 4}, {"name": None, "args": '{"path": "a"}', "id": None, "index": 4}]
+    chunks.append(
+        AIMessageChunk(content="", id="m1", additional_kwargs={"reasoning_content": "Deep"})
+    )
+    deltas = [
+        {"name": "read", "args": "", "id": "c1", "index": 4},
+        {"name": None, "args": '{"path": "a"}', "id": None, "index": 4},
+    ]
     chunks += [AIMessageChunk(content=[], id="m1", tool_call_chunks=[delta]) for delta in deltas]
     return Scenario(graph=one_node(answering(ChunkModel(chunks=chunks))))
 
@@ -490,7 +595,9 @@ def nostream() -> Scenario:
 
 def not_streaming() -> Scenario:
     content: Any = [{"type": "thinking", "thinking": "Hm"}, {"type": "text", "text": "All at once"}]
-    whole = AIMessage(content=content, id="m1", tool_calls=[tool_call(name="read", args={"path": "a"}, id="c1")])
+    whole = AIMessage(
+        content=content, id="m1", tool_calls=[tool_call(name="read", args={"path": "a"}, id="c1")]
+    )
     return Scenario(graph=one_node(answering(model(whole, disable_streaming=True))))
 
 
@@ -501,7 +608,9 @@ def sync_node() -> Scenario:
     def agent(state: MessagesState) -> dict[str, Any]:
         answer = talker.invoke(state["messages"])
         get_stream_writer()({"progress": 1})
-        return {"messages": [answer, read.invoke(tool_call(name="read", args={"path": "a"}, id="c1"))]}
+        return {
+            "messages": [answer, read.invoke(tool_call(name="read", args={"path": "a"}, id="c1"))]
+        }
 
     return Scenario(graph=one_node(agent))
 
@@ -526,7 +635,9 @@ def prompted_model() -> Scenario:
     """A chain inside of a node, with steps that bear the node's name."""
     from langchain_core.prompts import ChatPromptTemplate
 
-    chain = (ChatPromptTemplate.from_messages([("user", "{question}")]) | model(said("In a chain", "m1"))).with_config(run_name="agent")
+    chain = (
+        ChatPromptTemplate.from_messages([("user", "{question}")]) | model(said("In a chain", "m1"))
+    ).with_config(run_name="agent")
 
     async def agent(state: MessagesState) -> dict[str, Any]:
         return {"messages": [await chain.ainvoke({"question": "Hi"})]}
@@ -534,16 +645,24 @@ def prompted_model() -> Scenario:
     return Scenario(graph=one_node(agent))
 
 
-# ── what nodes write ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── what nodes write ──────────────────────────────────────────────────────────────────────────────
 
 
 def commands() -> Scenario:
     """A node that returns several updates, and one that returns none."""
 
     def both(state: MessagesState) -> list[Any]:
-        return [Command(update={"messages": [said("One", "m1")]}), {"messages": [said("Two", "m2")]}, Command(goto="last")]
+        return [
+            Command(update={"messages": [said("One", "m1")]}),
+            {"messages": [said("Two", "m2")]},
+            Command(goto="last"),
+        ]
 
-    graph = StateGraph(MessagesState).add_node("both", both, destinations=("last",)).add_node("last", lambda state: Command())
+    graph = (
+        StateGraph(MessagesState)
+        .add_node("both", both, destinations=("last",))
+        .add_node("last", lambda state: Command())
+    )
     return Scenario(graph=graph.add_edge(START, "both").compile(checkpointer=InMemorySaver()))
 
 
@@ -576,5 +695,8 @@ SCENARIOS: dict[str, Callable[[], Scenario]] = {
 }  # fmt: skip
 """Every scenario by its name."""
 
-IN_PARALLEL = frozenset({"gated_and_free", "parallel_branches", "failing_sibling", "out_of_time_beside_another"})
-"""Where tasks run at once: how their events interleave is nobody's promise, the order within each task is."""
+IN_PARALLEL = frozenset(
+    {"gated_and_free", "parallel_branches", "failing_sibling", "out_of_time_beside_another"}
+)
+"""Where tasks run at once: how their events interleave is nobody's promise, the order within each
+task is."""

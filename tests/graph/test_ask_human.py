@@ -12,9 +12,18 @@ from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.prebuilt import ToolNode
 
-from assent import Approve, Edit, Reject, Respond, ask_human, build_hitl_agent, pending_approvals, resume
-from assent.errors import InvalidDecision
-from assent.graph.history import provider_history
+from assent import (
+    Approve,
+    Edit,
+    Reject,
+    Respond,
+    ask_human,
+    build_hitl_agent,
+    pending_approvals,
+    resume,
+)
+from assent.core.errors import InvalidDecision
+from assent.graph.provider_history import provider_history
 from tests.support import any_graphs
 from tests.support.models import ScriptedModel, calls, lc_history_problems, say
 
@@ -43,7 +52,11 @@ def test_the_question_is_shown_whole(name: str) -> None:
     agent = told(name, "ask Which year? 2019 2020 2019")
     (approval,) = pending_approvals(agent, THREAD)
     assert approval.kind == "input"
-    assert approval.args == {"prompt": "Which year?", "choices": ["2019", "2020"], "reasons": ["ambiguity"]}
+    assert approval.args == {
+        "prompt": "Which year?",
+        "choices": ["2019", "2020"],
+        "reasons": ["ambiguity"],
+    }
     assert approval.schema == {"type": "string", "enum": ["2019", "2020"]}
     assert approval.allowed == ("respond", "reject")
     (call,) = agent.get_state(THREAD).values["messages"][-1].tool_calls
@@ -65,7 +78,8 @@ def test_the_answer_is_the_tools_result(name: str) -> None:
 
 @pytest.mark.parametrize("name", AGENTS)
 @pytest.mark.parametrize(
-    ("answer", "words"), [("In spring.", "In spring."), (5, "5"), ({"year": 2020}, '{"year": 2020}'), (False, "false")]
+    ("answer", "words"),
+    [("In spring.", "In spring."), (5, "5"), ({"year": 2020}, '{"year": 2020}'), (False, "false")],
 )
 def test_an_open_question_takes_any_answer_but_none(name: str, answer: Any, words: str) -> None:
     agent = told(name, "ask When?")
@@ -76,7 +90,10 @@ def test_an_open_question_takes_any_answer_but_none(name: str, answer: Any, word
 
 @pytest.mark.parametrize("name", AGENTS)
 def test_a_question_may_be_left_unanswered(name: str) -> None:
-    assert last_words(resume(told(name, "ask When?"), THREAD, Reject())) == "I was told: The person did not answer."
+    assert (
+        last_words(resume(told(name, "ask When?"), THREAD, Reject()))
+        == "I was told: The person did not answer."
+    )
     reason = Reject("It is in the file.")
     assert last_words(resume(told(name, "ask When?"), THREAD, reason)) == (
         "I was told: The person did not answer. The reason: It is in the file."
@@ -93,14 +110,26 @@ def test_the_model_is_shown_what_it_may_ask() -> None:
 
 def test_two_questions_of_one_turn_are_answered_in_any_order() -> None:
     for order in ((0, 1), (1, 0)):
-        turn = calls(("ask_human", {"prompt": "Who?", "context": "The letter has no name."}), ("ask_human", {"prompt": "When?"}))
-        agent = build_hitl_agent(ScriptedModel(script=[turn, say("Thanks.")]), [ask_human], approve=[], checkpointer=InMemorySaver())
+        turn = calls(
+            ("ask_human", {"prompt": "Who?", "context": "The letter has no name."}),
+            ("ask_human", {"prompt": "When?"}),
+        )
+        agent = build_hitl_agent(
+            ScriptedModel(script=[turn, say("Thanks.")]),
+            [ask_human],
+            approve=[],
+            checkpointer=InMemorySaver(),
+        )
         agent.invoke({"messages": [("user", "Hi")]}, THREAD)
         asked = pending_approvals(agent, THREAD)
         assert [approval.args["prompt"] for approval in asked] == ["Who?", "When?"]
         for place in order:
             result = resume(agent, THREAD, {asked[place].tool_call_id: Respond(f"answer {place}")})
-        answers = [message.text for message in provider_history(result["messages"]) if isinstance(message, ToolMessage)]
+        answers = [
+            message.text
+            for message in provider_history(result["messages"])
+            if isinstance(message, ToolMessage)
+        ]
         assert sorted(answers) == ["answer 0", "answer 1"]
 
 
@@ -117,7 +146,9 @@ def test_a_question_that_needs_an_approval_first_is_asked_then() -> None:
 def test_it_asks_in_a_plain_node_of_tools_too() -> None:
     from langgraph.graph import START, MessagesState, StateGraph
 
-    graph = StateGraph(MessagesState).add_node("tools", ToolNode([ask_human])).add_edge(START, "tools")
+    graph = (
+        StateGraph(MessagesState).add_node("tools", ToolNode([ask_human])).add_edge(START, "tools")
+    )
     agent: Any = graph.compile(checkpointer=InMemorySaver())
     call = AIMessage("", tool_calls=[{"name": "ask_human", "args": {"prompt": "Who?"}, "id": "c1"}])
     agent.invoke({"messages": [call]}, THREAD)

@@ -1,4 +1,5 @@
-"""The agent as a graph: what may be built, how a turn's calls are routed, what tools may be, and what the model is told of them."""
+"""The agent as a graph: what may be built, how a turn's calls are routed, what tools may be, and
+what the model is told of them."""
 
 from __future__ import annotations
 
@@ -14,8 +15,19 @@ from langgraph.prebuilt import InjectedState, ToolRuntime
 from langgraph.types import Command, interrupt
 from pydantic import BaseModel
 
-from assent import ApprovalPolicy, Approve, Edit, Reject, Respond, apending_approvals, aresume, build_hitl_agent, pending_approvals, resume
-from assent.errors import ConfigurationError
+from assent import (
+    ApprovalPolicy,
+    Approve,
+    Edit,
+    Reject,
+    Respond,
+    apending_approvals,
+    aresume,
+    build_hitl_agent,
+    pending_approvals,
+    resume,
+)
+from assent.core.errors import ConfigurationError
 from tests.graph.desk import ASKED, THREAD, Desk, Json, asks, told
 from tests.support.models import ScriptedModel, call, lc_history_problems, say
 
@@ -27,7 +39,7 @@ def desk() -> Desk:
     return Desk()
 
 
-# ── building ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── building ──────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -39,7 +51,9 @@ def desk() -> Desk:
         (FakeListChatModel(responses=["Hi"]), "FakeListChatModel cannot call tools"),
     ],
 )
-def test_a_model_that_cannot_be_set_up_is_refused_in_a_sentence(desk: Desk, model: Any, sentence: str) -> None:
+def test_a_model_that_cannot_be_set_up_is_refused_in_a_sentence(
+    desk: Desk, model: Any, sentence: str
+) -> None:
     with pytest.raises(ConfigurationError) as refused:
         desk.agent(model=model)
     assert sentence in refused.value.message
@@ -56,7 +70,9 @@ def test_an_agent_needs_no_tools() -> None:
 
 
 @pytest.mark.parametrize("prompt", ["Be brief.", SystemMessage("Be brief.")])
-def test_the_system_prompt_goes_to_the_model_and_not_into_the_state(desk: Desk, prompt: Any) -> None:
+def test_the_system_prompt_goes_to_the_model_and_not_into_the_state(
+    desk: Desk, prompt: Any
+) -> None:
     model = ScriptedModel(script=[call("look", record=1), say("In order.")])
     result = desk.agent(model=model, system_prompt=prompt).invoke(ASKED, THREAD)
     assert [history[0] for history in model.calls] == [SystemMessage("Be brief.")] * 2
@@ -70,19 +86,29 @@ def test_the_graph_is_named_and_pauses_before_its_approval_node(desk: Desk) -> N
 
 
 def test_what_goes_in_and_out_is_the_conversation(desk: Desk) -> None:
-    """Decisions are neither input nor output: the graph's schemas say so to every client that reads them."""
+    """Decisions are neither input nor output: the graph's schemas say so to every client that reads
+    them."""
     agent = desk.agent()
     assert set(agent.get_input_jsonschema()["properties"]) == {"messages"}
     assert set(agent.get_output_jsonschema()["properties"]) == {"messages"}
 
 
-# ── routing ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── routing ───────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_free_calls_run_at_once_each_as_a_task_of_its_own(desk: Desk) -> None:
-    script = [asks(*((f"c{record}", "look", {"record": record}) for record in range(4))), say("All in order.")]
-    updates = [update async for update in desk.agent(*script).astream(ASKED, THREAD, stream_mode="updates")]
-    assert Counter(node for update in updates for node in update) == {"agent": 2, "tools": 4, "settle": 1}
+    script = [
+        asks(*((f"c{record}", "look", {"record": record}) for record in range(4))),
+        say("All in order."),
+    ]
+    updates = [
+        update async for update in desk.agent(*script).astream(ASKED, THREAD, stream_mode="updates")
+    ]
+    assert Counter(node for update in updates for node in update) == {
+        "agent": 2,
+        "tools": 4,
+        "settle": 1,
+    }
     assert sorted(desk.ran) == [("look", record) for record in range(4)]
 
 
@@ -95,17 +121,32 @@ async def test_free_calls_run_side_by_side() -> None:
         async with asyncio.timeout(5), both:
             return f"{who} was met"
 
-    agent = Desk().agent(asks(("c1", "meet", {"who": "Ada"}), ("c2", "meet", {"who": "Bob"})), say("Done."), tools=[meet], approve=[])
+    agent = Desk().agent(
+        asks(("c1", "meet", {"who": "Ada"}), ("c2", "meet", {"who": "Bob"})),
+        say("Done."),
+        tools=[meet],
+        approve=[],
+    )
     result = await agent.ainvoke(ASKED, THREAD)
     assert (told(result, "c1").text, told(result, "c2").text) == ("Ada was met", "Bob was met")
 
 
-async def test_free_calls_do_not_wait_for_a_person_and_gated_ones_are_shown_together(desk: Desk) -> None:
-    turn = asks(("c1", "pay", {"amount": 1}), ("c2", "look", {"record": 2}), ("c3", "mail", {"to": "Bob"}), ("c4", "look", {"record": 4}))
+async def test_free_calls_do_not_wait_for_a_person_and_gated_ones_are_shown_together(
+    desk: Desk,
+) -> None:
+    turn = asks(
+        ("c1", "pay", {"amount": 1}),
+        ("c2", "look", {"record": 2}),
+        ("c3", "mail", {"to": "Bob"}),
+        ("c4", "look", {"record": 4}),
+    )
     agent = desk.agent(turn, say("Done."))
     await agent.ainvoke(ASKED, THREAD)
     assert sorted(desk.ran) == [("look", 2), ("look", 4)]
-    assert [(approval.tool_call_id, approval.tool) for approval in await apending_approvals(agent, THREAD)] == [
+    assert [
+        (approval.tool_call_id, approval.tool)
+        for approval in await apending_approvals(agent, THREAD)
+    ] == [
         ("c1", "pay"),
         ("c3", "mail"),
     ]
@@ -119,11 +160,15 @@ async def test_a_predicate_parts_calls_of_one_tool(desk: Desk) -> None:
     agent = desk.agent(turn, say("Done."), approve={"pay": lambda args: args["amount"] > 100})
     await agent.ainvoke(ASKED, THREAD)
     assert desk.ran == [("pay", 5)]
-    assert [approval.tool_call_id for approval in await apending_approvals(agent, THREAD)] == ["large"]
+    assert [approval.tool_call_id for approval in await apending_approvals(agent, THREAD)] == [
+        "large"
+    ]
 
 
 async def test_several_gated_turns_pause_once_each(desk: Desk) -> None:
-    agent = desk.agent(asks(("c1", "pay", {"amount": 1})), asks(("c2", "pay", {"amount": 2})), say("Done."))
+    agent = desk.agent(
+        asks(("c1", "pay", {"amount": 1})), asks(("c2", "pay", {"amount": 2})), say("Done.")
+    )
     await agent.ainvoke(ASKED, THREAD)
     await aresume(agent, THREAD, Approve())
     assert desk.ran == [("pay", 1)]
@@ -135,7 +180,9 @@ async def test_several_gated_turns_pause_once_each(desk: Desk) -> None:
 
 
 def test_a_tool_that_the_model_made_up_is_answered_and_not_asked_for(desk: Desk) -> None:
-    result = desk.agent(asks(("c1", "fly", {})), say("Sorry."), approve=lambda tool, args: True).invoke(ASKED, THREAD)
+    result = desk.agent(
+        asks(("c1", "fly", {})), say("Sorry."), approve=lambda tool, args: True
+    ).invoke(ASKED, THREAD)
     assert told(result, "c1").status == "error"
     assert "fly is not a valid tool" in told(result, "c1").text
 
@@ -155,18 +202,24 @@ def test_a_message_id_that_is_taken_does_not_replace_the_earlier_message(desk: D
 @pytest.mark.parametrize("ids", [(None, None), ("", ""), ("c", "c")])
 def test_calls_without_an_id_of_their_own_get_one(desk: Desk, ids: tuple[Any, Any]) -> None:
     turn = AIMessage(
-        "", tool_calls=[{"name": "pay", "args": {"amount": amount}, "id": id_} for amount, id_ in zip((1, 2), ids, strict=True)]
+        "",
+        tool_calls=[
+            {"name": "pay", "args": {"amount": amount}, "id": id_}
+            for amount, id_ in zip((1, 2), ids, strict=True)
+        ],
     )
     agent = desk.agent(turn, say("Done."))
     agent.invoke(ASKED, THREAD)
     first, second = pending_approvals(agent, THREAD)
-    result = resume(agent, THREAD, {first.approval_id: Approve(), second.approval_id: Reject("Too much.")})
+    result = resume(
+        agent, THREAD, {first.approval_id: Approve(), second.approval_id: Reject("Too much.")}
+    )
     assert desk.ran == [("pay", 1)]
     assert told(result, first.tool_call_id).status == "success"
     assert told(result, second.tool_call_id).status == "error"
 
 
-# ── sync and async ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── sync and async ────────────────────────────────────────────────────────────────────────────────
 
 
 def turns() -> list[AIMessage]:
@@ -179,7 +232,9 @@ def sync_tools(desk: Desk) -> list[Any]:
 
 def test_sync_from_end_to_end(desk: Desk) -> None:
     agent = desk.agent(*turns(), tools=sync_tools(desk), approve="pay")
-    nodes = [node for update in agent.stream(ASKED, THREAD, stream_mode="updates") for node in update]
+    nodes = [
+        node for update in agent.stream(ASKED, THREAD, stream_mode="updates") for node in update
+    ]
     assert nodes == ["agent", "tools", "settle", "__interrupt__"]
     (approval,) = pending_approvals(agent, THREAD)
     result = resume(agent, THREAD, {approval.approval_id: Edit({"amount": 2})})
@@ -190,7 +245,11 @@ def test_sync_from_end_to_end(desk: Desk) -> None:
 
 async def test_async_from_end_to_end(desk: Desk) -> None:
     agent = desk.agent(*turns())
-    nodes = [node async for update in agent.astream(ASKED, THREAD, stream_mode="updates") for node in update]
+    nodes = [
+        node
+        async for update in agent.astream(ASKED, THREAD, stream_mode="updates")
+        for node in update
+    ]
     assert nodes == ["agent", "tools", "settle", "__interrupt__"]
     (approval,) = await apending_approvals(agent, THREAD)
     result = await aresume(agent, THREAD, {approval.tool_call_id: Edit({"amount": 2})})
@@ -205,7 +264,9 @@ async def test_sync_in_a_notebook(desk: Desk) -> None:
     async def preview(args: Json) -> Json:
         return {"pays": args["amount"]}
 
-    agent = desk.agent(*turns(), tools=sync_tools(desk), approve={"pay": ApprovalPolicy(preview=preview)})
+    agent = desk.agent(
+        *turns(), tools=sync_tools(desk), approve={"pay": ApprovalPolicy(preview=preview)}
+    )
     agent.invoke(ASKED, THREAD)
     assert pending_approvals(agent, THREAD)[0].preview == {"pays": 3}
     assert resume(agent, THREAD, Approve())["messages"][-1].text == "Done."
@@ -217,11 +278,13 @@ async def test_words_stream_token_by_token(desk: Desk) -> None:
     assert [piece for piece in pieces if piece] == ["All ", "is ", "well."]
 
 
-# ── kinds of tools ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── kinds of tools ────────────────────────────────────────────────────────────────────────────────
 
 
 @tool
-def whoami(greeting: str, state: Annotated[dict[str, Any], InjectedState], runtime: ToolRuntime) -> str:
+def whoami(
+    greeting: str, state: Annotated[dict[str, Any], InjectedState], runtime: ToolRuntime
+) -> str:
     """Greet, with what is injected."""
     human = next(message for message in state["messages"] if isinstance(message, HumanMessage))
     return f"{greeting}, {human.text} {runtime.tool_call_id}"
@@ -236,7 +299,9 @@ def annotate(note: str, tool_call_id: Annotated[str, InjectedToolCallId]) -> Com
 @tool
 def annotate_twice(note: str, tool_call_id: Annotated[str, InjectedToolCallId]) -> list[Any]:
     """Answer with a list."""
-    return [Command(update={"messages": [ToolMessage(f"noted: {note}", tool_call_id=tool_call_id)]})]
+    return [
+        Command(update={"messages": [ToolMessage(f"noted: {note}", tool_call_id=tool_call_id)]})
+    ]
 
 
 @tool
@@ -254,8 +319,12 @@ def picture(of: str) -> list[Json]:
         (picture, {"of": "a cat"}, {"of": "a dog"}, "a picture of a dog"),
     ],
 )
-async def test_a_gated_tool_may_take_and_give_what_any_tool_may(gated: Any, args: Json, edited: Json, answer: str) -> None:
-    agent = Desk().agent(asks(("c1", gated.name, args)), say("Done."), tools=[gated], approve=gated.name)
+async def test_a_gated_tool_may_take_and_give_what_any_tool_may(
+    gated: Any, args: Json, edited: Json, answer: str
+) -> None:
+    agent = Desk().agent(
+        asks(("c1", gated.name, args)), say("Done."), tools=[gated], approve=gated.name
+    )
     await agent.ainvoke(ASKED, THREAD)
     (approval,) = await apending_approvals(agent, THREAD)
     assert approval.args == args
@@ -274,11 +343,17 @@ def test_a_tool_that_asks_something_itself_is_answered_like_any_question() -> No
         answers.append(interrupt({"sure": what}))
         return f"{what}: {answers[-1]}"
 
-    agent = Desk().agent(asks(("c1", "confirm", {"what": "pay"})), say("Done."), tools=[confirm], approve="confirm")
+    agent = Desk().agent(
+        asks(("c1", "confirm", {"what": "pay"})), say("Done."), tools=[confirm], approve="confirm"
+    )
     agent.invoke(ASKED, THREAD)
     resume(agent, THREAD, Approve())
     (question,) = pending_approvals(agent, THREAD)
-    assert (question.kind, question.args, question.allowed) == ("input", {"sure": "pay"}, ("respond", "reject"))
+    assert (question.kind, question.args, question.allowed) == (
+        "input",
+        {"sure": "pay"},
+        ("respond", "reject"),
+    )
     result = resume(agent, THREAD, Respond({"yes": ["indeed"]}))
     assert answers == [{"yes": ["indeed"]}]
     assert told(result, "c1").text == "pay: {'yes': ['indeed']}"
@@ -292,9 +367,14 @@ async def test_a_tool_that_asks_does_not_make_the_others_run_again(desk: Desk) -
         return f"{what}: {interrupt('Sure?')}"
 
     turn = asks(
-        ("c1", "pay", {"amount": 1}), ("c2", "confirm", {"what": "gated"}), ("c3", "look", {"record": 3}), ("c4", "mail", {"to": "Bob"})
+        ("c1", "pay", {"amount": 1}),
+        ("c2", "confirm", {"what": "gated"}),
+        ("c3", "look", {"record": 3}),
+        ("c4", "mail", {"to": "Bob"}),
     )
-    agent = desk.agent(turn, say("Done."), tools=[*desk.tools(), confirm], approve=["pay", "confirm", "mail"])
+    agent = desk.agent(
+        turn, say("Done."), tools=[*desk.tools(), confirm], approve=["pay", "confirm", "mail"]
+    )
     await agent.ainvoke(ASKED, THREAD)
     await aresume(agent, THREAD, {"c1": Approve(), "c2": Approve()})
     (question,) = await apending_approvals(agent, THREAD)
@@ -347,8 +427,12 @@ def strict(amount: int) -> str:
     ],
 )
 @pytest.mark.parametrize("asynchronous", [False, True])
-async def test_what_the_model_is_told_of_a_tool_that_fails(failing: Any, args: Json, answer: str, asynchronous: bool) -> None:
-    agent = Desk().agent(asks(("c1", failing.name, args)), say("Sorry."), tools=[failing], approve=[])
+async def test_what_the_model_is_told_of_a_tool_that_fails(
+    failing: Any, args: Json, answer: str, asynchronous: bool
+) -> None:
+    agent = Desk().agent(
+        asks(("c1", failing.name, args)), say("Sorry."), tools=[failing], approve=[]
+    )
     result = await agent.ainvoke(ASKED, THREAD) if asynchronous else agent.invoke(ASKED, THREAD)
     message = told(result, "c1")
     assert answer in message.text
@@ -364,7 +448,7 @@ async def test_the_log_has_what_the_model_is_not_told(caplog: pytest.LogCaptureF
     assert SECRET in str(record.exc_info[1])
 
 
-# ── histories ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── histories ─────────────────────────────────────────────────────────────────────────────────────
 
 
 class Step(Protocol):
@@ -386,10 +470,19 @@ async def reject_first(agent: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    "steps", [(approve_first, reject_first), (speak, approve_first, speak, reject_first), (reject_first, speak, approve_first)]
+    "steps",
+    [
+        (approve_first, reject_first),
+        (speak, approve_first, speak, reject_first),
+        (reject_first, speak, approve_first),
+    ],
 )
-async def test_every_history_that_the_model_gets_is_one_that_a_provider_takes(desk: Desk, steps: tuple[Step, ...]) -> None:
-    turn = asks(("c1", "pay", {"amount": 1}), ("c2", "look", {"record": 1}), ("c3", "pay", {"amount": 3}))
+async def test_every_history_that_the_model_gets_is_one_that_a_provider_takes(
+    desk: Desk, steps: tuple[Step, ...]
+) -> None:
+    turn = asks(
+        ("c1", "pay", {"amount": 1}), ("c2", "look", {"record": 1}), ("c3", "pay", {"amount": 3})
+    )
     model = ScriptedModel(script=[turn, say("Done."), say("You are welcome.")])
     agent = desk.agent(model=model)
     await agent.ainvoke(ASKED, THREAD)

@@ -19,11 +19,19 @@ from langgraph.types import Command, interrupt
 from pydantic import BaseModel
 
 from assent import Approve, Edit, Reject, Respond, apending_approvals, aresume
-from assent.graph.closing import CUT_OFF, NO_RESULT, NOT_STARTED, Finished, Started, close, roll_back
+from assent.graph.closing import (
+    CUT_OFF,
+    NO_RESULT,
+    NOT_STARTED,
+    Finished,
+    Started,
+    close,
+    roll_back,
+)
 from assent.graph.effects import EFFECTS_KEY
-from assent.graph.history import provider_history
-from assent.graph.pending import continuation, find_pending
-from assent.graph.types import state_types
+from assent.graph.interrupts.resume import continuation, find_pending
+from assent.graph.provider_history import provider_history
+from assent.graph.state_types import state_types
 from tests.graph.desk import ASKED, THREAD, Desk, Json, asks, told
 from tests.graph.savers import Book, Died, fated
 from tests.support.models import ScriptedModel, lc_history_problems, say
@@ -39,7 +47,10 @@ async def saver(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 def run_of(run_id: str, book: Book | None = None) -> RunnableConfig:
     """The config that the engine runs an agent with."""
-    return {"configurable": {"thread_id": "t", "__lease": "me", EFFECTS_KEY: book or Book()}, "metadata": {"run_id": run_id}}
+    return {
+        "configurable": {"thread_id": "t", "__lease": "me", EFFECTS_KEY: book or Book()},
+        "metadata": {"run_id": run_id},
+    }
 
 
 async def is_at_rest(agent: Any) -> bool:
@@ -52,7 +63,7 @@ async def messages_of(agent: Any) -> list[AnyMessage]:
     return messages
 
 
-# ── agents of ours ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── agents of ours ────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_a_thread_that_waited_takes_new_input(saver: Any) -> None:
@@ -65,7 +76,11 @@ async def test_a_thread_that_waited_takes_new_input(saver: Any) -> None:
     assert await apending_approvals(agent, THREAD) == []
     result = await agent.ainvoke({"messages": [("user", "Something else.")]}, THREAD)
     assert desk.ran == [("look", 1)]
-    assert [told(result, call_id).content for call_id in ("c1", "c2", "c3")] == [NOT_STARTED, NOT_STARTED, "Record 1 is in order."]
+    assert [told(result, call_id).content for call_id in ("c1", "c2", "c3")] == [
+        NOT_STARTED,
+        NOT_STARTED,
+        "Record 1 is in order.",
+    ]
     assert result["messages"][-1].content == "Fine."
     assert [lc_history_problems(history) for history in model.calls] == [[], []]
 
@@ -77,17 +92,25 @@ async def test_each_call_is_told_what_became_of_it(saver: Any) -> None:
     await agent.ainvoke(ASKED, THREAD)
     # Decided, and cut off before the decisions were carried out.
     snapshot = await agent.aget_state(THREAD)
-    command = continuation(agent, snapshot, list(zip(find_pending(agent, snapshot), decisions_for_six(), strict=True))).input
+    command = continuation(
+        agent, snapshot, list(zip(find_pending(agent, snapshot), decisions_for_six(), strict=True))
+    ).input
     await saver.aput_writes(snapshot.config, list(command.update.items()), NULL_TASK_ID)
     paid = ToolMessage("Paid 7 to Ada.", tool_call_id="c3", name="pay")
-    refunded = Command(update={"messages": [ToolMessage("Paid at last.", tool_call_id="c5")], "unknown": 1})
+    refunded = Command(
+        update={"messages": [ToolMessage("Paid at last.", tool_call_id="c5")], "unknown": 1}
+    )
     await close(agent, THREAD, {"c2": Started(), "c3": Finished(paid), "c5": Finished([refunded])})
     result = await agent.ainvoke(ASKED, THREAD)
     texts = [str(told(result, f"c{number}").content) for number in range(6)]
     assert texts[0] == "A person rejected this call. It did not run. The reason: no"
     assert texts[1] == "from a person"
     assert texts[2] == CUT_OFF
-    assert texts[3].startswith("A person changed the arguments") and '{"amount": 7}' in texts[3] and texts[3].endswith("Paid 7 to Ada.")
+    assert (
+        texts[3].startswith("A person changed the arguments")
+        and '{"amount": 7}' in texts[3]
+        and texts[3].endswith("Paid 7 to Ada.")
+    )
     assert texts[4] == NOT_STARTED
     assert texts[5] == "Paid at last."
     assert desk.ran == []
@@ -95,7 +118,14 @@ async def test_each_call_is_told_what_became_of_it(saver: Any) -> None:
 
 
 def decisions_for_six() -> list[Any]:
-    return [Reject("no"), Respond("from a person"), Approve(), Edit({"amount": 7}), Approve(), Approve()]
+    return [
+        Reject("no"),
+        Respond("from a person"),
+        Approve(),
+        Edit({"amount": 7}),
+        Approve(),
+        Approve(),
+    ]
 
 
 async def _asks_and_decides(agent: Any, book: Book) -> None:
@@ -107,7 +137,8 @@ async def _asks_and_decides(agent: Any, book: Book) -> None:
 
 @pytest.mark.parametrize("after", [False, True])
 async def test_it_may_be_cut_off_at_any_point_of_a_run(saver: Any, after: bool) -> None:
-    """A run that dies at its first, second, … write is closed, and what the model is told of each call is true."""
+    """A run that dies at its first, second, … write is closed, and what the model is told of each
+    call is true."""
     survived = False
     for dies_at in range(1, 40):
         await saver.adelete_thread("t")
@@ -134,9 +165,20 @@ async def _is_closed_truly(agent: Any, desk: Desk, book: Book, *, began: bool) -
     await close(agent, THREAD, book.became_of)
     assert await is_at_rest(agent)
     messages = await messages_of(agent)
-    assert [message.content for message in messages if isinstance(message, HumanMessage)] == ["Please."] * began
-    answers = {message.tool_call_id: str(message.content) for message in messages if isinstance(message, ToolMessage)}
-    asked = {call["id"] for message in messages if isinstance(message, AIMessage) for call in message.tool_calls}
+    assert [message.content for message in messages if isinstance(message, HumanMessage)] == [
+        "Please."
+    ] * began
+    answers = {
+        message.tool_call_id: str(message.content)
+        for message in messages
+        if isinstance(message, ToolMessage)
+    }
+    asked = {
+        call["id"]
+        for message in messages
+        if isinstance(message, AIMessage)
+        for call in message.tool_calls
+    }
     assert set(answers) == asked
     for call_id, name in (("c1", "pay"), ("c2", "mail")):
         if call_id in answers:
@@ -152,7 +194,11 @@ async def test_a_call_that_changes_nothing_is_not_said_to_have_never_run(saver: 
     agent = Desk().agent(asks(*TWO_CALLS), checkpointer=saver, effects={"pay": "none"})
     await agent.ainvoke(ASKED, THREAD)
     await close(agent, THREAD, {})
-    texts = {message.name: message.content for message in await messages_of(agent) if isinstance(message, ToolMessage)}
+    texts = {
+        message.name: message.content
+        for message in await messages_of(agent)
+        if isinstance(message, ToolMessage)
+    }
     assert texts == {"pay": NO_RESULT, "mail": NOT_STARTED}
 
 
@@ -171,12 +217,18 @@ async def test_closing_may_be_cut_off_too(saver: Any, after: bool) -> None:
             saver.fate.dies_at = 0
         await close(agent, THREAD, {"c2": Started()})
         assert await is_at_rest(agent)
-        assert [str(message.content) for message in await messages_of(agent)] == ["Please.", "", NOT_STARTED, CUT_OFF]
+        assert [str(message.content) for message in await messages_of(agent)] == [
+            "Please.",
+            "",
+            NOT_STARTED,
+            CUT_OFF,
+        ]
     raise AssertionError("Closing never came to its end.")
 
 
 async def test_tools_that_run_side_by_side_are_told_apart(saver: Any) -> None:
-    """One has finished when the run is cancelled, the other is under way: as tasks are really cancelled."""
+    """One has finished when the run is cancelled, the other is under way: as tasks are really
+    cancelled."""
     book, started = Book(), asyncio.Event()
 
     @tool
@@ -187,17 +239,23 @@ async def test_tools_that_run_side_by_side_are_told_apart(saver: Any) -> None:
     @tool
     async def slow(n: int) -> str:
         """Slow."""
-        while len(book.outcomes) < 1:  # noqa: ASYNC110
+        while len(book.outcomes) < 1:
             await asyncio.sleep(0)
         started.set()
         await asyncio.Event().wait()
         return "never"
 
     calls = asks(("c1", "quick", {"n": 1}), ("c2", "slow", {"n": 2}))
-    agent = Desk().agent(calls, say("Fine."), tools=[quick, slow], approve=["quick", "slow"], checkpointer=saver)
+    agent = Desk().agent(
+        calls, say("Fine."), tools=[quick, slow], approve=["quick", "slow"], checkpointer=saver
+    )
     await agent.ainvoke(ASKED, run_of("r1", book))
     approvals = await apending_approvals(agent, THREAD)
-    run = asyncio.create_task(aresume(agent, run_of("r1", book), {approval.approval_id: Approve() for approval in approvals}))
+    run = asyncio.create_task(
+        aresume(
+            agent, run_of("r1", book), {approval.approval_id: Approve() for approval in approvals}
+        )
+    )
     await started.wait()
     run.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -212,7 +270,7 @@ async def test_a_model_that_was_cancelled_leaves_the_question(saver: Any) -> Non
     model = ScriptedModel(script=[say("word " * 50), say("Fine.")], delay=0.05)
     agent = Desk().agent(model=model, checkpointer=saver)
     run = asyncio.create_task(agent.ainvoke(ASKED, THREAD, durability="sync"))
-    while not model.calls:  # noqa: ASYNC110
+    while not model.calls:
         await asyncio.sleep(0.001)
     run.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -241,7 +299,7 @@ async def test_what_the_config_carries_reaches_the_checkpointer(saver: Any) -> N
     assert [put.get("__lease") for put in saver.fate.puts] == ["me"] * 3
 
 
-# ── graphs of users ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── graphs of users ───────────────────────────────────────────────────────────────────────────────
 
 
 def pays(amount: int) -> str:
@@ -249,8 +307,11 @@ def pays(amount: int) -> str:
     return f"Paid {amount}."
 
 
-def tools_graph(model: ScriptedModel, saver: Any, state: Any = MessagesState, **compiled: Any) -> Any:
-    """The usual graph: a model, its tools, and a routing that is made for the model's messages only."""
+def tools_graph(
+    model: ScriptedModel, saver: Any, state: Any = MessagesState, **compiled: Any
+) -> Any:
+    """The usual graph: a model, its tools, and a routing that is made for the model's messages
+    only."""
 
     def routed(state: Any) -> str:
         return "tools" if state["messages"][-1].tool_calls else END
@@ -280,14 +341,22 @@ async def test_a_static_pause_is_closed(saver: Any, state: Any) -> None:
     await close(agent, THREAD, {}, ledgered=True)
     assert await is_at_rest(agent)
     result = await agent.ainvoke({"messages": [HumanMessage("Please.")]}, THREAD)
-    assert [message.content for message in result["messages"]] == ["Please.", "", NOT_STARTED, "Please.", "Fine."]
+    assert [message.content for message in result["messages"]] == [
+        "Please.",
+        "",
+        NOT_STARTED,
+        "Please.",
+        "Fine.",
+    ]
     assert lc_history_problems(model.calls[-1]) == []
 
 
 async def test_messages_without_a_reducer_are_replaced_whole(saver: Any) -> None:
     model = ScriptedModel(script=[asks(("c1", "pays", {"amount": 3}))])
     graph = StateGraph(Replaced)
-    graph.add_node("model", lambda state: {"messages": [*state["messages"], model.invoke(state["messages"])]})
+    graph.add_node(
+        "model", lambda state: {"messages": [*state["messages"], model.invoke(state["messages"])]}
+    )
     graph.add_node("tools", ToolNode([pays]))
     graph.add_edge(START, "model")
     graph.add_edge("model", "tools")
@@ -298,7 +367,11 @@ async def test_messages_without_a_reducer_are_replaced_whole(saver: Any) -> None
 
 
 async def test_where_nobody_kept_a_ledger_a_call_may_have_happened(saver: Any) -> None:
-    agent = tools_graph(ScriptedModel(script=[asks(("c1", "pays", {"amount": 3}))]), saver, interrupt_before=["tools"])
+    agent = tools_graph(
+        ScriptedModel(script=[asks(("c1", "pays", {"amount": 3}))]),
+        saver,
+        interrupt_before=["tools"],
+    )
     await agent.ainvoke(ASKED, THREAD)
     await close(agent, THREAD, {})
     assert (await messages_of(agent))[-1].content == CUT_OFF
@@ -310,7 +383,12 @@ async def test_what_was_said_while_calls_waited_goes_behind_the_answers(saver: A
     await agent.ainvoke(ASKED, THREAD)
     await agent.aupdate_state(THREAD, {"messages": [("user", "Hurry!")]}, as_node=START)
     await close(agent, THREAD, {}, ledgered=True)
-    assert [message.content for message in await messages_of(agent)] == ["Please.", "", NOT_STARTED, "Hurry!"]
+    assert [message.content for message in await messages_of(agent)] == [
+        "Please.",
+        "",
+        NOT_STARTED,
+        "Hurry!",
+    ]
     await agent.ainvoke(ASKED, THREAD)
     assert lc_history_problems(model.calls[-1]) == []
 
@@ -358,7 +436,11 @@ async def test_a_question_in_a_subgraph_is_taken_back(saver: Any) -> None:
     await agent.ainvoke(ASKED, THREAD)
     (question,) = (await agent.aget_state(THREAD)).interrupts
     await agent.ainvoke(Command(resume={question.id: ("user", "yes")}), THREAD)
-    assert [message.content for message in await messages_of(agent)] == ["Please.", "Please.", "yes"]
+    assert [message.content for message in await messages_of(agent)] == [
+        "Please.",
+        "Please.",
+        "yes",
+    ]
 
 
 class Form(BaseModel):
@@ -415,7 +497,7 @@ async def test_a_state_that_refuses_the_answers_keeps_its_messages(saver: Any) -
     assert len(await messages_of(agent)) == 2
 
 
-# ── rolling back ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── rolling back ──────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture
@@ -435,7 +517,12 @@ async def test_a_run_is_rolled_back(sqlite: Any) -> None:
     assert await is_at_rest(agent)
     assert await messages_of(agent) == before
     result = await agent.ainvoke({"messages": [("user", "Three?")]}, run_of("r3"))
-    assert [message.content for message in result["messages"]] == ["Please.", "One.", "Three?", "Three."]
+    assert [message.content for message in result["messages"]] == [
+        "Please.",
+        "One.",
+        "Three?",
+        "Three.",
+    ]
 
 
 async def test_the_first_run_is_rolled_back(sqlite: Any) -> None:
@@ -450,10 +537,19 @@ async def test_the_first_run_is_rolled_back(sqlite: Any) -> None:
 async def test_a_run_that_went_on_after_a_pause_is_rolled_back_to_rest(sqlite: Any) -> None:
     """Its message and its decisions go, and what it has done in the world is told."""
     desk, book = Desk(), Book()
-    agent = desk.agent(asks(*TWO_CALLS, ("c3", "mail", {"to": "Bob"})), say("Done."), say("Fine."), checkpointer=sqlite)
+    agent = desk.agent(
+        asks(*TWO_CALLS, ("c3", "mail", {"to": "Bob"})),
+        say("Done."),
+        say("Fine."),
+        checkpointer=sqlite,
+    )
     await agent.ainvoke(ASKED, run_of("r1", book))
     first, second, _ = await apending_approvals(agent, THREAD)
-    await aresume(agent, run_of("r2", book), {first.approval_id: Edit({"amount": 4}), second.approval_id: Approve()})
+    await aresume(
+        agent,
+        run_of("r2", book),
+        {first.approval_id: Edit({"amount": 4}), second.approval_id: Approve()},
+    )
     assert sorted(desk.ran) == [("mail", "Ada"), ("pay", 4)]
     for _ in range(2):
         await roll_back(agent, run_of("r2", book), "r2", book.became_of)
@@ -469,14 +565,17 @@ async def test_a_run_that_went_on_after_a_pause_is_rolled_back_to_rest(sqlite: A
 
 @pytest.mark.parametrize("after", [False, True])
 async def test_rolling_back_may_be_cut_off_too(sqlite: Any, after: bool) -> None:
-    """A rollback that dies at its first, second, … write is done again, and what has run is told: it must not be asked about anew."""
+    """A rollback that dies at its first, second, … write is done again, and what has run is told:
+    it must not be asked about anew."""
     for dies_at in range(1, 20):
         await sqlite.adelete_thread("t")
         desk, book = Desk(), Book()
         agent = desk.agent(asks(*TWO_CALLS), say("Done."), checkpointer=sqlite)
         await agent.ainvoke(ASKED, run_of("r1", book), durability="sync")
         approvals = await apending_approvals(agent, THREAD)
-        await aresume(agent, run_of("r2", book), {approval.approval_id: Approve() for approval in approvals})
+        await aresume(
+            agent, run_of("r2", book), {approval.approval_id: Approve() for approval in approvals}
+        )
         sqlite.fate.puts.clear()
         sqlite.fate.dies_at, sqlite.fate.after = dies_at, after
         try:
@@ -486,13 +585,20 @@ async def test_rolling_back_may_be_cut_off_too(sqlite: Any, after: bool) -> None
             sqlite.fate.dies_at = 0
         await roll_back(agent, run_of("r2", book), "r2", book.became_of)
         assert await is_at_rest(agent)
-        assert [str(message.content) for message in await messages_of(agent)] == ["Please.", "", "Paid 3 to Ada.", "Wrote to Ada."]
+        assert [str(message.content) for message in await messages_of(agent)] == [
+            "Please.",
+            "",
+            "Paid 3 to Ada.",
+            "Wrote to Ada.",
+        ]
     raise AssertionError("Rolling back never came to its end.")
 
 
 async def test_what_a_command_left_before_the_run_does_not_linger(sqlite: Any) -> None:
     agent = tools_graph(
-        ScriptedModel(script=[asks(("c1", "pays", {"amount": 3})), say("Paid."), say("Fine.")]), sqlite, interrupt_before=["tools"]
+        ScriptedModel(script=[asks(("c1", "pays", {"amount": 3})), say("Paid."), say("Fine.")]),
+        sqlite,
+        interrupt_before=["tools"],
     )
     await agent.ainvoke(ASKED, run_of("r1"))
     await agent.ainvoke(Command(update={"messages": [("user", "Hurry!")]}), run_of("r2"))
@@ -500,7 +606,9 @@ async def test_what_a_command_left_before_the_run_does_not_linger(sqlite: Any) -
     await sqlite.adelete_for_runs(["r2"])
     # As measured: deleting a run's checkpoints alone leaves what it wrote on the one before.
     assert "Hurry!" in [message.content for message in await messages_of(agent)]
-    await roll_back(agent, run_of("r2"), "r2", {"c1": Finished(ToolMessage("Paid 3.", tool_call_id="c1"))})
+    await roll_back(
+        agent, run_of("r2"), "r2", {"c1": Finished(ToolMessage("Paid 3.", tool_call_id="c1"))}
+    )
     assert [message.content for message in await messages_of(agent)] == ["Please.", "", "Paid 3."]
     assert await is_at_rest(agent)
 
@@ -511,4 +619,7 @@ async def test_another_thread_of_the_same_agent_is_not_touched(sqlite: Any) -> N
     await agent.ainvoke(ASKED, other)
     await agent.ainvoke(ASKED, run_of("r1"))
     await roll_back(agent, run_of("r1"), "r1", {})
-    assert [message.content for message in (await agent.aget_state(other)).values["messages"]] == ["Please.", "One."]
+    assert [message.content for message in (await agent.aget_state(other)).values["messages"]] == [
+        "Please.",
+        "One.",
+    ]

@@ -1,4 +1,5 @@
-"""What is declared of a tool, and what comes of its calls when they are cut off or run out of time."""
+"""What is declared of a tool, and what comes of its calls when they are cut off or run out of
+time."""
 
 from __future__ import annotations
 
@@ -15,19 +16,29 @@ from langgraph.config import get_stream_writer
 from langgraph.prebuilt import ToolRuntime
 from langgraph.types import Command, interrupt
 
-from assent import Approve, Edit, Reject, Respond, apending_approvals, aresume, idempotency_key, resume
-from assent.digest import call_digest
-from assent.errors import ConfigurationError
-from assent.events import Custom, Event, NodeStart, Progress, ToolError
+from assent import (
+    Approve,
+    Edit,
+    Reject,
+    Respond,
+    apending_approvals,
+    aresume,
+    idempotency_key,
+    resume,
+)
+from assent.core.digest import call_digest
+from assent.core.errors import ConfigurationError
+from assent.core.events import Custom, Event, NodeStart, Progress, ToolError
 from assent.graph.effects import EFFECTS_KEY
-from assent.graph.source import run_graph
+from assent.graph.stream.callbacks import run_graph
 from tests.graph.desk import ASKED, THREAD, Desk, Json, Killed, Ledger, asks, told
 from tests.support.models import say
 
 
 @dataclass
 class Shop:
-    """A tool `work(amount)` that notes the key of each of its calls and then does `plan`, one entry a call: return, raise, or never end."""
+    """A tool `work(amount)` that notes the key of each of its calls and then does `plan`, one entry
+    a call: return, raise, or never end."""
 
     plan: list[Any]
     ledger: Ledger | None = field(default_factory=Ledger)
@@ -52,12 +63,23 @@ class Shop:
 
     @property
     def config(self) -> Any:
-        return {"configurable": {"thread_id": "t", **({EFFECTS_KEY: self.ledger} if self.ledger else {})}}
+        return {
+            "configurable": {
+                "thread_id": "t",
+                **({EFFECTS_KEY: self.ledger} if self.ledger else {}),
+            }
+        }
 
     async def run(self, effects: Any = None, **options: Any) -> Json:
         options.setdefault("approve", [])
         made = tool(self.work)
-        self.agent = Desk().agent(asks(("c1", "work", {"amount": 3})), say("Done."), tools=[made], effects=effects, **options)
+        self.agent = Desk().agent(
+            asks(("c1", "work", {"amount": 3})),
+            say("Done."),
+            tools=[made],
+            effects=effects,
+            **options,
+        )
         return await self.go_on(ASKED)
 
     async def go_on(self, sent: Any = None) -> Json:
@@ -69,7 +91,9 @@ class Shop:
         return result
 
     async def asked(self) -> list[str]:
-        return [question.kind.value for question in await apending_approvals(self.agent, self.config)]
+        return [
+            question.kind.value for question in await apending_approvals(self.agent, self.config)
+        ]
 
 
 FOREVER = object()
@@ -81,14 +105,20 @@ async def killed_in_the_middle(shop: Shop, effects: Any, **options: Any) -> None
         await shop.run(effects, **options)
 
 
-# ── declaring ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── declaring ─────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
     ("effects", "sentence"),
     [
-        ({"loook": "none"}, "names the tool 'loook', and the agent has no such tool. It has: look, mail, pay."),
-        ({"look": "nothing"}, "gives the tool 'look' 'nothing'. Give it one of: none, idempotent, once."),
+        (
+            {"loook": "none"},
+            "names the tool 'loook', and the agent has no such tool. It has: look, mail, pay.",
+        ),
+        (
+            {"look": "nothing"},
+            "gives the tool 'look' 'nothing'. Give it one of: none, idempotent, once.",
+        ),
         ({"look": True}, "gives the tool 'look' True"),
         ({"look": ["none"]}, "gives the tool 'look' \\['none'\\]"),
         ("look", "Give it a mapping"),
@@ -113,13 +143,28 @@ def read(page: int) -> str:
     return f"page {page}"
 
 
-@pytest.mark.parametrize("reader", [read, tool(read), Reader(), StructuredTool.from_function(read)], ids=lambda each: type(each).__name__)
-@pytest.mark.parametrize(("effects", "rows"), [("none", []), ("idempotent", ["begin read", "finish"]), (None, ["begin read", "finish"])])
-async def test_a_tool_of_any_kind_can_be_declared(reader: Any, effects: Any, rows: list[str]) -> None:
+@pytest.mark.parametrize(
+    "reader",
+    [read, tool(read), Reader(), StructuredTool.from_function(read)],
+    ids=lambda each: type(each).__name__,
+)
+@pytest.mark.parametrize(
+    ("effects", "rows"),
+    [("none", []), ("idempotent", ["begin read", "finish"]), (None, ["begin read", "finish"])],
+)
+async def test_a_tool_of_any_kind_can_be_declared(
+    reader: Any, effects: Any, rows: list[str]
+) -> None:
     ledger = Ledger()
     config: Any = {"configurable": {"thread_id": "t", EFFECTS_KEY: ledger}}
     declared = {"read": effects} if effects else None
-    agent = Desk().agent(asks(("c1", "read", {"page": 7})), say("Done."), tools=[reader], approve=[], effects=declared)
+    agent = Desk().agent(
+        asks(("c1", "read", {"page": 7})),
+        say("Done."),
+        tools=[reader],
+        approve=[],
+        effects=declared,
+    )
     assert told(await agent.ainvoke(ASKED, config), "c1").text == "page 7"
     assert ledger.log == rows
 
@@ -136,14 +181,17 @@ def test_a_sync_run_with_a_ledger_may_read_and_nothing_else() -> None:
     config: Any = {"configurable": {"thread_id": "t", EFFECTS_KEY: Ledger()}}
     desk = Desk()
     script = asks(("c1", "look", {"record": 1})), say("Done.")
-    assert told(desk.agent(*script, effects={"look": "none"}).invoke(ASKED, config), "c1").status == "success"
+    assert (
+        told(desk.agent(*script, effects={"look": "none"}).invoke(ASKED, config), "c1").status
+        == "success"
+    )
     assert desk.ran == [("look", 1)]
     with pytest.raises(ConfigurationError, match="must be async"):
         desk.agent(*script).invoke(ASKED, config)
     assert desk.ran == [("look", 1)]
 
 
-# ── cut off ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── cut off ───────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_a_free_call_that_was_cut_off_asks_a_person() -> None:
@@ -192,7 +240,8 @@ async def test_a_stored_outcome_of_an_idempotent_call_takes_its_place_too() -> N
 
 @pytest.mark.parametrize(("effects", "different_keys"), [(NONE, 1), (IDEMPOTENT, 1), (ONCE, 2)])
 async def test_a_free_tool_may_ask_a_question_of_its_own(effects: Any, different_keys: int) -> None:
-    """What it did before it asked is done again with the answer: an idempotent tool must know that by its key."""
+    """What it did before it asked is done again with the answer: an idempotent tool must know that
+    by its key."""
     shop = Shop([lambda: interrupt("Which account?")] * 2)
     await shop.run(effects)
     assert await shop.asked() == ["input"]
@@ -200,7 +249,9 @@ async def test_a_free_tool_may_ask_a_question_of_its_own(effects: Any, different
     assert (len(shop.keys), len(set(shop.keys))) == (2, different_keys)
 
 
-async def test_an_idempotent_call_that_is_cut_off_after_its_question_goes_on_with_the_answer() -> None:
+async def test_an_idempotent_call_that_is_cut_off_after_its_question_goes_on_with_the_answer() -> (
+    None
+):
     shop = Shop([lambda: interrupt("Which?"), Killed(), lambda: interrupt("Which?")])
     await shop.run(IDEMPOTENT)
     (question,) = await apending_approvals(shop.agent, shop.config)
@@ -226,7 +277,7 @@ async def test_the_ledger_has_the_digest_of_what_runs() -> None:
     assert shop.ledger.log[0] == call_digest("work", {"amount": 2})
 
 
-# ── the key ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the key ───────────────────────────────────────────────────────────────────────────────────────
 
 
 async def seen_by(*kinds: Callable[..., Any]) -> dict[str, str]:
@@ -267,7 +318,10 @@ def sync_tool(name: str, seen: dict[str, str], both: asyncio.Barrier) -> Any:
 
 async def test_calls_side_by_side_each_see_their_own_key() -> None:
     seen = await seen_by(async_tool, async_tool)
-    assert [key.split(":")[0::2] for key in (seen["tool0"], seen["tool1"])] == [["t", "c0"], ["t", "c1"]]
+    assert [key.split(":")[0::2] for key in (seen["tool0"], seen["tool1"])] == [
+        ["t", "c0"],
+        ["t", "c1"],
+    ]
     assert len(set(seen.values())) == 2
 
 
@@ -279,7 +333,10 @@ async def test_sync_tools_see_their_key_in_async_and_in_sync_runs() -> None:
     tools = [sync_tool(f"tool{number}", in_sync, asyncio.Barrier(1)) for number in range(2)]
     turn = asks(("c0", "tool0", {}), ("c1", "tool1", {}))
     Desk().agent(turn, say("Done."), tools=tools, approve=[]).invoke(ASKED, THREAD)
-    assert {name: key.split(":")[2] for name, key in in_sync.items()} == {"tool0": "c0", "tool1": "c1"}
+    assert {name: key.split(":")[2] for name, key in in_sync.items()} == {
+        "tool0": "c0",
+        "tool1": "c1",
+    }
 
 
 async def test_without_a_ledger_the_key_is_the_same_after_a_crash_and_after_a_question() -> None:
@@ -295,7 +352,7 @@ def test_there_is_no_key_outside_of_a_call() -> None:
         idempotency_key()
 
 
-# ── out of time ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── out of time ───────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_an_ordinary_tool_that_runs_out_of_time_is_stopped_and_a_person_is_asked() -> None:
@@ -310,9 +367,14 @@ async def test_an_ordinary_tool_that_runs_out_of_time_is_stopped_and_a_person_is
 
 @pytest.mark.parametrize(
     ("decision", "answer"),
-    [(Reject(), "may or may not have happened. A person decided not to run it again."), (Respond("It was done."), "It was done.")],
+    [
+        (Reject(), "may or may not have happened. A person decided not to run it again."),
+        (Respond("It was done."), "It was done."),
+    ],
 )
-async def test_what_a_person_says_of_a_call_that_ran_out_of_time_is_told_to_the_model(decision: Any, answer: str) -> None:
+async def test_what_a_person_says_of_a_call_that_ran_out_of_time_is_told_to_the_model(
+    decision: Any, answer: str
+) -> None:
     shop = Shop([FOREVER])
     await shop.run(tool_timeout={"work": 0.02})
     assert answer in told(await shop.decide(decision), "c1").text
@@ -339,13 +401,25 @@ async def test_of_calls_side_by_side_only_those_out_of_time_are_asked_of() -> No
         await asyncio.sleep(seconds)
         return f"{seconds} s"
 
-    turn = asks(*((f"c{number}", "work", {"seconds": seconds}) for number, seconds in enumerate((60, 0, 70))))
+    turn = asks(
+        *(
+            (f"c{number}", "work", {"seconds": seconds})
+            for number, seconds in enumerate((60, 0, 70))
+        )
+    )
     agent = Desk().agent(turn, say("Done."), tools=[work], approve=[], tool_timeout=0.1)
     config: Any = {"configurable": {"thread_id": "t", EFFECTS_KEY: Ledger()}}
     await agent.ainvoke(ASKED, config)
-    assert [question.tool_call_id for question in await apending_approvals(agent, config)] == ["c0", "c2"]
+    assert [question.tool_call_id for question in await apending_approvals(agent, config)] == [
+        "c0",
+        "c2",
+    ]
     result = await aresume(agent, config, {"c0": Respond("It was done."), "c2": Reject()})
-    assert [told(result, f"c{number}").status for number in range(3)] == ["success", "success", "error"]
+    assert [told(result, f"c{number}").status for number in range(3)] == [
+        "success",
+        "success",
+        "error",
+    ]
     assert sorted(ran) == [0, 60, 70]
 
 
@@ -354,11 +428,14 @@ async def test_of_calls_side_by_side_only_those_out_of_time_are_asked_of() -> No
     [
         (NONE, True, "was stopped."),
         (IDEMPOTENT, True, "may or may not have happened."),
-        # Without a ledger nobody would remember the question: in another process the answer would run the tool again.
+        # Without a ledger nobody would remember the question: in another process the answer would
+        # run the tool again.
         (ONCE, False, "may or may not have happened."),
     ],
 )
-async def test_what_the_model_is_told_of_a_call_that_ran_out_of_time(effects: Any, ledger: bool, answer: str) -> None:
+async def test_what_the_model_is_told_of_a_call_that_ran_out_of_time(
+    effects: Any, ledger: bool, answer: str
+) -> None:
     shop = Shop([FOREVER], Ledger() if ledger else None)
     message = told(await shop.run(effects, tool_timeout=0.02), "c1")
     assert message.text.startswith("The tool ran out of time after 0.02 seconds")
@@ -367,7 +444,9 @@ async def test_what_the_model_is_told_of_a_call_that_ran_out_of_time(effects: An
     assert shop.stopped == 1
 
 
-async def test_a_tool_that_makes_an_error_of_being_stopped_has_run_out_of_time_all_the_same() -> None:
+async def test_a_tool_that_makes_an_error_of_being_stopped_has_run_out_of_time_all_the_same() -> (
+    None
+):
     async def stubborn() -> str:
         """Raise something else when it is cancelled."""
         try:
@@ -376,10 +455,14 @@ async def test_a_tool_that_makes_an_error_of_being_stopped_has_run_out_of_time_a
             raise RuntimeError("The connection is gone.") from None
         return "never"
 
-    agent = Desk().agent(asks(("c1", "stubborn", {})), say("Done."), tools=[stubborn], approve=[], tool_timeout=0.02)
+    agent = Desk().agent(
+        asks(("c1", "stubborn", {})), say("Done."), tools=[stubborn], approve=[], tool_timeout=0.02
+    )
     config: Any = {"configurable": {"thread_id": "t", EFFECTS_KEY: Ledger()}}
     await agent.ainvoke(ASKED, config)
-    assert [question.kind.value for question in await apending_approvals(agent, config)] == ["unknown_outcome"]
+    assert [question.kind.value for question in await apending_approvals(agent, config)] == [
+        "unknown_outcome"
+    ]
 
 
 async def test_a_timeout_of_the_tools_own_is_the_tools_failure() -> None:
@@ -426,8 +509,12 @@ def test_limits_that_make_no_sense_are_refused(timeout: Any, sentence: str) -> N
 
 def test_a_plain_function_that_changes_nothing_may_have_a_limit_but_not_in_a_sync_run() -> None:
     desk = Desk()
-    agent = desk.agent(asks(("c1", "look", {"record": 1})), effects={"look": "none"}, tool_timeout={"look": 5})
-    with pytest.raises(ConfigurationError, match="'look' has a tool_timeout, so the run must be async"):
+    agent = desk.agent(
+        asks(("c1", "look", {"record": 1})), effects={"look": "none"}, tool_timeout={"look": 5}
+    )
+    with pytest.raises(
+        ConfigurationError, match="'look' has a tool_timeout, so the run must be async"
+    ):
         agent.invoke(ASKED, THREAD)
     assert desk.ran == []
 
@@ -439,24 +526,33 @@ async def test_a_plain_function_that_changes_nothing_is_no_longer_waited_for() -
         return "late"
 
     agent = Desk().agent(
-        asks(("c1", "dawdle", {})), say("Done."), tools=[dawdle], approve=[], effects={"dawdle": "none"}, tool_timeout=0.02
+        asks(("c1", "dawdle", {})),
+        say("Done."),
+        tools=[dawdle],
+        approve=[],
+        effects={"dawdle": "none"},
+        tool_timeout=0.02,
     )
     assert "ran out of time" in told(await agent.ainvoke(ASKED, THREAD), "c1").text
 
 
-# ── events ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── events ────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def events_of(agent: Any, *inputs: Any, config: Any = THREAD) -> list[Event]:
     events: list[Event] = []
     for number, graph_input in enumerate(inputs):
-        await run_graph(agent, graph_input, config, events.append, thread_id="t", run_id=f"r{number}")
+        await run_graph(
+            agent, graph_input, config, events.append, thread_id="t", run_id=f"r{number}"
+        )
     return events
 
 
 async def test_a_call_that_ends_in_the_question_has_not_failed() -> None:
     shop = Shop([FOREVER])
-    agent = Desk().agent(asks(("c1", "work", {"amount": 1})), tools=[shop.work], approve=[], tool_timeout=0.02)
+    agent = Desk().agent(
+        asks(("c1", "work", {"amount": 1})), tools=[shop.work], approve=[], tool_timeout=0.02
+    )
     events = await events_of(agent, ASKED, config=shop.config)
     assert not [event for event in events if isinstance(event, ToolError)]
 
@@ -502,6 +598,8 @@ async def test_the_steps_of_a_run_are_counted_by_its_starts_of_nodes() -> None:
 
 def test_a_sync_run_goes_on_as_before() -> None:
     desk = Desk()
-    agent = desk.agent(asks(("c1", "pay", {"amount": 3})), say("Done."), effects={"pay": "idempotent"})
+    agent = desk.agent(
+        asks(("c1", "pay", {"amount": 3})), say("Done."), effects={"pay": "idempotent"}
+    )
     agent.invoke(ASKED, THREAD)
     assert told(resume(agent, THREAD, Approve()), "c1").text == "Paid 3 to Ada."

@@ -1,4 +1,5 @@
-"""Branching off any checkpoint: nothing that was decided or done there opens a gate, answers a question or passes for an effect here."""
+"""Branching off any checkpoint: nothing that was decided or done there opens a gate, answers a
+question or passes for an effect here."""
 
 from __future__ import annotations
 
@@ -19,12 +20,12 @@ from langgraph.graph.message import _messages_delta_reducer
 from langgraph.types import Command, Interrupt, interrupt
 
 from assent import Approve, apending_approvals, aresume
-from assent.errors import InvalidRequest, NotFound
+from assent.core.errors import InvalidRequest, NotFound
 from assent.graph.closing import close
 from assent.graph.effects import EFFECTS_KEY
 from assent.graph.forking import Fork, Standing, fork, standing
 from assent.graph.gate import NOT_APPROVED
-from assent.graph.history import provider_history
+from assent.graph.provider_history import provider_history
 from tests.graph.desk import ASKED, THREAD, Desk, Json, asks
 from tests.graph.savers import Book, fated
 from tests.support.models import ScriptedModel, call, lc_history_problems, say
@@ -56,32 +57,42 @@ def id_of(state: Any) -> str:
     return str(state.config["configurable"]["checkpoint_id"])
 
 
-async def forked(agent: Any, state: Any, target: RunnableConfig | None) -> tuple[Fork, RunnableConfig]:
+async def forked(
+    agent: Any, state: Any, target: RunnableConfig | None
+) -> tuple[Fork, RunnableConfig]:
     """The fork, and the config of the thread that it is on."""
     here = await fork(agent, THREAD, id_of(state), target=target)
     head = await agent.aget_state(target or THREAD)
-    assert head.config["configurable"]["checkpoint_id"] == here.config["configurable"]["checkpoint_id"]
+    assert (
+        head.config["configurable"]["checkpoint_id"] == here.config["configurable"]["checkpoint_id"]
+    )
     assert here.standing is standing(agent, head)
     return here, target or THREAD
 
 
-# ── agents of ours ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── agents of ours ────────────────────────────────────────────────────────────────────────────────
 
 
 def by_turn(messages: list[Any]) -> Any:
     """A model that asks for three calls, and then is done."""
     if any(message.type == "tool" for message in messages):
         return say("Done.")
-    return asks(("c1", "pay", {"amount": 3}), ("c2", "mail", {"to": "Ada"}), ("c3", "look", {"record": 1}))
+    return asks(
+        ("c1", "pay", {"amount": 3}), ("c2", "mail", {"to": "Ada"}), ("c3", "look", {"record": 1})
+    )
 
 
-async def test_no_checkpoint_leads_to_an_approved_call_without_asking(saver: Any, target: RunnableConfig | None) -> None:
+async def test_no_checkpoint_leads_to_an_approved_call_without_asking(
+    saver: Any, target: RunnableConfig | None
+) -> None:
     desk, book = Desk(), Book()
     model = ScriptedModel(script=by_turn)
     agent = desk.agent(model=model, checkpointer=saver)
     await agent.ainvoke(ASKED, with_book(THREAD, book), durability="sync")
     approvals = await apending_approvals(agent, THREAD)
-    await aresume(agent, with_book(THREAD, book), {approval.approval_id: Approve() for approval in approvals})
+    await aresume(
+        agent, with_book(THREAD, book), {approval.approval_id: Approve() for approval in approvals}
+    )
     gated = [("mail", "Ada"), ("pay", 3)]
     assert sorted(desk.ran) == [("look", 1), *gated]
     states = await history(agent)
@@ -94,14 +105,22 @@ async def test_no_checkpoint_leads_to_an_approved_call_without_asking(saver: Any
             continue
         if here.standing is Standing.CAN_GO_ON:
             await agent.ainvoke(None, with_book(config, book), durability="sync")
-            here = Fork(config=here.config, origin=here.origin, standing=standing(agent, await agent.aget_state(config)))
+            here = Fork(
+                config=here.config,
+                origin=here.origin,
+                standing=standing(agent, await agent.aget_state(config)),
+            )
         head = await agent.aget_state(config)
         assert not set(desk.ran) & set(gated)
         if head.next:
             assert here.standing is Standing.WAITING
             approvals = await apending_approvals(agent, config)
             assert [approval.tool for approval in approvals] == ["pay", "mail"]
-            await aresume(agent, with_book(config, book), {approval.approval_id: Approve() for approval in approvals})
+            await aresume(
+                agent,
+                with_book(config, book),
+                {approval.approval_id: Approve() for approval in approvals},
+            )
             assert sorted(set(desk.ran) & set(gated)) == gated
         result = (await agent.aget_state(config)).values
         assert result["messages"][-1].content == "Done."
@@ -111,7 +130,9 @@ async def test_no_checkpoint_leads_to_an_approved_call_without_asking(saver: Any
     assert len({intent.key for intent in book.intents}) == len(book.intents)
 
 
-async def test_old_words_of_consent_decide_nothing(saver: Any, target: RunnableConfig | None) -> None:
+async def test_old_words_of_consent_decide_nothing(
+    saver: Any, target: RunnableConfig | None
+) -> None:
     desk = Desk()
     agent = desk.agent(model=ScriptedModel(script=by_turn), checkpointer=saver, chat_decisions=True)
     await agent.ainvoke(ASKED, THREAD, durability="sync")
@@ -149,22 +170,42 @@ async def test_a_fork_takes_new_input(saver: Any, target: RunnableConfig | None)
     first = (await history(agent))[-1]
     await agent.ainvoke({"messages": [("user", "Two?")]}, THREAD)
     # The same run id as the fork's own checkpoint would have its input dropped.
-    onto: RunnableConfig = {"configurable": {**(target or THREAD)["configurable"], "__lease": "me"}, "metadata": {"run_id": "r2"}}
+    onto: RunnableConfig = {
+        "configurable": {**(target or THREAD)["configurable"], "__lease": "me"},
+        "metadata": {"run_id": "r2"},
+    }
     saver.fate.puts.clear()
-    here = await fork(agent, onto if target is None else THREAD, id_of(first), target=None if target is None else onto)
+    here = await fork(
+        agent,
+        onto if target is None else THREAD,
+        id_of(first),
+        target=None if target is None else onto,
+    )
     assert [put["__lease"] for put in saver.fate.puts] == ["me"]
     assert here.standing is Standing.AT_REST
     result = await agent.ainvoke({"messages": [("user", "Other?")]}, onto)
-    assert [message.content for message in result["messages"]] == ["Please.", "One.", "Other?", "Other two."]
+    assert [message.content for message in result["messages"]] == [
+        "Please.",
+        "One.",
+        "Other?",
+        "Other two.",
+    ]
 
 
-async def test_what_the_config_carries_reaches_the_checkpointer_when_routed_again(saver: Any, target: RunnableConfig | None) -> None:
+async def test_what_the_config_carries_reaches_the_checkpointer_when_routed_again(
+    saver: Any, target: RunnableConfig | None
+) -> None:
     agent = Desk().agent(model=ScriptedModel(script=by_turn), checkpointer=saver)
     await agent.ainvoke(ASKED, THREAD, durability="sync")
     (state,) = [state for state in await history(agent) if state.next == ("tools",)]
     onto: RunnableConfig = {"configurable": {**(target or THREAD)["configurable"], "__lease": "me"}}
     saver.fate.puts.clear()
-    await fork(agent, onto if target is None else THREAD, id_of(state), target=None if target is None else onto)
+    await fork(
+        agent,
+        onto if target is None else THREAD,
+        id_of(state),
+        target=None if target is None else onto,
+    )
     assert {put.get("__lease") for put in saver.fate.puts} == {"me"}
     assert len(saver.fate.puts) >= 2
 
@@ -203,7 +244,12 @@ async def test_an_unknown_checkpoint_changes_nothing(saver: Any) -> None:
     (other, *_) = await history(agent)
     await fork(agent, THREAD, id_of(other), target=NEW)
     saver.fate.puts.clear()
-    for config, unknown in ((THREAD, "1f0"), (THREAD, ""), (NEW, id_of(other)), ({"configurable": {"thread_id": "none"}}, id_of(other))):
+    for config, unknown in (
+        (THREAD, "1f0"),
+        (THREAD, ""),
+        (NEW, id_of(other)),
+        ({"configurable": {"thread_id": "none"}}, id_of(other)),
+    ):
         with pytest.raises(NotFound, match="no checkpoint"):
             await fork(agent, config, unknown)
     with pytest.raises(InvalidRequest, match="history already"):
@@ -211,7 +257,7 @@ async def test_an_unknown_checkpoint_changes_nothing(saver: Any) -> None:
     assert saver.fate.puts == []
 
 
-# ── graphs of users ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── graphs of users ───────────────────────────────────────────────────────────────────────────────
 
 
 class Steps(TypedDict):
@@ -300,7 +346,9 @@ async def test_a_static_pause_waits_again(saver: Any, target: RunnableConfig | N
     }
 
 
-async def test_the_middleware_of_langchain_asks_again(saver: Any, target: RunnableConfig | None) -> None:
+async def test_the_middleware_of_langchain_asks_again(
+    saver: Any, target: RunnableConfig | None
+) -> None:
     ran: list[int] = []
 
     @tool
@@ -309,11 +357,24 @@ async def test_the_middleware_of_langchain_asks_again(saver: Any, target: Runnab
         ran.append(amount)
         return f"Paid {amount}."
 
-    model = ScriptedModel(script=lambda messages: say("Done.") if messages[-1].type == "tool" else call("pay", amount=3))
-    agent: Any = create_agent(model, [pay], middleware=[HumanInTheLoopMiddleware(interrupt_on={"pay": True})], checkpointer=saver)
+    model = ScriptedModel(
+        script=lambda messages: (
+            say("Done.") if messages[-1].type == "tool" else call("pay", amount=3)
+        )
+    )
+    agent: Any = create_agent(
+        model,
+        [pay],
+        middleware=[HumanInTheLoopMiddleware(interrupt_on={"pay": True})],
+        checkpointer=saver,
+    )
     await agent.ainvoke(ASKED, THREAD, durability="sync")
     (question,) = (await agent.aget_state(THREAD)).interrupts
-    await agent.ainvoke(Command(resume={question.id: {"decisions": [{"type": "approve"}]}}), THREAD, durability="sync")
+    await agent.ainvoke(
+        Command(resume={question.id: {"decisions": [{"type": "approve"}]}}),
+        THREAD,
+        durability="sync",
+    )
     assert ran == [3]
     states = await history(agent)
     assert any(state.next == ("tools",) for state in states)
@@ -325,13 +386,20 @@ async def test_the_middleware_of_langchain_asks_again(saver: Any, target: Runnab
     assert ran == [3]
 
 
-async def test_a_question_about_calls_is_asked_again_as_long_as_they_are_open(saver: Any, target: RunnableConfig | None) -> None:
+async def test_a_question_about_calls_is_asked_again_as_long_as_they_are_open(
+    saver: Any, target: RunnableConfig | None
+) -> None:
     ran: list[str] = []
     graph = StateGraph(MessagesState)
-    graph.add_node("model", lambda state: {"messages": [asks(("c1", "pay", {"amount": 3}), message_id="m1")]})
+    graph.add_node(
+        "model", lambda state: {"messages": [asks(("c1", "pay", {"amount": 3}), message_id="m1")]}
+    )
     graph.add_node("review", lambda state: interrupt("Sure?") and {})
     graph.add_node("note", lambda state: {})
-    graph.add_node("tools", lambda state: ran.append("pay") or {"messages": [ToolMessage("Paid.", tool_call_id="c1")]})
+    graph.add_node(
+        "tools",
+        lambda state: ran.append("pay") or {"messages": [ToolMessage("Paid.", tool_call_id="c1")]},
+    )
     graph.add_node("tell", lambda state: {})
     graph.add_edge(START, "model")
     graph.add_edge("model", "review")
@@ -347,7 +415,9 @@ async def test_a_question_about_calls_is_asked_again_as_long_as_they_are_open(sa
         here, config = await forked(agent, state, target)
         if here.standing is Standing.CAN_GO_ON:
             await agent.ainvoke(None, config, durability="sync")
-        assert bool((await agent.aget_state(config)).interrupts) is (state.next not in ((), ("tell",)))
+        assert bool((await agent.aget_state(config)).interrupts) is (
+            state.next not in ((), ("tell",))
+        )
         # Behind its answer the call is past.
         assert (here.origin == id_of(state)) is (state.next not in (("note",), ("tools",)))
     assert ran == ["pay"]
@@ -398,7 +468,11 @@ async def test_a_delta_channel_comes_along(saver: Any, target: RunnableConfig | 
     assert here.standing is Standing.CAN_GO_ON
     result = await agent.ainvoke(None, config, durability="sync")
     assert [message.content for message in result["messages"]] == ["go", "a", "c"]
-    assert [message.content for message in (await agent.aget_state(config)).values["messages"]] == ["go", "a", "c"]
+    assert [message.content for message in (await agent.aget_state(config)).values["messages"]] == [
+        "go",
+        "a",
+        "c",
+    ]
 
 
 async def test_a_graph_that_stops_behind_a_node_waits() -> None:
@@ -410,5 +484,7 @@ async def test_a_graph_that_stops_behind_a_node_waits() -> None:
         graph.add_edge("one", "two")
         agent = graph.compile(checkpointer=saver, interrupt_after=["one"])
         await agent.ainvoke(ASKED, THREAD)
-        standings = [(await fork(agent, THREAD, id_of(state))).standing for state in await history(agent)]
+        standings = [
+            (await fork(agent, THREAD, id_of(state))).standing for state in await history(agent)
+        ]
         assert standings == [Standing.CAN_GO_ON, Standing.WAITING, Standing.WAITING]

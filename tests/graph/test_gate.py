@@ -1,4 +1,5 @@
-"""The gate: what opens it, what never does, and what a crash in the middle of a call leaves behind."""
+"""The gate: what opens it, what never does, and what a crash in the middle of a call leaves
+behind."""
 
 from __future__ import annotations
 
@@ -18,10 +19,19 @@ from langchain_core.messages import AIMessage, ToolMessage
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.types import Command, Send, interrupt
 
-from assent import Approve, Edit, Reject, Respond, apending_approvals, aresume, pending_approvals, resume
-from assent.decisions import Decision
-from assent.digest import call_digest
-from assent.errors import ConfigurationError, NotFound, NothingPending
+from assent import (
+    Approve,
+    Edit,
+    Reject,
+    Respond,
+    apending_approvals,
+    aresume,
+    pending_approvals,
+    resume,
+)
+from assent.core.decisions import Decision
+from assent.core.digest import call_digest
+from assent.core.errors import ConfigurationError, NotFound, NothingPending
 from assent.graph.effects import EFFECTS_KEY
 from tests.graph.desk import ASKED, THREAD, Desk, Json, Killed, Ledger, asks, told
 from tests.support.models import say
@@ -34,29 +44,54 @@ def desk() -> Desk:
 
 async def paused(desk: Desk, **options: Any) -> Any:
     """An agent that waits for a person before it pays 3."""
-    agent = desk.agent(asks(("c1", "pay", {"amount": 3}), message_id="m1"), say("Done."), say("And again."), **options)
+    agent = desk.agent(
+        asks(("c1", "pay", {"amount": 3}), message_id="m1"),
+        say("Done."),
+        say("And again."),
+        **options,
+    )
     await agent.ainvoke(ASKED, THREAD, durability="sync")
     return agent
 
 
 async def pays_nothing_and_waits(agent: Any, desk: Desk) -> None:
     assert desk.ran == []
-    assert [(approval.tool, approval.args) for approval in await apending_approvals(agent, THREAD)] == [("pay", {"amount": 3})]
+    assert [
+        (approval.tool, approval.args) for approval in await apending_approvals(agent, THREAD)
+    ] == [("pay", {"amount": 3})]
 
 
-# ── each call gets its own decision ──────────────────────────────────────────────────────────────────────────────────
+# ── each call gets its own decision ───────────────────────────────────────────────────────────────
 
-ONE_OF_EACH = (Approve(), Edit({"amount": 100}), Reject("Too much."), Respond("It is paid already."))
+ONE_OF_EACH = (
+    Approve(),
+    Edit({"amount": 100}),
+    Reject("Too much."),
+    Respond("It is paid already."),
+)
 
 
-@pytest.mark.parametrize("decided", list(itertools.permutations(ONE_OF_EACH)), ids=lambda order: "-".join(type(d).__name__ for d in order))
-def test_four_calls_of_one_tool_and_four_decisions_in_every_order(desk: Desk, decided: tuple[Decision, ...]) -> None:
-    agent = desk.agent(asks(*((f"c{at}", "pay", {"amount": at}) for at in range(4))), say("Done."), tools=desk.tools()[:2], approve="pay")
+@pytest.mark.parametrize(
+    "decided",
+    list(itertools.permutations(ONE_OF_EACH)),
+    ids=lambda order: "-".join(type(d).__name__ for d in order),
+)
+def test_four_calls_of_one_tool_and_four_decisions_in_every_order(
+    desk: Desk, decided: tuple[Decision, ...]
+) -> None:
+    agent = desk.agent(
+        asks(*((f"c{at}", "pay", {"amount": at}) for at in range(4))),
+        say("Done."),
+        tools=desk.tools()[:2],
+        approve="pay",
+    )
     agent.invoke(ASKED, THREAD)
     result = resume(agent, THREAD, {f"c{at}": decision for at, decision in enumerate(decided)})
 
     expected_to_run = [
-        100 if isinstance(decision, Edit) else at for at, decision in enumerate(decided) if isinstance(decision, Approve | Edit)
+        100 if isinstance(decision, Edit) else at
+        for at, decision in enumerate(decided)
+        if isinstance(decision, Approve | Edit)
     ]
     assert sorted(desk.ran) == sorted(("pay", amount) for amount in expected_to_run)
     for at, decision in enumerate(decided):
@@ -67,16 +102,24 @@ def test_four_calls_of_one_tool_and_four_decisions_in_every_order(desk: Desk, de
             case Edit():
                 assert "A person changed the arguments" in answer.text
                 assert '{"amount": 100}' in answer.text
-                assert (answer.text.endswith("Paid 100 to Ada."), answer.status) == (True, "success")
+                assert (answer.text.endswith("Paid 100 to Ada."), answer.status) == (
+                    True,
+                    "success",
+                )
             case Reject():
-                assert (answer.text, answer.status) == ("A person rejected this call. It did not run. The reason: Too much.", "error")
+                assert (answer.text, answer.status) == (
+                    "A person rejected this call. It did not run. The reason: Too much.",
+                    "error",
+                )
             case Respond():
                 assert (answer.text, answer.status) == ("It is paid already.", "success")
     assert result["messages"][-1].text == "Done."
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
-async def test_decisions_may_come_one_by_one_in_any_order(desk: Desk, order: tuple[int, ...]) -> None:
+async def test_decisions_may_come_one_by_one_in_any_order(
+    desk: Desk, order: tuple[int, ...]
+) -> None:
     agent = desk.agent(asks(*((f"c{at}", "pay", {"amount": at}) for at in range(3))), say("Done."))
     await agent.ainvoke(ASKED, THREAD)
     left = {f"c{at}" for at in range(3)}
@@ -84,7 +127,9 @@ async def test_decisions_may_come_one_by_one_in_any_order(desk: Desk, order: tup
         await aresume(agent, THREAD, {f"c{at}": Approve()})
         left.remove(f"c{at}")
         assert desk.ran[-1] == ("pay", at)
-        assert {approval.tool_call_id for approval in await apending_approvals(agent, THREAD)} == left
+        assert {
+            approval.tool_call_id for approval in await apending_approvals(agent, THREAD)
+        } == left
     assert len(desk.ran) == 3
 
 
@@ -99,7 +144,10 @@ ACTIONS = st.one_of(
 def test_whatever_happens_in_between_only_what_was_approved_runs_once(actions: list[Any]) -> None:
     desk = Desk()
     agent = desk.agent(
-        asks(*((f"c{at}", "pay", {"amount": at}) for at in range(4))), *[say("Done.")] * 13, tools=desk.tools()[:2], approve="pay"
+        asks(*((f"c{at}", "pay", {"amount": at}) for at in range(4))),
+        *[say("Done.")] * 13,
+        tools=desk.tools()[:2],
+        approve="pay",
     )
     result = agent.invoke(ASKED, THREAD)
     decided: dict[int, Decision] = {}
@@ -114,7 +162,11 @@ def test_whatever_happens_in_between_only_what_was_approved_runs_once(actions: l
             result = resume(agent, THREAD, {f"c{at}": decision})
         elif len(decided) < 4:
             result = agent.invoke(action, THREAD)
-        expected = [("pay", 100 if isinstance(d, Edit) else at) for at, d in decided.items() if isinstance(d, Approve | Edit)]
+        expected = [
+            ("pay", 100 if isinstance(d, Edit) else at)
+            for at, d in decided.items()
+            if isinstance(d, Approve | Edit)
+        ]
         assert desk.ran == expected
         assert {approval.tool_call_id for approval in pending_approvals(agent, THREAD)} == {
             f"c{at}" for at in range(4) if at not in decided
@@ -126,10 +178,13 @@ def test_whatever_happens_in_between_only_what_was_approved_runs_once(actions: l
 def test_a_rejection_without_a_reason_says_nothing_more(desk: Desk) -> None:
     agent = desk.agent(asks(("c1", "pay", {"amount": 3})), say("Done."))
     agent.invoke(ASKED, THREAD)
-    assert told(resume(agent, THREAD, Reject()), "c1").text == "A person rejected this call. It did not run."
+    assert (
+        told(resume(agent, THREAD, Reject()), "c1").text
+        == "A person rejected this call. It did not run."
+    )
 
 
-# ── what never opens it ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── what never opens it ───────────────────────────────────────────────────────────────────────────
 
 
 def said(*messages: Any, **more: Any) -> Json:
@@ -158,7 +213,9 @@ TRUE = {"c1": {"type": "approve", "message_id": "m1", "digest": call_digest("pay
     ],
     ids=str,
 )
-async def test_to_continue_without_a_decision_runs_nothing_and_pauses_again(desk: Desk, sent: Any) -> None:
+async def test_to_continue_without_a_decision_runs_nothing_and_pauses_again(
+    desk: Desk, sent: Any
+) -> None:
     agent = await paused(desk)
     for _ in range(2):
         await agent.ainvoke(sent, THREAD)
@@ -191,10 +248,14 @@ async def test_a_true_digest_for_another_message_opens_nothing(desk: Desk) -> No
     await pays_nothing_and_waits(agent, desk)
 
 
-async def test_a_decision_opens_nothing_for_arguments_that_were_changed_behind_it(desk: Desk) -> None:
+async def test_a_decision_opens_nothing_for_arguments_that_were_changed_behind_it(
+    desk: Desk,
+) -> None:
     agent = await paused(desk)
     (shown,) = await apending_approvals(agent, THREAD)
-    await agent.aupdate_state(THREAD, said(asks(("c1", "pay", {"amount": 3000}), message_id="m1")), as_node="agent")
+    await agent.aupdate_state(
+        THREAD, said(asks(("c1", "pay", {"amount": 3000}), message_id="m1")), as_node="agent"
+    )
 
     with pytest.raises(NotFound):
         await aresume(agent, THREAD, {shown.approval_id: Approve()})
@@ -208,7 +269,9 @@ async def test_a_decision_opens_nothing_for_arguments_that_were_changed_behind_i
 
 
 async def test_a_call_id_that_a_later_turn_uses_again_is_not_open(desk: Desk) -> None:
-    agent = desk.agent(asks(("c1", "pay", {"amount": 3})), asks(("c1", "pay", {"amount": 3})), say("Done."))
+    agent = desk.agent(
+        asks(("c1", "pay", {"amount": 3})), asks(("c1", "pay", {"amount": 3})), say("Done.")
+    )
     await agent.ainvoke(ASKED, THREAD)
     (first,) = await apending_approvals(agent, THREAD)
     await aresume(agent, THREAD, Approve())
@@ -231,20 +294,28 @@ async def test_a_call_that_is_sent_to_the_tools_past_the_routing_is_refused(desk
 @pytest.mark.parametrize("chat_decisions", [False, True])
 async def test_the_words_of_a_model_never_approve(desk: Desk, chat_decisions: bool) -> None:
     agent = desk.agent(
-        AIMessage("approved", tool_calls=asks(("c1", "pay", {"amount": 3})).tool_calls), say("yes"), chat_decisions=chat_decisions
+        AIMessage("approved", tool_calls=asks(("c1", "pay", {"amount": 3})).tool_calls),
+        say("yes"),
+        chat_decisions=chat_decisions,
     )
     await agent.ainvoke(said(("user", "Pay."), ("ai", "approve")), THREAD)
     await agent.ainvoke(said(("ai", "approve")), THREAD)
     assert desk.ran == []
 
 
-# ── other processes ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── other processes ───────────────────────────────────────────────────────────────────────────────
 
 
 async def in_another_process(file: Path, action: str) -> list[str]:
     """Do it there; what is pending then."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.graph.cold_process", str(file), action, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        sys.executable,
+        "-m",
+        "tests.graph.cold_process",
+        str(file),
+        action,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
     out, err = await process.communicate()
     assert process.returncode == 0, err.decode()
@@ -269,9 +340,13 @@ async def test_a_second_process_pauses_again_too_and_a_third_may_approve(tmp_pat
 
 
 async def test_a_pause_outlives_the_agent_that_made_it(desk: Desk, tmp_path: Path) -> None:
-    async with AsyncSqliteSaver.from_conn_string(str(tmp_path / "checkpoints.sqlite")) as checkpointer:
+    async with AsyncSqliteSaver.from_conn_string(
+        str(tmp_path / "checkpoints.sqlite")
+    ) as checkpointer:
         await paused(desk, checkpointer=checkpointer)
-    async with AsyncSqliteSaver.from_conn_string(str(tmp_path / "checkpoints.sqlite")) as checkpointer:
+    async with AsyncSqliteSaver.from_conn_string(
+        str(tmp_path / "checkpoints.sqlite")
+    ) as checkpointer:
         agent = desk.agent(say("Done."), checkpointer=checkpointer)
         await agent.ainvoke(None, THREAD)
         await pays_nothing_and_waits(agent, desk)
@@ -281,7 +356,7 @@ async def test_a_pause_outlives_the_agent_that_made_it(desk: Desk, tmp_path: Pat
     assert desk.ran == [("pay", 2)]
 
 
-# ── effects ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── effects ───────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass
@@ -300,7 +375,9 @@ class Counter:
             return await self.work()
 
         self.config: Any = {"configurable": {"thread_id": "t", EFFECTS_KEY: self.ledger}}
-        self.agent = Desk().agent(asks(("c1", "pay", {"amount": 3})), say("Done."), tools=[pay], approve="pay")
+        self.agent = Desk().agent(
+            asks(("c1", "pay", {"amount": 3})), say("Done."), tools=[pay], approve="pay"
+        )
 
     async def approve(self) -> Json:
         await self.agent.ainvoke(ASKED, self.config)
@@ -357,7 +434,11 @@ async def test_a_call_that_was_cut_off_asks_a_person_and_does_not_run_again() ->
     for _ in range(2):
         await counter.go_on()
         (question,) = await counter.pending()
-        assert (question.kind, question.tool, question.args) == ("unknown_outcome", "pay", {"amount": 3})
+        assert (question.kind, question.tool, question.args) == (
+            "unknown_outcome",
+            "pay",
+            {"amount": 3},
+        )
         assert question.allowed == ("approve", "reject", "respond")
         assert counter.ran == 1
 
@@ -367,11 +448,18 @@ async def test_a_call_that_was_cut_off_asks_a_person_and_does_not_run_again() ->
     [
         (Approve(), 2, "Paid.", "success"),
         (Respond("It was paid, says the bank."), 1, "It was paid, says the bank.", "success"),
-        (Reject(), 1, "may or may not have happened. A person decided not to run it again.", "error"),
+        (
+            Reject(),
+            1,
+            "may or may not have happened. A person decided not to run it again.",
+            "error",
+        ),
         (Reject("I will look."), 1, "The reason: I will look.", "error"),
     ],
 )
-async def test_what_a_person_may_say_of_a_call_that_was_cut_off(decision: Decision, runs: int, answer: str, status: str) -> None:
+async def test_what_a_person_may_say_of_a_call_that_was_cut_off(
+    decision: Decision, runs: int, answer: str, status: str
+) -> None:
     counter = await cut_off()
     await counter.go_on()
     result = await counter.decide(decision)
@@ -389,7 +477,8 @@ async def test_a_call_that_is_cut_off_twice_is_asked_for_twice() -> None:
         await counter.decide(Approve())
     counter.work = pays
 
-    # LangGraph keeps an answer with the step that it leads to, and that step died: it is given again, and says nothing of the second call.
+    # LangGraph keeps an answer with the step that it leads to, and that step died: it is given
+    # again, and says nothing of the second call.
     await counter.go_on()
     await counter.decide(Approve())
     (second,) = await counter.pending()
@@ -421,7 +510,9 @@ async def test_a_call_that_asks_a_question_of_its_own_is_not_taken_for_cut_off()
     assert told(result, "c1").text == "A person said savings."
 
 
-async def test_the_answer_to_a_tools_question_is_not_taken_for_a_decision_when_the_call_is_cut_off_later() -> None:
+async def test_the_answer_to_a_tools_question_is_not_taken_for_a_decision_when_the_call_is_cut_off_later() -> (
+    None
+):
     async def asks_and_dies() -> str:
         await asks_itself()
         raise Killed
@@ -432,8 +523,11 @@ async def test_the_answer_to_a_tools_question_is_not_taken_for_a_decision_when_t
     with pytest.raises(Killed):
         await counter.decide(Respond({"type": "approve"}))
     counter.work = asks_itself
-    # A recovery gives the answer again, and now it comes first to the question of what became of the call.
-    await counter.agent.ainvoke(Command(resume={question.interrupt_id: {"type": "approve"}}), counter.config)
+    # A recovery gives the answer again, and now it comes first to the question of what became of
+    # the call.
+    await counter.agent.ainvoke(
+        Command(resume={question.interrupt_id: {"type": "approve"}}), counter.config
+    )
     assert counter.ran == 2
     assert [question.kind for question in await counter.pending()] == ["unknown_outcome"]
     await counter.decide(Approve())
@@ -443,7 +537,9 @@ async def test_the_answer_to_a_tools_question_is_not_taken_for_a_decision_when_t
 
 
 @pytest.mark.parametrize(("broken", "runs"), [("begin", 0), ("finish", 1)])
-async def test_a_ledger_that_fails_ends_the_run_and_is_not_told_as_the_tools_failure(broken: str, runs: int) -> None:
+async def test_a_ledger_that_fails_ends_the_run_and_is_not_told_as_the_tools_failure(
+    broken: str, runs: int
+) -> None:
     """A model that is told "the tool failed" tries again, and pays twice."""
     counter = Counter(pays)
     counter.ledger.broken = broken
@@ -473,7 +569,9 @@ def test_a_sync_run_with_a_ledger_is_refused() -> None:
 
 async def test_the_ledger_keeps_whatever_a_tool_returns() -> None:
     async def returns_a_command() -> Any:
-        return Command(update={"messages": [ToolMessage("noted", tool_call_id="c1", artifact={"page": 3})]})
+        return Command(
+            update={"messages": [ToolMessage("noted", tool_call_id="c1", artifact={"page": 3})]}
+        )
 
     counter = Counter(returns_a_command)
     assert told(await counter.approve(), "c1").artifact == {"page": 3}

@@ -13,7 +13,7 @@ import pytest
 import structlog
 from langgraph.checkpoint.memory import InMemorySaver
 
-from assent.errors import AgentLoadError
+from assent.core.errors import AgentLoadError
 from assent.graph.loading import open_agents
 
 Write = Callable[[str, str], Path]
@@ -57,7 +57,10 @@ def _the_process_is_left_as_it_was() -> object:
 async def answer_of(target: str) -> dict[str, str]:
     """What each agent of the target says, by its id."""
     async with open_agents(target) as agents:
-        return {name: (await agent.ainvoke({"messages": [("user", "hi")]}))["messages"][-1].text for name, agent in agents.items()}
+        return {
+            name: (await agent.ainvoke({"messages": [("user", "hi")]}))["messages"][-1].text
+            for name, agent in agents.items()
+        }
 
 
 async def failure_of(target: object) -> str:
@@ -68,7 +71,7 @@ async def failure_of(target: object) -> str:
     return caught.value.message
 
 
-# ── what a variable may hold ─────────────────────────────────────────────────────────────────────────────────────────
+# ── what a variable may hold ──────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -78,20 +81,40 @@ async def failure_of(target: object) -> str:
         ("builder", ""),
         ("make", "def make(): return builder.compile()"),
         ("make", "def make(): return builder"),
-        ("make", "def make(config): return builder.compile() if config == {'configurable': {}} else None"),
-        ("make", "def make(*, config): return builder.compile() if config == {'configurable': {}} else None"),
+        (
+            "make",
+            "def make(config): return builder.compile() if config == {'configurable': {}} else None",
+        ),
+        (
+            "make",
+            "def make(*, config): return builder.compile() if config == {'configurable': {}} else None",
+        ),
         ("make", "def make(config=None): return builder.compile() if config is None else None"),
         ("make", "async def make(): return builder.compile()"),
         ("make", "async def make(config): return builder.compile()"),
-        ("make", "import functools\nmake = functools.partial(lambda graph: graph.compile(), builder)"),
-        ("make", "import contextlib\n@contextlib.contextmanager\ndef make(): yield builder.compile()"),
-        ("make", "import contextlib\n@contextlib.asynccontextmanager\nasync def make(config): yield builder"),
+        (
+            "make",
+            "import functools\nmake = functools.partial(lambda graph: graph.compile(), builder)",
+        ),
+        (
+            "make",
+            "import contextlib\n@contextlib.contextmanager\ndef make(): yield builder.compile()",
+        ),
+        (
+            "make",
+            "import contextlib\n@contextlib.asynccontextmanager\nasync def make(config): yield builder",
+        ),
         ("opened", "import contextlib\nopened = contextlib.nullcontext(builder.compile())"),
         # Only off the event loop's thread can a module do this as it is imported.
-        ("made", "import asyncio\nasync def make(): return builder.compile()\nmade = asyncio.run(make())"),
+        (
+            "made",
+            "import asyncio\nasync def make(): return builder.compile()\nmade = asyncio.run(make())",
+        ),
     ],
 )
-async def test_a_variable_may_hold_a_graph_or_what_makes_one(write: Write, variable: str, code: str) -> None:
+async def test_a_variable_may_hold_a_graph_or_what_makes_one(
+    write: Write, variable: str, code: str
+) -> None:
     file = write("module.py", f"{GRAPH}\n{code}\n")
     assert await answer_of(f"{file}:{variable}") == {variable: "hello"}
 
@@ -130,7 +153,9 @@ async def make():
         "outer(builder.compile(checkpointer=InMemorySaver()))",
     ],
 )
-async def test_a_servers_checkpointer_takes_the_place_of_any_that_the_graph_came_with(write: Write, code: str) -> None:
+async def test_a_servers_checkpointer_takes_the_place_of_any_that_the_graph_came_with(
+    write: Write, code: str
+) -> None:
     file = write(
         "module.py",
         f"""{GRAPH}
@@ -152,22 +177,30 @@ agent = {code}
         served = agent.copy(update={"checkpointer": saver})
         await served.ainvoke({"messages": [("user", "hi")]}, {"configurable": {"thread_id": "1"}})
         assert [
-            message.text for message in saver.get_tuple({"configurable": {"thread_id": "1"}}).checkpoint["channel_values"]["messages"]
+            message.text
+            for message in saver.get_tuple({"configurable": {"thread_id": "1"}}).checkpoint[
+                "channel_values"
+            ]["messages"]
         ] == [
             "hi",
             "hello",
         ]
         assert agent.checkpointer is before
         inner = agent.nodes["inner"].bound if "inner" in agent.nodes else agent
-        assert not isinstance(inner.checkpointer, InMemorySaver) or not list(inner.checkpointer.list(None))
+        assert not isinstance(inner.checkpointer, InMemorySaver) or not list(
+            inner.checkpointer.list(None)
+        )
 
 
-# ── where modules are, and what they import ──────────────────────────────────────────────────────────────────────────
+# ── where modules are, and what they import ───────────────────────────────────────────────────────
 
 
 async def test_a_file_imports_its_siblings(write: Write) -> None:
     write("my_words.py", "WORD = 'sibling'")
-    file = write("module.py", GRAPH.replace('"hello"', "my_words.WORD") + "import my_words\nfrom .my_words import WORD\n")
+    file = write(
+        "module.py",
+        GRAPH.replace('"hello"', "my_words.WORD") + "import my_words\nfrom .my_words import WORD\n",
+    )
     assert await answer_of(f"{file}:builder") == {"builder": "sibling"}
 
 
@@ -183,7 +216,8 @@ async def test_a_file_in_a_package_is_that_packages_module(write: Write) -> None
     write("my_office/agents/__init__.py", "")
     file = write(
         "my_office/agents/clerk.py",
-        GRAPH.replace('"hello"', "words.WORD") + "from .. import words\nimport my_office.words\nassert words is my_office.words\n",
+        GRAPH.replace('"hello"', "words.WORD")
+        + "from .. import words\nimport my_office.words\nassert words is my_office.words\n",
     )
     assert await answer_of(f"{file}:builder") == {"builder": "parent"}
 
@@ -198,11 +232,16 @@ async def test_a_package_that_is_named_like_one_already_there_still_loads(write:
 async def test_two_files_of_one_name_are_two_agents(write: Write, tmp_path: Path) -> None:
     write("one/agent.py", GRAPH.replace("hello", "one"))
     write("two/agent.py", GRAPH.replace("hello", "two"))
-    file = write("langgraph.json", json.dumps({"graphs": {"1": "./one/agent.py:builder", "2": "./two/agent.py:builder"}}))
+    file = write(
+        "langgraph.json",
+        json.dumps({"graphs": {"1": "./one/agent.py:builder", "2": "./two/agent.py:builder"}}),
+    )
     assert await answer_of(str(file)) == {"1": "one", "2": "two"}
 
 
-async def test_a_module_is_found_from_the_current_folder(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_module_is_found_from_the_current_folder(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write("my_bureau/__init__.py", "")
     write("my_bureau/clerk.py", NAMED)
     monkeypatch.chdir(tmp_path)
@@ -210,16 +249,24 @@ async def test_a_module_is_found_from_the_current_folder(write: Write, tmp_path:
     assert await answer_of("my_bureau/clerk.py:agent") == {"greeter": "hello"}
 
 
-# ── langgraph.json ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── langgraph.json ────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_langgraph_project_runs_unchanged(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_langgraph_project_runs_unchanged(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MY_SET_WORD", "from outside")
     monkeypatch.delenv("MY_NEW_WORD", raising=False)
     write(".env", "MY_SET_WORD=from the file\nMY_NEW_WORD='quoted'\n")
     write("src/my_project/__init__.py", "")
-    write("src/my_project/graph.py", GRAPH.replace('"hello"', "my_library.WORDS") + "import my_library, my_project\n")
-    write("libs/my_library.py", "import os\nWORDS = os.environ['MY_SET_WORD'] + ', ' + os.environ['MY_NEW_WORD']")
+    write(
+        "src/my_project/graph.py",
+        GRAPH.replace('"hello"', "my_library.WORDS") + "import my_library, my_project\n",
+    )
+    write(
+        "libs/my_library.py",
+        "import os\nWORDS = os.environ['MY_SET_WORD'] + ', ' + os.environ['MY_NEW_WORD']",
+    )
     file = write(
         "langgraph.json",
         json.dumps(
@@ -227,7 +274,10 @@ async def test_a_langgraph_project_runs_unchanged(write: Write, monkeypatch: pyt
                 "dependencies": [".", "./libs", "langchain_openai"],
                 "graphs": {
                     "by path": "./src/my_project/graph.py:builder",
-                    "by object": {"path": "./src/my_project/graph.py:builder", "description": "the same"},
+                    "by object": {
+                        "path": "./src/my_project/graph.py:builder",
+                        "description": "the same",
+                    },
                     "by module": "my_project.graph:builder",
                 },
                 "env": ".env",
@@ -235,25 +285,39 @@ async def test_a_langgraph_project_runs_unchanged(write: Write, monkeypatch: pyt
             }
         ),
     )
-    assert await answer_of(str(file)) == dict.fromkeys(["by path", "by object", "by module"], "from outside, quoted")
+    assert await answer_of(str(file)) == dict.fromkeys(
+        ["by path", "by object", "by module"], "from outside, quoted"
+    )
 
 
-async def test_a_langgraph_project_may_hold_its_variables(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_langgraph_project_may_hold_its_variables(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("MY_OTHER_WORD", raising=False)
     write("agent.py", GRAPH.replace('"hello"', "os.environ['MY_OTHER_WORD']") + "import os\n")
-    file = write("langgraph.json", json.dumps({"graphs": {"a": "./agent.py:builder"}, "env": {"MY_OTHER_WORD": "inline"}}))
+    file = write(
+        "langgraph.json",
+        json.dumps({"graphs": {"a": "./agent.py:builder"}, "env": {"MY_OTHER_WORD": "inline"}}),
+    )
     assert await answer_of(str(file)) == {"a": "inline"}
 
 
 async def test_what_is_not_read_of_a_langgraph_json_is_named(write: Write) -> None:
     write("agent.py", GRAPH)
-    file = write("langgraph.json", json.dumps({"graphs": {"a": "./agent.py:builder"}, "auth": {"path": "./auth.py:auth"}, "env": {}}))
+    file = write(
+        "langgraph.json",
+        json.dumps(
+            {"graphs": {"a": "./agent.py:builder"}, "auth": {"path": "./auth.py:auth"}, "env": {}}
+        ),
+    )
     with structlog.testing.capture_logs() as logs:
         await answer_of(str(file))
-    assert [(entry["log_level"], entry["file"], entry["keys"]) for entry in logs] == [("warning", str(file), ["auth"])]
+    assert [(entry["log_level"], entry["file"], entry["keys"]) for entry in logs] == [
+        ("warning", str(file), ["auth"])
+    ]
 
 
-# ── every failure names the file and the cause ───────────────────────────────────────────────────────────────────────
+# ── every failure names the file and the cause ────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -266,17 +330,41 @@ async def test_what_is_not_read_of_a_langgraph_json_is_named(write: Write) -> No
             "module.py",
             r"'{folder}/module\.py' does not say which variable holds the graph\. Write for example {folder}/module\.py:agent\.",
         ),
-        ("", "module.py:", r"'{folder}/module\.py:' does not name an agent\. Write path/to/module\.py:variable, .*"),
-        ("", "module.ts:agent", r"{folder}/module\.ts is not a Python file, and Assent runs graphs that are written in Python\."),
-        (NAMED, "module.py:clerk", r"{folder}/module\.py has no variable 'clerk'\. The graphs found there: builder, agent\."),
-        ("x = 1", "module.py:clerk", r"{folder}/module\.py has no variable 'clerk'\. No graph was found there\."),
+        (
+            "",
+            "module.py:",
+            r"'{folder}/module\.py:' does not name an agent\. Write path/to/module\.py:variable, .*",
+        ),
+        (
+            "",
+            "module.ts:agent",
+            r"{folder}/module\.ts is not a Python file, and Assent runs graphs that are written in Python\.",
+        ),
+        (
+            NAMED,
+            "module.py:clerk",
+            r"{folder}/module\.py has no variable 'clerk'\. The graphs found there: builder, agent\.",
+        ),
+        (
+            "x = 1",
+            "module.py:clerk",
+            r"{folder}/module\.py has no variable 'clerk'\. No graph was found there\.",
+        ),
         (
             f"{GRAPH}\nagent = 3",
             "module.py:agent",
             r"'agent' in {folder}/module\.py is not a graph but a int\. The graphs found there: builder\.",
         ),
-        ("class Agent: pass", "module.py:Agent", r"'Agent' in {folder}/module\.py is not a graph but the class Agent\. No graph .*"),
-        ("def make(): return None", "module.py:make", r"'make' in {folder}/module\.py does not return a graph but a NoneType\. .*"),
+        (
+            "class Agent: pass",
+            "module.py:Agent",
+            r"'Agent' in {folder}/module\.py is not a graph but the class Agent\. No graph .*",
+        ),
+        (
+            "def make(): return None",
+            "module.py:make",
+            r"'make' in {folder}/module\.py does not return a graph but a NoneType\. .*",
+        ),
         (
             "import contextlib\n@contextlib.contextmanager\ndef make(): yield 'x'",
             "module.py:make",
@@ -302,10 +390,26 @@ async def test_what_is_not_read_of_a_langgraph_json_is_named(write: Write) -> No
             "module.py:agent",
             r"{folder}/module\.py cannot be imported: AttributeError: 'int' object has no attribute 'nothing' \({folder}/module\.py:3\)\.",
         ),
-        ("import json\njson.loads('[')", "module.py:a", r".* JSONDecodeError: Expecting value: .* \({folder}/module\.py:2\)\."),
-        ("raise ValueError('several\\nlines.')", "module.py:a", r".*: ValueError: several lines \({folder}/module\.py:1\)\."),
-        ("raise KeyError", "module.py:a", r".* cannot be imported: KeyError \({folder}/module\.py:1\)\."),
-        ("import sys\nsys.exit('set a key')", "module.py:a", r".* cannot be imported: SystemExit: set a key \({folder}/module\.py:2\)\."),
+        (
+            "import json\njson.loads('[')",
+            "module.py:a",
+            r".* JSONDecodeError: Expecting value: .* \({folder}/module\.py:2\)\.",
+        ),
+        (
+            "raise ValueError('several\\nlines.')",
+            "module.py:a",
+            r".*: ValueError: several lines \({folder}/module\.py:1\)\.",
+        ),
+        (
+            "raise KeyError",
+            "module.py:a",
+            r".* cannot be imported: KeyError \({folder}/module\.py:1\)\.",
+        ),
+        (
+            "import sys\nsys.exit('set a key')",
+            "module.py:a",
+            r".* cannot be imported: SystemExit: set a key \({folder}/module\.py:2\)\.",
+        ),
         (
             "import no_such_thing.at_all",
             "module.py:a",
@@ -330,7 +434,9 @@ async def test_what_is_not_read_of_a_langgraph_json_is_named(write: Write) -> No
         ),
     ],
 )
-async def test_a_file_that_fails_to_load(write: Write, tmp_path: Path, code: str, target: str, sentence: str) -> None:
+async def test_a_file_that_fails_to_load(
+    write: Write, tmp_path: Path, code: str, target: str, sentence: str
+) -> None:
     write("module.py", code)
     write("module.ts", "")
     message = await failure_of(tmp_path / target)
@@ -340,7 +446,10 @@ async def test_a_file_that_fails_to_load(write: Write, tmp_path: Path, code: str
 async def test_a_failure_in_an_import_of_an_import_names_its_place(write: Write) -> None:
     deep = write("my_deep.py", "\n\n1 / 0\n")
     file = write("module.py", "import my_deep")
-    assert await failure_of(f"{file}:agent") == f"{file} cannot be imported: ZeroDivisionError: division by zero ({deep}:3)."
+    assert (
+        await failure_of(f"{file}:agent")
+        == f"{file} cannot be imported: ZeroDivisionError: division by zero ({deep}:3)."
+    )
 
 
 async def test_a_module_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,14 +463,26 @@ async def test_a_module_that_is_not_there(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ('{\n"graphs": {,}\n}', r"{file} is not valid JSON: Expecting property name .* at line 2, column 12\."),
+        (
+            '{\n"graphs": {,}\n}',
+            r"{file} is not valid JSON: Expecting property name .* at line 2, column 12\.",
+        ),
         ("[]", r'{file} must hold a JSON object with "graphs"\.'),
-        ("{}", r'{file} names no graphs\. Add for example: "graphs": \{{"agent": "./agent\.py:graph"\}}\.'),
+        (
+            "{}",
+            r'{file} names no graphs\. Add for example: "graphs": \{{"agent": "./agent\.py:graph"\}}\.',
+        ),
         ('{"graphs": {}}', r"{file} names no graphs\. .*"),
         ('{"graphs": {"a": 1}}', r"The graph 'a' in {file} must be .*"),
-        ('{"graphs": {"a": "./nowhere.py:g"}}', r"The graph 'a' in {file} cannot be loaded\. There is no file {folder}/nowhere\.py\."),
+        (
+            '{"graphs": {"a": "./nowhere.py:g"}}',
+            r"The graph 'a' in {file} cannot be loaded\. There is no file {folder}/nowhere\.py\.",
+        ),
         ('{"graphs": {"a": "./b.py"}}', r"The graph 'a' in {file} cannot be loaded\. .*"),
-        ('{"graphs": {"a": "./b.py:g"}, "dependencies": "."}', r'"dependencies" in {file} must be a list of strings\.'),
+        (
+            '{"graphs": {"a": "./b.py:g"}, "dependencies": "."}',
+            r'"dependencies" in {file} must be a list of strings\.',
+        ),
         (
             '{"graphs": {"a": "./b.py:g"}, "dependencies": ["./nowhere"]}',
             r'"dependencies" in {file} names {folder}/nowhere, and there is no such folder\.',
@@ -370,16 +491,29 @@ async def test_a_module_that_is_not_there(tmp_path: Path, monkeypatch: pytest.Mo
             '{"graphs": {"a": "./b.py:g"}, "env": "nowhere.env"}',
             r'"env" in {file} names {folder}/nowhere\.env, and there is no such file\.',
         ),
-        ('{"graphs": {"a": "./b.py:g"}, "env": 3}', r'"env" in {file} must be an object of variables, or the path of a \.env file\.'),
+        (
+            '{"graphs": {"a": "./b.py:g"}, "env": 3}',
+            r'"env" in {file} must be an object of variables, or the path of a \.env file\.',
+        ),
     ],
 )
-async def test_a_langgraph_json_that_fails_to_load(write: Write, tmp_path: Path, text: str, sentence: str) -> None:
+async def test_a_langgraph_json_that_fails_to_load(
+    write: Write, tmp_path: Path, text: str, sentence: str
+) -> None:
     file = write("langgraph.json", text)
     message = await failure_of(file)
-    assert re.fullmatch(sentence.format(file=re.escape(str(file)), folder=re.escape(str(tmp_path))), message), message
+    assert re.fullmatch(
+        sentence.format(file=re.escape(str(file)), folder=re.escape(str(tmp_path))), message
+    ), message
 
 
 async def test_a_langgraph_json_that_is_not_there(tmp_path: Path, write: Write) -> None:
-    assert await failure_of(tmp_path / "langgraph.json") == f"There is no file {tmp_path / 'langgraph.json'}."
+    assert (
+        await failure_of(tmp_path / "langgraph.json")
+        == f"There is no file {tmp_path / 'langgraph.json'}."
+    )
     write("langgraph.json", "{}")
-    assert await failure_of(tmp_path) == f"'{tmp_path}' is a folder. Name its {tmp_path / 'langgraph.json'}."
+    assert (
+        await failure_of(tmp_path)
+        == f"'{tmp_path}' is a folder. Name its {tmp_path / 'langgraph.json'}."
+    )

@@ -1,4 +1,5 @@
-"""Graphs in every style of asking, decided by id: each call runs or not exactly as decided, and each graph gets the answer it expects."""
+"""Graphs in every style of asking, decided by id: each call runs or not exactly as decided, and
+each graph gets the answer it expects."""
 
 from __future__ import annotations
 
@@ -15,11 +16,21 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command
 
-from assent import Approve, Edit, PendingApproval, Reject, Respond, apending_approvals, aresume, pending_approvals, resume
-from assent.decisions import Decision
-from assent.errors import InvalidDecision, NotFound
-from assent.graph.history import provider_history
-from assent.graph.pending import apply_updates, continuation, find_pending
+from assent import (
+    Approve,
+    Edit,
+    PendingApproval,
+    Reject,
+    Respond,
+    apending_approvals,
+    aresume,
+    pending_approvals,
+    resume,
+)
+from assent.core.decisions import Decision
+from assent.core.errors import InvalidDecision, NotFound
+from assent.graph.interrupts.resume import apply_updates, continuation, find_pending
+from assent.graph.provider_history import provider_history
 from tests.support import any_graphs
 from tests.support.models import lc_history_problems
 
@@ -56,10 +67,12 @@ Benches = Callable[[Any], Bench]
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Benches:
     monkeypatch.setenv("LEDGER", str(tmp_path / "ledger"))
-    return lambda graph: Bench(graph if not isinstance(graph, str) else getattr(any_graphs, graph), tmp_path / "ledger")
+    return lambda graph: Bench(
+        graph if not isinstance(graph, str) else getattr(any_graphs, graph), tmp_path / "ledger"
+    )
 
 
-# ── several calls of one tool ────────────────────────────────────────────────────────────────────────────────────────
+# ── several calls of one tool ─────────────────────────────────────────────────────────────────────
 
 KINDS: Sequence[Callable[[int], Decision]] = (
     lambda amount: Approve(),
@@ -72,18 +85,32 @@ ORDERS = list(permutations(range(4)))
 
 def expected_traces(kinds: Sequence[int]) -> list[str]:
     """What runs of the payments of 1, 2, 3 and 4, each decided by the kind at its place."""
-    amounts = [amount * (10 if kind == 1 else 1) for amount, kind in enumerate(kinds, start=1) if kind < 2]
+    amounts = [
+        amount * (10 if kind == 1 else 1) for amount, kind in enumerate(kinds, start=1) if kind < 2
+    ]
     return sorted(f"pay {amount}" for amount in amounts)
 
 
 def check_answers(messages: Sequence[Any], kinds: Sequence[int]) -> None:
-    """Each call has one answer, the one that its decision makes; and a provider takes the history."""
+    """Each call has one answer, the one that its decision makes; and a provider takes the
+    history."""
     assert lc_history_problems(provider_history(messages)) == []
-    (turn,) = [message for message in messages if isinstance(message, AIMessage) and message.tool_calls]
+    (turn,) = [
+        message for message in messages if isinstance(message, AIMessage) and message.tool_calls
+    ]
     for amount, (call, kind) in enumerate(zip(turn.tool_calls, kinds, strict=True), start=1):
         assert call["args"] == {"amount": amount}
-        (answer,) = [message for message in messages if isinstance(message, ToolMessage) and message.tool_call_id == call["id"]]
-        words = (f"paid {amount}", f"paid {amount * 10}", f"Not {amount}.", f"{amount} was paid in cash.")[kind]
+        (answer,) = [
+            message
+            for message in messages
+            if isinstance(message, ToolMessage) and message.tool_call_id == call["id"]
+        ]
+        words = (
+            f"paid {amount}",
+            f"paid {amount * 10}",
+            f"Not {amount}.",
+            f"{amount} was paid in cash.",
+        )[kind]
         assert words in answer.text
         assert (answer.status == "error") == (kind == 2)
 
@@ -92,7 +119,8 @@ def check_answers(messages: Sequence[Any], kinds: Sequence[int]) -> None:
 async def test_four_calls_decided_one_by_one_in_every_order(name: str, bench: Benches) -> None:
     for number, order in enumerate(ORDERS):
         desk = bench(name)
-        # Which call gets which kind of decision goes around with the order in which they are decided.
+        # Which call gets which kind of decision goes around with the order in which they are
+        # decided.
         kinds = ORDERS[(number * 7) % len(ORDERS)]
         asked = await desk.told(FOUR_PAYMENTS)
         result: Any = None
@@ -111,7 +139,9 @@ async def test_four_calls_decided_at_once_in_every_order(name: str, bench: Bench
     for order in ORDERS:
         desk = bench(name)
         asked = await desk.told(FOUR_PAYMENTS)
-        decisions = {asked[place].approval_id: KINDS[kind](place + 1) for kind, place in enumerate(order)}
+        decisions = {
+            asked[place].approval_id: KINDS[kind](place + 1) for kind, place in enumerate(order)
+        }
         kinds = [order.index(place) for place in range(4)]
         result = await desk.decide(decisions)
         assert await desk.pending() == []
@@ -127,15 +157,21 @@ async def test_two_calls_that_are_the_same_are_two_approvals(bench: Benches) -> 
         assert first.approval_id != second.approval_id
         assert first.tool_call_id != second.tool_call_id
         assert first.digest == second.digest
-        result = await desk.decide({second.tool_call_id: Approve(), first.tool_call_id: Reject("Once is enough.")})
-        answers = {message.tool_call_id: message.text for message in result["messages"] if isinstance(message, ToolMessage)}
+        result = await desk.decide(
+            {second.tool_call_id: Approve(), first.tool_call_id: Reject("Once is enough.")}
+        )
+        answers = {
+            message.tool_call_id: message.text
+            for message in result["messages"]
+            if isinstance(message, ToolMessage)
+        }
         assert "Once is enough." in answers[first.tool_call_id]
         assert answers[second.tool_call_id] == "paid 5"
         assert desk.traces == ["pay 5"]
         desk.ledger.unlink()
 
 
-# ── each style ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── each style ────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("name", ["batched", "per_call", "nested_batch"])
@@ -143,8 +179,13 @@ async def test_the_middleware_asks_about_calls_of_tools(name: str, bench: Benche
     desk = bench(name)
     asked = await desk.told("pay 1; pay 2")
     calls = [(approval.kind, approval.tool, approval.args, approval.allowed) for approval in asked]
-    assert calls == [("tool", "pay", {"amount": amount}, ("approve", "edit", "reject", "respond")) for amount in (1, 2)]
-    assert [approval.preview for approval in asked] == [{"description": "Money leaves the house."}] * 2
+    assert calls == [
+        ("tool", "pay", {"amount": amount}, ("approve", "edit", "reject", "respond"))
+        for amount in (1, 2)
+    ]
+    assert [approval.preview for approval in asked] == [
+        {"description": "Money leaves the house."}
+    ] * 2
     assert len({approval.tool_call_id for approval in asked}) == 2
     assert desk.traces == []
 
@@ -152,7 +193,9 @@ async def test_the_middleware_asks_about_calls_of_tools(name: str, bench: Benche
 async def test_a_batch_takes_its_decisions_together_or_not_at_all(bench: Benches) -> None:
     desk = bench("batched")
     first, second = await desk.told("pay 1; pay 2")
-    with pytest.raises(InvalidDecision, match=r"takes one answer for all of them\. Decide these too: pay"):
+    with pytest.raises(
+        InvalidDecision, match=r"takes one answer for all of them\. Decide these too: pay"
+    ):
         await desk.decide({first.approval_id: Approve()})
     assert await desk.pending() == [first, second]
     assert desk.traces == []
@@ -168,7 +211,9 @@ async def test_a_batch_takes_its_decisions_together_or_not_at_all(bench: Benches
         (Respond({"paid": True}), "must be a text"),
     ],
 )
-async def test_the_middleware_is_given_only_what_its_tool_takes(name: str, decision: Decision, sentence: str, bench: Benches) -> None:
+async def test_the_middleware_is_given_only_what_its_tool_takes(
+    name: str, decision: Decision, sentence: str, bench: Benches
+) -> None:
     desk = bench(name)
     (approval,) = await desk.told("pay 1")
     with pytest.raises(InvalidDecision, match=sentence):
@@ -186,10 +231,17 @@ WORDS = [
 
 
 @pytest.mark.parametrize(("decision", "word", "args"), WORDS)
-async def test_agent_inbox_is_answered_in_its_words_and_in_a_list(decision: Decision, word: str, args: Any, bench: Benches) -> None:
+async def test_agent_inbox_is_answered_in_its_words_and_in_a_list(
+    decision: Decision, word: str, args: Any, bench: Benches
+) -> None:
     desk = bench("bare_inbox")
     (approval,) = await desk.told("p1")
-    assert (approval.kind, approval.tool, approval.args, approval.node) == ("tool", "publish", {"page": "p1"}, "ask")
+    assert (approval.kind, approval.tool, approval.args, approval.node) == (
+        "tool",
+        "publish",
+        {"page": "p1"},
+        "ask",
+    )
     await desk.decide(decision)
     assert desk.traces == [f"answers {[{'type': word, 'args': args}]}"]
 
@@ -199,8 +251,13 @@ async def test_several_requests_of_agent_inbox_are_answered_by_position(bench: B
         desk = bench("inbox")
         asked = await desk.told("p1; p2; p3; p4")
         assert [approval.args["page"] for approval in asked] == ["p1", "p2", "p3", "p4"]
-        await desk.decide({asked[place].approval_id: WORDS[kind][0] for kind, place in enumerate(order)})
-        answers = [{"type": WORDS[order.index(place)][1], "args": WORDS[order.index(place)][2]} for place in range(4)]
+        await desk.decide(
+            {asked[place].approval_id: WORDS[kind][0] for kind, place in enumerate(order)}
+        )
+        answers = [
+            {"type": WORDS[order.index(place)][1], "args": WORDS[order.index(place)][2]}
+            for place in range(4)
+        ]
         assert desk.traces == [f"answers {answers}"]
         desk.ledger.unlink()
 
@@ -210,7 +267,11 @@ async def test_a_question_of_no_known_shape_takes_any_json(name: str, bench: Ben
     for answer in ("blue", 3, False, ["a"], {"type": "approve"}, {"decisions": []}):
         desk = bench(name)
         (approval,) = await desk.told("Hi")
-        assert (approval.kind, approval.args, approval.schema) == ("input", {"question": "Which colour?"}, None)
+        assert (approval.kind, approval.args, approval.schema) == (
+            "input",
+            {"question": "Which colour?"},
+            None,
+        )
         await desk.decide({approval.approval_id: Respond(answer)})
         assert desk.traces == [f"answer {answer!r}"]
         desk.ledger.unlink()
@@ -219,13 +280,20 @@ async def test_a_question_of_no_known_shape_takes_any_json(name: str, bench: Ben
 @pytest.mark.parametrize(
     ("name", "wrong", "right", "trace"),
     [
-        ("form", {"city": "Rome"}, {"city": "Rome", "nights": 2}, "answer Booking(city='Rome', nights=2)"),
+        (
+            "form",
+            {"city": "Rome"},
+            {"city": "Rome", "nights": 2},
+            "answer Booking(city='Rome', nights=2)",
+        ),
         ("form", "Rome", {"city": "Rome", "nights": 3}, "answer Booking(city='Rome', nights=3)"),
         ("own_schema", 0, 2, "answer 2"),
         ("own_schema", "two", 3, "answer 3"),
     ],
 )
-async def test_a_question_with_a_schema_takes_what_fits(name: str, wrong: Any, right: Any, trace: str, bench: Benches) -> None:
+async def test_a_question_with_a_schema_takes_what_fits(
+    name: str, wrong: Any, right: Any, trace: str, bench: Benches
+) -> None:
     desk = bench(name)
     (approval,) = await desk.told("Hi")
     assert approval.schema is not None
@@ -250,8 +318,20 @@ async def test_no_answer_is_given_to_what_is_not_pending(bench: Benches) -> None
 async def test_nodes_side_by_side_run_again_once_when_all_are_answered(bench: Benches) -> None:
     desk = bench("parallel")
     asked = await desk.told("a; b; c")
-    await desk.decide({approval.approval_id: Respond(approval.args["subject"].upper()) for approval in reversed(asked)})
-    assert Counter(desk.traces) == {"begin a": 2, "begin b": 2, "begin c": 2, "a is A": 1, "b is B": 1, "c is C": 1}
+    await desk.decide(
+        {
+            approval.approval_id: Respond(approval.args["subject"].upper())
+            for approval in reversed(asked)
+        }
+    )
+    assert Counter(desk.traces) == {
+        "begin a": 2,
+        "begin b": 2,
+        "begin c": 2,
+        "a is A": 1,
+        "b is B": 1,
+        "c is C": 1,
+    }
 
 
 @pytest.mark.parametrize("name", ["stops_before", "stops_after", "nested_stop"])
@@ -267,31 +347,56 @@ async def test_a_pause_of_the_graphs_own_is_approved_or_rejected(name: str, benc
         desk.ledger.unlink()
 
 
-# ── subgraphs ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── subgraphs ─────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_everything_that_waits_side_by_side_is_decided_together(bench: Benches) -> None:
     desk = bench("mixed")
     first, second, colour, publish = await desk.told("pay 1; pay 2")
-    assert [approval.node for approval in (first, second, colour, publish)] == ["agent|approval", "agent|approval", "ask", "stop|publish"]
+    assert [approval.node for approval in (first, second, colour, publish)] == [
+        "agent|approval",
+        "agent|approval",
+        "ask",
+        "stop|publish",
+    ]
     result = await desk.decide(
-        {publish.approval_id: Approve(), second.approval_id: Reject(), colour.approval_id: Respond("blue"), first.approval_id: Approve()}
+        {
+            publish.approval_id: Approve(),
+            second.approval_id: Reject(),
+            colour.approval_id: Respond("blue"),
+            first.approval_id: Approve(),
+        }
     )
     assert sorted(desk.traces) == ["begin ask", "begin ask", "pay 1", "publish", "write"]
-    assert result["found"] == ["Results: paid 1 | A person rejected this call. It did not run.", "told blue", "Published."]
+    assert result["found"] == [
+        "Results: paid 1 | A person rejected this call. It did not run.",
+        "told blue",
+        "Published.",
+    ]
 
 
-async def test_a_pause_side_by_side_is_not_passed_while_something_else_goes_on(bench: Benches) -> None:
+async def test_a_pause_side_by_side_is_not_passed_while_something_else_goes_on(
+    bench: Benches,
+) -> None:
     """LangGraph passes every static pause of a subgraph when the graph around it goes on."""
     desk = bench("mixed")
     asked = await desk.told("pay 1; pay 2")
     first, _second, colour, publish = asked
-    for decisions in ({first.approval_id: Approve()}, {colour.approval_id: Respond("blue"), first.approval_id: Approve()}):
-        with pytest.raises(InvalidDecision, match=r"it also passes its pause at 'stop\|publish'\. Decide that too"):
+    for decisions in (
+        {first.approval_id: Approve()},
+        {colour.approval_id: Respond("blue"), first.approval_id: Approve()},
+    ):
+        with pytest.raises(
+            InvalidDecision, match=r"it also passes its pause at 'stop\|publish'\. Decide that too"
+        ):
             await desk.decide(decisions)
         # After a crash a server may find that some of it is decided: then it asks again.
         snapshot = await desk.graph.aget_state(THREAD, subgraphs=True)
-        decided = [(approval, decisions[approval.approval_id]) for approval in asked if approval.approval_id in decisions]
+        decided = [
+            (approval, decisions[approval.approval_id])
+            for approval in asked
+            if approval.approval_id in decisions
+        ]
         assert continuation(desk.graph, snapshot, decided).ended
     assert await desk.pending() == asked
     assert sorted(desk.traces) == ["begin ask", "write"]
@@ -302,7 +407,9 @@ async def test_a_pause_side_by_side_is_not_passed_while_something_else_goes_on(b
     assert (second.args, colour.kind) == ({"amount": 2}, "input")
 
 
-async def test_an_agent_in_an_agents_graph_forgets_no_decision_between_two_pauses(bench: Benches) -> None:
+async def test_an_agent_in_an_agents_graph_forgets_no_decision_between_two_pauses(
+    bench: Benches,
+) -> None:
     desk = bench("deep_agent")
     (first,) = await desk.told("pay 1 then pay 2")
     await desk.decide(Approve())
@@ -317,7 +424,11 @@ def two_stops() -> Any:
     def step(name: str) -> Any:
         return lambda state: any_graphs.trace(name)
 
-    inner = StateGraph(MessagesState).add_node("first", step("first")).add_node("second", step("second"))
+    inner = (
+        StateGraph(MessagesState)
+        .add_node("first", step("first"))
+        .add_node("second", step("second"))
+    )
     inner.add_edge(START, "first").add_edge("first", "second")
     return any_graphs.around(inner.compile(interrupt_before=["first", "second"]), "two_stops")
 
@@ -347,37 +458,62 @@ def stops_everywhere() -> Any:
     def ask(state: MessagesState) -> dict[str, Any]:
         return {"messages": [AIMessage("", tool_calls=[{"name": "pay", "args": {}, "id": "c1"}])]}
 
-    graph = StateGraph(MessagesState).add_node("ask", ask).add_node("pay", publish).add_node("publish", publish)
+    graph = (
+        StateGraph(MessagesState)
+        .add_node("ask", ask)
+        .add_node("pay", publish)
+        .add_node("publish", publish)
+    )
     graph.add_edge(START, "ask").add_edge("ask", "pay").add_edge("pay", "publish")
     return graph.compile(interrupt_before=["pay", "publish"])
 
 
 @pytest.mark.parametrize("asynchronous", [True, False])
-async def test_a_rejected_step_does_not_let_the_next_one_pass(asynchronous: bool, bench: Benches) -> None:
+async def test_a_rejected_step_does_not_let_the_next_one_pass(
+    asynchronous: bool, bench: Benches
+) -> None:
     desk = bench(stops_everywhere())
     (pay,) = await desk.told("Hi")
     assert pay.node == "pay"
-    result = await desk.decide(Reject("No.")) if asynchronous else resume(desk.graph, THREAD, Reject("No."))
-    assert result["messages"][-1].text == "A person rejected this call. It did not run. The reason: No."
+    result = (
+        await desk.decide(Reject("No."))
+        if asynchronous
+        else resume(desk.graph, THREAD, Reject("No."))
+    )
+    assert (
+        result["messages"][-1].text
+        == "A person rejected this call. It did not run. The reason: No."
+    )
     (publish,) = await desk.pending()
     assert (publish.node, desk.traces) == ("publish", [])
     await desk.decide(Approve())
     assert desk.traces == ["publish"]
 
 
-async def test_a_rejected_call_of_a_subgraph_is_answered_and_does_not_let_the_next_step_pass(bench: Benches) -> None:
+async def test_a_rejected_call_of_a_subgraph_is_answered_and_does_not_let_the_next_step_pass(
+    bench: Benches,
+) -> None:
     desk = bench(any_graphs.around(stops_everywhere(), "nested"))
     (pay,) = await desk.told("Hi")
     assert pay.node == "inner|pay"
     result = await desk.decide(Reject("No."))
-    assert result["messages"][-1].text == "A person rejected this call. It did not run. The reason: No."
+    assert (
+        result["messages"][-1].text
+        == "A person rejected this call. It did not run. The reason: No."
+    )
     assert desk.traces == []
 
 
-# ── ids, and what a crash leaves ─────────────────────────────────────────────────────────────────────────────────────
+# ── ids, and what a crash leaves ──────────────────────────────────────────────────────────────────
 
 ASK = "ask Which year? 2019 2020"
-TEXTS = {"inbox": "p1; p2", "parallel": "a; b", "asker": ASK, "gated_asker": ASK, "foreign_asker": ASK}
+TEXTS = {
+    "inbox": "p1; p2",
+    "parallel": "a; b",
+    "asker": ASK,
+    "gated_asker": ASK,
+    "foreign_asker": ASK,
+}
 
 
 @pytest.mark.parametrize("name", any_graphs.ALL)
@@ -386,20 +522,31 @@ async def test_asking_again_gives_the_same_ids(name: str, bench: Benches) -> Non
     asked = await desk.told(TEXTS.get(name, "pay 1; pay 2"))
     ids = [approval.approval_id for approval in asked]
     assert len(set(ids)) == len(ids) > 0
-    for graph in (desk.graph, getattr(any_graphs, name).copy(update={"checkpointer": desk.graph.checkpointer})):
+    for graph in (
+        desk.graph,
+        getattr(any_graphs, name).copy(update={"checkpointer": desk.graph.checkpointer}),
+    ):
         snapshot = await graph.aget_state(THREAD, subgraphs=True)
         assert [approval.approval_id for approval in find_pending(graph, snapshot)] == ids
         if snapshot.interrupts:
             shallow = find_pending(graph, await graph.aget_state(THREAD))
-            assert [a.approval_id for a in shallow] == [a.approval_id for a in asked if a.interrupt_id]
+            assert [a.approval_id for a in shallow] == [
+                a.approval_id for a in asked if a.interrupt_id
+            ]
     if name != "mixed":
         assert pending_approvals(desk.graph, THREAD) == asked
     # Pauses that ask the same thing again have other ids.
-    assert not set(ids) & {approval.approval_id for approval in find_pending(graph, snapshot, pause="run-2")}
+    assert not set(ids) & {
+        approval.approval_id for approval in find_pending(graph, snapshot, pause="run-2")
+    }
 
 
-@pytest.mark.parametrize("name", ["question", "batched", "parallel", "per_call", "stops_before", "nested_question"])
-async def test_without_a_decision_on_what_is_asked_now_nothing_runs(name: str, bench: Benches) -> None:
+@pytest.mark.parametrize(
+    "name", ["question", "batched", "parallel", "per_call", "stops_before", "nested_question"]
+)
+async def test_without_a_decision_on_what_is_asked_now_nothing_runs(
+    name: str, bench: Benches
+) -> None:
     """As after a crash in which the next question had been reached."""
     desk = bench(name)
     await desk.told("a; b; pay 1")
@@ -409,7 +556,9 @@ async def test_without_a_decision_on_what_is_asked_now_nothing_runs(name: str, b
     assert desk.traces == before
 
 
-async def test_decisions_written_into_a_subgraph_before_a_crash_are_not_lost_and_not_written_twice(bench: Benches) -> None:
+async def test_decisions_written_into_a_subgraph_before_a_crash_are_not_lost_and_not_written_twice(
+    bench: Benches,
+) -> None:
     desk = bench("nested_agent")
     first, second = await desk.told("pay 1; pay 2")
     snapshot = await desk.graph.aget_state(THREAD, subgraphs=True)
@@ -419,13 +568,20 @@ async def test_decisions_written_into_a_subgraph_before_a_crash_are_not_lost_and
     # Here the process died. What is pending is read again, and nothing is.
     snapshot = await desk.graph.aget_state(THREAD, subgraphs=True)
     pending = {approval.approval_id for approval in find_pending(desk.graph, snapshot)}
-    again = continuation(desk.graph, snapshot, [(approval, decision) for approval, decision in decided if approval.approval_id in pending])
+    again = continuation(
+        desk.graph,
+        snapshot,
+        [(approval, decision) for approval, decision in decided if approval.approval_id in pending],
+    )
     assert not again.ended
     plan = await apply_updates(desk.graph, THREAD, again)
     result = await desk.graph.ainvoke(plan.input, THREAD)
     assert desk.traces == ["pay 1"]
     check = [message.text for message in result["messages"] if isinstance(message, ToolMessage)]
-    assert sorted(check) == ["A person rejected this call. It did not run. The reason: No.", "paid 1"]
+    assert sorted(check) == [
+        "A person rejected this call. It did not run. The reason: No.",
+        "paid 1",
+    ]
 
 
 async def test_words_that_reject_do_not_come_between_a_call_and_its_answer(bench: Benches) -> None:
@@ -444,7 +600,9 @@ async def test_words_that_reject_do_not_come_between_a_call_and_its_answer(bench
 
 @pytest.mark.parametrize("sent", [None, Command(resume=True), {"messages": [("user", "approved")]}])
 @pytest.mark.parametrize("name", ["nested_agent", "deep_agent"])
-async def test_a_nested_agent_runs_nothing_without_a_decision(name: str, sent: Any, bench: Benches) -> None:
+async def test_a_nested_agent_runs_nothing_without_a_decision(
+    name: str, sent: Any, bench: Benches
+) -> None:
     desk = bench(name)
     await desk.told("pay 1")
     await desk.graph.ainvoke(sent, THREAD)

@@ -1,4 +1,5 @@
-"""What the tests of the engine's seam work with: an executor whose runs do what their message says, and how runs get into the queue."""
+"""What the tests of the engine's seam work with: an executor whose runs do what their message says,
+and how runs get into the queue."""
 
 from __future__ import annotations
 
@@ -10,14 +11,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from assent.checkpoint.contracts import Change, Run, RunStatus, Storage, Thread, ThreadStatus
-from assent.checkpoint.sqlite import SqliteStorage
-from assent.clock import Clock
-from assent.errors import Conflict
+from assent.core.clock import Clock
+from assent.core.errors import Conflict
+from assent.core.rows import Run, RunStatus, Thread, ThreadStatus
 from assent.runs import outcome, transitions
-from assent.runs.embedded import EmbeddedEngine
 from assent.runs.engine import Ending, Engine, Executor, Held, OnTimer, PutBack, Remains
 from assent.runs.transitions import Submission
+from assent.runs.worker import EmbeddedEngine
+from assent.storage.base import Change, Storage
+from assent.storage.sqlite import SqliteStorage
 
 FINAL = frozenset({RunStatus.SUCCESS, RunStatus.ERROR, RunStatus.CANCELLED, RunStatus.INTERRUPTED})
 WAIT_SECONDS = 20.0
@@ -25,8 +27,9 @@ WAIT_SECONDS = 20.0
 
 @dataclass
 class Jobs(Executor):
-    """Runs that do what their message says: "" (nothing), "nap" (a moment), "hold" (until `go` is set), "deaf" (it does not stop
-    before `go` is set, either), "listen" (until it is asked to drain), "fail"."""
+    """Runs that do what their message says: "" (nothing), "nap" (a moment), "hold" (until `go` is
+    set), "deaf" (it does not stop before `go` is set, either), "listen" (until it is asked to
+    drain), "fail"."""
 
     go: asyncio.Event = field(default_factory=asyncio.Event)
     begun: list[str] = field(default_factory=list)
@@ -53,7 +56,9 @@ class Jobs(Executor):
         finally:
             mine.discard(run.run_id)
         self.ended.append(run.run_id)
-        return lambda thread, run, now: outcome.succeeded(thread, run, outcome.Checkpoint(checkpoint_id="c"), now)
+        return lambda thread, run, now: outcome.succeeded(
+            thread, run, outcome.Checkpoint(checkpoint_id="c"), now
+        )
 
     async def _do(self, message: str, held: Held) -> None:
         match message:
@@ -67,7 +72,7 @@ class Jobs(Executor):
                 finally:
                     await self.go.wait()
             case "listen":
-                while not held.control.drain_requested:  # noqa: ASYNC110  (LangGraph's control is asked, it does not ring)
+                while not held.control.drain_requested:
                     await asyncio.sleep(0.01)
                 raise PutBack
             case "fail":
@@ -77,14 +82,17 @@ class Jobs(Executor):
         return lambda thread, run, now: outcome.cancelled(thread, run, None, now, rolled_back=False)
 
     async def failed(self, held: Held, error: Exception) -> Ending:
-        return lambda thread, run, now: outcome.failed(thread, run, *outcome.explain(error, run), "", now)
+        return lambda thread, run, now: outcome.failed(
+            thread, run, *outcome.explain(error, run), "", now
+        )
 
     async def remains(self, run: Run) -> Remains:
         return Remains(message_ids=("m",), checkpoint_id=self.place, next=("agent",))
 
 
 OpenEngine = Callable[..., Engine]
-"""Makes an engine over a storage and an executor, with `clock`, `max_runs`, `on_timer` and `lease_seconds` as `EmbeddedEngine` has them."""
+"""Makes an engine over a storage and an executor, with `clock`, `max_runs`, `on_timer` and
+`lease_seconds` as `EmbeddedEngine` has them."""
 
 
 @dataclass
@@ -100,9 +108,18 @@ class Desk:
         """The storage, opened as by a new process."""
         return SqliteStorage.open(self.folder / "assent.db", self.clock)
 
-    def engine(self, storage: Storage, *, max_runs: int = 100, on_timer: Mapping[str, OnTimer] | None = None, **options: Any) -> Engine:
+    def engine(
+        self,
+        storage: Storage,
+        *,
+        max_runs: int = 100,
+        on_timer: Mapping[str, OnTimer] | None = None,
+        **options: Any,
+    ) -> Engine:
         """An engine, not at work yet."""
-        return self.make(storage, self.jobs, clock=self.clock, max_runs=max_runs, on_timer=on_timer, **options)
+        return self.make(
+            storage, self.jobs, clock=self.clock, max_runs=max_runs, on_timer=on_timer, **options
+        )
 
     @asynccontextmanager
     async def at_work(self, **options: Any) -> AsyncIterator[tuple[Storage, Engine]]:
@@ -113,7 +130,14 @@ class Desk:
                 yield storage, engine
                 await engine.drain(1.0)
 
-    async def submit(self, storage: Storage, engine: Engine | None, thread_id: str, message: str = "", **options: Any) -> Run:
+    async def submit(
+        self,
+        storage: Storage,
+        engine: Engine | None,
+        thread_id: str,
+        message: str = "",
+        **options: Any,
+    ) -> Run:
         """A run in the queue of its thread, which is made if it is new."""
         while True:
             now = self.clock.now()
@@ -129,7 +153,9 @@ class Desk:
                 engine.submit(run)
             return run
 
-    async def claim(self, storage: Storage, engine: Engine, thread_id: str, message: str = "") -> Run:
+    async def claim(
+        self, storage: Storage, engine: Engine, thread_id: str, message: str = ""
+    ) -> Run:
         """A run on a new thread that the engine is given at once."""
         now = self.clock.now()
         asked = Submission(message=message, owner="ann", thread_id=thread_id)
@@ -149,7 +175,12 @@ class Desk:
             assert stored is not None
             assert thread is not None
             change, (stopped,) = transitions.cancelled(
-                thread, [stored], (), mode=transitions.CancelMode.INTERRUPT, by="ann", now=self.clock.now()
+                thread,
+                [stored],
+                (),
+                mode=transitions.CancelMode.INTERRUPT,
+                by="ann",
+                now=self.clock.now(),
             )
             try:
                 await storage.commit(change)
@@ -162,7 +193,7 @@ class Desk:
 async def until(condition: Callable[[], Any], what: str) -> None:
     """Wait until it holds."""
     async with asyncio.timeout(WAIT_SECONDS):
-        while not condition():  # noqa: ASYNC110  (what is waited for does not ring)
+        while not condition():
             await asyncio.sleep(0.005)
     assert condition(), what
 
@@ -180,7 +211,15 @@ async def status(storage: Storage, run: Run, *wanted: RunStatus) -> Run:
 
 def a_busy_thread(thread_id: str, run_id: str, now: datetime) -> Thread:
     """A thread that is taken by a run."""
-    made = Thread(thread_id=thread_id, owner="ann", status=ThreadStatus.BUSY, created_at=now, updated_at=now, agent="agent", run_id=run_id)
+    made = Thread(
+        thread_id=thread_id,
+        owner="ann",
+        status=ThreadStatus.BUSY,
+        created_at=now,
+        updated_at=now,
+        agent="agent",
+        run_id=run_id,
+    )
     return replace(made)
 
 

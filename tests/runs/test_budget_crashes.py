@@ -1,4 +1,5 @@
-"""A worker that dies after its run was stopped at a budget, and before that was stored: the next one comes to the same end."""
+"""A worker that dies after its run was stopped at a budget, and before that was stored: the next
+one comes to the same end."""
 
 from __future__ import annotations
 
@@ -10,15 +11,16 @@ from typing import Any
 
 import pytest
 
-from assent.checkpoint.contracts import Approval, Change, Lease, Run, RunStatus, Thread, ThreadStatus
-from assent.checkpoint.sqlite import SqliteStorage
-from assent.clock import Clock
-from assent.events import Error
+from assent.core.clock import Clock
+from assent.core.events import Error
+from assent.core.rows import Approval, Lease, Run, RunStatus, Thread, ThreadStatus
 from assent.runs import transitions
 from assent.runs.engine import Held
 from assent.runs.executor import GraphExecutor
-from assent.runs.threads import Threads
+from assent.runs.sync_threads import Threads
 from assent.runs.transitions import Submission
+from assent.storage.base import Change
+from assent.storage.sqlite import SqliteStorage
 from tests.support import counted
 
 
@@ -26,9 +28,14 @@ class House:
     """An executor over a database, and workers that die."""
 
     def __init__(self, storage: SqliteStorage) -> None:
-        agents = {name: getattr(counted, name).copy(update={"checkpointer": storage.checkpointer}) for name in ("counted", "own")}
+        agents = {
+            name: getattr(counted, name).copy(update={"checkpointer": storage.checkpointer})
+            for name in ("counted", "own")
+        }
         self.storage = storage
-        self.executor = GraphExecutor(storage, agents, clock=Clock(), recursion_limit=25, threads=Threads())
+        self.executor = GraphExecutor(
+            storage, agents, clock=Clock(), recursion_limit=25, threads=Threads()
+        )
 
     async def begun(self, message: str, **budget: Any) -> Held:
         submission = Submission(message=message, owner="ann", agent="counted", budget=budget)
@@ -39,7 +46,9 @@ class House:
 
     async def taken_over(self, held: Held) -> Held:
         run = held.run
-        change, taken = transitions.taken_over(run, f"w{run.attempt + 1}", await self.executor.remains(run), now())
+        change, taken = transitions.taken_over(
+            run, f"w{run.attempt + 1}", await self.executor.remains(run), now()
+        )
         await self.storage.commit(change)
         return Held(taken)
 
@@ -53,7 +62,11 @@ class House:
         return replace(change, lease=Lease(held.run.run_id, held.run.attempt))
 
     async def told(self) -> list[str]:
-        return [entry.type for entry in await self.storage.read_log("t") if entry.type.startswith(("budget_", "llm_end", "tool_start"))]
+        return [
+            entry.type
+            for entry in await self.storage.read_log("t")
+            if entry.type.startswith(("budget_", "llm_end", "tool_start"))
+        ]
 
 
 def now() -> datetime:
@@ -73,7 +86,8 @@ async def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 
 async def test_a_run_that_was_being_ended_is_ended(house: House) -> None:
-    """The thread was brought to rest already, which looks as if the run had come to its end by itself."""
+    """The thread was brought to rest already, which looks as if the run had come to its end by
+    itself."""
     first = await house.begun("look 1 then look 2", model_calls=1)
     await house.end(first)
     second = await house.taken_over(first)
@@ -92,7 +106,11 @@ async def test_a_run_that_was_about_to_ask_asks(house: House) -> None:
     again = await house.end(await house.taken_over(first))
     assert row(again, Run).status is RunStatus.INTERRUPTED
     asked, before = row(again, Approval), row(lost, Approval)
-    assert (asked.approval_id, asked.args, asked.preview) == (before.approval_id, before.args, before.preview)
+    assert (asked.approval_id, asked.args, asked.preview) == (
+        before.approval_id,
+        before.args,
+        before.preview,
+    )
     assert await house.told() == ["llm_end", "budget_warning", "budget_exceeded"]
     assert row(again, Run).usage["model_calls"] == 1
     assert row(again, Run).usage["seconds"] > 0

@@ -1,4 +1,5 @@
-"""The rules of budgets, as values: what limits follow from what is written down, when one is reached, and what a person may grant."""
+"""The rules of budgets, as values: what limits follow from what is written down, when one is
+reached, and what a person may grant."""
 
 from __future__ import annotations
 
@@ -15,11 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assent.checkpoint.contracts import Approval, ApprovalKind, ApprovalStatus, Run, RunKind, RunStatus
-from assent.configuration import read_configuration
-from assent.decisions import Approve, Decision, Edit, Reject, decision_to_json
-from assent.errors import ConfigurationError, InvalidDecision, InvalidRequest
-from assent.events import (
+from assent.config.file import read_configuration
+from assent.core.decisions import Approve, Decision, Edit, Reject, decision_to_json
+from assent.core.errors import ConfigurationError, InvalidDecision, InvalidRequest
+from assent.core.events import (
     BudgetExceeded,
     BudgetWarning,
     Event,
@@ -32,9 +32,8 @@ from assent.events import (
     ToolStart,
     event_type,
 )
-from assent.events import (
-    Usage as Tokens,
-)
+from assent.core.events import Usage as Tokens
+from assent.core.rows import Approval, ApprovalKind, ApprovalStatus, Run, RunKind, RunStatus
 from assent.runs.budgets import (
     NAMES,
     Amounts,
@@ -51,7 +50,7 @@ from assent.runs.budgets import (
     rules_from_json,
     sentence,
 )
-from assent.runs.log import Left, Usage
+from assent.runs.emitter import Left, Usage
 from assent.runs.metering import Meter, Spending
 
 NOON = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
@@ -65,12 +64,18 @@ amounts = st.floats(min_value=1e-6, max_value=1e12)
 
 
 def limit(name: str = "model_calls", amount: float = 10, **changes: Any) -> Limit:
-    return replace(Limit(scope="run", name=name, amount=amount, step=amount, on_exceeded="pause"), **changes)
+    return replace(
+        Limit(scope="run", name=name, amount=amount, step=amount, on_exceeded="pause"), **changes
+    )
 
 
 def approval_of(limit: Limit, used: float, decision: Decision | None = None) -> Approval:
     asked = question(limit, used, thread_id="t", run_id="r", checkpoint_id="c")
-    status = {Approve: ApprovalStatus.APPROVED, Edit: ApprovalStatus.EDITED, Reject: ApprovalStatus.REJECTED}.get(type(decision))
+    status = {
+        Approve: ApprovalStatus.APPROVED,
+        Edit: ApprovalStatus.EDITED,
+        Reject: ApprovalStatus.REJECTED,
+    }.get(type(decision))
     return Approval(
         approval_id=asked.approval_id, thread_id="t", run_id="r", owner="ann", agent="clerk", kind=asked.kind,
         status=status or ApprovalStatus.PENDING, requested_at=NOON, digest=asked.digest, allowed=asked.allowed, args=asked.args,
@@ -78,7 +83,7 @@ def approval_of(limit: Limit, used: float, decision: Decision | None = None) -> 
     )  # fmt: skip
 
 
-# ── as they are written down ─────────────────────────────────────────────────────────────────────────────────────────
+# ── as they are written down ──────────────────────────────────────────────────────────────────────
 
 TOML = """
 on_exceeded = "pause"
@@ -127,29 +132,47 @@ def test_the_file_in_the_documentation_is_right(tmp_path: Path) -> None:
     file = tmp_path / "assent.toml"
     file.write_text(page.read_text().partition("```toml\n")[2].partition("```")[0])
     rules = read_configuration(file, {}).budgets
-    assert (rules.agents["clerk"].cost, rules.prices["*"], rules.run.on_exceeded) == (200, Price(10, 40), "error")
+    assert (rules.agents["clerk"].cost, rules.prices["*"], rules.run.on_exceeded) == (
+        200,
+        Price(10, 40),
+        "error",
+    )
 
 
 def test_a_budget_for_an_agent_that_there_is_not_is_refused() -> None:
     check_agents(Rules(agents={"clerk": Windowed(cost=1)}), ["clerk"])
-    with pytest.raises(ConfigurationError, match=r"agent 'clark', and no such agent\. There are: clerk"):
+    with pytest.raises(
+        ConfigurationError, match=r"agent 'clark', and no such agent\. There are: clerk"
+    ):
         check_agents(Rules(agents={"clark": Windowed(cost=1)}), ["clerk"])
 
 
-# ── limits ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── limits ────────────────────────────────────────────────────────────────────────────────────────
 
 
 @given(
     of_all=st.dictionaries(st.sampled_from(NAMES), amounts),
     requested=st.dictionaries(st.sampled_from(NAMES), amounts),
 )
-def test_a_request_only_ever_lowers_what_a_run_may_use(of_all: dict[str, float], requested: dict[str, float]) -> None:
-    limits = {each.name: each.amount for each in limits_for(Rules(run=Amounts(**of_all)), agent="clerk", requested=requested, now=NOON)}
-    assert limits == {name: min(each[name] for each in (of_all, requested) if name in each) for name in {*of_all, *requested}}
+def test_a_request_only_ever_lowers_what_a_run_may_use(
+    of_all: dict[str, float], requested: dict[str, float]
+) -> None:
+    limits = {
+        each.name: each.amount
+        for each in limits_for(
+            Rules(run=Amounts(**of_all)), agent="clerk", requested=requested, now=NOON
+        )
+    }
+    assert limits == {
+        name: min(each[name] for each in (of_all, requested) if name in each)
+        for name in {*of_all, *requested}
+    }
 
 
 def test_a_request_for_what_there_is_not_is_refused() -> None:
-    with pytest.raises(InvalidRequest, match=r"unknown field `tokens`.*It may have: input_tokens, "):
+    with pytest.raises(
+        InvalidRequest, match=r"unknown field `tokens`.*It may have: input_tokens, "
+    ):
         limits_for(Rules(), agent="clerk", requested={"tokens": 5}, now=NOON)
 
 
@@ -161,14 +184,20 @@ def test_each_scope_has_its_own_limits_and_says_what_is_done_at_them() -> None:
         agent=Windowed(cost=20),
         agents={"clerk": Windowed(model_calls=100, per="hour")},
     )
-    clerk = limits_for(rules, agent="clerk", requested={"tool_calls": 3, "on_exceeded": "error"}, now=NOON)
+    clerk = limits_for(
+        rules, agent="clerk", requested={"tool_calls": 3, "on_exceeded": "error"}, now=NOON
+    )
     assert [(each.key, each.amount, each.on_exceeded, each.since) for each in clerk] == [
         ("run.seconds", 60, "error", None),
         ("run.tool_calls", 3, "error", None),
         ("thread.cost", 2, "pause", NOON - timedelta(days=1)),
         ("agent.model_calls", 100, "pause", NOON - timedelta(hours=1)),
     ]
-    assert [each.key for each in limits_for(rules, agent="other", requested={}, now=NOON)] == ["run.seconds", "thread.cost", "agent.cost"]
+    assert [each.key for each in limits_for(rules, agent="other", requested={}, now=NOON)] == [
+        "run.seconds",
+        "thread.cost",
+        "agent.cost",
+    ]
 
 
 @given(amount=amounts, share=st.floats(min_value=0, max_value=2))
@@ -186,7 +215,7 @@ def test_money_that_adds_up_to_its_budget_has_reached_it() -> None:
     assert limit("cost", 1.0).reached(sum([0.1] * 10))
 
 
-# ── asking for more ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── asking for more ───────────────────────────────────────────────────────────────────────────────
 
 
 @given(amount=amounts, share=st.floats(min_value=1, max_value=5))
@@ -207,18 +236,33 @@ def test_no_grant_lowers_a_limit(limits: list[float]) -> None:
 
 
 def test_the_question_shows_what_an_approval_sets() -> None:
-    asked = question(limit("total_tokens", 100, per="day"), 120, thread_id="t", run_id="r", checkpoint_id="c")
+    asked = question(
+        limit("total_tokens", 100, per="day"), 120, thread_id="t", run_id="r", checkpoint_id="c"
+    )
     assert asked.kind is ApprovalKind.BUDGET
     assert asked.args == {"scope": "run", "budget": "total_tokens", "limit": 220}
     assert asked.preview == {"used": 120, "limit": 100, "per": "day"}
-    again = question(limit("total_tokens", 100, per="day"), 120, thread_id="t", run_id="r", checkpoint_id="c")
-    later = question(limit("total_tokens", 100, per="day"), 120, thread_id="t", run_id="r2", checkpoint_id="c")
+    again = question(
+        limit("total_tokens", 100, per="day"), 120, thread_id="t", run_id="r", checkpoint_id="c"
+    )
+    later = question(
+        limit("total_tokens", 100, per="day"), 120, thread_id="t", run_id="r2", checkpoint_id="c"
+    )
     assert again.approval_id == asked.approval_id != later.approval_id
 
 
 @pytest.mark.parametrize(
     "args",
-    [{}, {"limit": 12}, {"limit": 11}, {"limit": "20"}, {"limit": True}, {"limit": None}, {"limit": 20, "budget": "cost"}, {"max": 20}],
+    [
+        {},
+        {"limit": 12},
+        {"limit": 11},
+        {"limit": "20"},
+        {"limit": True},
+        {"limit": None},
+        {"limit": 20, "budget": "cost"},
+        {"max": 20},
+    ],
 )
 def test_an_edit_that_is_no_higher_limit_is_refused(args: Mapping[str, Any]) -> None:
     with pytest.raises(InvalidDecision, match="above the 12 that are used"):
@@ -239,7 +283,7 @@ def test_what_is_said_at_the_end_names_the_budget() -> None:
     )
 
 
-# ── counting ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── counting ──────────────────────────────────────────────────────────────────────────────────────
 
 
 COUNTED = Tokens(10, 5, 15)
@@ -256,7 +300,12 @@ def test_what_models_cost_is_counted_by_their_prices() -> None:
     assert usage.numbers["cost"] == pytest.approx(1.0 + 3.0 + 1.1)
     unpriced = Usage({}, Rules())
     unpriced.add(llm("penny"))
-    assert unpriced.numbers == {"model_calls": 1, "input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
+    assert unpriced.numbers == {
+        "model_calls": 1,
+        "input_tokens": 10,
+        "output_tokens": 5,
+        "total_tokens": 15,
+    }
 
 
 def at(seconds: float) -> datetime:
@@ -280,7 +329,10 @@ def test_after_a_crash_the_log_tells_what_was_used_and_what_was_told() -> None:
     assert left.usage["seconds"] == 4.5
     assert left.usage["model_calls"] == left.usage["tool_calls"] == 1
     assert left.usage["cost"] == pytest.approx(70 / 1e6)
-    assert left.told == {("run.model_calls", "budget_warning"), ("run.model_calls", "budget_exceeded")}
+    assert left.told == {
+        ("run.model_calls", "budget_warning"),
+        ("run.model_calls", "budget_exceeded"),
+    }
 
 
 def test_the_time_in_which_decided_runs_waited_for_their_turn_does_not_count() -> None:
@@ -290,18 +342,31 @@ def test_the_time_in_which_decided_runs_waited_for_their_turn_does_not_count() -
     assert left.usage["seconds"] == 2
 
 
-# ── metering ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── metering ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def metered(usage: Usage, *limits: Limit, **options: Any) -> tuple[Meter, list[str]]:
     stops: list[str] = []
-    meter = Meter(RUN, limits, usage.numbers, rules=PRICED, now=lambda: NOON, stop=lambda: stops.append("stop"), **options)
+    meter = Meter(
+        RUN,
+        limits,
+        usage.numbers,
+        rules=PRICED,
+        now=lambda: NOON,
+        stop=lambda: stops.append("stop"),
+        **options,
+    )
     return meter, stops
 
 
 async def test_each_thing_is_told_once_and_at_the_limit_the_run_is_asked_to_stop() -> None:
     usage = Usage({}, PRICED)
-    meter, stops = metered(usage, limit("model_calls", 5), limit("total_tokens", 1000), told=[("run.total_tokens", "budget_warning")])
+    meter, stops = metered(
+        usage,
+        limit("model_calls", 5),
+        limit("total_tokens", 1000),
+        told=[("run.total_tokens", "budget_warning")],
+    )
     told: list[list[str]] = []
     for _ in range(6):
         usage.add(llm("penny"))
@@ -314,7 +379,8 @@ async def test_of_what_is_about_to_begin_no_more_is_admitted_than_is_left() -> N
     usage = Usage({"tool_calls": 1}, PRICED)
     meter, stops = metered(usage, limit("tool_calls", 3), admits_tools=True)
     assert [meter.admit(task) for task in ("a", "b", "c", "a")] == [True, True, False, True]
-    # A crash may have taken the events of their start, and one that only asks what became of it has no other.
+    # A crash may have taken the events of their start, and one that only asks what became of it has
+    # no other.
     assert [limit.name for limit in meter.reached()] == ["tool_calls"]
     for task in ("a", "b"):
         usage.add(ToolStart(tool="look", task_id=task))
@@ -330,7 +396,10 @@ async def test_of_what_is_about_to_begin_no_more_is_admitted_than_is_left() -> N
 async def test_what_cannot_be_known_is_an_error_only_where_it_is_limited(name: str) -> None:
     meter = Meter(RUN, [limit(name)], {}, rules=Rules(), now=lambda: NOON)
     if name == "cost":
-        with pytest.raises(ConfigurationError, match=r"no price for the model 'penny'.*\[budgets\.prices\.\"penny\"\]"):
+        with pytest.raises(
+            ConfigurationError,
+            match=r"no price for the model 'penny'.*\[budgets\.prices\.\"penny\"\]",
+        ):
             meter.see(LlmStart(message_id="m", model="penny"))
     else:
         meter.see(LlmStart(message_id="m", model="penny"))
@@ -342,7 +411,9 @@ async def test_what_cannot_be_known_is_an_error_only_where_it_is_limited(name: s
 
 
 async def test_a_model_that_says_who_it_is_only_at_its_end_has_its_price_looked_up_then() -> None:
-    meter = Meter(RUN, [limit("cost")], {}, rules=Rules(prices={"penny": Price(2.0, 10.0)}), now=lambda: NOON)
+    meter = Meter(
+        RUN, [limit("cost")], {}, rules=Rules(prices={"penny": Price(2.0, 10.0)}), now=lambda: NOON
+    )
     meter.see(LlmStart(message_id="m"))
     meter.see(llm("penny"))
     with pytest.raises(ConfigurationError, match="no price for the model 'another'"):

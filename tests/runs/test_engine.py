@@ -14,13 +14,14 @@ import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 from structlog.testing import capture_logs
 
-from assent.checkpoint.contracts import LEASE_KEY, Change, Lease, Run, RunStatus, Storage, Timer
-from assent.clock import Clock
-from assent.errors import StaleLease
-from assent.events import Custom, decode
-from assent.runs.embedded import EmbeddedEngine
+from assent.core.clock import Clock
+from assent.core.errors import StaleLease
+from assent.core.events import Custom, decode
+from assent.core.rows import LEASE_KEY, Lease, Run, RunStatus, Timer
 from assent.runs.engine import Ending, Engine, Held
 from assent.runs.transitions import MAX_RECOVERIES
+from assent.runs.worker import EmbeddedEngine
+from assent.storage.base import Change, Storage
 from tests.runs.desk import Desk, Jobs, status, until
 
 ENGINES = {"embedded": EmbeddedEngine}
@@ -38,12 +39,14 @@ async def types(storage: Storage, run: Run) -> list[str]:
     return [entry.type for entry in await storage.read_log(run.thread_id, run_id=run.run_id)]
 
 
-# ── one at a time ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── one at a time ─────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_a_thousand_runs_over_twenty_threads_run_one_at_a_time_in_order(desk: Desk) -> None:
     async with desk.at_work(max_runs=12) as (storage, engine):
-        runs = [await desk.submit(storage, engine, f"t{number % 20}", "nap") for number in range(1000)]
+        runs = [
+            await desk.submit(storage, engine, f"t{number % 20}", "nap") for number in range(1000)
+        ]
         await until(lambda: len(desk.jobs.ended) >= 1000, "all have run")
         for run in runs:
             assert (await status(storage, run)).status is RunStatus.SUCCESS
@@ -59,7 +62,10 @@ async def test_two_workers_share_the_work_and_no_thread(desk: Desk) -> None:
     async with desk.storage() as storage:
         one, other = desk.engine(storage, max_runs=5), desk.engine(storage, max_runs=5)
         async with one.working(), other.working():
-            runs = [await desk.submit(storage, random.choice((one, other)), f"t{number % 10}", "nap") for number in range(200)]
+            runs = [
+                await desk.submit(storage, random.choice((one, other)), f"t{number % 10}", "nap")
+                for number in range(200)
+            ]
             workers = {event.worker for run in runs if (event := await status(storage, run))}
             assert workers == {None}
     assert desk.jobs.crowded == []
@@ -82,7 +88,10 @@ async def test_a_run_that_is_claimed_begins_at_once_and_counts_against_the_cap(d
 async def test_those_of_a_higher_priority_go_first(desk: Desk) -> None:
     async with desk.at_work(max_runs=1) as (storage, engine):
         first = await desk.claim(storage, engine, "first", "hold")
-        runs = {number: await desk.submit(storage, engine, f"t{number}", priority=number) for number in (0, 5, -5, 9)}
+        runs = {
+            number: await desk.submit(storage, engine, f"t{number}", priority=number)
+            for number in (0, 5, -5, 9)
+        }
         desk.jobs.go.set()
         for run in runs.values():
             await status(storage, run)
@@ -90,7 +99,8 @@ async def test_those_of_a_higher_priority_go_first(desk: Desk) -> None:
 
 
 async def test_newcomers_do_not_go_before_those_who_wait(desk: Desk) -> None:
-    """Between the end of a run and the beginning of the next one there is room, and it is not a newcomer's."""
+    """Between the end of a run and the beginning of the next one there is room, and it is not a
+    newcomer's."""
     async with desk.at_work(max_runs=1) as (storage, engine):
         await desk.claim(storage, engine, "first", "hold")
         runs = [await desk.submit(storage, engine, f"t{number}") for number in range(5)]
@@ -111,8 +121,11 @@ def _is_free(engine: Engine) -> bool:
         return worker == engine.worker
 
 
-async def test_a_run_that_is_queued_while_the_queue_is_looked_at_is_not_forgotten(desk: Desk) -> None:
-    """What the engine reads is from before the run was committed, and it hears of the run before it has the answer."""
+async def test_a_run_that_is_queued_while_the_queue_is_looked_at_is_not_forgotten(
+    desk: Desk,
+) -> None:
+    """What the engine reads is from before the run was committed, and it hears of the run before it
+    has the answer."""
     async with desk.storage() as storage:
         slow = SlowToAnswer(storage)
         engine = desk.engine(slow)  # type: ignore[arg-type]  (it is one, but for what is slow)
@@ -154,7 +167,7 @@ async def test_a_run_that_fails_says_so_and_the_thread_goes_on(desk: Desk) -> No
         assert (await status(storage, after)).status is RunStatus.SUCCESS
 
 
-# ── cancelling ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── cancelling ────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_a_queued_run_that_is_cancelled_never_begins(desk: Desk) -> None:
@@ -210,14 +223,19 @@ async def test_who_was_told_that_a_run_is_cancelled_was_told_the_truth(desk: Des
             await asyncio.sleep(random.uniform(0, 0.004))
             stored = await storage.run(run.run_id)
             assert stored is not None
-            if stored.status is RunStatus.RUNNING and (await desk.cancel(storage, engine, run)).status is RunStatus.CANCELLING:
+            if (
+                stored.status is RunStatus.RUNNING
+                and (await desk.cancel(storage, engine, run)).status is RunStatus.CANCELLING
+            ):
                 told.append(run)
         assert told
         for run in told:
             assert (await status(storage, run)).status is RunStatus.CANCELLED
 
 
-async def test_a_run_that_is_cancelled_while_it_is_said_what_it_failed_with_is_cancelled(desk: Desk) -> None:
+async def test_a_run_that_is_cancelled_while_it_is_said_what_it_failed_with_is_cancelled(
+    desk: Desk,
+) -> None:
     desk.jobs = jobs = SlowToFail()
     async with desk.at_work() as (storage, engine):
         run = await desk.claim(storage, engine, "t", "fail")
@@ -239,7 +257,7 @@ class SlowToFail(Jobs):
         return await super().failed(held, error)
 
 
-# ── later ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── later ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_a_timer_fires_once_never_early_and_soon(desk: Desk) -> None:
@@ -252,7 +270,10 @@ async def test_a_timer_fires_once_never_early_and_soon(desk: Desk) -> None:
     async with desk.storage() as storage:
         engine = desk.engine(storage, on_timer={"bell": done})
         async with engine.working():
-            due = {f"t{number}": desk.clock.now() + timedelta(seconds=number * 0.13) for number in range(10)}
+            due = {
+                f"t{number}": desk.clock.now() + timedelta(seconds=number * 0.13)
+                for number in range(10)
+            }
             for timer_id, time in due.items():
                 await engine.set_timer(Timer(timer_id=timer_id, kind="bell", due_at=time))
             await engine.clear_timer("t9")
@@ -267,8 +288,12 @@ async def test_a_timer_outlives_its_process(desk: Desk) -> None:
     async with desk.storage() as storage:
         engine = desk.engine(storage)
         due = desk.clock.now() + timedelta(seconds=0.6)
-        await engine.set_timer(Timer(timer_id="t", kind="bell", due_at=desk.clock.now() + timedelta(hours=1)))
-        await engine.set_timer(Timer(timer_id="t", kind="bell", due_at=due, payload={"tone": "high"}))
+        await engine.set_timer(
+            Timer(timer_id="t", kind="bell", due_at=desk.clock.now() + timedelta(hours=1))
+        )
+        await engine.set_timer(
+            Timer(timer_id="t", kind="bell", due_at=due, payload={"tone": "high"})
+        )
     fired: list[tuple[Timer, datetime]] = []
 
     async def done(timer: Timer) -> None:
@@ -290,26 +315,38 @@ async def test_many_timers_that_are_due_at_once_wait_for_no_other_look(desk: Des
 
     async def done(timer: Timer) -> None:
         fired.append(timer.timer_id)
-        # One is moved to a time that has come as well, as a schedule is that has some catching up to do.
+        # One is moved to a time that has come as well, as a schedule is that has some catching up
+        # to do.
         moved = timer.version < 5 and timer.timer_id == "t0"
-        await storage.commit(Change(rows=(replace(timer, version=timer.version + 1),)) if moved else Change(removed=(timer,)))
+        await storage.commit(
+            Change(rows=(replace(timer, version=timer.version + 1),))
+            if moved
+            else Change(removed=(timer,))
+        )
 
     async with desk.storage() as storage:
         now = desk.clock.now()
-        timers = tuple(Timer(timer_id=f"t{number}", kind="bell", due_at=now - timedelta(seconds=number)) for number in range(250))
+        timers = tuple(
+            Timer(timer_id=f"t{number}", kind="bell", due_at=now - timedelta(seconds=number))
+            for number in range(250)
+        )
         await storage.commit(Change(rows=timers))
         async with desk.engine(storage, on_timer={"bell": done}).working():
             assert sorted(fired) == sorted([timer.timer_id for timer in timers] + ["t0"] * 4)
 
 
-async def test_a_handler_that_moves_no_timer_is_not_called_again_in_the_same_look(desk: Desk) -> None:
+async def test_a_handler_that_moves_no_timer_is_not_called_again_in_the_same_look(
+    desk: Desk,
+) -> None:
     fired: list[str] = []
 
     async def idle(timer: Timer) -> None:
         fired.append(timer.timer_id)
 
     async with desk.storage() as storage:
-        await storage.commit(Change(rows=(Timer(timer_id="t", kind="bell", due_at=desk.clock.now()),)))
+        await storage.commit(
+            Change(rows=(Timer(timer_id="t", kind="bell", due_at=desk.clock.now()),))
+        )
         async with asyncio.timeout(5), desk.engine(storage, on_timer={"bell": idle}).working():
             assert fired == ["t"]
 
@@ -325,7 +362,10 @@ async def test_however_many_timers_fail_the_others_are_seen(desk: Desk) -> None:
 
     async with desk.storage() as storage:
         now = desk.clock.now()
-        bad = tuple(Timer(timer_id=f"t{number}", kind="bell", due_at=now - timedelta(hours=1)) for number in range(150))
+        bad = tuple(
+            Timer(timer_id=f"t{number}", kind="bell", due_at=now - timedelta(hours=1))
+            for number in range(150)
+        )
         await storage.commit(Change(rows=(*bad, Timer(timer_id="good", kind="bell", due_at=now))))
         with capture_logs() as logs:
             async with desk.engine(storage, on_timer={"bell": done}).working():
@@ -346,7 +386,9 @@ async def test_a_timer_that_failed_is_done_again_and_keeps_no_other_waiting(desk
         engine = desk.engine(storage, on_timer={"bell": done})
         async with engine.working():
             for timer_id in ("bad", "good"):
-                await engine.set_timer(Timer(timer_id=timer_id, kind="bell", due_at=desk.clock.now()))
+                await engine.set_timer(
+                    Timer(timer_id=timer_id, kind="bell", due_at=desk.clock.now())
+                )
             await until(lambda: times.count("bad") == 2, "it was done again")
     assert times == ["bad", "good", "bad"]
 
@@ -356,7 +398,9 @@ async def test_a_delayed_run_starts_when_it_is_due_and_not_before(desk: Desk) ->
         due = desk.clock.now() + timedelta(seconds=0.5)
         run = await desk.submit(storage, engine, "t", due_at=due)
         # One that is due at once does not wait behind one that is not.
-        assert (await status(storage, await desk.submit(storage, engine, "t"))).status is RunStatus.SUCCESS
+        assert (
+            await status(storage, await desk.submit(storage, engine, "t"))
+        ).status is RunStatus.SUCCESS
         assert (await status(storage, run, *RunStatus)).status is RunStatus.PENDING
         ended = await status(storage, run)
         assert ended.started_at is not None
@@ -384,10 +428,12 @@ async def test_what_is_due_is_asked_of_the_clock(desk: Desk) -> None:
         assert (await status(storage, run)).started_at == time
 
 
-# ── stopping, and going on ───────────────────────────────────────────────────────────────────────────────────────────
+# ── stopping, and going on ────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_drained_run_reaches_the_end_of_its_step_and_goes_on_in_the_next_process(desk: Desk) -> None:
+async def test_a_drained_run_reaches_the_end_of_its_step_and_goes_on_in_the_next_process(
+    desk: Desk,
+) -> None:
     async with desk.at_work() as (storage, engine):
         run = await desk.claim(storage, engine, "t", "listen")
         await until(lambda: desk.jobs.begun, "it has begun")
@@ -420,7 +466,9 @@ async def test_a_run_that_does_not_listen_is_cut_off_in_time(desk: Desk) -> None
         desk.jobs.go.set()
 
 
-async def test_a_worker_that_is_not_heard_of_loses_its_run_and_can_write_nothing_more(desk: Desk) -> None:
+async def test_a_worker_that_is_not_heard_of_loses_its_run_and_can_write_nothing_more(
+    desk: Desk,
+) -> None:
     async with desk.storage() as storage:
         stalled, other = desk.engine(storage), desk.engine(storage)
         async with stalled.working():
@@ -450,8 +498,12 @@ async def test_a_worker_that_is_not_heard_of_loses_its_run_and_can_write_nothing
 
 async def put_checkpoint(storage: Storage, thread_id: str, lease: Lease) -> None:
     at = {"thread_id": thread_id, "checkpoint_ns": "", LEASE_KEY: lease}
-    config = await storage.checkpointer.aput({"configurable": at}, empty_checkpoint(), {"source": "loop", "step": 1}, {})
-    await storage.checkpointer.aput_writes({"configurable": {**config["configurable"], LEASE_KEY: lease}}, [("messages", 1)], "task")
+    config = await storage.checkpointer.aput(
+        {"configurable": at}, empty_checkpoint(), {"source": "loop", "step": 1}, {}
+    )
+    await storage.checkpointer.aput_writes(
+        {"configurable": {**config["configurable"], LEASE_KEY: lease}}, [("messages", 1)], "task"
+    )
 
 
 async def append(storage: Storage, thread_id: str, lease: Lease) -> None:
@@ -465,11 +517,15 @@ async def append(storage: Storage, thread_id: str, lease: Lease) -> None:
 
 
 async def test_nobody_hears_twice_of_a_run_that_was_taken_over(desk: Desk) -> None:
-    """Leases so short that they run out again and again: still each run ends once, and one worker at a time writes for it."""
+    """Leases so short that they run out again and again: still each run ends once, and one worker
+    at a time writes for it."""
     async with desk.storage() as storage:
         engines = [desk.engine(storage, lease_seconds=0.0) for _ in range(2)]
         async with engines[0].working(), engines[1].working():
-            runs = [await desk.submit(storage, engines[number % 2], f"t{number}", "nap") for number in range(100)]
+            runs = [
+                await desk.submit(storage, engines[number % 2], f"t{number}", "nap")
+                for number in range(100)
+            ]
             for run in runs:
                 assert (await status(storage, run)).status is RunStatus.SUCCESS
                 told = await types(storage, run)
@@ -477,7 +533,7 @@ async def test_nobody_hears_twice_of_a_run_that_was_taken_over(desk: Desk) -> No
                 assert told[-1] == "done"
 
 
-# ── poison ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── poison ────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def die(desk: Desk, run: Run) -> Run:
@@ -507,10 +563,16 @@ async def test_a_run_that_always_kills_its_worker_at_the_same_place_is_given_up(
     assert "died 4 times while this run was at agent" in ended.error["message"]
     async with desk.at_work() as (storage, engine):
         told = [decode(entry.body) for entry in await storage.read_log("t")]
-        assert [type(event).__name__ for event in told] == ["RunStart", *["RunRecovered"] * 3, "Error"]
+        assert [type(event).__name__ for event in told] == [
+            "RunStart",
+            *["RunRecovered"] * 3,
+            "Error",
+        ]
         # The thread is free again.
         desk.jobs.go.set()
-        assert (await status(storage, await desk.submit(storage, engine, "t"))).status is RunStatus.SUCCESS
+        assert (
+            await status(storage, await desk.submit(storage, engine, "t"))
+        ).status is RunStatus.SUCCESS
 
 
 async def test_a_run_that_comes_further_each_time_is_not_given_up(desk: Desk) -> None:
@@ -533,7 +595,9 @@ async def test_a_worker_that_was_asked_to_stop_says_nothing_against_its_runs(des
                 assert taken.stuck <= 1
 
 
-async def test_what_was_being_cancelled_when_the_process_died_is_cancelled_by_the_next(desk: Desk) -> None:
+async def test_what_was_being_cancelled_when_the_process_died_is_cancelled_by_the_next(
+    desk: Desk,
+) -> None:
     async with desk.storage() as storage:
         engine = desk.engine(storage)
         async with engine.working():
@@ -541,7 +605,11 @@ async def test_what_was_being_cancelled_when_the_process_died_is_cancelled_by_th
             await engine.abandon("t")
             stored = await storage.run(run.run_id)
             assert stored is not None
-            await storage.commit(Change(rows=(replace(stored, status=RunStatus.CANCELLING, version=stored.version + 1),)))
+            await storage.commit(
+                Change(
+                    rows=(replace(stored, status=RunStatus.CANCELLING, version=stored.version + 1),)
+                )
+            )
     async with desk.at_work() as (storage, _):
         assert (await status(storage, run)).status is RunStatus.CANCELLED
         assert "run_recovered" not in await types(storage, run)

@@ -9,12 +9,13 @@ from langchain_core.messages import HumanMessage
 from langchain_core.tools import tool
 
 from assent import build_hitl_agent
-from assent.checkpoint.contracts import Change, RunKind, RunStatus, ThreadStatus
-from assent.checkpoint.sqlite import SqliteStorage
+from assent.core.rows import RunKind, RunStatus, ThreadStatus
 from assent.graph.forking import fork
 from assent.runs.follow import run_over
 from assent.runs.service import Runs
-from tests.checkpoint.samples import run, thread
+from assent.storage.base import Change
+from assent.storage.sqlite import SqliteStorage
+from tests.storage.samples import run, thread
 from tests.support.models import ScriptedModel, call
 
 
@@ -37,8 +38,17 @@ async def test_it_is_made_anew(tmp_path: Path) -> None:
         # The checkpoints are there, and the process dies before the question is.
         await fork(mine, config("source"), head, target=config("t"))
         rows = (
-            thread("source", status=ThreadStatus.IDLE, agent="agent", run_id=None, pending=(), tampered=None),
-            thread("t", status=ThreadStatus.BUSY, agent="agent", run_id="r", pending=(), tampered=None),
+            thread(
+                "source",
+                status=ThreadStatus.IDLE,
+                agent="agent",
+                run_id=None,
+                pending=(),
+                tampered=None,
+            ),
+            thread(
+                "t", status=ThreadStatus.BUSY, agent="agent", run_id="r", pending=(), tampered=None
+            ),
             run(
                 "r",
                 thread_id="t",

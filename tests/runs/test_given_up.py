@@ -1,4 +1,5 @@
-"""What a run that failed leaves of its calls is told to the model: the next message must not run them again."""
+"""What a run that failed leaves of its calls is told to the model: the next message must not run
+them again."""
 
 from __future__ import annotations
 
@@ -11,12 +12,13 @@ from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.tools import tool
 
 from assent import build_hitl_agent
-from assent.checkpoint.contracts import Change, Run, RunStatus
-from assent.checkpoint.sqlite import SqliteStorage
+from assent.core.rows import Run, RunStatus
 from assent.graph.closing import CUT_OFF, close
 from assent.runs.follow import run_over
 from assent.runs.service import Runs
 from assent.runs.transitions import Submission
+from assent.storage.base import Change
+from assent.storage.sqlite import SqliteStorage
 from tests.support.models import ScriptedModel, calls, say
 
 
@@ -36,26 +38,36 @@ def make_agent(ran: list[str], started: asyncio.Event) -> Any:
     return build_hitl_agent(ScriptedModel(script=reply), [note], approve=[], name="agent")
 
 
-async def test_a_call_of_a_run_that_was_given_up_is_not_made_again_by_the_next_message(tmp_path: Path) -> None:
+async def test_a_call_of_a_run_that_was_given_up_is_not_made_again_by_the_next_message(
+    tmp_path: Path,
+) -> None:
     ran: list[str] = []
     started = asyncio.Event()
     agents = {"agent": make_agent(ran, started)}
     path = tmp_path / "a.db"
     async with SqliteStorage.open(path) as storage:
         async with Runs.open(storage, agents, drain_seconds=0.1) as runs:
-            poison = (await runs.submit(Submission(message="Note it.", owner="ann", thread_id="t"))).run
+            poison = (
+                await runs.submit(Submission(message="Note it.", owner="ann", thread_id="t"))
+            ).run
             async with asyncio.timeout(20):
                 await started.wait()
         # As if its process had died at this place as often as it may.
         await _died_often(storage, agents["agent"], poison)
-    async with SqliteStorage.open(path) as storage, Runs.open(storage, agents, drain_seconds=0.1) as runs, asyncio.timeout(20):
+    async with (
+        SqliteStorage.open(path) as storage,
+        Runs.open(storage, agents, drain_seconds=0.1) as runs,
+        asyncio.timeout(20),
+    ):
         assert (await run_over(storage, poison)).status is RunStatus.ERROR
         after = (await runs.submit(Submission(message="And now?", owner="ann", thread_id="t"))).run
         assert (await run_over(storage, after)).status is RunStatus.SUCCESS
         thread = await storage.thread("t")
         assert thread is not None
         messages = (await runs.state(thread)).values["messages"]
-    assert [message.content for message in messages if isinstance(message, ToolMessage)] == [CUT_OFF]
+    assert [message.content for message in messages if isinstance(message, ToolMessage)] == [
+        CUT_OFF
+    ]
     assert ran == ["note"]
 
 
@@ -63,29 +75,43 @@ async def _died_often(storage: SqliteStorage, agent: Any, run: Run) -> None:
     stored = await storage.run(run.run_id)
     assert stored is not None
     assert stored.status is RunStatus.RUNNING
-    snapshot = await agent.copy(update={"checkpointer": storage.checkpointer}).aget_state({"configurable": {"thread_id": run.thread_id}})
+    snapshot = await agent.copy(update={"checkpointer": storage.checkpointer}).aget_state(
+        {"configurable": {"thread_id": run.thread_id}}
+    )
     place = snapshot.config["configurable"]["checkpoint_id"]
-    await storage.commit(Change(rows=(replace(stored, at_checkpoint=place, stuck=3, version=stored.version + 1),)))
+    await storage.commit(
+        Change(rows=(replace(stored, at_checkpoint=place, stuck=3, version=stored.version + 1),))
+    )
 
 
-async def test_a_failed_run_that_dies_once_its_calls_are_closed_has_still_failed(tmp_path: Path) -> None:
+async def test_a_failed_run_that_dies_once_its_calls_are_closed_has_still_failed(
+    tmp_path: Path,
+) -> None:
     ran: list[str] = []
     started = asyncio.Event()
     agent = make_agent(ran, started)
     path = tmp_path / "a.db"
     async with SqliteStorage.open(path) as storage:
         async with Runs.open(storage, {"agent": agent}, drain_seconds=0.1) as runs:
-            run = (await runs.submit(Submission(message="Note it.", owner="ann", thread_id="t"))).run
+            run = (
+                await runs.submit(Submission(message="Note it.", owner="ann", thread_id="t"))
+            ).run
             async with asyncio.timeout(20):
                 await started.wait()
         # As its process left it: the failure noted, the calls closed, the end not stored.
         stored = await storage.run(run.run_id)
         assert stored is not None
         noted = {"code": "agent_error", "message": "It failed."}
-        await storage.commit(Change(rows=(replace(stored, error=noted, version=stored.version + 1),)))
+        await storage.commit(
+            Change(rows=(replace(stored, error=noted, version=stored.version + 1),))
+        )
         config: Any = {"configurable": {"thread_id": "t"}, "metadata": {"run_id": run.run_id}}
         await close(agent.copy(update={"checkpointer": storage.checkpointer}), config, {})
-    async with SqliteStorage.open(path) as storage, Runs.open(storage, {"agent": agent}), asyncio.timeout(20):
+    async with (
+        SqliteStorage.open(path) as storage,
+        Runs.open(storage, {"agent": agent}),
+        asyncio.timeout(20),
+    ):
         ended = await run_over(storage, run)
         assert (ended.status, ended.error) == (RunStatus.ERROR, noted)
     assert ran == ["note"]

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from assent.checkpoint.contracts import Run, RunKind, RunStatus
-from assent.errors import Unavailable
+from assent.core.errors import Unavailable
+from assent.core.rows import Run, RunKind, RunStatus
 from assent.runs.engine import Ending, Held, Remains
 from tests.runs.desk import Desk, Jobs, a_busy_thread, rows, status
 
 
 @dataclass
 class Troubled(Jobs):
-    """Runs of which some cannot be read any more, and some cannot say at once what they failed with."""
+    """Runs of which some cannot be read any more, and some cannot say at once what they failed
+    with."""
 
     unreadable: set[str] = field(default_factory=set)
     speechless: int = 0
@@ -31,7 +32,9 @@ class Troubled(Jobs):
         return await super().failed(held, error)
 
 
-async def test_a_run_that_cannot_be_read_keeps_no_other_from_being_gone_on_with(tmp_path: Path) -> None:
+async def test_a_run_that_cannot_be_read_keeps_no_other_from_being_gone_on_with(
+    tmp_path: Path,
+) -> None:
     desk = Desk(tmp_path, jobs=Troubled(unreadable={"r1"}))
     async with desk.storage() as storage:
         now = desk.clock.now()
@@ -50,7 +53,9 @@ async def test_a_run_that_cannot_be_read_keeps_no_other_from_being_gone_on_with(
             )
             for number in (1, 2)
         ]
-        await storage.commit(rows(*runs, *(a_busy_thread(run.thread_id, run.run_id, now) for run in runs)))
+        await storage.commit(
+            rows(*runs, *(a_busy_thread(run.thread_id, run.run_id, now) for run in runs))
+        )
     async with desk.at_work() as (storage, _):
         ended = await status(storage, runs[0])
         assert (ended.status, ended.attempt) == (RunStatus.ERROR, 1)
@@ -60,7 +65,9 @@ async def test_a_run_that_cannot_be_read_keeps_no_other_from_being_gone_on_with(
         assert thread.status == "error"
 
 
-async def test_a_run_whose_end_could_not_be_said_has_no_owner_who_does_nothing(tmp_path: Path) -> None:
+async def test_a_run_whose_end_could_not_be_said_has_no_owner_who_does_nothing(
+    tmp_path: Path,
+) -> None:
     desk = Desk(tmp_path, jobs=Troubled(speechless=1))
     async with desk.at_work() as (storage, engine):
         run = await desk.claim(storage, engine, "t", "fail")

@@ -1,8 +1,9 @@
-"""Approvals through their lives in a server's runs, over a real storage, by a clock that is held: whatever people do, however time passes,
-and whenever the server is started again.
+"""Approvals through their lives in a server's runs, over a real storage, by a clock that is held:
+whatever people do, however time passes, and whenever the server is started again.
 
-What is held to is what a person could check who has the payments, the rows and the log: nothing is paid but what was decided, once; what
-is over stays as it is; and the log, the feed, the audit chain and the timers tell the same story.
+What is held to is what a person could check who has the payments, the rows and the log: nothing is
+paid but what was decided, once; what is over stays as it is; and the log, the feed, the audit chain
+and the timers tell the same story.
 
 ASSENT_LIVES says how many lives of 50 steps; 25 otherwise.
 """
@@ -27,19 +28,19 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
 from assent import ApprovalPolicy, Approve, Edit, Escalation, Reject, Respond, build_hitl_agent
-from assent.approvals.deciding import Verdict
+from assent.approvals.decide import Verdict
 from assent.approvals.feed import FEED
-from assent.approvals.machine import Delegate, Say, Target, Withdraw, look_again
 from assent.approvals.rows import question_of
-from assent.checkpoint.contracts import UNFINISHED, Approval, ApprovalStatus, RunStatus, ThreadStatus
-from assent.checkpoint.sqlite import SqliteStorage
-from assent.clock import Clock
-from assent.decisions import Decision
-from assent.errors import AssentError
-from assent.events import ApprovalEvent, decode
-from assent.policies import OnTimeout, Person, Risk
+from assent.approvals.rules import Delegate, Say, Target, Withdraw, look_again
+from assent.core.clock import Clock
+from assent.core.decisions import Decision
+from assent.core.errors import AssentError
+from assent.core.events import ApprovalEvent, decode
+from assent.core.policy import OnTimeout, Person, Risk
+from assent.core.rows import UNFINISHED, Approval, ApprovalStatus, RunStatus, ThreadStatus
 from assent.runs.service import Runs
 from assent.runs.transitions import Submission
+from assent.storage.sqlite import SqliteStorage
 from tests.support.models import ScriptedModel, calls, say
 
 # Many lives take longer than other tests may.
@@ -122,7 +123,9 @@ class Life(RuleBasedStateMachine):
         opening = SqliteStorage.open(self.folder / "a.db", clock, synchronous="normal")
         self.storage = await self.stack.enter_async_context(opening)
         self.runs = await self.stack.enter_async_context(
-            Runs.open(self.storage, {"agent": self.agent()}, clock=clock, people=PEOPLE, drain_seconds=0.5)
+            Runs.open(
+                self.storage, {"agent": self.agent()}, clock=clock, people=PEOPLE, drain_seconds=0.5
+            )
         )
         await self.settle()
 
@@ -140,10 +143,19 @@ class Life(RuleBasedStateMachine):
         def reply(history: list[Any]) -> AIMessage:
             if isinstance(history[-1], ToolMessage):
                 return say("Done.")
-            said = next(message for message in reversed(history) if isinstance(message, HumanMessage)).text
-            return calls(*((tool, {"amount": int(amount)}) for tool, amount in (part.split() for part in said.split(";"))))
+            said = next(
+                message for message in reversed(history) if isinstance(message, HumanMessage)
+            ).text
+            return calls(
+                *(
+                    (tool, {"amount": int(amount)})
+                    for tool, amount in (part.split() for part in said.split(";"))
+                )
+            )
 
-        return build_hitl_agent(ScriptedModel(script=reply), list(map(made, TOOLS)), approve=POLICIES)
+        return build_hitl_agent(
+            ScriptedModel(script=reply), list(map(made, TOOLS)), approve=POLICIES
+        )
 
     async def settle(self) -> None:
         """Wait until nothing is left to do at this time."""
@@ -204,7 +216,13 @@ class Life(RuleBasedStateMachine):
         if approval is None:
             return
         digests = (
-            {} if seen == "unknown" else {approval.approval_id: question_of(approval).asked_digest if seen == "now" else approval.digest}
+            {}
+            if seen == "unknown"
+            else {
+                approval.approval_id: question_of(approval).asked_digest
+                if seen == "now"
+                else approval.digest
+            }
         )
         verdict = Verdict(decisions={approval.approval_id: decision}, by=by, digests=digests)
         self.last = approval.thread_id, verdict
@@ -220,7 +238,9 @@ class Life(RuleBasedStateMachine):
         async def again() -> None:
             sent = [self.runs.decide(thread_id, verdict) for _ in range(times)]
             for outcome in await asyncio.gather(*sent, return_exceptions=True):
-                assert not isinstance(outcome, BaseException) or isinstance(outcome, AssentError), outcome
+                assert not isinstance(outcome, BaseException) or isinstance(outcome, AssentError), (
+                    outcome
+                )
 
         self.tried(again())
 
@@ -232,12 +252,21 @@ class Life(RuleBasedStateMachine):
             return
 
         async def both() -> None:
-            verdicts = [Verdict(decisions={approval.approval_id: each}, by=who) for each, who in ((Approve(), by), (Reject("No."), other))]
+            verdicts = [
+                Verdict(decisions={approval.approval_id: each}, by=who)
+                for each, who in ((Approve(), by), (Reject("No."), other))
+            ]
             sent = [self.runs.decide(approval.thread_id, verdict) for verdict in verdicts]
             outcomes = await asyncio.gather(*sent, return_exceptions=True)
             for outcome in outcomes:
-                assert not isinstance(outcome, BaseException) or isinstance(outcome, AssentError), outcome
-            runs = [outcome for outcome in outcomes if not isinstance(outcome, BaseException) and outcome.run]
+                assert not isinstance(outcome, BaseException) or isinstance(outcome, AssentError), (
+                    outcome
+                )
+            runs = [
+                outcome
+                for outcome in outcomes
+                if not isinstance(outcome, BaseException) and outcome.run
+            ]
             assert len(runs) <= 1
 
         self.tried(both())
@@ -309,13 +338,21 @@ class Life(RuleBasedStateMachine):
             agent = self.runs.agents["agent"]
             config: Any = {"configurable": {"thread_id": approval.thread_id}}
             turn = next(
-                message for message in reversed((await agent.aget_state(config)).values["messages"]) if isinstance(message, AIMessage)
+                message
+                for message in reversed((await agent.aget_state(config)).values["messages"])
+                if isinstance(message, AIMessage)
             )
             other = [
-                {**call, "args": {"amount": next(self.amounts)}} if call["id"] == approval.tool_call_id else call
+                {**call, "args": {"amount": next(self.amounts)}}
+                if call["id"] == approval.tool_call_id
+                else call
                 for call in turn.tool_calls
             ]
-            await agent.aupdate_state(config, {"messages": [turn.model_copy(update={"tool_calls": other})]}, as_node="agent")
+            await agent.aupdate_state(
+                config,
+                {"messages": [turn.model_copy(update={"tool_calls": other})]},
+                as_node="agent",
+            )
 
         self.tried(change())
 
@@ -339,17 +376,28 @@ class Life(RuleBasedStateMachine):
         for row in rows:
             if row.status in YES:
                 assert row.decision is not None
-                agreed[row.decision["args"]["amount"] if row.status is ApprovalStatus.EDITED else row.args["amount"]] += 1
+                agreed[
+                    row.decision["args"]["amount"]
+                    if row.status is ApprovalStatus.EDITED
+                    else row.args["amount"]
+                ] += 1
         assert self.world.paid <= agreed, (self.world.paid, agreed)
 
     async def check_row(self, row: Approval) -> None:
         question = question_of(row)
         timer = await self.storage.timer(row.approval_id)
         assert (timer.due_at if timer else None) == look_again(question)
-        assert row.status is not ApprovalStatus.EXPIRED or row.decision == {"type": "reject", "message": "Nobody decided in time."}
+        assert row.status is not ApprovalStatus.EXPIRED or row.decision == {
+            "type": "reject",
+            "message": "Nobody decided in time.",
+        }
         if row.status in YES:
             said = {vote.by for vote in question.votes if vote.digest == question.asked_digest}
-            free = row.decision is not None and row.status is ApprovalStatus.EDITED and row.decision["args"]["amount"] % 7 == 0
+            free = (
+                row.decision is not None
+                and row.status is ApprovalStatus.EDITED
+                and row.decision["args"]["amount"] % 7 == 0
+            )
             assert free or len(said) >= question.policy.quorum
             assert not question.policy.needs_another or row.requested_by not in said
         if row.status is not ApprovalStatus.PENDING:
@@ -361,15 +409,27 @@ class Life(RuleBasedStateMachine):
         if thread is None:
             return 0
         mine = [row for row in rows if row.thread_id == thread_id]
-        assert set(thread.pending) == {row.approval_id for row in mine if row.status is ApprovalStatus.PENDING}
+        assert set(thread.pending) == {
+            row.approval_id for row in mine if row.status is ApprovalStatus.PENDING
+        }
         assert (thread.status is ThreadStatus.INTERRUPTED) == bool(thread.pending), thread
         entries = await self.storage.read_log(thread_id)
         assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
-        events = [event for event in (decode(entry.body) for entry in entries) if isinstance(event, ApprovalEvent)]
+        events = [
+            event
+            for event in (decode(entry.body) for entry in entries)
+            if isinstance(event, ApprovalEvent)
+        ]
         endings = Counter(event.approval_id for event in events if type(event).__name__ in ENDINGS)
-        assert endings == {row.approval_id: 1 for row in mine if row.status is not ApprovalStatus.PENDING}
+        assert endings == {
+            row.approval_id: 1 for row in mine if row.status is not ApprovalStatus.PENDING
+        }
         runs = await self.storage.runs(thread_id=thread_id)
-        assert all(run.status in (RunStatus.SUCCESS, RunStatus.INTERRUPTED, RunStatus.CANCELLED, RunStatus.ERROR) for run in runs)
+        assert all(
+            run.status
+            in (RunStatus.SUCCESS, RunStatus.INTERRUPTED, RunStatus.CANCELLED, RunStatus.ERROR)
+            for run in runs
+        )
         if thread_id not in self.left and not thread.pending:
             # All was decided, so all that was agreed to has happened.
             for row in mine:

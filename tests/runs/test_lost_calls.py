@@ -1,4 +1,5 @@
-"""Calls of tools in a server's runs, whose ledger is in the storage: what is noted, and what becomes of those that nobody finished."""
+"""Calls of tools in a server's runs, whose ledger is in the storage: what is noted, and what
+becomes of those that nobody finished."""
 
 from __future__ import annotations
 
@@ -11,13 +12,13 @@ import pytest
 from langgraph.types import RetryPolicy
 
 from assent import Approve, Respond, build_hitl_agent, idempotency_key
-from assent.approvals.deciding import Verdict
-from assent.checkpoint.contracts import ApprovalKind, EffectStatus, Run, RunStatus
-from assent.checkpoint.sqlite import SqliteStorage
-from assent.decisions import Decision
+from assent.approvals.decide import Verdict
+from assent.core.decisions import Decision
+from assent.core.rows import ApprovalKind, EffectStatus, Run, RunStatus
 from assent.runs.follow import follow_run
 from assent.runs.service import Runs
 from assent.runs.transitions import Submission
+from assent.storage.sqlite import SqliteStorage
 from tests.support.models import ScriptedModel, call, say
 
 ASKING = ("tool_unknown", "approval_required", "run_paused")
@@ -25,7 +26,8 @@ QUICK = RetryPolicy(initial_interval=0.001, jitter=False)
 
 
 class Till:
-    """A tool that needs no approval, and notes the key of each call. Its first call takes for ever."""
+    """A tool that needs no approval, and notes the key of each call. Its first call takes for
+    ever."""
 
     def __init__(self) -> None:
         self.keys: list[str] = []
@@ -48,20 +50,31 @@ async def ended(storage: SqliteStorage, run: Run, first_seq: int) -> tuple[Run, 
 
 def agent(till: Till, effects: Mapping[str, Any]) -> Any:
     model = ScriptedModel(script=[ConnectionError(), call("pay", amount=3), say("Done.")])
-    return build_hitl_agent(model, [till.pay], approve=[], effects=effects, tool_timeout=0.05, model_retry=QUICK)
+    return build_hitl_agent(
+        model, [till.pay], approve=[], effects=effects, tool_timeout=0.05, model_retry=QUICK
+    )
 
 
 @pytest.mark.parametrize(("decision", "calls"), [(Approve(), 2), (Respond("It was paid."), 1)])
-async def test_a_call_that_ran_out_of_time_is_asked_of(tmp_path: Path, decision: Decision, calls: int) -> None:
+async def test_a_call_that_ran_out_of_time_is_asked_of(
+    tmp_path: Path, decision: Decision, calls: int
+) -> None:
     till = Till()
-    async with SqliteStorage.open(tmp_path / "a.db") as storage, Runs.open(storage, {"agent": agent(till, {})}) as runs:
+    async with (
+        SqliteStorage.open(tmp_path / "a.db") as storage,
+        Runs.open(storage, {"agent": agent(till, {})}) as runs,
+    ):
         started = await runs.submit(Submission(message="Pay 3.", owner="ada"))
         run, types = await ended(storage, started.run, started.first_seq)
         assert run.status is RunStatus.INTERRUPTED
         assert "llm_retry" in types
         assert [kind for kind in types if kind in ASKING] == list(ASKING)
         (approval,) = (await storage.approvals(thread_id=run.thread_id)).rows
-        assert (approval.kind, approval.tool, approval.args) == (ApprovalKind.UNKNOWN_OUTCOME, "pay", {"amount": 3})
+        assert (approval.kind, approval.tool, approval.args) == (
+            ApprovalKind.UNKNOWN_OUTCOME,
+            "pay",
+            {"amount": 3},
+        )
 
         decided = await runs.decide(run.thread_id, Verdict(decisions=decision, by="bob"))
         assert decided.run is not None
@@ -76,9 +89,14 @@ async def test_a_call_that_ran_out_of_time_is_asked_of(tmp_path: Path, decision:
 
 
 @pytest.mark.parametrize(("effects", "rows"), [("none", 0), ("idempotent", 1)])
-async def test_a_call_that_may_be_made_again_is_told_to_the_model(tmp_path: Path, effects: str, rows: int) -> None:
+async def test_a_call_that_may_be_made_again_is_told_to_the_model(
+    tmp_path: Path, effects: str, rows: int
+) -> None:
     till = Till()
-    async with SqliteStorage.open(tmp_path / "a.db") as storage, Runs.open(storage, {"agent": agent(till, {"pay": effects})}) as runs:
+    async with (
+        SqliteStorage.open(tmp_path / "a.db") as storage,
+        Runs.open(storage, {"agent": agent(till, {"pay": effects})}) as runs,
+    ):
         started = await runs.submit(Submission(message="Pay 3.", owner="ada"))
         run, types = await ended(storage, started.run, started.first_seq)
         assert run.status is RunStatus.SUCCESS

@@ -10,10 +10,27 @@ import pytest
 from langgraph.errors import GraphRecursionError
 
 from assent.approvals.feed import FEED
-from assent.checkpoint.contracts import ApprovalKind, ApprovalStatus, Run, RunKind, RunStatus, Thread, ThreadStatus
-from assent.errors import AgentLoadError, InvalidRequest
-from assent.events import ApprovalRequired, Checkpoint, Done, Error, RunPaused, ToolUnknown, Usage, event_type
-from assent.graph.pending import PendingApproval
+from assent.core.errors import AgentLoadError, InvalidRequest
+from assent.core.events import (
+    ApprovalRequired,
+    Checkpoint,
+    Done,
+    Error,
+    RunPaused,
+    ToolUnknown,
+    Usage,
+    event_type,
+)
+from assent.core.rows import (
+    ApprovalKind,
+    ApprovalStatus,
+    Run,
+    RunKind,
+    RunStatus,
+    Thread,
+    ThreadStatus,
+)
+from assent.graph.interrupts.resume import PendingApproval
 from assent.runs.outcome import explain, failed, paused, succeeded
 
 NOON = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC)
@@ -40,7 +57,7 @@ def asked(approval_id: str, **changes: Any) -> PendingApproval:
     return replace(made, **changes)
 
 
-# ── explain ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── explain ───────────────────────────────────────────────────────────────────────────────────────
 
 
 class ProviderError(Exception):
@@ -64,7 +81,9 @@ class ProviderError(Exception):
         (AgentLoadError("There is no file."), "agent_load_error", "There is no file."),
     ],
 )
-def test_an_error_is_explained_without_what_it_says_itself(error: Exception, code: str, says: str) -> None:
+def test_an_error_is_explained_without_what_it_says_itself(
+    error: Exception, code: str, says: str
+) -> None:
     explained, sentence = explain(error, RUN)
     assert explained == code
     assert says in sentence
@@ -77,7 +96,7 @@ def test_an_error_that_nobody_foresaw_names_the_run_to_look_for_in_the_log() -> 
     assert "run-77" in sentence
 
 
-# ── endings ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── endings ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_run_that_failed_leaves_a_thread_that_takes_new_input() -> None:
@@ -112,16 +131,34 @@ SECOND = LATER + timedelta(microseconds=1)
 def test_a_pause_stores_each_question_once_and_tells_of_it() -> None:
     change = paused(THREAD, RUN, [asked("a"), asked("b")], {"a"}, CHECKPOINT, LATER)
     thread, run, *approvals = change.rows
-    assert thread == replace(THREAD, status=ThreadStatus.INTERRUPTED, checkpoint_id="c", pending=("a", "b"), updated_at=LATER, version=5)
+    assert thread == replace(
+        THREAD,
+        status=ThreadStatus.INTERRUPTED,
+        checkpoint_id="c",
+        pending=("a", "b"),
+        updated_at=LATER,
+        version=5,
+    )
     assert isinstance(run, Run)
     assert run.status is RunStatus.INTERRUPTED
-    # The first is a row already, from before a crash, and was told of. The second keeps its place behind it.
+    # The first is a row already, from before a crash, and was told of. The second keeps its place
+    # behind it.
     (row,) = approvals
-    assert (row.approval_id, row.status, row.requested_at, row.version) == ("b", ApprovalStatus.PENDING, SECOND, 1)  # type: ignore[union-attr]
+    assert (row.approval_id, row.status, row.requested_at, row.version) == (
+        "b",
+        ApprovalStatus.PENDING,
+        SECOND,
+        1,
+    )  # type: ignore[union-attr]
     required, copy, checkpoint, last = change.events
     assert (copy.thread_id, event_type(copy)) == (FEED, "approval_required")
     assert isinstance(required, ApprovalRequired)
-    assert (required.approval_id, required.args, required.digest, required.preview) == ("b", {"amount": 5}, "d", {"pays": 5})
+    assert (required.approval_id, required.args, required.digest, required.preview) == (
+        "b",
+        {"amount": 5},
+        "d",
+        {"pays": 5},
+    )
     assert required.allowed == ("approve", "reject")
     assert event_type(checkpoint) == "checkpoint"
     assert isinstance(last, RunPaused)
@@ -129,9 +166,21 @@ def test_a_pause_stores_each_question_once_and_tells_of_it() -> None:
 
 
 def test_a_call_that_was_cut_off_is_told_of_before_a_person_is_asked() -> None:
-    change = paused(THREAD, RUN, [asked("a", kind=ApprovalKind.UNKNOWN_OUTCOME, node="tools")], (), CHECKPOINT, LATER)
+    change = paused(
+        THREAD,
+        RUN,
+        [asked("a", kind=ApprovalKind.UNKNOWN_OUTCOME, node="tools")],
+        (),
+        CHECKPOINT,
+        LATER,
+    )
     unknown, required = change.events[:2]
     assert isinstance(unknown, ToolUnknown)
-    assert (unknown.tool, unknown.tool_call_id, unknown.node, unknown.run_id) == ("pay", "call-a", "tools", "r")
+    assert (unknown.tool, unknown.tool_call_id, unknown.node, unknown.run_id) == (
+        "pay",
+        "call-a",
+        "tools",
+        "r",
+    )
     assert isinstance(required, ApprovalRequired)
     assert required.kind == "unknown_outcome"

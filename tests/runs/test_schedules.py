@@ -17,28 +17,32 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage
 from langgraph.graph import END, START, MessagesState, StateGraph
 
-from assent.approvals.deciding import Verdict
-from assent.checkpoint.contracts import Approval, Change, Run, RunStatus, Schedule, Timer
-from assent.checkpoint.sqlite import SqliteStorage
-from assent.clock import Clock
-from assent.decisions import Approve
-from assent.errors import InvalidRequest, NotFound, ThreadPaused, Unavailable
+from assent.approvals.decide import Verdict
+from assent.core.clock import Clock
+from assent.core.decisions import Approve
+from assent.core.errors import InvalidRequest, NotFound, ThreadPaused, Unavailable
+from assent.core.rows import Approval, Run, RunStatus, Schedule, Timer
 from assent.runs.schedules import ON_TIME, Plan, fallen_due, next_time, next_times, timer_id
 from assent.runs.service import Runs
 from assent.runs.transitions import Submission
-from tests.checkpoint.samples import schedule
+from assent.storage.base import Change
+from assent.storage.sqlite import SqliteStorage
+from tests.storage.samples import schedule
 from tests.support.keys import KEY
 
 NINE = datetime(2026, 11, 20, 9, tzinfo=UTC)
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 
 
-# ── times ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── times ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 def texts(cron: str, zone: str, after: str, count: int) -> list[str]:
     """The next times in UTC, to the minute."""
-    return [time.strftime("%m-%d %H:%M") for time in next_times(cron, zone, datetime.fromisoformat(after).replace(tzinfo=UTC), count)]
+    return [
+        time.strftime("%m-%d %H:%M")
+        for time in next_times(cron, zone, datetime.fromisoformat(after).replace(tzinfo=UTC), count)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -47,19 +51,50 @@ def texts(cron: str, zone: str, after: str, count: int) -> list[str]:
         ("0 9 * * *", "UTC", "2026-11-20 08:59:59", ["11-20 09:00", "11-21 09:00"]),
         ("0 9 * * *", "UTC", "2026-11-20 09:00:00", ["11-21 09:00", "11-22 09:00"]),
         ("30 9 * * MON-FRI", "Europe/Berlin", "2026-11-20 08:30", ["11-23 08:30", "11-24 08:30"]),
-        ("0 0 31 * *", "UTC", "2026-01-31 00:00", ["03-31 00:00", "05-31 00:00", "07-31 00:00", "08-31 00:00"]),
-        ("0 0 L * *", "UTC", "2027-12-31 00:00", ["01-31 00:00", "02-29 00:00", "03-31 00:00", "04-30 00:00"]),
+        (
+            "0 0 31 * *",
+            "UTC",
+            "2026-01-31 00:00",
+            ["03-31 00:00", "05-31 00:00", "07-31 00:00", "08-31 00:00"],
+        ),
+        (
+            "0 0 L * *",
+            "UTC",
+            "2027-12-31 00:00",
+            ["01-31 00:00", "02-29 00:00", "03-31 00:00", "04-30 00:00"],
+        ),
         ("0 12 29 2 *", "UTC", "2026-11-20 00:00", ["02-29 12:00", "02-29 12:00"]),
-        # Clocks go from 2 to 3 at 01:00 UTC on 29 March, and from 3 to 2 at 01:00 UTC on 25 October.
-        ("30 2 * * *", "Europe/Berlin", "2026-03-27 12:00", ["03-28 01:30", "03-29 01:00", "03-30 00:30"]),
-        ("0,30 2,3 * * *", "Europe/Berlin", "2026-03-28 12:00", ["03-29 01:00", "03-29 01:30", "03-30 00:00"]),
+        # Clocks go from 2 to 3 at 01:00 UTC on 29 March, and from 3 to 2 at 01:00 UTC on 25
+        # October.
+        (
+            "30 2 * * *",
+            "Europe/Berlin",
+            "2026-03-27 12:00",
+            ["03-28 01:30", "03-29 01:00", "03-30 00:30"],
+        ),
+        (
+            "0,30 2,3 * * *",
+            "Europe/Berlin",
+            "2026-03-28 12:00",
+            ["03-29 01:00", "03-29 01:30", "03-30 00:00"],
+        ),
         ("30 2 * * *", "Europe/Berlin", "2026-10-24 12:00", ["10-25 00:30", "10-26 01:30"]),
         ("30 2 * * *", "Europe/Berlin", "2026-10-25 00:30", ["10-26 01:30"]),
         # Asked between the two, which have the same name.
         ("45 2 * * *", "Europe/Berlin", "2026-10-25 01:15", ["10-26 01:45"]),
         ("0 3 * * *", "Europe/Berlin", "2026-10-24 12:00", ["10-25 02:00", "10-26 02:00"]),
-        ("30 * * * *", "Europe/Berlin", "2026-10-24 23:45", ["10-25 00:30", "10-25 01:30", "10-25 02:30"]),
-        ("*/30 1-3 * * *", "Europe/Berlin", "2026-03-29 00:00", ["03-29 00:30", "03-29 01:00", "03-29 01:30", "03-29 23:00"]),
+        (
+            "30 * * * *",
+            "Europe/Berlin",
+            "2026-10-24 23:45",
+            ["10-25 00:30", "10-25 01:30", "10-25 02:30"],
+        ),
+        (
+            "*/30 1-3 * * *",
+            "Europe/Berlin",
+            "2026-03-29 00:00",
+            ["03-29 00:30", "03-29 01:00", "03-29 01:30", "03-29 23:00"],
+        ),
         # The other hemisphere, half an hour, and a gap at midnight.
         ("30 2 * * *", "Australia/Sydney", "2026-10-03 00:00", ["10-03 16:00", "10-04 15:30"]),
         ("15 2 * * *", "Australia/Lord_Howe", "2026-10-03 00:00", ["10-03 15:30", "10-04 15:15"]),
@@ -71,7 +106,12 @@ def test_the_next_times(cron: str, zone: str, after: str, times: list[str]) -> N
 
 
 def test_a_sixth_field_in_front_holds_seconds() -> None:
-    assert next_times("*/20 0 9 * * *", "UTC", NINE - SECOND, 4) == [NINE, NINE + 20 * SECOND, NINE + 40 * SECOND, NINE + timedelta(days=1)]
+    assert next_times("*/20 0 9 * * *", "UTC", NINE - SECOND, 4) == [
+        NINE,
+        NINE + 20 * SECOND,
+        NINE + 40 * SECOND,
+        NINE + timedelta(days=1),
+    ]
 
 
 def test_a_fraction_of_a_second_is_before_the_next_second() -> None:
@@ -80,11 +120,32 @@ def test_a_fraction_of_a_second_is_before_the_next_second() -> None:
 
 
 @given(
-    cron=st.sampled_from(["30 2 * * *", "*/7 * * * *", "0 2,3 * * *", "15 0 * * SUN", "59 23 L * *", "*/13 */5 1-4 2-9 * *", "0 0 29 2 *"]),
-    zone=st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu", "America/Havana"]),
+    cron=st.sampled_from(
+        [
+            "30 2 * * *",
+            "*/7 * * * *",
+            "0 2,3 * * *",
+            "15 0 * * SUN",
+            "59 23 L * *",
+            "*/13 */5 1-4 2-9 * *",
+            "0 0 29 2 *",
+        ]
+    ),
+    zone=st.sampled_from(
+        [
+            "UTC",
+            "Europe/Berlin",
+            "America/New_York",
+            "Australia/Lord_Howe",
+            "Asia/Kathmandu",
+            "America/Havana",
+        ]
+    ),
     after=st.datetimes(datetime(2026, 1, 1), datetime(2029, 1, 1), timezones=st.just(UTC)),
 )
-def test_times_rise_and_do_not_depend_on_when_one_asks(cron: str, zone: str, after: datetime) -> None:
+def test_times_rise_and_do_not_depend_on_when_one_asks(
+    cron: str, zone: str, after: datetime
+) -> None:
     times = next_times(cron, zone, after, 4)
     assert after < times[0] < times[1] < times[2] < times[3]
     assert next_times(cron, zone, times[0], 3) == times[1:]
@@ -94,13 +155,35 @@ def test_times_rise_and_do_not_depend_on_when_one_asks(cron: str, zone: str, aft
 @pytest.mark.parametrize(
     "cron",
     [
-        *("", " ", "* * * *", "* * * * * * *", "60 * * * *", "* 24 * * *", "0 0 0 * *", "0 0 * 13 *", "a b c d e", "*/0 * * * *", "@daily"),
-        *("0 0 30 2 *", "0 0 31 4,6,9,11 *", "5-1 * * * *", "* * * * MON#6", "* * * * L", "-1 * * * *", "1,,2 * * * *", "½ * * * *"),
+        *(
+            "",
+            " ",
+            "* * * *",
+            "* * * * * * *",
+            "60 * * * *",
+            "* 24 * * *",
+            "0 0 0 * *",
+            "0 0 * 13 *",
+            "a b c d e",
+            "*/0 * * * *",
+            "@daily",
+        ),
+        *(
+            "0 0 30 2 *",
+            "0 0 31 4,6,9,11 *",
+            "5-1 * * * *",
+            "* * * * MON#6",
+            "* * * * L",
+            "-1 * * * *",
+            "1,,2 * * * *",
+            "½ * * * *",
+        ),
     ],
 )
 def test_no_cron_expression_is_refused_with_an_example(cron: str) -> None:
     with pytest.raises(
-        InvalidRequest, match=r"The field 'cron' is '.*', which is no cron expression: .* as in '30 9 \* \* MON-FRI'\."
+        InvalidRequest,
+        match=r"The field 'cron' is '.*', which is no cron expression: .* as in '30 9 \* \* MON-FRI'\.",
     ) as error:
         next_time(cron, "UTC", NINE)
     assert f"'{cron}'" in error.value.message
@@ -111,18 +194,40 @@ def test_a_day_that_never_comes_has_no_time() -> None:
 
 
 @pytest.mark.parametrize(
-    "zone", ["", "Berlin", "Europe", "Europe/Berlin ", "../UTC", "/etc/localtime", "localtime", "right/UTC", "+01:00", "a\0b"]
+    "zone",
+    [
+        "",
+        "Berlin",
+        "Europe",
+        "Europe/Berlin ",
+        "../UTC",
+        "/etc/localtime",
+        "localtime",
+        "right/UTC",
+        "+01:00",
+        "a\0b",
+    ],
 )
 def test_no_zone_is_refused_with_an_example(zone: str) -> None:
-    with pytest.raises(InvalidRequest, match=r"The field 'timezone' is .* as in 'Europe/Berlin' or 'UTC'\."):
+    with pytest.raises(
+        InvalidRequest, match=r"The field 'timezone' is .* as in 'Europe/Berlin' or 'UTC'\."
+    ):
         next_time("0 9 * * *", zone, NINE)
 
 
-# ── what was missed ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── what was missed ───────────────────────────────────────────────────────────────────────────────
 
 
 def due(if_missed: str, cron: str = "0 * * * *") -> Schedule:
-    return schedule(cron=cron, timezone="UTC", if_missed=if_missed, enabled=True, next_at=NINE, last_error="Before.", version=7)
+    return schedule(
+        cron=cron,
+        timezone="UTC",
+        if_missed=if_missed,
+        enabled=True,
+        next_at=NINE,
+        last_error="Before.",
+        version=7,
+    )
 
 
 @pytest.mark.parametrize("if_missed", ["once", "skip"])
@@ -145,7 +250,10 @@ def test_skip_runs_for_none_that_was_missed_and_says_so() -> None:
     moved, at = fallen_due(due("skip"), NINE + 5 * HOUR + 30 * MINUTE)
     assert at is None
     assert moved.next_at == NINE + 6 * HOUR
-    assert moved.last_error == "Its time at 2026-11-20T09:00:00+00:00 was more than 60 seconds ago, so it was skipped."
+    assert (
+        moved.last_error
+        == "Its time at 2026-11-20T09:00:00+00:00 was more than 60 seconds ago, so it was skipped."
+    )
 
 
 def test_skip_leaves_the_time_that_is_less_than_a_minute_ago() -> None:
@@ -156,7 +264,7 @@ def test_skip_leaves_the_time_that_is_less_than_a_minute_ago() -> None:
     assert (moved.next_at, at) == (NINE + 6 * HOUR, NINE + 5 * HOUR)
 
 
-# ── the service ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the service ───────────────────────────────────────────────────────────────────────────────────
 
 
 class Flow(MessagesState):
@@ -171,7 +279,12 @@ def flow(*, pauses: bool = False, go: asyncio.Event | None = None) -> Any:
             await go.wait()
         return {"messages": [AIMessage("Done.")]}
 
-    graph = StateGraph(Flow).add_node("answer", answer).add_edge(START, "answer").add_edge("answer", END)
+    graph = (
+        StateGraph(Flow)
+        .add_node("answer", answer)
+        .add_edge(START, "answer")
+        .add_edge("answer", END)
+    )
     return graph.compile(interrupt_before=["answer"] if pauses else None)
 
 
@@ -200,7 +313,7 @@ class House:
         self.time = time
         runs.engine.wake()
         async with asyncio.timeout(10):
-            while await runs.storage.due_timers(time):  # noqa: ASYNC110  (it is rows that change)
+            while await runs.storage.due_timers(time):
                 await asyncio.sleep(0.01)
 
 
@@ -215,7 +328,7 @@ PLAN = Plan(cron="0 * * * *", message="Anything new?", agent="agent")
 async def runs_of(runs: Runs, made: Schedule) -> list[Run]:
     """The schedule's runs, once none that may go on is left."""
     async with asyncio.timeout(10):
-        while await runs.storage.runs(status=(RunStatus.RUNNING, RunStatus.CANCELLING)):  # noqa: ASYNC110
+        while await runs.storage.runs(status=(RunStatus.RUNNING, RunStatus.CANCELLING)):
             await asyncio.sleep(0.01)
     return [run for run in await runs.storage.runs() if run.schedule_id == made.schedule_id]
 
@@ -228,7 +341,9 @@ async def said_on(runs: Runs, thread_id: str) -> list[str]:
 
 async def test_at_its_time_it_runs_once_on_a_thread_of_its_own(house: House) -> None:
     async with house.open() as runs:
-        made = await runs.schedules.create(replace(PLAN, metadata={"k": "v"}, budget={"model_calls": 5}), owner="ann")
+        made = await runs.schedules.create(
+            replace(PLAN, metadata={"k": "v"}, budget={"model_calls": 5}), owner="ann"
+        )
         assert (made.next_at, made.last_at, made.last_run_id) == (NINE, None, None)
         await house.goes_to(runs, NINE - timedelta(microseconds=1))
         await asyncio.sleep(0.3)
@@ -236,11 +351,21 @@ async def test_at_its_time_it_runs_once_on_a_thread_of_its_own(house: House) -> 
         await house.goes_to(runs, NINE)
         await house.goes_to(runs, NINE + 59 * MINUTE)
         (run,) = await runs_of(runs, made)
-        assert (run.owner, run.agent, run.status, run.due_at) == ("ann", "agent", RunStatus.SUCCESS, NINE)
+        assert (run.owner, run.agent, run.status, run.due_at) == (
+            "ann",
+            "agent",
+            RunStatus.SUCCESS,
+            NINE,
+        )
         assert (run.metadata, run.budget) == ({"k": "v"}, {"limits": {"model_calls": 5}})
         assert await said_on(runs, run.thread_id) == ["Anything new?", "Done."]
         now = await runs.schedules.schedule(made.schedule_id)
-        assert (now.next_at, now.last_at, now.last_run_id, now.last_error) == (NINE + HOUR, NINE, run.run_id, None)
+        assert (now.next_at, now.last_at, now.last_run_id, now.last_error) == (
+            NINE + HOUR,
+            NINE,
+            run.run_id,
+            None,
+        )
         await house.goes_to(runs, NINE + HOUR)
         first, second = await runs_of(runs, made)
         assert first.thread_id != second.thread_id
@@ -307,16 +432,23 @@ async def test_after_a_night_without_a_server(house: House, if_missed: Any, coun
 @pytest.mark.parametrize("if_missed", ["once", "skip"])
 async def test_after_a_short_restart_each_time_has_its_run(house: House, if_missed: Any) -> None:
     async with house.open() as runs:
-        made = await runs.schedules.create(replace(PLAN, cron="*/20 * * * * *", if_missed=if_missed), owner="ann")
+        made = await runs.schedules.create(
+            replace(PLAN, cron="*/20 * * * * *", if_missed=if_missed), owner="ann"
+        )
     due = made.next_at
     assert due is not None
     house.time = due + 59 * SECOND
     async with house.open() as runs:
-        assert sorted(run.due_at - due for run in await runs_of(runs, made) if run.due_at) == [0 * SECOND, 20 * SECOND, 40 * SECOND]
+        assert sorted(run.due_at - due for run in await runs_of(runs, made) if run.due_at) == [
+            0 * SECOND,
+            20 * SECOND,
+            40 * SECOND,
+        ]
 
 
 async def test_a_thread_that_waits_for_a_person_goes_on_only_by_a_decision(house: House) -> None:
-    """What is said at a set time waits its turn, and is no answer; and one that waits says all that two would say."""
+    """What is said at a set time waits its turn, and is no answer; and one that waits says all that
+    two would say."""
     house.agents = {"agent": flow(pauses=True)}
     async with house.open() as runs:
         await runs.submit(Submission(message="First.", owner="ann", thread_id="t"))
@@ -330,10 +462,13 @@ async def test_a_thread_that_waits_for_a_person_goes_on_only_by_a_decision(house
         assert (await runs.storage.approval(approval.approval_id)) == approval
         now = await runs.schedules.schedule(made.schedule_id)
         assert (now.next_at, now.last_at) == (NINE + 3 * HOUR, NINE)
-        assert now.last_error == "A run of this schedule waits its turn on the thread 't' already, so none was added."
+        assert (
+            now.last_error
+            == "A run of this schedule waits its turn on the thread 't' already, so none was added."
+        )
         await runs.decide("t", Verdict(decisions=Approve(), by="bob"))
         async with asyncio.timeout(10):
-            while len(await asked(runs)) < 2:  # noqa: ASYNC110
+            while len(await asked(runs)) < 2:
                 await asyncio.sleep(0.01)
         assert await said_on(runs, "t") == ["First.", "Done.", "Anything new?"]
 
@@ -346,7 +481,9 @@ async def test_rejecting_it_passes_a_time_over_and_says_why(house: House) -> Non
     house.agents = {"agent": flow(pauses=True)}
     async with house.open() as runs:
         await runs.submit(Submission(message="First.", owner="ann", thread_id="t"))
-        made = await runs.schedules.create(replace(PLAN, thread_id="t", on_busy="reject"), owner="ann")
+        made = await runs.schedules.create(
+            replace(PLAN, thread_id="t", on_busy="reject"), owner="ann"
+        )
         await runs_of(runs, made)
         await house.goes_to(runs, NINE)
         assert await runs_of(runs, made) == []
@@ -364,13 +501,17 @@ async def test_what_is_done_while_another_run_is_active(house: House, on_busy: A
     house.agents = {"agent": flow(go=go)}
     async with house.open() as runs:
         active = (await runs.submit(Submission(message="First.", owner="ann", thread_id="t"))).run
-        made = await runs.schedules.create(replace(PLAN, thread_id="t", on_busy=on_busy), owner="ann")
+        made = await runs.schedules.create(
+            replace(PLAN, thread_id="t", on_busy=on_busy), owner="ann"
+        )
         await house.goes_to(runs, NINE)
         if on_busy == "enqueue":
             assert (await runs.run(active.run_id)).status is RunStatus.RUNNING
         go.set()
         async with asyncio.timeout(10):
-            while await runs.storage.runs(status=(RunStatus.PENDING, RunStatus.RUNNING, RunStatus.CANCELLING)):  # noqa: ASYNC110
+            while await runs.storage.runs(
+                status=(RunStatus.PENDING, RunStatus.RUNNING, RunStatus.CANCELLING)
+            ):
                 await asyncio.sleep(0.01)
         found = await runs_of(runs, made)
         now = await runs.schedules.schedule(made.schedule_id)
@@ -386,7 +527,9 @@ async def test_what_is_done_while_another_run_is_active(house: House, on_busy: A
         assert first.status is (RunStatus.CANCELLED if stopped else RunStatus.SUCCESS)
 
 
-async def test_an_agent_that_is_gone_is_told_of_at_each_time_and_harms_no_other(house: House) -> None:
+async def test_an_agent_that_is_gone_is_told_of_at_each_time_and_harms_no_other(
+    house: House,
+) -> None:
     house.agents = {"agent": flow(), "other": flow()}
     async with house.open() as runs:
         made = await runs.schedules.create(replace(PLAN, agent="other"), owner="ann")
@@ -425,25 +568,37 @@ async def test_a_thread_that_is_removed_takes_its_schedules_along(house: House) 
 
 async def test_a_timer_without_its_schedule_is_removed(house: House) -> None:
     async with house.open() as runs:
-        timer = Timer(timer_id=timer_id("s"), kind="schedule", due_at=house.time, payload={"schedule_id": "s"})
+        timer = Timer(
+            timer_id=timer_id("s"), kind="schedule", due_at=house.time, payload={"schedule_id": "s"}
+        )
         await runs.storage.commit(Change(rows=(timer,)))
         await house.goes_to(runs, house.time)
         assert await runs.storage.timer(timer.timer_id) is None
 
 
 @pytest.mark.parametrize("thread_id", [None, "t"])
-async def test_one_that_was_tampered_with_is_not_followed_any_more(tmp_path: Path, thread_id: str | None) -> None:
+async def test_one_that_was_tampered_with_is_not_followed_any_more(
+    tmp_path: Path, thread_id: str | None
+) -> None:
     time = NINE - MINUTE
     clock, file = Clock(now=lambda: time), tmp_path / "a.db"
-    async with SqliteStorage.open(file, clock, encryption_key=KEY) as storage, Runs.open(storage, {"agent": flow()}, clock=clock) as runs:
+    async with (
+        SqliteStorage.open(file, clock, encryption_key=KEY) as storage,
+        Runs.open(storage, {"agent": flow()}, clock=clock) as runs,
+    ):
         made = await runs.schedules.create(replace(PLAN, thread_id=thread_id), owner="ann")
         whole = await runs.schedules.create(PLAN, owner="ann")
         if thread_id:
             await runs.create_thread(thread_id, owner="ann", metadata={})
     with closing(sqlite3.connect(file)) as connection, connection:
-        connection.execute("UPDATE schedules SET agent = 'other' WHERE schedule_id = ?", (made.schedule_id,))
+        connection.execute(
+            "UPDATE schedules SET agent = 'other' WHERE schedule_id = ?", (made.schedule_id,)
+        )
     time = NINE
-    async with SqliteStorage.open(file, clock, encryption_key=KEY) as storage, Runs.open(storage, {"agent": flow()}, clock=clock) as runs:
+    async with (
+        SqliteStorage.open(file, clock, encryption_key=KEY) as storage,
+        Runs.open(storage, {"agent": flow()}, clock=clock) as runs,
+    ):
         assert await runs_of(runs, made) == []
         assert len(await runs_of(runs, whole)) == 1
         assert await storage.timer(timer_id(made.schedule_id)) is None
@@ -457,11 +612,23 @@ async def test_it_is_changed_and_its_next_time_with_it(house: House) -> None:
     house.agents = {"agent": flow(), "other": flow()}
     async with house.open() as runs:
         made = await runs.schedules.create(PLAN, owner="ann")
-        changed = await runs.schedules.change(made.schedule_id, {"cron": "0 8 * * *", "timezone": "Europe/Berlin"})
+        changed = await runs.schedules.change(
+            made.schedule_id, {"cron": "0 8 * * *", "timezone": "Europe/Berlin"}
+        )
         assert changed.next_at == datetime(2026, 11, 21, 7, tzinfo=UTC)
-        changed = await runs.schedules.change(made.schedule_id, {"message": "Other?", "agent": "other", "metadata": {"k": 1}})
-        assert (changed.input, changed.agent, changed.metadata) == ({"message": "Other?"}, "other", {"k": 1})
-        assert (changed.cron, changed.timezone, changed.created_at) == ("0 8 * * *", "Europe/Berlin", made.created_at)
+        changed = await runs.schedules.change(
+            made.schedule_id, {"message": "Other?", "agent": "other", "metadata": {"k": 1}}
+        )
+        assert (changed.input, changed.agent, changed.metadata) == (
+            {"message": "Other?"},
+            "other",
+            {"k": 1},
+        )
+        assert (changed.cron, changed.timezone, changed.created_at) == (
+            "0 8 * * *",
+            "Europe/Berlin",
+            made.created_at,
+        )
         await house.goes_to(runs, NINE)
         assert await runs_of(runs, made) == []
         await runs.schedules.change(made.schedule_id, {"cron": "15 * * * *", "timezone": "UTC"})
@@ -477,7 +644,9 @@ async def test_a_change_of_what_it_says_takes_no_due_time_away(house: House) -> 
     async with SqliteStorage.open(house.folder / "a.db", house.clock) as storage:
         # No engine is at work here.
         await storage.commit(Change(rows=(replace(late, version=2),)))
-        schedules = type(runs.schedules)(storage, house.clock, runs._submit_scheduled, runs.agent_for)
+        schedules = type(runs.schedules)(
+            storage, house.clock, runs._submit_scheduled, runs.agent_for
+        )
         changed = await schedules.change(made.schedule_id, {"message": "Other?"})
         assert changed.next_at == late.next_at
         changed = await schedules.change(made.schedule_id, {"cron": "30 * * * *"})
@@ -490,7 +659,9 @@ async def test_what_is_not_enabled_waits_and_misses_nothing(house: House) -> Non
         assert made.next_at is None
         assert await runs.storage.timer(timer_id(made.schedule_id)) is None
         await house.goes_to(runs, NINE)
-        assert (await runs.schedules.change(made.schedule_id, {"enabled": True})).next_at == NINE + HOUR
+        assert (
+            await runs.schedules.change(made.schedule_id, {"enabled": True})
+        ).next_at == NINE + HOUR
         off = await runs.schedules.change(made.schedule_id, {"enabled": False})
         assert off.next_at is None
         await house.goes_to(runs, NINE + 5 * HOUR)
@@ -504,7 +675,11 @@ async def test_what_is_not_enabled_waits_and_misses_nothing(house: House) -> Non
 async def test_what_makes_no_sense_changes_nothing(house: House) -> None:
     async with house.open() as runs:
         made = await runs.schedules.create(PLAN, owner="ann")
-        wrongs: tuple[dict[str, Any], ...] = ({"cron": "0 0 30 2 *"}, {"cron": "0 0 */31 2 MON#5"}, {"timezone": "Berlin"})
+        wrongs: tuple[dict[str, Any], ...] = (
+            {"cron": "0 0 30 2 *"},
+            {"cron": "0 0 */31 2 MON#5"},
+            {"timezone": "Berlin"},
+        )
         for wrong in wrongs:
             with pytest.raises(InvalidRequest):
                 await runs.schedules.change(made.schedule_id, wrong)
@@ -527,7 +702,9 @@ async def test_a_thread_of_another_agent_is_refused(house: House) -> None:
     house.agents = {"agent": flow(), "other": flow()}
     async with house.open() as runs:
         await runs.submit(Submission(message="Hello.", owner="ann", thread_id="t", agent="other"))
-        assert (await runs.schedules.create(replace(PLAN, agent=None, thread_id="t"), owner="ann")).agent == "other"
+        assert (
+            await runs.schedules.create(replace(PLAN, agent=None, thread_id="t"), owner="ann")
+        ).agent == "other"
         with pytest.raises(InvalidRequest, match="The thread belongs to the agent 'other'"):
             await runs.schedules.create(replace(PLAN, thread_id="t"), owner="ann")
 
@@ -557,10 +734,16 @@ async def test_it_runs_by_hand_beside_its_times(house: House) -> None:
 async def test_many_at_one_time_are_all_on_time(tmp_path: Path) -> None:
     """Real time: never early, and at most half a second late."""
     count = 20
-    async with SqliteStorage.open(tmp_path / "a.db") as storage, Runs.open(storage, {"agent": flow()}) as runs:
-        made = [await runs.schedules.create(replace(PLAN, cron="*/3 * * * * *"), owner="ann") for _ in range(count)]
+    async with (
+        SqliteStorage.open(tmp_path / "a.db") as storage,
+        Runs.open(storage, {"agent": flow()}) as runs,
+    ):
+        made = [
+            await runs.schedules.create(replace(PLAN, cron="*/3 * * * * *"), owner="ann")
+            for _ in range(count)
+        ]
         async with asyncio.timeout(20):
-            while len(found := await storage.runs(status=(RunStatus.SUCCESS,))) < 2 * count:  # noqa: ASYNC110
+            while len(found := await storage.runs(status=(RunStatus.SUCCESS,))) < 2 * count:
                 await asyncio.sleep(0.05)
         times = [(run.schedule_id, run.due_at) for run in await storage.runs()]
     assert len(set(times)) == len(times)

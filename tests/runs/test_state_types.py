@@ -1,4 +1,5 @@
-"""A type that an agent keeps in its state without declaring it is stored only if the server was told of it."""
+"""A type that an agent keeps in its state without declaring it is stored only if the server was
+told of it."""
 
 from __future__ import annotations
 
@@ -8,11 +9,11 @@ from typing import Any, TypedDict
 from langgraph.graph import START, StateGraph
 from pydantic import BaseModel
 
-from assent.checkpoint.contracts import Run, RunStatus
-from assent.checkpoint.sqlite import SqliteStorage
+from assent.core.rows import Run, RunStatus
 from assent.runs.follow import follow_run
 from assent.runs.service import Runs
 from assent.runs.transitions import Submission
+from assent.storage.sqlite import SqliteStorage
 
 
 class Finding(BaseModel):
@@ -31,9 +32,14 @@ def find(state: State) -> dict[str, Any]:
 async def run_of(folder: Path, **options: Any) -> tuple[Run, Any]:
     """A finished run of a graph with a finding in its state, and what its thread keeps."""
     agent = StateGraph(State).add_node("find", find).add_edge(START, "find").compile()
-    async with SqliteStorage.open(folder / "a.db") as storage, Runs.open(storage, {"agent": agent}, **options) as runs:
+    async with (
+        SqliteStorage.open(folder / "a.db") as storage,
+        Runs.open(storage, {"agent": agent}, **options) as runs,
+    ):
         started = await runs.submit(Submission(message="look", owner="ada"))
-        async for _ in follow_run(storage, started.run.thread_id, started.run.run_id, started.first_seq - 1):
+        async for _ in follow_run(
+            storage, started.run.thread_id, started.run.run_id, started.first_seq - 1
+        ):
             pass
         run = await storage.run(started.run.run_id)
         thread = await storage.thread(started.run.thread_id)

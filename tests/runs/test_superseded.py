@@ -1,4 +1,5 @@
-"""What is changed behind an approval's back, in the thread's state or in the database: it decides nothing, and is asked anew."""
+"""What is changed behind an approval's back, in the thread's state or in the database: it decides
+nothing, and is asked anew."""
 
 from __future__ import annotations
 
@@ -13,13 +14,13 @@ import pytest
 from langchain_core.messages import AIMessage, ToolMessage
 
 from assent import Approve, build_hitl_agent
-from assent.approvals.deciding import Verdict
-from assent.checkpoint.contracts import Approval, ApprovalStatus, Run, RunStatus, ThreadStatus
-from assent.checkpoint.sqlite import SqliteStorage
-from assent.errors import Superseded
+from assent.approvals.decide import Verdict
+from assent.core.errors import Superseded
+from assent.core.rows import Approval, ApprovalStatus, Run, RunStatus, ThreadStatus
 from assent.runs.follow import run_over
 from assent.runs.service import Runs
 from assent.runs.transitions import Submission
+from assent.storage.sqlite import SqliteStorage
 from tests.support.models import ScriptedModel, calls, say
 
 
@@ -36,7 +37,9 @@ class Till:
 
 
 @asynccontextmanager
-async def desk(folder: Path, till: Till, *amounts: int) -> AsyncIterator[tuple[SqliteStorage, Runs]]:
+async def desk(
+    folder: Path, till: Till, *amounts: int
+) -> AsyncIterator[tuple[SqliteStorage, Runs]]:
     """A server's runs. Its agent asks to pay these amounts, all in one turn, and then is done."""
 
     def reply(history: list[Any]) -> AIMessage:
@@ -45,7 +48,10 @@ async def desk(folder: Path, till: Till, *amounts: int) -> AsyncIterator[tuple[S
         return calls(*(("pay", {"amount": amount}) for amount in amounts))
 
     agent = build_hitl_agent(ScriptedModel(script=reply), [till.pay], approve=["pay"])
-    async with SqliteStorage.open(folder / "a.db") as storage, Runs.open(storage, {"agent": agent}) as runs:
+    async with (
+        SqliteStorage.open(folder / "a.db") as storage,
+        Runs.open(storage, {"agent": agent}) as runs,
+    ):
         yield storage, runs
 
 
@@ -71,8 +77,13 @@ async def change(runs: Runs, amount: int, *, place: int = 0) -> None:
     agent = runs.agents["agent"]
     config: Any = {"configurable": {"thread_id": "t"}}
     turn = (await agent.aget_state(config)).values["messages"][-1]
-    changed = [{**call, "args": {"amount": amount}} if at == place else call for at, call in enumerate(turn.tool_calls)]
-    await agent.aupdate_state(config, {"messages": [turn.model_copy(update={"tool_calls": changed})]}, as_node="agent")
+    changed = [
+        {**call, "args": {"amount": amount}} if at == place else call
+        for at, call in enumerate(turn.tool_calls)
+    ]
+    await agent.aupdate_state(
+        config, {"messages": [turn.model_copy(update={"tool_calls": changed})]}, as_node="agent"
+    )
 
 
 def approve(approval: Approval) -> Verdict:
@@ -80,7 +91,9 @@ def approve(approval: Approval) -> Verdict:
 
 
 async def told(storage: SqliteStorage) -> list[str]:
-    return [entry.type for entry in await storage.read_log("t") if entry.type.startswith("approval_")]
+    return [
+        entry.type for entry in await storage.read_log("t") if entry.type.startswith("approval_")
+    ]
 
 
 async def test_arguments_changed_in_the_state_are_asked_anew(tmp_path: Path) -> None:
@@ -99,7 +112,12 @@ async def test_arguments_changed_in_the_state_are_asked_anew(tmp_path: Path) -> 
         await runs.decide("t", approve(anew))
         run, _ = await going_on(storage)
         assert (run.status, till.paid) == (RunStatus.SUCCESS, [500])
-        assert await told(storage) == ["approval_required", "approval_superseded", "approval_required", "approval_decided"]
+        assert await told(storage) == [
+            "approval_required",
+            "approval_superseded",
+            "approval_required",
+            "approval_decided",
+        ]
         assert [entry.type for entry in await storage.read_log("~approvals")] == await told(storage)
 
 
@@ -134,8 +152,13 @@ async def test_a_call_that_was_answered_in_the_state_is_not_asked_any_more(tmp_p
         assert (run.status, pending, till.paid) == (RunStatus.SUCCESS, [], [])
 
 
-@pytest.mark.parametrize(("column", "value"), [("args", '{"amount": 500}'), ("digest", "0" * 64), ("tool", "spend"), ("args", "null")])
-async def test_a_row_that_was_edited_in_the_database_decides_nothing(tmp_path: Path, column: str, value: str) -> None:
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("args", '{"amount": 500}'), ("digest", "0" * 64), ("tool", "spend"), ("args", "null")],
+)
+async def test_a_row_that_was_edited_in_the_database_decides_nothing(
+    tmp_path: Path, column: str, value: str
+) -> None:
     till = Till()
     async with desk(tmp_path, till, 5) as (storage, runs):
         _, (approval,) = await paused(storage, runs)
@@ -152,7 +175,9 @@ async def test_a_row_that_was_edited_in_the_database_decides_nothing(tmp_path: P
         assert till.paid == [5]
 
 
-async def test_a_change_after_the_decision_is_refused_by_the_gate_and_asked_anew(tmp_path: Path) -> None:
+async def test_a_change_after_the_decision_is_refused_by_the_gate_and_asked_anew(
+    tmp_path: Path,
+) -> None:
     """The decision is stored, its run has not begun: what it decides is bound to what was shown."""
     till = Till()
     async with desk(tmp_path, till, 5) as (storage, runs):

@@ -1,14 +1,18 @@
-"""Agents to serve by path, for tests of the real server: offline, scripted by what they are told, and leaving traces in a file.
+"""Agents to serve by path, for tests of the real server: offline, scripted by what they are told,
+and leaving traces in a file.
 
-What a message says is done, one turn of the model for each part between " then ", several calls of a turn joined by ";":
+What a message says is done, one turn of the model for each part between " then ", several calls of
+a turn joined by ";":
 
     "look 3; pay 5 then pay 6"   calls look(3) and pay(5), then pay(6)
     "tell 40; look 3"            says 40 words, and calls look(3)
     "boom", "die"                the model raises, or kills the process the first time
 
-The tools: `look` is free; `pay`, `slow` (waits for a file) and `die` (kills the process the first time) need a person; `fail` is free and
-raises; `hold` is free, and waits for a file in a thread. But for `hold`, what is free is declared to change nothing, so it is called again
-after a crash. Each appends a line, `pay 5`, to the file that the environment's LEDGER names, and syncs it, before it does anything else.
+The tools: `look` is free; `pay`, `slow` (waits for a file) and `die` (kills the process the first
+time) need a person; `fail` is free and raises; `hold` is free, and waits for a file in a thread.
+But for `hold`, what is free is declared to change nothing, so it is called again after a crash.
+Each appends a line, `pay 5`, to the file that the environment's LEDGER names, and syncs it, before
+it does anything else.
 """
 
 from __future__ import annotations
@@ -41,7 +45,7 @@ COMMAND = re.compile(r"(look|pay|slow|hold|die|fail|refuse) (\d+)")
 Amount = Annotated[int, Field(gt=0)]
 
 
-# ── traces ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── traces ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def ledger(suffix: str = "") -> Path:
@@ -68,7 +72,8 @@ def die_once(name: str) -> None:
 
 
 def die_in_time() -> None:
-    """Kill this process at the n-th time that this is called, if the file `<ledger>.countdown` holds the number n."""
+    """Kill this process at the n-th time that this is called, if the file `<ledger>.countdown`
+    holds the number n."""
     file = ledger(".countdown")
     if not file.exists():
         return
@@ -80,7 +85,7 @@ def die_in_time() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-# ── tools ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── tools ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 @tool
@@ -102,14 +107,15 @@ async def slow(amount: Amount) -> str:
     """Pay an amount, and be done when the file `<ledger>.go-<amount>` is there."""
     trace(f"slow {amount}")
     go = ledger(f".go-{amount}")
-    while not await asyncio.to_thread(go.exists):  # noqa: ASYNC110  (another process makes the file)
+    while not await asyncio.to_thread(go.exists):
         await asyncio.sleep(0.02)
     return f"slowly paid {amount}"
 
 
 @tool
 def hold(amount: Amount) -> str:
-    """Pay an amount, and be done when the file `<ledger>.go-<amount>` is there: in a thread, which nothing cuts off."""
+    """Pay an amount, and be done when the file `<ledger>.go-<amount>` is there: in a thread, which
+    nothing cuts off."""
     trace(f"hold {amount}")
     while not ledger(f".go-{amount}").exists():
         time.sleep(0.02)
@@ -138,14 +144,17 @@ async def refuse(amount: int) -> str:
     raise ToolException(f"There is no {amount}.")
 
 
-# ── the model ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the model ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def reply(history: list[BaseMessage]) -> AIMessage | BaseException:
-    """What the model says: the next part of what the person asked for, or what came of the last calls."""
+    """What the model says: the next part of what the person asked for, or what came of the last
+    calls."""
     if problems := lc_history_problems(history):
         return AssertionError(f"No provider would accept this history: {problems}")
-    asked_at = max(position for position, message in enumerate(history) if isinstance(message, HumanMessage))
+    asked_at = max(
+        position for position, message in enumerate(history) if isinstance(message, HumanMessage)
+    )
     turns = [message for message in history[asked_at:] if isinstance(message, AIMessage)]
     parts = history[asked_at].text.split(" then ")
     if len(turns) < len(parts):
@@ -155,9 +164,15 @@ def reply(history: list[BaseMessage]) -> AIMessage | BaseException:
 
 def part_of_script(text: str) -> AIMessage | BaseException:
     """One turn."""
-    words = " ".join(f"word{number}" for number in range(int(text.split()[1].strip(";")))) if text.startswith("tell ") else ""
+    words = (
+        " ".join(f"word{number}" for number in range(int(text.split()[1].strip(";"))))
+        if text.startswith("tell ")
+        else ""
+    )
     if found := COMMAND.findall(text):
-        return calls(*((name, {"amount": int(amount)}) for name, amount in found), text=words or "On it.")
+        return calls(
+            *((name, {"amount": int(amount)}) for name, amount in found), text=words or "On it."
+        )
     if words:
         return say(words)
     if text == "boom":
@@ -169,15 +184,18 @@ def part_of_script(text: str) -> AIMessage | BaseException:
 
 def results(history: Sequence[BaseMessage]) -> list[str]:
     """What the tools answered since the model's last message."""
-    turn = max(position for position, message in enumerate(history) if isinstance(message, AIMessage))
+    turn = max(
+        position for position, message in enumerate(history) if isinstance(message, AIMessage)
+    )
     return [message.text for message in history[turn:] if isinstance(message, ToolMessage)]
 
 
-# ── agents ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── agents ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def asks(args: dict[str, Any]) -> bool:
-    """Every payment needs a person. The graph asks this at each of its steps, so here a test can have the process killed at any of them."""
+    """Every payment needs a person. The graph asks this at each of its steps, so here a test can
+    have the process killed at any of them."""
     die_in_time()
     return True
 
@@ -210,7 +228,8 @@ class Questions(TypedDict):
 
 
 def _asking() -> Any:
-    """A graph of somebody else's, with `interrupt()`: "Which? then How many?; When?" asks two at once, and the first asks twice."""
+    """A graph of somebody else's, with `interrupt()`: "Which? then How many?; When?" asks two at
+    once, and the first asks twice."""
 
     def ask(state: Questions) -> dict[str, Any]:
         answers = []
@@ -225,7 +244,10 @@ def _asking() -> Any:
         return {"messages": [AIMessage(f"Answers: {answers}")]}
 
     def fan_out(state: MessagesState) -> list[Send]:
-        return [Send("ask", {"questions": questions}) for questions in state["messages"][-1].text.split("; ")]
+        return [
+            Send("ask", {"questions": questions})
+            for questions in state["messages"][-1].text.split("; ")
+        ]
 
     graph = StateGraph(MessagesState)
     graph.add_node("ask", ask)
@@ -235,15 +257,19 @@ def _asking() -> Any:
 
 
 def _foreign() -> Any:
-    """A graph of somebody else's, as LangGraph's own tutorials write it: a pause before its node of tools."""
+    """A graph of somebody else's, as LangGraph's own tutorials write it: a pause before its node of
+    tools."""
     tools = [look, pay, die]
     return _with_tools(tools, ToolNode(tools)).compile(interrupt_before=["tools"], name="foreign")
 
 
 def _noted() -> Any:
-    """A graph of somebody else's that asks nobody, and has its calls noted; all calls of a turn are made in one node."""
+    """A graph of somebody else's that asks nobody, and has its calls noted; all calls of a turn are
+    made in one node."""
     tools = [look, pay, slow]
-    return _with_tools(tools, ToolNode(tools, awrap_tool_call=call_once(tools, effects={"look": "none"}))).compile(name="noted")
+    return _with_tools(
+        tools, ToolNode(tools, awrap_tool_call=call_once(tools, effects={"look": "none"}))
+    ).compile(name="noted")
 
 
 def _with_tools(tools: list[Any], node: ToolNode) -> Any:

@@ -1,7 +1,9 @@
-"""Graphs as other people write them, to serve by path or to run in memory: each asks a person in another style.
+"""Graphs as other people write them, to serve by path or to run in memory: each asks a person in
+another style.
 
-They are told what to do as those of `agents.py` are, and leave their traces in the same file: "pay 5; pay 6" pays twice in one turn.
-"ask Which year?" asks with `ask_human`, and "ask Which year? 2019 2020" gives it choices.
+They are told what to do as those of `agents.py` are, and leave their traces in the same file: "pay
+5; pay 6" pays twice in one turn. "ask Which year?" asks with `ask_human`, and "ask Which year? 2019
+2020" gives it choices.
 """
 
 from __future__ import annotations
@@ -25,15 +27,22 @@ from tests.support import agents
 from tests.support.agents import look, pay, results, trace
 from tests.support.models import ScriptedModel, call, say
 
-# ── langchain's middleware ───────────────────────────────────────────────────────────────────────────────────────────
+# ── langchain's middleware ────────────────────────────────────────────────────────────────────────
 
 
 def _reviewed(mode: Any, name: str) -> Any:
     review = HumanInTheLoopMiddleware(
-        interrupt_on={"pay": {"allowed_decisions": ["approve", "edit", "reject", "respond"], "description": "Money leaves the house."}},
+        interrupt_on={
+            "pay": {
+                "allowed_decisions": ["approve", "edit", "reject", "respond"],
+                "description": "Money leaves the house.",
+            }
+        },
         interrupt_mode=mode,
     )
-    return create_agent(ScriptedModel(script=agents.reply), [look, pay], middleware=[review], name=name)
+    return create_agent(
+        ScriptedModel(script=agents.reply), [look, pay], middleware=[review], name=name
+    )
 
 
 batched = _reviewed("batched", "batched")
@@ -42,17 +51,23 @@ per_call = _reviewed("per_call", "per_call")
 own = build_hitl_agent(ScriptedModel(script=agents.reply), [look, pay], approve="pay", name="own")
 
 
-# ── interrupt() ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── interrupt() ───────────────────────────────────────────────────────────────────────────────────
 
 
 def _inbox(name: str, *, bare: bool) -> Any:
-    """As agent-inbox would have it. The answer comes as a list, also to a request that stands alone."""
+    """As agent-inbox would have it. The answer comes as a list, also to a request that stands
+    alone."""
 
     def ask(state: MessagesState) -> dict[str, Any]:
         asked = [
             {
                 "action_request": {"action": "publish", "args": {"page": page}},
-                "config": {"allow_accept": True, "allow_edit": True, "allow_respond": True, "allow_ignore": True},
+                "config": {
+                    "allow_accept": True,
+                    "allow_edit": True,
+                    "allow_respond": True,
+                    "allow_ignore": True,
+                },
                 "description": "It will be public.",
             }
             for page in state["messages"][-1].text.split("; ")
@@ -88,7 +103,9 @@ def _asks(name: str, value: Any, **schema: Any) -> Any:
 
 question = _asks("question", {"question": "Which colour?"})
 form = _asks("form", "Where to?", response_schema=Booking)
-own_schema = _asks("own_schema", {"question": "How many?", "schema": {"type": "integer", "minimum": 1}})
+own_schema = _asks(
+    "own_schema", {"question": "How many?", "schema": {"type": "integer", "minimum": 1}}
+)
 
 
 class Task(TypedDict):
@@ -98,7 +115,8 @@ class Task(TypedDict):
 
 
 def _parallel() -> Any:
-    """ "a; b; c" asks about each at once, in a task of its own that leaves a trace before it asks."""
+    """ "a; b; c" asks about each at once, in a task of its own that leaves a trace before it
+    asks."""
 
     def ask(state: Task) -> dict[str, Any]:
         trace(f"begin {state['subject']}")
@@ -107,20 +125,33 @@ def _parallel() -> Any:
         return {"messages": [AIMessage(f"{state['subject']} is {answer}")]}
 
     def fan_out(state: MessagesState) -> list[Send]:
-        return [Send("ask", {"subject": subject}) for subject in state["messages"][-1].text.split("; ")]
+        return [
+            Send("ask", {"subject": subject}) for subject in state["messages"][-1].text.split("; ")
+        ]
 
-    return StateGraph(MessagesState).add_node("ask", ask).add_conditional_edges(START, fan_out, ["ask"]).compile(name="parallel")
+    return (
+        StateGraph(MessagesState)
+        .add_node("ask", ask)
+        .add_conditional_edges(START, fan_out, ["ask"])
+        .compile(name="parallel")
+    )
 
 
 parallel = _parallel()
 
 
-# ── subgraphs ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── subgraphs ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def around(inner: Any, name: str) -> Any:
     """A graph with another one as its only node."""
-    return StateGraph(MessagesState).add_node("inner", inner).add_edge(START, "inner").add_edge("inner", END).compile(name=name)
+    return (
+        StateGraph(MessagesState)
+        .add_node("inner", inner)
+        .add_edge(START, "inner")
+        .add_edge("inner", END)
+        .compile(name=name)
+    )
 
 
 def _stopping(name: str, **pause: Any) -> Any:
@@ -168,8 +199,18 @@ def _mixed() -> Any:
         trace("begin ask")
         return {"found": [f"told {interrupt('Which colour?')}"]}
 
-    graph = StateGraph(Votes).add_node("agent", talk(own)).add_node("ask", ask).add_node("stop", talk(stops_before))
-    return graph.add_edge(START, "agent").add_edge(START, "ask").add_edge(START, "stop").compile(name="mixed")
+    graph = (
+        StateGraph(Votes)
+        .add_node("agent", talk(own))
+        .add_node("ask", ask)
+        .add_node("stop", talk(stops_before))
+    )
+    return (
+        graph.add_edge(START, "agent")
+        .add_edge(START, "ask")
+        .add_edge(START, "stop")
+        .compile(name="mixed")
+    )
 
 
 mixed = _mixed()
@@ -177,7 +218,8 @@ mixed = _mixed()
 
 @tool
 async def delegate(task: str) -> str:
-    """Let an agent do it. LangGraph does not find a graph that is called in here, so its static pause cannot be seen."""
+    """Let an agent do it. LangGraph does not find a graph that is called in here, so its static
+    pause cannot be seen."""
     result = await own.ainvoke({"messages": [("user", task)]})
     return str(result["messages"][-1].text)
 
@@ -186,32 +228,46 @@ def _hidden() -> Any:
     def think(state: MessagesState) -> dict[str, Any]:
         return {"messages": [call("delegate", task=state["messages"][-1].text)]}
 
-    graph = StateGraph(MessagesState).add_node("think", think).add_node("tools", ToolNode([delegate]))
+    graph = (
+        StateGraph(MessagesState).add_node("think", think).add_node("tools", ToolNode([delegate]))
+    )
     return graph.add_edge(START, "think").add_edge("think", "tools").compile(name="hidden")
 
 
 hidden = _hidden()
 
 
-# ── ask_human ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── ask_human ─────────────────────────────────────────────────────────────────────────────────────
 
 QUESTION = re.compile(r"ask ([^?]+\?) ?(.*)")
 
 
 def asking_reply(history: list[BaseMessage]) -> AIMessage | BaseException:
     """Asks what it is told to ask, and does the rest as the other agents do."""
-    asked_at = max(position for position, message in enumerate(history) if isinstance(message, HumanMessage))
+    asked_at = max(
+        position for position, message in enumerate(history) if isinstance(message, HumanMessage)
+    )
     turns = [message for message in history[asked_at:] if isinstance(message, AIMessage)]
     parts = history[asked_at].text.split(" then ")
     if len(turns) < len(parts) and (match := QUESTION.fullmatch(parts[len(turns)])):
         choices = {"choices": match[2].split()} if match[2] else {}
         return call("ask_human", prompt=match[1], reasons=["ambiguity"], **choices)
-    return say(f"I was told: {' | '.join(results(history))}") if len(turns) == len(parts) else agents.reply(history)
+    return (
+        say(f"I was told: {' | '.join(results(history))}")
+        if len(turns) == len(parts)
+        else agents.reply(history)
+    )
 
 
-asker = build_hitl_agent(ScriptedModel(script=asking_reply), [look, pay, ask_human], approve="pay", name="asker")
-gated_asker = build_hitl_agent(ScriptedModel(script=asking_reply), [ask_human], approve="ask_human", name="gated_asker")
-foreign_asker = create_agent(ScriptedModel(script=asking_reply), [look, pay, ask_human], name="foreign_asker")
+asker = build_hitl_agent(
+    ScriptedModel(script=asking_reply), [look, pay, ask_human], approve="pay", name="asker"
+)
+gated_asker = build_hitl_agent(
+    ScriptedModel(script=asking_reply), [ask_human], approve="ask_human", name="gated_asker"
+)
+foreign_asker = create_agent(
+    ScriptedModel(script=asking_reply), [look, pay, ask_human], name="foreign_asker"
+)
 
 ALL = (
     "asker",

@@ -1,4 +1,5 @@
-"""Agents whose model counts its tokens, to be served by path: 10 in, 5 out, each time it is called. They do what `agents.py` says."""
+"""Agents whose model counts its tokens, to be served by path: 10 in, 5 out, each time it is called.
+They do what `agents.py` says."""
 
 from __future__ import annotations
 
@@ -26,7 +27,13 @@ class CountedModel(ScriptedModel):
 
 
 def _counted(name: str, chat_decisions: bool = False, **options: Any) -> Any:
-    return build_hitl_agent(CountedModel(script=reply, **options), TOOLS, approve="pay", name=name, chat_decisions=chat_decisions)
+    return build_hitl_agent(
+        CountedModel(script=reply, **options),
+        TOOLS,
+        approve="pay",
+        name=name,
+        chat_decisions=chat_decisions,
+    )
 
 
 def _own(name: str, **options: Any) -> Any:
@@ -54,7 +61,24 @@ mystery = _counted("mystery", model_name="mystery-1")
 chatty = _counted("chatty", delay=0.03)
 uncounted = build_hitl_agent(ScriptedModel(script=reply), TOOLS, approve="pay", name="uncounted")
 own = _own("own")
-outer = StateGraph(MessagesState).add_node("inner", _counted("inner")).add_edge(START, "inner").compile(name="outer")
+outer = (
+    StateGraph(MessagesState)
+    .add_node("inner", _counted("inner"))
+    .add_edge(START, "inner")
+    .compile(name="outer")
+)
 own_late = _own("own_late", interrupt_before=["tools"])
 
-ALL = ("counted", "talking", "other", "shared", "late", "mystery", "chatty", "uncounted", "own", "own_late", "outer")
+ALL = (
+    "counted",
+    "talking",
+    "other",
+    "shared",
+    "late",
+    "mystery",
+    "chatty",
+    "uncounted",
+    "own",
+    "own_late",
+    "outer",
+)

@@ -1,10 +1,12 @@
-"""A chat model that follows a script, offline: for every test that needs an agent and not a provider.
+"""A chat model that follows a script, offline: for every test that needs an agent and not a
+provider.
 
     model = ScriptedModel(script=[call("pay", amount=3), say("Paid.")])
 
-One run of the model is one entry of the script: an `AIMessage`, an exception that is raised, or a function from the history to one of
-these. It streams as a provider does, text word by word and tool calls in pieces. To hold a test to what a provider accepts:
-`assert all(lc_history_problems(history) == [] for history in model.calls)`.
+One run of the model is one entry of the script: an `AIMessage`, an exception that is raised, or a
+function from the history to one of these. It streams as a provider does, text word by word and tool
+calls in pieces. To hold a test to what a provider accepts: `assert all(lc_history_problems(history)
+== [] for history in model.calls)`.
 """
 
 from __future__ import annotations
@@ -51,7 +53,9 @@ def call(tool: str, /, *, text: str = "", **args: Any) -> AIMessage:
 
 def calls(*tools: tuple[str, dict[str, Any]], text: str = "") -> AIMessage:
     """Several tool calls in one turn, each under a new id."""
-    return AIMessage(text, tool_calls=[tool_call(name=name, args=args, id=new_call_id()) for name, args in tools])
+    return AIMessage(
+        text, tool_calls=[tool_call(name=name, args=args, id=new_call_id()) for name, args in tools]
+    )
 
 
 def new_call_id() -> str:
@@ -60,7 +64,8 @@ def new_call_id() -> str:
 
 
 class ScriptedModel(BaseChatModel):
-    """Answers by its script; `bind_tools` returns a model that shares the script, `calls` and `bound_tools` with this one."""
+    """Answers by its script; `bind_tools` returns a model that shares the script, `calls` and
+    `bound_tools` with this one."""
 
     script: list[Any] | Callable[[list[BaseMessage]], Any]
     """The replies in order, or one function for them all."""
@@ -69,7 +74,8 @@ class ScriptedModel(BaseChatModel):
     """Seconds before each piece."""
 
     unique_ids: bool = False
-    """Whether every tool call gets a new id, so that one message can stand in the script several times."""
+    """Whether every tool call gets a new id, so that one message can stand in the script several
+    times."""
 
     calls: list[list[BaseMessage]] = Field(default_factory=list)
     """The history of each call so far."""
@@ -81,12 +87,18 @@ class ScriptedModel(BaseChatModel):
     def _llm_type(self) -> str:
         return "scripted"
 
-    def bind_tools(self, tools: Sequence[Any], *, tool_choice: str | None = None, **kwargs: Any) -> Runnable[LanguageModelInput, AIMessage]:
+    def bind_tools(
+        self, tools: Sequence[Any], *, tool_choice: str | None = None, **kwargs: Any
+    ) -> Runnable[LanguageModelInput, AIMessage]:
         self.bound_tools[:] = tools
         return self.model_copy()
 
     def _generate(
-        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: CallbackManagerForLLMRun | None = None, **kwargs: Any
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
     ) -> ChatResult:
         message = self._next(messages)
         time.sleep(self.delay * len(pieces(message)))
@@ -104,7 +116,11 @@ class ScriptedModel(BaseChatModel):
         return ChatResult(generations=[ChatGeneration(message=message)])
 
     def _stream(
-        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: CallbackManagerForLLMRun | None = None, **kwargs: Any
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         for piece in pieces(self._next(messages)):
             time.sleep(self.delay)
@@ -122,7 +138,8 @@ class ScriptedModel(BaseChatModel):
             yield ChatGenerationChunk(message=piece)
 
     def _next(self, messages: list[BaseMessage]) -> AIMessage:
-        """The reply to this call. Taken by the number of calls so far, which copies of the model share."""
+        """The reply to this call. Taken by the number of calls so far, which copies of the model
+        share."""
         turn = len(self.calls)
         self.calls.append(list(messages))
         reply = self.script if callable(self.script) else self._entry(turn)
@@ -131,7 +148,9 @@ class ScriptedModel(BaseChatModel):
         if isinstance(reply, BaseException):
             raise reply
         if not isinstance(reply, AIMessage):
-            raise TypeError(f"Entry {turn} of the script gave {reply!r}. It must give an AIMessage or an exception.")
+            raise TypeError(
+                f"Entry {turn} of the script gave {reply!r}. It must give an AIMessage or an exception."
+            )
         # A copy, since LangChain writes ids into the message it is handed.
         message = reply.model_copy(deep=True)
         return with_new_call_ids(message) if self.unique_ids else message
@@ -141,18 +160,27 @@ class ScriptedModel(BaseChatModel):
         if turn >= len(self.script):
             history = self.calls[turn]
             last = history[-1].pretty_repr() if history else "nothing"
-            raise ScriptExhausted(f"The script has {len(self.script)} replies, and this is call {turn + 1}. It was sent:\n{last}")
+            raise ScriptExhausted(
+                f"The script has {len(self.script)} replies, and this is call {turn + 1}. It was sent:\n{last}"
+            )
         return self.script[turn]
 
 
 def with_new_call_ids(message: AIMessage) -> AIMessage:
     """The message with a new id for each of its tool calls."""
-    return message.model_copy(update={"tool_calls": [{**call, "id": new_call_id()} for call in message.tool_calls]})
+    return message.model_copy(
+        update={"tool_calls": [{**call, "id": new_call_id()} for call in message.tool_calls]}
+    )
 
 
 def pieces(message: AIMessage) -> list[AIMessageChunk]:
-    """The message as chunks that add up to it: its words, its tool calls in pieces, and a last one with the usage."""
-    contents: Sequence[Any] = re.findall(r"\S+\s*|\s+", message.content) if isinstance(message.content, str) else [message.content]
+    """The message as chunks that add up to it: its words, its tool calls in pieces, and a last one
+    with the usage."""
+    contents: Sequence[Any] = (
+        re.findall(r"\S+\s*|\s+", message.content)
+        if isinstance(message.content, str)
+        else [message.content]
+    )
     chunks = [AIMessageChunk(content=content, id=message.id) for content in contents]
     texts: list[tuple[str | None, str | None, str]]
     texts = [(call["name"], call["id"], json.dumps(call["args"])) for call in message.tool_calls]
@@ -160,8 +188,12 @@ def pieces(message: AIMessage) -> list[AIMessageChunk]:
     for index, (name, id_, args) in enumerate(texts):
         starts = range(0, len(args), ARGS_PIECE)
         deltas = [tool_call_chunk(name=name, id=id_, args="", index=index)]
-        deltas += [tool_call_chunk(args=args[start : start + ARGS_PIECE], index=index) for start in starts]
-        chunks += [AIMessageChunk(content="", id=message.id, tool_call_chunks=[delta]) for delta in deltas]
+        deltas += [
+            tool_call_chunk(args=args[start : start + ARGS_PIECE], index=index) for start in starts
+        ]
+        chunks += [
+            AIMessageChunk(content="", id=message.id, tool_call_chunks=[delta]) for delta in deltas
+        ]
     last = AIMessageChunk(
         content="",
         id=message.id,

@@ -1,12 +1,14 @@
-"""A real HTTP server on this machine that speaks OpenAI's chat completions protocol, and follows a script.
+"""A real HTTP server on this machine that speaks OpenAI's chat completions protocol, and follows a
+script.
 
     async with OpenAIServer(Call(("pay", {"amount": 3})), Say("Paid.")) as server:
         model = ChatOpenAI(model="gpt-4o-mini", base_url=server.url, api_key="test")
         ...
         assert server.problems == []
 
-Each request takes the next reply. A request whose history OpenAI would refuse takes none: it is answered as OpenAI does, with a 400,
-and what was wrong stays in `server.problems`. Every answer closes its connection, so that no client leaves one open behind a test.
+Each request takes the next reply. A request whose history OpenAI would refuse takes none: it is
+answered as OpenAI does, with a 400, and what was wrong stays in `server.problems`. Every answer
+closes its connection, so that no client leaves one open behind a test.
 """
 
 from __future__ import annotations
@@ -49,12 +51,20 @@ class Say:
 
 
 class Call:
-    """Calls tools: `Call(("look", {"id": 1}), ("pay", {"amount": 3}))`. Arguments given as text are sent as they are, valid or not.
+    """Calls tools: `Call(("look", {"id": 1}), ("pay", {"amount": 3}))`. Arguments given as text are
+    sent as they are, valid or not.
 
-    Every call gets a new id, unless `ids` gives one for each. `finish_reason="length"` is what a provider says that ran into its limit.
+    Every call gets a new id, unless `ids` gives one for each. `finish_reason="length"` is what a
+    provider says that ran into its limit.
     """
 
-    def __init__(self, *tools: tuple[str, Json | str], text: str = "", ids: Sequence[str] = (), finish_reason: str = "tool_calls") -> None:
+    def __init__(
+        self,
+        *tools: tuple[str, Json | str],
+        text: str = "",
+        ids: Sequence[str] = (),
+        finish_reason: str = "tool_calls",
+    ) -> None:
         self.tools = tools
         self.text = text
         self.ids = ids
@@ -63,7 +73,8 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Fails with an HTTP status. `retry_after` is in seconds; the client takes 0 for no advice and backs off by itself."""
+    """Fails with an HTTP status. `retry_after` is in seconds; the client takes 0 for no advice and
+    backs off by itself."""
 
     code: int
     retry_after: float | None = None
@@ -73,8 +84,8 @@ class Status:
 class Drop:
     """Cuts the connection after some text and, with `tool`, in the middle of that call's arguments.
 
-    With `clean` the response ends too early but as HTTP has it, as behind a proxy that hides the cut. With `error` a stream says
-    before it ends that it failed of this type.
+    With `clean` the response ends too early but as HTTP has it, as behind a proxy that hides the
+    cut. With `error` a stream says before it ends that it failed of this type.
     """
 
     after: str = ""
@@ -87,7 +98,8 @@ Reply = Say | Call | Status | Drop
 
 
 class OpenAIServer:
-    """The server, from entering it to leaving it. `requests` holds every body it was sent, `replies` what is left of the script."""
+    """The server, from entering it to leaving it. `requests` holds every body it was sent,
+    `replies` what is left of the script."""
 
     def __init__(self, *replies: Reply) -> None:
         self.replies: deque[Reply] = deque(replies)
@@ -158,10 +170,17 @@ class OpenAIServer:
         message = self._message(reply)
         pieces = _sse(body, message, reply) if body.get("stream") else _whole(body, message, reply)
         content_type = b"text/event-stream" if body.get("stream") else b"application/json"
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", content_type), CLOSE]})
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [(b"content-type", content_type), CLOSE],
+            }
+        )
         async for piece in pieces:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
-        # Returning without this last part makes uvicorn close the connection in the middle of the response.
+        # Returning without this last part makes uvicorn close the connection in the middle of the
+        # response.
         if not isinstance(reply, Drop) or reply.clean:
             await send({"type": "http.response.body"})
 
@@ -169,11 +188,17 @@ class OpenAIServer:
         """The reply as the message of a response that does not stream."""
         if isinstance(reply, Say):
             return {"role": "assistant", "content": reply.text}
-        tools: Sequence[tuple[str, Json | str]] = reply.tools if isinstance(reply, Call) else ((reply.tool,) if reply.tool else ())
+        tools: Sequence[tuple[str, Json | str]] = (
+            reply.tools if isinstance(reply, Call) else ((reply.tool,) if reply.tool else ())
+        )
         text = reply.text if isinstance(reply, Call) else reply.after
         ids = (reply.ids if isinstance(reply, Call) else ()) or [self._new_id() for _ in tools]
         calls = [_tool_call(id_, name, args) for id_, (name, args) in zip(ids, tools, strict=True)]
-        return {"role": "assistant", "content": text or None, **({"tool_calls": calls} if calls else {})}
+        return {
+            "role": "assistant",
+            "content": text or None,
+            **({"tool_calls": calls} if calls else {}),
+        }
 
     def _new_id(self) -> str:
         self._calls_made += 1
@@ -187,13 +212,20 @@ class _QuietServer(uvicorn.Server):
         return nullcontext()
 
 
-# ── what goes over the wire ──────────────────────────────────────────────────────────────────────────────────────────
+# ── what goes over the wire ───────────────────────────────────────────────────────────────────────
 
 
 async def _whole(body: Json, message: Json, reply: Reply) -> AsyncIterator[bytes]:
     """The response in one piece, or half of it."""
-    choice = {"index": 0, "message": message, "finish_reason": _finish_reason(reply), "logprobs": None}
-    whole = json.dumps({**_head(body, "chat.completion"), "choices": [choice], "usage": _usage(body, message)}).encode()
+    choice = {
+        "index": 0,
+        "message": message,
+        "finish_reason": _finish_reason(reply),
+        "logprobs": None,
+    }
+    whole = json.dumps(
+        {**_head(body, "chat.completion"), "choices": [choice], "usage": _usage(body, message)}
+    ).encode()
     yield whole[: len(whole) // 2] if isinstance(reply, Drop) else whole
 
 
@@ -205,30 +237,65 @@ async def _sse(body: Json, message: Json, reply: Reply) -> AsyncIterator[bytes]:
 
     deltas = list(_deltas(message))
     if isinstance(reply, Drop) and reply.tool:
-        deltas = deltas[: -(len(message["tool_calls"][0]["function"]["arguments"]) // PIECE // 2 + 1)]
+        deltas = deltas[
+            : -(len(message["tool_calls"][0]["function"]["arguments"]) // PIECE // 2 + 1)
+        ]
     for delta in deltas:
-        yield _event({**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None, "logprobs": None}]})
+        yield _event(
+            {
+                **head,
+                "choices": [{"index": 0, "delta": delta, "finish_reason": None, "logprobs": None}],
+            }
+        )
         if hold and delta.get("content"):
             await hold.wait()
     if isinstance(reply, Drop):
         if reply.error:
-            yield _event({"error": {"message": "The script says so.", "type": reply.error, "param": None, "code": None}})
+            yield _event(
+                {
+                    "error": {
+                        "message": "The script says so.",
+                        "type": reply.error,
+                        "param": None,
+                        "code": None,
+                    }
+                }
+            )
         return
-    yield _event({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": _finish_reason(reply), "logprobs": None}]})
+    yield _event(
+        {
+            **head,
+            "choices": [
+                {"index": 0, "delta": {}, "finish_reason": _finish_reason(reply), "logprobs": None}
+            ],
+        }
+    )
     if include_usage:
         yield _event({**head, "choices": [], "usage": _usage(body, message)})
     yield b"data: [DONE]\n\n"
 
 
 def _deltas(message: Json) -> Iterator[Json]:
-    """The message in pieces: its role, its text, each call's id and name, then the arguments of all calls in turn."""
+    """The message in pieces: its role, its text, each call's id and name, then the arguments of all
+    calls in turn."""
     calls: list[Json] = message.get("tool_calls", [])
-    yield {"role": "assistant", "content": None if calls and message["content"] is None else "", "refusal": None}
+    yield {
+        "role": "assistant",
+        "content": None if calls and message["content"] is None else "",
+        "refusal": None,
+    }
     for text in _cut(message["content"] or ""):
         yield {"content": text}
     for index, call in enumerate(calls):
-        yield {"tool_calls": [{**call, "index": index, "function": {**call["function"], "arguments": ""}}]}
-    arguments = [[(index, part) for part in _cut(call["function"]["arguments"])] for index, call in enumerate(calls)]
+        yield {
+            "tool_calls": [
+                {**call, "index": index, "function": {**call["function"], "arguments": ""}}
+            ]
+        }
+    arguments = [
+        [(index, part) for part in _cut(call["function"]["arguments"])]
+        for index, call in enumerate(calls)
+    ]
     for turn in chain.from_iterable(zip_longest(*arguments)):
         if turn is not None:
             yield {"tool_calls": [{"index": turn[0], "function": {"arguments": turn[1]}}]}
@@ -274,6 +341,13 @@ def _failure(status: Status) -> JSONResponse:
 
 
 def _error(code: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    kind = {401: "invalid_api_key", 429: "rate_limit_exceeded"}.get(code, "invalid_request_error" if code < 500 else "server_error")
-    error = {"message": message, "type": kind, "param": "messages" if code == 400 else None, "code": None}
+    kind = {401: "invalid_api_key", 429: "rate_limit_exceeded"}.get(
+        code, "invalid_request_error" if code < 500 else "server_error"
+    )
+    error = {
+        "message": message,
+        "type": kind,
+        "param": "messages" if code == 400 else None,
+        "code": None,
+    }
     return JSONResponse({"error": error}, code, {"connection": "close", **(headers or {})})

@@ -27,7 +27,8 @@ class Received:
 
 @dataclass
 class Receiver:
-    """What it got, and how it answers: with this status and these headers and this many bytes, after so many seconds, at this pace."""
+    """What it got, and how it answers: with this status and these headers and this many bytes,
+    after so many seconds, at this pace."""
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
@@ -51,7 +52,10 @@ class Receiver:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-            headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
+            headers = {
+                name.lower(): value
+                for name, _, value in (line.partition(": ") for line in head[1:] if line)
+            }
             body = await reader.readexactly(int(headers.get("content-length", 0)))
             got = Received(head[0].split()[1], headers, body, self.status)
             self.got.append(got)
@@ -77,7 +81,9 @@ class Receiver:
 
 
 @asynccontextmanager
-async def receiving(receiver: Receiver, *, port: int = 0, tls: ssl.SSLContext | None = None) -> AsyncIterator[Receiver]:
+async def receiving(
+    receiver: Receiver, *, port: int = 0, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Receiver]:
     """It listens on loopback, until the context is left."""
     tasks: set[asyncio.Task[None]] = set()
 

@@ -1,4 +1,5 @@
-"""The real server as a process of its own, to be asked, killed and started again; and a client that is strict about what it gets."""
+"""The real server as a process of its own, to be asked, killed and started again; and a client that
+is strict about what it gets."""
 
 from __future__ import annotations
 
@@ -25,13 +26,19 @@ from tests.support.zygote import HAS_SAFE_FORK, Forked, Zygote
 
 START_SECONDS = 30
 WAIT_SECONDS = 20
-"""How long a test waits for what should come at once. On a busy machine "at once" may take a while."""
+"""How long a test waits for what should come at once. On a busy machine "at once" may take a
+while."""
 
 REPOSITORY = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-c", "from assent.cli import main; main()"]
-PREPARED = [sys.executable, "-c", "from tests.support.zygote import prepare; prepare(); from assent.cli import main; main()"]
+COMMAND = [sys.executable, "-c", "from assent.cli.app import main; main()"]
+PREPARED = [
+    sys.executable,
+    "-c",
+    "from tests.support.zygote import prepare; prepare(); from assent.cli.app import main; main()",
+]
 COLD = not HAS_SAFE_FORK or bool(os.environ.get("COLD_SERVERS"))
-"""Whether every server is started as its command is, imports and all, and not as a fork of a process that has imported already."""
+"""Whether every server is started as its command is, imports and all, and not as a fork of a
+process that has imported already."""
 
 FRAME = re.compile(rb"id: ([1-9][0-9]*)\n(?:event: ([a-z_]+)\n)?data: (\{[^\r\n]*\})")
 
@@ -39,23 +46,29 @@ Event = dict[str, Any]
 Json = Any
 
 
-# ── the process ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the process ───────────────────────────────────────────────────────────────────────────────────
 
 
 class Server:
-    """One server process after another, on one port and over the files in one folder. Made by `serving`.
+    """One server process after another, on one port and over the files in one folder. Made by
+    `serving`.
 
-    Without a `target` it serves the demo's clerk. A `cold` one is started as its command is, whatever the others are.
+    Without a `target` it serves the demo's clerk. A `cold` one is started as its command is,
+    whatever the others are.
     """
 
-    def __init__(self, folder: Path, target: str | None, environment: Mapping[str, str], *, cold: bool = COLD) -> None:
+    def __init__(
+        self, folder: Path, target: str | None, environment: Mapping[str, str], *, cold: bool = COLD
+    ) -> None:
         self.folder = folder
         self.ledger = folder / "ledger"
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._argv = ["serve", *([target] if target else []), "--port", str(self.port)]
         self._cold = cold
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("ASSENT_")}
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith("ASSENT_")
+        }
         self.environment = {
             **inherited,
             "PYTHONPATH": str(REPOSITORY),
@@ -77,10 +90,17 @@ class Server:
         assert self._process is None, "The server runs already."
         if self._cold:
             with self._log.open("ab") as log:
-                command = [*(PREPARED if "BEFORE_SERVING" in self.environment else COMMAND), *self._argv]
-                self._process = subprocess.Popen(command, cwd=self.folder, env=self.environment, stdout=log, stderr=log)
+                command = [
+                    *(PREPARED if "BEFORE_SERVING" in self.environment else COMMAND),
+                    *self._argv,
+                ]
+                self._process = subprocess.Popen(
+                    command, cwd=self.folder, env=self.environment, stdout=log, stderr=log
+                )
         else:
-            self._process = _zygote().start(self._argv, folder=self.folder, environment=self.environment, log=self._log)
+            self._process = _zygote().start(
+                self._argv, folder=self.folder, environment=self.environment, log=self._log
+            )
 
     def wait_until_healthy(self) -> None:
         """Wait until the process answers."""
@@ -89,7 +109,9 @@ class Server:
         while not self._answers():
             code = self._process.poll()
             assert code is None, f"The server ended with {code} as it started:\n{self.output}"
-            assert time.monotonic() < deadline, f"The server did not answer within {START_SECONDS} s:\n{self.output}"
+            assert time.monotonic() < deadline, (
+                f"The server did not answer within {START_SECONDS} s:\n{self.output}"
+            )
             time.sleep(0.01)
 
     def kill(self) -> None:
@@ -118,7 +140,7 @@ class Server:
     async def until_traced(self, *lines: str) -> None:
         """Wait until the tools have left these lines."""
         async with asyncio.timeout(WAIT_SECONDS):
-            while not set(lines) <= set(self.traces()):  # noqa: ASYNC110  (another process writes them)
+            while not set(lines) <= set(self.traces()):
                 await asyncio.sleep(0.02)
 
     @property
@@ -132,7 +154,9 @@ class Server:
         return [line for line in lines if line.startswith(prefix)]
 
     def _answers(self) -> bool:
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT_SECONDS)) as connection:
+        with closing(
+            http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT_SECONDS)
+        ) as connection:
             try:
                 connection.request("GET", "/health")
                 return connection.getresponse().status == 200
@@ -150,7 +174,9 @@ class Server:
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait(WAIT_SECONDS)
-            raise AssertionError(f"The server did not end within {WAIT_SECONDS} s of {with_signal.name}:\n{self.output}") from None
+            raise AssertionError(
+                f"The server did not end within {WAIT_SECONDS} s of {with_signal.name}:\n{self.output}"
+            ) from None
 
 
 @cache
@@ -160,8 +186,11 @@ def _zygote() -> Zygote:
 
 
 @contextmanager
-def serving(folder: Path, target: str | None = None, *, cold: bool = COLD, **environment: str) -> Iterator[Server]:
-    """A server over the files in `folder`; none is left when the context is. pytest shows its output where a test fails."""
+def serving(
+    folder: Path, target: str | None = None, *, cold: bool = COLD, **environment: str
+) -> Iterator[Server]:
+    """A server over the files in `folder`; none is left when the context is. pytest shows its
+    output where a test fails."""
     server = Server(folder, target, environment, cold=cold)
     try:
         server.start()
@@ -188,7 +217,8 @@ def free_port() -> int:
 
 
 async def volley(server: Server, requests: list[tuple[str, Json]]) -> list[tuple[int, Json]]:
-    """POST to these paths at once, to the tick: everything is sent but the last byte of each, and then those. The statuses and bodies."""
+    """POST to these paths at once, to the tick: everything is sent but the last byte of each, and
+    then those. The statuses and bodies."""
     connections = [await asyncio.open_connection("127.0.0.1", server.port) for _ in requests]
     bodies = [json.dumps(body).encode() for _, body in requests]
     for (path, _), body, (_, writer) in zip(requests, bodies, connections, strict=True):
@@ -208,7 +238,7 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     return int(head.split()[1]), json.loads(body)
 
 
-# ── the client ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the client ────────────────────────────────────────────────────────────────────────────────────
 
 
 @asynccontextmanager
@@ -216,7 +246,9 @@ async def asking(server: Server, **headers: str) -> AsyncIterator[Api]:
     """A client of the server."""
     timeout = httpx.Timeout(WAIT_SECONDS)
     limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=server.url, headers=headers, timeout=timeout, limits=limits, trust_env=False) as http:
+    async with httpx.AsyncClient(
+        base_url=server.url, headers=headers, timeout=timeout, limits=limits, trust_env=False
+    ) as http:
         yield Api(http)
 
 
@@ -228,7 +260,9 @@ class Api:
 
     async def stream(self, message: str, **body: Json) -> list[Event]:
         """Say something; the events of the run."""
-        async with self.http.stream("POST", "/agent/stream", json={"message": message, **body}) as response:
+        async with self.http.stream(
+            "POST", "/agent/stream", json={"message": message, **body}
+        ) as response:
             await expect(response, 200)
             return [event async for event in events_of(response)]
 
@@ -249,7 +283,9 @@ class Api:
     async def pending(self, thread_id: str) -> list[Json]:
         """The approvals that the thread waits for, in the order in which they were asked for."""
         order: list[str] = (await self.get(f"/threads/{thread_id}"))["pending"]
-        approvals: list[Json] = (await self.get("/approvals", thread_id=thread_id, status="pending"))["approvals"]
+        approvals: list[Json] = (
+            await self.get("/approvals", thread_id=thread_id, status="pending")
+        )["approvals"]
         assert [approval["approval_id"] for approval in approvals] == order
         return approvals
 
@@ -259,7 +295,9 @@ class Api:
 
     async def run(self, thread_id: str, message: str, **body: Json) -> Json:
         """Start a run in the background; its view."""
-        response = await self.http.post(f"/threads/{thread_id}/runs", json={"message": message, **body})
+        response = await self.http.post(
+            f"/threads/{thread_id}/runs", json={"message": message, **body}
+        )
         return (await expect(response, 202)).json()
 
     async def ended(self, run_id: str) -> Json:
@@ -268,7 +306,8 @@ class Api:
         return await self.get(f"/runs/{run_id}")
 
     async def cancel(self, path: str, **body: Json) -> list[Json]:
-        """Cancel what is at this path, a run or all of a thread; the runs that were asked to stop."""
+        """Cancel what is at this path, a run or all of a thread; the runs that were asked to
+        stop."""
         response = await self.http.post(f"{path}/cancel", json=body)
         assert response.status_code in (200, 202), response.text
         runs: list[Json] = response.json()["runs"]
@@ -282,28 +321,41 @@ class Api:
     async def events(self, thread_id: str, after: int = 0, **parameters: Json) -> list[Event]:
         """The thread's events so far, numbered as they should be if none is left out."""
         events: list[Event] = []
-        while page := await self._page(thread_id, {"after": events[-1]["seq"] if events else after, **parameters}):
+        while page := await self._page(
+            thread_id, {"after": events[-1]["seq"] if events else after, **parameters}
+        ):
             events += page
         if not parameters:
-            assert [event["seq"] for event in events] == list(range(after + 1, after + 1 + len(events)))
+            assert [event["seq"] for event in events] == list(
+                range(after + 1, after + 1 + len(events))
+            )
         return events
 
     async def _page(self, thread_id: str, parameters: Mapping[str, Json]) -> list[Event]:
-        response = await self.http.get(f"/threads/{thread_id}/events", params=parameters, headers={"accept": "application/json"})
+        response = await self.http.get(
+            f"/threads/{thread_id}/events",
+            params=parameters,
+            headers={"accept": "application/json"},
+        )
         events: list[Event] = (await expect(response, 200)).json()["events"]
         return events
 
     @asynccontextmanager
-    async def following(self, thread_id: str, last: int | None = None, **parameters: Json) -> AsyncIterator[AsyncGenerator[Event, None]]:
+    async def following(
+        self, thread_id: str, last: int | None = None, **parameters: Json
+    ) -> AsyncIterator[AsyncGenerator[Event, None]]:
         """The thread's events as they come, after the one numbered `last`."""
         headers = {} if last is None else {"Last-Event-ID": str(last)}
-        async with self.http.stream("GET", f"/threads/{thread_id}/events", params=parameters, headers=headers) as response:
+        async with self.http.stream(
+            "GET", f"/threads/{thread_id}/events", params=parameters, headers=headers
+        ) as response:
             await expect(response, 200)
             async with aclosing(events_of(response)) as events:
                 yield events
 
     async def until(self, thread_id: str, *types: str, after: int = 0) -> list[Event]:
-        """The thread's events after a number, up to the first of one of these types, which may be still to come."""
+        """The thread's events after a number, up to the first of one of these types, which may be
+        still to come."""
         seen = []
         async with asyncio.timeout(WAIT_SECONDS), self.following(thread_id, after) as events:
             async for event in events:
@@ -319,7 +371,9 @@ class Api:
             thread = await self.get(f"/threads/{thread_id}")
             if thread["status"] != "busy":
                 return thread
-            assert time.monotonic() < deadline, f"The thread {thread_id} was still busy after {seconds} s."
+            assert time.monotonic() < deadline, (
+                f"The thread {thread_id} was still busy after {seconds} s."
+            )
             await asyncio.sleep(0.05)
 
     async def last_words(self, thread_id: str) -> str:
@@ -331,7 +385,9 @@ async def expect(response: httpx.Response, status: int) -> httpx.Response:
     """The response, if it has this status."""
     if response.status_code != status:
         await response.aread()
-        raise AssertionError(f"{response.request.method} {response.request.url} gave {response.status_code}, not {status}: {response.text}")
+        raise AssertionError(
+            f"{response.request.method} {response.request.url} gave {response.status_code}, not {status}: {response.text}"
+        )
     return response
 
 
@@ -378,4 +434,6 @@ def only(events: list[Event], kind: str) -> Event:
 def without_tokens(events: list[Event]) -> list[str]:
     """The types that tell the story of a run: what its nodes and models said aside."""
     story = ("run_", "approval_", "tool_", "done", "error")
-    return [kind for kind in types_of(events) if kind.startswith(story) and kind != "tool_call_delta"]
+    return [
+        kind for kind in types_of(events) if kind.startswith(story) and kind != "tool_call_delta"
+    ]

@@ -1,4 +1,5 @@
-"""The fakes are held to what they stand for: the rule of histories, OpenAI's protocol, a model that streams."""
+"""The fakes are held to what they stand for: the rule of histories, OpenAI's protocol, a model that
+streams."""
 
 from __future__ import annotations
 
@@ -8,10 +9,23 @@ from typing import Any
 
 import httpx
 import pytest
-from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+)
 
 from tests.support.history import history_problems
-from tests.support.models import ScriptedModel, ScriptExhausted, call, calls, lc_history_problems, say
+from tests.support.models import (
+    ScriptedModel,
+    ScriptExhausted,
+    call,
+    calls,
+    lc_history_problems,
+    say,
+)
 from tests.support.openai_server import Call, Drop, OpenAIServer, Say, Status
 
 Json = dict[str, Any]
@@ -21,21 +35,30 @@ USER: Json = {"role": "user", "content": "Pay, please."}
 
 def asks(*ids: str, arguments: Any = "{}", name: str = "pay") -> Json:
     function = {"name": name, "arguments": arguments}
-    return {"role": "assistant", "content": None, "tool_calls": [{"id": id_, "type": "function", "function": function} for id_ in ids]}
+    return {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": id_, "type": "function", "function": function} for id_ in ids],
+    }
 
 
 def answers(id_: str) -> Json:
     return {"role": "tool", "tool_call_id": id_, "content": "done"}
 
 
-# ── the rule ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the rule ──────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
     "history",
     [
         [USER],
-        [{"role": "system", "content": "Be brief."}, USER, {"role": "assistant", "content": "Yes."}, USER],
+        [
+            {"role": "system", "content": "Be brief."},
+            USER,
+            {"role": "assistant", "content": "Yes."},
+            USER,
+        ],
         [USER, asks("a"), answers("a")],
         [USER, asks("a", "b"), answers("b"), answers("a"), USER],
         # An id may come back in a later turn: each turn is answered for itself.
@@ -51,8 +74,14 @@ def test_a_history_that_a_provider_accepts_has_no_problem(history: list[Json]) -
     [
         ([], "empty"),
         ([USER, asks("a")], "calls 'a', which no tool message directly after it answers"),
-        ([USER, asks("a", "b"), answers("a"), USER], "calls 'b', which no tool message directly after it answers"),
-        ([USER, asks("a"), USER, answers("a")], "calls 'a', which no tool message directly after it answers"),
+        (
+            [USER, asks("a", "b"), answers("a"), USER],
+            "calls 'b', which no tool message directly after it answers",
+        ),
+        (
+            [USER, asks("a"), USER, answers("a")],
+            "calls 'a', which no tool message directly after it answers",
+        ),
         ([USER, asks("a"), USER, answers("a")], "messages[3] answers 'a', but does not follow"),
         ([USER, asks("a"), answers("a"), answers("a")], "calls 'a', which 2 tool messages answer"),
         ([USER, asks("a"), answers("a"), answers("b")], "an answer to 'b', which it does not call"),
@@ -74,22 +103,32 @@ def test_a_history_that_a_provider_refuses_has_a_problem(history: list[Json], pr
 def test_the_rule_holds_for_langchain_messages_too() -> None:
     asked = AIMessage("", tool_calls=[{"name": "pay", "args": {}, "id": "a", "type": "tool_call"}])
     answer = ToolMessage("done", tool_call_id="a")
-    assert lc_history_problems([SystemMessage("Be brief."), HumanMessage("Hi"), asked, answer]) == []
+    assert (
+        lc_history_problems([SystemMessage("Be brief."), HumanMessage("Hi"), asked, answer]) == []
+    )
     assert lc_history_problems([HumanMessage("Hi"), asked]) != []
     assert lc_history_problems([HumanMessage("Hi"), asked, HumanMessage("And?"), answer]) != []
 
 
 def test_a_call_that_could_not_be_parsed_needs_its_answer_as_well() -> None:
-    bad = AIMessage("", invalid_tool_calls=[{"name": "pay", "args": "{}", "id": "a", "error": None, "type": "invalid_tool_call"}])
+    bad = AIMessage(
+        "",
+        invalid_tool_calls=[
+            {"name": "pay", "args": "{}", "id": "a", "error": None, "type": "invalid_tool_call"}
+        ],
+    )
     assert lc_history_problems([HumanMessage("Hi"), bad, HumanMessage("And?")]) != []
 
 
-# ── the server ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the server ────────────────────────────────────────────────────────────────────────────────────
 
 
 async def post(server: OpenAIServer, *messages: Json, **options: Any) -> httpx.Response:
     async with httpx.AsyncClient(headers={"authorization": "Bearer test"}) as client:
-        return await client.post(f"{server.url}/chat/completions", json={"model": "m", "messages": messages or [USER], **options})
+        return await client.post(
+            f"{server.url}/chat/completions",
+            json={"model": "m", "messages": messages or [USER], **options},
+        )
 
 
 def chunks_of(response: httpx.Response) -> list[Json]:
@@ -118,13 +157,18 @@ async def test_usage_is_sent_only_to_who_asks_for_it() -> None:
 async def test_calls_stream_in_pieces_that_alternate() -> None:
     async with OpenAIServer(Call(("look", {"id": 17}), ("pay", {"amount": 300}))) as server:
         chunks = chunks_of(await post(server, stream=True))
-    pieces = [piece for chunk in chunks for piece in chunk["choices"][0]["delta"].get("tool_calls", [])]
+    pieces = [
+        piece for chunk in chunks for piece in chunk["choices"][0]["delta"].get("tool_calls", [])
+    ]
     assert [(piece["index"], piece["id"], piece["function"]["name"]) for piece in pieces[:2]] == [
         (0, "call_1", "look"),
         (1, "call_2", "pay"),
     ]
     assert [piece["index"] for piece in pieces[2:]] == [0, 1, 0, 1, 1]
-    texts = ["".join(piece["function"]["arguments"] for piece in pieces if piece["index"] == index) for index in (0, 1)]
+    texts = [
+        "".join(piece["function"]["arguments"] for piece in pieces if piece["index"] == index)
+        for index in (0, 1)
+    ]
     assert [json.loads(text) for text in texts] == [{"id": 17}, {"amount": 300}]
     assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
 
@@ -133,8 +177,15 @@ async def test_without_stream_the_message_comes_whole() -> None:
     async with OpenAIServer(Call(("pay", {"amount": 3}), text="One moment.")) as server:
         whole = (await post(server)).json()
     choice = whole["choices"][0]
-    assert (whole["object"], choice["finish_reason"], choice["message"]["content"]) == ("chat.completion", "tool_calls", "One moment.")
-    assert choice["message"]["tool_calls"][0]["function"] == {"name": "pay", "arguments": '{"amount": 3}'}
+    assert (whole["object"], choice["finish_reason"], choice["message"]["content"]) == (
+        "chat.completion",
+        "tool_calls",
+        "One moment.",
+    )
+    assert choice["message"]["tool_calls"][0]["function"] == {
+        "name": "pay",
+        "arguments": '{"amount": 3}',
+    }
 
 
 async def test_a_broken_history_is_answered_400_and_takes_no_reply() -> None:
@@ -144,7 +195,9 @@ async def test_a_broken_history_is_answered_400_and_takes_no_reply() -> None:
     assert (refused.status_code, refused.json()["error"]["type"]) == (400, "invalid_request_error")
     assert "calls 'a'" in refused.json()["error"]["message"]
     assert accepted.json()["choices"][0]["message"]["content"] == "Yes."
-    assert server.problems == ["Request 1: messages[1] calls 'a', which no tool message directly after it answers."]
+    assert server.problems == [
+        "Request 1: messages[1] calls 'a', which no tool message directly after it answers."
+    ]
     assert len(server.histories) == 2
 
 
@@ -164,14 +217,21 @@ async def test_a_status_says_when_to_come_back() -> None:
     assert server.problems == []
 
 
-@pytest.mark.parametrize("drop", [Drop(after="Some text"), Drop(tool=("pay", {"amount": 3, "to": "Ada Lovelace"}))])
+@pytest.mark.parametrize(
+    "drop", [Drop(after="Some text"), Drop(tool=("pay", {"amount": 3, "to": "Ada Lovelace"}))]
+)
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_drop_cuts_the_connection_in_the_middle(drop: Drop, stream: bool) -> None:
-    async with OpenAIServer(drop) as server, httpx.AsyncClient(headers={"authorization": "Bearer test"}) as client:
+    async with (
+        OpenAIServer(drop) as server,
+        httpx.AsyncClient(headers={"authorization": "Bearer test"}) as client,
+    ):
         received = b""
         body = {"model": "m", "messages": [USER], "stream": stream}
         with pytest.raises(httpx.RemoteProtocolError):
-            async with client.stream("POST", f"{server.url}/chat/completions", json=body) as response:
+            async with client.stream(
+                "POST", f"{server.url}/chat/completions", json=body
+            ) as response:
                 async for part in response.aiter_raw():
                     received += part
     assert response.status_code == 200
@@ -184,10 +244,15 @@ async def test_a_drop_cuts_the_connection_in_the_middle(drop: Drop, stream: bool
 
 async def test_a_held_answer_waits_after_its_first_piece() -> None:
     release = asyncio.Event()
-    async with OpenAIServer(Say("It is a fine day.", hold=release)) as server, httpx.AsyncClient() as client:
+    async with (
+        OpenAIServer(Say("It is a fine day.", hold=release)) as server,
+        httpx.AsyncClient() as client,
+    ):
         body = {"model": "m", "messages": [USER], "stream": True}
         headers = {"authorization": "Bearer test"}
-        async with client.stream("POST", f"{server.url}/chat/completions", json=body, headers=headers) as response:
+        async with client.stream(
+            "POST", f"{server.url}/chat/completions", json=body, headers=headers
+        ) as response:
             lines = response.aiter_lines()
             async for line in lines:
                 if "It is " in line:
@@ -201,22 +266,36 @@ async def test_a_held_answer_waits_after_its_first_piece() -> None:
     assert "data: [DONE]" in rest
 
 
-# ── the model ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the model ─────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_the_model_streams_words_and_calls_in_pieces() -> None:
-    model = ScriptedModel(script=[say("A fine day."), calls(("look", {"id": 17}), ("pay", {"amount": 300}), text="One moment.")])
+    model = ScriptedModel(
+        script=[
+            say("A fine day."),
+            calls(("look", {"id": 17}), ("pay", {"amount": 300}), text="One moment."),
+        ]
+    )
     words = [chunk.content async for chunk in model.astream("Hi")]
     assert words == ["A ", "fine ", "day.", ""]
     chunks = list(model.stream("Pay"))
     whole: AIMessageChunk = sum(chunks[1:], start=chunks[0])
     assert len(chunks) > 6
-    assert [(made["name"], made["args"]) for made in whole.tool_calls] == [("look", {"id": 17}), ("pay", {"amount": 300})]
+    assert [(made["name"], made["args"]) for made in whole.tool_calls] == [
+        ("look", {"id": 17}),
+        ("pay", {"amount": 300}),
+    ]
     assert whole.content == "One moment."
 
 
 async def test_the_model_shares_its_script_with_what_bind_tools_returns() -> None:
-    model = ScriptedModel(script=[say("One"), lambda history: say(f"You said {history[-1].content}"), ValueError("The line is dead.")])
+    model = ScriptedModel(
+        script=[
+            say("One"),
+            lambda history: say(f"You said {history[-1].content}"),
+            ValueError("The line is dead."),
+        ]
+    )
     bound = model.bind_tools(["pay"])
     assert (await model.ainvoke("a")).content == "One"
     assert bound.invoke("b").content == "You said b"

@@ -1,4 +1,5 @@
-"""A forked server is a process like a cold one: its own arguments, folder, environment, output, exit code and death."""
+"""A forked server is a process like a cold one: its own arguments, folder, environment, output,
+exit code and death."""
 
 from __future__ import annotations
 
@@ -29,9 +30,16 @@ def start(zygote: Zygote, folder: Path, *argv: str, **environment: str) -> Forke
     return zygote.start(list(argv), folder=folder, environment=environment, log=folder / "log")
 
 
-def test_it_is_the_command_with_its_own_arguments_output_and_exit_code(zygote: Zygote, tmp_path: Path) -> None:
+def test_it_is_the_command_with_its_own_arguments_output_and_exit_code(
+    zygote: Zygote, tmp_path: Path
+) -> None:
     assert start(zygote, tmp_path, "--version").wait(20) == 0
-    assert start(zygote, tmp_path, "serve", "agent.py:agent", ASSENT_DATABASE="sqlite:///here.db").wait(20) == 1
+    assert (
+        start(
+            zygote, tmp_path, "serve", "agent.py:agent", ASSENT_DATABASE="sqlite:///here.db"
+        ).wait(20)
+        == 1
+    )
     assert start(zygote, tmp_path, "sing").wait(20) == 2
     said = (tmp_path / "log").read_text()
     assert said.startswith("assent ")
@@ -52,7 +60,9 @@ def test_it_dies_of_signals(zygote: Zygote, tmp_path: Path) -> None:
     forked.send_signal(signal.SIGKILL)
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="what a process has open is listed in /proc")
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="what a process has open is listed in /proc"
+)
 def test_it_inherits_nothing_and_outlives_nobody(tmp_path: Path) -> None:
     zygote = Zygote(REPOSITORY)
     # It stops before it does anything, for nobody reads what it writes.

@@ -1,15 +1,17 @@
 """Servers at a fork's price: one process imports everything once, and each server is a child of it.
 
-A cold start spends its time on imports, and the tests start hundreds of servers. What they get here is `assent serve` itself, in a process
-of its own that a signal kills like any other: a fork of one that has imported, and done nothing else. It has one thread, no event loop, no
-socket but the one it is spoken to by, and no file of ours open.
+A cold start spends its time on imports, and the tests start hundreds of servers. What they get here
+is `assent serve` itself, in a process of its own that a signal kills like any other: a fork of one
+that has imported, and done nothing else. It has one thread, no event loop, no socket but the one it
+is spoken to by, and no file of ours open.
 
     zygote = Zygote()
     process = zygote.start(["serve", "--port", "8000"], folder=…, environment={…}, log=…)
     process.signal(signal.SIGKILL)
     process.wait(5)    # -9
 
-This module is both ends. With `COLD_SERVERS=1`, and where there is no safe fork, the tests start the cold command instead.
+This module is both ends. With `COLD_SERVERS=1`, and where there is no safe fork, the tests start
+the cold command instead.
 """
 
 from __future__ import annotations
@@ -35,11 +37,12 @@ HAS_SAFE_FORK = hasattr(os, "fork") and sys.platform != "darwin"
 STARTS = "from tests.support.zygote import main; main()"
 
 
-# ── the side of the tests ────────────────────────────────────────────────────────────────────────────────────────────
+# ── the side of the tests ─────────────────────────────────────────────────────────────────────────
 
 
 class Zygote:
-    """The process that forks. It ends, and its children with it, when it is closed or this process is gone."""
+    """The process that forks. It ends, and its children with it, when it is closed or this process
+    is gone."""
 
     def __init__(self, repository: Path) -> None:
         ours, its = socket.socketpair()
@@ -47,7 +50,12 @@ class Zygote:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", STARTS, str(its.fileno())],
                 cwd=repository,
-                env={name: value for name, value in os.environ.items() if not name.startswith("ASSENT_")} | {"PYTHONPATH": str(repository)},
+                env={
+                    name: value
+                    for name, value in os.environ.items()
+                    if not name.startswith("ASSENT_")
+                }
+                | {"PYTHONPATH": str(repository)},
                 stdin=subprocess.DEVNULL,
                 pass_fds=[its.fileno()],
             )
@@ -56,9 +64,17 @@ class Zygote:
         self._lock = threading.Lock()
         atexit.register(self.close)
 
-    def start(self, argv: list[str], *, folder: Path, environment: Mapping[str, str], log: Path) -> Forked:
-        """A child that runs `assent` with these arguments in this folder, and writes what it says to the log."""
-        asked = {"argv": argv, "folder": str(folder), "environment": dict(environment), "log": str(log)}
+    def start(
+        self, argv: list[str], *, folder: Path, environment: Mapping[str, str], log: Path
+    ) -> Forked:
+        """A child that runs `assent` with these arguments in this folder, and writes what it says
+        to the log."""
+        asked = {
+            "argv": argv,
+            "folder": str(folder),
+            "environment": dict(environment),
+            "log": str(log),
+        }
         return Forked(self, self.ask(start=asked))
 
     def ask(self, **request: Any) -> Any:
@@ -78,7 +94,8 @@ class Zygote:
 
 
 class Forked:
-    """One child. Its parent sends the signals, who alone knows that its id is not somebody else's by now."""
+    """One child. Its parent sends the signals, who alone knows that its id is not somebody else's
+    by now."""
 
     def __init__(self, zygote: Zygote, pid: int) -> None:
         self.pid = pid
@@ -105,21 +122,24 @@ class Forked:
         self._zygote.ask(signal=[self.pid, int(number)])
 
 
-# ── the side of the process ──────────────────────────────────────────────────────────────────────────────────────────
+# ── the side of the process ───────────────────────────────────────────────────────────────────────
 
 
 def prepare() -> None:
-    """Call what the environment's BEFORE_SERVING names, as `module:function`: what a test does to the process that is to serve."""
+    """Call what the environment's BEFORE_SERVING names, as `module:function`: what a test does to
+    the process that is to serve."""
     if wanted := os.environ.get("BEFORE_SERVING"):
         module, _, function = wanted.partition(":")
         getattr(importlib.import_module(module), function)()
 
 
 def main() -> None:
-    """Import, then fork for whoever asks. Returns in no process but the children, as what they are."""
-    from assent.cli import main as assent
+    """Import, then fork for whoever asks. Returns in no process but the children, as what they
+    are."""
+    from assent.cli.app import main as assent
 
-    # Imported for what it imports. Its file is loaded anew by each server, as somebody's agents are.
+    # Imported for what it imports. Its file is loaded anew by each server, as somebody's agents
+    # are.
     importlib.import_module("tests.support.agents")
     del sys.modules["tests.support.agents"]
     assert threading.active_count() == 1, threading.enumerate()

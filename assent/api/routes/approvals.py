@@ -12,31 +12,32 @@ import msgspec
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import ValidationError
 
-from assent.api.answers import ApprovalAnswer
-from assent.api.deciding import IdempotencyKey, Key, claim, decided_once, key_of, once
+from assent.api.decision_bodies import ApprovalAnswer
 from assent.api.deps import How, TheRuns, Who, wants
-from assent.api.errors import status_of
-from assent.api.json import json_response
+from assent.api.event_query import MOST_ON_A_PAGE, After, Named, OnAPage, Types, event_page
+from assent.api.idempotency import IdempotencyKey, Key, claim, decided_once, key_of, once
 from assent.api.openapi import SSE_RESPONSE
-from assent.api.reading import MOST_ON_A_PAGE, After, Named, OnAPage, Types, event_page
+from assent.api.problems import status_of
+from assent.api.responses import json_response
 from assent.api.schemas import THREAD_ID, BatchRequest, CommentRequest, DelegateRequest
 from assent.api.sse import EventStream
 from assent.api.views import approval_view
-from assent.approvals.deciding import Verdict
+from assent.approvals.decide import Verdict
 from assent.approvals.feed import FEED
-from assent.approvals.machine import Delegate, Say, Target, Withdraw
-from assent.checkpoint.contracts import Approval, ApprovalStatus, Authentication, LogEntry, Storage
-from assent.errors import AssentError, ConfigurationError, InvalidRequest, NotFound
-from assent.policies import Risk, duration_from_text
+from assent.approvals.rules import Delegate, Say, Target, Withdraw
+from assent.core.errors import AssentError, ConfigurationError, InvalidRequest, NotFound
+from assent.core.policy import Risk, duration_from_text
+from assent.core.rows import Approval, ApprovalStatus, Authentication
 from assent.runs.follow import follow
 from assent.runs.service import Runs
+from assent.storage.base import LogEntry, Storage
 
 router = APIRouter(tags=["approvals"])
 
 Text = Annotated[str | None, Query(min_length=1, max_length=200)]
 
 
-# ── looking ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── looking ───────────────────────────────────────────────────────────────────────────────────────
 
 
 @router.get("/approvals")
@@ -47,8 +48,15 @@ async def list_approvals(
     thread_id: Annotated[str | None, Query(pattern=THREAD_ID)] = None,
     agent: Text = None,
     tool: Text = None,
-    role: Annotated[Text, Query(description="Those that people of this role may decide now")] = None,
-    assignee: Annotated[Text, Query(description="Those that he may decide now, by name or by a say that was handed to him")] = None,
+    role: Annotated[
+        Text, Query(description="Those that people of this role may decide now")
+    ] = None,
+    assignee: Annotated[
+        Text,
+        Query(
+            description="Those that he may decide now, by name or by a say that was handed to him"
+        ),
+    ] = None,
     older_than: Annotated[Text, Query(description="A duration, such as `2h`")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: str | None = None,
@@ -65,7 +73,9 @@ async def list_approvals(
         limit=limit,
         cursor=cursor,
     )
-    return json_response({"approvals": [approval_view(approval) for approval in page.rows], "next": page.next})
+    return json_response(
+        {"approvals": [approval_view(approval) for approval in page.rows], "next": page.next}
+    )
 
 
 @router.get("/approvals/stream", responses=SSE_RESPONSE)
@@ -78,16 +88,24 @@ async def stream(
     named: Named = False,
     limit: OnAPage = MOST_ON_A_PAGE,
 ) -> Response:
-    """What happens to approvals on all threads, past `after` (or `Last-Event-ID`), replayed and then live; or a page of it as JSON, if you
-    accept `application/json`. Numbers are the feed's own. What was asked and said is not in it: look at the approval."""
+    """What happens to approvals on all threads, past `after` (or `Last-Event-ID`), replayed and
+    then live; or a page of it as JSON, if you accept `application/json`. Numbers are the feed's
+    own. What was asked and said is not in it: look at the approval."""
     if wants(request, "application/json") and not wants(request, "text/event-stream"):
-        return event_page(map(_with_its_thread, await runs.storage.read_log(FEED, after, limit=limit, types=types)), after)
+        return event_page(
+            map(
+                _with_its_thread, await runs.storage.read_log(FEED, after, limit=limit, types=types)
+            ),
+            after,
+        )
     # What was removed must be told as a status, so it is asked for before the response begins.
     await runs.storage.read_log(FEED, after, limit=1)
     return EventStream(_feed(runs.storage, after, types), named=named)
 
 
-async def _feed(storage: Storage, after: int, types: frozenset[str] | None) -> AsyncGenerator[tuple[LogEntry, ...], None]:
+async def _feed(
+    storage: Storage, after: int, types: frozenset[str] | None
+) -> AsyncGenerator[tuple[LogEntry, ...], None]:
     async with aclosing(follow(storage, FEED, after, types=types)) as batches:
         async for entries in batches:
             yield tuple(map(_with_its_thread, entries))
@@ -106,30 +124,47 @@ async def get_approval(id: str, runs: TheRuns, who: Who) -> Response:
     return json_response(approval_view(await _approval(runs.storage, id)))
 
 
-# ── deciding ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── deciding ──────────────────────────────────────────────────────────────────────────────────────
 
 
 @router.post("/approvals/decide")
 async def decide_several(
-    body: BatchRequest, request: Request, runs: TheRuns, who: Who, how: How, idempotency_key: IdempotencyKey = None
+    body: BatchRequest,
+    request: Request,
+    runs: TheRuns,
+    who: Who,
+    how: How,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Decide several approvals of a low risk, on any threads. Each has an outcome of its own: `outcomes` has its `status` by id, and what
-    `POST /approvals/{id}/decide` would have answered. Sent again under its key, what was decided is answered as then, and the rest is tried
-    again."""
+    """Decide several approvals of a low risk, on any threads. Each has an outcome of its own:
+    `outcomes` has its `status` by id, and what `POST /approvals/{id}/decide` would have answered.
+    Sent again under its key, what was decided is answered as then, and the rest is tried again."""
     key = await key_of(request, who, idempotency_key)
     if key is not None:
         await claim(runs, key)
-    outcomes = {id: await _outcome(runs, id, answer, who, how, key and key.of(id)) for id, answer in body.decisions.items()}
+    outcomes = {
+        id: await _outcome(runs, id, answer, who, how, key and key.of(id))
+        for id, answer in body.decisions.items()
+    }
     return json_response({"outcomes": outcomes})
 
 
-async def _outcome(runs: Runs, approval_id: str, answer: Any, who: str, how: Authentication, key: Key | None) -> dict[str, Any]:
+async def _outcome(
+    runs: Runs, approval_id: str, answer: Any, who: str, how: Authentication, key: Key | None
+) -> dict[str, Any]:
     try:
         approval = await _approval(runs.storage, approval_id)
         if approval.risk != Risk.LOW:
-            raise InvalidRequest(f"The approval {approval_id} is of {approval.risk} risk, so it is decided by itself, and not with others.")
-        thread_id, verdict = approval.thread_id, _verdict(approval_id, ApprovalAnswer(answer), who, how)
-        decided = await once(runs, thread_id, key, lambda along: runs.decide(thread_id, verdict, along=along))
+            raise InvalidRequest(
+                f"The approval {approval_id} is of {approval.risk} risk, so it is decided by itself, and not with others."
+            )
+        thread_id, verdict = (
+            approval.thread_id,
+            _verdict(approval_id, ApprovalAnswer(answer), who, how),
+        )
+        decided = await once(
+            runs, thread_id, key, lambda along: runs.decide(thread_id, verdict, along=along)
+        )
         return {**decided.view, "status": 202}
     except ValidationError as error:
         return {"status": 422, "detail": str(error.errors()[0]["msg"])}
@@ -142,18 +177,34 @@ async def _outcome(runs: Runs, approval_id: str, answer: Any, who: str, how: Aut
 
 @router.post("/approvals/{id}/decide", status_code=202, responses=SSE_RESPONSE)
 async def decide(
-    id: str, body: ApprovalAnswer, request: Request, runs: TheRuns, who: Who, how: How, idempotency_key: IdempotencyKey = None
+    id: str,
+    body: ApprovalAnswer,
+    request: Request,
+    runs: TheRuns,
+    who: Who,
+    how: How,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Decide one approval: the same as `POST /threads/{id}/resume` with its id. Where several must agree, it is pending until they do."""
+    """Decide one approval: the same as `POST /threads/{id}/resume` with its id. Where several must
+    agree, it is pending until they do."""
     approval = await _approval(runs.storage, id)
     verdict, thread_id = _verdict(id, body, who, how), approval.thread_id
-    return await decided_once(request, runs, thread_id, who, idempotency_key, lambda along: runs.decide(thread_id, verdict, along=along))
+    return await decided_once(
+        request,
+        runs,
+        thread_id,
+        who,
+        idempotency_key,
+        lambda along: runs.decide(thread_id, verdict, along=along),
+    )
 
 
 @router.post("/approvals/{id}/withdraw")
 async def withdraw(id: str, runs: TheRuns, who: Who, how: How) -> Response:
     """Take your vote back."""
-    return json_response(approval_view(await runs.act(id, Withdraw(by=runs.person(who)), authentication=how)))
+    return json_response(
+        approval_view(await runs.act(id, Withdraw(by=runs.person(who)), authentication=how))
+    )
 
 
 @router.post("/approvals/{id}/delegate")
@@ -166,11 +217,21 @@ async def delegate(id: str, body: DelegateRequest, runs: TheRuns, who: Who, how:
 @router.post("/approvals/{id}/comment", status_code=201)
 async def comment(id: str, body: CommentRequest, runs: TheRuns, who: Who, how: How) -> Response:
     """Say something about what is asked. It decides nothing."""
-    return json_response(approval_view(await runs.act(id, Say(by=runs.person(who), text=body.text), authentication=how)), status=201)
+    return json_response(
+        approval_view(
+            await runs.act(id, Say(by=runs.person(who), text=body.text), authentication=how)
+        ),
+        status=201,
+    )
 
 
 def _verdict(approval_id: str, answer: ApprovalAnswer, who: str, how: Authentication) -> Verdict:
-    return Verdict(decisions=partial(answer.decisions, approval_id), by=who, authentication=how, digests=answer.digests)
+    return Verdict(
+        decisions=partial(answer.decisions, approval_id),
+        by=who,
+        authentication=how,
+        digests=answer.digests,
+    )
 
 
 async def _approval(storage: Storage, approval_id: str) -> Approval:

@@ -8,12 +8,12 @@ import msgspec
 from fastapi import APIRouter, Query, Response
 
 from assent.api.deps import How, TheRuns, Who
-from assent.api.json import json_response
+from assent.api.responses import json_response
 from assent.api.schemas import GrantRequest
 from assent.api.views import grant_view
 from assent.approvals.grants import Bound
-from assent.checkpoint.contracts import StandingGrant
-from assent.errors import InvalidRequest, NotFound
+from assent.core.errors import InvalidRequest, NotFound
+from assent.core.rows import StandingGrant
 from assent.runs.service import Runs
 
 router = APIRouter(tags=["grants"])
@@ -21,8 +21,8 @@ router = APIRouter(tags=["grants"])
 
 @router.post("/grants", status_code=201)
 async def give(body: GrantRequest, runs: TheRuns, who: Who, how: How) -> Response:
-    """Approve in advance: calls of this tool with arguments within these bounds. It counts as your vote would, so it is a 403 if you could
-    not approve such calls yourself."""
+    """Approve in advance: calls of this tool with arguments within these bounds. It counts as your
+    vote would, so it is a 403 if you could not approve such calls yourself."""
     try:
         bounds = msgspec.convert(body.bounds, dict[str, Bound])
     except msgspec.ValidationError as error:
@@ -40,12 +40,20 @@ async def give(body: GrantRequest, runs: TheRuns, who: Who, how: How) -> Respons
         user=body.user or "",
         authentication=how,
     )
-    return json_response(grant_view(grant), status=201, headers={"Location": f"/grants/{grant.grant_id}"})
+    return json_response(
+        grant_view(grant), status=201, headers={"Location": f"/grants/{grant.grant_id}"}
+    )
 
 
 @router.get("/grants")
-async def list_grants(runs: TheRuns, who: Who, limit: Annotated[int, Query(ge=1, le=1000)] = 100, cursor: str | None = None) -> Response:
-    """Grants, newest first, also those that are used up, over or revoked. `next` is the cursor of the next page, or null."""
+async def list_grants(
+    runs: TheRuns,
+    who: Who,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    cursor: str | None = None,
+) -> Response:
+    """Grants, newest first, also those that are used up, over or revoked. `next` is the cursor of
+    the next page, or null."""
     page = await runs.storage.grants(limit=limit, cursor=cursor)
     return json_response({"grants": [grant_view(grant) for grant in page.rows], "next": page.next})
 

@@ -1,4 +1,5 @@
-"""Links by which one person decides one approval, once. To open one decides nothing: programs that scan mail open every link."""
+"""Links by which one person decides one approval, once. To open one decides nothing: programs that
+scan mail open every link."""
 
 from __future__ import annotations
 
@@ -12,13 +13,11 @@ from pydantic import Field
 
 from assent.api.auth import LOCAL
 from assent.api.deps import TheRuns, Who
-from assent.api.json import json_response
 from assent.api.link_page import MAX_REASON_CHARACTERS, asking_page, decided_page, refusing_page
+from assent.api.responses import json_response
 from assent.api.schemas import Body
-from assent.approvals.deciding import Verdict
-from assent.approvals.links import LASTS, LASTS_AT_MOST, LinkKey, check_usable, decision_by, new_link, used
-from assent.checkpoint.contracts import Approval, ApprovalStatus, AuditAction, AuditEntry, Authentication, Change, Link
-from assent.errors import (
+from assent.approvals.decide import Verdict
+from assent.core.errors import (
     AlreadyDecided,
     AssentError,
     Conflict,
@@ -31,7 +30,18 @@ from assent.errors import (
     Tampered,
     Unavailable,
 )
+from assent.core.rows import Approval, ApprovalStatus, AuditAction, AuditEntry, Authentication, Link
+from assent.notify.links import (
+    LASTS,
+    LASTS_AT_MOST,
+    LinkKey,
+    check_usable,
+    decision_by,
+    new_link,
+    used,
+)
 from assent.runs.service import Runs
+from assent.storage.base import Change
 
 router = APIRouter(tags=["links"])
 
@@ -41,19 +51,26 @@ class LinkRequest(Body):
 
     recipient: str = Field(min_length=1, max_length=200)
     decision: Literal["approve", "reject"] | None = None
-    expires_in: float = Field(default=LASTS.total_seconds(), gt=0, le=LASTS_AT_MOST.total_seconds(), allow_inf_nan=False)
+    expires_in: float = Field(
+        default=LASTS.total_seconds(), gt=0, le=LASTS_AT_MOST.total_seconds(), allow_inf_nan=False
+    )
 
 
 @router.post("/approvals/{id}/links", status_code=201)
-async def create_link(id: str, body: LinkRequest, request: Request, runs: TheRuns, who: Who) -> Response:
-    """A link by which the recipient decides this approval, as it is asked now, once. Whoever has the link can use it: give it to nobody
-    else. `url` is not shown again."""
+async def create_link(
+    id: str, body: LinkRequest, request: Request, runs: TheRuns, who: Who
+) -> Response:
+    """A link by which the recipient decides this approval, as it is asked now, once. Whoever has
+    the link can use it: give it to nobody else. `url` is not shown again."""
     _check_may_make(request, who, body.recipient)
     approval = await runs.storage.approval(id)
     if approval is None:
         raise NotFound(f"There is no approval '{id}'.")
     if approval.status is not ApprovalStatus.PENDING:
-        raise Conflict(f"The approval '{id}' is '{approval.status}', so there is nothing to decide.", outcome=approval.status)
+        raise Conflict(
+            f"The approval '{id}' is '{approval.status}', so there is nothing to decide.",
+            outcome=approval.status,
+        )
     key, now = _key(request), runs.now()
     link = new_link(
         approval,
@@ -65,7 +82,12 @@ async def create_link(id: str, body: LinkRequest, request: Request, runs: TheRun
         lasts=timedelta(seconds=body.expires_in),
     )
     await runs.storage.commit(Change(rows=(link,), unmoved=(approval,)))
-    view = {"link_id": link.link_id, "url": key.url(link), "expires_at": link.expires_at, "decisions": link.decisions}
+    view = {
+        "link_id": link.link_id,
+        "url": key.url(link),
+        "expires_at": link.expires_at,
+        "decisions": link.decisions,
+    }
     return json_response(view, status=201, headers={"Cache-Control": "no-store"})
 
 
@@ -101,7 +123,11 @@ async def _decide(runs: Runs, link: Link, approval: Approval, form: dict[str, st
         authentication=Authentication.SIGNED_LINK,
     )
     now = runs.now()
-    decided = await runs.decide(approval.thread_id, verdict, along=lambda _: Change(rows=(used(link, now),), audit=(_entry(link, now),)))
+    decided = await runs.decide(
+        approval.thread_id,
+        verdict,
+        along=lambda _: Change(rows=(used(link, now),), audit=(_entry(link, now),)),
+    )
     return next(each for each in decided.approvals if each.approval_id == approval.approval_id)
 
 
@@ -140,33 +166,62 @@ async def _form(request: Request) -> dict[str, str]:
 def _key(request: Request) -> LinkKey:
     key: LinkKey | None = request.app.state.links
     if key is None:
-        raise NotFound("This server makes no links: it does not know its own address. Set ASSENT_PUBLIC_URL.")
+        raise NotFound(
+            "This server makes no links: it does not know its own address. Set ASSENT_PUBLIC_URL."
+        )
     return key
 
 
 def _check_may_make(request: Request, who: str, recipient: str) -> None:
     """Whoever can make a link can decide as its recipient."""
     if who not in (LOCAL, recipient, *request.app.state.link_issuers):
-        raise Forbidden(f"'{who}' may not make links for others, by which they decide. Name him in ASSENT_LINK_ISSUERS if he should.")
+        raise Forbidden(
+            f"'{who}' may not make links for others, by which they decide. Name him in ASSENT_LINK_ISSUERS if he should."
+        )
 
 
-# ── what the page says ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── what the page says ────────────────────────────────────────────────────────────────────────────
 
 _PAGES: tuple[tuple[type[AssentError], int, str, str], ...] = (
-    (NotFound, 404, "No such link", "There is no such link. It may have been cut off when it was copied: open it from its message."),
+    (
+        NotFound,
+        404,
+        "No such link",
+        "There is no such link. It may have been cut off when it was copied: open it from its message.",
+    ),
     (
         Forbidden,
         403,
         "Not yours to decide",
         "This is for others to decide: for other roles, or because you asked for it yourself. Nothing was changed.",
     ),
-    (Superseded, 409, "This has changed", "What is asked has been changed since this link was made. Ask for a new one."),
+    (
+        Superseded,
+        409,
+        "This has changed",
+        "What is asked has been changed since this link was made. Ask for a new one.",
+    ),
     (AlreadyDecided, 409, "Already decided", "This has been decided already. Nothing was changed."),
     (NothingPending, 409, "Already decided", "This has been decided already. Nothing was changed."),
     (Conflict, 410, "This link was used", "This link has been used. It works once."),
-    (InvalidRequest, 422, "This cannot be", "This link is not for this decision. Nothing was changed."),
-    (Tampered, 500, "Something is wrong", "What the server has stored of this is not what it has written. Nothing was changed."),
-    (Unavailable, 503, "Not now", "The server cannot store a decision at the moment. Nothing was changed; try again in a minute."),
+    (
+        InvalidRequest,
+        422,
+        "This cannot be",
+        "This link is not for this decision. Nothing was changed.",
+    ),
+    (
+        Tampered,
+        500,
+        "Something is wrong",
+        "What the server has stored of this is not what it has written. Nothing was changed.",
+    ),
+    (
+        Unavailable,
+        503,
+        "Not now",
+        "The server cannot store a decision at the moment. Nothing was changed; try again in a minute.",
+    ),
 )
 
 

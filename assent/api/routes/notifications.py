@@ -1,4 +1,5 @@
-"""Notifications: what endpoints were told of approvals, are still to be told, and could not be told."""
+"""Notifications: what endpoints were told of approvals, are still to be told, and could not be
+told."""
 
 from __future__ import annotations
 
@@ -7,10 +8,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from assent.api.deps import TheRuns, Who
-from assent.api.json import json_response
-from assent.approvals.delivering import Dispatcher
-from assent.checkpoint.contracts import Notification, NotificationStatus
-from assent.errors import NotFound
+from assent.api.responses import json_response
+from assent.core.errors import NotFound
+from assent.core.rows import Notification, NotificationStatus
+from assent.notify.delivery import Dispatcher
 
 router = APIRouter(tags=["notifications"])
 
@@ -25,8 +26,11 @@ async def list_notifications(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: str | None = None,
 ) -> Response:
-    """Notifications, newest first, without what they say. Those that are `dead` were tried for days."""
-    page = await runs.storage.notifications(status=status, endpoint=endpoint, approval_id=approval_id, limit=limit, cursor=cursor)
+    """Notifications, newest first, without what they say. Those that are `dead` were tried for
+    days."""
+    page = await runs.storage.notifications(
+        status=status, endpoint=endpoint, approval_id=approval_id, limit=limit, cursor=cursor
+    )
     return json_response({"notifications": [_view(row) for row in page.rows], "next": page.next})
 
 
@@ -36,7 +40,12 @@ async def get_notification(id: str, runs: TheRuns, who: Who) -> Response:
     row = await runs.storage.notification(id)
     if row is None:
         raise NotFound(f"There is no notification '{id}'.")
-    return json_response({**_view(row), "data": {name: value for name, value in row.payload.items() if name != "link_id"}})
+    return json_response(
+        {
+            **_view(row),
+            "data": {name: value for name, value in row.payload.items() if name != "link_id"},
+        }
+    )
 
 
 @router.post("/notifications/{id}/resend", status_code=202)

@@ -8,15 +8,15 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from assent.api.deps import How, TheRuns, Who, the_thread
-from assent.api.json import json_response
+from assent.api.event_query import After, Named
 from assent.api.openapi import ENDED_RESPONSE, SSE_RESPONSE
-from assent.api.reading import After, Named
-from assent.api.results import cancelled_response, outcome_response, run_headers, started_response
+from assent.api.outcomes import cancelled_response, outcome_response, run_headers, started_response
+from assent.api.responses import json_response
 from assent.api.routes.threads import ThreadId
 from assent.api.schemas import CancelRequest, RunRequest
 from assent.api.sse import EventStream
 from assent.api.views import run_view
-from assent.checkpoint.contracts import RunStatus
+from assent.core.rows import RunStatus
 from assent.runs.follow import replay_run
 
 router = APIRouter(tags=["runs"])
@@ -26,7 +26,8 @@ MAX_WAIT_SECONDS = 3600
 
 @router.post("/threads/{id}/runs", status_code=202)
 async def start_run(id: ThreadId, body: RunRequest, runs: TheRuns, who: Who, how: How) -> Response:
-    """Start a run in the background, now or in `after_seconds`. It is durable when this answers; `events` is where to follow it.
+    """Start a run in the background, now or in `after_seconds`. It is durable when this answers;
+    `events` is where to follow it.
 
     The thread is made if it is new.
     """
@@ -56,13 +57,18 @@ async def get_run(id: str, runs: TheRuns, who: Who) -> Response:
     return json_response(run_view(await runs.run(id)))
 
 
-@router.get("/runs/{id}/wait", responses={202: {"description": "The run as it is, if it had not ended in time"}})
+@router.get(
+    "/runs/{id}/wait",
+    responses={202: {"description": "The run as it is, if it had not ended in time"}},
+)
 async def wait(
     id: str,
     request: Request,
     runs: TheRuns,
     who: Who,
-    timeout: Annotated[float | None, Query(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False, description="Seconds")] = None,
+    timeout: Annotated[
+        float | None, Query(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False, description="Seconds")
+    ] = None,
 ) -> Response:
     """Wait until the run has ended or paused; the answer is that of `POST /agent/invoke`."""
     return await outcome_response(request, runs, await runs.run(id), timeout)
@@ -76,7 +82,8 @@ async def stream_run(
     after: After,
     named: Named = False,
 ) -> Response:
-    """The run's events past `after` (or `Last-Event-ID`), replayed and then live, to its `done`, `error`, `run_paused` or `run_cancelled`.
+    """The run's events past `after` (or `Last-Event-ID`), replayed and then live, to its `done`,
+    `error`, `run_paused` or `run_cancelled`.
 
     Events past `after` that were removed are a 410.
     """
@@ -87,8 +94,11 @@ async def stream_run(
 
 
 @router.post("/runs/{id}/cancel", status_code=202, responses=ENDED_RESPONSE)
-async def cancel_run(id: str, request: Request, runs: TheRuns, who: Who, how: How, body: CancelRequest | None = None) -> Response:
-    """Stop the run. It is `cancelling` until what it does has really ended, and `cancelled` then: 200 says it is.
+async def cancel_run(
+    id: str, request: Request, runs: TheRuns, who: Who, how: How, body: CancelRequest | None = None
+) -> Response:
+    """Stop the run. It is `cancelling` until what it does has really ended, and `cancelled` then:
+    200 says it is.
 
     One that was cancelled already stays as it is; one that has ended otherwise is a 409.
     """

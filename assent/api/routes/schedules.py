@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from assent.api.deps import TheRuns, Who
-from assent.api.json import json_response
-from assent.api.results import started_response
+from assent.api.outcomes import started_response
+from assent.api.responses import json_response
 from assent.api.schemas import ScheduleChange, ScheduleRequest
 from assent.api.views import schedule_view
 from assent.runs.schedules import Plan
@@ -21,14 +21,23 @@ async def create_schedule(body: ScheduleRequest, runs: TheRuns, who: Who) -> Res
     """A new schedule, with its next times."""
     schedule = await runs.schedules.create(Plan(**body.model_dump()), owner=who)
     view = schedule_view(schedule, runs.schedules.upcoming(schedule))
-    return json_response(view, status=201, headers={"Location": f"/schedules/{schedule.schedule_id}"})
+    return json_response(
+        view, status=201, headers={"Location": f"/schedules/{schedule.schedule_id}"}
+    )
 
 
 @router.get("/schedules")
-async def list_schedules(runs: TheRuns, who: Who, limit: Annotated[int, Query(ge=1, le=1000)] = 100, cursor: str | None = None) -> Response:
+async def list_schedules(
+    runs: TheRuns,
+    who: Who,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    cursor: str | None = None,
+) -> Response:
     """Schedules, newest first. `next` is the cursor of the next page, or null."""
     page = await runs.storage.schedules(limit=limit, cursor=cursor)
-    return json_response({"schedules": [schedule_view(schedule) for schedule in page.rows], "next": page.next})
+    return json_response(
+        {"schedules": [schedule_view(schedule) for schedule in page.rows], "next": page.next}
+    )
 
 
 @router.get("/schedules/{id}")
@@ -40,7 +49,8 @@ async def get_schedule(id: str, runs: TheRuns, who: Who) -> Response:
 
 @router.patch("/schedules/{id}")
 async def change_schedule(id: str, body: ScheduleChange, runs: TheRuns, who: Who) -> Response:
-    """Change what is sent, and leave the rest as it is. Other times, or `enabled`, count from now on."""
+    """Change what is sent, and leave the rest as it is. Other times, or `enabled`, count from now
+    on."""
     schedule = await runs.schedules.change(id, body.model_dump(exclude_unset=True))
     return json_response(schedule_view(schedule, runs.schedules.upcoming(schedule)))
 

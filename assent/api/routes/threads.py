@@ -6,19 +6,19 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from assent.api.answers import ThreadAnswer
-from assent.api.deciding import IdempotencyKey, decided_once
+from assent.api.decision_bodies import ThreadAnswer
 from assent.api.deps import How, TheRuns, Who, the_thread, wants
-from assent.api.json import json_response
+from assent.api.event_query import MOST_ON_A_PAGE, After, Named, OnAPage, Types, event_page
+from assent.api.idempotency import IdempotencyKey, decided_once
 from assent.api.openapi import ENDED_RESPONSE, SSE_RESPONSE
-from assent.api.reading import MOST_ON_A_PAGE, After, Named, OnAPage, Types, event_page
-from assent.api.results import cancelled_response
+from assent.api.outcomes import cancelled_response
+from assent.api.responses import json_response
 from assent.api.schemas import THREAD_ID, CancelRequest, ForkRequest, ThreadRequest
 from assent.api.sse import EventStream
 from assent.api.views import state_view, thread_view
-from assent.approvals.deciding import Verdict, pending_of
-from assent.checkpoint.contracts import ThreadStatus
-from assent.errors import Conflict, Tampered
+from assent.approvals.decide import Verdict, pending_of
+from assent.core.errors import Conflict, Tampered
+from assent.core.rows import ThreadStatus
 from assent.runs.follow import follow, run_over
 
 router = APIRouter(tags=["threads"])
@@ -34,14 +34,18 @@ async def list_threads(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: str | None = None,
 ) -> Response:
-    """Threads, newest first, without their values. `next` is the cursor of the next page, or null."""
+    """Threads, newest first, without their values. `next` is the cursor of the next page, or
+    null."""
     page = await runs.storage.threads(status=status, limit=limit, cursor=cursor)
-    return json_response({"threads": [thread_view(thread) for thread in page.rows], "next": page.next})
+    return json_response(
+        {"threads": [thread_view(thread) for thread in page.rows], "next": page.next}
+    )
 
 
 @router.post("/threads", status_code=201)
 async def create_thread(body: ThreadRequest, runs: TheRuns, who: Who) -> Response:
-    """A new thread. One that exists is a 409, or is returned as it is with `"if_exists": "do_nothing"`."""
+    """A new thread. One that exists is a 409, or is returned as it is with `"if_exists":
+    "do_nothing"`."""
     try:
         thread = await runs.create_thread(body.thread_id, owner=who, metadata=body.metadata)
     except Conflict:
@@ -53,13 +57,15 @@ async def create_thread(body: ThreadRequest, runs: TheRuns, who: Who) -> Respons
 
 @router.get("/threads/{id}")
 async def get_thread(id: ThreadId, runs: TheRuns, who: Who) -> Response:
-    """A thread, with the values of its state and what it waits for; without them, if something of it was tampered with, or if the server
-    does not have its agent."""
+    """A thread, with the values of its state and what it waits for; without them, if something of
+    it was tampered with, or if the server does not have its agent."""
     thread = await the_thread(runs.storage, id)
     if thread.tampered is None and (thread.agent is None or thread.agent in runs.agents):
         try:
             values = (await runs.state(thread)).values
-            return json_response(thread_view(thread, await pending_of(runs.storage, thread), values))
+            return json_response(
+                thread_view(thread, await pending_of(runs.storage, thread), values)
+            )
         except Tampered as error:
             await runs.distrust(id, error)
             thread = await the_thread(runs.storage, id)
@@ -68,29 +74,41 @@ async def get_thread(id: ThreadId, runs: TheRuns, who: Who) -> Response:
 
 @router.delete("/threads/{id}", status_code=204)
 async def delete_thread(id: ThreadId, runs: TheRuns, who: Who, how: How) -> Response:
-    """Remove a thread with its state, events, runs and approvals. A thread with an active run is a 409."""
+    """Remove a thread with its state, events, runs and approvals. A thread with an active run is a
+    409."""
     await runs.delete(await the_thread(runs.storage, id), by=who, authentication=how)
     return Response(status_code=204)
 
 
 @router.get("/threads/{id}/state")
 async def get_state(
-    id: ThreadId, runs: TheRuns, who: Who, checkpoint_id: Annotated[str | None, Query(min_length=1, max_length=100)] = None
+    id: ThreadId,
+    runs: TheRuns,
+    who: Who,
+    checkpoint_id: Annotated[str | None, Query(min_length=1, max_length=100)] = None,
 ) -> Response:
     """The state at the thread's head, or at a checkpoint."""
     thread = await the_thread(runs.storage, id)
     if checkpoint_id is not None:
         return json_response(state_view(await runs.state(thread, checkpoint_id)))
-    return json_response(state_view(await runs.state(thread), await pending_of(runs.storage, thread)))
+    return json_response(
+        state_view(await runs.state(thread), await pending_of(runs.storage, thread))
+    )
 
 
 @router.get("/threads/{id}/history")
 async def get_history(
-    id: ThreadId, runs: TheRuns, who: Who, limit: Annotated[int, Query(ge=1, le=1000)] = 10, before: str | None = None
+    id: ThreadId,
+    runs: TheRuns,
+    who: Who,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 10,
+    before: str | None = None,
 ) -> Response:
     """The states that the thread has been in, newest first; `before` is a checkpoint id."""
     thread = await the_thread(runs.storage, id)
-    return json_response([state_view(state) for state in await runs.history(thread, limit=limit, before=before)])
+    return json_response(
+        [state_view(state) for state in await runs.history(thread, limit=limit, before=before)]
+    )
 
 
 @router.get("/threads/{id}/events", responses=SSE_RESPONSE)
@@ -104,8 +122,9 @@ async def get_events(
     named: Named = False,
     limit: OnAPage = MOST_ON_A_PAGE,
 ) -> Response:
-    """The thread's events past `after` (or `Last-Event-ID`), replayed and then live, across runs; or a page of them as JSON, if you accept
-    `application/json`: `{"events": [...], "next": <the number to go on after>}`. Events past `after` that were removed are a 410."""
+    """The thread's events past `after` (or `Last-Event-ID`), replayed and then live, across runs;
+    or a page of them as JSON, if you accept `application/json`: `{"events": [...], "next": <the
+    number to go on after>}`. Events past `after` that were removed are a 410."""
     await the_thread(runs.storage, id)
     if wants(request, "application/json") and not wants(request, "text/event-stream"):
         return event_page(await runs.storage.read_log(id, after, limit=limit, types=types), after)
@@ -116,22 +135,40 @@ async def get_events(
 
 @router.post("/threads/{id}/resume", status_code=202, responses=SSE_RESPONSE)
 async def resume(
-    id: ThreadId, body: ThreadAnswer, request: Request, runs: TheRuns, who: Who, how: How, idempotency_key: IdempotencyKey = None
+    id: ThreadId,
+    body: ThreadAnswer,
+    request: Request,
+    runs: TheRuns,
+    who: Who,
+    how: How,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Decide what the thread waits for. The decisions are durable when this answers, and the run goes on once none is left to take.
+    """Decide what the thread waits for. The decisions are durable when this answers, and the run
+    goes on once none is left to take.
 
-    An answer that is of no known form, or that what is pending does not take, is a 422, and nothing was decided.
-    With `Accept: text/event-stream` the answer is the resumed run's events.
+    An answer that is of no known form, or that what is pending does not take, is a 422, and nothing
+    was decided. With `Accept: text/event-stream` the answer is the resumed run's events.
     """
     verdict = Verdict(decisions=body.decisions, by=who, authentication=how, digests=body.digests)
-    return await decided_once(request, runs, id, who, idempotency_key, lambda along: runs.decide(id, verdict, along=along))
+    return await decided_once(
+        request, runs, id, who, idempotency_key, lambda along: runs.decide(id, verdict, along=along)
+    )
 
 
 @router.post("/threads/{id}/cancel", status_code=202, responses=ENDED_RESPONSE)
-async def cancel(id: ThreadId, request: Request, runs: TheRuns, who: Who, how: How, body: CancelRequest | None = None) -> Response:
-    """Stop what runs on the thread, what it waits for a person to decide, and what waits its turn; runs that are to start later are left.
+async def cancel(
+    id: ThreadId,
+    request: Request,
+    runs: TheRuns,
+    who: Who,
+    how: How,
+    body: CancelRequest | None = None,
+) -> Response:
+    """Stop what runs on the thread, what it waits for a person to decide, and what waits its turn;
+    runs that are to start later are left.
 
-    `runs` are those that were stopped, none if there was nothing. The thread takes new input when they have ended; 200 says they have.
+    `runs` are those that were stopped, none if there was nothing. The thread takes new input when
+    they have ended; 200 says they have.
     """
     body = body or CancelRequest()
     stopped = await runs.cancel_thread(id, by=who, mode=body.mode, authentication=how)
@@ -142,13 +179,22 @@ async def cancel(id: ThreadId, request: Request, runs: TheRuns, who: Who, how: H
 async def fork(id: ThreadId, runs: TheRuns, who: Who, body: ForkRequest | None = None) -> Response:
     """Begin a new thread with the state of this one at a checkpoint.
 
-    What that state waits for is asked anew, whatever was decided here: the new thread has approvals of its own.
+    What that state waits for is asked anew, whatever was decided here: the new thread has approvals
+    of its own.
     """
     body = body or ForkRequest()
-    started = await runs.fork(id, body.checkpoint_id, target=body.thread_id, owner=who, metadata=body.metadata)
+    started = await runs.fork(
+        id, body.checkpoint_id, target=body.thread_id, owner=who, metadata=body.metadata
+    )
     run = await run_over(runs.storage, started.run)
     if run.error is not None:
-        raise Conflict(f"The state could not be taken over: {run.error.get('message')}", thread_id=run.thread_id, run_id=run.run_id)
+        raise Conflict(
+            f"The state could not be taken over: {run.error.get('message')}",
+            thread_id=run.thread_id,
+            run_id=run.run_id,
+        )
     thread = await the_thread(runs.storage, run.thread_id)
-    view = thread_view(thread, await pending_of(runs.storage, thread), (await runs.state(thread)).values)
+    view = thread_view(
+        thread, await pending_of(runs.storage, thread), (await runs.state(thread)).values
+    )
     return json_response(view, status=201, headers={"Location": f"/threads/{thread.thread_id}"})

@@ -1,0 +1,56 @@
+"""What a reader of events says of himself, on whichever route: from where on, which, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+from fastapi import Depends, Header, Query, Response
+
+from assent.api.sse import event_number
+from assent.core.errors import InvalidRequest
+from assent.core.events import EVENT_TYPES
+from assent.storage.base import LogEntry
+
+MOST_ON_A_PAGE = 1000
+LAST_NUMBER = 2**63 - 1
+"""The largest that a store can hold."""
+
+
+async def _after(
+    after: Annotated[
+        int, Query(ge=0, le=LAST_NUMBER, description="The number of the last event that you have")
+    ] = 0,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> int:
+    # What a client sends when it reconnects is newer than what stands in its URL.
+    return after if last_event_id is None else event_number(last_event_id)
+
+
+async def _types(
+    types: Annotated[
+        str | None, Query(description="Only events of these types, separated by commas")
+    ] = None,
+) -> frozenset[str] | None:
+    if types is None:
+        return None
+    wanted = frozenset(filter(None, (part.strip() for part in types.split(","))))
+    if unknown := sorted(wanted - set(EVENT_TYPES)):
+        raise InvalidRequest(
+            f"There is no event type '{unknown[0]}'. The types are: {', '.join(sorted(EVENT_TYPES))}."
+        )
+    return wanted
+
+
+After = Annotated[int, Depends(_after)]
+Types = Annotated[frozenset[str] | None, Depends(_types)]
+Named = Annotated[bool, Query(description="Add an `event:` line with the type")]
+OnAPage = Annotated[int, Query(ge=1, le=MOST_ON_A_PAGE, description="Of a JSON page")]
+
+
+def event_page(entries: Iterable[LogEntry], after: int) -> Response:
+    """The events as JSON, and the number to go on after."""
+    listed = list(entries)
+    events = b",".join(entry.body for entry in listed)
+    body = b'{"events":[%s],"next":%d}' % (events, listed[-1].seq if listed else after)
+    return Response(body, media_type="application/json")

@@ -1,0 +1,400 @@
+"""How a call is approved, as values: who may decide, how many must, and what becomes of it when
+nobody does in time.
+
+A policy is frozen and goes to JSON and back, so that an approval keeps the one it was asked under,
+and an operator writes one in a file:
+
+    {"agents": {"records": {"timeout": "1d", "tools": {"delete_records": {"roles": ["lead"],
+    "quorum": 2, "risk": "high"}}}}}
+
+A duration is `"90s"`, `"15m"`, `"2h"`, `"1d"`, a number of seconds, or ISO 8601 (`"PT15M"`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from assent.core.decisions import DECISION_TYPES
+from assent.core.digest import call_digest
+from assent.core.errors import ConfigurationError
+
+Json = Any
+"""Any JSON value."""
+
+
+LONGEST = timedelta(days=3_653)
+"""No timeout is longer."""
+
+
+class Risk(StrEnum):
+    """How bad a wrong call would be. Calls of a high risk need four eyes unless their policy says
+    otherwise."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+class OnTimeout(StrEnum):
+    """What happens when nobody decided in time. Time never approves.
+
+    `reject`: the call is not run. `escalate`: the next of `escalation` is asked as well; after the
+    last one's timeout the call is not run. `pause`: it goes on waiting, without a deadline.
+    """
+
+    REJECT = "reject"
+    ESCALATE = "escalate"
+    PAUSE = "pause"
+
+
+class Person(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody who was authenticated, and the roles he has."""
+
+    name: str
+    roles: tuple[str, ...] = ()
+
+
+class Escalation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who is asked as well, and how long he has. Without a `timeout`, which only the last one may
+    lack, it waits for ever."""
+
+    roles: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    timeout: timedelta | None = None
+
+    def __post_init__(self) -> None:
+        _check_names("an escalation's roles", self.roles)
+        _check_names("an escalation's names", self.names)
+        if not self.roles and not self.names:
+            raise ConfigurationError("An escalation asks nobody. Give it roles or names.")
+        _check_timeout(self.timeout)
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who decides, and until when.
+
+    `allowed` are the decisions that may be taken. Who has one of the `roles` or `names` may decide;
+    without any, everybody who is authenticated. `quorum` is how many must agree. With `four_eyes`
+    whoever asked does not decide; by default so for a high `risk`. `timeout` is how long people
+    have, and `on_timeout` what happens then. `reminders` are durations: positive ones after people
+    were asked, negative ones before their time is up. Raises `ConfigurationError` for a policy that
+    could never be kept.
+    """
+
+    allowed: tuple[str, ...] = DECISION_TYPES
+    roles: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    quorum: int = 1
+    risk: Risk = Risk.MEDIUM
+    four_eyes: bool | None = None
+    timeout: timedelta | None = None
+    reminders: tuple[timedelta, ...] = ()
+    on_timeout: OnTimeout = OnTimeout.REJECT
+    escalation: tuple[Escalation, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_allowed(self)
+        _check_names("a policy's roles", self.roles)
+        _check_names("a policy's names", self.names)
+        _check_quorum(self)
+        _check_timeout(self.timeout)
+        _check_escalation(self)
+        _check_reminders(self)
+
+    @property
+    def needs_another(self) -> bool:
+        """Whether somebody other than who asked must decide."""
+        return self.risk == Risk.HIGH if self.four_eyes is None else self.four_eyes
+
+    def timeout_of(self, step: int) -> timedelta | None:
+        """How long the people of a step have: 0 is the policy's own, 1 its first escalation."""
+        return self.timeout if step == 0 else self.escalation[step - 1].timeout
+
+    def asks(self, person: Person, step: int = 0) -> bool:
+        """Whether the person is among those who may decide at this step. Those of the steps before
+        still may."""
+        if not self.roles and not self.names:
+            return True
+        roles, names = self.asked(step)
+        return person.name in names or not roles.isdisjoint(person.roles)
+
+    def asked(self, step: int) -> tuple[frozenset[str], frozenset[str]]:
+        """The roles and names that may decide at this step."""
+        others = self.escalation[:step]
+        return (
+            frozenset(self.roles).union(*(each.roles for each in others)),
+            frozenset(self.names).union(*(each.names for each in others)),
+        )
+
+    def reminds_at(self, asked_at: datetime, expires_at: datetime | None) -> Iterator[datetime]:
+        """When people who were asked then, and have until then, are reminded; in no order."""
+        for reminder in self.reminders:
+            start = asked_at if reminder > timedelta(0) else expires_at
+            if (
+                start is not None
+                and asked_at < (at := start + reminder)
+                and (expires_at is None or at < expires_at)
+            ):
+                yield at
+
+
+def _check_allowed(policy: Policy) -> None:
+    if unknown := sorted(set(policy.allowed) - set(DECISION_TYPES)):
+        raise ConfigurationError(
+            f"'{unknown[0]}' is no decision. A policy may allow: {', '.join(DECISION_TYPES)}."
+        )
+    if not {"reject", "respond"} & set(policy.allowed):
+        raise ConfigurationError(
+            "A policy must allow 'reject' or 'respond', or a person could not say no."
+        )
+    if (
+        "edit" in policy.allowed
+        and "approve" not in policy.allowed
+        and (policy.quorum > 1 or policy.needs_another)
+    ):
+        raise ConfigurationError(
+            "A policy that asks several people, or four eyes, and allows 'edit' must allow 'approve': others approve an edit."
+        )
+
+
+def _check_names(what: str, names: tuple[str, ...]) -> None:
+    if any(not name.strip() for name in names):
+        raise ConfigurationError(f"One of {what} is empty. Name it, or leave it out.")
+
+
+def _check_quorum(policy: Policy) -> None:
+    if policy.quorum < 1:
+        raise ConfigurationError(
+            f"A policy's quorum is {policy.quorum}. At least one person must decide."
+        )
+    named = {*policy.names, *(name for each in policy.escalation for name in each.names)}
+    has_roles = policy.roles or any(each.roles for each in policy.escalation)
+    if policy.names and not has_roles and policy.quorum > len(named):
+        raise ConfigurationError(
+            f"A policy's quorum is {policy.quorum}, and it names only {len(named)} who may decide. Name more, or ask fewer."
+        )
+
+
+def _check_timeout(timeout: timedelta | None) -> None:
+    if timeout is not None and not timedelta(0) < timeout <= LONGEST:
+        raise ConfigurationError(
+            "A policy's timeout must be longer than nothing and at most ten years, such as '1h'. Or leave it out."
+        )
+
+
+def _check_escalation(policy: Policy) -> None:
+    escalates = policy.on_timeout == OnTimeout.ESCALATE
+    if escalates and (policy.timeout is None or not policy.escalation):
+        raise ConfigurationError(
+            "A policy with on_timeout 'escalate' needs a timeout, and an escalation that says who is asked then."
+        )
+    if policy.escalation and not escalates:
+        raise ConfigurationError(
+            f"A policy has an escalation, and its on_timeout is '{policy.on_timeout}'. Make that 'escalate', or drop it."
+        )
+    if any(each.timeout is None for each in policy.escalation[:-1]):
+        raise ConfigurationError(
+            "Only the last of an escalation may lack a timeout: those behind one without would never be asked."
+        )
+
+
+def _check_reminders(policy: Policy) -> None:
+    timeouts = [policy.timeout_of(step) for step in range(len(policy.escalation) + 1)]
+    if policy.on_timeout == OnTimeout.PAUSE:
+        timeouts.append(None)
+    for reminder in policy.reminders:
+        if not any(_falls_into(reminder, timeout) for timeout in timeouts):
+            raise ConfigurationError(
+                f"A policy's reminder of {duration_text(reminder)} falls into nobody's time. Count from when somebody is asked ('30m') or, "
+                "where there is a timeout, back from its end ('-15m')."
+            )
+
+
+def _falls_into(reminder: timedelta, timeout: timedelta | None) -> bool:
+    if reminder > timedelta(0):
+        return reminder < (timeout or LONGEST)
+    return timeout is not None and timedelta(0) < -reminder < timeout
+
+
+# ── JSON ──────────────────────────────────────────────────────────────────────────────────────────
+
+_UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds", "": "seconds"}
+_DURATION = re.compile(r"\s*([+-]?)(\d+(?:\.\d+)?)\s*([dhms]?)\s*")
+
+
+def policy_to_json(policy: Policy) -> dict[str, Json]:
+    """The policy as a JSON object with every field, so that it still means the same when a default
+    has changed.
+
+    Of a policy that was written in code, what only code can hold is left out.
+    """
+    fields = {name: getattr(policy, name) for name in Policy.__struct_fields__}
+    return dict(msgspec.json.decode(msgspec.json.encode(fields)))
+
+
+def policy_from_json(value: Mapping[str, Json]) -> Policy:
+    """A policy from a JSON object; what is left out is at its default. Raises
+    `ConfigurationError`."""
+    try:
+        return msgspec.convert(_with_durations(value), Policy)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(
+            f"This is no policy: {error}. A policy has: {', '.join(Policy.__struct_fields__)}."
+        ) from None
+
+
+def plain_policy(policy: Policy) -> Policy:
+    """The policy without what only code can hold: as an approval keeps it."""
+    return policy if type(policy) is Policy else policy_from_json(policy_to_json(policy))
+
+
+def policy_digest(policy: Policy) -> str:
+    """What tells one policy from another, in hex: the SHA-256 over its RFC 8785 JSON."""
+    return call_digest("policy", policy_to_json(policy))
+
+
+def duration_text(duration: timedelta) -> str:
+    """The duration as a person writes it: in the largest unit of which it is a whole number."""
+    seconds = duration.total_seconds()
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds and seconds % size == 0:
+            return f"{int(seconds // size)}{unit}"
+    return f"{int(seconds) if seconds.is_integer() else seconds}s"
+
+
+def duration_from_text(text: str) -> timedelta:
+    """The duration that a person wrote. Raises `ConfigurationError`."""
+    try:
+        return msgspec.convert(_duration(text), timedelta)
+    except msgspec.ValidationError:
+        raise ConfigurationError(
+            f"'{text}' is no duration. Write 90s, 15m, 2h, 1d, a number of seconds, or PT15M."
+        ) from None
+
+
+def _with_durations(value: Mapping[str, Json]) -> dict[str, Json]:
+    read = dict(value)
+    if "timeout" in read:
+        read["timeout"] = _duration(read["timeout"])
+    if isinstance(read.get("reminders"), list | tuple):
+        read["reminders"] = [_duration(each) for each in read["reminders"]]
+    if isinstance(read.get("escalation"), list | tuple):
+        read["escalation"] = [
+            _with_durations(each) if isinstance(each, Mapping) else each
+            for each in read["escalation"]
+        ]
+    return read
+
+
+def _duration(value: Json) -> Json:
+    """`90s`, `15m`, a number of seconds; msgspec reads ISO 8601, and refuses whatever else there
+    is."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return value
+    if match := _DURATION.fullmatch(f"{value}"):
+        # One that no timedelta can hold is refused like what is no duration.
+        with suppress(OverflowError):
+            return timedelta(**{_UNITS[match[3]]: float(match[1] + match[2])})
+    return value
+
+
+# ── configuration ─────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRules:
+    """What an operator says of an agent: fields of a policy for all its tools, and for some of
+    them."""
+
+    every: Mapping[str, Json] = field(default_factory=dict)
+    tools: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyBook:
+    """What an operator says of his agents, by name. Whether a call needs a person at all is said in
+    code; this says which and how."""
+
+    agents: Mapping[str, AgentRules] = field(default_factory=dict)
+
+    def policy(self, agent: str, tool: str, written: Policy | None = None) -> Policy:
+        """The policy of the agent's tool: field by field what is said of the tool, else of the
+        agent, else what is `written` in code, else the default. Raises `ConfigurationError`, naming
+        agent and tool, if they do not go together."""
+        written = written or Policy()
+        rules = self.agents.get(agent)
+        said = {**rules.every, **rules.tools.get(tool, {})} if rules else {}
+        if not said:
+            return plain_policy(written)
+        try:
+            return policy_from_json({**policy_to_json(written), **said})
+        except ConfigurationError as error:
+            raise ConfigurationError(
+                f"The policy of the agent '{agent}' for its tool '{tool}' is wrong: {error.message}"
+            ) from None
+
+
+def policies_from_json(value: Mapping[str, Json]) -> PolicyBook:
+    """The book from `{"agents": {agent: {…fields of a policy…, "tools": {tool: {…fields…}}}}}`, as
+    JSON or TOML has it.
+
+    Raises `ConfigurationError` for a field or a value that no policy has; whether the fields go
+    together is known when `policy` is asked.
+    """
+    agents = value.get("agents", {})
+    if unknown := sorted(set(value) - {"agents"}):
+        raise ConfigurationError(
+            f"The policies have a part '{unknown[0]}', which means nothing. Put what you say of agents under 'agents'."
+        )
+    if not isinstance(agents, Mapping):
+        raise ConfigurationError(
+            "The policies' 'agents' are no table. Write one, with a table for each agent."
+        )
+    return PolicyBook({agent: _agent_rules(agent, said) for agent, said in agents.items()})
+
+
+def _agent_rules(agent: str, said: Json) -> AgentRules:
+    where = f"the agent '{agent}'"
+    every = dict(_table(where, said))
+    tools = _table(f"the tools of {where}", every.pop("tools", {}))
+    return AgentRules(
+        every=_fields(where, every),
+        tools={
+            tool: _fields(
+                f"the tool '{tool}' of {where}", _table(f"the tool '{tool}' of {where}", fields)
+            )
+            for tool, fields in tools.items()
+        },
+    )
+
+
+def _table(where: str, value: Json) -> Mapping[str, Json]:
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"What the policies say of {where} is {value!r}. Write a table.")
+    return value
+
+
+def _fields(where: str, said: Mapping[str, Json]) -> Mapping[str, Json]:
+    """Each field, if its name and its type are right."""
+    types = {each.name: each.type for each in msgspec.structs.fields(Policy)}
+    read = _with_durations(said)
+    for name, value in read.items():
+        if name not in types:
+            raise ConfigurationError(
+                f"What the policies say of {where} has '{name}', and a policy has only: {', '.join(types)}."
+            )
+        try:
+            msgspec.convert(value, types[name])
+        except msgspec.ValidationError as error:
+            raise ConfigurationError(
+                f"What the policies say of {where} has a wrong '{name}': {error}."
+            ) from None
+    return said

@@ -1,0 +1,71 @@
+"""Threads that were begun elsewhere become an agent's own: what they wait for becomes approvals, as
+if a run of ours had paused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from assent.core.clock import Clock
+from assent.core.events import RunStart
+from assent.core.rows import Run, RunKind, RunStatus, Thread
+from assent.graph.conversation import last_turn
+from assent.graph.interrupts.resume import Agent, find_pending, with_previews
+from assent.runs import outcome
+from assent.runs.states import checkpoint_of, thread_config
+from assent.storage.base import Change
+
+
+@dataclass(frozen=True, slots=True)
+class Adopter:
+    """Gives threads to an agent. `agent` reads from the checkpointer where their checkpoints
+    are."""
+
+    name: str
+    agent: Agent
+    clock: Clock
+
+    async def __call__(self, thread: Thread) -> Change:
+        """What to commit for the thread, an idle one, beside its checkpoints; raises what LangGraph
+        does if the agent cannot read them."""
+        snapshot = await self.agent.aget_state(thread_config(thread.thread_id), subgraphs=True)
+        thread = replace(thread, agent=self.name)
+        run = _run(thread, self.clock.new_id(), self.clock.now())
+        pending = find_pending(self.agent, snapshot, pause=run.run_id)
+        if not pending:
+            return Change(rows=(thread,))
+        change = outcome.paused(
+            # Taken back by one, since a pause is a change to a row that is there.
+            replace(thread, run_id=run.run_id, version=thread.version - 1),
+            run,
+            await with_previews(self.agent, pending),
+            known=(),
+            checkpoint=checkpoint_of(snapshot),
+            now=self.clock.now(),
+            under=outcome.AskedUnder(shown=last_turn(snapshot)),
+        )
+        start = RunStart(
+            ts=run.created_at,
+            thread_id=run.thread_id,
+            run_id=run.run_id,
+            agent=run.agent,
+            metadata=dict(run.metadata),
+        )
+        return replace(change, events=(start, *change.events))
+
+
+def _run(thread: Thread, run_id: str, now: datetime) -> Run:
+    """The run that paused, as far as it is known. It has no row yet, hence version 0."""
+    return Run(
+        run_id=run_id,
+        thread_id=thread.thread_id,
+        owner=thread.owner,
+        agent=thread.agent or "",
+        kind=RunKind.INPUT,
+        status=RunStatus.RUNNING,
+        created_at=now,
+        started_at=now,
+        input={"message": ""},
+        metadata={"imported": True},
+        version=0,
+    )

@@ -1,0 +1,116 @@
+"""A change as the statements that apply it, with the versions it was computed from checked in the
+same transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from assent.core.errors import Conflict
+from assent.core.rows import Row, Run
+from assent.storage.base import Change
+from assent.storage.sqlite.checkpoints.writes import erase_thread
+from assent.storage.sqlite.tables import Tables
+from assent.storage.sqlite.writer import Transaction
+
+Step = Callable[[Transaction], None]
+
+
+def operation(change: Change, tables: Tables) -> Callable[[Transaction], tuple[int, ...]]:
+    """What the writer runs to apply the change; it returns the numbers of the change's events.
+
+    Rows are encoded here, before anything is queued. Raises `TypeError` or `ValueError` if a row
+    cannot be stored.
+    """
+    steps = [_unmoved(row, tables) for row in change.unmoved]
+    steps += [_remove(row, tables) for row in change.removed]
+    if change.erase is not None:
+        steps.append(_erase(change.erase, tables))
+    steps += [_write(row, tables) for row in change.rows]
+    runs = [row.run_id for row in (*change.rows, *change.removed) if isinstance(row, Run)]
+
+    def apply(transaction: Transaction) -> tuple[int, ...]:
+        # Asked before the change's own rows are written, for they may be the run's end.
+        transaction.leases.check(change.lease)
+        for step in steps:
+            step(transaction)
+        for run_id in runs:
+            transaction.leases.forget(run_id)
+        transaction.chain.add(change.audit)
+        return tuple(transaction.log.add(change.events))
+
+    return apply
+
+
+def _write(row: Row, tables: Tables) -> Step:
+    if row.version < 1:
+        raise ValueError(f"A new row has version 1, but {row!r} has {row.version}.")
+    table = tables.of(row)
+    key, columns = table.key_of(row), table.encode(row)
+
+    def insert(transaction: Transaction) -> None:
+        if transaction.connection.execute(table.insert, columns).rowcount != 1:
+            raise _conflict(transaction, row, tables, expected=None)
+
+    def update(transaction: Transaction) -> None:
+        before = row.version - 1
+        if transaction.connection.execute(table.update, (*columns, key, before)).rowcount != 1:
+            raise _conflict(transaction, row, tables, expected=before)
+
+    return insert if row.version == 1 else update
+
+
+def _unmoved(row: Row, tables: Tables) -> Step:
+    def check(transaction: Transaction) -> None:
+        if _version(transaction, row, tables) != row.version:
+            raise _conflict(transaction, row, tables, expected=row.version)
+
+    return check
+
+
+def _remove(row: Row, tables: Tables) -> Step:
+    table = tables.of(row)
+
+    def remove(transaction: Transaction) -> None:
+        if (
+            transaction.connection.execute(table.delete, (table.key_of(row), row.version)).rowcount
+            != 1
+        ):
+            raise _conflict(transaction, row, tables, expected=row.version)
+
+    return remove
+
+
+def _erase(thread_id: str, tables: Tables) -> Step:
+    def erase(transaction: Transaction) -> None:
+        for table in tables:
+            transaction.connection.execute(
+                f"DELETE FROM {table.name} WHERE thread_id = ?", (thread_id,)
+            )
+        transaction.leases.forget_all()
+        erase_thread(transaction.connection, thread_id)
+        transaction.log.erase(thread_id)
+
+    return erase
+
+
+def _version(transaction: Transaction, row: Row, tables: Tables) -> int | None:
+    table = tables.of(row)
+    found = transaction.connection.execute(table.version, (table.key_of(row),)).fetchone()
+    return found[0] if found else None
+
+
+def _conflict(
+    transaction: Transaction, row: Row, tables: Tables, *, expected: int | None
+) -> Conflict:
+    kind, key, found = (
+        type(row).__name__.lower(),
+        tables.of(row).key_of(row),
+        _version(transaction, row, tables),
+    )
+    if expected is None:
+        message = f"The {kind} {key} exists already."
+    elif found is None:
+        message = f"The {kind} {key} does not exist any more."
+    else:
+        message = f"The {kind} {key} has changed since it was read (version {expected} then, {found} now). Read it again."
+    return Conflict(message, kind=kind, id=key, expected=expected, found=found)

@@ -1,0 +1,377 @@
+"""LangGraph's checkpointer over one SQLite file, which grows with what happens in a thread and not
+with the square of it.
+
+    async with SqliteSaver.from_conn_string("checkpoints.db") as saver:
+        graph = builder.compile(checkpointer=saver)
+
+Where it differs from LangGraph's `AsyncSqliteSaver`, on purpose:
+
+1. One process has the file. A second one that opens it is refused.
+2. Only types that were allowed are made from what the file holds (`serializer.py`), whatever the
+   environment says.
+3. `with` works too, and then the methods that are not async may be called anywhere.
+4. A channel is stored when its version is new, as in `InMemorySaver` and `PostgresSaver`; versions
+   are integers.
+5. Messages that several checkpoints of one `list` have in common are the same objects there. What
+   any other call returns is its caller's alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import (
+    AsyncIterator,
+    Collection,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Any, TypeVar
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    DeltaChannelHistory,
+)
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from assent.checkpoint.serializer import StrictSerializer, Type
+from assent.core.clock import Clock
+from assent.core.sealing import NoSeal, Seal, parse_keys
+from assent.storage.sqlite import files
+from assent.storage.sqlite.checkpoints.store import Checkpoints
+from assent.storage.sqlite.file_keys import seal_of
+from assent.storage.sqlite.reader import Reader
+from assent.storage.sqlite.writer import Writer
+
+T = TypeVar("T")
+
+CACHE_BYTES = 32 << 20
+"""How much of the threads used last is remembered, counted as it is stored. As objects it is about
+four times that."""
+
+
+class SqliteSaver(BaseCheckpointSaver[int]):
+    """A checkpointer for any graph. Made by `from_conn_string`, or by `over` the writer and the
+    reader of a file that is open already.
+
+    Every method raises `Unavailable` if the file cannot serve it; then nothing was changed.
+    """
+
+    def __init__(self, checkpoints: Checkpoints, serde: SerializerProtocol) -> None:
+        super().__init__(serde=serde)
+        self._checkpoints = checkpoints
+        self._loop = asyncio.get_running_loop()
+
+    @classmethod
+    def from_conn_string(
+        cls,
+        conn_string: str | Path,
+        *,
+        serde: SerializerProtocol | None = None,
+        allowed: Iterable[type | Type] = (),
+        cache_bytes: int = CACHE_BYTES,
+        encryption_key: str | None = None,
+    ) -> Opening:
+        """The saver over the file of that name, which is made if there is none; ":memory:" is a
+        temporary one. For `async with`, or `with`.
+
+        `allowed` names the types, beside messages, LangGraph's own and those of the standard
+        library, that your graphs' states hold. `encryption_key` seals what is stored: `id:base64 of
+        32 bytes`, and behind a comma older keys, which only open.
+
+        On entering raises `ConfigurationError` if the file cannot be used, another process has it,
+        or it is not sealed with these keys.
+        """
+        return Opening(
+            cls, conn_string, serde or StrictSerializer(allowed), cache_bytes, encryption_key
+        )
+
+    @classmethod
+    async def over(
+        cls,
+        writer: Writer,
+        reader: Reader,
+        *,
+        serde: SerializerProtocol | None = None,
+        cache_bytes: int = CACHE_BYTES,
+        seal: Seal | None = None,
+    ) -> SqliteSaver:
+        """The saver over a file that is open already."""
+        return cls(
+            await Checkpoints.open(writer, reader, seal or NoSeal(), cache_bytes=cache_bytes),
+            serde or StrictSerializer(),
+        )
+
+    def with_allowlist(self, extra_allowlist: Collection[Type]) -> SqliteSaver:
+        """The same saver, which makes these types too."""
+        other = super().with_allowlist(extra_allowlist)
+        assert isinstance(other, SqliteSaver)
+        return other
+
+    def get_next_version(self, current: Any, channel: None) -> Any:
+        # A thread that came from another saver goes on with that one's versions, which are texts
+        # that sort.
+        if isinstance(current, str):
+            return f"{int(current.split('.')[0]) + 1:032}"
+        return 1 if current is None else current + 1
+
+    # ── on an event loop ──
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        return await self._here(self._checkpoints.get(config, self.serde))
+
+    async def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        pages = self._checkpoints.search(config, filter, before, limit, self.serde)
+        while (each := await self._here(_next(pages))) is not None:
+            yield each
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        return await self._here(
+            self._checkpoints.put(config, checkpoint, metadata, new_versions, self.serde)
+        )
+
+    async def aput_writes(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
+    ) -> None:
+        await self._here(
+            self._checkpoints.put_writes(config, writes, task_id, task_path, self.serde)
+        )
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        await self._here(self._checkpoints.delete_thread(str(thread_id)))
+
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        await self._here(self._checkpoints.delete_for_runs([str(each) for each in run_ids]))
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        await self._here(
+            self._checkpoints.copy_thread(str(source_thread_id), str(target_thread_id), self.serde)
+        )
+
+    async def aprune(
+        self, thread_ids: Sequence[str], *, strategy: str = "keep_latest", keep: int = 1
+    ) -> None:
+        """`keep_latest` keeps the latest `keep` checkpoints of each namespace, and what their delta
+        channels need; `delete` keeps none.
+
+        Raises `ValueError` for another strategy, or if `keep` is below 1.
+        """
+        if strategy not in ("keep_latest", "delete"):
+            raise ValueError(
+                f"There is no strategy {strategy!r} to prune by. Use 'keep_latest' or 'delete'."
+            )
+        if keep < 1:
+            raise ValueError(
+                "At least one checkpoint is kept. Use the strategy 'delete' to keep none."
+            )
+        if strategy == "delete":
+            for thread_id in thread_ids:
+                await self.adelete_thread(thread_id)
+        else:
+            await self._here(
+                self._checkpoints.prune([str(each) for each in thread_ids], keep, self.serde)
+            )
+
+    async def aget_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        return await self._here(self._checkpoints.delta_history(config, channels, self.serde))
+
+    async def _here(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run on the loop that opened the file, from whichever this is."""
+        if asyncio.get_running_loop() is self._loop:
+            return await coroutine
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self._loop))
+
+    # ── from another thread ──
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        return self._there(self._checkpoints.get(config, self.serde))
+
+    def list(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointTuple]:
+        pages = self._checkpoints.search(config, filter, before, limit, self.serde)
+        while (each := self._there(_next(pages))) is not None:
+            yield each
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        return self._there(
+            self._checkpoints.put(config, checkpoint, metadata, new_versions, self.serde)
+        )
+
+    def put_writes(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
+    ) -> None:
+        self._there(self._checkpoints.put_writes(config, writes, task_id, task_path, self.serde))
+
+    def delete_thread(self, thread_id: str) -> None:
+        self._there(self.adelete_thread(thread_id))
+
+    def delete_for_runs(self, run_ids: Sequence[str]) -> None:
+        self._there(self.adelete_for_runs(run_ids))
+
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        self._there(self.acopy_thread(source_thread_id, target_thread_id))
+
+    def prune(
+        self, thread_ids: Sequence[str], *, strategy: str = "keep_latest", keep: int = 1
+    ) -> None:
+        self._there(self.aprune(thread_ids, strategy=strategy, keep=keep))
+
+    def get_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        return self._there(self._checkpoints.delta_history(config, channels, self.serde))
+
+    def _there(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run on the loop that opened the file, and wait for it in this thread.
+
+        Raises `asyncio.InvalidStateError` on that loop's own thread, where waiting would never end.
+        """
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        if running is self._loop:
+            coroutine.close()
+            raise asyncio.InvalidStateError(
+                "A method that waits was called on the event loop that serves it. Call the async one there (aget_tuple, ainvoke, ...), or "
+                "this one in another thread."
+            )
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+
+class Opening:
+    """A file to be opened: by `async with` on the event loop that is running, or by `with` on one
+    in a thread of its own."""
+
+    def __init__(
+        self,
+        cls: type[SqliteSaver],
+        path: str | Path,
+        serde: SerializerProtocol,
+        cache_bytes: int,
+        encryption_key: str | None,
+    ) -> None:
+        self._opened = _opened(cls, path, serde, cache_bytes, encryption_key)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    async def __aenter__(self) -> SqliteSaver:
+        return await self._opened.__aenter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._opened.__aexit__(kind, error, trace)
+
+    def __enter__(self) -> SqliteSaver:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="assent-checkpoints", daemon=True
+        )
+        self._thread.start()
+        try:
+            return self._wait(self._opened.__aenter__())
+        except BaseException:
+            self._end()
+            raise
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self._wait(self._opened.__aexit__(None, None, None))
+        finally:
+            self._end()
+
+    def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def _end(self) -> None:
+        assert self._loop is not None
+        assert self._thread is not None
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+@asynccontextmanager
+async def _opened(
+    cls: type[SqliteSaver],
+    name: str | Path,
+    serde: SerializerProtocol,
+    cache_bytes: int,
+    encryption_key: str | None,
+) -> AsyncIterator[SqliteSaver]:
+    keys = parse_keys(encryption_key) if encryption_key is not None else ()
+    async with AsyncExitStack() as stack:
+        if name == ":memory:":
+            name = (
+                Path(stack.enter_context(TemporaryDirectory(prefix="assent-"))) / "checkpoints.db"
+            )
+        path = files.resolved(name)
+        files.create(path)
+        stack.enter_context(files.locked(path))
+        connection = stack.enter_context(files.connected(path, Clock()))
+        seal = seal_of(connection, path, keys)
+        writer = Writer(connection, path.name, lambda stored: None, seal)
+        stack.push_async_callback(writer.close)
+        reader = await stack.enter_async_context(Reader.open(path))
+        yield await cls.over(writer, reader, serde=serde, cache_bytes=cache_bytes, seal=seal)
+
+
+async def _next(pages: AsyncIterator[CheckpointTuple]) -> CheckpointTuple | None:
+    return await anext(pages, None)

@@ -1,0 +1,759 @@
+"""What decisions come to in storage: as changes, and raced over a real one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from assent.approvals.ask import put_all, under_policy
+from assent.approvals.deadlines import look
+from assent.approvals.decide import Asked, Decided, Desk, Verdict, act, decide, deciding
+from assent.approvals.feed import FEED
+from assent.approvals.rows import question_of
+from assent.approvals.rules import Decide, Delegate, Needs, Say, Target, Withdraw, advance
+from assent.core.clock import Clock
+from assent.core.decisions import Approve, Decision, Edit, Reject, Respond
+from assent.core.digest import call_digest
+from assent.core.errors import (
+    AlreadyDecided,
+    AssentError,
+    Conflict,
+    Forbidden,
+    InvalidDecision,
+    NotFound,
+    NothingPending,
+    Superseded,
+)
+from assent.core.events import ApprovalDecided, RunResumed, decode
+from assent.core.policy import Escalation, OnTimeout, Person, Policy, policy_digest, policy_to_json
+from assent.core.rows import (
+    Answer,
+    Approval,
+    ApprovalKind,
+    ApprovalStatus,
+    Run,
+    RunKind,
+    RunStatus,
+    Thread,
+    ThreadStatus,
+)
+from assent.storage.base import Change, together
+from assent.storage.sqlite import SqliteStorage
+
+NOON = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC)
+LATER = NOON + timedelta(hours=2)
+CLOCK = Clock(now=lambda: LATER)
+
+
+def an_approval(approval_id: str, **changes: Any) -> Approval:
+    made = Approval(
+        approval_id=approval_id,
+        thread_id="t",
+        run_id="asked",
+        owner="ann",
+        agent="clerk",
+        kind=ApprovalKind.TOOL,
+        status=ApprovalStatus.PENDING,
+        requested_at=NOON,
+        digest="d",
+        allowed=("approve", "edit", "reject", "respond"),
+        tool="pay",
+        tool_call_id=f"call-{approval_id}",
+        args={"amount": 5},
+        version=3,
+    )
+    return replace(made, **changes)
+
+
+def a_thread(*pending: str, **changes: Any) -> Thread:
+    made = Thread(
+        thread_id="t",
+        owner="ann",
+        status=ThreadStatus.INTERRUPTED,
+        created_at=NOON,
+        updated_at=NOON,
+        agent="clerk",
+        run_id="asked",
+        checkpoint_id="c",
+        pending=pending,
+        version=7,
+    )
+    return replace(made, **changes)
+
+
+def rows(change: Change, kind: type[Any]) -> list[Any]:
+    return [row for row in change.rows if isinstance(row, kind)]
+
+
+# ── the pure function ─────────────────────────────────────────────────────────────────────────────
+
+
+BOB = Person(name="bob")
+
+
+def decided_all(
+    decisions: Mapping[str, Decision], pending: list[Approval], **given: Any
+) -> tuple[Change, Decided]:
+    done = [
+        (
+            approval,
+            advance(
+                question_of(approval),
+                Decide(by=BOB, decision=decision, needs=Needs(policy=Policy())),
+                LATER,
+            ),
+            None,
+        )
+        for approval in pending
+        if (decision := decisions.get(approval.approval_id)) is not None
+    ]
+    thread = a_thread(*(approval.approval_id for approval in pending))
+    return deciding(thread, pending, done, LATER, "new", worker="worker", **given)
+
+
+def of_thread(change: Change) -> tuple[Any, ...]:
+    """The events without the feed's copies."""
+    return tuple(event for event in change.events if event.thread_id != FEED)
+
+
+def test_the_last_decision_of_a_pause_brings_the_run_that_goes_on() -> None:
+    change, decided = decided_all({"a": Approve()}, [an_approval("a")])
+    (thread,), (approval,), (run,) = rows(change, Thread), rows(change, Approval), rows(change, Run)
+    assert thread == a_thread(status=ThreadStatus.BUSY, run_id="new", updated_at=LATER, version=8)
+    assert approval.version == 4
+    assert (approval.status, approval.decision) == (ApprovalStatus.APPROVED, {"type": "approve"})
+    assert (approval.decided_by, approval.decided_at) == ("bob", LATER)
+    assert approval.policy == policy_to_json(Policy())
+    assert approval.policy_digest == policy_digest(Policy())
+    assert run == Run(
+        run_id="new",
+        thread_id="t",
+        owner="ann",
+        agent="clerk",
+        kind=RunKind.RESUME,
+        status=RunStatus.RUNNING,
+        worker="worker",
+        attempt=1,
+        created_at=LATER,
+        input={"paused_run": "asked"},
+        started_at=LATER,
+    )
+    assert of_thread(change) == (
+        ApprovalDecided(
+            ts=LATER, thread_id="t", run_id="new", approval_id="a", kind="tool", tool="pay", tool_call_id="call-a",
+            decision="approve", by="bob",
+        ),
+        RunResumed(ts=LATER, thread_id="t", run_id="new", agent="clerk", approvals=("a",)),
+    )  # fmt: skip
+    assert decided == Decided(approvals=(approval,), pending=(), run=run, thread=thread, events=2)
+
+
+def test_a_decision_that_leaves_others_pending_starts_nothing() -> None:
+    pending = [an_approval("a"), an_approval("b"), an_approval("c")]
+    change, decided = decided_all({"b": Reject("no")}, pending)
+    (thread,), approvals = rows(change, Thread), rows(change, Approval)
+    assert thread == a_thread("a", "c", updated_at=LATER, version=8)
+    assert [approval.approval_id for approval in approvals] == ["b"]
+    assert rows(change, Run) == []
+    (event,) = of_thread(change)
+    assert isinstance(event, ApprovalDecided)
+    assert (event.decision, event.message, event.run_id) == ("reject", "no", "asked")
+    assert (decided.pending, decided.run) == (("a", "c"), None)
+
+
+@pytest.mark.parametrize(
+    ("decision", "status", "stored"),
+    [
+        (Approve(), ApprovalStatus.APPROVED, {"type": "approve"}),
+        (Edit({"amount": 3}), ApprovalStatus.EDITED, {"type": "edit", "args": {"amount": 3}}),
+        (Reject("why"), ApprovalStatus.REJECTED, {"type": "reject", "message": "why"}),
+        (Respond([1, None]), ApprovalStatus.RESPONDED, {"type": "respond", "message": [1, None]}),
+    ],
+)
+def test_each_type_of_decision_is_stored_and_told(
+    decision: Decision, status: ApprovalStatus, stored: dict[str, Any]
+) -> None:
+    change, _ = decided_all({"a": decision}, [an_approval("a")])
+    (approval,) = rows(change, Approval)
+    assert (approval.status, approval.decision) == (status, stored)
+    # What was asked stays as it was shown, also where something else will run.
+    assert (approval.args, approval.digest) == ({"amount": 5}, "d")
+    event = change.events[0]
+    assert isinstance(event, ApprovalDecided)
+    assert (event.decision, event.args, event.message) == (
+        stored["type"],
+        stored.get("args"),
+        stored.get("message"),
+    )
+
+
+def test_a_message_goes_along_with_the_run() -> None:
+    change, _ = decided_all({"a": Reject("rather 3")}, [an_approval("a")], message="rather 3")
+    (run,) = rows(change, Run)
+    assert run.input == {"paused_run": "asked", "message": "rather 3"}
+
+
+def test_every_row_that_was_read_moves_by_one_version() -> None:
+    """So that of two changes that were computed from the same rows only one is stored."""
+    change, _ = decided_all(
+        {"a": Approve(), "b": Approve()}, [an_approval("a"), an_approval("b", version=9)]
+    )
+    assert [(type(row).__name__, row.version) for row in change.rows] == [
+        ("Thread", 8),
+        ("Approval", 4),
+        ("Approval", 10),
+        ("Run", 1),
+    ]
+
+
+# ── decide, over a storage ────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+async def storage(tmp_path: Path) -> AsyncIterator[SqliteStorage]:
+    async with SqliteStorage.open(tmp_path / "assent.db") as storage:
+        yield storage
+
+
+async def paused(storage: SqliteStorage, *ids: str) -> None:
+    """Store a thread that waits for these approvals."""
+    approvals = [an_approval(id, version=1) for id in ids]
+    await storage.commit(Change(rows=(a_thread(*ids, version=1), *approvals)))
+
+
+async def takes_all(thread: Thread, pending: Sequence[Approval]) -> Asked:
+    """What the agent has to say against a decision: nothing."""
+    return Asked(
+        check=lambda approval, decision: None,
+        needs=lambda approval, args: Needs(policy=question_of(approval).policy),
+    )
+
+
+PEOPLE = {name: Person(name=name, roles=("lead",)) for name in ("ann", "bob", "cy", "dee")}
+
+
+def desk(storage: SqliteStorage, clock: Clock = CLOCK) -> Desk:
+    return Desk(
+        storage=storage,
+        clock=clock,
+        start=lambda run, thread: None,
+        person=lambda name: PEOPLE.get(name, Person(name=name)),
+    )
+
+
+async def tried(storage: SqliteStorage, verdict: Verdict) -> Decided | AssentError:
+    try:
+        return await decide(desk(storage), "t", verdict, takes_all)
+    except AssentError as error:
+        return error
+
+
+async def test_of_a_hundred_conflicting_decisions_one_wins_and_the_others_learn_whose(
+    storage: SqliteStorage,
+) -> None:
+    await paused(storage, "a")
+    kinds: list[Decision] = [Approve(), Edit({"amount": 1}), Reject("no"), Respond("done")]
+    verdicts = [
+        Verdict(
+            decisions={"a" if number % 2 else "call-a": kinds[number % 4]}
+            if number % 3
+            else kinds[number % 4],
+            by=f"person {number}",
+        )
+        for number in range(100)
+    ]
+    outcomes = await asyncio.gather(*(tried(storage, verdict) for verdict in verdicts))
+    (winner,) = [outcome for outcome in outcomes if isinstance(outcome, Decided)]
+    (approval,) = winner.approvals
+    losers = [outcome for outcome in outcomes if not isinstance(outcome, Decided)]
+    assert len(losers) == 99
+    for loser in losers:
+        assert isinstance(loser, AlreadyDecided)
+        assert loser.details["decided_by"] == approval.decided_by
+        assert loser.details["decision"] == approval.decision
+        assert loser.details["decided_at"] == LATER.isoformat()
+        assert str(approval.decided_by) in loser.message
+
+    assert await storage.approval("a") == approval
+    assert winner.run is not None
+    assert [run.run_id for run in await storage.runs(thread_id="t")] == [winner.run.run_id]
+    log = await storage.read_log("t")
+    assert [(entry.seq, entry.type) for entry in log] == [
+        (1, "approval_decided"),
+        (2, "run_resumed"),
+    ]
+    assert winner.first_seq == 1
+    assert decode(log[0].body).by == approval.decided_by
+
+
+async def test_of_a_hundred_decisions_on_a_hundred_approvals_all_count_and_one_run_goes_on(
+    storage: SqliteStorage,
+) -> None:
+    ids = [f"a{number:03}" for number in range(100)]
+    await paused(storage, *ids)
+    verdicts = [Verdict(decisions={id: Approve()}, by=id) for id in ids]
+    outcomes = await asyncio.gather(*(tried(storage, verdict) for verdict in verdicts))
+    assert all(isinstance(outcome, Decided) for outcome in outcomes), Counter(
+        type(outcome).__name__ for outcome in outcomes
+    )
+    runs = [
+        outcome.run
+        for outcome in outcomes
+        if isinstance(outcome, Decided) and outcome.run is not None
+    ]
+    assert [run.run_id for run in await storage.runs(thread_id="t")] == [run.run_id for run in runs]
+    assert len(runs) == 1
+    for id in ids:
+        stored = await storage.approval(id)
+        assert stored is not None
+        assert (stored.status, stored.decided_by) == (ApprovalStatus.APPROVED, id)
+    types = [entry.type for entry in await storage.read_log("t")]
+    assert types == ["approval_decided"] * 100 + ["run_resumed"]
+
+
+async def test_overlapping_decisions_are_taken_whole_or_not_at_all(storage: SqliteStorage) -> None:
+    await paused(storage, "a", "b", "c")
+    verdicts = [
+        Verdict(decisions={"a": Approve(), "b": Approve()}, by="1"),
+        Verdict(decisions={"b": Reject(), "c": Reject()}, by="2"),
+    ]
+    outcomes = await asyncio.gather(*(tried(storage, verdict) for verdict in verdicts))
+    assert sorted(isinstance(outcome, Decided) for outcome in outcomes) == [False, True]
+    by = [stored.decided_by for id in "abc" if (stored := await storage.approval(id))]
+    assert by in (["1", "1", None], [None, "2", "2"])
+
+
+async def test_what_is_refused_changes_nothing(storage: SqliteStorage) -> None:
+    await paused(storage, "a", "b")
+
+    async def everything() -> tuple[Any, ...]:
+        return (
+            await storage.thread("t"),
+            await storage.approvals(),
+            await storage.runs(),
+            await storage.read_log("t"),
+        )
+
+    def no_edit(approval: Approval, decision: Decision) -> None:
+        if isinstance(decision, Edit):
+            raise InvalidDecision("Not like this.")
+
+    async def takes_no_edit(thread: Thread, pending: Sequence[Approval]) -> Asked:
+        return replace(await takes_all(thread, pending), check=no_edit)
+
+    before = await everything()
+    refused: list[tuple[Any, type[AssentError]]] = [
+        (Approve(), InvalidDecision),
+        ({}, InvalidDecision),
+        ({"a": Approve(), "call-a": Approve()}, InvalidDecision),
+        ({"a": Approve(), "b": Edit({})}, InvalidDecision),
+        ({"a": Approve(), "x": Approve()}, NotFound),
+        ({"": Approve()}, NotFound),
+    ]
+    for decisions, error in refused:
+        with pytest.raises(error):
+            await decide(desk(storage), "t", Verdict(decisions=decisions, by="bob"), takes_no_edit)
+    assert await everything() == before
+
+
+async def test_a_thread_that_is_not_there_or_waits_for_nothing(storage: SqliteStorage) -> None:
+    with pytest.raises(NotFound):
+        await decide(desk(storage), "t", Verdict(decisions=Approve(), by="bob"), takes_all)
+    await storage.commit(Change(rows=(a_thread(status=ThreadStatus.IDLE, version=1),)))
+    with pytest.raises(NothingPending):
+        await decide(desk(storage), "t", Verdict(decisions=Approve(), by="bob"), takes_all)
+    with pytest.raises(NotFound):
+        await decide(desk(storage), "t", Verdict(decisions={"a": Approve()}, by="bob"), takes_all)
+
+
+async def test_a_decision_that_the_approval_does_not_allow_is_refused(
+    storage: SqliteStorage,
+) -> None:
+    await storage.commit(
+        Change(
+            rows=(
+                a_thread("a", version=1),
+                an_approval("a", allowed=("reject", "respond"), version=1),
+            )
+        )
+    )
+    with pytest.raises(InvalidDecision, match="It takes: reject, respond"):
+        await decide(desk(storage), "t", Verdict(decisions=Approve(), by="bob"), takes_all)
+    assert isinstance(
+        await decide(desk(storage), "t", Verdict(decisions=Reject(), by="bob"), takes_all), Decided
+    )
+
+
+# ── several people, and time ──────────────────────────────────────────────────────────────────────
+
+
+def asked(approval_id: str, policy: Policy, **changes: Any) -> Approval:
+    args = {"amount": 5}
+    row = an_approval(
+        approval_id,
+        version=1,
+        requested_by="ann",
+        args=args,
+        digest=call_digest("pay", args),
+        allowed=policy.allowed,
+        **changes,
+    )
+    return under_policy(row, policy)
+
+
+async def put(storage: SqliteStorage, *approvals: Approval) -> None:
+    """Store a thread that waits for these, each with the timer that it needs."""
+    done, _ = put_all(approvals, ())
+    thread = a_thread(*(each.approval_id for each in approvals), version=1)
+    await storage.commit(
+        together(Change(rows=(thread,)), *(each.change(with_cast=False) for each in done))
+    )
+
+
+async def types(storage: SqliteStorage, thread_id: str = "t") -> list[str]:
+    return [entry.type for entry in await storage.read_log(thread_id)]
+
+
+async def test_a_quorum_needs_as_many_and_whoever_asked_is_none_of_them(
+    storage: SqliteStorage,
+) -> None:
+    policy = Policy(roles=("lead",), quorum=2, four_eyes=True)
+    await put(storage, asked("a", policy))
+    with pytest.raises(Forbidden, match="ann asked for"):
+        await decide(desk(storage), "t", Verdict(decisions=Approve(), by="ann"), takes_all)
+    with pytest.raises(Forbidden, match="zoe may not decide"):
+        await decide(desk(storage), "t", Verdict(decisions=Approve(), by="zoe"), takes_all)
+    first = await decide(desk(storage), "t", Verdict(decisions=Approve(), by="bob"), takes_all)
+    assert (first.pending, first.run, first.approvals[0].status) == (
+        ("a",),
+        None,
+        ApprovalStatus.PENDING,
+    )
+    again = await decide(desk(storage), "t", Verdict(decisions=Approve(), by="bob"), takes_all)
+    assert again.run is None
+    second = await decide(desk(storage), "t", Verdict(decisions=Approve(), by="cy"), takes_all)
+    assert second.run is not None
+    assert second.approvals[0].status is ApprovalStatus.APPROVED
+    assert await types(storage) == [
+        "approval_required",
+        "approval_voted",
+        "approval_decided",
+        "run_resumed",
+    ]
+    # What the feed tells is the same, without what was asked.
+    feed = [decode(entry.body) for entry in await storage.read_log(FEED)]
+    assert [event.about for event in feed] == ["t"] * 3  # type: ignore[union-attr]
+    assert feed[0].args is None  # type: ignore[union-attr]
+
+
+async def test_of_three_who_vote_at_once_two_make_the_quorum_once(storage: SqliteStorage) -> None:
+    for number in range(20):
+        ids = f"a{number}"
+        await storage.commit(Change(rows=(a_thread(thread_id=f"t{number}", version=1),)))
+        thread = await storage.thread(f"t{number}")
+        assert thread is not None
+        row = replace(asked(ids, Policy(roles=("lead",), quorum=2)), thread_id=f"t{number}")
+        await storage.commit(Change(rows=(replace(thread, pending=(ids,), version=2), row)))
+
+        async def vote(name: str, thread_id: str = f"t{number}") -> Decided | AssentError:
+            try:
+                return await decide(
+                    desk(storage), thread_id, Verdict(decisions=Approve(), by=name), takes_all
+                )
+            except AssentError as error:
+                return error
+
+        outcomes = await asyncio.gather(*map(vote, ("bob", "cy", "dee")))
+        runs = [each.run for each in outcomes if isinstance(each, Decided) and each.run]
+        assert len(runs) == 1
+        assert [run.run_id for run in await storage.runs(thread_id=f"t{number}")] == [
+            runs[0].run_id
+        ]
+        assert sum(isinstance(each, AlreadyDecided) for each in outcomes) == 1
+        stored = await storage.approval(ids)
+        assert stored is not None
+        assert len(stored.votes) == 2
+
+
+async def test_an_edit_begins_the_vote_again_and_must_be_approved_with_its_digest(
+    storage: SqliteStorage,
+) -> None:
+    await put(storage, asked("a", Policy(roles=("lead",), quorum=2)))
+    await decide(desk(storage), "t", Verdict(decisions=Approve(), by="bob"), takes_all)
+    edited = await decide(
+        desk(storage), "t", Verdict(decisions=Edit({"amount": 3}), by="cy"), takes_all
+    )
+    assert edited.run is None
+    with pytest.raises(Superseded) as raised:
+        await decide(desk(storage), "t", Verdict(decisions=Approve(), by="dee"), takes_all)
+    digest = raised.value.details["digest"]
+    assert digest == call_digest("pay", {"amount": 3})
+    done = await decide(
+        desk(storage), "t", Verdict(decisions=Approve(), by="dee", digests={"": digest}), takes_all
+    )
+    assert done.run is not None
+    assert done.approvals[0].decision == {"type": "edit", "args": {"amount": 3}}
+    assert await types(storage) == [
+        *(
+            "approval_required",
+            "approval_voted",
+            "approval_edited",
+            "approval_voted",
+            "approval_decided",
+            "run_resumed",
+        )
+    ]
+
+
+async def test_what_was_not_shown_is_not_decided(storage: SqliteStorage) -> None:
+    await put(storage, asked("a", Policy()))
+    with pytest.raises(Superseded):
+        await decide(
+            desk(storage),
+            "t",
+            Verdict(decisions={"a": Approve()}, by="bob", digests={"a": "0" * 64}),
+            takes_all,
+        )
+    assert (await storage.approval("a")).status is ApprovalStatus.PENDING  # type: ignore[union-attr]
+
+
+async def test_votes_are_taken_back_says_handed_over_and_comments_kept(
+    storage: SqliteStorage,
+) -> None:
+    await put(storage, asked("a", Policy(roles=("lead",), quorum=2)))
+    await decide(desk(storage), "t", Verdict(decisions=Approve(), by="bob"), takes_all)
+    assert (await act(desk(storage), "a", Withdraw(by=PEOPLE["bob"]))).votes == ()
+    row = await act(desk(storage), "a", Delegate(by=PEOPLE["bob"], to=Target(name="zoe")))
+    assert row.assignees == ("zoe",)
+    assert [each.approval_id for each in (await storage.approvals(assignee="zoe")).rows] == ["a"]
+    row = await act(desk(storage), "a", Say(by=Person(name="eve"), text="Why so much?"))
+    assert [each["text"] for each in row.comments] == ["Why so much?"]
+    done = await decide(desk(storage), "t", Verdict(decisions=Approve(), by="zoe"), takes_all)
+    assert done.run is None
+    done = await decide(desk(storage), "t", Verdict(decisions=Approve(), by="cy"), takes_all)
+    assert done.run is not None
+    with pytest.raises(AlreadyDecided):
+        await act(desk(storage), "a", Withdraw(by=PEOPLE["cy"]))
+
+
+def at(time: datetime) -> Clock:
+    return Clock(now=lambda: time)
+
+
+HOUR = timedelta(hours=1)
+
+
+async def test_time_reminds_escalates_and_rejects_each_once_and_never_early(
+    storage: SqliteStorage,
+) -> None:
+    policy = Policy(
+        roles=("lead",), timeout=HOUR, reminders=(timedelta(minutes=20),), on_timeout=OnTimeout.ESCALATE,
+        escalation=(Escalation(names=("eve",), timeout=HOUR),),
+    )  # fmt: skip
+    await put(storage, asked("a", policy))
+    timer = await storage.timer("a")
+    assert timer is not None
+    assert (timer.kind, timer.due_at, timer.thread_id) == (
+        "approval",
+        NOON + timedelta(minutes=20),
+        "t",
+    )
+    assert await look(desk(storage, at(NOON + timedelta(minutes=19))), "a") is None
+    for minutes, what, due in (
+        (20, "approval_reminder", 60),
+        (60, "approval_escalated", 80),
+        (80, "approval_reminder", 120),
+    ):
+        now = at(NOON + timedelta(minutes=minutes))
+        assert await look(desk(storage, now), "a") is not None
+        assert await look(desk(storage, now), "a") is None
+        assert (await types(storage))[-1] == what
+        assert (await storage.timer("a")).due_at == NOON + timedelta(minutes=due)  # type: ignore[union-attr]
+    assert [each.approval_id for each in (await storage.approvals(assignee="eve")).rows] == ["a"]
+    expired = await look(desk(storage, at(NOON + 2 * HOUR)), "a")
+    assert expired is not None
+    assert expired.run is not None
+    assert await storage.timer("a") is None
+    row = await storage.approval("a")
+    assert row is not None
+    assert (row.status, row.decided_by) == (ApprovalStatus.EXPIRED, None)
+    assert row.decision == {"type": "reject", "message": "Nobody decided in time."}
+    assert await types(storage) == [
+        *(
+            "approval_required",
+            "approval_reminder",
+            "approval_escalated",
+            "approval_reminder",
+            "approval_expired",
+            "run_resumed",
+        )
+    ]
+
+
+async def test_a_decision_and_its_deadline_have_one_outcome(storage: SqliteStorage) -> None:
+    """A thousand times, half of them a moment before it, and half at it."""
+    count = 1000
+    moments = [NOON + HOUR - timedelta(microseconds=number % 2) for number in range(count)]
+    for number in range(count):
+        row = replace(asked(f"a{number}", Policy(timeout=HOUR)), thread_id=f"t{number}")
+        await storage.commit(
+            Change(rows=(a_thread(f"a{number}", thread_id=f"t{number}", version=1), row))
+        )
+
+    async def person(number: int) -> Decided | None:
+        try:
+            return await decide(
+                desk(storage, at(moments[number])),
+                f"t{number}",
+                Verdict(decisions=Approve(), by="bob"),
+                takes_all,
+            )
+        except AlreadyDecided:
+            return None
+
+    async def time(number: int) -> Decided | None:
+        return await look(desk(storage, at(NOON + HOUR)), f"a{number}")
+
+    for start in range(0, count, 100):
+        numbers = range(start, start + 100)
+        work = [
+            doing(number)
+            for number in numbers
+            for doing in ((person, time) if number % 3 else (time, person))
+        ]
+        await asyncio.gather(*work)
+    outcomes: Counter[str] = Counter()
+    for number in range(count):
+        row_now = await storage.approval(f"a{number}")
+        assert row_now is not None
+        outcomes[row_now.status] += 1
+        runs = await storage.runs(thread_id=f"t{number}")
+        assert len(runs) == 1
+        last = (
+            "approval_expired" if row_now.status is ApprovalStatus.EXPIRED else "approval_decided"
+        )
+        assert await types(storage, f"t{number}") == [last, "run_resumed"]
+        if number % 2 == 0:
+            # At the deadline it is too late, whether or not anybody had looked.
+            assert row_now.status is ApprovalStatus.EXPIRED
+    assert outcomes[ApprovalStatus.APPROVED] + outcomes[ApprovalStatus.EXPIRED] == count
+    assert outcomes[ApprovalStatus.APPROVED] > 50
+
+
+async def test_who_is_told_that_it_expired_is_told_what_is_stored(storage: SqliteStorage) -> None:
+    """And not what his clock says: whoever was in time may still be on his way to the storage."""
+    await put(storage, asked("a", Policy(timeout=HOUR)), asked("b", Policy(timeout=2 * HOUR)))
+    late = desk(storage, at(NOON + HOUR))
+    with pytest.raises(AlreadyDecided) as told:
+        await decide(
+            late, "t", Verdict(decisions={"a": Approve(), "b": Approve()}, by="bob"), takes_all
+        )
+    assert (told.value.details["approval_id"], told.value.details["outcome"]) == ("a", "expired")
+    states = [row.status for id in ("a", "b") if (row := await storage.approval(id))]
+    assert states == [ApprovalStatus.EXPIRED, ApprovalStatus.PENDING]
+    assert await storage.timer("a") is None
+    assert (await types(storage))[-1] == "approval_expired"
+    # Nor does he who only comments.
+    with pytest.raises(AlreadyDecided) as told:
+        await act(desk(storage, at(NOON + 2 * HOUR)), "b", Say(by=PEOPLE["bob"], text="Hm."))
+    assert told.value.details["outcome"] == "expired"
+    row = await storage.approval("b")
+    assert row is not None
+    assert (row.status, row.comments) == (ApprovalStatus.EXPIRED, ())
+    # That was all that was pending, so it goes on.
+    assert (await types(storage))[-2:] == ["approval_expired", "run_resumed"]
+    assert await look(late, "b") is None
+
+
+async def test_who_comes_too_late_is_told_of_him_who_was_in_time(storage: SqliteStorage) -> None:
+    """One decides a moment before the deadline and one at it, whichever of the two is stored
+    first."""
+    for number in range(100):
+        thread, id = f"t{number}", f"a{number}"
+        row = replace(asked(id, Policy(timeout=HOUR)), thread_id=thread)
+        await storage.commit(Change(rows=(a_thread(id, thread_id=thread, version=1), row)))
+        in_time = (
+            Verdict(decisions=Approve(), by="bob"),
+            desk(storage, at(NOON + HOUR - timedelta(microseconds=1))),
+        )
+        too_late = Verdict(decisions=Reject("No."), by="cy"), desk(storage, at(NOON + HOUR))
+        sent = [
+            decide(at_desk, thread, verdict, takes_all) for verdict, at_desk in (in_time, too_late)
+        ]
+        outcomes = await asyncio.gather(*sent, return_exceptions=True)
+        row_now = await storage.approval(id)
+        assert row_now is not None
+        refused = [each for each in outcomes if isinstance(each, AlreadyDecided)]
+        assert {each.details["outcome"] for each in refused} == {row_now.status}
+        assert len(refused) == (1 if row_now.status is ApprovalStatus.APPROVED else 2)
+
+
+async def test_what_the_thread_does_not_ask_any_more_is_superseded_and_decides_nothing(
+    storage: SqliteStorage,
+) -> None:
+    await put(storage, asked("a", Policy(timeout=HOUR)), asked("b", Policy()))
+
+    async def only_b(thread: Thread, pending: Sequence[Approval]) -> Asked:
+        return replace(
+            await takes_all(thread, pending),
+            stale={row.approval_id: "It changed." for row in pending if row.approval_id == "a"},
+        )
+
+    with pytest.raises(Superseded, match="It changed"):
+        await decide(desk(storage), "t", Verdict(decisions={"a": Approve()}, by="bob"), only_b)
+    row, thread = await storage.approval("a"), await storage.thread("t")
+    assert row is not None
+    assert thread is not None
+    assert (row.status, row.decision, thread.pending) == (ApprovalStatus.SUPERSEDED, None, ("b",))
+    assert await storage.timer("a") is None
+    # The other one is decided as if nothing had been.
+    done = await decide(desk(storage), "t", Verdict(decisions=Approve(), by="bob"), only_b)
+    assert done.run is not None
+
+
+async def test_what_is_stored_along_is_stored_with_the_decision_or_not_at_all(
+    storage: SqliteStorage,
+) -> None:
+    await put(storage, asked("a", Policy()))
+
+    def answer(decided: Decided) -> Change:
+        made = Answer(
+            answer_id="k",
+            owner="bob",
+            thread_id="t",
+            asked="x",
+            created_at=LATER,
+            first_seq=decided.first_seq,
+            body={"ok": True},
+        )
+        return Change(rows=(made,))
+
+    decided = await decide(
+        desk(storage), "t", Verdict(decisions=Approve(), by="bob"), takes_all, along=answer
+    )
+    assert decided.first_seq == 2
+    stored = await storage.answer("k")
+    assert stored is not None
+    assert stored.body == {"ok": True}
+    await storage.commit(
+        Change(
+            rows=(
+                a_thread("b", thread_id="u", version=1),
+                replace(asked("b", Policy()), thread_id="u"),
+            )
+        )
+    )
+    with pytest.raises(Conflict):
+        await decide(
+            desk(storage), "u", Verdict(decisions=Approve(), by="bob"), takes_all, along=answer
+        )
+    assert (await storage.approval("b")).status is ApprovalStatus.PENDING  # type: ignore[union-attr]
+    assert await storage.remove_answers(LATER) == 0
+    assert await storage.remove_answers(LATER + HOUR) == 1

@@ -1,0 +1,241 @@
+"""`assent approvals`, against a real server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from typer.testing import CliRunner, Result
+
+from assent.cli.app import app
+from assent.cli.approvals import happened
+from assent.notify.endpoints import TOLD
+from tests.support.server import Server, scripted_agents, serving
+
+ASSENT = [sys.executable, "-c", "from assent.cli.app import main; main()"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("approving")
+    (folder / "assent.json").write_text(
+        json.dumps({"policies": {"agents": {"agent": {"tools": {"slow": {"quorum": 2}}}}}})
+    )
+    keys = {
+        "ASSENT_API_KEYS": "ann:secret-of-ann,bob:secret-of-bob",
+        "ASSENT_CONFIG": str(folder / "assent.json"),
+    }
+    with serving(folder, scripted_agents(folder, "agent"), **keys) as server:
+        yield server
+
+
+def asked(server: Server, message: str) -> dict[str, Any]:
+    """What the agent asks, when it is told this."""
+    headers = {"authorization": "Bearer secret-of-ann"}
+    body = {"message": message, "thread_id": f"t-{uuid4().hex}"}
+    with httpx.Client(base_url=server.url, headers=headers, timeout=20, trust_env=False) as http:
+        (approval,) = http.post("/agent/invoke", json=body).raise_for_status().json()["approvals"]
+    return dict(approval)
+
+
+def approvals(server: Server, *argv: str, who: str = "bob", columns: int = 140) -> Result:
+    environment = {
+        "ASSENT_URL": server.url,
+        "ASSENT_API_KEY": f"secret-of-{who}",
+        "COLUMNS": str(columns),
+        "NO_PROXY": "*",
+    }
+    return CliRunner().invoke(app, ["approvals", *argv], env=environment)
+
+
+def test_what_waits_is_listed_shown_and_approved(server: Server) -> None:
+    approval = asked(server, "pay 11")
+    listed = approvals(server, "list", "--thread", approval["thread_id"])
+    assert listed.exit_code == 0, listed.output
+    assert approval["approval_id"] in listed.output
+    shown = approvals(server, "show", approval["approval_id"])
+    assert shown.output.count("1 person") == 1
+    for text in (
+        '"amount": 11',
+        approval["digest"],
+        "asked: pay 11",
+        "the model wrote, and it may mislead: On it.",
+        "everybody",
+    ):
+        assert text in shown.output, text
+    done = approvals(server, "approve", approval["approval_id"])
+    assert (done.exit_code, done.output) == (0, "It is approved. The run goes on.\n")
+    again = approvals(server, "approve", approval["approval_id"])
+    assert again.exit_code == 1
+    assert "it was approved by bob at" in again.output
+    listed = approvals(server, "list", "--thread", approval["thread_id"])
+    assert listed.output == "Nothing waits.\n"
+    (stored,) = json.loads(
+        approvals(
+            server, "list", "--thread", approval["thread_id"], "--status", "all", "--json"
+        ).output
+    )
+    assert (stored["status"], stored["decided_by"]) == ("approved", "bob")
+
+
+@pytest.mark.parametrize(
+    ("argv", "status"),
+    [
+        (["reject", "ID", "Too much."], "rejected"),
+        (["edit", "ID", '{"amount": 3}'], "edited"),
+        (["respond", "ID", "Paid by hand."], "responded"),
+    ],
+)
+def test_each_decision_is_taken(server: Server, argv: list[str], status: str) -> None:
+    approval = asked(server, "pay 12")
+    done = approvals(server, *(approval["approval_id"] if word == "ID" else word for word in argv))
+    assert (done.exit_code, done.output) == (0, f"It is {status}. The run goes on.\n")
+    assert (
+        json.loads(approvals(server, "show", approval["approval_id"], "--json").output)["status"]
+        == status
+    )
+
+
+def test_the_first_of_two_votes_waits_for_the_second(server: Server) -> None:
+    server.let_go(13)
+    approval = asked(server, "slow 13")
+    assert (
+        approvals(server, "approve", approval["approval_id"]).output
+        == "It waits for others to agree.\n"
+    )
+    shown = approvals(server, "show", approval["approval_id"]).output
+    assert "vote       bob: approve" in shown
+    # Each thing is said once.
+    assert (shown.count("2 people"), shown.count("bob")) == (1, 1)
+    assert (
+        "It is approved." in approvals(server, "approve", approval["approval_id"], who="ann").output
+    )
+
+
+def test_a_list_fits_a_narrow_terminal(server: Server) -> None:
+    one, _other = asked(server, "pay 18"), asked(server, "pay 19")
+    _titles, line = approvals(
+        server, "list", "--thread", one["thread_id"], columns=80
+    ).output.splitlines()
+    id, _age, *said = line.split()
+    assert (id, said) == (one["approval_id"], ["pay", "ann", "medium", "everybody"])
+    # Of several statuses each says its own.
+    approvals(server, "reject", id)
+    lines = approvals(server, "list", "--status", "all", columns=80).output.splitlines()
+    assert {line.split()[-1] for line in lines[1:]} >= {"rejected", "pending"}
+    assert max(map(len, lines)) <= 80
+
+
+HAPPENED = {
+    "required": "waits for a decision",
+    "voted": "bob votes 'approve' (1 of 2)",
+    "decided": "bob decides 'approve'",
+    "edited": "bob puts other arguments in place",
+    "withdrawn": "bob takes a vote back",
+    "delegated": "bob hands a say to cid",
+    "commented": "bob comments",
+    "reminder": "still waits for a decision",
+    "escalated": "nobody decided in time, so lead, ann may as well",
+    "expired": "nobody decided in time",
+    "superseded": "is not asked any more",
+    "cancelled": "cancelled",
+}
+
+
+@pytest.mark.parametrize("kind", TOLD)
+def test_what_happens_is_told_in_words(kind: str) -> None:
+    what = kind.removeprefix("approval_")
+    fields = {
+        "by": "bob",
+        "decision": "approve",
+        "votes": 1,
+        "quorum": 2,
+        "to": ["lead", "ann"] if what == "escalated" else "cid",
+    }
+    assert happened({"type": kind, **fields}) == HAPPENED[what]
+    assert (
+        happened({"type": "approval_delegated", "by": "bob", "to": "", "role": "lead"})
+        == "bob hands a say to the role lead"
+    )
+    assert (
+        happened({"type": "approval_delegated", "by": "bob", "to": "bob"}) == "bob takes a say back"
+    )
+
+
+def test_what_could_fool_its_reader_is_escaped_and_pointed_out(server: Server) -> None:
+    approval = asked(server, "slow 14")
+    assert approvals(server, "edit", approval["approval_id"], '{"amount": 14}').exit_code == 0
+    refused = approvals(server, "edit", approval["approval_id"], "{")
+    assert refused.exit_code == 1
+    assert "no JSON" in refused.output
+    noted = asked(server, "pay 15")
+    edited = approvals(
+        server, "edit", noted["approval_id"], json.dumps({"amount": 15, "note": "for \u202eecilA"})
+    )
+    assert edited.exit_code == 0
+    shown = approvals(server, "show", noted["approval_id"]).output
+    assert "\u202e" not in shown
+    assert "\\u202e" in shown
+    assert "U+202E RIGHT-TO-LEFT OVERRIDE" in shown
+
+
+def test_what_is_wrong_is_one_sentence(server: Server) -> None:
+    for argv, said in (
+        (["show", "apr_none"], "There is no approval"),
+        (["list", "--older-than", "soon"], "is no duration"),
+    ):
+        result = approvals(server, *argv)
+        assert result.exit_code == 1
+        assert said in result.output
+        assert "Traceback" not in result.output
+    result = approvals(server, "list", who="nobody")
+    assert (
+        result.output
+        == "This server needs a key: send 'Authorization: Bearer <secret>'. Set ASSENT_API_KEY, or give --api-key.\n"
+    )
+    result = CliRunner().invoke(app, ["approvals", "list", "--url", "http://127.0.0.1:9"])
+    assert result.exit_code == 1
+    assert "does not answer" in result.output
+
+
+def test_watching_tells_of_all_threads_from_now_on_and_over_a_restart(
+    server: Server, tmp_path: Path
+) -> None:
+    before = asked(server, "pay 16")
+    environment = {
+        **os.environ,
+        "ASSENT_URL": server.url,
+        "ASSENT_API_KEY": "secret-of-bob",
+        "NO_PROXY": "*",
+        "PYTHONUNBUFFERED": "1",
+    }
+    with (tmp_path / "out").open("wb") as out:
+        watching = subprocess.Popen(
+            [*ASSENT, "approvals", "watch", "--json"], env=environment, stdout=out, stderr=out
+        )
+        try:
+            told: list[dict[str, Any]] = []
+            asked_now: list[str] = []
+            deadline = time.monotonic() + 40
+            while len({event["approval_id"] for event in told} & set(asked_now)) < 2:
+                assert time.monotonic() < deadline, (tmp_path / "out").read_text()
+                asked_now.append(asked(server, "pay 17")["approval_id"])
+                time.sleep(0.5)
+                text = (tmp_path / "out").read_text()
+                if text.count("\n") == 1:
+                    server.restart()
+                told = [json.loads(line) for line in text.splitlines()]
+        finally:
+            watching.kill()
+            watching.wait()
+    assert [event["seq"] for event in told] == sorted({event["seq"] for event in told})
+    assert before["approval_id"] not in {event["approval_id"] for event in told}

@@ -1,0 +1,84 @@
+"""The configuration file: read, or refused with a sentence that says what is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from assent.config.file import Configuration, read_configuration
+from assent.core.errors import ConfigurationError
+from assent.core.policy import Person
+from tests.notify.test_webhooks import NEW
+
+TOML = """
+[notify.pager]
+url = "https://example.com/hook"
+secrets = ["env:PAGER"]
+"""
+JSON = '{"notify": {"pager": {"url": "https://example.com/hook", "secrets": ["env:PAGER"]}}}'
+
+
+@pytest.mark.parametrize(("name", "text"), [("assent.toml", TOML), ("assent.json", JSON)])
+def test_it_is_toml_or_json(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    (endpoint,) = read_configuration(tmp_path / name, {"PAGER": NEW}).endpoints
+    assert endpoint.target is not None
+    assert (endpoint.name, endpoint.target.secrets) == ("pager", (NEW,))
+
+
+def test_it_may_say_nothing(tmp_path: Path) -> None:
+    (tmp_path / "assent.toml").write_text("")
+    assert read_configuration(tmp_path / "assent.toml", {}) == Configuration()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("assent.toml", "[notify", "is not right"),
+        ("assent.json", "{", "is not right"),
+        ("assent.json", "[]", "is no table"),
+        ("assent.toml", "[notifi.pager]\nurl = 'json://x'", "'notifi'"),
+        ("assent.toml", "[notify.pager]\nurl = 'http://x'", "pager"),
+    ],
+)
+def test_what_is_wrong_is_said(tmp_path: Path, name: str, text: str, said: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigurationError, match=said):
+        read_configuration(tmp_path / name, {})
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="ASSENT_CONFIG"):
+        read_configuration(tmp_path / "none.toml", {})
+
+
+def test_who_has_which_roles_and_how_calls_are_approved(tmp_path: Path) -> None:
+    file = tmp_path / "assent.toml"
+    file.write_text(
+        '[people.ann]\nroles = ["lead"]\n[policies.agents.clerk]\ntimeout = "1d"\n[policies.agents.clerk.tools.pay]\nquorum = 2\n'
+    )
+    read = read_configuration(file, {})
+    assert read.people == {"ann": Person(name="ann", roles=("lead",))}
+    assert read.policies.policy("clerk", "pay").quorum == 2
+    assert read.policies.policy("clerk", "look").quorum == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("people = 5", "part 'people'"),
+        ("[people.ann]\nrole = 'lead'", "part 'people'.*'ann'"),
+        ("[people.ann]\nroles = 'lead'", "part 'people'.*'ann'"),
+        ("[policies.agents.clerk]\nquorums = 2", "part 'policies'.*'quorums'"),
+        ("[policies.agents.clerk]\ntimeout = 'soon'", "part 'policies'.*'timeout'"),
+    ],
+)
+def test_what_is_wrong_of_people_and_policies_is_named(
+    tmp_path: Path, text: str, says: str
+) -> None:
+    file = tmp_path / "assent.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigurationError, match=says) as raised:
+        read_configuration(file, {})
+    assert str(file) in raised.value.message

@@ -1,0 +1,115 @@
+"""Settings: read from the environment, refused with a sentence, and all in the reference."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from assent.config.settings import Settings
+from tests.support.keys import KEY
+
+REFERENCE = Path(__file__).parents[2] / "docs/reference/settings.md"
+
+
+def test_the_reference_lists_every_setting() -> None:
+    listed = [
+        line.split("`")[1]
+        for line in REFERENCE.read_text().splitlines()
+        if line.startswith("| `ASSENT_")
+    ]
+    assert sorted(listed) == sorted(f"ASSENT_{name.upper()}" for name in Settings.model_fields)
+
+
+def test_keys_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASSENT_API_KEYS", "alice:secret-of-alice, bob:secret:with:colons")
+    assert Settings().api_keys == {"alice": "secret-of-alice", "bob": "secret:with:colons"}
+
+
+@pytest.mark.parametrize("keys", ["alice", "alice:short", ":nameless-secret", "alice:"])
+def test_a_key_without_a_name_or_a_secret_worth_the_name_is_refused(
+    monkeypatch: pytest.MonkeyPatch, keys: str
+) -> None:
+    monkeypatch.setenv("ASSENT_API_KEYS", keys)
+    with pytest.raises(ValidationError, match="name:secret"):
+        Settings()
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("30d", timedelta(days=30)),
+        ("12h", timedelta(hours=12)),
+        (" 45m ", timedelta(minutes=45)),
+        ("1.5h", timedelta(minutes=90)),
+        ("90s", timedelta(seconds=90)),
+        ("3600", timedelta(hours=1)),
+        ("P30D", timedelta(days=30)),
+        ("PT36H", timedelta(hours=36)),
+    ],
+)
+def test_a_duration_may_be_written_in_several_ways(
+    monkeypatch: pytest.MonkeyPatch, written: str, meant: timedelta
+) -> None:
+    monkeypatch.setenv("ASSENT_EVENTS_TTL", written)
+    assert Settings().events_ttl == meant
+
+
+@pytest.mark.parametrize("written", ["", "0", "0d", "-5", "-1d", "30 moons", "d", "soon"])
+def test_a_duration_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+    monkeypatch.setenv("ASSENT_EVENTS_TTL", written)
+    with pytest.raises(ValidationError, match="events_ttl"):
+        Settings()
+
+
+@pytest.mark.parametrize(
+    ("url", "path"), [("sqlite:///./a.db", "a.db"), ("sqlite:////var/lib/a.db", "/var/lib/a.db")]
+)
+def test_the_database_is_a_file(url: str, path: str) -> None:
+    assert Settings(database=url).database_path == Path(path)
+
+
+@pytest.mark.parametrize("url", ["postgres://host/db", "a.db", "sqlite:///", ""])
+def test_a_database_that_assent_does_not_know_is_refused(url: str) -> None:
+    with pytest.raises(ValidationError, match="sqlite:///"):
+        Settings(database=url)
+
+
+def test_types_of_a_state_are_named_by_module_and_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASSENT_STATE_TYPES", "shop.models:Order, shop.models:Line")
+    assert Settings().state_types == (("shop.models", "Order"), ("shop.models", "Line"))
+
+
+@pytest.mark.parametrize("named", ["Order", "shop.models:", ":Order", "a:b:c"])
+def test_what_names_no_type_is_refused(monkeypatch: pytest.MonkeyPatch, named: str) -> None:
+    monkeypatch.setenv("ASSENT_STATE_TYPES", named)
+    with pytest.raises(ValidationError, match=r"package\.module:Name"):
+        Settings()
+
+
+def test_an_encryption_key_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = KEY.partition(":")[2]
+    monkeypatch.setenv("ASSENT_ENCRYPTION_KEY", KEY)
+    settings = Settings()
+    assert settings.encryption_secret == KEY
+    assert (
+        secret
+        not in repr(settings)
+        + str(settings)
+        + repr(settings.model_dump())
+        + settings.model_dump_json()
+    )
+    monkeypatch.setenv("ASSENT_ENCRYPTION_KEY", f"two words:{secret}")
+    with pytest.raises(ValidationError, match="key number 1 does not begin with an id") as raised:
+        Settings()
+    assert secret not in str(raised.value)
+
+
+def test_without_one_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings().encryption_secret is None
+    # A variable that was meant to hold one, and is empty, must not switch encryption off.
+    monkeypatch.setenv("ASSENT_ENCRYPTION_KEY", "")
+    with pytest.raises(ValidationError, match="encryption_key"):
+        Settings()

@@ -1,0 +1,1061 @@
+"""The two sources tell the same story, and it is the one that is written here."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from itertools import count, groupby
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from langchain_core.callbacks import BaseCallbackHandler, CallbackManager
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import RunnableConfig
+from langchain_openai import ChatOpenAI
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.errors import GraphDrained
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolRuntime
+from langgraph.runtime import RunControl, Runtime, get_runtime
+from langgraph.store.memory import InMemoryStore
+
+from assent.core.events import Event, LlmEnd, NodeEnd, Token, encode
+from assent.graph.stream.astream_events import V2Mapper, run_graph_v2
+from assent.graph.stream.callbacks import run_graph
+from assent.graph.stream.mapping import to_json
+from tests.graph import scenarios
+from tests.graph.scenarios import (
+    ASKED,
+    IN_PARALLEL,
+    SCENARIOS,
+    SECRET,
+    ChunkModel,
+    PlainModel,
+    Scenario,
+    answering,
+    model,
+    one_node,
+    said,
+)
+from tests.support.openai_server import OpenAIServer, Say
+
+Source = Callable[..., Any]
+THREAD: RunnableConfig = {"configurable": {"thread_id": "1"}}
+
+both_sources = pytest.mark.parametrize("source", [run_graph, run_graph_v2])
+
+
+EXPECTED: dict[str, str] = {
+    "plain_chat": r"""
+        node_start agent step=1
+        llm_start agent m1
+        token agent m1 content="Hello "
+        token agent m1 content="there"
+        llm_end agent m1 model="talker-1" finish_reason="stop" usage={"input_tokens": 3, "output_tokens": 2, "total_tokens": 5}
+        state_update agent messages=["ai: Hello there"]
+        node_end agent step=1
+    """,
+    "tool_calls": r"""
+        node_start agent step=1
+        llm_start agent m1
+        tool_call_delta agent m1 search c1
+        tool_call_delta agent m1 args="{\"query\""
+        tool_call_delta agent m1 args=": \"rain\""
+        tool_call_delta agent m1 args=", \"state"
+        tool_call_delta agent m1 args="\": \"Oreg"
+        tool_call_delta agent m1 args="on\"}"
+        llm_end agent m1 tool_calls={"c1": {"search": {"query": "rain", "state": "Oregon"}}}
+        state_update agent messages=["ai: "]
+        node_end agent step=1
+        node_start tools step=2
+        tool_start tools search c1 input={"query": "rain", "state": "Oregon"}
+        tool_progress tools search c1 data={"found": 1}
+        progress tools progress=0.5 message="half"
+        tool_end tools search c1 output="rain in Oregon"
+        state_update tools messages=["tool: rain in Oregon"]
+        node_end tools step=2
+        node_start agent step=3
+        llm_start agent m2
+        token agent m2 content="Wet"
+        llm_end agent m2
+        state_update agent messages=["ai: Wet"]
+        node_end agent step=3
+    """,
+    "failing_tool": r"""
+        node_start agent step=1
+        llm_start agent m1
+        tool_call_delta agent m1 broken c1
+        tool_call_delta agent m1 args="{}"
+        llm_end agent m1 tool_calls={"c1": {"broken": {}}}
+        state_update agent messages=["ai: "]
+        node_end agent step=1
+        node_start tools step=2
+        tool_start tools broken c1 input={}
+        tool_error tools broken c1 error={"type": "ValueError"}
+        state_update tools messages=["tool: Error: ValueError('postgres://admin:hunter2@db')\n Please fix your mistakes."]
+        node_end tools step=2
+        node_start agent step=3
+        llm_start agent m2
+        tool_call_delta agent m2 refusing c2
+        tool_call_delta agent m2 args="{}"
+        llm_end agent m2 tool_calls={"c2": {"refusing": {}}}
+        state_update agent messages=["ai: "]
+        node_end agent step=3
+        node_start tools step=4
+        tool_start tools refusing c2 input={}
+        tool_error tools refusing c2 error={"type": "ToolException", "message": "There is no such record."}
+        state_update tools messages=["tool: Error: ToolException('There is no such record.')\n Please fix your mistakes."]
+        node_end tools step=4
+        node_start agent step=5
+        llm_start agent m3
+        tool_call_delta agent m3 excuse c3
+        tool_call_delta agent m3 args="{}"
+        llm_end agent m3 tool_calls={"c3": {"excuse": {}}}
+        state_update agent messages=["ai: "]
+        node_end agent step=5
+        node_start tools step=6
+        tool_start tools excuse c3 input={}
+        tool_error tools excuse c3 error={"type": "ToolException", "message": "Not today."}
+        state_update tools messages=["tool: Not today."]
+        node_end tools step=6
+        node_start agent step=7
+        llm_start agent m4
+        token agent m4 content="Sorry"
+        llm_end agent m4
+        state_update agent messages=["ai: Sorry"]
+        node_end agent step=7
+    """,
+    "failing_tool_unhandled": r"""
+        node_start agent step=1
+        llm_start agent m1
+        tool_call_delta agent m1 broken c1
+        tool_call_delta agent m1 args="{}"
+        llm_end agent m1 tool_calls={"c1": {"broken": {}}}
+        state_update agent messages=["ai: "]
+        node_end agent step=1
+        node_start tools step=2
+        tool_start tools broken c1 input={}
+        tool_error tools broken c1 error={"type": "ValueError"}
+        node_error tools error={"type": "ValueError"}
+    """,
+    "tool_with_command": r"""
+        node_start agent step=1
+        llm_start agent m1
+        tool_call_delta agent m1 hand_back c1
+        tool_call_delta agent m1 args="{}"
+        llm_end agent m1 tool_calls={"c1": {"hand_back": {}}}
+        state_update agent messages=["ai: "]
+        node_end agent step=1
+        node_start tools step=2
+        tool_start tools hand_back c1 input={}
+        tool_end tools hand_back c1 output="handed back"
+        state_update tools messages=["tool: handed back"]
+        node_end tools step=2
+        node_start agent step=3
+        llm_start agent m2
+        token agent m2 content="Ok"
+        llm_end agent m2
+        state_update agent messages=["ai: Ok"]
+        node_end agent step=3
+    """,
+    "gated_and_free": r"""
+        node_start agent step=1
+        llm_start agent m1
+        tool_call_delta agent m1 read c1
+        tool_call_delta agent m1 args="{\"path\":"
+        tool_call_delta agent m1 args=" \"a\"}"
+        tool_call_delta agent m1 pay c2 index=1
+        tool_call_delta agent m1 index=1 args="{\"amount"
+        tool_call_delta agent m1 index=1 args="\": 3}"
+        tool_call_delta agent m1 read c3 index=2
+        tool_call_delta agent m1 index=2 args="{\"path\":"
+        tool_call_delta agent m1 index=2 args=" \"b\"}"
+        llm_end agent m1 tool_calls={"c1": {"read": {"path": "a"}}, "c2": {"pay": {"amount": 3}}, "c3": {"read": {"path": "b"}}}
+        state_update agent messages=["ai: "]
+        node_end agent step=1
+
+        node_start agent step=7
+        llm_start agent m2
+        token agent m2 content="Done"
+        llm_end agent m2
+        state_update agent messages=["ai: Done"]
+        node_end agent step=7
+
+        node_start approval step=4
+        node_end approval step=4
+
+        node_start settle step=3
+        node_end settle step=3
+
+        node_start settle step=6
+        node_end settle step=6
+
+        node_start tools step=2
+        tool_start tools read c1 input={"path": "a"}
+        tool_end tools read c1 output="<a>"
+        state_update tools messages=["tool: <a>"]
+        node_end tools step=2
+
+        node_start tools step=2
+        tool_start tools read c3 input={"path": "b"}
+        tool_end tools read c3 output="<b>"
+        state_update tools messages=["tool: <b>"]
+        node_end tools step=2
+
+        node_start tools step=5
+        tool_start tools pay c2 input={"amount": 3}
+        tool_end tools pay c2 output="paid 3"
+        state_update tools messages=["tool: paid 3"]
+        node_end tools step=5
+    """,
+    "subgraph": r"""
+        node_start inner step=1
+        node_start inner/think step=1
+        llm_start inner/think m1
+        token inner/think m1 content="Hm"
+        llm_end inner/think m1
+        state_update inner/think messages=["ai: Hm"]
+        node_end inner/think step=1
+        state_update inner messages=["ai: Hm"]
+        node_end inner step=1
+        node_start calling step=2
+        node_start calling/step step=1
+        node_end calling/step step=1
+        node_start calling/step step=1
+        node_end calling/step step=1
+        node_end calling step=2
+    """,
+    "handing_over": r"""
+        node_start inner step=1
+        node_start inner/leave step=1
+        node_end inner/leave step=1
+        state_update inner messages=["ai: Bye"]
+        node_end inner step=1
+        node_start other step=2
+        node_end other step=2
+    """,
+    "functional": r"""
+        node_start workflow
+        llm_start ask m1
+        token ask m1 content="Hello"
+        llm_end ask m1
+        state_update workflow answer="Hello"
+        node_end workflow
+    """,
+    "parallel_branches": r"""
+        node_start left step=1
+        llm_start left left
+        token left left content="left "
+        token left left content="one "
+        token left left content="two "
+        token left left content="three"
+        llm_end left left
+        state_update left messages=["ai: left one two three"]
+        node_end left step=1
+
+        node_start right step=1
+        llm_start right right
+        token right right content="right "
+        token right right content="one "
+        token right right content="two "
+        token right right content="three"
+        llm_end right right
+        state_update right messages=["ai: right one two three"]
+        node_end right step=1
+    """,
+    "retried_node": r"""
+        node_start agent step=1
+        custom agent data="trying"
+        node_error agent error={"type": "ConnectionError"}
+        llm_retry agent error={"type": "ConnectionError"}
+        node_start agent#2 step=1
+        custom agent#2 data="trying"
+        llm_start agent#2 m1
+        token agent#2 m1 content="Up "
+        token agent#2 m1 content="again"
+        llm_end agent#2 m1
+        state_update agent#2 messages=["ai: Up again"]
+        node_end agent#2 step=1
+    """,
+    "cut_off_in_the_middle": r"""
+        node_start agent step=1
+        llm_start agent m1
+        token agent m1 content="So"
+        node_error agent error={"type": "ConnectionError"}
+    """,
+    "node_retried_in_the_middle": r"""
+        node_start agent step=1
+        llm_start agent a1
+        token agent a1 content="One"
+        llm_end agent a1
+        llm_start agent m1
+        token agent m1 content="So"
+        node_error agent error={"type": "ConnectionError"}
+        llm_retry agent error={"type": "ConnectionError"} message_ids=["a1", "m1"]
+        node_start agent#2 step=1
+        llm_start agent#2 a2
+        token agent#2 a2 content="One"
+        llm_end agent#2 a2
+        llm_start agent#2 m2
+        token agent#2 m2 content="So"
+        llm_end agent#2 m2
+        state_update agent#2 messages=["ai: One", "ai: So"]
+        node_end agent#2 step=1
+    """,
+    "model_retried": r"""
+        node_start agent step=1
+        llm_start agent m1
+        token agent m1 content="So"
+        llm_retry agent error={"type": "ConnectionError"} delay_seconds=0.001 message_ids=["m1"]
+        llm_start agent m2
+        token agent m2 content="So"
+        llm_retry agent error={"type": "ConnectionError"} tries=2 delay_seconds=0.002 message_ids=["m2"]
+        llm_start agent m3
+        token agent m3 content="So"
+        llm_end agent m3
+        state_update agent messages=["ai: So"] decisions=null
+        node_end agent step=1
+    """,
+    "model_retried_in_vain": r"""
+        node_start agent step=1
+        llm_start agent m1
+        token agent m1 content="So"
+        llm_retry agent error={"type": "ConnectionError"} delay_seconds=0.001 message_ids=["m1"]
+        llm_start agent m2
+        token agent m2 content="So"
+        node_error agent error={"type": "ConnectionError"}
+    """,
+    "tool_out_of_time": r"""
+        node_start agent step=1
+        llm_start agent m1
+        tool_call_delta agent m1 wait c1
+        tool_call_delta agent m1 args="{}"
+        llm_end agent m1 tool_calls={"c1": {"wait": {}}}
+        state_update agent messages=["ai: "] decisions=null
+        node_end agent step=1
+        node_start tools step=2
+        tool_start tools wait c1 input={}
+        progress tools progress=0.1
+        tool_error tools wait c1 error={"type": "TimeoutError", "message": "The tool ran out of time after 0.02 seconds and was stopped."}
+        state_update tools messages=["tool: The tool ran out of time after 0.02 seconds and was stopped."]
+        node_end tools step=2
+        node_start settle step=3
+        node_end settle step=3
+        node_start agent step=4
+        llm_start agent m2
+        token agent m2 content="Slow"
+        llm_end agent m2
+        state_update agent messages=["ai: Slow"] decisions=null
+        node_end agent step=4
+    """,
+    "failing_node": r"""
+        node_start agent step=1
+        node_error agent error={"type": "ValueError"}
+    """,
+    "failing_node_that_may_speak": r"""
+        node_start agent step=1
+        node_error agent error={"type": "NotFound", "message": "There is no record 7."}
+    """,
+    "failing_subgraph": r"""
+        node_start inner step=1
+        node_start inner/fail step=1
+        node_error inner/fail error={"type": "ValueError"}
+        node_error inner error={"type": "ValueError"}
+    """,
+    "failing_sibling": r"""
+        node_start fail step=1
+        node_error fail error={"type": "ValueError"}
+
+        node_start wait step=1
+    """,
+    "handled_failure": r"""
+        node_start fail step=1
+        node_error fail error={"type": "ValueError"}
+        node_start __error_handler__fail step=1
+        state_update __error_handler__fail messages=["ai: Mended"]
+        node_end __error_handler__fail step=1
+    """,
+    "out_of_time": r"""
+        node_start agent step=1
+        node_error agent error={"type": "NodeTimeoutError"}
+        node_start agent#2 step=1
+        node_error agent#2 error={"type": "NodeTimeoutError"}
+    """,
+    "out_of_time_beside_another": r"""
+        node_start hang step=1
+        node_error hang error={"type": "NodeTimeoutError"}
+
+        node_start wait step=1
+    """,
+    "static_pause": r"""
+        node_start first step=1
+        node_end first step=1
+        node_start second step=2
+        node_end second step=2
+    """,
+    "dynamic_interrupt": r"""
+        node_start ask step=1
+        node_start ask step=1
+        state_update ask messages=["ai: three"]
+        node_end ask step=1
+    """,
+    "interrupt_in_a_tool": r"""
+        node_start agent step=1
+        llm_start agent m1
+        tool_call_delta agent m1 transfer c1
+        tool_call_delta agent m1 args="{\"amount"
+        tool_call_delta agent m1 args="\": 3}"
+        llm_end agent m1 tool_calls={"c1": {"transfer": {"amount": 3}}}
+        state_update agent messages=["ai: "]
+        node_end agent step=1
+        node_start tools step=2
+        tool_start tools transfer c1 input={"amount": 3}
+        node_start tools step=2
+        tool_start tools transfer c1 input={"amount": 3}
+        tool_end tools transfer c1 output="3: yes"
+        state_update tools messages=["tool: 3: yes"]
+        node_end tools step=2
+        node_start agent step=3
+        llm_start agent m2
+        token agent m2 content="Done"
+        llm_end agent m2
+        state_update agent messages=["ai: Done"]
+        node_end agent step=3
+    """,
+    "reasoning": r"""
+        node_start agent step=1
+        llm_start agent m1
+        reasoning agent m1 content="Let me "
+        reasoning agent m1 content="see."
+        reasoning agent m1 content="In short" index=1
+        reasoning agent m1 content="Standard" index=2
+        token agent m1 content="Yes" index=3
+        reasoning agent m1 content="Deep"
+        tool_call_delta agent m1 read c1 index=4
+        tool_call_delta agent m1 index=4 args="{\"path\": \"a\"}"
+        llm_end agent m1 tool_calls={"c1": {"read": {"path": "a"}}}
+        state_update agent messages=["ai: thinking reasoning reasoning text"]
+        node_end agent step=1
+    """,
+    "nostream": r"""
+        node_start agent step=1
+        llm_start agent m1
+        llm_end agent m1
+        state_update agent messages=["ai: Secretly"]
+        node_end agent step=1
+    """,
+    "not_streaming": r"""
+        node_start agent step=1
+        llm_start agent m1
+        reasoning agent m1 content="Hm"
+        token agent m1 content="All at once" index=1
+        llm_end agent m1 tool_calls={"c1": {"read": {"path": "a"}}}
+        state_update agent messages=["ai: thinking text"]
+        node_end agent step=1
+    """,
+    "sync_node": r"""
+        node_start agent step=1
+        llm_start agent m1
+        token agent m1 content="From "
+        token agent m1 content="a "
+        token agent m1 content="thread"
+        llm_end agent m1
+        progress agent progress=1.0
+        tool_start agent read c1 input={"path": "a"}
+        tool_end agent read c1 output="<a>"
+        state_update agent messages=["ai: From a thread", "tool: <a>"]
+        node_end agent step=1
+    """,
+    "unnamed_message": r"""
+        node_start agent step=1
+        llm_start agent message_id1
+        token agent message_id1 content="Hello"
+        llm_end agent message_id1
+        state_update agent messages=["ai: Hello"]
+        node_end agent step=1
+    """,
+    "plain_model": r"""
+        node_start agent step=1
+        llm_start agent message_id1
+        token agent message_id1 content="piece by "
+        token agent message_id1 content="piece"
+        llm_end agent message_id1
+        llm_start agent message_id2
+        token agent message_id2 content="whole"
+        llm_end agent message_id2
+        node_end agent step=1
+    """,
+    "prompted_model": r"""
+        node_start agent step=1
+        llm_start agent m1
+        token agent m1 content="In "
+        token agent m1 content="a "
+        token agent m1 content="chain"
+        llm_end agent m1
+        state_update agent messages=["ai: In a chain"]
+        node_end agent step=1
+    """,
+    "commands": r"""
+        node_start both step=1
+        state_update both messages=["ai: One"]
+        state_update both messages=["ai: Two"]
+        node_end both step=1
+        node_start last step=2
+        node_end last step=2
+    """,
+    "custom_events": r"""
+        node_start agent step=1
+        progress agent progress=0.25
+        custom agent data={"progress": 2}
+        custom agent data={"progress": 0.5, "extra": true}
+        custom agent data={"opaque": "<Opaque>", "bytes": "_w==", "half a pair": "?"}
+        custom agent data={"name": "named", "data": [1]}
+        node_end agent step=1
+    """,
+}
+
+
+# ── the same story ────────────────────────────────────────────────────────────────────────────────
+
+
+@both_sources
+@pytest.mark.parametrize("name", SCENARIOS)
+async def test_each_source_tells_what_happened(name: str, source: Source) -> None:
+    events = await recorded(source, SCENARIOS[name]())
+    told = [[line(event) for event in part] for part in parts(name, events)]
+    assert told == [paragraph.split("\n") for paragraph in paragraphs(EXPECTED[name])]
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+async def test_the_sources_agree_in_every_field(name: str) -> None:
+    fast, slow = (
+        await recorded(run_graph, SCENARIOS[name]()),
+        await recorded(run_graph_v2, SCENARIOS[name]()),
+    )
+    assert parts(name, fast) == parts(name, slow)
+
+
+@both_sources
+@pytest.mark.parametrize("name", SCENARIOS)
+async def test_no_secret_in_what_is_said_of_an_error(name: str, source: Source) -> None:
+    """A handled tool's error is told to the model too, in a message that LangGraph's ToolNode
+    writes: that is state, not ours to change."""
+    events = [
+        event
+        for event in await recorded(source, SCENARIOS[name]())
+        if event.__struct_config__.tag != "state_update"
+    ]
+    assert not any(SECRET.encode() in encode(event) for event in events)
+
+
+async def recorded(source: Source, scenario: Scenario) -> list[Event]:
+    """The events of all the scenario's runs, one after the other."""
+    events: list[Event] = []
+    for number, graph_input in enumerate(scenario.inputs, 1):
+        run = source(
+            scenario.graph,
+            graph_input,
+            THREAD,
+            events.append,
+            thread_id="thread",
+            run_id=f"run {number}",
+        )
+        if scenario.raises and number == len(scenario.inputs):
+            with pytest.raises(scenario.raises):
+                await run
+        else:
+            await run
+    assert {event.thread_id for event in events} == {"thread"}
+    return events
+
+
+def parts(name: str, events: Iterable[Event]) -> list[list[dict[str, Any]]]:
+    """The events in one part, or in one for each task if tasks run at once, in an order that does
+    not depend on which was faster."""
+    if name not in IN_PARALLEL:
+        return [normalised(events)]
+    tasks: dict[str, list[Event]] = {}
+    for event in events:
+        tasks.setdefault(event.task_id, []).append(event)  # type: ignore[attr-defined]
+    return sorted(map(normalised, tasks.values()), key=lambda part: [line(event) for event in part])
+
+
+def normalised(events: Iterable[Event]) -> list[dict[str, Any]]:
+    """The events as JSON without the time, and with the ids that are made anew for each run named
+    in order of their appearance."""
+    names: dict[str, str] = {}
+
+    def renamed(key: str, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: renamed(key, item) for key, item in value.items() if key != "ts"}
+        if isinstance(value, list):
+            return [renamed(key, item) for item in value]
+        is_made_anew = (
+            key in ("task_id", "message_id", "id") and isinstance(value, str) and len(value) > 30
+        )
+        return names.setdefault(value, f"{key}{len(names)}") if is_made_anew else value
+
+    return [renamed("", json.loads(encode(event))) for event in events]
+
+
+def line(event: dict[str, Any]) -> str:
+    """An event as one line: type, subgraphs/node#attempt, then what it says; messages in an update
+    are cut down to type and content."""
+    where = "/".join((*event.get("ns", ()), event.get("node", "")))
+    attempt = f"#{event['attempt']}" if "attempt" in event else ""
+    names = [event[key] for key in ("message_id", "tool", "tool_call_id") if key in event]
+    told = {
+        "type",
+        "thread_id",
+        "run_id",
+        "node",
+        "ns",
+        "task_id",
+        "attempt",
+        "message_id",
+        "tool",
+        "tool_call_id",
+    }
+    rest = {key: value for key, value in event.items() if key not in told}
+    if "tool_calls" in rest:
+        rest["tool_calls"] = {
+            call["id"]: {call["name"]: call["args"]} for call in rest["tool_calls"]
+        }
+    if event["type"] == "state_update":
+        rest = {
+            channel: [message_line(item) for item in value] if channel == "messages" else value
+            for channel, value in event["update"].items()
+        }
+    return " ".join(
+        [
+            event["type"],
+            where + attempt,
+            *names,
+            *(f"{key}={json.dumps(value)}" for key, value in rest.items()),
+        ]
+    )
+
+
+def message_line(message: dict[str, Any]) -> str:
+    content = message["content"]
+    shown = content if isinstance(content, str) else " ".join(block["type"] for block in content)
+    return f"{message['type']}: {shown}"
+
+
+def paragraphs(text: str) -> list[str]:
+    lines = [one.strip() for one in text.strip().split("\n")]
+    return ["\n".join(group) for is_text, group in groupby(lines, bool) if is_text]
+
+
+# ── any runnable ──────────────────────────────────────────────────────────────────────────────────
+
+
+async def mapped(runnable: Any, asked: Any, **options: Any) -> list[str]:
+    """What the pure mapper makes of a runnable's raw events, without any notes."""
+    mapper = V2Mapper()
+    raw_events = [raw async for raw in runnable.astream_events(asked, version="v2", **options)]
+    return [
+        line(event)
+        for event in normalised(event for raw in raw_events for event in mapper.feed(raw))
+    ]
+
+
+CHAT = ["llm_start  m1", 'token  m1 content="Hello "', 'token  m1 content="there"', "llm_end  m1"]
+
+
+async def test_a_bare_chat_model() -> None:
+    assert await mapped(model(said("Hello there", "m1")), "Hi") == CHAT
+
+
+async def test_a_chain_tells_each_token_once() -> None:
+    chain = ChatPromptTemplate.from_messages([("user", "{question}")]) | model(
+        said("Hello there", "m1")
+    )
+    assert await mapped(chain, {"question": "Hi"}) == CHAT
+
+
+async def test_a_bare_plain_model() -> None:
+    told = await mapped(PlainModel(), "Hi")
+    assert told == [
+        "llm_start  message_id0",
+        'token  message_id0 content="piece by "',
+        'token  message_id0 content="piece"',
+        "llm_end  message_id0",
+    ]
+
+
+async def test_a_bare_tool() -> None:
+    assert await mapped(scenarios.read, {"path": "a"}) == [
+        'tool_start  read input={"path": "a"}',
+        'tool_end  read output="<a>"',
+    ]
+
+
+async def test_a_bare_tool_that_answers_a_call() -> None:
+    asked = {"type": "tool_call", "id": "c1", "name": "read", "args": {"path": "a"}}
+    assert await mapped(scenarios.read, asked) == [
+        'tool_start  read c1 input={"path": "a"}',
+        'tool_end  read c1 output="<a>"',
+    ]
+
+
+async def test_without_notes_the_answer_names_the_call() -> None:
+    told = await mapped(SCENARIOS["tool_calls"]().graph, ASKED, config=THREAD)
+    assert [one for one in told if one.startswith(("tool_start", "tool_end"))] == [
+        'tool_start tools search input={"query": "rain", "state": "Oregon"}',
+        'tool_end tools search c1 output="rain in Oregon"',
+    ]
+
+
+async def test_half_a_character_is_replaced() -> None:
+    """A provider that cuts its stream amid a surrogate pair sends what UTF-8 cannot hold."""
+    chunks = [AIMessageChunk(content="\ud83d", id="m1"), AIMessageChunk(content="é", id="m1")]
+    assert await mapped(ChunkModel(chunks=chunks), "Hi") == [
+        CHAT[0],
+        'token  m1 content="?"',
+        'token  m1 content="\\u00e9"',
+        CHAT[-1],
+    ]
+
+
+async def test_a_graph_without_notes_has_no_call_ids_and_no_failures() -> None:
+    scenario = SCENARIOS["failing_tool_unhandled"]()
+    told: list[Event] = []
+    mapper = V2Mapper()
+    with pytest.raises(ValueError, match="postgres"):
+        async for raw in scenario.graph.astream_events(ASKED, THREAD, version="v2"):
+            told += mapper.feed(raw)
+    assert [line(event) for event in normalised(told)][-3:] == [
+        "node_start tools step=2",
+        "tool_start tools broken input={}",
+        'tool_error tools broken error={"type": "ValueError"}',
+    ]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"stream_mode": ["custom", "updates"]}, {"stream_mode": ["custom"], "subgraphs": True}],
+)
+async def test_a_graph_that_somebody_else_streams_tells_what_was_written(
+    options: dict[str, Any],
+) -> None:
+    told = await mapped(SCENARIOS["retried_node"]().graph, ASKED, config=THREAD, **options)
+    assert [one for one in told if one.startswith("custom")] == ['custom  data="trying"'] * 2
+
+
+# ── ids and time ──────────────────────────────────────────────────────────────────────────────────
+
+
+@both_sources
+@pytest.mark.parametrize(
+    "name",
+    ["plain_chat", "unnamed_message", "not_streaming", "nostream", "tool_calls", "retried_node"],
+)
+async def test_the_events_name_the_message_as_the_state_does(name: str, source: Source) -> None:
+    scenario = SCENARIOS[name]()
+    events = await recorded(source, scenario)
+    in_state = [
+        message.id
+        for message in scenario.graph.get_state(THREAD).values["messages"]
+        if isinstance(message, AIMessage)
+    ]
+    assert [event.message_id for event in events if isinstance(event, LlmEnd)] == in_state
+    assert {event.message_id for event in events if hasattr(event, "message_id")} == set(in_state)
+
+
+@both_sources
+async def test_the_provider_names_the_message_in_its_first_chunk_only(source: Source) -> None:
+    chunks = [
+        AIMessageChunk(content="a", id="resp_1"),
+        AIMessageChunk(content="b"),
+        AIMessageChunk(content="c", id="msg_1"),
+    ]
+    scenario = Scenario(graph=one_node(answering(ChunkModel(chunks=chunks))))
+    events = await recorded(source, scenario)
+    assert {event.message_id for event in events if hasattr(event, "message_id")} == {"resp_1"}
+    assert scenario.graph.get_state(THREAD).values["messages"][-1].id == "resp_1"
+
+
+@both_sources
+@pytest.mark.parametrize("streaming", [True, False])
+async def test_the_real_client_of_a_provider(source: Source, streaming: bool) -> None:
+    async with OpenAIServer(Say("Good morning")) as server:
+        client = ChatOpenAI(
+            model="gpt-4o-mini",
+            base_url=server.url,
+            api_key="test",
+            stream_usage=True,
+            disable_streaming=not streaming,
+        )
+        scenario = Scenario(graph=one_node(answering(client)))
+        events = await recorded(source, scenario)
+    end = next(event for event in events if isinstance(event, LlmEnd))
+    assert "".join(event.content for event in events if isinstance(event, Token)) == "Good morning"
+    assert (end.model, end.finish_reason) == ("gpt-4o-mini", "stop")
+    assert end.usage is not None
+    assert end.usage.total_tokens > 0
+    assert {event.message_id for event in events if hasattr(event, "message_id")} == {
+        end.message_id
+    }
+    assert scenario.graph.get_state(THREAD).values["messages"][-1].id == end.message_id
+
+
+async def test_a_call_began_when_the_model_was_called() -> None:
+    """`llm_start` waits for the first chunk, its time does not."""
+    began = datetime(2026, 1, 1, tzinfo=UTC)
+    ticks = (began + timedelta(seconds=second) for second in count())
+    events: list[Event] = []
+    graph = SCENARIOS["plain_chat"]().graph
+    await run_graph(
+        graph, ASKED, THREAD, events.append, thread_id="t", run_id="r", now=lambda: next(ticks)
+    )
+    seconds = [(event.__struct_config__.tag, (event.ts - began).seconds) for event in events[:3]]
+    assert seconds == [("node_start", 0), ("llm_start", 1), ("token", 3)]
+
+
+# ── the run itself ────────────────────────────────────────────────────────────────────────────────
+
+
+class Counting(BaseCallbackHandler):
+    """A callback of the user's own."""
+
+    run_inline = True
+
+    def __init__(self) -> None:
+        self.models = 0
+
+    def on_chat_model_start(self, serialized: Any, messages: Any, **kwargs: Any) -> None:
+        self.models += 1
+
+
+@both_sources
+@pytest.mark.parametrize("as_manager", [True, False])
+async def test_callbacks_in_the_config_are_kept(source: Source, as_manager: bool) -> None:
+    counting = Counting()
+    callbacks: Any = CallbackManager([counting], [counting]) if as_manager else [counting]
+    config: RunnableConfig = {**THREAD, "callbacks": callbacks}
+    await source(
+        SCENARIOS["plain_chat"]().graph,
+        ASKED,
+        config,
+        lambda event: None,
+        thread_id="t",
+        run_id="r",
+    )
+    assert counting.models == 1
+    assert len(callbacks.handlers if isinstance(callbacks, CallbackManager) else callbacks) == 1
+
+
+@both_sources
+async def test_nothing_is_emitted_after_the_run_was_cancelled(source: Source) -> None:
+    """A sync node goes on in its thread."""
+    entered, go_on, finished = threading.Event(), threading.Event(), threading.Event()
+    talker = model(said("Too late", "m1"))
+
+    def agent(state: MessagesState) -> None:
+        entered.set()
+        go_on.wait(10)
+        talker.invoke("Hi")
+        finished.set()
+
+    events: list[Event] = []
+    run = asyncio.create_task(
+        source(one_node(agent), ASKED, THREAD, events.append, thread_id="t", run_id="r")
+    )
+    await asyncio.to_thread(entered.wait, 10)
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    go_on.set()
+    await asyncio.to_thread(finished.wait, 10)
+    assert finished.is_set()
+    assert [event.__struct_config__.tag for event in events] == ["node_start"]
+
+
+@both_sources
+async def test_an_event_that_cannot_be_emitted_fails_the_run(source: Source) -> None:
+    def emit(event: Event) -> None:
+        if isinstance(event, Token):
+            raise OSError("The log is gone.")
+
+    with pytest.raises(OSError, match="The log is gone"):
+        await source(
+            SCENARIOS["plain_chat"]().graph, ASKED, THREAD, emit, thread_id="t", run_id="r"
+        )
+
+
+@both_sources
+async def test_a_drained_run_stops_after_its_step(source: Source) -> None:
+    control = RunControl()
+    graph = (
+        StateGraph(MessagesState)
+        .add_node("first", lambda state: control.request_drain("sigterm"))
+        .add_node("second", lambda state: None)
+    )
+    graph.add_edge(START, "first").add_edge("first", "second")
+    events: list[Event] = []
+    with pytest.raises(GraphDrained):
+        await source(
+            graph.compile(), ASKED, {}, events.append, thread_id="t", run_id="r", control=control
+        )
+    assert [event.node for event in events if isinstance(event, NodeEnd)] == ["first"]
+
+
+@both_sources
+async def test_the_context_reaches_the_nodes(source: Source) -> None:
+    seen: list[Any] = []
+    graph = (
+        StateGraph(MessagesState)
+        .add_node("only", lambda state: seen.append(get_runtime().context))
+        .add_edge(START, "only")
+        .compile()
+    )
+    await source(
+        graph, ASKED, {}, lambda event: None, thread_id="t", run_id="r", context={"user": "ann"}
+    )
+    assert seen == [{"user": "ann"}]
+
+
+class SlowSaver(InMemorySaver):
+    """Takes its time to save, and tells when it is done."""
+
+    def __init__(self, history: list[str]) -> None:
+        super().__init__()
+        self.history = history
+
+    async def aput(self, *args: Any) -> RunnableConfig:
+        await asyncio.sleep(0.02)
+        self.history.append("saved")
+        return await super().aput(*args)
+
+
+@both_sources
+async def test_a_step_is_saved_before_the_next_one_begins(source: Source) -> None:
+    history: list[str] = []
+    graph = StateGraph(MessagesState)
+    graph.add_node("first", lambda state: history.append("first")).add_node(
+        "second", lambda state: history.append("second")
+    )
+    graph.add_edge(START, "first").add_edge("first", "second")
+    saving = graph.compile(checkpointer=SlowSaver(history))
+    await source(saving, ASKED, THREAD, lambda event: None, thread_id="t", run_id="r")
+    assert history[history.index("first") : history.index("second") + 1] == [
+        "first",
+        "saved",
+        "second",
+    ]
+
+
+@both_sources
+async def test_a_tool_outside_of_the_run_is_heard_by_nobody(source: Source) -> None:
+    events: list[Event] = []
+    await source(
+        SCENARIOS["plain_chat"]().graph, ASKED, THREAD, events.append, thread_id="t", run_id="r"
+    )
+    told = len(events)
+    ToolRuntime(
+        state={}, context=None, config={}, stream_writer=print, tool_call_id=None, store=None
+    ).emit_output_delta("late")
+    assert len(events) == told
+
+
+def test_injected_arguments_are_known_by_type_not_by_name() -> None:
+    asked = {"state": "Oregon", "runtime": Runtime(), "store": InMemoryStore()}
+    raw = {
+        "event": "on_tool_start",
+        "run_id": "1",
+        "name": "search",
+        "parent_ids": ["0"],
+        "metadata": {},
+        "data": {"input": asked},
+    }
+    assert [line(event) for event in normalised(V2Mapper().feed(raw))] == [
+        'tool_start  search input={"state": "Oregon"}'
+    ]
+
+
+# ── JSON ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Sulking:
+    """Cannot even be compared or printed."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError
+
+    __str__ = __repr__
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError
+
+    __hash__ = object.__hash__
+
+
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters(codec=None))
+    | st.binary()
+    | st.builds(Sulking)
+)
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner) | st.dictionaries(st.text() | st.integers() | st.builds(Sulking), inner)
+    ),
+)
+
+
+@given(VALUES)
+def test_any_value_can_be_shown(value: Any) -> None:
+    msgspec.json.encode(to_json(value))
+
+
+def test_a_value_that_contains_itself_is_shown_to_some_depth() -> None:
+    endless: dict[str, Any] = {"name": "loop"}
+    endless["again"] = endless
+    shown = to_json(endless)
+    assert shown["again"]["again"]["name"] == "loop"
+    msgspec.json.encode(shown)
+
+
+def test_what_cannot_be_shown_takes_nothing_else_with_it() -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    assert to_json({"good": [1, Sulking()], "bad": endless})["good"] == [1, "<Sulking>"]
+
+
+@both_sources
+async def test_a_subgraph_tells_only_what_it_changed(source: Source) -> None:
+    """Also where its state cannot be compared."""
+
+    class State(MessagesState):
+        opaque: Any
+        note: str
+
+    inner = (
+        StateGraph(State)
+        .add_node("think", lambda state: {"messages": [said("New", "m2")], "opaque": Sulking()})
+        .add_edge(START, "think")
+    )
+    outer = StateGraph(State).add_node("inner", inner.compile()).add_edge(START, "inner").compile()
+    events: list[Event] = []
+    asked = {"messages": [said("Old", "m1")], "opaque": Sulking(), "note": "same"}
+    await source(outer, asked, {}, events.append, thread_id="t", run_id="r")
+    told = [
+        event["update"]
+        for event in normalised(events)
+        if event["type"] == "state_update" and not event.get("ns")
+    ]
+    assert [(update.keys(), list(map(message_line, update["messages"]))) for update in told] == [
+        ({"messages", "opaque"}, ["ai: New"])
+    ]

@@ -1,0 +1,492 @@
+"""Notifications over real sockets: through a receiver that is down, slow, wrong or gone, through
+crashes, and beside one another."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from standardwebhooks.webhooks import Webhook
+
+from assent.core.clock import Clock, utc_now
+from assent.core.errors import ConfigurationError, Conflict, NotFound
+from assent.core.rows import Notification, NotificationStatus
+from assent.notify.channels import open_notifiers, own_notifier
+from assent.notify.delivery import Backoff, Dispatcher, delivering
+from assent.notify.endpoints import Endpoint, endpoints_from_json
+from assent.notify.links import LinkKey
+from assent.notify.notifier import Message, NotDelivered, Notifier
+from assent.notify.outbox import notifying
+from assent.storage.base import Change, Storage
+from assent.storage.sqlite import SqliteStorage
+from tests.notify.test_outbox import PENDING, event
+from tests.notify.test_webhooks import NEW, OLD
+from tests.storage.samples import link, notification, thread
+from tests.support.receiver import Receiver, receiving
+from tests.support.server import free_port
+
+QUICK = Backoff(first=timedelta(milliseconds=20), longest=timedelta(milliseconds=100), attempts=4)
+PATIENT = Backoff(
+    first=timedelta(milliseconds=20), longest=timedelta(milliseconds=100), attempts=1000
+)
+KEY = LinkKey(b"k" * 32, "https://assent.example/")
+
+
+class HeldClock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.time = utc_now()
+        self.clock = Clock(now=lambda: self.time)
+
+    def move(self, seconds: float) -> None:
+        self.time += timedelta(seconds=seconds)
+
+
+class Own:
+    """A notifier of a user's: it keeps what it is told, or fails."""
+
+    def __init__(self, *fails: Exception) -> None:
+        self.fails = list(fails)
+        self.told: list[Message] = []
+
+    async def notify(self, message: Message) -> None:
+        self.told.append(message)
+        if self.fails:
+            raise self.fails.pop(0)
+
+
+def webhook(receiver: Receiver, name: str = "hook", *secrets: str) -> Endpoint:
+    written = {
+        "url": f"http://127.0.0.1:{receiver.port}/in",
+        "secrets": secrets or (NEW,),
+        "allow_http": True,
+    }
+    (endpoint,) = endpoints_from_json({name: written}, {})
+    return endpoint
+
+
+def due(notification_id: str = "n", *, at: datetime | None = None, **changes: Any) -> Notification:
+    """One that was never tried."""
+    made = at or utc_now()
+    values = {
+        "attempts": 0,
+        "last_error": None,
+        "delivered_at": None,
+        "created_at": made,
+        "next_at": made,
+        **changes,
+    }
+    return notification(notification_id, **values)
+
+
+@pytest.fixture
+async def storage(tmp_path: Path) -> AsyncIterator[SqliteStorage]:
+    async with SqliteStorage.open(tmp_path / "assent.db") as storage:
+        await storage.commit(Change(rows=(thread(),)))
+        yield storage
+
+
+@asynccontextmanager
+async def telling(
+    storage: Storage,
+    endpoints: Sequence[Endpoint],
+    *,
+    clock: Clock | None = None,
+    backoff: Backoff = PATIENT,
+    **options: Any,
+) -> AsyncIterator[Dispatcher]:
+    clock = clock or Clock()
+    async with (
+        open_notifiers(endpoints, clock) as notifiers,
+        delivering(
+            storage, notifiers, clock=clock, backoff=backoff, links=KEY, **options
+        ) as dispatcher,
+    ):
+        yield dispatcher
+
+
+async def until(
+    storage: Storage, found: Callable[[Notification], bool], id: str = "n"
+) -> Notification:
+    """The notification, once it is as it should be."""
+    async with asyncio.timeout(20):
+        while True:
+            row = await storage.notification(id)
+            if row is not None and found(row):
+                return row
+            await asyncio.sleep(0.01)
+
+
+def files_in(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
+def is_delivered(row: Notification) -> bool:
+    return row.status is NotificationStatus.DELIVERED
+
+
+# ── once, when all is well ──
+
+
+async def test_what_is_due_is_delivered_once_and_verifies(storage: SqliteStorage) -> None:
+    await storage.commit(
+        Change(rows=(due(), link(), due("later", at=utc_now() + timedelta(hours=1))))
+    )
+    async with (
+        receiving(Receiver()) as receiver,
+        telling(storage, [webhook(receiver, "hook", NEW, OLD)]) as dispatcher,
+    ):
+        row = await until(storage, is_delivered)
+        dispatcher.wake()
+        await asyncio.sleep(0.1)
+    (got,) = receiver.got
+    for secret in (NEW, OLD):
+        said = Webhook(secret).verify(got.body, got.headers)
+    assert got.headers["webhook-id"] == "n"
+    assert said["type"] == "approval_required"
+    assert said["data"] == {"args": {"amount": 12.5}}
+    assert (row.next_at, row.attempts, row.last_error) == (None, 0, None)
+    assert row.delivered_at is not None
+
+
+async def test_what_is_committed_with_an_event_is_delivered_at_once(storage: SqliteStorage) -> None:
+    async with receiving(Receiver()) as receiver:
+        endpoint = webhook(receiver)
+        async with telling(storage, [endpoint]) as dispatcher:
+            outermost = notifying(storage, [endpoint], Clock(), dispatcher.wake)
+            await asyncio.sleep(0.1)
+            assert await outermost.commit(
+                Change(rows=(PENDING,), events=(event("approval_required"),))
+            ) == (1,)
+            (got,) = await receiver.until(1, seconds=5)
+    assert got.json["data"]["approval"]["args"] == PENDING.args
+
+
+async def test_a_change_that_is_refused_tells_nothing(storage: SqliteStorage) -> None:
+    rung: list[int] = []
+    outermost = notifying(storage, [Endpoint(name="hook")], Clock(), lambda: rung.append(1))
+    await outermost.commit(Change(rows=(PENDING,)))
+    with pytest.raises(Conflict):
+        await outermost.commit(Change(rows=(PENDING,), events=(event("approval_required"),)))
+    assert (await storage.notifications()).rows == ()
+    assert rung == []
+
+
+async def test_a_storage_that_tells_is_in_all_else_the_same(storage: SqliteStorage) -> None:
+    outermost = notifying(storage, [Endpoint(name="hook")], Clock(), lambda: None)
+    assert outermost.checkpointer is storage.checkpointer
+    assert await outermost.thread("t") == thread()
+    assert notifying(storage, [], Clock(), lambda: None) is storage
+
+
+async def test_a_link_is_made_when_it_is_sent_and_stored_nowhere(
+    storage: SqliteStorage, tmp_path: Path
+) -> None:
+    await storage.commit(Change(rows=(due(payload={"link_id": "l"}), link())))
+    async with receiving(Receiver()) as receiver, telling(storage, [webhook(receiver)]):
+        (got,) = await receiver.until(1)
+        await until(storage, is_delivered)
+    url = got.json["data"]["link"]
+    assert url.startswith("https://assent.example/links/l.")
+    assert await KEY.link(storage, url.rpartition("/")[2]) == link()
+    secret = url.rpartition(".")[2].encode()
+    assert not any(secret in file.read_bytes() for file in files_in(tmp_path))
+
+
+# ── a receiver in trouble ──
+
+
+async def test_a_receiver_that_is_down_for_a_minute_is_told_when_it_is_back(
+    storage: SqliteStorage,
+) -> None:
+    held, receiver = HeldClock(), Receiver(port=free_port())
+    await storage.commit(Change(rows=(due(at=held.time),)))
+    begun = held.time
+    async with telling(
+        storage, [webhook(receiver)], clock=held.clock, backoff=Backoff()
+    ) as dispatcher:
+        row = await until(storage, lambda row: row.attempts == 1)
+        while held.time < begun + timedelta(seconds=60):
+            assert row.status is NotificationStatus.PENDING
+            assert row.last_error == "It could not be asked (ConnectError)."
+            assert row.next_at is not None
+            held.move((row.next_at - held.time).total_seconds())
+            dispatcher.wake()
+            row = await until(storage, lambda each, attempts=row.attempts: each.attempts > attempts)  # type: ignore[misc]
+        assert 4 <= row.attempts <= 5
+        async with receiving(receiver, port=receiver.port):
+            assert row.next_at is not None
+            held.move((row.next_at - held.time).total_seconds())
+            dispatcher.wake()
+            await until(storage, is_delivered)
+    assert held.time < begun + timedelta(minutes=4)
+    assert [got.headers["webhook-id"] for got in receiver.got] == ["n"]
+
+
+async def test_it_is_not_tried_before_its_time(storage: SqliteStorage) -> None:
+    held = HeldClock()
+    async with receiving(Receiver(status=500)) as receiver:
+        await storage.commit(Change(rows=(due(at=held.time),)))
+        async with telling(
+            storage, [webhook(receiver)], clock=held.clock, backoff=Backoff()
+        ) as dispatcher:
+            await until(storage, lambda row: row.attempts == 1)
+            held.move(3.9)
+            dispatcher.wake()
+            await asyncio.sleep(0.2)
+            assert len(receiver.got) == 1
+            held.move(2.2)
+            dispatcher.wake()
+            await receiver.until(2)
+
+
+@pytest.mark.parametrize("status", [302, 404, 500])
+async def test_what_fails_for_days_is_dead_and_can_be_sent_again(
+    storage: SqliteStorage, status: int
+) -> None:
+    await storage.commit(Change(rows=(due(),)))
+    async with (
+        receiving(Receiver(status=status)) as receiver,
+        telling(storage, [webhook(receiver)], backoff=QUICK) as dispatcher,
+    ):
+        row = await until(storage, lambda row: row.status is NotificationStatus.DEAD)
+        assert (row.attempts, row.next_at, row.last_error) == (
+            4,
+            None,
+            f"It answered with status {status}.",
+        )
+        assert len(receiver.got) == 4
+        assert (await storage.notifications(status=NotificationStatus.DEAD)).rows == (row,)
+
+        receiver.status = 200
+        again = await dispatcher.resend("n")
+        assert (again.status, again.attempts) == (NotificationStatus.PENDING, 0)
+        await until(storage, is_delivered)
+        assert {got.headers["webhook-id"] for got in receiver.got} == {"n"}
+        assert len(receiver.got) == 5
+
+
+async def test_what_was_delivered_can_be_sent_again_and_what_is_not_there_cannot(
+    storage: SqliteStorage,
+) -> None:
+    await storage.commit(Change(rows=(due(), due("stranger", endpoint="gone"))))
+    async with (
+        receiving(Receiver()) as receiver,
+        telling(storage, [webhook(receiver)]) as dispatcher,
+    ):
+        await until(storage, is_delivered)
+        await dispatcher.resend("n")
+        await receiver.until(2)
+        with pytest.raises(NotFound):
+            await dispatcher.resend("nothing")
+        with pytest.raises(Conflict, match="not configured"):
+            await dispatcher.resend("stranger")
+
+
+async def test_a_slow_and_a_dead_endpoint_delay_nobody_else(storage: SqliteStorage) -> None:
+    slow, fine, dead = Receiver(after=30), Receiver(), Receiver(port=free_port())
+    async with receiving(slow), receiving(fine):
+        endpoints = [webhook(slow, "slow"), webhook(dead, "dead"), webhook(fine, "fine")]
+        rows = [
+            due(f"{name}{n}", endpoint=name) for name in ("slow", "dead", "fine") for n in range(20)
+        ]
+        await storage.commit(Change(rows=tuple(rows)))
+        began = asyncio.get_running_loop().time()
+        async with telling(storage, endpoints, drain_seconds=0.1):
+            await fine.until(20, seconds=5)
+            assert asyncio.get_running_loop().time() - began < 5
+        assert sorted(got.headers["webhook-id"] for got in fine.got) == sorted(
+            f"fine{n}" for n in range(20)
+        )
+        assert len(slow.got) == 4
+
+
+def test_the_backoff_takes_three_days_and_is_spread() -> None:
+    backoff = Backoff()
+    waits = [backoff.after(failed, 0.5) for failed in range(1, 35)]
+    assert waits[:4] == [timedelta(seconds=seconds) for seconds in (5, 10, 20, 40)]
+    assert (
+        timedelta(days=2, hours=12)
+        < sum((wait for wait in waits if wait), timedelta())
+        < timedelta(days=3, hours=12)
+    )
+    assert backoff.after(35, 0.5) is None
+    assert backoff.after(2, 0.0) == timedelta(seconds=8)
+    assert backoff.after(2, 1.0) == timedelta(seconds=12)
+    assert Backoff(attempts=10_000).after(9_000, 0.5) == timedelta(hours=3)
+
+
+# ── crashes and stops ──
+
+DELIVERS = """
+import asyncio, os, signal, sys
+from assent.notify.channels import open_notifiers
+from assent.notify.delivery import delivering
+from assent.storage.sqlite import SqliteStorage
+from assent.core.clock import Clock
+from tests.notify.test_delivery import webhook
+from tests.support.receiver import Receiver
+
+class Dying:
+    def __init__(self, notifier): self.notifier = notifier
+    async def notify(self, message):
+        await self.notifier.notify(message)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+async def main(path, port):
+    endpoint = webhook(Receiver(port=int(port)))
+    async with SqliteStorage.open(path) as storage, open_notifiers([endpoint], Clock()) as notifiers:
+        async with delivering(storage, {"hook": Dying(notifiers["hook"])}, clock=Clock()):
+            await asyncio.sleep(30)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_a_kill_between_delivering_and_storing_that_delivers_it_twice_with_the_same_id(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "assent.db"
+    async with SqliteStorage.open(path) as storage:
+        await storage.commit(Change(rows=(thread(), due())))
+    async with receiving(Receiver()) as receiver:
+        command = [sys.executable, "-c", DELIVERS, str(path), str(receiver.port)]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        process = await asyncio.create_subprocess_exec(
+            *command, env=environment, stderr=subprocess.PIPE
+        )
+        _, errors = await process.communicate()
+        assert process.returncode == -signal.SIGKILL, errors.decode()
+        assert len(receiver.got) == 1
+        async with SqliteStorage.open(path) as storage, telling(storage, [webhook(receiver)]):
+            await until(storage, is_delivered)
+    assert [got.headers["webhook-id"] for got in receiver.got] == ["n", "n"]
+
+
+async def test_what_is_under_way_when_the_server_stops_comes_to_its_end(
+    storage: SqliteStorage,
+) -> None:
+    await storage.commit(Change(rows=(due(),)))
+    async with receiving(Receiver(after=0.5)) as receiver:
+        async with telling(storage, [webhook(receiver)]):
+            await receiver.until(1)
+        assert is_delivered(await until(storage, lambda row: True))
+
+
+async def test_what_takes_longer_is_cut_off_and_counts_for_nothing(storage: SqliteStorage) -> None:
+    await storage.commit(Change(rows=(due(),)))
+    async with (
+        receiving(Receiver(after=30)) as receiver,
+        telling(storage, [webhook(receiver)], drain_seconds=0.1),
+    ):
+        await receiver.until(1)
+    assert await storage.notification("n") is not None
+    row = await until(storage, lambda row: True)
+    assert (row.status, row.attempts) == (NotificationStatus.PENDING, 0)
+
+
+async def test_what_is_erased_meanwhile_stays_erased(storage: SqliteStorage) -> None:
+    await storage.commit(Change(rows=(due(),)))
+    async with receiving(Receiver(after=0.3)) as receiver, telling(storage, [webhook(receiver)]):
+        await receiver.until(1)
+        await storage.commit(Change(erase="t"))
+        await asyncio.sleep(0.5)
+        assert await storage.notification("n") is None
+
+
+async def test_what_was_delivered_long_ago_is_removed(storage: SqliteStorage) -> None:
+    now = utc_now()
+    old = [
+        (NotificationStatus.DELIVERED, 8),
+        (NotificationStatus.DELIVERED, 6),
+        (NotificationStatus.DEAD, 31),
+        (NotificationStatus.DEAD, 29),
+    ]
+    rows = [
+        due(f"n{n}", at=now - timedelta(days=days), status=status, next_at=None)
+        for n, (status, days) in enumerate(old)
+    ]
+    await storage.commit(
+        Change(rows=(*rows, due("pending", at=now - timedelta(days=99), endpoint="gone")))
+    )
+    async with telling(storage, []), asyncio.timeout(10):
+        while len((await storage.notifications()).rows) > 3:
+            await asyncio.sleep(0.01)
+    assert {row.notification_id for row in (await storage.notifications()).rows} == {
+        "n1",
+        "n3",
+        "pending",
+    }
+
+
+# ── notifiers of other kinds ──
+
+
+async def test_a_notifier_of_a_users_own_is_told_and_may_fail(storage: SqliteStorage) -> None:
+    own = Own(NotDelivered("It is full."), RuntimeError("no sentence"))
+    await storage.commit(Change(rows=(due(payload={"link_id": "l", "approval": {}}), link())))
+    notifiers: Mapping[str, Notifier] = {"hook": own}
+    async with delivering(storage, notifiers, clock=Clock(), backoff=PATIENT, links=KEY):
+        row = await until(storage, is_delivered)
+    assert row.attempts == 2
+    assert {message.id for message in own.told} == {"n"}
+    assert own.told[0].data == {"approval": {}}
+    assert own.told[0].link.startswith("https://assent.example/links/l.")
+    assert own.told[0].link not in repr(own.told[0])
+
+
+def test_a_notifier_is_named_by_its_module() -> None:
+    # Under another name than pytest has for it, so it is another class.
+    assert type(own_notifier("tests.notify.test_delivery:Own")).__name__ == "Own"
+    for named, said in (
+        ("tests.notify.test_delivery", "module:name"),
+        ("tests.approvals.nothing:Own", "ModuleNotFoundError"),
+        ("tests.notify.test_delivery:QUICK", "could not be loaded"),
+        ("tests.notify.test_delivery:HeldClock", "no method 'notify'"),
+    ):
+        with pytest.raises(ConfigurationError, match=said):
+            own_notifier(named)
+
+
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
+async def test_apprise_is_told_over_a_real_socket(
+    storage: SqliteStorage, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    payload = {"approval": {"tool": "pay", "args": {"amount": 1}}, "event": {}, "link_id": "l"}
+    async with receiving(Receiver(status=500)) as receiver:
+        (endpoint,) = endpoints_from_json(
+            {"hook": {"url": f"json://user:s3cret@127.0.0.1:{receiver.port}/t0ken"}}, {}
+        )
+        await storage.commit(Change(rows=(due(payload=payload), link())))
+        async with telling(storage, [endpoint]):
+            row = await until(storage, lambda row: row.attempts > 0)
+            assert row.last_error == "The service did not take it, or could not be reached."
+            receiver.status = 200
+            await until(storage, is_delivered)
+    said = receiver.got[-1].json
+    assert said["title"] == "Approval needed: pay"
+    assert '"amount": 1' in said["message"]
+    assert "Decide: https://assent.example/links/l." in said["message"]
+    assert [word for word in ("s3cret", "t0ken", "links/l.") if word in caplog.text] == []
+
+
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
+async def test_a_url_that_apprise_does_not_know_is_refused_and_not_repeated(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (endpoint,) = endpoints_from_json({"hook": {"url": "nonsense://s3cret"}}, {})
+    with pytest.raises(ConfigurationError, match="none that Apprise knows") as refused:
+        async with open_notifiers([endpoint], Clock()):
+            pass
+    assert "s3cret" not in str(refused.value) + caplog.text

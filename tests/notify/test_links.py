@@ -1,0 +1,246 @@
+"""Links: what is in them cannot be changed, and what they are for is what they decide."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from assent.approvals.decide import Asked, Desk, Verdict, decide
+from assent.approvals.rules import Needs
+from assent.core.decisions import Approve, Reject
+from assent.core.errors import (
+    ConfigurationError,
+    Conflict,
+    Gone,
+    InvalidRequest,
+    NotFound,
+    Superseded,
+)
+from assent.core.policy import Person, Policy, policy_to_json
+from assent.core.rows import Approval, ApprovalStatus, Authentication, Link, Thread
+from assent.notify.links import (
+    LASTS_AT_MOST,
+    LinkKey,
+    check_usable,
+    decision_by,
+    key_beside,
+    new_link,
+    parse_key,
+    token,
+    used,
+)
+from assent.storage.base import Change
+from assent.storage.sqlite import SqliteStorage
+from tests.approvals.test_decide import CLOCK, LATER, a_thread, an_approval
+from tests.notify.test_outbox import NOW, PENDING
+from tests.storage.samples import NOON, link, thread
+
+KEY = LinkKey(b"k" * 32, "https://assent.example")
+FRESH = replace(link(), used_at=None)
+
+
+async def found(tmp_path: Path, stored: Link, given: str) -> Link:
+    async with SqliteStorage.open(tmp_path / "assent.db") as storage:
+        await storage.commit(Change(rows=(thread(), stored)))
+        return await KEY.link(storage, given)
+
+
+async def test_a_link_is_found_by_what_was_sent(tmp_path: Path) -> None:
+    url = KEY.url(FRESH)
+    assert url.startswith("https://assent.example/links/l.")
+    assert await found(tmp_path, FRESH, url.rpartition("/")[2]) == FRESH
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"approval_id": "other"},
+        {"thread_id": "u"},
+        {"digest": "1" * 64},
+        {"recipient": "eve"},
+        {"decisions": ("approve", "reject")},
+        {"expires_at": NOON + timedelta(days=2)},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+async def test_a_link_whose_row_was_edited_is_none(tmp_path: Path, change: dict[str, Any]) -> None:
+    with pytest.raises(NotFound):
+        await found(tmp_path, replace(FRESH, **change), token(FRESH, KEY.secret))
+
+
+@pytest.mark.parametrize(
+    "given", ["", "l", "l.", ".", "l.AAAA", "l.é", "other.x", "l.x.y", "l" * 5_000]
+)
+async def test_what_was_not_sent_is_no_link(tmp_path: Path, given: str) -> None:
+    with pytest.raises(NotFound, match="There is no such link"):
+        await found(tmp_path, FRESH, given)
+
+
+async def test_no_character_of_a_link_can_be_another(tmp_path: Path) -> None:
+    right = token(FRESH, KEY.secret)
+    async with SqliteStorage.open(tmp_path / "assent.db") as storage:
+        await storage.commit(Change(rows=(thread(), FRESH)))
+        for at, char in enumerate(right):
+            with pytest.raises(NotFound):
+                await KEY.link(
+                    storage, right[:at] + ("A" if char != "A" else "B") + right[at + 1 :]
+                )
+        with pytest.raises(NotFound):
+            await LinkKey(b"x" * 32, "").link(storage, right)
+
+
+# ── made ──
+
+
+def test_a_link_is_bound_to_what_is_asked_and_does_not_outlast_it() -> None:
+    made = new_link(PENDING, "bob", link_id="l", now=NOW)
+    assert (made.approval_id, made.thread_id, made.digest, made.recipient) == (
+        "a",
+        "t",
+        PENDING.digest,
+        "bob",
+    )
+    assert made.decisions == ("approve", "reject")
+    assert made.expires_at == PENDING.expires_at
+    assert new_link(
+        PENDING, "bob", link_id="l", now=NOW, lasts=timedelta(hours=1)
+    ).expires_at == NOW + timedelta(hours=1)
+    assert new_link(PENDING, "bob", link_id="l", now=NOW, decision="reject").decisions == (
+        "reject",
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "allowed"),
+    [
+        ({"decision": "edit"}, ("approve", "edit", "reject")),
+        ({"decision": "approve"}, ("reject",)),
+        ({}, ("respond",)),
+        ({"lasts": timedelta(0)}, ("approve", "reject")),
+        ({"lasts": LASTS_AT_MOST + timedelta(seconds=1)}, ("approve", "reject")),
+        ({"recipient": ""}, ("approve", "reject")),
+    ],
+)
+def test_a_link_that_makes_no_sense_is_refused(
+    options: dict[str, Any], allowed: tuple[str, ...]
+) -> None:
+    with pytest.raises(InvalidRequest):
+        new_link(
+            replace(PENDING, allowed=allowed),
+            **{"recipient": "bob", "link_id": "l", "now": NOW, **options},
+        )
+
+
+# ── used ──
+
+
+def test_a_link_is_usable_until_it_expires() -> None:
+    check_usable(FRESH, PENDING, FRESH.expires_at - timedelta(microseconds=1))
+    with pytest.raises(Gone, match="expired"):
+        check_usable(FRESH, PENDING, FRESH.expires_at)
+
+
+def test_a_link_is_usable_once() -> None:
+    with pytest.raises(Gone, match="has been used"):
+        check_usable(used(FRESH, NOW), PENDING, NOW)
+    assert used(FRESH, NOW).version == FRESH.version + 1
+
+
+def test_a_link_is_for_what_was_asked_when_it_was_made() -> None:
+    with pytest.raises(Superseded):
+        check_usable(FRESH, replace(PENDING, digest="1" * 64), NOW)
+
+
+@pytest.mark.parametrize(
+    "status", [status for status in ApprovalStatus if status is not ApprovalStatus.PENDING]
+)
+def test_when_nothing_is_left_to_decide_a_link_is_for_nothing(status: ApprovalStatus) -> None:
+    with pytest.raises(Gone):
+        check_usable(FRESH, replace(PENDING, status=status), NOW)
+
+
+def test_a_link_decides_only_what_it_is_for() -> None:
+    both = replace(FRESH, decisions=("approve", "reject"))
+    assert decision_by(both, "approve", "ignored") == Approve()
+    assert decision_by(both, "reject", "why") == Reject(message="why")
+    for chosen in ("edit", "respond", "", "APPROVE"):
+        with pytest.raises(InvalidRequest):
+            decision_by(both, chosen)
+    with pytest.raises(InvalidRequest):
+        decision_by(FRESH, "reject")
+
+
+# ── the key ──
+
+
+def test_the_key_is_made_once_beside_the_database_for_its_owner_only(tmp_path: Path) -> None:
+    key = key_beside(tmp_path / "assent.db")
+    assert len(key) == 32
+    (file,) = tmp_path.iterdir()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert key_beside(tmp_path / "assent.db") == key
+    assert key_beside(tmp_path / "other.db") != key
+
+
+def test_a_broken_key_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "assent.db.links-key").write_text("half a k")
+    with pytest.raises(ConfigurationError, match="holds no key"):
+        key_beside(tmp_path / "assent.db")
+    with pytest.raises(ConfigurationError, match="cannot be kept"):
+        key_beside(tmp_path / "no such folder" / "assent.db")
+    with pytest.raises(ConfigurationError) as refused:
+        parse_key("c2hvcnQ=")
+    assert "c2hvcnQ" not in str(refused.value)
+    assert "kkkk" not in repr(KEY)
+
+
+# ── used up with the decision ──
+
+
+async def test_a_link_that_was_used_does_not_vote_again_where_several_must_agree(
+    tmp_path: Path,
+) -> None:
+    row = an_approval("a", policy=policy_to_json(Policy(quorum=3)), version=1)
+    stored = replace(FRESH, digest="d")
+    verdict = Verdict(
+        decisions={"a": Approve()},
+        by="bob",
+        digests={"a": "d"},
+        authentication=Authentication.SIGNED_LINK,
+    )
+
+    async def asks(thread: Thread, pending: Sequence[Approval]) -> Asked:
+        return Asked(
+            check=lambda approval, decision: None, needs=lambda approval, args: Needs(policy=None)
+        )
+
+    async with SqliteStorage.open(tmp_path / "assent.db") as storage:
+        await storage.commit(Change(rows=(a_thread("a", version=1), row, stored)))
+        desk = Desk(
+            storage=storage,
+            clock=CLOCK,
+            start=lambda run, thread: None,
+            person=lambda name: Person(name=name),
+        )
+        decided = await decide(
+            desk, "t", verdict, asks, along=lambda _: Change(rows=(used(stored, LATER),))
+        )
+        assert [vote["by"] for vote in decided.approvals[0].votes] == ["bob"]
+        assert (await storage.link("l")) == used(stored, LATER)
+        events = await storage.last_seq("t")
+        for decision in (Approve(), Reject()):
+            with pytest.raises(Conflict, match="link"):
+                async with asyncio.timeout(5):
+                    again = replace(verdict, decisions={"a": decision})
+                    await decide(
+                        desk, "t", again, asks, along=lambda _: Change(rows=(used(stored, LATER),))
+                    )
+        assert await storage.last_seq("t") == events
+        assert (await storage.approval("a")) == decided.approvals[0]

@@ -1,0 +1,557 @@
+"""What is particular to SQLite: the file, its lock, its schema, and what a crash or a full disk
+leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import fields, replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from assent.core.clock import Clock
+from assent.core.errors import ConfigurationError, Unavailable
+from assent.core.rows import Approval, Effect, Run, RunStatus, Schedule, Thread, Timer
+from assent.storage.base import Change
+from assent.storage.sqlite import SqliteStorage, files, queries
+from tests.storage.samples import NOON, run, thread, token
+
+
+def fail(error: Exception) -> None:
+    raise error
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "assent.db"
+
+
+def sql(path: Path, *statements: str) -> list[tuple[object, ...]]:
+    """Run statements as another program would; return the rows of the last."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        rows: list[tuple[object, ...]] = []
+        for statement in statements:
+            rows = connection.execute(statement).fetchall()
+        return rows
+
+
+def holds(path: Path, text: bytes) -> bool:
+    return text in path.read_bytes()
+
+
+def overwrite_last(path: Path, old: bytes, new: bytes) -> None:
+    before, after = path.read_bytes().rsplit(old, 1)
+    path.write_bytes(before + new + after)
+
+
+# ── opening ──
+
+
+OPENER = """
+import asyncio, sys
+from assent.storage.sqlite import SqliteStorage
+from assent.core.errors import ConfigurationError
+async def main():
+    async with SqliteStorage.open(sys.argv[1]):
+        print("opened")
+try:
+    asyncio.run(main())
+except ConfigurationError as error:
+    print(error)
+"""
+
+
+def open_elsewhere(path: Path) -> str:
+    """What a second process says that opens the file."""
+    return subprocess.run(
+        [sys.executable, "-c", OPENER, str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    ).stdout
+
+
+async def test_a_second_server_on_the_same_file_refuses_to_start(path: Path) -> None:
+    async with SqliteStorage.open(path) as storage:
+        said = open_elsewhere(path)
+        assert str(path) in said
+        assert "open in another Assent process" in said
+        (path.parent / "sub").mkdir()
+        with pytest.raises(ConfigurationError, match="open in another Assent process"):
+            async with SqliteStorage.open(path.parent / "sub" / ".." / path.name):
+                pass
+        await storage.commit(Change(rows=(thread(),)))
+    assert open_elsewhere(path) == "opened\n"
+
+
+@contextmanager
+def umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+async def test_only_the_owner_can_read_the_files(path: Path) -> None:
+    with umask(0):
+        async with SqliteStorage.open(path) as storage:
+            await storage.commit(Change(rows=(thread(),)))
+            modes = {
+                file.name: stat.filemode(file.stat().st_mode) for file in path.parent.iterdir()
+            }
+    names = {"assent.db", "assent.db-wal", "assent.db-shm", "assent.db.lock", "assent.db.audit-key"}
+    assert modes == dict.fromkeys(names, "-rw-------")
+
+
+async def test_what_was_written_is_there_after_a_restart(path: Path) -> None:
+    async with SqliteStorage.open(path) as storage:
+        await storage.commit(Change(rows=(thread(),), events=(token(), token())))
+    async with SqliteStorage.open(str(path)) as storage:
+        assert await storage.thread("t") == thread()
+        assert await storage.commit(Change(events=(token(),))) == (3,)
+
+
+async def test_numbers_go_on_after_an_erasure_and_a_restart(path: Path) -> None:
+    async with SqliteStorage.open(path) as storage:
+        await storage.commit(Change(rows=(thread(),), events=(token(), token())))
+        await storage.commit(Change(erase="t"))
+    async with SqliteStorage.open(path) as storage:
+        assert await storage.commit(Change(events=(token(),))) == (3,)
+
+
+async def test_an_erased_thread_leaves_no_trace_in_the_file(path: Path) -> None:
+    async with SqliteStorage.open(path) as storage:
+        await storage.commit(
+            Change(
+                rows=(thread(metadata={"k": "secret-in-a-row"}),),
+                events=(token("t", "secret-in-an-event"),),
+            )
+        )
+        await storage.commit(Change(erase="t"))
+    assert not holds(path, b"secret-in")
+
+
+def test_the_writer_loses_nothing_that_it_acknowledged(path: Path) -> None:
+    with files.connected(path, Clock()) as connection:
+        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+async def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"nowhere/assent\.db cannot be opened: No such file or directory"
+    ):
+        async with SqliteStorage.open(tmp_path / "nowhere" / "assent.db"):
+            pass
+
+
+async def test_a_directory_is_no_database(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be opened: Is a directory"):
+        async with SqliteStorage.open(tmp_path):
+            pass
+
+
+@pytest.fixture
+def diary(path: Path) -> Path:
+    """A file that is no database."""
+    path.write_text("Dear diary, " * 1000)
+    return path
+
+
+async def test_a_file_that_is_no_database_is_refused_and_left_alone(
+    path: Path, diary: Path
+) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"assent\.db cannot be used as a database: file is not a database"
+    ):
+        async with SqliteStorage.open(path):
+            pass
+    assert holds(diary, b"Dear diary, " * 1000)
+
+
+async def test_another_programs_database_is_refused(path: Path) -> None:
+    sql(path, "CREATE TABLE threads (id)")
+    with pytest.raises(ConfigurationError, match="database of another program"):
+        async with SqliteStorage.open(path):
+            pass
+    assert sql(path, "SELECT name FROM sqlite_master") == [("threads",)]
+
+
+async def test_a_start_that_fails_half_way_lets_go_of_the_file(path: Path, diary: Path) -> None:
+    with pytest.raises(ConfigurationError):
+        async with SqliteStorage.open(path):
+            pass
+    await asyncio.to_thread(diary.unlink)
+    async with SqliteStorage.open(path) as storage:
+        await storage.commit(Change(rows=(thread(),)))
+
+
+# ── the schema ──
+
+
+async def test_migrations_are_numbered_applied_once_and_recorded(path: Path) -> None:
+    steps = files.migrations()
+    assert [step.number for step in steps] == list(range(1, len(steps) + 1))
+    for _ in range(2):
+        async with SqliteStorage.open(path, Clock(now=lambda: NOON)):
+            pass
+    assert sql(path, "PRAGMA user_version") == [(steps[-1].number,)]
+    recorded = sql(path, "SELECT number, name, applied_at FROM migrations ORDER BY number")
+    assert recorded == [(step.number, step.name, "2026-01-02T12:00:00.123456Z") for step in steps]
+
+
+async def test_a_database_of_a_newer_assent_is_refused(path: Path) -> None:
+    async with SqliteStorage.open(path):
+        pass
+    sql(path, "PRAGMA user_version = 999")
+    with pytest.raises(ConfigurationError, match=r"written by a newer Assent \(schema 999"):
+        async with SqliteStorage.open(path):
+            pass
+
+
+async def test_a_migration_that_fails_changes_nothing(path: Path) -> None:
+    async with SqliteStorage.open(path):
+        pass
+    # The first migration now meets its own tables, and fails at the first of them.
+    sql(
+        path,
+        "PRAGMA user_version = 0",
+        "PRAGMA application_id = 1098083956",
+        "DROP TABLE migrations",
+    )
+    with pytest.raises(ConfigurationError, match="table events already exists"):
+        async with SqliteStorage.open(path):
+            pass
+    assert sql(path, "SELECT count(*) FROM sqlite_master WHERE name = 'migrations'") == [(0,)]
+    assert sql(path, "PRAGMA user_version") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("table", "row_type"),
+    [
+        ("threads", Thread),
+        ("runs", Run),
+        ("approvals", Approval),
+        ("effects", Effect),
+        ("timers", Timer),
+        ("schedules", Schedule),
+    ],
+)
+async def test_each_table_has_the_columns_of_its_row(
+    path: Path, table: str, row_type: type
+) -> None:
+    async with SqliteStorage.open(path):
+        pass
+    columns = [name for (name,) in sql(path, f"SELECT name FROM pragma_table_info('{table}')")]
+    # In no order, for a column that came later stands at the end.
+    assert set(columns) == {field.name for field in fields(row_type)}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT * FROM threads WHERE status = ? AND (created_at, thread_id) < (?, ?) ORDER BY created_at DESC, thread_id DESC LIMIT 1",
+        "SELECT * FROM threads WHERE (created_at, thread_id) < (?, ?) ORDER BY created_at DESC, thread_id DESC LIMIT 1",
+        "SELECT * FROM approvals WHERE thread_id = ? AND (requested_at, approval_id) > (?, ?) ORDER BY requested_at, approval_id LIMIT 1",
+        "SELECT * FROM approvals WHERE status = ? AND (requested_at, approval_id) > (?, ?) ORDER BY requested_at, approval_id LIMIT 1",
+        "SELECT * FROM approvals WHERE run_id = ? ORDER BY requested_at, approval_id LIMIT 1",
+        "SELECT * FROM runs WHERE thread_id = ? ORDER BY created_at, run_id LIMIT 1",
+        "SELECT * FROM effects WHERE thread_id = ? AND tool_call_id = ? ORDER BY started_at, key",
+        "SELECT * FROM schedules WHERE (created_at, schedule_id) < (?, ?) ORDER BY created_at DESC, schedule_id DESC LIMIT 1",
+        "DELETE FROM effects WHERE thread_id = ?",
+        "DELETE FROM timers WHERE thread_id = ?",
+        "DELETE FROM schedules WHERE thread_id = ?",
+    ],
+)
+async def test_no_page_scans_or_sorts_a_table(path: Path, query: str) -> None:
+    async with SqliteStorage.open(path):
+        pass
+    with closing(sqlite3.connect(path)) as connection:
+        plan = [
+            detail
+            for *_, detail in connection.execute(
+                "EXPLAIN QUERY PLAN " + query, ["x"] * query.count("?")
+            )
+        ]
+    assert len(plan) == 1
+    assert plan[0].startswith("SEARCH")
+
+
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        (
+            f"SELECT * FROM runs {queries.DUE}",
+            "SEARCH runs USING COVERING INDEX runs_waiting (<expr><?)",
+        ),
+        (
+            f"SELECT * FROM runs {queries.ORPHANED}",
+            "SEARCH runs USING INDEX runs_by_status (status=?)",
+        ),
+        (
+            f"SELECT * FROM timers {queries.DUE_TIMERS}",
+            "SEARCH timers USING INDEX timers_by_time (due_at<?)",
+        ),
+        (queries.NEXT_DUE, "SEARCH timers USING COVERING INDEX timers_by_time (due_at>?)"),
+        (queries.NEXT_DUE, "SEARCH runs USING COVERING INDEX runs_waiting (<expr>>?)"),
+        (queries.used(["thread_id = ?"]), "SEARCH runs USING INDEX runs_by_thread (thread_id=?)"),
+        (
+            queries.used(["agent = ?", "created_at >= ?"]),
+            "SEARCH runs USING INDEX runs_by_agent (agent=? AND created_at>?)",
+        ),
+    ],
+)
+async def test_what_is_asked_all_the_time_passes_by_what_has_ended(
+    path: Path, query: str, index: str
+) -> None:
+    async with SqliteStorage.open(path):
+        pass
+    with closing(sqlite3.connect(path)) as connection:
+        plan = [
+            detail
+            for *_, detail in connection.execute(
+                "EXPLAIN QUERY PLAN " + query, ["x"] * query.count("?")
+            )
+        ]
+    assert index in plan
+    assert not [detail for detail in plan if detail in ("SCAN runs", "SCAN threads", "SCAN timers")]
+
+
+async def test_nobody_who_ran_something_lives_after_a_start(path: Path) -> None:
+    active = run(status=RunStatus.RUNNING, worker="w")
+    async with SqliteStorage.open(path) as storage:
+        await storage.commit(Change(rows=(active,)))
+        await storage.beat("w", NOON + timedelta(days=1))
+        assert await storage.orphaned_runs(NOON) == ()
+    async with SqliteStorage.open(path) as storage:
+        assert await storage.orphaned_runs(NOON) == (active,)
+
+
+async def test_a_file_of_before_runs_had_a_worker_is_migrated(path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for step in files.migrations()[:3]:
+            files._apply(connection, step, "then")
+        row = (
+            "r",
+            "t",
+            "ann",
+            "clerk",
+            "input",
+            "running",
+            "2026-01-02T12:00:00.123456Z",
+            "{}",
+            1,
+            None,
+            None,
+            None,
+            "{}",
+            1,
+        )
+        connection.execute(f"INSERT INTO runs VALUES ({', '.join('?' * len(row))})", row)
+    async with SqliteStorage.open(path) as storage:
+        (found,) = await storage.orphaned_runs(NOON)
+        assert (
+            found.run_id,
+            found.attempt,
+            found.worker,
+            found.budget,
+            found.usage,
+            found.stuck,
+        ) == ("r", 1, None, {}, {}, 0)
+
+
+async def test_damage_is_found(path: Path) -> None:
+    async with SqliteStorage.open(path) as storage:
+        await storage.commit(Change(rows=(thread("needle-1"), thread("needle-2"))))
+        assert await storage.integrity_check() == ()
+    overwrite_last(path, b"needle-1", b"noodle-1")
+    async with SqliteStorage.open(path) as storage:
+        assert "missing from index" in " ".join(await storage.integrity_check())
+
+
+# ── failing and ending ──
+
+
+async def test_everything_queued_is_committed_before_closing(path: Path) -> None:
+    async with SqliteStorage.open(path) as storage:
+        for _ in range(5000):
+            storage.append([token()], fail)
+    async with SqliteStorage.open(path) as storage:
+        assert await storage.last_seq("t") == 5000
+
+
+async def test_a_closed_storage_refuses_everybody(path: Path) -> None:
+    async with SqliteStorage.open(path) as storage:
+        await storage.commit(Change(rows=(thread(),)))
+    with pytest.raises(Unavailable, match="shutting down"):
+        await storage.commit(Change())
+    with pytest.raises(Unavailable, match="shutting down"):
+        await storage.thread("t")
+    errors: list[Exception] = []
+    storage.append([token()], errors.append)
+    await asyncio.sleep(0.01)
+    assert [type(error) for error in errors] == [Unavailable]
+
+
+@contextmanager
+def files_at_most(size: int) -> Iterator[None]:
+    """Let no file of this process grow beyond `size` bytes, as a full disk would."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+async def test_a_file_that_cannot_grow_is_unavailable_and_nothing_changed(path: Path) -> None:
+    async with SqliteStorage.open(path) as storage:
+        await storage.commit(Change(rows=(thread(),), events=(token(),)))
+        errors: list[Exception] = []
+        with files_at_most(path.with_name("assent.db-wal").stat().st_size + 10_000):
+            storage.append([token("t", "x" * 50_000)], errors.append)
+            with pytest.raises(Unavailable, match=r"assent\.db cannot serve"):
+                await storage.commit(
+                    Change(
+                        rows=(
+                            replace(thread(), version=2),
+                            thread("big", metadata={"k": "x" * 50_000}),
+                        ),
+                        events=(token(),),
+                    )
+                )
+            await asyncio.sleep(0.05)
+            assert [type(error) for error in errors] == [Unavailable]
+            assert await storage.thread("t") == thread()
+            assert await storage.last_seq("t") == 1
+        assert await storage.commit(
+            Change(rows=(replace(thread(), version=2),), events=(token(),))
+        ) == (2,)
+        assert await storage.integrity_check() == ()
+
+
+# ── a disk of its own ──
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Callable[[str], None]]:
+    """Mount a disk of that size at the folder; what is yielded makes it another size."""
+
+    def mount(*arguments: str) -> None:
+        subprocess.run(["mount", *arguments], check=True, capture_output=True)
+
+    try:
+        mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder))
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip(
+            "Only root may mount a small disk; the other tests of a full disk limit the size of files."
+        )
+    try:
+        yield lambda size: mount("-o", f"remount,size={size}", str(folder))
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+async def test_a_full_disk_takes_nothing_back_and_serves_again_when_there_is_room(
+    path: Path,
+) -> None:
+    with small_disk(path.parent, "3m") as resize:
+        async with SqliteStorage.open(path) as storage:
+            written, appended = 0, 0
+            errors: list[Exception] = []
+            with pytest.raises(
+                Unavailable, match=r"assent\.db cannot serve: .*(full|failed to read or write)"
+            ):
+                while written < 1000:
+                    appended += 1
+                    storage.append([token("t", "x" * 10_000)], errors.append)
+                    await storage.commit(
+                        Change(rows=(thread(f"t{written}"),), events=(token("t", "y"),))
+                    )
+                    written += 1
+            await asyncio.sleep(0.05)
+            assert 20 < written < 1000
+            # The append that shared the transaction was told too, unless it had come through by
+            # itself.
+            assert [type(error) for error in errors] in ([], [Unavailable])
+            stored = 2 * written + 1 - len(errors)
+            assert [entry.seq for entry in await storage.read_log("t", limit=10_000)] == list(
+                range(1, stored + 1)
+            )
+            assert await storage.thread(f"t{written}") is None
+            for _ in range(3):
+                with pytest.raises(Unavailable):
+                    await storage.commit(Change(events=(token("t", "x" * 100_000),)))
+            resize("20m")
+            assert await storage.commit(
+                Change(rows=(thread(f"t{written}"),), events=(token("t", "x" * 100_000),))
+            ) == (stored + 1,)
+            assert await storage.integrity_check() == ()
+        async with SqliteStorage.open(path) as storage:
+            assert await storage.last_seq("t") == stored + 1
+
+
+async def test_a_file_that_may_only_be_read_takes_nothing_and_serves_again(path: Path) -> None:
+    async with SqliteStorage.open(path) as storage:
+        await storage.commit(Change(rows=(thread(),), events=(token(),)))
+        await storage._writer.apart(lambda connection: connection.execute("PRAGMA query_only = ON"))
+        errors: list[Exception] = []
+        storage.append([token()], errors.append)
+        with pytest.raises(
+            Unavailable,
+            match=r"assent\.db cannot serve: it may only be read\. Check the permissions",
+        ):
+            await storage.commit(Change(rows=(replace(thread(), version=2),), events=(token(),)))
+        await asyncio.sleep(0.05)
+        assert [type(error) for error in errors] == [Unavailable]
+        assert await storage.thread("t") == thread()
+        assert await storage.last_seq("t") == 1
+        await storage._writer.apart(
+            lambda connection: connection.execute("PRAGMA query_only = OFF")
+        )
+        assert await storage.commit(
+            Change(rows=(replace(thread(), version=2),), events=(token(),))
+        ) == (2,)
+
+
+@contextmanager
+def may_only_be_read(path: Path) -> Iterator[None]:
+    """Take away the right to write the file. Root has it whatever the file says, so for root the
+    disk is made read-only."""
+    if os.getuid():
+        path.chmod(0o400)
+        yield
+        path.chmod(0o600)
+    else:
+        subprocess.run(["mount", "-o", "remount,ro", str(path.parent)], check=True)
+        yield
+        subprocess.run(["mount", "-o", "remount,rw", str(path.parent)], check=True)
+
+
+async def test_a_start_on_a_file_that_may_only_be_read_says_so_and_changes_nothing(
+    path: Path,
+) -> None:
+    with small_disk(path.parent, "9m") if os.getuid() == 0 else nullcontext():
+        async with SqliteStorage.open(path) as storage:
+            await storage.commit(Change(rows=(thread(),)))
+        with (
+            may_only_be_read(path),
+            pytest.raises(
+                ConfigurationError, match=r"assent\.db cannot be opened: (Permission|Read)"
+            ),
+        ):
+            async with SqliteStorage.open(path):
+                pass
+        async with SqliteStorage.open(path) as storage:
+            assert await storage.thread("t") == thread()
