@@ -15,7 +15,7 @@ from assent.api.schemas import CancelRequest
 from assent.api.views import approval_view, run_view, to_json
 from assent.approvals.decide import pending_of
 from assent.core.rows import UNFINISHED, Run, RunStatus
-from assent.runs.follow import run_over
+from assent.runs.follow import wait_for_run
 from assent.runs.service import Runs
 from assent.storage.base import Storage
 
@@ -42,7 +42,7 @@ async def outcome_response(
     return await _response(
         runs,
         run,
-        await _while_asked(request, run_over(runs.storage, run), timeout)
+        await _while_asked(request, wait_for_run(runs.storage, run), timeout)
         or await runs.run(run.run_id),
     )
 
@@ -96,9 +96,9 @@ def run_headers(run: Run) -> dict[str, str]:
 
 
 async def _answered(storage: Storage, run: Run) -> Run:
-    over = await run_over(storage, run)
+    over = await wait_for_run(storage, run)
     while over.status is RunStatus.INTERRUPTED and (behind := await _run_behind(storage, over)):
-        over = await run_over(storage, behind)
+        over = await wait_for_run(storage, behind)
     return over
 
 
@@ -109,7 +109,7 @@ async def _run_behind(storage: Storage, paused: Run) -> Run | None:
 
 
 async def _all_over(runs: Runs, stopped: Sequence[Run]) -> Sequence[Run]:
-    return [await run_over(runs.storage, run) for run in stopped]
+    return [await wait_for_run(runs.storage, run) for run in stopped]
 
 
 async def _while_asked(

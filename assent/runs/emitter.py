@@ -31,7 +31,7 @@ from assent.runs.budgets import Rules
 from assent.runs.metering import Meter
 from assent.storage.base import Storage
 
-LEFT_TYPES = frozenset(
+PROGRESS_TYPES = frozenset(
     {
         *("run_start", "run_resumed", "run_recovered", "node_start", "node_end", "node_error"),
         *(
@@ -46,7 +46,7 @@ LEFT_TYPES = frozenset(
         *("budget_warning", "budget_exceeded"),
     }
 )
-"""The events that `Left` learns from."""
+"""The events that `RunProgress` learns from."""
 
 
 async def past_events(
@@ -60,7 +60,7 @@ async def past_events(
             yield decode(entry.body)
 
 
-class Usage:
+class UsageCounter:
     """What a run has used, in numbers by name: `input_tokens`, `output_tokens`, `total_tokens`,
     `model_calls`, `tool_calls`, `steps`; and `cost`, of models that have a price. `steps` are those
     that were counted before: one that a crash cut off begins again."""
@@ -102,7 +102,7 @@ class RunLog:
     """Where a run's events go. Emitting is safe from any thread, and raises what the storage could
     not store before, or what stands in the way of a budget."""
 
-    def __init__(self, storage: Storage, lease: Lease, usage: Usage, meter: Meter) -> None:
+    def __init__(self, storage: Storage, lease: Lease, usage: UsageCounter, meter: Meter) -> None:
         self._append = storage.append
         self._lease = lease
         self._error: Exception | None = None
@@ -138,12 +138,12 @@ class RunLog:
         self._error = error
 
 
-class Left:
+class RunProgress:
     """What a run's events, read from the log in order, tell of it. `began` is when its first
     attempt began: decisions may have been taken some time before."""
 
     def __init__(self, rules: Rules, began: datetime | None = None) -> None:
-        self._usage = Usage({}, rules)
+        self._usage = UsageCounter({}, rules)
         self._open: dict[str, dict[str, None]] = {}
         self._attempt_began = began
         self._began = began

@@ -35,7 +35,7 @@ raises, it is called again a little later."""
 
 
 @dataclass(slots=True)
-class Held:
+class HeldRun:
     """A run in a worker's hands. `run` is its row as the worker last saw it; `thread` its thread's,
     if that is at hand.
 
@@ -53,7 +53,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Remains:
+class RecoveryState:
     """What a worker that is gone left of a run: the messages it had begun to show, the thread's
     head, which nodes are next there, and what it had used."""
 
@@ -63,7 +63,7 @@ class Remains:
     usage: Mapping[str, float] = field(default_factory=dict)
 
 
-class PutBack(Exception):
+class RunDrained(Exception):
     """The run stopped between two steps because its worker was asked to stop. It is anybody's, and
     goes on from there."""
 
@@ -72,17 +72,17 @@ class Executor(Protocol):
     """What runs do. Each method may be called again after a crash, for what the one before had not
     finished."""
 
-    async def execute(self, held: Held) -> Ending:
-        """Do the run's work, up to its end or its pause. Raises `PutBack` after `held.control`
+    async def execute(self, held: HeldRun) -> Ending:
+        """Do the run's work, up to its end or its pause. Raises `RunDrained` after `held.control`
         asked it to stop, or whatever it failed with."""
 
-    async def cancelled(self, held: Held) -> Ending:
+    async def cancel(self, held: HeldRun) -> Ending:
         """Bring the thread of a run that was stopped on request to rest."""
 
-    async def failed(self, held: Held, error: Exception) -> Ending:
+    async def fail(self, held: HeldRun, error: Exception) -> Ending:
         """Say what the run failed with."""
 
-    async def remains(self, run: Run) -> Remains:
+    async def recovery_state(self, run: Run) -> RecoveryState:
         """Look at what was left of a run whose worker is gone."""
 
 
@@ -93,7 +93,7 @@ class Engine(ABC):
     """This worker's id: what stands in the rows of the runs that it holds."""
 
     @abstractmethod
-    def claim(self) -> AbstractContextManager[str | None]:
+    def reserve(self) -> AbstractContextManager[str | None]:
         """Room for one more run, kept while the context is entered: the worker to write into its
         row, as a run that is `running`. None if there is none here, or others wait for it; then the
         row is to be `pending`."""
@@ -110,14 +110,6 @@ class Engine(ABC):
     @abstractmethod
     async def abandon(self, thread_id: str) -> None:
         """Stop what runs on the thread, without a last word; return when it has ended."""
-
-    @abstractmethod
-    async def set_timer(self, timer: Timer) -> None:
-        """Store the timer, in place of one with its id."""
-
-    @abstractmethod
-    async def clear_timer(self, timer_id: str) -> None:
-        """Remove the timer, if there is one."""
 
     @abstractmethod
     def wake(self) -> None:

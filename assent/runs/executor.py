@@ -42,12 +42,12 @@ from assent.graph.state import messages_in, open_calls
 from assent.graph.stream.callbacks import run_graph
 from assent.runs import outcome
 from assent.runs.budgets import Limit, Rules, question, refusal, sentence
-from assent.runs.emitter import LEFT_TYPES, Left, RunLog, Usage, past_events
-from assent.runs.engine import Ending, Executor, Held, PutBack, Remains
+from assent.runs.emitter import PROGRESS_TYPES, RunLog, RunProgress, UsageCounter, past_events
+from assent.runs.engine import Ending, Executor, HeldRun, RecoveryState, RunDrained
 from assent.runs.ledger import StoredEffects, StoredOutcomes
 from assent.runs.metering import STOP, Meter, Metering, Terms, watched
 from assent.runs.states import checkpoint_of, thread_config
-from assent.runs.sync_threads import Threads
+from assent.runs.sync_threads import SyncThreads
 from assent.storage.base import Change, Storage
 
 log = structlog.get_logger(__name__)
@@ -61,7 +61,7 @@ have LangGraph drop the run's input."""
 class Work:
     """A run that is being executed."""
 
-    held: Held
+    held: HeldRun
     agent: Agent
     config: RunnableConfig
     terms: Terms
@@ -85,7 +85,7 @@ class GraphExecutor(Executor):
         *,
         clock: Clock,
         recursion_limit: int,
-        threads: Threads,
+        threads: SyncThreads,
         budgets: Rules = Rules(),
         policies: PolicyBook = PolicyBook(),
     ) -> None:
@@ -99,15 +99,17 @@ class GraphExecutor(Executor):
 
     # ── the seam ──────────────────────────────────────────────────────────────────────────────────
 
-    async def execute(self, held: Held) -> Ending:
+    async def execute(self, held: HeldRun) -> Ending:
         run, agent = held.run, self._agent(held.run)
         if run.error is not None:
             # It had failed when its worker died, and could not say so.
             await self._answer_open_calls(held)
             return await self._failure(held, run.error["code"], run.error["message"])
         terms = await self._metering.terms(run)
-        left = await self._left(run) if run.attempt > 1 else None
-        usage = Usage(run.usage, self._metering.rules, steps=left.steps if left else ())
+        progress = await self._progress(run) if run.attempt > 1 else None
+        usage = UsageCounter(
+            run.usage, self._metering.rules, steps=progress.steps if progress else ()
+        )
         with self._metering.spending.by_others(run, usage.numbers) as by_others:
             meter = Meter(
                 run,
@@ -115,7 +117,7 @@ class GraphExecutor(Executor):
                 usage.numbers,
                 rules=self._metering.rules,
                 now=self._clock.now,
-                told=left.told if left else (),
+                told=progress.told if progress else (),
                 by_others=by_others,
                 stop=lambda: _stop(held),
                 admits_tools=isinstance(agent.builder, HitlGraph),
@@ -175,7 +177,7 @@ class GraphExecutor(Executor):
                     ):
                         return True
                     if held.control.drain_reason != STOP:
-                        raise PutBack from error
+                        raise RunDrained from error
                     # Only calls of tools are used up, and none is next as far as can be seen: the
                     # model may say its last word.
                     held.control = RunControl()
@@ -204,7 +206,7 @@ class GraphExecutor(Executor):
                 raise
             work.events.look()
 
-    async def cancelled(self, held: Held) -> Ending:
+    async def cancel(self, held: HeldRun) -> Ending:
         run = held.run
         rolled_back = run.cancel is CancelMode.ROLLBACK
         checkpoint: Checkpoint | None = None
@@ -224,7 +226,7 @@ class GraphExecutor(Executor):
             else:
                 await close(agent, config, outcomes)
             checkpoint = checkpoint_of(await agent.aget_state(config))
-        used = (await self._left(run)).usage
+        used = (await self._progress(run)).usage
         return lambda thread, run, now: outcome.cancelled(
             thread, replace(run, usage=used), checkpoint, now, rolled_back=rolled_back
         )
@@ -237,7 +239,7 @@ class GraphExecutor(Executor):
                 return saved.checkpoint["id"]
         return None
 
-    async def failed(self, held: Held, error: Exception) -> Ending:
+    async def fail(self, held: HeldRun, error: Exception) -> Ending:
         code, message = outcome.explain(error, held.run)
         if isinstance(error, Tampered):
             await self._storage.distrust(held.run.thread_id, error.message)
@@ -248,13 +250,13 @@ class GraphExecutor(Executor):
             await self._answer_open_calls(held)
         return await self._failure(held, code, message)
 
-    async def _failure(self, held: Held, code: str, message: str) -> Ending:
-        left = await self._left(held.run)
+    async def _failure(self, held: HeldRun, code: str, message: str) -> Ending:
+        progress = await self._progress(held.run)
         return lambda thread, run, now: outcome.failed(
-            thread, replace(run, usage=left.usage), code, message, left.failed_node, now
+            thread, replace(run, usage=progress.usage), code, message, progress.failed_node, now
         )
 
-    async def _note_failure(self, held: Held, code: str, message: str) -> None:
+    async def _note_failure(self, held: HeldRun, code: str, message: str) -> None:
         noted = replace(
             held.run, error={"code": code, "message": message}, version=held.run.version + 1
         )
@@ -265,7 +267,7 @@ class GraphExecutor(Executor):
             return
         held.run = noted
 
-    async def _has_open_calls(self, held: Held) -> bool:
+    async def _has_open_calls(self, held: HeldRun) -> bool:
         agent = self._agents.get(held.run.agent)
         try:
             return agent is not None and _has_open_calls(await agent.aget_state(self._config(held)))
@@ -278,7 +280,7 @@ class GraphExecutor(Executor):
             )
             return False
 
-    async def _answer_open_calls(self, held: Held) -> None:
+    async def _answer_open_calls(self, held: HeldRun) -> None:
         """Say what became of the calls that a failed run leaves open: the next message would have
         them run, for the second time perhaps."""
         try:
@@ -294,17 +296,17 @@ class GraphExecutor(Executor):
                 thread_id=held.run.thread_id,
             )
 
-    async def remains(self, run: Run) -> Remains:
+    async def recovery_state(self, run: Run) -> RecoveryState:
         await self._check_trusted(run.thread_id)
-        left = await self._left(run)
+        progress = await self._progress(run)
         if run.agent not in self._agents:
-            return Remains(message_ids=left.message_ids, usage=left.usage)
+            return RecoveryState(message_ids=progress.message_ids, usage=progress.usage)
         snapshot = await self._agents[run.agent].aget_state(thread_config(run.thread_id))
-        return Remains(
-            message_ids=left.message_ids,
+        return RecoveryState(
+            message_ids=progress.message_ids,
             checkpoint_id=checkpoint_of(snapshot).checkpoint_id,
             next=snapshot.next,
-            usage=left.usage,
+            usage=progress.usage,
         )
 
     # ── how it goes on ────────────────────────────────────────────────────────────────────────────
@@ -395,7 +397,7 @@ class GraphExecutor(Executor):
             raise Tampered(thread.tampered, thread_id=thread_id)
 
     async def _was_let_go_before(
-        self, held: Held, decided: Sequence[tuple[PendingApproval, Decision]]
+        self, held: HeldRun, decided: Sequence[tuple[PendingApproval, Decision]]
     ) -> bool:
         """Whether nodes of a user's graph were approved, begun and cut off in this run.
 
@@ -416,10 +418,10 @@ class GraphExecutor(Executor):
         ]
         return any(earlier is not None for earlier in begun)
 
-    def _effects(self, held: Held) -> StoredEffects:
+    def _effects(self, held: HeldRun) -> StoredEffects:
         return StoredEffects(self._storage, self._clock, held.run.thread_id, held.lease)
 
-    def _config(self, held: Held, meter: Meter | None = None) -> RunnableConfig:
+    def _config(self, held: HeldRun, meter: Meter | None = None) -> RunnableConfig:
         config = thread_config(held.run.thread_id)
         config["configurable"][EFFECTS_KEY] = self._effects(held)
         config["configurable"][LEASE_KEY] = held.lease
@@ -535,15 +537,17 @@ class GraphExecutor(Executor):
             thread, replace(run, usage=used), message, checkpoint, now, status=status
         )
 
-    async def _left(self, run: Run) -> Left:
+    async def _progress(self, run: Run) -> RunProgress:
         """What the run's events tell of it so far."""
-        left = Left(self._metering.rules, run.started_at)
-        async for event in past_events(self._storage, run.thread_id, LEFT_TYPES, run_id=run.run_id):
-            left.add(event)
-        return left
+        progress = RunProgress(self._metering.rules, run.started_at)
+        async for event in past_events(
+            self._storage, run.thread_id, PROGRESS_TYPES, run_id=run.run_id
+        ):
+            progress.add(event)
+        return progress
 
 
-def _stop(held: Held) -> None:
+def _stop(held: HeldRun) -> None:
     """Ask the run to stop at its next step, unless that was asked already: the server's stop goes
     first."""
     if not held.control.drain_requested:

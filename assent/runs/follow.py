@@ -50,7 +50,7 @@ async def follow(
                 is_over = not await ring.wait(POLL_SECONDS)
 
 
-async def run_over(storage: Storage, run: Run) -> Run:
+async def wait_for_run(storage: Storage, run: Run) -> Run:
     """The run, once it has ended or paused. Raises `NotFound` if it is removed meanwhile, and
     `Unavailable` if the process is about to end before."""
     with storage.listen(run.thread_id) as ring:

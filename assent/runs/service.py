@@ -57,7 +57,7 @@ from assent.runs.engine import Engine, OnTimer
 from assent.runs.executor import GraphExecutor
 from assent.runs.schedules import KIND, Schedules
 from assent.runs.states import thread_config
-from assent.runs.sync_threads import Threads
+from assent.runs.sync_threads import SyncThreads
 from assent.runs.transitions import Submission
 from assent.runs.worker import EmbeddedEngine
 from assent.storage.base import Change, Storage, together
@@ -150,7 +150,7 @@ class Runs:
             name: agent.copy(update={"checkpointer": saver.with_allowlist(state_types_of(agent))})
             for name, agent in agents.items()
         }
-        threads = Threads()
+        threads = SyncThreads()
         asyncio.get_running_loop().set_default_executor(threads)
         executor = GraphExecutor(
             storage,
@@ -224,7 +224,7 @@ class Runs:
                     raise await self._paused(thread)
                 is_later = True
             try:
-                with self.engine.claim() as worker:
+                with self.engine.reserve() as worker:
                     prepare = (
                         self._queued(submission, thread, agent)
                         if is_later
@@ -402,7 +402,7 @@ class Runs:
         run = self._new_run(submission, self.agent_for(submission, source))
         run = replace(run, input={"fork_of": thread_id, "checkpoint_id": at})
         try:
-            with self.engine.claim() as worker:
+            with self.engine.reserve() as worker:
                 return await self._commit(await self._now(None, run, worker, metadata), None)
         except Conflict as error:
             raise Conflict(
@@ -478,7 +478,7 @@ class Runs:
     async def _decide(
         self, thread_id: str, verdict: Verdict, along: AlongDecision | None
     ) -> Decided:
-        with self.engine.claim() as worker:
+        with self.engine.reserve() as worker:
             try:
                 return await decide(self._desk(worker), thread_id, verdict, self._asks, along=along)
             except Tampered as error:
@@ -507,7 +507,7 @@ class Runs:
 
     async def look(self, timer: Timer) -> None:
         """See what time has done to the approval of the timer."""
-        with self.engine.claim() as worker:
+        with self.engine.reserve() as worker:
             await deadlines.look(self._desk(worker), timer.timer_id)
 
     async def give_grant(

@@ -21,7 +21,7 @@ SYNC_THREAD = "assent-sync"
 """What the names of these threads begin with."""
 
 
-class Threads(ThreadPoolExecutor):
+class SyncThreads(ThreadPoolExecutor):
     """The event loop's default executor, which knows for whom a thread works."""
 
     def __init__(self) -> None:

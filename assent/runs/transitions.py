@@ -32,7 +32,7 @@ from assent.core.rows import (
     ThreadStatus,
     Timer,
 )
-from assent.runs.engine import Remains
+from assent.runs.engine import RecoveryState
 from assent.storage.base import Change, together
 
 MAX_RECOVERIES = 3
@@ -142,16 +142,16 @@ def started(thread: Thread, run: Run, worker: str, now: datetime) -> tuple[Chang
     return Change(rows=(busy, running), events=events), busy, running
 
 
-def taken_over(run: Run, worker: str, remains: Remains, now: datetime) -> tuple[Change, Run]:
+def taken_over(run: Run, worker: str, state: RecoveryState, now: datetime) -> tuple[Change, Run]:
     """A worker takes a run whose worker is gone."""
-    again = remains.checkpoint_id == run.at_checkpoint
+    again = state.checkpoint_id == run.at_checkpoint
     taken = replace(
         run,
         worker=worker,
         attempt=run.attempt + 1,
-        at_checkpoint=remains.checkpoint_id,
+        at_checkpoint=state.checkpoint_id,
         stuck=run.stuck + 1 if again else 1,
-        usage=remains.usage,
+        usage=state.usage,
         version=run.version + 1,
     )
     recovered = RunRecovered(
@@ -159,23 +159,23 @@ def taken_over(run: Run, worker: str, remains: Remains, now: datetime) -> tuple[
         thread_id=run.thread_id,
         run_id=run.run_id,
         attempt=taken.attempt,
-        message_ids=remains.message_ids,
+        message_ids=state.message_ids,
     )
     return Change(
         rows=(taken,), events=() if run.status is RunStatus.CANCELLING else (recovered,)
     ), taken
 
 
-def is_poison(run: Run, remains: Remains) -> bool:
+def is_poison(run: Run, state: RecoveryState) -> bool:
     """Whether the run has killed its worker at this place as often as it may."""
     return (
         run.status is RunStatus.RUNNING
-        and remains.checkpoint_id == run.at_checkpoint
+        and state.checkpoint_id == run.at_checkpoint
         and run.stuck >= MAX_RECOVERIES
     )
 
 
-def put_back(run: Run) -> Change:
+def released(run: Run) -> Change:
     """A worker that stops lets go of a run. That it had to be taken up again says nothing against
     the run."""
     return Change(

@@ -20,7 +20,7 @@ from assent.core.clock import Clock
 from assent.core.errors import AssentError, Conflict, StaleLease, Tampered, Unavailable
 from assent.core.rows import ACTIVE, Run, RunStatus, Thread, Timer
 from assent.runs import transitions
-from assent.runs.engine import Ending, Engine, Executor, Held, OnTimer, PutBack, Remains
+from assent.runs.engine import Ending, Engine, Executor, HeldRun, OnTimer, RecoveryState, RunDrained
 from assent.storage.base import Change, Storage
 
 log = structlog.get_logger(__name__)
@@ -32,7 +32,7 @@ LEASE_SECONDS = 15.0
 """How long a worker is thought to live after it was heard of. Long enough for a pause of the
 machine, or a slow disk."""
 
-BEAT_SECONDS = 4.0
+EXTEND_SECONDS = 4.0
 REAP_SECONDS = 1.0
 
 RETRY_SECONDS = 2.0
@@ -53,7 +53,7 @@ class Why(Enum):
 class Active:
     """A run that is worked on: `work` is what it does, `task` what sees to its end."""
 
-    held: Held
+    held: HeldRun
     work: asyncio.Task[Ending] | None = None
     task: asyncio.Task[None] | None = None
     why: Why | None = None
@@ -94,12 +94,12 @@ class EmbeddedEngine(Engine):
         self._draining = False
         self._woken = asyncio.Event()
         self._not_before: dict[str, float] = {}
-        self._beaten_at = self._reaped_at = float("-inf")
+        self._extended_at = self._reaped_at = float("-inf")
 
     # ── the seam ──────────────────────────────────────────────────────────────────────────────────
 
     @contextmanager
-    def claim(self) -> Iterator[str | None]:
+    def reserve(self) -> Iterator[str | None]:
         self._full = self._full or self._room() <= 0
         if self._draining or self._full:
             yield None
@@ -112,14 +112,14 @@ class EmbeddedEngine(Engine):
 
     def submit(self, run: Run, thread: Thread | None = None) -> None:
         if run.status in ACTIVE and run.worker == self.worker:
-            self._begin(Held(run, thread))
+            self._begin(HeldRun(run, thread))
         else:
-            self._ring()
+            self._queue_changed()
 
     async def cancel(self, run: Run) -> None:
         active = self._active.get(run.run_id)
         if active is None:
-            self._ring()
+            self._queue_changed()
         elif active.why is None and active.held.run.status is not RunStatus.CANCELLING:
             active.held.run = run
             active.cut_off(Why.CANCELLED)
@@ -132,28 +132,13 @@ class EmbeddedEngine(Engine):
             active.cut_off(Why.ABANDONED)
         await _all_over(going)
 
-    async def set_timer(self, timer: Timer) -> None:
-        while True:
-            known = await self._storage.timer(timer.timer_id)
-            with suppress(Conflict):
-                await self._storage.commit(
-                    Change(rows=(replace(timer, version=known.version + 1 if known else 1),))
-                )
-                self.wake()
-                return
-
-    async def clear_timer(self, timer_id: str) -> None:
-        while (timer := await self._storage.timer(timer_id)) is not None:
-            with suppress(Conflict):
-                await self._storage.commit(Change(removed=(timer,)))
-
     def wake(self) -> None:
         self._woken.set()
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
-        await self._look()
-        loop = asyncio.create_task(self._work(), name=f"engine {self.worker}")
+        await self._tick()
+        loop = asyncio.create_task(self._tick_forever(), name=f"engine {self.worker}")
         try:
             yield
         finally:
@@ -182,14 +167,14 @@ class EmbeddedEngine(Engine):
 
     # ── the loop ──────────────────────────────────────────────────────────────────────────────────
 
-    async def _work(self) -> None:
+    async def _tick_forever(self) -> None:
         while True:
             pause = await self._pause()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), pause)
             self._woken.clear()
             try:
-                await self._look()
+                await self._tick()
             except Exception:
                 # The disk is full, say. Nothing is lost by it: what is due stays due.
                 log.exception("the engine could not look for work")
@@ -208,13 +193,13 @@ class EmbeddedEngine(Engine):
             else min(max((due - now).total_seconds(), 0.0), POLL_SECONDS)
         )
 
-    async def _look(self) -> None:
+    async def _tick(self) -> None:
         if self._draining:
             return
         now = asyncio.get_running_loop().time()
-        if now - self._beaten_at >= BEAT_SECONDS:
+        if now - self._extended_at >= EXTEND_SECONDS:
             await self._storage.beat(self.worker, self._clock.now() + self._lease)
-            self._beaten_at = now
+            self._extended_at = now
         if now - self._reaped_at >= REAP_SECONDS or self._waiting:
             # Whatever is in the queue, rung for or not.
             self._waiting = True
@@ -223,7 +208,7 @@ class EmbeddedEngine(Engine):
             self._reaped_at = now
         await self._fire_timers()
         if self._waiting or self._full:
-            await self._take()
+            await self._acquire_due()
 
     async def _reap(self) -> None:
         """Take over the runs of workers that are gone."""
@@ -247,11 +232,11 @@ class EmbeddedEngine(Engine):
 
     async def _take_over(self, run: Run) -> bool:
         try:
-            remains = await self._executor.remains(run)
-            if transitions.is_poison(run, remains):
-                await self._put_down(run, remains)
+            state = await self._executor.recovery_state(run)
+            if transitions.is_poison(run, state):
+                await self._fail_poisoned(run, state)
                 return True
-            change, taken = transitions.taken_over(run, self.worker, remains, self._clock.now())
+            change, taken = transitions.taken_over(run, self.worker, state, self._clock.now())
             await self._storage.commit(change)
         except Tampered as error:
             log.error(
@@ -274,20 +259,20 @@ class EmbeddedEngine(Engine):
                 "a run cannot be gone on with", run_id=run.run_id, thread_id=run.thread_id
             )
             await self._store(
-                Active(Held(run)), await self._executor.failed(Held(run), error), fenced=False
+                Active(HeldRun(run)), await self._executor.fail(HeldRun(run), error), fenced=False
             )
             return True
-        self._begin(Held(taken))
+        self._begin(HeldRun(taken))
         return True
 
-    async def _put_down(self, run: Run, remains: Remains) -> None:
-        held = Held(run)
-        at = f"at {' and '.join(remains.next)}" if remains.next else "before its first step"
+    async def _fail_poisoned(self, run: Run, state: RecoveryState) -> None:
+        held = HeldRun(run)
+        at = f"at {' and '.join(state.next)}" if state.next else "before its first step"
         error = AssentError(
             f"The server died {run.stuck + 1} times while this run was {at}, so it is not tried again. Look into the server's log for the "
             "cause, then send the message again."
         )
-        await self._store(Active(held), await self._executor.failed(held, error), fenced=False)
+        await self._store(Active(held), await self._executor.fail(held, error), fenced=False)
 
     async def _fire_timers(self) -> None:
         """Do what is due, all that there is: so a timer that was moved to a time that has come as
@@ -323,11 +308,11 @@ class EmbeddedEngine(Engine):
             log.exception("a timer failed", timer_id=timer.timer_id, kind=timer.kind)
             self._not_before[timer.timer_id] = asyncio.get_running_loop().time() + RETRY_SECONDS
 
-    async def _take(self) -> None:
+    async def _acquire_due(self) -> None:
         """Start pending runs while there is room."""
         while (room := min(self._room(), BATCH)) > 0:
             due = await self._storage.due_runs(self._clock.now(), limit=room)
-            started = [run for run in due if await self._start(run)]
+            started = [run for run in due if await self._acquire(run)]
             if not started:
                 # Nobody waits for room any more, so newcomers may have it.
                 self._full = False
@@ -339,7 +324,7 @@ class EmbeddedEngine(Engine):
         pending = await self._storage.runs(status=(RunStatus.PENDING,), limit=1)
         self._waiting = bool(pending) or rung != self._rung
 
-    async def _start(self, run: Run) -> bool:
+    async def _acquire(self, run: Run) -> bool:
         thread = await self._storage.thread(run.thread_id)
         if thread is None or run.run_id in self._active:
             return False
@@ -348,10 +333,10 @@ class EmbeddedEngine(Engine):
             await self._storage.commit(change)
         except Conflict:
             return False
-        self._begin(Held(running, thread))
+        self._begin(HeldRun(running, thread))
         return True
 
-    def _ring(self) -> None:
+    def _queue_changed(self) -> None:
         self._waiting = True
         self._rung += 1
         self.wake()
@@ -361,17 +346,17 @@ class EmbeddedEngine(Engine):
 
     # ── one run ───────────────────────────────────────────────────────────────────────────────────
 
-    def _begin(self, held: Held) -> None:
+    def _begin(self, held: HeldRun) -> None:
         active = self._active[held.run.run_id] = Active(held)
         # Two tasks: the work may be cut off at any moment, the other must live to say how it ended.
         cancelling = held.run.status is RunStatus.CANCELLING
-        work = self._executor.cancelled(held) if cancelling else self._executor.execute(held)
+        work = self._executor.cancel(held) if cancelling else self._executor.execute(held)
         active.work = asyncio.create_task(work, name=f"run {held.run.run_id}")
         active.task = asyncio.create_task(
-            self._see_through(active), name=f"run {held.run.run_id} to its end"
+            self._supervise(active), name=f"run {held.run.run_id} to its end"
         )
 
-    async def _see_through(self, active: Active) -> None:
+    async def _supervise(self, active: Active) -> None:
         held = active.held
         try:
             assert active.work is not None
@@ -385,13 +370,13 @@ class EmbeddedEngine(Engine):
                 run_id=held.run.run_id,
                 thread_id=held.run.thread_id,
             )
-            await self._let_go(held.run)
+            await self._release(held.run)
         finally:
             del self._active[held.run.run_id]
             if self._waiting or self._full:
                 self.wake()
 
-    async def _let_go(self, run: Run) -> None:
+    async def _release(self, run: Run) -> None:
         """Nobody works on the run any more, so it must not look as if somebody did: it is an
         orphan, and is taken up as such."""
         while not self._draining:
@@ -416,8 +401,8 @@ class EmbeddedEngine(Engine):
             return None
         if active.why is Why.CANCELLED:
             return await self._cancelled(held)
-        if work.cancelled() or isinstance(error, PutBack):
-            return lambda thread, run, now: transitions.put_back(run)
+        if work.cancelled() or isinstance(error, RunDrained):
+            return lambda thread, run, now: transitions.released(run)
         if error is None:
             return work.result()
         assert isinstance(error, Exception)
@@ -428,21 +413,21 @@ class EmbeddedEngine(Engine):
             agent=held.run.agent,
             exc_info=error,
         )
-        ending = await self._executor.failed(held, error)
+        ending = await self._executor.fail(held, error)
         return (
             ending if held.run.status is not RunStatus.CANCELLING else await self._cancelled(held)
         )
 
-    async def _cancelled(self, held: Held) -> Ending:
+    async def _cancelled(self, held: HeldRun) -> Ending:
         try:
-            return await self._executor.cancelled(held)
+            return await self._executor.cancel(held)
         except Exception as error:
             log.exception(
                 "a cancelled run could not be closed",
                 run_id=held.run.run_id,
                 thread_id=held.run.thread_id,
             )
-            return await self._executor.failed(held, error)
+            return await self._executor.fail(held, error)
 
     async def _store(self, active: Active, ending: Ending, *, fenced: bool = True) -> None:
         """Store how the run ended, as long as it is this worker's."""

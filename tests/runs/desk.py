@@ -15,7 +15,7 @@ from assent.core.clock import Clock
 from assent.core.errors import Conflict
 from assent.core.rows import Run, RunStatus, Thread, ThreadStatus
 from assent.runs import outcome, transitions
-from assent.runs.engine import Ending, Engine, Executor, Held, OnTimer, PutBack, Remains
+from assent.runs.engine import Ending, Engine, Executor, HeldRun, OnTimer, RecoveryState, RunDrained
 from assent.runs.transitions import Submission
 from assent.runs.worker import EmbeddedEngine
 from assent.storage.base import Change, Storage
@@ -43,7 +43,7 @@ class Jobs(Executor):
     place: str = "c1"
     """The checkpoint that a run is found at when its worker is gone."""
 
-    async def execute(self, held: Held) -> Ending:
+    async def execute(self, held: HeldRun) -> Ending:
         run = held.run
         self.begun.append(run.run_id)
         mine = self.at_work.setdefault(run.thread_id, set())
@@ -60,7 +60,7 @@ class Jobs(Executor):
             thread, run, outcome.Checkpoint(checkpoint_id="c"), now
         )
 
-    async def _do(self, message: str, held: Held) -> None:
+    async def _do(self, message: str, held: HeldRun) -> None:
         match message:
             case "nap":
                 await asyncio.sleep(0.002)
@@ -74,20 +74,20 @@ class Jobs(Executor):
             case "listen":
                 while not held.control.drain_requested:
                     await asyncio.sleep(0.01)
-                raise PutBack
+                raise RunDrained
             case "fail":
                 raise ValueError("It fails.")
 
-    async def cancelled(self, held: Held) -> Ending:
+    async def cancel(self, held: HeldRun) -> Ending:
         return lambda thread, run, now: outcome.cancelled(thread, run, None, now, rolled_back=False)
 
-    async def failed(self, held: Held, error: Exception) -> Ending:
+    async def fail(self, held: HeldRun, error: Exception) -> Ending:
         return lambda thread, run, now: outcome.failed(
             thread, run, *outcome.explain(error, run), "", now
         )
 
-    async def remains(self, run: Run) -> Remains:
-        return Remains(message_ids=("m",), checkpoint_id=self.place, next=("agent",))
+    async def recovery_state(self, run: Run) -> RecoveryState:
+        return RecoveryState(message_ids=("m",), checkpoint_id=self.place, next=("agent",))
 
 
 OpenEngine = Callable[..., Engine]
@@ -160,7 +160,7 @@ class Desk:
         now = self.clock.now()
         asked = Submission(message=message, owner="ann", thread_id=thread_id)
         run = transitions.new_run(asked, thread_id, "agent", self.clock.new_id(), now)
-        with engine.claim() as worker:
+        with engine.reserve() as worker:
             assert worker == engine.worker
             change, thread = transitions.submitted(None, run, worker, now, metadata={})
             await storage.commit(change)

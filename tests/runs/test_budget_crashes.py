@@ -15,9 +15,9 @@ from assent.core.clock import Clock
 from assent.core.events import Error
 from assent.core.rows import Approval, Lease, Run, RunStatus, Thread, ThreadStatus
 from assent.runs import transitions
-from assent.runs.engine import Held
+from assent.runs.engine import HeldRun
 from assent.runs.executor import GraphExecutor
-from assent.runs.sync_threads import Threads
+from assent.runs.sync_threads import SyncThreads
 from assent.runs.transitions import Submission
 from assent.storage.base import Change
 from assent.storage.sqlite import SqliteStorage
@@ -34,25 +34,25 @@ class House:
         }
         self.storage = storage
         self.executor = GraphExecutor(
-            storage, agents, clock=Clock(), recursion_limit=25, threads=Threads()
+            storage, agents, clock=Clock(), recursion_limit=25, threads=SyncThreads()
         )
 
-    async def begun(self, message: str, **budget: Any) -> Held:
+    async def begun(self, message: str, **budget: Any) -> HeldRun:
         submission = Submission(message=message, owner="ann", agent="counted", budget=budget)
         run = transitions.new_run(submission, "t", "counted", "r", now())
         change, thread = transitions.submitted(None, run, "w1", now(), metadata={})
         await self.storage.commit(change)
-        return Held(next(row for row in change.rows if isinstance(row, Run)), thread)
+        return HeldRun(next(row for row in change.rows if isinstance(row, Run)), thread)
 
-    async def taken_over(self, held: Held) -> Held:
+    async def taken_over(self, held: HeldRun) -> HeldRun:
         run = held.run
         change, taken = transitions.taken_over(
-            run, f"w{run.attempt + 1}", await self.executor.remains(run), now()
+            run, f"w{run.attempt + 1}", await self.executor.recovery_state(run), now()
         )
         await self.storage.commit(change)
-        return Held(taken)
+        return HeldRun(taken)
 
-    async def end(self, held: Held) -> Change:
+    async def end(self, held: HeldRun) -> Change:
         """What the work comes to, as it would be stored."""
         ending = await self.executor.execute(held)
         thread = await self.storage.thread("t")
@@ -121,5 +121,5 @@ async def test_a_run_that_is_cancelled_keeps_what_it_used(house: House) -> None:
     await house.end(held)
     thread = await house.storage.thread("t")
     assert thread is not None
-    ending = await house.executor.cancelled(held)
+    ending = await house.executor.cancel(held)
     assert row(ending(thread, held.run, now()), Run).usage["model_calls"] == 1

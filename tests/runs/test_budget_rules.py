@@ -50,7 +50,7 @@ from assent.runs.budgets import (
     rules_from_json,
     sentence,
 )
-from assent.runs.emitter import Left, Usage
+from assent.runs.emitter import RunProgress, UsageCounter
 from assent.runs.metering import Meter, Spending
 
 NOON = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
@@ -294,11 +294,11 @@ def llm(model: str, tokens: Tokens | None = COUNTED, ts: datetime = NOON) -> Llm
 
 
 def test_what_models_cost_is_counted_by_their_prices() -> None:
-    usage = Usage({"cost": 1.0}, PRICED)
+    usage = UsageCounter({"cost": 1.0}, PRICED)
     for model in ("penny", "another"):
         usage.add(llm(model, Tokens(1_000_000, 100_000, 1_100_000)))
     assert usage.numbers["cost"] == pytest.approx(1.0 + 3.0 + 1.1)
-    unpriced = Usage({}, Rules())
+    unpriced = UsageCounter({}, Rules())
     unpriced.add(llm("penny"))
     assert unpriced.numbers == {
         "model_calls": 1,
@@ -313,7 +313,7 @@ def at(seconds: float) -> datetime:
 
 
 def test_after_a_crash_the_log_tells_what_was_used_and_what_was_told() -> None:
-    left = Left(PRICED, began=at(0))
+    progress = RunProgress(PRICED, began=at(0))
     told = {"scope": "run", "budget": "model_calls", "used": 1, "limit": 1}
     events: list[Event] = [
         RunStart(ts=at(0), agent="clerk"),
@@ -325,27 +325,27 @@ def test_after_a_crash_the_log_tells_what_was_used_and_what_was_told() -> None:
         BudgetExceeded(ts=at(101.5), **told),  # type: ignore[arg-type]
     ]
     for event in events:
-        left.add(event)
-    assert left.usage["seconds"] == 4.5
-    assert left.usage["model_calls"] == left.usage["tool_calls"] == 1
-    assert left.usage["cost"] == pytest.approx(70 / 1e6)
-    assert left.told == {
+        progress.add(event)
+    assert progress.usage["seconds"] == 4.5
+    assert progress.usage["model_calls"] == progress.usage["tool_calls"] == 1
+    assert progress.usage["cost"] == pytest.approx(70 / 1e6)
+    assert progress.told == {
         ("run.model_calls", "budget_warning"),
         ("run.model_calls", "budget_exceeded"),
     }
 
 
 def test_the_time_in_which_decided_runs_waited_for_their_turn_does_not_count() -> None:
-    left = Left(Rules(), began=at(50))
+    progress = RunProgress(Rules(), began=at(50))
     for event in (RunResumed(ts=at(0), agent="clerk"), NodeEnd(ts=at(52))):
-        left.add(event)
-    assert left.usage["seconds"] == 2
+        progress.add(event)
+    assert progress.usage["seconds"] == 2
 
 
 # ── metering ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def metered(usage: Usage, *limits: Limit, **options: Any) -> tuple[Meter, list[str]]:
+def metered(usage: UsageCounter, *limits: Limit, **options: Any) -> tuple[Meter, list[str]]:
     stops: list[str] = []
     meter = Meter(
         RUN,
@@ -360,7 +360,7 @@ def metered(usage: Usage, *limits: Limit, **options: Any) -> tuple[Meter, list[s
 
 
 async def test_each_thing_is_told_once_and_at_the_limit_the_run_is_asked_to_stop() -> None:
-    usage = Usage({}, PRICED)
+    usage = UsageCounter({}, PRICED)
     meter, stops = metered(
         usage,
         limit("model_calls", 5),
@@ -376,7 +376,7 @@ async def test_each_thing_is_told_once_and_at_the_limit_the_run_is_asked_to_stop
 
 
 async def test_of_what_is_about_to_begin_no_more_is_admitted_than_is_left() -> None:
-    usage = Usage({"tool_calls": 1}, PRICED)
+    usage = UsageCounter({"tool_calls": 1}, PRICED)
     meter, stops = metered(usage, limit("tool_calls", 3), admits_tools=True)
     assert [meter.admit(task) for task in ("a", "b", "c", "a")] == [True, True, False, True]
     # A crash may have taken the events of their start, and one that only asks what became of it has

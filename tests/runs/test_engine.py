@@ -18,7 +18,7 @@ from assent.core.clock import Clock
 from assent.core.errors import StaleLease
 from assent.core.events import Custom, decode
 from assent.core.rows import LEASE_KEY, Lease, Run, RunStatus, Timer
-from assent.runs.engine import Ending, Engine, Held
+from assent.runs.engine import Ending, Engine, HeldRun
 from assent.runs.transitions import MAX_RECOVERIES
 from assent.runs.worker import EmbeddedEngine
 from assent.storage.base import Change, Storage
@@ -76,7 +76,7 @@ async def test_a_run_that_is_claimed_begins_at_once_and_counts_against_the_cap(d
     async with desk.at_work(max_runs=1) as (storage, engine):
         run = await desk.claim(storage, engine, "t", "hold")
         await until(lambda: desk.jobs.begun == [run.run_id], "it has begun")
-        with engine.claim() as worker:
+        with engine.reserve() as worker:
             assert worker is None
         waits = await desk.submit(storage, engine, "u")
         await asyncio.sleep(0.4)
@@ -104,11 +104,11 @@ async def test_newcomers_do_not_go_before_those_who_wait(desk: Desk) -> None:
     async with desk.at_work(max_runs=1) as (storage, engine):
         await desk.claim(storage, engine, "first", "hold")
         runs = [await desk.submit(storage, engine, f"t{number}") for number in range(5)]
-        with engine.claim() as worker:
+        with engine.reserve() as worker:
             assert worker is None
         desk.jobs.go.set()
         while len(desk.jobs.begun) <= len(runs):
-            with engine.claim() as worker:
+            with engine.reserve() as worker:
                 assert worker is None
             await asyncio.sleep(0)
         await status(storage, runs[-1])
@@ -117,7 +117,7 @@ async def test_newcomers_do_not_go_before_those_who_wait(desk: Desk) -> None:
 
 
 def _is_free(engine: Engine) -> bool:
-    with engine.claim() as worker:
+    with engine.reserve() as worker:
         return worker == engine.worker
 
 
@@ -251,13 +251,17 @@ class SlowToFail(Jobs):
 
     failing: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def failed(self, held: Held, error: Exception) -> Ending:
+    async def fail(self, held: HeldRun, error: Exception) -> Ending:
         self.failing.set()
         await self.go.wait()
-        return await super().failed(held, error)
+        return await super().fail(held, error)
 
 
 # ── later ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def set_timer(storage: Storage, timer: Timer) -> None:
+    await storage.commit(Change(rows=(timer,)))
 
 
 async def test_a_timer_fires_once_never_early_and_soon(desk: Desk) -> None:
@@ -275,8 +279,11 @@ async def test_a_timer_fires_once_never_early_and_soon(desk: Desk) -> None:
                 for number in range(10)
             }
             for timer_id, time in due.items():
-                await engine.set_timer(Timer(timer_id=timer_id, kind="bell", due_at=time))
-            await engine.clear_timer("t9")
+                await set_timer(storage, Timer(timer_id=timer_id, kind="bell", due_at=time))
+            engine.wake()
+            unwanted = await storage.timer("t9")
+            assert unwanted is not None
+            await storage.commit(Change(removed=(unwanted,)))
             await until(lambda: len(fired) >= 9, "they have fired")
             await asyncio.sleep(0.4)
     assert sorted(timer_id for timer_id, _ in fired) == sorted(set(due) - {"t9"})
@@ -286,14 +293,11 @@ async def test_a_timer_fires_once_never_early_and_soon(desk: Desk) -> None:
 
 async def test_a_timer_outlives_its_process(desk: Desk) -> None:
     async with desk.storage() as storage:
-        engine = desk.engine(storage)
-        due = desk.clock.now() + timedelta(seconds=0.6)
-        await engine.set_timer(
-            Timer(timer_id="t", kind="bell", due_at=desk.clock.now() + timedelta(hours=1))
-        )
-        await engine.set_timer(
-            Timer(timer_id="t", kind="bell", due_at=due, payload={"tone": "high"})
-        )
+        now = desk.clock.now()
+        due = now + timedelta(seconds=0.6)
+        late = Timer(timer_id="t", kind="bell", due_at=now + timedelta(hours=1))
+        await set_timer(storage, late)
+        await set_timer(storage, replace(late, due_at=due, payload={"tone": "high"}, version=2))
     fired: list[tuple[Timer, datetime]] = []
 
     async def done(timer: Timer) -> None:
@@ -386,9 +390,9 @@ async def test_a_timer_that_failed_is_done_again_and_keeps_no_other_waiting(desk
         engine = desk.engine(storage, on_timer={"bell": done})
         async with engine.working():
             for timer_id in ("bad", "good"):
-                await engine.set_timer(
-                    Timer(timer_id=timer_id, kind="bell", due_at=desk.clock.now())
-                )
+                timer = Timer(timer_id=timer_id, kind="bell", due_at=desk.clock.now())
+                await set_timer(storage, timer)
+            engine.wake()
             await until(lambda: times.count("bad") == 2, "it was done again")
     assert times == ["bad", "good", "bad"]
 
@@ -442,7 +446,7 @@ async def test_a_drained_run_reaches_the_end_of_its_step_and_goes_on_in_the_next
         assert asyncio.get_running_loop().time() - began < 2
         left = await status(storage, run, *RunStatus)
         assert (left.status, left.worker, left.attempt) == (RunStatus.RUNNING, None, 1)
-        with engine.claim() as worker:
+        with engine.reserve() as worker:
             assert worker is None
     async with desk.at_work() as (storage, _):
         taken = await status(storage, run, RunStatus.RUNNING)

@@ -11,7 +11,7 @@ from langchain_core.tools import tool
 from assent import build_hitl_agent
 from assent.core.rows import RunKind, RunStatus, ThreadStatus
 from assent.graph.forking import fork
-from assent.runs.follow import run_over
+from assent.runs.follow import wait_for_run
 from assent.runs.service import Runs
 from assent.storage.base import Change
 from assent.storage.sqlite import SqliteStorage
@@ -63,7 +63,7 @@ async def test_it_is_made_anew(tmp_path: Path) -> None:
         )
         await storage.commit(Change(rows=rows))
         async with Runs.open(storage, {"agent": agent}):
-            over = await run_over(storage, rows[2])
+            over = await wait_for_run(storage, rows[2])
             assert (over.status, over.attempt, over.error) == (RunStatus.INTERRUPTED, 2, None)
             (asked,) = (await storage.approvals(thread_id="t")).rows
             assert (asked.args, asked.run_id) == ({"amount": 3}, "r")

@@ -14,7 +14,7 @@ from langchain_core.tools import tool
 from assent import build_hitl_agent
 from assent.core.rows import Run, RunStatus
 from assent.graph.closing import CUT_OFF, close
-from assent.runs.follow import run_over
+from assent.runs.follow import wait_for_run
 from assent.runs.service import Runs
 from assent.runs.transitions import Submission
 from assent.storage.base import Change
@@ -59,9 +59,9 @@ async def test_a_call_of_a_run_that_was_given_up_is_not_made_again_by_the_next_m
         Runs.open(storage, agents, drain_seconds=0.1) as runs,
         asyncio.timeout(20),
     ):
-        assert (await run_over(storage, poison)).status is RunStatus.ERROR
+        assert (await wait_for_run(storage, poison)).status is RunStatus.ERROR
         after = (await runs.submit(Submission(message="And now?", owner="ann", thread_id="t"))).run
-        assert (await run_over(storage, after)).status is RunStatus.SUCCESS
+        assert (await wait_for_run(storage, after)).status is RunStatus.SUCCESS
         thread = await storage.thread("t")
         assert thread is not None
         messages = (await runs.state(thread)).values["messages"]
@@ -112,6 +112,6 @@ async def test_a_failed_run_that_dies_once_its_calls_are_closed_has_still_failed
         Runs.open(storage, {"agent": agent}),
         asyncio.timeout(20),
     ):
-        ended = await run_over(storage, run)
+        ended = await wait_for_run(storage, run)
         assert (ended.status, ended.error) == (RunStatus.ERROR, noted)
     assert ran == ["note"]

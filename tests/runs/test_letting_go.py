@@ -7,7 +7,7 @@ from pathlib import Path
 
 from assent.core.errors import Unavailable
 from assent.core.rows import Run, RunKind, RunStatus
-from assent.runs.engine import Ending, Held, Remains
+from assent.runs.engine import Ending, HeldRun, RecoveryState
 from tests.runs.desk import Desk, Jobs, a_busy_thread, rows, status
 
 
@@ -20,16 +20,16 @@ class Troubled(Jobs):
     speechless: int = 0
     """How often."""
 
-    async def remains(self, run: Run) -> Remains:
+    async def recovery_state(self, run: Run) -> RecoveryState:
         if run.run_id in self.unreadable:
             raise ValueError("This is no checkpoint.")
-        return await super().remains(run)
+        return await super().recovery_state(run)
 
-    async def failed(self, held: Held, error: Exception) -> Ending:
+    async def fail(self, held: HeldRun, error: Exception) -> Ending:
         if self.speechless:
             self.speechless -= 1
             raise Unavailable("The disk does not answer. Look after it.")
-        return await super().failed(held, error)
+        return await super().fail(held, error)
 
 
 async def test_a_run_that_cannot_be_read_keeps_no_other_from_being_gone_on_with(

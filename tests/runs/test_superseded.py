@@ -17,7 +17,7 @@ from assent import Approve, build_hitl_agent
 from assent.approvals.decide import Verdict
 from assent.core.errors import Superseded
 from assent.core.rows import Approval, ApprovalStatus, Run, RunStatus, ThreadStatus
-from assent.runs.follow import run_over
+from assent.runs.follow import wait_for_run
 from assent.runs.service import Runs
 from assent.runs.transitions import Submission
 from assent.storage.sqlite import SqliteStorage
@@ -61,7 +61,7 @@ async def paused(storage: SqliteStorage, runs: Runs) -> tuple[Run, list[Approval
 
 
 async def stopped(storage: SqliteStorage, run: Run) -> tuple[Run, list[Approval]]:
-    run = await run_over(storage, run)
+    run = await wait_for_run(storage, run)
     pending = await storage.approvals(thread_id="t", status=ApprovalStatus.PENDING)
     return run, list(pending.rows)
 

@@ -19,7 +19,7 @@ from assent.api.views import state_view, thread_view
 from assent.approvals.decide import Verdict, pending_of
 from assent.core.errors import Conflict, Tampered
 from assent.core.rows import ThreadStatus
-from assent.runs.follow import follow, run_over
+from assent.runs.follow import follow, wait_for_run
 
 router = APIRouter(tags=["threads"])
 
@@ -186,7 +186,7 @@ async def fork(id: ThreadId, runs: TheRuns, who: Who, body: ForkRequest | None =
     started = await runs.fork(
         id, body.checkpoint_id, target=body.thread_id, owner=who, metadata=body.metadata
     )
-    run = await run_over(runs.storage, started.run)
+    run = await wait_for_run(runs.storage, started.run)
     if run.error is not None:
         raise Conflict(
             f"The state could not be taken over: {run.error.get('message')}",
