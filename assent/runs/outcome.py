@@ -7,13 +7,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from langgraph.errors import GraphRecursionError
 from msgspec import structs
 
 from assent.approvals.ask import put_all, under_policy
 from assent.approvals.decide import going_on
 from assent.approvals.record import told
-from assent.core.errors import AssentError
 from assent.core.events import (
     Checkpoint,
     Done,
@@ -35,6 +33,7 @@ from assent.core.rows import (
     Thread,
     ThreadStatus,
 )
+from assent.graph import failures
 from assent.graph.interrupts.resume import PendingApproval
 from assent.storage.base import Change, together
 
@@ -211,29 +210,10 @@ def cancelled(
 
 def explain(error: Exception, run: Run) -> tuple[str, str]:
     """A code for programs and a sentence for people."""
-    if isinstance(error, GraphRecursionError):
-        return (
-            "recursion_limit",
-            "The agent took more steps than a run may take. Ask for less at once, or raise ASSENT_RECURSION_LIMIT.",
-        )
-    if isinstance(error, AssentError):
-        return _snake(type(error).__name__), error.message
-    status = getattr(error, "status_code", None)
-    if isinstance(status, int):
-        return (
-            "provider_error",
-            f"The model's provider answered with status {status}. Send the message again to try once more.",
-        )
-    return (
-        "agent_error",
-        f"The run failed with {type(error).__name__}. The server's log has the details under the run {run.run_id}.",
-    )
-
-
-def _snake(name: str) -> str:
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip(
-        "_"
-    )
+    code, message = failures.explain(error)
+    if code == "agent_error":
+        message += f" The server's log has the details under the run {run.run_id}."
+    return code, message
 
 
 def _stamped(event: Event, run: Run, now: datetime) -> Event:

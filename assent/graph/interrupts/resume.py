@@ -62,6 +62,7 @@ __all__ = [
     "aresume",
     "check_args",
     "check_decision",
+    "checked_decisions",
     "continuation",
     "find_pending",
     "pending_approvals",
@@ -426,7 +427,7 @@ def resume(
     `NothingPending`, `NotFound` or `InvalidDecision`, and then nothing has run.
     """
     snapshot = agent.get_state(config, subgraphs=True)
-    plan = continuation(agent, snapshot, _checked(agent, snapshot, decisions))
+    plan = continuation(agent, snapshot, checked_decisions(agent, snapshot, decisions))
     for inner in plan.inner:
         agent.update_state(
             _in_namespace(config, inner.namespace), inner.values, as_node=inner.as_node
@@ -444,7 +445,7 @@ async def aresume(
     """`resume`, async."""
     snapshot = await agent.aget_state(config, subgraphs=True)
     plan = await apply_updates(
-        agent, config, continuation(agent, snapshot, _checked(agent, snapshot, decisions))
+        agent, config, continuation(agent, snapshot, checked_decisions(agent, snapshot, decisions))
     )
     return (
         (await agent.aget_state(config)).values
@@ -453,9 +454,11 @@ async def aresume(
     )
 
 
-def _checked(
+def checked_decisions(
     agent: Agent, snapshot: StateSnapshot, decisions: Decision | Mapping[str, Decision]
 ) -> list[tuple[PendingApproval, Decision]]:
+    """Match each decision to its pending approval. Raises `NothingPending`, `NotFound` or
+    `InvalidDecision`."""
     decided = match_decisions(find_pending(agent, snapshot), decisions)
     for approval, decision in decided:
         check_decision(agent, approval, decision)

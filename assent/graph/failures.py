@@ -1,0 +1,32 @@
+"""What may be said of a run that failed."""
+
+from __future__ import annotations
+
+from langgraph.errors import GraphRecursionError
+
+from assent.core.errors import AssentError
+
+
+def explain(error: Exception) -> tuple[str, str]:
+    """A code for programs, and a sentence for people that holds nothing of the exception's text
+    unless that was written to be shown."""
+    if isinstance(error, GraphRecursionError):
+        return (
+            "recursion_limit",
+            "The agent took more steps than a run may take. Ask for less at once, or raise the "
+            "limit: recursion_limit in the config, or ASSENT_RECURSION_LIMIT on a server.",
+        )
+    if isinstance(error, AssentError):
+        return _snake(type(error).__name__), error.message
+    status = getattr(error, "status_code", None)
+    if isinstance(status, int):
+        return (
+            "provider_error",
+            f"The model's provider answered with status {status}. "
+            "Send the message again to try once more.",
+        )
+    return "agent_error", f"The run failed with {type(error).__name__}."
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)[1:]
