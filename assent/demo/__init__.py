@@ -3,11 +3,11 @@
 samples.py     the sample records
 records.py     the SQLite table and its statements
 tools.py       the four tools, and the previews of the two that need approval
-filters.py     English words -> which records
-requests.py    a message -> words and tool calls
-answers.py     the tools' results -> words
+filters.py     the filter of a tool call -> words
+requests.py    a few fixed phrases -> words and tool calls
+replies.py     the tools' results -> words
 model.py       the chat model around these rules
-agent.py       all of it, put together
+agent.py       the agent of all this
 """
 
 from assent.demo.agent import build_clerk, open_clerk

@@ -1,8 +1,7 @@
 """The clerk's offline chat model: plain rules that stream like a model and call tools like one.
 
-Where it differs from a real model, on purpose: it reads only what a person wrote last and how its
-own calls were answered, it says of itself that it is a rule-based stand-in, and it counts words
-where a provider counts tokens.
+It differs from a real model on purpose: it reads only the last message of a person and the answers
+to its own calls, it says that it is a rule-based stand-in, and it counts words as tokens.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +22,7 @@ from langchain_core.messages import (
     AIMessageChunk,
     BaseMessage,
     HumanMessage,
+    ToolCall,
     ToolMessage,
 )
 from langchain_core.messages.tool import tool_call_chunk
@@ -44,8 +44,10 @@ ARGUMENT_PIECE = 12
 
 
 class ClerkModel(BaseChatModel):
-    """Reads requests about records with plain rules, offline. `delay` is the seconds before each
-    word or piece of a call."""
+    """Reads requests about records with plain rules, offline.
+
+    `delay` is the seconds before each word or piece of a call.
+    """
 
     delay: float = Field(default=0.015, ge=0)
     clock: Clock = Field(default_factory=Clock, exclude=True)
@@ -65,11 +67,14 @@ class ClerkModel(BaseChatModel):
         tool_choice: str | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """The model with these tools; it calls no others. Raises `ConfigurationError` if it is told
-        which to choose."""
+        """The model with these tools; it calls no others.
+
+        Raises `ConfigurationError` if it is told which to choose.
+        """
         if tool_choice not in (None, "auto"):
             raise ConfigurationError(
-                f"The stand-in model chooses its tools by rules, so it cannot take tool_choice={tool_choice!r}. Leave it out."
+                "The stand-in model chooses its tools by rules, so it cannot take "
+                f"tool_choice={tool_choice!r}. Leave it out."
             )
         return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], **kwargs)
 
@@ -116,64 +121,78 @@ class ClerkModel(BaseChatModel):
     def _chunks(
         self, messages: Sequence[BaseMessage], tools: Sequence[Mapping[str, Any]]
     ) -> Iterator[ChatGenerationChunk]:
-        said = reply(messages, frozenset(tool["function"]["name"] for tool in tools))
-        calls = [(f"call_{self.clock.new_id()}", call) for call in said.calls]
-        for message in (
-            *_text_chunks(said.words),
-            *_call_chunks(calls),
-            _last_chunk(messages, said),
-        ):
-            yield ChatGenerationChunk(message=message)
+        said = reply(messages, {tool["function"]["name"] for tool in tools})
+        for word in _words(said.words):
+            yield _chunk(content=word)
+        for index, call in enumerate(said.calls):
+            yield from _call_chunks(index, f"call_{self.clock.new_id()}", call)
+
+        read = sum(len(_words(message.text)) for message in messages)
+        written = len(_words(said.words)) + sum(map(_call_words, said.calls))
+        yield _chunk(
+            content="",
+            usage_metadata={
+                "input_tokens": read,
+                "output_tokens": written,
+                "total_tokens": read + written,
+            },
+            response_metadata={
+                "model_name": MODEL_NAME,
+                "finish_reason": "tool_calls" if said.calls else "stop",
+            },
+            chunk_position="last",
+        )
 
 
-def reply(messages: Sequence[BaseMessage], tools: frozenset[str]) -> Request:
-    """What the clerk says and calls, given the conversation and the names of its tools. Pure."""
+def reply(messages: Sequence[BaseMessage], tools: Set[str]) -> Request:
+    """The clerk's words and calls, given the conversation and the names of its tools. Pure."""
     since = _since_last_turn(messages)
     reports = _reports(messages, since)
-    asked = next(
-        (message for message in reversed(since) if isinstance(message, HumanMessage)), None
-    )
-    if asked is None and reports:
+    asked = [message for message in since if isinstance(message, HumanMessage)]
+    if reports and not asked:
         return Request(words="\n\n".join(reports))
-    request = _with_tools(read_request(str(asked.text) if asked is not None else ""), tools)
+
+    request = read_request(str(asked[-1].text) if asked else "")
+    if missing := sorted({call.tool for call in request.calls} - tools):
+        words = (
+            f"For that I need the tool {' and '.join(missing)}, which I was not given here. "
+            "I have done nothing."
+        )
+        request = Request(words=words)
+
     if not reports:
         return request
+
     # Somebody wrote while a call waited. An "ok" or "thanks" among it needs no introduction.
-    return replace(
-        request, words="\n\n".join([*reports, request.words] if request.understood else reports)
-    )
+    if request.understood:
+        reports.append(request.words)
+    return replace(request, words="\n\n".join(reports))
 
 
 def _since_last_turn(messages: Sequence[BaseMessage]) -> Sequence[BaseMessage]:
-    """What was said after the model's own last message."""
+    """The messages after the model's own last one."""
     turns = [number for number, message in enumerate(messages) if isinstance(message, AIMessage)]
     return messages[turns[-1] + 1 :] if turns else messages
 
 
 def _reports(messages: Sequence[BaseMessage], since: Sequence[BaseMessage]) -> list[str]:
-    """What became of the calls of the last turn, in the order in which they were made."""
-    calls = {
-        call["id"]: call
-        for message in messages
-        if isinstance(message, AIMessage)
-        for call in message.tool_calls
-    }
+    """The outcomes of the last turn's calls, in the order in which the calls were made."""
+    calls: dict[str | None, ToolCall] = {}
+    for message in messages:
+        if isinstance(message, AIMessage):
+            calls |= {call["id"]: call for call in message.tool_calls}
+
     order = {call_id: number for number, call_id in enumerate(calls)}
     results = [message for message in since if isinstance(message, ToolMessage)]
     results.sort(key=lambda result: order.get(result.tool_call_id, len(order)))
     return [answer(calls.get(result.tool_call_id), result) for result in results]
 
 
-def _with_tools(request: Request, tools: frozenset[str]) -> Request:
-    """The request without the calls of tools that the clerk was not given."""
-    if missing := sorted({call.tool for call in request.calls} - tools):
-        return Request(
-            words=f"For that I need the tool {' and '.join(missing)}, which I was not given here. I have done nothing."
-        )
-    return request
-
-
 # ── chunks ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _chunk(**fields: Any) -> ChatGenerationChunk:
+    return ChatGenerationChunk(message=AIMessageChunk(**fields))
 
 
 def _words(text: str) -> list[str]:
@@ -181,42 +200,16 @@ def _words(text: str) -> list[str]:
     return re.findall(r"\s*\S+\s*", text)
 
 
-def _text_chunks(text: str) -> Iterator[AIMessageChunk]:
-    for word in _words(text):
-        yield AIMessageChunk(content=word)
+def _call_words(call: Call) -> int:
+    return 1 + len(_words(orjson.dumps(call.args).decode()))
 
 
-def _call_chunks(calls: Sequence[tuple[str, Call]]) -> Iterator[AIMessageChunk]:
-    """Each call as a provider streams it: its name and id, then its arguments in pieces of JSON."""
-    for index, (call_id, call) in enumerate(calls):
-        arguments = orjson.dumps(call.args).decode()
-        pieces = [
-            arguments[start : start + ARGUMENT_PIECE]
-            for start in range(0, len(arguments), ARGUMENT_PIECE)
-        ]
-        deltas = [
-            tool_call_chunk(name=call.tool, id=call_id, args="", index=index),
-            *(tool_call_chunk(args=piece, index=index) for piece in pieces),
-        ]
-        for delta in deltas:
-            yield AIMessageChunk(content="", tool_call_chunks=[delta])
-
-
-def _last_chunk(messages: Sequence[BaseMessage], said: Request) -> AIMessageChunk:
-    read = sum(len(_words(message.text)) for message in messages)
-    written = len(_words(said.words)) + sum(
-        len(_words(orjson.dumps(call.args).decode())) + 1 for call in said.calls
-    )
-    return AIMessageChunk(
-        content="",
-        usage_metadata={
-            "input_tokens": read,
-            "output_tokens": written,
-            "total_tokens": read + written,
-        },
-        response_metadata={
-            "model_name": MODEL_NAME,
-            "finish_reason": "tool_calls" if said.calls else "stop",
-        },
-        chunk_position="last",
-    )
+def _call_chunks(index: int, call_id: str, call: Call) -> Iterator[ChatGenerationChunk]:
+    """A call as a provider streams it: its name and id, then its arguments in pieces of JSON."""
+    deltas = [tool_call_chunk(name=call.tool, id=call_id, args="", index=index)]
+    arguments = orjson.dumps(call.args).decode()
+    for start in range(0, len(arguments), ARGUMENT_PIECE):
+        piece = arguments[start : start + ARGUMENT_PIECE]
+        deltas.append(tool_call_chunk(args=piece, index=index))
+    for delta in deltas:
+        yield _chunk(content="", tool_call_chunks=[delta])
