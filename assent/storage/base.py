@@ -15,7 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -82,7 +82,8 @@ def together(*changes: Change) -> Change:
 
 
 def _identity(row: Row) -> tuple[type, str]:
-    return type(row), str(getattr(row, fields(row)[0].name))
+    key = next(iter(type(row).__annotations__))
+    return type(row), getattr(row, key)
 
 
 @dataclass(frozen=True, slots=True)

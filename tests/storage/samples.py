@@ -94,7 +94,7 @@ POLICIES: dict[str, Any] = {
     "comments": ({"by": "eve", "text": "Größe ☃?"},),
     "shown": {"asked": "pay", "model_wrote": "On it."},
 }
-"""What approvals were given when there came to be policies."""
+"""The fields of an approval that are about its policy."""
 
 
 def approval(approval_id: str = "a", **changes: Any) -> Approval:

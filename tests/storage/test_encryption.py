@@ -11,18 +11,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.base import BaseCheckpointSaver, empty_checkpoint
 
 from assent.core.clock import Clock
 from assent.core.errors import ConfigurationError, Tampered
-from assent.core.rows import ApprovalStatus, Run, RunKind, RunStatus, ThreadStatus
-from assent.core.sealing import KeySeal, parse_keys
+from assent.core.rows import RunStatus, ThreadStatus
 from assent.storage.base import Change
-from assent.storage.sqlite import SqliteSaver, SqliteStorage, files
-from assent.storage.sqlite import file_keys as seals
+from assent.storage.sqlite import SqliteSaver, SqliteStorage
 from assent.storage.sqlite.checkup import Level, check_up
 from tests.storage.samples import (
     NOON,
@@ -736,119 +733,6 @@ async def test_what_was_used_is_summed_whatever_somebody_has_put_there(path: Pat
         assert await storage.used() == {"tokens": 2}
 
 
-async def test_a_run_that_was_sealed_before_runs_had_a_worker_still_opens(path: Path) -> None:
-    clear = [
-        "r",
-        "t",
-        "ann",
-        "clerk",
-        "input",
-        "running",
-        "2026-01-02T12:00:00.123456Z",
-        1,
-        None,
-        None,
-        1,
-    ]
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        for step in files.migrations()[:3]:
-            files._apply(connection, step, "then")
-        seal = KeySeal([seals._record(connection, parse_keys(KEY)[0])])
-        sealed = [
-            seal.seal(text, "t", "run", "r", name, orjson.dumps(clear).decode())
-            for name, text in (
-                ("input", b'{"message":"pay"}'),
-                ("error", b"null"),
-                ("metadata", b"{}"),
-            )
-        ]
-        row = (*clear[:7], sealed[0], *clear[7:10], *sealed[1:], clear[10])
-        connection.execute(f"INSERT INTO runs VALUES ({', '.join('?' * 14)})", row)
-    async with open_(path) as storage:
-        found = await storage.run("r")
-        assert found == Run(
-            run_id="r",
-            thread_id="t",
-            owner="ann",
-            agent="clerk",
-            kind=RunKind.INPUT,
-            status=RunStatus.RUNNING,
-            created_at=NOON,
-            input={"message": "pay"},
-            attempt=1,
-        )
-        await storage.commit(Change(rows=(replace(found, worker="w", attempt=2, version=2),)))
-    async with open_(path) as storage:
-        assert await storage.run("r") == replace(found, worker="w", attempt=2, version=2)
-        sql(path, "UPDATE runs SET worker = NULL")
-        with pytest.raises(Tampered):
-            await storage.run("r")
-
-
-async def test_an_approval_that_was_sealed_before_approvals_had_a_schema_still_opens(
-    path: Path,
-) -> None:
-    made = replace(approval(schema=None, status=ApprovalStatus.PENDING), **BEFORE_POLICIES)
-    async with open_(path) as storage:
-        await storage.commit(Change(rows=(made,)))
-        # As the migration leaves it, which has no key.
-        sql(path, "UPDATE approvals SET schema = NULL")
-        assert await storage.approval("a") == made
-        await storage.commit(Change(rows=(replace(made, schema={"type": "string"}, version=2),)))
-        sql(path, """UPDATE approvals SET schema = '{"type":"integer"}'""")
-        with pytest.raises(Tampered):
-            await storage.approval("a")
-
-
-BEFORE_POLICIES: dict[str, Any] = {
-    **dict.fromkeys(("roles", "names", "assignees", "votes", "delegations", "comments"), ()),
-    "requested_by": "",
-    "risk": "medium",
-    "step": 0,
-    "step_at": None,
-    "reminded_at": None,
-    "policy_digest": "",
-    "policy": {},
-    "edit": None,
-    "shown": {},
-}
-"""What an approval has that was made when there were none."""
-
-AS_MIGRATED = ", ".join(
-    [
-        *(
-            "requested_by = ''",
-            "risk = 'medium'",
-            "roles = '[]'",
-            "names = '[]'",
-            "assignees = '[]'",
-            "step = 0",
-            "step_at = NULL",
-        ),
-        *(
-            "reminded_at = NULL",
-            "policy_digest = ''",
-            "policy = '{}'",
-            "edit = NULL",
-            "votes = '[]'",
-            "delegations = '[]'",
-        ),
-        *("comments = '[]'", "shown = '{}'", "schema = NULL"),
-    ]
-)
-
-
-async def test_an_approval_that_was_sealed_before_there_were_policies_still_opens(
-    path: Path,
-) -> None:
-    made = replace(approval(schema=None), **BEFORE_POLICIES)
-    async with open_(path) as storage:
-        await storage.commit(Change(rows=(made,)))
-        # As the migration leaves it, which has no key.
-        sql(path, f"UPDATE approvals SET {AS_MIGRATED}")
-        assert await storage.approval("a") == made
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -860,7 +744,6 @@ async def test_an_approval_that_was_sealed_before_there_were_policies_still_open
         "step = 0",
         "step_at = NULL",
         "assignees = '[\"eve\"]'",
-        AS_MIGRATED,
     ],
 )
 async def test_nothing_that_people_must_say_can_be_taken_from_an_approval(

@@ -29,9 +29,6 @@ from assent.storage.chain import AuditKey, Heads, Verification, head_of
 from assent.storage.sqlite import files
 from assent.storage.sqlite.file_keys import seal_of
 
-SINCE = 6
-"""The schema that has the chain."""
-
 SELECT = 'SELECT number, at, action, actor, authentication, thread_id, approval_id, run_id, digest, policy, detail, "key", mac FROM audit'
 _INSERT = f"INSERT INTO audit VALUES ({', '.join('?' * 13)})"
 LAST = f"{SELECT} ORDER BY number DESC LIMIT 1"
@@ -351,10 +348,5 @@ class AuditFile:
 
 def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != files.APPLICATION_ID:
         raise ConfigurationError(f"The file {path} is the database of another program.")
-    if version < SINCE:
-        raise ConfigurationError(
-            f"The database {path} has no audit chain yet. The next start of a server makes one."
-        )

@@ -13,11 +13,6 @@ from pathlib import Path
 
 from assent.storage.sqlite import files
 
-SEALS_SINCE = 3
-TIMERS_SINCE = 4
-NOTIFICATIONS_SINCE = 7
-"""The schemas that have what is asked for."""
-
 SHOWN = 5
 """Of many problems of one kind, so many are shown; the others are counted."""
 
@@ -252,8 +247,6 @@ def _activity(connection: sqlite3.Connection) -> list[str]:
 def _timers(connection: sqlite3.Connection) -> list[str]:
     """An approval's timer may stand at a reminder, so before its end; a schedule's is its next.
     Times are texts that sort as times do."""
-    if _version(connection) < TIMERS_SINCE:
-        return []
     late = connection.execute(
         """
         SELECT approval_id, expires_at, due_at FROM approvals LEFT JOIN timers ON timer_id = approval_id AND timers.kind = 'approval'
@@ -302,8 +295,6 @@ def _timers(connection: sqlite3.Connection) -> list[str]:
 
 
 def _notifications(connection: sqlite3.Connection) -> list[str]:
-    if _version(connection) < NOTIFICATIONS_SINCE:
-        return []
     wrong = connection.execute(
         """
         SELECT notification_id, status, endpoint, next_at FROM notifications
@@ -364,8 +355,6 @@ _UNFINISHED = "status IN ('pending', 'running', 'cancelling')"
 
 def _timed(connection: sqlite3.Connection) -> list[Finding]:
     """What is to be done at a time."""
-    if _version(connection) < TIMERS_SINCE:
-        return []
     timers, schedules = connection.execute(
         "SELECT (SELECT count(*) FROM timers), (SELECT count(*) FROM schedules WHERE enabled)"
     ).fetchone()
@@ -380,16 +369,9 @@ def _timed(connection: sqlite3.Connection) -> list[Finding]:
     ]
 
 
-def _version(connection: sqlite3.Connection) -> int:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    return int(version)
-
-
 def _sealed(connection: sqlite3.Connection) -> list[Finding]:
     """Whether the file is encrypted, and what was found to be tampered with. What is sealed is not
     opened here: the doctor has no key."""
-    if _version(connection) < SEALS_SINCE:
-        return []
     ids = [id for (id,) in connection.execute("SELECT key_id FROM seals ORDER BY key_id")]
     findings = (
         [Finding(Level.OK, "sealed", f"What it holds is encrypted, with the key {', '.join(ids)}.")]

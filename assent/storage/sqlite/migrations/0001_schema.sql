@@ -1,0 +1,413 @@
+-- The whole schema. A later change to it is a file of its own, with the next number.
+--
+-- Times are RFC 3339 texts in UTC with six decimals, so that text order is time order.
+-- In each table the values that may be large stand last, so that the others are read without them.
+-- In a file that is encrypted at rest, the columns named under "sealed" are ciphertexts.
+
+-- 'Asnt': tells an Assent database from any other SQLite file.
+PRAGMA application_id = 1098083956;
+
+CREATE TABLE migrations (
+    number INTEGER PRIMARY KEY,
+    name TEXT NOT NULL,
+    applied_at TEXT NOT NULL
+);
+
+
+-- ── events ──
+
+-- Sealed: body.
+CREATE TABLE events (
+    thread_id TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    run_id TEXT NOT NULL,
+    type TEXT NOT NULL,
+    -- The time at which it happened, in milliseconds since 1970.
+    at INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (thread_id, seq)
+) WITHOUT ROWID;
+
+-- The last event number of each thread. The row outlives the thread and its events, so no number is
+-- ever used twice.
+CREATE TABLE log_heads (
+    thread_id TEXT PRIMARY KEY NOT NULL,
+    seq INTEGER NOT NULL,
+    -- A log is only ever cut at its beginning: every event above this number is there.
+    removed INTEGER NOT NULL DEFAULT 0,
+    -- The `at` of the first event that is left, NULL if none is. Retention finds old events with it,
+    -- and needs no index on all of them.
+    oldest INTEGER
+) WITHOUT ROWID;
+
+CREATE INDEX log_heads_by_oldest ON log_heads (oldest, thread_id) WHERE oldest IS NOT NULL;
+
+
+-- ── threads and runs ──
+
+-- Sealed: metadata.
+CREATE TABLE threads (
+    thread_id TEXT PRIMARY KEY NOT NULL,
+    owner TEXT NOT NULL,
+    status TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    updated_at TEXT NOT NULL,
+    agent TEXT,
+    run_id TEXT,
+    checkpoint_id TEXT,
+    -- The ids of the approvals that the thread waits for, as a JSON list.
+    pending TEXT NOT NULL,
+    -- A sentence: what was found to be tampered with. Nothing of such a thread is run.
+    tampered TEXT,
+    version INTEGER NOT NULL,
+    metadata TEXT NOT NULL
+) WITHOUT ROWID;
+
+CREATE INDEX threads_by_age ON threads (created_at, thread_id);
+CREATE INDEX threads_by_status ON threads (status, created_at, thread_id);
+
+-- Sealed: input, error, metadata.
+CREATE TABLE runs (
+    run_id TEXT PRIMARY KEY NOT NULL,
+    thread_id TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    agent TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    status TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    due_at TEXT,
+    started_at TEXT,
+    ended_at TEXT,
+    priority INTEGER NOT NULL,
+    worker TEXT,
+    attempt INTEGER NOT NULL,
+    cancel TEXT,
+    at_checkpoint TEXT,
+    stuck INTEGER NOT NULL,
+    schedule_id TEXT,
+    version INTEGER NOT NULL,
+    budget TEXT NOT NULL,
+    usage TEXT NOT NULL,
+    input TEXT NOT NULL,
+    error TEXT,
+    metadata TEXT NOT NULL
+) WITHOUT ROWID;
+
+CREATE INDEX runs_by_thread ON runs (thread_id, created_at, run_id);
+CREATE INDEX runs_by_status ON runs (status, created_at, run_id);
+CREATE INDEX runs_by_agent ON runs (agent, created_at);
+CREATE INDEX runs_by_end ON runs (ended_at, run_id) WHERE ended_at IS NOT NULL;
+
+-- The next run to start is asked for all the time: the index has only those that wait, and every
+-- column that the query needs.
+CREATE INDEX runs_waiting
+ON runs (coalesce(due_at, ''), thread_id, created_at, run_id, priority, due_at, status)
+WHERE status = 'pending';
+
+-- The workers, and until when each is thought to live. Emptied at a start, since no worker outlives
+-- the lock on the file.
+CREATE TABLE workers (
+    worker TEXT PRIMARY KEY NOT NULL,
+    expires_at TEXT NOT NULL
+) WITHOUT ROWID;
+
+
+-- ── approvals ──
+
+-- Sealed: args, schema, preview, decision, policy, edit, votes, delegations, comments, shown.
+CREATE TABLE approvals (
+    approval_id TEXT PRIMARY KEY NOT NULL,
+    thread_id TEXT NOT NULL,
+    run_id TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    agent TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    status TEXT NOT NULL,
+    requested_at TEXT NOT NULL,
+    requested_by TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    allowed TEXT NOT NULL,
+    tool TEXT NOT NULL,
+    tool_call_id TEXT NOT NULL,
+    message_id TEXT NOT NULL,
+    node TEXT NOT NULL,
+    checkpoint_id TEXT,
+    interrupt_id TEXT,
+    expires_at TEXT,
+    risk TEXT NOT NULL,
+    -- Who may decide now, each a JSON list of strings.
+    roles TEXT NOT NULL,
+    names TEXT NOT NULL,
+    assignees TEXT NOT NULL,
+    step INTEGER NOT NULL,
+    step_at TEXT,
+    reminded_at TEXT,
+    policy_digest TEXT NOT NULL,
+    decided_by TEXT,
+    decided_at TEXT,
+    version INTEGER NOT NULL,
+    args TEXT,
+    schema TEXT,
+    preview TEXT,
+    decision TEXT,
+    policy TEXT NOT NULL,
+    edit TEXT,
+    votes TEXT NOT NULL,
+    delegations TEXT NOT NULL,
+    comments TEXT NOT NULL,
+    shown TEXT NOT NULL
+) WITHOUT ROWID;
+
+CREATE INDEX approvals_by_age ON approvals (requested_at, approval_id);
+CREATE INDEX approvals_by_thread ON approvals (thread_id, requested_at, approval_id);
+CREATE INDEX approvals_by_run ON approvals (run_id, requested_at, approval_id);
+CREATE INDEX approvals_by_status ON approvals (status, requested_at, approval_id);
+CREATE INDEX approvals_by_tool ON approvals (tool, status, requested_at, approval_id);
+CREATE INDEX approvals_by_agent ON approvals (agent, status, requested_at, approval_id);
+
+-- Standing grants. Sealed: bounds. `until` and the counts are clear, because each pause asks which
+-- grants could be used.
+CREATE TABLE grants (
+    grant_id TEXT PRIMARY KEY NOT NULL,
+    agent TEXT NOT NULL,
+    tool TEXT NOT NULL,
+    thread_id TEXT NOT NULL,
+    "user" TEXT NOT NULL,
+    given_by TEXT NOT NULL,
+    roles TEXT NOT NULL,
+    given_at TEXT NOT NULL,
+    "until" TEXT NOT NULL,
+    uses INTEGER NOT NULL,
+    used INTEGER NOT NULL,
+    revoked_by TEXT,
+    revoked_at TEXT,
+    version INTEGER NOT NULL,
+    bounds TEXT NOT NULL
+) WITHOUT ROWID;
+
+CREATE INDEX grants_by_tool ON grants (agent, tool, given_at, grant_id) WHERE revoked_at IS NULL;
+CREATE INDEX grants_by_age ON grants (given_at, grant_id);
+CREATE INDEX grants_by_thread ON grants (thread_id);
+
+-- The answers that clients were given under idempotency keys of their own. Sealed: body.
+CREATE TABLE answers (
+    answer_id TEXT PRIMARY KEY NOT NULL,
+    owner TEXT NOT NULL,
+    thread_id TEXT NOT NULL,
+    asked TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    first_seq INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    body TEXT NOT NULL
+) WITHOUT ROWID;
+
+CREATE INDEX answers_by_age ON answers (created_at);
+CREATE INDEX answers_by_thread ON answers (thread_id);
+
+-- Tool calls in the world: the intent, then the outcome. Sealed: outcome.
+CREATE TABLE effects (
+    "key" TEXT PRIMARY KEY NOT NULL,
+    thread_id TEXT NOT NULL,
+    run_id TEXT NOT NULL,
+    tool TEXT NOT NULL,
+    tool_call_id TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    status TEXT NOT NULL,
+    started_at TEXT NOT NULL,
+    finished_at TEXT,
+    version INTEGER NOT NULL,
+    outcome TEXT
+) WITHOUT ROWID;
+
+CREATE INDEX effects_by_call ON effects (thread_id, tool_call_id, started_at, "key");
+
+
+-- ── notifications and links ──
+
+-- The outbox: notifications to endpoints. Sealed: payload.
+CREATE TABLE notifications (
+    notification_id TEXT PRIMARY KEY NOT NULL,
+    endpoint TEXT NOT NULL,
+    event TEXT NOT NULL,
+    thread_id TEXT NOT NULL,
+    approval_id TEXT NOT NULL,
+    run_id TEXT NOT NULL,
+    status TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    -- NULL unless it is pending.
+    next_at TEXT,
+    attempts INTEGER NOT NULL,
+    last_error TEXT,
+    delivered_at TEXT,
+    version INTEGER NOT NULL,
+    payload TEXT NOT NULL
+) WITHOUT ROWID;
+
+CREATE INDEX notifications_by_age ON notifications (created_at, notification_id);
+CREATE INDEX notifications_by_status ON notifications (status, created_at, notification_id);
+CREATE INDEX notifications_by_thread ON notifications (thread_id);
+CREATE INDEX notifications_by_approval ON notifications (approval_id, created_at, notification_id);
+CREATE INDEX notifications_waiting ON notifications (endpoint, next_at, notification_id)
+WHERE status = 'pending';
+
+-- Links by which people decide. Sealed: decisions.
+CREATE TABLE links (
+    link_id TEXT PRIMARY KEY NOT NULL,
+    approval_id TEXT NOT NULL,
+    thread_id TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    recipient TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    expires_at TEXT NOT NULL,
+    created_by TEXT NOT NULL,
+    used_at TEXT,
+    version INTEGER NOT NULL,
+    decisions TEXT NOT NULL
+) WITHOUT ROWID;
+
+CREATE INDEX links_by_thread ON links (thread_id);
+
+
+-- ── timers and schedules ──
+
+-- Sealed: payload.
+CREATE TABLE timers (
+    timer_id TEXT PRIMARY KEY NOT NULL,
+    kind TEXT NOT NULL,
+    due_at TEXT NOT NULL,
+    thread_id TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    payload TEXT NOT NULL
+) WITHOUT ROWID;
+
+CREATE INDEX timers_by_time ON timers (due_at, timer_id);
+CREATE INDEX timers_by_thread ON timers (thread_id);
+
+-- Sealed: input, metadata.
+CREATE TABLE schedules (
+    schedule_id TEXT PRIMARY KEY NOT NULL,
+    owner TEXT NOT NULL,
+    agent TEXT NOT NULL,
+    cron TEXT NOT NULL,
+    timezone TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    thread_id TEXT NOT NULL,
+    on_busy TEXT NOT NULL,
+    if_missed TEXT NOT NULL,
+    enabled INTEGER NOT NULL,
+    next_at TEXT,
+    last_at TEXT,
+    last_run_id TEXT,
+    last_error TEXT,
+    version INTEGER NOT NULL,
+    budget TEXT NOT NULL,
+    input TEXT NOT NULL,
+    metadata TEXT NOT NULL
+) WITHOUT ROWID;
+
+CREATE INDEX schedules_by_age ON schedules (created_at, schedule_id);
+CREATE INDEX schedules_by_thread ON schedules (thread_id);
+
+
+-- ── checkpoints ──
+
+-- The values of a checkpoint's channels are stored beside it, once, and shared by all checkpoints
+-- that refer to them.
+
+-- A thread's checkpoints in one namespace. `generation` moves when any of them are removed: a write
+-- that was computed from removed rows is refused, and computed anew.
+CREATE TABLE checkpoint_threads (
+    k INTEGER PRIMARY KEY,
+    thread_id TEXT NOT NULL,
+    ns TEXT NOT NULL,
+    generation INTEGER NOT NULL,
+    UNIQUE (thread_id, ns)
+);
+
+-- Sealed: body, metadata. `body` is the checkpoint with only its small channel values; `refs` says
+-- where the others are, by channel: the position of a value, or the extents of a list.
+CREATE TABLE checkpoints (
+    number INTEGER PRIMARY KEY,
+    k INTEGER NOT NULL,
+    checkpoint_id TEXT NOT NULL,
+    parent_id TEXT,
+    run_id TEXT,
+    type TEXT NOT NULL,
+    body BLOB NOT NULL,
+    refs TEXT NOT NULL,
+    metadata TEXT NOT NULL,
+    UNIQUE (k, checkpoint_id)
+);
+
+CREATE INDEX checkpoints_by_run ON checkpoints (run_id) WHERE run_id IS NOT NULL;
+
+-- A log only ever grows at its end. Its items are at the positions from log * 16777216 on.
+CREATE TABLE checkpoint_logs (
+    log INTEGER PRIMARY KEY,
+    k INTEGER NOT NULL
+);
+
+CREATE INDEX checkpoint_logs_by_thread ON checkpoint_logs (k);
+
+-- A value, or some consecutive items of a list at the position of the first. Sealed: body.
+CREATE TABLE checkpoint_blobs (
+    position INTEGER PRIMARY KEY,
+    type TEXT NOT NULL,
+    body BLOB NOT NULL
+);
+
+-- Sealed: body.
+CREATE TABLE checkpoint_writes (
+    number INTEGER PRIMARY KEY,
+    k INTEGER NOT NULL,
+    checkpoint_id TEXT NOT NULL,
+    task_id TEXT NOT NULL,
+    idx INTEGER NOT NULL,
+    task_path TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    type TEXT NOT NULL,
+    body BLOB NOT NULL,
+    UNIQUE (k, checkpoint_id, task_id, idx)
+);
+
+
+-- ── keys ──
+
+-- The keys that values of this file are sealed with; without one, the file is not encrypted.
+-- `proof` is a known value, sealed: whoever can open it has the key.
+CREATE TABLE seals (
+    key_id TEXT PRIMARY KEY NOT NULL,
+    salt BLOB NOT NULL,
+    proof BLOB NOT NULL
+) WITHOUT ROWID;
+
+-- The keys that the audit chain is signed with, each with a proof that tells it from others.
+CREATE TABLE audit_keys (
+    key_id TEXT PRIMARY KEY NOT NULL,
+    proof BLOB NOT NULL
+) WITHOUT ROWID;
+
+
+-- ── the audit chain ──
+
+-- Rows are only ever added, and stay when their thread is erased. Sealed: detail.
+CREATE TABLE audit (
+    number INTEGER PRIMARY KEY,
+    at TEXT NOT NULL,
+    action TEXT NOT NULL,
+    actor TEXT NOT NULL,
+    authentication TEXT NOT NULL,
+    thread_id TEXT NOT NULL,
+    approval_id TEXT NOT NULL,
+    run_id TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    policy TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    "key" TEXT NOT NULL,
+    mac BLOB NOT NULL
+);
+
+CREATE INDEX audit_by_thread ON audit (thread_id, number);
+CREATE INDEX audit_by_approval ON audit (approval_id, number);
+CREATE INDEX audit_by_actor ON audit (actor, number);
+CREATE INDEX audit_by_time ON audit (at);
