@@ -1,4 +1,4 @@
-"""Where the server is put together, and where everything it opens is closed."""
+"""Puts the server together: opens every resource, and closes it again."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from assent.api import openapi
-from assent.api import problems as errors
+from assent.api import openapi, problems
 from assent.api.limits import BodyLimit, LoopbackNames
 from assent.api.routes import (
     agent,
@@ -28,90 +27,32 @@ from assent.config.file import Configuration, read_configuration
 from assent.config.settings import Settings
 from assent.core.clock import Clock
 from assent.graph.interrupts.resume import Agent
-from assent.notify.audit_head import AUDIT_HEAD, publishing, to_endpoint, to_file
+from assent.notify.audit_head import AUDIT_HEAD, HeadSink, publish_heads, to_endpoint, to_file
 from assent.notify.channels import open_notifiers
-from assent.notify.delivery import delivering
+from assent.notify.delivery import Dispatcher
 from assent.notify.links import LinkKey
-from assent.notify.outbox import notifying
+from assent.notify.notifier import Notifier
+from assent.notify.outbox import with_outbox
 from assent.runs.retention import Retention, sweeping
 from assent.runs.service import Runs
+from assent.storage.base import Storage
 from assent.storage.sqlite import SqliteStorage
 
+ROUTES = (agent, threads, runs, approvals, grants, links, notifications, audit, schedules, server)
+
 OpenAgents = Callable[[], AbstractAsyncContextManager[Mapping[str, Agent]]]
-"""Opens the agents for as long as the server runs, by name; the first takes messages that name
-none."""
+"""Opens the agents, by name, for as long as the server runs. The first one takes messages that name
+no agent."""
 
 
 def create_app(settings: Settings, open_agents: OpenAgents, clock: Clock | None = None) -> FastAPI:
-    """The server as an ASGI app. Its lifespan opens the storage, the agents and the runs; what
-    cannot be opened raises there."""
+    """The server as an ASGI app. Its lifespan opens every resource, and raises if one cannot be
+    opened."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            configuration = (
-                read_configuration(settings.config, os.environ)
-                if settings.config is not None
-                else Configuration()
-            )
-            # The agents first: one that cannot be loaded should leave no file behind.
-            agents = await stack.enter_async_context(open_agents())
-            opening = SqliteStorage.open(
-                settings.database_path,
-                clock,
-                synchronous=settings.synchronous,
-                encryption_key=settings.encryption_secret,
-                audit_key=settings.audit_secret,
-            )
-            storage = await stack.enter_async_context(opening)
-            link_key = (
-                LinkKey(settings.link_secret, settings.public_url)
-                if settings.public_url is not None
-                else None
-            )
-            app.state.links = link_key
-            notifiers = await stack.enter_async_context(
-                open_notifiers(configuration.endpoints, clock or Clock(), links=link_key)
-            )
-            # Before the runs, so that it is left after them: the head that is sent last is the last
-            # one.
-            sinks = [
-                to_endpoint(each.name, notifiers[each.name])
-                for each in configuration.endpoints
-                if AUDIT_HEAD in each.events
-            ]
-            if settings.audit_head_file is not None:
-                sinks.append(to_file(settings.audit_head_file))
-            await stack.enter_async_context(publishing(storage, sinks, settings.audit_head_every))
-            # Before the runs too: what is told of their ends is still sent.
-            dispatcher = await stack.enter_async_context(
-                delivering(
-                    storage,
-                    notifiers,
-                    clock=clock or Clock(),
-                    links=link_key,
-                    drain_seconds=settings.drain_seconds,
-                )
-            )
-            app.state.dispatcher = dispatcher
-            app.state.runs = await stack.enter_async_context(
-                Runs.open(
-                    notifying(storage, configuration.endpoints, clock or Clock(), dispatcher.wake),
-                    agents,
-                    clock=clock,
-                    recursion_limit=settings.recursion_limit,
-                    drain_seconds=settings.drain_seconds,
-                    max_runs=settings.max_runs,
-                    state_types=settings.state_types,
-                    budgets=configuration.budgets,
-                    policies=configuration.policies,
-                    people=configuration.people,
-                )
-            )
-            retention = Retention(
-                events_ttl=settings.events_ttl, checkpoints_keep=settings.checkpoints_keep
-            )
-            await stack.enter_async_context(sweeping(storage, retention, clock=clock or Clock()))
+            await _open(stack, app, settings, open_agents, clock or Clock())
             yield
 
     app = FastAPI(
@@ -125,19 +66,107 @@ def create_app(settings: Settings, open_agents: OpenAgents, clock: Clock | None 
     app.add_middleware(BodyLimit)
     if not settings.api_keys:
         app.add_middleware(LoopbackNames)
-    for part in (
-        agent,
-        threads,
-        runs,
-        approvals,
-        grants,
-        links,
-        notifications,
-        audit,
-        schedules,
-        server,
-    ):
-        app.include_router(part.router)
-    errors.install(app)
+    for routes in ROUTES:
+        app.include_router(routes.router)
+    problems.install(app)
     openapi.install(app)
     return app
+
+
+async def _open(
+    stack: AsyncExitStack,
+    app: FastAPI,
+    settings: Settings,
+    open_agents: OpenAgents,
+    clock: Clock,
+) -> None:
+    """Open the resources in this order; the stack closes them in the opposite one."""
+    opened = stack.enter_async_context
+    configuration = _configuration(settings)
+    endpoints = configuration.endpoints
+
+    # The agents first: one that cannot be loaded should leave no file behind.
+    agents = await opened(open_agents())
+    storage = await opened(_storage(settings, clock))
+
+    link_key = _link_key(settings)
+    notifiers = await opened(open_notifiers(endpoints, clock, links=link_key))
+
+    # Both before the runs, and so closed after them: the head that is published last is the last
+    # one, and notifications of the last events are still delivered.
+    sinks = _head_sinks(settings, configuration, notifiers)
+    await opened(publish_heads(storage, sinks, settings.audit_head_every))
+    dispatcher = await opened(
+        Dispatcher.open(
+            storage,
+            notifiers,
+            clock=clock,
+            links=link_key,
+            drain_seconds=settings.drain_seconds,
+        )
+    )
+
+    outbox = with_outbox(storage, endpoints, clock, dispatcher.wake)
+    app.state.runs = await opened(_runs(settings, configuration, outbox, agents, clock))
+    app.state.dispatcher = dispatcher
+    app.state.links = link_key
+
+    retention = Retention(
+        events_ttl=settings.events_ttl, checkpoints_keep=settings.checkpoints_keep
+    )
+    await opened(sweeping(storage, retention, clock=clock))
+
+
+def _configuration(settings: Settings) -> Configuration:
+    if settings.config is None:
+        return Configuration()
+    return read_configuration(settings.config, os.environ)
+
+
+def _storage(settings: Settings, clock: Clock) -> AbstractAsyncContextManager[Storage]:
+    return SqliteStorage.open(
+        settings.database_path,
+        clock,
+        synchronous=settings.synchronous,
+        encryption_key=settings.encryption_secret,
+        audit_key=settings.audit_secret,
+    )
+
+
+def _link_key(settings: Settings) -> LinkKey | None:
+    if settings.public_url is None:
+        return None
+    return LinkKey(settings.link_secret, settings.public_url)
+
+
+def _head_sinks(
+    settings: Settings, configuration: Configuration, notifiers: Mapping[str, Notifier]
+) -> list[HeadSink]:
+    sinks: list[HeadSink] = []
+    for endpoint in configuration.endpoints:
+        if AUDIT_HEAD in endpoint.events:
+            sinks.append(to_endpoint(endpoint.name, notifiers[endpoint.name]))
+    if settings.audit_head_file is not None:
+        sinks.append(to_file(settings.audit_head_file))
+    return sinks
+
+
+def _runs(
+    settings: Settings,
+    configuration: Configuration,
+    storage: Storage,
+    agents: Mapping[str, Agent],
+    clock: Clock,
+) -> AbstractAsyncContextManager[Runs]:
+    return Runs.open(
+        storage,
+        agents,
+        clock=clock,
+        recursion_limit=settings.recursion_limit,
+        drain_seconds=settings.drain_seconds,
+        max_runs=settings.max_runs,
+        state_types=settings.state_types,
+        budgets=configuration.budgets,
+        policies=configuration.policies,
+        people=configuration.people,
+    )

@@ -1,43 +1,39 @@
-"""How endpoints are told: signed webhooks, chat and mail through Apprise, and code of the
-operator's own.
+"""The channels of notifications: signed webhooks, chat and mail through Apprise, and notifiers of
+the operator's own.
 
-What goes to people is plain text. What the model wrote comes last in it, with a word that says so,
-and shows every character that is not seen.
+People get plain text. Whatever the model wrote comes last in it and is labelled, and invisible
+characters are shown as escapes.
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from pkgutil import resolve_name
 
 import msgspec
 
 from assent.core.clock import Clock
 from assent.core.errors import ConfigurationError
+from assent.core.json import Json, JsonObject
 from assent.core.text import pretty, unseen, visible
 from assent.notify.audit_head import AUDIT_HEAD
 from assent.notify.endpoints import Endpoint
 from assent.notify.links import LinkKey
 from assent.notify.notifier import Message, NotDelivered, Notifier
-from assent.notify.outbox import ASKS
+from assent.notify.outbox import ASKING_EVENTS, is_shortened, shortened
 from assent.notify.webhooks import Resolve, WebhookSender
 
-Json = Any
-"""Any JSON value."""
-
 CHAT_SECONDS = 30.0
-"""How long Apprise may take."""
+"""The time limit of Apprise."""
 
 MAX_TEXT_CHARACTERS = 2_500
-"""Of the arguments in a message to people. Chats cut, or refuse, messages that are longer than
-about 4,000."""
+"""The size of the arguments in a text. Chats cut or refuse messages of more than about 4,000."""
 
 MAX_PREVIEW_CHARACTERS = 700
-"""Of what the tool says that it would do. The page behind the link has all of it."""
+"""The size of the preview in a text. The page behind the link shows all of it."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -50,59 +46,64 @@ async def open_notifiers(
     links: LinkKey | None = None,
     resolve: Resolve | None = None,
 ) -> AsyncIterator[Mapping[str, Notifier]]:
-    """How to tell each endpoint, by name, until the context is left. Raises `ConfigurationError`,
-    also for an endpoint that is to be sent links where none can be made."""
-    if links is None and (
-        wanting := next((each.name for each in endpoints if each.recipient), None)
-    ):
-        raise ConfigurationError(
-            f"The endpoint '{wanting}' has a recipient, who is sent links, and the server does not know its own address. "
-            "Set ASSENT_PUBLIC_URL."
-        )
+    """A notifier for each endpoint, by its name, until the context is left.
+
+    Raises `ConfigurationError`, also for an endpoint with a recipient on a server that cannot make
+    links.
+    """
     async with AsyncExitStack() as stack:
         notifiers: dict[str, Notifier] = {}
         for endpoint in endpoints:
-            if endpoint.target is not None:
-                sender = await stack.enter_async_context(
-                    WebhookSender.open(endpoint.target, resolve=resolve)
+            if endpoint.recipient and links is None:
+                raise ConfigurationError(
+                    f"The endpoint '{endpoint.name}' has a recipient, to whom links are sent, and "
+                    "the server does not know its own address. Set ASSENT_PUBLIC_URL."
                 )
+            if endpoint.target is not None:
+                opening = WebhookSender.open(endpoint.target, resolve=resolve)
+                sender = await stack.enter_async_context(opening)
                 notifiers[endpoint.name] = WebhookNotifier(sender, clock)
             elif endpoint.notifier:
-                notifiers[endpoint.name] = own_notifier(endpoint.notifier)
+                notifiers[endpoint.name] = load_notifier(endpoint.notifier)
             else:
                 notifiers[endpoint.name] = AppriseNotifier(endpoint)
         yield notifiers
 
 
 class WebhookNotifier:
-    """Tells by signed webhooks."""
+    """Sends messages as signed webhooks."""
 
     def __init__(self, sender: WebhookSender, clock: Clock) -> None:
         self._sender = sender
         self._clock = clock
 
     async def notify(self, message: Message) -> None:
-        data = {**message.data, **({"link": message.link} if message.link else {})}
+        data = dict(message.data)
+        if message.link:
+            data["link"] = message.link
         body = _encode({"type": message.type, "timestamp": message.at, "data": data})
         await self._sender.send(message.id, body, self._clock.now())
 
 
 class AppriseNotifier:
-    """Tells people, by one of the many ways that Apprise knows."""
+    """Sends messages to people, through one of the many services that Apprise knows."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        # Here, because it takes a while, and most servers have no such endpoint.
+        # Importing Apprise takes a while, and most servers have no such endpoint.
         import apprise
 
-        _keep_secrets()
+        # The logs of both libraries show URLs, which hold tokens and passwords.
+        logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
+        logging.getLogger("urllib3").setLevel(logging.WARNING)
+
         asset = apprise.AppriseAsset(
             http_redirects=False, storage_mode=apprise.PersistentStoreMode.MEMORY
         )
         self._apprise = apprise.Apprise(asset=asset)
         if not self._apprise.add(endpoint.url):
             raise ConfigurationError(
-                f"The url of the endpoint '{endpoint.name}' is none that Apprise knows. The services and their URLs are listed at "
-                "https://appriseit.com/services/"
+                f"Apprise does not know the service in the url of the endpoint '{endpoint.name}'. "
+                "The services and their URLs are listed at https://appriseit.com/services/"
             )
 
     async def notify(self, message: Message) -> None:
@@ -116,47 +117,37 @@ class AppriseNotifier:
                 timeout=CHAT_SECONDS,
             )
         except Exception as error:
-            # Without its text, in which the URL may be.
+            # The text of the error may hold the URL.
             raise NotDelivered(f"Apprise failed with {type(error).__name__}.") from None
         if not sent:
-            raise NotDelivered("The service did not take it, or could not be reached.")
+            raise NotDelivered("The service refused it, or could not be reached.")
 
 
-def own_notifier(named: str) -> Notifier:
-    """The notifier that `module:name` names: an object with a method `notify`, or a class or
-    function that makes one when it is called.
+def load_notifier(named: str) -> Notifier:
+    """Import `module:name`: an object with a method `notify`, or a class or function that makes
+    one.
 
     Raises `ConfigurationError`.
     """
-    module, separator, name = named.partition(":")
+    if not named.partition(":")[2]:
+        raise ConfigurationError(f"'{named}' names no notifier. Write module:name.")
     try:
-        if not separator or not name:
-            raise ConfigurationError(f"'{named}' names no notifier. Write module:name.")
-        found = getattr(importlib.import_module(module), name)
-        notifier: Notifier = (
-            found if not isinstance(found, type) and hasattr(found, "notify") else found()
-        )
-    except ConfigurationError:
-        raise
+        found = resolve_name(named)
+        is_notifier = hasattr(found, "notify") and not isinstance(found, type)
+        notifier: Notifier = found if is_notifier else found()
     except Exception as error:
         raise ConfigurationError(
             f"The notifier '{named}' could not be loaded: {type(error).__name__}: {error}"
         ) from error
     if not callable(getattr(notifier, "notify", None)):
         raise ConfigurationError(
-            f"The notifier '{named}' has no method 'notify'. Give it one: async def notify(self, message)."
+            f"The notifier '{named}' has no method 'notify'. "
+            "Give it one: async def notify(self, message)."
         )
     return notifier
 
 
-def _keep_secrets() -> None:
-    """What these libraries say of their requests has the URLs in it, and those have tokens and
-    passwords in them."""
-    logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
-    logging.getLogger("urllib3").setLevel(logging.WARNING)
-
-
-# ── what people read ──────────────────────────────────────────────────────────────────────────────
+# ── texts for people ──────────────────────────────────────────────────────────────────────────────
 
 _TITLES = {
     "approval_required": "Approval needed",
@@ -175,36 +166,42 @@ _TITLES = {
 
 
 def texts(message: Message) -> tuple[str, str]:
-    """A title, and a text, for people."""
+    """The title and the body of a message, for people."""
     if message.type == AUDIT_HEAD:
         head = message.data["head"]
         return "Head of the audit chain", f"{head['number']}:{head['mac']}\nat {head['at']}"
+
     approval, event = message.data.get("approval", {}), message.data.get("event", {})
-    tool = _line(approval.get("tool") or event.get("tool") or approval.get("node") or "a question")
-    title = f"{_TITLES.get(message.type, message.type)}: {tool}"
-    lines = [f"{label}: {_line(value)}" for label, value in _facts(approval, event)]
+    subject = approval.get("tool") or event.get("tool") or approval.get("node") or "a question"
+    title = f"{_TITLES.get(message.type, message.type)}: {_line(subject)}"
+
+    lines = [f"{label}: {_line(value)}" for label, value in _facts(approval, event) if value]
     if message.link:
         lines.append(f"Decide: {message.link}")
-    if (preview := approval.get("preview")) is not None and message.type in ASKS:
+
+    preview = approval.get("preview")
+    if preview is not None and message.type in ASKING_EVENTS:
         lines += [
             "",
             "What it would do (from the tool):",
             _indented(preview, MAX_PREVIEW_CHARACTERS),
         ]
+
     args = event.get("args", approval.get("args"))
     if args is not None:
-        lines += ["", "Arguments (written by the model):", _indented(args)]
+        block = _indented(args, MAX_TEXT_CHARACTERS)
+        lines += ["", "Arguments (written by the model):", block]
     if hidden := unseen(args):
         lines.append(f"Careful: {hidden} hidden character(s) in them are shown as \\u….")
     return title, "\n".join(lines)
 
 
-def _facts(approval: Mapping[str, Json], event: Mapping[str, Json]) -> list[tuple[str, Json]]:
-    said = approval.get("decision") or {}
-    facts = [
+def _facts(approval: JsonObject, event: JsonObject) -> list[tuple[str, Json]]:
+    decision = approval.get("decision") or {}
+    return [
         ("Agent", approval.get("agent")),
         ("Asked by", approval.get("requested_by")),
-        ("Decision", event.get("decision") or said.get("type")),
+        ("Decision", event.get("decision") or decision.get("type")),
         ("By", event.get("by") or approval.get("decided_by")),
         ("To", event.get("to") or event.get("role")),
         ("Reason", event.get("reason")),
@@ -213,7 +210,6 @@ def _facts(approval: Mapping[str, Json], event: Mapping[str, Json]) -> list[tupl
         ("Thread", approval.get("thread_id") or event.get("thread_id")),
         ("SHA-256", approval.get("digest")),
     ]
-    return [(label, value) for label, value in facts if value]
 
 
 def _line(value: Json) -> str:
@@ -221,11 +217,8 @@ def _line(value: Json) -> str:
     return visible(text[:300], keep="")
 
 
-def _indented(value: Json, most: int = MAX_TEXT_CHARACTERS) -> str:
-    text = (
-        value if isinstance(value, str) and value.endswith("characters in all)") else pretty(value)
-    )
-    text = visible(text)
+def _indented(value: Json, most: int) -> str:
+    text = visible(value if is_shortened(value) else pretty(value))
     if len(text) > most:
-        text = f"{text[:most]}… (cut: {len(text)} characters in all)"
+        text = shortened(text, most)
     return "\n".join(f"    {line}" for line in text.splitlines())

@@ -1,9 +1,9 @@
-"""Notifications are delivered: each at least once, again and again for about three days, and then
-it is dead until somebody asks for it.
+"""Delivers what the outbox holds: at least once, and retried for about three days.
 
-Each endpoint has a lane of its own, so one that is slow or gone delays no other. That something was
-delivered is stored after it was; a crash in between delivers it again, with the same id. When the
-server stops, what is being sent may come to its end, and the rest waits.
+Each endpoint has a task of its own, so one that is slow or gone delays no other. A delivery is
+recorded after it was made; a crash in between repeats it, with the same id. A notification that is
+given up is a dead letter: it stays until somebody resends it or it is swept. A stopping server
+lets deliveries that are under way finish; the others wait for the next start.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import structlog
 
@@ -22,88 +22,128 @@ from assent.core.errors import Conflict, NotFound, Tampered, Unavailable
 from assent.core.rows import Notification, NotificationStatus
 from assent.notify.links import LinkKey
 from assent.notify.notifier import Message, NotDelivered, Notifier
+from assent.notify.outbox import data_of
 from assent.storage.base import Change, Storage
 
 log = structlog.get_logger(__name__)
 
-AT_ONCE = 4
-"""How many notifications are under way to one endpoint."""
+CONCURRENT = 4
+"""Deliveries at the same time to one endpoint."""
 
 ATTEMPT_SECONDS = 60.0
-"""How long one attempt may take, whatever the endpoint is. Webhooks have less."""
+"""The time limit of an attempt, whatever the endpoint. Webhooks have a shorter one."""
 
 POLL_SECONDS = 30.0
-"""How long a lost ring can delay a notification."""
+"""The longest that a lost wake-up can delay a notification."""
 
 SOON_SECONDS = 0.05
-"""Between two looks at what should be due, and is not."""
+"""The pause before looking again for what should be due, and is not."""
 
 TROUBLE_SECONDS = 2.0
-"""Between two attempts at what the storage could not do."""
+"""The pause after the storage has failed."""
 
 SWEEP_SECONDS = 3600.0
 PAUSE_SECONDS = 0.01
-"""Between two steps of the sweep. It leaves the storage to the others for most of the time."""
+"""The pause between two steps of the sweep, which leaves the storage to others most of the time."""
 
-DELIVERED_KEPT = timedelta(days=7)
-DEAD_KEPT = timedelta(days=30)
+KEPT = {
+    NotificationStatus.DELIVERED: timedelta(days=7),
+    NotificationStatus.DEAD: timedelta(days=30),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """When to try again: after `first`, each time twice as long after, up to `longest`; with the
-    defaults `attempts` take three days."""
+    """The waits between attempts: `first`, then twice as long each time, up to `longest`. With the
+    defaults, `attempts` take about three days."""
 
     first: timedelta = timedelta(seconds=5)
     longest: timedelta = timedelta(hours=3)
     attempts: int = 35
 
     def after(self, failed: int, jitter: float) -> timedelta | None:
-        """How long to wait after so many failed attempts, or None to give up. `jitter`, from 0 to
-        1, spreads it from 80 to 120 %."""
+        """The wait after so many failed attempts; None to give up. `jitter`, from 0 to 1, spreads
+        it from 80 to 120 %."""
         if failed >= self.attempts:
             return None
-        wait = self.longest if failed > 30 else min(self.first * 2 ** (failed - 1), self.longest)
+        doublings = min(failed - 1, 30)  # More would overflow a timedelta.
+        wait: timedelta = min(self.first * 2**doublings, self.longest)
         return wait * (0.8 + 0.4 * jitter)
 
 
+DEFAULT_BACKOFF = Backoff()
+
+
 class Dispatcher:
-    """Delivers what is due. Made by `delivering`."""
+    """Delivers notifications that are due. Made by `open`."""
 
     def __init__(
         self,
         storage: Storage,
         notifiers: Mapping[str, Notifier],
-        *,
         clock: Clock,
-        links: LinkKey | None = None,
-        backoff: Backoff | None = None,
+        links: LinkKey | None,
+        backoff: Backoff,
     ) -> None:
         self._storage = storage
         self._notifiers = notifiers
         self._clock = clock
         self._links = links
-        self._backoff = backoff or Backoff()
-        self._rings = {name: asyncio.Event() for name in notifiers}
+        self._backoff = backoff
+        self._wakeups = {name: asyncio.Event() for name in notifiers}
         self._stopping = False
 
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        storage: Storage,
+        notifiers: Mapping[str, Notifier],
+        *,
+        clock: Clock,
+        links: LinkKey | None = None,
+        backoff: Backoff = DEFAULT_BACKOFF,
+        drain_seconds: float = 5.0,
+    ) -> AsyncIterator[Dispatcher]:
+        """Deliver until the context is left; then deliveries under way have `drain_seconds` to
+        finish."""
+        dispatcher = cls(storage, notifiers, clock, links, backoff)
+        await dispatcher._warn_of_unknown_endpoints()
+        deliveries = [
+            asyncio.create_task(dispatcher._deliver_to(name), name=f"notifications to {name}")
+            for name in notifiers
+        ]
+        sweep = asyncio.create_task(dispatcher._sweep(), name="sweep of notifications")
+        try:
+            yield dispatcher
+        finally:
+            dispatcher._stopping = True
+            dispatcher.wake()
+            sweep.cancel()
+            if deliveries:
+                await asyncio.wait(deliveries, timeout=drain_seconds)
+            for task in deliveries:
+                task.cancel()
+            await asyncio.gather(sweep, *deliveries, return_exceptions=True)
+
     def wake(self) -> None:
-        """Something new was stored: look."""
-        for ring in self._rings.values():
-            ring.set()
+        """Look for new notifications now."""
+        for wakeup in self._wakeups.values():
+            wakeup.set()
 
     async def resend(self, notification_id: str) -> Notification:
-        """Deliver it (again), beginning now. Raises `NotFound`, or `Conflict` if its endpoint is
-        not there any more."""
+        """Deliver it (again), starting now. Raises `NotFound`, or `Conflict` if its endpoint is no
+        longer configured."""
         while True:
             row = await self._storage.notification(notification_id)
             if row is None:
                 raise NotFound(f"There is no notification '{notification_id}'.")
             if row.endpoint not in self._notifiers:
                 raise Conflict(
-                    f"The endpoint '{row.endpoint}' is not configured any more, so nothing can be sent to it."
+                    f"The endpoint '{row.endpoint}' is no longer configured, "
+                    "so nothing can be sent to it."
                 )
-            again = replace(
+            pending = replace(
                 row,
                 status=NotificationStatus.PENDING,
                 next_at=self._clock.now(),
@@ -112,99 +152,57 @@ class Dispatcher:
                 version=row.version + 1,
             )
             with suppress(Conflict):
-                await self._storage.commit(Change(rows=(again,)))
-                self._rings[row.endpoint].set()
-                return again
+                await self._storage.commit(Change(rows=(pending,)))
+                self._wakeups[row.endpoint].set()
+                return pending
 
-    # ── the lanes ──
+    # ── delivering ──
 
-    async def lane(self, endpoint: str) -> None:
-        """Deliver to the endpoint, until cancelled or stopped."""
+    async def _deliver_to(self, endpoint: str) -> None:
+        wakeup = self._wakeups[endpoint]
         while not self._stopping:
-            ring = self._rings[endpoint]
-            ring.clear()
+            wakeup.clear()
             try:
                 pause = await self._deliver_due(endpoint)
             except Exception:
-                log.exception("notifications could not be looked for", endpoint=endpoint)
+                log.exception("notifications could not be read", endpoint=endpoint)
                 pause = TROUBLE_SECONDS
             with suppress(TimeoutError):
-                await asyncio.wait_for(ring.wait(), pause)
+                await asyncio.wait_for(wakeup.wait(), pause)
 
     async def _deliver_due(self, endpoint: str) -> float:
-        """Deliver until nothing is due; return in how many seconds to look again."""
+        """Deliver until nothing is due; return the seconds until the next look."""
         while not self._stopping:
-            due = await self._storage.due_notifications(endpoint, self._clock.now(), limit=AT_ONCE)
+            now = self._clock.now()
+            due = await self._storage.due_notifications(endpoint, now, limit=CONCURRENT)
             if not due:
                 break
+            # Each of them finishes, also if another fails.
             outcomes = await asyncio.gather(*map(self._deliver, due), return_exceptions=True)
             for error in outcomes:
                 if error is not None:
                     raise error
+
         next_at = await self._storage.next_notification(endpoint)
         if next_at is None:
             return POLL_SECONDS
-        return min(max((next_at - self._clock.now()).total_seconds(), SOON_SECONDS), POLL_SECONDS)
+        wait = (next_at - self._clock.now()).total_seconds()
+        return min(max(wait, SOON_SECONDS), POLL_SECONDS)
 
     async def _deliver(self, row: Notification) -> None:
-        message = await self._message(row)
-        why = await self._attempt(message)
-        await self._store(self._delivered(row) if why is None else self._failed(row, why))
-
-    def _delivered(self, row: Notification) -> Notification:
-        status, now = NotificationStatus.DELIVERED, self._clock.now()
-        return replace(
-            row,
-            status=status,
-            next_at=None,
-            last_error=None,
-            delivered_at=now,
-            version=row.version + 1,
-        )
-
-    def _failed(self, row: Notification, why: str) -> Notification:
-        failed, id = row.attempts + 1, row.notification_id
-        wait = self._backoff.after(failed, random.random())
-        log.warning(
-            "a notification was not delivered",
-            endpoint=row.endpoint,
-            notification_id=id,
-            attempts=failed,
-            why=why,
-        )
-        row = replace(row, attempts=failed, last_error=why, version=row.version + 1)
-        if wait is None:
-            return replace(row, status=NotificationStatus.DEAD, next_at=None)
-        return replace(row, next_at=self._clock.now() + wait)
-
-    async def _attempt(self, message: Message) -> str | None:
-        """Why it was not delivered, as a sentence; None if it was."""
-        try:
-            async with asyncio.timeout(ATTEMPT_SECONDS):
-                await self._notifiers[message.endpoint].notify(message)
-        except NotDelivered as error:
-            return str(error)
-        except TimeoutError:
-            return f"It took more than {ATTEMPT_SECONDS:g} seconds."
-        except Exception as error:
-            # Somebody's own notifier: its author needs to see where.
-            log.exception(
-                "a notifier failed", endpoint=message.endpoint, notification_id=message.id
-            )
-            return f"Its notifier failed with {type(error).__name__}. The server's log has the details."
-        return None
-
-    async def _message(self, row: Notification) -> Message:
-        data = {name: value for name, value in row.payload.items() if name != "link_id"}
-        link = await self._link(row)
-        return Message(
+        message = Message(
             id=row.notification_id,
             endpoint=row.endpoint,
             type=row.event,
             at=row.created_at,
-            data=data,
-            link=link,
+            data=data_of(row),
+            link=await self._link(row),
         )
+        failure = await self._attempt(message)
+        if failure is None:
+            await self._store(self._delivered(row))
+        else:
+            await self._store(self._failed(row, failure))
 
     async def _link(self, row: Notification) -> str:
         if self._links is None or "link_id" not in row.payload:
@@ -213,85 +211,90 @@ class Dispatcher:
             link = await self._storage.link(str(row.payload["link_id"]))
         except Tampered:
             return ""
-        return self._links.url(link) if link is not None else ""
+        return "" if link is None else self._links.url(link)
+
+    async def _attempt(self, message: Message) -> str | None:
+        """Try to deliver. Returns the reason of a failure, as a sentence."""
+        try:
+            async with asyncio.timeout(ATTEMPT_SECONDS):
+                await self._notifiers[message.endpoint].notify(message)
+        except NotDelivered as error:
+            return str(error)
+        except TimeoutError:
+            return f"It took more than {ATTEMPT_SECONDS:g} seconds."
+        except Exception as error:
+            # The author of a notifier of one's own needs the traceback.
+            log.exception(
+                "a notifier failed", endpoint=message.endpoint, notification_id=message.id
+            )
+            name = type(error).__name__
+            return f"Its notifier failed with {name}. The server's log has the details."
+        return None
+
+    def _delivered(self, row: Notification) -> Notification:
+        return replace(
+            row,
+            status=NotificationStatus.DELIVERED,
+            next_at=None,
+            last_error=None,
+            delivered_at=self._clock.now(),
+            version=row.version + 1,
+        )
+
+    def _failed(self, row: Notification, why: str) -> Notification:
+        attempts = row.attempts + 1
+        log.warning(
+            "a notification was not delivered",
+            endpoint=row.endpoint,
+            notification_id=row.notification_id,
+            attempts=attempts,
+            why=why,
+        )
+        row = replace(row, attempts=attempts, last_error=why, version=row.version + 1)
+        wait = self._backoff.after(attempts, random.random())
+        if wait is None:
+            return replace(row, status=NotificationStatus.DEAD, next_at=None)
+        return replace(row, next_at=self._clock.now() + wait)
 
     async def _store(self, row: Notification) -> None:
-        """Until it is stored: what was delivered must not be delivered every few seconds because
-        the disk is full."""
+        """Store the outcome, however long that takes: a full disk must not deliver the same
+        notification every few seconds."""
         while True:
             try:
                 await self._storage.commit(Change(rows=(row,)))
                 return
             except Conflict:
-                # It was erased with its thread, or is to be sent again.
+                # It was erased with its thread, or somebody has resent it.
                 return
             except Unavailable:
                 log.warning(
-                    "what became of a notification cannot be stored yet",
+                    "the outcome of a delivery cannot be stored yet",
                     notification_id=row.notification_id,
                 )
                 await asyncio.sleep(TROUBLE_SECONDS)
 
-    async def warn_of_strangers(self) -> None:
-        """Say which notifications wait for endpoints that nobody has configured."""
-        waiting = await self._storage.notifications(status=NotificationStatus.PENDING, limit=1000)
-        for endpoint in sorted({row.endpoint for row in waiting.rows} - set(self._notifiers)):
+    async def _warn_of_unknown_endpoints(self) -> None:
+        pending = await self._storage.notifications(status=NotificationStatus.PENDING, limit=1000)
+        unknown = {row.endpoint for row in pending.rows} - self._notifiers.keys()
+        for endpoint in sorted(unknown):
             log.warning(
                 "notifications wait for an endpoint that is not configured", endpoint=endpoint
             )
 
-    async def sweep(self) -> None:
-        """Now and then, remove what was delivered or given up long ago."""
+    # ── sweeping ──
+
+    async def _sweep(self) -> None:
         while True:
             try:
-                now = self._clock.now()
-                for status, kept in (
-                    (NotificationStatus.DELIVERED, DELIVERED_KEPT),
-                    (NotificationStatus.DEAD, DEAD_KEPT),
-                ):
-                    await self._remove(status, now - kept)
+                await self._remove_old()
             except Exception:
                 log.exception("old notifications could not be removed")
             await asyncio.sleep(SWEEP_SECONDS)
 
-    async def _remove(self, status: NotificationStatus, before: datetime) -> None:
-        while True:
-            if not await self._storage.remove_notifications(status, before):
-                return
-            await asyncio.sleep(PAUSE_SECONDS)
-
-    def stop(self) -> None:
-        """Take nothing more."""
-        self._stopping = True
-        self.wake()
-
-
-@asynccontextmanager
-async def delivering(
-    storage: Storage,
-    notifiers: Mapping[str, Notifier],
-    *,
-    clock: Clock,
-    links: LinkKey | None = None,
-    backoff: Backoff | None = None,
-    drain_seconds: float = 5.0,
-) -> AsyncIterator[Dispatcher]:
-    """Deliver until the context is left; then what is under way has `drain_seconds` to come to its
-    end."""
-    dispatcher = Dispatcher(storage, notifiers, clock=clock, links=links, backoff=backoff)
-    await dispatcher.warn_of_strangers()
-    lanes = [
-        asyncio.create_task(dispatcher.lane(name), name=f"notifications to {name}")
-        for name in notifiers
-    ]
-    sweep = asyncio.create_task(dispatcher.sweep(), name="sweep of notifications")
-    try:
-        yield dispatcher
-    finally:
-        dispatcher.stop()
-        sweep.cancel()
-        if lanes:
-            await asyncio.wait(lanes, timeout=drain_seconds)
-        for lane in lanes:
-            lane.cancel()
-        await asyncio.gather(sweep, *lanes, return_exceptions=True)
+    async def _remove_old(self) -> None:
+        now = self._clock.now()
+        for status, kept in KEPT.items():
+            removed = True
+            while removed:
+                removed = await self._storage.remove_notifications(status, now - kept) > 0
+                await asyncio.sleep(PAUSE_SECONDS)

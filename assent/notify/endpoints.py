@@ -1,11 +1,11 @@
-"""Whom approvals are told of: what an operator writes, and which of them wants to hear of what.
+"""Endpoints: who is notified of approvals, as the operator configures them.
 
-    {"pager": {"url": "https://example.com/hook", "secrets": ["whsec_…"], "events":
-    ["approval_required"], "tools": ["delete_records"]},
+    {"pager": {"url": "https://example.com/hook", "secrets": ["whsec_…"],
+               "events": ["approval_required"], "tools": ["delete_records"]},
      "bob": {"url": "env:BOBS_CHAT", "recipient": "bob"}}
 
-A URL that begins with `https:` takes signed webhooks; any other is one of Apprise's
-(https://appriseit.com: Slack, Teams, mail and many more); and a `notifier` is a class or a function
+A URL that begins with `https:` receives signed webhooks; any other is one of Apprise's
+(https://appriseit.com: Slack, Teams, mail and many more); and `notifier` names a class or function
 of the operator's own. `env:NAME` stands for the value of an environment variable.
 """
 
@@ -13,48 +13,41 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
 
 import msgspec
 
 from assent.core.errors import ConfigurationError
 from assent.core.events import EVENT_TYPES, ApprovalEvent, event_type
+from assent.core.json import Json
 from assent.core.rows import Approval
 from assent.notify.audit_head import AUDIT_HEAD
 from assent.notify.webhooks import Target
 
-Json = Any
-"""Any JSON value."""
+APPROVAL_EVENTS = tuple(name for name, cls in EVENT_TYPES.items() if issubclass(cls, ApprovalEvent))
 
-TOLD = tuple(name for name, cls in EVENT_TYPES.items() if issubclass(cls, ApprovalEvent))
-"""What can be told of: every event in the life of an approval."""
+QUIET_EVENTS = ("approval_voted", "approval_withdrawn", "approval_commented")
+"""Events that an endpoint only gets if it names them."""
 
-BY_DEFAULT = tuple(
-    name
-    for name in TOLD
-    if name not in ("approval_voted", "approval_withdrawn", "approval_commented")
-)
-"""What is, if nothing is said."""
+DEFAULT_EVENTS = tuple(name for name in APPROVAL_EVENTS if name not in QUIET_EVENTS)
 
-MAY_BE_TOLD = (*TOLD, AUDIT_HEAD)
-"""What an operator may write: also the head of the audit chain, which is told directly and not
-through the outbox."""
+ALLOWED_EVENTS = (*APPROVAL_EVENTS, AUDIT_HEAD)
+"""Events that an operator may name. The audit head does not pass through the outbox."""
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """Somebody who is told. Without `agents` or `tools` he is told of all of them. With `roles`,
-    only of what one of these is asked to decide.
+    """One receiver of notifications.
 
-    What is sent to the person `recipient` lets him decide, by a link. One of `target`, `url` and
-    `notifier` says how he is told: by webhooks, by Apprise, or by code, as `module:name`.
+    Empty `agents` or `tools` mean all of them. With `roles`, only approvals that one of these
+    roles may decide. The person `recipient` is sent links to decide by. Exactly one of `target`
+    (webhooks), `url` (Apprise) and `notifier` (code, as `module:name`) is set.
     """
 
     name: str
-    events: tuple[str, ...] = BY_DEFAULT
+    events: tuple[str, ...] = DEFAULT_EVENTS
     agents: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
@@ -64,12 +57,12 @@ class Endpoint:
     notifier: str = ""
 
     def wants(self, event: ApprovalEvent, approval: Approval | None) -> bool:
-        """Whether it is told of this."""
+        """True if the endpoint is to be notified of this event."""
         if event_type(event) not in self.events:
             return False
-        agent, tool, roles = (
-            (approval.agent, approval.tool, approval.roles) if approval else ("", event.tool, ())
-        )
+        agent, tool, roles = "", event.tool, tuple[str, ...]()
+        if approval is not None:
+            agent, tool, roles = approval.agent, approval.tool, approval.roles
         return (
             (not self.agents or agent in self.agents)
             and (not self.tools or tool in self.tools)
@@ -78,12 +71,12 @@ class Endpoint:
 
 
 class _Written(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An endpoint as it is written."""
+    """An endpoint as the operator writes it."""
 
     url: str = ""
     secrets: tuple[str, ...] = ()
     notifier: str = ""
-    events: tuple[str, ...] = BY_DEFAULT
+    events: tuple[str, ...] = DEFAULT_EVENTS
     agents: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
@@ -92,15 +85,16 @@ class _Written(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     allow_http: bool = False
 
 
+WEBHOOK_FIELDS = ("secrets", "allow_private", "allow_http")
+
+
 def endpoints_from_json(
     value: Mapping[str, Json], environment: Mapping[str, str]
 ) -> tuple[Endpoint, ...]:
-    """The endpoints by their names, as JSON or TOML has them. Raises `ConfigurationError`, which
-    repeats no secret."""
+    """Read the endpoints from JSON or TOML, by name. Raises `ConfigurationError`, which repeats no
+    secret."""
     if not isinstance(value, Mapping):
-        raise ConfigurationError(
-            "What is said of 'notify' is no table. Write one, with a table for each endpoint."
-        )
+        raise ConfigurationError("'notify' is no table. Write a table with one for each endpoint.")
     return tuple(_endpoint(name, written, environment) for name, written in value.items())
 
 
@@ -108,65 +102,43 @@ def _endpoint(name: str, value: Json, environment: Mapping[str, str]) -> Endpoin
     where = f"The endpoint '{name}' of 'notify'"
     if not NAME.fullmatch(name):
         raise ConfigurationError(
-            f"{where} has a name that cannot be. Use 1 to 64 letters, digits, '_' and '-'."
+            f"{where} has a bad name. Use 1 to 64 letters, digits, '_' and '-'."
         )
     try:
-        written = msgspec.convert(value, _Written)
+        return _checked(name, msgspec.convert(value, _Written), environment)
     except msgspec.ValidationError as error:
-        raise ConfigurationError(
-            f"{where} is wrong: {error}. It may have: {', '.join(_Written.__struct_fields__)}."
-        ) from None
-    if unknown := sorted(set(written.events) - set(MAY_BE_TOLD)):
-        raise ConfigurationError(
-            f"{where} is told of '{unknown[0]}', which is no event of approvals, nor 'audit_head'. There are: {', '.join(MAY_BE_TOLD)}."
-        )
-    try:
-        return _with_channel(name, written, environment)
+        fields = ", ".join(_Written.__struct_fields__)
+        raise ConfigurationError(f"{where} is wrong: {error}. Its fields are: {fields}.") from None
     except ConfigurationError as error:
         raise ConfigurationError(f"{where} is wrong. {error.message}") from None
 
 
-def _with_channel(name: str, written: _Written, environment: Mapping[str, str]) -> Endpoint:
-    url = _value(written.url, environment)
-    if bool(url) == bool(written.notifier):
+def _checked(name: str, written: _Written, environment: Mapping[str, str]) -> Endpoint:
+    if unknown := sorted(set(written.events) - set(ALLOWED_EVENTS)):
+        raise ConfigurationError(
+            f"There is no event '{unknown[0]}' to be notified of. "
+            f"The events are: {', '.join(ALLOWED_EVENTS)}."
+        )
+    if bool(written.url) == bool(written.notifier):
         raise ConfigurationError("Give it either a 'url' or a 'notifier'.")
-    endpoint = Endpoint(
-        name=name,
-        events=written.events,
-        agents=written.agents,
-        tools=written.tools,
-        roles=written.roles,
-        recipient=written.recipient,
-        url=url,
-        notifier=written.notifier,
-    )
-    if not is_webhook(url):
-        if written.secrets or written.allow_private or written.allow_http:
-            raise ConfigurationError(
-                "Only webhooks have 'secrets', 'allow_private' and 'allow_http'."
-            )
-        return endpoint
-    target = Target(
-        url=url,
-        secrets=tuple(_value(secret, environment) for secret in written.secrets),
-        allow_private=written.allow_private,
-        allow_http=written.allow_http,
-    )
-    return replace(endpoint, target=target, url="")
 
-
-def is_webhook(url: str) -> bool:
-    """Whether this is where webhooks go, and nothing of Apprise's."""
-    return url.lower().startswith(("https:", "http:"))
+    options = msgspec.structs.asdict(written)
+    webhook = {key: options.pop(key) for key in WEBHOOK_FIELDS}
+    options["url"] = _value(written.url, environment)
+    if options["url"].lower().startswith(("https:", "http:")):
+        webhook["secrets"] = tuple(_value(secret, environment) for secret in written.secrets)
+        options["target"] = Target(url=options.pop("url"), **webhook)
+    elif any(webhook.values()):
+        raise ConfigurationError("Only webhooks have 'secrets', 'allow_private' and 'allow_http'.")
+    return Endpoint(name=name, **options)
 
 
 def _value(written: str, environment: Mapping[str, str]) -> str:
-    """What is written, or the environment variable that it names."""
+    """The text as written, or the value of the environment variable that it names."""
     if not written.startswith("env:"):
         return written
-    name = written.removeprefix("env:")
-    if not environment.get(name):
-        raise ConfigurationError(
-            f"It is to take a value from the environment variable {name}, which is not set."
-        )
-    return environment[name]
+    variable = written.removeprefix("env:")
+    value = environment.get(variable)
+    if not value:
+        raise ConfigurationError(f"It reads the environment variable {variable}, which is not set.")
+    return value

@@ -1,18 +1,15 @@
-"""Links by which one person may decide one approval, once.
+"""Links by which one person can decide one approval, once.
 
-What the person is sent is the link's id and a MAC, with a key that only the server has, over
-everything that the link's row says: approval, digest, person, decisions and expiry. So neither the
-person nor whoever can write to the database can make it say another thing. To open a link decides
-nothing, for programs open links too; who decides posts a form. The link is used up in the
-transaction of the decision.
+A link holds its id and a MAC over everything that its row says: approval, digest, recipient,
+decisions and expiry. Only the server has the key, so neither the recipient nor anybody who can
+write to the database can change what a link is for. Programs open links too, so opening one decides
+nothing: the page's form does. The link is marked as used in the transaction of the decision.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import hmac
-import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -25,48 +22,48 @@ from assent.approvals.rows import question_of
 from assent.core.clock import time_text
 from assent.core.decisions import Approve, Decision, Reject
 from assent.core.errors import ConfigurationError, Gone, InvalidRequest, NotFound, Superseded
+from assent.core.files import replace_file
 from assent.core.rows import Approval, ApprovalStatus, Link
 from assent.storage.base import Storage
 
 KEY_BYTES = 32
 
 BY_LINK: Mapping[str, type[Approve] | type[Reject]] = {"approve": Approve, "reject": Reject}
-"""What can be decided by a link. To edit or to answer takes more than a button."""
+"""The decisions that links can make. To edit or to answer takes more than a button."""
 
-LASTS = timedelta(days=3)
-"""How long a link lasts if nothing is said."""
-
-LASTS_AT_MOST = timedelta(days=30)
+DEFAULT_LIFETIME = timedelta(days=3)
+MAX_LIFETIME = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
 class LinkKey:
-    """What links are made with, and recognised by."""
+    """The server's key: makes the URLs of links, and recognises them."""
 
     secret: bytes = field(repr=False)
     public_url: str
 
     def url(self, link: Link) -> str:
-        """What the person is sent."""
+        """The URL to send to the recipient."""
         return f"{self.public_url.rstrip('/')}/links/{token(link, self.secret)}"
 
-    async def link(self, storage: Storage, given: str) -> Link:
-        """The link that was given to us. Raises `NotFound`, which does not tell what is wrong with
+    async def find(self, storage: Storage, given: str) -> Link:
+        """The link with this token. Raises `NotFound`, which does not tell what is wrong with
         it."""
         link_id, _, mac = given.partition(".")
         link = await storage.link(link_id)
-        # A link that is none costs the same time.
-        right = token(link or _NOBODYS, self.secret).partition(".")[2]
-        if not hmac.compare_digest(mac.encode(), right.encode()) or link is None:
+        # An unknown link takes the same time.
+        expected = token(link or _UNKNOWN, self.secret).partition(".")[2]
+        if not hmac.compare_digest(mac.encode(), expected.encode()) or link is None:
             raise NotFound(
-                "There is no such link. It may have been cut off when it was copied: open it from the message that it came with."
+                "There is no such link. It may have been cut off when it was copied: "
+                "open it from the message that it came with."
             )
         return link
 
 
 def token(link: Link, secret: bytes) -> str:
-    """The link's id, and its MAC."""
-    said = {
+    """The link's id and MAC: `<id>.<mac>`."""
+    signed = {
         "link": link.link_id,
         "approval": link.approval_id,
         "thread": link.thread_id,
@@ -75,7 +72,7 @@ def token(link: Link, secret: bytes) -> str:
         "decisions": list(link.decisions),
         "expires_at": time_text(link.expires_at),
     }
-    mac = hmac.digest(secret, b"assent link " + rfc8785.dumps(said), "sha256")
+    mac = hmac.digest(secret, b"assent link " + rfc8785.dumps(signed), "sha256")
     return f"{link.link_id}.{base64.urlsafe_b64encode(mac).decode().rstrip('=')}"
 
 
@@ -87,26 +84,31 @@ def new_link(
     now: datetime,
     by: str = "",
     decision: str | None = None,
-    lasts: timedelta = LASTS,
+    lasts: timedelta = DEFAULT_LIFETIME,
 ) -> Link:
-    """A link to what the approval asks now, for this person. It does not outlast the approval.
+    """A link for the recipient to what the approval asks now. It expires no later than the
+    approval.
 
-    Raises `InvalidRequest` for a decision that links are not for or that the approval does not
-    take, and for one that lasts too long.
+    Without a `decision` the recipient chooses. Raises `InvalidRequest` for a decision that links
+    cannot make or the approval does not allow, and for a lifetime out of bounds.
     """
     wanted = (decision,) if decision else tuple(BY_LINK)
     decisions = tuple(each for each in wanted if each in BY_LINK and each in approval.allowed)
     if not decisions:
         raise InvalidRequest(
-            f"The approval {approval.approval_id} takes: {', '.join(approval.allowed)}. A link can only be for: {', '.join(BY_LINK)}."
+            f"The approval {approval.approval_id} takes: {', '.join(approval.allowed)}. "
+            f"A link can only be for: {', '.join(BY_LINK)}."
         )
-    if not timedelta(0) < lasts <= LASTS_AT_MOST:
+    if not timedelta(0) < lasts <= MAX_LIFETIME:
         raise InvalidRequest(
-            f"A link lasts longer than nothing and at most {LASTS_AT_MOST.days} days."
+            f"A link lasts longer than 0 seconds and at most {MAX_LIFETIME.days} days."
         )
     if not recipient:
         raise InvalidRequest("A link is for a person. Name the recipient.")
-    until = now + lasts
+
+    expires_at = now + lasts
+    if approval.expires_at is not None:
+        expires_at = min(expires_at, approval.expires_at)
     return Link(
         link_id=link_id,
         approval_id=approval.approval_id,
@@ -114,15 +116,15 @@ def new_link(
         digest=question_of(approval).asked_digest,
         recipient=recipient,
         created_at=now,
-        expires_at=min(until, approval.expires_at) if approval.expires_at else until,
+        expires_at=expires_at,
         decisions=decisions,
         created_by=by,
     )
 
 
 def check_usable(link: Link, approval: Approval, now: datetime) -> None:
-    """Raises `Gone` for a link that has expired, was used, or whose approval is no longer pending,
-    and `Superseded` if what is asked is not what it was made for."""
+    """Raises `Gone` if the link was used or has expired or its approval is no longer pending, and
+    `Superseded` if the approval asks something else now."""
     if link.used_at is not None:
         raise Gone("This link has been used. It works once.")
     if now >= link.expires_at:
@@ -131,70 +133,63 @@ def check_usable(link: Link, approval: Approval, now: datetime) -> None:
         raise Gone(f"Nothing is left to decide here: the approval is '{approval.status}'.")
     if question_of(approval).asked_digest != link.digest:
         raise Superseded(
-            "What is asked has been changed since this link was made, so it decides nothing any more."
+            "The question has been changed since this link was made, "
+            "so the link decides nothing any more."
         )
 
 
 def decision_by(link: Link, chosen: str, message: str = "") -> Decision:
-    """The decision that was chosen. Raises `InvalidRequest` for one that the link is not for."""
+    """The chosen decision. Raises `InvalidRequest` for one that the link is not for."""
     if chosen not in link.decisions:
         raise InvalidRequest(f"This link is for: {', '.join(link.decisions)}.")
     return Reject(message=message) if chosen == "reject" else BY_LINK[chosen]()
 
 
-def used(link: Link, now: datetime) -> Link:
-    """The row to be written with the decision. That it has not been written yet is what makes the
-    link work once."""
+def mark_used(link: Link, now: datetime) -> Link:
+    """The row to commit with the decision. Its version makes a second commit a conflict, so the
+    link works once."""
     return replace(link, used_at=now, version=link.version + 1)
 
 
 # ── the key ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def parse_key(written: str) -> bytes:
-    """A key in base64. Raises `ConfigurationError`, which does not repeat it."""
+def parse_key(text: str) -> bytes:
+    """The key that the base64 stands for. Raises `ConfigurationError`, which does not repeat it."""
     try:
-        secret = base64.b64decode(written, validate=True)
-    except (ValueError, binascii.Error):
+        secret = base64.b64decode(text, validate=True)
+    except ValueError:
         secret = b""
     if len(secret) < KEY_BYTES:
         raise ConfigurationError(
-            f"The key of links is no base64 of {KEY_BYTES} bytes or more. Make one: openssl rand -base64 {KEY_BYTES}"
+            f"The key of links is not the base64 of {KEY_BYTES} bytes or more. "
+            f"Make one: openssl rand -base64 {KEY_BYTES}"
         )
     return secret
 
 
 def key_beside(database: Path) -> bytes:
-    """The key in the file beside the database, made if there is none, readable by its owner only.
-    Raises `ConfigurationError`."""
+    """The key in the file beside the database. A missing file is created, readable by its owner
+    only. Raises `ConfigurationError`."""
     path = database.with_name(f"{database.name}.links-key")
     try:
         if not path.exists():
-            _make_key(path)
+            new = base64.b64encode(secrets.token_bytes(KEY_BYTES))
+            replace_file(path, new, mode=0o600)
         return parse_key(path.read_text(encoding="ascii").strip())
     except OSError as error:
         raise ConfigurationError(
-            f"The key of links cannot be kept in {path}: {error.strerror}. Set ASSENT_LINK_KEY instead."
+            f"The key of links cannot be kept in {path}: {error.strerror}. "
+            "Set ASSENT_LINK_KEY instead."
         ) from error
     except (ConfigurationError, ValueError):
         raise ConfigurationError(
-            f"The file {path} holds no key of links. Restore it; or remove it, and links sent so far end."
+            f"The file {path} holds no key of links. "
+            "Restore it; or remove it, and links sent so far end."
         ) from None
 
 
-def _make_key(path: Path) -> None:
-    # Under another name first: a crash must not leave half a key.
-    new = path.with_name(f"{path.name}.new")
-    with os.fdopen(
-        os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb"
-    ) as file:
-        file.write(base64.b64encode(secrets.token_bytes(KEY_BYTES)))
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-
-
-_NOBODYS = Link(
+_UNKNOWN = Link(
     link_id="",
     approval_id="",
     thread_id="",

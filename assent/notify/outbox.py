@@ -1,14 +1,12 @@
-"""What of a change is told to whom: a pure function from the change to the notifications that are
-stored with it.
+"""The outbox: notifications are committed in the same transaction as the event they report.
 
-An event in the life of an approval cannot be stored without its notifications, for `notifying`
-stands before the storage. What is stored is sent later (`assent.notify.delivery`), so that a
-receiver that does not answer keeps nobody from deciding.
+They are delivered later, and retried (`assent.notify.delivery`), so that a receiver that does not
+answer delays no decision.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, cast
@@ -19,20 +17,18 @@ from assent.approvals.feed import FEED
 from assent.approvals.rows import question_of
 from assent.core.clock import Clock
 from assent.core.events import ApprovalEvent, event_type
+from assent.core.json import Json, JsonObject
 from assent.core.rows import Approval, ApprovalStatus, Notification, NotificationStatus, Row
 from assent.notify.endpoints import Endpoint
 from assent.notify.links import BY_LINK, new_link
 from assent.storage.base import Change, Storage
 
-Json = Any
-"""Any JSON value."""
-
 MAX_PAYLOAD_BYTES = 62 * 1024
-"""Of what is told, as JSON. With what is put around it and a link, it is no more than 64 KiB."""
+"""The size of a payload as JSON. With its envelope and a link it stays within 64 KiB."""
 
 CUT_TO_CHARACTERS = 4_000
 
-ASKS = frozenset(
+ASKING_EVENTS = frozenset(
     {
         "approval_required",
         "approval_edited",
@@ -41,21 +37,23 @@ ASKS = frozenset(
         "approval_delegated",
     }
 )
-"""After these, somebody may be asked to decide: who can by a link is sent one."""
+"""Events that may ask somebody to decide. An endpoint's recipient gets a link with them."""
 
 encode = msgspec.json.Encoder().encode
 
 
-def notifying(
+def with_outbox(
     storage: Storage, endpoints: Sequence[Endpoint], clock: Clock, on_stored: Callable[[], None]
 ) -> Storage:
-    """The same storage, whose every change also has what endpoints are told of it. `on_stored` is
-    called when there is something new."""
-    return cast(Storage, _Notifying(storage, endpoints, clock, on_stored)) if endpoints else storage
+    """The same storage, but each commit of approval events also stores their notifications.
+
+    `on_stored` is called after a commit that stored some.
+    """
+    return cast(Storage, _Outbox(storage, endpoints, clock, on_stored)) if endpoints else storage
 
 
-class _Notifying:
-    """A storage but for `commit`: whatever else a storage does, it does."""
+class _Outbox:
+    """Delegates to the storage, except for `commit`."""
 
     def __init__(
         self,
@@ -73,41 +71,56 @@ class _Notifying:
         return getattr(self._storage, name)
 
     async def commit(self, change: Change) -> tuple[int, ...]:
-        rows = told(change, self._endpoints, self._clock.now(), self._clock.new_id)
-        numbers = await self._storage.commit(
-            replace(change, rows=(*change.rows, *rows)) if rows else change
-        )
-        if rows:
-            self._on_stored()
+        clock = self._clock
+        rows = notifications_for(change, self._endpoints, clock.now(), clock.new_id)
+        if not rows:
+            return await self._storage.commit(change)
+
+        numbers = await self._storage.commit(replace(change, rows=(*change.rows, *rows)))
+        self._on_stored()
         return numbers
 
 
-def told(
-    change: Change, endpoints: Iterable[Endpoint], now: datetime, new_id: Callable[[], str]
-) -> tuple[Row, ...]:
-    """The notifications, and the links that go with them, which belong into the change."""
-    # What is copied into the feed is told once, from the thread's own log.
-    events = [
-        event
-        for event in change.events
-        if isinstance(event, ApprovalEvent) and event.thread_id != FEED
-    ]
+def notifications_for(
+    change: Change, endpoints: Sequence[Endpoint], now: datetime, new_id: Callable[[], str]
+) -> list[Row]:
+    """The notifications to commit together with the change, and the links that they carry."""
+    events = list(_approval_events(change))
     if not events:
-        return ()
+        return []
+
     approvals = {
         row.approval_id: row for row in (*change.unmoved, *change.rows) if isinstance(row, Approval)
     }
-    return tuple(
-        row
-        for endpoint in endpoints
-        for event in events
-        if not _is_over(event, approvals.get(event.approval_id))
-        and endpoint.wants(event, approvals.get(event.approval_id))
-        for row in _rows(endpoint, event, approvals.get(event.approval_id), now, new_id)
+    rows: list[Row] = []
+    for event in events:
+        approval = approvals.get(event.approval_id)
+        if _already_answered(event, approval):
+            continue
+        for endpoint in endpoints:
+            if endpoint.wants(event, approval):
+                rows += _rows_for(endpoint, event, approval, now, new_id)
+    return rows
+
+
+def _approval_events(change: Change) -> Iterator[ApprovalEvent]:
+    for event in change.events:
+        # The feed holds copies of events that are in the log of a thread.
+        if isinstance(event, ApprovalEvent) and event.thread_id != FEED:
+            yield event
+
+
+def _already_answered(event: ApprovalEvent, approval: Approval | None) -> bool:
+    """True if the event asks for a decision that was made in the same change, as by a standing
+    grant."""
+    return (
+        approval is not None
+        and event_type(event) in ASKING_EVENTS
+        and approval.status is not ApprovalStatus.PENDING
     )
 
 
-def _rows(
+def _rows_for(
     endpoint: Endpoint,
     event: ApprovalEvent,
     approval: Approval | None,
@@ -115,8 +128,9 @@ def _rows(
     new_id: Callable[[], str],
 ) -> Iterator[Row]:
     payload = payload_of(event, approval)
-    name = event_type(event)
-    if approval is not None and endpoint.recipient and name in ASKS and _takes_links(approval, now):
+    kind = event_type(event)
+    asks_recipient = endpoint.recipient and kind in ASKING_EVENTS
+    if asks_recipient and approval is not None and _takes_links(approval, now):
         link = new_link(
             approval, endpoint.recipient, link_id=new_id(), now=now, by=f"notify:{endpoint.name}"
         )
@@ -125,7 +139,7 @@ def _rows(
     yield Notification(
         notification_id=new_id(),
         endpoint=endpoint.name,
-        event=name,
+        event=kind,
         thread_id=event.thread_id,
         approval_id=event.approval_id,
         run_id=event.run_id,
@@ -136,45 +150,31 @@ def _rows(
     )
 
 
-def _is_over(event: ApprovalEvent, approval: Approval | None) -> bool:
-    """Whether somebody would be asked for what is decided already, such as by a standing grant in
-    the same moment."""
-    return (
-        approval is not None
-        and event_type(event) in ASKS
-        and approval.status is not ApprovalStatus.PENDING
-    )
-
-
 def _takes_links(approval: Approval, now: datetime) -> bool:
     in_time = approval.expires_at is None or now < approval.expires_at
-    return (
-        approval.status is ApprovalStatus.PENDING
-        and in_time
-        and not set(BY_LINK).isdisjoint(approval.allowed)
-    )
+    pending = approval.status is ApprovalStatus.PENDING
+    return pending and in_time and not set(BY_LINK).isdisjoint(approval.allowed)
 
 
-# ── what is said ──────────────────────────────────────────────────────────────────────────────────
+# ── payloads ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def payload_of(event: ApprovalEvent, approval: Approval | None) -> dict[str, Json]:
-    """`{"approval": …, "event": …}`: the approval as the approver sees it, and what of the event is
-    not said there.
+def payload_of(event: ApprovalEvent, approval: Approval | None) -> JsonObject:
+    """`{"approval": …, "event": …}`: the approval as approvers see it, and whatever the event adds.
 
-    Where that would be too much, the largest parts are cut: each is then the beginning of its JSON,
-    as text, and named in `cut`.
+    A payload that is too large has its largest fields cut to the beginning of their JSON, as text,
+    and names them in `cut`.
     """
-    shown = _approval(approval) if approval is not None else {}
-    said = {
+    shown = {} if approval is None else _approval(approval)
+    added = {
         name: value
         for name, value in msgspec.to_builtins(event).items()
         if name not in ("type", "seq") and value != shown.get(name)
     }
-    return _bounded({"approval": shown, "event": said})
+    return _bounded({"approval": shown, "event": added})
 
 
-def _approval(approval: Approval) -> dict[str, Json]:
+def _approval(approval: Approval) -> JsonObject:
     question = question_of(approval)
     shown = {
         "approval_id": approval.approval_id,
@@ -205,8 +205,7 @@ def _approval(approval: Approval) -> dict[str, Json]:
     return dict(msgspec.to_builtins(shown))
 
 
-def _bounded(payload: dict[str, Json]) -> dict[str, Json]:
-    """The payload, no larger than it may be."""
+def _bounded(payload: JsonObject) -> JsonObject:
     cut: list[str] = []
     while len(encode(payload)) > MAX_PAYLOAD_BYTES:
         sizes = {
@@ -216,17 +215,26 @@ def _bounded(payload: dict[str, Json]) -> dict[str, Json]:
         }
         part, name = max(sizes, key=sizes.__getitem__)
         if f"{part}.{name}" in cut:
-            # Many fields, each of which is small enough: nothing that Assent makes.
+            # Too many fields, each of which is small. Assent makes no such payload.
             return {"approval": {}, "event": {}, "cut": ["approval", "event"]}
+
+        text = encode(payload[part][name]).decode()
+        payload[part][name] = shortened(text, CUT_TO_CHARACTERS)
         cut.append(f"{part}.{name}")
-        payload = {
-            **payload,
-            part: {**payload[part], name: _beginning(payload[part][name])},
-            "cut": cut,
-        }
+        payload["cut"] = cut
     return payload
 
 
-def _beginning(value: Json) -> str:
-    text = encode(value).decode()
-    return f"{text[:CUT_TO_CHARACTERS]}… (cut: {len(text)} characters in all)"
+def shortened(text: str, most: int) -> str:
+    """The beginning of the text, marked as cut."""
+    return f"{text[:most]}… (cut: {len(text)} characters in all)"
+
+
+def is_shortened(value: Json) -> bool:
+    """True for a text that `shortened` returned."""
+    return isinstance(value, str) and value.endswith("characters in all)")
+
+
+def data_of(notification: Notification) -> JsonObject:
+    """The payload as receivers see it: without the id of the link."""
+    return {name: value for name, value in notification.payload.items() if name != "link_id"}

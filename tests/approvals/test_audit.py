@@ -25,7 +25,7 @@ from assent.core.rows import (
     Thread,
     ThreadStatus,
 )
-from assent.notify.audit_head import publishing, to_file
+from assent.notify.audit_head import publish_heads, to_file
 from assent.storage.base import Change, Storage, together
 from assent.storage.chain import heads_from_text, record_to_json
 from assent.storage.sqlite import SqliteStorage
@@ -215,7 +215,7 @@ async def add(storage: Storage) -> None:
 
 async def test_a_head_is_sent_whenever_it_has_moved_and_at_the_end(storage: Storage) -> None:
     sink, down = Sink(), Sink(refuses=3)
-    async with publishing(storage, [down, sink], timedelta(milliseconds=10)):
+    async with publish_heads(storage, [down, sink], timedelta(milliseconds=10)):
         await asyncio.sleep(0.05)
         assert sink.heads == []
         for number in (1, 2):
@@ -226,7 +226,7 @@ async def test_a_head_is_sent_whenever_it_has_moved_and_at_the_end(storage: Stor
     assert [head.number for head in sink.heads] == [1, 2]
     assert sink.heads[-1] == await storage.audit_head()
     seldom = Sink()
-    async with publishing(storage, [seldom], timedelta(hours=1)):
+    async with publish_heads(storage, [seldom], timedelta(hours=1)):
         await seldom.until(2)
         await add(storage)
         await asyncio.sleep(0.05)
@@ -241,7 +241,7 @@ async def test_a_sink_that_does_not_answer_holds_nobody_up(storage: Storage) -> 
     sink = Sink()
     async with (
         asyncio.timeout(5),
-        publishing(storage, [stuck, sink], timedelta(milliseconds=10), last_seconds=0.1),
+        publish_heads(storage, [stuck, sink], timedelta(milliseconds=10), last_seconds=0.1),
     ):
         await add(storage)
         await sink.until(1)

@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 
 from assent.cli.app import app
 from assent.cli.approvals import happened
-from assent.notify.endpoints import TOLD
+from assent.notify.endpoints import APPROVAL_EVENTS
 from tests.support.server import Server, scripted_agents, serving
 
 ASSENT = [sys.executable, "-c", "from assent.cli.app import main; main()"]
@@ -151,7 +151,7 @@ HAPPENED = {
 }
 
 
-@pytest.mark.parametrize("kind", TOLD)
+@pytest.mark.parametrize("kind", APPROVAL_EVENTS)
 def test_what_happens_is_told_in_words(kind: str) -> None:
     what = kind.removeprefix("approval_")
     fields = {

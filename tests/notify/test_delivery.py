@@ -20,12 +20,12 @@ from standardwebhooks.webhooks import Webhook
 from assent.core.clock import Clock, utc_now
 from assent.core.errors import ConfigurationError, Conflict, NotFound
 from assent.core.rows import Notification, NotificationStatus
-from assent.notify.channels import open_notifiers, own_notifier
-from assent.notify.delivery import Backoff, Dispatcher, delivering
+from assent.notify.channels import load_notifier, open_notifiers
+from assent.notify.delivery import Backoff, Dispatcher
 from assent.notify.endpoints import Endpoint, endpoints_from_json
 from assent.notify.links import LinkKey
 from assent.notify.notifier import Message, NotDelivered, Notifier
-from assent.notify.outbox import notifying
+from assent.notify.outbox import with_outbox
 from assent.storage.base import Change, Storage
 from assent.storage.sqlite import SqliteStorage
 from tests.notify.test_outbox import PENDING, event
@@ -108,7 +108,7 @@ async def telling(
     clock = clock or Clock()
     async with (
         open_notifiers(endpoints, clock) as notifiers,
-        delivering(
+        Dispatcher.open(
             storage, notifiers, clock=clock, backoff=backoff, links=KEY, **options
         ) as dispatcher,
     ):
@@ -163,7 +163,7 @@ async def test_what_is_committed_with_an_event_is_delivered_at_once(storage: Sql
     async with receiving(Receiver()) as receiver:
         endpoint = webhook(receiver)
         async with telling(storage, [endpoint]) as dispatcher:
-            outermost = notifying(storage, [endpoint], Clock(), dispatcher.wake)
+            outermost = with_outbox(storage, [endpoint], Clock(), dispatcher.wake)
             await asyncio.sleep(0.1)
             assert await outermost.commit(
                 Change(rows=(PENDING,), events=(event("approval_required"),))
@@ -174,7 +174,7 @@ async def test_what_is_committed_with_an_event_is_delivered_at_once(storage: Sql
 
 async def test_a_change_that_is_refused_tells_nothing(storage: SqliteStorage) -> None:
     rung: list[int] = []
-    outermost = notifying(storage, [Endpoint(name="hook")], Clock(), lambda: rung.append(1))
+    outermost = with_outbox(storage, [Endpoint(name="hook")], Clock(), lambda: rung.append(1))
     await outermost.commit(Change(rows=(PENDING,)))
     with pytest.raises(Conflict):
         await outermost.commit(Change(rows=(PENDING,), events=(event("approval_required"),)))
@@ -183,10 +183,10 @@ async def test_a_change_that_is_refused_tells_nothing(storage: SqliteStorage) ->
 
 
 async def test_a_storage_that_tells_is_in_all_else_the_same(storage: SqliteStorage) -> None:
-    outermost = notifying(storage, [Endpoint(name="hook")], Clock(), lambda: None)
+    outermost = with_outbox(storage, [Endpoint(name="hook")], Clock(), lambda: None)
     assert outermost.checkpointer is storage.checkpointer
     assert await outermost.thread("t") == thread()
-    assert notifying(storage, [], Clock(), lambda: None) is storage
+    assert with_outbox(storage, [], Clock(), lambda: None) is storage
 
 
 async def test_a_link_is_made_when_it_is_sent_and_stored_nowhere(
@@ -198,7 +198,7 @@ async def test_a_link_is_made_when_it_is_sent_and_stored_nowhere(
         await until(storage, is_delivered)
     url = got.json["data"]["link"]
     assert url.startswith("https://assent.example/links/l.")
-    assert await KEY.link(storage, url.rpartition("/")[2]) == link()
+    assert await KEY.find(storage, url.rpartition("/")[2]) == link()
     secret = url.rpartition(".")[2].encode()
     assert not any(secret in file.read_bytes() for file in files_in(tmp_path))
 
@@ -218,7 +218,7 @@ async def test_a_receiver_that_is_down_for_a_minute_is_told_when_it_is_back(
         row = await until(storage, lambda row: row.attempts == 1)
         while held.time < begun + timedelta(seconds=60):
             assert row.status is NotificationStatus.PENDING
-            assert row.last_error == "It could not be asked (ConnectError)."
+            assert row.last_error == "The request failed (ConnectError)."
             assert row.next_at is not None
             held.move((row.next_at - held.time).total_seconds())
             dispatcher.wake()
@@ -289,7 +289,7 @@ async def test_what_was_delivered_can_be_sent_again_and_what_is_not_there_cannot
         await receiver.until(2)
         with pytest.raises(NotFound):
             await dispatcher.resend("nothing")
-        with pytest.raises(Conflict, match="not configured"):
+        with pytest.raises(Conflict, match="no longer configured"):
             await dispatcher.resend("stranger")
 
 
@@ -331,7 +331,7 @@ def test_the_backoff_takes_three_days_and_is_spread() -> None:
 DELIVERS = """
 import asyncio, os, signal, sys
 from assent.notify.channels import open_notifiers
-from assent.notify.delivery import delivering
+from assent.notify.delivery import Dispatcher
 from assent.storage.sqlite import SqliteStorage
 from assent.core.clock import Clock
 from tests.notify.test_delivery import webhook
@@ -346,7 +346,7 @@ class Dying:
 async def main(path, port):
     endpoint = webhook(Receiver(port=int(port)))
     async with SqliteStorage.open(path) as storage, open_notifiers([endpoint], Clock()) as notifiers:
-        async with delivering(storage, {"hook": Dying(notifiers["hook"])}, clock=Clock()):
+        async with Dispatcher.open(storage, {"hook": Dying(notifiers["hook"])}, clock=Clock()):
             await asyncio.sleep(30)
 
 asyncio.run(main(*sys.argv[1:]))
@@ -436,7 +436,7 @@ async def test_a_notifier_of_a_users_own_is_told_and_may_fail(storage: SqliteSto
     own = Own(NotDelivered("It is full."), RuntimeError("no sentence"))
     await storage.commit(Change(rows=(due(payload={"link_id": "l", "approval": {}}), link())))
     notifiers: Mapping[str, Notifier] = {"hook": own}
-    async with delivering(storage, notifiers, clock=Clock(), backoff=PATIENT, links=KEY):
+    async with Dispatcher.open(storage, notifiers, clock=Clock(), backoff=PATIENT, links=KEY):
         row = await until(storage, is_delivered)
     assert row.attempts == 2
     assert {message.id for message in own.told} == {"n"}
@@ -447,7 +447,7 @@ async def test_a_notifier_of_a_users_own_is_told_and_may_fail(storage: SqliteSto
 
 def test_a_notifier_is_named_by_its_module() -> None:
     # Under another name than pytest has for it, so it is another class.
-    assert type(own_notifier("tests.notify.test_delivery:Own")).__name__ == "Own"
+    assert type(load_notifier("tests.notify.test_delivery:Own")).__name__ == "Own"
     for named, said in (
         ("tests.notify.test_delivery", "module:name"),
         ("tests.approvals.nothing:Own", "ModuleNotFoundError"),
@@ -455,7 +455,7 @@ def test_a_notifier_is_named_by_its_module() -> None:
         ("tests.notify.test_delivery:HeldClock", "no method 'notify'"),
     ):
         with pytest.raises(ConfigurationError, match=said):
-            own_notifier(named)
+            load_notifier(named)
 
 
 @pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
@@ -471,7 +471,7 @@ async def test_apprise_is_told_over_a_real_socket(
         await storage.commit(Change(rows=(due(payload=payload), link())))
         async with telling(storage, [endpoint]):
             row = await until(storage, lambda row: row.attempts > 0)
-            assert row.last_error == "The service did not take it, or could not be reached."
+            assert row.last_error == "The service refused it, or could not be reached."
             receiver.status = 200
             await until(storage, is_delivered)
     said = receiver.got[-1].json
@@ -486,7 +486,7 @@ async def test_a_url_that_apprise_does_not_know_is_refused_and_not_repeated(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     (endpoint,) = endpoints_from_json({"hook": {"url": "nonsense://s3cret"}}, {})
-    with pytest.raises(ConfigurationError, match="none that Apprise knows") as refused:
+    with pytest.raises(ConfigurationError, match="Apprise does not know") as refused:
         async with open_notifiers([endpoint], Clock()):
             pass
     assert "s3cret" not in str(refused.value) + caplog.text

@@ -26,15 +26,15 @@ from assent.core.errors import (
 from assent.core.policy import Person, Policy, policy_to_json
 from assent.core.rows import Approval, ApprovalStatus, Authentication, Link, Thread
 from assent.notify.links import (
-    LASTS_AT_MOST,
+    MAX_LIFETIME,
     LinkKey,
     check_usable,
     decision_by,
     key_beside,
+    mark_used,
     new_link,
     parse_key,
     token,
-    used,
 )
 from assent.storage.base import Change
 from assent.storage.sqlite import SqliteStorage
@@ -49,7 +49,7 @@ FRESH = replace(link(), used_at=None)
 async def found(tmp_path: Path, stored: Link, given: str) -> Link:
     async with SqliteStorage.open(tmp_path / "assent.db") as storage:
         await storage.commit(Change(rows=(thread(), stored)))
-        return await KEY.link(storage, given)
+        return await KEY.find(storage, given)
 
 
 async def test_a_link_is_found_by_what_was_sent(tmp_path: Path) -> None:
@@ -89,11 +89,11 @@ async def test_no_character_of_a_link_can_be_another(tmp_path: Path) -> None:
         await storage.commit(Change(rows=(thread(), FRESH)))
         for at, char in enumerate(right):
             with pytest.raises(NotFound):
-                await KEY.link(
+                await KEY.find(
                     storage, right[:at] + ("A" if char != "A" else "B") + right[at + 1 :]
                 )
         with pytest.raises(NotFound):
-            await LinkKey(b"x" * 32, "").link(storage, right)
+            await LinkKey(b"x" * 32, "").find(storage, right)
 
 
 # ── made ──
@@ -124,7 +124,7 @@ def test_a_link_is_bound_to_what_is_asked_and_does_not_outlast_it() -> None:
         ({"decision": "approve"}, ("reject",)),
         ({}, ("respond",)),
         ({"lasts": timedelta(0)}, ("approve", "reject")),
-        ({"lasts": LASTS_AT_MOST + timedelta(seconds=1)}, ("approve", "reject")),
+        ({"lasts": MAX_LIFETIME + timedelta(seconds=1)}, ("approve", "reject")),
         ({"recipient": ""}, ("approve", "reject")),
     ],
 )
@@ -149,8 +149,8 @@ def test_a_link_is_usable_until_it_expires() -> None:
 
 def test_a_link_is_usable_once() -> None:
     with pytest.raises(Gone, match="has been used"):
-        check_usable(used(FRESH, NOW), PENDING, NOW)
-    assert used(FRESH, NOW).version == FRESH.version + 1
+        check_usable(mark_used(FRESH, NOW), PENDING, NOW)
+    assert mark_used(FRESH, NOW).version == FRESH.version + 1
 
 
 def test_a_link_is_for_what_was_asked_when_it_was_made() -> None:
@@ -230,17 +230,21 @@ async def test_a_link_that_was_used_does_not_vote_again_where_several_must_agree
             person=lambda name: Person(name=name),
         )
         decided = await decide(
-            desk, "t", verdict, asks, along=lambda _: Change(rows=(used(stored, LATER),))
+            desk, "t", verdict, asks, along=lambda _: Change(rows=(mark_used(stored, LATER),))
         )
         assert [vote["by"] for vote in decided.approvals[0].votes] == ["bob"]
-        assert (await storage.link("l")) == used(stored, LATER)
+        assert (await storage.link("l")) == mark_used(stored, LATER)
         events = await storage.last_seq("t")
         for decision in (Approve(), Reject()):
             with pytest.raises(Conflict, match="link"):
                 async with asyncio.timeout(5):
                     again = replace(verdict, decisions={"a": decision})
                     await decide(
-                        desk, "t", again, asks, along=lambda _: Change(rows=(used(stored, LATER),))
+                        desk,
+                        "t",
+                        again,
+                        asks,
+                        along=lambda _: Change(rows=(mark_used(stored, LATER),)),
                     )
         assert await storage.last_seq("t") == events
         assert (await storage.approval("a")) == decided.approvals[0]

@@ -16,9 +16,9 @@ from assent.core.errors import ConfigurationError
 from assent.core.events import EVENT_TYPES, ApprovalEvent, Event
 from assent.core.rows import Approval, ApprovalStatus, Link, Notification, NotificationStatus
 from assent.notify.channels import texts
-from assent.notify.endpoints import BY_DEFAULT, TOLD, Endpoint, endpoints_from_json
+from assent.notify.endpoints import APPROVAL_EVENTS, DEFAULT_EVENTS, Endpoint, endpoints_from_json
 from assent.notify.notifier import Message
-from assent.notify.outbox import MAX_PAYLOAD_BYTES, encode, told
+from assent.notify.outbox import MAX_PAYLOAD_BYTES, encode, notifications_for
 from assent.storage.base import Change
 from tests.notify.test_webhooks import NEW
 from tests.storage.samples import NOON, approval
@@ -36,7 +36,7 @@ PENDING = approval(
     decided_at=None,
     allowed=("approve", "edit", "reject"),
 )
-HOOK = Endpoint(name="hook", events=TOLD)
+HOOK = Endpoint(name="hook", events=APPROVAL_EVENTS)
 NOW = NOON + timedelta(minutes=1)
 
 
@@ -60,13 +60,17 @@ def event(kind: str, **changes: Any) -> Event:
 
 def rows_of(*events: Event, row: Approval = PENDING, endpoint: Endpoint = HOOK) -> list[Any]:
     ids = count(1)
-    return list(told(Change(rows=(row,), events=events), [endpoint], NOW, lambda: f"id{next(ids)}"))
+    return list(
+        notifications_for(
+            Change(rows=(row,), events=events), [endpoint], NOW, lambda: f"id{next(ids)}"
+        )
+    )
 
 
 BOB = Endpoint(name="bob", recipient="bob")
 
 
-@pytest.mark.parametrize("kind", TOLD)
+@pytest.mark.parametrize("kind", APPROVAL_EVENTS)
 def test_every_event_of_an_approval_is_told_with_the_approval(kind: str) -> None:
     (row,) = rows_of(event(kind))
     assert (
@@ -130,10 +134,10 @@ def test_what_a_grant_decided_at_once_asks_nobody() -> None:
 
 
 def test_the_kinds_are_all_there_are() -> None:
-    assert set(TOLD) == {
+    assert set(APPROVAL_EVENTS) == {
         name for name, cls in EVENT_TYPES.items() if issubclass(cls, ApprovalEvent)
     }
-    assert set(BY_DEFAULT) < set(TOLD)
+    assert set(DEFAULT_EVENTS) < set(APPROVAL_EVENTS)
 
 
 def test_what_the_event_adds_is_said_and_what_the_approval_says_already_is_not_said_twice() -> None:
@@ -147,7 +151,7 @@ def test_what_the_event_adds_is_said_and_what_the_approval_says_already_is_not_s
 
 
 def test_other_events_are_told_to_nobody() -> None:
-    others = [name for name in EVENT_TYPES if name not in TOLD]
+    others = [name for name in EVENT_TYPES if name not in APPROVAL_EVENTS]
     assert "done" in others
     assert (
         rows_of(EVENT_TYPES["done"](thread_id="t"), EVENT_TYPES["run_paused"](thread_id="t")) == []
@@ -180,11 +184,16 @@ def test_an_endpoint_is_told_what_it_wants_to_hear(wanted: dict[str, Any], is_to
 def test_each_endpoint_and_each_event_has_a_notification_of_its_own() -> None:
     ids = count(1)
     change = Change(rows=(PENDING,), events=(event("approval_edited"), event("approval_reminder")))
-    rows = told(change, [HOOK, Endpoint(name="other", events=TOLD)], NOW, lambda: f"id{next(ids)}")
+    rows = notifications_for(
+        change,
+        [HOOK, Endpoint(name="other", events=APPROVAL_EVENTS)],
+        NOW,
+        lambda: f"id{next(ids)}",
+    )
     assert [(row.endpoint, row.event) for row in rows if isinstance(row, Notification)] == [
         ("hook", "approval_edited"),
-        ("hook", "approval_reminder"),
         ("other", "approval_edited"),
+        ("hook", "approval_reminder"),
         ("other", "approval_reminder"),
     ]
     assert len({row.notification_id for row in rows if isinstance(row, Notification)}) == 4
@@ -370,7 +379,7 @@ def test_endpoints_are_read() -> None:
         ({"a": {"url": "http://example.com", "secrets": [NEW]}}, "allow_http"),
         ({"a": {"url": "json://x", "secrets": [NEW]}}, "Only webhooks"),
         ({"a": {"url": "json://x", "event": []}}, "unknown field"),
-        ({"a": {"url": "json://x", "events": ["done"]}}, "no event of approvals"),
+        ({"a": {"url": "json://x", "events": ["done"]}}, "There is no event 'done'"),
         ({"a": {"url": "env:NOBODY"}}, "NOBODY, which is not set"),
         ({"a": 1}, "is wrong"),
         ([], "no table"),

@@ -32,13 +32,13 @@ from assent.core.errors import (
 )
 from assent.core.rows import Approval, ApprovalStatus, AuditAction, AuditEntry, Authentication, Link
 from assent.notify.links import (
-    LASTS,
-    LASTS_AT_MOST,
+    DEFAULT_LIFETIME,
+    MAX_LIFETIME,
     LinkKey,
     check_usable,
     decision_by,
+    mark_used,
     new_link,
-    used,
 )
 from assent.runs.service import Runs
 from assent.storage.base import Change
@@ -52,7 +52,10 @@ class LinkRequest(Body):
     recipient: str = Field(min_length=1, max_length=200)
     decision: Literal["approve", "reject"] | None = None
     expires_in: float = Field(
-        default=LASTS.total_seconds(), gt=0, le=LASTS_AT_MOST.total_seconds(), allow_inf_nan=False
+        default=DEFAULT_LIFETIME.total_seconds(),
+        gt=0,
+        le=MAX_LIFETIME.total_seconds(),
+        allow_inf_nan=False,
     )
 
 
@@ -126,7 +129,7 @@ async def _decide(runs: Runs, link: Link, approval: Approval, form: dict[str, st
     decided = await runs.decide(
         approval.thread_id,
         verdict,
-        along=lambda _: Change(rows=(used(link, now),), audit=(_entry(link, now),)),
+        along=lambda _: Change(rows=(mark_used(link, now),), audit=(_entry(link, now),)),
     )
     return next(each for each in decided.approvals if each.approval_id == approval.approval_id)
 
@@ -145,7 +148,7 @@ def _entry(link: Link, now: datetime) -> AuditEntry:
 
 
 async def _usable(token: str, request: Request, runs: Runs) -> tuple[Link, Approval]:
-    link = await _key(request).link(runs.storage, token)
+    link = await _key(request).find(runs.storage, token)
     approval = await runs.storage.approval(link.approval_id)
     if approval is None:
         raise NotFound("There is no such link.")
