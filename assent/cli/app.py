@@ -7,7 +7,6 @@ import csv
 import errno
 import gc
 import ipaddress
-import logging
 import math
 import os
 import re
@@ -48,6 +47,7 @@ from assent.api.schemas import THREAD_ID
 from assent.cli import approvals as approving
 from assent.cli.chat import Chat, Client, Options, visible
 from assent.cli.imports import Report
+from assent.config.logging import configure_logging
 from assent.config.settings import Settings
 from assent.core.clock import Clock, time_text
 from assent.core.errors import (
@@ -267,7 +267,7 @@ def import_checkpoints(
     cannot be.
     """
     settings = _settings()
-    _log_to_stderr("warning")
+    configure_logging(settings.log_format, "warning")
     report = Report(Console(stderr=True, highlight=False, markup=False, emoji=False))
     new = resolved(database or settings.database_path)
     with _one_sentence():
@@ -440,12 +440,14 @@ class AgentServer(uvicorn.Server):
         AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]
         self._app = create_app(settings, lambda: self._open(settings, target))
         self._resources = AsyncExitStack()
-        _log_to_stderr(log_level)
+        configure_logging(settings.log_format, log_level)
         super().__init__(
             uvicorn.Config(
                 self._app,
                 lifespan="off",
+                log_config=None,
                 log_level=log_level,
+                # The path of a link holds a secret.
                 access_log=False,
                 # Nothing here asks who a proxy says that the client is, or should tell what serves.
                 proxy_headers=False,
@@ -552,6 +554,14 @@ def _url(host: str, sock: socket.socket) -> str:
 
 
 def _banner(server: AgentServer, settings: Settings, url: str, *, demo: bool) -> None:
+    if settings.log_format == "json":
+        structlog.get_logger(__name__).info(
+            "The server listens.",
+            url=url,
+            agents=server.agents,
+            database=str(settings.database_path),
+        )
+        return
     console = Console(stderr=True, highlight=False, markup=False, emoji=False)
     say = DEMO_MESSAGE if demo else "Hello"
     key = " -H 'authorization: Bearer <secret>'" if settings.api_keys else ""
@@ -758,29 +768,6 @@ def _settings() -> Settings:
 
 def _problem(item: Mapping[str, object]) -> str:
     return str(item["msg"]).removeprefix("Value error, ").rstrip(".")
-
-
-def _log_to_stderr(level: str) -> None:
-    """Standard output belongs to the answers, so that it can be piped."""
-    number = logging.getLevelNamesMapping()[level.upper()]
-    logging.basicConfig(
-        level=number, stream=sys.stderr, format="%(levelname)s:  %(name)s: %(message)s"
-    )
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
-            # Without the values of local variables, which the default would show: they hold what
-            # people said, and secrets.
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-            ),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
-        cache_logger_on_first_use=False,
-    )
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from assent.config.logging import LogFormat
 from assent.core.errors import ConfigurationError
 from assent.core.sealing import parse_keys
 from assent.notify.links import key_beside, parse_key
@@ -110,6 +111,9 @@ class Settings(BaseSettings):
     Declared ones need not be named."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    log_format: LogFormat = "console"
+    """Lines for people, or `json`: one JSON object a line."""
 
     @field_validator("database")
     @classmethod
