@@ -14,6 +14,7 @@ from assent.graph.interrupts.resume import (
     pending_approvals,
     resume,
 )
+from assent.graph.stream.typed import astream_typed
 from assent.graph.tool_calls import call_once
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "apending_approvals",
     "aresume",
     "ask_human",
+    "astream_typed",
     "build_hitl_agent",
     "call_once",
     "idempotency_key",

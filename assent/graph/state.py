@@ -7,9 +7,11 @@ from typing import Annotated, Any
 
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ToolCall, ToolMessage
 from langgraph.graph import MessagesState
+from langgraph.types import StateSnapshot
 
 from assent.core.decisions import Decision, decision_from_json, decision_to_json
 from assent.core.digest import call_digest
+from assent.core.events import Checkpoint
 
 DecisionRecord = dict[str, Any]
 """A decision as kept in the state: its JSON, with the `message_id` and `digest` of the call that it
@@ -42,6 +44,15 @@ def messages_in(values: Any) -> list[AnyMessage]:
     ):
         return []
     return messages
+
+
+def checkpoint_of(snapshot: StateSnapshot) -> Checkpoint:
+    """The event that names the snapshot's checkpoint."""
+    return Checkpoint(
+        checkpoint_id=str(snapshot.config["configurable"].get("checkpoint_id", "")),
+        step=(snapshot.metadata or {}).get("step", 0),
+        next=tuple(snapshot.next),
+    )
 
 
 def last_turn(messages: Sequence[AnyMessage]) -> AIMessage | None:

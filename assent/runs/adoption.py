@@ -11,8 +11,9 @@ from assent.core.events import RunStart
 from assent.core.rows import Run, RunKind, RunStatus, Thread
 from assent.graph.conversation import last_turn
 from assent.graph.interrupts.resume import Agent, find_pending, with_previews
+from assent.graph.state import checkpoint_of
 from assent.runs import outcome
-from assent.runs.states import checkpoint_of, thread_config
+from assent.runs.states import thread_config
 from assent.storage.base import Change
 
 

@@ -38,7 +38,7 @@ from assent.graph.interrupts.resume import (
     find_pending,
     with_previews,
 )
-from assent.graph.state import messages_in, open_calls
+from assent.graph.state import checkpoint_of, messages_in, open_calls
 from assent.graph.stream.callbacks import run_graph
 from assent.runs import outcome
 from assent.runs.budgets import Limit, Rules, question, refusal, sentence
@@ -46,7 +46,7 @@ from assent.runs.emitter import PROGRESS_TYPES, RunLog, RunProgress, UsageCounte
 from assent.runs.engine import Ending, Executor, HeldRun, RecoveryState, RunDrained
 from assent.runs.ledger import StoredEffects, StoredOutcomes
 from assent.runs.metering import STOP, Meter, Metering, Terms, watched
-from assent.runs.states import checkpoint_of, thread_config
+from assent.runs.states import thread_config
 from assent.runs.sync_threads import SyncThreads
 from assent.storage.base import Change, Storage
 

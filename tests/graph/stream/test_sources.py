@@ -6,9 +6,11 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from itertools import count, groupby
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -25,8 +27,25 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolRuntime
 from langgraph.runtime import RunControl, Runtime, get_runtime
 from langgraph.store.memory import InMemoryStore
+from msgspec import structs
 
-from assent.core.events import Event, LlmEnd, NodeEnd, Token, encode
+from assent import astream_typed
+from assent.core.events import (
+    TERMINAL_TYPES,
+    ApprovalRequired,
+    Checkpoint,
+    Done,
+    Error,
+    Event,
+    LlmEnd,
+    NodeEnd,
+    RunPaused,
+    RunResumed,
+    RunStart,
+    Token,
+    encode,
+    event_type,
+)
 from assent.graph.stream.astream_events import V2Mapper, run_graph_v2
 from assent.graph.stream.callbacks import run_graph
 from assent.graph.stream.mapping import to_json
@@ -535,11 +554,25 @@ async def test_each_source_tells_what_happened(name: str, source: Source) -> Non
 
 @pytest.mark.parametrize("name", SCENARIOS)
 async def test_the_sources_agree_in_every_field(name: str) -> None:
-    fast, slow = (
-        await recorded(run_graph, SCENARIOS[name]()),
-        await recorded(run_graph_v2, SCENARIOS[name]()),
-    )
-    assert parts(name, fast) == parts(name, slow)
+    callbacks = await streamed("callbacks", SCENARIOS[name]())
+    astream_events = await streamed("astream_events", SCENARIOS[name]())
+    assert parts(name, callbacks) == parts(name, astream_events)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+async def test_a_stream_frames_what_a_source_tells(name: str) -> None:
+    """Each run begins with a start and ends with one terminal event; in between is the source."""
+    events = await streamed("callbacks", SCENARIOS[name]())
+    runs = [list(run) for _, run in groupby(events, key=lambda event: event.run_id)]
+    assert len(runs) == len(SCENARIOS[name]().inputs)
+    for run in runs:
+        ends = [event for event in run if event_type(event) in TERMINAL_TYPES]
+        assert isinstance(run[0], RunStart | RunResumed)
+        assert ends == [run[-1]]
+    framing = RunStart | RunResumed | ApprovalRequired | Checkpoint | RunPaused | Done | Error
+    told = [event for event in events if not isinstance(event, framing)]
+    source_alone = await recorded(run_graph, SCENARIOS[name]())
+    assert parts(name, ignoring_run_ids(told)) == parts(name, ignoring_run_ids(source_alone))
 
 
 @both_sources
@@ -576,6 +609,25 @@ async def recorded(source: Source, scenario: Scenario) -> list[Event]:
     return events
 
 
+async def streamed(source: Any, scenario: Scenario) -> list[Event]:
+    """The events of all the scenario's runs, as `astream_typed` yields them."""
+    events: list[Event] = []
+    for number, graph_input in enumerate(scenario.inputs, 1):
+        config: RunnableConfig = {**THREAD, "run_id": UUID(int=number)}
+        expected: Any = nullcontext()
+        if scenario.raises and number == len(scenario.inputs):
+            expected = pytest.raises(scenario.raises)
+        with expected:
+            async for event in astream_typed(scenario.graph, graph_input, config, source=source):
+                events.append(event)
+    assert {event.thread_id for event in events} == {"1"}
+    return events
+
+
+def ignoring_run_ids(events: Iterable[Event]) -> list[Event]:
+    return [structs.replace(event, thread_id="", run_id="") for event in events]
+
+
 def parts(name: str, events: Iterable[Event]) -> list[list[dict[str, Any]]]:
     """The events in one part, or in one for each task if tasks run at once, in an order that does
     not depend on which was faster."""
@@ -583,8 +635,11 @@ def parts(name: str, events: Iterable[Event]) -> list[list[dict[str, Any]]]:
         return [normalised(events)]
     tasks: dict[str, list[Event]] = {}
     for event in events:
-        tasks.setdefault(event.task_id, []).append(event)  # type: ignore[attr-defined]
+        tasks.setdefault(getattr(event, "task_id", ""), []).append(event)
     return sorted(map(normalised, tasks.values()), key=lambda part: [line(event) for event in part])
+
+
+MADE_ANEW = {"task_id", "message_id", "id", "checkpoint_id", "approval_id", "approvals"}
 
 
 def normalised(events: Iterable[Event]) -> list[dict[str, Any]]:
@@ -597,9 +652,7 @@ def normalised(events: Iterable[Event]) -> list[dict[str, Any]]:
             return {key: renamed(key, item) for key, item in value.items() if key != "ts"}
         if isinstance(value, list):
             return [renamed(key, item) for item in value]
-        is_made_anew = (
-            key in ("task_id", "message_id", "id") and isinstance(value, str) and len(value) > 30
-        )
+        is_made_anew = key in MADE_ANEW and isinstance(value, str) and len(value) > 30
         return names.setdefault(value, f"{key}{len(names)}") if is_made_anew else value
 
     return [renamed("", json.loads(encode(event))) for event in events]
