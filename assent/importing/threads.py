@@ -203,7 +203,7 @@ class Importer:
             return None
         status = marked.metadata[MARK]["status"]
         if status is None:
-            await self._storage.commit(Change(unmoved=(marked,), erase=marked.thread_id))
+            await self._storage.commit(Change(unchanged=(marked,), erase=marked.thread_id))
             return None
         await self._saver.adelete_thread(marked.thread_id)
         before = replace(

@@ -90,7 +90,9 @@ def notifications_for(
         return []
 
     approvals = {
-        row.approval_id: row for row in (*change.unmoved, *change.rows) if isinstance(row, Approval)
+        row.approval_id: row
+        for row in (*change.unchanged, *change.rows)
+        if isinstance(row, Approval)
     }
     rows: list[Row] = []
     for event in events:

@@ -9,7 +9,7 @@ from contextlib import aclosing, suppress
 from assent.core.errors import Gone, NotFound, Unavailable
 from assent.core.events import TERMINAL_TYPES
 from assent.core.rows import UNFINISHED, Run
-from assent.storage.base import LogEntry, Ring, Storage
+from assent.storage.base import Doorbell, LogEntry, Storage
 
 POLL_SECONDS = 5.0
 """How long a lost ring can delay an event."""
@@ -73,7 +73,7 @@ async def wait_for_run(storage: Storage, run: Run) -> Run:
             is_last = not await _until_it_may_be_over(storage, run, after, ring)
 
 
-async def _until_it_may_be_over(storage: Storage, run: Run, after: int, ring: Ring) -> bool:
+async def _until_it_may_be_over(storage: Storage, run: Run, after: int, ring: Doorbell) -> bool:
     """Whether there is anything to wait for after this."""
     with suppress(Gone):
         while await ring.wait(POLL_SECONDS):

@@ -325,7 +325,7 @@ class Metering:
         if limit.scope == "run":
             return before.get(limit.name, 0)
         whose = {"thread_id": run.thread_id} if limit.scope == "thread" else {"agent": run.agent}
-        used = await self._storage.used(**whose, since=limit.since)
+        used = await self._storage.usage(**whose, since=limit.since)
         own = (
             run.usage.get(limit.name, 0)
             if limit.since is None or run.created_at >= limit.since

@@ -785,7 +785,7 @@ class Runs:
             thread_id=thread.thread_id,
         )
         await self.storage.commit(
-            Change(unmoved=(thread,), erase=thread.thread_id, audit=(erased,))
+            Change(unchanged=(thread,), erase=thread.thread_id, audit=(erased,))
         )
 
     def _agent(self, thread: Thread) -> Agent:

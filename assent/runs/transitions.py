@@ -129,7 +129,7 @@ def queued(
     if thread is None:
         made = replace(new_thread(run.thread_id, run.owner, metadata, now), agent=run.agent)
         return Change(rows=(made, run)), made
-    return Change(rows=(run,), unmoved=(thread,)), thread
+    return Change(rows=(run,), unchanged=(thread,)), thread
 
 
 def started(thread: Thread, run: Run, worker: str, now: datetime) -> tuple[Change, Thread, Run]:
@@ -137,7 +137,7 @@ def started(thread: Thread, run: Run, worker: str, now: datetime) -> tuple[Chang
     running = replace(_running(run, worker, now), version=run.version + 1)
     events = _begun(running, now) if run.kind is RunKind.INPUT else ()
     if is_its_own(run, thread):
-        return Change(rows=(running,), unmoved=(thread,), events=events), thread, running
+        return Change(rows=(running,), unchanged=(thread,), events=events), thread, running
     busy = _taken_by(run, thread, now)
     return Change(rows=(busy, running), events=events), busy, running
 

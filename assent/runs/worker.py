@@ -198,7 +198,7 @@ class EmbeddedEngine(Engine):
             return
         now = asyncio.get_running_loop().time()
         if now - self._extended_at >= EXTEND_SECONDS:
-            await self._storage.beat(self.worker, self._clock.now() + self._lease)
+            await self._storage.heartbeat(self.worker, self._clock.now() + self._lease)
             self._extended_at = now
         if now - self._reaped_at >= REAP_SECONDS or self._waiting:
             # Whatever is in the queue, rung for or not.

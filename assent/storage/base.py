@@ -49,14 +49,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What belongs together. `rows` are written; `unmoved` were read, and must not have moved;
+    """What belongs together. `rows` are written; `unchanged` were read, and must not have moved;
     `removed` were read, and are removed if they have not moved; `events` are stored and numbered in
     order; `audit` is added to the audit chain, in order; `erase` names a thread whose rows, events
     and checkpoints are all removed (its numbering is not: a number is never used twice; nor are its
     audit records). With a `lease`, nothing is done unless it still holds."""
 
     rows: tuple[Row, ...] = ()
-    unmoved: tuple[Row, ...] = ()
+    unchanged: tuple[Row, ...] = ()
     removed: tuple[Row, ...] = ()
     events: tuple[Event, ...] = ()
     audit: tuple[AuditEntry, ...] = ()
@@ -70,8 +70,8 @@ def together(*changes: Change) -> Change:
     return Change(
         rows=tuple(row for change in changes for row in change.rows),
         # What one of them writes, that one has checked.
-        unmoved=tuple(
-            row for change in changes for row in change.unmoved if _identity(row) not in written
+        unchanged=tuple(
+            row for change in changes for row in change.unchanged if _identity(row) not in written
         ),
         removed=tuple(row for change in changes for row in change.removed),
         events=tuple(event for change in changes for event in change.events),
@@ -104,7 +104,7 @@ class Page(Generic[T]):
     next: str | None = None
 
 
-class Ring(Protocol):
+class Doorbell(Protocol):
     """Rings when a thread's log has grown. It may ring for nothing, and must be listened to before
     the log is read."""
 
@@ -203,7 +203,7 @@ class Storage(ABC):
         """Give room that is no longer used back to the disk, a little at a time."""
 
     @abstractmethod
-    def listen(self, thread_id: str) -> AbstractContextManager[Ring]:
+    def listen(self, thread_id: str) -> AbstractContextManager[Doorbell]:
         """The thread's doorbell, for as long as the context is entered."""
 
     @abstractmethod
@@ -251,11 +251,11 @@ class Storage(ABC):
 
     @abstractmethod
     async def orphaned_runs(self, now: datetime, *, limit: int = 1000) -> tuple[Run, ...]:
-        """The active runs whose worker is none, or has not been heard of in time (`beat`). Oldest
+        """The active runs whose worker is none, or has not been heard of in time (`heartbeat`). Oldest
         first."""
 
     @abstractmethod
-    async def used(
+    async def usage(
         self,
         *,
         thread_id: str | None = None,
@@ -266,7 +266,7 @@ class Storage(ABC):
         created at `since` or later."""
 
     @abstractmethod
-    async def beat(self, worker: str, until: datetime) -> None:
+    async def heartbeat(self, worker: str, until: datetime) -> None:
         """The worker lives, and is to be thought so until then."""
 
     @abstractmethod

@@ -40,7 +40,7 @@ def without_comparing() -> None:
         self.update = self.update.replace("version = ?", "? IS NOT NULL")
 
     Table.__init__ = made  # type: ignore[method-assign]
-    changes._unmoved = lambda row, tables: lambda transaction: None
+    changes._check_unchanged = lambda row, tables: lambda transaction: None
 
 
 def with_two_workers() -> None:

@@ -166,7 +166,7 @@ def test_two_changes_together_lose_nothing() -> None:
         )
         return Change(
             rows=(row,),
-            unmoved=(read,),
+            unchanged=(read,),
             removed=(gone,),
             events=(events.Done(thread_id=name),),
             audit=(entry,),

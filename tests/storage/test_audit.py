@@ -173,7 +173,7 @@ async def test_erasing_a_thread_leaves_what_was_audited(storage: Storage) -> Non
     assert row is not None
     await storage.commit(
         Change(
-            unmoved=(row,), erase="t", audit=(entry(2, thread_id="t", action=AuditAction.ERASED),)
+            unchanged=(row,), erase="t", audit=(entry(2, thread_id="t", action=AuditAction.ERASED),)
         )
     )
     assert await storage.thread("t") is None

@@ -129,10 +129,10 @@ async def test_an_active_run_is_orphaned_without_a_worker_that_lives(
         for n, worker in enumerate([None, "alive", "late", "gone"])
     ]
     await storage.commit(Change(rows=tuple(rows)))
-    await storage.beat("alive", NOON)
-    await storage.beat("alive", after(10))
-    await storage.beat("late", NOON)
-    await storage.beat("gone", after(10))
+    await storage.heartbeat("alive", NOON)
+    await storage.heartbeat("alive", after(10))
+    await storage.heartbeat("late", NOON)
+    await storage.heartbeat("gone", after(10))
     await storage.retire("gone")
     await storage.retire("nobody")
     orphaned = [rows[3], rows[2], rows[0]] if status in ACTIVE else []
@@ -163,12 +163,12 @@ async def test_what_runs_have_used_is_summed_by_name(storage: Storage) -> None:
         for n in range(4)
     ]
     await storage.commit(Change(rows=tuple(rows)))
-    assert await storage.used() == {"tokens": 15, "usd": 0.75, "seconds": 2.5}
-    assert await storage.used(thread_id="t1") == {"tokens": 5, "usd": 0.5, "seconds": 2.5}
-    assert await storage.used(agent="clerk") == {"tokens": 15, "usd": 0.25}
-    assert await storage.used(agent="clerk", since=after(1)) == {"tokens": 5}
-    assert await storage.used(thread_id="t0", agent="miner") == {}
-    assert await storage.used(since=after(3.1)) == {}
+    assert await storage.usage() == {"tokens": 15, "usd": 0.75, "seconds": 2.5}
+    assert await storage.usage(thread_id="t1") == {"tokens": 5, "usd": 0.5, "seconds": 2.5}
+    assert await storage.usage(agent="clerk") == {"tokens": 15, "usd": 0.25}
+    assert await storage.usage(agent="clerk", since=after(1)) == {"tokens": 5}
+    assert await storage.usage(thread_id="t0", agent="miner") == {}
+    assert await storage.usage(since=after(3.1)) == {}
 
 
 # ── what waits for its time ──

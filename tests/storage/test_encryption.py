@@ -730,7 +730,7 @@ async def test_what_was_used_is_summed_whatever_somebody_has_put_there(path: Pat
             path,
             """UPDATE runs SET usage = '{"tokens": "many", "usd": null}' WHERE run_id = 'r2'""",
         )
-        assert await storage.used() == {"tokens": 2}
+        assert await storage.usage() == {"tokens": 2}
 
 
 @pytest.mark.parametrize(
@@ -872,7 +872,7 @@ async def test_a_thread_that_was_tampered_with_can_be_erased(path: Path) -> None
         await storage.distrust("t", "Something was changed.", stopped=True)
         marked = await storage.thread("t")
         assert marked is not None
-        await storage.commit(Change(unmoved=(marked,), erase="t"))
+        await storage.commit(Change(unchanged=(marked,), erase="t"))
         assert await storage.thread("t") is None
         assert await storage.checkpointer.aget_tuple(at("t")) is None
         assert await everything_of(storage, "u") == of_u

@@ -353,7 +353,7 @@ async def test_nobody_who_ran_something_lives_after_a_start(path: Path) -> None:
     active = run(status=RunStatus.RUNNING, worker="w")
     async with SqliteStorage.open(path) as storage:
         await storage.commit(Change(rows=(active,)))
-        await storage.beat("w", NOON + timedelta(days=1))
+        await storage.heartbeat("w", NOON + timedelta(days=1))
         assert await storage.orphaned_runs(NOON) == ()
     async with SqliteStorage.open(path) as storage:
         assert await storage.orphaned_runs(NOON) == (active,)

@@ -133,12 +133,12 @@ class TestEveryRow:
     ) -> None:
         bystander = thread("bystander")
         with pytest.raises(Conflict):
-            await storage.commit(Change(rows=(bystander,), unmoved=(row,)))
+            await storage.commit(Change(rows=(bystander,), unchanged=(row,)))
         await storage.commit(Change(rows=(row,)))
-        await storage.commit(Change(rows=(bystander,), unmoved=(row,)))
+        await storage.commit(Change(rows=(bystander,), unchanged=(row,)))
         with pytest.raises(Conflict):
             await storage.commit(
-                Change(rows=(replace(bystander, version=2),), unmoved=(replace(row, version=2),))
+                Change(rows=(replace(bystander, version=2),), unchanged=(replace(row, version=2),))
             )
         assert await storage.thread("bystander") == bystander
 
@@ -151,7 +151,7 @@ class TestEveryRow:
         with pytest.raises(Conflict, match="has changed since it was read"):
             await storage.commit(Change(removed=(replace(row, version=2),)))
         with pytest.raises(Conflict):
-            await storage.commit(Change(removed=(row,), unmoved=(thread("nobody"),)))
+            await storage.commit(Change(removed=(row,), unchanged=(thread("nobody"),)))
         assert await read(storage) == row
         await storage.commit(Change(removed=(row,)))
         assert await read(storage) is None
@@ -513,11 +513,11 @@ async def test_erasing_removes_all_of_a_thread_but_its_numbering(
         await storage.commit(Change(rows=rows, events=(token("t"), token("t"))))
         await storage.commit(Change(rows=others, events=(token("u"),)))
         with pytest.raises(Conflict):
-            await storage.commit(Change(erase="t", unmoved=(replace(thread(), version=2),)))
+            await storage.commit(Change(erase="t", unchanged=(replace(thread(), version=2),)))
         assert seqs(await storage.read_log("t")) == [1, 2]
 
         storage.append([token("t", "swept away too")], fail)
-        await storage.commit(Change(erase="t", unmoved=(thread(),)))
+        await storage.commit(Change(erase="t", unchanged=(thread(),)))
         assert await every_row(storage) == [None] * 10
         assert await storage.read_log("t") == ()
         assert await storage.last_seq("t") == 0

@@ -128,5 +128,5 @@ def test_no_column_of_a_sealed_struct_can_be_changed(column: str, value: object)
 
 def test_changes_of_structs_are_put_together() -> None:
     row: Any = DRAWING
-    change = together(Change(rows=(row,)), Change(unmoved=(row,)))
+    change = together(Change(rows=(row,)), Change(unchanged=(row,)))
     assert change == Change(rows=(row,))

@@ -84,7 +84,7 @@ async def create_link(
         decision=body.decision,
         lasts=timedelta(seconds=body.expires_in),
     )
-    await runs.storage.commit(Change(rows=(link,), unmoved=(approval,)))
+    await runs.storage.commit(Change(rows=(link,), unchanged=(approval,)))
     view = {
         "link_id": link.link_id,
         "url": key.url(link),

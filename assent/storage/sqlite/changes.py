@@ -21,7 +21,7 @@ def operation(change: Change, tables: Tables) -> Callable[[Transaction], tuple[i
     Rows are encoded here, before anything is queued. Raises `TypeError` or `ValueError` if a row
     cannot be stored.
     """
-    steps = [_unmoved(row, tables) for row in change.unmoved]
+    steps = [_check_unchanged(row, tables) for row in change.unchanged]
     steps += [_remove(row, tables) for row in change.removed]
     if change.erase is not None:
         steps.append(_erase(change.erase, tables))
@@ -59,7 +59,7 @@ def _write(row: Row, tables: Tables) -> Step:
     return insert if row.version == 1 else update
 
 
-def _unmoved(row: Row, tables: Tables) -> Step:
+def _check_unchanged(row: Row, tables: Tables) -> Step:
     def check(transaction: Transaction) -> None:
         if _version(transaction, row, tables) != row.version:
             raise _conflict(transaction, row, tables, expected=row.version)

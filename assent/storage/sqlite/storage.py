@@ -39,7 +39,7 @@ from assent.core.rows import (
     Timer,
 )
 from assent.core.sealing import Seal, parse_keys, tampered
-from assent.storage.base import Change, LogEntry, Page, Ring, Storage
+from assent.storage.base import Change, Doorbell, LogEntry, Page, Storage
 from assent.storage.sqlite import audit_chain as audit
 from assent.storage.sqlite import files, queries, retention
 from assent.storage.sqlite.changes import operation
@@ -153,7 +153,7 @@ class SqliteStorage(Storage):
         # A copy, because the caller may go on to fill the list that it handed over.
         self._writer.append(tuple(events), on_error, lease)
 
-    async def beat(self, worker: str, until: datetime) -> None:
+    async def heartbeat(self, worker: str, until: datetime) -> None:
         await self._writer.write(_statement(queries.BEAT, worker, time_text(until)), threads=())
 
     async def retire(self, worker: str) -> None:
@@ -221,7 +221,7 @@ class SqliteStorage(Storage):
     async def shrink(self) -> None:
         await retention.shrink(self._writer)
 
-    def listen(self, thread_id: str) -> AbstractContextManager[Ring]:
+    def listen(self, thread_id: str) -> AbstractContextManager[Doorbell]:
         return self._tails.listen(thread_id)
 
     def end_listening(self) -> None:
@@ -342,7 +342,7 @@ class SqliteStorage(Storage):
         )
         return await self._trusted(table, found)
 
-    async def used(
+    async def usage(
         self,
         *,
         thread_id: str | None = None,

@@ -41,7 +41,7 @@ class Bell:
         self._wake()
 
     def end(self) -> None:
-        """Ring for the last time."""
+        """Doorbell for the last time."""
         self._over = True
         self.ring()
 
@@ -136,7 +136,7 @@ class Tails:
         self._over = False
 
     def end(self) -> None:
-        """Ring every bell for the last time."""
+        """Doorbell every bell for the last time."""
         self._over = True
         for tail in self._tails.values():
             for bell in tail.bells:
