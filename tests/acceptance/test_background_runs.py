@@ -22,6 +22,17 @@ from tests.support.server import (
     scripted_agents,
     serving,
 )
+from tests.support.waiting import PATIENCE
+
+SLACK = 20.0
+"""Seconds by which a busy machine may be late. A run that no timer starts comes later."""
+
+
+async def all_are_heard(api: Api, run_id: str) -> None:
+    """Wait until the server has what was sent to it before: it has let a later request wait."""
+    late = await api.http.get(f"/runs/{run_id}/wait", params={"timeout": 0.3})
+    await expect(late, 202)
+
 
 # ── started and found ─────────────────────────────────────────────────────────────────────────────
 
@@ -161,12 +172,13 @@ async def test_a_wait_may_be_short(server: Server, api: Api) -> None:
         response = await expect(
             await api.http.get(f"/runs/{run['run_id']}/wait", params={"timeout": seconds}), 202
         )
-        assert seconds <= time.monotonic() - asked_at < seconds + 2
+        assert seconds <= time.monotonic() - asked_at < seconds + SLACK
         assert (response.json()["run_id"], response.json()["status"]) == (run["run_id"], "running")
     waiting = [
-        asyncio.create_task(api.get(f"/runs/{run['run_id']}/wait", timeout=15)) for _ in range(20)
+        asyncio.create_task(api.get(f"/runs/{run['run_id']}/wait", timeout=PATIENCE))
+        for _ in range(20)
     ]
-    await asyncio.sleep(0.2)
+    await all_are_heard(api, run["run_id"])
     server.let_go(5)
     assert {answer["output"] for answer in await asyncio.gather(*waiting)} == {"Results: held 5"}
     for wrong in ("-1", "nan", "inf", "soon", "4000"):
@@ -178,7 +190,7 @@ async def test_a_wait_may_be_short(server: Server, api: Api) -> None:
 async def test_who_waits_is_told_when_the_thread_is_removed(api: Api) -> None:
     run = await api.run("t", "tell 1", after_seconds=600)
     waiting = asyncio.create_task(api.http.get(f"/runs/{run['run_id']}/wait"))
-    await asyncio.sleep(0.3)
+    await all_are_heard(api, run["run_id"])
     await expect(await api.http.delete("/threads/t"), 204)
     await problem(await waiting, 404)
 
@@ -216,7 +228,7 @@ async def test_a_run_is_followed_from_anywhere(api: Api) -> None:
 
 async def _stream(api: Api, path: str, last: int | None = None) -> list[dict[str, object]]:
     headers = {} if last is None else {"Last-Event-ID": str(last)}
-    async with asyncio.timeout(20), api.http.stream("GET", path, headers=headers) as response:
+    async with asyncio.timeout(PATIENCE), api.http.stream("GET", path, headers=headers) as response:
         await expect(response, 200)
         return [event async for event in events_of(response)]
 
@@ -236,29 +248,30 @@ async def test_a_delayed_run_is_never_early(server: Server, api: Api) -> None:
     for number, run in enumerate(runs, 1):
         assert run["status"] == "pending"
         delay = datetime.fromisoformat(run["due_at"]) - datetime.fromisoformat(run["created_at"])
-        assert timedelta(seconds=number / 4 - 0.2) < delay <= timedelta(seconds=number / 4)
+        assert timedelta(seconds=number / 4 - 5) < delay <= timedelta(seconds=number / 4)
     for run in runs:
         ended = await api.ended(run["run_id"])
         assert ended["status"] == "success"
-        assert timedelta(0) <= lateness(ended) < timedelta(seconds=1.5)
+        assert timedelta(0) <= lateness(ended) < timedelta(seconds=SLACK)
     assert server.traces() == [f"look {number}" for number in range(1, 9)]
 
 
 async def test_a_thread_takes_input_while_a_run_is_to_start_later(server: Server, api: Api) -> None:
-    later = await api.run("t", "look 9", after_seconds=1)
+    later = await api.run("t", "look 9", after_seconds=3)
     assert (await api.stream("look 1", thread_id="t"))[-1]["type"] == "done"
     # Its time comes while another runs, so it waits its turn.
     await api.run("t", "hold 5")
-    await asyncio.sleep(1.5)
+    afterwards = await api.run("other", "look 2", after_seconds=3.2)
+    await api.ended(afterwards["run_id"])
     assert (await api.get(f"/runs/{later['run_id']}"))["status"] == "pending"
     server.let_go(5)
     assert (await api.ended(later["run_id"]))["status"] == "success"
-    assert server.traces() == ["look 1", "hold 5", "held 5", "look 9"]
+    assert server.traces() == ["look 1", "hold 5", "look 2", "held 5", "look 9"]
 
 
 async def test_a_delayed_run_outlives_the_process(server: Server, api: Api) -> None:
     early = await api.run("early", "look 1", after_seconds=0.5)
-    late = await api.run("late", "look 2", after_seconds=5)
+    late = await api.run("late", "look 2", after_seconds=8)
     server.kill()
     await asyncio.sleep(0.6)
     server.start()
@@ -266,7 +279,7 @@ async def test_a_delayed_run_outlives_the_process(server: Server, api: Api) -> N
     assert ended["status"] == "success"
     assert (await api.get(f"/runs/{late['run_id']}"))["status"] == "pending"
     ended = await api.ended(late["run_id"])
-    assert timedelta(0) <= lateness(ended) < timedelta(seconds=1.5)
+    assert timedelta(0) <= lateness(ended) < timedelta(seconds=SLACK)
     assert server.traces() == ["look 1", "look 2"]
 
 
@@ -290,7 +303,7 @@ async def test_those_of_a_higher_priority_go_first(tmp_path: Path) -> None:
                     "/agent/invoke", json={"message": "look 6", "thread_id": "t6", "priority": 50}
                 )
             )
-            await asyncio.sleep(0.3)
+            await api.until_there("t6")
             # One whose turn has not come is cancelled, and its thread is free at once.
             assert [run["status"] for run in await api.cancel("/threads/t4")] == ["cancelled"]
             assert (await api.get("/threads/t4"))["status"] == "idle"

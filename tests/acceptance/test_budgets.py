@@ -256,7 +256,7 @@ async def test_a_graph_of_ones_own_stops_between_two_steps(
 async def test_when_its_time_is_up_a_run_is_cut_off(
     server: Server, api: Api, t: str, n: int
 ) -> None:
-    events = await api.stream(f"slow {n}", thread_id=t, budget={"seconds": 0.6})
+    events = await api.stream(f"slow {n}", thread_id=t, budget={"seconds": 2})
     assert [event[:3] for event in budget_events(events)] == [
         ("budget_warning", "run", "seconds"),
         ("budget_exceeded", "run", "seconds"),
@@ -271,20 +271,21 @@ async def test_when_its_time_is_up_a_run_is_cut_off(
 
 
 async def test_time_is_up_amid_a_models_words(api: Api, t: str) -> None:
-    events = await api.stream("tell 500", thread_id=t, agent="chatty", budget={"seconds": 0.5})
+    events = await api.stream("tell 500", thread_id=t, agent="chatty", budget={"seconds": 1})
     assert events[-1]["code"] == "budget_exceeded"
-    assert 0 < types_of(events).count("token") < 100
+    assert 0 < types_of(events).count("token") < 500
 
 
 async def test_with_a_pause_the_step_comes_to_its_end_first(
     server: Server, api: Api, t: str, n: int
 ) -> None:
     waiting = asyncio.create_task(
-        api.stream(f"slow {n}", thread_id=t, budget={"seconds": 0.4, **PAUSE})
+        api.stream(f"slow {n}", thread_id=t, budget={"seconds": 2, **PAUSE})
     )
-    await asyncio.sleep(1.2)
+    await server.until_traced(f"slow {n}")
+    await asyncio.sleep(2)
     assert not waiting.done()
-    server.ledger.with_name(f"{server.ledger.name}.go-{n}").touch()
+    server.let_go(n)
     events = await waiting
     assert without_tokens(events)[-3:] == ["tool_end", "approval_required", "run_paused"]
     await asyncio.sleep(0.5)
@@ -392,12 +393,11 @@ async def test_what_others_use_while_they_go_on_counts(
 ) -> None:
     message = f"look {n} then look {n + 1} then slow {n + 2} then look {n + 3}"
     going = asyncio.create_task(api.stream(message, thread_id=t, agent="shared"))
-    while server.traces(f"slow {n + 2}") == []:
-        await asyncio.sleep(0.02)
+    await server.until_traced(f"slow {n + 2}")
     await api.stream(f"look {n + 4}", thread_id=f"{t}-2", agent="shared")
     (approval,) = await api.pending(f"{t}-2")
     assert approval["preview"] == {"used": 4, "limit": 4}
-    server.ledger.with_name(f"{server.ledger.name}.go-{n + 2}").touch()
+    server.let_go(n + 2)
     assert (await going)[-1]["type"] == "run_paused"
     assert (await api.pending(t))[0]["preview"] == {"used": 4, "limit": 4}
     assert server.traces(f"look {n + 3}") == server.traces(f"look {n + 4}") == []

@@ -11,6 +11,7 @@ import asyncio
 import pytest
 
 from tests.support.server import Api, Json, Server, only, problem, types_of
+from tests.support.waiting import until
 
 
 async def takes_input(api: Api, thread: str) -> None:
@@ -80,7 +81,10 @@ async def test_in_a_tool_that_nothing_cuts_off(server: Server, api: Api) -> None
     run = await api.run("t", "hold 5")
     await server.until_traced("hold 5")
     assert [each["status"] for each in await api.cancel("/threads/t")] == ["cancelling"]
-    await asyncio.sleep(1)
+    # A run that is cancelled after it has ended before it.
+    other = await api.run("other", "tell 400", agent="slow_agent")
+    await api.cancel("/threads/other")
+    await is_cancelled(api, other["run_id"])
     assert (await api.get(f"/runs/{run['run_id']}"))["status"] == "cancelling"
     assert (await api.get("/threads/t"))["status"] == "busy"
     await problem(
@@ -108,9 +112,11 @@ async def test_among_parallel_tools(server: Server, api: Api) -> None:
     await api.decided("t", type="approve", all=True)
     await server.until_traced("pay 1", "slow 2", "look 3", "slow 4")
     server.let_go(4)
-    async with asyncio.timeout(10):
-        while types_of(await api.events("t")).count("tool_end") < 3:
-            await asyncio.sleep(0.02)
+
+    async def three_have_ended() -> bool:
+        return types_of(await api.events("t")).count("tool_end") == 3
+
+    await until(three_have_ended)
     (run,) = await api.cancel("/threads/t")
     await is_cancelled(api, run["run_id"])
     answers = tool_answers(await api.get("/threads/t"))

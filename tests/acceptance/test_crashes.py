@@ -23,6 +23,7 @@ from tests.support.server import (
     types_of,
     without_tokens,
 )
+from tests.support.waiting import PATIENCE, until
 
 LOST_AND_ASKED = ["run_recovered", "tool_unknown", "approval_required", "run_paused"]
 GOES_ON = ["approval_decided", "run_resumed"]
@@ -76,8 +77,8 @@ async def test_killed_while_a_gated_tool_runs_a_person_is_asked_what_became_of_i
             await api.decided(thread, type="approve", all=True)
         await api.paused("slow 61; slow 62", thread_id="t6")
         await api.decided("t6", type="approve", all=True)
-        await _until_traced(
-            server, *(f"slow {number}" for number in threads), "pay 50", "slow 61", "slow 62"
+        await server.until_traced(
+            *(f"slow {number}" for number in threads), "pay 50", "slow 61", "slow 62"
         )
         # The payment beside the slow one has ended, and its outcome is known.
         await api.until("t5", "tool_end", after=await _seq_of(api, "t5", "run_resumed"))
@@ -113,7 +114,7 @@ async def test_killed_while_a_gated_tool_runs_a_person_is_asked_what_became_of_i
         )
 
         # It did not happen, run it: with a person's consent there is a second start.
-        _let_go(server, 1)
+        server.let_go(1)
         await api.decided("t1", type="approve")
         assert await api.last_words("t1") == "Results: slowly paid 1"
         # It happened, and this is what came of it.
@@ -134,7 +135,7 @@ async def test_killed_while_a_gated_tool_runs_a_person_is_asked_what_became_of_i
         # are decided.
         both = await api.pending("t6")
         assert sorted(approval["args"]["amount"] for approval in both) == [61, 62]
-        _let_go(server, 61)
+        server.let_go(61)
         said = {61: {"type": "approve"}, 62: {"type": "respond", "message": "62 went through"}}
         await api.decided("t6", decisions={both[0]["approval_id"]: said[both[0]["args"]["amount"]]})
         assert (await api.get("/threads/t6"))["pending"] == [both[1]["approval_id"]]
@@ -148,14 +149,14 @@ async def test_killed_while_a_gated_tool_runs_a_person_is_asked_what_became_of_i
         questions = {asked["t4"]["approval_id"]}
         for starts in (2, 3):
             await api.decided("t4", type="approve")
-            await _until_traced(server, "slow 4", times=starts)
+            await server.until_traced("slow 4", times=starts)
             server.restart()
             assert (await api.at_rest("t4"))["status"] == "interrupted"
             (again,) = await api.pending("t4")
             assert again["kind"] == "unknown_outcome"
             assert again["approval_id"] not in questions
             questions.add(again["approval_id"])
-        _let_go(server, 4)
+        server.let_go(4)
         await api.decided("t4", type="approve")
         assert await api.last_words("t4") == "Results: slowly paid 4"
 
@@ -168,7 +169,7 @@ async def test_a_new_message_may_leave_a_call_that_was_cut_off_behind(server: Se
     async with asking(server) as api:
         await api.paused("slow 1", thread_id="t")
         await api.decided("t", type="approve")
-        await _until_traced(server, "slow 1")
+        await server.until_traced("slow 1")
         server.restart()
         assert (await api.at_rest("t"))["status"] == "interrupted"
         assert (
@@ -360,9 +361,9 @@ async def test_a_server_that_is_asked_to_stop_leaves_its_runs_to_the_next(tmp_pa
             await api.paused("slow 2", thread_id="short")
             for thread in ("long", "short"):
                 await api.decided(thread, type="approve")
-            await _until_traced(server, "slow 1", "slow 2")
+            await server.until_traced("slow 1", "slow 2")
             async with api.following("long"):
-                _let_go(server, 2)
+                server.let_go(2)
                 # A reader that is connected holds up nothing, and the step that can end in time
                 # does.
                 await asyncio.to_thread(server.terminate)
@@ -381,7 +382,7 @@ async def test_a_server_that_is_asked_to_stop_leaves_its_runs_to_the_next(tmp_pa
 async def _tokens(api: Api, thread: str, count: int) -> list[Event]:
     """The first tokens of a thread, as they come."""
     seen: list[Event] = []
-    async with asyncio.timeout(20), api.following(thread, types="token") as events:
+    async with asyncio.timeout(PATIENCE), api.following(thread, types="token") as events:
         async for event in events:
             seen.append(event)
             if len(seen) == count:
@@ -391,17 +392,6 @@ async def _tokens(api: Api, thread: str, count: int) -> list[Event]:
 
 async def _seq_of(api: Api, thread: str, kind: str) -> int:
     return int(only(await api.events(thread), kind)["seq"])
-
-
-async def _until_traced(server: Server, *lines: str, times: int = 1) -> None:
-    async with asyncio.timeout(20):
-        while any(server.traces().count(line) < times for line in lines):
-            await asyncio.sleep(0.02)
-
-
-def _let_go(server: Server, amount: int) -> None:
-    """Let the slow payment of this amount end."""
-    server.ledger.with_name(f"{server.ledger.name}.go-{amount}").touch()
 
 
 async def test_killed_in_a_node_of_somebody_elses_graph_a_person_is_asked_again(
@@ -443,9 +433,9 @@ async def test_killed_in_a_noted_call_of_somebody_elses_graph_a_person_is_asked_
                 ),
                 202,
             )
-        await _until_traced(server, "pay 50", "slow 5", "look 500", "slow 61", "slow 62")
-        # Time enough for what came of the payment to be noted.
-        await asyncio.sleep(0.3)
+        await server.until_traced("pay 50", "slow 5", "look 500", "slow 61", "slow 62")
+        finished = "SELECT 1 FROM effects WHERE tool = 'pay' AND status = 'finished'"
+        await until(lambda: server.sql(finished))
         server.restart()
         assert (await api.at_rest("t1"))["status"] == "interrupted"
         (approval,) = await api.pending("t1")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.server import Api, Json, Server, asking, scripted_agents, serving, types_of
+from tests.support.waiting import until
 
 DRAIN_SECONDS = 3
 
@@ -45,7 +46,7 @@ async def test_the_step_comes_to_its_end_and_the_next_process_goes_on_from_there
 
         following = asyncio.create_task(follow())
         stopping = asyncio.create_task(asyncio.to_thread(server.terminate))
-        await asyncio.sleep(0.3)
+        await until(lambda: not server.is_listening())
         assert not stopping.done()
         server.let_go(5)
         assert await stopping in (0, -signal.SIGTERM)
@@ -93,7 +94,7 @@ async def test_what_waits_its_turn_waits_for_the_next_process(server: Server) ->
         await approved(api, "slow 5")
         queued = await api.run("t", "look 3", on_busy="enqueue")
         stopping = asyncio.create_task(asyncio.to_thread(server.terminate))
-        await asyncio.sleep(0.3)
+        await until(lambda: not server.is_listening())
         server.let_go(5)
         await stopping
         assert server.traces() == ["slow 5"]

@@ -21,6 +21,7 @@ from tests.support.server import (
     serving,
     types_of,
 )
+from tests.support.waiting import PATIENCE, until
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ async def test_the_rest_of_a_log_comes_once_from_any_event_on(server: Server) ->
         # What comes next follows on the last number, for readers that wait for it too.
         async with api.following("t", len(whole)) as events:
             await api.decided("t", type="approve")
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 first = await anext(events)
         assert (first["type"], first["seq"]) == ("approval_decided", len(whole) + 1)
 
@@ -50,8 +51,7 @@ async def test_readers_that_come_back_while_events_are_made_miss_none_and_get_no
 ) -> None:
     async with asking(server) as api:
         running = asyncio.create_task(api.stream("tell 80", agent="slow_agent", thread_id="t"))
-        while (await api.http.get("/threads/t")).status_code == 404:
-            await asyncio.sleep(0.01)
+        await api.until_there("t")
         # The first hangs up after each event, the second after every seventh.
         by_ones, by_sevens = await asyncio.gather(_in_pieces(api, "t", 1), _in_pieces(api, "t", 7))
         sent = await running
@@ -60,16 +60,19 @@ async def test_readers_that_come_back_while_events_are_made_miss_none_and_get_no
 
 async def test_a_reader_that_reconnects_across_restarts_sees_one_log(server: Server) -> None:
     async with asking(server) as api:
-        reader = asyncio.create_task(_across_restarts(api, "t"))
+        seen: list[Event] = []
+        reader = asyncio.create_task(_across_restarts(api, "t", seen))
         talking = asyncio.create_task(_ignoring_the_end(api, "tell 50; pay 3"))
         for _ in range(2):
-            await asyncio.sleep(0.5)
+            # Amid the model's words.
+            enough = len(seen) + 5
+            await until(lambda enough=enough: len(seen) >= enough)
             await asyncio.to_thread(server.restart)
         await talking
         await api.until("t", "run_paused")
         await asyncio.to_thread(server.restart)
         await api.decided("t", type="approve")
-        seen = await reader
+        await reader
         assert [event["seq"] for event in seen] == list(range(1, len(seen) + 1))
         assert seen == await api.events("t")
         assert types_of(seen).count("run_recovered") >= 1
@@ -97,7 +100,7 @@ async def test_a_client_that_goes_away_does_not_stop_the_run(server: Server) -> 
 async def _read(api: Api, thread: str, last: int, count: int) -> list[Event]:
     """So many events after the one numbered `last`."""
     seen = []
-    async with asyncio.timeout(20), api.following(thread, last) as events:
+    async with asyncio.timeout(PATIENCE), api.following(thread, last) as events:
         async for event in events:
             seen.append(event)
             if len(seen) == count:
@@ -108,7 +111,7 @@ async def _read(api: Api, thread: str, last: int, count: int) -> list[Event]:
 async def _in_pieces(api: Api, thread: str, size: int) -> list[Event]:
     """The thread's events up to its end, with a new connection for every `size` of them."""
     seen: list[Event] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while not seen or seen[-1]["type"] != "done":
             async with api.following(thread, seen[-1]["seq"] if seen else 0) as events:
                 for _ in range(size):
@@ -118,11 +121,10 @@ async def _in_pieces(api: Api, thread: str, size: int) -> list[Event]:
     return seen
 
 
-async def _across_restarts(api: Api, thread: str) -> list[Event]:
-    """The thread's events up to its end, by a client that connects again whenever it is cut off, as
-    an EventSource does."""
-    seen: list[Event] = []
-    async with asyncio.timeout(60):
+async def _across_restarts(api: Api, thread: str, seen: list[Event]) -> None:
+    """Put the thread's events up to its end into `seen`, by a client that connects again whenever
+    it is cut off, as an EventSource does."""
+    async with asyncio.timeout(2 * PATIENCE):
         while not seen or seen[-1]["type"] != "done":
             try:
                 async with api.http.stream(
@@ -133,7 +135,6 @@ async def _across_restarts(api: Api, thread: str) -> list[Event]:
             except httpx.TransportError:
                 pass
             await asyncio.sleep(0.05)
-    return seen
 
 
 async def _collect(response: httpx.Response, seen: list[Event]) -> None:

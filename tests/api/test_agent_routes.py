@@ -20,6 +20,7 @@ from tests.support.server import (
     volley,
     without_tokens,
 )
+from tests.support.waiting import PATIENCE
 
 EVERYTHING = re.compile(rb"(id: [1-9][0-9]*\ndata: \{[^\r\n]*\}\n\n)+")
 NAMED = re.compile(rb"(id: [1-9][0-9]*\nevent: [a-z_]+\ndata: \{[^\r\n]*\}\n\n)+")
@@ -48,7 +49,7 @@ async def test_event_names_are_there_for_who_asks(api: Api, thread: str) -> None
     count = len(await api.events(thread))
     raw = b""
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(PATIENCE),
         api.http.stream("GET", f"/threads/{thread}/events", params={"named": "true"}) as response,
     ):
         async for chunk in response.aiter_raw():
@@ -210,7 +211,7 @@ async def test_a_busy_thread_takes_no_message(
             409,
         )
         assert thread in body["detail"]
-    server.ledger.with_name(f"ledger.go-{amount}").touch()
+    server.let_go(amount)
     await api.at_rest(thread)
     assert types_of(await api.events(thread)).count("run_start") == 1
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.server import Api, asking, expect, problem, scripted_agents, serving
+from tests.support.waiting import until
 
 SSE = {"accept": "text/event-stream"}
 JSON = {"accept": "application/json"}
@@ -40,9 +41,11 @@ async def test_events_older_than_they_may_be(tmp_path: Path) -> None:
             await asyncio.sleep(1.1)
             # The sweep comes once a minute, and at the start.
             server.restart()
-            async with asyncio.timeout(10):
-                while await api.events("ended"):
-                    await asyncio.sleep(0.05)
+
+            async def is_swept() -> bool:
+                return not await api.events("ended")
+
+            await until(is_swept)
             for headers in (SSE, JSON):
                 told = await asked(api, "ended", 1, headers)
                 assert told["first"] == ended[-1]["seq"] + 1

@@ -3,7 +3,6 @@ and sent again."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from tests.support.server import (
     scripted_agents,
     serving,
 )
+from tests.support.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +63,14 @@ def about(receiver: Receiver, thread: str) -> list[Any]:
     return [got for got in receiver.got if got.json["data"]["approval"]["thread_id"] == thread]
 
 
-async def until(api: Api, status: str, **parameters: str) -> list[Any]:
-    async with asyncio.timeout(20):
-        while not (
-            rows := (await api.get("/notifications", status=status, **parameters))["notifications"]
-        ):
-            await asyncio.sleep(0.05)
-    return list(rows)
+async def notified(api: Api, status: str, **parameters: str) -> list[Any]:
+    """The notifications of this status, once there are any."""
+
+    async def rows() -> list[Any]:
+        found = await api.get("/notifications", status=status, **parameters)
+        return list(found["notifications"])
+
+    return await until(rows)
 
 
 async def test_a_receiver_is_told_and_a_link_that_it_was_sent_decides(
@@ -102,13 +103,13 @@ async def test_what_was_not_delivered_before_a_kill_is_after_it(
     api: Api, port: int, server: Server, thread: str, amount: int
 ) -> None:
     (approval,) = await api.paused(f"pay {amount}", thread_id=thread)
-    (row,) = await until(api, "pending", approval_id=approval["approval_id"])
+    (row,) = await notified(api, "pending", approval_id=approval["approval_id"])
     server.restart()
     async with receiving(Receiver(), port=port) as receiver:
         await expect(await api.http.post(f"/notifications/{row['notification_id']}/resend"), 202)
         while not (mine := about(receiver, thread)):
             await receiver.until(len(receiver.got) + 1)
-        await until(api, "delivered", approval_id=approval["approval_id"])
+        await notified(api, "delivered", approval_id=approval["approval_id"])
     assert {got.headers["webhook-id"] for got in mine} == {row["notification_id"]}
 
 
@@ -117,15 +118,16 @@ async def test_a_receiver_in_a_private_network_is_told_nothing_and_its_neighbour
 ) -> None:
     async with receiving(Receiver(), port=port) as receiver:
         (approval,) = await api.paused(f"slow {amount}", thread_id=thread)
-        await until(api, "delivered", approval_id=approval["approval_id"], endpoint="hook")
-        (row,) = await until(
+        await notified(api, "delivered", approval_id=approval["approval_id"], endpoint="hook")
+        (row,) = await notified(
             api, "pending", approval_id=approval["approval_id"], endpoint="blocked"
         )
-        async with asyncio.timeout(20):
-            while not row["attempts"]:
-                await asyncio.sleep(0.05)
-                row = await api.get(f"/notifications/{row['notification_id']}")
-        assert "private network" in row["last_error"]
+
+        async def error() -> str:
+            tried = await api.get(f"/notifications/{row['notification_id']}")
+            return tried["last_error"] or ""
+
+        assert "private network" in await until(error)
         assert all(got.path == "/hook" for got in receiver.got)
         await api.decided(thread, type="reject")
 

@@ -392,8 +392,7 @@ async def _needs_a_key(http: httpx.AsyncClient, method: str, path: str) -> None:
 async def test_it_serves_many_readers_at_once(api: Api, thread: str) -> None:
     """Sixty readers of one run get the same events."""
     running = asyncio.create_task(api.stream("tell 20", agent="slow_agent", thread_id=thread))
-    while (await api.http.get(f"/threads/{thread}")).status_code == 404:
-        await asyncio.sleep(0.01)
+    await api.until_there(thread)
     read = await asyncio.gather(*(api.until(thread, "done") for _ in range(60)))
     sent = await running
     assert all(events == sent for events in read)

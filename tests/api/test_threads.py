@@ -13,6 +13,7 @@ import pytest
 from langgraph_sdk import schema
 
 from tests.support.server import Api, Server, problem, types_of
+from tests.support.waiting import PATIENCE
 
 
 def fields(kind: Any) -> set[str]:
@@ -143,7 +144,7 @@ async def test_a_busy_thread_is_not_removed(
     await api.paused(f"slow {amount}", thread_id=thread)
     await api.decided(thread, type="approve")
     await problem(await api.http.delete(f"/threads/{thread}"), 409)
-    server.ledger.with_name(f"ledger.go-{amount}").touch()
+    server.let_go(amount)
     assert await api.last_words(thread) == f"Results: slowly paid {amount}"
 
 
@@ -282,7 +283,7 @@ async def test_events_are_filtered_by_type(api: Api, thread: str) -> None:
 
 async def test_a_live_stream_is_filtered_and_crosses_runs(api: Api, thread: str) -> None:
     await api.stream("tell 1", thread_id=thread)
-    async with asyncio.timeout(10), api.following(thread, types="run_start,done") as events:
+    async with asyncio.timeout(PATIENCE), api.following(thread, types="run_start,done") as events:
         assert [(await anext(events))["type"] for _ in range(2)] == ["run_start", "done"]
         sent = await api.stream("tell 1", thread_id=thread)
         assert [await anext(events) for _ in range(2)] == [sent[0], sent[-1]]
@@ -290,9 +291,9 @@ async def test_a_live_stream_is_filtered_and_crosses_runs(api: Api, thread: str)
 
 async def test_the_last_event_id_counts_more_than_the_url(api: Api, thread: str) -> None:
     sent = await api.stream("tell 5", thread_id=thread)
-    async with asyncio.timeout(10), api.following(thread, last=4, after=1) as events:
+    async with asyncio.timeout(PATIENCE), api.following(thread, last=4, after=1) as events:
         assert await anext(events) == sent[4]
-    async with asyncio.timeout(10), api.following(thread, after=2) as events:
+    async with asyncio.timeout(PATIENCE), api.following(thread, after=2) as events:
         assert await anext(events) == sent[2]
     for wrong in ("x", "-1", "1.5", "²", "", "9" * 30, "9" * 5000):
         response = await api.http.get(

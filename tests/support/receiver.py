@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.support.waiting import PATIENCE
+
 
 @dataclass
 class Received:
@@ -41,7 +43,7 @@ class Receiver:
     name: str | None = None
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def until(self, count: int, seconds: float = 20) -> list[Received]:
+    async def until(self, count: int, seconds: float = PATIENCE) -> list[Received]:
         """What it got, once that is so much."""
         async with asyncio.timeout(seconds):
             while len(self.got) < count:

@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -22,12 +23,8 @@ from typing import Any
 import httpx
 
 from tests.support import agents
+from tests.support.waiting import PATIENCE, until
 from tests.support.zygote import HAS_SAFE_FORK, Forked, Zygote
-
-START_SECONDS = 30
-WAIT_SECONDS = 20
-"""How long a test waits for what should come at once. On a busy machine "at once" may take a
-while."""
 
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-c", "from assent.cli.app import main; main()"]
@@ -105,12 +102,12 @@ class Server:
     def wait_until_healthy(self) -> None:
         """Wait until the process answers."""
         assert self._process is not None
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + PATIENCE
         while not self._answers():
             code = self._process.poll()
             assert code is None, f"The server ended with {code} as it started:\n{self.output}"
             assert time.monotonic() < deadline, (
-                f"The server did not answer within {START_SECONDS} s:\n{self.output}"
+                f"The server did not answer within {PATIENCE:g} s:\n{self.output}"
             )
             time.sleep(0.01)
 
@@ -130,18 +127,16 @@ class Server:
     def wait_for_death(self) -> None:
         """Wait until the process has died of itself."""
         assert self._process is not None
-        self._process.wait(WAIT_SECONDS)
+        self._process.wait(PATIENCE)
 
     def let_go(self, *amounts: int) -> None:
         """Let the tools that wait with these amounts end."""
         for amount in amounts:
             self.ledger.with_name(f"{self.ledger.name}.go-{amount}").touch()
 
-    async def until_traced(self, *lines: str) -> None:
-        """Wait until the tools have left these lines."""
-        async with asyncio.timeout(WAIT_SECONDS):
-            while not set(lines) <= set(self.traces()):
-                await asyncio.sleep(0.02)
+    async def until_traced(self, *lines: str, times: int = 1) -> None:
+        """Wait until the tools have left each of these lines so many times."""
+        await until(lambda: all(self.traces().count(line) >= times for line in lines))
 
     @property
     def output(self) -> str:
@@ -153,9 +148,22 @@ class Server:
         lines = self.ledger.read_text().splitlines() if self.ledger.exists() else []
         return [line for line in lines if line.startswith(prefix)]
 
+    def is_listening(self) -> bool:
+        """Whether it takes connections. Draining begins before it does not."""
+        with socket.socket() as sock:
+            return sock.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def sql(self, query: str, *parameters: Json) -> list[tuple[Json, ...]]:
+        """Ask the database in plain SQL, beside the server or while there is none."""
+        with (
+            closing(sqlite3.connect(self.folder / "assent.db", timeout=PATIENCE)) as connection,
+            connection,
+        ):
+            return connection.execute(query, parameters).fetchall()
+
     def _answers(self) -> bool:
         with closing(
-            http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT_SECONDS)
+            http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         ) as connection:
             try:
                 connection.request("GET", "/health")
@@ -170,12 +178,12 @@ class Server:
         if process.poll() is None:
             process.send_signal(with_signal)
         try:
-            return process.wait(WAIT_SECONDS)
+            return process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
-            process.wait(WAIT_SECONDS)
+            process.wait(PATIENCE)
             raise AssertionError(
-                f"The server did not end within {WAIT_SECONDS} s of {with_signal.name}:\n{self.output}"
+                f"The server did not end within {PATIENCE:g} s of {with_signal.name}:\n{self.output}"
             ) from None
 
 
@@ -231,7 +239,7 @@ async def volley(server: Server, requests: list[tuple[str, Json]]) -> list[tuple
 
 
 async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> tuple[int, Json]:
-    async with asyncio.timeout(WAIT_SECONDS):
+    async with asyncio.timeout(PATIENCE):
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
     writer.close()
     await writer.wait_closed()
@@ -244,8 +252,10 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 @asynccontextmanager
 async def asking(server: Server, **headers: str) -> AsyncIterator[Api]:
     """A client of the server."""
-    timeout = httpx.Timeout(WAIT_SECONDS)
-    limits = httpx.Limits(max_connections=None)
+    timeout = httpx.Timeout(PATIENCE)
+    # The server closes a connection that was idle for 5 s. A client that keeps it for as long may
+    # send a request on it at that very moment, and gets no answer.
+    limits = httpx.Limits(max_connections=None, keepalive_expiry=1)
     async with httpx.AsyncClient(
         base_url=server.url, headers=headers, timeout=timeout, limits=limits, trust_env=False
     ) as http:
@@ -357,24 +367,29 @@ class Api:
         """The thread's events after a number, up to the first of one of these types, which may be
         still to come."""
         seen = []
-        async with asyncio.timeout(WAIT_SECONDS), self.following(thread_id, after) as events:
+        async with asyncio.timeout(PATIENCE), self.following(thread_id, after) as events:
             async for event in events:
                 seen.append(event)
                 if event["type"] in types:
                     return seen
         raise AssertionError(f"The stream ended without any of {types}: {seen}")
 
-    async def at_rest(self, thread_id: str, seconds: float = WAIT_SECONDS) -> Json:
+    async def until_there(self, thread_id: str) -> None:
+        """Wait until the thread is there: made with a run that another request starts."""
+
+        async def is_there() -> bool:
+            return (await self.http.get(f"/threads/{thread_id}")).status_code == 200
+
+        await until(is_there)
+
+    async def at_rest(self, thread_id: str) -> Json:
         """The thread, once no run is active on it."""
-        deadline = time.monotonic() + seconds
-        while True:
+
+        async def rests() -> Json:
             thread = await self.get(f"/threads/{thread_id}")
-            if thread["status"] != "busy":
-                return thread
-            assert time.monotonic() < deadline, (
-                f"The thread {thread_id} was still busy after {seconds} s."
-            )
-            await asyncio.sleep(0.05)
+            return None if thread["status"] == "busy" else thread
+
+        return await until(rests, every=0.05)
 
     async def last_words(self, thread_id: str) -> str:
         """The text of the thread's last message, once no run is active on it."""
