@@ -1,14 +1,14 @@
-"""The engine's seam: where runs wait for their turn, who works on them, and how long they are his.
+"""The interface of an engine: submit a run, acquire it, extend its lease, release it, reap it.
 
-A run is a row before it is a task, and the queue is those rows: `pending` waits, `running` and
-`cancelling` are some worker's. To take a run is one compare-and-swap, which gives a lease with it:
-the run's `attempt` is the fencing token, and the storage refuses events and checkpoints that come
-with an older one. So whatever a worker believes, one run of a thread is worked on by one worker at
-a time.
+A run is a row before it is a task, and the queue is made of those rows. A `pending` run waits; a
+`running` or `cancelling` run belongs to a worker. A worker acquires a run by compare-and-swap, and
+holds it under a lease: the run's `attempt` is the fencing token, and the storage refuses events and
+checkpoints that carry an older one. So one worker at a time works on a thread, whatever others
+believe.
 
-An engine knows nothing of agents: what a run does, and what it means to stop it, is its
-`Executor`'s. Nor does it need to be told anything in order to be right: `submit` and `cancel` ring,
-and what they ring for is a row that a lost ring only delays.
+An engine knows nothing about agents. Its `Executor` does a run's work and closes its thread.
+`submit` and `cancel` only say that a row has changed: if a call is lost, the run is delayed until
+the next poll, and nothing else.
 """
 
 from __future__ import annotations
@@ -26,18 +26,19 @@ from assent.core.rows import Lease, Run, Thread, Timer
 from assent.storage.base import Change
 
 Ending = Callable[[Thread, Run, datetime], Change | Awaitable[Change]]
-"""What to store at a run's end, given its thread's row and its own as they are then. Whatever else
-it is made from, it reads each time."""
+"""Makes the change that ends a run, from the current rows of its thread and the run.
+
+It is called again if they have moved, so it reads anything else that it needs each time.
+"""
 
 OnTimer = Callable[[Timer], Awaitable[None]]
-"""Does what a timer is for. It removes the timer, or moves it, in the change that it makes; if it
-raises, it is called again a little later."""
+"""Handles a timer that is due. The handler removes or moves the timer in the change that it
+commits. If it raises, it is called again a little later."""
 
 
 @dataclass(slots=True)
 class HeldRun:
-    """A run in a worker's hands. `run` is its row as the worker last saw it; `thread` its thread's,
-    if that is at hand.
+    """A run that a worker holds: its row as last read, and its thread's row if already known.
 
     `control` asks the run to stop at its next step.
     """
@@ -48,14 +49,17 @@ class HeldRun:
 
     @property
     def lease(self) -> Lease:
-        """What lets the worker write for the run."""
+        """The lease under which the worker writes."""
         return Lease(self.run.run_id, self.run.attempt)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveryState:
-    """What a worker that is gone left of a run: the messages it had begun to show, the thread's
-    head, which nodes are next there, and what it had used."""
+    """The state in which a dead worker left a run.
+
+    `message_ids` are the messages it had begun to stream, `checkpoint_id` is the thread's head,
+    `next` are the nodes that come next, and `usage` is what the run had used.
+    """
 
     message_ids: tuple[str, ...] = ()
     checkpoint_id: str = ""
@@ -64,63 +68,65 @@ class RecoveryState:
 
 
 class RunDrained(Exception):
-    """The run stopped between two steps because its worker was asked to stop. It is anybody's, and
-    goes on from there."""
+    """The run stopped between two steps because its worker is draining. Any worker may go on."""
 
 
 class Executor(Protocol):
-    """What runs do. Each method may be called again after a crash, for what the one before had not
-    finished."""
+    """Does the work of runs. Every method may be called again after a crash, to finish what an
+    earlier call began."""
 
     async def execute(self, held: HeldRun) -> Ending:
-        """Do the run's work, up to its end or its pause. Raises `RunDrained` after `held.control`
-        asked it to stop, or whatever it failed with."""
+        """Work until the run ends or pauses. Raises `RunDrained` after `held.control` asked it to
+        stop, or whatever the run failed with."""
 
     async def cancel(self, held: HeldRun) -> Ending:
-        """Bring the thread of a run that was stopped on request to rest."""
+        """Close the thread of a run that was cancelled."""
 
     async def fail(self, held: HeldRun, error: Exception) -> Ending:
-        """Say what the run failed with."""
+        """Close the thread of a run that failed with this error."""
 
     async def recovery_state(self, run: Run) -> RecoveryState:
-        """Look at what was left of a run whose worker is gone."""
+        """Read the state in which a dead worker left the run."""
 
 
 class Engine(ABC):
-    """Takes runs and timers, and works on them while `working` is entered."""
+    """Works on runs and timers while `working` is entered."""
 
     worker: str
-    """This worker's id: what stands in the rows of the runs that it holds."""
+    """The id of this worker, stored in the rows of the runs that it holds."""
 
     @abstractmethod
     def reserve(self) -> AbstractContextManager[str | None]:
-        """Room for one more run, kept while the context is entered: the worker to write into its
-        row, as a run that is `running`. None if there is none here, or others wait for it; then the
-        row is to be `pending`."""
+        """Reserve room for one more run while the context is entered.
+
+        Yields the worker to store in the row of a `running` run. Yields None if there is no room,
+        or if other runs wait for it; then store the run as `pending`.
+        """
 
     @abstractmethod
     def submit(self, run: Run, thread: Thread | None = None) -> None:
-        """The run's row was committed: work on it, if it is this worker's; let the queue be looked
-        at, if it is pending. `thread` is the thread's row as that change left it."""
+        """Work on a run whose row was committed, or check the queue if it is pending. `thread` is
+        the thread's row as that commit left it."""
 
     @abstractmethod
     async def cancel(self, run: Run) -> None:
-        """The run's row was made `cancelling`: stop it."""
+        """Stop a run whose row is now `cancelling`."""
 
     @abstractmethod
     async def abandon(self, thread_id: str) -> None:
-        """Stop what runs on the thread, without a last word; return when it has ended."""
+        """Stop the thread's runs and store nothing about them. Returns when they have stopped."""
 
     @abstractmethod
     def wake(self) -> None:
-        """Timers or runs were committed in a change of somebody else's: look."""
+        """Check runs and timers now, because a change may have made some due."""
 
     @abstractmethod
     def working(self) -> AbstractAsyncContextManager[None]:
-        """Work, until the context is left. On entering, what a worker that is gone left has been
-        taken."""
+        """Work until the context is left. The runs of dead workers are taken over on entry."""
 
     @abstractmethod
     async def drain(self, seconds: float) -> None:
-        """Take nothing more; let each run reach the end of its step, and put it back. After
-        `seconds`, those that have not are cut off. Once is enough."""
+        """Acquire nothing more, and release each run at the end of its step.
+
+        Runs that take longer than `seconds` are cut off. A second call does nothing.
+        """

@@ -374,7 +374,7 @@ async def test_however_many_timers_fail_the_others_are_seen(desk: Desk) -> None:
         with capture_logs() as logs:
             async with desk.engine(storage, on_timer={"bell": done}).working():
                 assert fired == ["good"]
-        assert {entry["event"] for entry in logs} == {"a timer failed"}
+        assert {entry["event"] for entry in logs} == {"engine started", "a timer failed"}
 
 
 async def test_a_timer_that_failed_is_done_again_and_keeps_no_other_waiting(desk: Desk) -> None:
@@ -451,6 +451,15 @@ async def test_a_drained_run_reaches_the_end_of_its_step_and_goes_on_in_the_next
     async with desk.at_work() as (storage, _):
         taken = await status(storage, run, RunStatus.RUNNING)
         assert taken.attempt == 2
+
+
+async def test_an_engine_that_is_woken_in_the_moment_in_which_it_stops_stops(desk: Desk) -> None:
+    async with desk.storage() as storage:
+        engine = desk.engine(storage)
+        for _ in range(20):
+            async with asyncio.timeout(5), engine.working():
+                await asyncio.sleep(random.uniform(0.02, 0.05))
+                engine.wake()
 
 
 async def test_a_run_that_does_not_listen_is_cut_off_in_time(desk: Desk) -> None:
