@@ -1,78 +1,87 @@
-"""Bringing a thread to rest after its run was stopped, so that new input begins at START with a
-history that a provider accepts.
+"""Bring a thread to rest after its run was stopped, so that it takes new input and its history is
+one that a provider accepts.
 
     await close(agent, config, outcomes)
 
-No node runs, and no routing. Every open call of the model's last message gets a tool message that
-says what became of it: never started, cut off, or its real outcome. How the tasks are taken off was
-measured:
+No node runs, and no routing. Each open call of the model's last message gets a tool message that
+says what became of it: it was never started, it was cut off, or it had this result.
 
-1. `aupdate_state(None, as_node=END)` takes in what finished siblings and a `Command(update=…)` have
-   left, and clears the other tasks. What a finished sibling leads to is cleared by a second one.
-2. An update as a node would run that node's routing over the answers, and a graph's own routing
-   need not be made for them. So they are stored as the null task's writes, where
-   `Command(update=…)` has its own, and the next END takes them in.
-3. The input of a run that was cancelled before its first step is in the channel of START alone, and
-   an END would lose it. It goes the same way. A run that was cancelled before its first checkpoint
-   has left nothing, and its input is not kept.
+A closing is one checkpoint, stored in one write. LangGraph needs several steps for it, and a state
+between them, with open calls and nothing next, is one that no run can go on from. So the steps are
+taken on a draft in memory:
 
-It may be cut off at any point, and is then simply done again.
+1. `aupdate_state(None, as_node=END)` applies the writes of finished tasks and of a
+   `Command(update=…)`, and drops the other tasks. A finished task may lead to further ones, so this
+   is repeated until there are none.
+2. An update as a node would run that node's routing, which need not be made for these messages. So
+   the answers are written by the null task, as `Command(update=…)` writes, and applied by END.
+3. The input of a run that was stopped before its first step is only in the channel of START, which
+   END drops. It is written by the null task too. A run that was stopped before its first checkpoint
+   has stored nothing, and its input is lost.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeAlias
-from uuid import UUID, uuid5
 
-from langchain_core.messages import AIMessage, BaseMessage, RemoveMessage, ToolMessage
+from langchain_core.messages import AnyMessage, RemoveMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph._internal._constants import NULL_TASK_ID
 from langgraph._internal._fields import get_update_as_tuples
 from langgraph.channels import BinaryOperatorAggregate, LastValue
-from langgraph.checkpoint.base import WRITES_IDX_MAP, CheckpointTuple
+from langgraph.checkpoint.base import (
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    get_checkpoint_id,
+)
 from langgraph.graph import END, START
 from langgraph.graph.message import REMOVE_ALL_MESSAGES, add_messages
-from langgraph.types import Command, StateSnapshot
+from langgraph.types import Command
 
 from assent.core.decisions import Edit
 from assent.graph.builder import HitlGraph
-from assent.graph.forking import at_checkpoint, branch, saver_of, without_run
+from assent.graph.forking import at_checkpoint, saver_of, store_state, without_run
+from assent.graph.gate import edit_note, with_note
 from assent.graph.interrupts.resume import Agent
 from assent.graph.provider_history import call_ids
 from assent.graph.state import last_turn, messages_in, open_calls, recorded_decision
 
 NOT_STARTED = "The run was stopped before this call. It did not run."
 NO_RESULT = "The run was stopped before this call had a result. Such a call changes nothing."
-CUT_OFF = "The run was stopped while this call ran. It was cut off, and may or may not have happened: check before you repeat it."
+CUT_OFF = (
+    "The run was stopped while this call ran. It was cut off, and may or may not have happened: "
+    "check before you repeat it."
+)
 NO_MESSAGE = "This call ran to its end, and left no message."
 
-STEPS = 10
-"""How often tasks are cleared at most. Twice is enough; once more for each chain of deferred
-nodes."""
+MAX_STEPS = 10
+"""How often tasks are dropped at most. Twice is enough; each chain of deferred nodes needs one
+more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The call was started, and how it ended is not known."""
+    """The call was started, and its outcome is not known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The call came to its end with this output: a tool message, a `Command` with one, or a list of
-    these."""
+    """The call ended with this output: a tool message, a `Command` with one, or a list of these."""
 
     output: Any
 
 
 Outcome: TypeAlias = Started | Finished
 Outcomes: TypeAlias = Mapping[str, Outcome] | Callable[[str], Awaitable[Outcome | None]]
-"""What became of a call, by its tool call id; None if nothing is recorded of it."""
+"""The outcome of a call by its tool call id; None if nothing is recorded of it."""
 
 Writes: TypeAlias = list[tuple[str, Any]]
-"""What is written to which channel, in order."""
+"""Values to write to channels, in order."""
 
 
 async def close(
@@ -81,28 +90,13 @@ async def close(
     """Bring the thread to rest. Its run must have ended. The configurable of `config` reaches the
     checkpointer.
 
-    `ledgered` says whether a call of which nothing is recorded is known not to have started;
-    without it, that holds for the agents of `build_hitl_agent` only. A thread that was at rest
-    already stays as it is.
+    With `ledgered`, a call of which nothing is recorded is known not to have started. By default
+    that holds for the agents of `build_hitl_agent` only. A thread at rest stays as it is.
     """
     head = at_checkpoint(config)
-    cleared = await _clear(agent, head)
     saved = await saver_of(agent).aget_tuple(head)
-    # The head may be from an earlier attempt to close. Any other at rest is where a run has ended
-    # by itself.
-    if saved is None or not (cleared or saved.metadata.get("source") == "update"):
-        return
-    snapshot = await agent.aget_state(head)
-    known = await _looked_up(_open_ids(snapshot.values), outcomes)
-    writes = closing_writes(
-        agent,
-        snapshot,
-        known,
-        ledgered=isinstance(agent.builder, HitlGraph) if ledgered is None else ledgered,
-    )
-    if writes:
-        await _write(agent, head, saved, writes)
-        await _clear(agent, head)
+    if saved is not None:
+        await _bring_to_rest(agent, head, saved, outcomes, ledgered)
 
 
 async def roll_back(
@@ -115,123 +109,148 @@ async def roll_back(
 ) -> None:
     """Bring the thread back to where it stood before the run, and to rest. The run must have ended.
 
-    Where the thread had waited for a person, the calls that waited are answered: what the run has
-    done in the world it has done. The checkpointer must have `adelete_for_runs`, and the run's
-    checkpoints its id in their metadata, as `run_id`.
+    If the thread had waited for a person, the calls that waited are answered: the run may have
+    executed them. The checkpointer must have `adelete_for_runs`, and the metadata of the run's
+    checkpoints its id, as `run_id`.
     """
-    saver, head = saver_of(agent), without_run(at_checkpoint(config))
+    saver = saver_of(agent)
+    head = without_run(at_checkpoint(config))
     await saver.adelete_for_runs([run_id])
     saved = await saver.aget_tuple(head)
     if saved is None:
         return
-    # On a thread at rest it is what an earlier attempt to close was about to take in.
-    if saved.pending_writes and (await agent.aget_state(head)).tasks:
-        # What the run's command and its first tasks wrote is on the checkpoint before it, and would
-        # be taken for the next run's.
-        await branch(agent, saved, head, values=await _decided(agent, head))
-    await close(agent, head, outcomes, ledgered=ledgered)
+    if saved.pending_writes:
+        # The run's command and its first tasks wrote to the checkpoint before the run. Only the
+        # decisions are kept: they tell with which arguments a call ran.
+        values = (await agent.aget_state(head)).values
+        kept = values.get("decisions") if isinstance(agent.builder, HitlGraph) else None
+        writes = [(NULL_TASK_ID, "decisions", kept)] if kept else []
+        saved = saved._replace(pending_writes=writes)
+    await _bring_to_rest(agent, head, saved, outcomes, ledgered)
 
 
-async def _decided(agent: Agent, head: RunnableConfig) -> Mapping[str, Any]:
-    """The decisions that the run had: with other arguments than the model's a call may have run."""
-    if not isinstance(agent.builder, HitlGraph):
-        return {}
-    return {"decisions": (await agent.aget_state(head)).values.get("decisions") or {}}
+async def _bring_to_rest(
+    agent: Agent,
+    head: RunnableConfig,
+    saved: CheckpointTuple,
+    outcomes: Outcomes,
+    ledgered: bool | None,
+) -> None:
+    # Not `next`: that leaves out tasks that have finished, though no checkpoint follows them yet.
+    tasks = (await agent.aget_state(head)).tasks
+    pending = list(saved.pending_writes or ())
+    written = {task_id for task_id, _, _ in pending}
+    if any(task.name == START and task.id not in written for task in tasks):
+        pending += _by_null_task(_input_writes(agent, saved))
+
+    draft = _Draft(saver_of(agent), saved._replace(pending_writes=pending))
+    drafting = agent.copy({"checkpointer": draft})
+    if tasks or any(task_id == NULL_TASK_ID for task_id, _, _ in pending):
+        await _drop_tasks(drafting, head)
+    elif saved.metadata.get("source") != "update":
+        # The last run has ended by itself. After an update, an earlier version may have been killed
+        # amid a closing.
+        return
+
+    values = (await drafting.aget_state(head)).values
+    known = await _recorded(_open_ids(values), outcomes)
+    if ledgered is None:
+        ledgered = isinstance(agent.builder, HitlGraph)
+    if writes := closing_writes(agent, values, known, ledgered=ledgered):
+        draft.add_writes(writes)
+        await _drop_tasks(drafting, head)
+
+    if draft.has_changed:
+        metadata: dict[str, Any] = {
+            "source": "update",
+            "step": saved.metadata.get("step", -1) + 1,
+            "parents": saved.metadata.get("parents", {}),
+        }
+        await store_state(
+            drafting,
+            draft.head,
+            at_checkpoint(head, saved.checkpoint["id"]),
+            metadata,
+            saver=saver_of(agent),
+            stored_versions=saved.checkpoint["channel_versions"],
+        )
 
 
 # ── the answers ───────────────────────────────────────────────────────────────────────────────────
 
 
 def closing_writes(
-    agent: Agent, snapshot: StateSnapshot, outcomes: Mapping[str, Outcome], *, ledgered: bool
+    agent: Agent, values: Any, outcomes: Mapping[str, Outcome], *, ledgered: bool
 ) -> Writes:
-    """What a state without tasks needs so that new input can follow. Empty if nothing; pure."""
-    values = snapshot.values
+    """The writes after which a state without tasks takes new input; empty if it does already."""
     if not isinstance(values, dict):
         return []
     writes: Writes = []
-    if answers := _answers(agent, values, outcomes, ledgered):
-        writes += _placed(
-            agent, values["messages"], [_with_id(snapshot, message) for message in answers.messages]
-        )
-        writes += [
-            (channel, value) for channel, value in answers.others if channel in agent.channels
-        ]
+    if open_ids := _open_ids(values):
+        answers, others = _answers(agent, values, open_ids, outcomes, ledgered)
+        writes += _placed(agent, values["messages"], answers)
+        writes += [(channel, value) for channel, value in others if channel in agent.channels]
     if isinstance(agent.builder, HitlGraph) and values.get("decisions"):
         writes.append(("decisions", None))
     return writes
 
 
-@dataclass(frozen=True, slots=True)
-class _Answers:
-    messages: list[ToolMessage] = field(default_factory=list)
-    others: Writes = field(default_factory=list)
-
-
 def _answers(
-    agent: Agent, values: Any, outcomes: Mapping[str, Outcome], ledgered: bool
-) -> _Answers | None:
-    """An answer to each open call, in the model's order, and what else the calls wrote to the
+    agent: Agent,
+    values: Any,
+    open_ids: Sequence[str],
+    outcomes: Mapping[str, Outcome],
+    ledgered: bool,
+) -> tuple[list[ToolMessage], Writes]:
+    """An answer to each open call, in the model's order, and the calls' other writes to the
     state."""
-    turn = _turn(values)
-    open_ids = _open_ids(values)
-    if turn is None or not open_ids:
-        return None
-    decided = (
-        {answer.tool_call_id: answer for answer in agent.builder.gate.answers(values)}
-        if isinstance(agent.builder, HitlGraph)
-        else {}
-    )
+    turn = last_turn(values["messages"])
+    assert turn is not None
     names = {call["id"]: call["name"] for call in (*turn.tool_calls, *turn.invalid_tool_calls)}
     valid = {call["id"] for call in turn.tool_calls}
-    answers = _Answers()
+    decided: dict[str, ToolMessage] = {}
+    if isinstance(agent.builder, HitlGraph):
+        decided = {answer.tool_call_id: answer for answer in agent.builder.gate.answers(values)}
+
+    answers: list[ToolMessage] = []
+    others: Writes = []
     for call_id in open_ids:
+        name = names[call_id]
         outcome = outcomes.get(call_id)
         if isinstance(outcome, Finished):
-            message, others = _finished(outcome.output, call_id, names[call_id])
-            answers.messages.append(_with_edit(agent, values, message))
-            answers.others.extend(others)
+            message, written = _result(outcome.output, call_id, name)
+            answers.append(_with_edit(agent, values, message))
+            others += written
         elif outcome is None and call_id in decided:
-            answers.messages.append(decided[call_id])
+            answers.append(decided[call_id])
+        elif outcome is None and (ledgered or call_id not in valid):
+            # A call whose arguments are not JSON could not start.
+            answers.append(_failure(_unrecorded(agent, name), call_id, name))
         else:
-            # A call whose arguments are not JSON was never one that could start.
-            never = outcome is None and (ledgered or call_id not in valid)
-            text = _unrecorded(agent, names[call_id]) if never else CUT_OFF
-            message = ToolMessage(text, tool_call_id=call_id, name=names[call_id], status="error")
-            answers.messages.append(message if never else _with_edit(agent, values, message))
-    return answers
+            answers.append(_with_edit(agent, values, _failure(CUT_OFF, call_id, name)))
+    return answers, others
+
+
+def _failure(text: str, call_id: str, name: str | None) -> ToolMessage:
+    return ToolMessage(text, tool_call_id=call_id, name=name, status="error")
 
 
 def _unrecorded(agent: Agent, tool: str | None) -> str:
-    """What is told of a call that the ledger knows nothing of. Of one that changes nothing it never
-    does."""
-    reads_only = (
-        isinstance(agent.builder, HitlGraph)
-        and agent.builder.gate.calls.effects.get(tool or "") == "none"
-    )
-    return NO_RESULT if reads_only else NOT_STARTED
-
-
-def _with_id(snapshot: StateSnapshot, message: ToolMessage) -> ToolMessage:
-    """The message with an id that stays the same when the thread is closed again, or read before it
-    is."""
-    if message.id is not None:
-        return message
-    checkpoint_id = snapshot.config["configurable"]["checkpoint_id"]
-    return message.model_copy(update={"id": str(uuid5(UUID(checkpoint_id), message.tool_call_id))})
-
-
-def _turn(values: Any) -> AIMessage | None:
-    return last_turn(messages_in(values))
+    """The answer to a call that the ledger has no intent of. A tool without effects never has
+    one, so nobody knows whether it ran."""
+    builder = agent.builder
+    if isinstance(builder, HitlGraph) and builder.gate.calls.effects.get(tool or "") == "none":
+        return NO_RESULT
+    return NOT_STARTED
 
 
 def _open_ids(values: Any) -> list[str]:
-    """The ids of the last turn's calls that have no answer, also of those whose arguments are not
+    """The ids of the last turn's calls without an answer, also of those whose arguments are not
     JSON: a provider sees them all."""
-    turn = _turn(values)
+    messages = messages_in(values)
+    turn = last_turn(messages)
     if turn is None:
         return []
-    messages = values["messages"]
     answered = {
         message.tool_call_id
         for message in messages[messages.index(turn) + 1 :]
@@ -240,62 +259,50 @@ def _open_ids(values: Any) -> list[str]:
     return [call_id for call_id in call_ids(turn) if call_id not in answered]
 
 
-def _finished(output: Any, call_id: str, name: str | None) -> tuple[ToolMessage, Writes]:
-    """The call's own message, and what else its output writes to the state. Where it wanted to go
-    is not gone to."""
-    found: list[ToolMessage] = []
+def _result(output: Any, call_id: str, name: str | None) -> tuple[ToolMessage, Writes]:
+    """The call's own message, and its output's other writes to the state. A `goto` in the output is
+    not followed."""
+    messages: list[Any] = []
     others: Writes = []
     for part in output if isinstance(output, list) else [output]:
         if isinstance(part, ToolMessage):
-            found.append(part)
-        elif isinstance(part, Command) and part.graph is None and isinstance(part.update, dict):
-            update = dict(part.update)
-            messages = update.pop("messages", [])
-            found += (
-                [message for message in messages if isinstance(message, ToolMessage)]
-                if isinstance(messages, list)
-                else []
-            )
-            others += [
-                (channel, value) for channel, value in update.items() if channel != "decisions"
-            ]
-    own = next((message for message in found if message.tool_call_id == call_id), None)
-    return own or ToolMessage(NO_MESSAGE, tool_call_id=call_id, name=name), others
+            messages.append(part)
+        if not isinstance(part, Command) or part.graph is not None:
+            continue
+        for channel, value in part.update.items() if isinstance(part.update, dict) else ():
+            if channel == "messages":
+                messages += value if isinstance(value, list) else []
+            elif channel != "decisions":
+                others.append((channel, value))
+    for message in messages:
+        if isinstance(message, ToolMessage) and message.tool_call_id == call_id:
+            return message, others
+    return ToolMessage(NO_MESSAGE, tool_call_id=call_id, name=name), others
 
 
 def _with_edit(agent: Agent, values: Any, message: ToolMessage) -> ToolMessage:
-    """The message, behind a note of the arguments that a person had given the call if they were not
-    the model's."""
-    if not isinstance(agent.builder, HitlGraph):
-        return message
+    """The message, after a note of the arguments that a person gave the call in place of the
+    model's."""
     turn, calls = open_calls(values["messages"])
-    call = next((call for call in calls if call["id"] == message.tool_call_id), None)
-    decision = (
-        recorded_decision(values, turn, call) if turn is not None and call is not None else None
-    )
-    if not isinstance(decision, Edit):
+    if turn is None or not isinstance(agent.builder, HitlGraph):
         return message
-    text = json.dumps(decision.args, ensure_ascii=False)
-    note = f"A person changed the arguments of this call before it ran. It ran with: {text}"
-    content = message.content
-    noted = (
-        f"{note}\n\n{content}"
-        if isinstance(content, str)
-        else [{"type": "text", "text": note}, *content]
-    )
-    return message.model_copy(update={"content": noted})
+    for call in calls:
+        if call["id"] == message.tool_call_id:
+            decision = recorded_decision(values, turn, call)
+            return (
+                with_note(message, edit_note(decision)) if isinstance(decision, Edit) else message
+            )
+    return message
 
 
-def _placed(
-    agent: Agent, messages: Sequence[BaseMessage], answers: Sequence[ToolMessage]
-) -> Writes:
-    """The write that puts the answers where a provider wants them, by what the graph's `messages`
-    do with one.
+def _placed(agent: Agent, messages: list[AnyMessage], answers: Sequence[ToolMessage]) -> Writes:
+    """The write that puts the answers directly behind the turn, as a provider wants them; by the
+    kind of the graph's `messages` channel.
 
-    Agents of ours send their history in order whatever the state's (`history.py`), and elsewhere
-    nothing stands behind the turn's answers, unless a person wrote while calls were open.
+    Agents of `build_hitl_agent` put the history in order for the provider (`provider_history.py`).
+    In other graphs something stands behind the turn only if a person wrote while calls were open.
     """
-    turn = last_turn(messages)  # type: ignore[arg-type]
+    turn = last_turn(messages)
     assert turn is not None
     at = messages.index(turn) + 1
     while at < len(messages) and isinstance(messages[at], ToolMessage):
@@ -306,85 +313,97 @@ def _placed(
         return [("messages", in_order)]
     if not isinstance(channel, BinaryOperatorAggregate):
         return [("messages", list(answers))]
-    by_id = channel.operator is add_messages
-    if by_id and at < len(messages) and not isinstance(agent.builder, HitlGraph):
+    is_by_id = channel.operator is add_messages
+    if is_by_id and at < len(messages) and not isinstance(agent.builder, HitlGraph):
         return [("messages", [RemoveMessage(REMOVE_ALL_MESSAGES), *in_order])]
     try:
-        # Stored first and refused then, they would stand in the way of everything that comes after.
+        # A reducer that refuses the answers must not keep the thread from being closed.
         channel.operator(list(messages), list(answers))
     except Exception:
         return []
     return [("messages", list(answers))]
 
 
-async def _looked_up(call_ids: Sequence[str], outcomes: Outcomes) -> Mapping[str, Outcome]:
+async def _recorded(call_ids: Sequence[str], outcomes: Outcomes) -> Mapping[str, Outcome]:
     if isinstance(outcomes, Mapping):
         return outcomes
-    found = {call_id: await outcomes(call_id) for call_id in call_ids}
-    return {call_id: outcome for call_id, outcome in found.items() if outcome is not None}
+    found: dict[str, Outcome] = {}
+    for call_id in call_ids:
+        outcome = await outcomes(call_id)
+        if outcome is not None:
+            found[call_id] = outcome
+    return found
 
 
-# ── the tasks ─────────────────────────────────────────────────────────────────────────────────────
+# ── the draft ─────────────────────────────────────────────────────────────────────────────────────
 
 
-async def _clear(agent: Agent, head: RunnableConfig) -> bool:
-    """Take off what is to come next, and take in what was left for it. Whether there was
-    anything."""
-    saver = saver_of(agent)
-    for step in range(STEPS):
-        saved = await saver.aget_tuple(head)
-        if saved is None:
-            return False
-        # Not `next`: it leaves out tasks that have finished, though the checkpoint after them is
-        # missing.
-        tasks = (await agent.aget_state(head)).tasks
-        left = _left_by_null_task(saved)
-        if not tasks and not left:
-            return step > 0
-        # Once START has finished, its own writes are there to be taken in.
-        written = {task_id for task_id, _, _ in saved.pending_writes or ()}
-        if not _updates(left) and any(
-            task.name == START and task.id not in written for task in tasks
-        ):
-            await _write(agent, head, saved, _input_writes(agent, saved))
-        await agent.aupdate_state(head, None, as_node=END)
-    return True
+class _Draft(BaseCheckpointSaver[Any]):
+    """Checkpoints in memory, on top of a stored one.
+
+    They are handed out as they are, not copied: read the state of one with pending writes no more
+    than once, since LangGraph applies those in place.
+    """
+
+    def __init__(self, saver: BaseCheckpointSaver[Any], base: CheckpointTuple) -> None:
+        super().__init__(serde=saver.serde)
+        self.head = base
+        self._saver = saver
+        self._by_id = {base.checkpoint["id"]: base}
+
+    @property
+    def has_changed(self) -> bool:
+        return len(self._by_id) > 1
+
+    def add_writes(self, writes: Writes) -> None:
+        """Have the next step apply these."""
+        pending = [*(self.head.pending_writes or ()), *_by_null_task(writes)]
+        self._keep(self.head._replace(pending_writes=pending))
+
+    def get_next_version(self, current: Any, channel: None) -> Any:
+        return self._saver.get_next_version(current, channel)
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        checkpoint_id = get_checkpoint_id(config)
+        if checkpoint_id is None:
+            return self.head
+        # A delta channel is read from all the checkpoints before it.
+        return self._by_id.get(checkpoint_id) or await self._saver.aget_tuple(config)
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        stored = at_checkpoint(config, checkpoint["id"])
+        self._keep(CheckpointTuple(stored, checkpoint, metadata, config))
+        return stored
+
+    def _keep(self, head: CheckpointTuple) -> None:
+        self.head = head
+        self._by_id[head.checkpoint["id"]] = head
+
+
+async def _drop_tasks(drafting: Agent, head: RunnableConfig) -> None:
+    """Apply what is pending, and drop what is next."""
+    for _ in range(MAX_STEPS):
+        await drafting.aupdate_state(head, None, as_node=END)
+        if not (await drafting.aget_state(head)).tasks:
+            return
 
 
 def _input_writes(agent: Agent, saved: CheckpointTuple) -> Writes:
-    """What START would have written."""
+    """The writes that START would have made."""
     given = saved.checkpoint["channel_values"].get(START)
+    items: Sequence[tuple[str, Any]] = ()
     if isinstance(given, Mapping):
-        items: Sequence[tuple[str, Any]] = list(given.items())
-    else:
-        items = (
-            get_update_as_tuples(given, list(agent.channels))
-            if given is not None and hasattr(given, "__dict__")
-            else []
-        )
+        items = list(given.items())
+    elif given is not None and hasattr(given, "__dict__"):
+        items = get_update_as_tuples(given, list(agent.channels))
     return [(channel, value) for channel, value in items if channel in agent.channels]
 
 
-def _left_by_null_task(saved: CheckpointTuple) -> Writes:
-    return [
-        (channel, value)
-        for task_id, channel, value in saved.pending_writes or ()
-        if task_id == NULL_TASK_ID
-    ]
-
-
-async def _write(
-    agent: Agent, head: RunnableConfig, saved: CheckpointTuple, writes: Writes
-) -> None:
-    """Store what the next END takes in. Savers know a write by its place, so no other may be there
-    yet."""
-    if writes:
-        await saver_of(agent).aput_writes(
-            at_checkpoint(head, saved.checkpoint["id"]), writes, NULL_TASK_ID
-        )
-
-
-def _updates(writes: Writes) -> Writes:
-    """The writes to the state: not the answers to `interrupt()`, which savers keep in a place of
-    their own."""
-    return [(channel, value) for channel, value in writes if channel not in WRITES_IDX_MAP]
+def _by_null_task(writes: Writes) -> list[tuple[str, str, Any]]:
+    return [(NULL_TASK_ID, channel, value) for channel, value in writes]

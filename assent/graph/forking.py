@@ -27,11 +27,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.channels import DeltaChannel
-from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointMetadata, CheckpointTuple
+from langgraph.checkpoint.base import (
+    BaseCheckpointSaver,
+    ChannelVersions,
+    CheckpointMetadata,
+    CheckpointTuple,
+)
 from langgraph.graph import START
 from langgraph.pregel._checkpoint import achannels_from_checkpoint, create_checkpoint
 from langgraph.types import StateSnapshot
@@ -112,63 +118,86 @@ async def fork(
         at_checkpoint(config, then.config["configurable"]["checkpoint_id"])
     )
     assert saved is not None
-    head = await branch(agent, saved, onto, values=_undecided(agent))
+    head = await _branch(agent, saved, onto, values=_undecided(agent))
     if isinstance(agent.builder, HitlGraph):
         head = await _routed_again(agent, saved, then, onto, head)
     now = await agent.aget_state(at_checkpoint(onto))
     return Fork(config=head, origin=saved.checkpoint["id"], standing=standing(agent, now))
 
 
-async def branch(
+async def _branch(
     agent: Agent, saved: CheckpointTuple, onto: RunnableConfig, *, values: Mapping[str, Any]
 ) -> RunnableConfig:
     """Make a copy of a checkpoint the head of a thread, with these values of channels; return its
     config.
 
-    What was written to the old one by its tasks is not taken over. LangGraph's own copy,
-    `aupdate_state(…, as_node="__copy__")`, stays on its thread, and hands nothing of the config to
-    the checkpointer.
+    LangGraph's own copy, `aupdate_state(…, as_node="__copy__")`, stays on its thread, and hands
+    nothing of the config to the checkpointer.
     """
-    saver, was = saver_of(agent), saved.config["configurable"]
-    checkpoint, step = saved.checkpoint, saved.metadata.get("step", -1)
-    channels, _ = await achannels_from_checkpoint(
-        agent.channels, checkpoint, saver=saver, config=saved.config
+    origin = saved.config["configurable"]
+    checkpoint = saved.checkpoint
+    same_thread = str(onto["configurable"]["thread_id"]) == str(origin["thread_id"])
+    metadata: dict[str, Any] = {
+        "source": "fork",
+        "step": saved.metadata.get("step", -1) + 1,
+        "parents": saved.metadata.get("parents", {}),
+        "forked_from": {"thread_id": str(origin["thread_id"]), "checkpoint_id": checkpoint["id"]},
+    }
+    return await store_state(
+        agent,
+        saved,
+        at_checkpoint(onto, checkpoint["id"] if same_thread else None),
+        metadata,
+        saver=saver_of(agent),
+        stored_versions=checkpoint["channel_versions"] if same_thread else {},
+        values=values,
     )
-    stays = str(onto["configurable"]["thread_id"]) == str(was["thread_id"])
-    stored = dict(checkpoint["channel_versions"]) if stays else {}
+
+
+async def store_state(
+    agent: Agent,
+    state: CheckpointTuple,
+    parent: RunnableConfig,
+    metadata: dict[str, Any],
+    *,
+    saver: BaseCheckpointSaver[Any],
+    stored_versions: ChannelVersions,
+    values: Mapping[str, Any] = MappingProxyType({}),
+) -> RunnableConfig:
+    """Store a state as a new checkpoint after `parent`, and return its config. Nothing that is
+    pending on the old one comes along.
+
+    The state is read with the agent's own checkpointer, and stored with `saver`, which has the
+    channels' `stored_versions` already. `values` replace those of channels that have one.
+    """
+    checkpoint = state.checkpoint
+    channels, _ = await achannels_from_checkpoint(
+        agent.channels, checkpoint, saver=saver_of(agent), config=state.config
+    )
+    # A delta channel is read from the writes on the checkpoints before it. Those of the new one
+    # differ from the old one's.
+    delta_channels = {
+        name
+        for name, channel in channels.items()
+        if isinstance(channel, DeltaChannel) and channel.is_available()
+    }
     copy = create_checkpoint(
         checkpoint,
         channels,
-        step,
+        metadata["step"] - 1,
         get_next_version=saver.get_next_version,
-        # A delta channel is read from the writes on the checkpoints before it. Those on the old one
-        # are not this branch's, and another thread has none of them.
-        channels_to_snapshot={
-            name
-            for name, channel in channels.items()
-            if isinstance(channel, DeltaChannel) and channel.is_available()
-        },
-        stored_versions=stored,
+        channels_to_snapshot=delta_channels,
+        stored_versions=dict(stored_versions),
         trigger_to_nodes=agent.trigger_to_nodes,
     )
+    versions = copy["channel_versions"]
     for name in values.keys() & copy["channel_values"].keys():
         copy["channel_values"][name] = values[name]
-        copy["channel_versions"][name] = saver.get_next_version(
-            copy["channel_versions"][name], None
-        )
-    metadata: dict[str, Any] = {
-        "source": "fork",
-        "step": step + 1,
-        "parents": saved.metadata.get("parents", {}),
-        "forked_from": {"thread_id": str(was["thread_id"]), "checkpoint_id": checkpoint["id"]},
+        versions[name] = saver.get_next_version(versions[name], None)
+    new_versions = {
+        name: version for name, version in versions.items() if stored_versions.get(name) != version
     }
-    new = {
-        name: version
-        for name, version in copy["channel_versions"].items()
-        if stored.get(name) != version
-    }
-    at = at_checkpoint(onto, checkpoint["id"] if stays else None)
-    return await saver.aput(at, copy, cast(CheckpointMetadata, metadata), new)
+    return await saver.aput(parent, copy, cast(CheckpointMetadata, metadata), new_versions)
 
 
 def saver_of(agent: Agent) -> BaseCheckpointSaver[Any]:
@@ -227,6 +256,8 @@ async def _routed_again(
     assert isinstance(graph, HitlGraph)
     values: dict[str, Any] = {"decisions": None}
     names = {task.name for task in then.tasks}
+    # An earlier version left open calls with nothing next where it had cancelled a run.
+    is_dangling = not names and bool(open_calls(messages_in(then.values))[1])
     if (
         START in names
         and graph.takes_chat_decisions
@@ -236,7 +267,7 @@ async def _routed_again(
         values["messages"] = (saved.checkpoint["channel_values"].get(START) or {}).get(
             "messages"
         ) or []
-    elif not names & {"tools", "consent"}:
+    elif not names & {"tools", "consent"} and not is_dangling:
         return head
     return await agent.aupdate_state(at_checkpoint(onto), values, as_node="settle")
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolCall, ToolMessage
 from langchain_core.tools import BaseTool
@@ -113,7 +114,7 @@ class Gate:
             permitted, note = self._permit(request)
             if permitted is None:
                 return _refusal(request.tool_call)
-            return _with_note(self.calls.run(permitted, execute), permitted.tool_call, note)
+            return _output_with_note(self.calls.run(permitted, execute), permitted.tool_call, note)
 
     async def arun(self, request: ToolCallRequest, execute: AsyncExecute) -> ToolOutput:
         """One call, in an async run."""
@@ -122,7 +123,9 @@ class Gate:
             if permitted is None:
                 return _refusal(request.tool_call)
             await hold_back(request)
-            return _with_note(await self.calls.arun(permitted, execute), permitted.tool_call, note)
+            return _output_with_note(
+                await self.calls.arun(permitted, execute), permitted.tool_call, note
+            )
 
     def _permit(self, request: ToolCallRequest) -> tuple[ToolCallRequest | None, str]:
         """The request as it may run and what the model must be told of it, or None if it may
@@ -134,9 +137,8 @@ class Gate:
         match recorded_decision(request.state, turn, call) if turn is not None else None:
             case Approve():
                 return request, ""
-            case Edit(args):
-                note = f"A person changed the arguments of this call before it ran. It ran with: {json.dumps(args, ensure_ascii=False)}"
-                return request.override(tool_call={**call, "args": args}), note
+            case Edit(args) as edit:
+                return request.override(tool_call={**call, "args": args}), edit_note(edit)
             case _:
                 return None, ""
 
@@ -173,20 +175,20 @@ def _refusal(call: ToolCall) -> ToolMessage:
     return ToolMessage(NOT_APPROVED, tool_call_id=call["id"], name=call["name"], status="error")
 
 
-def _with_note(output: ToolOutput, call: ToolCall, note: str) -> ToolOutput:
+def _output_with_note(output: ToolOutput, call: ToolCall, note: str) -> ToolOutput:
     """The output with a note to the model before it. A Command's note goes into its own tool
     message for the call."""
     if not note:
         return output
     if isinstance(output, list):
         # LangGraph's types do not say so, but a tool may return several.
-        return [_with_note(part, call, note) for part in output]  # type: ignore[return-value]
+        return [_output_with_note(part, call, note) for part in output]  # type: ignore[return-value]
     if isinstance(output, ToolMessage):
-        return _noted(output, note)
+        return with_note(output, note)
     if not isinstance(output.update, dict):
         return output
     messages = [
-        _noted(message, note)
+        with_note(message, note)
         if isinstance(message, ToolMessage) and message.tool_call_id == call["id"]
         else message
         for message in output.update.get("messages", [])
@@ -194,11 +196,17 @@ def _with_note(output: ToolOutput, call: ToolCall, note: str) -> ToolOutput:
     return replace(output, update={**output.update, "messages": messages})
 
 
-def _noted(message: ToolMessage, note: str) -> ToolMessage:
-    content = message.content
-    noted = (
-        f"{note}\n\n{content}"
-        if isinstance(content, str)
-        else [{"type": "text", "text": note}, *content]
-    )
-    return message.model_copy(update={"content": noted})
+def edit_note(edit: Edit) -> str:
+    """The note to the model that a call ran with other arguments than it gave."""
+    args = json.dumps(edit.args, ensure_ascii=False)
+    return f"A person changed the arguments of this call before it ran. It ran with: {args}"
+
+
+def with_note(message: ToolMessage, note: str) -> ToolMessage:
+    """The message, after a note to the model."""
+    content: str | list[str | dict[Any, Any]]
+    if isinstance(message.content, str):
+        content = f"{note}\n\n{message.content}"
+    else:
+        content = [{"type": "text", "text": note}, *message.content]
+    return message.model_copy(update={"content": content})

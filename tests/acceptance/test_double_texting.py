@@ -28,6 +28,7 @@ from tests.support.server import (
     volley,
 )
 
+ENDED_WELL = {"success", "cancelled", "interrupted"}
 ENDS = ("done", "error", "run_paused", "run_cancelled")
 
 
@@ -307,16 +308,39 @@ async def test_killed_right_after_one_took_the_place_of_another_it_goes(
     assert (await said(api, "s"))[-2:] == ["tell 2", "word0 word1"]
 
 
-async def test_killed_amid_messages_cancels_decisions_and_going_back_every_run_ends_once(
-    tmp_path: Path,
-) -> None:
-    """Eight clients do whatever can be done on four threads, over three lives of the server."""
-    chance = random.Random(20261120)
-    threads = [f"t{number}" for number in range(4)]
-    taken: set[str] = set()
+class Storm:
+    """Eight clients that do whatever can be done on some threads, over several lives of a
+    server. `taken` are the runs that the server promised."""
 
-    async def something(api: Api) -> httpx.Response | None:
-        thread = chance.choice(threads)
+    def __init__(self, threads: list[str]) -> None:
+        self.threads = threads
+        self.taken: set[str] = set()
+        self._chance = random.Random(20261120)
+
+    async def over(self, server: Server, api: Api) -> None:
+        for _ in range(2):
+            until = time.monotonic() + 1.5
+            clients = [asyncio.create_task(self._client(api, until)) for _ in range(8)]
+            await asyncio.sleep(1.2)
+            server.kill()
+            await asyncio.gather(*clients)
+            server.start()
+        await self._client(api, time.monotonic() + 0.5)
+        for thread in self.threads:
+            await _brought_to_its_end(api, thread)
+
+    async def _client(self, api: Api, until: float) -> None:
+        while time.monotonic() < until:
+            with suppress(httpx.TransportError):
+                response = await self._something(api)
+                if response is not None:
+                    assert response.status_code in (200, 201, 202, 404, 409), response.text
+                    if response.status_code == 202 and "attempt" in response.json():
+                        self.taken.add(response.json()["run_id"])
+
+    async def _something(self, api: Api) -> httpx.Response | None:
+        chance = self._chance
+        thread = chance.choice(self.threads)
         match chance.choice(["message"] * 6 + ["cancel", "decide", "decide", "back"]):
             case "message":
                 body = {
@@ -352,33 +376,17 @@ async def test_killed_amid_messages_cancels_decisions_and_going_back_every_run_e
         }
         return await api.http.post(f"/threads/{thread}/runs", json=body)
 
-    async def client(api: Api, until: float) -> None:
-        while time.monotonic() < until:
-            with suppress(httpx.TransportError):
-                response = await something(api)
-                if response is not None:
-                    assert response.status_code in (200, 201, 202, 404, 409), response.text
-                    if response.status_code == 202 and "attempt" in response.json():
-                        taken.add(response.json()["run_id"])
 
+async def test_killed_amid_messages_cancels_decisions_and_going_back_every_run_ends_once(
+    tmp_path: Path,
+) -> None:
+    storm = Storm([f"t{number}" for number in range(4)])
     with serving(tmp_path, scripted_agents(tmp_path), ASSENT_MAX_RUNS="6") as server:
         async with asking(server) as api:
-            for _ in range(2):
-                until = time.monotonic() + 1.5
-                clients = [asyncio.create_task(client(api, until)) for _ in range(8)]
-                await asyncio.sleep(1.2)
-                server.kill()
-                await asyncio.gather(*clients)
-                server.start()
-            await client(api, time.monotonic() + 0.5)
-            for thread in threads:
-                await _brought_to_its_end(api, thread)
+            await storm.over(server, api)
+            for thread in storm.threads:
                 runs = {run["run_id"]: run for run in await all_runs(api, thread)}
-                assert {run["status"] for run in runs.values()} <= {
-                    "success",
-                    "cancelled",
-                    "interrupted",
-                }
+                assert {run["status"] for run in runs.values()} <= ENDED_WELL
                 ends = Counter(
                     event["run_id"] for event in await api.events(thread) if event["type"] in ENDS
                 )
@@ -388,9 +396,56 @@ async def test_killed_amid_messages_cancels_decisions_and_going_back_every_run_e
                     count == 1 or (count == 2 and runs[run_id]["status"] == "cancelled")
                     for run_id, count in ends.items()
                 )
-                taken -= runs.keys()
+                storm.taken -= runs.keys()
                 assert (await api.stream("tell 1", thread_id=thread))[-1]["type"] == "done"
-            assert not taken
+            assert not storm.taken
+
+
+async def test_whatever_state_one_goes_on_from_no_call_is_left_open(tmp_path: Path) -> None:
+    """After a storm, each state of the history is gone on from: a run asks about the calls that
+    are open there, or ends without any, and the next message is not asked about an old one."""
+    storm = Storm(["t0"])
+
+    async def goes_on(api: Api, thread: str, state: Json) -> None:
+        place = {"checkpoint_id": id_of(state)}
+        response = await api.http.post(f"/threads/{thread}/fork", json=place)
+        forked = (await expect(response, 201)).json()["thread_id"]
+        head = await api.get(f"/threads/{forked}/state")
+        if (await api.at_rest(forked))["status"] == "idle" and head["next"]:
+            # A fork amid a turn runs nothing by itself.
+            body = {"checkpoint_id": id_of(head)}
+            await expect(await api.http.post(f"/threads/{forked}/runs", json=body), 202)
+        await _brought_to_its_end(api, forked)
+        assert {run["status"] for run in await all_runs(api, forked)} <= ENDED_WELL
+        assert not open_ids(await api.get(f"/threads/{forked}/state"))
+        assert (await api.stream("tell 1", thread_id=forked))[-1]["type"] == "done"
+
+    with serving(tmp_path, scripted_agents(tmp_path), ASSENT_MAX_RUNS="6") as server:
+        async with asking(server) as api:
+            await storm.over(server, api)
+            for thread in storm.threads:
+                states = await api.get(f"/threads/{thread}/history", limit=1000)
+                assert not [state for state in states if not state["next"] and open_ids(state)]
+                for at in range(0, len(states), 10):
+                    some = states[at : at + 10]
+                    await asyncio.gather(*(goes_on(api, thread, state) for state in some))
+                # Messages from places in the past, which take the place of what was asked there.
+                for state in states:
+                    events = await api.stream(
+                        "tell 1", thread_id=thread, checkpoint_id=id_of(state)
+                    )
+                    assert events[-1]["type"] == "done"
+
+
+def id_of(state: Json) -> str:
+    return str(state["checkpoint"]["checkpoint_id"])
+
+
+def open_ids(state: Json) -> set[str]:
+    """The ids of the calls that have no answer in a state of the history."""
+    messages = state["values"].get("messages", [])
+    asked = {call["id"] for message in messages for call in message.get("tool_calls") or ()}
+    return asked - {message.get("tool_call_id") for message in messages}
 
 
 async def _brought_to_its_end(api: Api, thread: str) -> None:

@@ -238,6 +238,25 @@ async def test_a_fork_can_be_closed(saver: Any) -> None:
     assert {name for name, _ in desk.ran} == {"look"}
 
 
+async def test_open_calls_with_nothing_next_are_routed_again(
+    saver: Any, target: RunnableConfig | None
+) -> None:
+    """An earlier version left such states where it had cancelled a run."""
+    desk = Desk()
+    agent = desk.agent(model=ScriptedModel(script=by_turn), checkpointer=saver)
+    await agent.ainvoke(ASKED, THREAD)
+    await agent.aupdate_state(THREAD, None, as_node="__end__")
+    (dangling, *_) = (await history(agent))[::-1]
+    assert not dangling.next
+    here, config = await forked(agent, dangling, target)
+    assert here.standing is Standing.WAITING
+    approvals = await apending_approvals(agent, config)
+    assert [approval.tool for approval in approvals] == ["pay", "mail"]
+    await aresume(agent, config, {approval.approval_id: Approve() for approval in approvals})
+    assert (await agent.aget_state(config)).values["messages"][-1].content == "Done."
+    assert sorted(desk.ran) == [("look", 1), ("mail", "Ada"), ("pay", 3)]
+
+
 async def test_an_unknown_checkpoint_changes_nothing(saver: Any) -> None:
     agent = Desk().agent(say("One."), checkpointer=saver)
     await agent.ainvoke(ASKED, THREAD)
