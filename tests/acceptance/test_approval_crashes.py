@@ -26,8 +26,8 @@ import httpx
 import pytest
 
 from assent.storage.sqlite.checkup import Level, check_up
-from tests.acceptance.test_audit import assent
-from tests.notify.test_webhooks import NEW
+from tests.support.audit import assent_audit
+from tests.support.keys import NEW_SECRET
 from tests.support.receiver import Receiver, receiving
 from tests.support.server import (
     Api,
@@ -115,7 +115,7 @@ def is_sound(server: Server) -> None:
     assert [
         finding for finding in check_up(server.folder / "assent.db") if finding.level is Level.WRONG
     ] == []
-    assert "The audit chain is whole" in assent(server, "verify", ASSENT_AUDIT_KEY="")
+    assert "The audit chain is whole" in assent_audit(server, "verify", ASSENT_AUDIT_KEY="")
 
 
 amounts = count(1000)
@@ -611,7 +611,7 @@ async def test_each_decision_is_told_however_often_the_server_is_killed_and_by_o
     tmp_path: Path,
 ) -> None:
     port, when = free_port(), moments(17)
-    hook = {"url": f"http://127.0.0.1:{port}/", "secrets": [NEW], "allow_http": True}
+    hook = {"url": f"http://127.0.0.1:{port}/", "secrets": [NEW_SECRET], "allow_http": True}
     endpoint = "\n[notify.hook]\n" + "\n".join(
         f"{name} = {json.dumps(value)}" for name, value in hook.items()
     )

@@ -7,7 +7,6 @@ import asyncio
 import csv
 import io
 import json
-import os
 import random
 import sqlite3
 import subprocess
@@ -19,11 +18,9 @@ from typing import Any
 import httpx
 import pytest
 from standardwebhooks.webhooks import Webhook
-from typer.testing import CliRunner
 
-from assent.cli.app import app
-from tests.notify.test_webhooks import NEW
-from tests.support.keys import KEY, key
+from tests.support.audit import AUDIT_KEY, assent_audit
+from tests.support.keys import KEY, NEW_SECRET, key
 from tests.support.receiver import Receiver, receiving
 from tests.support.server import (
     COMMAND,
@@ -38,7 +35,6 @@ from tests.support.server import (
 )
 from tests.support.waiting import until
 
-AUDIT_KEY = key("2026", "a")
 Json = Any
 
 
@@ -48,19 +44,6 @@ def server(tmp_path: Path) -> Iterator[Server]:
         tmp_path, scripted_agents(tmp_path), ASSENT_AUDIT_KEY=AUDIT_KEY, ASSENT_DRAIN_SECONDS="0.1"
     ) as server:
         yield server
-
-
-def assent(server: Server, *arguments: str, code: int = 0, **variables: str) -> str:
-    """The command, in this process: what it says on standard output, or on the other if it leaves
-    with another code than 0."""
-    environment = {**server.environment, "ASSENT_AUDIT_KEY": AUDIT_KEY, **variables}
-    environment = {name: value for name, value in environment.items() if value}
-    runner = CliRunner(
-        env={name: None for name in os.environ if name.startswith("ASSENT_")} | environment
-    )
-    ended = runner.invoke(app, ["audit", *arguments])
-    assert ended.exit_code == code, ended.output
-    return ended.stdout if code == 0 else ended.stderr
 
 
 def edit(server: Server, script: str) -> None:
@@ -144,15 +127,15 @@ async def test_who_did_what_is_audited_and_outlives_the_thread(tmp_path: Path) -
                 {"thread_id": "../t"},
             ):
                 await problem(await ann.http.get("/audit", params=wrong), 422)
-            told = assent(server, "verify", ASSENT_AUDIT_KEY="")
+            told = assent_audit(server, "verify", ASSENT_AUDIT_KEY="")
             assert f"Its head: 7:{rows[-1]['mac']}" in told
-            assert "is encrypted, with the key '2026'" in assent(
+            assert "is encrypted, with the key '2026'" in assent_audit(
                 server, "verify", code=2, ASSENT_AUDIT_KEY="", ASSENT_ENCRYPTION_KEY=""
             )
 
 
 async def test_the_command_looks_beside_a_server_and_finds_another_hand(server: Server) -> None:
-    assert "no rows yet" in assent(server, "verify")
+    assert "no rows yet" in assent_audit(server, "verify")
     command = [*COMMAND, "audit", "verify"]
     ended = await asyncio.to_thread(
         subprocess.run, command, env=server.environment, capture_output=True, text=True, timeout=60
@@ -169,42 +152,45 @@ async def test_the_command_looks_beside_a_server_and_finds_another_hand(server: 
             await api.at_rest(f"t{number}")
         rows = await audit(api)
     assert {row["authentication"] for row in rows if row["action"] == "decided"} == {"local"}
-    assert [json.loads(line) for line in assent(server, "export").splitlines()] == rows
+    assert [json.loads(line) for line in assent_audit(server, "export").splitlines()] == rows
     assert [
-        json.loads(line) for line in assent(server, "export", "--since", rows[9]["at"]).splitlines()
+        json.loads(line)
+        for line in assent_audit(server, "export", "--since", rows[9]["at"]).splitlines()
     ] == rows[9:]
-    table = list(csv.DictReader(io.StringIO(assent(server, "export", "--format", "csv"))))
+    table = list(csv.DictReader(io.StringIO(assent_audit(server, "export", "--format", "csv"))))
     assert [
         {**row, "number": int(row["number"]), "detail": json.loads(row["detail"])} for row in table
     ] == rows
-    assert "is no time" in assent(server, "export", "--since", "soon", code=2)
+    assert "is no time" in assent_audit(server, "export", "--since", "soon", code=2)
     head = server.folder / "head"
     head.write_text(f"{rows[-1]['number']}:{rows[-1]['mac']}\n")
-    assert "12 row(s)" in assent(server, "verify", "--head", str(head))
+    assert "12 row(s)" in assent_audit(server, "verify", "--head", str(head))
     # A wrong key, or none, says nothing against the chain.
-    assert "is not the one that the chain" in assent(
+    assert "is not the one that the chain" in assent_audit(
         server, "verify", code=2, ASSENT_AUDIT_KEY=key("2026", "b")
     )
-    assert "12 row(s) with the key '2026' could not be checked" in assent(
+    assert "12 row(s) with the key '2026' could not be checked" in assent_audit(
         server, "verify", code=2, ASSENT_AUDIT_KEY=""
     )
-    assert "neither a number" in assent(server, "verify", "--head", "none", code=2)
+    assert "neither a number" in assent_audit(server, "verify", "--head", "none", code=2)
 
     edit(server, "DELETE FROM audit WHERE number > 10")
-    assert "10 row(s)" in assent(server, "verify")
-    assert "Row 11 is missing, and all behind it" in assent(
+    assert "10 row(s)" in assent_audit(server, "verify")
+    assert "Row 11 is missing, and all behind it" in assent_audit(
         server, "verify", "--head", str(head), code=1
     )
-    assert "Row 11 is missing" in assent(
+    assert "Row 11 is missing" in assent_audit(
         server, "verify", "--head", head.read_text().strip(), code=1
     )
-    assert "Row 11 is missing" in assent(server, "verify", code=1, ASSENT_AUDIT_HEAD_FILE=str(head))
+    assert "Row 11 is missing" in assent_audit(
+        server, "verify", code=1, ASSENT_AUDIT_HEAD_FILE=str(head)
+    )
     edit(server, "UPDATE audit SET actor = 'mallory' WHERE number = 4")
-    assert "Row 4 is not what Assent wrote there" in assent(server, "verify", code=1)
+    assert "Row 4 is not what Assent wrote there" in assent_audit(server, "verify", code=1)
     edit(server, "DELETE FROM audit WHERE number = 2")
-    assert "Row 2 is missing" in assent(server, "verify", code=1)
+    assert "Row 2 is missing" in assent_audit(server, "verify", code=1)
     edit(server, "UPDATE audit SET action = 'dreamt' WHERE number = 3")
-    assert "Row 3 of the audit chain" in assent(server, "export", code=2)
+    assert "Row 3 of the audit chain" in assent_audit(server, "export", code=2)
 
 
 async def test_the_head_is_kept_in_a_file(tmp_path: Path) -> None:
@@ -226,9 +212,9 @@ async def test_the_head_is_kept_in_a_file(tmp_path: Path) -> None:
         # The last one is written as the server ends.
         assert json.loads(head.read_text()) == expected
         assert expected["number"] == 2
-        assert "2 row(s)" in assent(server, "verify", "--head", str(head))
+        assert "2 row(s)" in assent_audit(server, "verify", "--head", str(head))
         edit(server, "DELETE FROM audit WHERE number = 2")
-        assert "Row 2 is missing" in assent(server, "verify", "--head", str(head), code=1)
+        assert "Row 2 is missing" in assent_audit(server, "verify", "--head", str(head), code=1)
         assert server.output.count("could not be sent") == 0
 
 
@@ -236,7 +222,7 @@ async def test_the_head_is_sent_to_a_webhook_whenever_it_has_moved(tmp_path: Pat
     async with receiving(Receiver(status=503)) as receiver:
         vault = {
             "url": f"http://127.0.0.1:{receiver.port}/",
-            "secrets": [NEW],
+            "secrets": [NEW_SECRET],
             "allow_http": True,
             "events": ["audit_head"],
         }
@@ -263,14 +249,14 @@ async def test_the_head_is_sent_to_a_webhook_whenever_it_has_moved(tmp_path: Pat
                     "audit_head",
                     last.json["data"]["head"]["at"],
                 )
-                Webhook(NEW).verify(last.body, last.headers)
+                Webhook(NEW_SECRET).verify(last.body, last.headers)
                 assert (await api.get("/notifications"))["notifications"] == []
             await asyncio.to_thread(server.terminate)
             # What was taken is not sent again, also not at the end.
             assert receiver.got[-1] is last
             kept = f"{last.json['data']['head']['number']}:{last.json['data']['head']['mac']}"
             edit(server, "DELETE FROM audit WHERE number = 2")
-            assert "Row 2 is missing" in assent(server, "verify", "--head", kept, code=1)
+            assert "Row 2 is missing" in assent_audit(server, "verify", "--head", kept, code=1)
 
 
 async def test_200_decisions_at_once_leave_a_whole_chain(server: Server) -> None:
@@ -297,7 +283,7 @@ async def test_200_decisions_at_once_leave_a_whole_chain(server: Server) -> None
     assert len(won) == count
     assert {(row["approval_id"], row["detail"]["decision"]) for row in rows} == won
     assert len(rows) == count
-    assert f"{2 * count} row(s)" in assent(server, "verify")
+    assert f"{2 * count} row(s)" in assent_audit(server, "verify")
 
 
 KILLED_AFTER = (0, 1, 0, 3, 0, 5, 0, 2)
@@ -341,7 +327,7 @@ async def test_a_kill_amid_decisions_leaves_a_whole_chain_that_agrees_with_the_a
                 await asyncio.sleep(moments.uniform(0, 0.02))
             await asyncio.to_thread(server.kill)
             await deciding
-        assent(server, "verify")
+        assent_audit(server, "verify")
         await asyncio.to_thread(server.start)
     async with asking(server) as api:
         approvals: list[Json] = []

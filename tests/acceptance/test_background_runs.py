@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from langgraph_sdk import schema
 
-from tests.api.test_threads import fields
+from tests.support.sdk import fields
 from tests.support.server import (
     Api,
     Server,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from langgraph_sdk import schema
 
-from tests.api.test_threads import check_state, fields
+from tests.support.sdk import check_state, fields
 from tests.support.server import Api, Json, Server, expect, only, problem, without_tokens
 
 

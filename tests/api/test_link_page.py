@@ -11,11 +11,10 @@ import pytest
 
 from assent.api.link_page import asking_page
 from assent.core.text import is_unseen
-from tests.notify.test_links import FRESH
-from tests.notify.test_outbox import PENDING
+from tests.support.notifications import PENDING, UNUSED_LINK
 
 ATTACK = "</pre><script>alert(1)</script>\"'><img src=x onerror=y>&lt;"
-LINK = replace(FRESH, decisions=("approve", "reject"))
+LINK = replace(UNUSED_LINK, decisions=("approve", "reject"))
 
 
 def page(**changes: object) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from tests.notify.test_webhooks import NEW
+from tests.support.keys import NEW_SECRET
 from tests.support.receiver import Receiver, receiving
 from tests.support.server import (
     Api,
@@ -42,12 +42,12 @@ def server(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[Serv
         "allow_http": True,
         "recipient": "bob",
     }
-    blocked = {"url": f"https://localhost:{port}/", "secrets": [NEW], "tools": ["slow"]}
+    blocked = {"url": f"https://localhost:{port}/", "secrets": [NEW_SECRET], "tools": ["slow"]}
     config.write_text(json.dumps({"notify": {"hook": hook, "blocked": blocked}}))
     environment = {
         "ASSENT_CONFIG": str(config),
         "ASSENT_PUBLIC_URL": "http://127.0.0.1:1",
-        "HOOK_SECRET": NEW,
+        "HOOK_SECRET": NEW_SECRET,
     }
     with serving(folder, target, **environment) as server:
         yield server
@@ -80,7 +80,7 @@ async def test_a_receiver_is_told_and_a_link_that_it_was_sent_decides(
         (approval,) = await api.paused(f"pay {amount}", thread_id=thread)
         while not (mine := about(receiver, thread)):
             await receiver.until(len(receiver.got) + 1)
-        said = Webhook(NEW).verify(mine[0].body, mine[0].headers)
+        said = Webhook(NEW_SECRET).verify(mine[0].body, mine[0].headers)
         assert said["type"] == "approval_required"
         shown = said["data"]["approval"]
         assert {
@@ -96,7 +96,7 @@ async def test_a_receiver_is_told_and_a_link_that_it_was_sent_decides(
         assert mine[1].json["data"]["event"]["by"] == "bob"
         assert "link" not in mine[1].json["data"]
     assert server.traces(f"pay {amount}") == [f"pay {amount}"]
-    assert NEW not in server.output
+    assert NEW_SECRET not in server.output
 
 
 async def test_what_was_not_delivered_before_a_kill_is_after_it(

@@ -9,7 +9,7 @@ import pytest
 from assent.config.file import Configuration, read_configuration
 from assent.core.errors import ConfigurationError
 from assent.core.policy import Person
-from tests.notify.test_webhooks import NEW
+from tests.support.keys import NEW_SECRET
 
 TOML = """
 [notify.pager]
@@ -22,9 +22,9 @@ JSON = '{"notify": {"pager": {"url": "https://example.com/hook", "secrets": ["en
 @pytest.mark.parametrize(("name", "text"), [("assent.toml", TOML), ("assent.json", JSON)])
 def test_it_is_toml_or_json(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
-    (endpoint,) = read_configuration(tmp_path / name, {"PAGER": NEW}).endpoints
+    (endpoint,) = read_configuration(tmp_path / name, {"PAGER": NEW_SECRET}).endpoints
     assert endpoint.target is not None
-    assert (endpoint.name, endpoint.target.secrets) == ("pager", (NEW,))
+    assert (endpoint.name, endpoint.target.secrets) == ("pager", (NEW_SECRET,))
 
 
 def test_it_may_say_nothing(tmp_path: Path) -> None:

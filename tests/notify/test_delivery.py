@@ -28,9 +28,9 @@ from assent.notify.notifier import Message, NotDelivered, Notifier
 from assent.notify.outbox import with_outbox
 from assent.storage.base import Change, Storage
 from assent.storage.sqlite import SqliteStorage
-from tests.notify.test_outbox import PENDING, event
-from tests.notify.test_webhooks import NEW, OLD
 from tests.storage.samples import link, notification, thread
+from tests.support.keys import NEW_SECRET, OLD_SECRET
+from tests.support.notifications import PENDING, event, webhook
 from tests.support.receiver import Receiver, receiving
 from tests.support.server import free_port
 
@@ -63,16 +63,6 @@ class Own:
         self.told.append(message)
         if self.fails:
             raise self.fails.pop(0)
-
-
-def webhook(receiver: Receiver, name: str = "hook", *secrets: str) -> Endpoint:
-    written = {
-        "url": f"http://127.0.0.1:{receiver.port}/in",
-        "secrets": secrets or (NEW,),
-        "allow_http": True,
-    }
-    (endpoint,) = endpoints_from_json({name: written}, {})
-    return endpoint
 
 
 def due(notification_id: str = "n", *, at: datetime | None = None, **changes: Any) -> Notification:
@@ -144,13 +134,13 @@ async def test_what_is_due_is_delivered_once_and_verifies(storage: SqliteStorage
     )
     async with (
         receiving(Receiver()) as receiver,
-        telling(storage, [webhook(receiver, "hook", NEW, OLD)]) as dispatcher,
+        telling(storage, [webhook(receiver, "hook", NEW_SECRET, OLD_SECRET)]) as dispatcher,
     ):
         row = await until(storage, is_delivered)
         dispatcher.wake()
         await asyncio.sleep(0.1)
     (got,) = receiver.got
-    for secret in (NEW, OLD):
+    for secret in (NEW_SECRET, OLD_SECRET):
         said = Webhook(secret).verify(got.body, got.headers)
     assert got.headers["webhook-id"] == "n"
     assert said["type"] == "approval_required"
@@ -334,7 +324,7 @@ from assent.notify.channels import open_notifiers
 from assent.notify.delivery import Dispatcher
 from assent.storage.sqlite import SqliteStorage
 from assent.core.clock import Clock
-from tests.notify.test_delivery import webhook
+from tests.support.notifications import webhook
 from tests.support.receiver import Receiver
 
 class Dying:

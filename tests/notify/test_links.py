@@ -39,11 +39,10 @@ from assent.notify.links import (
 from assent.storage.base import Change
 from assent.storage.sqlite import SqliteStorage
 from tests.approvals.test_decide import CLOCK, LATER, a_thread, an_approval
-from tests.notify.test_outbox import NOW, PENDING
-from tests.storage.samples import NOON, link, thread
+from tests.storage.samples import NOON, thread
+from tests.support.notifications import NOW, PENDING, UNUSED_LINK
 
 KEY = LinkKey(b"k" * 32, "https://assent.example")
-FRESH = replace(link(), used_at=None)
 
 
 async def found(tmp_path: Path, stored: Link, given: str) -> Link:
@@ -53,9 +52,9 @@ async def found(tmp_path: Path, stored: Link, given: str) -> Link:
 
 
 async def test_a_link_is_found_by_what_was_sent(tmp_path: Path) -> None:
-    url = KEY.url(FRESH)
+    url = KEY.url(UNUSED_LINK)
     assert url.startswith("https://assent.example/links/l.")
-    assert await found(tmp_path, FRESH, url.rpartition("/")[2]) == FRESH
+    assert await found(tmp_path, UNUSED_LINK, url.rpartition("/")[2]) == UNUSED_LINK
 
 
 @pytest.mark.parametrize(
@@ -72,7 +71,7 @@ async def test_a_link_is_found_by_what_was_sent(tmp_path: Path) -> None:
 )
 async def test_a_link_whose_row_was_edited_is_none(tmp_path: Path, change: dict[str, Any]) -> None:
     with pytest.raises(NotFound):
-        await found(tmp_path, replace(FRESH, **change), token(FRESH, KEY.secret))
+        await found(tmp_path, replace(UNUSED_LINK, **change), token(UNUSED_LINK, KEY.secret))
 
 
 @pytest.mark.parametrize(
@@ -80,13 +79,13 @@ async def test_a_link_whose_row_was_edited_is_none(tmp_path: Path, change: dict[
 )
 async def test_what_was_not_sent_is_no_link(tmp_path: Path, given: str) -> None:
     with pytest.raises(NotFound, match="There is no such link"):
-        await found(tmp_path, FRESH, given)
+        await found(tmp_path, UNUSED_LINK, given)
 
 
 async def test_no_character_of_a_link_can_be_another(tmp_path: Path) -> None:
-    right = token(FRESH, KEY.secret)
+    right = token(UNUSED_LINK, KEY.secret)
     async with SqliteStorage.open(tmp_path / "assent.db") as storage:
-        await storage.commit(Change(rows=(thread(), FRESH)))
+        await storage.commit(Change(rows=(thread(), UNUSED_LINK)))
         for at, char in enumerate(right):
             with pytest.raises(NotFound):
                 await KEY.find(
@@ -142,20 +141,20 @@ def test_a_link_that_makes_no_sense_is_refused(
 
 
 def test_a_link_is_usable_until_it_expires() -> None:
-    check_usable(FRESH, PENDING, FRESH.expires_at - timedelta(microseconds=1))
+    check_usable(UNUSED_LINK, PENDING, UNUSED_LINK.expires_at - timedelta(microseconds=1))
     with pytest.raises(Gone, match="expired"):
-        check_usable(FRESH, PENDING, FRESH.expires_at)
+        check_usable(UNUSED_LINK, PENDING, UNUSED_LINK.expires_at)
 
 
 def test_a_link_is_usable_once() -> None:
     with pytest.raises(Gone, match="has been used"):
-        check_usable(mark_used(FRESH, NOW), PENDING, NOW)
-    assert mark_used(FRESH, NOW).version == FRESH.version + 1
+        check_usable(mark_used(UNUSED_LINK, NOW), PENDING, NOW)
+    assert mark_used(UNUSED_LINK, NOW).version == UNUSED_LINK.version + 1
 
 
 def test_a_link_is_for_what_was_asked_when_it_was_made() -> None:
     with pytest.raises(Superseded):
-        check_usable(FRESH, replace(PENDING, digest="1" * 64), NOW)
+        check_usable(UNUSED_LINK, replace(PENDING, digest="1" * 64), NOW)
 
 
 @pytest.mark.parametrize(
@@ -163,18 +162,18 @@ def test_a_link_is_for_what_was_asked_when_it_was_made() -> None:
 )
 def test_when_nothing_is_left_to_decide_a_link_is_for_nothing(status: ApprovalStatus) -> None:
     with pytest.raises(Gone):
-        check_usable(FRESH, replace(PENDING, status=status), NOW)
+        check_usable(UNUSED_LINK, replace(PENDING, status=status), NOW)
 
 
 def test_a_link_decides_only_what_it_is_for() -> None:
-    both = replace(FRESH, decisions=("approve", "reject"))
+    both = replace(UNUSED_LINK, decisions=("approve", "reject"))
     assert decision_by(both, "approve", "ignored") == Approve()
     assert decision_by(both, "reject", "why") == Reject(message="why")
     for chosen in ("edit", "respond", "", "APPROVE"):
         with pytest.raises(InvalidRequest):
             decision_by(both, chosen)
     with pytest.raises(InvalidRequest):
-        decision_by(FRESH, "reject")
+        decision_by(UNUSED_LINK, "reject")
 
 
 # ── the key ──
@@ -208,7 +207,7 @@ async def test_a_link_that_was_used_does_not_vote_again_where_several_must_agree
     tmp_path: Path,
 ) -> None:
     row = an_approval("a", policy=policy_to_json(Policy(quorum=3)), version=1)
-    stored = replace(FRESH, digest="d")
+    stored = replace(UNUSED_LINK, digest="d")
     verdict = Verdict(
         decisions={"a": Approve()},
         by="bob",

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import timedelta
 from itertools import count
 from typing import Any
 
 import pytest
-from msgspec import structs
 
 from assent.approvals.feed import with_copies
 from assent.core.errors import ConfigurationError
@@ -20,42 +18,10 @@ from assent.notify.endpoints import APPROVAL_EVENTS, DEFAULT_EVENTS, Endpoint, e
 from assent.notify.notifier import Message
 from assent.notify.outbox import MAX_PAYLOAD_BYTES, encode, notifications_for
 from assent.storage.base import Change
-from tests.notify.test_webhooks import NEW
-from tests.storage.samples import NOON, approval
+from tests.support.keys import NEW_SECRET
+from tests.support.notifications import NOW, PENDING, event
 
-PENDING = approval(
-    status=ApprovalStatus.PENDING,
-    policy={},
-    edit=None,
-    votes=(),
-    delegations=(),
-    comments=(),
-    requested_by="ann",
-    decision=None,
-    decided_by=None,
-    decided_at=None,
-    allowed=("approve", "edit", "reject"),
-)
 HOOK = Endpoint(name="hook", events=APPROVAL_EVENTS)
-NOW = NOON + timedelta(minutes=1)
-
-
-def event(kind: str, **changes: Any) -> Event:
-    required = {
-        "approval_decided": {"decision": "approve"},
-        "approval_voted": {"decision": "approve"},
-    }.get(kind, {})
-    made = EVENT_TYPES[kind](
-        ts=NOW,
-        thread_id="t",
-        run_id="r",
-        approval_id="a",
-        kind="tool",
-        tool="pay",
-        tool_call_id="call",
-        **required,
-    )  # type: ignore[call-arg]
-    return structs.replace(made, **changes)
 
 
 def rows_of(*events: Event, row: Approval = PENDING, endpoint: Endpoint = HOOK) -> list[Any]:
@@ -337,7 +303,7 @@ def test_endpoints_are_read() -> None:
     written = {
         "pager": {
             "url": "https://example.com/hook",
-            "secrets": ["env:HOOK_SECRET", NEW],
+            "secrets": ["env:HOOK_SECRET", NEW_SECRET],
             "events": ["approval_required"],
             "agents": ["clerk"],
             "tools": ["pay"],
@@ -348,12 +314,12 @@ def test_endpoints_are_read() -> None:
         "own": {"notifier": "package.module:Name"},
     }
     pager, bob, own = endpoints_from_json(
-        written, {"HOOK_SECRET": NEW, "CHAT": "json://localhost/token"}
+        written, {"HOOK_SECRET": NEW_SECRET, "CHAT": "json://localhost/token"}
     )
     assert pager.target is not None
     assert (pager.target.url, pager.target.secrets, pager.target.allow_private) == (
         "https://example.com/hook",
-        (NEW, NEW),
+        (NEW_SECRET, NEW_SECRET),
         True,
     )
     assert (pager.events, pager.agents, pager.tools, pager.roles) == (
@@ -366,7 +332,9 @@ def test_endpoints_are_read() -> None:
     assert own.notifier == "package.module:Name"
     (vault,) = endpoints_from_json({"vault": {"url": "json://x", "events": ["audit_head"]}}, {})
     assert vault.events == ("audit_head",)
-    assert all(secret not in repr([pager, bob, own]) for secret in (NEW, "token", "example.com"))
+    assert all(
+        secret not in repr([pager, bob, own]) for secret in (NEW_SECRET, "token", "example.com")
+    )
 
 
 @pytest.mark.parametrize(
@@ -376,8 +344,8 @@ def test_endpoints_are_read() -> None:
         ({"a": {}}, "either a 'url' or a 'notifier'"),
         ({"a": {"url": "json://x", "notifier": "a:b"}}, "either a 'url' or a 'notifier'"),
         ({"a": {"url": "https://example.com"}}, "no secret"),
-        ({"a": {"url": "http://example.com", "secrets": [NEW]}}, "allow_http"),
-        ({"a": {"url": "json://x", "secrets": [NEW]}}, "Only webhooks"),
+        ({"a": {"url": "http://example.com", "secrets": [NEW_SECRET]}}, "allow_http"),
+        ({"a": {"url": "json://x", "secrets": [NEW_SECRET]}}, "Only webhooks"),
         ({"a": {"url": "json://x", "event": []}}, "unknown field"),
         ({"a": {"url": "json://x", "events": ["done"]}}, "There is no event 'done'"),
         ({"a": {"url": "env:NOBODY"}}, "NOBODY, which is not set"),
@@ -388,7 +356,7 @@ def test_endpoints_are_read() -> None:
 def test_what_cannot_be_meant_is_refused_with_a_sentence(written: Any, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said) as refused:
         endpoints_from_json(written, {})
-    assert NEW not in str(refused.value)
+    assert NEW_SECRET not in str(refused.value)
 
 
 def test_a_payload_is_json() -> None:

@@ -4,7 +4,6 @@ nowhere that they should not go."""
 from __future__ import annotations
 
 import asyncio
-import base64
 import datetime as dt
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -25,18 +24,18 @@ from assent.core.clock import utc_now
 from assent.core.errors import ConfigurationError
 from assent.notify.notifier import NotDelivered
 from assent.notify.webhooks import Resolve, Target, WebhookSender, check_addresses, effective
+from tests.support.keys import NEW_SECRET, OLD_SECRET, OTHER_SECRET
 from tests.support.receiver import Receiver, receiving
 from tests.support.server import free_port
 
-OLD, NEW, OTHER = (
-    f"whsec_{base64.b64encode(bytes([number]) * 32).decode()}" for number in (1, 2, 3)
-)
 BODY = '{"said":"Größe ☃"}'.encode()
 
 
 def local(receiver: Receiver, *secrets: str, path: str = "/hook?a=b") -> Target:
     return Target(
-        url=f"http://127.0.0.1:{receiver.port}{path}", secrets=secrets or (NEW,), allow_http=True
+        url=f"http://127.0.0.1:{receiver.port}{path}",
+        secrets=secrets or (NEW_SECRET,),
+        allow_http=True,
     )
 
 
@@ -71,22 +70,22 @@ async def test_what_is_sent_verifies() -> None:
     assert got.headers["webhook-id"] == "msg_1"
     assert got.headers["content-type"] == "application/json"
     assert got.headers["host"] == f"127.0.0.1:{receiver.port}"
-    assert Webhook(NEW).verify(got.body, got.headers) == {"said": "Größe ☃"}
+    assert Webhook(NEW_SECRET).verify(got.body, got.headers) == {"said": "Größe ☃"}
     with pytest.raises(WebhookVerificationError):
-        Webhook(OTHER).verify(got.body, got.headers)
+        Webhook(OTHER_SECRET).verify(got.body, got.headers)
     with pytest.raises(WebhookVerificationError):
-        Webhook(NEW).verify(got.body.replace(b"said", b"sbid"), got.headers)
+        Webhook(NEW_SECRET).verify(got.body.replace(b"said", b"sbid"), got.headers)
 
 
 async def test_while_a_key_is_exchanged_receivers_with_either_are_content() -> None:
     async with receiving(Receiver()) as receiver:
-        await send(local(receiver, NEW, OLD))
+        await send(local(receiver, NEW_SECRET, OLD_SECRET))
     (got,) = receiver.got
     assert len(got.headers["webhook-signature"].split(" ")) == 2
-    for secret in (NEW, OLD):
+    for secret in (NEW_SECRET, OLD_SECRET):
         Webhook(secret).verify(got.body, got.headers)
     with pytest.raises(WebhookVerificationError):
-        Webhook(OTHER).verify(got.body, got.headers)
+        Webhook(OTHER_SECRET).verify(got.body, got.headers)
 
 
 @pytest.mark.parametrize(
@@ -99,8 +98,8 @@ def test_a_bad_secret_is_refused_and_not_repeated(secret: str) -> None:
 
 
 def test_nothing_secret_is_in_what_is_printed_of_a_target() -> None:
-    assert "example" not in repr(Target(url="https://example.com/s3cret", secrets=(NEW,)))
-    assert NEW not in repr(Target(url="https://example.com", secrets=(NEW,)))
+    assert "example" not in repr(Target(url="https://example.com/s3cret", secrets=(NEW_SECRET,)))
+    assert NEW_SECRET not in repr(Target(url="https://example.com", secrets=(NEW_SECRET,)))
     with pytest.raises(ConfigurationError, match="no secret"):
         Target(url="https://example.com", secrets=())
 
@@ -204,7 +203,7 @@ NOBODY = [
 
 
 def to(url: str = "https://example.com", **options: Any) -> Target:
-    return Target(url=url, secrets=(NEW,), **options)
+    return Target(url=url, secrets=(NEW_SECRET,), **options)
 
 
 def is_allowed(addresses: Sequence[str], target: Target) -> bool:

@@ -1,4 +1,4 @@
-"""Encryption keys for tests."""
+"""Encryption keys, and the secrets of webhooks."""
 
 from __future__ import annotations
 
@@ -11,3 +11,7 @@ def key(id: str, letter: str) -> str:
 
 
 KEY = key("2026", "k")
+
+OLD_SECRET, NEW_SECRET, OTHER_SECRET = (
+    f"whsec_{base64.b64encode(bytes([number]) * 32).decode()}" for number in (1, 2, 3)
+)
