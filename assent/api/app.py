@@ -33,6 +33,7 @@ from assent.notify.delivery import Dispatcher
 from assent.notify.links import LinkKey
 from assent.notify.notifier import Notifier
 from assent.notify.outbox import with_outbox
+from assent.runs.log_lines import with_log_lines
 from assent.runs.retention import Retention, sweeping
 from assent.runs.service import Runs
 from assent.storage.base import Storage
@@ -87,7 +88,7 @@ async def _open(
 
     # The agents first: one that cannot be loaded should leave no file behind.
     agents = await opened(open_agents())
-    storage = await opened(_storage(settings, clock))
+    storage = with_log_lines(await opened(_storage(settings, clock)))
 
     link_key = _link_key(settings)
     notifiers = await opened(open_notifiers(endpoints, clock, links=link_key))

@@ -1,0 +1,138 @@
+"""One log line for each thing that an operator wants to know about runs and approvals.
+
+The lines are made from changes that were committed, in one place: so nothing happens without its
+line, and no line reports what was rolled back. They carry ids, names and numbers. They never carry
+content: no message, argument, answer, tool output or model text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
+
+import structlog
+
+from assent.approvals.feed import FEED
+from assent.core.events import (
+    ApprovalCancelled,
+    ApprovalDecided,
+    ApprovalEscalated,
+    ApprovalEvent,
+    ApprovalExpired,
+    ApprovalRequired,
+    ApprovalSuperseded,
+    Done,
+    Error,
+    Event,
+    RunCancelled,
+    RunPaused,
+    RunRecovered,
+    RunResumed,
+    RunStart,
+)
+from assent.core.json import JsonObject
+from assent.core.rows import Approval, Notification, NotificationStatus, Run
+from assent.storage.base import Change, Storage
+
+log = structlog.get_logger(__name__)
+
+Level: TypeAlias = Literal["info", "warning", "error"]
+
+LINES: Mapping[type[Event], tuple[Level, str]] = {
+    RunStart: ("info", "run started"),
+    RunResumed: ("info", "run resumed"),
+    RunRecovered: ("info", "run recovered"),
+    RunPaused: ("info", "run paused"),
+    Done: ("info", "run succeeded"),
+    RunCancelled: ("info", "run cancelled"),
+    Error: ("error", "run failed"),
+    ApprovalRequired: ("info", "approval required"),
+    ApprovalDecided: ("info", "approval decided"),
+    ApprovalEscalated: ("warning", "approval escalated"),
+    ApprovalExpired: ("warning", "approval expired"),
+    ApprovalCancelled: ("info", "approval cancelled"),
+    ApprovalSuperseded: ("warning", "approval superseded"),
+}
+"""The level and the name of the line for each type of event. Other events have none."""
+
+SAFE_FIELDS = frozenset(
+    {"approval_id", "attempt", "by", "code", "decision", "grant", "kind", "node", "tool"}
+)
+"""The fields of events that are copied to their lines. No field with content is among them."""
+
+
+class LogLine(NamedTuple):
+    level: Level
+    event: str
+    values: JsonObject
+
+
+def with_log_lines(storage: Storage) -> Storage:
+    """The same storage, but each commit also logs what it did."""
+    return cast(Storage, _Logging(storage))
+
+
+class _Logging:
+    """Delegates to the storage, except for `commit` and `distrust`."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    async def commit(self, change: Change) -> tuple[int, ...]:
+        numbers = await self._storage.commit(change)
+        for level, event, values in log_lines(change):
+            getattr(log, level)(event, **values)
+        return numbers
+
+    async def distrust(self, thread_id: str, reason: str, *, stopped: bool = False) -> None:
+        await self._storage.distrust(thread_id, reason, stopped=stopped)
+        if stopped:
+            log.error("thread distrusted", thread_id=thread_id, reason=reason)
+
+
+def log_lines(change: Change) -> Iterator[LogLine]:
+    """The lines to log once the change is committed."""
+    rows: dict[str, Run | Approval] = {}
+    for row in change.rows:
+        if isinstance(row, Run):
+            rows[row.run_id] = row
+        elif isinstance(row, Approval):
+            rows[row.approval_id] = row
+        elif isinstance(row, Notification) and row.status is NotificationStatus.DEAD:
+            yield _dead_letter(row)
+
+    for event in change.events:
+        # The feed holds copies of events that are in the log of a thread.
+        if type(event) in LINES and event.thread_id != FEED:
+            about = event.approval_id if isinstance(event, ApprovalEvent) else event.run_id
+            yield _line(event, rows.get(about))
+
+
+def _line(event: Event, row: Run | Approval | None) -> LogLine:
+    values: JsonObject = {"thread_id": event.thread_id, "run_id": event.run_id}
+    if row is not None:
+        values["agent"] = row.agent
+    for name in event.__struct_fields__:
+        value = getattr(event, name)
+        if name in SAFE_FIELDS and value:
+            values[name] = value
+    if isinstance(event, RunPaused | RunResumed):
+        values["approval_ids"] = list(event.approvals)
+    if isinstance(row, Run) and row.started_at is not None and row.ended_at is not None:
+        values["duration"] = round((row.ended_at - row.started_at).total_seconds(), 3)
+    return LogLine(*LINES[type(event)], values)
+
+
+def _dead_letter(row: Notification) -> LogLine:
+    values = {
+        "thread_id": row.thread_id,
+        "run_id": row.run_id,
+        "approval_id": row.approval_id,
+        "notification_id": row.notification_id,
+        "endpoint": row.endpoint,
+        "attempts": row.attempts,
+    }
+    return LogLine("error", "notification given up", values)
