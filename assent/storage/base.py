@@ -1,12 +1,12 @@
-"""What everything durable promises: the rows, the change, and the storage they go through.
+"""The contract of storage: rows, changes, and the `Storage` that every backend implements.
 
-A *row* is a frozen value with a `version`. To write one, hand `Storage.commit` a copy whose version
-is one more than the stored row's (1 for a new row): the write happens only if nobody else was
-faster. A *change* names every row and event that belongs together; it is applied whole or not at
-all. The logic that makes a change is a pure function of what was read, so when `commit` raises
-`Conflict` it reads again and runs again.
+A *row* is a frozen value with a `version`. To write one, give `Storage.commit` a copy whose version
+is one higher than the stored row's (1 for a new row): the write succeeds only if nobody else has
+written the row in between. A *change* names every row and event that belongs together, and is
+applied whole or not at all. It is computed by a pure function of the rows that were read, so after
+a `Conflict` the caller reads again and computes again.
 
-Events are numbered per thread inside the transaction that stores them, and are shown to nobody
+Events are numbered per thread inside the transaction that stores them, and no reader sees one
 before it has committed.
 """
 
@@ -49,11 +49,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What belongs together. `rows` are written; `unchanged` were read, and must not have moved;
-    `removed` were read, and are removed if they have not moved; `events` are stored and numbered in
-    order; `audit` is added to the audit chain, in order; `erase` names a thread whose rows, events
-    and checkpoints are all removed (its numbering is not: a number is never used twice; nor are its
-    audit records). With a `lease`, nothing is done unless it still holds."""
+    """Everything that one transaction writes.
+
+    - `rows` are inserted or updated.
+    - `unchanged` rows were read for the change; their versions must still be the same.
+    - `removed` rows are deleted; their versions must still be the same.
+    - `events` are stored and numbered in order.
+    - `audit` entries are added to the audit chain in order.
+    - `erase` names a thread whose rows, events and checkpoints are all removed. Its event numbers
+      are never used again, and its audit records stay.
+    - `lease`: nothing is done unless this lease still holds.
+    """
 
     rows: tuple[Row, ...] = ()
     unchanged: tuple[Row, ...] = ()
@@ -65,11 +71,11 @@ class Change:
 
 
 def together(*changes: Change) -> Change:
-    """All of them in one, in their order."""
+    """The changes as one, in their order."""
     written = {_identity(row) for change in changes for row in change.rows}
     return Change(
         rows=tuple(row for change in changes for row in change.rows),
-        # What one of them writes, that one has checked.
+        # A row that one of the changes writes is checked by its write.
         unchanged=tuple(
             row for change in changes for row in change.unchanged if _identity(row) not in written
         ),
@@ -98,41 +104,43 @@ class LogEntry:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """Some rows, and the opaque cursor of the next ones (None at the end)."""
+    """Some rows, and the opaque cursor of the next page (None on the last)."""
 
     rows: tuple[T, ...]
     next: str | None = None
 
 
 class Doorbell(Protocol):
-    """Rings when a thread's log has grown. It may ring for nothing, and must be listened to before
-    the log is read."""
+    """Rings when a thread's log has grown. It may ring without need. Take it before reading the
+    log, so that no event is missed."""
 
     async def wait(self, timeout: float) -> bool:
-        """Return at the next ring, or after `timeout` seconds; False if there will be no other
-        (`Storage.end_listening`)."""
+        """Return at the next ring, or after `timeout` seconds. False once there will be no other
+        ring (`Storage.end_listening`)."""
 
 
 class Storage(ABC):
-    """Everything durable, behind one door. Opened and closed as an async context manager by whoever
-    puts the program together.
+    """Everything durable. An async context manager of the backend opens and closes it.
 
-    Every method raises `Unavailable` when the file or database cannot serve it; then nothing was
-    changed. With encryption at rest, one that reads raises `Tampered` for what is not what was
-    stored there; lists leave such rows out, and distrust their threads.
+    Every method raises `Unavailable` if the file or database cannot serve; then nothing was
+    changed. With encryption at rest, a method that reads one row or the log raises `Tampered` if
+    the stored value was changed by another program. Lists leave such rows out, and distrust the
+    rows' threads.
     """
 
     checkpointer: BaseCheckpointSaver[Any]
-    """Where the agents' checkpoints go. One whose config carries a `Lease` (`LEASE_KEY`) is refused
-    with `StaleLease` unless that holds."""
+    """The agents' checkpoint saver. A write whose config carries a `Lease` (`LEASE_KEY`) that does
+    not hold any more raises `StaleLease`."""
+
+    # ── changes ──
 
     @abstractmethod
     async def commit(self, change: Change) -> tuple[int, ...]:
-        """Apply the change whole, durably; return the numbers its events were given, in order.
+        """Apply the whole change durably, and return the numbers of its events, in order.
 
-        Raises `Conflict` if a row's version has moved (one that exists, or does not, against
-        expectation), and `StaleLease` if the change's lease does not hold any more; then nothing
-        was changed.
+        Raises `Conflict` if a row's version is not the expected one (or the row exists, or is
+        missing, against expectation), and `StaleLease` if the change's lease does not hold any
+        more; then nothing was changed.
         """
 
     @abstractmethod
@@ -143,16 +151,18 @@ class Storage(ABC):
         lease: Lease | None = None,
     ) -> None:
         """Queue events behind everything queued before, and return at once. They are numbered and
-        shown once they are durable.
+        shown to readers once they are durable.
 
-        This is the streaming hot path: many calls share one commit. Should the commit fail, or the
-        lease not hold any more (`StaleLease`), `on_error` is called on the event loop and none of
-        these events was stored. A later `commit` returns only after them.
+        This is the hot path of streaming: many calls share one commit. If the commit fails, or the
+        lease does not hold any more (`StaleLease`), `on_error` is called on the event loop, and none
+        of these events was stored. A later `commit` returns only after them.
 
         A storage that has fallen behind may store neighbouring pieces of one message (tokens,
         reasoning, a tool call's arguments) as one event, if they share their `on_error`, which is
         then called once.
         """
+
+    # ── the event log ──
 
     @abstractmethod
     async def read_log(
@@ -164,64 +174,53 @@ class Storage(ABC):
         types: Collection[str] | None = None,
         run_id: str | None = None,
     ) -> tuple[LogEntry, ...]:
-        """The thread's events numbered above `after`, in order, at most `limit`; only those of
-        these types and of this run, if given. Empty if there is none (yet).
+        """Read at most `limit` of the thread's events numbered above `after`, in order: only those
+        of these types and of this run, if given. Empty if there are none (yet).
 
-        `after` 0 asks for whatever there is. Any other raises `Gone` if events above it were
-        removed, by retention or because the thread was erased; `details["first"]` is the lowest
-        number that is left, or will be the next.
+        With `after` 0, reading begins at the first event that is left. Any other `after` raises
+        `Gone` if events above it were removed, by retention or because the thread was erased;
+        `details["first"]` is the lowest number that is left, or the next one to be given.
         """
 
     @abstractmethod
     async def last_seq(self, thread_id: str) -> int:
-        """The number of the thread's newest event; 0 if it has none."""
-
-    @abstractmethod
-    async def remove_events(self, before: datetime) -> int:
-        """Remove events that happened before `before`, a few per transaction; return how many.
-
-        A log is only cut at its beginning, and never beyond an event of a run that is not final, or
-        of one that paused for an approval that is still pending. Numbers stay as they are.
-        """
-
-    @abstractmethod
-    async def prune_checkpoints(self, thread_ids: Sequence[str], keep: int) -> None:
-        """Remove the threads' checkpoints but for the latest `keep` of each namespace, and what
-        those need to be rebuilt."""
-
-    @abstractmethod
-    async def distrust(self, thread_id: str, reason: str, *, stopped: bool = False) -> None:
-        """Mark the thread as tampered with, for this reason: a sentence. Its status becomes
-        `error`, and an event says so.
-
-        If a run is active on it, the status stays until that ends; unless all its runs have
-        `stopped`, and are ended here. What of the rows could not be read is empty then.
-        """
-
-    @abstractmethod
-    async def shrink(self) -> None:
-        """Give room that is no longer used back to the disk, a little at a time."""
+        """Return the number of the thread's newest event, 0 if it has none."""
 
     @abstractmethod
     def listen(self, thread_id: str) -> AbstractContextManager[Doorbell]:
-        """The thread's doorbell, for as long as the context is entered."""
+        """Open a doorbell for the thread's log, for as long as the context is entered."""
 
     @abstractmethod
     def end_listening(self) -> None:
-        """The process is about to end: whoever listens comes to the end of what there is, and need
-        not wait for more."""
+        """Ring every doorbell for the last time, because the process is about to end."""
+
+    # ── threads ──
 
     @abstractmethod
-    async def thread(self, thread_id: str) -> Thread | None: ...
+    async def thread(self, thread_id: str) -> Thread | None:
+        """Return the thread, None if there is none."""
 
     @abstractmethod
     async def threads(
         self, *, status: ThreadStatus | None = None, limit: int = 100, cursor: str | None = None
     ) -> Page[Thread]:
-        """Newest first."""
+        """List threads, newest first."""
 
     @abstractmethod
-    async def run(self, run_id: str) -> Run | None: ...
+    async def distrust(self, thread_id: str, reason: str, *, stopped: bool = False) -> None:
+        """Mark the thread as tampered with, for this reason: a sentence. Its status becomes
+        `error`, an event says so, and its unfinished runs end.
+
+        While one of its runs is active, the status stays and the runs do not end, unless
+        `stopped` says that no worker runs them any more. Whatever of the rows could not be read is
+        empty from then on.
+        """
+
+    # ── runs ──
+
+    @abstractmethod
+    async def run(self, run_id: str) -> Run | None:
+        """Return the run, None if there is none."""
 
     @abstractmethod
     async def runs(
@@ -231,7 +230,7 @@ class Storage(ABC):
         status: Collection[RunStatus] | None = None,
         limit: int = 1000,
     ) -> tuple[Run, ...]:
-        """Oldest first."""
+        """List runs, oldest first."""
 
     @abstractmethod
     async def latest_runs(
@@ -242,17 +241,23 @@ class Storage(ABC):
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page[Run]:
-        """Newest first."""
+        """List runs, newest first."""
+
+    @abstractmethod
+    async def ended_runs(
+        self, since: datetime | None = None, *, limit: int = 1000, cursor: str | None = None
+    ) -> Page[Run]:
+        """List the runs that ended at `since` or later, in the order in which they ended."""
 
     @abstractmethod
     async def due_runs(self, now: datetime, *, limit: int = 100) -> tuple[Run, ...]:
-        """The pending runs that could start now: due, the first of its thread, and the thread is
-        free or the run's already. Those of the highest priority first, then the oldest."""
+        """List the pending runs that could start now: each is due and the first of its thread, and
+        the thread is free, or the run's already. The highest priority first, then the oldest."""
 
     @abstractmethod
     async def orphaned_runs(self, now: datetime, *, limit: int = 1000) -> tuple[Run, ...]:
-        """The active runs whose worker is none, or has not been heard of in time (`heartbeat`). Oldest
-        first."""
+        """List the active runs that have no worker, or one whose last `heartbeat` has expired.
+        Oldest first."""
 
     @abstractmethod
     async def usage(
@@ -262,44 +267,45 @@ class Storage(ABC):
         agent: str | None = None,
         since: datetime | None = None,
     ) -> Mapping[str, float]:
-        """The sums of what runs have used, by name: those of the thread or the agent, that were
-        created at `since` or later."""
+        """Sum up what runs have used, by name: the runs of the thread or the agent, created at
+        `since` or later."""
 
     @abstractmethod
     async def heartbeat(self, worker: str, until: datetime) -> None:
-        """The worker lives, and is to be thought so until then."""
+        """Record that the worker is alive, and count it as alive until then."""
 
     @abstractmethod
     async def retire(self, worker: str) -> None:
-        """The worker is gone: its runs are anybody's."""
+        """Record that the worker is gone, so that its runs are orphaned at once."""
+
+    # ── timers and schedules ──
 
     @abstractmethod
-    async def timer(self, timer_id: str) -> Timer | None: ...
+    async def timer(self, timer_id: str) -> Timer | None:
+        """Return the timer, None if there is none."""
 
     @abstractmethod
     async def due_timers(self, now: datetime, *, limit: int = 100) -> tuple[Timer, ...]:
-        """The timers whose time has come, the longest due first."""
+        """List the timers that are due, the longest due first."""
 
     @abstractmethod
     async def next_due(self, after: datetime) -> datetime | None:
-        """When the next timer, or pending run with a `due_at`, becomes due after `after`; None if
-        there is none."""
+        """Return the next time after `after` at which a timer, or a pending run with a `due_at`,
+        becomes due; None if there is none."""
 
     @abstractmethod
-    async def schedule(self, schedule_id: str) -> Schedule | None: ...
+    async def schedule(self, schedule_id: str) -> Schedule | None:
+        """Return the schedule, None if there is none."""
 
     @abstractmethod
     async def schedules(self, *, limit: int = 100, cursor: str | None = None) -> Page[Schedule]:
-        """Newest first."""
+        """List schedules, newest first."""
+
+    # ── approvals ──
 
     @abstractmethod
-    async def ended_runs(
-        self, since: datetime | None = None, *, limit: int = 1000, cursor: str | None = None
-    ) -> Page[Run]:
-        """Runs that ended at `since` or later, in the order in which they ended."""
-
-    @abstractmethod
-    async def approval(self, approval_id: str) -> Approval | None: ...
+    async def approval(self, approval_id: str) -> Approval | None:
+        """Return the approval, None if there is none."""
 
     @abstractmethod
     async def approvals(
@@ -316,38 +322,41 @@ class Storage(ABC):
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page[Approval]:
-        """Oldest first; `run_id` is the run that paused to ask. Those that the `role` may decide,
-        or the `assignee`, by name or by a say that was handed to him; and those that were asked
-        `before` a time."""
+        """List approvals, oldest first.
+
+        `run_id` is the run that paused to ask. `role` and `assignee` leave the approvals that the
+        role may decide, or the person, either by name or because a vote was delegated to them.
+        `before` leaves those that were requested before that time.
+        """
 
     @abstractmethod
-    async def grant(self, grant_id: str) -> StandingGrant | None: ...
+    async def grant(self, grant_id: str) -> StandingGrant | None:
+        """Return the standing grant, None if there is none."""
 
     @abstractmethod
     async def grants(
         self, *, thread_id: str | None = None, limit: int = 100, cursor: str | None = None
     ) -> Page[StandingGrant]:
-        """Newest first."""
+        """List standing grants, newest first."""
 
     @abstractmethod
     async def open_grants(
         self, agent: str, tools: Collection[str], now: datetime
     ) -> tuple[StandingGrant, ...]:
-        """Those for these tools of the agent that could be used now, the oldest first."""
+        """List the grants for these tools of the agent that could be used now, oldest first."""
 
     @abstractmethod
-    async def answer(self, answer_id: str) -> Answer | None: ...
+    async def answer(self, answer_id: str) -> Answer | None:
+        """Return the answer that was given under an idempotency key, None if there is none."""
 
     @abstractmethod
-    async def remove_answers(self, before: datetime) -> int:
-        """Remove answers that were given before that time; return how many."""
-
-    @abstractmethod
-    async def effect(self, key: str) -> Effect | None: ...
+    async def effect(self, key: str) -> Effect | None:
+        """Return the effect with this idempotency key, None if there is none."""
 
     @abstractmethod
     async def effects(self, thread_id: str, tool_call_id: str) -> tuple[Effect, ...]:
-        """Those of one call of a model, in the order in which they started."""
+        """List the effects of one tool call, in the order in which they started. Raises `Tampered`
+        rather than leave one out, because a caller that missed it would run the call again."""
 
     @abstractmethod
     async def audit(
@@ -360,15 +369,18 @@ class Storage(ABC):
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page[AuditRecord]:
-        """The audit chain, oldest first. A record that does not open is left out; verifying the
-        chain finds it."""
+        """List the audit chain, oldest first. Records that cannot be read are left out; verifying
+        the chain finds them."""
 
     @abstractmethod
     async def audit_head(self) -> AuditHead | None:
-        """The last record of the audit chain; None if there is none."""
+        """Return the head of the audit chain, its last record; None if the chain is empty."""
+
+    # ── notifications ──
 
     @abstractmethod
-    async def notification(self, notification_id: str) -> Notification | None: ...
+    async def notification(self, notification_id: str) -> Notification | None:
+        """Return the notification, None if there is none."""
 
     @abstractmethod
     async def notifications(
@@ -380,22 +392,47 @@ class Storage(ABC):
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page[Notification]:
-        """Newest first."""
+        """List notifications, newest first."""
 
     @abstractmethod
     async def due_notifications(
         self, endpoint: str, now: datetime, *, limit: int = 100
     ) -> tuple[Notification, ...]:
-        """What is to be told to the endpoint now, the longest due first."""
+        """List the notifications to send to the endpoint now, the longest due first."""
 
     @abstractmethod
     async def next_notification(self, endpoint: str) -> datetime | None:
-        """When the endpoint is to be told something; None if there is nothing."""
+        """Return the time of the endpoint's next notification; None if none is pending."""
+
+    @abstractmethod
+    async def link(self, link_id: str) -> Link | None:
+        """Return the link, None if there is none."""
+
+    # ── retention ──
+
+    @abstractmethod
+    async def remove_events(self, before: datetime) -> int:
+        """Remove the events that happened before `before`, a few in each transaction, and return
+        how many were removed.
+
+        A log is only cut at its beginning, and never beyond an event of an unfinished run, or of a
+        run that paused for an approval that is still pending. The other events keep their numbers.
+        """
+
+    @abstractmethod
+    async def remove_answers(self, before: datetime) -> int:
+        """Remove the answers given before `before`, and return how many were removed."""
 
     @abstractmethod
     async def remove_notifications(self, status: NotificationStatus, before: datetime) -> int:
-        """Remove those with this status that were made before then, a few in one transaction;
-        return how many."""
+        """Remove some notifications that have this status and were made before `before`, in one
+        transaction, and return how many. Call it again until it returns 0."""
 
     @abstractmethod
-    async def link(self, link_id: str) -> Link | None: ...
+    async def prune_checkpoints(self, thread_ids: Sequence[str], keep: int) -> None:
+        """Remove the threads' checkpoints except the latest `keep` of each namespace, and whatever
+        those need to be rebuilt."""
+
+    @abstractmethod
+    async def shrink(self) -> None:
+        """Give unused space back to the disk, a little at a time."""

@@ -94,11 +94,13 @@ async def test_a_sweep_that_fails_is_tried_again(storage: SqliteStorage) -> None
     hands.time += 40 * DAY
     await write(storage, NOON)
     # As on a full or broken disk, nothing can be written for a while.
-    await storage._writer.apart(lambda connection: connection.execute("PRAGMA query_only = ON"))
+    await storage._writer.outside_transaction(
+        lambda connection: connection.execute("PRAGMA query_only = ON")
+    )
     async with sweeping(storage, MONTH, clock=hands.clock, every=0.01):
         await asyncio.sleep(0.1)
         assert await numbers(storage) == [1]
-        await storage._writer.apart(
+        await storage._writer.outside_transaction(
             lambda connection: connection.execute("PRAGMA query_only = OFF")
         )
         await until(storage, [])

@@ -361,7 +361,9 @@ async def test_an_event_costs_no_question_to_the_file_once_its_run_is_known(tmp_
     async with SqliteStorage.open(tmp_path / "assent.db") as storage:
         await storage.commit(Change(rows=(running(),)))
         asked: list[str] = []
-        await storage._writer.apart(lambda connection: connection.set_trace_callback(asked.append))
+        await storage._writer.outside_transaction(
+            lambda connection: connection.set_trace_callback(asked.append)
+        )
         for _ in range(5):
             await append(storage, MINE)
             await put(storage, MINE)
@@ -381,7 +383,7 @@ async def test_memory_is_bounded_and_forgetting_loses_nothing(storage: Storage) 
         leases.check(None)
         return len(leases._tokens)
 
-    assert await storage._writer.apart(ask_of_many) < 10
+    assert await storage._writer.outside_transaction(ask_of_many) < 10
 
 
 # ── through LangGraph ──

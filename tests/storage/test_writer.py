@@ -279,7 +279,9 @@ async def test_what_must_be_apart_runs_between_what_was_queued_before_and_behind
         before = asyncio.ensure_future(desk.writer.write(note("before")))
         await asyncio.sleep(0)
         apart = asyncio.ensure_future(
-            desk.writer.apart(lambda connection: (connection.in_transaction, desk.names()))
+            desk.writer.outside_transaction(
+                lambda connection: (connection.in_transaction, desk.names())
+            )
         )
         await asyncio.sleep(0)
         behind = asyncio.ensure_future(desk.writer.write(note("behind")))
@@ -291,22 +293,28 @@ async def test_what_must_be_apart_runs_between_what_was_queued_before_and_behind
 
 async def test_what_fails_apart_fails_alone(desk: Desk) -> None:
     with pytest.raises(sqlite3.OperationalError, match="no such table"):
-        await desk.writer.apart(lambda connection: connection.execute("SELECT * FROM nowhere"))
-    await desk.writer.apart(lambda connection: connection.execute("PRAGMA busy_timeout = 50"))
+        await desk.writer.outside_transaction(
+            lambda connection: connection.execute("SELECT * FROM nowhere")
+        )
+    await desk.writer.outside_transaction(
+        lambda connection: connection.execute("PRAGMA busy_timeout = 50")
+    )
     with closing(sqlite3.connect(desk.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(Unavailable, match="another program holds it locked"):
-            await desk.writer.apart(lambda connection: connection.execute("DELETE FROM notes"))
+            await desk.writer.outside_transaction(
+                lambda connection: connection.execute("DELETE FROM notes")
+            )
     assert await desk.writer.write(note("a")) == "a"
 
 
 async def test_nothing_is_taken_apart_once_it_is_closed(tmp_path: Path) -> None:
     async with desk_at(tmp_path / "desk.db") as desk:
         waiting = asyncio.ensure_future(
-            desk.writer.apart(lambda connection: connection.in_transaction)
+            desk.writer.outside_transaction(lambda connection: connection.in_transaction)
         )
         await asyncio.sleep(0)
         await desk.writer.close()
         assert await waiting is False
         with pytest.raises(Unavailable, match="shutting down"):
-            await desk.writer.apart(lambda connection: connection.total_changes)
+            await desk.writer.outside_transaction(lambda connection: connection.total_changes)

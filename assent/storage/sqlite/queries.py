@@ -1,79 +1,194 @@
-"""The longer questions that the storage asks its tables. Each is answered from an index, however
-many runs have ended."""
+"""The SQL of the storage's longer queries, and the conditions of its lists.
+
+Each query is answered from an index, however many rows there are. The text below it names its
+parameters in order.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
 
-DUE = """
+import orjson
+
+from assent.core.clock import time_text
+
+# ── runs and workers ──
+
+DUE_RUNS = """
     WHERE run_id IN (
         SELECT run_id FROM (
             SELECT runs.run_id, priority, runs.created_at, row_number() OVER (
-                PARTITION BY runs.thread_id ORDER BY runs.run_id IS NOT threads.run_id, runs.created_at, runs.run_id
+                PARTITION BY runs.thread_id
+                ORDER BY runs.run_id IS NOT threads.run_id, runs.created_at, runs.run_id
             ) AS place
-            FROM runs INDEXED BY runs_waiting CROSS JOIN threads ON threads.thread_id = runs.thread_id
-            WHERE runs.status = 'pending' AND coalesce(due_at, '') <= ? AND threads.tampered IS NULL
+            FROM runs INDEXED BY runs_waiting
+            CROSS JOIN threads ON threads.thread_id = runs.thread_id
+            WHERE runs.status = 'pending' AND coalesce(due_at, '') <= ?
+            AND threads.tampered IS NULL
             AND (threads.run_id = runs.run_id OR threads.status IN ('idle', 'error'))
         )
         WHERE place = 1 ORDER BY priority DESC, created_at, run_id LIMIT ?
     )
     ORDER BY priority DESC, created_at, run_id
 """
-"""At `now`, at most `limit`: of each thread the run that it is busy with already, or else the first
-of those that wait."""
+"""Now, limit. Of each thread, the run that it is busy with already, or else its first pending
+one."""
 
-ORPHANED = """
+ORPHANED_RUNS = """
     WHERE status IN ('running', 'cancelling')
     AND (worker IS NULL OR worker NOT IN (SELECT worker FROM workers WHERE expires_at > ?))
     ORDER BY created_at, run_id LIMIT ?
 """
-"""At `now`, at most `limit`."""
+"""Now, limit."""
 
-BEAT = "INSERT INTO workers VALUES (?, ?) ON CONFLICT (worker) DO UPDATE SET expires_at = excluded.expires_at"
+HEARTBEAT = """
+    INSERT INTO workers VALUES (?, ?)
+    ON CONFLICT (worker) DO UPDATE SET expires_at = excluded.expires_at
+"""
+"""Worker, expiry."""
+
 RETIRE = "DELETE FROM workers WHERE worker = ?"
 
+USAGE = """
+    SELECT each.key, sum(each.value)
+    FROM runs, json_each(iif(json_valid(usage), usage, '{}')) AS each
+"""
+"""To be followed by conditions, of which `IS_NUMBER` is one, and `GROUP BY each.key`. A usage that
+is not valid JSON, or not a number, was not written by Assent, and counts as nothing."""
+
+IS_NUMBER = "each.type IN ('integer', 'real')"
+
+
+# ── timers ──
+
 DUE_TIMERS = """
-    WHERE due_at <= ? AND NOT EXISTS (SELECT 1 FROM threads WHERE threads.thread_id = timers.thread_id AND tampered IS NOT NULL)
+    WHERE due_at <= ? AND NOT EXISTS (
+        SELECT 1 FROM threads
+        WHERE threads.thread_id = timers.thread_id AND tampered IS NOT NULL
+    )
     ORDER BY due_at, timer_id LIMIT ?
 """
-"""At `now`, at most `limit`. Nothing is done for a thread that was tampered with."""
+"""Now, limit. The timers of a thread that was tampered with are left out."""
 
 NEXT_DUE = """
     SELECT min(due) FROM (
         SELECT (SELECT min(due_at) FROM timers WHERE due_at > ?) AS due
         UNION ALL SELECT (
-            SELECT min(coalesce(due_at, '')) FROM runs INDEXED BY runs_waiting WHERE status = 'pending' AND coalesce(due_at, '') > ?
+            SELECT min(coalesce(due_at, '')) FROM runs INDEXED BY runs_waiting
+            WHERE status = 'pending' AND coalesce(due_at, '') > ?
         )
     )
 """
-"""After a time, which is given twice. `min` passes by what there is not."""
+"""The time after which to look, twice."""
 
-_TRUSTED = "NOT EXISTS (SELECT 1 FROM threads WHERE threads.thread_id = notifications.thread_id AND tampered IS NOT NULL)"
+
+# ── grants ──
+
+OPEN_GRANTS = """
+    WHERE agent = ? AND tool IN (SELECT value FROM json_each(?))
+    AND revoked_at IS NULL AND "until" > ? AND used < uses
+    ORDER BY given_at, grant_id
+"""
+"""Agent, tools as JSON, now."""
+
+
+# ── notifications ──
+
+_NOT_TAMPERED = """
+    NOT EXISTS (
+        SELECT 1 FROM threads
+        WHERE threads.thread_id = notifications.thread_id AND tampered IS NOT NULL
+    )
+"""
 
 DUE_NOTIFICATIONS = f"""
-    WHERE endpoint = ? AND status = 'pending' AND next_at <= ? AND {_TRUSTED}
+    WHERE endpoint = ? AND status = 'pending' AND next_at <= ? AND {_NOT_TAMPERED}
     ORDER BY next_at, notification_id LIMIT ?
 """
-"""Of an endpoint, at `now`, at most `limit`. Nothing is told of a thread that was tampered with."""
+"""Endpoint, now, limit."""
 
 NEXT_NOTIFICATION = f"""
-    SELECT next_at FROM notifications WHERE endpoint = ? AND status = 'pending' AND {_TRUSTED} ORDER BY next_at, notification_id LIMIT 1
+    SELECT next_at FROM notifications
+    WHERE endpoint = ? AND status = 'pending' AND {_NOT_TAMPERED}
+    ORDER BY next_at, notification_id LIMIT 1
 """
-"""Of an endpoint."""
+"""Endpoint."""
+
+
+# ── retention ──
 
 REMOVE_NOTIFICATIONS = """
     DELETE FROM notifications WHERE notification_id IN (
-        SELECT notification_id FROM notifications WHERE status = ? AND created_at < ? ORDER BY created_at, notification_id LIMIT ?
+        SELECT notification_id FROM notifications WHERE status = ? AND created_at < ?
+        ORDER BY created_at, notification_id LIMIT ?
     )
 """
-"""Of a status, made before a time, at most `limit`."""
+"""Status, the time before which they were made, limit."""
+
+REMOVE_ANSWERS = """
+    DELETE FROM answers WHERE answer_id IN (
+        SELECT answer_id FROM answers WHERE created_at < ? LIMIT ?
+    )
+"""
+"""The time before which they were given, limit."""
+
+OLD_LOGS = """
+    SELECT oldest, thread_id FROM log_heads
+    WHERE oldest < ? AND (oldest, thread_id) > (?, ?)
+    ORDER BY oldest, thread_id LIMIT 100
+"""
+"""The time (in milliseconds) before which events are old, and the `oldest` and `thread_id` behind
+which to go on."""
+
+KEPT_RUNS = """
+    SELECT run_id FROM runs
+    WHERE thread_id = ? AND status IN ('pending', 'running', 'cancelling')
+    UNION
+    SELECT run_id FROM approvals WHERE thread_id = ? AND status = 'pending'
+"""
+"""Thread, twice. The runs whose events are kept."""
 
 
-def used(where: Sequence[str]) -> str:
-    """The sums of the runs that meet the conditions, by name. What is no number, or no JSON, is not
-    Assent's, and counts nothing."""
-    condition = " AND ".join([*where, "each.type IN ('integer', 'real')"])
-    return f"""
-        SELECT each.key, sum(each.value) FROM runs, json_each(iif(json_valid(usage), usage, '{{}}')) AS each
-        WHERE {condition} GROUP BY each.key
+# ── the conditions of lists ──
+
+
+def among(column: str) -> str:
+    """The condition that the column has one of the values of a JSON list."""
+    return f"{column} IN (SELECT value FROM json_each(?))"
+
+
+class Where:
+    """The WHERE clause of a query, and its parameters.
+
+    Everything that a list can be narrowed by is optional, so a condition on None is left out.
     """
+
+    def __init__(self, **equal: str | None) -> None:
+        self.parameters: list[Any] = []
+        self._conditions: list[str] = []
+        for column, value in equal.items():
+            self.add(f"{column} = ?", value)
+
+    def add(self, condition: str, *values: object) -> None:
+        """Add a condition on these values. A time and a collection of strings are passed in the
+        form in which the tables have them."""
+        if None not in values:
+            self._conditions.append(condition)
+            self.parameters += map(parameter, values)
+
+    def __str__(self) -> str:
+        return f"WHERE {' AND '.join(self._conditions)}" if self._conditions else ""
+
+
+def parameter(value: Any) -> str | int:
+    """The value as a parameter of a query."""
+    match value:
+        case str():
+            return str(value)
+        case int():
+            return value
+        case datetime():
+            return time_text(value)
+        case _:
+            return orjson.dumps([str(each) for each in value]).decode()

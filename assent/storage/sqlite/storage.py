@@ -1,11 +1,8 @@
-"""The door: `Storage` over one SQLite file."""
+"""`Storage` over one SQLite file."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import logging
-import re
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, suppress
@@ -14,10 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-import orjson
 
 from assent.core.clock import Clock, time_text
-from assent.core.errors import Gone, InvalidRequest, Tampered, Unavailable
+from assent.core.errors import Gone, Tampered, Unavailable
 from assent.core.events import Event
 from assent.core.rows import (
     Answer,
@@ -40,25 +36,25 @@ from assent.core.rows import (
 )
 from assent.core.sealing import Seal, parse_keys, tampered
 from assent.storage.base import Change, Doorbell, LogEntry, Page, Storage
-from assent.storage.sqlite import audit_chain as audit
-from assent.storage.sqlite import files, queries, retention
+from assent.storage.sqlite import audit_chain, files, paging, queries, retention
 from assent.storage.sqlite.changes import operation
 from assent.storage.sqlite.distrust import distrusting
 from assent.storage.sqlite.file_keys import seal_of
+from assent.storage.sqlite.queries import Where, among
 from assent.storage.sqlite.reader import Reader
 from assent.storage.sqlite.saver import SqliteSaver
 from assent.storage.sqlite.tables import R, Table, Tables
 from assent.storage.sqlite.tails import Tails
-from assent.storage.sqlite.writer import Transaction, Writer
+from assent.storage.sqlite.writer import Writer
 
 logger = logging.getLogger(__name__)
 
 REMOVED_AT_ONCE = 200
-"""Rows that are removed in one transaction, so that nobody has to wait long for it."""
+"""Notifications removed in one transaction, so that nobody has to wait long for it."""
 
 
 class SqliteStorage(Storage):
-    """Everything durable in one file. Made by `open`; used on the event loop that opened it."""
+    """Everything durable in one file. Made by `open`, and used on the event loop that opened it."""
 
     def __init__(
         self,
@@ -76,7 +72,7 @@ class SqliteStorage(Storage):
         self._seal = seal
         self._tables = Tables(seal)
         self._clock = clock
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
 
     @classmethod
     @asynccontextmanager
@@ -89,23 +85,23 @@ class SqliteStorage(Storage):
         encryption_key: str | None = None,
         audit_key: str | None = None,
     ) -> AsyncIterator[SqliteStorage]:
-        """Open the database at `path`, making it if there is none, and hold it for this process;
-        everything queued is committed at the end.
+        """Open the database at `path`, making it if there is none, and hold it for this process.
+        Everything queued is committed at the end.
 
-        With `synchronous="normal"` a commit does not wait for the disk: a kill of the process loses
-        nothing, but a power cut may lose the last commits, those acknowledged too.
+        With `synchronous="normal"` a commit does not wait for the disk: killing the process loses
+        nothing, but a power cut may lose the last commits, even acknowledged ones.
 
-        `encryption_key` holds the keys, `id:base64,id:base64`, that what is stored is sealed with:
-        the first one seals, all of them open. `audit_key` holds those of the audit chain in the
+        `encryption_key` holds the keys that values are sealed with, as `id:base64,id:base64`: the
+        first one seals, and all of them open. `audit_key` holds the keys of the audit chain in the
         same form; without it, one is made and kept in a file beside the database.
 
-        Raises `ConfigurationError` if another process has it open, or if it cannot be opened, is no
-        Assent database, or a newer one's, or is not sealed, or its audit chain not signed, with
-        these keys.
+        Raises `ConfigurationError` if another process has the file open; if it cannot be opened, is
+        not an Assent database or that of a newer Assent; or if it is not sealed, or its audit chain
+        not signed, with these keys.
         """
         path = files.resolved(path)
         keys = parse_keys(encryption_key) if encryption_key is not None else ()
-        audit_keys = audit.parse_audit_keys(audit_key) if audit_key is not None else ()
+        audit_keys = audit_chain.parse_audit_keys(audit_key) if audit_key is not None else ()
         clock = clock or Clock()
         tails = Tails()
         async with AsyncExitStack() as stack:
@@ -114,34 +110,23 @@ class SqliteStorage(Storage):
             connection = stack.enter_context(files.connected(path, clock, synchronous))
             seal = seal_of(connection, path, keys)
             _forget_workers(connection, path)
-            writer = Writer(
-                connection,
-                path.name,
-                tails.store,
-                seal,
-                audit.signing_key(connection, path, audit_keys),
-            )
+            signing_key = audit_chain.signing_key(connection, path, audit_keys)
+            writer = Writer(connection, path.name, tails.store, seal, signing_key)
             stack.push_async_callback(writer.close)
             reader = await stack.enter_async_context(Reader.open(path))
-            yield cls(
-                writer,
-                reader,
-                tails,
-                await SqliteSaver.over(writer, reader, seal=seal),
-                seal,
-                clock,
-            )
+            saver = await SqliteSaver.over(writer, reader, seal=seal)
+            yield cls(writer, reader, tails, saver, seal, clock)
 
-    # ── writing ──
+    # ── changes ──
 
     async def commit(self, change: Change) -> tuple[int, ...]:
-        threads = {event.thread_id for event in change.events} | (
-            {change.erase} if change.erase is not None else set()
-        )
-        # What comes with a run's lease must not be stored before what ends the lease.
-        threads |= {
-            row.thread_id for row in (*change.rows, *change.removed) if isinstance(row, Run)
-        }
+        threads = {event.thread_id for event in change.events}
+        if change.erase is not None:
+            threads.add(change.erase)
+        for row in (*change.rows, *change.removed):
+            # Events under a run's lease must be stored before the change that ends the lease.
+            if isinstance(row, Run):
+                threads.add(row.thread_id)
         return await self._writer.write(operation(change, self._tables), threads=threads)
 
     def append(
@@ -153,13 +138,7 @@ class SqliteStorage(Storage):
         # A copy, because the caller may go on to fill the list that it handed over.
         self._writer.append(tuple(events), on_error, lease)
 
-    async def heartbeat(self, worker: str, until: datetime) -> None:
-        await self._writer.write(_statement(queries.BEAT, worker, time_text(until)), threads=())
-
-    async def retire(self, worker: str) -> None:
-        await self._writer.write(_statement(queries.RETIRE, worker), threads=())
-
-    # ── the log ──
+    # ── the event log ──
 
     async def read_log(
         self,
@@ -170,16 +149,27 @@ class SqliteStorage(Storage):
         types: Collection[str] | None = None,
         run_id: str | None = None,
     ) -> tuple[LogEntry, ...]:
-        _check_limit(limit)
+        paging.check_limit(limit)
         tail = self._tails.get(thread_id)
         if tail is not None and tail.base is None:
-            tail.prime(await self._head(thread_id))
+            last, _ = await self._log_head(thread_id)
+            tail.prime(last)
             tail = self._tails.get(thread_id)
         if tail is not None and tail.covers(after):
             return tail.read(after, limit, types, run_id)
+
         entries = await self._read_file(thread_id, after, limit, types, run_id)
-        if after > 0 and not _follows(entries, after):
-            await self._check_not_removed(thread_id, after)
+        follows = bool(entries) and entries[0].seq == after + 1
+        if after > 0 and not follows:
+            # Asked after the events were read: any removal before that read is known by now.
+            _, removed = await self._log_head(thread_id)
+            if removed > after:
+                raise Gone(
+                    f"The events of the thread '{thread_id}' up to number {removed} have been "
+                    f"removed, and you asked for those after {after}. Begin after {removed}, or "
+                    "after 0 for all that are left.",
+                    first=removed + 1,
+                )
         return entries
 
     async def last_seq(self, thread_id: str) -> int:
@@ -188,63 +178,18 @@ class SqliteStorage(Storage):
         )
         return newest or 0
 
-    async def remove_events(self, before: datetime) -> int:
-        return await retention.remove_events(self._writer, self._reader, before)
-
-    async def prune_checkpoints(self, thread_ids: Sequence[str], keep: int) -> None:
-        try:
-            await self.checkpointer.aprune(thread_ids, keep=keep)
-        except Tampered as error:
-            # Nothing of the thread is read any more, so nothing of it is removed either; and the
-            # others are pruned without it.
-            thread_id = await self._found(error)
-            if others := [each for each in thread_ids if each != thread_id]:
-                await self.prune_checkpoints(others, keep)
-
-    async def distrust(self, thread_id: str, reason: str, *, stopped: bool = False) -> None:
-        operation = distrusting(thread_id, reason, self._clock.now(), self._tables, stopped=stopped)
-        await self._writer.write(operation, threads=(thread_id,))
-
-    async def _found(self, error: Tampered) -> str:
-        """Distrust the thread that the error names; return its id. What belongs to no thread can
-        only be told of, and that once."""
-        thread_id = str(error.details["thread_id"])
-        if error.message not in self._told:
-            self._told.add(error.message)
-            logger.error("%s", error)
-        # A disk that is full now does not make the row any better: whoever reads it next will try
-        # again.
-        with suppress(Unavailable):
-            await self.distrust(thread_id, error.message)
-        return thread_id
-
-    async def shrink(self) -> None:
-        await retention.shrink(self._writer)
-
     def listen(self, thread_id: str) -> AbstractContextManager[Doorbell]:
         return self._tails.listen(thread_id)
 
     def end_listening(self) -> None:
         self._tails.end()
 
-    async def _head(self, thread_id: str) -> int:
+    async def _log_head(self, thread_id: str) -> tuple[int, int]:
+        """The last number of the thread's log, and the last number that was removed from it."""
         found = await self._reader.rows(
-            "SELECT seq FROM log_heads WHERE thread_id = ?", (thread_id,)
+            "SELECT seq, removed FROM log_heads WHERE thread_id = ?", (thread_id,)
         )
-        return found[0][0] if found else 0
-
-    async def _check_not_removed(self, thread_id: str, after: int) -> None:
-        # Asked after the events were read: what was removed before that read is known by now.
-        found = await self._reader.rows(
-            "SELECT removed FROM log_heads WHERE thread_id = ?", (thread_id,)
-        )
-        removed = found[0][0] if found else 0
-        if removed > after:
-            raise Gone(
-                f"The events of the thread '{thread_id}' up to number {removed} have been removed, and you asked for those after {after}. "
-                f"Begin after {removed}, or after 0 for all that are left.",
-                first=removed + 1,
-            )
+        return found[0] if found else (0, 0)
 
     async def _read_file(
         self,
@@ -254,20 +199,16 @@ class SqliteStorage(Storage):
         types: Collection[str] | None,
         run_id: str | None,
     ) -> tuple[LogEntry, ...]:
-        where, parameters = ["thread_id = ?", "seq > ?"], [thread_id, after]
-        if types is not None:
-            where.append(_among("type"))
-            parameters.append(_list(types))
-        if run_id is not None:
-            where.append("run_id = ?")
-            parameters.append(run_id)
-        sql = f"SELECT seq, type, run_id, body FROM events WHERE {' AND '.join(where)} ORDER BY seq LIMIT ?"
+        where = Where(thread_id=thread_id, run_id=run_id)
+        where.add("seq > ?", after)
+        where.add(among("type"), types)
+        sql = f"SELECT seq, type, run_id, body FROM events {where} ORDER BY seq LIMIT ?"
         entries: list[LogEntry] = []
-        for row in await self._reader.rows(sql, (*parameters, limit)):
+        for columns in await self._reader.rows(sql, (*where.parameters, limit)):
             try:
-                entries.append(self._entry(thread_id, *row))
+                entries.append(self._entry(thread_id, *columns))
             except Tampered:
-                # What stands before it is still told. The next read begins with it.
+                # The events before it are still returned, and the next read begins with it.
                 if not entries:
                     raise
                 break
@@ -275,12 +216,12 @@ class SqliteStorage(Storage):
 
     def _entry(self, thread_id: str, seq: int, type_: str, run_id: str, body: Any) -> LogEntry:
         opened = self._seal.open(body, thread_id, "event", seq, type_)
-        # The body is not bound to the column that says whose it is, but has it too.
-        if self._seal.is_on and msgspec.json.decode(opened, type=_OfRun).run_id != run_id:
+        # The sealed body is not bound to the column `run_id`, but has the id inside.
+        if self._seal.is_on and msgspec.json.decode(opened, type=_RunOfEvent).run_id != run_id:
             raise tampered(thread_id, "event", seq)
         return LogEntry(seq, type_, run_id, opened)
 
-    # ── the rows ──
+    # ── threads ──
 
     async def thread(self, thread_id: str) -> Thread | None:
         return await self._one(self._tables.threads, thread_id)
@@ -288,14 +229,25 @@ class SqliteStorage(Storage):
     async def threads(
         self, *, status: ThreadStatus | None = None, limit: int = 100, cursor: str | None = None
     ) -> Page[Thread]:
-        _check_limit(limit)
-        where, parameters = _wheres(status=status)
-        if cursor is not None:
-            where.append("(created_at, thread_id) < (?, ?)")
-            parameters += _position(cursor)
-        return await self._page(
-            self._tables.threads, where, parameters, limit, by="created_at", newest_first=True
-        )
+        where = Where(status=status)
+        return await self._latest(self._tables.threads, "created_at", where, limit, cursor)
+
+    async def distrust(self, thread_id: str, reason: str, *, stopped: bool = False) -> None:
+        operation = distrusting(thread_id, reason, self._clock.now(), self._tables, stopped=stopped)
+        await self._writer.write(operation, threads=(thread_id,))
+
+    async def _distrust_thread_of(self, error: Tampered) -> str:
+        """Log the error once, distrust the thread that it names, if any, and return its id."""
+        thread_id = str(error.details["thread_id"])
+        if error.message not in self._logged:
+            self._logged.add(error.message)
+            logger.error("%s", error)
+        # If the disk is full now, the next reader of the row will try again.
+        with suppress(Unavailable):
+            await self.distrust(thread_id, error.message)
+        return thread_id
+
+    # ── runs ──
 
     async def run(self, run_id: str) -> Run | None:
         return await self._one(self._tables.runs, run_id)
@@ -307,9 +259,10 @@ class SqliteStorage(Storage):
         status: Collection[RunStatus] | None = None,
         limit: int = 1000,
     ) -> tuple[Run, ...]:
-        _check_limit(limit)
-        where, parameters = _runs_where(thread_id, status)
-        return (await self._page(self._tables.runs, where, parameters, limit, by="created_at")).rows
+        where = Where(thread_id=thread_id)
+        where.add(among("status"), status)
+        page = await self._page(self._tables.runs, "created_at", where, limit, None)
+        return page.rows
 
     async def latest_runs(
         self,
@@ -319,28 +272,22 @@ class SqliteStorage(Storage):
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page[Run]:
-        _check_limit(limit)
-        where, parameters = _runs_where(thread_id, status)
-        if cursor is not None:
-            where.append("(created_at, run_id) < (?, ?)")
-            parameters += _position(cursor)
-        return await self._page(
-            self._tables.runs, where, parameters, limit, by="created_at", newest_first=True
-        )
+        where = Where(thread_id=thread_id)
+        where.add(among("status"), status)
+        return await self._latest(self._tables.runs, "created_at", where, limit, cursor)
+
+    async def ended_runs(
+        self, since: datetime | None = None, *, limit: int = 1000, cursor: str | None = None
+    ) -> Page[Run]:
+        where = Where()
+        where.add("ended_at >= ?", since or "")
+        return await self._page(self._tables.runs, "ended_at", where, limit, cursor)
 
     async def due_runs(self, now: datetime, *, limit: int = 100) -> tuple[Run, ...]:
-        _check_limit(limit)
-        table = self._tables.runs
-        found = await self._reader.rows(f"{table.select} {queries.DUE}", (time_text(now), limit))
-        return await self._trusted(table, found)
+        return await self._first(self._tables.runs, queries.DUE_RUNS, now, limit=limit)
 
     async def orphaned_runs(self, now: datetime, *, limit: int = 1000) -> tuple[Run, ...]:
-        _check_limit(limit)
-        table = self._tables.runs
-        found = await self._reader.rows(
-            f"{table.select} {queries.ORPHANED}", (time_text(now), limit)
-        )
-        return await self._trusted(table, found)
+        return await self._first(self._tables.runs, queries.ORPHANED_RUNS, now, limit=limit)
 
     async def usage(
         self,
@@ -349,21 +296,38 @@ class SqliteStorage(Storage):
         agent: str | None = None,
         since: datetime | None = None,
     ) -> Mapping[str, float]:
-        where, parameters = _wheres(thread_id=thread_id, agent=agent)
-        if since is not None:
-            where.append("created_at >= ?")
-            parameters.append(time_text(since))
-        return dict(await self._reader.rows(queries.used(where), parameters))
+        where = Where(thread_id=thread_id, agent=agent)
+        where.add("created_at >= ?", since)
+        where.add(queries.IS_NUMBER)
+        sql = f"{queries.USAGE} {where} GROUP BY each.key"
+        return dict(await self._reader.rows(sql, where.parameters))
 
-    async def ended_runs(
-        self, since: datetime | None = None, *, limit: int = 1000, cursor: str | None = None
-    ) -> Page[Run]:
-        _check_limit(limit)
-        where, parameters = ["ended_at >= ?"], [time_text(since) if since else ""]
-        if cursor is not None:
-            where.append("(ended_at, run_id) > (?, ?)")
-            parameters += _position(cursor)
-        return await self._page(self._tables.runs, where, parameters, limit, by="ended_at")
+    async def heartbeat(self, worker: str, until: datetime) -> None:
+        await self._writer.execute(queries.HEARTBEAT, worker, time_text(until))
+
+    async def retire(self, worker: str) -> None:
+        await self._writer.execute(queries.RETIRE, worker)
+
+    # ── timers and schedules ──
+
+    async def timer(self, timer_id: str) -> Timer | None:
+        return await self._one(self._tables.timers, timer_id)
+
+    async def due_timers(self, now: datetime, *, limit: int = 100) -> tuple[Timer, ...]:
+        return await self._first(self._tables.timers, queries.DUE_TIMERS, now, limit=limit)
+
+    async def next_due(self, after: datetime) -> datetime | None:
+        time = time_text(after)
+        ((due,),) = await self._reader.rows(queries.NEXT_DUE, (time, time))
+        return datetime.fromisoformat(due) if due else None
+
+    async def schedule(self, schedule_id: str) -> Schedule | None:
+        return await self._one(self._tables.schedules, schedule_id)
+
+    async def schedules(self, *, limit: int = 100, cursor: str | None = None) -> Page[Schedule]:
+        return await self._latest(self._tables.schedules, "created_at", Where(), limit, cursor)
+
+    # ── approvals ──
 
     async def approval(self, approval_id: str) -> Approval | None:
         return await self._one(self._tables.approvals, approval_id)
@@ -382,23 +346,15 @@ class SqliteStorage(Storage):
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page[Approval]:
-        _check_limit(limit)
-        where, parameters = _wheres(
-            thread_id=thread_id, run_id=run_id, status=status, agent=agent, tool=tool
+        where = Where(thread_id=thread_id, run_id=run_id, status=status, agent=agent, tool=tool)
+        where.add("? IN (SELECT value FROM json_each(roles))", role)
+        where.add(
+            "? IN (SELECT value FROM json_each(names)"
+            " UNION ALL SELECT value FROM json_each(assignees))",
+            assignee,
         )
-        if role is not None:
-            where.append(_holds("roles"))
-            parameters.append(role)
-        if assignee is not None:
-            where.append(f"({_holds('names')} OR {_holds('assignees')})")
-            parameters += [assignee, assignee]
-        if before is not None:
-            where.append("requested_at < ?")
-            parameters.append(time_text(before))
-        if cursor is not None:
-            where.append("(requested_at, approval_id) > (?, ?)")
-            parameters += _position(cursor)
-        return await self._page(self._tables.approvals, where, parameters, limit, by="requested_at")
+        where.add("requested_at < ?", before)
+        return await self._page(self._tables.approvals, "requested_at", where, limit, cursor)
 
     async def grant(self, grant_id: str) -> StandingGrant | None:
         return await self._one(self._tables.grants, grant_id)
@@ -406,71 +362,26 @@ class SqliteStorage(Storage):
     async def grants(
         self, *, thread_id: str | None = None, limit: int = 100, cursor: str | None = None
     ) -> Page[StandingGrant]:
-        _check_limit(limit)
-        where, parameters = _wheres(thread_id=thread_id)
-        if cursor is not None:
-            where.append("(given_at, grant_id) < (?, ?)")
-            parameters += _position(cursor)
-        return await self._page(
-            self._tables.grants, where, parameters, limit, by="given_at", newest_first=True
-        )
+        where = Where(thread_id=thread_id)
+        return await self._latest(self._tables.grants, "given_at", where, limit, cursor)
 
     async def open_grants(
         self, agent: str, tools: Collection[str], now: datetime
     ) -> tuple[StandingGrant, ...]:
-        table = self._tables.grants
-        sql = f"""{table.select} WHERE agent = ? AND {_among("tool")} AND revoked_at IS NULL AND "until" > ? AND used < uses
-            ORDER BY given_at, grant_id"""
-        return await self._trusted(
-            table, await self._reader.rows(sql, (agent, _list(tools), time_text(now)))
-        )
+        return await self._all(self._tables.grants, queries.OPEN_GRANTS, agent, tools, now)
 
     async def answer(self, answer_id: str) -> Answer | None:
         return await self._one(self._tables.answers, answer_id)
-
-    async def remove_answers(self, before: datetime) -> int:
-        return await retention.remove_answers(self._writer, time_text(before))
 
     async def effect(self, key: str) -> Effect | None:
         return await self._one(self._tables.effects, key)
 
     async def effects(self, thread_id: str, tool_call_id: str) -> tuple[Effect, ...]:
         table = self._tables.effects
-        sql = f'{table.select} WHERE thread_id = ? AND tool_call_id = ? ORDER BY started_at, "key"'
-        # None is left out: whoever does not see what was done does it again.
-        return tuple(
-            table.decode(columns)
-            for columns in await self._reader.rows(sql, (thread_id, tool_call_id))
-        )
-
-    async def timer(self, timer_id: str) -> Timer | None:
-        return await self._one(self._tables.timers, timer_id)
-
-    async def due_timers(self, now: datetime, *, limit: int = 100) -> tuple[Timer, ...]:
-        _check_limit(limit)
-        table = self._tables.timers
-        found = await self._reader.rows(
-            f"{table.select} {queries.DUE_TIMERS}", (time_text(now), limit)
-        )
-        return await self._trusted(table, found)
-
-    async def next_due(self, after: datetime) -> datetime | None:
-        time = time_text(after)
-        ((due,),) = await self._reader.rows(queries.NEXT_DUE, (time, time))
-        return datetime.fromisoformat(due) if due else None
-
-    async def schedule(self, schedule_id: str) -> Schedule | None:
-        return await self._one(self._tables.schedules, schedule_id)
-
-    async def schedules(self, *, limit: int = 100, cursor: str | None = None) -> Page[Schedule]:
-        _check_limit(limit)
-        where, parameters = _wheres()
-        if cursor is not None:
-            where.append("(created_at, schedule_id) < (?, ?)")
-            parameters += _position(cursor)
-        return await self._page(
-            self._tables.schedules, where, parameters, limit, by="created_at", newest_first=True
-        )
+        where = Where(thread_id=thread_id, tool_call_id=tool_call_id)
+        sql = f'{table.select} {where} ORDER BY started_at, "key"'
+        found = await self._reader.rows(sql, where.parameters)
+        return tuple(table.decode(columns) for columns in found)
 
     async def audit(
         self,
@@ -482,27 +393,24 @@ class SqliteStorage(Storage):
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page[AuditRecord]:
-        _check_limit(limit)
-        where, parameters = _wheres(thread_id=thread_id, approval_id=approval_id, actor=actor)
-        if since is not None:
-            where.append("at >= ?")
-            parameters.append(time_text(since))
+        paging.check_limit(limit)
+        where = Where(thread_id=thread_id, approval_id=approval_id, actor=actor)
+        where.add("at >= ?", since)
         if cursor is not None:
-            where.append("number > ?")
-            parameters.append(_number(cursor))
-        condition = f"WHERE {' AND '.join(where)} " if where else ""
-        found = await self._reader.rows(
-            f"{audit.SELECT} {condition}ORDER BY number LIMIT ?", (*parameters, limit + 1)
-        )
-        records = (audit.decode(columns, self._seal) for columns in found[:limit])
-        return Page(
-            tuple(record for record in records if record is not None),
-            str(found[limit - 1][0]) if len(found) > limit else None,
-        )
+            where.add("number > ?", paging.number(cursor))
+        sql = f"{audit_chain.SELECT} {where} ORDER BY number LIMIT ?"
+        found = await self._reader.rows(sql, (*where.parameters, limit + 1))
+
+        records = [audit_chain.decode(columns, self._seal) for columns in found[:limit]]
+        readable = tuple(record for record in records if record is not None)
+        has_more = len(found) > limit
+        return Page(readable, str(found[limit - 1][0]) if has_more else None)
 
     async def audit_head(self) -> AuditHead | None:
-        found = await self._reader.rows(audit.LAST)
-        return audit.head_from(found[0]) if found else None
+        found = await self._reader.rows(audit_chain.LAST)
+        return audit_chain.head_from(found[0]) if found else None
+
+    # ── notifications ──
 
     async def notification(self, notification_id: str) -> Notification | None:
         return await self._one(self._tables.notifications, notification_id)
@@ -516,85 +424,111 @@ class SqliteStorage(Storage):
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page[Notification]:
-        _check_limit(limit)
-        where, parameters = _wheres(status=status, endpoint=endpoint, approval_id=approval_id)
-        if cursor is not None:
-            where.append("(created_at, notification_id) < (?, ?)")
-            parameters += _position(cursor)
-        return await self._page(
-            self._tables.notifications, where, parameters, limit, by="created_at", newest_first=True
-        )
+        where = Where(status=status, endpoint=endpoint, approval_id=approval_id)
+        return await self._latest(self._tables.notifications, "created_at", where, limit, cursor)
 
     async def due_notifications(
         self, endpoint: str, now: datetime, *, limit: int = 100
     ) -> tuple[Notification, ...]:
-        _check_limit(limit)
         table = self._tables.notifications
-        found = await self._reader.rows(
-            f"{table.select} {queries.DUE_NOTIFICATIONS}", (endpoint, time_text(now), limit)
-        )
-        return await self._trusted(table, found)
+        return await self._first(table, queries.DUE_NOTIFICATIONS, endpoint, now, limit=limit)
 
     async def next_notification(self, endpoint: str) -> datetime | None:
         found = await self._reader.rows(queries.NEXT_NOTIFICATION, (endpoint,))
         return datetime.fromisoformat(found[0][0]) if found else None
 
-    async def remove_notifications(self, status: NotificationStatus, before: datetime) -> int:
-        parameters = (status.value, time_text(before), REMOVED_AT_ONCE)
-        return await self._writer.write(
-            lambda transaction: (
-                transaction.connection.execute(queries.REMOVE_NOTIFICATIONS, parameters).rowcount
-            ),
-            threads=(),
-        )
-
     async def link(self, link_id: str) -> Link | None:
         return await self._one(self._tables.links, link_id)
 
-    async def integrity_check(self) -> tuple[str, ...]:
-        """What is wrong with the file, a sentence each; empty if nothing is. Reads all of it."""
-        found = await self._reader.rows("PRAGMA integrity_check")
-        return tuple(problem for (problem,) in found if problem != "ok")
+    # ── retention ──
+
+    async def remove_events(self, before: datetime) -> int:
+        return await retention.remove_events(self._writer, self._reader, before)
+
+    async def remove_answers(self, before: datetime) -> int:
+        return await retention.remove_answers(self._writer, before)
+
+    async def remove_notifications(self, status: NotificationStatus, before: datetime) -> int:
+        return await self._writer.execute(
+            queries.REMOVE_NOTIFICATIONS, status.value, time_text(before), REMOVED_AT_ONCE
+        )
+
+    async def prune_checkpoints(self, thread_ids: Sequence[str], keep: int) -> None:
+        try:
+            await self.checkpointer.aprune(thread_ids, keep=keep)
+        except Tampered as error:
+            # Nothing of a distrusted thread is read any more, so its checkpoints stay, and the
+            # other threads are pruned without it.
+            distrusted = await self._distrust_thread_of(error)
+            others = [thread_id for thread_id in thread_ids if thread_id != distrusted]
+            if others:
+                await self.prune_checkpoints(others, keep)
+
+    async def shrink(self) -> None:
+        await retention.shrink(self._writer)
+
+    # ── rows of any table ──
 
     async def _one(self, table: Table[R], key: str) -> R | None:
         found = await self._reader.rows(f'{table.select} WHERE "{table.key}" = ?', (key,))
         return table.decode(found[0]) if found else None
 
+    async def _all(self, table: Table[R], query: str, *values: object) -> tuple[R, ...]:
+        parameters = [queries.parameter(value) for value in values]
+        return await self._trusted(
+            table, await self._reader.rows(f"{table.select} {query}", parameters)
+        )
+
+    async def _first(
+        self, table: Table[R], query: str, *values: object, limit: int
+    ) -> tuple[R, ...]:
+        paging.check_limit(limit)
+        return await self._all(table, query, *values, limit)
+
+    async def _latest(
+        self, table: Table[R], by: str, where: Where, limit: int, cursor: str | None
+    ) -> Page[R]:
+        return await self._page(table, by, where, limit, cursor, newest_first=True)
+
     async def _page(
         self,
         table: Table[R],
-        where: list[str],
-        parameters: list[Any],
-        limit: int,
-        *,
         by: str,
+        where: Where,
+        limit: int,
+        cursor: str | None,
+        *,
         newest_first: bool = False,
     ) -> Page[R]:
-        """Rows in the order of a time and their key, and the cursor of the next ones."""
-        condition = f"WHERE {' AND '.join(where)} " if where else ""
-        way = "DESC" if newest_first else "ASC"
-        sql = f"{table.select} {condition}ORDER BY {by} {way}, {table.key} {way} LIMIT ?"
-        # One more than was asked for, to see whether there is more.
-        found = await self._reader.rows(sql, (*parameters, limit + 1))
-        last = found[limit - 1] if len(found) > limit else None
-        cursor = _cursor(last[table.columns.index(by)], last[0]) if last else None
-        return Page(await self._trusted(table, found[:limit]), cursor)
+        """One page of the rows, in the order of the time in column `by` and of the key."""
+        paging.check_limit(limit)
+        comparison, direction = ("<", "DESC") if newest_first else (">", "ASC")
+        if cursor is not None:
+            where.add(f"({by}, {table.key}) {comparison} (?, ?)", *paging.position(cursor))
+        order = f"ORDER BY {by} {direction}, {table.key} {direction}"
+        # One row more than was asked for shows whether there is another page.
+        found = await self._reader.rows(
+            f"{table.select} {where} {order} LIMIT ?", (*where.parameters, limit + 1)
+        )
+        following = None
+        if len(found) > limit:
+            last = found[limit - 1]
+            following = paging.cursor_behind(last[table.columns.index(by)], last[0])
+        return Page(await self._trusted(table, found[:limit]), following)
 
     async def _trusted(self, table: Table[R], found: Sequence[Any]) -> tuple[R, ...]:
-        """The rows that are what was stored. A list of many threads must not fail because of
-        one."""
+        """The rows that nobody has tampered with. A list of many threads must not fail because of
+        one of them."""
         rows: list[R] = []
         for columns in found:
             try:
                 rows.append(table.decode(columns))
             except Tampered as error:
-                await self._found(error)
+                await self._distrust_thread_of(error)
         return tuple(rows)
 
 
-class _OfRun(msgspec.Struct):
-    """What of an event says whose it is."""
-
+class _RunOfEvent(msgspec.Struct):
     run_id: str = ""
 
 
@@ -604,78 +538,3 @@ def _forget_workers(connection: sqlite3.Connection, path: Path) -> None:
         connection.execute("DELETE FROM workers")
     except sqlite3.Error as error:
         raise files.unusable(path, error) from error
-
-
-def _statement(sql: str, *parameters: str) -> Callable[[Transaction], None]:
-    def apply(transaction: Transaction) -> None:
-        transaction.connection.execute(sql, parameters)
-
-    return apply
-
-
-def _wheres(**equal: str | None) -> tuple[list[str], list[Any]]:
-    """Conditions, and their parameters, for every column that was asked for."""
-    given = {column: str(value) for column, value in equal.items() if value is not None}
-    return [f"{column} = ?" for column in given], list(given.values())
-
-
-def _runs_where(
-    thread_id: str | None, status: Collection[RunStatus] | None
-) -> tuple[list[str], list[Any]]:
-    where, parameters = _wheres(thread_id=thread_id)
-    if status is not None:
-        where.append(_among("status"))
-        parameters.append(_list(status))
-    return where, parameters
-
-
-def _among(column: str) -> str:
-    return f"{column} IN (SELECT value FROM json_each(?))"
-
-
-def _holds(column: str) -> str:
-    return f"EXISTS (SELECT 1 FROM json_each({column}) WHERE value = ?)"
-
-
-def _list(values: Collection[str]) -> str:
-    return orjson.dumps([str(value) for value in values]).decode()
-
-
-def _follows(entries: Sequence[LogEntry], after: int) -> bool:
-    """Whether the entries themselves show that nothing is missing after that number: a log is only
-    ever cut at its beginning."""
-    return bool(entries) and entries[0].seq == after + 1
-
-
-def _check_limit(limit: int) -> None:
-    if limit < 1:
-        raise InvalidRequest(f"The limit {limit} asks for nothing. Ask for 1 or more.")
-
-
-def _cursor(time: object, key: object) -> str:
-    """The time and the key as they are stored."""
-    return base64.urlsafe_b64encode(orjson.dumps([str(time), str(key)])).decode().rstrip("=")
-
-
-def _number(cursor: str) -> int:
-    """The number that a cursor of the audit chain stands for."""
-    if re.fullmatch("[0-9]{1,18}", cursor):
-        return int(cursor)
-    raise InvalidRequest(
-        f"The cursor {cursor[:100]!r} is none that a page has given. Use a page's own, or begin without one."
-    )
-
-
-def _position(cursor: str) -> list[str]:
-    """The time and the id that a cursor stands for."""
-    try:
-        match orjson.loads(
-            base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        ):
-            case [str(time), str(key)]:
-                return [time, key]
-    except (binascii.Error, ValueError):
-        pass
-    raise InvalidRequest(
-        f"The cursor {cursor[:100]!r} is none that a page has given. Use a page's own, or begin without one."
-    )

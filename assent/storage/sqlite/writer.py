@@ -1,9 +1,9 @@
-"""The one writer. A thread with the only connection that writes takes everything that waits and
-commits it at once.
+"""The one writer: a thread with the only connection that writes. It takes every operation that
+waits, and commits them in one transaction.
 
-A batch is whatever waited while the batch before was being committed; there is no timer. Alone, a
-caller waits for one fsync; in a crowd all share one. Each operation has a savepoint, so one that
-fails is rolled back alone, and its caller alone is told. Nobody is told of success before the
+A batch is whatever arrived while the batch before was being committed; there is no timer. A caller
+alone waits for one fsync, and a crowd shares one. Each operation has a savepoint, so one that fails
+is rolled back alone, and only its caller gets the error. Nobody learns of success before the
 commit.
 """
 
@@ -34,8 +34,8 @@ from assent.storage.sqlite.merging import MERGE_FROM, Append, merged
 T = TypeVar("T")
 
 MAX_BATCH = 4096
-"""Operations in one transaction. More would share the fsync no better, and keep the event loop
-longer at the delivery."""
+"""Operations in one transaction. More would save no more fsyncs, and hold the event loop longer
+when their results are delivered."""
 
 MAX_WAITING = 250_000
 """Operations that may wait while the disk stands still, before callers are refused."""
@@ -44,7 +44,8 @@ logger = logging.getLogger(__name__)
 
 
 class Transaction(NamedTuple):
-    """What an operation works with, on the writer's thread. It neither commits nor rolls back."""
+    """The parts of the open transaction. An operation uses them on the writer's thread, and neither
+    commits nor rolls back."""
 
     connection: sqlite3.Connection
     log: Log
@@ -52,24 +53,27 @@ class Transaction(NamedTuple):
     chain: Chain
 
 
-class Joint(ABC):
-    """An operation that can be done in one go with others of its kind. Each statement makes the
-    writer's thread wait for its turn of the interpreter, so a few for all of them are many times
-    faster than a few for each. It touches nothing of the log."""
+class BulkOperation(ABC):
+    """An operation that can be applied together with others of its kind, in a few statements for
+    all of them. It does not touch the log.
+
+    That is many times faster, because before each statement the writer's thread waits for its turn
+    of the interpreter.
+    """
 
     @abstractmethod
     def __call__(self, transaction: Transaction) -> None:
-        """Do it alone."""
+        """Apply this one."""
 
     @staticmethod
     @abstractmethod
-    def together(transaction: Transaction, operations: Sequence[Any]) -> None:
-        """Do all, or raise if any of them cannot be done; then they are done one by one."""
+    def apply_all(transaction: Transaction, operations: Sequence[Any]) -> None:
+        """Apply all of them. If this raises, they are applied one by one instead."""
 
 
 @dataclass(slots=True)
 class Waiting(Generic[T]):
-    """Somebody who waits for a result."""
+    """A caller that waits for a result."""
 
     future: asyncio.Future[T]
 
@@ -84,60 +88,44 @@ class Waiting(Generic[T]):
 
 @dataclass(slots=True)
 class Job(Waiting[T]):
-    """An operation, who waits for what it returns, and the threads whose events or runs it may
-    touch (None: any)."""
+    """An operation in a transaction, and the threads whose events or runs it may touch (None:
+    any)."""
 
     operation: Callable[[Transaction], T]
     threads: Collection[str] | None
+
+
+@dataclass(slots=True)
+class Maintenance(Waiting[T]):
+    """An operation between two transactions."""
+
+    operation: Callable[[sqlite3.Connection], T]
+
+
+class End(Enum):
+    """The mark behind the last item of the queue."""
+
+    END = "end"
 
 
 Item = Append | Job[Any]
 
 
 @dataclass(slots=True)
-class Errand(Waiting[T]):
-    """What must be done between two transactions, and who waits for it."""
-
-    operation: Callable[[sqlite3.Connection], T]
-
-
-class End(Enum):
-    """Behind the last item."""
-
-    END = "end"
-
-
-@dataclass(slots=True)
 class Outcome:
-    """What became of a batch."""
+    """The results of a batch."""
 
     stored: Sequence[StoredEvent] = ()
     done: list[tuple[Job[Any], Any]] = field(default_factory=list)
     failed: list[tuple[Item, Exception]] = field(default_factory=list)
 
 
-def _groups(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
-    """What can be done together, in order. Joint operations pass by appends, which only fill
-    memory, but by no other job."""
-    joint: list[Item] = []
-    for item in items:
-        if isinstance(item, Job) and isinstance(item.operation, Joint):
-            joint.append(item)
-            continue
-        if joint and isinstance(item, Job):
-            yield joint
-            joint = []
-        yield (item,)
-    if joint:
-        yield joint
-
-
 class Writer:
-    """Takes operations on the event loop and commits them on its own thread.
+    """Takes operations on the event loop, and commits them on its own thread.
 
-    `on_stored` is called on the loop with the events of each commit, before anybody learns of their
-    own result. `seal` seals them in the file, and `audit_key` signs what is added to its audit
-    chain.
+    `name` is the database's, for error messages. `on_stored` is called on the loop with the events
+    of each commit, before any caller gets its own result. `seal` seals the events in the file, and
+    `audit_key` signs the records that are added to its audit chain.
     """
 
     def __init__(
@@ -148,15 +136,16 @@ class Writer:
         seal: Seal | None = None,
         audit_key: AuditKey | None = None,
     ) -> None:
+        seal = seal or NoSeal()
         self._connection = connection
         self._name = name
         self._on_stored = on_stored
         self._loop = asyncio.get_running_loop()
         self._log = Log(connection, seal)
         self._leases = Leases(connection)
-        self._chain = Chain(connection, seal or NoSeal(), audit_key)
+        self._chain = Chain(connection, seal, audit_key)
         self._transaction = Transaction(connection, self._log, self._leases, self._chain)
-        self._queue: SimpleQueue[Item | Errand[Any] | End] = SimpleQueue()
+        self._queue: SimpleQueue[Item | Maintenance[Any] | End] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=f"assent-writer-{name}")
         self._gathered: list[Job[Any]] = []
         self._closed = False
@@ -166,50 +155,30 @@ class Writer:
     async def write(
         self, operation: Callable[[Transaction], T], *, threads: Collection[str] | None = None
     ) -> T:
-        """Run the operation in the next transaction, on the writer's thread; return its result once
+        """Run the operation in the next transaction, on the writer's thread. Return its result once
         that has committed.
 
         `threads` are those whose events it may add or remove, or whose runs it may write, if that
-        is known; under load, tokens of others are merged past it. Raises what the operation raised,
-        after its own writes were rolled back; or `Unavailable`. Cancelling the call does not call
-        the operation back.
+        is known; under load, the tokens of other threads are merged past it. Raises whatever the
+        operation raised, after its own writes were rolled back, or `Unavailable`. Cancelling the
+        call does not cancel the operation.
         """
         if refusal := self._refusal():
             raise refusal
         job: Job[T] = Job(self._loop.create_future(), operation, threads)
-        if isinstance(operation, Joint):
+        if isinstance(operation, BulkOperation):
             self._gather(job)
         else:
             self._queue.put(job)
         return await job.future
 
-    def _gather(self, job: Job[Any]) -> None:
-        """Queue the job with all others of this turn of the loop, so that those who were told of
-        one commit together share the next."""
-        if not self._gathered:
-            self._loop.call_soon(self._hand_over)
-        self._gathered.append(job)
+    async def execute(self, sql: str, *parameters: str | int) -> int:
+        """Run one statement that writes no events and no runs. Return how many rows it changed."""
 
-    def _hand_over(self) -> None:
-        for job in self._gathered:
-            self._queue.put(job)
-        self._gathered.clear()
+        def operation(transaction: Transaction) -> int:
+            return transaction.connection.execute(sql, parameters).rowcount
 
-    async def apart(self, operation: Callable[[sqlite3.Connection], T]) -> T:
-        """Run the operation between two transactions, behind everything queued before; return its
-        result.
-
-        It must leave no transaction open. Raises what it raised, or `Unavailable`.
-        """
-        if refusal := self._refusal():
-            raise refusal
-        errand: Errand[T] = Errand(self._loop.create_future(), operation)
-        self._queue.put(errand)
-        return await errand.future
-
-    def quiet_for(self) -> float:
-        """Seconds since the last transaction."""
-        return self._loop.time() - self._last_delivery
+        return await self.write(operation, threads=())
 
     def append(
         self,
@@ -217,17 +186,33 @@ class Writer:
         on_error: Callable[[Exception], None],
         lease: Lease | None = None,
     ) -> None:
-        """Queue events behind everything queued before. Should they not be stored, `on_error` is
+        """Queue events behind everything queued before. If they cannot be stored, `on_error` is
         called on the event loop."""
         if refusal := self._refusal():
             self._loop.call_soon_threadsafe(on_error, refusal)
         else:
             self._queue.put(Append(events, on_error, lease))
 
+    async def outside_transaction(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        """Run the operation between two transactions, behind everything queued before. Return its
+        result.
+
+        It must leave no transaction open. Raises whatever it raised, or `Unavailable`.
+        """
+        if refusal := self._refusal():
+            raise refusal
+        maintenance: Maintenance[T] = Maintenance(self._loop.create_future(), operation)
+        self._queue.put(maintenance)
+        return await maintenance.future
+
+    def quiet_for(self) -> float:
+        """Return the seconds since the last transaction."""
+        return self._loop.time() - self._last_delivery
+
     async def close(self) -> None:
-        """Take nothing more, commit what was taken, and end the thread."""
+        """Accept nothing more, commit everything that was accepted, and end the thread."""
         self._closed = True
-        self._hand_over()
+        self._queue_gathered()
         self._queue.put(End.END)
         ended = asyncio.ensure_future(asyncio.to_thread(self._thread.join))
         try:
@@ -237,6 +222,18 @@ class Writer:
             # for its last commit.
             await ended
             raise
+
+    def _gather(self, job: Job[Any]) -> None:
+        """Queue the job together with all others of this turn of the loop, so that callers that one
+        commit has woken share the next one."""
+        if not self._gathered:
+            self._loop.call_soon(self._queue_gathered)
+        self._gathered.append(job)
+
+    def _queue_gathered(self) -> None:
+        for job in self._gathered:
+            self._queue.put(job)
+        self._gathered.clear()
 
     def _refusal(self) -> Exception | None:
         if self._closed:
@@ -248,46 +245,43 @@ class Writer:
     # ── on the writer's thread ──
 
     def _work(self) -> None:
-        going = True
-        while going:
-            items, then = self._take()
+        following: Maintenance[Any] | End | None = None
+        while following is not End.END:
+            items, following = self._take()
             if items:
-                self._tell(
-                    self._deliver, self._commit(merged(items) if len(items) > MERGE_FROM else items)
-                )
-            if isinstance(then, Errand):
-                self._run(then)
-            elif then is End.END:
-                going = False
+                outcome = self._commit(merged(items) if len(items) > MERGE_FROM else items)
+                self._call_on_loop(self._deliver, outcome)
+            if isinstance(following, Maintenance):
+                self._maintain(following)
 
-    def _take(self) -> tuple[list[Item], Errand[Any] | End | None]:
-        """What waits, up to what must be done after a commit."""
+    def _take(self) -> tuple[list[Item], Maintenance[Any] | End | None]:
+        """Take the items that wait, up to anything that must follow after their commit."""
         items: list[Item] = []
         with suppress(Empty):
             while len(items) < MAX_BATCH:
                 item = self._queue.get(block=not items)
-                if isinstance(item, (Errand, End)):
+                if isinstance(item, (Maintenance, End)):
                     return items, item
                 items.append(item)
         return items, None
 
-    def _run(self, errand: Errand[Any]) -> None:
+    def _maintain(self, maintenance: Maintenance[Any]) -> None:
         try:
-            result = errand.operation(self._connection)
+            result = maintenance.operation(self._connection)
         except Exception as error:
-            self._tell(errand.on_error, translated(error, self._name))
+            self._call_on_loop(maintenance.on_error, translated(error, self._name))
         else:
-            self._tell(errand.on_result, result)
+            self._call_on_loop(maintenance.on_result, result)
 
     def _commit(self, items: Sequence[Item], *, each_flushed: bool = False) -> Outcome:
-        """One transaction. If storing everybody's events together fails, it is run again with each
-        one's stored by themselves."""
+        """Commit one transaction. If the events of all items cannot be stored together, run it
+        again and store those of each item by themselves."""
         outcome = Outcome()
         self._log.begin()
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             for group in _groups(items):
-                self._attempt_all(group, outcome, each_flushed)
+                self._apply_group(group, outcome, each_flushed)
             self._log.flush()
             self._connection.execute("COMMIT")
         except Exception as error:
@@ -304,23 +298,19 @@ class Writer:
         outcome.stored = self._log.committed()
         return outcome
 
-    def _attempt_all(self, group: Sequence[Item], outcome: Outcome, flushed: bool) -> None:
-        if len(group) > 1 and not flushed and self._attempt_together(group):
-            outcome.done += [(job, None) for job in group if isinstance(job, Job)]
-        else:
-            for item in group:
-                self._attempt(item, outcome, flushed)
+    def _apply_group(self, group: Sequence[Item], outcome: Outcome, flushed: bool) -> None:
+        jobs = [item for item in group if isinstance(item, Job)]
+        if len(jobs) > 1 and not flushed and self._apply_bulk([job.operation for job in jobs]):
+            outcome.done += [(job, None) for job in jobs]
+            return
+        for item in group:
+            self._apply(item, outcome, flushed)
 
-    def _attempt_together(self, group: Sequence[Item]) -> bool:
-        """Whether the group could be done as one; if not, nothing of it is."""
-        operations = [
-            item.operation
-            for item in group
-            if isinstance(item, Job) and isinstance(item.operation, Joint)
-        ]
+    def _apply_bulk(self, operations: Sequence[Any]) -> bool:
+        """Apply bulk operations together. False if that fails; then none of them is applied."""
         self._connection.execute("SAVEPOINT operation")
         try:
-            type(operations[0]).together(self._transaction, operations)
+            type(operations[0]).apply_all(self._transaction, operations)
         except Exception:
             if not self._connection.in_transaction:
                 raise
@@ -332,39 +322,37 @@ class Writer:
                 self._connection.execute("RELEASE operation")
         return True
 
-    def _attempt(self, item: Item, outcome: Outcome, flushed: bool) -> None:
-        mark, audited = self._log.mark(), self._chain.mark()
-        # An append only fills memory until the flush, so it needs no savepoint of the file's.
+    def _apply(self, item: Item, outcome: Outcome, flushed: bool) -> None:
+        log_mark = self._log.mark()
+        chain_mark = self._chain.mark()
+        # An append only fills memory until the flush, so it needs no savepoint in the file.
         saved = flushed or isinstance(item, Job)
         try:
             if saved:
                 self._connection.execute("SAVEPOINT operation")
-            result = (
-                item.operation(self._transaction) if isinstance(item, Job) else self._append(item)
-            )
+            if isinstance(item, Job):
+                result = item.operation(self._transaction)
+            else:
+                self._leases.check(item.lease)
+                self._log.add(item.events)
             if flushed:
                 self._log.flush()
             if saved:
                 self._connection.execute("RELEASE operation")
         except Exception as error:
             if not self._connection.in_transaction:
-                # SQLite has rolled back the whole transaction by itself, so the whole batch has
-                # failed.
+                # SQLite itself has rolled back the transaction, so the whole batch has failed.
                 raise
             if saved:
                 self._connection.execute("ROLLBACK TO operation")
                 self._connection.execute("RELEASE operation")
                 self._leases.forget_all()
-            self._log.rewind(mark)
-            self._chain.rewind(audited)
+            self._log.rewind(log_mark)
+            self._chain.rewind(chain_mark)
             outcome.failed.append((item, translated(error, self._name)))
         else:
             if isinstance(item, Job):
                 outcome.done.append((item, result))
-
-    def _append(self, append: Append) -> list[int]:
-        self._leases.check(append.lease)
-        return self._log.add(append.events)
 
     def _roll_back(self) -> None:
         with suppress(sqlite3.Error):
@@ -374,8 +362,8 @@ class Writer:
         self._chain.rewind()
         self._log.begin()
 
-    def _tell(self, callback: Callable[[Any], None], value: object) -> None:
-        # A loop that was closed without closing the storage has nobody left to tell.
+    def _call_on_loop(self, callback: Callable[[Any], None], value: object) -> None:
+        # If the loop was closed before the storage, nobody waits any more.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(callback, value)
 
@@ -387,5 +375,21 @@ class Writer:
         for job, result in outcome.done:
             job.on_result(result)
         for item, error in outcome.failed:
-            # Through the loop, so that a callback that raises spoils nobody else's delivery.
+            # Through the loop, so that a callback that raises disturbs no other delivery.
             self._loop.call_soon(item.on_error, error)
+
+
+def _groups(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """Group the items that can be applied together, in order. A bulk operation may overtake
+    appends, which only fill memory, but no other job."""
+    bulk: list[Item] = []
+    for item in items:
+        if isinstance(item, Job) and isinstance(item.operation, BulkOperation):
+            bulk.append(item)
+            continue
+        if bulk and isinstance(item, Job):
+            yield bulk
+            bulk = []
+        yield (item,)
+    if bulk:
+        yield bulk

@@ -19,7 +19,7 @@ from assent.checkpoint.extents import PLACES, Extent, from_json, position, posit
 from assent.checkpoint.values import Blob, Key, Refs
 from assent.core.rows import Lease
 from assent.core.sealing import Seal
-from assent.storage.sqlite.writer import Joint, Transaction
+from assent.storage.sqlite.writer import BulkOperation, Transaction
 
 Write = tuple[str, str, int, str, str, str, bytes]
 """The values of `WRITE_COLUMNS`."""
@@ -41,7 +41,7 @@ class NewCheckpoint:
     blobs: Sequence[Blob]
 
 
-class CheckpointWrite(Joint):
+class CheckpointWrite(BulkOperation):
     """A checkpoint, or what a task wrote, to be stored. Raises `Stale`; or `StaleLease`, if its
     lease does not hold any more."""
 
@@ -60,10 +60,10 @@ class CheckpointWrite(Joint):
         self._writes = [(key.k, *row) for row in writes]
 
     def __call__(self, transaction: Transaction) -> None:
-        self.together(transaction, (self,))
+        self.apply_all(transaction, (self,))
 
     @staticmethod
-    def together(transaction: Transaction, operations: Sequence[CheckpointWrite]) -> None:
+    def apply_all(transaction: Transaction, operations: Sequence[CheckpointWrite]) -> None:
         connection = transaction.connection
         for each in operations:
             transaction.leases.check(each._lease)

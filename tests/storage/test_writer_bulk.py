@@ -9,10 +9,10 @@ from typing import Any
 
 from assent.core.clock import Clock
 from assent.storage.sqlite import files
-from assent.storage.sqlite.writer import Joint, Transaction, Writer
+from assent.storage.sqlite.writer import BulkOperation, Transaction, Writer
 
 
-class Put(Joint):
+class Put(BulkOperation):
     """Stores a number, unless it is negative; the numbers of those done together are stored with
     how many they were."""
 
@@ -20,10 +20,10 @@ class Put(Joint):
         self.number = number
 
     def __call__(self, transaction: Transaction) -> None:
-        self.together(transaction, (self,))
+        self.apply_all(transaction, (self,))
 
     @staticmethod
-    def together(transaction: Transaction, operations: Sequence[Put]) -> None:
+    def apply_all(transaction: Transaction, operations: Sequence[Put]) -> None:
         for each in operations:
             transaction.connection.execute(
                 "INSERT INTO numbers VALUES (?, ?)", (each.number, len(operations))
