@@ -1,7 +1,7 @@
-"""The other source: events out of `astream_events(version="v2")`, LangChain's public stream. It
-costs more, and says the same.
+"""The public source: events from `astream_events(version="v2")`, LangChain's public stream. It
+costs more than the callbacks, and tells the same.
 
-`V2Mapper` is pure and works for any runnable: a bare model, a chain, a graph. Feed it the raw
+`V2Mapper` does no I/O and works for any runnable: a bare model, a chain, a graph. Feed it the raw
 events in order:
 
     mapper = V2Mapper(thread_id="t", run_id="r")
@@ -9,9 +9,9 @@ events in order:
         for event in mapper.feed(raw):
             ...
 
-The stream leaves out which call a tool answers and that a node failed. `run_graph_v2` has a small
-recorder listen for these, and hands what it noted to the mapper as a value, with the raw event that
-it belongs to. Without notes those fields stay empty and a node that failed has a start and no end.
+The raw events do not say which call a tool answers, nor that a node failed. `run_graph_v2` notes
+both with a `Recorder`, and hands each note to the mapper with the raw event that it belongs to.
+Without notes those fields stay empty, and a node that failed has a start and no end.
 """
 
 from __future__ import annotations
@@ -30,134 +30,129 @@ from langgraph.pregel import Pregel
 from langgraph.runtime import RunControl
 
 from assent.core.clock import utc_now
-from assent.graph.stream.callbacks import Emit, prepared_config, run_options, tools_heard_by
-from assent.graph.stream.mapping import EventFold, Events
-
-__all__ = ["Note", "V2Mapper", "run_graph_v2"]
+from assent.core.events import Event
+from assent.graph.stream.callbacks import prepared_config, run_options, tool_output_to
+from assent.graph.stream.mapping import Emit, EventMapper, plain_message
 
 WRITTEN = "assent:written"
 TOOL_PROGRESS = "assent:tool_progress"
-"""Custom events that carry what is written to the stream writer and what a tool sends while it
-runs, so that both keep their place."""
+"""Custom events for what nodes write to the stream writer and what tools send while they run, so
+that both keep their place among the raw events."""
+
+Failures = Sequence[tuple[str, BaseException]]
+"""Chains that failed, as (run id, exception)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
-    """What a raw event leaves out: the call that a tool answers, its input if that is a plain
-    string, and the chains that failed since the last raw event, as (run id, exception)."""
+    """Additions to a raw event: the call that a tool answers, the tool's input if that is a plain
+    string, and the chains that failed since the last raw event."""
 
     tool_call_id: str = ""
     text_input: str | None = None
-    failed: Sequence[tuple[str, BaseException]] = ()
+    failed: Failures = ()
 
 
 class V2Mapper:
-    """Folds raw v2 events into typed ones. Does no I/O."""
+    """Maps raw v2 events to typed ones. Does no I/O."""
 
     def __init__(
         self, *, thread_id: str = "", run_id: str = "", now: Callable[[], datetime] = utc_now
     ) -> None:
-        self._fold = EventFold(thread_id=thread_id, run_id=run_id, now=now)
+        self._events: list[Event] = []
+        self._mapper = EventMapper(self._events.append, thread_id=thread_id, run_id=run_id, now=now)
 
-    def feed(self, raw: Mapping[str, Any], note: Note | None = None) -> Events:
+    def feed(self, raw: Mapping[str, Any], note: Note | None = None) -> list[Event]:
         """The events that follow from the next raw one."""
         note = note or Note()
-        failed = [
-            event
-            for run_id, error in note.failed
-            for event in self._fold.chain_error(run_id, error)
-        ]
-        events = self._one(raw, note)
-        return [*failed, *events] if failed else events
+        self._fail(note.failed)
+        self._map(raw, note)
+        return self._taken()
 
-    def run_failed(
-        self, error: BaseException, failed: Sequence[tuple[str, BaseException]] = ()
-    ) -> Events:
+    def run_failed(self, error: BaseException, failed: Failures = ()) -> list[Event]:
         """The stream raised `error`, after the last raw event; `failed` are the chains that failed
         since then."""
-        events = [
-            event for run_id, cause in failed for event in self._fold.chain_error(run_id, cause)
-        ]
-        return [*events, *self._fold.run_failed(error)]
+        self._fail(failed)
+        self._mapper.run_failed(error)
+        return self._taken()
 
-    def _one(self, raw: Mapping[str, Any], note: Note) -> Events:
-        fold, data, run_id = self._fold, raw["data"], raw["run_id"]
+    def _taken(self) -> list[Event]:
+        events = self._events.copy()
+        self._events.clear()
+        return events
+
+    def _fail(self, failed: Failures) -> None:
+        for run_id, error in failed:
+            self._mapper.chain_error(run_id, error)
+
+    def _map(self, raw: Mapping[str, Any], note: Note) -> None:
+        mapper = self._mapper
+        data = raw["data"]
+        run_id = raw["run_id"]
         match raw["event"]:
             case "on_chat_model_stream":
-                return fold.model_chunk(run_id, data["chunk"])
+                mapper.model_chunk(run_id, data["chunk"])
             case "on_llm_stream":
-                return fold.model_text(run_id, _text(data["chunk"]))
+                chunk = data["chunk"]
+                mapper.model_text(run_id, chunk if isinstance(chunk, str) else str(chunk.text))
             case "on_chain_start":
-                return fold.chain_start(
+                mapper.chain_start(
                     run_id, raw["name"], raw["tags"], raw["metadata"], data.get("input")
                 )
             case "on_chain_end":
-                return fold.chain_end(run_id, data.get("output"))
+                mapper.chain_end(run_id, data.get("output"))
             case "on_chain_stream":
-                return self._written(raw, data["chunk"])
+                self._chain_stream(raw, data["chunk"])
             case "on_chat_model_start" | "on_llm_start":
-                return fold.model_start(run_id, raw["tags"], raw["metadata"])
-            case "on_chat_model_end":
-                output = data["output"]
-                return fold.model_end(run_id, output if isinstance(output, BaseMessage) else None)
-            case "on_llm_end":
-                return self._plain_model_end(run_id, data["output"])
+                mapper.model_start(run_id, raw["tags"], raw["metadata"])
+            case "on_chat_model_end" | "on_llm_end":
+                mapper.model_end(run_id, _message(data["output"]))
             case "on_tool_start":
-                return self._tool_start(raw, note)
+                self._tool_start(raw, note)
             case "on_tool_end":
-                return fold.tool_end(run_id, data.get("output"))
+                mapper.tool_end(run_id, data.get("output"))
             case "on_tool_error":
-                return fold.tool_error(run_id, data["error"])
+                mapper.tool_error(run_id, data["error"])
             case "on_custom_event":
-                return self._custom(raw)
-        return ()
+                self._custom(raw)
 
-    def _tool_start(self, raw: Mapping[str, Any], note: Note) -> Events:
-        """A tool that is run by itself has as its input whatever it was invoked with, which may be
-        a whole tool call."""
+    def _tool_start(self, raw: Mapping[str, Any], note: Note) -> None:
         tool_input = raw["data"].get("input") if note.text_input is None else note.text_input
         tool_call_id = note.tool_call_id
-        if (
-            not raw["parent_ids"]
-            and isinstance(tool_input, Mapping)
-            and tool_input.get("type") == "tool_call"
-        ):
-            tool_call_id, tool_input = tool_input.get("id") or "", tool_input.get("args")
-        return self._fold.tool_start(
+        is_alone = not raw["parent_ids"]
+        if is_alone and isinstance(tool_input, Mapping) and tool_input.get("type") == "tool_call":
+            # A tool that is run by itself may have been invoked with a whole tool call.
+            tool_call_id = tool_input.get("id") or ""
+            tool_input = tool_input.get("args")
+        self._mapper.tool_start(
             raw["run_id"], raw["name"], tool_call_id, tool_input, raw["metadata"]
         )
 
-    def _plain_model_end(self, run_id: str, output: Any) -> Events:
-        """A plain model's output is `{"generations": [[{"text", "generation_info"}]]}`."""
-        generation: Mapping[str, Any] = next(
-            (generation for batch in output["generations"] for generation in batch), {}
-        )
-        info = generation.get("generation_info") or {}
-        return self._fold.model_end(
-            run_id,
-            None,
-            text=generation.get("text", ""),
-            finish_reason=str(info.get("finish_reason") or ""),
-        )
-
-    def _custom(self, raw: Mapping[str, Any]) -> Events:
+    def _custom(self, raw: Mapping[str, Any]) -> None:
         name, data, metadata = raw["name"], raw["data"], raw["metadata"]
         if name == WRITTEN:
-            return self._fold.written(data, metadata)
-        if name == TOOL_PROGRESS:
-            return self._fold.tool_progress(raw["run_id"], data)
-        return self._fold.dispatched(name, data, metadata)
+            self._mapper.written(data, metadata)
+        elif name == TOOL_PROGRESS:
+            self._mapper.tool_progress(raw["run_id"], data)
+        else:
+            self._mapper.dispatched(name, data, metadata)
 
-    def _written(self, raw: Mapping[str, Any], chunk: Any) -> Events:
-        """A graph that was streamed with "custom" among its modes tells what its nodes wrote, as
-        (mode, data) or (path, mode, data).
-
-        It does not tell which node wrote it.
-        """
+    def _chain_stream(self, raw: Mapping[str, Any], chunk: Any) -> None:
+        """A graph that was streamed with "custom" among its modes passes on what its nodes wrote,
+        as (mode, data) or (path, mode, data). It does not say which node wrote it."""
         is_graph = raw["metadata"].get("ls_integration") == "langgraph" and not raw["parent_ids"]
         if is_graph and isinstance(chunk, tuple) and len(chunk) in (2, 3) and chunk[-2] == "custom":
-            return self._fold.written(chunk[-1], None)
-        return ()
+            self._mapper.written(chunk[-1], None)
+
+
+def _message(output: Any) -> BaseMessage:
+    """The message of a chat model, or of a plain one, whose output is
+    `{"generations": [[{"text", "generation_info"}]]}`."""
+    if isinstance(output, BaseMessage):
+        return output
+    generations = [each for batch in output["generations"] for each in batch]
+    generation = generations[0] if generations else {}
+    return plain_message(generation.get("text", ""), generation.get("generation_info"))
 
 
 async def run_graph_v2(
@@ -172,14 +167,14 @@ async def run_graph_v2(
     context: Any = None,
     control: RunControl | None = None,
 ) -> None:
-    """As `run_graph`, by way of `astream_events`. Here `emit` is called from the event loop only, a
-    little after things happened."""
+    """Do what `run_graph` does, by way of `astream_events`. Here `emit` is called from the event
+    loop only, a little after things happened."""
     mapper = V2Mapper(thread_id=thread_id, run_id=run_id, now=now)
     recorder = Recorder()
+    config = prepared_config(config, recorder, partial(dispatch_custom_event, WRITTEN))
     options = run_options(graph, context=context, control=control)
     try:
-        with tools_heard_by(partial(dispatch_custom_event, TOOL_PROGRESS)):
-            config = prepared_config(config, recorder, partial(dispatch_custom_event, WRITTEN))
+        with tool_output_to(partial(dispatch_custom_event, TOOL_PROGRESS)):
             async for raw in graph.astream_events(graph_input, config, version="v2", **options):
                 for event in mapper.feed(raw, recorder.note_for(raw)):
                     emit(event)
@@ -189,68 +184,51 @@ async def run_graph_v2(
         raise
 
 
-def _text(chunk: Any) -> str:
-    return chunk if isinstance(chunk, str) else str(chunk.text)
-
-
 class Recorder(AsyncCallbackHandler):
     """Notes what the raw events leave out.
 
-    Raw events are read some time after they were made, so it also notes how many failures came
-    before each start and end: there the failed attempt's `node_error` goes. It is not inline, like
-    the handler that makes the raw events, so both see things in the same order.
+    Raw events are read some time after they were made, so for each start and end it also notes how
+    many failures came before: that is where the failed attempt's `node_error` belongs. It is not
+    inline, like the handler that makes the raw events, so both see things in the same order.
     """
 
     raise_error = True
 
     def __init__(self) -> None:
         self._failures: list[tuple[str, BaseException]] = []
-        self._told = 0
-        self._before: dict[tuple[str, str], int] = {}
+        self._passed_on = 0
+        self._failures_before: dict[tuple[str, str], int] = {}
         self._tool_inputs: dict[str, tuple[str, str | None]] = {}
 
     def note_for(self, raw: Mapping[str, Any]) -> Note | None:
-        """What belongs to this raw event. To be asked once for each, in order."""
+        """The note that belongs to this raw event. Ask once for each, in order."""
         run_id = raw["run_id"]
-        seen = self._before.pop((run_id, _phase(raw["event"])), 0) if self._before else 0
-        failed = self._failures[self._told : seen]
-        self._told = max(self._told, seen)
-        if raw["event"] == "on_tool_start":
+        kind = raw["event"]
+        before = 0
+        if self._failures_before:
+            before = self._failures_before.pop((run_id, _phase(kind)), 0)
+        failed = self._failures[self._passed_on : before]
+        self._passed_on = max(self._passed_on, before)
+        if kind == "on_tool_start":
             tool_call_id, text_input = self._tool_inputs.pop(run_id, ("", None))
             return Note(tool_call_id=tool_call_id, text_input=text_input, failed=failed)
         return Note(failed=failed) if failed else None
 
-    def last_failures(self) -> Sequence[tuple[str, BaseException]]:
-        """What failed after the last raw event."""
-        return self._failures[self._told :]
-
-    def _mark(self, run_id: UUID, phase: str) -> None:
-        if len(self._failures) > self._told:
-            self._before[str(run_id), phase] = len(self._failures)
+    def last_failures(self) -> Failures:
+        """The failures after the last raw event."""
+        return self._failures[self._passed_on :]
 
     async def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         self._failures.append((str(run_id), error))
 
-    async def on_chain_start(
-        self, serialized: Any, inputs: Any, *, run_id: UUID, **kwargs: Any
-    ) -> None:
+    async def _start(self, *args: Any, run_id: UUID, **kwargs: Any) -> None:
         self._mark(run_id, "start")
 
-    async def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
+    async def _end(self, *args: Any, run_id: UUID, **kwargs: Any) -> None:
         self._mark(run_id, "end")
 
-    async def on_chat_model_start(
-        self, serialized: Any, messages: Any, *, run_id: UUID, **kwargs: Any
-    ) -> None:
-        self._mark(run_id, "start")
-
-    async def on_llm_start(
-        self, serialized: Any, prompts: Any, *, run_id: UUID, **kwargs: Any
-    ) -> None:
-        self._mark(run_id, "start")
-
-    async def on_llm_end(self, response: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        self._mark(run_id, "end")
+    on_chain_start = on_chat_model_start = on_llm_start = _start
+    on_chain_end = on_llm_end = on_tool_end = on_tool_error = _end
 
     async def on_tool_start(
         self,
@@ -263,22 +241,19 @@ class Recorder(AsyncCallbackHandler):
         **kwargs: Any,
     ) -> None:
         self._mark(run_id, "start")
-        self._tool_inputs[str(run_id)] = tool_call_id or "", input_str if inputs is None else None
+        text_input = input_str if inputs is None else None
+        self._tool_inputs[str(run_id)] = tool_call_id or "", text_input
 
-    async def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        self._mark(run_id, "end")
-
-    async def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        self._mark(run_id, "end")
+    def _mark(self, run_id: UUID, phase: str) -> None:
+        if len(self._failures) > self._passed_on:
+            self._failures_before[str(run_id), phase] = len(self._failures)
 
 
 def _phase(event: str) -> str:
-    """Which of a run's two callbacks made the event: its start or its end; a tool that raises has
+    """The callback of the run that made the event: its start or its end. A tool that raises has
     ended."""
-    return (
-        "start"
-        if event.endswith("_start")
-        else ""
-        if event.endswith(("_stream", "_event"))
-        else "end"
-    )
+    if event.endswith("_start"):
+        return "start"
+    if event.endswith(("_stream", "_event")):
+        return ""
+    return "end"

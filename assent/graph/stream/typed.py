@@ -51,7 +51,8 @@ from assent.graph.interrupts.resume import (
 )
 from assent.graph.state import checkpoint_of
 from assent.graph.stream.astream_events import run_graph_v2
-from assent.graph.stream.callbacks import Emit, run_graph
+from assent.graph.stream.callbacks import run_graph
+from assent.graph.stream.mapping import Emit
 
 __all__ = ["astream_typed"]
 

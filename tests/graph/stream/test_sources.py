@@ -48,7 +48,7 @@ from assent.core.events import (
 )
 from assent.graph.stream.astream_events import V2Mapper, run_graph_v2
 from assent.graph.stream.callbacks import run_graph
-from assent.graph.stream.mapping import to_json
+from assent.graph.stream.jsonable import to_json
 from tests.graph import scenarios
 from tests.graph.scenarios import (
     ASKED,
@@ -870,7 +870,7 @@ async def test_a_call_began_when_the_model_was_called() -> None:
         graph, ASKED, THREAD, events.append, thread_id="t", run_id="r", now=lambda: next(ticks)
     )
     seconds = [(event.__struct_config__.tag, (event.ts - began).seconds) for event in events[:3]]
-    assert seconds == [("node_start", 0), ("llm_start", 1), ("token", 3)]
+    assert seconds == [("node_start", 0), ("llm_start", 1), ("token", 2)]
 
 
 # ── the run itself ────────────────────────────────────────────────────────────────────────────────
