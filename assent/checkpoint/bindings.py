@@ -1,9 +1,9 @@
-"""What each value of a checkpoint is bound to when it is sealed: the place where a reader finds it,
-and what the row says beside it.
+"""The context that each value of a checkpoint is sealed with: the place where a reader finds it,
+and the rest of its row.
 
-A checkpoint's own value is bound to what it refers to, so that no channel of it can be made to mean
-another value. A value that other checkpoints share is bound to its channel and that channel's
-version, and the items of a list to their place in their log.
+A checkpoint is bound to its references, so that no channel can be made to mean another value.
+A value that several checkpoints share is bound to its channel and that channel's version, and the
+items of a list to their place in their log.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Binding = tuple[str, str, Part, *tuple[Part, ...]]
 
 
 class Owner(NamedTuple):
-    """Whose a value is."""
+    """The channel that a value belongs to."""
 
     thread_id: str
     ns: str
@@ -27,37 +27,29 @@ class Owner(NamedTuple):
 def checkpoint(
     thread_id: str, ns: str, checkpoint_id: str, parent_id: str | None, encoding: str, refs: str
 ) -> Binding:
-    """Of a checkpoint without the values that are elsewhere; `refs` says where those are."""
+    """The binding of a checkpoint. `refs` is the text that says where its larger values are."""
     return thread_id, "checkpoint", checkpoint_id, ns, parent_id, encoding, refs
 
 
 def metadata(thread_id: str, ns: str, checkpoint_id: str) -> Binding:
-    """Of a checkpoint's metadata."""
+    """The binding of a checkpoint's metadata."""
     return thread_id, "metadata of the checkpoint", checkpoint_id, ns
 
 
 def value(owner: Owner, version: Any, place: int, encoding: str) -> Binding:
-    """Of a channel's value."""
+    """The binding of a channel's value."""
     return owner.thread_id, "channel", owner.channel, owner.ns, str(version), place, encoding
 
 
 def items(owner: Owner, place: int, encoding: str) -> Binding:
-    """Of some items of a channel's list."""
+    """The binding of some items of a channel's list."""
     return owner.thread_id, "list in the channel", owner.channel, owner.ns, place, encoding
 
 
 def write(
     owner: Owner, checkpoint_id: str, task_id: str, idx: int, task_path: str, encoding: str
 ) -> Binding:
-    """Of what a task wrote to a channel."""
-    return (
-        owner.thread_id,
-        "pending write to the channel",
-        owner.channel,
-        owner.ns,
-        checkpoint_id,
-        task_id,
-        idx,
-        task_path,
-        encoding,
-    )
+    """The binding of a task's write to a channel."""
+    task = (task_id, idx, task_path)
+    kind = "pending write to the channel"
+    return owner.thread_id, kind, owner.channel, owner.ns, checkpoint_id, *task, encoding

@@ -1,9 +1,8 @@
-"""What the checkpointer remembers, within bounds, so that a thread that goes on is not read again
-and again. All on the event loop.
+"""Remembers the checkpoints that were used last, within bounds, so that a thread that goes on is
+not read again and again. Used on the event loop only.
 
-It only ever speeds things up: each entry is something that was committed, under a name that the
-file would give it too, so that a forgotten entry costs a read, and a rolled-back write leaves
-nothing behind.
+This only speeds things up. Each entry was committed, and is kept under the name that the file
+gives it too: a forgotten entry costs a read, and a write that was rolled back leaves nothing here.
 """
 
 from __future__ import annotations
@@ -14,29 +13,32 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from assent.checkpoint.extents import Extents
-from assent.checkpoint.values import Key, Refs
+from assent.checkpoint.values import Encoded, Key, Refs
 
 V = TypeVar("V")
 
 MAX_KEYS = 10_000
-MAX_HEADS = 4_096
+MAX_CHECKPOINTS = 4_096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """A checkpoint that is in the file: where its channels' values are. `refs` has them as
-    `Extents` and positions; `small` as encoded."""
+    """The values of a checkpoint in the file, by channel: `small` ones as encoded, and in `refs`
+    where the others are."""
 
     key: Key
     versions: dict[str, Any]
     refs: Refs
-    small: dict[str, tuple[str, bytes]]
+    small: dict[str, Encoded]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """A list that is in the file, as objects that others may hold too; `digest` and `hashes` say
-    what they were when it was stored."""
+    """A list in the file, as objects that others may hold too.
+
+    `digest` and `hashes` are those of the list and of its items when it was stored; `size` is in
+    bytes.
+    """
 
     k: int
     items: list[Any]
@@ -46,7 +48,7 @@ class Listing:
 
 
 class Remembered(Generic[V]):
-    """The values used last, up to a total weight."""
+    """The values that were used last, up to a total weight."""
 
     def __init__(self, limit: int, weight: Callable[[V], int] = lambda value: 1) -> None:
         self._limit = limit
@@ -65,27 +67,33 @@ class Remembered(Generic[V]):
         self._values[name] = value
         self._total += self._weight(value)
         while self._total > self._limit:
-            self._total -= self._weight(self._values.popitem(last=False)[1])
+            _, oldest = self._values.popitem(last=False)
+            self._total -= self._weight(oldest)
 
     def drop(self, name: Hashable) -> None:
-        if name in self._values:
-            self._total -= self._weight(self._values.pop(name))
+        value = self._values.pop(name, None)
+        if value is not None:
+            self._total -= self._weight(value)
 
     def drop_where(self, matches: Callable[[V], bool]) -> None:
-        for name in [name for name, value in self._values.items() if matches(value)]:
-            self.drop(name)
+        for name, value in list(self._values.items()):
+            if matches(value):
+                self.drop(name)
 
 
 class Heads:
-    """Keys, checkpoints and lists, used last."""
+    """The keys, checkpoints and lists that were used last."""
 
     def __init__(self, cache_bytes: int) -> None:
         self.keys: Remembered[Key] = Remembered(MAX_KEYS)
-        self.checkpoints: Remembered[Stored] = Remembered(MAX_HEADS)
+        self.checkpoints: Remembered[Stored] = Remembered(MAX_CHECKPOINTS)
         self.lists: Remembered[Listing] = Remembered(cache_bytes, lambda listing: listing.size)
 
     def key(self, thread_id: str, ns: str) -> Key | None:
         return self.keys.get((thread_id, ns))
+
+    def put_key(self, key: Key) -> None:
+        self.keys.put((key.thread_id, key.ns), key)
 
     def checkpoint(self, k: int, checkpoint_id: str) -> Stored | None:
         return self.checkpoints.get((k, checkpoint_id))
@@ -94,7 +102,7 @@ class Heads:
         return self.lists.get(extents)
 
     def forget(self, keys: set[int]) -> None:
-        """Whatever is remembered of these namespaces."""
+        """Forget everything of these namespaces."""
         self.keys.drop_where(lambda key: key.k in keys)
         self.checkpoints.drop_where(lambda stored: stored.key.k in keys)
         self.lists.drop_where(lambda listing: listing.k in keys)

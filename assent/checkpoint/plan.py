@@ -1,5 +1,5 @@
-"""What a put stores: which of the new checkpoint's values are new, and where they go. No I/O, and
-nothing awaited."""
+"""Decides what a put stores: which of the new checkpoint's values are new, and where they go.
+Nothing is awaited here."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 import orjson
 from langgraph.checkpoint.base import ChannelVersions, Checkpoint
-from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from assent.checkpoint import bindings
 from assent.checkpoint.bindings import Owner
+from assent.checkpoint.codec import Codec
 from assent.checkpoint.extents import (
     MAX_EXTENTS,
     PLACES,
@@ -27,76 +27,81 @@ from assent.checkpoint.extents import (
 )
 from assent.checkpoint.fingerprints import Fingerprints
 from assent.checkpoint.heads import Listing, Stored
-from assent.checkpoint.values import Blob, Key, Refs
-from assent.core.sealing import Seal
+from assent.checkpoint.values import Blob, Encoded, Key, Refs
 
 SMALL = 128
-"""Bytes up to which a value is kept in the checkpoint itself."""
+"""A value of up to this many bytes is kept in the checkpoint itself."""
 
 ITEMS_PER_BLOB = 128
-"""So that a list that shares little with a long one does not make all of that be read."""
+"""Limits how much of a long list has to be read for another list that shares little with it."""
 
 UNSHARED = frozenset({"__start__", "__pregel_tasks"})
 """LangGraph's own channels that hold something else at every step, whether it is a list or not."""
 
 
 def is_log(channel: str, value: Any) -> bool:
-    """Whether the value is stored by its items."""
+    """True if the value is stored item by item."""
     return type(value) is list and bool(value) and channel not in UNSHARED
 
 
 class Logs:
-    """The logs of the file, ahead of it: a place that was taken for a write that failed stays
-    empty."""
+    """Hands out places in the file's logs, ahead of the writes. A place that was taken for a write
+    that failed stays empty."""
 
     def __init__(self, first_new: int) -> None:
-        self.first_new = first_new
-        self._new = count(first_new)
+        self._first_new = first_new
+        self._numbers = count(first_new)
         self._ends: dict[int, int] = {}
         self._for_values: dict[int, int] = {}
 
     def new(self, items: int = 0) -> int:
         """A new log, with this many places taken."""
-        log = next(self._new)
+        log = next(self._numbers)
         self._ends[log] = items
         return log
 
-    def knows_end(self, log: int) -> bool:
-        """Whether it is known where the log ends, or that it is not to be known: only one from
-        before the file was opened can be learnt."""
-        return log in self._ends or log >= self.first_new
+    def should_learn_end(self, log: int) -> bool:
+        """True if the log is older than the opening of the file and its end is not known yet."""
+        return log < self._first_new and log not in self._ends
 
     def learn_end(self, log: int, end: int) -> None:
         self._ends.setdefault(log, end)
 
-    def go_on(self, extents: Extents, items: int) -> Extent | None:
-        """Places behind the list, if its last log ends where it does."""
+    def extend(self, extents: Extents, items: int) -> Extent | None:
+        """Take the places right behind the list; None if its last log does not end where it does.
+
+        A list without extents gets None too.
+        """
         if not extents:
             return None
         log, _, stop = extents[-1]
+        end = stop + items
         # The very last place is never taken, so that two logs never touch.
-        if self._ends.get(log) != stop or stop + items >= PLACES:
+        if self._ends.get(log) != stop or end >= PLACES:
             return None
-        self._ends[log] = stop + items
-        return Extent(log, stop, stop + items)
+        self._ends[log] = end
+        return Extent(log, stop, end)
 
     def for_value(self, k: int) -> int:
-        """The position for a value of the namespace."""
+        """Take the position of a value of the namespace."""
         log = self._for_values.get(k)
         if log is None or self._ends[log] + 1 >= PLACES:
             log = self._for_values[k] = self.new()
+        place = self._ends[log]
         self._ends[log] += 1
-        return position(log, self._ends[log] - 1)
+        return position(log, place)
 
     def forget_values(self, keys: set[int]) -> None:
-        """The logs of values of these namespaces may have been removed."""
+        """Take no more places in these namespaces' logs of values, which may have been removed."""
         for k in keys:
             self._for_values.pop(k, None)
 
 
 class Plan:
-    """Collects, channel by channel, what a checkpoint refers to and what has to be written for
-    it."""
+    """Collects, channel by channel, the references of a new checkpoint and the blobs to write.
+
+    `lists` holds the parent's lists that may have changed.
+    """
 
     def __init__(
         self,
@@ -105,39 +110,32 @@ class Plan:
         lists: Mapping[str, Listing],
         logs: Logs,
         fingerprints: Fingerprints,
-        serde: SerializerProtocol,
-        seal: Seal,
+        codec: Codec,
     ) -> None:
         self.key = key
         self.parent = parent
         self.refs: Refs = {}
-        self.small: dict[str, tuple[str, bytes]] = {}
+        self.small: dict[str, Encoded] = {}
         self.lists: dict[str, Listing] = {}
         self.blobs: list[Blob] = []
-        self._old = lists
+        self._old_lists = lists
         self._logs = logs
         self._fingerprints = fingerprints
-        self._serde = serde
-        self._seal = seal
+        self._codec = codec
 
     def add(self, checkpoint: Checkpoint, new_versions: ChannelVersions) -> None:
-        """Every channel: one whose version is new is stored, any other is what it was in the
-        parent."""
+        """Add every channel: one with a new version is stored, any other is the parent's."""
         versions, values = checkpoint["channel_versions"], checkpoint["channel_values"]
         for channel in versions.keys() | values.keys():
-            if channel not in new_versions and self._inherits(channel, versions.get(channel)):
+            version = versions.get(channel)
+            if channel not in new_versions and self._inherits(channel, version):
                 continue
             if channel in values:
-                self._store(channel, versions.get(channel), values[channel])
+                self._store(channel, version, values[channel])
 
     def refs_text(self) -> str:
         """The references as they are stored."""
-        return orjson.dumps(
-            {
-                channel: [list(extent) for extent in ref] if isinstance(ref, tuple) else ref
-                for channel, ref in self.refs.items()
-            }
-        ).decode()
+        return orjson.dumps(self.refs, default=list).decode()
 
     def _inherits(self, channel: str, version: Any) -> bool:
         parent = self.parent
@@ -151,91 +149,73 @@ class Plan:
 
     def _store(self, channel: str, version: Any, value: Any) -> None:
         if is_log(channel, value):
-            self._store_list(channel, value)
+            # The caller's list may grow while this waits for its turn.
+            self._store_list(channel, list(value))
             return
-        kind, body = self._serde.dumps_typed(value)
-        if len(body) <= SMALL:
-            self.small[channel] = (kind, body)
+        encoding, data = self._codec.serde.dumps_typed(value)
+        if len(data) <= SMALL:
+            self.small[channel] = (encoding, data)
             return
         place = self._logs.for_value(self.key.k)
+        binding = bindings.value(self.key.owner(channel), version, place, encoding)
         self.refs[channel] = place
-        self.blobs.append(
-            (
-                place,
-                kind,
-                self._seal.seal(
-                    body, *bindings.value(self.key.owner(channel), version, place, kind)
-                ),
-            )
-        )
+        self.blobs.append((place, encoding, self._codec.sealed(data, binding)))
 
     def _store_list(self, channel: str, items: list[Any]) -> None:
-        # The caller's list may grow while this waits for its turn.
-        items = list(items)
-        old = self._old.get(channel)
+        old = self._old_lists.get(channel)
         extents: Extents = self.parent.refs[channel] if old and self.parent else ()
-        change, digest, hashes = self._compared(old, items)
-        extents, size = self._extended(self.key.owner(channel), extents, items, change)
+        change, digest, hashes = self._compare(old, items)
+        extents, size = self._extend(self.key.owner(channel), extents, items, change)
+        if old and change.kept:
+            size += old.size
         self.refs[channel] = extents
         self.lists[channel] = Listing(
-            k=self.key.k,
-            items=items,
-            digest=digest,
-            hashes=hashes,
-            size=size + (old.size if old and change.kept else 0),
+            k=self.key.k, items=items, digest=digest, hashes=hashes, size=size
         )
 
-    def _compared(
+    def _compare(
         self, old: Listing | None, items: list[Any]
     ) -> tuple[Difference, bytes | None, list[bytes]]:
-        """What of the list is new, and its fingerprints."""
-        if old is not None and old.digest is not None and len(items) >= len(old.items):
+        """The difference from the old list, and the digest and hashes of the new one."""
+        if old and old.digest and len(items) >= len(old.items):
             known = len(old.items)
             fingerprint = self._fingerprints.of(items[:known])
-            if fingerprint is not None and fingerprint.digest() == old.digest:
+            if fingerprint and fingerprint.digest() == old.digest:
+                # The old items are as they were, so only the fresh ones are hashed one by one.
                 fresh = items[known:]
-                digest = (
-                    fingerprint.digest() if self._fingerprints.add(fingerprint, fresh) else None
-                )
-                return (
-                    Difference(known, len(items), 0),
-                    digest,
-                    old.hashes + self._fingerprints.each(fresh),
-                )
+                is_whole = self._fingerprints.add(fingerprint, fresh)
+                digest = fingerprint.digest() if is_whole else None
+                hashes = old.hashes + self._fingerprints.each(fresh)
+                return Difference(known, len(items), 0), digest, hashes
         hashes = self._fingerprints.each(items)
-        digest = self._fingerprints.digest(items)
-        return (
-            (difference(old.hashes, hashes) if old else Difference(0, len(items), 0)),
-            digest,
-            hashes,
-        )
+        change = difference(old.hashes if old else [], hashes)
+        return change, self._fingerprints.digest(items), hashes
 
-    def _extended(
+    def _extend(
         self, owner: Owner, old: Extents, items: list[Any], change: Difference
     ) -> tuple[Extents, int]:
-        """The list's extents, and how many bytes were written for it."""
+        """Write what is new of the list; return its extents, and the bytes that were written."""
         total = length(old)
         kept, tail = between(old, 0, change.kept), between(old, total - change.tail, total)
         fresh = items[change.kept : change.until]
-        if not fresh:
-            extents, size = joined(kept, tail), 0
-        else:
-            new = self._logs.go_on(kept, len(fresh)) or Extent(
-                self._logs.new(len(fresh)), 0, len(fresh)
-            )
+        extents, size = joined(kept, tail), 0
+        if fresh:
+            new = self._logs.extend(kept, len(fresh)) or self._new_extent(fresh)
             extents, size = joined(kept, (new,), tail), self._write(owner, new, fresh)
         if len(extents) <= MAX_EXTENTS:
             return extents, size
-        whole = Extent(self._logs.new(len(items)), 0, len(items))
+        whole = self._new_extent(items)
         return (whole,), size + self._write(owner, whole, items)
+
+    def _new_extent(self, items: list[Any]) -> Extent:
+        return Extent(self._logs.new(len(items)), 0, len(items))
 
     def _write(self, owner: Owner, extent: Extent, items: list[Any]) -> int:
         size = 0
         for at in range(0, len(items), ITEMS_PER_BLOB):
-            kind, body = self._serde.dumps_typed(items[at : at + ITEMS_PER_BLOB])
+            encoding, data = self._codec.serde.dumps_typed(items[at : at + ITEMS_PER_BLOB])
             place = position(extent.log, extent.start + at)
-            self.blobs.append(
-                (place, kind, self._seal.seal(body, *bindings.items(owner, place, kind)))
-            )
-            size += len(body)
+            binding = bindings.items(owner, place, encoding)
+            self.blobs.append((place, encoding, self._codec.sealed(data, binding)))
+            size += len(data)
         return size

@@ -1,4 +1,4 @@
-"""The values that a checkpoint is put together from, whichever database they are kept in."""
+"""The types that a checkpoint is put together from, whichever database keeps it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from typing import Any
 
 from assent.checkpoint.bindings import Owner
 
+Encoded = tuple[str, bytes]
+"""The name of an encoding, and bytes in it."""
+
 Blob = tuple[int, str, bytes]
-"""A position, and what is there: the encoding and the bytes."""
+"""A position in the file, the encoding of what is there, and its bytes."""
 
 Refs = dict[str, Any]
 """By channel: the position of a value, or the extents of a list."""
@@ -16,8 +19,11 @@ Refs = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """A thread's namespace in the file. `stored` is False until its first write is known to have
-    committed."""
+    """The number of a thread's namespace in the file.
+
+    `generation` counts the removals from the namespace. `stored` is False until the first write
+    is known to have committed.
+    """
 
     k: int
     thread_id: str
@@ -26,5 +32,5 @@ class Key:
     stored: bool
 
     def owner(self, channel: str) -> Owner:
-        """Whose the values of the channel are."""
+        """The owner of the channel's values."""
         return Owner(self.thread_id, self.ns, channel)

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
+from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
@@ -33,10 +34,13 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, interrupt
 from pydantic import BaseModel
 
+from assent.checkpoint import fingerprints
 from assent.checkpoint.extents import Extent, between, difference, joined, positions
 from assent.checkpoint.serializer import StrictSerializer
-from assent.core.errors import ConfigurationError, Unavailable
+from assent.core.errors import ConfigurationError, Conflict, Unavailable
 from assent.storage.sqlite import SqliteSaver
+from assent.storage.sqlite.checkpoints.writes import Stale
+from assent.storage.sqlite.writer import Writer
 from tests.storage import saver_crash
 from tests.storage.saver_crash import answering
 
@@ -268,7 +272,13 @@ async def test_a_graph_cannot_tell_it_from_the_saver_in_memory(path: Path) -> No
         assert [state.values for state in states] == [values for values, *_ in theirs]
 
 
-async def test_what_is_read_is_its_readers_alone(path: Path) -> None:
+@pytest.mark.parametrize("counts", [True, False])
+async def test_what_is_read_is_its_readers_alone(
+    path: Path, counts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also on an interpreter that does not count references."""
+    if not counts:
+        monkeypatch.setattr(fingerprints, "COUNTS_REFERENCES", False)
     async with SqliteSaver.from_conn_string(path) as saver:
         mine = [
             HumanMessage("hello", id="1", additional_kwargs={"k": [1]}),
@@ -694,30 +704,58 @@ async def test_many_branches_at_once_lose_nothing_of_each_other(path: Path) -> N
             assert found == {"messages": messages, "value": f"{number}" * 200}
 
 
+class Refusals:
+    """Counts the writes that the writer refuses because something they rely on was removed."""
+
+    def __init__(self, writer: Writer) -> None:
+        self.count = 0
+        self._writer = writer
+
+    async def write(self, operation: Any, *, threads: Any) -> Any:
+        try:
+            return await self._writer.write(operation, threads=threads)
+        except Stale:
+            self.count += 1
+            raise
+
+
+@pytest.mark.timeout(300)
 async def test_writes_race_with_removals_and_every_reader_sees_whole_checkpoints(
     path: Path,
 ) -> None:
     chosen = random.Random(3)
 
+    def is_over(rounds: int, least: int) -> bool:
+        """Go on until enough writes have met a removal, however fast the machine is."""
+        return rounds >= least and refusals.count >= 10
+
+    async def say(saver: SqliteSaver, thread_id: str, number: int) -> None:
+        found = await saver.aget_tuple(at(thread_id))
+        messages = found.checkpoint["channel_values"]["messages"] if found else []
+        assert [message.id for message in messages] == [str(n) for n in range(len(messages))]
+        config = await put(
+            saver,
+            found.config if found else at(thread_id),
+            number,
+            {"run_id": f"{thread_id}-{number % 40}"},
+            messages=[*messages, HumanMessage("m" * 200, id=str(len(messages)))],
+            value="v" * 500,
+        )
+        await saver.aput_writes(config, [("messages", "w")], "task")
+
     async def talker(saver: SqliteSaver, thread_id: str) -> None:
-        for number in range(40):
-            found = await saver.aget_tuple(at(thread_id))
-            messages = found.checkpoint["channel_values"]["messages"] if found else []
-            assert [message.id for message in messages] == [str(n) for n in range(len(messages))]
-            config = found.config if found else at(thread_id)
-            messages = [*messages, HumanMessage("m" * 200, id=str(len(messages)))]
-            config = await put(
-                saver,
-                config,
-                number,
-                {"run_id": f"{thread_id}-{number}"},
-                messages=messages,
-                value="v" * 500,
-            )
-            await saver.aput_writes(config, [("messages", "w")], "task")
+        number = 0
+        while not is_over(number, 40):
+            # A busy machine may put a removal before each attempt of a write. The error asks to try
+            # again.
+            with suppress(Conflict):
+                await say(saver, thread_id, number)
+                number += 1
 
     async def remover(saver: SqliteSaver) -> None:
-        for _ in range(60):
+        for rounds in count():
+            if is_over(rounds, 60):
+                return
             thread_id = chosen.choice(["t0", "t1", "t2"])
             match chosen.randrange(4):
                 case 0:
@@ -729,16 +767,22 @@ async def test_writes_race_with_removals_and_every_reader_sees_whole_checkpoints
             await asyncio.sleep(0.001)
 
     async def reader(saver: SqliteSaver) -> None:
-        for _ in range(60):
+        for rounds in count():
+            if is_over(rounds, 60):
+                return
             async for each in saver.alist(None, limit=5):
                 ids = [message.id for message in each.checkpoint["channel_values"]["messages"]]
                 assert ids == [str(n) for n in range(len(ids))]
             await asyncio.sleep(0)
 
     async with SqliteSaver.from_conn_string(path, cache_bytes=20_000) as saver:
-        await asyncio.gather(
-            *(talker(saver, f"t{n % 3}") for n in range(6)), remover(saver), reader(saver)
-        )
+        refusals = Refusals(saver._checkpoints._writer)
+        saver._checkpoints._writer = refusals  # type: ignore[assignment]
+        async with asyncio.timeout(240), asyncio.TaskGroup() as group:
+            for number in range(6):
+                group.create_task(talker(saver, f"t{number % 3}"))
+            group.create_task(remover(saver))
+            group.create_task(reader(saver))
         for thread_id in ("t0", "t1", "t2"):
             await saver.adelete_thread(thread_id)
         assert rows(path) == dict.fromkeys(TABLES, 0)
@@ -823,6 +867,14 @@ async def test_one_that_fails_among_many_fails_alone(path: Path) -> None:
             assert await values(saver, at(f"t{number}")) == {"value": number}
         assert await values(saver, at("gone")) == {"value": "y" * 1000}
         assert await values(saver, first) is None
+
+
+async def test_a_checkpoint_whose_values_are_missing_is_said_to_be_damaged(path: Path) -> None:
+    async with SqliteSaver.from_conn_string(path) as saver:
+        await put(saver, at(), 1, value="x" * 1000)
+        sql(path, "DELETE FROM checkpoint_blobs")
+        with pytest.raises(ConfigurationError, match="'t' refers to values that the file lacks"):
+            await saver.aget_tuple(at())
 
 
 def received(pipe: Connection) -> Iterator[tuple[str, int]]:

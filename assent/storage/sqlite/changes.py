@@ -8,7 +8,7 @@ from collections.abc import Callable
 from assent.core.errors import Conflict
 from assent.core.rows import Row, Run
 from assent.storage.base import Change
-from assent.storage.sqlite.checkpoints.writes import erase_thread
+from assent.storage.sqlite.checkpoints.removals import erase_thread
 from assent.storage.sqlite.tables import Tables
 from assent.storage.sqlite.writer import Transaction
 

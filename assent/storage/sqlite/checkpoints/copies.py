@@ -1,5 +1,6 @@
-"""A thread's checkpoints copied to another: what the writer's thread does for it. Each value is
-opened, and sealed for its new place."""
+"""Copies a thread's checkpoints to another thread, on the writer's thread.
+
+Sealed values are opened, and sealed for their new place."""
 
 from __future__ import annotations
 
@@ -9,15 +10,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from assent.checkpoint import bindings
-from assent.checkpoint.bindings import Owner
+from assent.checkpoint.bindings import Binding, Owner
+from assent.checkpoint.codec import Codec
 from assent.checkpoint.extents import PLACES, position
-from assent.checkpoint.values import Refs
-from assent.core.sealing import Seal
-from assent.storage.sqlite.checkpoints.writes import CHECKPOINT_COLUMNS, WRITE_COLUMNS, sweep
+from assent.storage.sqlite.checkpoints.removals import sweep
+from assent.storage.sqlite.checkpoints.writes import CHECKPOINT_COLUMNS, WRITE_COLUMNS
 from assent.storage.sqlite.writer import Transaction
+
+IN_STRETCH = "FROM checkpoint_blobs WHERE position >= ? AND position < ?"
+EIGHT = "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 def copy_thread(
@@ -25,108 +28,120 @@ def copy_thread(
     target: str,
     new_key: Callable[[], int],
     new_log: Callable[[], int],
-    serde: SerializerProtocol,
-    seal: Seal,
+    codec: Codec,
 ) -> Callable[[Transaction], set[int]]:
-    """Copy every checkpoint and write of a thread to another, in logs of its own; return the keys
-    of the target's namespaces."""
+    """Copy every checkpoint and write of a thread to another, into new logs.
+
+    The operation returns the keys of the target's namespaces.
+    """
 
     def apply(transaction: Transaction) -> set[int]:
         connection = transaction.connection
+        keys = set()
         namespaces = connection.execute(
             "SELECT k, ns FROM checkpoint_threads WHERE thread_id = ?", (source,)
-        ).fetchall()
-        keys = set()
-        for k, ns in namespaces:
-            keys.add(new_k := _target(connection, target, ns, new_key))
-            _copy(connection, k, new_k, new_log, Resealing(seal, serde, source, target, ns))
+        )
+        for k, ns in namespaces.fetchall():
+            new_k = _target_key(connection, target, ns, new_key)
+            _copy(connection, k, new_k, new_log, Resealing(codec, source, target, ns))
+            keys.add(new_k)
         return keys
 
     return apply
 
 
 @dataclass(frozen=True, slots=True)
-class Owned:
-    """Whose what stands in logs is: a value's channel and version, by its position; the channel of
-    a list, by the log."""
-
-    values: dict[int, tuple[str, Any]] = field(default_factory=dict)
-    lists: dict[int, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class Resealing:
-    """Opens what belongs to one thread, and seals it for another."""
+    """Opens the values of one thread's namespace, and seals them for another thread.
 
-    seal: Seal
-    serde: SerializerProtocol
+    A blob does not say which channel it belongs to: `lists` has the channel by log, and `values`
+    the channel and its version by position.
+    """
+
+    codec: Codec
     source: str
     target: str
     ns: str
+    lists: dict[int, str] = field(default_factory=dict)
+    values: dict[int, tuple[str, Any]] = field(default_factory=dict)
+
+    @property
+    def is_on(self) -> bool:
+        return self.codec.seal.is_on
+
+    def find_owners(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Learn from rows of `CHECKPOINT_COLUMNS` which blobs belong to which channel."""
+        for id, parent_id, _, encoding, body, refs, _ in rows:
+            binding = bindings.checkpoint(self.source, self.ns, id, parent_id, encoding, refs)
+            checkpoint, _ = self.codec.decoded(encoding, body, binding)
+            for channel, ref in orjson.loads(refs).items():
+                if isinstance(ref, list):
+                    self.lists.update((log, channel) for log, _, _ in ref)
+                else:
+                    self.values[ref] = channel, checkpoint["channel_versions"].get(channel)
 
     def checkpoint(self, row: Sequence[Any], new_refs: str) -> tuple[Any, ...]:
-        """A row of `CHECKPOINT_COLUMNS`."""
-        id, parent_id, run_id, kind, body, refs, metadata = row
-        body = self._moved(
+        """Reseal a row of `CHECKPOINT_COLUMNS`."""
+        id, parent_id, run_id, encoding, body, refs, metadata = row
+        body = self._reseal(
             body,
-            bindings.checkpoint(self.source, self.ns, id, parent_id, kind, refs),
-            bindings.checkpoint(self.target, self.ns, id, parent_id, kind, new_refs),
+            bindings.checkpoint(self.source, self.ns, id, parent_id, encoding, refs),
+            bindings.checkpoint(self.target, self.ns, id, parent_id, encoding, new_refs),
         )
-        metadata = self._moved(
+        metadata = self._reseal(
             metadata,
             bindings.metadata(self.source, self.ns, id),
             bindings.metadata(self.target, self.ns, id),
         )
-        return id, parent_id, run_id, kind, body, new_refs, metadata
+        return id, parent_id, run_id, encoding, body, new_refs, metadata
 
     def write(self, row: Sequence[Any]) -> tuple[Any, ...]:
-        """A row of `WRITE_COLUMNS`."""
-        id, task_id, idx, task_path, channel, kind, body = row
+        """Reseal a row of `WRITE_COLUMNS`."""
+        id, task_id, idx, task_path, channel, encoding, body = row
         old, new = (
-            bindings.write(Owner(thread, self.ns, channel), id, task_id, idx, task_path, kind)
-            for thread in self._both
+            bindings.write(owner, id, task_id, idx, task_path, encoding)
+            for owner in self._owners(channel)
         )
-        return id, task_id, idx, task_path, channel, kind, self._moved(body, old, new)
+        return *row[:-1], self._reseal(body, old, new)
 
-    def value(
-        self, channel: str, version: Any, place: int, new_place: int, kind: str, body: bytes
-    ) -> Any:
-        """A channel's value."""
-        old = bindings.value(Owner(self.source, self.ns, channel), version, place, kind)
-        return self._moved(
-            body,
-            old,
-            bindings.value(Owner(self.target, self.ns, channel), version, new_place, kind),
-        )
+    def blob(self, place: int, new_place: int, encoding: str, body: bytes) -> Any:
+        """Reseal a blob; None if no checkpoint refers to it."""
+        log = place // PLACES
+        if log in self.lists:
+            source, target = self._owners(self.lists[log])
+            old = bindings.items(source, place, encoding)
+            new = bindings.items(target, new_place, encoding)
+        elif place in self.values:
+            channel, version = self.values[place]
+            source, target = self._owners(channel)
+            old = bindings.value(source, version, place, encoding)
+            new = bindings.value(target, version, new_place, encoding)
+        else:
+            return None
+        return self._reseal(body, old, new)
 
-    def items(self, channel: str, place: int, new_place: int, kind: str, body: bytes) -> Any:
-        """Some items of a channel's list."""
-        old = bindings.items(Owner(self.source, self.ns, channel), place, kind)
-        return self._moved(
-            body, old, bindings.items(Owner(self.target, self.ns, channel), new_place, kind)
-        )
+    def _owners(self, channel: str) -> tuple[Owner, Owner]:
+        return Owner(self.source, self.ns, channel), Owner(self.target, self.ns, channel)
 
-    def owned(self, rows: Iterable[Sequence[Any]]) -> Owned:
-        """What rows of `CHECKPOINT_COLUMNS` refer to."""
-        owned = Owned()
-        for id, parent_id, _, kind, body, refs, _ in rows:
-            opened = self.seal.open(
-                body, *bindings.checkpoint(self.source, self.ns, id, parent_id, kind, refs)
-            )
-            versions = self.serde.loads_typed((kind, opened))[0]["channel_versions"]
-            for channel, ref in orjson.loads(refs).items():
-                if isinstance(ref, list):
-                    owned.lists.update((log, channel) for log, _, _ in ref)
-                else:
-                    owned.values[ref] = channel, versions.get(channel)
-        return owned
+    def _reseal(self, data: Any, old: Binding, new: Binding) -> Any:
+        if not self.is_on:
+            return data
+        return self.codec.sealed(self.codec.seal.open(data, *old), new)
 
-    @property
-    def _both(self) -> tuple[str, str]:
-        return self.source, self.target
 
-    def _moved(self, data: Any, old: bindings.Binding, new: bindings.Binding) -> Any:
-        return self.seal.seal(self.seal.open(data, *old), *new) if self.seal.is_on else data
+def _target_key(
+    connection: sqlite3.Connection, thread_id: str, ns: str, new_key: Callable[[], int]
+) -> int:
+    found = connection.execute(
+        "SELECT k FROM checkpoint_threads WHERE thread_id = ? AND ns = ?", (thread_id, ns)
+    ).fetchone()
+    k: int = found[0] if found else new_key()
+    connection.execute(
+        "INSERT INTO checkpoint_threads VALUES (?, ?, ?, 0) "
+        "ON CONFLICT (k) DO UPDATE SET generation = generation + 1",
+        (k, thread_id, ns),
+    )
+    return k
 
 
 def _copy(
@@ -139,84 +154,55 @@ def _copy(
     rows = connection.execute(
         f"SELECT {CHECKPOINT_COLUMNS} FROM checkpoints WHERE k = ?", (k,)
     ).fetchall()
-    logs = {
-        log: new_log()
-        for (log,) in connection.execute(
-            "SELECT log FROM checkpoint_logs WHERE k = ?", (k,)
-        ).fetchall()
-    }
-    connection.executemany(
-        "INSERT INTO checkpoint_logs VALUES (?, ?)", [(log, new_k) for log in logs.values()]
-    )
-    owned = resealing.owned(rows) if resealing.seal.is_on else Owned()
-    for log, new in logs.items():
-        _copy_log(connection, log, new, owned, resealing)
-    connection.executemany(
-        f"INSERT OR REPLACE INTO checkpoints (k, {CHECKPOINT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            (
-                new_k,
-                *resealing.checkpoint(
-                    row, orjson.dumps(_moved(orjson.loads(row[5]), logs)).decode()
-                ),
-            )
-            for row in rows
-        ],
-    )
+    if resealing.is_on:
+        resealing.find_owners(rows)
+    logs: dict[int, int] = {}
+    found = connection.execute("SELECT log FROM checkpoint_logs WHERE k = ?", (k,))
+    for (log,) in found.fetchall():
+        logs[log] = new_log()
+        connection.execute("INSERT INTO checkpoint_logs VALUES (?, ?)", (logs[log], new_k))
+        _copy_log(connection, log, logs[log], resealing)
+    for row in rows:
+        new_row = resealing.checkpoint(row, _moved_refs(row[5], logs))
+        connection.execute(
+            f"INSERT OR REPLACE INTO checkpoints (k, {CHECKPOINT_COLUMNS}) {EIGHT}",
+            (new_k, *new_row),
+        )
     writes = connection.execute(
         f"SELECT {WRITE_COLUMNS} FROM checkpoint_writes WHERE k = ?", (k,)
     ).fetchall()
     connection.executemany(
-        f"INSERT OR REPLACE INTO checkpoint_writes (k, {WRITE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        f"INSERT OR REPLACE INTO checkpoint_writes (k, {WRITE_COLUMNS}) {EIGHT}",
         [(new_k, *resealing.write(row)) for row in writes],
     )
-    # What was in the target under the same names is gone.
+    # The target's checkpoints of the same ids were replaced.
     sweep(connection, new_k)
 
 
-def _copy_log(
-    connection: sqlite3.Connection, log: int, new: int, owned: Owned, resealing: Resealing
-) -> None:
-    within = "position >= ? AND position < ?"
-    begin, end, moved = position(log, 0), position(log + 1, 0), position(new - log, 0)
-    if not resealing.seal.is_on:
-        sql = f"INSERT INTO checkpoint_blobs SELECT position + ?, type, body FROM checkpoint_blobs WHERE {within}"
-        connection.execute(sql, (moved, begin, end))
-        return
-    found = connection.execute(
-        f"SELECT position, type, body FROM checkpoint_blobs WHERE {within}", (begin, end)
-    ).fetchall()
-    for place, kind, body in found:
-        if log in owned.lists:
-            body = resealing.items(owned.lists[log], place, place + moved, kind, body)
-        elif place in owned.values:
-            body = resealing.value(*owned.values[place], place, place + moved, kind, body)
-        else:
-            # What no checkpoint refers to is nobody's.
-            continue
+def _copy_log(connection: sqlite3.Connection, log: int, new_log: int, resealing: Resealing) -> None:
+    stretch = (position(log, 0), position(log + 1, 0))
+    moved = position(new_log - log, 0)
+    if not resealing.is_on:
         connection.execute(
-            "INSERT INTO checkpoint_blobs VALUES (?, ?, ?)", (place + moved, kind, body)
+            f"INSERT INTO checkpoint_blobs SELECT position + ?, type, body {IN_STRETCH}",
+            (moved, *stretch),
         )
+        return
+    blobs = connection.execute(f"SELECT position, type, body {IN_STRETCH}", stretch).fetchall()
+    for place, encoding, body in blobs:
+        resealed = resealing.blob(place, place + moved, encoding, body)
+        if resealed is not None:
+            connection.execute(
+                "INSERT INTO checkpoint_blobs VALUES (?, ?, ?)", (place + moved, encoding, resealed)
+            )
 
 
-def _target(
-    connection: sqlite3.Connection, thread_id: str, ns: str, new_key: Callable[[], int]
-) -> int:
-    found = connection.execute(
-        "SELECT k FROM checkpoint_threads WHERE thread_id = ? AND ns = ?", (thread_id, ns)
-    ).fetchone()
-    k: int = found[0] if found else new_key()
-    connection.execute(
-        "INSERT INTO checkpoint_threads VALUES (?, ?, ?, 0) ON CONFLICT (k) DO UPDATE SET generation = generation + 1",
-        (k, thread_id, ns),
-    )
-    return k
-
-
-def _moved(refs: Refs, logs: dict[int, int]) -> Refs:
-    return {
-        channel: [[logs[log], start, stop] for log, start, stop in ref]
-        if isinstance(ref, list)
-        else position(logs[ref // PLACES], ref % PLACES)
-        for channel, ref in refs.items()
-    }
+def _moved_refs(refs: str, logs: dict[int, int]) -> str:
+    """A checkpoint's references, in the new logs."""
+    moved: dict[str, Any] = {}
+    for channel, ref in orjson.loads(refs).items():
+        if isinstance(ref, list):
+            moved[channel] = [(logs[log], start, stop) for log, start, stop in ref]
+        else:
+            moved[channel] = position(logs[ref // PLACES], ref % PLACES)
+    return orjson.dumps(moved).decode()

@@ -1,0 +1,178 @@
+"""Removes checkpoints, on the writer's thread. Each operation returns the keys of the namespaces
+that it changed."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import orjson
+
+from assent.checkpoint import bindings
+from assent.checkpoint.codec import Codec
+from assent.checkpoint.extents import extents_of, from_json, position, positions
+from assent.storage.sqlite.writer import Transaction
+
+
+def delete_thread(thread_id: str) -> Callable[[Transaction], set[int]]:
+    """Remove everything of the thread."""
+    return lambda transaction: erase_thread(transaction.connection, thread_id)
+
+
+def erase_thread(connection: sqlite3.Connection, thread_id: str) -> set[int]:
+    """Remove everything of the thread, in the caller's transaction."""
+    keys = _keys(connection, thread_id)
+    for k in keys:
+        _erase(connection, k)
+    return keys
+
+
+def delete_for_runs(run_ids: Sequence[str]) -> Callable[[Transaction], set[int]]:
+    """Remove the checkpoints that the runs made, with their writes."""
+    runs = orjson.dumps(list(run_ids)).decode()
+    made = "FROM checkpoints WHERE run_id IN (SELECT value FROM json_each(?))"
+
+    def apply(transaction: Transaction) -> set[int]:
+        connection = transaction.connection
+        keys = set(_column(connection, f"SELECT DISTINCT k {made}", runs))
+        connection.execute(
+            "DELETE FROM checkpoint_writes "
+            f"WHERE (k, checkpoint_id) IN (SELECT k, checkpoint_id {made})",
+            (runs,),
+        )
+        connection.execute(f"DELETE {made}", (runs,))
+        for k in keys:
+            _clean_up(connection, k)
+        return keys
+
+    return apply
+
+
+def prune(thread_ids: Iterable[str], keep: int, codec: Codec) -> Callable[[Transaction], set[int]]:
+    """Keep the latest checkpoints of each namespace of the threads, and those that their delta
+    channels are rebuilt from."""
+    threads = list(thread_ids)
+
+    def apply(transaction: Transaction) -> set[int]:
+        connection = transaction.connection
+        keys = {k for thread_id in threads for k in _keys(connection, thread_id)}
+        for k in keys:
+            _prune(connection, k, keep, codec)
+        return keys
+
+    return apply
+
+
+def sweep(connection: sqlite3.Connection, k: int) -> None:
+    """Remove the blobs of the namespace that no checkpoint refers to, and the logs that are empty
+    then."""
+    live = positions(
+        extent
+        for refs in _column(connection, "SELECT refs FROM checkpoints WHERE k = ?", k)
+        for ref in orjson.loads(refs).values()
+        for extent in extents_of(from_json(ref))
+    )
+    for log in _column(connection, "SELECT log FROM checkpoint_logs WHERE k = ?", k):
+        begin, end = position(log, 0), position(log + 1, 0)
+        stretches = [stretch for stretch in live if begin <= stretch[0] < end]
+        for first, last in stretches:
+            # The blob that a stretch begins in may begin before it.
+            connection.execute(
+                "DELETE FROM checkpoint_blobs WHERE position >= ? AND position < "
+                "(SELECT max(position) FROM checkpoint_blobs WHERE position <= ?)",
+                (begin, first),
+            )
+            begin = last
+        connection.execute(
+            "DELETE FROM checkpoint_blobs WHERE position >= ? AND position < ?", (begin, end)
+        )
+        if not stretches:
+            connection.execute("DELETE FROM checkpoint_logs WHERE log = ?", (log,))
+
+
+def _prune(connection: sqlite3.Connection, k: int, keep: int, codec: Codec) -> None:
+    latest = _column(
+        connection,
+        "SELECT checkpoint_id FROM checkpoints WHERE k = ? ORDER BY checkpoint_id DESC LIMIT ?",
+        k,
+        keep,
+    )
+    kept = set(latest)
+    for checkpoint_id in latest:
+        kept |= _lineage(connection, k, checkpoint_id, codec)
+    gone = "k = ? AND checkpoint_id NOT IN (SELECT value FROM json_each(?))"
+    parameters = (k, orjson.dumps(sorted(kept)).decode())
+    connection.execute(f"DELETE FROM checkpoints WHERE {gone}", parameters)
+    # The writes to a checkpoint may be here before it is.
+    connection.execute(
+        f"DELETE FROM checkpoint_writes WHERE {gone} AND checkpoint_id < ?",
+        (*parameters, max(kept, default="")),
+    )
+    _clean_up(connection, k)
+
+
+def _lineage(connection: sqlite3.Connection, k: int, checkpoint_id: str, codec: Codec) -> set[str]:
+    """The checkpoint and the ancestors whose writes rebuild its delta channels, back to where each
+    channel was last stored."""
+    thread_id, ns = connection.execute(
+        "SELECT thread_id, ns FROM checkpoint_threads WHERE k = ?", (k,)
+    ).fetchone()
+    lineage: set[str] = set()
+    channels: set[str] | None = None
+    at: str | None = checkpoint_id
+    while at is not None and at not in lineage:
+        row = connection.execute(
+            "SELECT parent_id, type, body, refs, metadata FROM checkpoints "
+            "WHERE k = ? AND checkpoint_id = ?",
+            (k, at),
+        ).fetchone()
+        if row is None:
+            break
+        parent_id, encoding, body, refs, metadata = row
+        binding = bindings.checkpoint(thread_id, ns, at, parent_id, encoding, refs)
+        checkpoint, small = codec.decoded(encoding, body, binding)
+        if channels is None:
+            opened = codec.seal.open(metadata, *bindings.metadata(thread_id, ns, at))
+            counters = orjson.loads(opened).get("counters_since_delta_snapshot") or {}
+            channels = checkpoint["channel_versions"].keys() & counters
+        lineage.add(at)
+        channels -= {*small, *orjson.loads(refs)}
+        if not channels:
+            break
+        at = parent_id
+    return lineage
+
+
+def _clean_up(connection: sqlite3.Connection, k: int) -> None:
+    """Remove what only removed checkpoints of the namespace referred to, and refuse the writes that
+    were computed before."""
+    (is_used,) = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM checkpoints WHERE k = ?) "
+        "OR EXISTS (SELECT 1 FROM checkpoint_writes WHERE k = ?)",
+        (k, k),
+    ).fetchone()
+    if is_used:
+        connection.execute(
+            "UPDATE checkpoint_threads SET generation = generation + 1 WHERE k = ?", (k,)
+        )
+        sweep(connection, k)
+    else:
+        _erase(connection, k)
+
+
+def _erase(connection: sqlite3.Connection, k: int) -> None:
+    connection.execute("DELETE FROM checkpoints WHERE k = ?", (k,))
+    connection.execute("DELETE FROM checkpoint_writes WHERE k = ?", (k,))
+    sweep(connection, k)
+    connection.execute("DELETE FROM checkpoint_threads WHERE k = ?", (k,))
+
+
+def _keys(connection: sqlite3.Connection, thread_id: str) -> set[int]:
+    sql = "SELECT k FROM checkpoint_threads WHERE thread_id = ?"
+    return set(_column(connection, sql, thread_id))
+
+
+def _column(connection: sqlite3.Connection, sql: str, *parameters: Any) -> list[Any]:
+    """The values of a query's one column."""
+    return [value for (value,) in connection.execute(sql, parameters)]
