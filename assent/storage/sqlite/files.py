@@ -1,5 +1,5 @@
-"""Opening the file: made with mode 0600, locked against a second server, migrated, and set to lose
-nothing."""
+"""The file: made with mode 0600, locked against a second server, migrated, and opened so that no
+commit is lost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,36 +21,11 @@ APPLICATION_ID = 1098083956
 """'Asnt', in the header of every Assent database."""
 
 BUSY_SECONDS = 5.0
-"""How long the writer waits for another program, such as a backup, to let go of the file."""
-
-
-@dataclass(frozen=True, slots=True)
-class Migration:
-    """One numbered step of the schema."""
-
-    number: int
-    name: str
-    sql: str
-
-
-def migrations() -> tuple[Migration, ...]:
-    """Every migration, in order."""
-    folder = resources.files(__package__) / "migrations"
-    return tuple(
-        sorted(
-            (_migration(file) for file in folder.iterdir() if file.name.endswith(".sql")),
-            key=lambda each: each.number,
-        )
-    )
-
-
-def _migration(file: Traversable) -> Migration:
-    number, name = file.name.removesuffix(".sql").split("_", 1)
-    return Migration(int(number), name, file.read_text(encoding="utf-8"))
+"""The wait for another program, such as a backup, to let go of the file."""
 
 
 def resolved(path: str | Path) -> Path:
-    """The one spelling of the path, so that two spellings of it meet at one lock."""
+    """The one spelling of the path, so that all of its spellings share one lock."""
     return Path(path).resolve()
 
 
@@ -65,33 +39,40 @@ def create(path: Path) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise ConfigurationError(
-            f"The database {path} cannot be opened: {error.strerror}. Name a file in a folder that this user may write to."
+            f"The database {path} cannot be opened: {error.strerror}. Name a file in a folder that "
+            "this user may write to."
         ) from error
 
 
 def unusable(path: Path, error: sqlite3.Error) -> ConfigurationError:
-    """What to raise when SQLite cannot work with the file."""
+    """The error to raise when SQLite cannot work with the file."""
     return ConfigurationError(
-        f"The file {path} cannot be used as a database: {error}. Name another file, or restore this one from a backup."
+        f"The file {path} cannot be used as a database: {error}. Name another file, or restore "
+        "this one from a backup."
     )
+
+
+# ── the lock ──
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the file for this process. The lock ends with the process, however it ends.
+    """Lock the file for this process. The lock ends with the process, however that ends.
 
-    Raises `ConfigurationError` if another process holds it.
+    Raises `ConfigurationError` if another process has it.
     """
-    lock = FileLock(f"{path}.lock", timeout=0, mode=0o600)
+    lock = _lock(path)
     try:
         lock.acquire()
     except Timeout as error:
         raise ConfigurationError(
-            f"The database {path} is open in another Assent process. Stop that one first, or give this one a database of its own."
+            f"The database {path} is open in another Assent process. Stop that one first, or give "
+            "this one a database of its own."
         ) from error
     except OSError as error:
         raise ConfigurationError(
-            f"The lock {lock.lock_file} cannot be taken: {error.strerror}. Check the folder's permissions."
+            f"The lock {lock.lock_file} cannot be taken: {error.strerror}. Check the folder's "
+            "permissions."
         ) from error
     try:
         yield
@@ -100,22 +81,41 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds the file, as far as this user may know."""
-    place = Path(f"{path}.lock")
-    if not place.exists():
+    """True if a process has the lock, as far as this user may know."""
+    lock = _lock(path)
+    if not Path(lock.lock_file).exists():
         return False
     try:
-        with FileLock(place, timeout=0, mode=0o600):
+        with lock:
             return False
     except OSError as error:
         return isinstance(error, Timeout)
+
+
+def _lock(path: Path) -> FileLock:
+    return FileLock(f"{path}.lock", timeout=0, mode=0o600)
+
+
+# ── connections ──
+
+
+@contextmanager
+def snapshot(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that only reads, and sees the file as it is at one moment, whatever a server
+    writes meanwhile."""
+    uri = f"{path.as_uri()}?mode=ro"
+    with closing(
+        sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+    ) as connection:
+        connection.execute("BEGIN")
+        yield connection
 
 
 @contextmanager
 def connected(
     path: Path, clock: Clock, synchronous: Literal["full", "normal"] = "full"
 ) -> Iterator[sqlite3.Connection]:
-    """The connection that writes, migrated to the newest schema.
+    """The connection that writes, with the file migrated to the newest schema.
 
     Raises `ConfigurationError` if the file is not a database, not an Assent database, or one of a
     newer Assent.
@@ -132,36 +132,66 @@ def connected(
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, synchronous: str) -> None:
-    application = _pragma(connection, "application_id")
+    application = pragma(connection, "application_id")
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if application != APPLICATION_ID and tables:
         raise ConfigurationError(
             f"The file {path} is the database of another program. Name another file."
         )
-    # Only an empty file takes this, and only before its first page is written: free pages can then
-    # be given back in small steps.
+    # Free pages can then be given back in small steps. SQLite accepts this only for an empty file,
+    # before its first page is written.
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-    if _pragma(connection, "journal_mode = WAL") != "wal":
+    if pragma(connection, "journal_mode = WAL") != "wal":
         raise ConfigurationError(
-            f"The database {path} is on a disk without shared memory (a network disk?). Put it on a local one."
+            f"The database {path} is on a disk without shared memory (a network disk?). Put it on "
+            "a local one."
         )
     connection.execute(f"PRAGMA synchronous = {synchronous}")
-    # What a thread's erasure removes is overwritten. Measured, this costs nothing.
+    # An erased thread is overwritten. Measured, this costs nothing.
     connection.execute("PRAGMA secure_delete = ON")
-    # Checkpoints of the write-ahead log cost two more fsyncs, so they come once in 16 MiB and leave
-    # no larger file behind.
+    # Each checkpoint of the write-ahead log costs two more fsyncs, so there is one in 16 MiB, and
+    # no larger file is left behind.
     connection.execute("PRAGMA wal_autocheckpoint = 4096")
     connection.execute(f"PRAGMA journal_size_limit = {64 << 20}")
     connection.execute(f"PRAGMA cache_size = -{16 << 10}")
 
 
+def pragma(connection: sqlite3.Connection, name: str) -> Any:
+    """The value of the pragma."""
+    (value,) = connection.execute(f"PRAGMA {name}").fetchone()
+    return value
+
+
+# ── migrations ──
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Migration:
+    """One numbered step of the schema."""
+
+    number: int
+    name: str
+    sql: str
+
+
+def migrations() -> tuple[Migration, ...]:
+    """Every migration, in order."""
+    steps = []
+    for file in (resources.files(__package__) / "migrations").iterdir():
+        if file.name.endswith(".sql"):
+            number, name = file.name.removesuffix(".sql").split("_", 1)
+            steps.append(Migration(int(number), name, file.read_text(encoding="utf-8")))
+    return tuple(sorted(steps))
+
+
 def _migrate(connection: sqlite3.Connection, path: Path, clock: Clock) -> None:
     steps = migrations()
-    done = _pragma(connection, "user_version")
-    if done > steps[-1].number:
+    done = pragma(connection, "user_version")
+    newest = steps[-1].number
+    if done > newest:
         raise ConfigurationError(
-            f"The database {path} was written by a newer Assent (schema {done}; this one knows {steps[-1].number}). "
-            "Install that version, or restore the backup made before it."
+            f"The database {path} was written by a newer Assent (schema {done}; this one knows "
+            f"{newest}). Install that version, or restore the backup made before it."
         )
     for step in steps:
         if step.number > done:
@@ -169,15 +199,15 @@ def _migrate(connection: sqlite3.Connection, path: Path, clock: Clock) -> None:
 
 
 def _apply(connection: sqlite3.Connection, step: Migration, now: str) -> None:
-    record = f"INSERT INTO migrations VALUES ({step.number}, '{step.name}', '{now}');\nPRAGMA user_version = {step.number};"
     try:
-        connection.executescript(f"BEGIN IMMEDIATE;\n{step.sql}\n{record}\nCOMMIT;")
+        connection.executescript(f"""
+            BEGIN IMMEDIATE;
+            {step.sql}
+            INSERT INTO migrations VALUES ({step.number}, '{step.name}', '{now}');
+            PRAGMA user_version = {step.number};
+            COMMIT;
+        """)
     except sqlite3.Error:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-
-
-def _pragma(connection: sqlite3.Connection, pragma: str) -> Any:
-    (value,) = connection.execute(f"PRAGMA {pragma}").fetchone()
-    return value

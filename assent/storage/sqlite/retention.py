@@ -14,6 +14,7 @@ from functools import partial
 
 from assent.core.clock import time_text
 from assent.storage.sqlite import queries
+from assent.storage.sqlite.files import pragma
 from assent.storage.sqlite.log import milliseconds
 from assent.storage.sqlite.reader import Reader
 from assent.storage.sqlite.writer import Transaction, Writer
@@ -98,7 +99,7 @@ async def shrink(writer: Writer) -> None:
 
 def _give_back(connection: sqlite3.Connection) -> bool:
     """Do one step, and return whether another may give more back."""
-    free = _free_pages(connection)
+    free: int = pragma(connection, "freelist_count")
     if free <= SPARE_PAGES:
         return False
     pages = min(PAGES_PER_STEP, free - SPARE_PAGES)
@@ -106,18 +107,13 @@ def _give_back(connection: sqlite3.Connection) -> bool:
     # script must be outside of a transaction.
     connection.executescript(f"PRAGMA incremental_vacuum({pages})")
     # A file that was rebuilt without `auto_vacuum` cannot shrink, and must not be tried for ever.
-    return _free_pages(connection) < free
-
-
-def _free_pages(connection: sqlite3.Connection) -> int:
-    (count,) = connection.execute("PRAGMA freelist_count").fetchone()
-    return int(count)
+    return bool(pragma(connection, "freelist_count") < free)
 
 
 def _empty_log(connection: sqlite3.Connection) -> None:
     # This also cuts the database's file. A reader in the middle of a query is not waited for: the
     # next sweep comes.
-    (patience,) = connection.execute("PRAGMA busy_timeout").fetchone()
+    patience = pragma(connection, "busy_timeout")
     connection.execute("PRAGMA busy_timeout = 0").fetchone()
     try:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
