@@ -30,6 +30,7 @@ from assent import (
 from assent.core.errors import ConfigurationError
 from tests.graph.desk import ASKED, THREAD, Desk, Json, asks, told
 from tests.support.models import ScriptedModel, call, lc_history_problems, say
+from tests.support.waiting import PATIENCE
 
 SECRET = "postgres://admin:hunter2@db"
 
@@ -118,7 +119,7 @@ async def test_free_calls_run_side_by_side() -> None:
     @tool
     async def meet(who: str) -> str:
         """Wait until the other one is here."""
-        async with asyncio.timeout(5), both:
+        async with asyncio.timeout(PATIENCE), both:
             return f"{who} was met"
 
     agent = Desk().agent(

@@ -33,6 +33,7 @@ from assent.graph.effects import EFFECTS_KEY
 from assent.graph.stream.callbacks import run_graph
 from tests.graph.desk import ASKED, THREAD, Desk, Json, Killed, Ledger, asks, told
 from tests.support.models import say
+from tests.support.waiting import PATIENCE
 
 
 @dataclass
@@ -296,7 +297,7 @@ async def seen_by(*kinds: Callable[..., Any]) -> dict[str, str]:
 
 def async_tool(name: str, seen: dict[str, str], both: asyncio.Barrier) -> Any:
     async def work() -> str:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await both.wait()
         seen[name] = await asyncio.create_task(_key_in_a_task())
         return "ok"
@@ -467,19 +468,19 @@ async def test_a_tool_that_makes_an_error_of_being_stopped_has_run_out_of_time_a
 
 async def test_a_timeout_of_the_tools_own_is_the_tools_failure() -> None:
     shop = Shop([TimeoutError("The bank does not answer.")])
-    message = told(await shop.run(tool_timeout=5), "c1")
+    message = told(await shop.run(tool_timeout=60), "c1")
     assert (message.text, message.status) == ("The tool failed with TimeoutError.", "error")
 
 
 async def test_a_tool_in_time_is_not_touched() -> None:
     shop = Shop(["done"])
-    assert told(await shop.run(tool_timeout={"work": 5}), "c1").text == "done"
+    assert told(await shop.run(tool_timeout={"work": 60}), "c1").text == "done"
 
 
 async def test_a_run_that_is_cancelled_in_a_timed_tool_stops_at_once() -> None:
     shop = Shop([FOREVER])
-    running = asyncio.create_task(shop.run(tool_timeout=5))
-    async with asyncio.timeout(3):
+    running = asyncio.create_task(shop.run(tool_timeout=3600))
+    async with asyncio.timeout(PATIENCE):
         await shop.waits.wait()
         running.cancel()
         with pytest.raises(asyncio.CancelledError):

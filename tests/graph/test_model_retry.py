@@ -21,6 +21,7 @@ from assent.core.errors import ConfigurationError
 from assent.graph.model_retry import is_passing, retry_after, retry_policy, status_of
 from tests.graph.desk import ASKED, THREAD, Desk
 from tests.support.models import say
+from tests.support.waiting import PATIENCE
 
 REQUEST = httpx.Request("POST", "http://provider")
 QUICK = RetryPolicy(initial_interval=0.001, jitter=False, max_attempts=3)
@@ -183,7 +184,7 @@ def test_a_sync_run_cannot_stop_a_model() -> None:
 
 async def test_a_wait_ends_at_once_when_the_run_is_cancelled() -> None:
     agent = Desk().agent(
-        ConnectionError(), say("Done."), model_retry=RetryPolicy(initial_interval=60)
+        ConnectionError(), say("Done."), model_retry=RetryPolicy(initial_interval=3600)
     )
     events: list[Any] = []
 
@@ -195,7 +196,7 @@ async def test_a_wait_ends_at_once_when_the_run_is_cancelled() -> None:
 
     waiting = asyncio.Event()
     running = asyncio.create_task(run())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await waiting.wait()
         running.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -44,6 +44,7 @@ from tests.support.openai_server import (
     Status,
     history_problems,
 )
+from tests.support.waiting import PATIENCE
 
 Json = dict[str, Any]
 
@@ -753,7 +754,7 @@ async def test_text_arrives_while_the_answer_is_still_on_its_way(server: OpenAIS
     release = asyncio.Event()
     server.replies.append(Say("Good morning, Ada.", hold=release))
     chunks: list[AIMessageChunk] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         async for chunk, _ in bench.agent.astream(
             {"messages": [("user", "Hi")]}, bench.config, stream_mode="messages"
         ):

@@ -33,6 +33,7 @@ from tests.support.keys import NEW_SECRET, OLD_SECRET
 from tests.support.notifications import PENDING, event, webhook
 from tests.support.receiver import Receiver, receiving
 from tests.support.server import free_port
+from tests.support.waiting import PATIENCE
 
 QUICK = Backoff(first=timedelta(milliseconds=20), longest=timedelta(milliseconds=100), attempts=4)
 PATIENT = Backoff(
@@ -109,7 +110,7 @@ async def until(
     storage: Storage, found: Callable[[Notification], bool], id: str = "n"
 ) -> Notification:
     """The notification, once it is as it should be."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while True:
             row = await storage.notification(id)
             if row is not None and found(row):
@@ -409,7 +410,7 @@ async def test_what_was_delivered_long_ago_is_removed(storage: SqliteStorage) ->
     await storage.commit(
         Change(rows=(*rows, due("pending", at=now - timedelta(days=99), endpoint="gone")))
     )
-    async with telling(storage, []), asyncio.timeout(10):
+    async with telling(storage, []), asyncio.timeout(PATIENCE):
         while len((await storage.notifications()).rows) > 3:
             await asyncio.sleep(0.01)
     assert {row.notification_id for row in (await storage.notifications()).rows} == {

@@ -23,6 +23,7 @@ from assent.runs.transitions import MAX_RECOVERIES
 from assent.runs.worker import EmbeddedEngine
 from assent.storage.base import Change, Storage
 from tests.runs.desk import Desk, Jobs, status, until
+from tests.support.waiting import PATIENCE
 
 ENGINES = {"embedded": EmbeddedEngine}
 
@@ -351,7 +352,10 @@ async def test_a_handler_that_moves_no_timer_is_not_called_again_in_the_same_loo
         await storage.commit(
             Change(rows=(Timer(timer_id="t", kind="bell", due_at=desk.clock.now()),))
         )
-        async with asyncio.timeout(5), desk.engine(storage, on_timer={"bell": idle}).working():
+        async with (
+            asyncio.timeout(PATIENCE),
+            desk.engine(storage, on_timer={"bell": idle}).working(),
+        ):
             assert fired == ["t"]
 
 
@@ -457,7 +461,7 @@ async def test_an_engine_that_is_woken_in_the_moment_in_which_it_stops_stops(des
     async with desk.storage() as storage:
         engine = desk.engine(storage)
         for _ in range(20):
-            async with asyncio.timeout(5), engine.working():
+            async with asyncio.timeout(PATIENCE), engine.working():
                 await asyncio.sleep(random.uniform(0.02, 0.05))
                 engine.wake()
 

@@ -24,6 +24,7 @@ from assent.runs.retention import OVERLAP, THREADS_PER_STEP, Retention, Sweeper,
 from assent.storage.base import Change
 from assent.storage.sqlite import SqliteStorage
 from tests.storage.samples import NOON, run, thread, token
+from tests.support.waiting import PATIENCE
 
 DAY = timedelta(days=1)
 MONTH = Retention(events_ttl=30 * DAY)
@@ -52,7 +53,7 @@ async def numbers(storage: SqliteStorage) -> list[int]:
 
 
 async def until(storage: SqliteStorage, expected: list[int]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while await numbers(storage) != expected:
             await asyncio.sleep(0.01)
 
@@ -183,7 +184,7 @@ async def test_a_follower_of_some_types_does_not_fall_behind_what_it_does_not_wa
     storage: SqliteStorage,
 ) -> None:
     await storage.commit(Change(events=(Done(thread_id="t", ts=NOON),)))
-    async with aclosing(follow(storage, "t", types={"done"})) as batches, asyncio.timeout(10):
+    async with aclosing(follow(storage, "t", types={"done"})) as batches, asyncio.timeout(PATIENCE):
         assert [entry.seq for entry in await anext(batches)] == [1]
         coming = asyncio.ensure_future(anext(batches))
         await asyncio.sleep(0.05)
@@ -197,7 +198,7 @@ async def test_a_follower_of_some_types_does_not_fall_behind_what_it_does_not_wa
 async def test_a_follower_that_is_too_slow_is_told(storage: SqliteStorage) -> None:
     for _ in range(3):
         await write(storage, *[NOON] * 500)
-    async with aclosing(follow(storage, "t")) as batches, asyncio.timeout(10):
+    async with aclosing(follow(storage, "t")) as batches, asyncio.timeout(PATIENCE):
         assert (await anext(batches))[-1].seq == 1000
         await storage.remove_events(NOON + DAY)
         with pytest.raises(Gone) as caught:

@@ -21,6 +21,7 @@ from assent.storage.base import Change, Storage
 from assent.storage.sqlite import SqliteStorage
 from assent.storage.sqlite.retention import ROWS_PER_STEP, SPARE_PAGES
 from tests.storage.samples import NOON, approval, run, thread, token
+from tests.support.waiting import PATIENCE
 
 HOUR = timedelta(hours=1)
 
@@ -91,7 +92,7 @@ async def test_threads_that_keep_everything_do_not_hold_up_the_others(storage: S
         Change(rows=tuple(stuck), events=tuple(at(0, f"r{n}", f"a{n}") for n in range(250)))
     )
     await storage.commit(Change(events=(at(1, thread_id="z"),)))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         assert await storage.remove_events(NOON + 9 * HOUR) == 1
 
 
@@ -253,7 +254,7 @@ async def test_a_file_that_cannot_shrink_is_left_alone(tmp_path: Path) -> None:
         )
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.executescript("PRAGMA journal_mode = DELETE; PRAGMA auto_vacuum = NONE; VACUUM;")
-    async with SqliteStorage.open(path) as storage, asyncio.timeout(20):
+    async with SqliteStorage.open(path) as storage, asyncio.timeout(PATIENCE):
         await storage.commit(Change(erase="u"))
         await storage.shrink()
         assert await storage.commit(Change(events=(at(0),))) == (501,)

@@ -52,6 +52,7 @@ from tests.graph.scenarios import (
     pay,
     said,
 )
+from tests.support.waiting import PATIENCE
 
 THREAD: RunnableConfig = {"configurable": {"thread_id": "thread-1"}}
 SOURCES = ("callbacks", "astream_events")
@@ -304,7 +305,7 @@ async def test_a_reader_sees_a_token_while_the_graph_still_runs() -> None:
 
     async def agent(state: MessagesState) -> dict[str, Any]:
         answer = await model(said("Hello there", "m1")).ainvoke(state["messages"])
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await read.wait()
         return {"messages": [answer]}
 
