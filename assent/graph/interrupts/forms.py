@@ -1,23 +1,24 @@
-"""The forms in which graphs ask with `interrupt()`, and the form in which each wants its answer.
-Pure functions of values.
+"""The forms in which graphs ask with `interrupt()`, and the form of the answer that each expects.
 
-- Our gate, of a call that a crash cut off: `{kind: "unknown_outcome", tool, tool_call_id, args,
+- The gate, about a call that a crash cut off: `{kind: "unknown_outcome", tool, tool_call_id, args,
   digest, attempt}`. It takes our decision, with that `kind` and `digest`.
-- Our `ask_human`: `{type: "ask_human", prompt, tool_call_id, …}`. It takes the answer, or `{type:
+- `ask_human`: `{type: "ask_human", prompt, tool_call_id, …}`. It takes the answer, or `{type:
   "reject", message}`.
-- langchain's middleware, batched: `{action_requests: […], review_configs: […]}`. It takes
-  `{decisions: […]}`, one for each action, in order.
-- langchain's middleware, one by one: `{type: "tool_approval", tool_call_id, name, args,
+- LangChain's middleware, several calls at once: `{action_requests: […], review_configs: […]}`. It
+  takes `{decisions: […]}`, one for each action, in order.
+- LangChain's middleware, one call: `{type: "tool_approval", tool_call_id, name, args,
   description}`. It takes one such decision.
 - agent-inbox: `{action_request: {action, args}, config: {allow_…}, description}`, or a list of
-  them. It takes a list of `{type, args}`, always.
-- Anybody else: any value. It takes any JSON value that fits its schema, if it has one: LangGraph's
-  `response_schema`, or else what the value itself has under `response_schema` or `schema`.
+  them. It always takes a list of `{type, args}`.
+- Any other value. It takes any JSON value that fits its schema, if it has one: LangGraph's
+  `response_schema`, or else the value's own `response_schema` or `schema`.
+
+Everything here is a pure function of values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,7 @@ from assent.core.decisions import (
     Respond,
     decision_to_json,
 )
+from assent.core.json import Json, JsonObject
 from assent.core.rows import ApprovalKind
 from assent.graph.effects import UNKNOWN_OUTCOME
 
@@ -44,14 +46,16 @@ ASK_HUMAN = "ask_human"
 Schema = Mapping[str, Any]
 """A JSON Schema."""
 
+Answer = Callable[[Sequence[Decision]], Json]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """One thing to decide. `schema` is what an edit's arguments (kind `tool`) or an answer (kind
-    `input`) must be; None leaves it open."""
+    """One thing to decide. `schema` describes the arguments of an edit (kind `tool`) or the answer
+    (kind `input`); None allows any."""
 
     kind: ApprovalKind
-    args: Any
+    args: Json
     allowed: tuple[str, ...]
     tool: str = ""
     tool_call_id: str = ""
@@ -62,17 +66,17 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What an interrupt asks, and `answer`: from the decisions on all its questions, in their
-    order, to what `interrupt()` is to return."""
+    """The questions of an interrupt. `answer` turns the decisions on all of them, in their order,
+    into the value that `interrupt()` returns."""
 
     questions: tuple[Question, ...]
-    answer: Callable[[Sequence[Decision]], Any]
+    answer: Answer
 
 
 def read_interrupt(value: Any, response_schema: Any = None) -> Form:
-    """The form of an interrupt. One of no known form is a question of kind `input`."""
-    for known in (_lost_call, _question_of_tool, _batched, _per_call, _inbox):
-        form = known(value, response_schema)
+    """The form of an interrupt. A value of no known form is a question of kind `input`."""
+    for read in (_lost_call, _ask_human, _batched, _per_call, _inbox):
+        form = read(value, response_schema)
         if form is not None:
             return form
     return _free_question(value, response_schema)
@@ -82,109 +86,83 @@ def read_interrupt(value: Any, response_schema: Any = None) -> Form:
 
 
 def _lost_call(value: Any, schema: Any) -> Form | None:
-    if (
-        not _has(value, kind=str, tool=str, tool_call_id=str, digest=str)
-        or value["kind"] != UNKNOWN_OUTCOME
-    ):
+    if not _has(value, kind=str, tool=str, tool_call_id=str, digest=str):
         return None
+    if value["kind"] != UNKNOWN_OUTCOME:
+        return None
+    digest = value["digest"]
     question = Question(
         kind=ApprovalKind.UNKNOWN_OUTCOME,
         tool=value["tool"],
         tool_call_id=value["tool_call_id"],
         args=value.get("args"),
-        digest=value["digest"],
+        digest=digest,
         allowed=("approve", "reject", "respond"),
     )
-
-    def answer(decisions: Sequence[Decision]) -> Any:
-        # Named, so that the gate cannot take it for an answer to another question, nor another
-        # answer for it.
-        return {
-            **decision_to_json(decisions[0]),
-            "kind": UNKNOWN_OUTCOME,
-            "digest": value["digest"],
-        }
-
-    return Form((question,), answer)
+    # The gate accepts only an answer that names its question.
+    named = {"kind": UNKNOWN_OUTCOME, "digest": digest}
+    return Form((question,), lambda decisions: {**decision_to_json(decisions[0]), **named})
 
 
-def _question_of_tool(value: Any, schema: Any) -> Form | None:
+def _ask_human(value: Any, schema: Any) -> Form | None:
     if not _has(value, type=str, prompt=str, tool_call_id=str) or value["type"] != ASK_HUMAN:
         return None
+    args = {name: part for name, part in value.items() if name not in ("type", "tool_call_id")}
     question = Question(
         kind=ApprovalKind.INPUT,
         tool_call_id=value["tool_call_id"],
-        args={
-            name: to_json(part)
-            for name, part in value.items()
-            if name not in ("type", "tool_call_id")
-        },
+        args=to_json(args),
         allowed=("respond", "reject"),
         schema=_usable(schema),
     )
-    return Form((question,), _freely)
+    return Form((question,), _free_answer)
 
 
 def _free_question(value: Any, schema: Any) -> Form:
     args = to_json(value)
-    own = (args.get("response_schema") or args.get("schema")) if isinstance(args, dict) else None
-    usable = _usable(schema) or _usable(own)
-    # A graph that says what it takes may have no room for a rejection, and would fail on one.
-    refusable = usable is None or fits({"type": "reject", "message": ""}, usable)
-    question = Question(
-        kind=ApprovalKind.INPUT,
-        args=args,
-        allowed=("respond", "reject") if refusable else ("respond",),
-        schema=usable,
-    )
-    return Form((question,), _freely)
+    usable = _usable(schema)
+    if usable is None and isinstance(args, dict):
+        usable = _usable(args.get("response_schema") or args.get("schema"))
+    allowed: tuple[str, ...] = ("respond", "reject")
+    if usable is not None and schema_problem({"type": "reject", "message": ""}, usable):
+        # The graph says what it takes, and would fail on a rejection.
+        allowed = ("respond",)
+    question = Question(kind=ApprovalKind.INPUT, args=args, allowed=allowed, schema=usable)
+    return Form((question,), _free_answer)
 
 
-def _freely(decisions: Sequence[Decision]) -> Any:
+def _free_answer(decisions: Sequence[Decision]) -> Json:
     (decision,) = decisions
-    return decision.message if isinstance(decision, Respond) else decision_to_json(decision)
+    if isinstance(decision, Respond):
+        return decision.message
+    return decision_to_json(decision)
 
 
-# ── langchain's middleware ────────────────────────────────────────────────────────────────────────
+# ── LangChain's middleware ────────────────────────────────────────────────────────────────────────
 
 
 def _batched(value: Any, schema: Any) -> Form | None:
     if not _has(value, action_requests=list) or not value["action_requests"]:
         return None
-    requests: list[Mapping[str, Any]] = value["action_requests"]
+    requests: list[Schema] = value["action_requests"]
     if not all(_has(request, name=str, args=Mapping) for request in requests):
         return None
     configs = value.get("review_configs")
     questions = tuple(
-        Question(
-            kind=ApprovalKind.TOOL,
-            tool=request["name"],
-            args=to_json(request["args"]),
-            allowed=_allowed_in(configs if isinstance(configs, list) else [], request["name"]),
-            description=str(request.get("description") or ""),
-        )
+        _tool_question(request, request["name"], request["args"], _allowed_in(configs, request))
         for request in requests
     )
-
-    def answer(decisions: Sequence[Decision]) -> Any:
-        return {
-            "decisions": [
-                _reviewed(question.tool, decision)
-                for question, decision in zip(questions, decisions, strict=True)
-            ]
-        }
-
-    return Form(questions, answer)
+    reviews = _one_by_one(questions, _review)
+    return Form(questions, lambda decisions: {"decisions": reviews(decisions)})
 
 
-def _allowed_in(configs: Sequence[Any], tool: str) -> tuple[str, ...]:
-    """What the review config for a tool allows. All actions of one tool have the same."""
-    for config in configs:
-        if (
-            _has(config, action_name=str, allowed_decisions=list | tuple)
-            and config["action_name"] == tool
-        ):
-            return tuple(word for word in DECISION_TYPES if word in config["allowed_decisions"])
+def _allowed_in(configs: Any, request: Mapping[str, Any]) -> tuple[str, ...]:
+    """The decisions that the review config of a request's tool allows."""
+    for config in configs if isinstance(configs, list) else ():
+        if not _has(config, action_name=str, allowed_decisions=list | tuple):
+            continue
+        if config["action_name"] == request["name"]:
+            return _types_in(config["allowed_decisions"])
     return DECISION_TYPES
 
 
@@ -192,52 +170,50 @@ def _per_call(value: Any, schema: Any) -> Form | None:
     if not _has(value, type=str, name=str, args=Mapping) or value["type"] != "tool_approval":
         return None
     branches = dict(_branches(schema)) if isinstance(schema, Mapping) else {}
-    question = Question(
-        kind=ApprovalKind.TOOL,
-        tool=value["name"],
+    question = _tool_question(
+        value,
+        value["name"],
+        value["args"],
+        _types_in(branches) or DECISION_TYPES,
         tool_call_id=str(value.get("tool_call_id") or ""),
-        args=to_json(value["args"]),
-        allowed=tuple(word for word in DECISION_TYPES if word in branches) or DECISION_TYPES,
-        description=str(value.get("description") or ""),
         schema=_schema_of_edit(schema, branches),
     )
-    return Form((question,), lambda decisions: _reviewed(value["name"], decisions[0]))
+    return Form((question,), lambda decisions: _review(question.tool, decisions[0]))
 
 
 def _branches(schema: Schema) -> Iterator[tuple[str, Schema]]:
-    """The kinds of decision that a schema has room for, each with its own schema."""
+    """The types of decision that a schema allows, each with its own schema."""
     for branch in schema.get("oneOf") or schema.get("anyOf") or [schema]:
         resolved = _resolved(branch, schema)
-        kind = _resolved(resolved.get("properties", {}).get("type", {}), schema)
+        kind = _resolved(resolved.get("properties", {}).get("type"), schema)
         for word in [kind["const"]] if "const" in kind else kind.get("enum", ()):
             yield word, resolved
 
 
 def _schema_of_edit(schema: Any, branches: Mapping[str, Schema]) -> Schema | None:
-    """What the arguments of an edit must be, as a schema that stands alone."""
-    edited = _resolved(
-        branches.get("edit", {}).get("properties", {}).get("edited_action", {}), schema
-    )
-    args = edited.get("properties", {}).get("args")
+    """The schema of an edit's arguments, with the definitions that it refers to."""
+    edited = branches.get("edit", {}).get("properties", {}).get("edited_action")
+    args = _resolved(edited, schema).get("properties", {}).get("args")
     if not isinstance(args, Mapping):
         return None
     args = _resolved(args, schema)
-    definitions = {"$defs": schema["$defs"]} if any(_references(args)) else {}
-    return _usable({**definitions, **args})
+    if any(_references(args)):
+        args = {"$defs": schema.get("$defs", {}), **args}
+    return _usable(args)
 
 
 def _resolved(part: Any, schema: Any) -> Schema:
-    """The part, or what it refers to among the schema's definitions."""
+    """The part, or the definition in the schema that it refers to."""
     if not isinstance(part, Mapping):
         return {}
     reference = part.get("$ref")
-    if isinstance(reference, str) and reference.startswith("#/$defs/"):
-        found = schema.get("$defs", {}).get(reference.removeprefix("#/$defs/"), {})
-        return found if isinstance(found, Mapping) else {}
-    return part
+    if not isinstance(reference, str) or not reference.startswith("#/$defs/"):
+        return part
+    found = schema.get("$defs", {}).get(reference.removeprefix("#/$defs/"))
+    return found if isinstance(found, Mapping) else {}
 
 
-def _reviewed(tool: str, decision: Decision) -> dict[str, Any]:
+def _review(tool: str, decision: Decision) -> JsonObject:
     match decision:
         case Approve():
             return {"type": "approve"}
@@ -261,99 +237,100 @@ INBOX_FLAGS = {
 
 def _inbox(value: Any, schema: Any) -> Form | None:
     requests = value if isinstance(value, list | tuple) else [value]
-    if not requests or not all(_is_inbox_request(request) for request in requests):
+    if not requests or not all(map(_is_inbox_request, requests)):
         return None
-    questions = tuple(
-        Question(
-            kind=ApprovalKind.TOOL,
-            tool=request["action_request"]["action"],
-            args=to_json(request["action_request"]["args"]),
-            allowed=_allowed_by_flags(request["config"]),
-            description=str(request.get("description") or ""),
-        )
-        for request in requests
-    )
-
-    def answer(decisions: Sequence[Decision]) -> Any:
-        return [
-            _in_inbox_words(question.tool, decision)
-            for question, decision in zip(questions, decisions, strict=True)
-        ]
-
-    return Form(questions, answer)
+    questions: list[Question] = []
+    for request in requests:
+        action = request["action_request"]
+        flags = request["config"]
+        allowed = _types_in([word for word, flag in INBOX_FLAGS.items() if flags.get(flag)])
+        # A request that allows nothing wants to be read. The graph goes on when it is ignored.
+        question = _tool_question(request, action["action"], action["args"], allowed or ("reject",))
+        questions.append(question)
+    return Form(tuple(questions), _one_by_one(questions, _inbox_response))
 
 
 def _is_inbox_request(request: Any) -> bool:
-    return _has(request, action_request=Mapping, config=Mapping) and _has(
-        request["action_request"], action=str, args=Mapping
-    )
+    if not _has(request, action_request=Mapping, config=Mapping):
+        return False
+    return _has(request["action_request"], action=str, args=Mapping)
 
 
-def _allowed_by_flags(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """What the flags allow. Whoever allows nothing wants to be read, and ignoring it is how the
-    graph gets on."""
-    return tuple(word for word in DECISION_TYPES if config.get(INBOX_FLAGS[word])) or ("reject",)
-
-
-def _in_inbox_words(tool: str, decision: Decision) -> dict[str, Any]:
+def _inbox_response(tool: str, decision: Decision) -> JsonObject:
     match decision:
         case Approve():
             return {"type": "accept", "args": None}
         case Edit(args):
             return {"type": "edit", "args": {"action": tool, "args": args}}
         case Reject():
-            # There is no place for a reason in this form.
+            # This form has no place for a reason.
             return {"type": "ignore", "args": None}
         case Respond(message):
             return {"type": "response", "args": message}
+
+
+# ── calls of tools ────────────────────────────────────────────────────────────────────────────────
+
+
+def _tool_question(
+    request: Mapping[str, Any], tool: str, args: Any, allowed: tuple[str, ...], **more: Any
+) -> Question:
+    description = str(request.get("description") or "")
+    return Question(
+        kind=ApprovalKind.TOOL,
+        tool=tool,
+        args=to_json(args),
+        allowed=allowed,
+        description=description,
+        **more,
+    )
+
+
+def _types_in(words: Collection[str]) -> tuple[str, ...]:
+    """The types of decision among the words, in the usual order."""
+    return tuple(word for word in DECISION_TYPES if word in words)
+
+
+def _one_by_one(questions: Sequence[Question], worded: Callable[[str, Decision], Json]) -> Answer:
+    tools = [question.tool for question in questions]
+    return lambda decisions: [
+        worded(tool, decision) for tool, decision in zip(tools, decisions, strict=True)
+    ]
 
 
 # ── schemas ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def schema_problem(value: Any, schema: Schema) -> str | None:
-    """What is wrong with a value, as the end of a sentence; None if it fits."""
-    # The registry is empty, so that a schema makes nobody fetch anything.
+    """The reason why a value does not fit, as the end of a sentence; None if it fits."""
+    # With an empty registry, no schema can make the server fetch another document.
     validator = validator_for(schema, jsonschema.Draft202012Validator)(schema, registry=Registry())
     error = jsonschema.exceptions.best_match(validator.iter_errors(value))
     return None if error is None else f"{error.message} (at {error.json_path})"
 
 
-def fits(value: Any, schema: Schema) -> bool:
-    """Whether a value is what the schema describes."""
-    return schema_problem(value, schema) is None
-
-
 def _usable(schema: Any) -> Schema | None:
-    """The schema, if it is one and can be judged by without any other document."""
-    if not isinstance(schema, Mapping) or not schema or not set(schema) & SCHEMA_WORDS:
+    """The schema, if it is a valid one that refers to no other document."""
+    if not isinstance(schema, Mapping) or not set(schema) & SCHEMA_WORDS:
         return None
     schema = to_json(schema)
     try:
         validator_for(schema, jsonschema.Draft202012Validator).check_schema(schema)
     except jsonschema.SchemaError:
         return None
-    return schema if all(reference.startswith("#") for reference in _references(schema)) else None
+    if not all(reference.startswith("#") for reference in _references(schema)):
+        return None
+    return schema  # type: ignore[no-any-return]
 
 
-SCHEMA_WORDS = frozenset(
-    {
-        "type",
-        "enum",
-        "const",
-        "properties",
-        "items",
-        "anyOf",
-        "oneOf",
-        "allOf",
-        "not",
-        "$ref",
-        "if",
-        "required",
-    }
-)
-"""A mapping with none of these says nothing of a value, and is no schema but something else of that
-name."""
+SCHEMA_WORDS = {"type", "enum", "const", "properties", "required", "items", "$ref"} | {
+    "anyOf",
+    "oneOf",
+    "allOf",
+    "not",
+    "if",
+}
+"""A mapping without any of these restricts nothing, and is something else of that name."""
 
 
 def _references(schema: Any) -> Iterator[str]:
@@ -370,13 +347,13 @@ def _references(schema: Any) -> Iterator[str]:
 # ── values ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def to_json(value: Any) -> Any:
-    """A value of a graph as JSON; what has no JSON form becomes its text."""
+def to_json(value: Any) -> Json:
+    """A value of a graph as JSON. An object without a JSON form becomes its text."""
     return to_jsonable_python(value, serialize_unknown=True)
 
 
-def _has(value: Any, **fields: Any) -> bool:
-    """Whether the value is a mapping with fields of these types."""
-    return isinstance(value, Mapping) and all(
-        isinstance(value.get(name), type_) for name, type_ in fields.items()
-    )
+def _has(value: Any, **types: Any) -> bool:
+    """True if the value is a mapping with fields of these types."""
+    if not isinstance(value, Mapping):
+        return False
+    return all(isinstance(value.get(name), type_) for name, type_ in types.items())
