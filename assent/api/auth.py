@@ -1,4 +1,4 @@
-"""Who is asking."""
+"""Authentication of clients by their keys."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ from fastapi import HTTPException, Request
 from assent.core.rows import Authentication
 
 LOCAL = "local"
-"""The name of everybody, where no keys are set and the server is bound to loopback."""
+"""The name of everybody on a server without keys, which is bound to loopback."""
 
 
 async def principal(request: Request) -> str:
-    """The name that the request's key belongs to. Raises 401 for a key that nobody has, where keys
-    are set."""
+    """The name that the request's key belongs to. Raises 401 if the server has keys, and this is
+    none of them."""
     keys: Mapping[str, str] = request.app.state.api_keys
     if not keys:
         return LOCAL
+
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    # Every key is compared, in constant time each, so that timing tells nothing about any of them.
-    names = [
-        name
-        for name, secret in keys.items()
-        if hmac.compare_digest(secret.encode(), given.strip().encode())
-    ]
+    secret = given.strip().encode()
+    # Every key is compared, each in constant time, so that the time tells nothing about any of
+    # them.
+    names = [name for name, key in keys.items() if hmac.compare_digest(key.encode(), secret)]
     if scheme.lower() != "bearer" or not names:
         raise HTTPException(
             401,
@@ -36,5 +35,5 @@ async def principal(request: Request) -> str:
 
 
 async def authentication(request: Request) -> Authentication:
-    """How the server knows whose request it is."""
+    """The way in which the server knows who sent the request."""
     return Authentication.API_KEY if request.app.state.api_keys else Authentication.LOCAL

@@ -1,4 +1,4 @@
-"""What a reader of events says of himself, on whichever route: from where on, which, and how."""
+"""The parameters of readers of events, the same on every route."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from assent.storage.base import LogEntry
 
 MOST_ON_A_PAGE = 1000
 LAST_NUMBER = 2**63 - 1
-"""The largest that a store can hold."""
+"""The largest number that a storage can hold."""
 
 
 async def _after(
@@ -23,7 +23,7 @@ async def _after(
     ] = 0,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> int:
-    # What a client sends when it reconnects is newer than what stands in its URL.
+    # A client that reconnects sends a newer number in the header than in its URL.
     return after if last_event_id is None else event_number(last_event_id)
 
 
@@ -34,23 +34,24 @@ async def _types(
 ) -> frozenset[str] | None:
     if types is None:
         return None
-    wanted = frozenset(filter(None, (part.strip() for part in types.split(","))))
+    wanted = {part.strip() for part in types.split(",")} - {""}
     if unknown := sorted(wanted - set(EVENT_TYPES)):
-        raise InvalidRequest(
-            f"There is no event type '{unknown[0]}'. The types are: {', '.join(sorted(EVENT_TYPES))}."
-        )
-    return wanted
+        known = ", ".join(sorted(EVENT_TYPES))
+        raise InvalidRequest(f"There is no event type '{unknown[0]}'. The types are: {known}.")
+    return frozenset(wanted)
 
 
 After = Annotated[int, Depends(_after)]
 Types = Annotated[frozenset[str] | None, Depends(_types)]
 Named = Annotated[bool, Query(description="Add an `event:` line with the type")]
-OnAPage = Annotated[int, Query(ge=1, le=MOST_ON_A_PAGE, description="Of a JSON page")]
+OnAPage = Annotated[int, Query(ge=1, le=MOST_ON_A_PAGE, description="The size of a JSON page")]
 
 
 def event_page(entries: Iterable[LogEntry], after: int) -> Response:
-    """The events as JSON, and the number to go on after."""
-    listed = list(entries)
-    events = b",".join(entry.body for entry in listed)
-    body = b'{"events":[%s],"next":%d}' % (events, listed[-1].seq if listed else after)
+    """The events as JSON, and as `next` the number to continue after."""
+    bodies = []
+    for entry in entries:
+        bodies.append(entry.body)
+        after = entry.seq
+    body = b'{"events":[%s],"next":%d}' % (b",".join(bodies), after)
     return Response(body, media_type="application/json")

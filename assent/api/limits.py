@@ -1,4 +1,4 @@
-"""Bounds on what a client may send, and under which name it may ask."""
+"""Limits on requests: the size of a body, and the hosts of a server without keys."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+
         seen = 0
 
         async def counted() -> Message:
@@ -38,39 +39,45 @@ class BodyLimit:
         await self._app(scope, counted, send)
 
 
-def is_loopback(host: str) -> bool:
-    """Whether this name or address is this machine's own, by what it says and not by what a name
-    server makes of it."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 class LoopbackNames:
-    """Refuses a request that asks for a host of another name than loopback's, or comes from a page
-    of another host.
+    """Refuses a request to a host that is not named like loopback, or from a page of another host.
 
-    A page in the user's own browser can reach a server on loopback under a name of its own (DNS
-    rebinding), and a server without keys would let it decide. Under the server's own name it cannot
-    send JSON; but what needs no body, such as to cancel, it could.
+    A page in the user's browser can reach a server on loopback under a name of its own (DNS
+    rebinding), and a server without keys would let it decide. Under the server's own name a page
+    cannot send JSON, but it could send requests without a body, such as to cancel.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] in ("http", "websocket") and not is_loopback(
-            URL(scope=scope).hostname or ""
-        ):
-            detail = "Without keys this server answers only on loopback: ask for http://127.0.0.1, or set ASSENT_API_KEYS."
-            await problem(421, "Misdirected Request", detail)(scope, receive, send)
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
             return
-        origin = (
-            Headers(scope=scope).get("origin") if scope["type"] in ("http", "websocket") else None
-        )
-        if origin is not None and not is_loopback(URL(origin).hostname or ""):
-            detail = "Without keys this server answers no page of another host. Set ASSENT_API_KEYS, and send one of the keys."
-            await problem(403, "Forbidden", detail)(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
+
+        app = self._app
+        origin = Headers(scope=scope).get("origin")
+        if not _is_loopback(URL(scope=scope)):
+            app = problem(
+                421,
+                "Misdirected Request",
+                "Without keys this server answers only on loopback: "
+                "ask for http://127.0.0.1, or set ASSENT_API_KEYS.",
+            )
+        elif origin is not None and not _is_loopback(URL(origin)):
+            app = problem(
+                403,
+                "Forbidden",
+                "Without keys this server answers no page of another host. "
+                "Set ASSENT_API_KEYS, and send one of the keys.",
+            )
+        await app(scope, receive, send)
+
+
+def _is_loopback(url: URL) -> bool:
+    """True if the host is this machine as it is written, whatever a name server makes of it."""
+    host = url.hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

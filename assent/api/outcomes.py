@@ -1,4 +1,4 @@
-"""What runs came to, for those who wait for it."""
+"""Responses to clients that wait for a run."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from assent.api.responses import json_response
 from assent.api.schemas import CancelRequest
 from assent.api.views import approval_view, run_view, to_json
 from assent.approvals.decide import pending_of
+from assent.core.json import Json, JsonObject
 from assent.core.rows import UNFINISHED, Run, RunStatus
 from assent.runs.follow import wait_for_run
 from assent.runs.service import Runs
@@ -23,117 +24,119 @@ T = TypeVar("T")
 
 
 async def invoked_response(request: Request, runs: Runs, run: Run) -> Response:
-    """What came of the message that began the run, once it is answered or somebody is asked. A
-    pause that standing grants have answered in the same moment is neither: another run goes on."""
-    return await _response(
-        runs,
-        run,
-        await _while_asked(request, _answered(runs.storage, run), None)
-        or await runs.run(run.run_id),
-    )
+    """The outcome of a message, once it is answered or somebody is asked.
+
+    If standing grants answer a pause at once, another run resumes the thread, and that is the one
+    to wait for.
+    """
+    last = await _unless_gone(request, _last_run(runs.storage, run))
+    return await _response(runs, run, last)
 
 
 async def outcome_response(
     request: Request, runs: Runs, run: Run, timeout: float | None = None
 ) -> Response:
-    """What the run came to, once it has ended or paused: 200. If it has not within `timeout`
-    seconds, the run as it is: 202."""
-    # A very short timeout is over before anything was looked at.
-    return await _response(
-        runs,
-        run,
-        await _while_asked(request, wait_for_run(runs.storage, run), timeout)
-        or await runs.run(run.run_id),
-    )
-
-
-async def _response(runs: Runs, run: Run, over: Run) -> Response:
-    if over.status in UNFINISHED:
-        return json_response(run_view(over), status=202, headers=run_headers(run))
-    thread = await the_thread(runs.storage, over.thread_id)
-    # What only an agent can read is left out where the server does not have it any more.
-    values = (await runs.state(thread)).values if thread.agent in runs.agents else None
-    body = {
-        "thread_id": over.thread_id,
-        "run_id": over.run_id,
-        "status": over.status,
-        "error": over.error,
-        "output": _last_words(values),
-        "approvals": [
-            approval_view(approval) for approval in await pending_of(runs.storage, thread)
-        ],
-        "values": to_json(values),
-    }
-    return json_response(body, headers=run_headers(run))
+    """The outcome of the run, once it has ended or paused: 200. After `timeout` seconds, the run
+    as it is: 202."""
+    ended = await _unless_gone(request, wait_for_run(runs.storage, run), timeout)
+    return await _response(runs, run, ended)
 
 
 def started_response(run: Run) -> Response:
-    """A run that goes on by itself: 202, and where to look at it."""
-    return json_response(
-        run_view(run), status=202, headers={**run_headers(run), "Location": f"/runs/{run.run_id}"}
-    )
+    """A run in the background: 202, and the URL of the run as `Location`."""
+    headers = {**run_headers(run), "Location": f"/runs/{run.run_id}"}
+    return json_response(run_view(run), status=202, headers=headers)
 
 
 async def cancelled_response(
     request: Request,
     runs: Runs,
-    stopped: Sequence[Run],
+    cancelled: Sequence[Run],
     body: CancelRequest,
-    members: dict[str, Any],
+    members: JsonObject,
 ) -> Response:
-    """The runs that were asked to stop: 202, or 200 if there is nothing left to wait for."""
+    """The cancelled runs: 200 if all of them have ended, else 202."""
     if body.wait:
-        stopped = await _while_asked(request, _all_over(runs, stopped), None) or stopped
-    view = {**members, "runs": [run_view(run) for run in stopped]}
-    return json_response(
-        view, status=200 if all(run.ended_at is not None for run in stopped) else 202
-    )
+        ended = await _unless_gone(request, _all_ended(runs.storage, cancelled))
+        cancelled = ended or cancelled
+    status = 200 if all(run.ended_at for run in cancelled) else 202
+    views = [run_view(run) for run in cancelled]
+    return json_response({**members, "runs": views}, status=status)
 
 
 def run_headers(run: Run) -> dict[str, str]:
-    """Which run it is."""
+    """The headers that name the run."""
     return {"X-Thread-Id": run.thread_id, "X-Run-Id": run.run_id}
 
 
-async def _answered(storage: Storage, run: Run) -> Run:
-    over = await wait_for_run(storage, run)
-    while over.status is RunStatus.INTERRUPTED and (behind := await _run_behind(storage, over)):
-        over = await wait_for_run(storage, behind)
-    return over
+async def _response(runs: Runs, asked: Run, last: Run | None) -> Response:
+    headers = run_headers(asked)
+    # A very short timeout is over before the run was read.
+    run = last or await runs.run(asked.run_id)
+    if run.status in UNFINISHED:
+        return json_response(run_view(run), status=202, headers=headers)
+
+    thread = await the_thread(runs.storage, run.thread_id)
+    # Only its agent can read the values, and the server may not have that any more.
+    values = (await runs.state(thread)).values if thread.agent in runs.agents else None
+    approvals = await pending_of(runs.storage, thread)
+    body = {
+        "thread_id": run.thread_id,
+        "run_id": run.run_id,
+        "status": run.status,
+        "error": run.error,
+        "output": _last_words(values),
+        "approvals": [approval_view(approval) for approval in approvals],
+        "values": to_json(values),
+    }
+    return json_response(body, headers=headers)
 
 
-async def _run_behind(storage: Storage, paused: Run) -> Run | None:
-    """The run that has gone on from where this one paused, if one has."""
+async def _last_run(storage: Storage, run: Run) -> Run:
+    """The run that ended or paused last, of this one and those that resumed it at once."""
+    last = await wait_for_run(storage, run)
+    while last.status is RunStatus.INTERRUPTED:
+        resumed = await _resumed_by(storage, last)
+        if resumed is None:
+            break
+        last = await wait_for_run(storage, resumed)
+    return last
+
+
+async def _resumed_by(storage: Storage, paused: Run) -> Run | None:
     newest = await storage.latest_runs(thread_id=paused.thread_id)
-    return next((run for run in newest.rows if run.input.get("paused_run") == paused.run_id), None)
+    for run in newest.rows:
+        if run.input.get("paused_run") == paused.run_id:
+            return run
+    return None
 
 
-async def _all_over(runs: Runs, stopped: Sequence[Run]) -> Sequence[Run]:
-    return [await wait_for_run(runs.storage, run) for run in stopped]
+async def _all_ended(storage: Storage, runs: Sequence[Run]) -> Sequence[Run]:
+    return [await wait_for_run(storage, run) for run in runs]
 
 
-async def _while_asked(
-    request: Request, coroutine: Coroutine[Any, Any, T], timeout: float | None
+async def _unless_gone(
+    request: Request, coroutine: Coroutine[Any, Any, T], timeout: float | None = None
 ) -> T | None:
-    """What it comes to; None if the time is over first, or the client has gone: nobody is to be
-    waited for in vain, for a year perhaps."""
-    asked = asyncio.create_task(coroutine)
-    gone = asyncio.create_task(_gone(request))
+    """The result; None if the timeout is over or the client has gone first, so that nobody is
+    waited for in vain."""
+    result = asyncio.create_task(coroutine)
+    gone = asyncio.create_task(_disconnected(request))
     try:
-        await asyncio.wait({asked, gone}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        return asked.result() if asked.done() else None
+        await asyncio.wait({result, gone}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        return result.result() if result.done() else None
     finally:
-        asked.cancel()
+        result.cancel()
         gone.cancel()
 
 
-async def _gone(request: Request) -> None:
+async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
-def _last_words(values: Any) -> str:
-    """What the agent said last. A run that failed may have left what it was told, or what a tool
-    returned, as the last message."""
+def _last_words(values: Json) -> str:
+    """The agent's last message. If the run failed, the last message may be the user's or a
+    tool's."""
     messages = values.get("messages") if isinstance(values, dict) else None
     return str(messages[-1].text) if messages and isinstance(messages[-1], AIMessage) else ""

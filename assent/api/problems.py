@@ -1,10 +1,10 @@
-"""Our errors as HTTP statuses, in one table, and every error as an RFC 9457 problem document."""
+"""Errors as RFC 9457 problem documents. One table gives each of our errors its HTTP status."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request, Response
@@ -23,6 +23,7 @@ from assent.core.errors import (
     Tampered,
     Unavailable,
 )
+from assent.core.json import Json, JsonObject
 from assent.core.rows import Approval
 from assent.runs.service import Runs
 
@@ -34,15 +35,35 @@ STATUSES: tuple[tuple[type[AssentError], int], ...] = (
     (Conflict, 409),
     (Gone, 410),
     (InvalidRequest, 422),
-    # The request was right, and sending another would not help: what the server has stored is
-    # wrong.
+    # The request was right, and another would not help: the stored data is wrong.
     (Tampered, 500),
     (Unavailable, 503),
 )
-"""An error's status is that of the first class here that it belongs to. Any other error is a 500
-that tells nothing."""
+"""The status of an error is that of its first class here. Any other error is a 500 without
+details."""
 
 PROBLEM = "application/problem+json"
+
+_HTTP_TITLES = {
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    410: "Gone",
+    413: "Too Large",
+}
+
+_VALIDATION_MESSAGES = {
+    "missing": "it is missing",
+    "extra_forbidden": "there is no such field",
+    "model_type": "it should be a JSON object",
+    "model_attributes_type": "it should be a JSON object",
+    "dict_type": "it should be a JSON object",
+    "int_parsing_size": "the number is too large",
+    # The only pattern is that of ids.
+    "string_pattern_mismatch": "an id is 1 to 64 letters, digits, '_' or '-'",
+}
+"""Replacements for messages of pydantic that only a Python programmer understands."""
 
 
 def install(app: FastAPI) -> None:
@@ -54,7 +75,7 @@ def install(app: FastAPI) -> None:
 
 
 def problem(
-    status: int, title: str, detail: str, *, headers: dict[str, str] | None = None, **members: Any
+    status: int, title: str, detail: str, *, headers: dict[str, str] | None = None, **members: Json
 ) -> Response:
     """An RFC 9457 problem document; `members` are its extension members."""
     body = {
@@ -68,9 +89,18 @@ def problem(
 
 
 def status_of(error: AssentError) -> int | None:
-    """The status that the error is answered with; None if it is a fault of the server's, of which
-    nothing is told."""
-    return next((status for kind, status in STATUSES if isinstance(error, kind)), None)
+    """The HTTP status of the error; None if it is the server's fault, and shows no details."""
+    for kind, status in STATUSES:
+        if isinstance(error, kind):
+            return status
+    return None
+
+
+async def distrust(runs: Runs, error: Tampered) -> None:
+    """Run nothing more of the thread with tampered data, whichever request found it."""
+    # If the storage cannot take the change now, the next request finds it again.
+    with suppress(Unavailable):
+        await runs.distrust(str(error.details["thread_id"]), error)
 
 
 async def _ours(request: Request, error: Exception) -> Response:
@@ -79,27 +109,17 @@ async def _ours(request: Request, error: Exception) -> Response:
     if status is None:
         return await _unexpected(request, error)
     if isinstance(error, Tampered):
-        await _distrust(request, error)
-    return problem(
-        status,
-        _title(type(error).__name__),
-        error.message,
-        **{key: _member(value) for key, value in error.details.items()},
-    )
+        log.error("a stored value was tampered with", path=request.url.path, **error.details)
+        await distrust(request.app.state.runs, error)
 
-
-async def _distrust(request: Request, error: Tampered) -> None:
-    """Whoever finds it, by whatever way: from now on nothing of the thread is run."""
-    log.error("a stored value was tampered with", path=request.url.path, **error.details)
-    runs: Runs = request.app.state.runs
-    # A full disk, say. It is found again at the next request.
-    with suppress(Unavailable):
-        await runs.distrust(str(error.details["thread_id"]), error)
+    title = re.sub(r"(?<=.)(?=[A-Z])", " ", type(error).__name__)
+    members = {name: _member(value) for name, value in error.details.items()}
+    return problem(status, title, error.message, **members)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    sentences = [_validation_sentence(item) for item in error.errors()]
+    sentences = [_sentence(item) for item in error.errors()]
     if request.method != "GET":
         sentences.append("Nothing was changed.")
     return problem(422, "Invalid Request", " ".join(sentences))
@@ -107,25 +127,20 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    if error.status_code == 400:
-        # FastAPI's word for a body that breaks the parser itself, which is no better and no worse
-        # than any other bad body.
+    status, detail = error.status_code, str(error.detail)
+    if status == 400:
+        # FastAPI's status for a body that breaks its parser. Any other bad body is a 422.
         return problem(
             422,
             "Invalid Request",
             "The body is not JSON in UTF-8, or is nested too deeply. Nothing was changed.",
         )
-    details = {
-        404: f"There is no {request.url.path} on this server.",
-        405: f"{request.url.path} does not take {request.method}.",
-    }
-    detail = details.get(error.status_code, str(error.detail))
-    return problem(
-        error.status_code,
-        _HTTP_TITLES.get(error.status_code, "Error"),
-        detail,
-        headers=dict(error.headers or {}),
-    )
+    if status == 404:
+        detail = f"There is no {request.url.path} on this server."
+    elif status == 405:
+        detail = f"{request.url.path} does not take {request.method}."
+    headers = dict(error.headers or {})
+    return problem(status, _HTTP_TITLES.get(status, "Error"), detail, headers=headers)
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
@@ -133,48 +148,23 @@ async def _unexpected(request: Request, error: Exception) -> Response:
     return problem(
         500,
         "Internal Error",
-        "The server failed at this request. Its log has the details; the request may be sent again.",
+        "The server failed at this request. "
+        "Its log has the details; the request may be sent again.",
     )
 
 
-_HTTP_TITLES = {
-    401: "Unauthorized",
-    403: "Forbidden",
-    404: "Not Found",
-    405: "Method Not Allowed",
-    410: "Gone",
-    413: "Too Large",
-}
-
-_WORDS = {
-    "missing": "it is missing",
-    "extra_forbidden": "there is no such field",
-    "model_type": "it should be a JSON object",
-    "model_attributes_type": "it should be a JSON object",
-    "dict_type": "it should be a JSON object",
-    "int_parsing_size": "the number is too large",
-    # The only pattern that there is.
-    "string_pattern_mismatch": "an id is 1 to 64 letters, digits, '_' or '-'",
-}
-"""What is said of mistakes for which pydantic has only a Python programmer's words."""
-
-
-def _title(name: str) -> str:
-    return "".join(f" {letter}" if letter.isupper() else letter for letter in name).strip()
-
-
-def _member(value: Any) -> Any:
+def _member(value: Json) -> Json:
     if isinstance(value, Sequence) and value and isinstance(value[0], Approval):
         return [approval_view(approval) for approval in value]
     return value
 
 
-def _validation_sentence(item: dict[str, Any]) -> str:
-    place, *path = (str(part) for part in item["loc"])
+def _sentence(item: JsonObject) -> str:
     if item["type"] == "json_invalid":
         return f"The body is not valid JSON: {item['ctx']['error']}."
-    where, what = (
-        ".".join(path),
-        _WORDS.get(item["type"]) or str(item["msg"]).removeprefix("Value error, "),
-    )
-    return f"In the {place}, '{where}': {what}." if where else f"The {place}: {what}."
+    place, *path = map(str, item["loc"])
+    pydantics = str(item["msg"]).removeprefix("Value error, ")
+    message = _VALIDATION_MESSAGES.get(item["type"], pydantics)
+    if not path:
+        return f"The {place}: {message}."
+    return f"In the {place}, '{'.'.join(path)}': {message}."

@@ -1,21 +1,35 @@
-"""JSON out."""
+"""JSON responses."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Annotated, TypeVar
 
 import msgspec
-from fastapi import Response
+from fastapi import Query, Response
+
+from assent.core.json import Json
+from assent.storage.base import Page
+
+T = TypeVar("T")
+
+PageLimit = Annotated[int, Query(ge=1, le=1000)]
 
 _encode = msgspec.json.Encoder().encode
 
 
 def json_response(
-    data: Any,
+    data: Json,
     *,
     status: int = 200,
     media_type: str = "application/json",
     headers: dict[str, str] | None = None,
 ) -> Response:
-    """A response whose body is `data` as JSON; times are RFC 3339, enums their values."""
+    """A response with the data as JSON; times are RFC 3339, enums their values."""
     return Response(_encode(data), status_code=status, media_type=media_type, headers=headers)
+
+
+def page_response(name: str, page: Page[T], view: Callable[[T], Json]) -> Response:
+    """A page of a list: its rows as `name`, and as `next` the cursor of the next page or null."""
+    rows = [view(row) for row in page.rows]
+    return json_response({name: rows, "next": page.next})

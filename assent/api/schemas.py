@@ -1,129 +1,120 @@
-"""What clients send, checked at the door."""
+"""The bodies of requests, as clients send them."""
 
 from __future__ import annotations
 
 import json
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_serializer, model_validator
 
 from assent.approvals.rules import MAX_COMMENT_CHARACTERS
+from assent.core.json import Json, JsonObject
 from assent.core.rows import Authentication, CancelMode
-from assent.runs import transitions
 from assent.runs.schedules import IfMissed
-from assent.runs.transitions import Submission
+from assent.runs.transitions import IfPaused, OnBusy, Submission
 
 THREAD_ID = r"^[A-Za-z0-9_-]{1,64}$"
 
-YEAR_SECONDS = 365 * 24 * 3600
-"""How much later a run may start."""
+MAX_DELAY_SECONDS = 365 * 24 * 3600
+"""The longest delay of a run."""
 
 ThreadId = Annotated[
     str, Field(pattern=THREAD_ID, description="1 to 64 letters, digits, `_` or `-`")
 ]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Message = Annotated[str, Field(min_length=1, max_length=200_000)]
+CheckpointId = Annotated[str, Field(min_length=1, max_length=100)]
+Amount = Annotated[float, Field(gt=0)]
 
 
-def storable(body: Any) -> Any:
-    """Refuse what Python's parser takes and no store holds: half a surrogate pair, NaN, an integer
-    beyond 64 bits, endless nesting."""
+def storable(body: Json) -> Json:
+    """Refuse a body that Python can parse and no storage can hold: half a surrogate pair, NaN, an
+    integer beyond 64 bits, endless nesting."""
     if isinstance(body, bytes):
-        # It was not parsed, since it does not say that it is JSON.
+        # FastAPI did not parse it, because its content type is another.
         raise ValueError("send JSON, with the header 'content-type: application/json'")
     try:
         orjson.dumps(body)
         json.dumps(body, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"it holds what cannot be stored: {error}") from error
+        raise ValueError(f"it cannot be stored: {error}") from error
     return body
 
 
 class Body(BaseModel):
-    """A body with a field that we do not know is refused: a misspelt one would be dropped in
-    silence."""
+    """A body that refuses unknown fields, so that a misspelt one is not dropped in silence."""
 
     model_config = ConfigDict(extra="forbid")
 
     @model_validator(mode="before")
     @classmethod
-    def _can_be_stored(cls, body: Any) -> Any:
+    def _can_be_stored(cls, body: Json) -> Json:
         return storable(body)
 
 
 class Budget(Body):
-    """What a run may use, with whatever goes on from its pauses. The server's own budgets hold as
-    well. `cost` takes a price for the model that is called, in the file that `ASSENT_CONFIG`
-    names."""
+    """Limits on a run and the runs that resume it. The server's own budgets apply as well. `cost`
+    needs a price for the model in the file that `ASSENT_CONFIG` names."""
 
-    input_tokens: float | None = Field(default=None, gt=0)
-    output_tokens: float | None = Field(default=None, gt=0)
-    total_tokens: float | None = Field(default=None, gt=0)
-    model_calls: float | None = Field(default=None, gt=0)
-    tool_calls: float | None = Field(default=None, gt=0)
-    seconds: float | None = Field(
-        default=None, gt=0, description="Of running, not of waiting for a person"
+    input_tokens: Amount | None = None
+    output_tokens: Amount | None = None
+    total_tokens: Amount | None = None
+    model_calls: Amount | None = None
+    tool_calls: Amount | None = None
+    seconds: Amount | None = Field(
+        default=None, description="Running time; waiting for a person does not count"
     )
-    cost: float | None = Field(default=None, gt=0)
+    cost: Amount | None = None
     on_exceeded: Literal["error", "pause"] | None = Field(
         default=None,
-        description="`pause` asks a person for more, `error` ends the run; what the server is set to, if it is not given",
+        description="`pause` asks a person for more, `error` ends the run. "
+        "The default is the server's setting",
     )
 
     @model_serializer
-    def given(self) -> dict[str, Any]:
-        """What was given, by name."""
-        return {
-            name: value
-            for name in type(self).model_fields
-            if (value := getattr(self, name)) is not None
-        }
+    def given(self) -> JsonObject:
+        """The limits that are set, by name."""
+        return {name: value for name, value in self if value is not None}
 
 
 class Input(Body):
-    """What a run is asked to do, wherever it is asked."""
+    """The input of a run."""
 
-    message: str | None = Field(
-        default=None,
-        min_length=1,
-        max_length=200_000,
-        description="Needed, but where a `checkpoint_id` is to be gone on from as it is",
+    message: Message | None = Field(
+        default=None, description="Required unless the run continues from a `checkpoint_id`"
     )
     agent: str | None = None
-    metadata: dict[str, Any] = Field(default_factory=dict)
-    if_paused: transitions.IfPaused = Field(
+    metadata: JsonObject = Field(default_factory=dict)
+    if_paused: IfPaused = Field(
         default="refuse",
-        description=(
-            "On a thread that waits for a person. `reject` rejects the pending approvals with the message as the reason, and goes on; "
-            "`cancel` drops them, and takes the message; `wait`, with another `on_busy` than `reject`, starts once they were decided and "
-            "what follows from that has ended"
-        ),
+        description="If the thread waits for a person: `refuse` answers 409; `reject` rejects the "
+        "pending approvals with the message as the reason, and continues; `cancel` cancels them, "
+        "and sends the message; `wait`, which needs another `on_busy` than `reject`, starts after "
+        "they were decided and the thread is free",
     )
-    on_busy: transitions.OnBusy = Field(
+    on_busy: OnBusy = Field(
         default="reject",
-        description=(
-            "On a thread with a run that is active, or waits its turn. `reject` is a 409; `enqueue` waits behind it; `interrupt` cancels "
-            "it, and `rollback` also undoes what it did to the thread's state, and then this run starts"
-        ),
+        description="If a run is active or queued on the thread: `reject` answers 409; `enqueue` "
+        "waits for it; `interrupt` cancels it, then starts; `rollback` also undoes what it did to "
+        "the thread's state",
     )
-    checkpoint_id: str | None = Field(
-        default=None,
-        min_length=1,
-        max_length=100,
-        description="A state of the thread's past to go on from, out of its history",
+    checkpoint_id: CheckpointId | None = Field(
+        default=None, description="A checkpoint of the thread's history to continue from"
     )
     priority: int = Field(
         default=0,
         ge=-100,
         le=100,
-        description="Higher ones start first, where more wait than may run at once",
+        description="Runs of a higher priority start first when the server is at its limit",
     )
-    budget: Budget = Field(default=Budget(), description="What the run may use")
+    budget: Budget = Field(default=Budget(), description="Limits on the run")
 
     @model_validator(mode="after")
-    def _says_something(self) -> Input:
+    def _has_input(self) -> Input:
         if self.message is None and self.checkpoint_id is None:
-            raise ValueError("send a 'message', or a 'checkpoint_id' to go on from")
+            raise ValueError("send a 'message', or a 'checkpoint_id' to continue from")
         return self
 
     def submission(
@@ -134,7 +125,7 @@ class Input(Body):
         *,
         due_at: datetime | None = None,
     ) -> Submission:
-        """What to hand to the runs; `authentication` is how the owner is known."""
+        """The submission of this input by its owner."""
         return Submission(
             message=self.message or "",
             owner=owner,
@@ -152,15 +143,15 @@ class Input(Body):
 
 
 class AgentRequest(Input):
-    """A new message. A `thread_id` of your choosing is made if it is new; without one, the server
-    chooses."""
+    """A message to an agent. A `thread_id` that does not exist is created; without one, the server
+    chooses it."""
 
     thread_id: ThreadId | None = None
 
     @model_validator(mode="after")
-    def _of_a_thread(self) -> AgentRequest:
+    def _has_thread(self) -> AgentRequest:
         if self.checkpoint_id is not None and self.thread_id is None:
-            raise ValueError("a 'checkpoint_id' is of a thread: send its 'thread_id' too")
+            raise ValueError("a 'checkpoint_id' belongs to a thread: send its 'thread_id' too")
         return self
 
 
@@ -170,41 +161,42 @@ class RunRequest(Input):
     after_seconds: float = Field(
         default=0,
         ge=0,
-        le=YEAR_SECONDS,
+        le=MAX_DELAY_SECONDS,
         allow_inf_nan=False,
-        description="How much later it starts, or as soon after as the thread is free",
+        description="The delay; the run starts then, or as soon after as the thread is free",
     )
 
     @model_validator(mode="after")
-    def _waits(self) -> RunRequest:
+    def _delayed_runs_wait(self) -> RunRequest:
         if self.after_seconds and self.on_busy != "enqueue" and "on_busy" in self.model_fields_set:
             raise ValueError(
-                f'a run that starts later waits its turn then, so "on_busy": "{self.on_busy}" cannot be: leave it out'
+                "a delayed run waits until the thread is free, so "
+                f'"on_busy": "{self.on_busy}" is not possible: leave it out'
             )
         return self
 
 
 class CancelRequest(Body):
-    """How to cancel. `interrupt` keeps what was done; `rollback` puts the thread's state back to
-    where the run began."""
+    """The way to cancel. `interrupt` keeps what the run did; `rollback` restores the thread's state
+    from before it."""
 
     mode: CancelMode = CancelMode.INTERRUPT
-    wait: bool = Field(default=False, description="Answer when it has ended")
+    wait: bool = Field(default=False, description="Answer only after the run has ended")
 
 
 class ForkRequest(Body):
-    """Where to branch off, the thread's head if nothing is said, and the thread to make."""
+    """The checkpoint to branch off from (default: the latest), and the thread to create."""
 
-    checkpoint_id: str | None = Field(default=None, min_length=1, max_length=100)
+    checkpoint_id: CheckpointId | None = None
     thread_id: ThreadId | None = None
-    metadata: dict[str, Any] = Field(default_factory=dict)
+    metadata: JsonObject = Field(default_factory=dict)
 
 
 class ThreadRequest(Body):
     """A new thread."""
 
     thread_id: ThreadId | None = None
-    metadata: dict[str, Any] = Field(default_factory=dict)
+    metadata: JsonObject = Field(default_factory=dict)
     if_exists: Literal["raise", "do_nothing"] = "raise"
 
 
@@ -212,53 +204,56 @@ Cron = Annotated[
     str,
     Field(
         max_length=200,
-        description="Minute, hour, day of the month, month, day of the week: `30 9 * * MON-FRI`. Seconds may stand before",
+        description="Minute, hour, day of the month, month, day of the week: `30 9 * * MON-FRI`. "
+        "A field for seconds may come first",
     ),
 ]
 Zone = Annotated[str, Field(max_length=100, description="An IANA name: `Europe/Berlin`")]
-WhenTaken = Annotated[
-    transitions.OnBusy,
+ScheduleOnBusy = Annotated[
+    OnBusy,
     Field(
-        description="While a run is active on the thread: wait behind it, pass this time over, cancel it, or cancel it and undo what it did"
+        description="If a run is active on the thread: `enqueue` waits for it, `reject` skips this "
+        "time, `interrupt` cancels it, `rollback` also undoes what it did"
     ),
 ]
-WhenMissed = Annotated[
+ScheduleIfMissed = Annotated[
     IfMissed,
     Field(
-        description="After times that were missed by more than a minute: one run for all of them, or none"
+        description="After times that were missed by more than a minute: `once` starts one run for "
+        "all of them, `skip` none"
     ),
 ]
 
 
 class ScheduleRequest(Body):
-    """A message to an agent at the times of a cron expression. Without a `thread_id`, each time on
+    """A message to an agent at the times of a cron expression. Without a `thread_id`, each run has
     a new thread."""
 
     cron: Cron
     timezone: Zone = "UTC"
-    message: str = Field(min_length=1, max_length=200_000)
+    message: Message
     agent: str | None = None
     thread_id: ThreadId | None = None
-    on_busy: WhenTaken = "enqueue"
-    if_missed: WhenMissed = "once"
+    on_busy: ScheduleOnBusy = "enqueue"
+    if_missed: ScheduleIfMissed = "once"
     enabled: bool = True
-    metadata: dict[str, Any] = Field(default_factory=dict)
-    budget: Budget = Field(default=Budget(), description="What each of its runs may use")
+    metadata: JsonObject = Field(default_factory=dict)
+    budget: Budget = Field(default=Budget(), description="Limits on each of its runs")
 
 
 class ScheduleChange(Body):
-    """What is to be another way. `"thread_id": null` is a new thread each time; no other field may
+    """The fields to change. `"thread_id": null` means a new thread for each run; no other field may
     be null."""
 
     cron: Cron | None = None
     timezone: Zone | None = None
-    message: str | None = Field(default=None, min_length=1, max_length=200_000)
+    message: Message | None = None
     agent: str | None = None
     thread_id: ThreadId | None = None
-    on_busy: WhenTaken | None = None
-    if_missed: WhenMissed | None = None
+    on_busy: ScheduleOnBusy | None = None
+    if_missed: ScheduleIfMissed | None = None
     enabled: bool | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: JsonObject | None = None
     budget: Budget | None = None
 
     @model_validator(mode="after")
@@ -270,37 +265,35 @@ class ScheduleChange(Body):
 
 
 class GrantRequest(Body):
-    """What is approved in advance: calls of the tool with all arguments within `bounds`, in this
-    thread or for this user or both."""
+    """An approval in advance of calls of the tool whose arguments are all within `bounds`: in this
+    thread, for this user, or both."""
 
-    tool: str = Field(min_length=1, max_length=200)
+    tool: Name
     agent: str | None = None
-    bounds: dict[str, dict[str, Any]] = Field(
-        description='By argument: `{"min": 0, "max": 9}`, `{"among": ["a", "b"]}` or `{"any": true}`. One that is not named is outside'
+    bounds: dict[str, JsonObject] = Field(
+        description='By argument: `{"min": 0, "max": 9}`, `{"among": ["a", "b"]}` or '
+        '`{"any": true}`. A call with an argument that has no bound is not covered'
     )
     until: AwareDatetime = Field(description="RFC 3339, with a zone")
-    uses: int = Field(ge=1, le=1_000_000, description="How often it may be used")
+    uses: int = Field(ge=1, le=1_000_000, description="The number of calls that it approves")
     thread_id: ThreadId | None = None
-    user: str | None = Field(
-        default=None, min_length=1, max_length=200, description="For whom the agent works"
-    )
+    user: Name | None = Field(default=None, description="The user for whom the agent works")
 
 
 class DelegateRequest(Body):
-    """Whom your say is handed to: a person by name, or whoever has a role. To yourself: you take it
-    back."""
+    """The person or the role that may decide in your place. Your own name takes it back."""
 
-    to: str | None = Field(default=None, min_length=1, max_length=200)
-    role: str | None = Field(default=None, min_length=1, max_length=200)
+    to: Name | None = None
+    role: Name | None = None
 
 
 class CommentRequest(Body):
-    """What you say. It decides nothing."""
+    """A comment. It decides nothing."""
 
     text: str = Field(min_length=1, max_length=MAX_COMMENT_CHARACTERS)
 
 
 class BatchRequest(Body):
-    """Decisions by approval id, each as `POST /approvals/{id}/decide` takes it."""
+    """Decisions by approval id, each as in `POST /approvals/{id}/decide`."""
 
-    decisions: dict[str, Any] = Field(min_length=1, max_length=100)
+    decisions: JsonObject = Field(min_length=1, max_length=100)

@@ -1,4 +1,4 @@
-"""Server-Sent Events: the transport. It moves frames and knows nothing of what they say."""
+"""Server-Sent Events: the transport, which does not look into the events."""
 
 from __future__ import annotations
 
@@ -14,15 +14,13 @@ from assent.storage.base import LogEntry
 
 PING_SECONDS = 15
 SEND_SECONDS = 30
-"""A reader that takes nothing for this long is cut off; it can come back with `Last-Event-ID`."""
-
-HEADERS = {"Cache-Control": "no-cache"}
+"""A reader that takes nothing for this long is cut off; it can return with `Last-Event-ID`."""
 
 Batches = AsyncGenerator[tuple[LogEntry, ...], None]
 
 
 class EventStream(EventSourceResponse):
-    """Log entries as Server-Sent Events: `id: <seq>` and `data: {json}`, lines ending in LF.
+    """Log entries as Server-Sent Events: `id: <seq>` and `data: {json}`, in lines that end in LF.
     `named` adds `event: <type>`."""
 
     def __init__(
@@ -30,7 +28,7 @@ class EventStream(EventSourceResponse):
     ) -> None:
         super().__init__(
             _frames(batches, named),
-            headers={**HEADERS, **(headers or {})},
+            headers={"Cache-Control": "no-cache", **(headers or {})},
             sep="\n",
             ping=PING_SECONDS,
             ping_message_factory=lambda: ServerSentEvent(comment="ping", sep="\n"),
@@ -38,26 +36,24 @@ class EventStream(EventSourceResponse):
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
+        # An unfinished response closes the connection, and the client reconnects.
+        with suppress(SendTimeoutError):
             await super().__call__(scope, receive, send)
-        except SendTimeoutError:
-            # The connection is closed by leaving the response unfinished, which is what a client
-            # takes for "reconnect".
-            return
 
 
 def event_number(last_event_id: str) -> int:
-    """What the header says. Raises `InvalidRequest` if that is no number."""
+    """The number in the header. Raises `InvalidRequest` if it holds none."""
     if not last_event_id.isdecimal() or len(last_event_id) > 18:
         raise InvalidRequest(
-            f"The header Last-Event-ID is '{last_event_id[:100]}'. Send the id of the last event that you have: a whole number."
+            f"The header Last-Event-ID is '{last_event_id[:100]}'. "
+            "Send the id of the last event that you have: a whole number."
         )
     return int(last_event_id)
 
 
 async def _frames(batches: Batches, named: bool) -> AsyncIterator[bytes]:
-    # A reader so slow that its next event has been removed is cut off here, and gets the 410 when
-    # it comes back; so is one whose next event is not what was stored, and that gets the 500.
+    # The response has begun, so its status cannot change. A reader whose next event was removed or
+    # tampered with is cut off, and gets the 410 or the 500 when it reconnects.
     with suppress(Gone, Tampered):
         async with aclosing(batches):
             async for entries in batches:

@@ -1,43 +1,43 @@
 """Every error that Assent raises on purpose, as one tree.
 
 AssentError
-├── ConfigurationError     the program was put together wrongly: fix the code or the settings
+├── ConfigurationError     the program is set up wrongly: fix the code or the settings
 │   └── AgentLoadError     a user's graph could not be loaded; names the file and the cause
-├── InvalidRequest         what was asked makes no sense; nothing was changed
-│   └── InvalidDecision    a decision does not fit the approval it answers
-├── Forbidden              who asks may not do this; nothing was changed
+├── InvalidRequest         the request makes no sense; nothing was changed
+│   └── InvalidDecision    the decision does not fit its approval
+├── Forbidden              the caller may not do this; nothing was changed
 ├── NotFound               no such thread, run, approval or agent
-├── Gone                   what was asked for was there, and has been removed for good
-├── Conflict               what the change was computed from has moved; read again
+├── Gone                   it existed, and was removed for good
+├── Conflict               the change was computed from an old state; read again
 │   ├── ThreadBusy         a run is active on the thread
-│   ├── ThreadPaused       the thread waits for decisions; carries the pending approvals
+│   ├── ThreadPaused       the thread waits for decisions; has the pending approvals
 │   ├── NothingPending     the thread waits for no decision
-│   ├── AlreadyDecided     the approval is no longer pending; carries who, what and when
-│   ├── Superseded         what the decision was about has been changed since; carries what is asked now
-│   └── StaleLease         the run was given to another worker, or has ended: this one must let go of it
-├── Tampered               what storage holds is not what was stored there; nothing of the thread it belongs to is run
-└── Unavailable            storage cannot take the change now (disk full, read-only, locked); nothing was changed
+│   ├── AlreadyDecided     the approval is no longer pending; has who, what and when
+│   ├── Superseded         the question was changed since it was shown; has the new one
+│   └── StaleLease         the lease on the run was lost: stop writing for it
+├── Tampered               stored data was changed from outside; its thread runs no more
+└── Unavailable            the storage cannot take the change now (disk full, read-only,
+                           locked); nothing was changed
 
-A message is a sentence that says what was wrong, where, and what to do. It is written to be shown
-to a client.
+A message is a sentence for clients: what was wrong, where, and what to do.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from assent.core.json import Json
 
 
 class AssentError(Exception):
-    """The root. `details` holds JSON values that a client may act on."""
+    """The root of the tree. `details` holds JSON values that a client may act on."""
 
-    def __init__(self, message: str, **details: Any) -> None:
+    def __init__(self, message: str, **details: Json) -> None:
         super().__init__(message)
         self.message = message
         self.details = details
 
 
 class ConfigurationError(AssentError):
-    """The program was put together wrongly."""
+    """The program is set up wrongly."""
 
 
 class AgentLoadError(ConfigurationError):
@@ -45,15 +45,15 @@ class AgentLoadError(ConfigurationError):
 
 
 class InvalidRequest(AssentError):
-    """What was asked makes no sense; nothing was changed."""
+    """The request makes no sense; nothing was changed."""
 
 
 class InvalidDecision(InvalidRequest):
-    """A decision does not fit the approval it answers."""
+    """The decision does not fit its approval."""
 
 
 class Forbidden(AssentError):
-    """Who asks is known, and may not do this; nothing was changed."""
+    """The caller is known and may not do this; nothing was changed."""
 
 
 class NotFound(AssentError):
@@ -61,12 +61,12 @@ class NotFound(AssentError):
 
 
 class Gone(AssentError):
-    """What was asked for was there, and has been removed for good; of events, `details["first"]` is
-    the first number that is left."""
+    """It existed, and was removed for good. For events, `details["first"]` is the lowest number
+    that is left."""
 
 
 class Conflict(AssentError):
-    """What the change was computed from has moved."""
+    """The change was computed from a state that is no longer the current one."""
 
 
 class ThreadBusy(Conflict):
@@ -74,7 +74,7 @@ class ThreadBusy(Conflict):
 
 
 class ThreadPaused(Conflict):
-    """The thread waits for decisions; `details["approvals"]` holds them."""
+    """The thread waits for decisions; `details["approvals"]` holds its approvals."""
 
 
 class NothingPending(Conflict):
@@ -82,23 +82,22 @@ class NothingPending(Conflict):
 
 
 class AlreadyDecided(Conflict):
-    """The approval is no longer pending; `details` says who decided what, and when."""
+    """The approval is no longer pending; `details` holds who decided what, and when."""
 
 
 class Superseded(Conflict):
-    """What the decision was about has been changed since; `details` holds the `digest` and the
-    `args` that are asked now."""
+    """The question was changed since it was shown; `details` holds its new `digest` and `args`."""
 
 
 class StaleLease(Conflict):
-    """The run was given to another worker, or has ended: whoever still writes for it must let
-    go."""
+    """The run was acquired by another worker, or has ended. Whoever still writes for it must
+    stop."""
 
 
 class Tampered(AssentError):
-    """What storage holds is not what was stored there; `details` has the `thread_id`, and says
-    what: its `kind` and `name`."""
+    """Stored data is not what Assent stored. `details` holds the `thread_id`, and the `kind` and
+    `name` of the data."""
 
 
 class Unavailable(AssentError):
-    """Storage cannot take the change now; nothing was changed."""
+    """The storage cannot take the change now; nothing was changed."""

@@ -1,4 +1,4 @@
-"""Talking to an agent."""
+"""Messages to an agent."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ router = APIRouter(tags=["agent"])
 
 @router.post("/agent/stream", status_code=200, responses=SSE_RESPONSE, response_class=EventStream)
 async def stream(body: AgentRequest, runs: TheRuns, who: Who, how: How) -> Response:
-    """Send a message, and follow the run as Server-Sent Events to its `done`, `error`, `run_paused`
+    """Send a message, and receive the run's Server-Sent Events until `done`, `error`, `run_paused`
     or `run_cancelled`.
 
-    A client that goes away does not stop the run: follow it again with `GET /threads/{id}/events`
-    and the last id that you have.
+    A client that disconnects does not stop the run: `GET /threads/{id}/events` continues after the
+    last id that you have.
     """
     started = await runs.submit(body.submission(who, body.thread_id, how))
     run = started.run
@@ -34,10 +34,10 @@ async def stream(body: AgentRequest, runs: TheRuns, who: Who, how: How) -> Respo
 async def invoke(
     body: AgentRequest, request: Request, runs: TheRuns, who: Who, how: How
 ) -> Response:
-    """Send a message, wait until it is answered or somebody is asked, and get what it came to.
+    """Send a message, and wait until it is answered or somebody is asked.
 
-    That is its `status` and `error`, the thread's `values`, what the agent said last as `output`,
-    and the `approvals` that wait now.
+    The response has the run's `status` and `error`, the thread's `values`, the agent's last message
+    as `output`, and the `approvals` that are pending now.
     """
     started = await runs.submit(body.submission(who, body.thread_id, how))
     return await invoked_response(request, runs, started.run)

@@ -1,4 +1,4 @@
-"""The audit chain: who did what, when, and how he was known."""
+"""The audit chain: who did what and when, and how the server knew them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import AwareDatetime
 
 from assent.api.deps import TheRuns, Who
-from assent.api.responses import json_response
+from assent.api.responses import PageLimit, json_response, page_response
 from assent.api.schemas import THREAD_ID
 from assent.storage.chain import head_to_json, record_to_json
 
@@ -23,11 +23,11 @@ async def list_audit(
     approval_id: Annotated[str | None, Query(min_length=1, max_length=100)] = None,
     actor: Annotated[str | None, Query(min_length=1, max_length=200)] = None,
     since: Annotated[AwareDatetime | None, Query(description="RFC 3339, with a zone")] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    limit: PageLimit = 100,
     cursor: str | None = None,
 ) -> Response:
-    """What was done, oldest first. `next` is the cursor of the next page, or null. `assent audit
-    verify` tells whether it is whole."""
+    """The records of the chain, oldest first. `next` is the cursor of the next page, or null.
+    `assent audit verify` checks that the chain is whole."""
     page = await runs.storage.audit(
         thread_id=thread_id,
         approval_id=approval_id,
@@ -36,14 +36,12 @@ async def list_audit(
         limit=limit,
         cursor=cursor,
     )
-    return json_response(
-        {"audit": [record_to_json(record) for record in page.rows], "next": page.next}
-    )
+    return page_response("audit", page, record_to_json)
 
 
 @router.get("/audit/head")
 async def get_head(runs: TheRuns, who: Who) -> Response:
-    """The chain's last row, to be kept where nobody who has the database can change it; null while
-    there is none."""
+    """The last record of the chain, or null. Keep it where nobody who has the database can change
+    it."""
     head = await runs.storage.audit_head()
     return json_response({"head": head_to_json(head) if head else None})

@@ -1,11 +1,11 @@
-"""Links by which one person decides one approval, once. To open one decides nothing: programs that
-scan mail open every link."""
+"""Links by which one person decides one approval, once. Opening a link decides nothing: programs
+that scan mail open every link."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import Literal
-from urllib.parse import parse_qs
+from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
@@ -14,9 +14,11 @@ from pydantic import Field
 from assent.api.auth import LOCAL
 from assent.api.deps import TheRuns, Who
 from assent.api.link_page import MAX_REASON_CHARACTERS, asking_page, decided_page, refusing_page
+from assent.api.problems import distrust
 from assent.api.responses import json_response
-from assent.api.schemas import Body
+from assent.api.schemas import Body, Name
 from assent.approvals.decide import Verdict
+from assent.core.decisions import Decision
 from assent.core.errors import (
     AlreadyDecided,
     AssentError,
@@ -47,9 +49,10 @@ router = APIRouter(tags=["links"])
 
 
 class LinkRequest(Body):
-    """For whom, for which decision (or for the person to choose), and for how many seconds."""
+    """The recipient of a link, its decision (default: the recipient chooses), and its lifetime in
+    seconds."""
 
-    recipient: str = Field(min_length=1, max_length=200)
+    recipient: Name
     decision: Literal["approve", "reject"] | None = None
     expires_in: float = Field(
         default=DEFAULT_LIFETIME.total_seconds(),
@@ -63,9 +66,16 @@ class LinkRequest(Body):
 async def create_link(
     id: str, body: LinkRequest, request: Request, runs: TheRuns, who: Who
 ) -> Response:
-    """A link by which the recipient decides this approval, as it is asked now, once. Whoever has
-    the link can use it: give it to nobody else. `url` is not shown again."""
-    _check_may_make(request, who, body.recipient)
+    """Create a link by which the recipient can decide, once, what this approval asks now.
+
+    Whoever has the link can use it: give it to nobody else. `url` is not shown again.
+    """
+    # Whoever can create a link can decide as its recipient.
+    if who not in (LOCAL, body.recipient, *request.app.state.link_issuers):
+        raise Forbidden(
+            f"'{who}' may not make links for others, because links decide in their name. "
+            f"To permit it, add '{who}' to ASSENT_LINK_ISSUERS."
+        )
     approval = await runs.storage.approval(id)
     if approval is None:
         raise NotFound(f"There is no approval '{id}'.")
@@ -96,7 +106,7 @@ async def create_link(
 
 @router.get("/links/{token}", response_class=HTMLResponse)
 async def show(token: str, request: Request, runs: TheRuns) -> Response:
-    """The page that shows what is asked. It decides nothing, however often it is opened."""
+    """The page with the question. It decides nothing, however often it is opened."""
     try:
         link, approval = await _usable(token, request, runs)
     except AssentError as error:
@@ -106,19 +116,17 @@ async def show(token: str, request: Request, runs: TheRuns) -> Response:
 
 @router.post("/links/{token}", response_class=HTMLResponse)
 async def decide(token: str, request: Request, runs: TheRuns) -> Response:
-    """Decide, as the page's form does: `decision`, and a `message` to reject with."""
+    """Decide, as the page's form does: `decision`, and a `message` if it is `reject`."""
     try:
-        form = await _form(request)
+        chosen, message = await _form(request)
         link, approval = await _usable(token, request, runs)
-        decided = await _decide(runs, link, approval, form)
+        decided = await _decide(runs, link, approval, decision_by(link, chosen, message))
     except AssentError as error:
         return await _refused(error, runs)
-    return decided_page(decided, form["decision"])
+    return decided_page(decided, chosen)
 
 
-async def _decide(runs: Runs, link: Link, approval: Approval, form: dict[str, str]) -> Approval:
-    """The approval as it is then."""
-    decision = decision_by(link, form["decision"], form["message"])
+async def _decide(runs: Runs, link: Link, approval: Approval, decision: Decision) -> Approval:
     verdict = Verdict(
         decisions={approval.approval_id: decision},
         by=link.recipient,
@@ -156,14 +164,15 @@ async def _usable(token: str, request: Request, runs: Runs) -> tuple[Link, Appro
     return link, approval
 
 
-async def _form(request: Request) -> dict[str, str]:
+async def _form(request: Request) -> tuple[str, str]:
+    """The form's decision and message."""
     body = (await request.body()).decode("utf-8", "replace")
     try:
-        fields = parse_qs(body, max_num_fields=10)
+        fields = dict(parse_qsl(body, max_num_fields=10))
     except ValueError:
-        raise InvalidRequest("This is not what the page's form sends.") from None
-    said = {name: fields.get(name, [""])[0] for name in ("decision", "message")}
-    return {**said, "message": said["message"][:MAX_REASON_CHARACTERS].replace("\r\n", "\n")}
+        raise InvalidRequest("The body is not that of the page's form.") from None
+    message = fields.get("message", "")[:MAX_REASON_CHARACTERS]
+    return fields.get("decision", ""), message.replace("\r\n", "\n")
 
 
 def _key(request: Request) -> LinkKey:
@@ -175,66 +184,66 @@ def _key(request: Request) -> LinkKey:
     return key
 
 
-def _check_may_make(request: Request, who: str, recipient: str) -> None:
-    """Whoever can make a link can decide as its recipient."""
-    if who not in (LOCAL, recipient, *request.app.state.link_issuers):
-        raise Forbidden(
-            f"'{who}' may not make links for others, by which they decide. Name him in ASSENT_LINK_ISSUERS if he should."
-        )
+# ── refusals ──────────────────────────────────────────────────────────────────────────────────────
 
-
-# ── what the page says ────────────────────────────────────────────────────────────────────────────
-
-_PAGES: tuple[tuple[type[AssentError], int, str, str], ...] = (
+_PAGES: tuple[tuple[type[AssentError] | tuple[type[AssentError], ...], int, str, str], ...] = (
     (
         NotFound,
         404,
         "No such link",
-        "There is no such link. It may have been cut off when it was copied: open it from its message.",
+        "There is no such link. It may have been cut off when it was copied: "
+        "open it from its message.",
     ),
     (
         Forbidden,
         403,
         "Not yours to decide",
-        "This is for others to decide: for other roles, or because you asked for it yourself. Nothing was changed.",
+        "Others must decide this: it takes another role, or you asked for it yourself. "
+        "Nothing was changed.",
     ),
     (
         Superseded,
         409,
         "This has changed",
-        "What is asked has been changed since this link was made. Ask for a new one.",
+        "The question has been changed since this link was made. Ask for a new link.",
     ),
-    (AlreadyDecided, 409, "Already decided", "This has been decided already. Nothing was changed."),
-    (NothingPending, 409, "Already decided", "This has been decided already. Nothing was changed."),
+    (
+        (AlreadyDecided, NothingPending),
+        409,
+        "Already decided",
+        "This has been decided already. Nothing was changed.",
+    ),
     (Conflict, 410, "This link was used", "This link has been used. It works once."),
     (
         InvalidRequest,
         422,
-        "This cannot be",
+        "Not possible",
         "This link is not for this decision. Nothing was changed.",
     ),
     (
         Tampered,
         500,
         "Something is wrong",
-        "What the server has stored of this is not what it has written. Nothing was changed.",
+        "The server's stored data was changed from outside. Nothing was decided.",
     ),
     (
         Unavailable,
         503,
         "Not now",
-        "The server cannot store a decision at the moment. Nothing was changed; try again in a minute.",
+        "The server cannot store a decision at the moment. "
+        "Nothing was changed; try again in a minute.",
     ),
 )
 
 
 async def _refused(error: AssentError, runs: Runs) -> Response:
-    """Why, without a word of what is stored: whoever has the link may not be whom it was for."""
+    """The page for an error. It shows nothing that is stored, as it may not be the recipient who
+    has the link."""
     if isinstance(error, Gone):
         return refusing_page("This link is over", error.message, 410)
     if isinstance(error, Tampered):
-        await runs.distrust(str(error.details["thread_id"]), error)
-    for kind, status, title, sentence in _PAGES:
-        if isinstance(error, kind):
+        await distrust(runs, error)
+    for kinds, status, title, sentence in _PAGES:
+        if isinstance(error, kinds):
             return refusing_page(title, sentence, status)
     raise error

@@ -1,17 +1,16 @@
-"""Notifications: what endpoints were told of approvals, are still to be told, and could not be
-told."""
+"""Notifications: those that wait, were delivered, or are dead letters."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from assent.api.deps import TheRuns, Who
-from assent.api.responses import json_response
+from assent.api.responses import PageLimit, json_response, page_response
 from assent.core.errors import NotFound
+from assent.core.json import JsonObject
 from assent.core.rows import Notification, NotificationStatus
 from assent.notify.delivery import Dispatcher
+from assent.notify.outbox import data_of
 
 router = APIRouter(tags=["notifications"])
 
@@ -23,39 +22,34 @@ async def list_notifications(
     status: NotificationStatus | None = None,
     endpoint: str | None = None,
     approval_id: str | None = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    limit: PageLimit = 100,
     cursor: str | None = None,
 ) -> Response:
-    """Notifications, newest first, without what they say. Those that are `dead` were tried for
-    days."""
+    """Notifications, newest first, without their data. A `dead` one has failed for days, and is not
+    retried."""
     page = await runs.storage.notifications(
         status=status, endpoint=endpoint, approval_id=approval_id, limit=limit, cursor=cursor
     )
-    return json_response({"notifications": [_view(row) for row in page.rows], "next": page.next})
+    return page_response("notifications", page, _view)
 
 
 @router.get("/notifications/{id}")
 async def get_notification(id: str, runs: TheRuns, who: Who) -> Response:
-    """One notification, with what it says."""
+    """One notification, with its data."""
     row = await runs.storage.notification(id)
     if row is None:
         raise NotFound(f"There is no notification '{id}'.")
-    return json_response(
-        {
-            **_view(row),
-            "data": {name: value for name, value in row.payload.items() if name != "link_id"},
-        }
-    )
+    return json_response({**_view(row), "data": data_of(row)})
 
 
 @router.post("/notifications/{id}/resend", status_code=202)
 async def resend(id: str, request: Request, who: Who) -> Response:
-    """Send it again, beginning now, with the same id."""
+    """Send a notification again with the same id, starting now."""
     dispatcher: Dispatcher = request.app.state.dispatcher
     return json_response(_view(await dispatcher.resend(id)), status=202)
 
 
-def _view(row: Notification) -> dict[str, Any]:
+def _view(row: Notification) -> JsonObject:
     return {
         "notification_id": row.notification_id,
         "endpoint": row.endpoint,

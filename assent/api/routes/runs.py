@@ -1,4 +1,4 @@
-"""Runs: in the background, one after another on a thread, looked at, waited for and cancelled."""
+"""Runs in the background: start, list, follow, wait for and cancel them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from assent.api.deps import How, TheRuns, Who, the_thread
 from assent.api.event_query import After, Named
 from assent.api.openapi import ENDED_RESPONSE, SSE_RESPONSE
 from assent.api.outcomes import cancelled_response, outcome_response, run_headers, started_response
-from assent.api.responses import json_response
+from assent.api.responses import PageLimit, json_response, page_response
 from assent.api.routes.threads import ThreadId
 from assent.api.schemas import CancelRequest, RunRequest
 from assent.api.sse import EventStream
@@ -26,13 +26,14 @@ MAX_WAIT_SECONDS = 3600
 
 @router.post("/threads/{id}/runs", status_code=202)
 async def start_run(id: ThreadId, body: RunRequest, runs: TheRuns, who: Who, how: How) -> Response:
-    """Start a run in the background, now or in `after_seconds`. It is durable when this answers;
-    `events` is where to follow it.
+    """Start a run in the background, now or in `after_seconds`. A thread that does not exist is
+    created.
 
-    The thread is made if it is new.
+    The run is durable when this responds; `events` is the URL of its events.
     """
     due_at = runs.now() + timedelta(seconds=body.after_seconds) if body.after_seconds else None
-    return started_response((await runs.submit(body.submission(who, id, how, due_at=due_at))).run)
+    started = await runs.submit(body.submission(who, id, how, due_at=due_at))
+    return started_response(started.run)
 
 
 @router.get("/threads/{id}/runs")
@@ -41,14 +42,14 @@ async def list_runs(
     runs: TheRuns,
     who: Who,
     status: RunStatus | None = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    limit: PageLimit = 100,
     cursor: str | None = None,
 ) -> Response:
     """The thread's runs, newest first. `next` is the cursor of the next page, or null."""
     await the_thread(runs.storage, id)
     wanted = None if status is None else (status,)
     page = await runs.storage.latest_runs(thread_id=id, status=wanted, limit=limit, cursor=cursor)
-    return json_response({"runs": [run_view(run) for run in page.rows], "next": page.next})
+    return page_response("runs", page, run_view)
 
 
 @router.get("/runs/{id}")
@@ -59,7 +60,7 @@ async def get_run(id: str, runs: TheRuns, who: Who) -> Response:
 
 @router.get(
     "/runs/{id}/wait",
-    responses={202: {"description": "The run as it is, if it had not ended in time"}},
+    responses={202: {"description": "The run as it is, because it did not end in time"}},
 )
 async def wait(
     id: str,
@@ -70,7 +71,7 @@ async def wait(
         float | None, Query(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False, description="Seconds")
     ] = None,
 ) -> Response:
-    """Wait until the run has ended or paused; the answer is that of `POST /agent/invoke`."""
+    """Wait until the run has ended or paused. The response is that of `POST /agent/invoke`."""
     return await outcome_response(request, runs, await runs.run(id), timeout)
 
 
@@ -82,13 +83,13 @@ async def stream_run(
     after: After,
     named: Named = False,
 ) -> Response:
-    """The run's events past `after` (or `Last-Event-ID`), replayed and then live, to its `done`,
+    """The run's events after `after` (or `Last-Event-ID`), replayed and then live, until `done`,
     `error`, `run_paused` or `run_cancelled`.
 
-    Events past `after` that were removed are a 410.
+    If events after `after` were removed, the response is a 410.
     """
     run = await runs.run(id)
-    # What was removed must be told as a status, so it is asked for before the response begins.
+    # A 410 must be found before the response begins.
     await runs.storage.read_log(run.thread_id, after, limit=1)
     return EventStream(replay_run(runs.storage, run, after), named=named, headers=run_headers(run))
 
@@ -97,10 +98,10 @@ async def stream_run(
 async def cancel_run(
     id: str, request: Request, runs: TheRuns, who: Who, how: How, body: CancelRequest | None = None
 ) -> Response:
-    """Stop the run. It is `cancelling` until what it does has really ended, and `cancelled` then:
-    200 says it is.
+    """Cancel the run. It is `cancelling` until what it does has really ended (202), and then
+    `cancelled` (200).
 
-    One that was cancelled already stays as it is; one that has ended otherwise is a 409.
+    Cancelling is idempotent. A run that has ended otherwise is a 409.
     """
     body = body or CancelRequest()
     run = await runs.cancel_run(id, by=who, mode=body.mode, authentication=how)

@@ -1,14 +1,12 @@
-"""Schedules: messages that are sent to an agent at set times."""
+"""Schedules: messages to an agent at set times."""
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Response
 
 from assent.api.deps import TheRuns, Who
 from assent.api.outcomes import started_response
-from assent.api.responses import json_response
+from assent.api.responses import PageLimit, json_response, page_response
 from assent.api.schemas import ScheduleChange, ScheduleRequest
 from assent.api.views import schedule_view
 from assent.runs.schedules import Plan
@@ -18,26 +16,23 @@ router = APIRouter(tags=["schedules"])
 
 @router.post("/schedules", status_code=201)
 async def create_schedule(body: ScheduleRequest, runs: TheRuns, who: Who) -> Response:
-    """A new schedule, with its next times."""
+    """Create a schedule. The response has its next times."""
     schedule = await runs.schedules.create(Plan(**body.model_dump()), owner=who)
     view = schedule_view(schedule, runs.schedules.upcoming(schedule))
-    return json_response(
-        view, status=201, headers={"Location": f"/schedules/{schedule.schedule_id}"}
-    )
+    location = f"/schedules/{schedule.schedule_id}"
+    return json_response(view, status=201, headers={"Location": location})
 
 
 @router.get("/schedules")
 async def list_schedules(
     runs: TheRuns,
     who: Who,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    limit: PageLimit = 100,
     cursor: str | None = None,
 ) -> Response:
     """Schedules, newest first. `next` is the cursor of the next page, or null."""
     page = await runs.storage.schedules(limit=limit, cursor=cursor)
-    return json_response(
-        {"schedules": [schedule_view(schedule) for schedule in page.rows], "next": page.next}
-    )
+    return page_response("schedules", page, schedule_view)
 
 
 @router.get("/schedules/{id}")
@@ -49,20 +44,19 @@ async def get_schedule(id: str, runs: TheRuns, who: Who) -> Response:
 
 @router.patch("/schedules/{id}")
 async def change_schedule(id: str, body: ScheduleChange, runs: TheRuns, who: Who) -> Response:
-    """Change what is sent, and leave the rest as it is. Other times, or `enabled`, count from now
-    on."""
+    """Change the fields that are sent. New times, or `enabled`, count from now on."""
     schedule = await runs.schedules.change(id, body.model_dump(exclude_unset=True))
     return json_response(schedule_view(schedule, runs.schedules.upcoming(schedule)))
 
 
 @router.delete("/schedules/{id}", status_code=204)
 async def delete_schedule(id: str, runs: TheRuns, who: Who) -> Response:
-    """Remove a schedule. Its runs and their threads stay, and a run that is active goes on."""
+    """Delete a schedule. Its runs and their threads stay, and an active run continues."""
     await runs.schedules.delete(id)
     return Response(status_code=204)
 
 
 @router.post("/schedules/{id}/run", status_code=202)
 async def run_schedule(id: str, runs: TheRuns, who: Who) -> Response:
-    """Run now, whatever the time; `events` is where to follow it."""
+    """Run now, whatever the time. `events` is the URL of the run's events."""
     return started_response(await runs.schedules.run(id))

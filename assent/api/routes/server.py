@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Any
 
 from fastapi import APIRouter, Response
 
 from assent.api.deps import TheRuns, Who
 from assent.api.responses import json_response
+from assent.core.json import JsonObject
 from assent.graph.builder import HitlGraph
 from assent.graph.interrupts.resume import Agent
 
@@ -17,23 +17,23 @@ router = APIRouter(tags=["server"])
 
 @router.get("/agents")
 async def list_agents(runs: TheRuns, who: Who) -> Response:
-    """The agents, the first of which takes messages that name none; where Assent built one, its
-    tools and which of them need a person."""
-    return json_response(
-        {"agents": [_agent_view(name, agent) for name, agent in runs.agents.items()]}
-    )
+    """The agents. The first takes messages that name no agent. An agent that Assent built has its
+    tools, and says which of them need approval."""
+    views = [_agent_view(name, agent) for name, agent in runs.agents.items()]
+    return json_response({"agents": views})
 
 
 @router.get("/health")
 async def health(runs: TheRuns) -> Response:
-    """Whether the server can read its storage: 200, or 503. It needs no key."""
+    """200 if the server can read its storage, else 503. No key is needed."""
     await runs.storage.threads(limit=1)
     return json_response({"status": "ok", "version": version("assent")})
 
 
-def _agent_view(name: str, agent: Agent) -> dict[str, Any]:
+def _agent_view(name: str, agent: Agent) -> JsonObject:
     if not isinstance(agent.builder, HitlGraph):
-        return {"agent": name, "nodes": [node for node in agent.nodes if not node.startswith("__")]}
+        nodes = [node for node in agent.nodes if not node.startswith("__")]
+        return {"agent": name, "nodes": nodes}
     gate = agent.builder.gate
     tools = [
         {
