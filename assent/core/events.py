@@ -1,31 +1,28 @@
-"""The typed events: what happens in a thread, as one tagged union of frozen Structs. No I/O.
+"""The typed events of a thread: one tagged union of frozen Structs. No I/O.
 
 On the wire an event is one JSON object. `type` names it, fields at their default are left out, and
 `seq` is the thread's own number: 1, 2, 3 … without a gap, given by the event log in the transaction
 that stores the event.
 
-    >>> encode(Token(thread_id="t", run_id="r", ts=datetime(2026, 1, 1, tzinfo=UTC), message_id="m",
-    content="Hi"))
-    b'{"type":"token","ts":"2026-01-01T00:00:00Z","thread_id":"t","run_id":"r","message_id":"m","content":"Hi"}'
+    >>> encode(Token(ts=datetime(2026, 1, 1, tzinfo=UTC), message_id="m", content="Hi"))
+    b'{"type":"token","ts":"2026-01-01T00:00:00Z","message_id":"m","content":"Hi"}'
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, get_args
+from typing import dataclass_transform, get_args
 
 import msgspec
 
-__all__ = ["EVENT_TYPES", "TERMINAL_TYPES", "AnyEvent", "Event", "decode", "encode", "json_schemas"]  # fmt: skip
-
-Json = Any
-"""Any JSON value."""
+from assent.core.json import Json, JsonObject
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
+@dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
 class Event(
     msgspec.Struct,
     frozen=True,
@@ -33,11 +30,11 @@ class Event(
     omit_defaults=True,
     gc=False,
     tag_field="type",
-    rename=None,
 ):
-    """What every event carries.
+    """The fields of every event.
 
-    `ts` is when it happened (RFC 3339, UTC). `seq` is 0 until the log has stored the event.
+    `ts` is the time when it happened (RFC 3339, UTC). `seq` is 0 until the log has stored the
+    event.
     """
 
     ts: datetime = msgspec.field(default_factory=_now)
@@ -46,7 +43,7 @@ class Event(
     seq: int = 0
 
 
-class NodeEvent(Event, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+class NodeEvent(Event, kw_only=True):
     """An event inside a graph node.
 
     `ns` is the path of enclosing subgraph nodes, outermost first; `task_id` is LangGraph's id for
@@ -61,14 +58,14 @@ class NodeEvent(Event, frozen=True, kw_only=True, omit_defaults=True, gc=False):
 
 
 class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What may be said of an error: the exception's class, and a sentence that is safe to show."""
+    """An error as it may be shown: the exception's class, and a sentence without secrets."""
 
     type: str
     message: str = ""
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Tokens, as the provider counted them."""
+    """Numbers of tokens, as the provider counted them."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -80,60 +77,59 @@ class ToolCall(msgspec.Struct, frozen=True):
 
     id: str
     name: str
-    args: dict[str, Json]
+    args: JsonObject
 
 
 # ── run ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-class RunStart(Event, frozen=True, kw_only=True, omit_defaults=True, tag="run_start"):
+class RunStart(Event, kw_only=True, tag="run_start"):
     """A run began with a new message."""
 
     agent: str
     message: str = ""
-    metadata: dict[str, Json] = {}
+    metadata: JsonObject = {}
 
 
-class RunResumed(Event, frozen=True, kw_only=True, omit_defaults=True, tag="run_resumed"):
-    """A run began with decisions; `approvals` are the ids that were decided."""
+class RunResumed(Event, kw_only=True, tag="run_resumed"):
+    """A run began with decisions; `approvals` are the ids of the decided approvals."""
 
     agent: str
     approvals: tuple[str, ...] = ()
 
 
-class RunPaused(Event, frozen=True, kw_only=True, omit_defaults=True, tag="run_paused"):
-    """The run ended waiting for a person; `approvals` are the pending ids, `next` the nodes that
-    wait."""
+class RunPaused(Event, kw_only=True, tag="run_paused"):
+    """The run paused for a person; `approvals` are the pending ids, `next` the nodes that wait."""
 
     approvals: tuple[str, ...] = ()
     next: tuple[str, ...] = ()
 
 
-class RunRecovered(Event, frozen=True, kw_only=True, omit_defaults=True, tag="run_recovered"):
-    """The run goes on after its process died. `message_ids` name messages whose text was cut off:
-    discard it."""
+class RunRecovered(Event, kw_only=True, tag="run_recovered"):
+    """The run goes on after its process died. `message_ids` name messages that were cut off:
+    discard their text."""
 
     attempt: int
     message_ids: tuple[str, ...] = ()
 
 
-class RunCancelled(Event, frozen=True, kw_only=True, omit_defaults=True, tag="run_cancelled"):
-    """The run was stopped on request. `rolled_back` says that the thread's state is what it was
-    before the run."""
+class RunCancelled(Event, kw_only=True, tag="run_cancelled"):
+    """The run was stopped on request. If `rolled_back`, the thread's state is as it was before the
+    run."""
 
     reason: str = ""
     rolled_back: bool = False
 
 
-class Done(Event, frozen=True, kw_only=True, omit_defaults=True, tag="done"):
-    """The run ended well. `usage` sums what its models reported; `steps` counts its supersteps."""
+class Done(Event, kw_only=True, tag="done"):
+    """The run ended well. `usage` sums its models' tokens; `steps` counts its supersteps."""
 
     usage: Usage | None = None
     steps: int = 0
 
 
-class Error(Event, frozen=True, kw_only=True, omit_defaults=True, tag="error"):
-    """The run ended badly. `message` is safe to show; the details are in the server's log."""
+class Error(Event, kw_only=True, tag="error"):
+    """The run failed. `message` is safe to show; the details are in the server's log."""
 
     code: str
     message: str
@@ -143,20 +139,20 @@ class Error(Event, frozen=True, kw_only=True, omit_defaults=True, tag="error"):
 # ── node ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-class NodeStart(NodeEvent, frozen=True, kw_only=True, omit_defaults=True, tag="node_start"):
-    """A node began; `step` is the superstep. A run has as many as there are different steps in its
-    events without `ns`."""
+class NodeStart(NodeEvent, kw_only=True, tag="node_start"):
+    """A node began in the superstep `step`. A run has as many supersteps as there are different
+    steps in its events without `ns`."""
 
     step: int = 0
 
 
-class NodeEnd(NodeEvent, frozen=True, kw_only=True, omit_defaults=True, tag="node_end"):
+class NodeEnd(NodeEvent, kw_only=True, tag="node_end"):
     """A node ended well. A node that paused at an interrupt has a start and no end."""
 
     step: int = 0
 
 
-class NodeError(NodeEvent, frozen=True, kw_only=True, omit_defaults=True, tag="node_error"):
+class NodeError(NodeEvent, kw_only=True, tag="node_error"):
     """An attempt of a node failed. If its retry policy allows, another `node_start` of the same
     task follows."""
 
@@ -166,24 +162,22 @@ class NodeError(NodeEvent, frozen=True, kw_only=True, omit_defaults=True, tag="n
 # ── model ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-class LlmStart(NodeEvent, frozen=True, kw_only=True, omit_defaults=True, tag="llm_start"):
+class LlmStart(NodeEvent, kw_only=True, tag="llm_start"):
     """A model was called."""
 
     message_id: str
     model: str = ""
 
 
-class Token(NodeEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="token"):
-    """A piece of a message's text; `index` is the content block's."""
+class Token(NodeEvent, kw_only=True, tag="token"):
+    """A piece of a message's text; `index` is that of its content block."""
 
     message_id: str
     content: str
     index: int = 0
 
 
-class Reasoning(
-    NodeEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="reasoning"
-):
+class Reasoning(NodeEvent, kw_only=True, tag="reasoning"):
     """A piece of a model's reasoning, where the provider shows it."""
 
     message_id: str
@@ -191,11 +185,9 @@ class Reasoning(
     index: int = 0
 
 
-class ToolCallDelta(
-    NodeEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="tool_call_delta"
-):
-    """A piece of a tool call: the first names `tool_call_id` and `tool`, each adds to the JSON text
-    `args`."""
+class ToolCallDelta(NodeEvent, kw_only=True, tag="tool_call_delta"):
+    """A piece of a tool call: the first one names `tool_call_id` and `tool`, each one continues the
+    JSON text `args`."""
 
     message_id: str
     index: int = 0
@@ -204,7 +196,7 @@ class ToolCallDelta(
     args: str = ""
 
 
-class LlmEnd(NodeEvent, frozen=True, kw_only=True, omit_defaults=True, tag="llm_end"):
+class LlmEnd(NodeEvent, kw_only=True, tag="llm_end"):
     """A model's message is complete."""
 
     message_id: str
@@ -214,9 +206,9 @@ class LlmEnd(NodeEvent, frozen=True, kw_only=True, omit_defaults=True, tag="llm_
     tool_calls: tuple[ToolCall, ...] = ()
 
 
-class LlmRetry(NodeEvent, frozen=True, kw_only=True, omit_defaults=True, tag="llm_retry"):
+class LlmRetry(NodeEvent, kw_only=True, tag="llm_retry"):
     """A model is called again, after `tries` that failed and a wait. Discard the text of
-    `message_ids`: it is void."""
+    `message_ids`."""
 
     error: ErrorInfo
     tries: int = 1
@@ -227,7 +219,7 @@ class LlmRetry(NodeEvent, frozen=True, kw_only=True, omit_defaults=True, tag="ll
 # ── tool ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-class ToolStart(NodeEvent, frozen=True, kw_only=True, omit_defaults=True, tag="tool_start"):
+class ToolStart(NodeEvent, kw_only=True, tag="tool_start"):
     """A tool was called with `input`."""
 
     tool: str
@@ -235,15 +227,15 @@ class ToolStart(NodeEvent, frozen=True, kw_only=True, omit_defaults=True, tag="t
     input: Json = None
 
 
-class ToolProgress(NodeEvent, frozen=True, kw_only=True, omit_defaults=True, tag="tool_progress"):
-    """What a tool says of itself while it runs."""
+class ToolProgress(NodeEvent, kw_only=True, tag="tool_progress"):
+    """A tool sent output while it runs."""
 
     tool: str
     tool_call_id: str = ""
     data: Json = None
 
 
-class ToolEnd(NodeEvent, frozen=True, kw_only=True, omit_defaults=True, tag="tool_end"):
+class ToolEnd(NodeEvent, kw_only=True, tag="tool_end"):
     """A tool returned `output`."""
 
     tool: str
@@ -251,7 +243,7 @@ class ToolEnd(NodeEvent, frozen=True, kw_only=True, omit_defaults=True, tag="too
     output: Json = None
 
 
-class ToolError(NodeEvent, frozen=True, kw_only=True, omit_defaults=True, tag="tool_error"):
+class ToolError(NodeEvent, kw_only=True, tag="tool_error"):
     """A tool raised."""
 
     tool: str
@@ -259,9 +251,9 @@ class ToolError(NodeEvent, frozen=True, kw_only=True, omit_defaults=True, tag="t
     error: ErrorInfo
 
 
-class ToolUnknown(NodeEvent, frozen=True, kw_only=True, omit_defaults=True, tag="tool_unknown"):
+class ToolUnknown(NodeEvent, kw_only=True, tag="tool_unknown"):
     """A tool was started and its result can never be known, because its process died or it ran out
-    of time: a person is asked."""
+    of time. A person is asked."""
 
     tool: str
     tool_call_id: str = ""
@@ -270,7 +262,7 @@ class ToolUnknown(NodeEvent, frozen=True, kw_only=True, omit_defaults=True, tag=
 # ── person ────────────────────────────────────────────────────────────────────────────────────────
 
 
-class ApprovalEvent(Event, frozen=True, kw_only=True, omit_defaults=True):
+class ApprovalEvent(Event, kw_only=True):
     """An event in the life of an approval. In the feed of all approvals, `about` is the thread that
     it happened on."""
 
@@ -281,9 +273,7 @@ class ApprovalEvent(Event, frozen=True, kw_only=True, omit_defaults=True):
     about: str = ""
 
 
-class ApprovalRequired(
-    ApprovalEvent, frozen=True, kw_only=True, omit_defaults=True, tag="approval_required"
-):
+class ApprovalRequired(ApprovalEvent, kw_only=True, tag="approval_required"):
     """A person is asked. `args` are exactly what will run, `digest` is their SHA-256 over RFC 8785
     JSON. `schema` is what an answer to a question, or an edit's arguments, must be: a JSON
     Schema."""
@@ -296,11 +286,9 @@ class ApprovalRequired(
     expires_at: datetime | None = None
 
 
-class ApprovalDecided(
-    ApprovalEvent, frozen=True, kw_only=True, omit_defaults=True, tag="approval_decided"
-):
+class ApprovalDecided(ApprovalEvent, kw_only=True, tag="approval_decided"):
     """A person decided: `decision` is one of approve, edit, reject, respond. `grant` names the
-    standing grant that decided for him."""
+    standing grant that decided for them."""
 
     decision: str
     by: str = ""
@@ -309,11 +297,9 @@ class ApprovalDecided(
     grant: str = ""
 
 
-class ApprovalVoted(
-    ApprovalEvent, frozen=True, kw_only=True, omit_defaults=True, tag="approval_voted"
-):
-    """One of several who must agree has voted: `votes` of `quorum` now say the same as he. `grant`
-    names the standing grant that voted for him."""
+class ApprovalVoted(ApprovalEvent, kw_only=True, tag="approval_voted"):
+    """One of several people who must agree has voted: `votes` of `quorum` now say the same. `grant`
+    names the standing grant that voted for them."""
 
     decision: str
     by: str = ""
@@ -323,19 +309,15 @@ class ApprovalVoted(
     grant: str = ""
 
 
-class ApprovalWithdrawn(
-    ApprovalEvent, frozen=True, kw_only=True, omit_defaults=True, tag="approval_withdrawn"
-):
-    """Somebody has taken his vote back."""
+class ApprovalWithdrawn(ApprovalEvent, kw_only=True, tag="approval_withdrawn"):
+    """A person has withdrawn their vote."""
 
     by: str = ""
 
 
-class ApprovalEdited(
-    ApprovalEvent, frozen=True, kw_only=True, omit_defaults=True, tag="approval_edited"
-):
-    """Somebody has changed what is asked, and others must agree: `args` are now exactly what will
-    run, and no earlier vote counts."""
+class ApprovalEdited(ApprovalEvent, kw_only=True, tag="approval_edited"):
+    """A person has edited the call, and others must agree: `args` are now exactly what will run,
+    and earlier votes no longer count."""
 
     args: Json = None
     digest: str = ""
@@ -344,61 +326,46 @@ class ApprovalEdited(
     expires_at: datetime | None = None
 
 
-class ApprovalDelegated(
-    ApprovalEvent, frozen=True, kw_only=True, omit_defaults=True, tag="approval_delegated"
-):
-    """Somebody has handed his say to another: to the person `to`, or to whoever has the `role`."""
+class ApprovalDelegated(ApprovalEvent, kw_only=True, tag="approval_delegated"):
+    """A person has delegated their decision: to the person `to`, or to whoever has the `role`."""
 
     by: str = ""
     to: str = ""
     role: str = ""
 
 
-class ApprovalCommented(
-    ApprovalEvent, frozen=True, kw_only=True, omit_defaults=True, tag="approval_commented"
-):
-    """Somebody has said something about what is asked. It decides nothing."""
+class ApprovalCommented(ApprovalEvent, kw_only=True, tag="approval_commented"):
+    """A person has commented on the approval. That decides nothing."""
 
     by: str = ""
     text: str = ""
 
 
-class ApprovalReminder(
-    ApprovalEvent, frozen=True, kw_only=True, omit_defaults=True, tag="approval_reminder"
-):
-    """The approval still waits; without `expires_at`, for as long as it takes."""
+class ApprovalReminder(ApprovalEvent, kw_only=True, tag="approval_reminder"):
+    """The approval is still pending; without `expires_at`, for as long as it takes."""
 
     expires_at: datetime | None = None
 
 
-class ApprovalEscalated(
-    ApprovalEvent, frozen=True, kw_only=True, omit_defaults=True, tag="approval_escalated"
-):
-    """Others were asked as well, because nobody decided in time: those with the roles and names in
-    `to`."""
+class ApprovalEscalated(ApprovalEvent, kw_only=True, tag="approval_escalated"):
+    """Nobody decided in time, so others are asked as well: the roles and names in `to`."""
 
     to: tuple[str, ...] = ()
     expires_at: datetime | None = None
 
 
-class ApprovalExpired(
-    ApprovalEvent, frozen=True, kw_only=True, omit_defaults=True, tag="approval_expired"
-):
+class ApprovalExpired(ApprovalEvent, kw_only=True, tag="approval_expired"):
     """Nobody decided in time. Time never approves."""
 
 
-class ApprovalCancelled(
-    ApprovalEvent, frozen=True, kw_only=True, omit_defaults=True, tag="approval_cancelled"
-):
+class ApprovalCancelled(ApprovalEvent, kw_only=True, tag="approval_cancelled"):
     """The run that asked was cancelled, so there is nothing to decide any more."""
 
     by: str = ""
 
 
-class ApprovalSuperseded(
-    ApprovalEvent, frozen=True, kw_only=True, omit_defaults=True, tag="approval_superseded"
-):
-    """What was asked no longer stands; `reason` says why."""
+class ApprovalSuperseded(ApprovalEvent, kw_only=True, tag="approval_superseded"):
+    """The approval is void; `reason` says why."""
 
     reason: str = ""
 
@@ -406,13 +373,13 @@ class ApprovalSuperseded(
 # ── other ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-class StateUpdate(NodeEvent, frozen=True, kw_only=True, omit_defaults=True, tag="state_update"):
-    """What a node wrote, by channel. Never the whole state."""
+class StateUpdate(NodeEvent, kw_only=True, tag="state_update"):
+    """The values that a node wrote, by channel. Never the whole state."""
 
     update: Json = None
 
 
-class Checkpoint(Event, frozen=True, kw_only=True, omit_defaults=True, tag="checkpoint"):
+class Checkpoint(Event, kw_only=True, tag="checkpoint"):
     """A checkpoint was stored; a reader that wants values loads it by its id."""
 
     checkpoint_id: str
@@ -420,20 +387,20 @@ class Checkpoint(Event, frozen=True, kw_only=True, omit_defaults=True, tag="chec
     next: tuple[str, ...] = ()
 
 
-class Progress(NodeEvent, frozen=True, kw_only=True, omit_defaults=True, tag="progress"):
-    """How far a node is, from 0 to 1."""
+class Progress(NodeEvent, kw_only=True, tag="progress"):
+    """The progress of a node, from 0 to 1."""
 
     progress: float
     message: str = ""
 
 
-class Custom(NodeEvent, frozen=True, kw_only=True, omit_defaults=True, tag="custom"):
-    """What a node wrote to its stream writer."""
+class Custom(NodeEvent, kw_only=True, tag="custom"):
+    """A node wrote `data` to its stream writer."""
 
     data: Json = None
 
 
-class BudgetEvent(Event, frozen=True, kw_only=True, omit_defaults=True):
+class BudgetEvent(Event, kw_only=True):
     """The use of a budget: `scope` is whose it is (run, thread or agent), `budget` names it, `used`
     and `limit` share its unit."""
 
@@ -443,20 +410,16 @@ class BudgetEvent(Event, frozen=True, kw_only=True, omit_defaults=True):
     limit: float
 
 
-class BudgetWarning(
-    BudgetEvent, frozen=True, kw_only=True, omit_defaults=True, tag="budget_warning"
-):
-    """Most of a budget is used: 80 %."""
+class BudgetWarning(BudgetEvent, kw_only=True, tag="budget_warning"):
+    """80 % of a budget is used."""
 
 
-class BudgetExceeded(
-    BudgetEvent, frozen=True, kw_only=True, omit_defaults=True, tag="budget_exceeded"
-):
+class BudgetExceeded(BudgetEvent, kw_only=True, tag="budget_exceeded"):
     """A budget is used up. If work is left, the run ends, or pauses for a person to grant more."""
 
 
-class Broadcast(Event, frozen=True, kw_only=True, omit_defaults=True, tag="broadcast"):
-    """What an operator says to everybody."""
+class Broadcast(Event, kw_only=True, tag="broadcast"):
+    """A message from an operator to everybody."""
 
     message: str
     data: Json = None
@@ -467,11 +430,12 @@ AnyEvent = (
     | NodeStart | NodeEnd | NodeError
     | LlmStart | Token | Reasoning | ToolCallDelta | LlmEnd | LlmRetry
     | ToolStart | ToolProgress | ToolEnd | ToolError | ToolUnknown
-    | ApprovalRequired | ApprovalVoted | ApprovalWithdrawn | ApprovalEdited | ApprovalDelegated | ApprovalCommented
-    | ApprovalDecided | ApprovalReminder | ApprovalEscalated | ApprovalExpired | ApprovalCancelled | ApprovalSuperseded
+    | ApprovalRequired | ApprovalVoted | ApprovalWithdrawn | ApprovalEdited
+    | ApprovalDelegated | ApprovalCommented | ApprovalDecided | ApprovalReminder
+    | ApprovalEscalated | ApprovalExpired | ApprovalCancelled | ApprovalSuperseded
     | StateUpdate | Checkpoint | Progress | Custom | BudgetWarning | BudgetExceeded | Broadcast
 )  # fmt: skip
-"""The union, told apart by `type`."""
+"""Any event; `type` tells which."""
 
 EVENT_TYPES: dict[str, type[Event]] = {
     str(cls.__struct_config__.tag): cls for cls in get_args(AnyEvent)
@@ -479,13 +443,13 @@ EVENT_TYPES: dict[str, type[Event]] = {
 """Every event class by its `type`."""
 
 TERMINAL_TYPES = frozenset({"done", "error", "run_paused", "run_cancelled"})
-"""A run's last event is one of these, and a stream that follows one run ends after it."""
+"""Types of a run's last event. A stream that follows one run ends after it."""
 
 encode = msgspec.json.Encoder().encode
-"""An event as JSON bytes."""
+"""Encode an event as JSON bytes."""
 
 decode = msgspec.json.Decoder(AnyEvent).decode
-"""JSON bytes as an event. Raises `msgspec.ValidationError` if they are not one."""
+"""Decode JSON bytes to an event. Raises `msgspec.ValidationError` if they are none."""
 
 
 def event_type(event: Event) -> str:
@@ -495,7 +459,7 @@ def event_type(event: Event) -> str:
 
 def json_schemas(
     ref_template: str = "#/components/schemas/{name}",
-) -> tuple[dict[str, Json], dict[str, Json]]:
+) -> tuple[JsonObject, JsonObject]:
     """The union's JSON schema, and the named schemas it refers to."""
     (schema,), components = msgspec.json.schema_components([AnyEvent], ref_template=ref_template)
     return schema, components

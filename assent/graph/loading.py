@@ -1,13 +1,13 @@
 """Agents that users bring: from a file, a module, or an existing LangGraph project's
 langgraph.json.
 
-Where this differs from LangGraph's own server, on purpose:
+On purpose, this differs from LangGraph's own server in three ways:
 
 1. A function that makes a graph is called once, at the start, with an empty config; not again for
    each run.
-2. A file that belongs to no package may still say `from .tools import …`.
-3. The langgraph.json of a project is read for `graphs`, `dependencies` and `env`. What else it sets
-   is named in a warning.
+2. A file that belongs to no package may still write `from .tools import …`.
+3. Of a project's langgraph.json only `graphs`, `dependencies` and `env` are read. A warning names
+   the other settings in it.
 """
 
 from __future__ import annotations
@@ -48,11 +48,16 @@ from assent.graph.interrupts.resume import Agent
 
 FORMS = "path/to/module.py:variable, package.module:variable, or a path to a langgraph.json"
 
-IMAGE_KEYS = {
+KNOWN_KEYS = {
+    *("graphs", "dependencies", "env"),
+    # About building an image, which is not done here.
     *("$schema", "python_version", "node_version", "pip_config_file", "pip_installer"),
     *("base_image", "image_distro", "dockerfile_lines", "keep_pkg_tools", "api_version"),
 }
-"""What a langgraph.json says about building an image, which is nothing to us."""
+"""The settings in a langgraph.json that are read, and those that do not matter here."""
+
+MAX_CAUSE = 500
+"""Characters of an exception's text in an error message."""
 
 
 @asynccontextmanager
@@ -63,8 +68,8 @@ async def open_agents(target: str) -> AsyncIterator[dict[str, Agent]]:
     langgraph.json. A variable may hold a compiled graph, a `StateGraph` that is not compiled yet, a
     function (sync or async, of no argument or of a config) that returns one, or a context manager
     (sync or async, or a function that returns one) that yields one and is closed at the end. The id
-    is the graph's own name, or else the variable's; in a langgraph.json it is the key. A graph is
-    not changed: it keeps the checkpointer it came with.
+    is the graph's own name, or else the variable's; in a langgraph.json it is the key. The graph
+    keeps the checkpointer that it came with.
 
     While the context is entered, `sys.path` and `os.environ` hold what the target needs. Raises
     `AgentLoadError`, which names the file and the cause.
@@ -72,10 +77,11 @@ async def open_agents(target: str) -> AsyncIterator[dict[str, Agent]]:
     async with AsyncExitStack() as stack:
         if target.endswith(".json"):
             yield await _project_agents(Path(target), stack)
-        else:
-            source = _source(target, base=Path())
-            agent = await _agent(source, stack)
-            yield {source.variable if agent.name in (None, "LangGraph") else agent.name: agent}
+            return
+        source = _source(target, base=Path())
+        agent = await _agent(source, stack)
+        is_named = agent.name not in (None, "LangGraph")
+        yield {agent.name if is_named else source.variable: agent}
 
 
 # ── langgraph.json ────────────────────────────────────────────────────────────────────────────────
@@ -88,19 +94,19 @@ async def _project_agents(file: Path, stack: AsyncExitStack) -> dict[str, Agent]
         raise AgentLoadError(
             f'{file} names no graphs. Add for example: "graphs": {{"agent": "./agent.py:graph"}}.'
         )
-    if unread := sorted(set(config) - {"graphs", "dependencies", "env"} - IMAGE_KEYS):
+    unread = sorted(set(config) - KNOWN_KEYS)
+    if unread:
         structlog.get_logger(__name__).warning(
-            "langgraph.json sets what Assent does not read", file=str(file), keys=unread
+            "langgraph.json has settings that Assent does not read", file=str(file), keys=unread
         )
     stack.enter_context(_environment(_project_env(file, config.get("env") or {})))
-    for folder in reversed(
-        [file.parent.resolve(), *_dependency_folders(file, config.get("dependencies") or [])]
-    ):
+    dependencies = _dependency_folders(file, config.get("dependencies") or [])
+    for folder in reversed([file.parent.resolve(), *dependencies]):
         stack.enter_context(_on_path(folder))
-    return {
-        name: await _agent(_project_source(file, name, value), stack)
-        for name, value in graphs.items()
-    }
+    agents: dict[str, Agent] = {}
+    for name, value in graphs.items():
+        agents[name] = await _agent(_project_source(file, name, value), stack)
+    return agents
 
 
 def _read_json(file: Path) -> Mapping[str, Any]:
@@ -122,12 +128,12 @@ def _read_json(file: Path) -> Mapping[str, Any]:
 
 
 def _project_env(file: Path, env: Any) -> dict[str, str]:
-    """The variables of `env`: a mapping, or the path of a .env file."""
+    """The variables in `env`, which is a mapping or the path of a .env file."""
+    variables: dict[str, str] = {}
     if isinstance(env, Mapping):
-        return {
-            name: value if isinstance(value, str) else json.dumps(value)
-            for name, value in env.items()
-        }
+        for name, value in env.items():
+            variables[name] = value if isinstance(value, str) else json.dumps(value)
+        return variables
     if not isinstance(env, str):
         raise AgentLoadError(
             f'"env" in {file} must be an object of variables, or the path of a .env file.'
@@ -135,34 +141,35 @@ def _project_env(file: Path, env: Any) -> dict[str, str]:
     path = file.parent / env
     if not path.is_file():
         raise AgentLoadError(f'"env" in {file} names {path}, and there is no such file.')
-    return {name: value for name, value in dotenv_values(path).items() if value is not None}
+    for name, text in dotenv_values(path).items():
+        if text is not None:
+            variables[name] = text
+    return variables
 
 
 def _dependency_folders(file: Path, dependencies: Any) -> Iterator[Path]:
-    """The folders of the project's own code. Packages from an index are not installed here: they
-    must be in the environment."""
-    if not isinstance(dependencies, list) or not all(
-        isinstance(entry, str) for entry in dependencies
-    ):
+    """The folders with the project's own code. Packages of an index must be installed already."""
+    is_list = isinstance(dependencies, list)
+    if not is_list or not all(isinstance(entry, str) for entry in dependencies):
         raise AgentLoadError(f'"dependencies" in {file} must be a list of strings.')
     for entry in dependencies:
         folder = (file.parent / entry).resolve()
-        if not folder.is_dir():
-            if entry.startswith("."):
-                raise AgentLoadError(
-                    f'"dependencies" in {file} names {folder}, and there is no such folder.'
-                )
-            continue
-        yield folder
-        if (folder / "src").is_dir():
-            yield folder / "src"
+        if folder.is_dir():
+            yield folder
+            if (folder / "src").is_dir():
+                yield folder / "src"
+        elif entry.startswith("."):
+            raise AgentLoadError(
+                f'"dependencies" in {file} names {folder}, and there is no such folder.'
+            )
 
 
 def _project_source(file: Path, name: str, value: Any) -> Source:
     path = value.get("path") if isinstance(value, Mapping) else value
     if not isinstance(path, str):
         raise AgentLoadError(
-            f'The graph \'{name}\' in {file} must be "./path/file.py:variable" or {{"path": "./path/file.py:variable"}}.'
+            f"The graph '{name}' in {file} must be \"./path/file.py:variable\" or "
+            '{"path": "./path/file.py:variable"}.'
         )
     try:
         return _source(path, base=file.parent)
@@ -175,8 +182,8 @@ def _project_source(file: Path, name: str, value: Any) -> Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where a graph is: a variable in a file, or in a module that is found on `sys.path`. `root` is
-    the folder its imports start from."""
+    """The place of a graph: a variable in a file, or in a module that is found on `sys.path`.
+    `root` is the folder that its imports start from."""
 
     variable: str
     root: Path
@@ -190,8 +197,9 @@ class Source:
 def _source(target: str, *, base: Path) -> Source:
     place, separator, variable = target.rpartition(":")
     if not separator or not variable.isidentifier():
-        raise AgentLoadError(_no_variable(target, base))
-    if not (place.endswith(".py") or "/" in place or os.sep in place):
+        raise AgentLoadError(_no_variable(target, base / target))
+    is_file = place.endswith(".py") or "/" in place or os.sep in place
+    if not is_file:
         return Source(module=place, variable=variable, root=base.resolve())
     file = (base / place).resolve()
     if not file.is_file():
@@ -203,17 +211,17 @@ def _source(target: str, *, base: Path) -> Source:
     return Source(file=file, variable=variable, root=_package_root(file))
 
 
-def _no_variable(target: str, base: Path) -> str:
-    path = base / target
-    if (path / "langgraph.json").is_file():
-        return f"'{target}' is a folder. Name its {path / 'langgraph.json'}."
-    if path.suffix == ".py":
-        return (
-            f"'{target}' does not say which variable holds the graph. Write for example {target}:agent."
-            if path.is_file()
-            else (f"There is no file {path.resolve()}.")
-        )
-    return f"'{target}' does not name an agent. Write {FORMS}."
+def _no_variable(target: str, path: Path) -> str:
+    project = path / "langgraph.json"
+    if project.is_file():
+        return f"'{target}' is a folder. Name its {project}."
+    if path.suffix != ".py":
+        return f"'{target}' does not name an agent. Write {FORMS}."
+    if not path.is_file():
+        return f"There is no file {path.resolve()}."
+    return (
+        f"'{target}' does not say which variable holds the graph. Write for example {target}:agent."
+    )
 
 
 def _package_root(file: Path) -> Path:
@@ -229,25 +237,22 @@ def _load_module(source: Source) -> ModuleType:
     if source.file is None:
         return importlib.import_module(source.module)
     parts = source.file.relative_to(source.root).with_suffix("").parts
-    if (
-        len(parts) > 1
-        and all(part.isidentifier() for part in parts)
-        and _is_found(parts[0], source.root)
-    ):
+    in_package = len(parts) > 1 and all(part.isidentifier() for part in parts)
+    if in_package and _is_found(parts[0], source.root):
         return importlib.import_module(".".join(parts).removesuffix(".__init__"))
     return _load_file(source.file)
 
 
 def _is_found(package: str, root: Path) -> bool:
-    """Whether an import of the package leads to this folder, and not to another of the same name
-    that was there first."""
+    """True if importing the package leads to this folder, and not to another package of the same
+    name that comes first."""
     spec = importlib.util.find_spec(package)
     return spec is not None and str(root / package) in (spec.submodule_search_locations or ())
 
 
 def _load_file(file: Path) -> ModuleType:
-    """The file as a module of a package of its own, which nothing else can be named like, and in
-    which relative imports work."""
+    """Load the file into a package of its own, with a name that nothing else has, so that relative
+    imports work in it."""
     package = ModuleType(f"assent_agent_{uuid7().replace('-', '')}")
     package.__path__ = [str(file.parent)]
     spec = importlib.util.spec_from_file_location(f"{package.__name__}.{file.stem}", file)
@@ -261,8 +266,8 @@ def _load_file(file: Path) -> ModuleType:
 
 @contextmanager
 def _on_path(folder: Path) -> Iterator[None]:
-    """`folder` first on `sys.path`, as Python does for a script. Nodes may import as they run, so
-    it stays until the end."""
+    """Put `folder` first on `sys.path`, as Python does for a script. It stays until the end, since
+    nodes may import while they run."""
     entry = str(folder)
     sys.path.insert(0, entry)
     try:
@@ -273,9 +278,10 @@ def _on_path(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """The variables that are not set yet are set."""
-    new = {name: value for name, value in variables.items() if name not in os.environ}
-    os.environ.update(new)
+    """Set those of the variables that are not set yet."""
+    new = variables.keys() - os.environ.keys()
+    for name in new:
+        os.environ[name] = variables[name]
     try:
         yield
     finally:
@@ -290,120 +296,117 @@ async def _agent(source: Source, stack: AsyncExitStack) -> Agent:
     if str(source.root) not in sys.path:
         stack.enter_context(_on_path(source.root))
     try:
-        # A module may call asyncio.run as it is imported, which it could not on the event loop's
-        # own thread.
+        # In a thread, because a module may call asyncio.run as it is imported.
         module = await asyncio.to_thread(_load_module, source)
     except (Exception, SystemExit) as error:
         raise AgentLoadError(
             f"{source} cannot be imported: {_cause(error)}.{_advice(error, source)}"
         ) from error
-    try:
-        value = getattr(module, source.variable)
-    except AttributeError:
-        raise AgentLoadError(
-            f"{source} has no variable '{source.variable}'. {_graphs_in(module)}"
-        ) from None
+    if not hasattr(module, source.variable):
+        raise AgentLoadError(f"{source} has no variable '{source.variable}'. {_graphs_in(module)}")
     name = f"'{source.variable}' in {source}"
     try:
-        made, how = await _made(value, name, stack)
-        if isinstance(made, StateGraph):
-            made = made.compile()
+        graph, verb = await _graph_of(getattr(module, source.variable), name, stack)
+        if isinstance(graph, StateGraph):
+            graph = graph.compile()
     except AgentLoadError:
         raise
     except (Exception, SystemExit) as error:
         raise AgentLoadError(
             f"{name} failed to make a graph: {_cause(error)}.{_advice(error, source)}"
         ) from error
-    if not isinstance(made, CompiledStateGraph):
-        raise AgentLoadError(f"{how} {_what_it_is(made)}. {_graphs_in(module)}")
-    return made
+    if not isinstance(graph, CompiledStateGraph):
+        raise AgentLoadError(
+            f"{name} {verb} a graph but {_description(graph)}. {_graphs_in(module)}"
+        )
+    return graph
 
 
-async def _made(value: Any, name: str, stack: AsyncExitStack) -> tuple[Any, str]:
-    """What `value` holds or makes, and how to speak of it."""
-    how = f"{name} is not a graph but"
-    if not isinstance(value, StateGraph | Pregel) and (
-        inspect.isroutine(value) or isinstance(value, functools.partial)
-    ):
-        value, how = _called(value, name), f"{name} does not return a graph but"
+async def _graph_of(value: Any, name: str, stack: AsyncExitStack) -> tuple[Any, str]:
+    """The graph that `value` is, returns or yields; and that verb, negated, for an error message if
+    it is none."""
+    verb = "is not"
+    is_graph = isinstance(value, StateGraph | Pregel)
+    if not is_graph and (inspect.isroutine(value) or isinstance(value, functools.partial)):
+        verb = "does not return"
+        value = _called(value, name)
         if inspect.isawaitable(value):
             value = await value
     if isinstance(value, AbstractAsyncContextManager):
-        return await stack.enter_async_context(value), f"{name} does not yield a graph but"
+        return await stack.enter_async_context(value), "does not yield"
     if isinstance(value, AbstractContextManager):
-        return stack.enter_context(value), f"{name} does not yield a graph but"
-    return value, how
+        return stack.enter_context(value), "does not yield"
+    return value, verb
 
 
 def _called(make: Callable[..., Any], name: str) -> Any:
-    parameters = inspect.signature(make).parameters.values()
-    required = [
-        parameter
-        for parameter in parameters
-        if parameter.default is parameter.empty
-        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-    ]
-    config = RunnableConfig(configurable={})
+    """Call a function that makes a graph, with an empty config if it needs an argument."""
+    required: list[inspect.Parameter] = []
+    for parameter in inspect.signature(make).parameters.values():
+        is_variadic = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if parameter.default is parameter.empty and not is_variadic:
+            required.append(parameter)
     if not required:
         return make()
     if len(required) > 1:
+        names = ", ".join(parameter.name for parameter in required)
         raise AgentLoadError(
-            f"{name} takes {len(required)} arguments ({', '.join(p.name for p in required)}), and a function that makes a graph is called "
-            "with none, or with one config."
+            f"{name} takes {len(required)} arguments ({names}), and a function that makes a graph "
+            "is called with none, or with one config."
         )
-    (parameter,) = required
-    return (
-        make(**{parameter.name: config})
-        if parameter.kind is parameter.KEYWORD_ONLY
-        else make(config)
-    )
+    config = RunnableConfig(configurable={})
+    if required[0].kind is inspect.Parameter.KEYWORD_ONLY:
+        return make(**{required[0].name: config})
+    return make(config)
 
 
-# ── sentences ─────────────────────────────────────────────────────────────────────────────────────
+# ── error messages ────────────────────────────────────────────────────────────────────────────────
 
 
-def _what_it_is(value: Any) -> str:
+def _description(value: Any) -> str:
     if isinstance(value, Pregel):
-        return "a workflow of LangGraph's functional API, which has no nodes to pause at; Assent runs state graphs"
+        return (
+            "a workflow of LangGraph's functional API, which has no nodes to pause at; "
+            "Assent runs state graphs"
+        )
     return f"the class {value.__name__}" if inspect.isclass(value) else f"a {type(value).__name__}"
 
 
 def _graphs_in(module: ModuleType) -> str:
-    names = [
-        name
-        for name, value in vars(module).items()
-        if isinstance(value, StateGraph | CompiledStateGraph)
-    ]
+    names: list[str] = []
+    for name, value in vars(module).items():
+        if isinstance(value, StateGraph | CompiledStateGraph):
+            names.append(name)
     return f"The graphs found there: {', '.join(names)}." if names else "No graph was found there."
 
 
 def _cause(error: BaseException) -> str:
     """The error in one line, with the place in the user's code where it happened."""
-    place = f" ({place})" if (place := _place(error)) else ""
+    cause = type(error).__name__
     text = error.msg if isinstance(error, SyntaxError) else str(error)
     text = " ".join(text.split())
-    if len(text) > 500:
-        text = f"{text[:499]}…"
-    return f"{type(error).__name__}{f': {text}' if text else ''}".rstrip(".") + place
+    if len(text) > MAX_CAUSE:
+        text = f"{text[: MAX_CAUSE - 1]}…"
+    if text:
+        cause = f"{cause}: {text.rstrip('.')}"
+    place = _place(error)
+    return f"{cause} ({place})" if place else cause
 
 
 def _place(error: BaseException) -> str:
+    """The last line of the user's code that the error came through, or else of a package's."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     paths = sysconfig.get_paths()
-    installed = (paths["purelib"], paths["platlib"])
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(("<frozen", __file__))
-    ]
-    packages = [frame for frame in frames if frame.filename.startswith(installed)]
-    theirs = [
-        frame
-        for frame in frames
-        if not frame.filename.startswith((*installed, paths["stdlib"], paths["platstdlib"]))
-    ]
-    return next((f"{frame.filename}:{frame.lineno}" for frame in reversed(theirs or packages)), "")
+    in_package, in_agent = "", ""
+    for frame in traceback.extract_tb(error.__traceback__):
+        if frame.filename.startswith(("<frozen", __file__)):
+            continue
+        if frame.filename.startswith((paths["purelib"], paths["platlib"])):
+            in_package = f"{frame.filename}:{frame.lineno}"
+        elif not frame.filename.startswith((paths["stdlib"], paths["platstdlib"])):
+            in_agent = f"{frame.filename}:{frame.lineno}"
+    return in_agent or in_package
 
 
 def _advice(error: BaseException, source: Source) -> str:
@@ -413,6 +416,7 @@ def _advice(error: BaseException, source: Source) -> str:
         return f" It is looked for in {source.root} and among the installed packages."
     package = error.name.partition(".")[0]
     return (
-        f" If '{package}' is a package that the agent needs, install it where Assent is installed (often: pip install {package}); "
-        f"if it is the project's own, it is looked for in {source.root}."
+        f" If '{package}' is a package that the agent needs, install it where Assent is installed "
+        f"(often: pip install {package}); if it is the project's own, it is looked for in "
+        f"{source.root}."
     )

@@ -1,12 +1,12 @@
-"""Calls of the model that are made again when the provider fails for a moment.
+"""Repeated calls of a model whose provider fails for a moment.
 
-The retries are of the call, not of the node, though the words for them are LangGraph's
-(`RetryPolicy`, `TimeoutPolicy`): so the wait can be as long as the provider asks for, it is told
-before it begins, and it does not count against the time that a call may take.
+The call is retried, not the node, though the words are LangGraph's (`RetryPolicy`,
+`TimeoutPolicy`): so the wait can be as long as the provider asks for, it is announced before it
+begins, and it does not count against the time limit of a call.
 
-Before each wait a custom event `assent:llm_retry` is dispatched, which both event sources know. In
-a program without them, `astream_events` has it, with `{"tries", "delay_seconds", "error": {"type",
-"message"}}`.
+Before each wait a custom event `assent:llm_retry` is dispatched, with `{"tries", "delay_seconds",
+"error": {"type", "message"}}`. Both event sources turn it into an `llm_retry`; a program without
+them finds it in `astream_events`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from email.utils import parsedate_to_datetime
 from itertools import count
 from typing import Any
@@ -42,17 +42,17 @@ Timeout = float | timedelta | TimeoutPolicy | None
 
 LLM_RETRY = "assent:llm_retry"
 
-PASSING_STATUSES = frozenset({408, 409, 425, 429})
-"""Besides 500 and above: what a provider may answer otherwise in a moment. OpenAI's and Anthropic's
-clients try 409 again too."""
+TRANSIENT_STATUSES = frozenset({408, 409, 425, 429})
+"""Statuses below 500 after which the same request may succeed. OpenAI's and Anthropic's clients
+retry 409 too."""
 
-DROPPED_CONNECTIONS = frozenset(
+CONNECTION_ERRORS = frozenset(
     {"TransportError", "APIConnectionError", "ClientConnectionError", "ClientPayloadError"}
 )
 """Classes of httpx, openai and anthropic, and aiohttp. They are known by name, so that none of
-these must be installed."""
+these packages must be installed."""
 
-PASSING_ERRORS = frozenset(
+TRANSIENT_ERRORS = frozenset(
     {
         "overloaded_error",
         "rate_limit_error",
@@ -62,21 +62,21 @@ PASSING_ERRORS = frozenset(
         "rate_limit_exceeded",
     }
 )
-"""What Anthropic and OpenAI call such failures in the middle of a stream, where it is too late for
-a status."""
+"""Anthropic's and OpenAI's names for transient errors in the middle of a stream, where it is too
+late for a status."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCalls:
-    """A model that is called again by a policy, each try within its time."""
+    """A model that is called again by a policy, each try within its time limit."""
 
     model: Runnable[LanguageModelInput, AIMessage]
     retry: RetryPolicy
     timeout: TimeoutPolicy | None = None
 
     def call(self, messages: LanguageModelInput, config: RunnableConfig) -> AIMessage:
-        """The model's answer, in a sync run. Raises `ConfigurationError` if it has a time limit:
-        only async code can be stopped."""
+        """Call the model in a sync run. Raises `ConfigurationError` if it has a time limit: only
+        async code can be stopped."""
         if self.timeout is not None:
             raise ConfigurationError(
                 "An agent with a model_timeout must be run async: use ainvoke or astream."
@@ -88,120 +88,123 @@ class ModelCalls:
                 delay = self._delay(error, tries)
                 if delay is None:
                     raise
-                dispatch_custom_event(LLM_RETRY, _told(error, tries, delay), config=config)
+                retry = _announcement(error, tries, delay)
+                dispatch_custom_event(LLM_RETRY, retry, config=config)
                 time.sleep(delay)
         raise AssertionError("tries are counted without end")
 
     async def acall(self, messages: LanguageModelInput, config: RunnableConfig) -> AIMessage:
-        """The model's answer, in an async run. A try that takes too long raises `TimeoutError`, and
-        may be followed by another."""
+        """Call the model in an async run. A try that takes too long raises `TimeoutError`, and may
+        be followed by another."""
         for tries in count(1):
             try:
-                async with _in_time(self.timeout, config) as timed:
-                    return await self.model.ainvoke(messages, timed)
+                async with _time_limit(self.timeout, config) as limited:
+                    return await self.model.ainvoke(messages, limited)
             except Exception as error:
                 delay = self._delay(error, tries)
                 if delay is None:
                     raise
-                await adispatch_custom_event(LLM_RETRY, _told(error, tries, delay), config=config)
+                retry = _announcement(error, tries, delay)
+                await adispatch_custom_event(LLM_RETRY, retry, config=config)
                 await asyncio.sleep(delay)
         raise AssertionError("tries are counted without end")
 
     def _delay(self, error: Exception, tries: int) -> float | None:
-        """How many seconds to wait for the next try, or None if there is none: nor is there if the
-        provider asks for too long a wait."""
-        if (
-            isinstance(error, GraphBubbleUp)
-            or tries >= self.retry.max_attempts
-            or not _matches(self.retry, error)
-        ):
+        """The seconds to wait before the next try, or None to give up, also if the provider asks
+        for a longer wait than the policy allows."""
+        policy = self.retry
+        if isinstance(error, GraphBubbleUp) or tries >= policy.max_attempts:
             return None
-        asked = retry_after(error)
-        if asked > self.retry.max_interval:
+        if not _is_retried(policy, error):
             return None
-        interval = min(
-            self.retry.max_interval,
-            self.retry.initial_interval * self.retry.backoff_factor ** (tries - 1),
-        )
-        return max(asked, interval + random.uniform(0, 1) if self.retry.jitter else interval)
+        asked_for = retry_after(error)
+        if asked_for > policy.max_interval:
+            return None
+        backoff = policy.initial_interval * policy.backoff_factor ** (tries - 1)
+        delay = min(policy.max_interval, backoff)
+        if policy.jitter:
+            delay += random.uniform(0, 1)
+        return max(asked_for, delay)
 
 
 def retry_policy(retry: Retry) -> RetryPolicy:
-    """The policy that `model_retry` stands for: so many tries in all, or a policy of the user's.
+    """The policy for `model_retry`: a number of tries in all, or a policy of the user's.
 
-    A policy that does not say on what is for `is_passing`: LangGraph's own default would repeat a
+    A policy without `retry_on` retries transient failures: LangGraph's own default would repeat a
     request that the provider refused.
     """
     if retry is None:
         return RetryPolicy(max_attempts=1)
     if isinstance(retry, RetryPolicy):
-        does_not_say = retry.retry_on is RetryPolicy().retry_on
-        return retry._replace(retry_on=is_passing) if does_not_say else retry
+        is_default = retry.retry_on is RetryPolicy().retry_on
+        return retry._replace(retry_on=is_transient) if is_default else retry
     if isinstance(retry, bool) or not isinstance(retry, int) or retry < 1:
         raise ConfigurationError(
-            f"model_retry= is {retry!r}. Give it how often to try in all, a langgraph.types.RetryPolicy, or None."
+            f"model_retry= is {retry!r}. Give it how often to try in all, a "
+            "langgraph.types.RetryPolicy, or None."
         )
-    return RetryPolicy(max_attempts=retry, retry_on=is_passing)
+    return RetryPolicy(max_attempts=retry, retry_on=is_transient)
 
 
 def timeout_policy(timeout: Timeout) -> TimeoutPolicy | None:
-    """The policy that `model_timeout` stands for: a number is the seconds that a try may take in
-    all."""
+    """The policy for `model_timeout`: a number is the seconds that one try may take in all."""
     try:
         return TimeoutPolicy.coerce(timeout)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(
-            f"model_timeout= is {timeout!r}. Give it a number of seconds above 0, or a langgraph.types.TimeoutPolicy."
+            f"model_timeout= is {timeout!r}. Give it a number of seconds above 0, or a "
+            "langgraph.types.TimeoutPolicy."
         ) from error
 
 
-def is_passing(error: BaseException) -> bool:
-    """Whether a provider failed in a way that may pass: it is overloaded (429), failed itself
-    (5xx), or the connection was cut.
-
-    Never so for what it refuses (400, 401, 403, 404).
-    """
-    for each in _causes(error):
-        status = status_of(each)
+def is_transient(error: BaseException) -> bool:
+    """True if the same request may succeed in a moment: the provider is overloaded (429) or failed
+    itself (5xx), or the connection was cut. False for what the provider refuses (400, 401, 403,
+    404)."""
+    for cause in _causes(error):
+        status = status_of(cause)
         if status is not None:
-            return status in PASSING_STATUSES or status >= 500
-        if isinstance(each, ConnectionError | TimeoutError) or _kind_of(each) in PASSING_ERRORS:
+            return status in TRANSIENT_STATUSES or status >= 500
+        if isinstance(cause, ConnectionError | TimeoutError):
             return True
-        if not DROPPED_CONNECTIONS.isdisjoint(cls.__name__ for cls in type(each).__mro__):
+        if _error_type(cause) in TRANSIENT_ERRORS:
+            return True
+        if not CONNECTION_ERRORS.isdisjoint(cls.__name__ for cls in type(cause).__mro__):
             return True
     return False
 
 
 def status_of(error: BaseException) -> int | None:
-    """The HTTP status that an exception of a provider's client carries, by any of the names that
-    they have for it."""
+    """The HTTP status that an exception of a provider's client carries, under any of the names that
+    clients give it."""
     response = getattr(error, "response", None)
-    found = [getattr(error, name, None) for name in ("status_code", "status", "code")]
-    found.append(getattr(response, "status_code", None))
-    return next(
-        (int(status) for status in found if isinstance(status, int) and 400 <= status < 600), None
-    )
+    names = ("status_code", "status", "code")
+    found = [getattr(error, name, None) for name in names]
+    for status in (*found, getattr(response, "status_code", None)):
+        if isinstance(status, int) and 400 <= status < 600:
+            return int(status)
+    return None
 
 
-def _kind_of(error: BaseException) -> str:
-    """What an error in a stream calls itself: its body is `{"type": …}`, or has that as its
-    `error`."""
+def _error_type(error: BaseException) -> str:
+    """The type in the body of a stream's error: `{"type": …}`, or the same as its `error`."""
     body = getattr(error, "body", None)
-    inner = body.get("error", body) if isinstance(body, Mapping) else None
-    return str(inner.get("type")) if isinstance(inner, Mapping) else ""
+    if isinstance(body, Mapping):
+        body = body.get("error", body)
+    return str(body.get("type")) if isinstance(body, Mapping) else ""
 
 
 def retry_after(error: BaseException) -> float:
-    """How many seconds the provider asks to wait, in its Retry-After; 0 if it asks for none."""
-    for each in _causes(error):
-        headers = getattr(getattr(each, "response", None), "headers", None)
+    """The seconds that the provider asks to wait in its Retry-After header, 0 without one."""
+    for cause in _causes(error):
+        headers = getattr(getattr(cause, "response", None), "headers", None)
         if isinstance(headers, Mapping):
             return _seconds(headers.get("retry-after") or headers.get("Retry-After") or "")
     return 0.0
 
 
 def _seconds(header: str) -> float:
-    """A Retry-After is a number of seconds, or a date."""
+    """The seconds in a Retry-After, which is a number or a date."""
     try:
         return max(0.0, float(header))
     except ValueError:
@@ -210,11 +213,9 @@ def _seconds(header: str) -> float:
         moment = parsedate_to_datetime(header)
     except ValueError:
         return 0.0
-    return max(0.0, (_with_zone(moment) - utc_now()).total_seconds())
-
-
-def _with_zone(moment: datetime) -> datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - utc_now()).total_seconds())
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -226,56 +227,57 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__
 
 
-def _matches(policy: RetryPolicy, error: Exception) -> bool:
-    on: Any = policy.retry_on
-    if isinstance(on, Sequence):
-        return isinstance(error, tuple(on))
-    return isinstance(error, on) if isinstance(on, type) else bool(on(error))
+def _is_retried(policy: RetryPolicy, error: Exception) -> bool:
+    retry_on: Any = policy.retry_on
+    if isinstance(retry_on, Sequence):
+        return isinstance(error, tuple(retry_on))
+    if isinstance(retry_on, type):
+        return isinstance(error, retry_on)
+    return bool(retry_on(error))
 
 
-def _told(error: Exception, tries: int, delay: float) -> dict[str, Any]:
-    """What is told of a retry. The exception's text may hold anything, so of it there is only the
-    status."""
+def _announcement(error: Exception, tries: int, delay: float) -> dict[str, Any]:
+    """The custom event's data. The exception's text may hold anything, so only its status is
+    shown."""
     status = status_of(error)
+    message = f"HTTP {status}" if status else ""
     return {
         "tries": tries,
         "delay_seconds": round(delay, 3),
-        "error": {"type": type(error).__name__, "message": f"HTTP {status}" if status else ""},
+        "error": {"type": type(error).__name__, "message": message},
     }
 
 
-# ── time ──────────────────────────────────────────────────────────────────────────────────────────
+# ── time limits ───────────────────────────────────────────────────────────────────────────────────
 
 
 @asynccontextmanager
-async def _in_time(
+async def _time_limit(
     policy: TimeoutPolicy | None, config: RunnableConfig
 ) -> AsyncIterator[RunnableConfig]:
-    """The config to call the model with, so that what it sends counts as progress. Raises
-    `TimeoutError` when its time is up."""
+    """Raise `TimeoutError` when the time is up. Yields the config to call the model with, so that
+    whatever it sends resets the idle limit."""
     if policy is None:
         yield config
         return
-    # `coerce` has made seconds of them.
-    whole, idle = policy.run_timeout, policy.idle_timeout
+    # `coerce` has made seconds of both; mypy still sees float | timedelta.
+    run_limit: Any = policy.run_timeout
+    idle_limit: Any = policy.idle_timeout
     try:
-        async with asyncio.timeout(whole) as all_of_it, asyncio.timeout(idle) as silence:  # type: ignore[arg-type]
-            if idle is None:
-                yield config
-            else:
-                # mypy takes timedelta | float for what the time-out policy has made seconds of.
-                progress = _Progress(silence, idle)  # type: ignore[arg-type]
-                yield merge_configs(config, {"callbacks": [progress]})
+        async with asyncio.timeout(run_limit) as run, asyncio.timeout(idle_limit) as idle:
+            if idle_limit is not None:
+                config = merge_configs(config, {"callbacks": [_IdleReset(idle, idle_limit)]})
+            yield config
     except TimeoutError as error:
-        if all_of_it.expired():
-            raise TimeoutError(f"The model did not finish within {whole:g} seconds.") from error
-        if silence.expired():
-            raise TimeoutError(f"The model sent nothing for {idle:g} seconds.") from error
+        if run.expired():
+            raise TimeoutError(f"The model did not finish within {run_limit:g} seconds.") from error
+        if idle.expired():
+            raise TimeoutError(f"The model sent nothing for {idle_limit:g} seconds.") from error
         raise
 
 
-class _Progress(BaseCallbackHandler):
-    """Begins a limit anew with each piece that a model sends."""
+class _IdleReset(BaseCallbackHandler):
+    """Starts the idle limit anew with each piece that a model sends."""
 
     run_inline = True
 

@@ -18,7 +18,7 @@ from langgraph.types import RetryPolicy, TimeoutPolicy
 
 from assent.core.clock import utc_now
 from assent.core.errors import ConfigurationError
-from assent.graph.model_retry import is_passing, retry_after, retry_policy, status_of
+from assent.graph.model_retry import is_transient, retry_after, retry_policy, status_of
 from tests.graph.desk import ASKED, THREAD, Desk
 from tests.support.models import say
 from tests.support.waiting import PATIENCE
@@ -98,7 +98,7 @@ def wrapped(error: Exception) -> Exception:
     ),
 )
 def test_which_failures_pass(error: Exception, passes: bool) -> None:
-    assert is_passing(error) is passes
+    assert is_transient(error) is passes
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_a_policy_that_does_not_say_on_what_is_for_failures_that_pass() -> None:
     """LangGraph's default is for everything but a few classes, and would repeat a request that the
     provider refused."""
     assert retry_policy(RetryPolicy(max_attempts=5)) == RetryPolicy(
-        max_attempts=5, retry_on=is_passing
+        max_attempts=5, retry_on=is_transient
     )
     assert retry_policy(RetryPolicy(retry_on=ValueError)).retry_on is ValueError
 
