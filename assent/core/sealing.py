@@ -1,16 +1,16 @@
 """Encryption at rest: every value is sealed for the one place that it belongs to, and opens nowhere
 else.
 
-    seal = KeySeal([FileKey("2026", secret)])
+    seal = KeySeal([Key("2026", secret)])
     sealed = seal.seal(b"...", "thread-1", "event", 7)
     seal.open(sealed, "thread-1", "event", 7)      the value
     seal.open(sealed, "thread-1", "event", 8)      Tampered
 
-A context is the thread, what kind of thing it is, its name, and whatever else must not change
-unnoticed. It is not stored with the value: it is what the reader knows of the place where the value
-was found, and AES-256-GCM authenticates it. Each thread has a key of its own, derived from the
-file's, so that random nonces stay far from the number (2^32 for one key) from which on two may be
-the same. No I/O.
+A place is the thread, the kind of thing, its name, and whatever else must not change unnoticed. It
+is not stored with the value: the reader knows it from where the value was found, and AES-256-GCM
+authenticates it as associated data. Each thread has a key of its own, derived from the file's key,
+so that one key never seals near 2^32 values, from which on two random nonces may be the same. No
+I/O.
 """
 
 from __future__ import annotations
@@ -38,81 +38,95 @@ NONCE_BYTES = 12
 TAG_BYTES = 16
 
 MAGIC = b"\xa5\x01"
-"""No JSON and no text in UTF-8 begins like this. The second byte is the version of the format; then
-come the length of the key's id, the id, the nonce, and what AES-GCM made."""
+"""The first bytes of a sealed value; neither JSON nor text in UTF-8 begins like this. The second
+byte is the version of the format. Then come the length of the key's id, the id, the nonce, and the
+output of AES-GCM."""
 
 REMEMBERED = 10_000
-"""Of how many threads the keys are kept at hand."""
+"""The number of threads whose keys are kept in memory."""
 
 Part = str | int | None
-"""What a context is made of."""
+"""A part of a place."""
+
+
+# ── keys ──
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key as it was configured."""
+    """A secret, and the id that sealed values name it by."""
 
     id: str
     secret: bytes = field(repr=False)
 
 
 def parse_keys(text: str, use: str = "encryption") -> tuple[Key, ...]:
-    """The keys of `id:base64,id:base64`; the first one seals, and all of them open. `use` is what
-    they are for.
+    """Parse `id:base64,id:base64`, the newest key first. `use` says in errors what the keys are
+    for.
 
     Raises `ConfigurationError`, which repeats no secret.
     """
     keys = tuple(_key(part.strip(), number, use) for number, part in enumerate(text.split(","), 1))
-    ids = [key.id for key in keys]
-    if twice := next((id for id in ids if ids.count(id) > 1), None):
-        raise ConfigurationError(
-            f"Two {use} keys have the id '{twice}'. Give each its own, such as the year that it was made in."
-        )
+    ids: set[str] = set()
+    for key in keys:
+        if key.id in ids:
+            raise ConfigurationError(
+                f"Two {use} keys have the id '{key.id}'. Give each its own, such as the year that "
+                "it was made in."
+            )
+        ids.add(key.id)
     return keys
 
 
 def _key(part: str, number: int, use: str) -> Key:
     id, separator, encoded = part.partition(":")
     if not separator or not re.fullmatch(r"[A-Za-z0-9_-]{1,32}", id):
-        # Without a separator, what stands in the place of the id may well be the secret.
+        # The text is not repeated: without a separator it may well be the secret.
         raise ConfigurationError(
-            f"The {use} key number {number} does not begin with an id of 1 to 32 letters, digits, '_' and '-' and a colon. "
-            "Write id:base64, such as 2026:…, with commas between keys."
+            f"The {use} key number {number} does not begin with an id of 1 to 32 letters, digits, "
+            "'_' and '-' and a colon. Write id:base64, such as 2026:…, with commas between keys."
         )
     try:
         secret = base64.b64decode(encoded.translate(str.maketrans("-_", "+/")), validate=True)
     except (binascii.Error, ValueError):
-        raise ConfigurationError(
-            f"The secret of the {use} key '{id}' is not base64. {_MAKE}"
-        ) from None
-    if len(secret) != KEY_BYTES:
-        raise ConfigurationError(
-            f"The secret of the {use} key '{id}' has {len(secret)} bytes, and not {KEY_BYTES}. {_MAKE}"
-        )
-    return Key(id, secret)
+        problem = "is not base64"
+    else:
+        if len(secret) == KEY_BYTES:
+            return Key(id, secret)
+        problem = f"has {len(secret)} bytes, and not {KEY_BYTES}"
+    raise ConfigurationError(
+        f"The secret of the {use} key '{id}' {problem}. Make one with: openssl rand -base64 32"
+    )
 
 
-_MAKE = "Make one with: openssl rand -base64 32"
+def file_key(key: Key, salt: bytes) -> Key:
+    """Derive the key of the file that has this salt: a value that is sealed for one file opens in
+    no other, even if both were given the same key."""
+    derivation = HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=salt, info=b"assent file")
+    return Key(key.id, derivation.derive(key.secret))
+
+
+# ── sealing ──
 
 
 class Seal(ABC):
-    """Seals and opens. Used on any thread."""
+    """Seals and opens values. Safe to use on any thread."""
 
     is_on: bool
-    """Whether values are sealed at all. Where that is asked often, it spares making the context."""
+    """False if values are not sealed at all. Hot paths ask first, and need not make the place."""
 
     @abstractmethod
     def seal(self, data: bytes, thread_id: str, kind: str, name: Part, *more: Part) -> bytes:
-        """The data, sealed for that place."""
+        """Seal the data for that place."""
 
     @abstractmethod
     def open(self, data: Any, thread_id: str, kind: str, name: Part, *more: Part) -> bytes:
-        """The data that was sealed for that place. Raises `Tampered` if this is anything else;
-        `data` may be whatever SQLite gave."""
+        """Return the data that was sealed for that place. `data` may be anything that SQLite
+        returns. Raises `Tampered` if it was not sealed for that place."""
 
 
 class NoSeal(Seal):
-    """Without a key everything stays as it is."""
+    """Without a key, every value stays as it is."""
 
     is_on = False
 
@@ -124,40 +138,21 @@ class NoSeal(Seal):
         return plain
 
 
-@dataclass(frozen=True, slots=True)
-class FileKey:
-    """A key for one file, from which those of its threads are derived."""
-
-    id: str
-    secret: bytes = field(repr=False)
-
-
-def file_key(key: Key, salt: bytes) -> FileKey:
-    """The key for the file that has this salt: what is sealed for one file opens in no other,
-    though both have the same key."""
-    return FileKey(
-        key.id,
-        HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=salt, info=b"assent file").derive(
-            key.secret
-        ),
-    )
-
-
 class KeySeal(Seal):
-    """Seals with the first key, and opens what any of them sealed."""
+    """Seals with the first key, and opens values that any of the keys has sealed."""
 
     is_on = True
 
     def __init__(
         self,
-        keys: Sequence[FileKey],
+        keys: Sequence[Key],
         nonce: Callable[[], bytes] = lambda: os.urandom(NONCE_BYTES),
         *,
         remembered: int = REMEMBERED,
     ) -> None:
         self._first = keys[0].id.encode()
         self._secrets = {key.id.encode(): key.secret for key in keys}
-        self._header = _header(self._first)
+        self._header = MAGIC + bytes([len(self._first)]) + self._first
         self._nonce = nonce
         self._remembered = remembered
         self._ciphers: dict[tuple[bytes, str], AESGCM] = {}
@@ -165,23 +160,22 @@ class KeySeal(Seal):
     def seal(self, data: bytes, thread_id: str, kind: str, name: Part, *more: Part) -> bytes:
         nonce = self._nonce()
         bound = self._header + orjson.dumps((thread_id, kind, name, *more))
-        return (
-            self._header + nonce + self._cipher(self._first, thread_id).encrypt(nonce, data, bound)
-        )
+        cipher = self._cipher(self._first, thread_id)
+        return self._header + nonce + cipher.encrypt(nonce, data, bound)
 
     def open(self, data: Any, thread_id: str, kind: str, name: Part, *more: Part) -> bytes:
         if not isinstance(data, bytes) or not data.startswith(MAGIC) or len(data) < 3:
             raise tampered(thread_id, kind, name)
-        start = 3 + data[2]
-        if (
-            len(data) < start + NONCE_BYTES + TAG_BYTES
-            or (id := data[3:start]) not in self._secrets
-        ):
+        nonce_at = 3 + data[2]
+        body_at = nonce_at + NONCE_BYTES
+        id = data[3:nonce_at]
+        if len(data) < body_at + TAG_BYTES or id not in self._secrets:
             raise tampered(thread_id, kind, name)
-        bound = data[:start] + orjson.dumps((thread_id, kind, name, *more))
-        nonce, body = data[start : start + NONCE_BYTES], data[start + NONCE_BYTES :]
+        bound = data[:nonce_at] + orjson.dumps((thread_id, kind, name, *more))
         try:
-            return self._cipher(id, thread_id).decrypt(nonce, body, bound)
+            return self._cipher(id, thread_id).decrypt(
+                data[nonce_at:body_at], data[body_at:], bound
+            )
         except InvalidTag:
             raise tampered(thread_id, kind, name) from None
 
@@ -190,30 +184,28 @@ class KeySeal(Seal):
         if cipher is None:
             if len(self._ciphers) >= self._remembered:
                 self._ciphers.clear()
-            secret = hmac.digest(
-                self._secrets[id], b"assent thread " + thread_id.encode(), "sha256"
-            )
-            cipher = self._ciphers[id, thread_id] = AESGCM(secret)
+            info = b"assent thread " + thread_id.encode()
+            cipher = AESGCM(hmac.digest(self._secrets[id], info, "sha256"))
+            self._ciphers[id, thread_id] = cipher
         return cipher
 
 
 def tampered(thread_id: str, kind: str, name: Part) -> Tampered:
-    """What to raise of a value that is not what was sealed for its place. It says which, and
-    nothing of what it holds."""
-    what, then = (
-        f"the {kind} '{name}'",
-        "Nothing comes of it any more. Restore the file from a backup.",
-    )
+    """The error to raise for a value that was not sealed for its place. It names the place, and
+    repeats nothing of the value."""
     if thread_id:
-        what += f" of the thread '{thread_id}'"
-        then = "Nothing of the thread is run any more. Restore the file from a backup, or delete the thread."
+        of_thread = f" of the thread '{thread_id}'"
+        advice = (
+            "Nothing of the thread is run any more. Restore the file from a backup, or delete the "
+            "thread."
+        )
+    else:
+        of_thread = ""
+        advice = "It is not used any more. Restore the file from a backup."
     return Tampered(
-        f"In the database, {what} is not what Assent stored there: it was changed, replaced or moved by another program. {then}",
+        f"In the database, the {kind} '{name}'{of_thread} is not what Assent stored there: it was "
+        f"changed, replaced or moved by another program. {advice}",
         thread_id=thread_id,
         kind=kind,
         name=name,
     )
-
-
-def _header(id: bytes) -> bytes:
-    return MAGIC + bytes([len(id)]) + id

@@ -11,10 +11,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from assent.core.errors import ConfigurationError, Tampered
-from assent.core.sealing import FileKey, Key, KeySeal, NoSeal, file_key, parse_keys
+from assent.core.sealing import Key, KeySeal, NoSeal, file_key, parse_keys
 from tests.support.keys import key
 
-OLD, NEW = FileKey("2025", b"o" * 32), FileKey("2026", b"n" * 32)
+OLD, NEW = Key("2025", b"o" * 32), Key("2026", b"n" * 32)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 PART = st.one_of(TEXT, st.integers(-(1 << 63), (1 << 63) - 1), st.none())
 CONTEXT = st.builds(
@@ -32,7 +32,7 @@ def nonces() -> Iterator[bytes]:
         yield number.to_bytes(12, "big")
 
 
-def seal_with(*keys: FileKey) -> KeySeal:
+def seal_with(*keys: Key) -> KeySeal:
     return KeySeal(keys, nonce=nonces().__next__)
 
 

@@ -665,7 +665,7 @@ async def test_what_belongs_to_no_thread_is_left_out_and_told_of_once(
             assert listed == ["schedule-u", "schedule-t", "free-schedule-u"]
         with pytest.raises(
             Tampered,
-            match=r"In the database, the timer 'free-timer-t' is not what .* Nothing comes of it any more",
+            match=r"In the database, the timer 'free-timer-t' is not what .* It is not used any more",
         ):
             await storage.timer("free-timer-t")
         with pytest.raises(Tampered, match="the schedule 'free-schedule-t'"):

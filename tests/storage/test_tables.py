@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from assent.core.errors import Tampered
-from assent.core.sealing import FileKey, KeySeal, NoSeal, Seal
+from assent.core.sealing import Key, KeySeal, NoSeal, Seal
 from assent.storage.base import Change, together
 from assent.storage.sqlite.tables import Table
 
@@ -79,7 +79,7 @@ DRAWING = Drawing(
 )
 BARE = Drawing(drawing_id="e", thread_id="t", status=Colour.RED, made_at=NOON, first=OTHER)
 
-SEAL = KeySeal([FileKey("1", bytes(32))])
+SEAL = KeySeal([Key("1", bytes(32))])
 
 
 def table(seal: Seal) -> Table[Any]:
