@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from ipaddress import ip_address
 
 from starlette.datastructures import URL, Headers
@@ -13,15 +14,15 @@ from assent.api.problems import problem
 MAX_BODY_BYTES = 1024 * 1024
 
 
+@dataclass(frozen=True, slots=True)
 class BodyLimit:
     """Refuses a body of more than `MAX_BODY_BYTES` with 413, before it is held in memory."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    app: ASGIApp
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
 
         seen = 0
@@ -36,9 +37,10 @@ class BodyLimit:
                 )
             return message
 
-        await self._app(scope, counted, send)
+        await self.app(scope, counted, send)
 
 
+@dataclass(frozen=True, slots=True)
 class LoopbackNames:
     """Refuses a request to a host that is not named like loopback, or from a page of another host.
 
@@ -47,15 +49,14 @@ class LoopbackNames:
     cannot send JSON, but it could send requests without a body, such as to cancel.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    app: ASGIApp
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
 
-        app = self._app
+        app = self.app
         origin = Headers(scope=scope).get("origin")
         if not _is_loopback(URL(scope=scope)):
             app = problem(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -90,13 +91,13 @@ async def publish_heads(
                 await asyncio.gather(*(publisher.publish() for publisher in publishers))
 
 
+@dataclass
 class _Publisher:
     """One sink, and the head that it took last."""
 
-    def __init__(self, storage: Storage, sink: HeadSink) -> None:
-        self._storage = storage
-        self._sink = sink
-        self._published: AuditHead | None = None
+    storage: Storage
+    sink: HeadSink
+    published: AuditHead | None = None
 
     async def publish_every(self, seconds: float) -> None:
         while True:
@@ -105,13 +106,13 @@ class _Publisher:
 
     async def publish(self) -> None:
         try:
-            head = await self._storage.audit_head()
-            if head is None or head == self._published:
+            head = await self.storage.audit_head()
+            if head is None or head == self.published:
                 return
 
             async with asyncio.timeout(SINK_SECONDS):
-                await self._sink(head)
-            self._published = head
+                await self.sink(head)
+            self.published = head
         except NotDelivered as error:
             log.warning("the head of the audit chain was not delivered", why=str(error))
         except Exception:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pkgutil import resolve_name
 
 import msgspec
@@ -70,19 +71,19 @@ async def open_notifiers(
         yield notifiers
 
 
+@dataclass(frozen=True, slots=True)
 class WebhookNotifier:
     """Sends messages as signed webhooks."""
 
-    def __init__(self, sender: WebhookSender, clock: Clock) -> None:
-        self._sender = sender
-        self._clock = clock
+    sender: WebhookSender
+    clock: Clock
 
     async def notify(self, message: Message) -> None:
         data = dict(message.data)
         if message.link:
             data["link"] = message.link
         body = _encode({"type": message.type, "timestamp": message.at, "data": data})
-        await self._sender.send(message.id, body, self._clock.now())
+        await self.sender.send(message.id, body, self.clock.now())
 
 
 class AppriseNotifier:

@@ -54,10 +54,7 @@ class LinkKey:
         # An unknown link takes the same time.
         expected = token(link or _UNKNOWN, self.secret).partition(".")[2]
         if not hmac.compare_digest(mac.encode(), expected.encode()) or link is None:
-            raise NotFound(
-                "There is no such link. It may have been cut off when it was copied: "
-                "open it from the message that it came with."
-            )
+            raise NotFound("There is no such link.")
         return link
 
 

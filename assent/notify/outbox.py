@@ -7,7 +7,7 @@ answer delays no decision.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, cast
 
@@ -52,32 +52,25 @@ def with_outbox(
     return cast(Storage, _Outbox(storage, endpoints, clock, on_stored)) if endpoints else storage
 
 
+@dataclass(frozen=True, eq=False)
 class _Outbox:
     """Delegates to the storage, except for `commit`."""
 
-    def __init__(
-        self,
-        storage: Storage,
-        endpoints: Sequence[Endpoint],
-        clock: Clock,
-        on_stored: Callable[[], None],
-    ) -> None:
-        self._storage = storage
-        self._endpoints = endpoints
-        self._clock = clock
-        self._on_stored = on_stored
+    inner: Storage
+    endpoints: Sequence[Endpoint]
+    clock: Clock
+    on_stored: Callable[[], None]
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._storage, name)
+        return getattr(self.inner, name)
 
     async def commit(self, change: Change) -> tuple[int, ...]:
-        clock = self._clock
-        rows = notifications_for(change, self._endpoints, clock.now(), clock.new_id)
+        rows = notifications_for(change, self.endpoints, self.clock.now(), self.clock.new_id)
         if not rows:
-            return await self._storage.commit(change)
+            return await self.inner.commit(change)
 
-        numbers = await self._storage.commit(replace(change, rows=(*change.rows, *rows)))
-        self._on_stored()
+        numbers = await self.inner.commit(replace(change, rows=(*change.rows, *rows)))
+        self.on_stored()
         return numbers
 
 
