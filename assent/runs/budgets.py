@@ -1,15 +1,15 @@
-"""What runs may use, as values: limits and prices as they are written down, and what follows from
-them for what has been used. Pure.
+"""Budgets as values: limits and prices as written in a configuration, and what follows from them.
 
     rules = rules_from_json({"run": {"total_tokens": 100_000}})
     limits = limits_for(rules, agent="clerk", requested={"model_calls": 5}, now=now)
 
-A budget is a *scope* (one run with whatever goes on from its pauses, a thread, all runs of an
-agent) and a *name*, of `NAMES`. It is reached when what was used is as much as its amount.
+A budget has a *scope* (one run with whatever goes on from its pauses, a thread, or all runs of an
+agent) and a *name* (one of `NAMES`). It is reached when the usage is as high as its amount.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -20,29 +20,20 @@ import msgspec
 from assent.core.decisions import Approve, Decision, Edit, decision_from_json
 from assent.core.digest import approval_id_for, call_digest
 from assent.core.errors import ConfigurationError, InvalidDecision, InvalidRequest
+from assent.core.json import Json
 from assent.core.rows import Approval, ApprovalKind, ApprovalStatus
 from assent.graph.interrupts.resume import PendingApproval
 
 WARN_AT = 0.8
-"""The part of a budget whose use is worth a warning."""
+"""The share of a budget whose use is worth a warning."""
 
-NAMES = (
-    "input_tokens",
-    "output_tokens",
-    "total_tokens",
-    "model_calls",
-    "tool_calls",
-    "seconds",
-    "cost",
-)
-"""What can be limited. `cost` is in whatever money the prices are in."""
-
-OF_TOKENS = frozenset({"input_tokens", "output_tokens", "total_tokens", "cost"})
-"""What is known only if a model says how many tokens it used."""
+TOKEN_NAMES = frozenset({"input_tokens", "output_tokens", "total_tokens", "cost"})
+"""The budgets that depend on the model reporting how many tokens it used."""
 
 Scope: TypeAlias = Literal["run", "thread", "agent"]
 OnExceeded: TypeAlias = Literal["error", "pause"]
 Amount = Annotated[float, msgspec.Meta(gt=0)]
+Rate = Annotated[float, msgspec.Meta(ge=0)]
 
 PERIODS = {
     "hour": timedelta(hours=1),
@@ -51,13 +42,15 @@ PERIODS = {
     "month": timedelta(days=30),
 }
 
+HOLDERS = {"run": "This run", "thread": "This thread", "agent": "This agent"}
 
-# ── as they are written down ──────────────────────────────────────────────────────────────────────
+
+# ── configuration ─────────────────────────────────────────────────────────────────────────────────
 
 
 class Amounts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What may be used, each without bound if it is not given; and what is done when one is
-    reached."""
+    """The amounts that may be used, each unlimited unless given, and what is done when one is
+    reached. `cost` is in the currency of the prices."""
 
     input_tokens: Amount | None = None
     output_tokens: Amount | None = None
@@ -68,28 +61,27 @@ class Amounts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     cost: Amount | None = None
     on_exceeded: OnExceeded | None = None
 
-    def amounts(self) -> dict[str, float]:
-        """Those that are given, by name."""
-        return {name: value for name in NAMES if (value := getattr(self, name)) is not None}
-
 
 class Windowed(Amounts, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The same, of the runs that were created within the last hour, day, week or 30 days; without
-    `per`, of all there ever were."""
+    """Amounts for the runs that were created within the last hour, day, week or 30 days; without
+    `per`, for all runs there ever were."""
 
     per: Literal["hour", "day", "week", "month"] | None = None
 
 
-class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a million tokens cost."""
+NAMES = tuple(name for name in Amounts.__struct_fields__ if name != "on_exceeded")
 
-    input: Annotated[float, msgspec.Meta(ge=0)]
-    output: Annotated[float, msgspec.Meta(ge=0)]
+
+class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The price of a million tokens."""
+
+    input: Rate
+    output: Rate
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The budgets of a server. `run` is each run's, `thread` each thread's, `agent` each agent's
-    unless `agents` names it; `prices` are by the model's name, with "*" for every other."""
+    """The budgets of a server: for each run, each thread, and each agent unless `agents` names it.
+    `prices` are by model name, with "*" for every other model."""
 
     on_exceeded: OnExceeded = "error"
     run: Amounts = Amounts()
@@ -99,44 +91,43 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     prices: dict[str, Price] = {}
 
     def cost(self, model: str, input_tokens: float, output_tokens: float) -> float | None:
-        """What these tokens cost; None if the model has no price."""
+        """The cost of these tokens; None if the model has no price."""
         price = self.prices.get(model) or self.prices.get("*")
-        return (
-            None
-            if price is None
-            else (input_tokens * price.input + output_tokens * price.output) / 1_000_000
-        )
+        if price is None:
+            return None
+        return (input_tokens * price.input + output_tokens * price.output) / 1_000_000
 
 
-def rules_from_json(said: Any) -> Rules:
-    """The budgets as a configuration has them. Raises `ConfigurationError`, which says what is
-    wrong."""
+def rules_from_json(value: Json) -> Rules:
+    """The budgets of a configuration. Raises `ConfigurationError`."""
     try:
-        return msgspec.convert(said, Rules)
+        return msgspec.convert(value, Rules)
     except msgspec.ValidationError as error:
-        # msgspec says where, from the part's own root.
-        raise ConfigurationError(
-            f"{str(error).replace('`$', '`budgets')}. It may have: {', '.join(Rules.__struct_fields__)}."
-        ) from error
+        # msgspec calls the root of the value `$`.
+        problem = str(error).replace("`$", "`budgets")
+        known = ", ".join(Rules.__struct_fields__)
+        raise ConfigurationError(f"{problem}. It may have: {known}.") from error
 
 
 def check_agents(rules: Rules, agents: Iterable[str]) -> None:
-    """Raise `ConfigurationError` for the budget of an agent that there is not: one of a misspelt
-    name would hold nobody."""
+    """Raise `ConfigurationError` if a budget names an agent that does not exist."""
     known = list(agents)
-    if unknown := next((name for name in rules.agents if name not in known), None):
-        raise ConfigurationError(
-            f"There is a budget for the agent '{unknown}', and no such agent. There are: {', '.join(known)}."
-        )
+    for name in rules.agents:
+        if name not in known:
+            raise ConfigurationError(
+                f"There is a budget for the agent '{name}', and no such agent. "
+                f"There are: {', '.join(known)}."
+            )
 
 
 def requested_amounts(requested: Mapping[str, Any]) -> Amounts:
-    """What a request says that its run may use. Raises `InvalidRequest`."""
+    """The amounts that a request sets for its run. Raises `InvalidRequest`."""
     try:
         return msgspec.convert(dict(requested), Amounts)
     except msgspec.ValidationError as error:
+        known = ", ".join(NAMES)
         raise InvalidRequest(
-            f"The budget of this run is not right: {error}. It may have: {', '.join(NAMES)}, on_exceeded."
+            f"The budget of this run is not right: {error}. It may have: {known}, on_exceeded."
         ) from error
 
 
@@ -145,9 +136,11 @@ def requested_amounts(requested: Mapping[str, Any]) -> Amounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """One budget of a run. `amount` may be used, and `step` is what was written down, which one
-    approval adds. `before` was used by others before the run began, `per` names the window and
-    `since` is its beginning."""
+    """One budget of a run.
+
+    `amount` is what may be used now, and `step` the configured amount, which each approval adds.
+    `before` was used before the run began. `per` names the window, which begins at `since`.
+    """
 
     scope: Scope
     name: str
@@ -164,53 +157,52 @@ class Limit:
         return f"{self.scope}.{self.name}"
 
     def reached(self, used: float) -> bool:
-        """Whether nothing is left. What money adds up to is not exact, so a billionth is
+        """True if nothing is left. Sums of money are not exact, so a billionth counts as
         nothing."""
         return used >= self.amount * (1 - 1e-9)
 
     def nearly(self, used: float) -> bool:
-        """Whether most of it is used."""
+        """True if the usage is worth a warning."""
         return used >= self.amount * WARN_AT * (1 - 1e-9)
 
 
 def limits_for(
     rules: Rules, *, agent: str, requested: Mapping[str, Any], now: datetime
 ) -> tuple[Limit, ...]:
-    """The limits of a run: of what its request and the rules say of runs, the lower one; and the
-    thread's and the agent's."""
-    asked = _limits("run", requested_amounts(requested), rules, now)
-    own = {limit.name: limit for limit in _limits("run", rules.run, rules, now)}
-    for limit in asked:
-        if limit.name not in own or limit.amount < own[limit.name].amount:
-            own[limit.name] = limit
-    agents = rules.agents.get(agent, rules.agent)
+    """The limits of a run. Where both the request and the rules limit the run, the lower one
+    holds."""
+    of_run = {limit.name: limit for limit in _limits("run", rules.run, rules, now)}
+    for limit in _limits("run", requested_amounts(requested), rules, now):
+        if limit.name not in of_run or limit.amount < of_run[limit.name].amount:
+            of_run[limit.name] = limit
     return (
-        *own.values(),
+        *of_run.values(),
         *_limits("thread", rules.thread, rules, now),
-        *_limits("agent", agents, rules, now),
+        *_limits("agent", rules.agents.get(agent, rules.agent), rules, now),
     )
 
 
 def _limits(scope: Scope, amounts: Amounts, rules: Rules, now: datetime) -> list[Limit]:
     per = amounts.per if isinstance(amounts, Windowed) else None
-    since = now - PERIODS[per] if per else None
-    then = amounts.on_exceeded or rules.on_exceeded
-    return [
-        Limit(
-            scope=scope,
-            name=name,
-            amount=amount,
-            step=amount,
-            on_exceeded=then,
-            per=per,
-            since=since,
-        )
-        for name, amount in amounts.amounts().items()
-    ]
+    limits = []
+    for name in NAMES:
+        amount = getattr(amounts, name)
+        if amount is not None:
+            limit = Limit(
+                scope=scope,
+                name=name,
+                amount=amount,
+                step=amount,
+                on_exceeded=amounts.on_exceeded or rules.on_exceeded,
+                per=per,
+                since=now - PERIODS[per] if per else None,
+            )
+            limits.append(limit)
+    return limits
 
 
-def raised(limits: Iterable[Limit], granted: Mapping[str, float]) -> tuple[Limit, ...]:
-    """The limits with what persons granted, by key. A grant never lowers one."""
+def raise_limits(limits: Iterable[Limit], granted: Mapping[str, float]) -> tuple[Limit, ...]:
+    """The limits, with the amounts that people granted, by key. A grant never lowers a limit."""
     return tuple(
         replace(limit, amount=max(limit.amount, granted.get(limit.key, 0))) for limit in limits
     )
@@ -219,24 +211,22 @@ def raised(limits: Iterable[Limit], granted: Mapping[str, float]) -> tuple[Limit
 # ── asking for more ───────────────────────────────────────────────────────────────────────────────
 
 
-def question(
+def budget_question(
     limit: Limit, used: float, *, thread_id: str, run_id: str, checkpoint_id: str
 ) -> PendingApproval:
-    """May more be used? `args` are what an approval sets: the limit is then what was used and as
-    much again as was written down."""
-    args = {"scope": limit.scope, "budget": limit.name, "limit": number(used + limit.step)}
+    """Ask for a larger budget. An approval sets the limit in `args`: the usage and one more
+    `step`."""
+    args = {"scope": limit.scope, "budget": limit.name, "limit": rounded(used + limit.step)}
+    preview: dict[str, Any] = {"used": rounded(used), "limit": rounded(limit.amount)}
+    if limit.per:
+        preview["per"] = limit.per
     digest = call_digest("budget", args)
+    about = {"thread": thread_id, "pause": run_id, "budget": limit.key, "digest": digest}
     return PendingApproval(
-        approval_id=approval_id_for(
-            {"thread": thread_id, "pause": run_id, "budget": limit.key, "digest": digest}
-        ),
+        approval_id=approval_id_for(about),
         kind=ApprovalKind.BUDGET,
         args=args,
-        preview={
-            "used": number(used),
-            "limit": number(limit.amount),
-            **({"per": limit.per} if limit.per else {}),
-        },
+        preview=preview,
         digest=digest,
         allowed=("approve", "edit", "reject"),
         checkpoint_id=checkpoint_id,
@@ -244,24 +234,26 @@ def question(
 
 
 def check_grant(approval: Approval, decision: Decision) -> None:
-    """Raise `InvalidDecision` if an edit is no limit with which the run could go on."""
+    """Raise `InvalidDecision` if the decision is an edit that sets no limit above the usage."""
     if not isinstance(decision, Edit):
         return
-    others = {name: value for name, value in decision.args.items() if name != "limit"}
     limit, used = decision.args.get("limit"), approval.preview["used"]
-    if (
-        any(approval.args.get(name) != value for name, value in others.items())
-        or not _is_number(limit)
-        or limit <= used
-    ):
+    is_number = (
+        isinstance(limit, int | float) and not isinstance(limit, bool) and math.isfinite(limit)
+    )
+    changes_rest = any(
+        name != "limit" and value != approval.args.get(name)
+        for name, value in decision.args.items()
+    )
+    if changes_rest or not is_number or limit <= used:
         raise InvalidDecision(
             f"A budget takes a new limit above the {used} that are used, and nothing else: "
             f'{{"type": "edit", "args": {{"limit": {approval.args["limit"]}}}}}.'
         )
 
 
-def grants(approvals: Iterable[Approval]) -> dict[str, float]:
-    """The limits that these approvals set, by key; of several for one, the highest."""
+def granted_limits(approvals: Iterable[Approval]) -> dict[str, float]:
+    """The limits that these approvals set, by key; if several set one, the highest."""
     granted: dict[str, float] = {}
     for approval in approvals:
         if approval.kind is ApprovalKind.BUDGET and approval.decision is not None:
@@ -277,48 +269,34 @@ def _granted(approval: Approval) -> float:
     return float(approval.args["limit"]) if isinstance(decision, Approve) else 0.0
 
 
-def refused(approvals: Iterable[Approval]) -> Approval | None:
-    """The approval in which a person said that no more may be used."""
-    return next(
-        (
-            each
-            for each in approvals
-            if each.kind is ApprovalKind.BUDGET and each.status is ApprovalStatus.REJECTED
-        ),
-        None,
-    )
+def refused_budget(approvals: Iterable[Approval]) -> Approval | None:
+    """The first approval in which a person refused a larger budget."""
+    for approval in approvals:
+        if approval.kind is ApprovalKind.BUDGET and approval.status is ApprovalStatus.REJECTED:
+            return approval
+    return None
 
 
-# ── words ─────────────────────────────────────────────────────────────────────────────────────────
-
-HOLDERS = {"run": "This run", "thread": "This thread", "agent": "This agent"}
+# ── messages ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def sentence(limit: Limit, used: float) -> str:
-    """What is said of a run that ended because of this limit."""
+def limit_message(limit: Limit, used: float) -> str:
+    """The error of a run that ended because of this limit."""
     within = f" within the last {limit.per}" if limit.per else ""
     return (
-        f"{HOLDERS[limit.scope]} has used {number(used)} of the {number(limit.amount)} {limit.name} that it may use{within}. "
-        "Ask for less, or give it a larger budget."
+        f"{HOLDERS[limit.scope]} has used {rounded(used)} of the {rounded(limit.amount)} "
+        f"{limit.name} that it may use{within}. Ask for less, or give it a larger budget."
     )
 
 
-def refusal(approval: Approval) -> str:
-    """What is said of a run that ended because a person did not grant it more."""
+def refusal_message(approval: Approval) -> str:
+    """The error of a run that ended because a person refused it a larger budget."""
     reason = (approval.decision or {}).get("message")
-    return f"{approval.decided_by or 'A person'} granted no more {approval.args['budget']}{f': {reason}' if reason else '.'}"
+    said = f"{approval.decided_by or 'A person'} granted no more {approval.args['budget']}"
+    return f"{said}: {reason}" if reason else f"{said}."
 
 
-def number(value: float) -> float:
-    """The number as it is shown: a whole one without a fraction."""
-    rounded = round(value, 6)
-    return int(rounded) if rounded == int(rounded) else rounded
-
-
-def _is_number(value: Any) -> bool:
-    return (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and value == value
-        and value != float("inf")
-    )
+def rounded(value: float) -> float:
+    """The number for display: to six places, and whole numbers without a fraction."""
+    number = round(value, 6)
+    return int(number) if number == int(number) else number

@@ -1,5 +1,4 @@
-"""What a run says while it runs, and what can be learnt from it: what it has used, and what a crash
-cut off."""
+"""The events of a run: written to the log while it runs, and read again after a crash."""
 
 from __future__ import annotations
 
@@ -14,7 +13,6 @@ from assent.core.events import (
     LlmStart,
     NodeEnd,
     NodeError,
-    NodeEvent,
     NodeStart,
     Reasoning,
     RunRecovered,
@@ -31,28 +29,18 @@ from assent.runs.budgets import Rules
 from assent.runs.metering import Meter
 from assent.storage.base import Storage
 
-PROGRESS_TYPES = frozenset(
-    {
-        *("run_start", "run_resumed", "run_recovered", "node_start", "node_end", "node_error"),
-        *(
-            "llm_start",
-            "llm_end",
-            "token",
-            "reasoning",
-            "tool_call_delta",
-            "tool_start",
-            "tool_end",
-        ),
-        *("budget_warning", "budget_exceeded"),
-    }
-)
+PROGRESS_TYPES = frozenset({
+    "run_start", "run_resumed", "run_recovered", "node_start", "node_end", "node_error",
+    "llm_start", "llm_end", "token", "reasoning", "tool_call_delta", "tool_start", "tool_end",
+    "budget_warning", "budget_exceeded",
+})  # fmt: skip
 """The events that `RunProgress` learns from."""
 
 
 async def past_events(
     storage: Storage, thread_id: str, types: Collection[str], *, run_id: str | None = None
 ) -> AsyncGenerator[Event, None]:
-    """The thread's events of these types that there are by now, in order; of one run, if given."""
+    """The thread's events of these types so far, in order; if given, only those of one run."""
     after = 0
     while entries := await storage.read_log(thread_id, after, types=types, run_id=run_id):
         after = entries[-1].seq
@@ -61,19 +49,23 @@ async def past_events(
 
 
 class UsageCounter:
-    """What a run has used, in numbers by name: `input_tokens`, `output_tokens`, `total_tokens`,
-    `model_calls`, `tool_calls`, `steps`; and `cost`, of models that have a price. `steps` are those
-    that were counted before: one that a crash cut off begins again."""
+    """Counts what a run uses: `input_tokens`, `output_tokens`, `total_tokens`, `model_calls`,
+    `tool_calls` and `steps`, and the `cost` of models that have a price.
+
+    It goes on from the numbers `before`, and does not count these `steps` again: a superstep that a
+    crash cut off begins anew.
+    """
 
     def __init__(
         self, before: Mapping[str, float], rules: Rules, *, steps: Iterable[int] = ()
     ) -> None:
         self.numbers = dict(before)
-        self._rules = rules
         self.steps = set(steps)
+        self._rules = rules
 
     def add(self, event: Event) -> None:
-        """Count what the event tells of."""
+        """Count what the event reports."""
+        # Many events come here: comparing types is faster than isinstance.
         kind = type(event)
         if kind is LlmEnd:
             self._count_model(event)  # type: ignore[arg-type]
@@ -85,7 +77,8 @@ class UsageCounter:
 
     def _count_model(self, event: LlmEnd) -> None:
         self._count("model_calls", 1)
-        if (usage := event.usage) is None:
+        usage = event.usage
+        if usage is None:
             return
         self._count("input_tokens", usage.input_tokens)
         self._count("output_tokens", usage.output_tokens)
@@ -99,8 +92,11 @@ class UsageCounter:
 
 
 class RunLog:
-    """Where a run's events go. Emitting is safe from any thread, and raises what the storage could
-    not store before, or what stands in the way of a budget."""
+    """Writes a run's events.
+
+    Emitting is safe from any thread. It raises the error with which an earlier event could not be
+    stored, or which keeps the run from its budgets.
+    """
 
     def __init__(self, storage: Storage, lease: Lease, usage: UsageCounter, meter: Meter) -> None:
         self._append = storage.append
@@ -110,7 +106,7 @@ class RunLog:
         self._meter = meter
 
     def emit(self, event: Event) -> None:
-        """Queue the event for the log."""
+        """Queue the event for the log, and count it."""
         if self._error is not None:
             raise self._error
         self._append((event,), self._failed, self._lease)
@@ -118,53 +114,56 @@ class RunLog:
             return
         self._usage.add(event)
         if self._meter.limits:
-            self._hold_to_budget(event)
+            self._check(event)
 
-    def look(self) -> None:
-        """Tell of the budgets that time has used up."""
-        if self._error is None and (news := self._meter.news()):
-            self._append(news, self._failed, self._lease)
+    def check_budgets(self) -> None:
+        """Emit the budget events that are due."""
+        if self._error is None and (events := self._meter.new_events()):
+            self._append(events, self._failed, self._lease)
 
-    def _hold_to_budget(self, event: Event) -> None:
+    def _check(self, event: Event) -> None:
         try:
-            self._meter.see(event)
+            self._meter.observe(event)
         except Exception as error:
-            # Whoever swallows it meets it again: the run must not go on.
+            # Whoever catches it meets it again at the next event, so that the run cannot go on.
             self._failed(error)
             raise
-        self.look()
+        self.check_budgets()
 
     def _failed(self, error: Exception) -> None:
         self._error = error
 
 
 class RunProgress:
-    """What a run's events, read from the log in order, tell of it. `began` is when its first
-    attempt began: decisions may have been taken some time before."""
+    """A run's progress, learnt from its events in order.
+
+    `began` is when its first attempt began. Its first event may be older: a decision, after which
+    the run waited for its turn.
+    """
 
     def __init__(self, rules: Rules, began: datetime | None = None) -> None:
-        self._usage = UsageCounter({}, rules)
-        self._open: dict[str, dict[str, None]] = {}
-        self._attempt_began = began
-        self._began = began
-        self._seconds = self._seconds_before = 0.0
         self.failed_node = ""
-        self.told: set[tuple[str, str]] = set()
+        self.reported: set[tuple[str, str]] = set()
+        """The limits and types of the budget events."""
+        self._usage = UsageCounter({}, rules)
+        self._messages: dict[str, dict[str, None]] = {}
+        self._began = self._attempt_began = began
+        self._seconds = self._seconds_before = 0.0
 
     def add(self, event: Event) -> None:
-        """Learn from the event."""
+        """Learn from the next event."""
         self._usage.add(event)
-        self._pass_time(event)
+        self._add_time(event)
         if isinstance(event, NodeError):
             self.failed_node = event.node
         elif isinstance(event, BudgetWarning | BudgetExceeded):
-            self.told.add((f"{event.scope}.{event.budget}", event_type(event)))
-        if isinstance(event, NodeEnd):
-            self._open.pop(event.task_id, None)
+            self.reported.add((f"{event.scope}.{event.budget}", event_type(event)))
+        elif isinstance(event, NodeEnd):
+            self._messages.pop(event.task_id, None)
         elif isinstance(event, LlmStart | Token | Reasoning | ToolCallDelta | LlmEnd):
-            self._begun(event, event.message_id)
+            self._messages.setdefault(event.task_id, {})[event.message_id] = None
 
-    def _pass_time(self, event: Event) -> None:
+    def _add_time(self, event: Event) -> None:
         if isinstance(event, RunStart | RunResumed | RunRecovered):
             self._seconds_before = self._seconds
             self._attempt_began = max(event.ts, self._began or event.ts)
@@ -172,21 +171,18 @@ class RunProgress:
             elapsed = (event.ts - self._attempt_began).total_seconds()
             self._seconds = max(self._seconds, self._seconds_before + elapsed)
 
-    def _begun(self, event: NodeEvent, message_id: str) -> None:
-        self._open.setdefault(event.task_id, {})[message_id] = None
-
     @property
     def usage(self) -> Mapping[str, float]:
-        """What the run had used, by name. Of time, what passed until the last event of each of its
-        attempts."""
+        """The run's usage, by name. Its `seconds` are those until the last event of each
+        attempt."""
         return {**self._usage.numbers, "seconds": round(self._seconds, 6)}
 
     @property
     def steps(self) -> Collection[int]:
-        """The supersteps that the run had begun."""
+        """The supersteps that the run began."""
         return self._usage.steps
 
     @property
     def message_ids(self) -> tuple[str, ...]:
-        """The messages that the run had begun to show, and whose node had not ended."""
-        return tuple(message_id for ids in self._open.values() for message_id in ids)
+        """The messages that the run began to stream, in nodes that did not end."""
+        return tuple(message_id for ids in self._messages.values() for message_id in ids)

@@ -1,9 +1,8 @@
-"""Holding a run to its budgets while it runs: what it and others have used, what to tell of that,
-and when it must stop.
+"""Hold a run to its budgets while it runs.
 
-What was used is never stored on its own account. It is counted from the run's events, so a crash
-loses nothing of it, and what others have used is the sum over the rows of runs that have ended,
-with what this process's other runs of the agent have used since.
+Usage is never stored for its own sake. It is counted from the run's events, so a crash loses none
+of it. The usage of other runs is the sum over the rows of runs that have ended, and what this
+process's other runs of the agent have used since.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mappi
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
 
 from assent.core.clock import Clock
 from assent.core.errors import ConfigurationError
@@ -29,53 +27,73 @@ from assent.core.events import (
     NodeError,
     ToolStart,
 )
-from assent.core.rows import Approval, ApprovalKind, ApprovalStatus, Run, RunKind
-from assent.runs.budgets import OF_TOKENS, Limit, Rules, grants, limits_for, number, raised, refused
+from assent.core.json import Json, JsonObject
+from assent.core.rows import Approval, ApprovalStatus, Run, RunKind
+from assent.runs.budgets import (
+    TOKEN_NAMES,
+    WARN_AT,
+    Limit,
+    Rules,
+    granted_limits,
+    limits_for,
+    raise_limits,
+    refused_budget,
+    rounded,
+)
 from assent.storage.base import Storage
 
-STOP = "A budget is used up."
-"""The reason of a run that is asked to stop at its next step because of a budget."""
+BUDGET_STOP = "A budget is used up."
+"""The drain reason of a run that a budget stops at its next step."""
 
-TOOLS = "tool_calls"
-"""The only budget that leaves the model its word when it is used up: it stops the next call of a
-tool, and nothing before."""
+TOOL_CALLS = "tool_calls"
+"""The one budget that stops only the next call of a tool: the model may still finish."""
+
+MARGIN_SECONDS = 0.001
+"""Added to a wait for a budget of time, so that it is used up when the wait is over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What a run goes by. `requested`, `before` and `granted` are handed on to the run that goes on
-    from its pause; `input` is the run's, or that of one before which was stopped when it had not
-    begun; `refusal` is the approval in which it was granted no more."""
+    """The budgets of a run.
+
+    `requested`, `before` and `granted` are handed on to the run that goes on after a pause. `input`
+    is the run's own, or that of an earlier run which was stopped before it began. `refusal` is the
+    approval in which a larger budget was refused.
+    """
 
     limits: tuple[Limit, ...] = ()
-    requested: Mapping[str, Any] = field(default_factory=dict)
+    requested: Mapping[str, Json] = field(default_factory=dict)
     before: Mapping[str, float] = field(default_factory=dict)
     granted: Mapping[str, float] = field(default_factory=dict)
-    input: Mapping[str, Any] = field(default_factory=dict)
+    input: Mapping[str, Json] = field(default_factory=dict)
     refusal: Approval | None = None
 
-    def stored(self, usage: Mapping[str, float], *, asked: bool, unbegun: bool) -> dict[str, Any]:
-        """As it stands in the row of a run that pauses, having used this much, for the one that
-        goes on: `asked` says that the pause is about a budget, `unbegun` that what the run was to
-        do is still to be done."""
-        used = {
-            name: self.before.get(name, 0) + usage.get(name, 0) for name in {*self.before, *usage}
-        }
-        known = {
-            "limits": dict(self.requested),
-            "before": used if self.limits else {},
-            "granted": dict(self.granted),
-        }
-        return {
-            **{name: value for name, value in known.items() if value},
-            **({"asked": True} if asked else {}),
-            **({"input": dict(self.input)} if unbegun else {}),
-        }
+    def for_next_run(self, usage: Mapping[str, float], *, asked: bool, unbegun: bool) -> JsonObject:
+        """The `budget` of a run that pauses, for the run that goes on.
+
+        `asked` says that the pause is about a budget, `unbegun` that the run did not begin its
+        work.
+        """
+        budget: JsonObject = {}
+        if self.requested:
+            budget["limits"] = dict(self.requested)
+        if self.limits and (self.before or usage):
+            names = {*self.before, *usage}
+            budget["before"] = {
+                name: self.before.get(name, 0) + usage.get(name, 0) for name in names
+            }
+        if self.granted:
+            budget["granted"] = dict(self.granted)
+        if asked:
+            budget["asked"] = True
+        if unbegun:
+            budget["input"] = dict(self.input)
+        return budget
 
 
 class Meter:
-    """What a run may still use. Its methods return at once; all but `admit` are safe from any
-    thread."""
+    """Compares a run's usage with its limits. Its methods return at once, and all but `admit` are
+    safe from any thread."""
 
     def __init__(
         self,
@@ -85,96 +103,125 @@ class Meter:
         *,
         rules: Rules,
         now: Callable[[], datetime],
-        told: Collection[tuple[str, str]] = (),
+        reported: Collection[tuple[str, str]] = (),
         by_others: Callable[[str], float] = lambda name: 0.0,
         stop: Callable[[], None] = lambda: None,
         admits_tools: bool = False,
     ) -> None:
+        """`reported` are the limits and types of the budget events so far, and `by_others` tells
+        what others used of an agent's budget since the run began. With `admits_tools`, calls of
+        tools wait for `admit`, so that a budget of them does not `stop` the run."""
         self.limits = tuple(limits)
+        self.held_back = False
+        """True if a call of a tool was not admitted since the graph last began to run."""
         self._run = run
         self._used = used
         self._rules = rules
         self._now = now
-        self._told = set(told)
+        self._reported = set(reported)
         self._by_others = by_others
         self._stop = stop
         self._admits_tools = admits_tools
         self._admitted: set[str] = set()
-        self.held_back = False
-        """Whether a call of a tool was not admitted since the graph last began to run."""
-        self._seconds_before = used.get("seconds", 0.0)
-        self._began = asyncio.get_running_loop().time()
-        self._loop = asyncio.get_running_loop()
+        self._time = asyncio.get_running_loop().time
+        self._began = self._time() - used.get("seconds", 0.0)
 
-    # ── what was used ─────────────────────────────────────────────────────────────────────────────
+    # ── usage ─────────────────────────────────────────────────────────────────────────────────────
 
     @property
     def usage(self) -> dict[str, float]:
-        """What the run has used so far, by name."""
-        seconds = self._seconds_before + self._loop.time() - self._began
-        return {**self._used, "seconds": round(seconds, 6)}
+        """The run's usage so far, by name."""
+        return {**self._used, "seconds": round(self._time() - self._began, 6)}
 
     def used(self, limit: Limit) -> float:
-        """What was used of this budget, by whomever. A call of a tool counts once it is admitted: a
-        crash may have taken the event of its start, and then only its intent tells."""
-        own = self.usage.get(limit.name, 0) + (len(self._admitted) if limit.name == TOOLS else 0)
-        return limit.before + own + (self._by_others(limit.name) if limit.scope == "agent" else 0)
+        """The usage that counts against the limit, by this run and others."""
+        used = limit.before + self.usage.get(limit.name, 0)
+        if limit.name == TOOL_CALLS:
+            # A call counts once it is admitted. A crash may lose the event of its start.
+            used += len(self._admitted)
+        if limit.scope == "agent":
+            used += self._by_others(limit.name)
+        return used
 
     def reached(self, *, tools: bool = True) -> list[Limit]:
-        """The budgets that are used up; without those of `tools`, only what lets nothing more be
-        done."""
-        return [
-            limit
-            for limit in self.limits
-            if (tools or limit.name != TOOLS) and limit.reached(self.used(limit))
-        ]
+        """The limits that are reached. Without `tools`, budgets of tool calls are left out."""
+        limits = [limit for limit in self.limits if tools or limit.name != TOOL_CALLS]
+        return [limit for limit in limits if limit.reached(self.used(limit))]
 
     def overrun(self) -> bool:
-        """Whether more tools were called than may be, which a graph that calls several in one node
-        can do."""
-        return any(limit.name == TOOLS and self.used(limit) > limit.amount for limit in self.limits)
+        """True if more tools were called than allowed. A graph that calls several in one node can
+        do that."""
+        return self._exceeds_tool_calls(0)
 
-    def told_reached(self) -> list[Limit]:
-        """The budgets that were told to be used up, by an earlier attempt of the run too."""
-        return [limit for limit in self.limits if (limit.key, "budget_exceeded") in self._told]
+    def reported_reached(self) -> list[Limit]:
+        """The limits that were reported as reached, by this attempt of the run or an earlier
+        one."""
+        return [limit for limit in self.limits if (limit.key, "budget_exceeded") in self._reported]
+
+    def _exceeds_tool_calls(self, more: int) -> bool:
+        return any(
+            limit.name == TOOL_CALLS and self.used(limit) + more > limit.amount
+            for limit in self.limits
+        )
 
     # ── while it runs ─────────────────────────────────────────────────────────────────────────────
 
-    def see(self, event: Event) -> None:
-        """Look at what the run does, once it was counted. Raises `ConfigurationError` if what it
-        costs cannot be known."""
+    def observe(self, event: Event) -> None:
+        """Check an event that was counted. Raises `ConfigurationError` if its cost cannot be
+        known."""
         if isinstance(event, ToolStart | NodeEnd | NodeError):
             self._admitted.discard(event.task_id)
         elif isinstance(event, LlmStart) and (event.model or not self._rules.prices):
             self._check_price(event.model)
         elif isinstance(event, LlmEnd):
             self._check_counted(event)
-            # Some models say who they are only when they have ended.
+            # Some models give their name only when they have ended.
             self._check_price(event.model)
 
-    def news(self) -> tuple[Event, ...]:
-        """What is to be told of the budgets now, each once. If one is used up, the run is asked to
+    def new_events(self) -> list[Event]:
+        """The budget events that are due, each once. If a budget is used up, the run is asked to
         stop at its next step."""
-        news = tuple(event for limit in self.limits for event in self._news_of(limit))
+        events = []
+        for limit in self.limits:
+            used = self.used(limit)
+            if limit.nearly(used):
+                events += self._report(BudgetWarning, "budget_warning", limit, used)
+            if limit.reached(used):
+                events += self._report(BudgetExceeded, "budget_exceeded", limit, used)
         if self.reached(tools=not self._admits_tools):
             self._stop()
-        return news
+        return events
+
+    def _report(
+        self, event: type[BudgetEvent], kind: str, limit: Limit, used: float
+    ) -> list[Event]:
+        if (limit.key, kind) in self._reported:
+            return []
+        self._reported.add((limit.key, kind))
+        return [
+            event(
+                ts=self._now(),
+                thread_id=self._run.thread_id,
+                run_id=self._run.run_id,
+                scope=limit.scope,
+                budget=limit.name,
+                used=rounded(used),
+                limit=rounded(limit.amount),
+            )
+        ]
 
     def admit(self, task_id: str) -> bool:
-        """Whether this task may begin to call its tool. It is counted at once, though it has not
-        begun."""
+        """True if the task may call its tool. The call counts at once."""
         if task_id in self._admitted:
             return True
-        if any(
-            limit.name == TOOLS and self.used(limit) + 1 > limit.amount for limit in self.limits
-        ):
+        if self._exceeds_tool_calls(1):
             return False
         self._admitted.add(task_id)
         return True
 
     def seconds_left(self, share: float = 1.0, *, on_exceeded: str | None = None) -> float | None:
-        """How long until the first budget of time has this share used; None if there is none that
-        has not yet."""
+        """The seconds until the first budget of time has this share used. Budgets that have it used
+        already are left out; None if no other is left."""
         left = [
             limit.amount * share - self.used(limit)
             for limit in self.limits
@@ -182,77 +229,52 @@ class Meter:
         ]
         return min((seconds for seconds in left if seconds > 0), default=None)
 
-    def _news_of(self, limit: Limit) -> Iterator[Event]:
-        used = self.used(limit)
-        if limit.nearly(used):
-            yield from self._once(BudgetWarning, "budget_warning", limit, used)
-        if limit.reached(used):
-            yield from self._once(BudgetExceeded, "budget_exceeded", limit, used)
-
-    def _once(
-        self, event: type[BudgetEvent], kind: str, limit: Limit, used: float
-    ) -> Iterator[Event]:
-        if (limit.key, kind) not in self._told:
-            self._told.add((limit.key, kind))
-            yield event(
-                ts=self._now(),
-                thread_id=self._run.thread_id,
-                run_id=self._run.run_id,
-                scope=limit.scope,
-                budget=limit.name,
-                used=number(used),
-                limit=number(limit.amount),
-            )
-
     def _check_price(self, model: str) -> None:
-        if (
-            any(limit.name == "cost" for limit in self.limits)
-            and self._rules.cost(model, 0, 0) is None
-        ):
+        is_limited = any(limit.name == "cost" for limit in self.limits)
+        if is_limited and self._rules.cost(model, 0, 0) is None:
             raise ConfigurationError(
-                f"This run has a budget of money, and there is no price for the model '{model}'. "
-                f'Add [budgets.prices."{model or "*"}"] with input and output, per million tokens, to the file that ASSENT_CONFIG names.'
+                "This run has a budget of money, and there is no price for the model "
+                f"'{model}'. Add [budgets.prices.\"{model or '*'}\"] with input and output, "
+                "per million tokens, to the file that ASSENT_CONFIG names."
             )
 
     def _check_counted(self, event: LlmEnd) -> None:
-        if event.usage is None and (
-            of_tokens := [limit.name for limit in self.limits if limit.name in OF_TOKENS]
-        ):
-            raise ConfigurationError(
-                f"This run has a budget of {of_tokens[0]}, and the model '{event.model}' did not say how many tokens it used. "
-                "Let it report its usage (stream_usage=True, with OpenAI's), or limit its model_calls."
-            )
+        if event.usage is not None:
+            return
+        for limit in self.limits:
+            if limit.name in TOKEN_NAMES:
+                raise ConfigurationError(
+                    f"This run has a budget of {limit.name}, and the model '{event.model}' did "
+                    "not say how many tokens it used. Let it report its usage "
+                    "(stream_usage=True, with OpenAI's), or limit its model_calls."
+                )
 
 
 @asynccontextmanager
-async def watched(meter: Meter, look: Callable[[], None]) -> AsyncIterator[None]:
-    """While the context is entered, call `look` whenever a budget of time is nearly, or wholly,
-    used up."""
-    task = asyncio.create_task(_look_in_time(meter, look))
+async def watch_time(meter: Meter, check: Callable[[], None]) -> AsyncIterator[None]:
+    """Call `check` whenever a budget of time is nearly used up, and when it is."""
+    task = asyncio.create_task(_check_in_time(meter, check))
     try:
         yield
     finally:
         task.cancel()
 
 
-async def _look_in_time(meter: Meter, look: Callable[[], None]) -> None:
+async def _check_in_time(meter: Meter, check: Callable[[], None]) -> None:
     while True:
-        due = [
-            seconds for share in (0.8, 1.0) if (seconds := meter.seconds_left(share)) is not None
-        ]
+        waits = [meter.seconds_left(WARN_AT), meter.seconds_left()]
+        due = [seconds for seconds in waits if seconds is not None]
         if not due:
             return
-        # A hair more, so that at that time it is so.
-        await asyncio.sleep(min(due) + 0.001)
-        look()
+        await asyncio.sleep(min(due) + MARGIN_SECONDS)
+        check()
 
 
 # ── before it runs ────────────────────────────────────────────────────────────────────────────────
 
 
 class Spending:
-    """What this process's runs have used of their agents' budgets: those that go on have no row yet
-    that says so."""
+    """The usage of agents' budgets by this process's runs that is in no row yet."""
 
     def __init__(self) -> None:
         self._active: dict[str, dict[str, Callable[[str], float]]] = defaultdict(dict)
@@ -260,8 +282,10 @@ class Spending:
 
     @contextmanager
     def by_others(self, run: Run, used: Mapping[str, float]) -> Iterator[Callable[[str], float]]:
-        """While the context is entered, the others know of `used`. Yields what they have used that
-        was in no row when it was entered."""
+        """Share the usage of a run while the context is entered.
+
+        Yields a function from a name to what other runs of the agent have used of it since then.
+        """
         active, ended = self._active[run.agent], self._ended[run.agent]
         in_row, ended_before = dict(used), dict(ended)
 
@@ -279,7 +303,7 @@ class Spending:
 
 
 class Metering:
-    """Reads what a run goes by from the storage."""
+    """Reads the terms of runs from the storage."""
 
     def __init__(self, storage: Storage, rules: Rules, clock: Clock) -> None:
         self.rules = rules
@@ -288,54 +312,51 @@ class Metering:
         self._clock = clock
 
     async def terms(self, run: Run) -> Terms:
-        """What the run goes by: a run with decisions goes on with what the one that paused was
-        given, and with what was granted since."""
-        paused, approvals = await self._pause(run)
-        earlier = paused.budget if paused is not None else {}
+        """The terms of the run. A run that goes on after a pause has those of the run that paused,
+        and what was granted since."""
+        earlier: Mapping[str, Json] = {}
+        approvals: tuple[Approval, ...] = ()
+        if run.kind is RunKind.RESUME:
+            paused_run = str(run.input["paused_run"])
+            paused = await self._storage.run(paused_run)
+            earlier = paused.budget if paused is not None else {}
+            if earlier.get("asked"):
+                page = await self._storage.approvals(
+                    thread_id=run.thread_id, run_id=paused_run, limit=1000
+                )
+                approvals = page.rows
+
         requested = run.budget.get("limits") or earlier.get("limits") or {}
-        granted = _highest(earlier.get("granted") or {}, grants(approvals))
-        limits = limits_for(self.rules, agent=run.agent, requested=requested, now=self._clock.now())
         before = earlier.get("before") or {}
-        limits = tuple(
-            [replace(limit, before=await self._before(run, limit, before)) for limit in limits]
-        )
+        granted = _highest(earlier.get("granted") or {}, granted_limits(approvals))
+        now = self._clock.now()
+        limits = []
+        for limit in limits_for(self.rules, agent=run.agent, requested=requested, now=now):
+            limits.append(replace(limit, before=await self._used_before(run, limit, before)))
+        to_thread = await self._granted_to_thread(run, limits)
         return Terms(
-            limits=raised(limits, _highest(granted, await self._granted_to_thread(run, limits))),
+            limits=raise_limits(limits, _highest(granted, to_thread)),
             requested=requested,
             before=before,
             granted=granted,
-            input=_input(run, earlier),
-            refusal=refused(approvals),
+            input={**run.input, **earlier.get("input", {})},
+            refusal=refused_budget(approvals),
         )
 
-    async def _pause(self, run: Run) -> tuple[Run | None, list[Approval]]:
-        """The run that paused, and what it asked about budgets."""
-        if run.kind is not RunKind.RESUME:
-            return None, []
-        paused = await self._storage.run(str(run.input["paused_run"]))
-        if paused is None or not paused.budget.get("asked"):
-            return paused, []
-        page = await self._storage.approvals(
-            thread_id=run.thread_id, run_id=paused.run_id, limit=1000
-        )
-        return paused, [approval for approval in page.rows if approval.kind is ApprovalKind.BUDGET]
-
-    async def _before(self, run: Run, limit: Limit, before: Mapping[str, float]) -> float:
-        """What was used of the budget by others than this run."""
+    async def _used_before(self, run: Run, limit: Limit, before: Mapping[str, float]) -> float:
+        """The usage of the budget by other runs than this one."""
         if limit.scope == "run":
             return before.get(limit.name, 0)
         whose = {"thread_id": run.thread_id} if limit.scope == "thread" else {"agent": run.agent}
-        used = await self._storage.usage(**whose, since=limit.since)
-        own = (
-            run.usage.get(limit.name, 0)
-            if limit.since is None or run.created_at >= limit.since
-            else 0
-        )
-        return max(used.get(limit.name, 0) - own, 0)
+        usage = await self._storage.usage(**whose, since=limit.since)
+        used = usage.get(limit.name, 0)
+        if limit.since is None or run.created_at >= limit.since:
+            used -= run.usage.get(limit.name, 0)
+        return max(used, 0)
 
     async def _granted_to_thread(self, run: Run, limits: Sequence[Limit]) -> dict[str, float]:
-        """What persons granted to the thread earlier, within each budget's window. Looked up only
-        if it makes a difference."""
+        """The limits that people granted to the thread earlier, within each budget's window. Read
+        only if a budget is nearly used up."""
         short = [
             limit
             for limit in limits
@@ -343,14 +364,15 @@ class Metering:
         ]
         if not short:
             return {}
-        past = [
-            each
-            for status in (ApprovalStatus.APPROVED, ApprovalStatus.EDITED)
-            for each in await self._decided(run.thread_id, status)
+        approvals = [
+            *await self._decided(run.thread_id, ApprovalStatus.APPROVED),
+            *await self._decided(run.thread_id, ApprovalStatus.EDITED),
         ]
-        return _highest(
-            *({limit.key: grants(_since(past, limit)).get(limit.key, 0)} for limit in short)
-        )
+        granted = {}
+        for limit in short:
+            within = [approval for approval in approvals if _is_within(limit, approval)]
+            granted[limit.key] = granted_limits(within).get(limit.key, 0)
+        return granted
 
     async def _decided(self, thread_id: str, status: ApprovalStatus) -> list[Approval]:
         found: list[Approval] = []
@@ -359,27 +381,21 @@ class Metering:
             page = await self._storage.approvals(
                 thread_id=thread_id, status=status, limit=1000, cursor=cursor
             )
-            found += [approval for approval in page.rows if approval.kind is ApprovalKind.BUDGET]
+            found += page.rows
             cursor = page.next
             if cursor is None:
                 return found
 
 
-def _since(approvals: Sequence[Approval], limit: Limit) -> list[Approval]:
-    since = limit.since
-    return [
-        each
-        for each in approvals
-        if since is None or (each.decided_at is not None and each.decided_at >= since)
-    ]
+def _is_within(limit: Limit, approval: Approval) -> bool:
+    if limit.since is None:
+        return True
+    return approval.decided_at is not None and approval.decided_at >= limit.since
 
 
 def _highest(*granted: Mapping[str, float]) -> dict[str, float]:
-    keys = {key for each in granted for key in each}
-    return {key: max(each.get(key, 0) for each in granted) for key in keys}
-
-
-def _input(run: Run, earlier: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the run is to do: its own input, or that of the one before, if that was stopped when it
-    had not begun."""
-    return {**run.input, **earlier["input"]} if "input" in earlier else run.input
+    highest: dict[str, float] = {}
+    for each in granted:
+        for key, amount in each.items():
+            highest[key] = max(highest.get(key, 0), amount)
+    return highest

@@ -1,5 +1,5 @@
-"""Threads for sync nodes and tools. A cancelled task leaves its thread running, and only when that
-has ended has the run."""
+"""Threads for sync nodes and tools. A thread goes on when its task is cancelled, and a run has
+ended only when its threads have."""
 
 from __future__ import annotations
 
@@ -13,56 +13,55 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 MAX_THREADS = 64
-"""Sync nodes and tools that run at once; more wait. asyncio's own default, the number of cores and
-four, would let a few slow ones stop all."""
-
+"""The number of sync nodes and tools that run at once; more wait. With asyncio's default, four more
+than there are cores, a few slow ones could block all others."""
 
 SYNC_THREAD = "assent-sync"
-"""What the names of these threads begin with."""
+"""The prefix of the threads' names."""
 
 
 class SyncThreads(ThreadPoolExecutor):
-    """The event loop's default executor, which knows for whom a thread works."""
+    """The event loop's default executor. It knows which run a thread works for."""
 
     def __init__(self) -> None:
         super().__init__(max_workers=MAX_THREADS, thread_name_prefix=SYNC_THREAD)
-        self._mine: ContextVar[set[Future[Any]] | None] = ContextVar("threads", default=None)
+        self._joined: ContextVar[set[Future[Any]] | None] = ContextVar("joined", default=None)
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         future = super().submit(fn, *args, **kwargs)
-        if (mine := self._mine.get()) is not None:
-            mine.add(future)
-            future.add_done_callback(mine.discard)
+        joined = self._joined.get()
+        if joined is not None:
+            joined.add(future)
+            future.add_done_callback(joined.discard)
         return future
 
     @asynccontextmanager
-    async def waited_for(self) -> AsyncIterator[None]:
-        """When this context is left, however it is, no thread works any more for what was done in
-        it."""
-        mine: set[Future[Any]] = set()
-        token = self._mine.set(mine)
+    async def joined(self) -> AsyncIterator[None]:
+        """Wait, when the context is left, for the threads that were started in it."""
+        futures: set[Future[Any]] = set()
+        token = self._joined.set(futures)
         try:
             yield
         finally:
-            self._mine.reset(token)
-            while left := [future for future in mine if future.running()]:
-                await _ended(left)
+            self._joined.reset(token)
+            while running := [future for future in futures if future.running()]:
+                await _wait_for(running)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Wait for nobody: a tool that does not return must not keep the process alive."""
+        """Wait for no thread: a tool that never returns must not keep the process alive."""
         super().shutdown(wait=False, cancel_futures=True)
 
 
-async def _ended(futures: list[Future[Any]]) -> None:
-    """Wait for the threads, and leave what they came to, or failed with, to whom it is for."""
-    loop, over = asyncio.get_running_loop(), asyncio.Event()
-    left = set(futures)
+async def _wait_for(futures: list[Future[Any]]) -> None:
+    """Wait for the threads. Their results and errors are for whoever started them."""
+    loop, all_done = asyncio.get_running_loop(), asyncio.Event()
+    running = set(futures)
 
-    def ended(future: Future[Any]) -> None:
-        left.discard(future)
-        if not left:
-            loop.call_soon_threadsafe(over.set)
+    def done(future: Future[Any]) -> None:
+        running.discard(future)
+        if not running:
+            loop.call_soon_threadsafe(all_done.set)
 
     for future in futures:
-        future.add_done_callback(ended)
-    await over.wait()
+        future.add_done_callback(done)
+    await all_done.wait()

@@ -41,14 +41,14 @@ from assent.runs.budgets import (
     Price,
     Rules,
     Windowed,
+    budget_question,
     check_agents,
     check_grant,
-    grants,
+    granted_limits,
+    limit_message,
     limits_for,
-    question,
-    raised,
+    raise_limits,
     rules_from_json,
-    sentence,
 )
 from assent.runs.emitter import RunProgress, UsageCounter
 from assent.runs.metering import Meter, Spending
@@ -70,7 +70,7 @@ def limit(name: str = "model_calls", amount: float = 10, **changes: Any) -> Limi
 
 
 def approval_of(limit: Limit, used: float, decision: Decision | None = None) -> Approval:
-    asked = question(limit, used, thread_id="t", run_id="r", checkpoint_id="c")
+    asked = budget_question(limit, used, thread_id="t", run_id="r", checkpoint_id="c")
     status = {
         Approve: ApprovalStatus.APPROVED,
         Edit: ApprovalStatus.EDITED,
@@ -221,7 +221,7 @@ def test_money_that_adds_up_to_its_budget_has_reached_it() -> None:
 @given(amount=amounts, share=st.floats(min_value=1, max_value=5))
 def test_with_what_an_approval_grants_the_run_can_go_on(amount: float, share: float) -> None:
     one, used = limit("cost", amount), amount * share
-    (more,) = raised([one], grants([approval_of(one, used, Approve())]))
+    (more,) = raise_limits([one], granted_limits([approval_of(one, used, Approve())]))
     assert not more.reached(used) or amount < 1e-5
     assert more.amount == pytest.approx(used + amount, abs=1e-6)
 
@@ -230,22 +230,22 @@ def test_with_what_an_approval_grants_the_run_can_go_on(amount: float, share: fl
 def test_no_grant_lowers_a_limit(limits: list[float]) -> None:
     one = limit(amount=10)
     decided = [approval_of(one, 10, Edit({"limit": amount})) for amount in limits]
-    assert raised([one], grants(decided))[0].amount == max(10, *limits)
-    assert raised([one], grants([approval_of(one, 10, Reject())]))[0].amount == 10
-    assert raised([limit("cost", 1)], grants(decided))[0].amount == 1
+    assert raise_limits([one], granted_limits(decided))[0].amount == max(10, *limits)
+    assert raise_limits([one], granted_limits([approval_of(one, 10, Reject())]))[0].amount == 10
+    assert raise_limits([limit("cost", 1)], granted_limits(decided))[0].amount == 1
 
 
 def test_the_question_shows_what_an_approval_sets() -> None:
-    asked = question(
+    asked = budget_question(
         limit("total_tokens", 100, per="day"), 120, thread_id="t", run_id="r", checkpoint_id="c"
     )
     assert asked.kind is ApprovalKind.BUDGET
     assert asked.args == {"scope": "run", "budget": "total_tokens", "limit": 220}
     assert asked.preview == {"used": 120, "limit": 100, "per": "day"}
-    again = question(
+    again = budget_question(
         limit("total_tokens", 100, per="day"), 120, thread_id="t", run_id="r", checkpoint_id="c"
     )
-    later = question(
+    later = budget_question(
         limit("total_tokens", 100, per="day"), 120, thread_id="t", run_id="r2", checkpoint_id="c"
     )
     assert again.approval_id == asked.approval_id != later.approval_id
@@ -278,7 +278,7 @@ def test_an_edit_may_come_with_what_was_shown() -> None:
 
 
 def test_what_is_said_at_the_end_names_the_budget() -> None:
-    assert sentence(limit("cost", 2.5, scope="thread", per="day"), 3).startswith(
+    assert limit_message(limit("cost", 2.5, scope="thread", per="day"), 3).startswith(
         "This thread has used 3 of the 2.5 cost that it may use within the last day. "
     )
 
@@ -329,7 +329,7 @@ def test_after_a_crash_the_log_tells_what_was_used_and_what_was_told() -> None:
     assert progress.usage["seconds"] == 4.5
     assert progress.usage["model_calls"] == progress.usage["tool_calls"] == 1
     assert progress.usage["cost"] == pytest.approx(70 / 1e6)
-    assert progress.told == {
+    assert progress.reported == {
         ("run.model_calls", "budget_warning"),
         ("run.model_calls", "budget_exceeded"),
     }
@@ -365,12 +365,12 @@ async def test_each_thing_is_told_once_and_at_the_limit_the_run_is_asked_to_stop
         usage,
         limit("model_calls", 5),
         limit("total_tokens", 1000),
-        told=[("run.total_tokens", "budget_warning")],
+        reported=[("run.total_tokens", "budget_warning")],
     )
     told: list[list[str]] = []
     for _ in range(6):
         usage.add(llm("penny"))
-        told.append([event_type(event) for event in meter.news()])
+        told.append([event_type(event) for event in meter.new_events()])
     assert told == [[], [], [], ["budget_warning"], ["budget_exceeded"], []]
     assert stops == ["stop", "stop"]
 
@@ -384,9 +384,12 @@ async def test_of_what_is_about_to_begin_no_more_is_admitted_than_is_left() -> N
     assert [limit.name for limit in meter.reached()] == ["tool_calls"]
     for task in ("a", "b"):
         usage.add(ToolStart(tool="look", task_id=task))
-        meter.see(ToolStart(tool="look", task_id=task))
+        meter.observe(ToolStart(tool="look", task_id=task))
     assert not meter.admit("c")
-    assert [event_type(event) for event in meter.news()] == ["budget_warning", "budget_exceeded"]
+    assert [event_type(event) for event in meter.new_events()] == [
+        "budget_warning",
+        "budget_exceeded",
+    ]
     # The model may still say what came of it.
     assert stops == []
     assert meter.reached(tools=False) == []
@@ -400,24 +403,24 @@ async def test_what_cannot_be_known_is_an_error_only_where_it_is_limited(name: s
             ConfigurationError,
             match=r"no price for the model 'penny'.*\[budgets\.prices\.\"penny\"\]",
         ):
-            meter.see(LlmStart(message_id="m", model="penny"))
+            meter.observe(LlmStart(message_id="m", model="penny"))
     else:
-        meter.see(LlmStart(message_id="m", model="penny"))
+        meter.observe(LlmStart(message_id="m", model="penny"))
     if name != "model_calls":
         with pytest.raises(ConfigurationError, match="did not say how many tokens"):
-            meter.see(llm("penny", None))
+            meter.observe(llm("penny", None))
     else:
-        meter.see(llm("penny", None))
+        meter.observe(llm("penny", None))
 
 
 async def test_a_model_that_says_who_it_is_only_at_its_end_has_its_price_looked_up_then() -> None:
     meter = Meter(
         RUN, [limit("cost")], {}, rules=Rules(prices={"penny": Price(2.0, 10.0)}), now=lambda: NOON
     )
-    meter.see(LlmStart(message_id="m"))
-    meter.see(llm("penny"))
+    meter.observe(LlmStart(message_id="m"))
+    meter.observe(llm("penny"))
     with pytest.raises(ConfigurationError, match="no price for the model 'another'"):
-        meter.see(llm("another"))
+        meter.observe(llm("another"))
 
 
 async def test_runs_of_one_agent_know_what_the_others_have_used_since_they_began() -> None:

@@ -1,0 +1,154 @@
+"""The plan of a run: what its graph is given, so that it starts, or goes on after a pause or a
+crash."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from langchain_core.messages import HumanMessage
+from langchain_core.runnables import RunnableConfig
+from langgraph.graph import START
+from langgraph.types import StateSnapshot
+
+from assent.core.decisions import Approve, Decision, decision_from_json
+from assent.core.errors import Tampered
+from assent.core.rows import ApprovalKind, Run, RunKind
+from assent.graph.closing import close
+from assent.graph.effects import EffectIntent
+from assent.graph.forking import Standing, fork, saver_of, without_run
+from assent.graph.interrupts.resume import (
+    Agent,
+    Continuation,
+    PendingApproval,
+    continuation,
+    find_pending,
+)
+from assent.runs.ledger import StoredEffects
+from assent.runs.states import thread_config
+from assent.storage.base import Storage
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """Plans how a run goes on, from its row and the thread's state."""
+
+    storage: Storage
+    run: Run
+    agent: Agent
+    config: RunnableConfig
+    effects: StoredEffects
+
+    async def plan(self) -> Continuation:
+        """The input for the graph. After a crash it depends on how far the run had come."""
+        run, agent = self.run, self.agent
+        if run.attempt == 1 and run.kind is RunKind.INPUT:
+            return await self._first_input()
+
+        snapshot = await agent.aget_state(self.config, subgraphs=True)
+        if wrote(run, snapshot):
+            # The state has the run's input already. It may even have the run's end, or its pause.
+            pending = find_pending(agent, snapshot, pause=run.run_id)
+            return Continuation(ended=bool(pending) or not snapshot.tasks)
+        if run.kind is RunKind.INPUT:
+            return await self._first_input()
+
+        decided = await self._decided(snapshot)
+        if await self._approved_node_began(decided):
+            return Continuation(ended=True)
+        return continuation(agent, snapshot, decided, messages=self._messages())
+
+    def _messages(self) -> list[HumanMessage]:
+        text = str(self.run.input.get("message", ""))
+        # The message has the run's id. If the input is applied twice, it is in the conversation
+        # once.
+        return [HumanMessage(text, id=self.run.run_id)] if text else []
+
+    # ── new input ─────────────────────────────────────────────────────────────────────────────────
+
+    async def _first_input(self) -> Continuation:
+        run, agent, config = self.run, self.agent, self.config
+        messages = self._messages()
+        graph_input = {"messages": messages} if messages else None
+        if "checkpoint_id" not in run.input:
+            return Continuation(input=graph_input)
+        if "fork_of" in run.input:
+            await self._copy_state(str(run.input["fork_of"]))
+            return Continuation(ended=True)
+
+        forked = await fork(agent, config, str(run.input["checkpoint_id"]))
+        if graph_input is None:
+            return Continuation(ended=forked.standing is not Standing.CAN_GO_ON)
+        if (await agent.aget_state(config)).next != (START,):
+            # The message takes the place of an answer, so the question and its calls are closed.
+            # This is done without the run's id: after a checkpoint that has it, LangGraph takes
+            # the input for one that is applied already.
+            await close(agent, without_run(config), {})
+        return Continuation(input=graph_input)
+
+    async def _copy_state(self, source: str) -> None:
+        """Begin the run's thread with a state of the thread `source`."""
+        run, agent = self.run, self.agent
+        await check_trusted(self.storage, source)
+        if run.attempt > 1:
+            # A crash may have left half of it. Until the run ends, the thread is its own.
+            await saver_of(agent).adelete_thread(run.thread_id)
+        checkpoint_id = str(run.input["checkpoint_id"])
+        await fork(agent, thread_config(source), checkpoint_id, target=self.config)
+
+    # ── decisions ─────────────────────────────────────────────────────────────────────────────────
+
+    async def _decided(self, snapshot: StateSnapshot) -> list[tuple[PendingApproval, Decision]]:
+        """The pending approvals that have a decision.
+
+        After a crash a task may have asked its next question already. That question has another
+        interrupt id, so it finds no decision here, and no answer is given twice.
+        """
+        thread_id, paused = self.run.thread_id, str(self.run.input["paused_run"])
+        page = await self.storage.approvals(thread_id=thread_id, run_id=paused, limit=1000)
+        await check_trusted(self.storage, thread_id)
+        decisions = {row.approval_id: row.decision for row in page.rows}
+
+        decided = []
+        for approval in find_pending(self.agent, snapshot, pause=paused):
+            decision = decisions.get(approval.approval_id)
+            if decision is not None:
+                decided.append((approval, decision_from_json(decision)))
+        return decided
+
+    async def _approved_node_began(
+        self, decided: Sequence[tuple[PendingApproval, Decision]]
+    ) -> bool:
+        """Store an intent for each approved node of a user's graph. Return True if one had begun
+        before, and was cut off.
+
+        No gate sees what such a node does, so the node as a whole has an intent.
+        """
+        began = False
+        for approval, decision in decided:
+            if approval.kind is ApprovalKind.NODE and isinstance(decision, Approve):
+                intent = EffectIntent(
+                    key=f"{self.run.run_id}:{approval.approval_id}",
+                    tool=approval.node,
+                    tool_call_id="",
+                    digest=approval.digest,
+                )
+                earlier = await self.effects.begin(intent)
+                began = began or earlier is not None
+        return began
+
+
+def wrote(run: Run, snapshot: StateSnapshot) -> bool:
+    """True if the run wrote this checkpoint."""
+    return (snapshot.metadata or {}).get("run_id") == run.run_id
+
+
+async def check_trusted(storage: Storage, thread_id: str) -> None:
+    """Raise `Tampered` if the thread is marked as tampered with.
+
+    Call it after reading a list of the thread's rows: lists leave out what was tampered with, and
+    mark the thread.
+    """
+    thread = await storage.thread(thread_id)
+    if thread is not None and thread.tampered is not None:
+        raise Tampered(thread.tampered, thread_id=thread_id)
