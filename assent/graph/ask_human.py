@@ -1,4 +1,4 @@
-"""`ask_human`: a tool by which an agent asks a person what it does not know."""
+"""`ask_human`: a tool with which an agent asks a person."""
 
 from __future__ import annotations
 
@@ -18,40 +18,44 @@ Reason = Literal[
 
 ANY_ANSWER = {"type": ["string", "number", "boolean", "array", "object"]}
 
+Prompt = Annotated[
+    str,
+    Field(
+        min_length=1,
+        description="The question, in words that a person understands without the conversation.",
+    ),
+]
+Context = Annotated[str, Field(description="What the person needs to know in order to answer.")]
+Choices = Annotated[
+    list[str] | None,
+    Field(description="The answers to choose from. Leave them out for an open question."),
+]
+Reasons = Annotated[list[Reason] | None, Field(description="Why you have to ask.")]
+
 
 def ask_human(
-    prompt: Annotated[
-        str,
-        Field(
-            min_length=1,
-            description="The question, in words that a person understands without the conversation.",
-        ),
-    ],
+    prompt: Prompt,
     runtime: ToolRuntime,
-    context: Annotated[
-        str, Field(description="What the person needs to know in order to answer.")
-    ] = "",
-    choices: Annotated[
-        list[str] | None,
-        Field(description="The answers to choose from. Leave them out for an open question."),
-    ] = None,
-    reasons: Annotated[list[Reason] | None, Field(description="Why you have to ask.")] = None,
+    context: Context = "",
+    choices: Choices = None,
+    reasons: Reasons = None,
 ) -> str:
     """Ask a person a question, and wait for the answer. Use it when something is ambiguous, missing
     or beyond what you may decide."""
-    choices = list(dict.fromkeys(choices or ()))
-    said: dict[str, Any] = {
+    question: dict[str, Any] = {
+        "type": ASK_HUMAN,
+        "tool_call_id": runtime.tool_call_id or "",
         "prompt": prompt,
-        "context": context,
-        "choices": choices,
-        "reasons": list(dict.fromkeys(reasons or ())),
     }
-    question = {name: value for name, value in said.items() if value}
-    schema: dict[str, Any] = {"type": "string", "enum": choices} if choices else ANY_ANSWER
-    answer = interrupt(
-        {"type": ASK_HUMAN, "tool_call_id": runtime.tool_call_id or "", **question},
-        response_schema=schema,
-    )
+    schema: dict[str, Any] = ANY_ANSWER
+    if context:
+        question["context"] = context
+    if choices:
+        question["choices"] = list(dict.fromkeys(choices))
+        schema = {"type": "string", "enum": question["choices"]}
+    if reasons:
+        question["reasons"] = list(dict.fromkeys(reasons))
+    answer = interrupt(question, response_schema=schema)
     if isinstance(answer, Mapping) and answer.get("type") == "reject":
         reason = answer.get("message")
         return f"The person did not answer.{f' The reason: {reason}' if reason else ''}"

@@ -1,4 +1,4 @@
-"""What people are shown of a conversation when they are asked: its last turn, in short."""
+"""The excerpt of a conversation that people see when they are asked: its last turn, shortened."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from typing import Any
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.types import StateSnapshot
 
-from assent.graph.interrupts.questions import messages_of
+from assent.graph.state import messages_in
 
 MAX_CHARACTERS = 1_000
-"""Of what each of the two said."""
+"""Of each of the two texts."""
 
 
-def last_turn(snapshot: StateSnapshot) -> dict[str, Any]:
-    """`{"asked"?: …, "model_wrote"?: …}`: what a person said last, and what the model has written
-    since. Without either where there is none, or where the graph keeps no messages."""
+def excerpt(snapshot: StateSnapshot) -> dict[str, Any]:
+    """`{"asked"?: …, "model_wrote"?: …}`: the last words of a person, and those of the model since.
+    A key is left out where there are none, or where the graph keeps no messages."""
     shown: dict[str, Any] = {}
-    for message in messages_of(snapshot):
+    for message in messages_in(snapshot.values):
         if isinstance(message, HumanMessage):
-            shown = {"asked": _short(message.text)}
+            shown = {"asked": _shortened(message.text)}
         elif isinstance(message, AIMessage) and message.text.strip():
-            shown["model_wrote"] = _short(message.text)
+            shown["model_wrote"] = _shortened(message.text)
     return shown
 
 
-def _short(text: str) -> str:
+def _shortened(text: str) -> str:
     # Half a surrogate pair, which no file can hold, is left out.
     text = text.strip().encode("utf-8", "ignore").decode()
     return text if len(text) <= MAX_CHARACTERS else f"{text[: MAX_CHARACTERS - 1]}…"

@@ -1,4 +1,4 @@
-"""The agent's state, and what its messages say about open tool calls."""
+"""The agent's state, and its messages with their open tool calls."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ from assent.core.digest import call_digest
 from assent.core.events import Checkpoint
 
 DecisionRecord = dict[str, Any]
-"""A decision as kept in the state: its JSON, with the `message_id` and `digest` of the call that it
-is for."""
+"""A decision in the state: its JSON, with the `message_id` and `digest` of the call it is for."""
 
 
 def merge_decisions(
     old: dict[str, DecisionRecord] | None, new: dict[str, DecisionRecord] | None
 ) -> dict[str, DecisionRecord]:
-    """The reducer of `decisions`: add the new ones; None forgets them all, as each new turn of the
-    model does."""
+    """The reducer of `decisions`: add the new ones. None, which each new turn of the model writes,
+    removes all."""
     return {} if new is None else {**(old or {}), **new}
 
 
 class Conversation(MessagesState):
-    """What a caller puts in and gets out: messages, and nothing that decides."""
+    """The input and output of an agent: messages, and nothing that decides."""
 
 
 class AgentState(MessagesState):
@@ -39,11 +38,9 @@ class AgentState(MessagesState):
 def messages_in(values: Any) -> list[AnyMessage]:
     """The messages in any graph's state; none if it keeps something else under that name."""
     messages = values.get("messages") if isinstance(values, dict) else None
-    if not isinstance(messages, list) or not all(
-        isinstance(message, BaseMessage) for message in messages
-    ):
-        return []
-    return messages
+    if isinstance(messages, list) and all(isinstance(each, BaseMessage) for each in messages):
+        return messages
+    return []
 
 
 def checkpoint_of(snapshot: StateSnapshot) -> Checkpoint:
@@ -57,7 +54,10 @@ def checkpoint_of(snapshot: StateSnapshot) -> Checkpoint:
 
 def last_turn(messages: Sequence[AnyMessage]) -> AIMessage | None:
     """The model's last message."""
-    return next((message for message in reversed(messages) if isinstance(message, AIMessage)), None)
+    for message in reversed(messages):
+        if isinstance(message, AIMessage):
+            return message
+    return None
 
 
 def open_calls(messages: Sequence[AnyMessage]) -> tuple[AIMessage | None, list[ToolCall]]:
@@ -65,16 +65,15 @@ def open_calls(messages: Sequence[AnyMessage]) -> tuple[AIMessage | None, list[T
     turn = last_turn(messages)
     if turn is None or not turn.tool_calls:
         return turn, []
-    # Only what came after it answers it: a provider may use the ids of an earlier turn's calls
-    # again.
+    # Only later messages answer it: a provider may reuse the ids of an earlier turn's calls.
     since = messages[messages.index(turn) + 1 :]
     answered = {message.tool_call_id for message in since if isinstance(message, ToolMessage)}
     return turn, [call for call in turn.tool_calls if call["id"] not in answered]
 
 
 def record_decision(turn: AIMessage, call: ToolCall, decision: Decision) -> DecisionRecord:
-    """What is kept of a decision: it holds for this call of this message with these arguments, and
-    for nothing else."""
+    """The record of a decision. It holds for this call of this message with these arguments
+    only."""
     return {
         **decision_to_json(decision),
         "message_id": turn.id,
@@ -83,15 +82,14 @@ def record_decision(turn: AIMessage, call: ToolCall, decision: Decision) -> Deci
 
 
 def recorded_decision(state: AgentState, turn: AIMessage, call: ToolCall) -> Decision | None:
-    """The decision recorded for exactly this call. One for other arguments, or for another
-    message's call of the same id, is none."""
+    """The decision recorded for exactly this call, and not for other arguments or another message's
+    call with the same id."""
     record = (state.get("decisions") or {}).get(call["id"] or "")
-    if (
-        record is None
-        or record.get("message_id") != turn.id
-        or record.get("digest") != call_digest(call["name"], call["args"])
-    ):
+    if record is None:
         return None
-    return decision_from_json(
-        {key: value for key, value in record.items() if key not in ("message_id", "digest")}
-    )
+    fields = dict(record)
+    message_id = fields.pop("message_id", None)
+    digest = fields.pop("digest", None)
+    if message_id != turn.id or digest != call_digest(call["name"], call["args"]):
+        return None
+    return decision_from_json(fields)

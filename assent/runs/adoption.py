@@ -9,7 +9,7 @@ from datetime import datetime
 from assent.core.clock import Clock
 from assent.core.events import RunStart
 from assent.core.rows import Run, RunKind, RunStatus, Thread
-from assent.graph.conversation import last_turn
+from assent.graph.conversation import excerpt
 from assent.graph.interrupts.resume import Agent, find_pending, with_previews
 from assent.graph.state import checkpoint_of
 from assent.runs import outcome
@@ -43,7 +43,7 @@ class Adopter:
             known=(),
             checkpoint=checkpoint_of(snapshot),
             now=self.clock.now(),
-            under=outcome.AskedUnder(shown=last_turn(snapshot)),
+            under=outcome.AskedUnder(shown=excerpt(snapshot)),
         )
         start = RunStart(
             ts=run.created_at,

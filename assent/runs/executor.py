@@ -22,7 +22,7 @@ from assent.core.rows import LEASE_KEY, ApprovalKind, CancelMode, Run, RunKind, 
 from assent.graph.admission import ADMISSION_KEY, Admission
 from assent.graph.builder import HitlGraph
 from assent.graph.closing import close, roll_back
-from assent.graph.conversation import last_turn
+from assent.graph.conversation import excerpt
 from assent.graph.effects import EFFECTS_KEY
 from assent.graph.forking import at_checkpoint, fork, saver_of
 from assent.graph.interrupts.resume import (
@@ -270,7 +270,7 @@ class GraphExecutor(Executor):
         }
         usage = work.meter.usage
         budget = work.terms.for_next_run(usage, asked=bool(questions), unbegun=unbegun)
-        shown = last_turn(snapshot)
+        shown = excerpt(snapshot)
 
         async def ending(thread: Thread, run: Run, now: datetime) -> Change:
             # Other runs use the same grants, so they are read at each attempt to commit.

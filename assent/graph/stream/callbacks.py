@@ -30,7 +30,6 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
-from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generation, LLMResult
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config, var_child_runnable_config
@@ -160,17 +159,9 @@ class EventHandler(BaseCallbackHandler):
         return output
 
     def on_chain_start(
-        self,
-        serialized: Any,
-        inputs: Any,
-        *,
-        run_id: UUID,
-        tags: list[str] | None = None,
-        metadata: dict[str, Any] | None = None,
-        name: str | None = None,
-        **kwargs: Any,
+        self, serialized: Any, inputs: Any, *, run_id: UUID, name: str | None = None, **kwargs: Any
     ) -> None:
-        self._mapper.chain_start(run_id, name, tags, metadata, inputs)
+        self._mapper.chain_start(run_id, name, kwargs.get("tags"), kwargs.get("metadata"), inputs)
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         self._mapper.chain_end(run_id, outputs)
@@ -178,29 +169,10 @@ class EventHandler(BaseCallbackHandler):
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         self._mapper.chain_error(run_id, error)
 
-    def on_chat_model_start(
-        self,
-        serialized: Any,
-        messages: list[list[BaseMessage]],
-        *,
-        run_id: UUID,
-        tags: list[str] | None = None,
-        metadata: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        self._mapper.model_start(run_id, tags, metadata)
+    def _on_model_start(self, *args: Any, run_id: UUID, **kwargs: Any) -> None:
+        self._mapper.model_start(run_id, kwargs.get("tags"), kwargs.get("metadata"))
 
-    def on_llm_start(
-        self,
-        serialized: Any,
-        prompts: list[str],
-        *,
-        run_id: UUID,
-        tags: list[str] | None = None,
-        metadata: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        self._mapper.model_start(run_id, tags, metadata)
+    on_chat_model_start = on_llm_start = _on_model_start
 
     def on_llm_new_token(
         self, token: Any, *, chunk: Generation | None = None, run_id: UUID, **kwargs: Any
@@ -228,15 +200,15 @@ class EventHandler(BaseCallbackHandler):
         input_str: str,
         *,
         run_id: UUID,
-        metadata: dict[str, Any] | None = None,
         inputs: dict[str, Any] | None = None,
-        name: str | None = None,
         tool_call_id: str | None = None,
         **kwargs: Any,
     ) -> None:
-        tool = name or (serialized or {}).get("name", "")
+        tool = kwargs.get("name") or (serialized or {}).get("name", "")
         tool_input = input_str if inputs is None else inputs
-        self._mapper.tool_start(run_id, tool, tool_call_id or "", tool_input, metadata)
+        self._mapper.tool_start(
+            run_id, tool, tool_call_id or "", tool_input, kwargs.get("metadata")
+        )
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
         self._mapper.tool_end(run_id, output)
@@ -244,13 +216,5 @@ class EventHandler(BaseCallbackHandler):
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         self._mapper.tool_error(run_id, error)
 
-    def on_custom_event(
-        self,
-        name: str,
-        data: Any,
-        *,
-        run_id: UUID,
-        metadata: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        self._mapper.dispatched(name, data, metadata)
+    def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        self._mapper.dispatched(name, data, kwargs.get("metadata"))
