@@ -32,8 +32,8 @@ def without_comparing() -> None:
     """Whoever writes a row last is right, whatever he had read."""
     make = Table.__init__
 
-    def made(self: Table[Any], *args: Any) -> None:
-        make(self, *args)
+    def made(self: Table[Any], *args: Any, **options: Any) -> None:
+        make(self, *args, **options)
         self.insert = self.insert.replace("INSERT", "INSERT OR REPLACE", 1).partition(
             " ON CONFLICT"
         )[0]

@@ -133,7 +133,7 @@ async def test_who_has_lost_the_run_writes_nothing(storage: Storage, what: str, 
     await lose(storage, how)
     await put(storage, None)
     before = await written(storage)
-    with pytest.raises(StaleLease, match="Let go of it") as raised:
+    with pytest.raises(StaleLease, match="Release it") as raised:
         await WRITES[what](storage, MINE)
     assert raised.value.details["run_id"] == "r"
     assert await written(storage) == before

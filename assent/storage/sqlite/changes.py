@@ -1,5 +1,5 @@
-"""A change as the statements that apply it, with the versions it was computed from checked in the
-same transaction."""
+"""Changes as statements: each is applied in one transaction, in which the versions of the rows that
+it was computed from are checked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Step = Callable[[Transaction], None]
 
 
 def operation(change: Change, tables: Tables) -> Callable[[Transaction], tuple[int, ...]]:
-    """What the writer runs to apply the change; it returns the numbers of the change's events.
+    """The operation that applies the change, and returns the numbers of its events.
 
     Rows are encoded here, before anything is queued. Raises `TypeError` or `ValueError` if a row
     cannot be stored.
@@ -29,7 +29,7 @@ def operation(change: Change, tables: Tables) -> Callable[[Transaction], tuple[i
     runs = [row.run_id for row in (*change.rows, *change.removed) if isinstance(row, Run)]
 
     def apply(transaction: Transaction) -> tuple[int, ...]:
-        # Asked before the change's own rows are written, for they may be the run's end.
+        # Checked before the change's own rows are written, because they may end the run.
         transaction.leases.check(change.lease)
         for step in steps:
             step(transaction)
@@ -45,18 +45,18 @@ def _write(row: Row, tables: Tables) -> Step:
     if row.version < 1:
         raise ValueError(f"A new row has version 1, but {row!r} has {row.version}.")
     table = tables.of(row)
-    key, columns = table.key_of(row), table.encode(row)
-
-    def insert(transaction: Transaction) -> None:
-        if transaction.connection.execute(table.insert, columns).rowcount != 1:
-            raise _conflict(transaction, row, tables, expected=None)
-
-    def update(transaction: Transaction) -> None:
+    columns = table.encode(row)
+    before: int | None = None
+    sql, parameters = table.insert, columns
+    if row.version > 1:
         before = row.version - 1
-        if transaction.connection.execute(table.update, (*columns, key, before)).rowcount != 1:
+        sql, parameters = table.update, (*columns, table.key_of(row), before)
+
+    def write(transaction: Transaction) -> None:
+        if transaction.connection.execute(sql, parameters).rowcount != 1:
             raise _conflict(transaction, row, tables, expected=before)
 
-    return insert if row.version == 1 else update
+    return write
 
 
 def _check_unchanged(row: Row, tables: Tables) -> Step:
@@ -69,12 +69,10 @@ def _check_unchanged(row: Row, tables: Tables) -> Step:
 
 def _remove(row: Row, tables: Tables) -> Step:
     table = tables.of(row)
+    parameters = (table.key_of(row), row.version)
 
     def remove(transaction: Transaction) -> None:
-        if (
-            transaction.connection.execute(table.delete, (table.key_of(row), row.version)).rowcount
-            != 1
-        ):
+        if transaction.connection.execute(table.delete, parameters).rowcount != 1:
             raise _conflict(transaction, row, tables, expected=row.version)
 
     return remove
@@ -102,15 +100,17 @@ def _version(transaction: Transaction, row: Row, tables: Tables) -> int | None:
 def _conflict(
     transaction: Transaction, row: Row, tables: Tables, *, expected: int | None
 ) -> Conflict:
-    kind, key, found = (
-        type(row).__name__.lower(),
-        tables.of(row).key_of(row),
-        _version(transaction, row, tables),
-    )
+    kind = type(row).__name__.lower()
+    key = tables.of(row).key_of(row)
+    found = _version(transaction, row, tables)
     if expected is None:
-        message = f"The {kind} {key} exists already."
+        problem = "exists already"
     elif found is None:
-        message = f"The {kind} {key} does not exist any more."
+        problem = "does not exist any more"
     else:
-        message = f"The {kind} {key} has changed since it was read (version {expected} then, {found} now). Read it again."
-    return Conflict(message, kind=kind, id=key, expected=expected, found=found)
+        problem = (
+            f"has changed since it was read (version {expected} then, {found} now). Read it again"
+        )
+    return Conflict(
+        f"The {kind} {key} {problem}.", kind=kind, id=key, expected=expected, found=found
+    )

@@ -1,4 +1,5 @@
-"""A thread of which something was tampered with: that is recorded, whatever is left of its rows."""
+"""Distrusting a thread of which something was tampered with. It is recorded, whatever is left of
+the thread's rows."""
 
 from __future__ import annotations
 
@@ -19,9 +20,8 @@ _UNFINISHED = "WHERE thread_id = ? AND status IN ('pending', 'running', 'cancell
 def distrusting(
     thread_id: str, reason: str, now: datetime, tables: Tables, *, stopped: bool
 ) -> Callable[[Transaction], None]:
-    """What the writer runs to mark the thread, and to end its runs if they have `stopped`, or if
-    none of them was begun."""
-
+    """The operation that marks the thread. It also ends the thread's runs, if they have `stopped`
+    or none of them is active."""
     status_at = tables.runs.columns.index("status")
 
     def apply(transaction: Transaction) -> None:
@@ -34,30 +34,36 @@ def distrusting(
         unfinished = connection.execute(
             f"{tables.runs.select} {_UNFINISHED}", (thread_id,)
         ).fetchall()
-        is_active = any(each[status_at] in ACTIVE for each in unfinished) and not stopped
+        is_active = not stopped and any(run[status_at] in ACTIVE for run in unfinished)
         ending = [] if is_active else unfinished
-        thread, is_whole = _thread(tables.threads, columns, now)
         status = ThreadStatus.BUSY if is_active else ThreadStatus.ERROR
+
+        thread, is_whole = _thread(tables.threads, columns, now)
         if is_whole and thread.tampered and thread.status is status and not ending:
             return
         marked = replace(
             thread, status=status, tampered=reason, updated_at=now, version=thread.version + 1
         )
         _overwrite(transaction, tables.threads, columns, marked)
+
         run_id = thread.run_id or ""
-        for each in ending:
-            run = _run(tables.runs, each, now)
+        for columns in ending:
+            run = _run(tables.runs, columns, now)
             run_id = run.run_id
-            said = {"code": "tampered", "message": reason}
             ended = replace(
-                run, status=RunStatus.ERROR, ended_at=now, error=said, version=run.version + 1
+                run,
+                status=RunStatus.ERROR,
+                ended_at=now,
+                error={"code": "tampered", "message": reason},
+                version=run.version + 1,
             )
-            _overwrite(transaction, tables.runs, each, ended)
-            transaction.leases.forget(str(each[0]))
-        if status is ThreadStatus.ERROR:
-            transaction.log.add(
-                [Error(ts=now, thread_id=thread_id, run_id=run_id, code="tampered", message=reason)]
+            _overwrite(transaction, tables.runs, columns, ended)
+            transaction.leases.forget(str(columns[0]))
+        if not is_active:
+            event = Error(
+                ts=now, thread_id=thread_id, run_id=run_id, code="tampered", message=reason
             )
+            transaction.log.add([event])
 
     return apply
 
@@ -70,14 +76,13 @@ def _overwrite(
 
 
 def _thread(table: Table[Thread], columns: Sequence[Any], now: datetime) -> tuple[Thread, bool]:
-    """The thread, and whether its row is as it was stored; if not, what can be made of it."""
+    """The thread, and True if its row is as it was stored; else whatever of it can be read."""
     try:
         return table.decode(columns), True
     except Tampered:
-        thread_id, owner = str(columns[0]), str(columns[1])
         bare = Thread(
-            thread_id=thread_id,
-            owner=owner,
+            thread_id=str(columns[0]),
+            owner=str(columns[1]),
             status=ThreadStatus.ERROR,
             created_at=now,
             updated_at=now,
@@ -86,18 +91,18 @@ def _thread(table: Table[Thread], columns: Sequence[Any], now: datetime) -> tupl
 
 
 def _run(table: Table[Run], columns: Sequence[Any], now: datetime) -> Run:
+    """The run, or whatever of it can be read."""
     try:
         return table.decode(columns)
     except Tampered:
-        run_id, thread_id, owner, agent = (str(column) for column in columns[:4])
-        kind, status = RunKind.INPUT, RunStatus.ERROR
+        run_id, thread_id, owner, agent = map(str, columns[:4])
         bare = Run(
             run_id=run_id,
             thread_id=thread_id,
             owner=owner,
             agent=agent,
-            kind=kind,
-            status=status,
+            kind=RunKind.INPUT,
+            status=RunStatus.ERROR,
             created_at=now,
             input={},
         )
@@ -105,7 +110,7 @@ def _run(table: Table[Run], columns: Sequence[Any], now: datetime) -> Run:
 
 
 def _without_content(table: Table[R], columns: Sequence[Any], bare: R) -> R:
-    """The row with all but its content; the bare one if even that cannot be made of it."""
+    """The row without its content, or the bare one if even that cannot be read."""
     try:
         row = table.without_content(columns)
     except (TypeError, ValueError):

@@ -1,5 +1,5 @@
-"""Driver errors become ours here: a file that cannot serve is `Unavailable`; anything else is a
-fault of the program and stays as it is."""
+"""The errors of SQLite, translated: if the file cannot serve, the caller gets `Unavailable`. Any
+other error is a fault of the program, and stays as it is."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import sqlite3
 from assent.core.errors import Unavailable
 
 
-def is_unavailable(error: BaseException) -> bool:
-    """Whether it is the file, the disk or the machine that failed, and not the statement."""
-    return isinstance(error, sqlite3.Error) and _cause(error) is not None
+def is_unavailable(error: Exception) -> bool:
+    """True if the file, the disk or the machine failed, and not the statement."""
+    return _cause(error) is not None
 
 
 def translated(error: Exception, name: str) -> Exception:
-    """The error as a caller should see it; `name` is the database's, without its folder, since
-    clients may read it."""
-    cause = _cause(error) if isinstance(error, sqlite3.Error) else None
+    """The error for the caller. `name` is the database's, without its folder, since clients may
+    read it."""
+    cause = _cause(error)
     if cause is None:
         return error
     unavailable = Unavailable(f"The database {name} cannot serve: {cause}.")
@@ -25,23 +25,24 @@ def translated(error: Exception, name: str) -> Exception:
 
 
 def closed(name: str) -> Unavailable:
-    """What a call gets that comes before the storage is open or after it was closed."""
+    """The error for a call before the storage is open, or after it was closed."""
     return Unavailable(
         f"The database {name} is closed, because the server is shutting down. Try again later."
     )
 
 
 def overrun(name: str) -> Unavailable:
-    """What a call gets when the disk has stood still for so long that no more can wait in
-    memory."""
+    """The error for a call when the disk has stood still for so long that no more writes may wait
+    in memory."""
     return Unavailable(
         f"The database {name} cannot keep up: too many writes wait for the disk. Try again later."
     )
 
 
-def _cause(error: sqlite3.Error) -> str | None:
-    # The low byte is the primary code; the others tell the place inside SQLite where it was
-    # noticed.
+def _cause(error: Exception) -> str | None:
+    if not isinstance(error, sqlite3.Error):
+        return None
+    # The low byte is the primary code; the rest says where inside SQLite it was noticed.
     match getattr(error, "sqlite_errorcode", 0) & 0xFF:
         case sqlite3.SQLITE_FULL:
             return "the disk, or the room given to the file, is full. Free some space"
@@ -56,7 +57,7 @@ def _cause(error: sqlite3.Error) -> str | None:
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
             return "the file is damaged. Restore it from a backup"
         case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_NOLFS:
-            return "the disk failed to read or write. Check the disk, and what the system's log says of it"
+            return "the disk failed to read or write. Check the disk, and the system's log"
         case sqlite3.SQLITE_NOMEM | sqlite3.SQLITE_INTERRUPT:
             return "it ran out of memory or was interrupted. Try again"
         case _:

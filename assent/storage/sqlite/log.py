@@ -1,7 +1,7 @@
-"""The event log as the writer sees it: numbers events inside a transaction, and stores them in one
-go before it commits.
+"""The event log, as the writer's thread sees it. It numbers events inside a transaction, and stores
+them all at once before the commit.
 
-What it keeps in memory (the last numbers, the events not yet stored) never runs ahead of the file:
+Its state in memory (the last numbers, and the events not yet stored) never runs ahead of the file:
 `mark` and `rewind` do for it what a savepoint does for the tables.
 """
 
@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import chain, takewhile
+from typing import NamedTuple
 
 from msgspec.structs import force_setattr
 
@@ -20,30 +20,40 @@ from assent.core.events import EVENT_TYPES, Event, encode
 from assent.core.sealing import NoSeal, Seal
 
 StoredEvent = tuple[str, int, str, str, int, bytes]
-"""`thread_id, seq, run_id, type, at, body`. With `seq` 0 it says instead that events of the thread
-were removed."""
+"""`thread_id, seq, run_id, type, at, body`. If `seq` is 0, it means that events of the thread were
+removed."""
 
 INSERT = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)"
 ROWS = 100
 INSERT_ROWS = INSERT + ", (?, ?, ?, ?, ?, ?)" * (ROWS - 1)
-"""Many rows in one statement: the driver lets go of the interpreter for each, and then has to wait
-until the event loop lets go of it."""
+"""Many rows in one statement. The driver releases the interpreter for each statement, and then has
+to wait for the event loop to get it back."""
+
+UPDATE_HEADS = """
+    INSERT INTO log_heads (thread_id, seq, oldest) VALUES (?, ?, ?)
+    ON CONFLICT (thread_id)
+    DO UPDATE SET seq = excluded.seq, oldest = coalesce(oldest, excluded.oldest)
+"""
+CUT_HEAD = """
+    UPDATE log_heads SET removed = :last, oldest = (
+        SELECT at FROM events WHERE thread_id = :thread_id ORDER BY seq LIMIT 1
+    )
+    WHERE thread_id = :thread_id
+"""
 
 REMEMBERED = 10_000
-"""How many threads' last numbers are kept in memory; the file has them all."""
-
+"""The number of threads whose last numbers are kept in memory. The file has them all."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
 
 def milliseconds(time: datetime) -> int:
-    """Since 1970."""
+    """The time in milliseconds since 1970."""
     return (time - _EPOCH) // _MILLISECOND
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(NamedTuple):
     """A point in a transaction to go back to."""
 
     moves: int
@@ -52,8 +62,7 @@ class Mark:
 
 
 class Log:
-    """The part of one transaction after another that is about events. Used by the writer's thread
-    only."""
+    """The events of one transaction after another. Used by the writer's thread only."""
 
     def __init__(self, connection: sqlite3.Connection, seal: Seal | None = None) -> None:
         self._connection = connection
@@ -65,10 +74,10 @@ class Log:
         self._stored = 0
 
     def add(self, events: Iterable[Event]) -> list[int]:
-        """Number the events and keep them for `flush`; return their numbers.
+        """Number the events, keep them for `flush`, and return their numbers.
 
-        Raises `InvalidRequest` if one names no thread, and whatever encoding raises if one is not
-        JSON; then `rewind`.
+        Raises `InvalidRequest` if an event names no thread, and the error of the encoder if one is
+        not JSON; call `rewind` then.
         """
         last, types, moves, rows = self._last, self._types, self._moves, self._rows
         numbers = []
@@ -77,96 +86,75 @@ class Log:
             before = last[thread_id] if thread_id in last else self._load(thread_id)
             seq = before + 1
             force_setattr(event, "seq", seq)
-            rows.append(
-                (
-                    thread_id,
-                    seq,
-                    event.run_id,
-                    types[type(event)],
-                    (event.ts - _EPOCH) // _MILLISECOND,
-                    encode(event),
-                )
-            )
+            type_ = types[type(event)]
+            at = (event.ts - _EPOCH) // _MILLISECOND
+            rows.append((thread_id, seq, event.run_id, type_, at, encode(event)))
             moves.append((thread_id, before))
             last[thread_id] = seq
             numbers.append(seq)
         return numbers
 
     def erase(self, thread_id: str) -> None:
-        """Remove the thread's events, those not yet flushed too. Its numbering goes on."""
+        """Remove the thread's events, including those not yet flushed. Its numbering goes on."""
         self.flush()
         self._connection.execute("DELETE FROM events WHERE thread_id = ?", (thread_id,))
         self._connection.execute(
             "UPDATE log_heads SET removed = seq, oldest = NULL WHERE thread_id = ?", (thread_id,)
         )
-        self._say_removed(thread_id)
+        self._note_removal(thread_id)
 
     def cut(self, thread_id: str, keeps: Callable[[str, int], bool], limit: int) -> int:
         """Remove events from the log's beginning up to the first that `keeps(run_id, at)`, at most
-        `limit`; return how many."""
+        `limit`, and return how many."""
         self.flush()
         page = self._connection.execute(
             "SELECT seq, run_id, at FROM events WHERE thread_id = ? ORDER BY seq LIMIT ?",
             (thread_id, limit),
         ).fetchall()
-        going = list(takewhile(lambda row: not keeps(row[1], row[2]), page))
-        if going:
-            last = going[-1][0]
+        removed = list(takewhile(lambda row: not keeps(row[1], row[2]), page))
+        if removed:
+            last = removed[-1][0]
             self._connection.execute(
                 "DELETE FROM events WHERE thread_id = ? AND seq <= ?", (thread_id, last)
             )
-            self._connection.execute(
-                "UPDATE log_heads SET removed = ?, oldest = (SELECT at FROM events WHERE thread_id = ? ORDER BY seq LIMIT 1) "
-                "WHERE thread_id = ?",
-                (last, thread_id, thread_id),
-            )
-            self._say_removed(thread_id)
-        return len(going)
+            self._connection.execute(CUT_HEAD, {"last": last, "thread_id": thread_id})
+            self._note_removal(thread_id)
+        return len(removed)
 
-    def _say_removed(self, thread_id: str) -> None:
+    def _note_removal(self, thread_id: str) -> None:
         self._rows.append((thread_id, 0, "", "", 0, b""))
         self._stored = len(self._rows)
 
     def flush(self) -> None:
-        """Store what was added, and the last number of each thread it moved."""
+        """Store the events that were added, and the last number of each of their threads."""
         rows = self._rows[self._stored :]
         if not rows:
             return
         self._stored = len(self._rows)
-        # Only the file gets what is sealed: listeners are shown what is in memory.
+        # Only the file gets the sealed events: listeners are shown those in memory.
         stored = [self._sealed(row) for row in rows] if self._seal.is_on else rows
         whole = len(stored) - len(stored) % ROWS
         for start in range(0, whole, ROWS):
-            self._connection.execute(
-                INSERT_ROWS, tuple(chain.from_iterable(stored[start : start + ROWS]))
-            )
+            values = chain.from_iterable(stored[start : start + ROWS])
+            self._connection.execute(INSERT_ROWS, tuple(values))
         self._connection.executemany(INSERT, stored[whole:])
-        # A later row of the same thread overwrites the earlier ones, and an earlier one the later.
+        # Of each thread, the newest number and the oldest time win.
         last = {row[0]: row[1] for row in rows}
         oldest = {row[0]: row[4] for row in reversed(rows)}
-        self._connection.executemany(
-            "INSERT INTO log_heads (thread_id, seq, oldest) VALUES (?, ?, ?) "
-            "ON CONFLICT (thread_id) DO UPDATE SET seq = excluded.seq, oldest = coalesce(oldest, excluded.oldest)",
-            [(thread_id, seq, oldest[thread_id]) for thread_id, seq in last.items()],
-        )
+        heads = [(thread_id, seq, oldest[thread_id]) for thread_id, seq in last.items()]
+        self._connection.executemany(UPDATE_HEADS, heads)
 
     def _sealed(self, row: StoredEvent) -> StoredEvent:
         thread_id, seq, run_id, type_, at, body = row
-        return (
-            thread_id,
-            seq,
-            run_id,
-            type_,
-            at,
-            self._seal.seal(body, thread_id, "event", seq, type_),
-        )
+        body = self._seal.seal(body, thread_id, "event", seq, type_)
+        return thread_id, seq, run_id, type_, at, body
 
     def mark(self) -> Mark:
-        """Here."""
+        """Return the point to `rewind` to."""
         return Mark(len(self._moves), len(self._rows), self._stored)
 
     def rewind(self, mark: Mark) -> None:
-        """Back to the mark, after the tables were rolled back to the same point."""
+        """Go back to the mark, after the tables were rolled back to the same point."""
         while len(self._moves) > mark.moves:
             thread_id, before = self._moves.pop()
             self._last[thread_id] = before
@@ -174,11 +162,11 @@ class Log:
         self._stored = mark.stored
 
     def begin(self) -> None:
-        """Forget the transaction before, however it ended."""
+        """Forget the transaction before, unless it has committed."""
         self.rewind(Mark(0, 0, 0))
 
     def committed(self) -> Sequence[StoredEvent]:
-        """What the transaction stored, in order, now that it has committed."""
+        """Return what the transaction stored, in order, now that it has committed."""
         rows, self._rows, self._stored = self._rows, [], 0
         self._moves.clear()
         if len(self._last) > REMEMBERED:

@@ -1,9 +1,9 @@
-"""Under load, neighbouring pieces of one message become one event. A pure function of what waits
-for the writer.
+"""Merging: under load, neighbouring pieces of one message become one event. A pure function of the
+items that wait for the writer.
 
-A model's words come as hundreds of small events. As long as the writer keeps up, each is stored and
-shown by itself. When it has fallen behind, a reader would get them in one burst anyway; merged,
-they cost one number, one row and one frame.
+A model's words come as hundreds of small events. While the writer keeps up, each is stored and
+shown by itself. Once it has fallen behind, readers would get them in one burst anyway; merged, they
+cost one number, one row and one frame.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from assent.core.events import Event, Reasoning, Token, ToolCallDelta
 from assent.core.rows import Lease
 
 MERGE_FROM = 256
-"""Operations in a batch from which on the writer counts as behind: what comes in during one commit
-of an idle disk is far less."""
+"""From so many operations in a batch on, the writer counts as behind. Far fewer arrive during one
+commit of an idle disk."""
 
 MAX_CHARACTERS = 16_384
-"""In a merged piece, so that a frame stays small beside what a slow reader may cost."""
+"""The most characters of a merged piece, so that a frame stays small for slow readers."""
 
 Piece = Token | Reasoning | ToolCallDelta
 
 
 class Append(NamedTuple):
-    """Events to store, whom to tell if that fails, and the lease that must hold for it."""
+    """Events to store, the callback if that fails, and the lease that must hold for it."""
 
     events: Sequence[Event]
     on_error: Callable[[Exception], None]
@@ -35,7 +35,7 @@ class Append(NamedTuple):
 
 
 class Other(Protocol):
-    """Whatever else waits."""
+    """Anything else that waits for the writer."""
 
     @property
     def threads(self) -> Collection[str] | None:
@@ -43,24 +43,56 @@ class Other(Protocol):
         is not known."""
 
 
-Else = TypeVar("Else", bound=Other)
+OtherT = TypeVar("OtherT", bound=Other)
+
+
+def merged(items: Sequence[Append | OtherT]) -> list[Append | OtherT]:
+    """Merge consecutive pieces of one message, and keep the order of the items.
+
+    A piece never moves past another event of its thread, nor past another item that may add one or
+    end a lease.
+    """
+    growing: dict[str, _Message] = {}
+    result: list[Append | OtherT | _Message] = []
+    for item in items:
+        if not isinstance(item, Append):
+            _end(growing, item.threads)
+        elif len(item.events) == 1 and isinstance(piece := item.events[0], Piece):
+            message = growing.get(piece.thread_id)
+            if message is not None and message.takes(item, piece):
+                continue
+            growing[piece.thread_id] = message = _Message(item, piece)
+            result.append(message)
+            continue
+        else:
+            _end(growing, [event.thread_id for event in item.events])
+        result.append(item)
+    return [item.append() if isinstance(item, _Message) else item for item in result]
+
+
+def _end(growing: dict[str, _Message], threads: Collection[str] | None) -> None:
+    if threads is None:
+        growing.clear()
+    else:
+        for thread_id in threads:
+            growing.pop(thread_id, None)
 
 
 class _Message:
-    """The pieces of one message so far, with none of another kind between them."""
+    """Consecutive pieces of one message."""
 
     def __init__(self, append: Append, first: Piece) -> None:
         self._append = append
         self._first = first
         self._texts = [_text(first)]
         self._characters = len(self._texts[0])
-        self._open = _is_text(self._texts[0])
+        self._can_grow = _is_text(self._texts[0])
 
     def takes(self, append: Append, piece: Piece) -> bool:
-        """Add the piece if it goes on where the last one ended."""
+        """Add the piece if it goes on where the last one ended. False if it does not."""
         first, text = self._first, _text(piece)
         goes_on = (
-            self._open
+            self._can_grow
             and type(piece) is type(first)
             and piece.message_id == first.message_id
             and piece.index == first.index
@@ -81,49 +113,12 @@ class _Message:
         return goes_on
 
     def append(self) -> Append:
-        """All of it as one event, which happened when the first piece did."""
+        """All pieces as one event, with the time of the first."""
         if len(self._texts) == 1:
             return self._append
-        text = "".join(self._texts)
-        whole = (
-            replace(self._first, args=text)
-            if isinstance(self._first, ToolCallDelta)
-            else replace(self._first, content=text)
-        )
-        return Append((whole,), self._append.on_error, self._append.lease)
-
-
-def merged(items: Sequence[Append | Else]) -> list[Append | Else]:
-    """The items in order, with pieces that follow each other in a message and in their thread made
-    one.
-
-    Never across messages, and never past another event of the thread, nor past something else that
-    may add one, or end a lease.
-    """
-    open_: dict[str, _Message] = {}
-    result: list[Append | Else | _Message] = []
-    for item in items:
-        if not isinstance(item, Append):
-            _close(open_, item.threads)
-        elif len(item.events) == 1 and isinstance(piece := item.events[0], Piece):
-            message = open_.get(piece.thread_id)
-            if message is not None and message.takes(item, piece):
-                continue
-            open_[piece.thread_id] = message = _Message(item, piece)
-            result.append(message)
-            continue
-        else:
-            _close(open_, [event.thread_id for event in item.events])
-        result.append(item)
-    return [item.append() if isinstance(item, _Message) else item for item in result]
-
-
-def _close(open_: dict[str, _Message], threads: Collection[str] | None) -> None:
-    if threads is None:
-        open_.clear()
-    else:
-        for thread_id in threads:
-            open_.pop(thread_id, None)
+        field = "args" if isinstance(self._first, ToolCallDelta) else "content"
+        whole = replace(self._first, **{field: "".join(self._texts)})
+        return self._append._replace(events=(whole,))
 
 
 def _text(piece: Piece) -> str:
@@ -135,8 +130,8 @@ def _begins_a_call(piece: Piece) -> bool:
 
 
 def _is_text(text: str) -> bool:
-    """Whether it can be stored. Half a surrogate pair cannot, and must not take its neighbours down
-    with it."""
+    """False if the text cannot be stored, such as half a surrogate pair. Its neighbours must not
+    fail with it."""
     if text.isascii():
         return True
     try:

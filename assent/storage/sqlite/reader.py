@@ -1,4 +1,4 @@
-"""The connections that read. They are read-only, never wait for the writer and never make it
+"""The connections that read. They are read-only, and never wait for the writer, nor make it
 wait."""
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import aiosqlite
 from assent.storage.sqlite.failures import closed, translated
 
 CONNECTIONS = 2
-"""One slow query must not hold up every other; more would only compete for the interpreter."""
+"""Two, so that one slow query does not hold up every other. More would only compete for the
+interpreter."""
 
 
 class Reader:
-    """A few connections, lent to one query at a time."""
+    """A few connections, each lent to one query at a time."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -29,13 +30,12 @@ class Reader:
     @classmethod
     @asynccontextmanager
     async def open(cls, path: Path) -> AsyncIterator[Reader]:
-        """Read the database at `path`, which must exist."""
+        """Open the connections to the database at `path`, which must exist."""
         reader = cls(path.name)
+        uri = f"{path.as_uri()}?mode=ro"
         async with AsyncExitStack() as stack:
             for _ in range(CONNECTIONS):
-                connection = aiosqlite.connect(
-                    f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None
-                )
+                connection = aiosqlite.connect(uri, uri=True, isolation_level=None)
                 reader._idle.put_nowait(await stack.enter_async_context(connection))
             reader._open = True
             try:
@@ -44,8 +44,8 @@ class Reader:
                 reader._open = False
 
     async def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
-        """Every row of the query. The whole query is one step, so that it holds no snapshot that
-        the log must be kept for.
+        """Return every row of the query. All of it is read in one step, so that no snapshot stays
+        open, which would keep the write-ahead log from being emptied.
 
         Raises `Unavailable` if the file cannot serve.
         """

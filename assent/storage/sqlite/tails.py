@@ -1,11 +1,11 @@
-"""The newest events of each thread that somebody listens to, in memory, and the bells that ring for
-them. All on the event loop.
+"""Tails: the newest events of each thread that has a listener, in memory, and the bells that ring
+for the listeners. All on the event loop.
 
-A tail covers every event above its `base`, up to the newest that was delivered. Deliveries come in
-commit order, so it has no gap; what was committed but not yet delivered will ring. That gives the
-rule for reading without gap or duplicate: a reader whose cursor is at or above `base` reads here,
-any other reads the file, and either may come next, since a cursor is a number and both hold the
-same events under the same numbers.
+A tail has every event above its `base`, up to the newest that was delivered. Deliveries come in the
+order of commits, so a tail has no gap, and whatever is committed but not yet delivered will ring.
+So a reader whose cursor is at or above `base` reads the tail, and any other reads the file. It can
+switch from one to the other without a gap or a duplicate, because its cursor is a number, and both
+have the same events under the same numbers.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from assent.storage.sqlite.log import StoredEvent
 
 MAX_ENTRIES = 4096
 MAX_BYTES = 1 << 20
-"""What a tail may hold. A reader that falls further behind reads the file."""
+"""The most that a tail may hold. A reader that falls further behind reads the file."""
 
 RECENT_THREADS = 1000
 RECENT_ENTRIES = 16
-"""Of how many threads without a listener the last commit is remembered, and how many events of
-it."""
+"""The number of threads without a listener whose last commit is remembered, and the number of
+events of each."""
 
 
 class Bell:
@@ -33,7 +33,7 @@ class Bell:
 
     def __init__(self) -> None:
         self._rung = False
-        self._over = False
+        self._ended = False
         self._waiter: asyncio.Future[None] | None = None
 
     def ring(self) -> None:
@@ -41,14 +41,14 @@ class Bell:
         self._wake()
 
     def end(self) -> None:
-        """Doorbell for the last time."""
-        self._over = True
+        """Ring for the last time."""
+        self._ended = True
         self.ring()
 
     async def wait(self, timeout: float) -> bool:
         """Return at the next ring, or after `timeout` seconds; at once if it has rung since the
         last `wait`. False after the last ring."""
-        if not self._rung and not self._over:
+        if not self._rung and not self._ended:
             loop = asyncio.get_running_loop()
             self._waiter = loop.create_future()
             alarm = loop.call_later(timeout, self._wake)
@@ -58,7 +58,7 @@ class Bell:
                 alarm.cancel()
                 self._waiter = None
         self._rung = False
-        return not self._over
+        return not self._ended
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -66,7 +66,7 @@ class Bell:
 
 
 class Tail:
-    """The newest events of one thread. `base` is None as long as nobody knows where they begin."""
+    """The newest events of one thread. `base` is None until it is known where they begin."""
 
     def __init__(self) -> None:
         self.bells: set[Bell] = set()
@@ -74,14 +74,14 @@ class Tail:
         self._entries: list[LogEntry] = []
         self._bytes = 0
 
-    def prime(self, head: int) -> None:
-        """Learn the thread's last number, read from the file since the tail was made: whatever is
-        above it will be delivered here."""
+    def prime(self, last: int) -> None:
+        """Begin behind the thread's last number, which was read from the file since the tail was
+        made: every event above it will be delivered here."""
         if self.base is None:
-            self.base = head
+            self.base = last
 
     def add(self, entry: LogEntry) -> None:
-        """Take the next event. If it does not follow the last one, the tail begins anew with it."""
+        """Add the next event. If it does not follow the last one, the tail begins anew with it."""
         if self.base is None or entry.seq != self.base + len(self._entries) + 1:
             self.forget()
             self.base = entry.seq - 1
@@ -91,20 +91,20 @@ class Tail:
             self._drop_older_half()
 
     def forget(self) -> None:
-        """Hold nothing, as when the thread was erased or its oldest events were removed."""
+        """Drop everything, because the thread was erased or its oldest events were removed."""
         self.base = None
         self._entries.clear()
         self._bytes = 0
 
     def covers(self, after: int) -> bool:
-        """Whether everything above `after` is here, as far as it was delivered."""
+        """True if every event above `after` is here, as far as it was delivered."""
         return self.base is not None and after >= self.base
 
     def read(
         self, after: int, limit: int, types: Collection[str] | None, run_id: str | None = None
     ) -> tuple[LogEntry, ...]:
-        """The events above `after`, which must be covered; only those of the types and the run, if
-        given."""
+        """Return the events above `after`, which must be covered: only those of the types and the
+        run, if given."""
         assert self.base is not None
         start = after - self.base
         if types is None and run_id is None:
@@ -117,7 +117,7 @@ class Tail:
         return tuple(islice(wanted, limit))
 
     def _drop_older_half(self) -> None:
-        # By halves, so that dropping costs each event little and a read can find its place by
+        # By halves, so that each event costs little to drop, and a read finds its place by
         # counting.
         assert self.base is not None
         count = (len(self._entries) + 1) // 2
@@ -127,32 +127,36 @@ class Tail:
 
 
 class Tails:
-    """The tails of all threads that somebody listens to, and for the others what their last commit
-    stored, with which a tail can begin."""
+    """The tails of all threads that have a listener. Of the others, the last commit is remembered,
+    so that a tail can begin with it."""
 
     def __init__(self) -> None:
         self._tails: dict[str, Tail] = {}
         self._recent: dict[str, list[LogEntry]] = {}
-        self._over = False
+        self._ended = False
 
     def end(self) -> None:
-        """Doorbell every bell for the last time."""
-        self._over = True
+        """Ring every bell for the last time."""
+        self._ended = True
         for tail in self._tails.values():
             for bell in tail.bells:
                 bell.end()
 
     def get(self, thread_id: str) -> Tail | None:
-        """The thread's tail, if anybody listens. Get it again after every await: it may have been
-        dropped, or another made."""
+        """Return the thread's tail, if it has a listener. Get it again after every await: it may
+        have been dropped, or another made."""
         return self._tails.get(thread_id)
 
     @contextmanager
     def listen(self, thread_id: str) -> Iterator[Bell]:
-        """A bell for the thread. Its tail lives as long as there is one."""
-        tail = self._tails.get(thread_id) or self._begun(thread_id)
+        """A bell for the thread. The thread's tail lives as long as it has one."""
+        tail = self._tails.get(thread_id)
+        if tail is None:
+            tail = self._tails[thread_id] = Tail()
+            for entry in self._recent.pop(thread_id, ()):
+                tail.add(entry)
         bell = Bell()
-        if self._over:
+        if self._ended:
             bell.end()
         tail.bells.add(bell)
         try:
@@ -162,40 +166,34 @@ class Tails:
             if not tail.bells:
                 del self._tails[thread_id]
 
-    def _begun(self, thread_id: str) -> Tail:
-        tail = self._tails[thread_id] = Tail()
-        for entry in self._recent.pop(thread_id, ()):
-            tail.add(entry)
-        return tail
-
     def store(self, stored: Sequence[StoredEvent]) -> None:
-        """Keep what a commit has stored, then ring."""
-        grown: set[str] = set()
+        """Keep the events of a commit, then ring."""
+        changed: set[str] = set()
         recent: dict[str, list[LogEntry]] = {}
         for thread_id, seq, run_id, type_, _, body in stored:
             tail = self._tails.get(thread_id)
             if tail is None:
                 entries = recent.setdefault(thread_id, [])
+                # Kept entries must follow each other: after a removal, or one too many, they begin
+                # anew.
                 if not seq or len(entries) == RECENT_ENTRIES:
-                    # What is left must follow the last one kept, so of too many, or after a
-                    # removal, the newest are kept.
                     entries.clear()
                 if seq:
                     entries.append(LogEntry(seq, type_, run_id, body))
-            elif seq:
+                continue
+            changed.add(thread_id)
+            if seq:
                 tail.add(LogEntry(seq, type_, run_id, body))
-                grown.add(thread_id)
             else:
                 tail.forget()
-                grown.add(thread_id)
         self._remember(recent)
-        for thread_id in grown:
+        for thread_id in changed:
             for bell in self._tails[thread_id].bells:
                 bell.ring()
 
     def _remember(self, recent: dict[str, list[LogEntry]]) -> None:
-        # Whoever starts a run listens right after the commit that says so: this spares him a
-        # question to the file.
+        # A client that starts a run listens right after the commit of its start. With what is
+        # remembered it need not query the file.
         if len(self._recent) + len(recent) > RECENT_THREADS:
             self._recent.clear()
         self._recent.update(recent)

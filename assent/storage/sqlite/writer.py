@@ -299,10 +299,12 @@ class Writer:
         return outcome
 
     def _apply_group(self, group: Sequence[Item], outcome: Outcome, flushed: bool) -> None:
-        jobs = [item for item in group if isinstance(item, Job)]
-        if len(jobs) > 1 and not flushed and self._apply_bulk([job.operation for job in jobs]):
-            outcome.done += [(job, None) for job in jobs]
-            return
+        # Most groups are a single append, so this is asked first.
+        if len(group) > 1 and not flushed:
+            jobs = [item for item in group if isinstance(item, Job)]
+            if self._apply_bulk([job.operation for job in jobs]):
+                outcome.done += [(job, None) for job in jobs]
+                return
         for item in group:
             self._apply(item, outcome, flushed)
 
