@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Annotated
 
 from fastapi import Depends, Header, Query, Response
+from pydantic import Field
 
-from assent.api.sse import event_number
 from assent.core.errors import InvalidRequest
 from assent.core.events import EVENT_TYPES
 from assent.storage.base import LogEntry
@@ -17,14 +17,17 @@ LAST_NUMBER = 2**63 - 1
 """The largest number that a storage can hold."""
 
 
+EventNumber = Annotated[
+    int, Field(ge=0, le=LAST_NUMBER, description="The number of the last event that you have")
+]
+
+
 async def _after(
-    after: Annotated[
-        int, Query(ge=0, le=LAST_NUMBER, description="The number of the last event that you have")
-    ] = 0,
-    last_event_id: Annotated[str | None, Header()] = None,
+    after: Annotated[EventNumber, Query()] = 0,
+    last_event_id: Annotated[EventNumber | None, Header()] = None,
 ) -> int:
     # A client that reconnects sends a newer number in the header than in its URL.
-    return after if last_event_id is None else event_number(last_event_id)
+    return after if last_event_id is None else last_event_id
 
 
 async def _types(

@@ -59,6 +59,7 @@ _VALIDATION_MESSAGES = {
     "model_type": "it should be a JSON object",
     "model_attributes_type": "it should be a JSON object",
     "dict_type": "it should be a JSON object",
+    "int_parsing": "it should be a whole number",
     "int_parsing_size": "the number is too large",
     # The only pattern is that of ids.
     "string_pattern_mismatch": "an id is 1 to 64 letters, digits, '_' or '-'",

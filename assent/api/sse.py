@@ -9,7 +9,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
-from assent.core.errors import Gone, InvalidRequest, Tampered
+from assent.core.errors import Gone, Tampered
 from assent.storage.base import LogEntry
 
 PING_SECONDS = 15
@@ -39,16 +39,6 @@ class EventStream(EventSourceResponse):
         # An unfinished response closes the connection, and the client reconnects.
         with suppress(SendTimeoutError):
             await super().__call__(scope, receive, send)
-
-
-def event_number(last_event_id: str) -> int:
-    """The number in the header. Raises `InvalidRequest` if it holds none."""
-    if not last_event_id.isdecimal() or len(last_event_id) > 18:
-        raise InvalidRequest(
-            f"The header Last-Event-ID is '{last_event_id[:100]}'. "
-            "Send the id of the last event that you have: a whole number."
-        )
-    return int(last_event_id)
 
 
 async def _frames(batches: Batches, named: bool) -> AsyncIterator[bytes]:

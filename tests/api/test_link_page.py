@@ -53,7 +53,7 @@ def test_what_somebody_wrote_to_look_like_that_is_not_marked() -> None:
 
 
 def test_what_the_model_wrote_is_marked_as_such() -> None:
-    said = page(shown={"asked": "Pay Bob.", "model_wrote": "I shall pay him."})
+    said = page(shown={"asked": "Pay Bob.", "model_wrote": "I shall pay Bob."})
     parts = dict(re.findall(r"<h2>([^<]+) <span class=\"who\">\(([^)]+)\)</span>", said))
     assert parts == {
         "Arguments": "written by the model; exactly these will run",

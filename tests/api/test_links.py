@@ -1,5 +1,4 @@
-"""Links over the real server: what a scanner, a thief, a late comer and a person in a hurry get of
-them."""
+"""Links over the real server: for a mail scanner, a thief, a late comer and a person in a hurry."""
 
 from __future__ import annotations
 
@@ -156,7 +155,7 @@ async def test_a_link_opened_a_hundred_times_decides_nothing_and_works_then(
     assert only(await api.events(thread), "approval_decided")["by"] == "bob"
 
 
-async def test_a_reason_is_told(
+async def test_a_rejection_has_the_reason_from_the_form(
     api: Api, browser: httpx.AsyncClient, server: Server, thread: str, amount: int
 ) -> None:
     approval = await paused(api, thread, amount)
@@ -246,7 +245,7 @@ async def test_a_link_works_once_however_many_hands_press_it(
     assert server.traces(f"pay {amount}") == [f"pay {amount}"]
 
 
-async def test_an_edited_link_is_none_and_tells_nothing(
+async def test_an_edited_link_is_unknown_and_reveals_nothing(
     api: Api, browser: httpx.AsyncClient, thread: str, amount: int
 ) -> None:
     approval = await paused(api, thread, amount)
@@ -303,7 +302,7 @@ async def test_a_link_for_what_was_decided_otherwise_is_over(
     assert (await api.approval(approval["approval_id"]))["decided_by"] == "ann"
 
 
-async def test_a_link_of_a_thread_that_was_erased_is_none(
+async def test_a_link_of_an_erased_thread_is_unknown(
     api: Api, browser: httpx.AsyncClient, thread: str, amount: int
 ) -> None:
     path = await path_for(api, await paused(api, thread, amount))
@@ -320,7 +319,7 @@ async def test_a_link_of_a_thread_that_was_erased_is_none(
         """decisions = '["approve"]'""",
     ],
 )
-async def test_a_link_that_was_changed_in_the_database_is_none(
+async def test_a_link_that_was_changed_in_the_database_is_unknown(
     api: Api, browser: httpx.AsyncClient, server: Server, thread: str, amount: int, column: str
 ) -> None:
     path = await path_for(api, await paused(api, thread, amount), decision="reject")
@@ -363,7 +362,7 @@ async def test_a_vote_by_link_counts_once_and_is_not_the_last_word(
         *(browser.post(path, data={"decision": "approve"}) for _ in range(5))
     )
     assert {answer.status_code for answer in answers} == {410}
-    # Another link of his is his vote again, which is one.
+    # Another link of the same person repeats their vote, which counts once.
     await page(await browser.post(again, data={"decision": "approve"}), 200)
     assert (await api.approval(approval["approval_id"]))["status"] == "pending"
     assert server.traces(f"pay {amount}") == []
@@ -390,7 +389,7 @@ async def test_whoever_may_not_decide_may_not_by_a_link(
 # ── who may make them ──
 
 
-async def test_whoever_may_not_make_links_for_others_may_for_himself(
+async def test_a_key_may_make_links_for_its_own_name_only(
     api: Api, thread: str, amount: int
 ) -> None:
     approval = await paused(api, thread, amount)

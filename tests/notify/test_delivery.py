@@ -88,7 +88,7 @@ async def storage(tmp_path: Path) -> AsyncIterator[SqliteStorage]:
 
 
 @asynccontextmanager
-async def telling(
+async def delivering(
     storage: Storage,
     endpoints: Sequence[Endpoint],
     *,
@@ -129,13 +129,13 @@ def is_delivered(row: Notification) -> bool:
 # ── once, when all is well ──
 
 
-async def test_what_is_due_is_delivered_once_and_verifies(storage: SqliteStorage) -> None:
+async def test_a_due_notification_is_delivered_once_and_verifies(storage: SqliteStorage) -> None:
     await storage.commit(
         Change(rows=(due(), link(), due("later", at=utc_now() + timedelta(hours=1))))
     )
     async with (
         receiving(Receiver()) as receiver,
-        telling(storage, [webhook(receiver, "hook", NEW_SECRET, OLD_SECRET)]) as dispatcher,
+        delivering(storage, [webhook(receiver, "hook", NEW_SECRET, OLD_SECRET)]) as dispatcher,
     ):
         row = await until(storage, is_delivered)
         dispatcher.wake()
@@ -150,10 +150,12 @@ async def test_what_is_due_is_delivered_once_and_verifies(storage: SqliteStorage
     assert row.delivered_at is not None
 
 
-async def test_what_is_committed_with_an_event_is_delivered_at_once(storage: SqliteStorage) -> None:
+async def test_a_notification_is_delivered_as_soon_as_its_event_is_committed(
+    storage: SqliteStorage,
+) -> None:
     async with receiving(Receiver()) as receiver:
         endpoint = webhook(receiver)
-        async with telling(storage, [endpoint]) as dispatcher:
+        async with delivering(storage, [endpoint]) as dispatcher:
             outermost = with_outbox(storage, [endpoint], Clock(), dispatcher.wake)
             await asyncio.sleep(0.1)
             assert await outermost.commit(
@@ -163,7 +165,7 @@ async def test_what_is_committed_with_an_event_is_delivered_at_once(storage: Sql
     assert got.json["data"]["approval"]["args"] == PENDING.args
 
 
-async def test_a_change_that_is_refused_tells_nothing(storage: SqliteStorage) -> None:
+async def test_a_conflicting_change_stores_no_notification(storage: SqliteStorage) -> None:
     rung: list[int] = []
     outermost = with_outbox(storage, [Endpoint(name="hook")], Clock(), lambda: rung.append(1))
     await outermost.commit(Change(rows=(PENDING,)))
@@ -173,7 +175,7 @@ async def test_a_change_that_is_refused_tells_nothing(storage: SqliteStorage) ->
     assert rung == []
 
 
-async def test_a_storage_that_tells_is_in_all_else_the_same(storage: SqliteStorage) -> None:
+async def test_the_outbox_delegates_everything_else_to_the_storage(storage: SqliteStorage) -> None:
     outermost = with_outbox(storage, [Endpoint(name="hook")], Clock(), lambda: None)
     assert outermost.checkpointer is storage.checkpointer
     assert await outermost.thread("t") == thread()
@@ -184,7 +186,7 @@ async def test_a_link_is_made_when_it_is_sent_and_stored_nowhere(
     storage: SqliteStorage, tmp_path: Path
 ) -> None:
     await storage.commit(Change(rows=(due(payload={"link_id": "l"}), link())))
-    async with receiving(Receiver()) as receiver, telling(storage, [webhook(receiver)]):
+    async with receiving(Receiver()) as receiver, delivering(storage, [webhook(receiver)]):
         (got,) = await receiver.until(1)
         await until(storage, is_delivered)
     url = got.json["data"]["link"]
@@ -197,13 +199,13 @@ async def test_a_link_is_made_when_it_is_sent_and_stored_nowhere(
 # ── a receiver in trouble ──
 
 
-async def test_a_receiver_that_is_down_for_a_minute_is_told_when_it_is_back(
+async def test_a_receiver_that_is_down_for_a_minute_gets_it_when_it_is_back(
     storage: SqliteStorage,
 ) -> None:
     held, receiver = HeldClock(), Receiver(port=free_port())
     await storage.commit(Change(rows=(due(at=held.time),)))
     begun = held.time
-    async with telling(
+    async with delivering(
         storage, [webhook(receiver)], clock=held.clock, backoff=Backoff()
     ) as dispatcher:
         row = await until(storage, lambda row: row.attempts == 1)
@@ -228,7 +230,7 @@ async def test_it_is_not_tried_before_its_time(storage: SqliteStorage) -> None:
     held = HeldClock()
     async with receiving(Receiver(status=500)) as receiver:
         await storage.commit(Change(rows=(due(at=held.time),)))
-        async with telling(
+        async with delivering(
             storage, [webhook(receiver)], clock=held.clock, backoff=Backoff()
         ) as dispatcher:
             await until(storage, lambda row: row.attempts == 1)
@@ -242,13 +244,13 @@ async def test_it_is_not_tried_before_its_time(storage: SqliteStorage) -> None:
 
 
 @pytest.mark.parametrize("status", [302, 404, 500])
-async def test_what_fails_for_days_is_dead_and_can_be_sent_again(
+async def test_a_notification_that_fails_for_days_is_a_dead_letter_and_can_be_resent(
     storage: SqliteStorage, status: int
 ) -> None:
     await storage.commit(Change(rows=(due(),)))
     async with (
         receiving(Receiver(status=status)) as receiver,
-        telling(storage, [webhook(receiver)], backoff=QUICK) as dispatcher,
+        delivering(storage, [webhook(receiver)], backoff=QUICK) as dispatcher,
     ):
         row = await until(storage, lambda row: row.status is NotificationStatus.DEAD)
         assert (row.attempts, row.next_at, row.last_error) == (
@@ -267,13 +269,13 @@ async def test_what_fails_for_days_is_dead_and_can_be_sent_again(
         assert len(receiver.got) == 5
 
 
-async def test_what_was_delivered_can_be_sent_again_and_what_is_not_there_cannot(
+async def test_resending_needs_a_notification_and_its_endpoint(
     storage: SqliteStorage,
 ) -> None:
     await storage.commit(Change(rows=(due(), due("stranger", endpoint="gone"))))
     async with (
         receiving(Receiver()) as receiver,
-        telling(storage, [webhook(receiver)]) as dispatcher,
+        delivering(storage, [webhook(receiver)]) as dispatcher,
     ):
         await until(storage, is_delivered)
         await dispatcher.resend("n")
@@ -293,7 +295,7 @@ async def test_a_slow_and_a_dead_endpoint_delay_nobody_else(storage: SqliteStora
         ]
         await storage.commit(Change(rows=tuple(rows)))
         began = asyncio.get_running_loop().time()
-        async with telling(storage, endpoints, drain_seconds=0.1):
+        async with delivering(storage, endpoints, drain_seconds=0.1):
             await fine.until(20, seconds=5)
             assert asyncio.get_running_loop().time() - began < 5
         assert sorted(got.headers["webhook-id"] for got in fine.got) == sorted(
@@ -359,26 +361,28 @@ async def test_a_kill_between_delivering_and_storing_that_delivers_it_twice_with
         _, errors = await process.communicate()
         assert process.returncode == -signal.SIGKILL, errors.decode()
         assert len(receiver.got) == 1
-        async with SqliteStorage.open(path) as storage, telling(storage, [webhook(receiver)]):
+        async with SqliteStorage.open(path) as storage, delivering(storage, [webhook(receiver)]):
             await until(storage, is_delivered)
     assert [got.headers["webhook-id"] for got in receiver.got] == ["n", "n"]
 
 
-async def test_what_is_under_way_when_the_server_stops_comes_to_its_end(
+async def test_a_delivery_under_way_finishes_when_the_server_stops(
     storage: SqliteStorage,
 ) -> None:
     await storage.commit(Change(rows=(due(),)))
     async with receiving(Receiver(after=0.5)) as receiver:
-        async with telling(storage, [webhook(receiver)]):
+        async with delivering(storage, [webhook(receiver)]):
             await receiver.until(1)
         assert is_delivered(await until(storage, lambda row: True))
 
 
-async def test_what_takes_longer_is_cut_off_and_counts_for_nothing(storage: SqliteStorage) -> None:
+async def test_a_delivery_that_takes_too_long_to_stop_counts_as_no_attempt(
+    storage: SqliteStorage,
+) -> None:
     await storage.commit(Change(rows=(due(),)))
     async with (
         receiving(Receiver(after=30)) as receiver,
-        telling(storage, [webhook(receiver)], drain_seconds=0.1),
+        delivering(storage, [webhook(receiver)], drain_seconds=0.1),
     ):
         await receiver.until(1)
     assert await storage.notification("n") is not None
@@ -386,16 +390,18 @@ async def test_what_takes_longer_is_cut_off_and_counts_for_nothing(storage: Sqli
     assert (row.status, row.attempts) == (NotificationStatus.PENDING, 0)
 
 
-async def test_what_is_erased_meanwhile_stays_erased(storage: SqliteStorage) -> None:
+async def test_a_notification_erased_during_its_delivery_stays_erased(
+    storage: SqliteStorage,
+) -> None:
     await storage.commit(Change(rows=(due(),)))
-    async with receiving(Receiver(after=0.3)) as receiver, telling(storage, [webhook(receiver)]):
+    async with receiving(Receiver(after=0.3)) as receiver, delivering(storage, [webhook(receiver)]):
         await receiver.until(1)
         await storage.commit(Change(erase="t"))
         await asyncio.sleep(0.5)
         assert await storage.notification("n") is None
 
 
-async def test_what_was_delivered_long_ago_is_removed(storage: SqliteStorage) -> None:
+async def test_old_notifications_are_swept(storage: SqliteStorage) -> None:
     now = utc_now()
     old = [
         (NotificationStatus.DELIVERED, 8),
@@ -410,7 +416,7 @@ async def test_what_was_delivered_long_ago_is_removed(storage: SqliteStorage) ->
     await storage.commit(
         Change(rows=(*rows, due("pending", at=now - timedelta(days=99), endpoint="gone")))
     )
-    async with telling(storage, []), asyncio.timeout(PATIENCE):
+    async with delivering(storage, []), asyncio.timeout(PATIENCE):
         while len((await storage.notifications()).rows) > 3:
             await asyncio.sleep(0.01)
     assert {row.notification_id for row in (await storage.notifications()).rows} == {
@@ -423,7 +429,7 @@ async def test_what_was_delivered_long_ago_is_removed(storage: SqliteStorage) ->
 # ── notifiers of other kinds ──
 
 
-async def test_a_notifier_of_a_users_own_is_told_and_may_fail(storage: SqliteStorage) -> None:
+async def test_a_failure_of_a_users_own_notifier_is_retried(storage: SqliteStorage) -> None:
     own = Own(NotDelivered("It is full."), RuntimeError("no sentence"))
     await storage.commit(Change(rows=(due(payload={"link_id": "l", "approval": {}}), link())))
     notifiers: Mapping[str, Notifier] = {"hook": own}
@@ -450,7 +456,7 @@ def test_a_notifier_is_named_by_its_module() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
-async def test_apprise_is_told_over_a_real_socket(
+async def test_apprise_delivers_over_a_real_socket(
     storage: SqliteStorage, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
@@ -460,7 +466,7 @@ async def test_apprise_is_told_over_a_real_socket(
             {"hook": {"url": f"json://user:s3cret@127.0.0.1:{receiver.port}/t0ken"}}, {}
         )
         await storage.commit(Change(rows=(due(payload=payload), link())))
-        async with telling(storage, [endpoint]):
+        async with delivering(storage, [endpoint]):
             row = await until(storage, lambda row: row.attempts > 0)
             assert row.last_error == "The service refused it, or could not be reached."
             receiver.status = 200

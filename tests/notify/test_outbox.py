@@ -1,4 +1,4 @@
-"""What of a change is told, to whom, and in how many words."""
+"""Notifications for a change: which endpoints get them, and what they hold."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ BOB = Endpoint(name="bob", recipient="bob")
 
 
 @pytest.mark.parametrize("kind", APPROVAL_EVENTS)
-def test_every_event_of_an_approval_is_told_with_the_approval(kind: str) -> None:
+def test_every_approval_event_has_a_notification_with_the_approval(kind: str) -> None:
     (row,) = rows_of(event(kind))
     assert (
         row.notification_id,
@@ -70,11 +70,11 @@ def test_every_event_of_an_approval_is_told_with_the_approval(kind: str) -> None
     assert said.keys() >= {"agent", "preview", "allowed", "expires_at", "risk", "shown"}
 
 
-def test_what_is_copied_into_the_feed_is_told_once() -> None:
+def test_the_copy_in_the_feed_makes_no_second_notification() -> None:
     assert len(rows_of(*with_copies([event("approval_required")]))) == 1
 
 
-def test_who_is_told_after_an_edit_is_told_what_runs_now() -> None:
+def test_after_an_edit_the_notification_has_the_new_arguments() -> None:
     edited = {"args": {"amount": 1}, "digest": "1" * 64, "by": "ann", "at": "2026-01-02T12:00:00Z"}
     link, row = rows_of(
         event("approval_edited", args={"amount": 1}, digest="1" * 64),
@@ -90,7 +90,7 @@ def test_who_is_told_after_an_edit_is_told_what_runs_now() -> None:
     )
 
 
-def test_what_a_grant_decided_at_once_asks_nobody() -> None:
+def test_an_approval_that_a_grant_answers_at_once_asks_nobody() -> None:
     rows = rows_of(
         event("approval_required"),
         event("approval_decided"),
@@ -106,7 +106,7 @@ def test_the_kinds_are_all_there_are() -> None:
     assert set(DEFAULT_EVENTS) < set(APPROVAL_EVENTS)
 
 
-def test_what_the_event_adds_is_said_and_what_the_approval_says_already_is_not_said_twice() -> None:
+def test_the_event_holds_only_what_the_approval_does_not() -> None:
     (row,) = rows_of(event("approval_delegated", by="ann", to="bob"))
     assert row.payload["event"] == {
         "by": "ann",
@@ -116,7 +116,7 @@ def test_what_the_event_adds_is_said_and_what_the_approval_says_already_is_not_s
     }
 
 
-def test_other_events_are_told_to_nobody() -> None:
+def test_other_events_have_no_notification() -> None:
     others = [name for name in EVENT_TYPES if name not in APPROVAL_EVENTS]
     assert "done" in others
     assert (
@@ -125,7 +125,7 @@ def test_other_events_are_told_to_nobody() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "is_told"),
+    ("wanted", "notified"),
     [
         ({}, True),
         ({"events": ("approval_required",)}, True),
@@ -139,11 +139,13 @@ def test_other_events_are_told_to_nobody() -> None:
         ({"tools": ("pay",), "agents": ("other",)}, False),
     ],
 )
-def test_an_endpoint_is_told_what_it_wants_to_hear(wanted: dict[str, Any], is_told: bool) -> None:
+def test_an_endpoint_gets_only_the_events_that_it_wants(
+    wanted: dict[str, Any], notified: bool
+) -> None:
     row = replace(PENDING, roles=("lead", "desk"))
     assert (
         bool(rows_of(event("approval_required"), row=row, endpoint=Endpoint(name="hook", **wanted)))
-        is is_told
+        is notified
     )
 
 
@@ -202,7 +204,7 @@ def test_what_fits_is_there_in_full() -> None:
         "approval_delegated",
     ],
 )
-def test_who_may_be_asked_is_sent_a_link(kind: str) -> None:
+def test_an_endpoint_with_a_recipient_gets_a_link(kind: str) -> None:
     link, row = rows_of(event(kind), endpoint=BOB)
     assert isinstance(link, Link)
     assert row.payload["link_id"] == link.link_id
@@ -226,9 +228,9 @@ def test_when_nothing_is_left_to_decide_no_link_is_sent(kind: str) -> None:
 
 
 def test_no_link_is_made_for_what_links_cannot_decide_or_what_is_over() -> None:
-    for row in (replace(PENDING, allowed=("respond",)), replace(PENDING, expires_at=NOW)):
-        (told_,) = rows_of(event("approval_required"), endpoint=BOB, row=row)
-        assert "link_id" not in told_.payload
+    for asked in (replace(PENDING, allowed=("respond",)), replace(PENDING, expires_at=NOW)):
+        (row,) = rows_of(event("approval_required"), endpoint=BOB, row=asked)
+        assert "link_id" not in row.payload
 
 
 # ── the text for people ──
