@@ -1,34 +1,212 @@
-"""What `assent import-checkpoints` shows: how far it is, and what came of it."""
+"""`assent import-checkpoints`: take over the threads of a LangGraph program."""
 
 from __future__ import annotations
 
+import asyncio
+import re
 import time
-from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from assent.cli.chat import visible
-from assent.importing.foreign import OldThread
-from assent.importing.threads import Outcome, Result
+from assent.api.auth import LOCAL
+from assent.api.schemas import THREAD_ID
+from assent.cli.serve import open_demo
+from assent.cli.terminal import console, errors_as_sentences, fail, read_settings
+from assent.config.logging import configure_logging
+from assent.config.settings import Settings
+from assent.core.clock import Clock
+from assent.core.errors import AssentError, InvalidRequest, Unavailable
+from assent.core.rows import Thread
+from assent.core.text import visible
+from assent.graph.interrupts.resume import Agent
+from assent.graph.loading import open_agents
+from assent.graph.state_types import state_types
+from assent.importing.foreign import OldFile, OldThread, must_be_copied, remove_copies
+from assent.importing.threads import Adopt, Importer, Outcome, Result, just_idle
+from assent.runs.adoption import Adopter
+from assent.storage.base import Change
+from assent.storage.sqlite import SqliteStorage
+from assent.storage.sqlite.files import resolved
+
+UNFINISHED = (
+    "Imported as idle, but it had stopped before its end: it waited for a person, or was cut off. "
+    "To get approvals for what it waits for, delete it, and import again with --agent."
+)
+NOT_A_URL = (
+    "Imported, but no URL can name it: "
+    "the server takes ids of 1 to 64 letters, digits, '_' and '-'."
+)
 
 MIB = 1 << 20
 
 NAMED = 10
-"""Of the threads that something is to be said of, so many are named."""
+"""Threads that are named for one remark, at most."""
 
 SECONDS_BETWEEN_LINES = 5.0
-"""Where there is no terminal to draw a bar on."""
+"""Time between lines of progress, where there is no terminal to draw a bar on."""
+
+
+Show = Callable[[str, float], None]
+"""Shows progress: a text, and the share that is done."""
+
+
+def import_checkpoints(
+    old: Annotated[
+        Path,
+        typer.Argument(
+            help="The file of LangGraph's SqliteSaver or AsyncSqliteSaver. It is not changed."
+        ),
+    ],
+    database: Annotated[
+        Path | None,
+        typer.Option(help="The database to import into. Default: that of the settings."),
+    ] = None,
+    agent: Annotated[
+        str | None,
+        typer.Option(
+            help="The agent that the threads belong to, as in `assent serve AGENT`; "
+            "`langgraph.json:NAME` if there are several; `clerk` for the demo. "
+            "With it, pending interrupts become approvals."
+        ),
+    ] = None,
+    owner: Annotated[
+        str, typer.Option(help="The owner of the threads: the name of a key.")
+    ] = LOCAL,
+) -> None:
+    """Import the threads of a LangGraph program: checkpoints, history and pending interrupts.
+
+    It can be stopped at any moment; run again, it goes on. Exits with 0 if every thread is in the
+    database, 1 if it was stopped or left some out, 2 if it was asked for something impossible.
+    """
+    settings = read_settings()
+    configure_logging(settings.log_format, "warning")
+    report = Report(console(stderr=True))
+    new = resolved(database or settings.database_path)
+    with errors_as_sentences():
+        try:
+            asyncio.run(_import(old, new, settings, agent, owner, report))
+        except InvalidRequest as error:
+            fail(error.message, code=2)
+        except AssentError as error:
+            fail(f"{error.message} {report.so_far()}" if report.counts else error.message)
+        except KeyboardInterrupt:
+            fail(f"Stopped. {report.so_far()}")
+    if report.counts[Outcome.LEFT_OUT]:
+        raise typer.Exit(1)
+
+
+async def _import(
+    old_path: Path, new: Path, settings: Settings, target: str | None, owner: str, report: Report
+) -> None:
+    prefix = f".{new.name}.import-"
+    if new == resolved(old_path):
+        raise InvalidRequest(
+            f"The file {new} cannot be imported into itself. Name another with --database."
+        )
+    if must_be_copied(old_path):
+        report.print(
+            "A log stands beside the old file, so a copy of both is read. "
+            "It is made beside the database."
+        )
+
+    async with AsyncExitStack() as stack:
+        old = await stack.enter_async_context(
+            OldFile.open(old_path, near=new.parent, prefix=prefix)
+        )
+        agent = await stack.enter_async_context(_one_agent(target, settings)) if target else None
+        # A commit need not wait for the disk here: what a power cut takes is imported again, and
+        # the end of it all is waited for.
+        storage = await stack.enter_async_context(
+            SqliteStorage.open(
+                new,
+                synchronous="normal",
+                encryption_key=settings.encryption_secret,
+                audit_key=settings.audit_secret,
+            )
+        )
+        remove_copies(new.parent, prefix, but=old.copy)
+
+        adopt = _adopting(*agent, storage, report) if agent else just_idle
+        threads = await old.threads()
+        with report.progress(len(threads), sum(thread.size for thread in threads)) as steps:
+            importer = Importer(
+                old, storage, owner=owner, clock=Clock(), adopt=adopt, advance=steps.add_bytes
+            )
+            for thread in threads:
+                result = await importer.take(thread)
+                report.add(thread, result)
+                steps.add_thread()
+                if result.unfinished and agent is None:
+                    report.remark(UNFINISHED, thread.thread_id)
+                is_named = re.fullmatch(THREAD_ID, thread.thread_id)
+                if result.outcome is Outcome.TAKEN and not is_named:
+                    report.remark(NOT_A_URL, thread.thread_id)
+        old_size = old.size
+    report.summarise(old_path, old_size, new)
+
+
+def _adopting(name: str, agent: Agent, storage: SqliteStorage, report: Report) -> Adopt:
+    """Give threads to the agent if it can read their states."""
+    saver = storage.checkpointer.with_allowlist(state_types(agent))
+    adopter = Adopter(name, agent.copy(update={"checkpointer": saver}), Clock())
+
+    async def adopt(thread: Thread) -> Change:
+        try:
+            return await adopter(thread)
+        except Unavailable:
+            raise
+        except AssentError as error:
+            problem = error.message
+        except Exception as error:
+            # LangGraph may raise anything for the state of another agent, or of an older version.
+            problem = f"{type(error).__name__}: {error}"
+        report.remark(
+            "Imported as idle, and as nobody's: "
+            f"the agent '{name}' cannot read its state. {problem}",
+            thread.thread_id,
+        )
+        return await just_idle(thread)
+
+    return adopt
+
+
+@asynccontextmanager
+async def _one_agent(target: str, settings: Settings) -> AsyncIterator[tuple[str, Agent]]:
+    """The agent of --agent, with its name."""
+    if target == "clerk":
+        async with open_demo(settings) as agents:
+            yield "clerk", agents["clerk"]
+        return
+
+    file, separator, wanted = target.rpartition(":")
+    if not (separator and file.endswith(".json")):
+        file, wanted = target, ""
+    async with open_agents(file) as agents:
+        names = ", ".join(agents)
+        if not wanted and len(agents) > 1:
+            raise InvalidRequest(
+                f"{file} has several agents: {names}. Name one with --agent {file}:NAME."
+            )
+        name = wanted or next(iter(agents))
+        if name not in agents:
+            raise InvalidRequest(f"{file} has no agent '{name}'. It has: {names}.")
+        yield name, agents[name]
+
+
+# ── what is shown ─────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass
 class Report:
-    """What an import has come to so far."""
+    """The outcome of an import so far."""
 
     console: Console
     counts: Counter[Outcome] = field(default_factory=Counter)
@@ -37,7 +215,7 @@ class Report:
     began: float = field(default_factory=time.monotonic)
 
     def add(self, thread: OldThread, result: Result) -> None:
-        """One thread more."""
+        """Count a thread."""
         self.counts[result.outcome] += 1
         if result.outcome is Outcome.TAKEN:
             self.checkpoints += thread.checkpoints
@@ -45,47 +223,49 @@ class Report:
             self.remark(f"Left out. {result.reason}", thread.thread_id)
 
     def remark(self, text: str, thread_id: str) -> None:
-        """Say this of the thread at the end; what is said of several is said once."""
+        """Say this of the thread at the end; a remark on several threads is said once."""
         self.remarks.setdefault(text, []).append(thread_id)
 
     def so_far(self) -> str:
-        """What is there and stays, when the import was stopped."""
+        """A sentence about the threads that stay if the import ends here."""
         there = self.counts[Outcome.TAKEN] + self.counts[Outcome.THERE]
-        return f"{there:,} thread(s) are in the database and stay there; run the same command again to go on."
+        return (
+            f"{there:,} thread(s) are in the database and stay there; "
+            "run the same command again to go on."
+        )
 
-    def tell(self, old: Path, old_size: int, new: Path) -> None:
-        """The summary."""
+    def summarise(self, old: Path, old_size: int, new: Path) -> None:
+        """Print the remarks and the counts."""
         for text, threads in self.remarks.items():
-            more = f" and {len(threads) - NAMED:,} more" if len(threads) > NAMED else ""
-            self._print(f"{text}\n  {len(threads):,} thread(s): {', '.join(threads[:NAMED])}{more}")
-        seconds, taken, left_out = (
-            time.monotonic() - self.began,
-            self.counts[Outcome.TAKEN],
-            self.counts[Outcome.LEFT_OUT],
+            named = ", ".join(threads[:NAMED])
+            if len(threads) > NAMED:
+                named += f" and {len(threads) - NAMED:,} more"
+            self.print(f"{text}\n  {len(threads):,} thread(s): {named}")
+
+        seconds = time.monotonic() - self.began
+        summary = (
+            f"Imported {self.counts[Outcome.TAKEN]:,} thread(s) "
+            f"with {self.checkpoints:,} checkpoint(s) in {seconds:,.1f} s"
         )
-        there = (
-            f", {self.counts[Outcome.THERE]:,} were there already"
-            if self.counts[Outcome.THERE]
-            else ""
-        )
-        missing = f", {left_out:,} were left out" if left_out else ""
-        self._print(
-            f"Imported {taken:,} thread(s) with {self.checkpoints:,} checkpoint(s) in {seconds:,.1f} s{there}{missing}."
-        )
-        self._print(
-            f"{old.name} has {old_size / MIB:,.1f} MiB, {new.name} has {new.stat().st_size / MIB:,.1f} MiB."
+        if there := self.counts[Outcome.THERE]:
+            summary += f", {there:,} were there already"
+        if left_out := self.counts[Outcome.LEFT_OUT]:
+            summary += f", {left_out:,} were left out"
+        self.print(f"{summary}.")
+        self.print(
+            f"{old.name} has {old_size / MIB:,.1f} MiB, "
+            f"{new.name} has {new.stat().st_size / MIB:,.1f} MiB."
         )
 
-    def _print(self, text: str) -> None:
+    def print(self, text: str) -> None:
+        """Print a line of the report."""
         self.console.print(visible(text), soft_wrap=True)
-
-    # ── how far it is ──
 
     @contextmanager
     def progress(self, threads: int, size: int) -> Iterator[Steps]:
-        """A bar while the context is entered, or now and then a line where there is no terminal."""
+        """A bar while the context is entered; without a terminal, a line now and then."""
         if not self.console.is_terminal:
-            yield Lines(self.console, threads, size)
+            yield Steps(threads, size, self._line_now_and_then())
             return
         columns = (
             TextColumn("{task.description}"),
@@ -93,62 +273,46 @@ class Report:
             TaskProgressColumn(),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=self.console, transient=True) as progress:
-            yield Bar(progress, threads, size)
+        with Progress(*columns, console=self.console, transient=True) as bar:
+            task = bar.add_task(f"0 of {threads:,} threads", total=1)
+
+            def show(text: str, done: float) -> None:
+                bar.update(task, completed=done, description=text)
+
+            yield Steps(threads, size, show)
+
+    def _line_now_and_then(self) -> Show:
+        shown = time.monotonic()
+
+        def show(text: str, done: float) -> None:
+            nonlocal shown
+            if time.monotonic() - shown >= SECONDS_BETWEEN_LINES:
+                shown = time.monotonic()
+                self.print(f"{text}, {done:.0%}")
+
+        return show
 
 
-class Steps(ABC):
-    """Counts bytes and threads that were done with."""
+class Steps:
+    """Counts the bytes and threads that were done with."""
 
-    def __init__(self, threads: int, size: int) -> None:
-        self.threads = threads
-        self.size = size
-        self.threads_done = 0
-        self.size_done = 0
+    def __init__(self, threads: int, size: int, show: Show) -> None:
+        self._threads = threads
+        self._size = size
+        self._show = show
+        self._threads_done = 0
+        self._size_done = 0
 
-    def thread(self) -> None:
-        """A thread was done with."""
-        self.threads_done += 1
-        self.show()
+    def add_thread(self) -> None:
+        """Count a thread."""
+        self._threads_done += 1
+        self._update()
 
-    def bytes(self, size: int) -> None:
-        """So many bytes more."""
-        self.size_done += size
-        self.show()
+    def add_bytes(self, size: int) -> None:
+        """Count so many bytes."""
+        self._size_done += size
+        self._update()
 
-    @abstractmethod
-    def show(self) -> None:
-        """Let it be seen."""
-
-    def text(self) -> str:
-        return f"{self.threads_done:,} of {self.threads:,} threads"
-
-
-class Bar(Steps):
-    """On a terminal."""
-
-    def __init__(self, progress: Progress, threads: int, size: int) -> None:
-        super().__init__(threads, size)
-        self._progress = progress
-        self._task = progress.add_task(self.text(), total=size)
-
-    def show(self) -> None:
-        self._progress.update(
-            self._task, completed=min(self.size_done, self.size), description=self.text()
-        )
-
-
-class Lines(Steps):
-    """Elsewhere."""
-
-    def __init__(self, console: Console, threads: int, size: int) -> None:
-        super().__init__(threads, size)
-        self._console = console
-        self._next = time.monotonic() + SECONDS_BETWEEN_LINES
-
-    def show(self) -> None:
-        if (now := time.monotonic()) >= self._next:
-            self._next = now + SECONDS_BETWEEN_LINES
-            self._console.print(
-                f"{self.text()}, {min(self.size_done / max(self.size, 1), 1):.0%}", soft_wrap=True
-            )
+    def _update(self) -> None:
+        text = f"{self._threads_done:,} of {self._threads:,} threads"
+        self._show(text, min(self._size_done / max(self._size, 1), 1))

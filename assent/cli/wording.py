@@ -1,5 +1,4 @@
-"""What events and approvals say to a person who reads them as text, and what he may answer. Pure
-functions of their JSON."""
+"""Events and approvals in words, and the answers that a person may type. Pure functions of JSON."""
 
 from __future__ import annotations
 
@@ -7,91 +6,108 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-Json = Any
-"""Any JSON value."""
+from assent.core.json import Json, JsonObject
 
 Approval = Mapping[str, Json]
 """An approval as the server shows it."""
+
+Line = tuple[str, str]
+"""A text and its style."""
 
 
 # ── events ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def line_of(event: Mapping[str, Json]) -> tuple[str, str] | None:
-    """An event as one line, and its style; None for those that say nothing by themselves, or are no
-    single line."""
+def line_of(event: JsonObject) -> Line | None:
+    """An event as one line; None for those that say nothing by themselves, or not in one line."""
     match event["type"]:
         case "run_recovered":
             return (
-                "· The server was started again, and the run goes on. What was cut off comes anew.",
+                "· The server was restarted, and the run goes on. "
+                "The message that was cut off starts again.",
                 "yellow",
             )
         case "run_cancelled":
-            undone = (
-                " What it did to the conversation is undone." if event.get("rolled_back") else ""
-            )
-            return f"The run was cancelled{_because(event.get('reason'))}.{undone}", "yellow"
+            words = f"The run was cancelled{_because(event.get('reason'))}."
+            if event.get("rolled_back"):
+                words += " Its changes to the conversation are undone."
+            return words, "yellow"
         case "llm_retry":
-            wait = event.get("delay_seconds", 0)
-            when = f" in {round(wait)} s" if wait >= 1 else ""
+            seconds = event.get("delay_seconds", 0)
+            delay = f" in {round(seconds)} s" if seconds >= 1 else ""
             return (
-                f"· The model failed ({event['error']['type']}) and is called again{when}. What it said so far does not count.",
+                f"· The model failed ({event['error']['type']}) and is called again{delay}. "
+                "What it said so far does not count.",
                 "yellow",
             )
         case "tool_unknown":
             return f"· {event['tool']} was cut off. Nobody knows whether it happened.", "yellow"
-        case "budget_warning" | "budget_exceeded" as kind:
-            word = "nearly used up" if kind == "budget_warning" else "used up"
-            of = f"{_number(event['used'])} of {_number(event['limit'])} {UNITS.get(event['budget'], event['budget'])}"
-            return (
-                f"· A budget of {SCOPES.get(event['scope'], event['scope'])} is {word}: {of}.",
-                "yellow",
-            )
+        case "budget_warning":
+            return f"· A budget of {_holder(event)} is nearly used up: {_usage(event)}.", "yellow"
+        case "budget_exceeded":
+            return f"· A budget of {_holder(event)} is used up: {_usage(event)}.", "yellow"
         case "broadcast":
             return str(event["message"]), "bold yellow"
         case "error":
             return str(event["message"]), "red"
+        case "approval_required":
+            return None  # It is shown as a whole when it is asked for.
         case str(kind) if kind.startswith("approval_"):
-            return _line_of_approval(kind.removeprefix("approval_"), event)
+            if news := news_of(event):
+                text, style = news
+                return f"· {subject_of(event)}: {text}", style
     return None
 
 
-def _line_of_approval(kind: str, event: Mapping[str, Json]) -> tuple[str, str] | None:
-    what, known, by = _thing(event), event.get("by"), event.get("by") or "somebody"
+def subject_of(event: JsonObject) -> str:
+    """The subject of an approval event."""
+    return str(event.get("tool") or SUBJECTS.get(event.get("kind", ""), "the question"))
+
+
+def news_of(event: JsonObject) -> Line | None:
+    """The news of an approval event, to be read after its subject; None for an unknown event."""
+    by = event.get("by") or "somebody"
+    kind = str(event["type"]).removeprefix("approval_")
     match kind:
+        case "required":
+            return "waits for a decision", "yellow"
         case "decided":
-            words = DONE | DONE_OTHERWISE.get(event.get("kind", ""), {})
-            done = f"{words.get(event['decision'], event['decision'])}{f' by {known}' if known else ''}"
-            return f"· {what}: {done}{' by a standing grant' if event.get('grant') else ''}", "dim"
+            done = DONE | DONE_OTHERWISE.get(event.get("kind", ""), {})
+            words = str(done.get(event["decision"], event["decision"]))
+            if event.get("by"):
+                words += f" by {by}"
+            if event.get("grant"):
+                words += " through a standing grant"
+            return words, "dim"
         case "voted":
-            return (
-                f"· {what}: {by} says {event['decision']}, {event.get('votes', 0)} of {event.get('quorum', 1)} who must agree",
-                "dim",
-            )
+            votes = f"{event.get('votes', 0)} of {event.get('quorum', 1)}"
+            return f"{by} voted '{event['decision']}' ({votes})", "dim"
         case "withdrawn":
-            return f"· {what}: {by} took the vote back", "dim"
+            return f"{by} withdrew a vote", "dim"
         case "edited":
-            return f"· {what}: {by} changed what is asked, and others must agree", "yellow"
+            return f"{by} changed the arguments, and others must agree", "yellow"
+        case "delegated" if event.get("to") == by:
+            return f"{by} took a delegation back", "dim"
         case "delegated":
-            to = event.get("to") or f"whoever is {event.get('role')}"
-            return f"· {what}: {by} lets {to} decide", "dim"
+            to = event.get("to") or f"the role {event.get('role')}"
+            return f"{by} delegated to {to}", "dim"
         case "commented":
-            return f"· {what}: {by} says: {event.get('text', '')}", "dim"
+            text = f": {event['text']}" if event.get("text") else ""
+            return f"{by} commented{text}", "dim"
         case "reminder":
-            return f"· {what}: still waits{_until(event.get('expires_at'))}", "yellow"
+            expires_at = event.get("expires_at")
+            until = f", until {local_time(expires_at)}" if expires_at else ""
+            return f"still waits for a decision{until}", "yellow"
         case "escalated":
-            return (
-                f"· {what}: nobody decided in time, so others were asked too: {', '.join(event.get('to', []))}",
-                "yellow",
-            )
+            to = ", ".join(event.get("to", ()))
+            return f"nobody decided in time, so others may decide too: {to}", "yellow"
         case "expired":
-            return f"· {what}: nobody decided in time", "yellow"
+            return "nobody decided in time", "yellow"
         case "cancelled":
-            return f"· {what}: needs no decision any more, for the run was cancelled", "yellow"
+            return "needs no decision any more, since the run was cancelled", "yellow"
         case "superseded":
-            return f"· {what}: does not stand any more{_because(event.get('reason'))}", "yellow"
+            return f"needs no decision any more{_because(event.get('reason'))}", "yellow"
     return None
 
 
@@ -115,25 +131,17 @@ DONE_OTHERWISE = {
     },
     "input": {"reject": "declined"},
 }
-"""What was decided, where it has another name for some kinds of approval."""
+"""The same for the kinds of approval where a decision has another name."""
 
-THINGS = {"input": "the question", "budget": "the budget", "node": "the step"}
-
-
-def _thing(about: Mapping[str, Json]) -> str:
-    return str(about.get("tool") or THINGS.get(about.get("kind", ""), "the question"))
+SUBJECTS = {"input": "the question", "budget": "the budget", "node": "the step"}
 
 
 def _because(reason: str | None) -> str:
     return f": {reason.rstrip('.')}" if reason else ""
 
 
-def _until(expires_at: str | None) -> str:
-    return f", until {local_time(expires_at)}" if expires_at else ""
-
-
 def local_time(moment: str) -> str:
-    """A moment as it is written where the reader is."""
+    """The moment in the reader's time zone."""
     return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
@@ -152,66 +160,77 @@ UNITS = {
 }
 
 
+def _holder(about: Mapping[str, Json]) -> str:
+    return str(SCOPES.get(about["scope"], about["scope"]))
+
+
+def _unit(about: Mapping[str, Json]) -> str:
+    return str(UNITS.get(about["budget"], about["budget"]))
+
+
+def _usage(event: JsonObject) -> str:
+    return f"{_number(event['used'])} of {_number(event['limit'])} {_unit(event)}"
+
+
 def _number(value: float) -> str:
     return f"{value:,.6f}".rstrip("0").rstrip(".")
 
 
 def _budget(approval: Approval) -> str:
     args, preview = approval["args"], approval["preview"]
-    holder, unit = (
-        SCOPES.get(args["scope"], args["scope"]),
-        UNITS.get(args["budget"], args["budget"]),
-    )
     within = f" within a {preview['per']}" if preview.get("per") else ""
-    return f"{holder.capitalize()} has used {_number(preview['used'])} of the {_number(preview['limit'])} {unit} that it may use{within}."
+    return (
+        f"{_holder(args).capitalize()} has used {_number(preview['used'])} of the "
+        f"{_number(preview['limit'])} {_unit(args)} that it may use{within}."
+    )
 
 
-# ── what is asked ─────────────────────────────────────────────────────────────────────────────────
+# ── the question ──────────────────────────────────────────────────────────────────────────────────
 
 
 def subject(approval: Approval) -> str:
-    """What an approval is about, in a few words."""
-    tool, node = approval["tool"], " › ".join((approval.get("node") or "").split("|"))
+    """The subject of an approval in a few words."""
+    node = (approval.get("node") or "").replace("|", " › ")
     match approval["kind"]:
         case "tool":
-            return f"{tool} wants to run"
+            return f"{approval['tool']} wants to run"
         case "node":
             return f"{node or 'a step'} wants to run"
         case "budget":
             return "may more be used?"
         case "unknown_outcome":
-            return f"{tool or node or 'a step'} was cut off"
+            return f"{approval['tool'] or node or 'a step'} was cut off"
     return "a question for you"
 
 
 def as_asked_now(approval: Approval) -> Approval:
-    """The approval with the arguments that somebody has put in place of those that were asked, if
-    somebody did, and their digest."""
+    """The approval with the arguments, and their digest, that somebody has put in place of the
+    first ones, if somebody did."""
     edit = approval.get("edit")
     return {**approval, "args": edit["args"], "digest": edit["digest"]} if edit else approval
 
 
 def said_by_people(approval: Approval) -> list[str]:
-    """What people have done with an approval that still waits, a line for each."""
-    edit = approval.get("edit")
-    lines = [f"{edit['by']} changed it to this."] if edit else []
-    lines += [
-        f"{vote['by']} says {vote['decision']['type']}."
-        for vote in approval.get("votes") or ()
-        if vote["digest"] == approval["digest"]
-    ]
-    lines += [f"{comment['by']}: {comment['text']}" for comment in approval.get("comments") or ()]
-    return (
-        [*lines, f"{approval['quorum']} people must agree."]
-        if (approval.get("quorum") or 1) > 1
-        else lines
-    )
+    """A line for each act of a person on an approval that still waits."""
+    lines: list[str] = []
+    if edit := approval.get("edit"):
+        lines.append(f"{edit['by']} changed it to this.")
+    for vote in approval.get("votes") or ():
+        if vote["digest"] == approval["digest"]:
+            lines.append(f"{vote['by']} voted '{vote['decision']['type']}'.")
+    for comment in approval.get("comments") or ():
+        lines.append(f"{comment['by']}: {comment['text']}")
+
+    quorum = approval.get("quorum") or 1
+    if quorum > 1:
+        lines.append(f"{quorum} people must agree.")
+    return lines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What a person reads of an approval: `notes` of ours, the `words` of whoever asks, and the
-    value that is left (None if none is)."""
+    """The parts of an approval that a person reads: `notes` of ours, `words` of whoever asks, and
+    the `value` that is left (None if none is)."""
 
     notes: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
@@ -219,19 +238,20 @@ class Asked:
 
 
 def asked(approval: Approval) -> Asked:
-    """All of what is asked: what is not in the words is in the value."""
+    """All of what is asked: anything that is not in the words is in the value."""
     args = approval["args"] if approval["args"] not in ({}, "") else None
     match approval["kind"]:
         case "unknown_outcome":
             notes = (
-                "This was cut off, by a crash or because it took too long, and nobody knows whether it happened.",
+                "This was cut off, by a crash or because it took too long, "
+                "and nobody knows whether it happened.",
                 "Please find out, and then say which.",
             )
             return Asked(notes=notes, value=args)
         case "budget":
             return Asked(notes=(_budget(approval), "May it use more? Without more it ends."))
         case "node":
-            return Asked(notes=("Here the graph stops by itself, to be let go on.",), value=args)
+            return Asked(notes=("The graph pauses here until it is let go on.",), value=args)
         case "input":
             return _question(args, approval.get("schema"))
     return Asked(value=args)
@@ -242,31 +262,31 @@ def _question(args: Json, schema: Json) -> Asked:
         return Asked(words=(args,))
     if not isinstance(args, Mapping):
         return Asked(value=args)
-    rest = {
-        name: value
-        for name, value in args.items()
-        if not (name in ("schema", "response_schema") and value == schema)
-    }
-    words = [
-        rest.pop(name)
-        for name in ("prompt", "question", "context")
-        if isinstance(rest.get(name), str)
-    ]
-    notes: tuple[str, ...] = ()
+
+    rest = dict(args)
+    for name in ("schema", "response_schema"):
+        if name in rest and rest[name] == schema:
+            del rest[name]
+
+    words: list[str] = []
+    for name in ("prompt", "question", "context"):
+        if isinstance(rest.get(name), str):
+            words.append(rest.pop(name))
+
+    notes: list[str] = []
     if words and _are_texts(rest.get("reasons")):
-        notes = (
-            f"It is asked because {' and '.join(REASONS.get(reason, reason) for reason in rest.pop('reasons'))}.",
-        )
+        reasons = [REASONS.get(reason, reason) for reason in rest.pop("reasons")]
+        notes.append(f"It is asked because {' and '.join(reasons)}.")
     if words and _are_texts(rest.get("choices")):
         # They are listed where they are chosen from.
         rest.pop("choices")
-    return Asked(notes=notes, words=tuple(words), value=rest or None)
+    return Asked(notes=tuple(notes), words=tuple(words), value=rest or None)
 
 
 REASONS = {
     "ambiguity": "something is ambiguous",
     "missing_field": "something is missing",
-    "conflicting_data": "what is known contradicts itself",
+    "conflicting_data": "the facts contradict each other",
     "low_confidence": "the agent is not sure",
     "out_of_scope": "it is beyond what the agent may decide",
     "other": "the agent cannot go on by itself",
@@ -278,39 +298,17 @@ def _are_texts(value: Json) -> bool:
     return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
-# ── what may be answered ──────────────────────────────────────────────────────────────────────────
+# ── the answer ────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A way to decide: what is typed for it (the first of the `words`, or any other), what it is
-    called, and the decision's type."""
+    """A way to decide: the first of the `words`, or another, is typed for it; the `label` is shown;
+    `type` is the decision's type."""
 
     words: tuple[str, ...]
     label: str
     type: str
-
-
-def choices(approval: Approval) -> list[Choice]:
-    """How an approval may be decided, but for a question that takes an answer."""
-    every: tuple[Choice, ...]
-    match approval["kind"]:
-        case "unknown_outcome":
-            every = LOST
-        case "budget":
-            limit, unit = (
-                _number(approval["args"]["limit"]),
-                UNITS.get(approval["args"]["budget"], approval["args"]["budget"]),
-            )
-            more = Choice(("a", "allow", "approve"), f"[a]llow up to {limit} {unit}", "approve")
-            every = (
-                more,
-                Choice(("<a number>",), "<a number> allows up to that", "edit"),
-                Choice(("s", "stop"), "[s]top", "reject"),
-            )
-        case _:
-            every = CALL
-    return [choice for choice in every if choice.type in approval["allowed"]]
 
 
 CALL = (
@@ -320,16 +318,32 @@ CALL = (
     Choice(("s", "answer"), "an[s]wer for it", "respond"),
 )
 
-LOST = (
+CUT_OFF = (
     Choice(("h", "happened"), "it [h]appened", "respond"),
     Choice(("n", "not"), "it did [n]ot, run it", "approve"),
     Choice(("g", "give up"), "[g]ive up", "reject"),
 )
 
 
+def choices(approval: Approval) -> list[Choice]:
+    """The ways to decide an approval that is no question."""
+    every: tuple[Choice, ...] = CALL
+    if approval["kind"] == "unknown_outcome":
+        every = CUT_OFF
+    elif approval["kind"] == "budget":
+        args = approval["args"]
+        allow = f"[a]llow up to {_number(args['limit'])} {_unit(args)}"
+        every = (
+            Choice(("a", "allow", "approve"), allow, "approve"),
+            Choice(("<a number>",), "<a number> allows up to that", "edit"),
+            Choice(("s", "stop"), "[s]top", "reject"),
+        )
+    return [choice for choice in every if choice.type in approval["allowed"]]
+
+
 def limit_from(text: str, approval: Approval) -> float | str | None:
-    """The limit that a person types for a budget; a sentence if it cannot be; None if it is no
-    number."""
+    """The new limit that a person typed for a budget; a sentence if it is too low; None if the text
+    is not a number."""
     try:
         limit = float(text.replace(",", "").replace("_", ""))
     except ValueError:
@@ -337,21 +351,20 @@ def limit_from(text: str, approval: Approval) -> float | str | None:
     used = approval["preview"]["used"]
     if not used < limit < float("inf"):
         return f"The new limit must be above the {_number(used)} that are used."
-    return int(limit) if limit == int(limit) else limit
-
-
-# ── answers to questions ──────────────────────────────────────────────────────────────────────────
+    return int(limit) if limit.is_integer() else limit
 
 
 class NotUnderstood(Exception):
-    """What was typed is no answer; the exception's text is a sentence that says why."""
+    """The text is no answer; the message says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """What a question takes. `listed` are the answers to choose from, by number if they are
-    `numbered`, and `only` says that there are no others. `type` is the JSON type of the answer; ""
-    leaves it open: text, or JSON."""
+    """The answers that a question takes.
+
+    `listed` are answers to choose from, by number if they are `numbered`; with `only`, there are no
+    others. `type` is the JSON type of the answer; "" leaves it open: text, or JSON.
+    """
 
     listed: tuple[Json, ...] = ()
     only: bool = False
@@ -360,30 +373,29 @@ class Answers:
 
     @property
     def hint(self) -> str:
-        """What to type, in a few words."""
-        if self.listed:
-            number = "a number or the answer itself" if self.numbered else "one of these, in full"
-            return number if self.only else f"{number}, or another"
-        return HINTS.get(self.type, "text, or JSON")
+        """A few words on what to type."""
+        if not self.listed:
+            return HINTS.get(self.type, "text, or JSON")
+        hint = "a number or the answer itself" if self.numbered else "one of these, in full"
+        return hint if self.only else f"{hint}, or another"
 
     def lines(self) -> list[str]:
-        """The answers to choose from, a line for each."""
-        return [
-            f"{f'{place:3}' if self.numbered else '  -'}  {_on_one_line(answer)}"
-            for place, answer in enumerate(self.listed, 1)
-        ]
+        """A line for each answer to choose from."""
+        lines: list[str] = []
+        for number, answer in enumerate(self.listed, 1):
+            mark = f"{number:3}" if self.numbered else "  -"
+            text = _as_text(answer)
+            if not text.isprintable():
+                text = json.dumps(answer, ensure_ascii=False)
+            lines.append(f"{mark}  {text}")
+        return lines
 
     def read(self, text: str) -> Json:
-        """What was typed as an answer. Raises `NotUnderstood`."""
+        """The answer that was typed. Raises `NotUnderstood`."""
         for answer in self.listed:
             if text == _as_text(answer):
                 return answer
-        if (
-            self.listed
-            and self.numbered
-            and text.isdecimal()
-            and 1 <= int(text) <= len(self.listed)
-        ):
+        if self.numbered and text.isdecimal() and 1 <= int(text) <= len(self.listed):
             return self.listed[int(text) - 1]
         if self.only:
             raise NotUnderstood("This is none of the answers.")
@@ -399,28 +411,33 @@ HINTS = {
     "array": "JSON",
 }
 
+YES = frozenset({"y", "yes"})
+NO = frozenset({"n", "no"})
+
 
 def answers_for(approval: Approval) -> Answers:
-    """What the question takes: by its schema, and by the choices that it names."""
+    """The answers that a question takes, by its schema and by the choices that it names."""
     args, schema = approval["args"], approval.get("schema") or {}
-    named = args.get("choices") if isinstance(args, Mapping) else None
-    return answers_like(schema, named if isinstance(named, list) and _are_texts(named) else ())
+    named: Json = args.get("choices") if isinstance(args, Mapping) else None
+    return _answers_of(schema, named if _are_texts(named) else ())
 
 
-def answers_like(schema: Mapping[str, Json], named: Sequence[str] = ()) -> Answers:
-    """What such a schema takes; `named` are choices that it does not have itself."""
+def _answers_of(schema: Mapping[str, Json], named: Sequence[str] = ()) -> Answers:
+    """The answers that fit a schema; `named` are choices from elsewhere."""
     enum = schema.get("enum")
-    listed = tuple(enum) if isinstance(enum, list) else tuple(named)
+    has_enum = isinstance(enum, list)
+    listed: tuple[Json, ...] = tuple(enum or ()) if has_enum else tuple(named)
     kind = schema.get("type")
-    # An answer that looks like the number of another cannot be told from it.
-    numbers = {str(place) for place in range(1, len(listed) + 1)}
-    numbered = not any(
-        _as_text(answer) in numbers and _as_text(answer) != str(place)
-        for place, answer in enumerate(listed, 1)
+
+    # An answer that looks like the number of another could not be told from it.
+    numbers = [str(number) for number in range(1, len(listed) + 1)]
+    texts = map(_as_text, listed)
+    numbered = all(
+        text == number or text not in numbers for text, number in zip(texts, numbers, strict=True)
     )
     return Answers(
         listed=listed,
-        only=isinstance(enum, list),
+        only=has_enum,
         numbered=numbered,
         type=kind if isinstance(kind, str) else "",
     )
@@ -428,11 +445,6 @@ def answers_like(schema: Mapping[str, Json], named: Sequence[str] = ()) -> Answe
 
 def _as_text(answer: Json) -> str:
     return answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
-
-
-def _on_one_line(answer: Json) -> str:
-    text = _as_text(answer)
-    return text if text.isprintable() else json.dumps(answer, ensure_ascii=False)
 
 
 def _read(text: str, kind: str) -> Json:
@@ -447,13 +459,7 @@ def _read(text: str, kind: str) -> Json:
             return text
         if kind in ("integer", "number", "boolean"):
             raise NotUnderstood(f"This is not {HINTS[kind]}.") from error
-        raise NotUnderstood(
-            f"This is no JSON: {error}." if kind else f"This begins like JSON and is none: {error}."
-        ) from error
-
-
-YES = frozenset({"y", "yes"})
-NO = frozenset({"n", "no"})
+        raise NotUnderstood(f"This is not JSON: {error}.") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -467,22 +473,18 @@ class Field:
 
 
 def form_of(schema: Mapping[str, Json] | None) -> list[Field]:
-    """The fields to fill in, if the answer is an object of plain values; empty if it is anything
-    else."""
-    if (
-        not schema
-        or schema.get("type") != "object"
-        or not isinstance(schema.get("properties"), Mapping)
-    ):
+    """The fields of an object of plain values; none if the answer is anything else."""
+    if not schema or schema.get("type") != "object":
         return []
-    properties: Mapping[str, Json] = schema["properties"]
-    if not all(isinstance(each, Mapping) and _is_plain(each) for each in properties.values()):
+    properties = schema.get("properties")
+    if not isinstance(properties, Mapping) or not all(map(_is_plain, properties.values())):
         return []
+
     needed = schema.get("required") or []
     return [
         Field(
             name=name,
-            answers=answers_like(each),
+            answers=_answers_of(each),
             needed=name in needed,
             description=str(each.get("description") or ""),
         )
@@ -490,7 +492,8 @@ def form_of(schema: Mapping[str, Json] | None) -> list[Field]:
     ]
 
 
-def _is_plain(schema: Mapping[str, Json]) -> bool:
-    return schema.get("type") in ("string", "integer", "number", "boolean") or isinstance(
-        schema.get("enum"), list
-    )
+def _is_plain(schema: Json) -> bool:
+    if not isinstance(schema, Mapping):
+        return False
+    plain = schema.get("type") in ("string", "integer", "number", "boolean")
+    return plain or isinstance(schema.get("enum"), list)

@@ -1,5 +1,4 @@
-"""The configuration file: what an operator says that is too much for the environment. TOML, or
-JSON.
+"""The configuration file, for all that is too much for the environment. TOML, or JSON.
 
 [people.ann]
 roles = ["lead"]
@@ -28,19 +27,16 @@ from typing import Any
 import msgspec
 
 from assent.core.errors import ConfigurationError
+from assent.core.json import Json, JsonObject
 from assent.core.policy import Person, PolicyBook, policies_from_json
 from assent.notify.endpoints import Endpoint, endpoints_from_json
 from assent.runs.budgets import Rules, rules_from_json
 
-Json = Any
-"""Any JSON value."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """What the file says: which roles `people` have, by name; the `policies` that calls are
-    approved by; the `budgets` that runs are held to; and the `endpoints` that approvals are told
-    to."""
+    """The file's contents: `people` by name with their roles, the `policies` that calls are
+    approved by, the `budgets` of runs, and the `endpoints` that are notified of approvals."""
 
     people: Mapping[str, Person] = field(default_factory=dict)
     policies: PolicyBook = field(default_factory=PolicyBook)
@@ -49,80 +45,84 @@ class Configuration:
 
 
 def read_configuration(path: Path, environment: Mapping[str, str]) -> Configuration:
-    """What is in the file; `env:NAME` stands for a variable of the environment where a value may be
-    secret. Raises `ConfigurationError`."""
+    """The contents of the file. `env:NAME` stands for an environment variable where a value may be
+    secret.
+
+    Raises `ConfigurationError`.
+    """
     try:
         text = path.read_text(encoding="utf-8")
-        said = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        contents = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise ConfigurationError(
             f"The configuration {path} cannot be read: {error.strerror}. Correct ASSENT_CONFIG."
         ) from error
     except ValueError as error:
         raise ConfigurationError(
-            f"The configuration {path} is not right: {error}. Correct it, and start again."
+            f"The configuration {path} is wrong: {error}. Correct it, and start again."
         ) from error
-    if not isinstance(said, dict):
+
+    sections = ", ".join(_SECTIONS)
+    if not isinstance(contents, dict):
         raise ConfigurationError(
-            f"The configuration {path} is no table. It may have: {', '.join(_SECTIONS)}."
+            f"The configuration {path} is not a table. It may have: {sections}."
         )
-    if unknown := sorted(set(said) - set(_SECTIONS)):
-        raise ConfigurationError(
-            f"The configuration {path} has a part '{unknown[0]}'. It may have: {', '.join(_SECTIONS)}."
-        )
-    read = {
-        field: _section(path, name, said[name], read, environment)
-        for name, (field, read) in _SECTIONS.items()
-        if name in said
-    }
+
+    read: JsonObject = {}
+    for name, value in contents.items():
+        if name not in _SECTIONS:
+            raise ConfigurationError(
+                f"The configuration {path} has a section '{name}'. It may have: {sections}."
+            )
+        target, read_section = _SECTIONS[name]
+        try:
+            read[target] = read_section(value, environment)
+        except ConfigurationError as error:
+            raise ConfigurationError(
+                f"The configuration {path} is wrong in its section '{name}'. {error.message}"
+            ) from None
     return Configuration(**read)
 
 
-Read = Callable[[Json, Mapping[str, str]], Any]
-"""How a section is read, given what it says and the environment. Raises `ConfigurationError`."""
-
-
-def _section(path: Path, name: str, said: Json, read: Read, environment: Mapping[str, str]) -> Any:
-    try:
-        return read(said, environment)
-    except ConfigurationError as error:
-        raise ConfigurationError(
-            f"The configuration {path} is not right in its part '{name}'. {error.message}"
-        ) from None
-
-
 class _Roles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is said of somebody."""
-
     roles: tuple[str, ...] = ()
 
 
-def _people(said: Json, environment: Mapping[str, str]) -> dict[str, Person]:
-    people = {}
-    for name, of_him in _table(said).items():
+def _people(section: Json, environment: Mapping[str, str]) -> dict[str, Person]:
+    people: dict[str, Person] = {}
+    for name, entry in _table(section).items():
         try:
-            people[name] = Person(name=name, roles=msgspec.convert(of_him, _Roles).roles)
+            roles = msgspec.convert(entry, _Roles).roles
         except msgspec.ValidationError as error:
             raise ConfigurationError(
-                f"What it says of '{name}' is wrong: {error}. Write his roles, as in roles = [\"lead\"]."
+                f"The entry for '{name}' is wrong: {error}. "
+                'Write their roles, as in roles = ["lead"].'
             ) from None
+        people[name] = Person(name=name, roles=roles)
     return people
 
 
-def _policies(said: Json, environment: Mapping[str, str]) -> PolicyBook:
-    return policies_from_json(_table(said))
+def _policies(section: Json, environment: Mapping[str, str]) -> PolicyBook:
+    return policies_from_json(_table(section))
 
 
-def _table(said: Json) -> Mapping[str, Json]:
-    if not isinstance(said, dict):
-        raise ConfigurationError("It is no table. Write one.")
-    return said
+def _budgets(section: Json, environment: Mapping[str, str]) -> Rules:
+    return rules_from_json(section)
 
+
+def _table(section: Json) -> JsonObject:
+    if not isinstance(section, dict):
+        raise ConfigurationError("It is not a table. Write one.")
+    return section
+
+
+Read = Callable[[Json, Mapping[str, str]], Any]
+"""Reads a section, given the environment. Raises `ConfigurationError`."""
 
 _SECTIONS: Mapping[str, tuple[str, Read]] = {
     "people": ("people", _people),
     "policies": ("policies", _policies),
-    "budgets": ("budgets", lambda said, environment: rules_from_json(said)),
+    "budgets": ("budgets", _budgets),
     "notify": ("endpoints", endpoints_from_json),
 }
-"""The parts of the file: the field that each is for, and how it is read."""
+"""The sections of the file: the field of `Configuration` that each is for, and its reader."""

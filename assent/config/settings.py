@@ -1,13 +1,14 @@
-"""Everything that can be set, read from the environment only where the program is put together."""
+"""The settings, read from the environment when the program is put together, and nowhere else."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from assent.config.logging import LogFormat
@@ -21,94 +22,117 @@ UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 
 
 def _with_unit(value: object) -> object:
-    """A duration like `30d`, or a number of seconds; whatever else there is, pydantic reads."""
-    match = (
-        re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([dhms]?)\s*", value)
-        if isinstance(value, str)
-        else None
-    )
-    return timedelta(**{UNITS[match[2] or "s"]: float(match[1])}) if match else value
+    """A duration like `30d`, or a number of seconds. Anything else is left to pydantic."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([dhms]?)\s*", value)
+    if match is None:
+        return value
+    unit = UNITS[match[2] or "s"]
+    return timedelta(**{unit: float(match[1])})
+
+
+def _readable_by(parse: Callable[[str], object]) -> AfterValidator:
+    """Refuse a secret that `parse` raises `ConfigurationError` for."""
+
+    def check(value: SecretStr) -> SecretStr:
+        try:
+            parse(value.get_secret_value())
+        except ConfigurationError as error:
+            raise ValueError(error.message) from None
+        return value
+
+    return AfterValidator(check)
+
+
+def _parts(value: str) -> list[str]:
+    """The parts between commas that are not empty."""
+    stripped = map(str.strip, value.split(","))
+    return [part for part in stripped if part]
+
+
+Duration = Annotated[timedelta, BeforeValidator(_with_unit), Field(gt=timedelta(0))]
 
 
 class Settings(BaseSettings):
-    """The settings. Each is read from the environment as `ASSENT_` and its name in capitals;
-    docs/reference/settings.md lists them."""
+    """The settings. The environment has each as `ASSENT_` and its name in capitals.
+
+    docs/reference/settings.md lists them.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix="ASSENT_", extra="ignore", hide_input_in_errors=True
     )
 
     database: str = "sqlite:///./assent.db"
-    """Where everything durable goes. Checkpoints are kept in a file beside it."""
+    """The database of everything durable. Checkpoints are kept in a file beside it."""
 
     records: Path = Path("records.db")
-    """The demo's sample records; made when there is no such file."""
+    """The demo's sample records. The file is made if it is missing."""
 
     model: str | None = None
     """The demo's model, as `init_chat_model` takes it ("openai:gpt-4o-mini"). Without one, a
     rule-based stand-in answers."""
 
     api_keys: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
-    """Who may use the server: `alice:secret1,bob:secret2`. Without any, everybody who reaches the
-    port may, so it stays on loopback."""
+    """The keys of the people who may use the server: `alice:secret1,bob:secret2`. Without any,
+    everybody who reaches the port may use it, so it stays on loopback."""
 
     recursion_limit: int = Field(default=25, ge=1)
-    """How many supersteps a run may take, whichever limit its graph comes with."""
+    """The most supersteps of a run, whichever limit its graph comes with."""
 
     drain_seconds: float = Field(default=5.0, ge=0)
-    """How long a stopping server waits for its active runs before it leaves them to the next
+    """The time that a stopping server waits for its active runs before it leaves them to the next
     start."""
 
     max_runs: int = Field(default=500, ge=1)
-    """How many runs may be active at once; more wait their turn."""
+    """The most runs that are active at once. More wait their turn."""
 
-    events_ttl: Annotated[timedelta | None, BeforeValidator(_with_unit)] = Field(
-        default=None, gt=timedelta(0)
-    )
-    """How long events are kept: `30d`, `12h`, `45m`, `90s`, a number of seconds, or ISO 8601
+    events_ttl: Duration | None = None
+    """The time that events are kept: `30d`, `12h`, `45m`, `90s`, a number of seconds, or ISO 8601
     (`P30D`). Without it, for ever."""
 
     checkpoints_keep: int | None = Field(default=None, ge=1)
-    """How many of its latest checkpoints a thread keeps once its run has ended. Without it, all."""
+    """The number of its latest checkpoints that a thread keeps once its run has ended. Without it,
+    all."""
 
-    encryption_key: SecretStr | None = None
-    """What is stored is encrypted with this: `2026:<base64 of 32 bytes>`, and behind commas older
-    keys, which only open."""
+    encryption_key: Annotated[SecretStr, _readable_by(parse_keys)] | None = None
+    """The keys that encrypt what is stored: `2026:<base64 of 32 bytes>`, and behind commas older
+    keys, which only decrypt."""
 
-    audit_key: SecretStr | None = None
-    """The audit chain is signed with this: `2026:<base64 of 32 bytes>`, and behind commas older
-    keys, which only verify. Without it, a key is made and kept beside the database."""
+    audit_key: Annotated[SecretStr, _readable_by(lambda text: parse_keys(text, "audit"))] | None = (
+        None
+    )
+    """The keys that sign the audit chain: `2026:<base64 of 32 bytes>`, and behind commas older
+    keys, which only verify. Without any, a key is made and kept beside the database."""
 
     audit_head_file: Path | None = None
-    """Where the audit chain's newest head is kept, as a line of JSON."""
+    """The file of the audit chain's newest head, as a line of JSON."""
 
-    audit_head_every: Annotated[timedelta, BeforeValidator(_with_unit)] = Field(
-        default=timedelta(minutes=1), gt=timedelta(0)
-    )
-    """How often the audit chain's head is sent, if it has moved."""
+    audit_head_every: Duration = timedelta(minutes=1)
+    """The time between two sends of the audit chain's head, if it has moved."""
 
     config: Path | None = None
-    """A TOML or JSON file with more to say: who has which roles, how calls are approved, and whom
-    approvals are told of."""
+    """A TOML or JSON file with the roles of people, the policies of calls, budgets, and endpoints
+    for notifications."""
 
     public_url: str | None = None
-    """Where people reach this server, `https://assent.example.com`. With it, approvals can be
-    decided by links."""
+    """The address at which people reach this server, `https://assent.example.com`. With it,
+    approvals can be decided by links."""
 
-    link_key: SecretStr | None = None
-    """What links are made with: base64 of 32 bytes or more. Without it, a key is made and kept
-    beside the database."""
+    link_key: Annotated[SecretStr, _readable_by(parse_key)] | None = None
+    """The key that links are made with: base64 of 32 bytes or more. Without it, a key is made and
+    kept beside the database."""
 
     link_issuers: Annotated[tuple[str, ...], NoDecode] = ()
-    """Who may make links for others: names of keys, separated by commas."""
+    """The names of keys that may make links for others, separated by commas."""
 
     synchronous: Literal["full", "normal"] = "full"
-    """Whether each commit waits for the disk. With `normal`, a power cut may lose the last ones; a
-    kill of the server loses none."""
+    """With `full`, each commit waits for the disk. With `normal`, a power cut may lose the last
+    commits; a kill of the server loses none."""
 
     state_types: Annotated[tuple[tuple[str, str], ...], NoDecode] = ()
-    """Types that agents keep in their state without declaring them: `package.module:Name,…`.
-    Declared ones need not be named."""
+    """Types that agents keep in their state without declaring them: `package.module:Name,…`."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -120,28 +144,9 @@ class Settings(BaseSettings):
     def _a_sqlite_url(cls, value: str) -> str:
         if not value.startswith(SQLITE) or value == SQLITE:
             raise ValueError(
-                f"'{value}' is no database that Assent knows. Write sqlite:///./assent.db, or sqlite:////absolute/path.db"
+                f"'{value}' is not a database that Assent knows. "
+                "Write sqlite:///./assent.db, or sqlite:////absolute/path.db"
             )
-        return value
-
-    @field_validator("encryption_key")
-    @classmethod
-    def _sound_keys(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            try:
-                parse_keys(value.get_secret_value())
-            except ConfigurationError as error:
-                raise ValueError(error.message) from None
-        return value
-
-    @field_validator("audit_key")
-    @classmethod
-    def _sound_audit_keys(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            try:
-                parse_keys(value.get_secret_value(), "audit")
-            except ConfigurationError as error:
-                raise ValueError(error.message) from None
         return value
 
     @field_validator("public_url")
@@ -151,24 +156,10 @@ class Settings(BaseSettings):
             raise ValueError("write it as https://assent.example.com, without a query")
         return value
 
-    @field_validator("link_key")
-    @classmethod
-    def _a_sound_link_key(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            try:
-                parse_key(value.get_secret_value())
-            except ConfigurationError as error:
-                raise ValueError(error.message) from None
-        return value
-
     @field_validator("link_issuers", mode="before")
     @classmethod
     def _names(cls, value: object) -> object:
-        return (
-            tuple(filter(None, map(str.strip, value.split(","))))
-            if isinstance(value, str)
-            else value
-        )
+        return _parts(value) if isinstance(value, str) else value
 
     @field_validator("api_keys", mode="before")
     @classmethod
@@ -176,11 +167,12 @@ class Settings(BaseSettings):
         if not isinstance(value, str):
             return value
         keys: dict[str, str] = {}
-        for part in filter(None, (part.strip() for part in value.split(","))):
-            name, separator, secret = part.partition(":")
-            if not separator or not name or len(secret) < 8:
+        for part in _parts(value):
+            name, _, secret = part.partition(":")
+            if not name or len(secret) < 8:
                 raise ValueError(
-                    "write each key as name:secret, separated by commas, with secrets of at least 8 characters"
+                    "write each key as name:secret, separated by commas, "
+                    "with secrets of at least 8 characters"
                 )
             keys[name] = secret
         return keys
@@ -190,12 +182,15 @@ class Settings(BaseSettings):
     def _types(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        named = [tuple(part.strip().split(":")) for part in value.split(",") if part.strip()]
-        if wrong := next((parts for parts in named if len(parts) != 2 or not all(parts)), None):
-            raise ValueError(
-                f"'{':'.join(wrong)}' names no type: write package.module:Name, separated by commas"
-            )
-        return named
+        types: list[tuple[str, ...]] = []
+        for part in _parts(value):
+            names = tuple(part.split(":"))
+            if len(names) != 2 or not all(names):
+                raise ValueError(
+                    f"'{part}' names no type: write package.module:Name, separated by commas"
+                )
+            types.append(names)
+        return types
 
     @property
     def encryption_secret(self) -> str | None:
@@ -209,13 +204,13 @@ class Settings(BaseSettings):
 
     @property
     def link_secret(self) -> bytes:
-        """What links are made with; the key beside the database, made if there is none. Raises
-        `ConfigurationError`."""
-        return (
-            key_beside(self.database_path)
-            if self.link_key is None
-            else parse_key(self.link_key.get_secret_value())
-        )
+        """The key of links: `link_key`, or the key beside the database, which is made if missing.
+
+        Raises `ConfigurationError`.
+        """
+        if self.link_key is None:
+            return key_beside(self.database_path)
+        return parse_key(self.link_key.get_secret_value())
 
     @property
     def database_path(self) -> Path:

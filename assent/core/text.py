@@ -1,36 +1,37 @@
-"""Text and values as they are safe to show: nothing in them that is not seen, or that changes how
-the rest is seen."""
+"""Text and JSON that are safe to show: nothing is invisible, or changes how the rest looks."""
 
 from __future__ import annotations
 
 import json
 import unicodedata
 from collections.abc import Iterator, Mapping
-from typing import Any
 
-Json = Any
-"""Any JSON value."""
+from assent.core.json import Json
 
 UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
-"""Unicode's categories of what is not seen, or changes how the rest is seen: control, format (such
-as right-to-left overrides), …"""
+"""Unicode's categories of characters that are invisible or change how the rest looks: control,
+format (such as right-to-left overrides), …"""
 
 BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
-"""Letters and marks that look like nothing, though Unicode counts them with those that look like
-something."""
+"""Letters and marks that look like nothing, though Unicode counts them among the visible ones."""
 
 JOINERS = "\u200c\u200d\ufe0e\ufe0f"
-"""What some scripts and emoji cannot do without."""
+"""Invisible characters that some scripts and emoji need."""
+
+LINE_BREAKS = "\n\t\r"
+"""Control characters that are expected in texts."""
 
 JSON_WIDTH = 74
-"""How long a line of JSON may be before its parts stand on lines of their own: what fits into a
-frame on 80 columns."""
+"""The longest line of JSON that is not broken up: it fits into a frame on 80 columns."""
+
+MOST_IN_A_ROW = 12
+"""The most fields of an object that is shown on one line in a list, like a row of a table."""
 
 MAX_WARNINGS = 50
 
 
 def is_unseen(char: str) -> bool:
-    """Whether the character could fool a reader, or command a terminal."""
+    """True if the character could fool a reader, or command a terminal."""
     return (
         unicodedata.category(char) in UNSAFE
         or char in BLANK
@@ -40,8 +41,7 @@ def is_unseen(char: str) -> bool:
 
 
 def visible(text: str, *, keep: str = "\n\t") -> str:
-    """The text with every character that could fool a reader or command a terminal as JSON would
-    escape it, but for those in `keep`."""
+    """The text with each unseen character escaped as in JSON, except for those in `keep`."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(
@@ -50,32 +50,38 @@ def visible(text: str, *, keep: str = "\n\t") -> str:
 
 
 def unseen(value: Json) -> int:
-    """How many characters of the value's texts are only seen because they are escaped; line ends
-    and tabs, which are expected, apart."""
+    """The number of unseen characters in the value's texts, except for line ends and tabs."""
     if isinstance(value, str):
-        return sum(char not in "\n\t\r" and is_unseen(char) for char in value)
+        return sum(map(_is_unexpected, value))
     if isinstance(value, dict):
         return sum(unseen(name) + unseen(item) for name, item in value.items())
     return sum(map(unseen, value)) if isinstance(value, list | tuple) else 0
 
 
 def warnings(value: Json, name: str) -> list[str]:
-    """A sentence for each text of the value, and each name of a field, with characters that are
-    only seen because they are escaped; at most `MAX_WARNINGS`. `name` is what the value is
-    called."""
-    found = []
+    """A sentence for each text or field name with unseen characters, at most `MAX_WARNINGS`.
+
+    `name` is the value's name in these sentences.
+    """
+    found: list[str] = []
     for path, text in _texts(value, name):
-        if hidden := sorted({char for char in text if char not in "\n\t\r" and is_unseen(char)}):
-            found.append(
-                f"{visible(path, keep='')} has what is not seen as it is: {', '.join(map(_named, hidden))}."
-            )
+        hidden = sorted(set(filter(_is_unexpected, text)))
+        if hidden:
+            names = ", ".join(map(_named, hidden))
+            found.append(f"{visible(path, keep='')} has invisible characters: {names}.")
     return found[:MAX_WARNINGS]
 
 
 def pretty(value: Json) -> str:
-    """The whole value as JSON, over several lines where one would be long: the same value, with
-    nothing in it that is not seen."""
+    """The value as JSON with nothing unseen in it, over several lines where one would be long.
+
+    Reading it gives the same value.
+    """
     return "\n".join(_json_lines(value, ""))
+
+
+def _is_unexpected(char: str) -> bool:
+    return char not in LINE_BREAKS and is_unseen(char)
 
 
 def _texts(value: Json, path: str) -> Iterator[tuple[str, str]]:
@@ -99,40 +105,40 @@ def _escaped(char: str) -> str:
     return "".join(f"\\u{data[i : i + 2].hex()}" for i in range(0, len(data), 2))
 
 
+def _one_line(value: Json) -> str:
+    return visible(json.dumps(value, ensure_ascii=False), keep="")
+
+
 def _json_lines(value: Json, indent: str, *, in_list: bool = False) -> list[str]:
-    line = visible(json.dumps(value, ensure_ascii=False), keep="")
-    if (
-        not isinstance(value, dict | list)
-        or not value
-        or len(indent) + len(line) <= JSON_WIDTH
-        or (in_list and _is_row(value))
-    ):
+    line = _one_line(value)
+    fits = len(indent) + len(line) <= JSON_WIDTH
+    if not isinstance(value, dict | list) or not value or fits or (in_list and _is_row(value)):
         return [line]
+
     deeper = f"{indent}  "
+    blocks: list[list[str]] = []
     if isinstance(value, dict):
-        items = [
-            (
-                f"{visible(json.dumps(name, ensure_ascii=False), keep='')}: ",
-                _json_lines(item, deeper),
-            )
-            for name, item in value.items()
-        ]
+        for name, item in value.items():
+            first, *rest = _json_lines(item, deeper)
+            blocks.append([f"{deeper}{_one_line(name)}: {first}", *rest])
     else:
-        items = [("", _json_lines(item, deeper, in_list=True)) for item in value]
-    lines = []
-    for number, (name, (first, *rest)) in enumerate(items, 1):
-        block = [f"{deeper}{name}{first}", *rest]
-        block[-1] += "," if number < len(items) else ""
-        lines += block
+        for item in value:
+            first, *rest = _json_lines(item, deeper, in_list=True)
+            blocks.append([f"{deeper}{first}", *rest])
+
     opening, closing = "{}" if isinstance(value, dict) else "[]"
-    return [opening, *lines, f"{indent}{closing}"]
+    lines = [opening]
+    for block in blocks:
+        lines += block
+        lines[-1] += ","
+    lines[-1] = lines[-1].removesuffix(",")
+    return [*lines, f"{indent}{closing}"]
 
 
 def _is_row(value: Json) -> bool:
-    """Whether this is one of a list's small flat objects, such as a record: each on a line of its
-    own is how a person reads them."""
+    """True for a small flat object, such as a record."""
     return (
         isinstance(value, dict)
-        and len(value) <= 12
+        and len(value) <= MOST_IN_A_ROW
         and not any(isinstance(item, dict | list) for item in value.values())
     )

@@ -1,14 +1,14 @@
 """The records: one SQLite table, and the statements that read and change it.
 
-A statement is made by a pure function of what was asked, and the same statement is shown to the
-person and then run. Every value is a parameter; the names of columns come only from this file.
+A pure function makes each statement, and the same statement is shown to the person and then run.
+Every value is a parameter; the names of columns come only from this file.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -25,8 +25,7 @@ ours."""
 COLUMNS = tuple(field.name for field in fields(Record))
 EDITABLE = tuple(column for column in COLUMNS if column != "id")
 LIMITS = {"year": (1900, 2100), "amount": (-(10**12), 10**12)}
-"""The fields that hold whole numbers: the least and the most of each. The amount's are far from
-what an SQLite integer holds."""
+"""The least and the most of each field that holds a whole number."""
 
 GROUPINGS = ("year", "category", "status", "owner")
 
@@ -46,7 +45,7 @@ CREATE TABLE records (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """Which records are meant: those that fit everything given.
+    """Chooses the records that fit everything given.
 
     Each word of `text` must occur in the title, the owner or the notes, in any case of letters. The
     years are `from_year` and later, and earlier than `before_year`.
@@ -70,7 +69,7 @@ class Statement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """How many records fit, and the first of them."""
+    """The number of records that fit, and the first of them."""
 
     count: int
     first: tuple[Record, ...]
@@ -98,44 +97,52 @@ class Edit:
 
 def where(chosen: Filter) -> Statement:
     """The condition, beginning with `WHERE`; empty for an empty filter."""
-    conditions: list[tuple[str, Sequence[str | int]]] = [
-        ("title || ' ' || owner || ' ' || notes LIKE ? ESCAPE '\\'", (_pattern(word),))
-        for word in (chosen.text or "").split()
-    ]
+    conditions: list[str] = []
+    parameters: list[str | int] = []
+    for word in (chosen.text or "").split():
+        conditions.append("title || ' ' || owner || ' ' || notes LIKE ? ESCAPE '\\'")
+        parameters.append(_pattern(word))
     if chosen.ids is not None:
-        conditions.append((f"id IN ({', '.join('?' * len(chosen.ids))})", chosen.ids))
-    if chosen.category is not None:
-        conditions.append(("category = ?", (chosen.category,)))
-    if chosen.status is not None:
-        conditions.append(("status = ?", (chosen.status,)))
-    if chosen.from_year is not None:
-        conditions.append(("year >= ?", (chosen.from_year,)))
-    if chosen.before_year is not None:
-        conditions.append(("year < ?", (chosen.before_year,)))
+        conditions.append(f"id IN ({', '.join('?' * len(chosen.ids))})")
+        parameters += chosen.ids
+    for condition, value in (
+        ("category = ?", chosen.category),
+        ("status = ?", chosen.status),
+        ("year >= ?", chosen.from_year),
+        ("year < ?", chosen.before_year),
+    ):
+        if value is not None:
+            conditions.append(condition)
+            parameters.append(value)
+
     if not conditions:
         return Statement("")
-    return Statement(
-        "WHERE " + " AND ".join(sql for sql, _ in conditions),
-        tuple(value for _, values in conditions for value in values),
-    )
+    return Statement(f"WHERE {' AND '.join(conditions)}", tuple(parameters))
 
 
 def delete_statement(chosen: Filter) -> Statement:
-    """What deletes the chosen records. Raises `InvalidRequest` if nothing says which."""
+    """The statement that deletes the chosen records.
+
+    Raises `InvalidRequest` for an empty filter.
+    """
     condition = where(chosen)
     if not condition.sql:
         raise InvalidRequest(
-            "Nothing says which records to delete: give a year, a category, a status, a text or ids. Nothing was deleted."
+            "It is not clear which records to delete: give a year, a category, a status, "
+            "a text or ids. Nothing was deleted."
         )
     return Statement(f"DELETE FROM records {condition.sql}", condition.parameters)
 
 
 def update_statement(record_id: int, field: str, value: str | int) -> Statement:
-    """What sets one field of one record. Raises `InvalidRequest` if there is no such field, or the
-    value does not fit it."""
+    """The statement that sets one field of one record.
+
+    Raises `InvalidRequest` if there is no such field, or the value does not fit it.
+    """
     if field not in EDITABLE:
         raise InvalidRequest(
-            f"A record has no field '{field}' that can be changed. It has: {', '.join(EDITABLE)}. Nothing was changed."
+            f"A record has no field '{field}' that can be changed. "
+            f"It has: {', '.join(EDITABLE)}. Nothing was changed."
         )
     return Statement(
         f"UPDATE records SET {field} = ? WHERE id = ?", (field_value(field, value), record_id)
@@ -143,28 +150,36 @@ def update_statement(record_id: int, field: str, value: str | int) -> Statement:
 
 
 def field_value(field: str, value: str | int) -> str | int:
-    """The value as the column holds it. Raises `InvalidRequest` with what the field takes."""
+    """The value as the column holds it. Raises `InvalidRequest` if it does not fit the field."""
     if field in LIMITS:
-        try:
-            number = int(value)
-        except ValueError:
-            raise InvalidRequest(
-                f"The {field} of a record is a whole number, and '{value}' is not. Nothing was changed."
-            ) from None
-        least, most = LIMITS[field]
-        if not least <= number <= most:
-            raise InvalidRequest(
-                f"The {field} of a record is between {least} and {most}, and {number} is not. Nothing was changed."
-            )
-        return number
+        return _number(field, value)
+
     choices = {"category": CATEGORIES, "status": STATUSES}.get(field)
     if choices is None:
         return str(value)
-    if str(value).lower() not in choices:
+    choice = str(value).lower()
+    if choice not in choices:
         raise InvalidRequest(
-            f"The {field} of a record is one of {', '.join(choices)}; '{value}' is not. Nothing was changed."
+            f"The {field} of a record is one of {', '.join(choices)}; '{value}' is not. "
+            "Nothing was changed."
         )
-    return str(value).lower()
+    return choice
+
+
+def _number(field: str, value: str | int) -> int:
+    least, most = LIMITS[field]
+    try:
+        number = int(value)
+    except ValueError:
+        raise InvalidRequest(
+            f"The {field} of a record is a whole number, and '{value}' is not. Nothing was changed."
+        ) from None
+    if not least <= number <= most:
+        raise InvalidRequest(
+            f"The {field} of a record is between {least} and {most}, and {number} is not. "
+            "Nothing was changed."
+        )
+    return number
 
 
 def _pattern(word: str) -> str:
@@ -180,7 +195,7 @@ class Records:
     """The records in the file at `path`. Open it with `Records.open`.
 
     Each operation has a connection and a transaction of its own. All raise `Unavailable` if the
-    file cannot serve them; then nothing was changed. `lock_seconds` is how long one waits for
+    file cannot be used now; then nothing was changed. `lock_seconds` is the time to wait for
     another process that is writing.
     """
 
@@ -191,11 +206,9 @@ class Records:
     async def open(
         cls, path: Path, samples: Callable[[], Iterable[Record]] = sample_records
     ) -> Records:
-        """The records at `path`. On the first start the file is made, with the samples in it, whole
-        or not at all.
+        """Open the records at `path`. If there is no file, it is made with the samples in it.
 
-        Raises `ConfigurationError` if the file is something else than a records database, or cannot
-        be made.
+        Raises `ConfigurationError` if the file is not a records database, or cannot be made.
         """
         path = await asyncio.to_thread(path.absolute)
         records = cls(path)
@@ -203,13 +216,12 @@ class Records:
         return records
 
     async def search(self, chosen: Filter, limit: int = 10) -> Found:
-        """How many records fit, and the first `limit` of them by id."""
+        """Count the records that fit, and return the first `limit` of them by id."""
         async with self._reading() as db:
             return await _find(db, where(chosen), limit)
 
     async def summarise(self, chosen: Filter, by: str = "category") -> tuple[Group, ...]:
-        """The records that fit, counted and summed by a column (one of `GROUPINGS`), in the order
-        of its values."""
+        """Count and sum the records that fit by a column, one of `GROUPINGS`."""
         if by not in GROUPINGS:
             raise InvalidRequest(
                 f"Records cannot be grouped by '{by}'. They can be by: {', '.join(GROUPINGS)}."
@@ -217,7 +229,8 @@ class Records:
         condition = where(chosen)
         async with self._reading() as db:
             rows = await db.execute_fetchall(
-                f"SELECT {by}, count(*), sum(amount) FROM records {condition.sql} GROUP BY {by} ORDER BY {by}",
+                f"SELECT {by}, count(*), sum(amount) FROM records {condition.sql} "
+                f"GROUP BY {by} ORDER BY {by}",
                 condition.parameters,
             )
             return tuple(
@@ -231,8 +244,10 @@ class Records:
             return await _get(db, record_id)
 
     async def update(self, record_id: int, field: str, value: str | int) -> Edit:
-        """Set one field of one record. Raises `NotFound` if there is no such record,
-        `InvalidRequest` if the value does not fit."""
+        """Set one field of one record.
+
+        Raises `NotFound` if there is no such record, `InvalidRequest` if the value does not fit.
+        """
         statement = update_statement(record_id, field, value)
         async with self._writing() as db:
             before = await _get(db, record_id)
@@ -240,8 +255,10 @@ class Records:
             return Edit(before=before, after=await _get(db, record_id))
 
     async def delete(self, chosen: Filter) -> tuple[int, int]:
-        """Delete the chosen records; return how many there were, and how many are left. Raises
-        `InvalidRequest` for an empty filter."""
+        """Delete the chosen records; return the numbers of those deleted and of those left.
+
+        Raises `InvalidRequest` for an empty filter.
+        """
         statement = delete_statement(chosen)
         async with self._writing() as db:
             cursor = await db.execute(statement.sql, statement.parameters)
@@ -259,9 +276,8 @@ class Records:
         """The statement that `update` would run, and what it would change. Changes nothing."""
         statement = update_statement(record_id, field, value)
         before = await self.get(record_id)
-        return statement, Edit(
-            before=before, after=Record(**{**asdict(before), field: statement.parameters[0]})
-        )
+        after = Record(**{**asdict(before), field: statement.parameters[0]})
+        return statement, Edit(before=before, after=after)
 
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[aiosqlite.Connection]:
@@ -288,7 +304,8 @@ class Records:
                 await db.commit()
         except sqlite3.Error as error:
             raise Unavailable(
-                f"The records in '{self.path.name}' cannot be used now ({error}), so nothing was changed. Look at the file, then try again."
+                f"The records in '{self.path.name}' cannot be used now ({error}), "
+                "so nothing was changed. Look at the file, then try again."
             ) from error
 
 
@@ -319,7 +336,7 @@ async def _get(db: aiosqlite.Connection, record_id: int) -> Record:
     found = await _find(db, where(Filter(ids=(record_id,))), 1)
     if not found.first:
         raise NotFound(
-            f"There is no record {record_id}. Search for the one that is meant. Nothing was changed."
+            f"There is no record {record_id}. Search for the right one. Nothing was changed."
         )
     return found.first[0]
 
@@ -327,8 +344,10 @@ async def _get(db: aiosqlite.Connection, record_id: int) -> Record:
 async def _make_samples(
     path: Path, samples: Callable[[], Iterable[Record]], lock_seconds: float
 ) -> None:
-    """Make the table and the samples in one transaction, unless they are there. Of two first starts
-    at once, one makes them."""
+    """Make the table and the samples in one transaction, unless they are there.
+
+    Of two first starts at the same time, one makes them.
+    """
     try:
         await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
         async with _connect(f"{path.as_uri()}?mode=rwc", lock_seconds) as db:
@@ -339,16 +358,19 @@ async def _make_samples(
             ((tables,),) = await db.execute_fetchall("SELECT count(*) FROM sqlite_schema")
             if application_id or tables:
                 raise ConfigurationError(
-                    f"'{path}' is a database of another program. Give the demo's records a file of their own."
+                    f"'{path}' is a database of another program. "
+                    "Give the demo's records a file of their own."
                 )
             await db.execute(SCHEMA)
             await db.executemany(
-                f"INSERT INTO records ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})",
+                f"INSERT INTO records ({', '.join(COLUMNS)}) "
+                f"VALUES ({', '.join('?' * len(COLUMNS))})",
                 (tuple(asdict(record).values()) for record in samples()),
             )
             await db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             await db.commit()
     except (OSError, sqlite3.Error) as error:
         raise ConfigurationError(
-            f"The records database '{path}' cannot be opened or made: {error}. Give a path in a folder that can be written to."
+            f"The records database '{path}' cannot be opened or made: {error}. "
+            "Give a path in a folder that can be written to."
         ) from error

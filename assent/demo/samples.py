@@ -16,13 +16,16 @@ YEARS = range(2005, 2027)
 SAMPLE_COUNT = 3000
 
 OWNERS = (
-    "Adler", "Brandt", "Castillo", "Dubois", "Eriksen", "Fischer", "Garcia", "Haddad", "Ivanova", "Jensen", "Kowalski", "Larsen",
-    "Miller", "Nguyen", "Okafor", "Petrov", "Quinn", "Rossi", "Sato", "Tanaka", "Usman", "Virtanen", "Weber", "Yilmaz",
+    "Adler", "Brandt", "Castillo", "Dubois", "Eriksen", "Fischer", "Garcia", "Haddad",
+    "Ivanova", "Jensen", "Kowalski", "Larsen", "Miller", "Nguyen", "Okafor", "Petrov",
+    "Quinn", "Rossi", "Sato", "Tanaka", "Usman", "Virtanen", "Weber", "Yilmaz",
 )  # fmt: skip
 
 SUBJECTS = (
-    "office cleaning", "network cabling", "roof repair", "fire safety", "staff training", "vehicle leasing", "catering", "bookkeeping",
-    "heating maintenance", "translation", "warehouse rent", "lift inspection", "garden care", "payroll", "insurance", "printing",
+    "office cleaning", "network cabling", "roof repair", "fire safety",
+    "staff training", "vehicle leasing", "catering", "bookkeeping",
+    "heating maintenance", "translation", "warehouse rent", "lift inspection",
+    "garden care", "payroll", "insurance", "printing",
 )  # fmt: skip
 
 NOTES = (
@@ -55,11 +58,9 @@ def sample_records(count: int = SAMPLE_COUNT) -> Iterator[Record]:
     """The first `count` sample records, numbered from 1."""
     random = Random(2005)
     for number in range(1, count + 1):
-        category, subject, year = (
-            random.choice(CATEGORIES),
-            random.choice(SUBJECTS),
-            random.choice(YEARS),
-        )
+        category = random.choice(CATEGORIES)
+        subject = random.choice(SUBJECTS)
+        year = random.choice(YEARS)
         yield Record(
             id=number,
             title=f"{category.capitalize()} for {subject}",
@@ -74,5 +75,5 @@ def sample_records(count: int = SAMPLE_COUNT) -> Iterator[Record]:
 
 def _status(random: Random, year: int) -> str:
     """Old records are mostly archived or closed, new ones mostly active or drafts."""
-    old = year < 2016
-    return random.choices(STATUSES, weights=(1, 2, 5, 8) if old else (2, 8, 4, 1))[0]
+    weights = (1, 2, 5, 8) if year < 2016 else (2, 8, 4, 1)
+    return random.choices(STATUSES, weights)[0]

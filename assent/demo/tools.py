@@ -1,7 +1,7 @@
-"""The clerk's four tools, and what a person is shown before the two that change something.
+"""The clerk's four tools, and the previews of the two that change something.
 
 A result is JSON that a model can quote, with exact counts. A mistake in the arguments comes back as
-a sentence with `status="error"`, so that a model can mend it.
+a sentence with `status="error"`, so that a model can correct it.
 """
 
 from __future__ import annotations
@@ -17,22 +17,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.v1 import ValidationError as ValidationErrorV1
 
 from assent.core.errors import AssentError, InvalidRequest, NotFound
+from assent.core.json import Json, JsonObject
 from assent.demo.records import Filter, Records
 from assent.demo.samples import Category, Status
 from assent.graph.effects import Effects
 
-Json = Any
-"""Any JSON value."""
-
-Preview = Callable[[dict[str, Any]], Awaitable[Json]]
-"""What a call would do, from its arguments; it does nothing."""
+Preview = Callable[[JsonObject], Awaitable[Json]]
+"""Computes the effect of a call from its arguments; it changes nothing."""
 
 Year = Annotated[int, Field(ge=1900, le=2101)]
 RecordId = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
 
 class Selection(BaseModel):
-    """Which records: those that fit everything given."""
+    """The records that fit everything given."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -55,17 +53,18 @@ class Selection(BaseModel):
     before_year: Annotated[
         Year | None,
         Field(
-            description="Only records of years before this one. 'Older than 2015' is before_year=2015."
+            description="Only records of years before this one. "
+            "'Older than 2015' is before_year=2015."
         ),
     ] = None
 
     def filter(self) -> Filter:
-        """The filter that these arguments stand for."""
+        """These arguments as a filter."""
         return Filter(**{name: getattr(self, name) for name in Selection.model_fields})
 
 
 class SearchArguments(Selection):
-    """What `search_records` takes."""
+    """The arguments of `search_records`."""
 
     limit: Annotated[
         int, Field(ge=1, le=50, description="How many of the found records to show.")
@@ -73,7 +72,7 @@ class SearchArguments(Selection):
 
 
 class SummaryArguments(Selection):
-    """What `summarise_records` takes."""
+    """The arguments of `summarise_records`."""
 
     by: Annotated[
         Literal["year", "category", "status", "owner"], Field(description="What to count by.")
@@ -81,7 +80,7 @@ class SummaryArguments(Selection):
 
 
 class UpdateArguments(BaseModel):
-    """What `update_record` takes."""
+    """The arguments of `update_record`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -97,60 +96,60 @@ class UpdateArguments(BaseModel):
 
 
 class DeleteArguments(Selection):
-    """What `delete_records` takes: at least one of them."""
+    """The arguments of `delete_records`: at least one of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Desk:
-    """The tools' bodies and the previews, over one database. Both read the arguments through the
-    same schema."""
+    """The tools' bodies and the previews. Both read the arguments through the same schema."""
 
     records: Records
 
     async def search(self, **arguments: Any) -> str:
         asked = SearchArguments(**arguments)
-        with _told_to_the_model():
+        with _errors_for_the_model():
             found = await self.records.search(asked.filter(), asked.limit)
         return _json({"found": found.count, "shown": len(found.first), "records": found.first})
 
     async def summarise(self, **arguments: Any) -> str:
         asked = SummaryArguments(**arguments)
-        with _told_to_the_model():
+        with _errors_for_the_model():
             groups = await self.records.summarise(asked.filter(), asked.by)
-        totals = {
+        summary = {
             "records": sum(group.records for group in groups),
             "amount": sum(group.amount for group in groups),
+            "by": asked.by,
+            "groups": groups,
         }
-        return _json({**totals, "by": asked.by, "groups": groups})
+        return _json(summary)
 
     async def update(self, **arguments: Any) -> str:
         asked = UpdateArguments(**arguments)
-        with _told_to_the_model():
+        with _errors_for_the_model():
             edit = await self.records.update(asked.record_id, asked.field, asked.value)
-        before, after = asdict(edit.before), asdict(edit.after)
-        return _json(
-            {
-                "updated": 1,
-                "record": asked.record_id,
-                "field": asked.field,
-                "before": before[asked.field],
-                "after": after[asked.field],
-            }
-        )
+        change = {
+            "updated": 1,
+            "record": asked.record_id,
+            "field": asked.field,
+            "before": getattr(edit.before, asked.field),
+            "after": getattr(edit.after, asked.field),
+        }
+        return _json(change)
 
     async def delete(self, **arguments: Any) -> str:
-        with _told_to_the_model():
-            deleted, remaining = await self.records.delete(DeleteArguments(**arguments).filter())
+        asked = DeleteArguments(**arguments)
+        with _errors_for_the_model():
+            deleted, remaining = await self.records.delete(asked.filter())
         return _json({"deleted": deleted, "remaining": remaining})
 
-    async def preview_update(self, arguments: dict[str, Any]) -> Json:
+    async def preview_update(self, arguments: JsonObject) -> Json:
         try:
             asked = UpdateArguments(**arguments)
             statement, edit = await self.records.preview_update(
                 asked.record_id, asked.field, asked.value
             )
         except (ValidationError, InvalidRequest, NotFound) as error:
-            return _no_effect(error)
+            return _refusal(error)
         return {
             "sql": statement.sql,
             "parameters": list(statement.parameters),
@@ -159,13 +158,12 @@ class _Desk:
             "after": asdict(edit.after),
         }
 
-    async def preview_delete(self, arguments: dict[str, Any]) -> Json:
+    async def preview_delete(self, arguments: JsonObject) -> Json:
         try:
-            statement, found = await self.records.preview_delete(
-                DeleteArguments(**arguments).filter()
-            )
+            asked = DeleteArguments(**arguments)
+            statement, found = await self.records.preview_delete(asked.filter())
         except (ValidationError, InvalidRequest) as error:
-            return _no_effect(error)
+            return _refusal(error)
         return {
             "sql": statement.sql,
             "parameters": list(statement.parameters),
@@ -175,33 +173,35 @@ class _Desk:
 
 
 def record_tools(records: Records) -> list[BaseTool]:
-    """`search_records`, `summarise_records`, `update_record` and `delete_records`, over these
-    records."""
+    """The tools `search_records`, `summarise_records`, `update_record` and `delete_records`."""
     desk = _Desk(records)
     return [
         _tool(
             "search_records",
-            "Find records and show the first of them. Returns how many were found in all, and the shown records. Give nothing to see any.",
+            "Find records and show the first of them. Returns how many were found in all, "
+            "and the shown records. Give nothing to see any.",
             SearchArguments,
             desk.search,
         ),
         _tool(
             "summarise_records",
-            "Count records and sum their amounts in euros, in all and by year, category, status or owner. "
-            "Use this for every question of how many or how much.",
+            "Count records and sum their amounts in euros, in all and by year, category, status "
+            "or owner. Use this for every question of how many or how much.",
             SummaryArguments,
             desk.summarise,
         ),
         _tool(
             "update_record",
-            "Change one field of one record. A person has to approve each call. Returns the field's value before and after.",
+            "Change one field of one record. A person has to approve each call. "
+            "Returns the field's value before and after.",
             UpdateArguments,
             desk.update,
         ),
         _tool(
             "delete_records",
-            "Delete the records that fit everything given; at least one argument is needed. This cannot be undone, and a person has to "
-            "approve each call. Returns how many records were deleted and how many remain.",
+            "Delete the records that fit everything given; at least one argument is needed. "
+            "This cannot be undone, and a person has to approve each call. "
+            "Returns how many records were deleted and how many remain.",
             DeleteArguments,
             desk.delete,
         ),
@@ -209,8 +209,7 @@ def record_tools(records: Records) -> list[BaseTool]:
 
 
 def record_effects() -> Mapping[str, Effects]:
-    """What is declared of the tools: two only read. The others change what is there, so a person is
-    asked of a call that was cut off."""
+    """The tools' effects. After a crash, a person is asked about the two that change something."""
     return {
         "search_records": "none",
         "summarise_records": "none",
@@ -220,8 +219,7 @@ def record_effects() -> Mapping[str, Effects]:
 
 
 def record_previews(records: Records) -> Mapping[str, Preview]:
-    """For each tool that needs approval, what shows a person the exact effect of a call; it changes
-    nothing.
+    """The preview of each tool that needs approval: the exact effect of a call.
 
     `delete_records`: `{"sql", "parameters", "records": how many, "first": the first ten}`.
     `update_record`: `{"sql", "parameters", "records": 1, "before", "after"}`. For a call that the
@@ -240,35 +238,32 @@ def _tool(
         args_schema=arguments,
         coroutine=run,
         handle_tool_error=True,
-        handle_validation_error=_what_was_wrong,
+        handle_validation_error=_problem,
     )
 
 
 @contextmanager
-def _told_to_the_model() -> Iterator[None]:
-    """What goes wrong in a way that we have a sentence for is an answer to the model, not a failure
-    of the run."""
+def _errors_for_the_model() -> Iterator[None]:
+    """Answer the model with an error's sentence, instead of failing the run."""
     try:
         yield
     except AssentError as error:
         raise ToolException(error.message) from error
 
 
-def _no_effect(error: ValidationError | AssentError) -> Json:
+def _refusal(error: ValidationError | AssentError) -> Json:
     """The preview of a call that the tool will refuse."""
-    return {
-        "records": 0,
-        "refused": error.message if isinstance(error, AssentError) else _what_was_wrong(error),
-    }
+    why = error.message if isinstance(error, AssentError) else _problem(error)
+    return {"records": 0, "refused": why}
 
 
-def _what_was_wrong(error: ValidationError | ValidationErrorV1) -> str:
+def _problem(error: ValidationError | ValidationErrorV1) -> str:
     """A sentence about arguments that do not fit the schema."""
-    wrong = "; ".join(
-        f"{'.'.join(map(str, detail['loc'])) or 'arguments'}: {detail['msg']}"
-        for detail in error.errors()
-    )
-    return f"The arguments do not fit: {wrong}. Nothing was changed."
+    problems: list[str] = []
+    for detail in error.errors():
+        place = ".".join(map(str, detail["loc"])) or "arguments"
+        problems.append(f"{place}: {detail['msg']}")
+    return f"The arguments do not fit: {'; '.join(problems)}. Nothing was changed."
 
 
 def _json(value: Json) -> str:

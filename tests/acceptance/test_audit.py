@@ -161,7 +161,7 @@ async def test_the_command_looks_beside_a_server_and_finds_another_hand(server: 
     assert [
         {**row, "number": int(row["number"]), "detail": json.loads(row["detail"])} for row in table
     ] == rows
-    assert "is no time" in assent_audit(server, "export", "--since", "soon", code=2)
+    assert "is not a time" in assent_audit(server, "export", "--since", "soon", code=2)
     head = server.folder / "head"
     head.write_text(f"{rows[-1]['number']}:{rows[-1]['mac']}\n")
     assert "12 row(s)" in assent_audit(server, "verify", "--head", str(head))

@@ -29,7 +29,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from assent.cli.app import app
-from assent.cli.chat import Screen
+from assent.cli.screen import Screen
 from assent.core.text import pretty, visible
 from tests.support import agents, any_graphs
 from tests.support.server import serving
@@ -205,7 +205,10 @@ def test_with_keys_it_does_and_asks_for_one(tmp_path: Path) -> None:
         )
         refused = assent(tmp_path, "chat", "--url", server.url, "hello")
         assert (refused.returncode, refused.stdout) == (1, "")
-        assert refused.stderr == "This server needs a key: send 'Authorization: Bearer <secret>'.\n"
+        assert refused.stderr == (
+            "This server needs a key: send 'Authorization: Bearer <secret>'. "
+            "Set ASSENT_API_KEY, or give --api-key.\n"
+        )
         assert (
             assent(
                 tmp_path, "chat", "--url", server.url, "hello", ASSENT_API_KEY="long enough"
@@ -231,7 +234,7 @@ def test_localhost_is_loopback(tmp_path: Path) -> None:
     [
         (
             {"ASSENT_DATABASE": "postgres://x"},
-            "The setting ASSENT_DATABASE is wrong: 'postgres://x' is no database that Assent knows. .*",
+            "The setting ASSENT_DATABASE is wrong: 'postgres://x' is not a database that Assent knows. .*",
         ),
         (
             {"ASSENT_API_KEYS": "alice:hush"},
@@ -347,12 +350,10 @@ def test_what_the_server_refuses_is_said_in_its_words(desk: Server) -> None:
     ("url", "code", "sentence"),
     [
         ("http://127.0.0.1:1", 1, "The server at http://127.0.0.1:1 does not answer: "),
-        (
-            "127.0.0.1:1",
-            1,
-            "The server at 127.0.0.1:1/ does not answer: Request URL is missing an 'http://' ",
-        ),
-        ("http://[::1", 2, "The --url is none: "),
+        ("localhost:1", 2, "--url 'localhost:1' is not a URL. Write http://localhost:1.\n"),
+        ("127.0.0.1:1", 2, "--url '127.0.0.1:1' is not a URL. Write http://127.0.0.1:1.\n"),
+        ("http://[::1", 2, "--url 'http://[::1' is not a URL. Write http://127.0.0.1:8000.\n"),
+        ("ftp://a", 2, "--url 'ftp://a' is not a URL. Write http://127.0.0.1:8000.\n"),
     ],
 )
 def test_a_server_that_is_not_there(url: str, code: int, sentence: str) -> None:
@@ -489,10 +490,7 @@ def test_several_calls_may_be_approved_together(clerk: Server) -> None:
 def test_a_question_takes_text_or_json(desk: Server, typed: str, got: str) -> None:
     result = chat(desk, stdin=f"ask what is it?\n\n{{bad\n{typed}\n")
     assert "a question for you" in result.stdout and "what is it?" in result.stdout
-    assert (
-        "An answer is needed." in result.stdout
-        and "This begins like JSON and is none" in result.stdout
-    )
+    assert "An answer is needed." in result.stdout and "This is not JSON: " in result.stdout
     assert got in result.stdout
 
 
@@ -582,19 +580,19 @@ def test_where_several_must_agree_each_is_asked_once_and_for_what_is_asked_now(
         first = chats("bob", *thread, stdin="a\na\n")
         assert (first.exit_code, first.stdout.count("pay wants to run")) == (3, 1)
         assert (
-            "pay: bob says approve, 1 of 2 who must agree" in first.stdout
+            "pay: bob voted 'approve' (1 of 2)" in first.stdout
             and "Others must decide too." in first.stdout
         )
         edited = chats("cy", *thread, stdin='e\n{"amount": 6}\n')
         assert (
-            "bob says approve." in edited.stdout
-            and "pay: cy changed what is asked" in edited.stdout
+            "bob voted 'approve'." in edited.stdout
+            and "pay: cy changed the arguments, and others must agree" in edited.stdout
         )
         again = chats("bob", *thread, stdin="a\n")
         assert (
             '{"amount": 6}' in again.stdout
             and "cy changed it to this." in again.stdout
-            and "bob says approve.\n" not in again.stdout
+            and "bob voted 'approve'.\n" not in again.stdout
         )
         assert again.exit_code == 0, again.output
         assert "paid 6" in again.stdout

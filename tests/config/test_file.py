@@ -35,9 +35,9 @@ def test_it_may_say_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("assent.toml", "[notify", "is not right"),
-        ("assent.json", "{", "is not right"),
-        ("assent.json", "[]", "is no table"),
+        ("assent.toml", "[notify", "is wrong"),
+        ("assent.json", "{", "is wrong"),
+        ("assent.json", "[]", "is not a table"),
         ("assent.toml", "[notifi.pager]\nurl = 'json://x'", "'notifi'"),
         ("assent.toml", "[notify.pager]\nurl = 'http://x'", "pager"),
     ],
@@ -67,11 +67,11 @@ def test_who_has_which_roles_and_how_calls_are_approved(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("people = 5", "part 'people'"),
-        ("[people.ann]\nrole = 'lead'", "part 'people'.*'ann'"),
-        ("[people.ann]\nroles = 'lead'", "part 'people'.*'ann'"),
-        ("[policies.agents.clerk]\nquorums = 2", "part 'policies'.*'quorums'"),
-        ("[policies.agents.clerk]\ntimeout = 'soon'", "part 'policies'.*'timeout'"),
+        ("people = 5", "section 'people'"),
+        ("[people.ann]\nrole = 'lead'", "section 'people'.*'ann'"),
+        ("[people.ann]\nroles = 'lead'", "section 'people'.*'ann'"),
+        ("[policies.agents.clerk]\nquorums = 2", "section 'policies'.*'quorums'"),
+        ("[policies.agents.clerk]\ntimeout = 'soon'", "section 'policies'.*'timeout'"),
     ],
 )
 def test_what_is_wrong_of_people_and_policies_is_named(

@@ -1,0 +1,94 @@
+"""One thread on a server, over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from assent.cli.client import Client, Params, Received
+from assent.core.events import TERMINAL_TYPES
+from assent.core.json import Json, JsonObject
+
+
+class _Page(msgspec.Struct):
+    events: list[msgspec.Raw]
+
+
+class Conversation:
+    """A thread, and how far its events were seen. Each method raises `Refused` or `Unreachable`."""
+
+    def __init__(self, client: Client, thread_id: str) -> None:
+        self.thread_id = thread_id
+        self._client = client
+        self._last: int | None = None
+        """The number of the last event that was seen."""
+        self._run_id: str | None = None
+        """The run that it was of."""
+
+    def say(self, message: str, agent: str | None) -> Iterator[Received]:
+        """Send a message; the events of its run. A new thread id makes the thread."""
+        body = {"message": message, "thread_id": self.thread_id}
+        if agent:
+            body["agent"] = agent
+        return self._run(("/agent/stream", body))
+
+    def resume(self, decisions: Json) -> Iterator[Received]:
+        """Decide; the events of the decisions, and of the run if it goes on."""
+        return self._run((f"/threads/{self.thread_id}/resume", decisions))
+
+    def follow(self) -> Iterator[Received]:
+        """The events of a busy thread past the last one seen, up to the end of its run."""
+        return self._run()
+
+    def cancel(self) -> None:
+        """Ask the run to stop. Raises `Refused` if it has ended, or nothing has run yet."""
+        # Of a run that has only just begun, no event may have been seen.
+        run_id = self._run_id or self.thread()["run_id"]
+        self._client.post(f"/runs/{run_id}/cancel", {})
+
+    def logged(self, types: Sequence[str] = ()) -> Iterator[Received]:
+        """All events so far past the last one seen; with `types`, only those."""
+        params: dict[str, str | int] = {"types": ",".join(types)} if types else {}
+        while True:
+            params["after"] = self._last or 0
+            page = self._client.request("GET", self._events_path, params=params)
+            # Kept as they are on the wire, not as they would be written anew.
+            events = msgspec.json.decode(page.content, type=_Page).events
+            if not events:
+                return
+            for event in events:
+                yield self._seen(Received.read(bytes(event).decode()))
+
+    def thread(self) -> JsonObject:
+        """The thread. Raises `Refused` if there is none yet."""
+        thread: JsonObject = self._client.get(f"/threads/{self.thread_id}")
+        return thread
+
+    def pending(self) -> list[JsonObject]:
+        """The approvals that the thread waits for, in the order in which the agent asked."""
+        params: Params = {"status": "pending", "thread_id": self.thread_id, "limit": 1000}
+        approvals = {
+            approval["approval_id"]: approval
+            for approval in self._client.get("/approvals", params)["approvals"]
+        }
+        # That list is by time, which is the same for all approvals of a turn.
+        in_order = self.thread()["pending"]
+        return [approvals[approval_id] for approval_id in in_order if approval_id in approvals]
+
+    @property
+    def _events_path(self) -> str:
+        return f"/threads/{self.thread_id}/events"
+
+    def _run(self, opening: tuple[str, Json] | None = None) -> Iterator[Received]:
+        """Events up to a run's last one; with `opening`, the first answer that POST."""
+        self._run_id = None
+        for received in self._client.events(self._events_path, after=self._last, opening=opening):
+            yield self._seen(received)
+            if received.type in TERMINAL_TYPES:
+                return
+
+    def _seen(self, received: Received) -> Received:
+        self._last = max(self._last or 0, received.seq)
+        self._run_id = received.event.get("run_id") or self._run_id
+        return received

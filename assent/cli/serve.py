@@ -1,0 +1,269 @@
+"""`assent serve`, and the server in a thread that `assent chat` starts without --url."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import ipaddress
+import math
+import os
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
+from typing import Annotated, NoReturn
+
+import structlog
+import typer
+import uvicorn
+from rich.text import Text
+from sse_starlette.sse import AppStatus
+
+from assent.api.app import create_app
+from assent.cli.terminal import console, errors_as_sentences, fail, read_settings
+from assent.config.logging import configure_logging
+from assent.config.settings import Settings
+from assent.core.errors import AgentLoadError, ConfigurationError
+from assent.core.text import visible
+from assent.demo import open_clerk
+from assent.graph.interrupts.resume import Agent
+from assent.graph.loading import open_agents
+
+LOOPBACK = "127.0.0.1"
+DEMO_MESSAGE = "Delete all records older than 2015"
+
+
+def serve(
+    agent: Annotated[
+        str | None,
+        typer.Argument(
+            help="path/to/module.py:variable, package.module:variable, or a langgraph.json. "
+            "Default: the demo agent."
+        ),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="The address to listen on. Beyond loopback, keys must be set.")
+    ] = LOOPBACK,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port to listen on; 0 takes a free one.")
+    ] = 8000,
+) -> None:
+    """Serve an agent over HTTP.
+
+    The environment has the settings: ASSENT_DATABASE, ASSENT_API_KEYS, ASSENT_MODEL, …
+    """
+    settings = read_settings()
+    with errors_as_sentences():
+        sock = bind(host, port, settings)
+        server = AgentServer(settings, agent, log_level=settings.log_level)
+        server.on_start = lambda: _announce(server, settings, url_of(host, sock))
+        # uvicorn has shut down in order when it raises this.
+        with suppress(KeyboardInterrupt):
+            server.run([sock])
+
+
+class AgentServer(uvicorn.Server):
+    """uvicorn with our app. Unlike with uvicorn's own lifespan, errors at the start are raised from
+    `run`, and not only logged."""
+
+    def __init__(self, settings: Settings, target: str | None, *, log_level: str) -> None:
+        self.agents: tuple[str, ...] = ()
+        self.on_start: Callable[[], None] = lambda: None
+        self.is_demo = target is None
+        self._app = create_app(settings, lambda: self._open(settings, target))
+        self._resources = AsyncExitStack()
+
+        # Streams end when the runs have: not, as this library would have it, at the signal.
+        AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]
+        configure_logging(settings.log_format, log_level)
+        super().__init__(
+            uvicorn.Config(
+                self._app,
+                lifespan="off",
+                log_config=None,
+                log_level=log_level,
+                # The path of a link holds a secret.
+                access_log=False,
+                # The client's address is not used, so no proxy need be trusted to tell it.
+                proxy_headers=False,
+                server_header=False,
+                timeout_graceful_shutdown=math.ceil(settings.drain_seconds) + 1,
+            )
+        )
+
+    @asynccontextmanager
+    async def _open(
+        self, settings: Settings, target: str | None
+    ) -> AsyncIterator[Mapping[str, Agent]]:
+        opening = open_demo(settings) if target is None else open_agents(target)
+        async with opening as agents:
+            self.agents = tuple(agents)
+            yield agents
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        assert sockets
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._app.router.lifespan_context(self._app))
+            # Two processes can bind one port, as long as neither listens on it.
+            with _port_problems(*sockets[0].getsockname()[:2]):
+                await super().startup(sockets)
+            self._resources = stack.pop_all()
+
+        # What a start has built stays until the end. Frozen, it is not walked through by the
+        # garbage collector again and again: that was a third of the cost of a token.
+        gc.collect()
+        gc.freeze()
+        # A run makes objects by the thousand and hardly a cycle: collecting after 700, the default,
+        # took 7 % of the cost of a short run.
+        gc.set_threshold(10_000, 20, 20)
+        self.on_start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        async with self._resources, asyncio.TaskGroup() as closing:
+            # At the same time, so that open streams show a run that ends meanwhile to its end.
+            closing.create_task(self._app.state.runs.drain())
+            closing.create_task(super().shutdown(sockets))
+
+
+@asynccontextmanager
+async def open_demo(settings: Settings) -> AsyncIterator[Mapping[str, Agent]]:
+    """The demo's agent, by its name."""
+    async with open_clerk(settings.records, settings.model) as clerk:
+        yield {"clerk": clerk}
+
+
+# ── the address ───────────────────────────────────────────────────────────────────────────────────
+
+
+def bind(host: str, port: int, settings: Settings) -> socket.socket:
+    """A socket bound to the address.
+
+    Bound before anything is opened: then the address is known to be free, and port 0 has its
+    number. Without keys, only loopback is bound to.
+    """
+    try:
+        found = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except socket.gaierror as error:
+        raise ConfigurationError(f"The host '{host}' is unknown: {error.strerror}.") from error
+
+    ipv4_first = sorted(found, key=lambda entry: entry[0] is not socket.AF_INET)
+    family, kind, protocol, _, address = ipv4_first[0]
+    if not settings.api_keys and not _ip(str(address[0])).is_loopback:
+        fail(
+            f"Without keys, anybody who can reach {host or 'this machine'} could use the server. "
+            "Set ASSENT_API_KEYS=name:secret, or bind to 127.0.0.1.",
+            code=2,
+        )
+
+    sock = socket.socket(family, kind, protocol)
+    with ExitStack() as stack, _port_problems(host, port):
+        stack.callback(sock.close)
+        if os.name == "posix":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        stack.pop_all()
+    return sock
+
+
+def url_of(host: str, sock: socket.socket) -> str:
+    """The URL of a server that listens on the socket."""
+    address, port = sock.getsockname()[:2]
+    if _ip(address).is_unspecified:
+        host = LOOPBACK
+    if ":" in host:
+        host = f"[{host}]"
+    return f"http://{host}:{port}"
+
+
+def _ip(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    return ipaddress.ip_address(address.partition("%")[0])
+
+
+@contextmanager
+def _port_problems(host: str, port: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            sentence = (
+                f"Port {port} on {host} is in use. Stop the program that uses it, "
+                "or take a free port with --port 0."
+            )
+        else:
+            sentence = (
+                f"The server cannot listen on {host}, port {port}: {error.strerror}. "
+                "Choose another --host or --port."
+            )
+        raise ConfigurationError(sentence) from error
+
+
+def _announce(server: AgentServer, settings: Settings, url: str) -> None:
+    """Say where the server is: in the log if it is JSON, otherwise to the person who started it."""
+    database = str(settings.database_path)
+    if settings.log_format == "json":
+        log = structlog.get_logger(__name__)
+        log.info("The server listens.", url=url, agents=server.agents, database=database)
+        return
+
+    message = DEMO_MESSAGE if server.is_demo else "Hello"
+    header = option = ""
+    if settings.api_keys:
+        header = " -H 'authorization: Bearer <secret>'"
+        option = " --api-key <secret>"
+    curl = (
+        f"curl -N {url}/agent/stream{header} -H 'content-type: application/json' "
+        f"""-d '{{"message": "{message}"}}'"""
+    )
+
+    err = console(stderr=True)
+    for label, value, style in (
+        ("Assent is at ", url, "bold"),
+        ("  agents    ", ", ".join(server.agents), ""),
+        ("  database  ", database, ""),
+        ("  try       ", curl, ""),
+        ("  or        ", f"assent chat --url {url}{option}", ""),
+    ):
+        err.print(Text.assemble((label, "dim"), (visible(value), style)), soft_wrap=True)
+
+
+# ── a server in a thread ──────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def server_in_thread(target: str | None) -> Iterator[tuple[str, str | None]]:
+    """A server on a free loopback port, until the context is left: its URL and a secret for it."""
+    settings = read_settings()
+    # What a server logs as it comes and goes would stand in the middle of the conversation.
+    log_level = settings.log_level if "log_level" in settings.model_fields_set else "warning"
+    sock = bind(LOOPBACK, 0, settings)
+    server = AgentServer(settings, target, log_level=log_level)
+    ready = threading.Event()
+    server.on_start = ready.set
+
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="server") as pool:
+        running = pool.submit(server.run, [sock])
+        running.add_done_callback(lambda _: ready.set())
+        try:
+            ready.wait()
+            if running.done():
+                _raise_start_error(running.exception())
+            yield url_of(LOOPBACK, sock), next(iter(settings.api_keys.values()), None)
+        finally:
+            server.should_exit = True
+    running.result()
+
+
+def _raise_start_error(error: BaseException | None) -> NoReturn:
+    if error is None:
+        raise ConfigurationError("The server ended as it started.")
+
+    is_ours = isinstance(error, ConfigurationError) and not isinstance(error, AgentLoadError)
+    if is_ours and "another Assent process" in str(error):
+        raise ConfigurationError(
+            f"{error} To talk to that one: assent chat --url http://{LOOPBACK}:8000"
+        ) from error
+    raise error

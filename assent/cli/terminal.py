@@ -1,0 +1,50 @@
+"""What all commands share: their consoles, their settings, and their errors as one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.text import Text
+
+from assent.config.settings import Settings
+from assent.core.errors import AssentError
+from assent.core.text import visible
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that takes text as it is."""
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+def fail(sentence: str, *, code: int = 1) -> NoReturn:
+    """End the program with a sentence on standard error, and this exit code."""
+    console(stderr=True).print(Text(visible(sentence), style="red"), soft_wrap=True)
+    raise typer.Exit(code)
+
+
+@contextmanager
+def errors_as_sentences(code: int = 1) -> Iterator[None]:
+    """End the program with an `AssentError`'s sentence. A bug of ours keeps its traceback."""
+    try:
+        yield
+    except AssentError as error:
+        fail(error.message, code=code)
+
+
+def read_settings() -> Settings:
+    """The settings of the environment; a wrong one ends the program."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        sentences = []
+        for problem in error.errors():
+            # The value is not repeated: it may hold secrets.
+            name = f"ASSENT_{problem['loc'][0]}".upper()
+            wrong = problem["msg"].removeprefix("Value error, ").rstrip(".")
+            sentences.append(f"The setting {name} is wrong: {wrong}.")
+        fail(" ".join(sentences), code=2)
