@@ -315,7 +315,7 @@ _SHOWN_BELOW = {"edit": None, "votes": (), "comments": (), "quorum": 1, "expires
 def _deciders(approval: Approval) -> str:
     roles = [f"role {role}" for role in approval["roles"]]
     people = [*approval["names"], *roles, *approval["assignees"]]
-    return ", ".join(people) or "everybody"
+    return ", ".join(people) or "anyone"
 
 
 def _needed(approval: Approval) -> str:

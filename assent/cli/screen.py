@@ -184,7 +184,7 @@ def _top(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, list):
-        return f"{len(value)} items"
+        return "1 item" if len(value) == 1 else f"{len(value)} items"
     return "{…}" if isinstance(value, Mapping) else _compact(value)
 
 

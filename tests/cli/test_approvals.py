@@ -69,7 +69,7 @@ def test_what_waits_is_listed_shown_and_approved(server: Server) -> None:
         approval["digest"],
         "asked: pay 11",
         "the model wrote, and it may mislead: On it.",
-        "everybody",
+        "anyone",
     ):
         assert text in shown.output, text
     done = approvals(server, "approve", approval["approval_id"])
@@ -127,7 +127,7 @@ def test_a_list_fits_a_narrow_terminal(server: Server) -> None:
         server, "list", "--thread", one["thread_id"], columns=80
     ).output.splitlines()
     id, _age, *said = line.split()
-    assert (id, said) == (one["approval_id"], ["pay", "ann", "medium", "everybody"])
+    assert (id, said) == (one["approval_id"], ["pay", "ann", "medium", "anyone"])
     # Of several statuses each says its own.
     approvals(server, "reject", id)
     lines = approvals(server, "list", "--status", "all", columns=80).output.splitlines()
