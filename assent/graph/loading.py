@@ -46,8 +46,6 @@ from assent.core.clock import uuid7
 from assent.core.errors import AgentLoadError
 from assent.graph.interrupts.resume import Agent
 
-FORMS = "path/to/module.py:variable, package.module:variable, or a path to a langgraph.json"
-
 KNOWN_KEYS = {
     *("graphs", "dependencies", "env"),
     # About building an image, which is not done here.
@@ -216,7 +214,10 @@ def _no_variable(target: str, path: Path) -> str:
     if project.is_file():
         return f"'{target}' is a folder. Name its {project}."
     if path.suffix != ".py":
-        return f"'{target}' does not name an agent. Write {FORMS}."
+        return (
+            f"'{target}' does not name an agent. Write path/to/module.py:variable, "
+            "package.module:variable, or a path to a langgraph.json."
+        )
     if not path.is_file():
         return f"There is no file {path.resolve()}."
     return (

@@ -19,7 +19,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, timedelta
 from email.utils import parsedate_to_datetime
-from itertools import count
 from typing import Any
 
 from langchain_core.callbacks import (
@@ -81,7 +80,9 @@ class ModelCalls:
             raise ConfigurationError(
                 "An agent with a model_timeout must be run async: use ainvoke or astream."
             )
-        for tries in count(1):
+        tries = 0
+        while True:
+            tries += 1
             try:
                 return self.model.invoke(messages, config)
             except Exception as error:
@@ -91,12 +92,13 @@ class ModelCalls:
                 retry = _announcement(error, tries, delay)
                 dispatch_custom_event(LLM_RETRY, retry, config=config)
                 time.sleep(delay)
-        raise AssertionError("tries are counted without end")
 
     async def acall(self, messages: LanguageModelInput, config: RunnableConfig) -> AIMessage:
         """Call the model in an async run. A try that takes too long raises `TimeoutError`, and may
         be followed by another."""
-        for tries in count(1):
+        tries = 0
+        while True:
+            tries += 1
             try:
                 async with _time_limit(self.timeout, config) as limited:
                     return await self.model.ainvoke(messages, limited)
@@ -107,7 +109,6 @@ class ModelCalls:
                 retry = _announcement(error, tries, delay)
                 await adispatch_custom_event(LLM_RETRY, retry, config=config)
                 await asyncio.sleep(delay)
-        raise AssertionError("tries are counted without end")
 
     def _delay(self, error: Exception, tries: int) -> float | None:
         """The seconds to wait before the next try, or None to give up, also if the provider asks

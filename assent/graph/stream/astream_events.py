@@ -27,7 +27,6 @@ from langchain_core.callbacks import AsyncCallbackHandler, dispatch_custom_event
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.pregel import Pregel
-from langgraph.runtime import RunControl
 
 from assent.core.clock import utc_now
 from assent.core.events import Event
@@ -164,15 +163,14 @@ async def run_graph_v2(
     thread_id: str,
     run_id: str,
     now: Callable[[], datetime] = utc_now,
-    context: Any = None,
-    control: RunControl | None = None,
+    **options: Any,
 ) -> None:
     """Do what `run_graph` does, by way of `astream_events`. Here `emit` is called from the event
     loop only, a little after things happened."""
     mapper = V2Mapper(thread_id=thread_id, run_id=run_id, now=now)
     recorder = Recorder()
     config = prepared_config(config, recorder, partial(dispatch_custom_event, WRITTEN))
-    options = run_options(graph, context=context, control=control)
+    options |= run_options(graph)
     try:
         with tool_output_to(partial(dispatch_custom_event, TOOL_PROGRESS)):
             async for raw in graph.astream_events(graph_input, config, version="v2", **options):

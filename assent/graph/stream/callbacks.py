@@ -37,7 +37,7 @@ from langgraph._internal._constants import CONFIG_KEY_RUNTIME, CONFIG_KEY_STREAM
 from langgraph.pregel import Pregel
 from langgraph.pregel._tools import _tool_call_writer
 from langgraph.pregel.protocol import StreamProtocol
-from langgraph.runtime import RunControl, Runtime
+from langgraph.runtime import Runtime
 
 from assent.core.clock import utc_now
 from assent.graph.stream.mapping import Emit, EventMapper, plain_message
@@ -54,8 +54,7 @@ async def run_graph(
     thread_id: str,
     run_id: str,
     now: Callable[[], datetime] = utc_now,
-    context: Any = None,
-    control: RunControl | None = None,
+    **options: Any,
 ) -> None:
     """Run `graph` to its end or its next pause, and call `emit` with each event, in order, as it
     happens.
@@ -65,17 +64,16 @@ async def run_graph(
     run. It is not called any more once this has returned or raised, whatever a cancelled sync node
     still does in its thread.
 
-    The callbacks in `config` are kept; `context` and `control` are handed to the graph. Checkpoints
-    are written with durability "sync". Raises what the graph raises, after the `node_error` of the
-    node that raised it.
+    The callbacks in `config` are kept. `options` are arguments for the graph's `astream`, such as
+    `context` and `control`. Checkpoints are written with durability "sync". Raises what the graph
+    raises, after the `node_error` of the node that raised it.
     """
     mapper = EventMapper(emit, thread_id=thread_id, run_id=run_id, now=now)
     handler = EventHandler(mapper)
     config = prepared_config(config, handler, handler.write)
-    options = run_options(graph, context=context, control=control)
     try:
         with tool_output_to(handler.tool_progress):
-            async for _ in graph.astream(graph_input, config, **options):
+            async for _ in graph.astream(graph_input, config, **run_options(graph), **options):
                 pass
     except BaseException as error:
         mapper.run_failed(error)
@@ -84,15 +82,11 @@ async def run_graph(
         mapper.close()
 
 
-def run_options(
-    graph: Pregel[Any, Any, Any, Any], *, context: Any, control: RunControl | None
-) -> dict[str, Any]:
+def run_options(graph: Pregel[Any, Any, Any, Any]) -> dict[str, Any]:
     """The options that both sources run a graph with: stream nothing, and store each checkpoint
     before the next superstep begins."""
-    options = {"stream_mode": [], "context": context, "control": control}
-    if graph.checkpointer:
-        options["durability"] = "sync"
-    return options
+    durability = {"durability": "sync"} if graph.checkpointer else {}
+    return {"stream_mode": [], **durability}
 
 
 def prepared_config(

@@ -239,14 +239,13 @@ class EventMapper:
         self, run_id: Hashable, tags: Sequence[str] | None, metadata: Metadata | None
     ) -> None:
         """A chat model or a plain one was called. Its `llm_start` waits for the message's id."""
-        metadata = metadata or {}
         place = self._place(metadata)
         if place["task_id"]:
             self._message_ids.setdefault(place["task_id"], [])
         self._calls[run_id] = ModelCall(
             place=place,
             called_at=self._now(),
-            model=metadata.get("ls_model_name") or "",
+            model=(metadata or {}).get("ls_model_name") or "",
             silent=TAG_NOSTREAM in (tags or ()),
         )
 
@@ -367,7 +366,7 @@ class EventMapper:
         metadata: Metadata | None,
     ) -> None:
         """A tool was called."""
-        run = {**self._place(metadata or {}), "tool": tool, "tool_call_id": tool_call_id}
+        run = {**self._place(metadata), "tool": tool, "tool_call_id": tool_call_id}
         self._tools[run_id] = run
         self._emit(ToolStart(input=_shown_input(tool_input), **self._at(run)))
 
@@ -409,7 +408,7 @@ class EventMapper:
     def written(self, data: Any, metadata: Metadata | None) -> None:
         """Something was written to the stream writer; `{"progress": 0..1, "message"?: str}` is
         progress."""
-        at = self._at(self._place(metadata or {}))
+        at = self._at(self._place(metadata))
         if _is_progress(data):
             message = valid_text(data.get("message", ""))
             self._emit(Progress(progress=float(data["progress"]), message=message, **at))
@@ -420,10 +419,10 @@ class EventMapper:
         """A custom event was dispatched with LangChain's `dispatch_custom_event`, by a node of the
         user's or by one of our own agent's."""
         if name == LLM_RETRY:
-            self._model_retried(data, self._place(metadata or {}))
+            self._model_retried(data, self._place(metadata))
         elif name == TIMED_OUT:
             error = ErrorInfo(type=TimeoutError.__name__, message=data["message"])
-            at = self._at(self._place(metadata or {}))
+            at = self._at(self._place(metadata))
             call = {"tool": data["tool"], "tool_call_id": data["tool_call_id"]}
             self._emit(ToolError(error=error, **call, **at))
         elif _is_progress(data):
@@ -445,8 +444,9 @@ class EventMapper:
 
     # ── places ────────────────────────────────────────────────────────────────────────────────────
 
-    def _place(self, metadata: Metadata) -> Place:
+    def _place(self, metadata: Metadata | None) -> Place:
         """The place that the metadata names; outside of a graph only the run is known."""
+        metadata = metadata or {}
         node, task_id = "", ""
         ns: tuple[str, ...] = ()
         tasks = _names_and_ids(metadata.get("langgraph_checkpoint_ns", ""))
