@@ -4,7 +4,7 @@ with the square of it.
     async with SqliteSaver.from_conn_string("checkpoints.db") as saver:
         graph = builder.compile(checkpointer=saver)
 
-Where it differs from LangGraph's `AsyncSqliteSaver`, on purpose:
+It differs from LangGraph's `AsyncSqliteSaver` on purpose:
 
 1. One process has the file. A second one that opens it is refused.
 2. Only types that were allowed are made from what the file holds (`serializer.py`), whatever the
@@ -29,10 +29,9 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
 from typing import Any, TypeVar
 
 from langchain_core.runnables import RunnableConfig
@@ -58,8 +57,8 @@ from assent.storage.sqlite.writer import Writer
 T = TypeVar("T")
 
 CACHE_BYTES = 32 << 20
-"""How much of the threads used last is remembered, counted as it is stored. As objects it is about
-four times that."""
+"""The size of the lists to remember, counted as they are stored. As objects they take about four
+times that."""
 
 
 class SqliteSaver(BaseCheckpointSaver[int]):
@@ -84,19 +83,42 @@ class SqliteSaver(BaseCheckpointSaver[int]):
         cache_bytes: int = CACHE_BYTES,
         encryption_key: str | None = None,
     ) -> Opening:
-        """The saver over the file of that name, which is made if there is none; ":memory:" is a
-        temporary one. For `async with`, or `with`.
+        """Open the saver over the file of that name, by `async with` or by `with`.
 
-        `allowed` names the types, beside messages, LangGraph's own and those of the standard
-        library, that your graphs' states hold. `encryption_key` seals what is stored: `id:base64 of
-        32 bytes`, and behind a comma older keys, which only open.
+        The file is made if there is none; ":memory:" is a temporary one. `allowed` names the types
+        in your graphs' states, beside messages, LangGraph's own and those of the standard library.
+        `encryption_key` seals what is stored: `id:base64 of 32 bytes`, and behind a comma older
+        keys, which only open.
 
         On entering raises `ConfigurationError` if the file cannot be used, another process has it,
         or it is not sealed with these keys.
         """
-        return Opening(
-            cls, conn_string, serde or StrictSerializer(allowed), cache_bytes, encryption_key
-        )
+        serde = serde or StrictSerializer(allowed)
+        return Opening(cls._open(conn_string, serde, cache_bytes, encryption_key))
+
+    @classmethod
+    @asynccontextmanager
+    async def _open(
+        cls,
+        name: str | Path,
+        serde: SerializerProtocol,
+        cache_bytes: int,
+        encryption_key: str | None,
+    ) -> AsyncIterator[SqliteSaver]:
+        keys = parse_keys(encryption_key) if encryption_key is not None else ()
+        async with AsyncExitStack() as stack:
+            if name == ":memory:":
+                folder = stack.enter_context(TemporaryDirectory(prefix="assent-"))
+                name = Path(folder) / "checkpoints.db"
+            path = files.resolved(name)
+            files.create(path)
+            stack.enter_context(files.locked(path))
+            connection = stack.enter_context(files.connected(path, Clock()))
+            seal = seal_of(connection, path, keys)
+            writer = Writer(connection, path.name, lambda stored: None, seal)
+            stack.push_async_callback(writer.close)
+            reader = await stack.enter_async_context(Reader.open(path))
+            yield await cls.over(writer, reader, serde=serde, cache_bytes=cache_bytes, seal=seal)
 
     @classmethod
     async def over(
@@ -109,10 +131,10 @@ class SqliteSaver(BaseCheckpointSaver[int]):
         seal: Seal | None = None,
     ) -> SqliteSaver:
         """The saver over a file that is open already."""
-        return cls(
-            await Checkpoints.open(writer, reader, seal or NoSeal(), cache_bytes=cache_bytes),
-            serde or StrictSerializer(),
+        checkpoints = await Checkpoints.open(
+            writer, reader, seal or NoSeal(), cache_bytes=cache_bytes
         )
+        return cls(checkpoints, serde or StrictSerializer())
 
     def with_allowlist(self, extra_allowlist: Collection[Type]) -> SqliteSaver:
         """The same saver, which makes these types too."""
@@ -140,8 +162,8 @@ class SqliteSaver(BaseCheckpointSaver[int]):
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
-        pages = self._checkpoints.search(config, filter, before, limit, self.serde)
-        while (each := await self._here(_next(pages))) is not None:
+        found = self._checkpoints.search(config, filter, before, limit, self.serde)
+        while (each := await self._here(_next(found))) is not None:
             yield each
 
     async def aput(
@@ -173,15 +195,14 @@ class SqliteSaver(BaseCheckpointSaver[int]):
         await self._here(self._checkpoints.delete_for_runs([str(each) for each in run_ids]))
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        await self._here(
-            self._checkpoints.copy_thread(str(source_thread_id), str(target_thread_id), self.serde)
-        )
+        source, target = str(source_thread_id), str(target_thread_id)
+        await self._here(self._checkpoints.copy_thread(source, target, self.serde))
 
     async def aprune(
         self, thread_ids: Sequence[str], *, strategy: str = "keep_latest", keep: int = 1
     ) -> None:
-        """`keep_latest` keeps the latest `keep` checkpoints of each namespace, and what their delta
-        channels need; `delete` keeps none.
+        """Remove checkpoints. `keep_latest` keeps the latest `keep` checkpoints of each namespace,
+        and those that their delta channels need; `delete` keeps none.
 
         Raises `ValueError` for another strategy, or if `keep` is below 1.
         """
@@ -193,13 +214,12 @@ class SqliteSaver(BaseCheckpointSaver[int]):
             raise ValueError(
                 "At least one checkpoint is kept. Use the strategy 'delete' to keep none."
             )
-        if strategy == "delete":
-            for thread_id in thread_ids:
-                await self.adelete_thread(thread_id)
-        else:
-            await self._here(
-                self._checkpoints.prune([str(each) for each in thread_ids], keep, self.serde)
-            )
+        threads = [str(each) for each in thread_ids]
+        if strategy == "keep_latest":
+            await self._here(self._checkpoints.prune(threads, keep, self.serde))
+            return
+        for thread_id in threads:
+            await self.adelete_thread(thread_id)
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
@@ -207,7 +227,7 @@ class SqliteSaver(BaseCheckpointSaver[int]):
         return await self._here(self._checkpoints.delta_history(config, channels, self.serde))
 
     async def _here(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run on the loop that opened the file, from whichever this is."""
+        """Run on the loop that opened the file, and wait for it on the loop that runs here."""
         if asyncio.get_running_loop() is self._loop:
             return await coroutine
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self._loop))
@@ -215,7 +235,7 @@ class SqliteSaver(BaseCheckpointSaver[int]):
     # ── from another thread ──
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        return self._there(self._checkpoints.get(config, self.serde))
+        return self._there(self.aget_tuple(config))
 
     def list(
         self,
@@ -225,8 +245,8 @@ class SqliteSaver(BaseCheckpointSaver[int]):
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> Iterator[CheckpointTuple]:
-        pages = self._checkpoints.search(config, filter, before, limit, self.serde)
-        while (each := self._there(_next(pages))) is not None:
+        found = self.alist(config, filter=filter, before=before, limit=limit)
+        while (each := self._there(_next(found))) is not None:
             yield each
 
     def put(
@@ -236,9 +256,7 @@ class SqliteSaver(BaseCheckpointSaver[int]):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        return self._there(
-            self._checkpoints.put(config, checkpoint, metadata, new_versions, self.serde)
-        )
+        return self._there(self.aput(config, checkpoint, metadata, new_versions))
 
     def put_writes(
         self,
@@ -247,7 +265,7 @@ class SqliteSaver(BaseCheckpointSaver[int]):
         task_id: str,
         task_path: str = "",
     ) -> None:
-        self._there(self._checkpoints.put_writes(config, writes, task_id, task_path, self.serde))
+        self._there(self.aput_writes(config, writes, task_id, task_path))
 
     def delete_thread(self, thread_id: str) -> None:
         self._there(self.adelete_thread(thread_id))
@@ -266,7 +284,7 @@ class SqliteSaver(BaseCheckpointSaver[int]):
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
-        return self._there(self._checkpoints.delta_history(config, channels, self.serde))
+        return self._there(self.aget_delta_channel_history(config=config, channels=channels))
 
     def _there(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run on the loop that opened the file, and wait for it in this thread.
@@ -280,38 +298,27 @@ class SqliteSaver(BaseCheckpointSaver[int]):
         if running is self._loop:
             coroutine.close()
             raise asyncio.InvalidStateError(
-                "A method that waits was called on the event loop that serves it. Call the async one there (aget_tuple, ainvoke, ...), or "
-                "this one in another thread."
+                "A method that waits was called on the event loop that serves it. Call the async "
+                "one there (aget_tuple, ainvoke, ...), or this one in another thread."
             )
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
 
 class Opening:
-    """A file to be opened: by `async with` on the event loop that is running, or by `with` on one
-    in a thread of its own."""
+    """Opens a saver: by `async with` on the event loop that is running, or by `with` on one in a
+    thread of its own."""
 
-    def __init__(
-        self,
-        cls: type[SqliteSaver],
-        path: str | Path,
-        serde: SerializerProtocol,
-        cache_bytes: int,
-        encryption_key: str | None,
-    ) -> None:
-        self._opened = _opened(cls, path, serde, cache_bytes, encryption_key)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
+    _loop: asyncio.AbstractEventLoop
+    _thread: threading.Thread
+
+    def __init__(self, opened: AbstractAsyncContextManager[SqliteSaver]) -> None:
+        self._opened = opened
 
     async def __aenter__(self) -> SqliteSaver:
         return await self._opened.__aenter__()
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._opened.__aexit__(kind, error, trace)
+    async def __aexit__(self, *error: Any) -> None:
+        await self._opened.__aexit__(*error)
 
     def __enter__(self) -> SqliteSaver:
         self._loop = asyncio.new_event_loop()
@@ -325,53 +332,20 @@ class Opening:
             self._end()
             raise
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         try:
             self._wait(self._opened.__aexit__(None, None, None))
         finally:
             self._end()
 
     def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        assert self._loop is not None
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     def _end(self) -> None:
-        assert self._loop is not None
-        assert self._thread is not None
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
 
-@asynccontextmanager
-async def _opened(
-    cls: type[SqliteSaver],
-    name: str | Path,
-    serde: SerializerProtocol,
-    cache_bytes: int,
-    encryption_key: str | None,
-) -> AsyncIterator[SqliteSaver]:
-    keys = parse_keys(encryption_key) if encryption_key is not None else ()
-    async with AsyncExitStack() as stack:
-        if name == ":memory:":
-            name = (
-                Path(stack.enter_context(TemporaryDirectory(prefix="assent-"))) / "checkpoints.db"
-            )
-        path = files.resolved(name)
-        files.create(path)
-        stack.enter_context(files.locked(path))
-        connection = stack.enter_context(files.connected(path, Clock()))
-        seal = seal_of(connection, path, keys)
-        writer = Writer(connection, path.name, lambda stored: None, seal)
-        stack.push_async_callback(writer.close)
-        reader = await stack.enter_async_context(Reader.open(path))
-        yield await cls.over(writer, reader, serde=serde, cache_bytes=cache_bytes, seal=seal)
-
-
-async def _next(pages: AsyncIterator[CheckpointTuple]) -> CheckpointTuple | None:
-    return await anext(pages, None)
+async def _next(found: AsyncIterator[CheckpointTuple]) -> CheckpointTuple | None:
+    return await anext(found, None)
