@@ -12,7 +12,6 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from assent.checkpoint.extents import Extents
 from assent.checkpoint.values import Encoded, Key, Refs
 
 V = TypeVar("V")
@@ -82,7 +81,8 @@ class Remembered(Generic[V]):
 
 
 class Heads:
-    """The keys, checkpoints and lists that were used last."""
+    """The keys that were used last, by thread and namespace; the checkpoints, by key and id; and the
+    lists, by extents."""
 
     def __init__(self, cache_bytes: int) -> None:
         self.keys: Remembered[Key] = Remembered(MAX_KEYS)
@@ -94,12 +94,6 @@ class Heads:
 
     def put_key(self, key: Key) -> None:
         self.keys.put((key.thread_id, key.ns), key)
-
-    def checkpoint(self, k: int, checkpoint_id: str) -> Stored | None:
-        return self.checkpoints.get((k, checkpoint_id))
-
-    def listing(self, extents: Extents) -> Listing | None:
-        return self.lists.get(extents)
 
     def forget(self, keys: set[int]) -> None:
         """Forget everything of these namespaces."""

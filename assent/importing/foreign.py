@@ -1,5 +1,5 @@
-"""The database of LangGraph's own `SqliteSaver` or `AsyncSqliteSaver`, opened so that nothing of it
-changes, the files beside it included.
+"""Reads the database of LangGraph's own `SqliteSaver` or `AsyncSqliteSaver`. Neither it nor the
+files beside it change.
 
 SQLite cannot read a write-ahead log without writing beside it, so a database that has one is copied
 first, with its log, and the copy is read. Values are carried over as they are: no object is made of
@@ -30,43 +30,50 @@ from assent.storage.sqlite.checkpoints.tuples import config_of
 from assent.storage.sqlite.files import resolved
 
 TABLES = {
-    "checkpoints": {
-        "thread_id",
-        "checkpoint_ns",
-        "checkpoint_id",
-        "parent_checkpoint_id",
-        "type",
-        "checkpoint",
-        "metadata",
-    },
-    "writes": {
-        "thread_id",
-        "checkpoint_ns",
-        "checkpoint_id",
-        "task_id",
-        "idx",
-        "channel",
-        "type",
-        "value",
-    },
+    "checkpoints": "thread_id checkpoint_ns checkpoint_id parent_checkpoint_id type "
+    "checkpoint metadata",
+    "writes": "thread_id checkpoint_ns checkpoint_id task_id idx channel type value",
 }
 """The tables of LangGraph's saver, and the columns that every version of it since 2024 has."""
 
 UNMERGED = ("-wal", "-journal")
-"""Files beside a database that hold a part of it."""
+"""The files beside a database that hold a part of it."""
 
+THREADS = """
+    SELECT thread_id, count(*), coalesce(sum(length(checkpoint)), 0),
+    max(iif(checkpoint_ns = '', checkpoint_id, NULL))
+    FROM checkpoints GROUP BY thread_id ORDER BY thread_id
+"""
+
+LINEAGE = """
+    SELECT checkpoint_ns, checkpoint_id, parent_checkpoint_id, coalesce(length(checkpoint), 0)
+    FROM checkpoints WHERE thread_id = ? ORDER BY checkpoint_ns, checkpoint_id
+"""
+
+WRITES = """
+    SELECT task_id, {task_path}, idx, channel, type, value FROM writes
+    WHERE thread_id = ? AND checkpoint_ns = ? AND checkpoint_id = ? ORDER BY task_id, idx
+"""
+
+STRAY_WRITES = """
+    SELECT DISTINCT checkpoint_ns, checkpoint_id FROM writes w
+    WHERE thread_id = ? AND NOT EXISTS (
+        SELECT 1 FROM checkpoints c WHERE (c.thread_id, c.checkpoint_ns, c.checkpoint_id)
+        = (w.thread_id, w.checkpoint_ns, w.checkpoint_id)
+    )
+"""
 
 Stamps = dict[str, tuple[int, int]]
-"""By file: how large it is, and when it was last written to."""
+"""By file: its size, and the time of its last change."""
 
 
 class Unreadable(AssentError):
-    """Something of the old file cannot be read."""
+    """Something in the old file cannot be read."""
 
 
 class Carrier(JsonPlusSerializer):
-    """Reads plain data, and leaves whatever would become an object as the bytes that it is; written
-    again, they are the same."""
+    """Reads plain data, and leaves whatever would become an object as its bytes, which are the same
+    when they are written again."""
 
     def __init__(self) -> None:
         super().__init__(allowed_msgpack_modules=None)
@@ -75,7 +82,8 @@ class Carrier(JsonPlusSerializer):
         kind, body = data
         if kind not in PLAIN:
             raise Unreadable(
-                f"A value is encoded as {kind!r}, and only what LangGraph writes without encryption and pickle is read."
+                f"A value is encoded as {kind!r}, and only what LangGraph writes without "
+                "encryption and pickle is read."
             )
         if kind != "msgpack":
             return super().loads_typed(data)
@@ -89,8 +97,8 @@ class Carrier(JsonPlusSerializer):
 
 @dataclass(frozen=True, slots=True)
 class OldThread:
-    """A thread of the old file: how many checkpoints it has, how many bytes they take, and the
-    latest of its root."""
+    """A thread of the old file: how many checkpoints it has, their size in bytes, and the latest of
+    its root namespace."""
 
     thread_id: str
     checkpoints: int
@@ -99,7 +107,7 @@ class OldThread:
 
 
 class OldWrite(NamedTuple):
-    """What a task wrote, with its place among what it wrote."""
+    """A task's write to a channel, with its index among the task's writes."""
 
     task_id: str
     task_path: str
@@ -109,8 +117,8 @@ class OldWrite(NamedTuple):
 
 
 def must_be_copied(path: Path) -> bool:
-    """Whether a log stands beside the database, which SQLite cannot read without writing there."""
-    return any(_is_there(path, suffix) for suffix in UNMERGED)
+    """True if a log stands beside the database, which SQLite cannot read without writing there."""
+    return len(_parts(path)) > 1
 
 
 class OldFile:
@@ -130,19 +138,19 @@ class OldFile:
         self.copy = copy
         self.size = sum(each.stat().st_size for each in _parts(path))
         self._connection = connection
-        self._saver = AsyncSqliteSaver(connection, serde=Carrier())
         self._carrier = Carrier()
+        self._saver = AsyncSqliteSaver(connection, serde=self._carrier)
         self._stamps = stamps
-        self._task_path = "task_path" if has_path else "''"
+        self._writes = WRITES.format(task_path="task_path" if has_path else "''")
 
     @classmethod
     @asynccontextmanager
     async def open(cls, path: str | Path, *, near: Path, prefix: str) -> AsyncIterator[OldFile]:
-        """Open the database at `path`. Should it have to be copied, the copy is made in the folder
+        """Open the database at `path`. If it has to be copied, the copy is made in the folder
         `near` and removed at the end.
 
-        Raises `InvalidRequest` if there is none, or not one of LangGraph's saver; `AssentError` if
-        it is being written to.
+        Raises `InvalidRequest` if there is no such file, or it is not of LangGraph's saver;
+        `AssentError` if it is being written to.
         """
         path = resolved(path)
         _check_header(path)
@@ -150,39 +158,34 @@ class OldFile:
             stamps, copy, uri = _stamps(path), None, f"{path.as_uri()}?mode=ro&immutable=1"
             if must_be_copied(path):
                 with _copying(path):
-                    copy = stack.enter_context(_scratch(near, prefix))
-                    place = await asyncio.to_thread(_copied, path, copy)
-                uri = f"{place.as_uri()}?mode=rw"
+                    # Not in the system's folder for temporary files: that may be in memory, and the
+                    # copy may be large.
+                    scratch = TemporaryDirectory(prefix=prefix, dir=near)
+                    copy = Path(stack.enter_context(scratch))
+                    copied = await asyncio.to_thread(_copied, path, copy)
+                uri = f"{copied.as_uri()}?mode=rw"
             async with aiosqlite.connect(uri, uri=True, isolation_level=None) as connection:
                 with _reading(path):
                     has_path = await _check_tables(path, connection)
                 yield cls(path, connection, copy=copy, stamps=stamps, has_path=has_path)
 
     def check_unchanged(self) -> None:
-        """Raise if a program has written to the file since it was opened, so that what was read may
-        be neither old nor new."""
+        """Raise `AssentError` if a program has written to the file since it was opened: a mixture
+        of old and new may have been read."""
         if self.copy is None and _stamps(self.path) != self._stamps:
             raise _in_use(self.path)
 
     async def threads(self) -> list[OldThread]:
         """Every thread that has checkpoints."""
-        rows = await self._rows(
-            "SELECT thread_id, count(*), coalesce(sum(length(checkpoint)), 0), max(iif(checkpoint_ns = '', checkpoint_id, NULL)) "
-            "FROM checkpoints GROUP BY thread_id ORDER BY thread_id"
-        )
-        return [OldThread(*row) for row in rows]
+        return [OldThread(*row) for row in await self._rows(THREADS)]
 
     async def lineage(self, thread_id: str) -> dict[str, dict[str, tuple[str | None, int]]]:
-        """The thread's checkpoints in the order of their ids, by namespace: the parent of each, and
-        its size in bytes."""
-        found: dict[str, dict[str, tuple[str | None, int]]] = {}
-        sql = (
-            "SELECT checkpoint_ns, checkpoint_id, parent_checkpoint_id, coalesce(length(checkpoint), 0) FROM checkpoints "
-            "WHERE thread_id = ? ORDER BY checkpoint_ns, checkpoint_id"
-        )
-        for ns, checkpoint_id, parent_id, size in await self._rows(sql, thread_id):
-            found.setdefault(ns, {})[checkpoint_id] = (parent_id, size)
-        return found
+        """By namespace: the thread's checkpoints in the order of their ids, each with its parent
+        and its size in bytes."""
+        lineage: dict[str, dict[str, tuple[str | None, int]]] = {}
+        for ns, checkpoint_id, parent_id, size in await self._rows(LINEAGE, thread_id):
+            lineage.setdefault(ns, {})[checkpoint_id] = (parent_id, size)
+        return lineage
 
     async def checkpoint(self, thread_id: str, ns: str, checkpoint_id: str) -> CheckpointTuple:
         """One checkpoint. Raises `Unreadable`."""
@@ -193,25 +196,17 @@ class OldFile:
         return found
 
     async def writes(self, thread_id: str, ns: str, checkpoint_id: str) -> list[OldWrite]:
-        """What tasks wrote to the checkpoint. Raises `Unreadable`."""
-        sql = (
-            f"SELECT task_id, {self._task_path}, idx, channel, type, value FROM writes "
-            "WHERE thread_id = ? AND checkpoint_ns = ? AND checkpoint_id = ? ORDER BY task_id, idx"
-        )
-        rows = await self._rows(sql, thread_id, ns, checkpoint_id)
-        with _reading(self.path):
-            return [
-                OldWrite._make((*write, self._carrier.loads_typed((kind, body))))
-                for *write, kind, body in rows
-            ]
+        """The tasks' writes to the checkpoint. Raises `Unreadable`."""
+        writes: list[OldWrite] = []
+        for *write, kind, body in await self._rows(self._writes, thread_id, ns, checkpoint_id):
+            with _reading(self.path):
+                value = self._carrier.loads_typed((kind, body))
+            writes.append(OldWrite._make((*write, value)))
+        return writes
 
     async def stray_writes(self, thread_id: str) -> list[tuple[str, str]]:
         """Namespace and id of checkpoints that were never stored, but that tasks wrote to."""
-        sql = (
-            "SELECT DISTINCT checkpoint_ns, checkpoint_id FROM writes w WHERE thread_id = ? AND NOT EXISTS (SELECT 1 FROM checkpoints c "
-            "WHERE (c.thread_id, c.checkpoint_ns, c.checkpoint_id) = (w.thread_id, w.checkpoint_ns, w.checkpoint_id))"
-        )
-        return [(ns, checkpoint_id) for ns, checkpoint_id in await self._rows(sql, thread_id)]
+        return [(ns, id) for ns, id in await self._rows(STRAY_WRITES, thread_id)]
 
     async def _rows(self, sql: str, *parameters: str) -> Sequence[Any]:
         with _reading(self.path):
@@ -219,14 +214,14 @@ class OldFile:
 
 
 def parents_first(parents: Mapping[str, str | None]) -> Iterator[str]:
-    """The checkpoints so that each comes behind its parent, and else in their order. Ids sort by
-    time only within one process."""
+    """The checkpoints in their order, except that each comes behind its parent. Ids sort by time
+    only within one process."""
     seen: set[str] = set()
     for checkpoint_id in parents:
         line: list[str] = []
         at: str | None = checkpoint_id
-        # One that was put again under a descendant of its own is its own ancestor: the line stops
-        # there.
+        # A checkpoint that was put again under one of its descendants is its own ancestor: the line
+        # stops there.
         while at is not None and at in parents and at not in seen:
             seen.add(at)
             line.append(at)
@@ -234,19 +229,24 @@ def parents_first(parents: Mapping[str, str | None]) -> Iterator[str]:
         yield from reversed(line)
 
 
+def remove_copies(near: Path, prefix: str, *, but: Path | None = None) -> None:
+    """Remove the copies that killed imports have left."""
+    for folder in near.glob(f"{prefix}*"):
+        if folder != but:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 # ── the files ──
 
 
-def _is_there(path: Path, suffix: str) -> bool:
-    beside = path.with_name(path.name + suffix)
-    return beside.is_file() and beside.stat().st_size > 0
-
-
 def _parts(path: Path) -> list[Path]:
-    return [
-        path,
-        *(path.with_name(path.name + suffix) for suffix in UNMERGED if _is_there(path, suffix)),
-    ]
+    """The database, and the files beside it that hold a part of it."""
+    parts = [path]
+    for suffix in UNMERGED:
+        beside = path.with_name(path.name + suffix)
+        if beside.is_file() and beside.stat().st_size > 0:
+            parts.append(beside)
+    return parts
 
 
 def _stamps(path: Path) -> Stamps:
@@ -262,11 +262,33 @@ def _copied(path: Path, folder: Path) -> Path:
     return folder / path.name
 
 
-@contextmanager
-def _scratch(near: Path, prefix: str) -> Iterator[Path]:
-    # Not the system's folder for temporary files: that may be in memory, and the copy may be large.
-    with TemporaryDirectory(prefix=prefix, dir=near) as folder:
-        yield Path(folder)
+def _check_header(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            header = file.read(16)
+    except OSError as error:
+        raise InvalidRequest(f"The file {path} cannot be read: {error.strerror}.") from error
+    if header != b"SQLite format 3\0":
+        raise InvalidRequest(f"The file {path} is not a SQLite database.")
+
+
+async def _check_tables(path: Path, connection: aiosqlite.Connection) -> bool:
+    """True if its writes have a `task_path`. Raises `InvalidRequest` if it is not LangGraph's."""
+    columns: set[str] = set()
+    for table, needed in TABLES.items():
+        rows = await connection.execute_fetchall("SELECT name FROM pragma_table_info(?)", (table,))
+        columns = {name for (name,) in rows}
+        lacking = sorted(set(needed.split()) - columns)
+        if lacking:
+            fault = f"its table '{table}' lacks {', '.join(lacking)}"
+            if not columns:
+                fault = f"it has no table '{table}'"
+            raise InvalidRequest(
+                f"The file {path} is not a database of LangGraph's SqliteSaver or "
+                f"AsyncSqliteSaver: {fault}."
+            )
+    # The last table that was looked at is that of the writes.
+    return "task_path" in columns
 
 
 @contextmanager
@@ -275,50 +297,9 @@ def _copying(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise AssentError(
-            f"The database {path} has a log beside it, so it is copied to be read, and that failed: {error.strerror}."
+            f"The database {path} has a log beside it, so it is copied to be read, "
+            f"and that failed: {error.strerror}."
         ) from error
-
-
-def remove_copies(near: Path, prefix: str, *, but: Path | None = None) -> None:
-    """Remove the copies that killed imports have left."""
-    for folder in near.glob(f"{prefix}*"):
-        if folder != but:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-# ── what it is ──
-
-
-def _check_header(path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            header = file.read(16)
-    except OSError as error:
-        raise InvalidRequest(f"The file {path} cannot be read: {error.strerror}.") from error
-    if header != b"SQLite format 3\0":
-        raise InvalidRequest(f"The file {path} is no SQLite database.")
-
-
-async def _check_tables(path: Path, connection: aiosqlite.Connection) -> bool:
-    """Whether its writes have a `task_path`. Raises `InvalidRequest` if it is not LangGraph's."""
-    columns = {}
-    for table, needed in TABLES.items():
-        columns[table] = {
-            name
-            for (name,) in await connection.execute_fetchall(
-                "SELECT name FROM pragma_table_info(?)", (table,)
-            )
-        }
-        if not columns[table] >= needed:
-            raise InvalidRequest(
-                f"The file {path} is not a database of LangGraph's SqliteSaver or AsyncSqliteSaver: "
-                + (
-                    f"its table '{table}' lacks {', '.join(sorted(needed - columns[table]))}."
-                    if columns[table]
-                    else f"it has no table '{table}'."
-                )
-            )
-    return "task_path" in columns["writes"]
 
 
 @contextmanager
@@ -330,7 +311,7 @@ def _reading(path: Path) -> Iterator[None]:
             f"The file {path} cannot be read: {error}. Restore it from a backup."
         ) from error
     except ValueError as error:
-        # The metadata of a checkpoint is JSON, and should be.
+        # The metadata of a checkpoint should be JSON, and is not.
         raise Unreadable(f"A value is damaged: {error}.") from error
 
 

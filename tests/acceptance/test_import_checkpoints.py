@@ -228,7 +228,7 @@ def test_what_cannot_be_asked_for_is_refused_with_2(folder: Path) -> None:
     (folder / "text").write_text("no database")
     for arguments, sentence in [
         (["none"], "cannot be read: No such file"),
-        (["text"], "is no SQLite database"),
+        (["text"], "is not a SQLite database"),
         (["old.sqlite", "--database", "old.sqlite"], "cannot be imported into itself"),
         (["old.sqlite", "--agent", target], "has several agents: agent, slow_agent"),
         (["old.sqlite", "--agent", f"{target}:nobody"], "has no agent 'nobody'"),

@@ -482,7 +482,7 @@ async def test_what_is_no_database_of_langgraphs_is_refused(old: Path, tmp_path:
         pass
     for path, sentence in [
         (tmp_path / "none", "cannot be read: No such file"),
-        (text, "is no SQLite database"),
+        (text, "is not a SQLite database"),
         (other, "lacks checkpoint, checkpoint_id"),
         (ours, "is not a database of LangGraph's"),
     ]:

@@ -22,6 +22,7 @@ import asyncio
 import threading
 from collections.abc import (
     AsyncIterator,
+    Callable,
     Collection,
     Coroutine,
     Iterable,
@@ -32,7 +33,7 @@ from collections.abc import (
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -55,10 +56,22 @@ from assent.storage.sqlite.reader import Reader
 from assent.storage.sqlite.writer import Writer
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 CACHE_BYTES = 32 << 20
 """The size of the lists to remember, counted as they are stored. As objects they take about four
 times that."""
+
+
+def _from_another_thread(
+    method: Callable[Concatenate[SqliteSaver, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[SqliteSaver, P], T]:
+    """The method that waits in this thread for the async one."""
+
+    def wait(self: SqliteSaver, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._there(method(self, *args, **kwargs))
+
+    return wait
 
 
 class SqliteSaver(BaseCheckpointSaver[int]):
@@ -234,8 +247,14 @@ class SqliteSaver(BaseCheckpointSaver[int]):
 
     # ── from another thread ──
 
-    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        return self._there(self.aget_tuple(config))
+    get_tuple = _from_another_thread(aget_tuple)
+    put = _from_another_thread(aput)
+    put_writes = _from_another_thread(aput_writes)
+    delete_thread = _from_another_thread(adelete_thread)
+    delete_for_runs = _from_another_thread(adelete_for_runs)
+    copy_thread = _from_another_thread(acopy_thread)
+    prune = _from_another_thread(aprune)
+    get_delta_channel_history = _from_another_thread(aget_delta_channel_history)
 
     def list(
         self,
@@ -248,43 +267,6 @@ class SqliteSaver(BaseCheckpointSaver[int]):
         found = self.alist(config, filter=filter, before=before, limit=limit)
         while (each := self._there(_next(found))) is not None:
             yield each
-
-    def put(
-        self,
-        config: RunnableConfig,
-        checkpoint: Checkpoint,
-        metadata: CheckpointMetadata,
-        new_versions: ChannelVersions,
-    ) -> RunnableConfig:
-        return self._there(self.aput(config, checkpoint, metadata, new_versions))
-
-    def put_writes(
-        self,
-        config: RunnableConfig,
-        writes: Sequence[tuple[str, Any]],
-        task_id: str,
-        task_path: str = "",
-    ) -> None:
-        self._there(self.aput_writes(config, writes, task_id, task_path))
-
-    def delete_thread(self, thread_id: str) -> None:
-        self._there(self.adelete_thread(thread_id))
-
-    def delete_for_runs(self, run_ids: Sequence[str]) -> None:
-        self._there(self.adelete_for_runs(run_ids))
-
-    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        self._there(self.acopy_thread(source_thread_id, target_thread_id))
-
-    def prune(
-        self, thread_ids: Sequence[str], *, strategy: str = "keep_latest", keep: int = 1
-    ) -> None:
-        self._there(self.aprune(thread_ids, strategy=strategy, keep=keep))
-
-    def get_delta_channel_history(
-        self, *, config: RunnableConfig, channels: Sequence[str]
-    ) -> Mapping[str, DeltaChannelHistory]:
-        return self._there(self.aget_delta_channel_history(config=config, channels=channels))
 
     def _there(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run on the loop that opened the file, and wait for it in this thread.

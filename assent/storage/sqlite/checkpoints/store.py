@@ -173,10 +173,10 @@ class Checkpoints:
         if not at.checkpoint_id:
             return None
         key = self._heads.key(at.thread_id, at.ns)
-        if key and (stored := self._heads.checkpoint(key.k, at.checkpoint_id)):
-            return stored
-        read = await self._checkpoint(at)
-        return found(read[0][:WIDTH], codec).stored if read else None
+        stored = self._heads.checkpoints.get((key.k, at.checkpoint_id)) if key else None
+        if stored is None and (read := await self._checkpoint(at)):
+            stored = found(read[0][:WIDTH], codec).stored
+        return stored
 
     async def _lists(
         self,
@@ -193,7 +193,7 @@ class Checkpoints:
                 continue
             if not is_log(channel, values.get(channel)):
                 continue
-            listing = self._heads.listing(ref)
+            listing = self._heads.lists.get(ref)
             if listing is None:
                 read = Values(await self._blobs([ref]), codec)
                 listing = self._listing(parent.key, channel, ref, read)
@@ -366,7 +366,7 @@ class Checkpoints:
 
         If anybody holds one of its messages, they keep it, and the caller gets copies.
         """
-        listing = self._heads.listing(extents)
+        listing = self._heads.lists.get(extents)
         if listing is None or listing.digest is None or not are_messages(listing.items):
             return None
         must_copy = are_held_elsewhere(listing.items)
