@@ -1,14 +1,13 @@
-"""Runs at set times: when a schedule is due, what is done then, and what becomes of times that were
-missed.
+"""Runs at set times.
 
-A schedule's row and its timer are written together. When the timer is due, the run, the row with
-its next time, and the timer moved there are one transaction: so there is one run for each time,
-whoever else looks, and whenever the process dies.
+A schedule's row and its timer are written together. When the timer is due, one transaction stores
+the run, the row with its next time, and the timer moved to that time. So there is one run for each
+time, however many workers look, and whenever the process dies.
 
-A time that is less than `ON_TIME` ago has its run, for a restart takes a while. One longer ago was
-missed: with `if_missed="once"` there is one run for however many were, and with "skip" none. Either
-way it goes on with the times that are still to come. There is no "all": runs that say the same to
-the same agent, one behind the other, are what nobody wants after a long night.
+A time less than `ON_TIME` ago is on time, as a restart takes a while. One longer ago was missed:
+with `if_missed="once"` there is one run for all missed times together, and with "skip" there is
+none. Then the schedule goes on with the times to come. There is no "all": nobody wants the same
+message many times in a row after a long night.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
-from typing import Any, Literal, cast
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -33,6 +32,7 @@ from assent.core.errors import (
     ThreadBusy,
     ThreadPaused,
 )
+from assent.core.json import Json
 from assent.core.rows import Authentication, Run, RunStatus, Schedule, Thread, ThreadStatus, Timer
 from assent.runs.transitions import OnBusy, Submission
 from assent.storage.base import Change, Storage
@@ -47,11 +47,11 @@ ON_TIME = timedelta(seconds=60)
 IfMissed = Literal["once", "skip"]
 
 Submit = Callable[[Submission, Callable[[Run], Change]], Awaitable[Run]]
-"""Takes the submission, and stores along with its run what that gives. Raises `Conflict` if
-anything has moved."""
+"""Takes a submission, and commits the extra rows for its run with it. Raises `Conflict` if anything
+has moved."""
 
 AgentFor = Callable[[Submission, Thread | None], str]
-"""The name of the agent that would take the submission. Raises `NotFound` or `InvalidRequest`."""
+"""The name of the agent for a submission. Raises `NotFound` or `InvalidRequest`."""
 
 
 # ── times ─────────────────────────────────────────────────────────────────────────────────────────
@@ -64,13 +64,12 @@ def next_time(cron: str, timezone: str, after: datetime) -> datetime | None:
 
 
 def next_times(cron: str, timezone: str, after: datetime, count: int) -> list[datetime]:
-    """The first `count` times after `after`, in UTC. Raises `InvalidRequest` for an expression or a
-    zone that makes no sense.
+    """The first `count` times after `after`, in UTC. Raises `InvalidRequest` if the expression or
+    the time zone is not valid.
 
-    Where clocks are changed, this is what Debian's cron does: a time that is left out that day
-    comes as soon as the clock has been put forward, and one that is there twice comes the first
-    time. But an expression whose minutes or hours begin with `*`, or that has a field for seconds,
-    follows time as it passes.
+    Where the clocks change, this does what Debian's cron does: a time that is skipped that day
+    comes right after the clocks went forward, and a time that is there twice comes the first time.
+    An expression whose minutes or hours begin with `*`, or that has seconds, follows elapsed time.
     """
     zone = _zone(timezone)
     try:
@@ -78,11 +77,13 @@ def next_times(cron: str, timezone: str, after: datetime, count: int) -> list[da
     except CronSimError as error:
         raise InvalidRequest(
             f"The field 'cron' is '{cron}', which is no cron expression: {str(error).lower()}. "
-            "Send minute, hour, day of the month, month and day of the week, as in '30 9 * * MON-FRI'."
+            "Send minute, hour, day of the month, month and day of the week, "
+            "as in '30 9 * * MON-FRI'."
         ) from error
-    # Where clocks are put back, the iterator begins an hour before `after`; where they are put
-    # forward, it gives a time twice.
-    return list(islice(_rising((time.astimezone(UTC) for time in times), after), count))
+    # Where the clocks go back, the iterator begins an hour before `after`. Where they go forward,
+    # it gives a time twice.
+    in_utc = (time.astimezone(UTC) for time in times)
+    return list(islice(_rising(in_utc, after), count))
 
 
 def _rising(times: Iterable[datetime], after: datetime) -> Iterator[datetime]:
@@ -94,27 +95,27 @@ def _rising(times: Iterable[datetime], after: datetime) -> Iterator[datetime]:
 
 def _zone(name: str) -> ZoneInfo:
     try:
-        # These are in some machines' folder of zones, and are none of the world's.
+        # Some machines have these in their folder of zones. They are no IANA names.
         if name.partition("/")[0] not in ("localtime", "posix", "posixrules", "right"):
             return ZoneInfo(name)
     except (LookupError, OSError, ValueError):
         pass
     raise InvalidRequest(
-        f"The field 'timezone' is '{name}', which is no time zone. Send an IANA name, as in 'Europe/Berlin' or 'UTC'."
+        f"The field 'timezone' is '{name}', which is no time zone. "
+        "Send an IANA name, as in 'Europe/Berlin' or 'UTC'."
     )
 
 
-# ── what a schedule is ────────────────────────────────────────────────────────────────────────────
+# ── plans ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What somebody wants of a schedule: this message to this agent, at the times of the cron
-    expression in the time zone.
+    """The wish for a schedule: this message to this agent, at the times of the cron expression.
 
-    Without a `thread_id` each run has a thread of its own. `on_busy` is what to do while another
-    run is active on the thread, or waits for a person: `reject` passes the time over, and
-    `interrupt` and `rollback` stop an active run, but take no question away from a person.
+    Without a `thread_id` each run has a thread of its own. `on_busy` says what to do while another
+    run is active on the thread, or waits for a person: `reject` skips the time, and `interrupt` and
+    `rollback` stop an active run, but never one that waits for a person.
     """
 
     cron: str
@@ -125,86 +126,84 @@ class Plan:
     on_busy: OnBusy = "enqueue"
     if_missed: IfMissed = "once"
     enabled: bool = True
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    budget: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Json] = field(default_factory=dict)
+    budget: Mapping[str, Json] = field(default_factory=dict)
+
+
+SAME_FIELDS = ("cron", "timezone", "on_busy", "if_missed", "enabled", "metadata", "budget")
+"""The fields that a plan and a schedule's row both have."""
 
 
 def plan_of(schedule: Schedule) -> Plan:
-    """What the schedule was planned as."""
+    """The plan that the schedule follows."""
     return Plan(
-        cron=schedule.cron,
         message=str(schedule.input["message"]),
-        timezone=schedule.timezone,
         agent=schedule.agent,
         thread_id=schedule.thread_id or None,
-        on_busy=cast(OnBusy, schedule.on_busy),
-        if_missed=cast(IfMissed, schedule.if_missed),
-        enabled=schedule.enabled,
-        metadata=schedule.metadata,
-        budget=schedule.budget,
+        **{name: getattr(schedule, name) for name in SAME_FIELDS},
     )
 
 
-def planned(schedule: Schedule, plan: Plan, agent: str, now: datetime) -> Schedule:
-    """The schedule as planned. A time that is due already stays due, unless the times themselves
-    are others now.
+def apply_plan(schedule: Schedule, plan: Plan, agent: str, now: datetime) -> Schedule:
+    """The schedule with this plan. A time that is due already stays due, unless the plan changes
+    the times.
 
-    Raises `InvalidRequest` for times that make no sense, or that never come.
+    Raises `InvalidRequest` if the times are not valid, or never come.
     """
-    first = next_time(plan.cron, plan.timezone, now)
-    if first is None:
+    next_at = next_time(plan.cron, plan.timezone, now)
+    if next_at is None:
         raise InvalidRequest(
-            f"The field 'cron' is '{plan.cron}', and that time never comes. Send one that does, as in '0 9 1 * *'."
+            f"The field 'cron' is '{plan.cron}', and that time never comes. "
+            "Send one that does, as in '0 9 1 * *'."
         )
-    same = (schedule.cron, schedule.timezone, schedule.enabled) == (
-        plan.cron,
-        plan.timezone,
-        plan.enabled,
+    same_times = (
+        schedule.cron == plan.cron
+        and schedule.timezone == plan.timezone
+        and schedule.enabled == plan.enabled
     )
+    if same_times and schedule.next_at is not None:
+        next_at = schedule.next_at
     return replace(
         schedule,
         agent=agent,
-        cron=plan.cron,
-        timezone=plan.timezone,
         input={"message": plan.message},
         thread_id=plan.thread_id or "",
-        on_busy=plan.on_busy,
-        if_missed=plan.if_missed,
-        enabled=plan.enabled,
-        next_at=(schedule.next_at if same and schedule.next_at else first)
-        if plan.enabled
-        else None,
-        metadata=plan.metadata,
-        budget=plan.budget,
+        next_at=next_at if plan.enabled else None,
+        **{name: getattr(plan, name) for name in SAME_FIELDS},
     )
 
 
-def fallen_due(schedule: Schedule, now: datetime) -> tuple[Schedule, datetime | None]:
-    """The schedule moved on from a time that has come, and the time to run for; None if there is to
+# ── due times ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def pass_due_time(schedule: Schedule, now: datetime) -> tuple[Schedule, datetime | None]:
+    """The schedule moved on from the time that is due, and the time to run for: None if there is to
     be no run."""
     at = schedule.next_at
-    assert at is not None, "what has no next time is not due"
+    assert at is not None, "A schedule without a next time is not due."
     if now - at <= ON_TIME:
-        return _moved(schedule, at), at
+        return _moved_past(schedule, at), at
     if schedule.if_missed == "once":
-        return _moved(schedule, now), at
-    missed = f"Its time at {at.isoformat()} was more than {ON_TIME.seconds} seconds ago, so it was skipped."
-    return replace(_moved(schedule, now - ON_TIME), last_error=missed), None
+        return _moved_past(schedule, now), at
+    missed = (
+        f"Its time at {at.isoformat()} was more than {ON_TIME.seconds} seconds ago, "
+        "so it was skipped."
+    )
+    return replace(_moved_past(schedule, now - ON_TIME), last_error=missed), None
 
 
-def _moved(schedule: Schedule, after: datetime) -> Schedule:
+def _moved_past(schedule: Schedule, time: datetime) -> Schedule:
+    next_at, problem = None, None
     try:
-        next_at = next_time(schedule.cron, schedule.timezone, after)
+        next_at = next_time(schedule.cron, schedule.timezone, time)
     except InvalidRequest as error:
-        # It was right when it was stored: the machine has other time zones now.
-        return replace(
-            schedule, next_at=None, last_error=error.message, version=schedule.version + 1
-        )
-    return replace(schedule, next_at=next_at, last_error=None, version=schedule.version + 1)
+        # It was valid when it was stored. The machine has other time zones now.
+        problem = error.message
+    return replace(schedule, next_at=next_at, last_error=problem, version=schedule.version + 1)
 
 
-def stored(schedule: Schedule, timer: Timer | None) -> Change:
-    """The schedule's row, and its timer, if it had one, at its next time."""
+def with_timer(schedule: Schedule, timer: Timer | None) -> Change:
+    """The schedule's row, with its timer at the next time. `timer` is the one it had."""
     if schedule.next_at is None:
         return Change(rows=(schedule,), removed=(timer,) if timer else ())
     moved = Timer(
@@ -218,6 +217,11 @@ def stored(schedule: Schedule, timer: Timer | None) -> Change:
     return Change(rows=(schedule, moved))
 
 
+def timer_id(schedule_id: str) -> str:
+    """The id of a schedule's timer."""
+    return f"{KIND}:{schedule_id}"
+
+
 def _ran(schedule: Schedule, at: datetime, run: Run) -> Change:
     ran = replace(
         schedule, last_at=at, last_run_id=run.run_id, last_error=None, version=schedule.version + 1
@@ -225,24 +229,20 @@ def _ran(schedule: Schedule, at: datetime, run: Run) -> Change:
     return Change(rows=(ran,))
 
 
-def timer_id(schedule_id: str) -> str:
-    """The id of a schedule's timer."""
-    return f"{KIND}:{schedule_id}"
-
-
 def submission(schedule: Schedule, due_at: datetime | None) -> Submission:
-    """What the schedule says at this time; by hand, at none. It never answers what the thread waits
-    for."""
+    """The submission of a run that is due at this time, or that somebody starts by hand. It never
+    answers what the thread waits for."""
+    plan = plan_of(schedule)
     return Submission(
-        message=str(schedule.input["message"]),
+        message=plan.message,
         owner=schedule.owner,
-        agent=schedule.agent,
-        thread_id=schedule.thread_id or None,
+        agent=plan.agent,
+        thread_id=plan.thread_id,
         if_paused="wait",
-        on_busy=plan_of(schedule).on_busy,
+        on_busy=plan.on_busy,
         due_at=due_at,
-        metadata=schedule.metadata,
-        budget=schedule.budget,
+        metadata=plan.metadata,
+        budget=plan.budget,
         authentication=Authentication.TIME,
         schedule_id=schedule.schedule_id,
     )
@@ -252,7 +252,7 @@ def submission(schedule: Schedule, due_at: datetime | None) -> Submission:
 
 
 class Schedules:
-    """Keeps schedules, and does what they are for when their timers are due (`fire`)."""
+    """Stores schedules, and starts their runs when their timers fire."""
 
     def __init__(self, storage: Storage, clock: Clock, submit: Submit, agent_for: AgentFor) -> None:
         self._storage = storage
@@ -261,7 +261,7 @@ class Schedules:
         self._agent_for = agent_for
 
     async def create(self, plan: Plan, *, owner: str) -> Schedule:
-        """A new schedule. Raises `InvalidRequest`, or `NotFound` for an unknown agent."""
+        """Create a schedule. Raises `InvalidRequest`, or `NotFound` for an unknown agent."""
         now = self._clock.now()
         agent = await self._agent(plan, owner)
         blank = Schedule(
@@ -274,8 +274,8 @@ class Schedules:
             created_at=now,
             enabled=plan.enabled,
         )
-        schedule = planned(blank, plan, agent, now)
-        await self._storage.commit(stored(schedule, None))
+        schedule = apply_plan(blank, plan, agent, now)
+        await self._storage.commit(with_timer(schedule, None))
         return schedule
 
     async def schedule(self, schedule_id: str) -> Schedule:
@@ -292,62 +292,61 @@ class Schedules:
         if schedule.next_at is None:
             return []
         later = next_times(schedule.cron, schedule.timezone, schedule.next_at, count - 1)
-        return [time.astimezone(_zone(schedule.timezone)) for time in (schedule.next_at, *later)]
+        zone = _zone(schedule.timezone)
+        return [time.astimezone(zone) for time in (schedule.next_at, *later)]
 
-    async def change(self, schedule_id: str, changes: Mapping[str, Any]) -> Schedule:
-        """Change these fields of the schedule's plan. Raises as `create` does, or `NotFound`."""
+    async def change(self, schedule_id: str, changes: Mapping[str, Json]) -> Schedule:
+        """Change these fields of the schedule's plan. Raises what `create` raises, or
+        `NotFound`."""
         while True:
             schedule = await self.schedule(schedule_id)
             plan = replace(plan_of(schedule), **changes)
             agent = await self._agent(plan, schedule.owner)
-            changed = replace(
-                planned(schedule, plan, agent, self._clock.now()), version=schedule.version + 1
-            )
+            changed = apply_plan(schedule, plan, agent, self._clock.now())
+            changed = replace(changed, version=schedule.version + 1)
             try:
-                await self._storage.commit(stored(changed, await self._timer(schedule_id)))
+                await self._storage.commit(with_timer(changed, await self._timer(schedule_id)))
                 return changed
             except Conflict:
-                # It has just fallen due, or somebody else has changed it.
+                # It has just been due, or somebody else has changed it.
                 continue
 
     async def delete(self, schedule_id: str) -> None:
         """Remove the schedule. Its runs stay. Raises `NotFound`."""
         while True:
             schedule, timer = await self.schedule(schedule_id), await self._timer(schedule_id)
+            removed = (schedule, timer) if timer else (schedule,)
             try:
-                await self._storage.commit(
-                    Change(removed=(schedule, timer) if timer else (schedule,))
-                )
+                await self._storage.commit(Change(removed=removed))
                 return
             except Conflict:
                 continue
 
     async def run(self, schedule_id: str) -> Run:
-        """A run now, whatever the time. Raises `NotFound`, `ThreadBusy` or `ThreadPaused`,
-        `InvalidRequest` or `Tampered`."""
+        """Start a run now. Raises `NotFound`, `ThreadBusy`, `ThreadPaused`, `InvalidRequest` or
+        `Tampered`."""
         while True:
             schedule = await self.schedule(schedule_id)
+            ran = partial(_ran, schedule, self._clock.now())
             try:
                 await self._check_room(schedule)
-                return await self._submit(
-                    submission(schedule, None), partial(_ran, schedule, self._clock.now())
-                )
+                return await self._submit(submission(schedule, None), ran)
             except (ThreadBusy, ThreadPaused):
                 raise
             except Conflict:
                 continue
 
     async def fire(self, timer: Timer) -> None:
-        """Do what is due: a run, or a word on why there is none. Raises what the storage raises;
-        then it is still due."""
+        """Start the run that is due, or store why there is none. If the storage raises, the timer
+        stays due."""
         due: Timer | None = timer
         while due is not None and due.due_at <= self._clock.now():
             try:
                 await self._fire(due)
                 return
             except Conflict:
-                # The thread has moved, or the schedule was changed; or another worker was faster,
-                # and the timer is not due any more.
+                # The thread or the schedule has changed. Or another worker was faster, and the
+                # timer is no longer due.
                 due = await self._storage.timer(timer.timer_id)
 
     async def _fire(self, timer: Timer) -> None:
@@ -359,18 +358,21 @@ class Schedules:
         if schedule is None or schedule.next_at is None:
             await self._storage.commit(Change(removed=(timer,)))
             return
-        moved, at = fallen_due(schedule, self._clock.now())
+
+        moved, at = pass_due_time(schedule, self._clock.now())
         if at is not None:
             try:
                 await self._check_room(schedule)
                 await self._submit(
                     submission(schedule, at),
-                    lambda run: stored(replace(moved, last_at=at, last_run_id=run.run_id), timer),
+                    lambda run: with_timer(
+                        replace(moved, last_at=at, last_run_id=run.run_id), timer
+                    ),
                 )
                 return
             except (ThreadBusy, ThreadPaused, NotFound, InvalidRequest, Tampered) as error:
                 moved = replace(moved, last_error=error.message)
-        await self._storage.commit(stored(moved, timer))
+        await self._storage.commit(with_timer(moved, timer))
         log.warning(
             "a schedule's time passed without a run",
             schedule_id=schedule.schedule_id,
@@ -378,38 +380,35 @@ class Schedules:
         )
 
     async def _give_up(self, timer: Timer, error: Tampered) -> None:
-        log.error(
-            "a schedule is not followed any more", timer_id=timer.timer_id, reason=error.message
-        )
+        log.error("a schedule was given up", timer_id=timer.timer_id, reason=error.message)
         if timer.thread_id:
             await self._storage.distrust(timer.thread_id, error.message)
         await self._storage.commit(Change(removed=(timer,)))
 
     async def _check_room(self, schedule: Schedule) -> None:
-        """One run that waits its turn says all that two would say: or a thread that waits for a
-        person for a month would have a month's."""
+        """Raise `ThreadBusy` if a run of the schedule waits on its thread already. A thread that
+        waits for a person for a month would get a month's runs."""
         if not schedule.thread_id:
             return
         thread = await self._storage.thread(schedule.thread_id)
-        waits = thread is not None and thread.status is ThreadStatus.INTERRUPTED
-        if schedule.on_busy in ("interrupt", "rollback") and not waits:
+        is_paused = thread is not None and thread.status is ThreadStatus.INTERRUPTED
+        if schedule.on_busy in ("interrupt", "rollback") and not is_paused:
             return
         pending = await self._storage.runs(
             thread_id=schedule.thread_id, status=(RunStatus.PENDING,)
         )
         if any(run.schedule_id == schedule.schedule_id for run in pending):
             raise ThreadBusy(
-                f"A run of this schedule waits its turn on the thread '{schedule.thread_id}' already, so none was added."
+                f"A run of this schedule waits its turn on the thread '{schedule.thread_id}' "
+                "already, so none was added."
             )
 
     async def _agent(self, plan: Plan, owner: str) -> str:
         thread = await self._storage.thread(plan.thread_id) if plan.thread_id else None
-        return self._agent_for(
-            Submission(
-                message=plan.message, owner=owner, agent=plan.agent, thread_id=plan.thread_id
-            ),
-            thread,
+        asked = Submission(
+            message=plan.message, owner=owner, agent=plan.agent, thread_id=plan.thread_id
         )
+        return self._agent_for(asked, thread)
 
     async def _timer(self, schedule_id: str) -> Timer | None:
         return await self._storage.timer(timer_id(schedule_id))

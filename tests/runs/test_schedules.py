@@ -22,7 +22,7 @@ from assent.core.clock import Clock
 from assent.core.decisions import Approve
 from assent.core.errors import InvalidRequest, NotFound, ThreadPaused, Unavailable
 from assent.core.rows import Approval, Run, RunStatus, Schedule, Timer
-from assent.runs.schedules import ON_TIME, Plan, fallen_due, next_time, next_times, timer_id
+from assent.runs.schedules import ON_TIME, Plan, next_time, next_times, pass_due_time, timer_id
 from assent.runs.service import Runs
 from assent.runs.transitions import Submission
 from assent.storage.base import Change
@@ -233,21 +233,21 @@ def due(if_missed: str, cron: str = "0 * * * *") -> Schedule:
 @pytest.mark.parametrize("if_missed", ["once", "skip"])
 @pytest.mark.parametrize("late", [timedelta(0), SECOND, ON_TIME])
 def test_on_time_it_runs_and_moves_to_the_next_time(if_missed: str, late: timedelta) -> None:
-    moved, at = fallen_due(due(if_missed), NINE + late)
+    moved, at = pass_due_time(due(if_missed), NINE + late)
     assert at == NINE
     assert moved == replace(due(if_missed), next_at=NINE + HOUR, last_error=None, version=8)
 
 
 @pytest.mark.parametrize("late", [ON_TIME + SECOND, HOUR + 5 * MINUTE, 1000 * HOUR + MINUTE * 30])
 def test_once_it_runs_for_all_that_were_missed(late: timedelta) -> None:
-    moved, at = fallen_due(due("once"), NINE + late)
+    moved, at = pass_due_time(due("once"), NINE + late)
     assert at == NINE
     assert moved.last_error is None
     assert moved.next_at == (NINE + late).replace(minute=0, second=0) + HOUR
 
 
 def test_skip_runs_for_none_that_was_missed_and_says_so() -> None:
-    moved, at = fallen_due(due("skip"), NINE + 5 * HOUR + 30 * MINUTE)
+    moved, at = pass_due_time(due("skip"), NINE + 5 * HOUR + 30 * MINUTE)
     assert at is None
     assert moved.next_at == NINE + 6 * HOUR
     assert (
@@ -258,9 +258,9 @@ def test_skip_runs_for_none_that_was_missed_and_says_so() -> None:
 
 def test_skip_leaves_the_time_that_is_less_than_a_minute_ago() -> None:
     now = NINE + 5 * HOUR + 59 * SECOND
-    moved, at = fallen_due(due("skip"), now)
+    moved, at = pass_due_time(due("skip"), now)
     assert (moved.next_at, at) == (NINE + 5 * HOUR, None)
-    moved, at = fallen_due(moved, now)
+    moved, at = pass_due_time(moved, now)
     assert (moved.next_at, at) == (NINE + 6 * HOUR, NINE + 5 * HOUR)
 
 
