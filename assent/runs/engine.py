@@ -18,8 +18,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
+import structlog
 from langgraph.runtime import RunControl
 
 from assent.core.rows import Lease, Run, Thread, Timer
@@ -130,3 +131,9 @@ class Engine(ABC):
 
         Runs that take longer than `seconds` are cut off. A second call does nothing.
         """
+
+
+def log_of(run: Run) -> Any:
+    """The log, for lines about this run."""
+    log = structlog.get_logger("assent.runs")
+    return log.bind(run_id=run.run_id, thread_id=run.thread_id, agent=run.agent)

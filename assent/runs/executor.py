@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-import structlog
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained, GraphRecursionError
 from langgraph.runtime import RunControl
@@ -37,15 +36,13 @@ from assent.graph.stream.callbacks import run_graph
 from assent.runs import outcome
 from assent.runs.budgets import Limit, Rules, budget_question, limit_message, refusal_message
 from assent.runs.emitter import PROGRESS_TYPES, RunLog, RunProgress, UsageCounter, past_events
-from assent.runs.engine import Ending, Executor, HeldRun, RecoveryState, RunDrained
+from assent.runs.engine import Ending, Executor, HeldRun, RecoveryState, RunDrained, log_of
 from assent.runs.ledger import StoredEffects, StoredOutcomes
 from assent.runs.metering import BUDGET_STOP, MARGIN_SECONDS, Meter, Metering, Terms, watch_time
 from assent.runs.planning import Planner, check_trusted, wrote
 from assent.runs.states import thread_config
 from assent.runs.sync_threads import SyncThreads
 from assent.storage.base import Change, Storage
-
-log = structlog.get_logger(__name__)
 
 FORKED = "assent_forked_by"
 """The metadata key for the run that made a fork. Under `run_id`, LangGraph would drop the run's
@@ -372,11 +369,7 @@ class GraphExecutor(Executor):
             return _has_open_calls(snapshot)
         except Exception:
             # It has failed anyway, and says why.
-            log.exception(
-                "the state of a failed run could not be read",
-                run_id=run.run_id,
-                thread_id=run.thread_id,
-            )
+            log_of(run).exception("the state of a failed run could not be read")
             return False
 
     async def _close_failed(self, held: HeldRun) -> None:
@@ -386,11 +379,7 @@ class GraphExecutor(Executor):
         try:
             await close(self._agent(run), self._config(held), self._outcomes(run))
         except Exception:
-            log.exception(
-                "the thread of a failed run could not be closed",
-                run_id=run.run_id,
-                thread_id=run.thread_id,
-            )
+            log_of(run).exception("the thread of a failed run could not be closed")
 
     # ── what a run left ───────────────────────────────────────────────────────────────────────────
 

@@ -1,15 +1,16 @@
-"""The effect ledger over the storage: an intent row before a call, its outcome after."""
+"""The ledger of effects in the storage: an intent before each call of a tool, and its outcome
+after."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 from assent.core.clock import Clock
 from assent.core.errors import Conflict
 from assent.core.events import LlmEnd
+from assent.core.json import JsonObject
 from assent.core.rows import Effect, EffectStatus, Lease
 from assent.graph.closing import Finished, Outcome, Started
 from assent.graph.effects import ASKED, EarlierEffect, EffectIntent, unpack_outcome
@@ -19,7 +20,7 @@ from assent.storage.base import Change, Storage
 
 @dataclass(frozen=True, slots=True)
 class StoredEffects:
-    """One run's ledger."""
+    """The ledger of one run."""
 
     storage: Storage
     clock: Clock
@@ -27,7 +28,7 @@ class StoredEffects:
     lease: Lease
 
     async def begin(self, intent: EffectIntent) -> EarlierEffect | None:
-        """Store the intent and return None; or return what an earlier start with the same key left.
+        """Store the intent and return None, or return what an earlier start with the same key left.
         Raises `StaleLease`."""
         row = await self.storage.effect(intent.key)
         if row is not None:
@@ -42,14 +43,13 @@ class StoredEffects:
             status=EffectStatus.STARTED,
             started_at=self.clock.now(),
         )
-        # Two starts with one key cannot both get past this: the second one's row exists, and the
-        # commit raises Conflict.
+        # If two start with one key, the second commit raises Conflict, as the row exists.
         await self.storage.commit(Change(rows=(row,), lease=self.lease))
         return None
 
-    async def finish(self, key: str, outcome: dict[str, Any]) -> None:
-        """Store the outcome. Not even a worker that has lost its lease may withhold it: it
-        happened."""
+    async def finish(self, key: str, outcome: JsonObject) -> None:
+        """Store the outcome, without a lease: it happened, even if the worker has lost its
+        lease."""
         while (row := await self.storage.effect(key)) is not None:
             finished = replace(
                 row,
@@ -58,8 +58,7 @@ class StoredEffects:
                 finished_at=self.clock.now(),
                 version=row.version + 1,
             )
-            # A worker that was thought gone, and is still at the same call, may have ended it just
-            # now.
+            # A worker that was believed dead may have finished the same call just now.
             with suppress(Conflict):
                 await self.storage.commit(Change(rows=(finished,)))
                 return
@@ -67,34 +66,34 @@ class StoredEffects:
 
 @dataclass(frozen=True, slots=True)
 class StoredOutcomes:
-    """What became of the calls that a thread has left open, for closing them."""
+    """The outcomes of a thread's open calls, for closing them."""
 
     storage: Storage
     thread_id: str
 
     async def __call__(self, tool_call_id: str) -> Outcome | None:
-        """What the last start of the call came to; None if it was never started."""
+        """The outcome of the call's last start; None if it was never started."""
         asked_at = await self._asked_at(tool_call_id)
         effects = await self.storage.effects(self.thread_id, tool_call_id)
-        started = [
-            effect for effect in effects if asked_at is None or effect.started_at >= asked_at
-        ]
-        if not started:
+        if asked_at is not None:
+            effects = tuple(effect for effect in effects if effect.started_at >= asked_at)
+        if not effects:
             return None
-        outcome = started[-1].outcome
-        # A call that stopped to ask a person has begun, and has not come to its end.
-        return (
-            Started() if outcome is None or outcome == ASKED else Finished(unpack_outcome(outcome))
-        )
+        outcome = effects[-1].outcome
+        if outcome is None or outcome == ASKED:
+            # A call that stopped to ask a person has begun, and not ended.
+            return Started()
+        return Finished(unpack_outcome(outcome))
 
     async def _asked_at(self, tool_call_id: str) -> datetime | None:
-        """When a model last asked for a call of this id: some providers use an id again, and what
-        an earlier call came to says nothing of the one that is open. None if no model did, for then
-        the id is the gate's own and names one call."""
+        """The time at which a model last asked for a call with this id.
+
+        Some providers use an id again, and the outcome of an earlier call says nothing about the
+        open one. None if no model asked: then the gate made the id, and it names one call.
+        """
         asked_at: datetime | None = None
         async for event in past_events(self.storage, self.thread_id, {"llm_end"}):
-            if isinstance(event, LlmEnd) and any(
-                call.id == tool_call_id for call in event.tool_calls
-            ):
+            assert isinstance(event, LlmEnd)
+            if any(call.id == tool_call_id for call in event.tool_calls):
                 asked_at = event.ts
         return asked_at

@@ -7,9 +7,7 @@ from langchain_core.runnables import RunnableConfig
 
 def thread_config(thread_id: str, checkpoint_id: str | None = None) -> RunnableConfig:
     """The thread's head, or one of its checkpoints."""
-    return {
-        "configurable": {
-            "thread_id": thread_id,
-            **({"checkpoint_id": checkpoint_id} if checkpoint_id else {}),
-        }
-    }
+    configurable = {"thread_id": thread_id}
+    if checkpoint_id:
+        configurable["checkpoint_id"] = checkpoint_id
+    return {"configurable": configurable}

@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import Enum, auto
-from typing import Any
 
 import structlog
 
@@ -21,7 +20,16 @@ from assent.core.clock import Clock
 from assent.core.errors import AssentError, Conflict, StaleLease, Tampered, Unavailable
 from assent.core.rows import ACTIVE, Run, RunStatus, Thread, Timer
 from assent.runs import transitions
-from assent.runs.engine import Ending, Engine, Executor, HeldRun, OnTimer, RecoveryState, RunDrained
+from assent.runs.engine import (
+    Ending,
+    Engine,
+    Executor,
+    HeldRun,
+    OnTimer,
+    RecoveryState,
+    RunDrained,
+    log_of,
+)
 from assent.storage.base import Change, Storage
 
 log = structlog.get_logger(__name__)
@@ -277,7 +285,7 @@ class EmbeddedEngine(Engine):
             change, taken = transitions.taken_over(run, self.worker, state, self._clock.now())
             await self._storage.commit(change)
         except Tampered as error:
-            _log(run).error("a run is not recovered", reason=error.message)
+            log_of(run).error("a run is not recovered", reason=error.message)
             await self._storage.distrust(run.thread_id, error.message, stopped=True)
             return True
         except Conflict:
@@ -286,7 +294,7 @@ class EmbeddedEngine(Engine):
             raise
         except Exception as error:
             # The thread cannot be read. Fail its run, and let the others go on.
-            _log(run).exception("a run cannot be recovered")
+            log_of(run).exception("a run cannot be recovered")
             await self._fail_unfenced(run, error)
             return True
         self._begin(HeldRun(taken))
@@ -371,7 +379,7 @@ class EmbeddedEngine(Engine):
             if ending is not None:
                 await self._store(held, ending)
         except Exception:
-            _log(held.run).exception("the end of a run could not be stored")
+            log_of(held.run).exception("the end of a run could not be stored")
             await self._release(held.run)
         finally:
             del self._active[held.run.run_id]
@@ -383,7 +391,7 @@ class EmbeddedEngine(Engine):
         held, work = active.held, active.work
         error = None if work.cancelled() else work.exception()
         if active.stop_reason is StopReason.ABANDONED or isinstance(error, StaleLease):
-            _log(held.run).info("run abandoned")
+            log_of(held.run).info("run abandoned")
             return None
         if active.stop_reason is StopReason.CANCELLED:
             return await self._cancelled(held)
@@ -393,7 +401,7 @@ class EmbeddedEngine(Engine):
             return work.result()
 
         assert isinstance(error, Exception)
-        _log(held.run).error("a run raised an exception", agent=held.run.agent, exc_info=error)
+        log_of(held.run).error("a run raised an exception", exc_info=error)
         ending = await self._executor.fail(held, error)
         # Failing it took a moment, in which it may have been cancelled.
         if held.run.status is RunStatus.CANCELLING:
@@ -404,7 +412,7 @@ class EmbeddedEngine(Engine):
         try:
             return await self._executor.cancel(held)
         except Exception as error:
-            _log(held.run).exception("the thread of a cancelled run could not be closed")
+            log_of(held.run).exception("the thread of a cancelled run could not be closed")
             return await self._executor.fail(held, error)
 
     async def _store(self, held: HeldRun, ending: Ending, *, fenced: bool = True) -> None:
@@ -413,7 +421,7 @@ class EmbeddedEngine(Engine):
         while True:
             thread = thread or await self._storage.thread(run.thread_id)
             if thread is None:
-                _log(run).warning("a thread was removed while a run was active on it")
+                log_of(run).warning("a thread was removed while a run was active on it")
                 return
             try:
                 made = ending(thread, run, self._clock.now())
@@ -430,7 +438,7 @@ class EmbeddedEngine(Engine):
                 if self._draining:
                     raise
                 # The disk may be full. The run has ended all the same.
-                _log(run).exception("the end of a run cannot be stored yet")
+                log_of(run).exception("the end of a run cannot be stored yet")
                 await asyncio.sleep(RETRY_SECONDS)
             except Conflict:
                 stored = await self._still_active(run)
@@ -476,7 +484,3 @@ async def _wait_for(runs: Iterable[ActiveRun], timeout: float | None = None) -> 
     supervisors = {active.supervisor for active in runs}
     if supervisors:
         await asyncio.wait(supervisors, timeout=timeout)
-
-
-def _log(run: Run) -> Any:
-    return log.bind(run_id=run.run_id, thread_id=run.thread_id)
