@@ -8,10 +8,10 @@ STORAGE_KILLS ?= 5000
 LIVES ?= 5000
 WIRED_LIVES ?= 300
 
-.PHONY: help serve test crash check bench lock clean
+.PHONY: help serve test test-fast crash check bench lock clean
 
 help:  ## What there is to run
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
 .venv/ready: requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -26,6 +26,9 @@ serve: .venv/ready  ## Start the server with the demo agent
 
 test: .venv/ready  ## Run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-fast: .venv/ready  ## Run the tests that start no process, in under a minute
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 crash: .venv/ready  ## Kill the server 1,000 times, the storage 5,000 times, and live 5,300 lives of approvals; its variables are in CONTRIBUTING.md
 	CRASH_KILLS=$(CRASH_KILLS) $(BIN)/python -m pytest tests/acceptance/test_crash_storm.py

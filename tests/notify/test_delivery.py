@@ -21,7 +21,7 @@ from assent.core.clock import Clock, utc_now
 from assent.core.errors import ConfigurationError, Conflict, NotFound
 from assent.core.rows import Notification, NotificationStatus
 from assent.notify.channels import load_notifier, open_notifiers
-from assent.notify.delivery import Backoff, Dispatcher
+from assent.notify.delivery import POLL_SECONDS, Backoff, Dispatcher
 from assent.notify.endpoints import Endpoint, endpoints_from_json
 from assent.notify.links import LinkKey
 from assent.notify.notifier import Message, NotDelivered, Notifier
@@ -161,7 +161,7 @@ async def test_a_notification_is_delivered_as_soon_as_its_event_is_committed(
             assert await outermost.commit(
                 Change(rows=(PENDING,), events=(event("approval_required"),))
             ) == (1,)
-            (got,) = await receiver.until(1, seconds=5)
+            (got,) = await receiver.until(1, seconds=POLL_SECONDS / 2)
     assert got.json["data"]["approval"]["args"] == PENDING.args
 
 
@@ -324,7 +324,7 @@ def test_the_backoff_takes_three_days_and_is_spread() -> None:
 DELIVERS = """
 import asyncio, os, signal, sys
 from assent.notify.channels import open_notifiers
-from assent.notify.delivery import Dispatcher
+from assent.notify.delivery import POLL_SECONDS, Dispatcher
 from assent.storage.sqlite import SqliteStorage
 from assent.core.clock import Clock
 from tests.support.notifications import webhook

@@ -1,0 +1,67 @@
+"""Marks the tests that start processes as `slow`, so that `make test-fast` can leave them out."""
+
+from __future__ import annotations
+
+import multiprocessing
+import subprocess
+from collections.abc import Hashable, Iterator
+from inspect import isclass, isfunction, unwrap
+from types import CodeType
+from typing import Any
+
+import pytest
+
+from tests.support.server import Server
+from tests.support.zygote import Zygote
+
+STARTING = (subprocess, multiprocessing, Server, Zygote)
+BY_NAME = {"create_subprocess_exec", "create_subprocess_shell"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    found: dict[Any, bool] = {}
+    for item in items:
+        if isinstance(item, pytest.Function) and any(
+            starts_a_process(function, found) for function in functions_of(item)
+        ):
+            item.add_marker(pytest.mark.slow)
+
+
+def functions_of(item: pytest.Function) -> Iterator[Any]:
+    """The test and its fixtures."""
+    yield item.function
+    for definitions in item._fixtureinfo.name2fixturedefs.values():
+        yield from (definition.func for definition in definitions)
+
+
+def starts_a_process(thing: Any, found: dict[Any, bool]) -> bool:
+    """True if this function or class of the tests, or any that it names, starts a process.
+
+    `found` remembers the answers.
+    """
+    if thing in STARTING:
+        return True
+    thing = unwrap(thing) if callable(thing) else thing
+    if not (isfunction(thing) or isclass(thing)) or not thing.__module__.startswith("tests."):
+        return False
+    if thing not in found:
+        found[thing] = False
+        functions = filter(isfunction, vars(thing).values()) if isclass(thing) else [thing]
+        found[thing] = any(names_what_starts(function, found) for function in functions)
+    return found[thing]
+
+
+def names_what_starts(function: Any, found: dict[Any, bool]) -> bool:
+    names = set(names_in(function.__code__))
+    named = (function.__globals__.get(name) for name in names)
+    return bool(names & BY_NAME) or any(
+        starts_a_process(each, found) for each in named if isinstance(each, Hashable)
+    )
+
+
+def names_in(code: CodeType) -> Iterator[str]:
+    """The names in the code, and in that of the functions within it."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from names_in(constant)

@@ -1,1 +1,0 @@
-"""What tests share: small real fakes at the edge, and the rules they hold the program to."""
