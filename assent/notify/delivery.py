@@ -74,24 +74,19 @@ class Backoff:
 DEFAULT_BACKOFF = Backoff()
 
 
+@dataclass(eq=False)
 class Dispatcher:
     """Delivers notifications that are due. Made by `open`."""
 
-    def __init__(
-        self,
-        storage: Storage,
-        notifiers: Mapping[str, Notifier],
-        clock: Clock,
-        links: LinkKey | None,
-        backoff: Backoff,
-    ) -> None:
-        self._storage = storage
-        self._notifiers = notifiers
-        self._clock = clock
-        self._links = links
-        self._backoff = backoff
-        self._wakeups = {name: asyncio.Event() for name in notifiers}
-        self._stopping = False
+    _storage: Storage
+    _notifiers: Mapping[str, Notifier]
+    _clock: Clock
+    _links: LinkKey | None
+    _backoff: Backoff
+    _stopping: bool = False
+
+    def __post_init__(self) -> None:
+        self._wakeups = {name: asyncio.Event() for name in self._notifiers}
 
     @classmethod
     @asynccontextmanager

@@ -58,22 +58,18 @@ class Target:
             _signer(secret)
 
 
+@dataclass(eq=False)
 class WebhookSender:
     """Sends webhooks to one target. Made by `open`."""
 
-    def __init__(
-        self,
-        target: Target,
-        transport: httpx.AsyncHTTPTransport,
-        resolve: Resolve,
-        total_seconds: float,
-    ) -> None:
-        self._target = target
-        self._url = httpx.URL(target.url)
-        self._signers = [_signer(secret) for secret in target.secrets]
-        self._transport = transport
-        self._resolve = resolve
-        self._total_seconds = total_seconds
+    _target: Target
+    _transport: httpx.AsyncHTTPTransport
+    _resolve: Resolve
+    _total_seconds: float
+
+    def __post_init__(self) -> None:
+        self._url = httpx.URL(self._target.url)
+        self._signers = [_signer(secret) for secret in self._target.secrets]
 
     @classmethod
     @asynccontextmanager
