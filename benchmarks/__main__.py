@@ -1,7 +1,7 @@
 """`python -m benchmarks` prints every figure, and `python -m benchmarks server` only those of one
 module.
 
-It always ends well, since it is a report and no test: a missed target is printed, and so is a part
+It is a report, not a test, so it always exits with 0: a missed target is printed, and so is a part
 that could not be measured.
 """
 
@@ -12,14 +12,18 @@ import sys
 import traceback
 from importlib.util import find_spec
 
+from assent.config.logging import configure_logging
+
 PARTS = ("tokens", "storage", "log", "checkpoints", "runs", "server")
 
 
 def main(wanted: list[str]) -> None:
-    """Run the parts that are wanted, or all there are."""
+    """Run these parts, or all."""
     there = [part for part in PARTS if find_spec(f"benchmarks.{part}")]
     if unknown := [part for part in wanted if part not in there]:
         sys.exit(f"There is no benchmark '{unknown[0]}'. There are: {', '.join(there)}.")
+    # The engine's own lines do not belong into the report.
+    configure_logging("console", "warning")
     for part in wanted or there:
         print(f"── {part} ──", flush=True)
         try:

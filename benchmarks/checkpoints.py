@@ -1,5 +1,5 @@
-"""What it costs to keep an agent's checkpoints: the SQLite saver against LangGraph's own, and the
-one in memory, which is the ceiling.
+"""The cost of an agent's checkpoints: the SQLite saver against LangGraph's own, and against the one
+in memory, which is the ceiling.
 
 Both files are at `synchronous=FULL`. Run alone with `python -m benchmarks.checkpoints`.
 """
@@ -273,7 +273,7 @@ async def measure() -> None:
         print(f"A thread of {LONG:,} turns, two messages of 250 bytes each")
         ratio("MB on disk", path.stat().st_size / 1e6, at_most=12)
         print(f"  CPU per turn: {early:.2f} ms around the 10th, {late:.2f} ms around the last")
-        print(f"  of which LangGraph's own: {bare_early:.2f} ms, and {bare_late:.2f} ms")
+        print(f"  of which LangGraph takes: {bare_early:.2f} ms, and {bare_late:.2f} ms")
         ratio("last / 10th", late / early, at_most=1.3)
         print(f"  the head read cold: {cold:.1f} ms; the serializer alone: {bare:.1f} ms")
         ratio("cold / serializer", cold / bare, at_most=2)

@@ -55,7 +55,10 @@ class Listener(asyncio.Protocol):
 def request(tokens: int) -> bytes:
     """Ask for this many tokens."""
     body = b'{"message":"%d"}' % tokens
-    head = b"POST /agent/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    head = (
+        b"POST /agent/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        b"Content-Type: application/json\r\nConnection: close\r\n"
+    )
     return head + b"Content-Length: %d\r\n\r\n" % len(body) + body
 
 

@@ -1,6 +1,6 @@
-"""The event log in a crowd: how many tokens a second a hundred threads can write while two hundred
-subscribers read them, what merging gains there, and how long a token takes to its subscriber when
-there is no hurry. At `synchronous=FULL`.
+"""The event log under load: the tokens per second that a hundred threads write while two hundred
+subscribers read them, the gain of merging, and the time a token takes to its subscriber at a
+moderate rate. At `synchronous=FULL`.
 
 Run alone with `python -m benchmarks.log`.
 """
@@ -43,20 +43,25 @@ async def measure() -> None:
     apart, apart_cpu, rate, cpu, rows, p50, p99 = (
         statistics.median(each) for each in zip(*rounds, strict=True)
     )
+    tokens = THREADS * WORDS
     print(
-        f"{THREADS * WORDS:,} tokens appended from {THREADS} threads at full speed, and read to the end by {SUBSCRIBERS} subscribers"
+        f"{tokens:,} tokens appended to {THREADS} threads at full speed, "
+        f"and read to the end by {SUBSCRIBERS} subscribers"
     )
     print(
-        f"  {'one message each':24} {rate:10,.0f} /s    {cpu:.1f} us of CPU per token, {rows:,.0f} rows"
+        f"  {'one message a thread':24} {rate:10,.0f} /s    "
+        f"{cpu:.1f} us of CPU per token, {rows:,.0f} rows"
     )
     print(
-        f"  {'none to be merged':24} {apart:10,.0f} /s    {apart_cpu:.1f} us of CPU per token, {THREADS * WORDS:,} rows"
+        f"  {'nothing to merge':24} {apart:10,.0f} /s    "
+        f"{apart_cpu:.1f} us of CPU per token, {tokens:,} rows"
     )
     bound("tokens/s, merged", rate, at_least=50_000)
     bound("tokens/s, not merged", apart, at_least=50_000)
     ratio("merged / not merged", rate / apart, at_least=1)
     print(
-        f"From append to a subscriber, at {RATE:,} events/s over {THREADS} threads with {SUBSCRIBERS} subscribers"
+        f"Time from append to a subscriber, at {RATE:,} events/s over {THREADS} threads "
+        f"with {SUBSCRIBERS} subscribers"
     )
     bound("p50, ms", p50, at_most=2)
     bound("p99, ms", p99, at_most=10)
@@ -121,14 +126,14 @@ async def say(storage: Storage, name: str, word: Callable[[str, int], Token]) ->
 async def read_to_the_end(storage: Storage, name: str) -> None:
     """Read the log as a transport does, up to `done`."""
     after, last = 0, ""
-    with storage.listen(name) as ring:
+    with storage.listen(name) as doorbell:
         while last != "done":
             entries = await storage.read_log(name, after)
             for entry in entries:
                 assert entry.seq == after + 1
                 after, last = entry.seq, entry.type
             if not entries:
-                await ring.wait(5)
+                await doorbell.wait(5)
 
 
 async def latencies(storage: Storage) -> tuple[float, float]:
@@ -144,13 +149,13 @@ async def latencies(storage: Storage) -> tuple[float, float]:
 
     async def subscribe(name: str) -> None:
         after = 0
-        with storage.listen(name) as ring:
+        with storage.listen(name) as doorbell:
             while after < each:
                 if entries := await storage.read_log(name, after):
                     seen(name, entries)
                     after = entries[-1].seq
                 else:
-                    await ring.wait(5)
+                    await doorbell.wait(5)
 
     subscribers = [
         asyncio.create_task(subscribe(names[number % THREADS])) for number in range(SUBSCRIBERS)

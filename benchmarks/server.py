@@ -1,5 +1,5 @@
-"""What the whole server costs: runs over HTTP, every event committed before it is sent, against the
-same graph in process.
+"""The cost of the whole server: runs over HTTP, with every event committed before it is
+sent, against the same graph in process.
 
 Run alone with `python -m benchmarks server`. Three processes take part: `assent serve` over a
 database file at synchronous=FULL, its clients (`client.py`), and this one, which also runs the bare
@@ -62,7 +62,9 @@ class Shape:
     times: int
 
     def __str__(self) -> str:
-        return f"{self.runs} run{'s' * (self.runs > 1)} of {self.tokens:,}{' at once' * (self.runs > 1)}"
+        if self.runs == 1:
+            return f"1 run of {self.tokens:,}"
+        return f"{self.runs} runs of {self.tokens:,} at once"
 
 
 SHAPES = (Shape(1, 5000, 4), Shape(20, 500, 2), Shape(100, 20, 2))
@@ -71,8 +73,8 @@ FIRST_TOKEN = Shape(1, 20, 30)
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a shape took: CPU seconds and wall-clock seconds for all its times, and each run's time
-    to the first token."""
+    """The cost of a shape: CPU seconds and wall-clock seconds for all its times, and the time to
+    the first token of each run."""
 
     shape: Shape
     cpu: float
@@ -278,7 +280,7 @@ class Report:
 
 
 def _verdict(met: bool) -> str:
-    return "ok" if met else "short"
+    return "met" if met else "MISSED"
 
 
 def main() -> None:

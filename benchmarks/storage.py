@@ -1,5 +1,5 @@
-"""What it costs to store an event and to show it: the SQLite storage against a transaction per
-write over aiosqlite, which is what one would write first. Both at `synchronous=FULL`, in one run.
+"""The cost of storing an event and showing it: the SQLite storage against a transaction per write
+over aiosqlite, which is what one would write first. Both at `synchronous=FULL`, in one run.
 
 Run alone with `python -m benchmarks.storage`.
 """
@@ -47,7 +47,9 @@ class Plain:
                 """
                 PRAGMA journal_mode = WAL;
                 PRAGMA synchronous = FULL;
-                CREATE TABLE events (thread_id TEXT, seq INTEGER, body BLOB, PRIMARY KEY (thread_id, seq)) WITHOUT ROWID;
+                CREATE TABLE events (
+                    thread_id TEXT, seq INTEGER, body BLOB, PRIMARY KEY (thread_id, seq)
+                ) WITHOUT ROWID;
                 CREATE TABLE threads (thread_id TEXT PRIMARY KEY, status TEXT, version INTEGER);
                 """
             )
@@ -85,7 +87,7 @@ async def measure() -> None:
     events, cpu, plain_events, commits, plain_commits, alone, p50, p99 = (
         statistics.median(each) for each in zip(*rounds, strict=True)
     )
-    print(f"Events through append and read back by a subscriber, {EVENTS:,} in one thread")
+    print(f"Events appended, and read by a subscriber, {EVENTS:,} in one thread")
     print(f"  {'assent':24} {events:10,.0f} /s    {cpu:.1f} us of CPU each, building it included")
     print(f"  {'a transaction each':24} {plain_events:10,.0f} /s")
     ratio("assent / plain", events / plain_events, at_least=10)
@@ -93,7 +95,7 @@ async def measure() -> None:
     print(f"  {'assent':24} {commits:10,.0f} /s    alone {alone:.2f} ms each")
     print(f"  {'a transaction each':24} {plain_commits:10,.0f} /s")
     ratio("assent / plain", commits / plain_commits, at_least=3)
-    print(f"From append to a subscriber, at {RATE:,} events/s")
+    print(f"Time from append to a subscriber, at {RATE:,} events/s")
     print(f"  {'p50':24} {p50:10.2f} ms")
     print(f"  {'p99':24} {p99:10.2f} ms")
 
@@ -194,7 +196,7 @@ async def follow(
 ) -> None:
     """Read the log as a transport does."""
     after = 0
-    with storage.listen(thread_id) as ring:
+    with storage.listen(thread_id) as doorbell:
         while after < until:
             entries = await storage.read_log(thread_id, after)
             for entry in entries:
@@ -203,7 +205,7 @@ async def follow(
                 if seen is not None:
                     seen.append(time.perf_counter())
             if not entries:
-                await ring.wait(5)
+                await doorbell.wait(5)
 
 
 async def seconds_of(writers: Iterable[Awaitable[None]]) -> float:

@@ -1,5 +1,5 @@
-"""What a token costs: to build and encode one, and to get one out of a running graph. Ratios of one
-run, so that they hold on any machine.
+"""The cost of a token: to build and encode one, and to stream one out of a running graph. The
+figures are ratios within one run, so that they hold on any machine.
 
 Run alone with `python -m benchmarks.tokens`.
 """
@@ -170,9 +170,8 @@ def main() -> None:
     )  # type: ignore[misc]
     print(f"CPU per token, {TOKENS} tokens in one message")
     for name, microseconds in cost.items():
-        print(
-            f"  {name:24} {microseconds:7.2f} us   {microseconds / cost['bare model']:5.2f} x the bare model"
-        )
+        times = microseconds / cost["bare model"]
+        print(f"  {name:24} {microseconds:7.2f} us   {times:5.2f} x the bare model")
     ratio("fast source / bare model", cost["fast source"] / cost["bare model"], at_most=1.9)
     ratio(
         "bare v2 / fast source", cost["bare astream_events v2"] / cost["fast source"], at_least=1.8
