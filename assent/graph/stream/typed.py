@@ -18,6 +18,7 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Literal
 
 from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import merge_configs
 from langgraph.pregel import Pregel
 from langgraph.types import Command
 from msgspec import structs
@@ -90,7 +91,12 @@ async def astream_typed(
         raise ConfigurationError(
             f"source= is {source!r}. Give it 'callbacks', which is faster, or 'astream_events'."
         )
-    config = config or {}
+    if not isinstance(agent, Pregel):
+        raise ConfigurationError(
+            "astream_typed runs compiled LangGraph graphs, and was given a "
+            f"{type(agent).__name__}. Give it what compile() returns."
+        )
+    config = merge_configs(agent.config, config)
     _check(agent, config)
     events: deque[Event] = deque()
     arrived = asyncio.Event()
@@ -121,11 +127,6 @@ async def astream_typed(
 
 
 def _check(agent: Any, config: RunnableConfig) -> None:
-    if not isinstance(agent, Pregel):
-        raise ConfigurationError(
-            "astream_typed runs compiled LangGraph graphs, and was given a "
-            f"{type(agent).__name__}. Give it what compile() returns."
-        )
     if not agent.checkpointer and (agent.interrupt_before_nodes or agent.interrupt_after_nodes):
         raise ConfigurationError(
             "The graph pauses at a node and has no checkpointer, so nobody could see it paused, "

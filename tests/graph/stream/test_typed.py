@@ -111,6 +111,14 @@ async def test_the_ids_are_those_of_the_config_and_a_new_run_id_where_it_has_non
     assert ids[2] != ids[3]
 
 
+async def test_a_graph_may_be_bound_to_its_thread() -> None:
+    agent = SCENARIOS["static_pause"]().graph.with_config(THREAD)
+    for graph_input, end in ((ASKED, RunPaused), (Approve(), Done)):
+        events = await collected(agent, graph_input)
+        assert isinstance(events[-1], end)
+        assert {event.thread_id for event in events} == {"thread-1"}
+
+
 async def test_a_run_that_began_in_the_past_ends_at_the_head() -> None:
     agent = SCENARIOS["static_pause"]().graph
     await collected(agent, ASKED, THREAD)
