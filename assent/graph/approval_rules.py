@@ -1,4 +1,4 @@
-"""Which calls need a person: what `approve=` means."""
+"""The calls that need a person: the meaning of `approve=`."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ import inspect
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
 
 from langchain_core.messages import ToolCall
 
 from assent.core.errors import ConfigurationError
+from assent.core.json import Json, JsonObject
 from assent.core.policy import Policy
+from assent.graph.tool_names import check_tool_names
 
-Preview = Callable[[dict[str, Any]], Any | Awaitable[Any]]
-ArgsPredicate = Callable[[dict[str, Any]], bool]
-CallPredicate = Callable[[str, dict[str, Any]], bool]
+Preview = Callable[[JsonObject], Json | Awaitable[Json]]
+ArgsPredicate = Callable[[JsonObject], bool]
+CallPredicate = Callable[[str, JsonObject], bool]
 
 
 class ApprovalPolicy(Policy, frozen=True, kw_only=True):
-    """How calls of one tool are approved: whether a call needs people, what they are shown, and all
-    that a `Policy` says of who decides.
+    """The approval of one tool's calls: which of them need people, what these are shown, and all
+    the rules of a `Policy` about who decides.
 
-    `when(args)` says whether a call needs a person (by default each does); if it raises, the call
+    `when(args)` says if a call needs a person; by default each does, and if it raises, the call
     does. `preview(args)`, sync or async, returns JSON that shows people what the call would do; it
     must not do it. Raises `ConfigurationError`.
     """
@@ -34,7 +35,8 @@ class ApprovalPolicy(Policy, frozen=True, kw_only=True):
         super().__post_init__()
         if inspect.iscoroutinefunction(self.when):
             raise ConfigurationError(
-                "A policy's `when` is async, and it must be a plain function: a coroutine is neither yes nor no."
+                "A policy's `when` is async, and it must be a plain function: "
+                "a coroutine is neither yes nor no."
             )
 
 
@@ -51,22 +53,22 @@ ApproveOption = (
 
 @dataclass(frozen=True, slots=True)
 class ApprovalRules:
-    """Which calls need a person: those of a tool that has a policy, if its `when` says so."""
+    """The policies of an agent's tools, by name."""
 
     policies: Mapping[str, ApprovalPolicy]
 
     def policy_for(self, call: ToolCall) -> ApprovalPolicy | None:
-        """The policy that this call needs a person under, or None if it needs nobody."""
+        """The policy under which this call needs a person, or None if it needs nobody."""
         policy = self.policies.get(call["name"])
         if policy is None or policy.when is None:
             return policy
         try:
-            # A copy: a predicate that pops an argument must not change the call.
-            needed = policy.when(deepcopy(call["args"]))
+            # A predicate that changes its arguments must not change the call.
+            is_needed = policy.when(deepcopy(call["args"]))
         except Exception:
-            # A predicate that cannot say no has not said no.
-            needed = True
-        return policy if needed else None
+            # If a policy predicate raises, the call requires approval.
+            return policy
+        return policy if is_needed else None
 
 
 def approval_rules(approve: ApproveOption, tool_names: Collection[str]) -> ApprovalRules:
@@ -77,25 +79,24 @@ def approval_rules(approve: ApproveOption, tool_names: Collection[str]) -> Appro
     all tools, or one predicate for all: `predicate(args)` or `predicate(tool, args)`. Raises
     `ConfigurationError` for a name that no tool has.
     """
+    by_name: Mapping[str, PolicyLike]
     if isinstance(approve, ApprovalPolicy):
-        return ApprovalRules(dict.fromkeys(tool_names, approve))
-    if callable(approve):
-        return ApprovalRules(
-            {name: ApprovalPolicy(when=_for_tool(approve, name)) for name in tool_names}
-        )
-    if isinstance(approve, str):
-        approve = (approve,)
-    if not isinstance(approve, Collection):
+        by_name = dict.fromkeys(tool_names, approve)
+    elif callable(approve):
+        by_name = {name: _for_tool(approve, name) for name in tool_names}
+    elif isinstance(approve, Mapping):
+        by_name = approve
+    elif isinstance(approve, Collection):
+        names = [approve] if isinstance(approve, str) else approve
+        by_name = dict.fromkeys(names, True)
+    else:
         raise ConfigurationError(
-            f"approve= is {approve!r}. Give it tool names, a mapping of tool name to policy, an ApprovalPolicy, or a predicate."
+            f"approve= is {approve!r}. Give it tool names, a mapping of tool name to policy, "
+            "an ApprovalPolicy, or a predicate."
         )
-    named = approve if isinstance(approve, Mapping) else dict.fromkeys(approve, True)
-    if unknown := sorted(str(name) for name in set(named) - set(tool_names)):
-        raise ConfigurationError(
-            f"approve= names the tool '{unknown[0]}', and the agent has no such tool. It has: {', '.join(sorted(tool_names)) or 'none'}."
-        )
+    check_tool_names("approve", by_name, tool_names)
     return ApprovalRules(
-        {name: _policy(name, value) for name, value in named.items() if value is not False}
+        {name: _policy(name, value) for name, value in by_name.items() if value is not False}
     )
 
 
@@ -107,17 +108,18 @@ def _policy(name: str, value: PolicyLike) -> ApprovalPolicy:
     if callable(value):
         return ApprovalPolicy(when=value)
     raise ConfigurationError(
-        f"approve= gives the tool '{name}' {value!r}. Give it an ApprovalPolicy, a predicate over its arguments, or True."
+        f"approve= gives the tool '{name}' {value!r}. "
+        "Give it an ApprovalPolicy, a predicate over its arguments, or True."
     )
 
 
 def _for_tool(predicate: Callable[..., bool], tool: str) -> ArgsPredicate:
-    """The predicate over one tool's arguments. One that takes two arguments gets the tool's name
+    """The predicate over one tool's arguments. A predicate with two parameters gets the tool's name
     first."""
-    positional = [
+    required = [
         parameter
         for parameter in inspect.signature(predicate).parameters.values()
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
         and parameter.default is parameter.empty
     ]
-    return predicate if len(positional) < 2 else lambda args: predicate(tool, args)
+    return predicate if len(required) < 2 else lambda args: predicate(tool, args)

@@ -1,5 +1,4 @@
-"""When an agent is built with `chat_decisions=True`: what a chat message decides, and what it never
-does."""
+"""Decide by a chat message: the words that approve, for agents with `chat_decisions=True`."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ CONSENT = frozenset(
         "do it",
     }
 )
-"""The words of consent. A message approves only if the whole of it is one of these."""
+"""A message approves only if the whole of it is one of these."""
 
 
 def decision_from_message(text: str) -> Decision:
@@ -41,10 +40,10 @@ def decision_from_message(text: str) -> Decision:
 
 
 def decision_from_messages(messages: Sequence[HumanMessage]) -> Decision:
-    """What all that a person wrote since the question decides. What comes with a picture or a file
-    is not only a word of consent."""
+    """The decision in all that a person wrote since the question. A word of consent that comes with
+    a picture or a file rejects."""
     decision = decision_from_message("\n".join(message.text for message in messages))
-    if isinstance(decision, Approve) and any(_has_attachment(message) for message in messages):
+    if isinstance(decision, Approve) and any(map(_has_attachment, messages)):
         return Reject(
             "The answer came with an attachment, and only a word of consent by itself approves."
         )

@@ -1,14 +1,13 @@
-"""What calls of tools do in the world: how that is declared, the key by which a tool can tell a
-repetition, and the ledger.
+"""The effects of tool calls: how a tool declares them, the idempotency key of a call, and the
+ledger.
 
-The ledger has an intent before a call, and its outcome after. With one, a call that a crash cut off
-is not repeated in silence: the gate finds the intent without an outcome. What it does then is what
-was declared of the tool:
+The ledger gets an intent before a call and the outcome after it, so that a call which a crash cut
+off is not repeated in silence: its intent has no outcome. The gate then does what the tool
+declares:
 
-- `"once"`, which is what every tool is taken for: a person is asked what became of the call.
-- `"idempotent"`: it is called again with the same key, by which the tool does nothing twice.
-- `"none"`: it changes nothing, so it is simply called again. Such calls have no rows in the ledger,
-  and cost none.
+- `"once"`, the default: it asks a person what became of the call.
+- `"idempotent"`: it makes the call again with the same key. The tool does nothing twice for a key.
+- `"none"`: it makes the call again. Such calls have no rows in the ledger.
 """
 
 from __future__ import annotations
@@ -25,19 +24,21 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from assent.core.errors import ConfigurationError
+from assent.core.json import JsonObject
+from assent.graph.tool_names import check_tool_names
 
 Effects = Literal["none", "idempotent", "once"]
 
 EFFECTS_KEY = "__assent_effects"
-"""Where in `config["configurable"]` a run carries its ledger. LangGraph keeps names that start with
-`__` out of checkpoints."""
+"""The key in `config["configurable"]` of a run's ledger. LangGraph stores no key that starts with
+`__` in checkpoints."""
 
 UNKNOWN_OUTCOME = "unknown_outcome"
-"""The `kind` of the question that the gate asks when a call's outcome is lost."""
+"""The `kind` of the question that the gate asks if a call's outcome is lost."""
 
 ASKED = {"type": "asked", "data": ""}
-"""The outcome of a call that stopped to ask a person with `interrupt()`. It is not lost: with the
-answer it runs as a new attempt."""
+"""The outcome of a call that stopped to ask a person with `interrupt()`. It is not lost: after the
+answer, the call is made as a new attempt."""
 
 _current_key: ContextVar[str] = ContextVar("assent_idempotency_key")
 
@@ -48,20 +49,19 @@ _current_key: ContextVar[str] = ContextVar("assent_idempotency_key")
 def effect_rules(
     effects: Mapping[str, Effects], tool_names: Collection[str]
 ) -> Mapping[str, Effects]:
-    """What is declared of each tool. Raises `ConfigurationError` for a name that no tool has, or a
-    word that says nothing."""
+    """The effects of each tool. Raises `ConfigurationError` for a name that no tool has, or an
+    unknown word."""
     if not isinstance(effects, Mapping):
         raise ConfigurationError(
-            f'effects= is {effects!r}. Give it a mapping of tool name to effects, such as {{"search": "none"}}.'
+            f"effects= is {effects!r}. "
+            'Give it a mapping of tool name to effects, such as {"search": "none"}.'
         )
-    if unknown := sorted(str(name) for name in set(effects) - set(tool_names)):
-        raise ConfigurationError(
-            f"effects= names the tool '{unknown[0]}', and the agent has no such tool. It has: {', '.join(sorted(tool_names)) or 'none'}."
-        )
+    check_tool_names("effects", effects, tool_names)
     for name, declared in effects.items():
         if declared not in get_args(Effects):
             raise ConfigurationError(
-                f"effects= gives the tool '{name}' {declared!r}. Give it one of: {', '.join(get_args(Effects))}."
+                f"effects= gives the tool '{name}' {declared!r}. "
+                f"Give it one of: {', '.join(get_args(Effects))}."
             )
     return {name: effects.get(name, "once") for name in tool_names}
 
@@ -70,8 +70,8 @@ def effect_rules(
 
 
 def idempotency_key() -> str:
-    """The idempotency key of the call that this code runs in: the same if the call is made again
-    after a crash, and no other call's.
+    """The idempotency key of the tool call that this code runs in. It stays the same if the call is
+    made again after a crash, and no other call has it.
 
     For tools of `build_hitl_agent` and `call_once`, sync and async. It looks like
     `<thread>:<task>:<tool call>:<attempt>`. Raises `ConfigurationError` outside of such a call.
@@ -80,13 +80,14 @@ def idempotency_key() -> str:
         return _current_key.get()
     except LookupError:
         raise ConfigurationError(
-            "idempotency_key() was called outside of a call of a tool. In a graph of your own, let its tools go through call_once()."
+            "idempotency_key() was called outside of a call of a tool. "
+            "In a graph of your own, let its tools go through call_once()."
         ) from None
 
 
 @contextmanager
 def within_call(key: str) -> Iterator[None]:
-    """Within this context, `idempotency_key()` is this one."""
+    """Make this the value of `idempotency_key()`."""
     token = _current_key.set(key)
     try:
         yield
@@ -95,9 +96,11 @@ def within_call(key: str) -> Iterator[None]:
 
 
 def effect_key(thread_id: str, task_id: str, call: ToolCall, attempt: int) -> str:
-    """The idempotency key of a call. LangGraph's task id stays the same across crash, retry and
-    resume; `attempt` counts the times that a person said "it did not happen, run it", or answered
-    what the tool asked."""
+    """The idempotency key of a call.
+
+    LangGraph's task id stays the same across crash, retry and resume. `attempt` grows each time
+    that a person says "it did not happen, run it", or answers what the tool asked.
+    """
     return f"{thread_id}:{task_id}:{call['id']}:{attempt}"
 
 
@@ -118,17 +121,17 @@ class EffectIntent:
 class EarlierEffect:
     """A call with the same key that started before. `outcome` is None if it was cut off."""
 
-    outcome: dict[str, Any] | None
+    outcome: JsonObject | None
 
 
 class EffectLedger(Protocol):
     """Remembers calls across crashes."""
 
     async def begin(self, intent: EffectIntent) -> EarlierEffect | None:
-        """Store the intent durably and return None; or return what an earlier start with the same
-        key left, and store nothing."""
+        """Store the intent durably and return None. If a call with its key has started before,
+        return that one and store nothing."""
 
-    async def finish(self, key: str, outcome: dict[str, Any]) -> None:
+    async def finish(self, key: str, outcome: JsonObject) -> None:
         """Store the outcome durably, in place of an earlier one."""
 
 
@@ -138,12 +141,12 @@ def ledger_of(config: RunnableConfig) -> EffectLedger | None:
     return ledger
 
 
-def pack_outcome(output: Any) -> dict[str, Any]:
+def pack_outcome(output: Any) -> JsonObject:
     """A tool's output as JSON, by LangGraph's own serializer."""
     kind, data = JsonPlusSerializer().dumps_typed(output)
     return {"type": kind, "data": base64.b64encode(data).decode()}
 
 
-def unpack_outcome(outcome: dict[str, Any]) -> Any:
+def unpack_outcome(outcome: JsonObject) -> Any:
     """The output that `pack_outcome` was given."""
     return JsonPlusSerializer().loads_typed((outcome["type"], base64.b64decode(outcome["data"])))

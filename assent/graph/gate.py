@@ -1,4 +1,4 @@
-"""The gate: nothing runs a tool but through here, and no gated tool runs without a decision for
+"""The gate: every call of a tool passes through here, and no gated tool runs without a decision for
 exactly its arguments."""
 
 from __future__ import annotations
@@ -27,14 +27,26 @@ from assent.graph.state import (
     record_decision,
     recorded_decision,
 )
-from assent.graph.tool_calls import AsyncExecute, Execute, ToolCalls, ToolOutput, response
+from assent.graph.tool_calls import (
+    AsyncExecute,
+    Execute,
+    ToolCalls,
+    ToolOutput,
+    failure,
+    response,
+    with_reason,
+)
 
-NOT_APPROVED = "This call needs a person's approval, and none is recorded for exactly these arguments. It did not run."
+NOT_APPROVED = (
+    "This call needs a person's approval, and none is recorded for exactly these arguments. "
+    "It did not run."
+)
 
 
 class GateError(Exception):
-    """Something failed around a call, not in it: its ledger, say. It must end the run: told to the
-    model as the tool's failure, it would invite a repetition of what may have happened."""
+    """Something around a call failed, such as its ledger, and not the call itself. It must end the
+    run: as the tool's failure, it would invite the model to repeat a call that may have
+    happened."""
 
     def __init__(self, cause: Exception) -> None:
         super().__init__(str(cause))
@@ -43,7 +55,7 @@ class GateError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """Routes a turn's calls, and stands before each of them."""
+    """Routes the calls of a turn, and checks each of them before it runs."""
 
     rules: ApprovalRules
     tools: Mapping[str, BaseTool]
@@ -52,89 +64,86 @@ class Gate:
     # ── routing ───────────────────────────────────────────────────────────────────────────────────
 
     def route(self, state: AgentState) -> str | list[Send]:
-        """Calls that may run go first, each as a task of its own; then those that wait for a
-        person; then the model; then the end."""
+        """Route to the calls that may run, each as a task of its own; else to the approval of those
+        that wait; else to the model; else to the end."""
         turn, calls = open_calls(state["messages"])
-        ready = [call for call in calls if turn is not None and self._may_run(state, turn, call)]
+        if turn is None:
+            return END
+        ready = [
+            call for call in calls if self._may_run(call, recorded_decision(state, turn, call))
+        ]
         if ready:
             return [Send("tools", [call]) for call in ready]
         if calls:
             return "approval"
-        return "agent" if turn is not None and _has_answers(state["messages"], turn) else END
+        since = _since(state["messages"], turn)
+        return "agent" if any(isinstance(message, ToolMessage) for message in since) else END
 
     def waiting(self, state: AgentState) -> list[ToolCall]:
-        """The calls of the last turn that need a person and have no decision, in the model's
-        order."""
-        turn, calls = open_calls(state["messages"])
+        """The last turn's calls that need a person and have no decision, in the model's order."""
         return [
             call
-            for call in calls
-            if turn is not None
-            and self.rules.policy_for(call)
-            and recorded_decision(state, turn, call) is None
+            for call, decision in _decided(state)
+            if decision is None and self.rules.policy_for(call)
         ]
 
-    def _may_run(self, state: AgentState, turn: AIMessage, call: ToolCall) -> bool:
-        if self.rules.policy_for(call) is None:
-            return True
-        return isinstance(recorded_decision(state, turn, call), Approve | Edit)
+    def _may_run(self, call: ToolCall, decision: Decision | None) -> bool:
+        return isinstance(decision, Approve | Edit) or self.rules.policy_for(call) is None
 
     # ── deciding ──────────────────────────────────────────────────────────────────────────────────
 
     def answers(self, state: AgentState) -> list[ToolMessage]:
-        """What the model is told of the calls that a person rejected or answered himself."""
-        turn, calls = open_calls(state["messages"])
-        decided = [
-            (call, recorded_decision(state, turn, call)) for call in calls if turn is not None
-        ]
-        return [
-            answer for call, decision in decided if (answer := _answer(call, decision)) is not None
-        ]
+        """The messages to the model about the calls that a person rejected or answered."""
+        answers: list[ToolMessage] = []
+        for call, decision in _decided(state):
+            if isinstance(decision, Reject):
+                answers.append(rejection(call, decision))
+            elif isinstance(decision, Respond):
+                answers.append(response(call, decision))
+        return answers
 
     def chat_decisions(self, state: AgentState) -> dict[str, DecisionRecord]:
-        """What the words that a person wrote while calls waited decide: the same for each waiting
-        call. Only a HumanMessage counts."""
-        turn, _ = open_calls(state["messages"])
-        if turn is None:
+        """The decisions in the words that a person wrote while calls waited: the same for each
+        waiting call. Only a HumanMessage counts."""
+        messages = state["messages"]
+        turn, _ = open_calls(messages)
+        if turn is None or not isinstance(messages[-1], HumanMessage):
             return {}
-        since = state["messages"][state["messages"].index(turn) + 1 :]
+        since = _since(messages, turn)
         said = [message for message in since if isinstance(message, HumanMessage)]
-        if not said or not isinstance(state["messages"][-1], HumanMessage):
-            return {}
         decision = decision_from_messages(said)
-        return {
-            call["id"] or "": record_decision(turn, call, decision) for call in self.waiting(state)
-        }
+        waiting = self.waiting(state)
+        return {call["id"] or "": record_decision(turn, call, decision) for call in waiting}
 
     # ── running ───────────────────────────────────────────────────────────────────────────────────
 
     def run(self, request: ToolCallRequest, execute: Execute) -> ToolOutput:
-        """One call, in a sync run."""
-        with _failures_told_apart():
+        """Make one call in a sync run, if it is permitted."""
+        with _own_failures_marked():
             permitted, note = self._permit(request)
             if permitted is None:
-                return _refusal(request.tool_call)
+                return failure(request.tool_call, NOT_APPROVED)
             return _output_with_note(self.calls.run(permitted, execute), permitted.tool_call, note)
 
     async def arun(self, request: ToolCallRequest, execute: AsyncExecute) -> ToolOutput:
-        """One call, in an async run."""
-        with _failures_told_apart():
+        """Make one call in an async run, if it is permitted."""
+        with _own_failures_marked():
             permitted, note = self._permit(request)
             if permitted is None:
-                return _refusal(request.tool_call)
+                return failure(request.tool_call, NOT_APPROVED)
             await hold_back(request)
-            return _output_with_note(
-                await self.calls.arun(permitted, execute), permitted.tool_call, note
-            )
+            output = await self.calls.arun(permitted, execute)
+            return _output_with_note(output, permitted.tool_call, note)
 
     def _permit(self, request: ToolCallRequest) -> tuple[ToolCallRequest | None, str]:
-        """The request as it may run and what the model must be told of it, or None if it may
-        not."""
+        """The request as it may run and a note about it to the model, or None if it may not."""
         call = request.tool_call
         if self.rules.policy_for(call) is None:
             return request, ""
         turn, _ = open_calls(request.state["messages"])
-        match recorded_decision(request.state, turn, call) if turn is not None else None:
+        if turn is None:
+            return None, ""
+        match recorded_decision(request.state, turn, call):
             case Approve():
                 return request, ""
             case Edit(args) as edit:
@@ -144,9 +153,9 @@ class Gate:
 
 
 @contextmanager
-def _failures_told_apart() -> Iterator[None]:
-    """What a tool raises has become its message inside `execute`, so any other exception is the
-    gate's own."""
+def _own_failures_marked() -> Iterator[None]:
+    """Turn exceptions into `GateError`. `execute` turns a tool's own into messages, so any other is
+    the gate's."""
     try:
         yield
     except GraphBubbleUp:
@@ -155,58 +164,56 @@ def _failures_told_apart() -> Iterator[None]:
         raise GateError(error) from error
 
 
-def _has_answers(messages: Sequence[AnyMessage], turn: AIMessage) -> bool:
-    return any(isinstance(message, ToolMessage) for message in messages[messages.index(turn) + 1 :])
+def _decided(state: AgentState) -> list[tuple[ToolCall, Decision | None]]:
+    """The last turn's open calls, each with the decision recorded for it."""
+    turn, calls = open_calls(state["messages"])
+    if turn is None:
+        return []
+    return [(call, recorded_decision(state, turn, call)) for call in calls]
 
 
-def _answer(call: ToolCall, decision: Decision | None) -> ToolMessage | None:
-    match decision:
-        case Reject(message):
-            reason = f" The reason: {message}" if message else ""
-            text = f"A person rejected this call. It did not run.{reason}"
-            return ToolMessage(text, tool_call_id=call["id"], name=call["name"], status="error")
-        case Respond():
-            return response(call, decision)
-        case _:
-            return None
+def _since(messages: Sequence[AnyMessage], turn: AIMessage) -> Sequence[AnyMessage]:
+    return messages[messages.index(turn) + 1 :]
 
 
-def _refusal(call: ToolCall) -> ToolMessage:
-    return ToolMessage(NOT_APPROVED, tool_call_id=call["id"], name=call["name"], status="error")
+# ── messages to the model ─────────────────────────────────────────────────────────────────────────
 
 
-def _output_with_note(output: ToolOutput, call: ToolCall, note: str) -> ToolOutput:
-    """The output with a note to the model before it. A Command's note goes into its own tool
-    message for the call."""
-    if not note:
-        return output
-    if isinstance(output, list):
-        # LangGraph's types do not say so, but a tool may return several.
-        return [_output_with_note(part, call, note) for part in output]  # type: ignore[return-value]
-    if isinstance(output, ToolMessage):
-        return with_note(output, note)
-    if not isinstance(output.update, dict):
-        return output
-    messages = [
-        with_note(message, note)
-        if isinstance(message, ToolMessage) and message.tool_call_id == call["id"]
-        else message
-        for message in output.update.get("messages", [])
-    ]
-    return replace(output, update={**output.update, "messages": messages})
+def rejection(call: ToolCall, decision: Decision) -> ToolMessage:
+    """The message about a call that a person rejected, with their reason."""
+    return failure(call, with_reason("A person rejected this call. It did not run.", decision))
 
 
 def edit_note(edit: Edit) -> str:
-    """The note to the model that a call ran with other arguments than it gave."""
+    """A note that the call ran with other arguments than the model's."""
     args = json.dumps(edit.args, ensure_ascii=False)
     return f"A person changed the arguments of this call before it ran. It ran with: {args}"
 
 
 def with_note(message: ToolMessage, note: str) -> ToolMessage:
-    """The message, after a note to the model."""
+    """The message, with a note to the model before it."""
     content: str | list[str | dict[Any, Any]]
     if isinstance(message.content, str):
         content = f"{note}\n\n{message.content}"
     else:
         content = [{"type": "text", "text": note}, *message.content]
     return message.model_copy(update={"content": content})
+
+
+def _output_with_note(output: ToolOutput, call: ToolCall, note: str) -> ToolOutput:
+    """The output with a note to the model before it. In a Command, the note goes into the tool
+    message for the call."""
+    if not note:
+        return output
+    if isinstance(output, list):
+        # A tool may return several, though LangGraph's types do not say so.
+        return [_output_with_note(part, call, note) for part in output]  # type: ignore[return-value]
+    if isinstance(output, ToolMessage):
+        return with_note(output, note)
+    if not isinstance(output.update, dict):
+        return output
+    messages: list[Any] = []
+    for message in output.update.get("messages", []):
+        is_own = isinstance(message, ToolMessage) and message.tool_call_id == call["id"]
+        messages.append(with_note(message, note) if is_own else message)
+    return replace(output, update={**output.update, "messages": messages})
