@@ -43,13 +43,14 @@ from langgraph.graph import END, START
 from langgraph.graph.message import REMOVE_ALL_MESSAGES, add_messages
 from langgraph.types import Command
 
-from assent.core.decisions import Edit
+from assent.core.decisions import Decision, Edit
 from assent.graph.builder import HitlGraph
 from assent.graph.forking import at_checkpoint, saver_of, store_state, without_run
-from assent.graph.gate import edit_note, with_note
-from assent.graph.interrupts.resume import Agent
+from assent.graph.gate import answer_for, edit_note, with_note
+from assent.graph.interrupts.questions import Agent
 from assent.graph.provider_history import call_ids
-from assent.graph.state import last_turn, messages_in, open_calls, recorded_decision
+from assent.graph.state import last_turn, messages_in, recorded_decision
+from assent.graph.tool_calls import failure
 
 NOT_STARTED = "The run was stopped before this call. It did not run."
 NO_RESULT = "The run was stopped before this call had a result. Such a call changes nothing."
@@ -153,7 +154,7 @@ async def _bring_to_rest(
         return
 
     values = (await drafting.aget_state(head)).values
-    known = await _recorded(_open_ids(values), outcomes)
+    known = await _recorded(_open_calls(values), outcomes)
     if ledgered is None:
         ledgered = isinstance(agent.builder, HitlGraph)
     if writes := closing_writes(agent, values, known, ledgered=ledgered):
@@ -161,18 +162,8 @@ async def _bring_to_rest(
         await _drop_tasks(drafting, head)
 
     if draft.has_changed:
-        metadata: dict[str, Any] = {
-            "source": "update",
-            "step": saved.metadata.get("step", -1) + 1,
-            "parents": saved.metadata.get("parents", {}),
-        }
         await store_state(
-            drafting,
-            draft.head,
-            at_checkpoint(head, saved.checkpoint["id"]),
-            metadata,
-            saver=saver_of(agent),
-            stored_versions=saved.checkpoint["channel_versions"],
+            drafting, draft.head, head, {"source": "update"}, base=saved, saver=saver_of(agent)
         )
 
 
@@ -186,53 +177,43 @@ def closing_writes(
     if not isinstance(values, dict):
         return []
     writes: Writes = []
-    if open_ids := _open_ids(values):
-        answers, others = _answers(agent, values, open_ids, outcomes, ledgered)
+    if calls := _open_calls(values):
+        answers: list[ToolMessage] = []
+        for call in calls:
+            message, others = _answer(agent, values, call, outcomes.get(call["id"]), ledgered)
+            answers.append(message)
+            writes += [(channel, value) for channel, value in others if channel in agent.channels]
         writes += _placed(agent, values["messages"], answers)
-        writes += [(channel, value) for channel, value in others if channel in agent.channels]
     if isinstance(agent.builder, HitlGraph) and values.get("decisions"):
         writes.append(("decisions", None))
     return writes
 
 
-def _answers(
-    agent: Agent,
-    values: Any,
-    open_ids: Sequence[str],
-    outcomes: Mapping[str, Outcome],
-    ledgered: bool,
-) -> tuple[list[ToolMessage], Writes]:
-    """An answer to each open call, in the model's order, and the calls' other writes to the
-    state."""
+def _answer(
+    agent: Agent, values: Any, call: Any, outcome: Outcome | None, ledgered: bool
+) -> tuple[ToolMessage, Writes]:
+    """The message about an open call, and the call's other writes to the state."""
     turn = last_turn(values["messages"])
     assert turn is not None
-    names = {call["id"]: call["name"] for call in (*turn.tool_calls, *turn.invalid_tool_calls)}
-    valid = {call["id"] for call in turn.tool_calls}
-    decided: dict[str, ToolMessage] = {}
+    decision: Decision | None = None
     if isinstance(agent.builder, HitlGraph):
-        decided = {answer.tool_call_id: answer for answer in agent.builder.gate.answers(values)}
+        decision = recorded_decision(values, turn, call)
 
-    answers: list[ToolMessage] = []
+    if outcome is None:
+        answer = answer_for(call, decision)
+        # A call whose arguments are not JSON could not start.
+        if answer is None and (ledgered or call in turn.invalid_tool_calls):
+            answer = failure(call, _unrecorded(agent, call["name"]))
+        if answer is not None:
+            return answer, []
+
+    message = failure(call, CUT_OFF)
     others: Writes = []
-    for call_id in open_ids:
-        name = names[call_id]
-        outcome = outcomes.get(call_id)
-        if isinstance(outcome, Finished):
-            message, written = _result(outcome.output, call_id, name)
-            answers.append(_with_edit(agent, values, message))
-            others += written
-        elif outcome is None and call_id in decided:
-            answers.append(decided[call_id])
-        elif outcome is None and (ledgered or call_id not in valid):
-            # A call whose arguments are not JSON could not start.
-            answers.append(_failure(_unrecorded(agent, name), call_id, name))
-        else:
-            answers.append(_with_edit(agent, values, _failure(CUT_OFF, call_id, name)))
-    return answers, others
-
-
-def _failure(text: str, call_id: str, name: str | None) -> ToolMessage:
-    return ToolMessage(text, tool_call_id=call_id, name=name, status="error")
+    if isinstance(outcome, Finished):
+        message, others = _result(outcome.output, call)
+    if isinstance(decision, Edit):
+        message = with_note(message, edit_note(decision))
+    return message, others
 
 
 def _unrecorded(agent: Agent, tool: str | None) -> str:
@@ -244,22 +225,20 @@ def _unrecorded(agent: Agent, tool: str | None) -> str:
     return NOT_STARTED
 
 
-def _open_ids(values: Any) -> list[str]:
-    """The ids of the last turn's calls without an answer, also of those whose arguments are not
-    JSON: a provider sees them all."""
+def _open_calls(values: Any) -> list[Any]:
+    """The last turn's calls without an answer, also those whose arguments are not JSON: a provider
+    sees them all."""
     messages = messages_in(values)
     turn = last_turn(messages)
     if turn is None:
         return []
-    answered = {
-        message.tool_call_id
-        for message in messages[messages.index(turn) + 1 :]
-        if isinstance(message, ToolMessage)
-    }
-    return [call_id for call_id in call_ids(turn) if call_id not in answered]
+    calls = {call["id"]: call for call in (*turn.invalid_tool_calls, *turn.tool_calls)}
+    since = messages[messages.index(turn) + 1 :]
+    answered = {message.tool_call_id for message in since if isinstance(message, ToolMessage)}
+    return [calls[call_id] for call_id in call_ids(turn) if call_id not in answered]
 
 
-def _result(output: Any, call_id: str, name: str | None) -> tuple[ToolMessage, Writes]:
+def _result(output: Any, call: Any) -> tuple[ToolMessage, Writes]:
     """The call's own message, and its output's other writes to the state. A `goto` in the output is
     not followed."""
     messages: list[Any] = []
@@ -275,24 +254,9 @@ def _result(output: Any, call_id: str, name: str | None) -> tuple[ToolMessage, W
             elif channel != "decisions":
                 others.append((channel, value))
     for message in messages:
-        if isinstance(message, ToolMessage) and message.tool_call_id == call_id:
+        if isinstance(message, ToolMessage) and message.tool_call_id == call["id"]:
             return message, others
-    return ToolMessage(NO_MESSAGE, tool_call_id=call_id, name=name), others
-
-
-def _with_edit(agent: Agent, values: Any, message: ToolMessage) -> ToolMessage:
-    """The message, after a note of the arguments that a person gave the call in place of the
-    model's."""
-    turn, calls = open_calls(values["messages"])
-    if turn is None or not isinstance(agent.builder, HitlGraph):
-        return message
-    for call in calls:
-        if call["id"] == message.tool_call_id:
-            decision = recorded_decision(values, turn, call)
-            return (
-                with_note(message, edit_note(decision)) if isinstance(decision, Edit) else message
-            )
-    return message
+    return ToolMessage(NO_MESSAGE, tool_call_id=call["id"], name=call["name"]), others
 
 
 def _placed(agent: Agent, messages: list[AnyMessage], answers: Sequence[ToolMessage]) -> Writes:
@@ -324,14 +288,14 @@ def _placed(agent: Agent, messages: list[AnyMessage], answers: Sequence[ToolMess
     return [("messages", list(answers))]
 
 
-async def _recorded(call_ids: Sequence[str], outcomes: Outcomes) -> Mapping[str, Outcome]:
+async def _recorded(calls: Sequence[Any], outcomes: Outcomes) -> Mapping[str, Outcome]:
     if isinstance(outcomes, Mapping):
         return outcomes
     found: dict[str, Outcome] = {}
-    for call_id in call_ids:
-        outcome = await outcomes(call_id)
+    for call in calls:
+        outcome = await outcomes(call["id"])
         if outcome is not None:
-            found[call_id] = outcome
+            found[call["id"]] = outcome
     return found
 
 

@@ -1,25 +1,24 @@
-"""Branching off an earlier checkpoint: to another thread, or to be the new head of its own.
+"""Branch off an earlier checkpoint: onto another thread, or as the new head of its own.
 
     branched = await fork(agent, config, checkpoint_id)
     if branched.standing is Standing.CAN_GO_ON:
         await agent.ainvoke(None, branched.config)
 
-What a fork takes over is the state, and nothing that was decided or done with it:
+A fork takes over the state, and nothing that was decided or done with it:
 
-1. It always is a new checkpoint, so its tasks have new ids and no effect of the old ones passes for
-   theirs.
-2. What tasks left on the old checkpoint (answers to `interrupt()`, what siblings had finished)
-   stays there: all that comes next runs anew.
-3. An agent of ours forgets the decisions and routes again: calls that were approved then are asked
-   about now. Where the old state has the words that approved, they are history and decide nothing.
-4. In other graphs, a checkpoint behind an answered question about calls that are still open, or
-   right behind any, gives way to the one at which the question was asked. What an answer has left
-   in the state further on is the graph's own, and is taken over.
-5. Subgraphs begin anew in a fork, as their checkpoints belong to the old tasks. One compiled with
+1. It always is a new checkpoint, so its tasks have new ids, and no effect of the old ones is taken
+   for theirs.
+2. The pending writes of the old checkpoint (answers to `interrupt()`, results of finished tasks)
+   stay there: every task of the fork runs anew.
+3. An agent of `build_hitl_agent` forgets its decisions and routes again: calls that were approved
+   are asked about once more. Words that approved them are history in the fork, and decide nothing.
+4. In other graphs, a checkpoint after an answered question is replaced by the one at which the
+   question was asked: right after any, or as long as calls that it was about are open. Values that
+   an answer left in the state further on belong to the graph, and are taken over.
+5. Subgraphs begin anew, as their checkpoints belong to the old tasks. One compiled with
    `checkpointer=True` has a memory of its own: on the same thread that stays as it is now, and on a
    new thread it is empty.
-6. A new thread gets the state at the checkpoint, and not the checkpoints before it, which stay with
-   the thread they belong to.
+6. A new thread gets the state at the checkpoint, and not the checkpoints before it.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ from langgraph.types import StateSnapshot
 
 from assent.core.errors import ConfigurationError, InvalidRequest, NotFound
 from assent.graph.builder import HitlGraph
-from assent.graph.interrupts.resume import Agent, find_pending
+from assent.graph.interrupts.questions import Agent, find_pending, stops_before
 from assent.graph.state import AgentState, messages_in, open_calls
 
 
@@ -58,8 +57,8 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fork:
-    """Where the new branch begins: its head, the checkpoint of which that is a copy, and what it
-    can do next."""
+    """A new branch: its head, the id of the checkpoint that this is a copy of, and what it can do
+    next."""
 
     config: RunnableConfig
     origin: str
@@ -69,17 +68,16 @@ class Fork:
 def standing(agent: Agent, snapshot: StateSnapshot) -> Standing:
     """What the thread can do next, if no run is active on it.
 
-    Where a graph has static interrupts, one that stands before such a node waits, whether it has
-    paused there or not.
+    A graph with static interrupts that stands before such a node waits, even if it has not paused
+    there yet.
     """
-    # Not `next`: it leaves out tasks that have finished, though the checkpoint after them is
-    # missing.
+    # Not `next`: that leaves out tasks that have finished, though no checkpoint follows them yet.
     if not snapshot.tasks:
         return Standing.AT_REST
-    # The input is not taken in yet, so nothing can have paused.
-    if snapshot.next == (START,):
-        return Standing.CAN_GO_ON
-    return Standing.WAITING if find_pending(agent, snapshot) else Standing.CAN_GO_ON
+    # Before the input is applied, nothing can have paused.
+    if snapshot.next != (START,) and find_pending(agent, snapshot):
+        return Standing.WAITING
+    return Standing.CAN_GO_ON
 
 
 async def fork(
@@ -89,90 +87,78 @@ async def fork(
     *,
     target: RunnableConfig | None = None,
 ) -> Fork:
-    """Branch off a checkpoint of the thread in `config`: on a new thread, the one in `target`, or
-    else on the same one.
+    """Branch off a checkpoint of the thread in `config`: onto the new thread in `target`, or else
+    on the same thread.
 
-    What else the configurable of the target (or of `config`) holds reaches the checkpointer. A
-    `run_id` does not: to LangGraph it would say that the run which comes next is resumed, and its
-    input would be dropped.
+    The configurable of `target` (or of `config`) reaches the checkpointer, without any `run_id`:
+    LangGraph would take the next run for that one resumed, and drop its input.
 
-    Raises `NotFound` if the thread has no such checkpoint and `InvalidRequest` if the target has
-    any; then nothing was changed.
+    Raises `NotFound` if the thread has no such checkpoint, and `InvalidRequest` if the target has
+    one; then nothing was changed.
     """
     saver = saver_of(agent)
     source = at_checkpoint(config, checkpoint_id)
-    thread_id = str(source["configurable"]["thread_id"])
     if not checkpoint_id or await saver.aget_tuple(source) is None:
+        thread_id = config["configurable"]["thread_id"]
         raise NotFound(
-            f"The thread '{thread_id}' has no checkpoint '{checkpoint_id}' to fork from. Choose one from its history."
+            f"The thread '{thread_id}' has no checkpoint '{checkpoint_id}' to fork from. "
+            "Choose one from its history."
         )
-    onto = without_run(target or config)
     if target is not None and await saver.aget_tuple(at_checkpoint(target)) is not None:
+        thread_id = target["configurable"]["thread_id"]
         raise InvalidRequest(
-            f"The thread '{target['configurable']['thread_id']}' has a history already. Fork to a new thread."
+            f"The thread '{thread_id}' has a history already. Fork to a new thread."
         )
     then = await agent.aget_state(source)
-    if not isinstance(agent.builder, HitlGraph):
+    is_ours = isinstance(agent.builder, HitlGraph)
+    if not is_ours:
         then = await _last_question(agent, config, then)
-    saved = await saver.aget_tuple(
-        at_checkpoint(config, then.config["configurable"]["checkpoint_id"])
-    )
+        source = at_checkpoint(config, then.config["configurable"]["checkpoint_id"])
+    saved = await saver.aget_tuple(source)
     assert saved is not None
-    head = await _branch(agent, saved, onto, values=_undecided(agent))
-    if isinstance(agent.builder, HitlGraph):
-        head = await _routed_again(agent, saved, then, onto, head)
-    now = await agent.aget_state(at_checkpoint(onto))
-    return Fork(config=head, origin=saved.checkpoint["id"], standing=standing(agent, now))
 
-
-async def _branch(
-    agent: Agent, saved: CheckpointTuple, onto: RunnableConfig, *, values: Mapping[str, Any]
-) -> RunnableConfig:
-    """Make a copy of a checkpoint the head of a thread, with these values of channels; return its
-    config.
-
-    LangGraph's own copy, `aupdate_state(…, as_node="__copy__")`, stays on its thread, and hands
-    nothing of the config to the checkpointer.
-    """
-    origin = saved.config["configurable"]
-    checkpoint = saved.checkpoint
-    same_thread = str(onto["configurable"]["thread_id"]) == str(origin["thread_id"])
-    metadata: dict[str, Any] = {
+    onto = without_run(target or config)
+    thread_id = str(config["configurable"]["thread_id"])
+    origin = saved.checkpoint["id"]
+    metadata = {
         "source": "fork",
-        "step": saved.metadata.get("step", -1) + 1,
-        "parents": saved.metadata.get("parents", {}),
-        "forked_from": {"thread_id": str(origin["thread_id"]), "checkpoint_id": checkpoint["id"]},
+        "forked_from": {"thread_id": thread_id, "checkpoint_id": origin},
     }
-    return await store_state(
-        agent,
-        saved,
-        at_checkpoint(onto, checkpoint["id"] if same_thread else None),
-        metadata,
-        saver=saver_of(agent),
-        stored_versions=checkpoint["channel_versions"] if same_thread else {},
-        values=values,
-    )
+    values: dict[str, Any] = {"decisions": {}} if is_ours else {}
+    head = await store_state(agent, saved, onto, metadata, base=saved, saver=saver, values=values)
+    if is_ours and (writes := _writes_to_route_again(agent, saved, then)):
+        # As "settle", because that only routes, and the routing replaces the tasks.
+        head = await agent.aupdate_state(at_checkpoint(onto), writes, as_node="settle")
+    now = await agent.aget_state(at_checkpoint(onto))
+    return Fork(config=head, origin=origin, standing=standing(agent, now))
 
 
 async def store_state(
     agent: Agent,
     state: CheckpointTuple,
-    parent: RunnableConfig,
+    onto: RunnableConfig,
     metadata: dict[str, Any],
     *,
+    base: CheckpointTuple,
     saver: BaseCheckpointSaver[Any],
-    stored_versions: ChannelVersions,
     values: Mapping[str, Any] = MappingProxyType({}),
 ) -> RunnableConfig:
-    """Store a state as a new checkpoint after `parent`, and return its config. Nothing that is
-    pending on the old one comes along.
+    """Store a state as the new head of a thread, and return its config. Pending writes of the old
+    checkpoint are left out.
 
-    The state is read with the agent's own checkpointer, and stored with `saver`, which has the
-    channels' `stored_versions` already. `values` replace those of channels that have one.
+    The state is read with the agent's own checkpointer, and stored with `saver`, where it follows
+    `base` if that is on the same thread. `values` replace those of channels that have one.
+
+    LangGraph's own copy, `aupdate_state(…, as_node="__copy__")`, stays on its thread, and hands
+    nothing of the config to the checkpointer.
     """
-    checkpoint = state.checkpoint
+    parent = at_checkpoint(onto)
+    stored_versions: ChannelVersions = {}
+    if str(onto["configurable"]["thread_id"]) == str(base.config["configurable"]["thread_id"]):
+        parent = at_checkpoint(onto, base.checkpoint["id"])
+        stored_versions = dict(base.checkpoint["channel_versions"])
     channels, _ = await achannels_from_checkpoint(
-        agent.channels, checkpoint, saver=saver_of(agent), config=state.config
+        agent.channels, state.checkpoint, saver=saver_of(agent), config=state.config
     )
     # A delta channel is read from the writes on the checkpoints before it. Those of the new one
     # differ from the old one's.
@@ -181,13 +167,14 @@ async def store_state(
         for name, channel in channels.items()
         if isinstance(channel, DeltaChannel) and channel.is_available()
     }
+    step = base.metadata.get("step", -1)
     copy = create_checkpoint(
-        checkpoint,
+        state.checkpoint,
         channels,
-        metadata["step"] - 1,
+        step,
         get_next_version=saver.get_next_version,
         channels_to_snapshot=delta_channels,
-        stored_versions=dict(stored_versions),
+        stored_versions=stored_versions,
         trigger_to_nodes=agent.trigger_to_nodes,
     )
     versions = copy["channel_versions"]
@@ -197,6 +184,7 @@ async def store_state(
     new_versions = {
         name: version for name, version in versions.items() if stored_versions.get(name) != version
     }
+    metadata = {"step": step + 1, "parents": base.metadata.get("parents", {}), **metadata}
     return await saver.aput(parent, copy, cast(CheckpointMetadata, metadata), new_versions)
 
 
@@ -223,67 +211,46 @@ def at_checkpoint(config: RunnableConfig, checkpoint_id: str | None = None) -> R
 
 def without_run(config: RunnableConfig) -> RunnableConfig:
     """The config without the id of a run."""
-    given = cast(dict[str, Any], config)
-    bare = {
-        part: {key: value for key, value in given.get(part, {}).items() if key != "run_id"}
-        for part in ("metadata", "configurable")
-    }
-    return cast(
-        RunnableConfig, {key: value for key, value in {**given, **bare}.items() if key != "run_id"}
-    )
+    bare = cast(dict[str, Any], dict(config))
+    bare.pop("run_id", None)
+    for part in ("metadata", "configurable"):
+        bare[part] = {key: value for key, value in bare.get(part, {}).items() if key != "run_id"}
+    return cast(RunnableConfig, bare)
 
 
 # ── asking again ──────────────────────────────────────────────────────────────────────────────────
 
 
-def _undecided(agent: Agent) -> Mapping[str, Any]:
-    return {"decisions": {}} if isinstance(agent.builder, HitlGraph) else {}
-
-
-async def _routed_again(
-    agent: Agent,
-    saved: CheckpointTuple,
-    then: StateSnapshot,
-    onto: RunnableConfig,
-    head: RunnableConfig,
-) -> RunnableConfig:
-    """The head from which calls that were decided then are asked about anew.
-
-    The tasks of a checkpoint between decision and effect are replaced. As the join, because all it
-    does is route, and a routing takes the place of what was to come next.
-    """
+def _writes_to_route_again(
+    agent: Agent, saved: CheckpointTuple, then: StateSnapshot
+) -> dict[str, Any] | None:
+    """The values to write before routing again, so that calls which were decided then are asked
+    about anew; None if nothing was decided."""
     graph = agent.builder
     assert isinstance(graph, HitlGraph)
-    values: dict[str, Any] = {"decisions": None}
     names = {task.name for task in then.tasks}
-    # An earlier version left open calls with nothing next where it had cancelled a run.
-    is_dangling = not names and bool(open_calls(messages_in(then.values))[1])
-    if (
-        START in names
-        and graph.takes_chat_decisions
-        and graph.gate.waiting(cast(AgentState, then.values))
-    ):
-        # A word of consent that was about to be taken in.
-        values["messages"] = (saved.checkpoint["channel_values"].get(START) or {}).get(
-            "messages"
-        ) or []
-    elif not names & {"tools", "consent"} and not is_dangling:
-        return head
-    return await agent.aupdate_state(at_checkpoint(onto), values, as_node="settle")
+    if START in names:
+        waiting = graph.gate.waiting(cast(AgentState, then.values))
+        if not graph.takes_chat_decisions or not waiting:
+            return None
+        # A word of consent that was about to be applied.
+        given = saved.checkpoint["channel_values"].get(START) or {}
+        return {"decisions": None, "messages": given.get("messages") or []}
+    # An earlier version left open calls with nothing next when it closed a thread.
+    is_dangling = not names and _open_turn(then) is not None
+    return {"decisions": None} if is_dangling or names & {"tools", "consent"} else None
 
 
 async def _last_question(
     agent: Agent, config: RunnableConfig, then: StateSnapshot
 ) -> StateSnapshot:
-    """The state in which a person was asked what opened the way from there to `then`; or `then`
-    itself."""
+    """The state in which a person was asked the question that led to `then`; or `then` itself."""
     found = then
     turn = _open_turn(then)
     at = then
     while then.tasks and at.parent_config is not None:
-        at = await agent.aget_state(
-            at_checkpoint(config, at.parent_config["configurable"]["checkpoint_id"])
-        )
+        parent_id = at.parent_config["configurable"]["checkpoint_id"]
+        at = await agent.aget_state(at_checkpoint(config, parent_id))
         if at.metadata is not None and _has_asked(agent, at):
             found = at
         elif turn is None or _open_turn(at) != turn:
@@ -298,6 +265,5 @@ def _open_turn(snapshot: StateSnapshot) -> str | None:
 
 
 def _has_asked(agent: Agent, snapshot: StateSnapshot) -> bool:
-    before = agent.interrupt_before_nodes
-    names = {task.name for task in snapshot.tasks} - {START}
-    return bool(snapshot.interrupts) or bool(names if before == "*" else names & set(before))
+    nodes = [task.name for task in snapshot.tasks if task.name != START]
+    return bool(snapshot.interrupts) or bool(nodes and stops_before(agent, nodes))

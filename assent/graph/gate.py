@@ -94,13 +94,8 @@ class Gate:
 
     def answers(self, state: AgentState) -> list[ToolMessage]:
         """The messages to the model about the calls that a person rejected or answered."""
-        answers: list[ToolMessage] = []
-        for call, decision in _decided(state):
-            if isinstance(decision, Reject):
-                answers.append(rejection(call, decision))
-            elif isinstance(decision, Respond):
-                answers.append(response(call, decision))
-        return answers
+        answers = [answer_for(call, decision) for call, decision in _decided(state)]
+        return [answer for answer in answers if answer is not None]
 
     def chat_decisions(self, state: AgentState) -> dict[str, DecisionRecord]:
         """The decisions in the words that a person wrote while calls waited: the same for each
@@ -179,9 +174,17 @@ def _since(messages: Sequence[AnyMessage], turn: AIMessage) -> Sequence[AnyMessa
 # ── messages to the model ─────────────────────────────────────────────────────────────────────────
 
 
-def rejection(call: ToolCall, decision: Decision) -> ToolMessage:
-    """The message about a call that a person rejected, with their reason."""
-    return failure(call, with_reason("A person rejected this call. It did not run.", decision))
+def answer_for(call: ToolCall, decision: Decision | None) -> ToolMessage | None:
+    """The message about a call that a person rejected, with their reason, or answered; None for one
+    that waits or may run."""
+    match decision:
+        case Reject():
+            text = with_reason("A person rejected this call. It did not run.", decision)
+            return failure(call, text)
+        case Respond():
+            return response(call, decision)
+        case _:
+            return None
 
 
 def edit_note(edit: Edit) -> str:
