@@ -11,7 +11,7 @@ import pytest
 from assent import ApprovalPolicy
 from assent.core.errors import ConfigurationError
 from assent.graph.approval_rules import approval_rules
-from tests.graph.desk import Desk
+from tests.graph.harness import AgentHarness
 
 TOOLS = ("look", "pay", "mail")
 CALLS = [
@@ -97,18 +97,18 @@ def test_what_makes_no_sense_is_refused_when_the_agent_is_built(
     approve: Any, sentence: str
 ) -> None:
     with pytest.raises(ConfigurationError) as refused:
-        Desk().agent(approve=approve)
+        AgentHarness().agent(approve=approve)
     assert sentence in refused.value.message
 
 
 @pytest.mark.parametrize("wrap", [lambda tool: tool, lambda tool: {"pay": tool}])
 def test_a_tool_is_not_taken_for_a_predicate(wrap: Callable[[Any], Any]) -> None:
     """`approve=delete_records` would call the tool to ask whether it may be called."""
-    desk = Desk()
-    tools = desk.tools()
+    harness = AgentHarness()
+    tools = harness.tools()
     with pytest.raises(ConfigurationError, match="takes the name of one"):
-        desk.agent(tools=tools, approve=wrap(tools[1]))
-    assert desk.ran == []
+        harness.agent(tools=tools, approve=wrap(tools[1]))
+    assert harness.ran == []
 
 
 @pytest.mark.parametrize(

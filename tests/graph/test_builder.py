@@ -28,7 +28,7 @@ from assent import (
     resume,
 )
 from assent.core.errors import ConfigurationError
-from tests.graph.desk import ASKED, THREAD, Desk, Json, asks, told
+from tests.graph.harness import ASKED, THREAD, AgentHarness, Json, asks, told
 from tests.support.models import ScriptedModel, call, lc_history_problems, say
 from tests.support.waiting import PATIENCE
 
@@ -36,8 +36,8 @@ SECRET = "postgres://admin:hunter2@db"
 
 
 @pytest.fixture
-def desk() -> Desk:
-    return Desk()
+def harness() -> AgentHarness:
+    return AgentHarness()
 
 
 # ── building ──────────────────────────────────────────────────────────────────────────────────────
@@ -53,16 +53,16 @@ def desk() -> Desk:
     ],
 )
 def test_a_model_that_cannot_be_set_up_is_refused_in_a_sentence(
-    desk: Desk, model: Any, sentence: str
+    harness: AgentHarness, model: Any, sentence: str
 ) -> None:
     with pytest.raises(ConfigurationError) as refused:
-        desk.agent(model=model)
+        harness.agent(model=model)
     assert sentence in refused.value.message
 
 
-def test_two_tools_of_one_name_are_refused(desk: Desk) -> None:
+def test_two_tools_of_one_name_are_refused(harness: AgentHarness) -> None:
     with pytest.raises(ConfigurationError, match="same name"):
-        desk.agent(tools=[*desk.tools(), desk.tools()[0]])
+        harness.agent(tools=[*harness.tools(), harness.tools()[0]])
 
 
 def test_an_agent_needs_no_tools() -> None:
@@ -72,24 +72,24 @@ def test_an_agent_needs_no_tools() -> None:
 
 @pytest.mark.parametrize("prompt", ["Be brief.", SystemMessage("Be brief.")])
 def test_the_system_prompt_goes_to_the_model_and_not_into_the_state(
-    desk: Desk, prompt: Any
+    harness: AgentHarness, prompt: Any
 ) -> None:
     model = ScriptedModel(script=[call("look", record=1), say("In order.")])
-    result = desk.agent(model=model, system_prompt=prompt).invoke(ASKED, THREAD)
+    result = harness.agent(model=model, system_prompt=prompt).invoke(ASKED, THREAD)
     assert [history[0] for history in model.calls] == [SystemMessage("Be brief.")] * 2
     assert not any(isinstance(message, SystemMessage) for message in result["messages"])
 
 
-def test_the_graph_is_named_and_pauses_before_its_approval_node(desk: Desk) -> None:
-    agent = desk.agent(name="clerk")
+def test_the_graph_is_named_and_pauses_before_its_approval_node(harness: AgentHarness) -> None:
+    agent = harness.agent(name="clerk")
     assert agent.name == "clerk"
     assert agent.interrupt_before_nodes == ["approval"]
 
 
-def test_what_goes_in_and_out_is_the_conversation(desk: Desk) -> None:
+def test_what_goes_in_and_out_is_the_conversation(harness: AgentHarness) -> None:
     """Decisions are neither input nor output: the graph's schemas say so to every client that reads
     them."""
-    agent = desk.agent()
+    agent = harness.agent()
     assert set(agent.get_input_jsonschema()["properties"]) == {"messages"}
     assert set(agent.get_output_jsonschema()["properties"]) == {"messages"}
 
@@ -97,20 +97,21 @@ def test_what_goes_in_and_out_is_the_conversation(desk: Desk) -> None:
 # ── routing ───────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_free_calls_run_at_once_each_as_a_task_of_its_own(desk: Desk) -> None:
+async def test_free_calls_run_at_once_each_as_a_task_of_its_own(harness: AgentHarness) -> None:
     script = [
         asks(*((f"c{record}", "look", {"record": record}) for record in range(4))),
         say("All in order."),
     ]
     updates = [
-        update async for update in desk.agent(*script).astream(ASKED, THREAD, stream_mode="updates")
+        update
+        async for update in harness.agent(*script).astream(ASKED, THREAD, stream_mode="updates")
     ]
     assert Counter(node for update in updates for node in update) == {
         "agent": 2,
         "tools": 4,
         "settle": 1,
     }
-    assert sorted(desk.ran) == [("look", record) for record in range(4)]
+    assert sorted(harness.ran) == [("look", record) for record in range(4)]
 
 
 async def test_free_calls_run_side_by_side() -> None:
@@ -122,7 +123,7 @@ async def test_free_calls_run_side_by_side() -> None:
         async with asyncio.timeout(PATIENCE), both:
             return f"{who} was met"
 
-    agent = Desk().agent(
+    agent = AgentHarness().agent(
         asks(("c1", "meet", {"who": "Ada"}), ("c2", "meet", {"who": "Bob"})),
         say("Done."),
         tools=[meet],
@@ -133,7 +134,7 @@ async def test_free_calls_run_side_by_side() -> None:
 
 
 async def test_free_calls_do_not_wait_for_a_person_and_gated_ones_are_shown_together(
-    desk: Desk,
+    harness: AgentHarness,
 ) -> None:
     turn = asks(
         ("c1", "pay", {"amount": 1}),
@@ -141,9 +142,9 @@ async def test_free_calls_do_not_wait_for_a_person_and_gated_ones_are_shown_toge
         ("c3", "mail", {"to": "Bob"}),
         ("c4", "look", {"record": 4}),
     )
-    agent = desk.agent(turn, say("Done."))
+    agent = harness.agent(turn, say("Done."))
     await agent.ainvoke(ASKED, THREAD)
-    assert sorted(desk.ran) == [("look", 2), ("look", 4)]
+    assert sorted(harness.ran) == [("look", 2), ("look", 4)]
     assert [
         (approval.tool_call_id, approval.tool)
         for approval in await apending_approvals(agent, THREAD)
@@ -153,55 +154,59 @@ async def test_free_calls_do_not_wait_for_a_person_and_gated_ones_are_shown_toge
     ]
 
     await aresume(agent, THREAD, {"c1": Approve(), "c3": Approve()})
-    assert sorted(desk.ran[2:]) == [("mail", "Bob"), ("pay", 1)]
+    assert sorted(harness.ran[2:]) == [("mail", "Bob"), ("pay", 1)]
 
 
-async def test_a_predicate_parts_calls_of_one_tool(desk: Desk) -> None:
+async def test_a_predicate_parts_calls_of_one_tool(harness: AgentHarness) -> None:
     turn = asks(("small", "pay", {"amount": 5}), ("large", "pay", {"amount": 500}))
-    agent = desk.agent(turn, say("Done."), approve={"pay": lambda args: args["amount"] > 100})
+    agent = harness.agent(turn, say("Done."), approve={"pay": lambda args: args["amount"] > 100})
     await agent.ainvoke(ASKED, THREAD)
-    assert desk.ran == [("pay", 5)]
+    assert harness.ran == [("pay", 5)]
     assert [approval.tool_call_id for approval in await apending_approvals(agent, THREAD)] == [
         "large"
     ]
 
 
-async def test_several_gated_turns_pause_once_each(desk: Desk) -> None:
-    agent = desk.agent(
+async def test_several_gated_turns_pause_once_each(harness: AgentHarness) -> None:
+    agent = harness.agent(
         asks(("c1", "pay", {"amount": 1})), asks(("c2", "pay", {"amount": 2})), say("Done.")
     )
     await agent.ainvoke(ASKED, THREAD)
     await aresume(agent, THREAD, Approve())
-    assert desk.ran == [("pay", 1)]
+    assert harness.ran == [("pay", 1)]
     result = await aresume(agent, THREAD, Approve())
-    assert desk.ran == [("pay", 1), ("pay", 2)]
+    assert harness.ran == [("pay", 1), ("pay", 2)]
     assert result["messages"][-1].text == "Done."
     # What was decided ends with its turn, and the state does not grow by it.
     assert (await agent.aget_state(THREAD)).values["decisions"] == {}
 
 
-def test_a_tool_that_the_model_made_up_is_answered_and_not_asked_for(desk: Desk) -> None:
-    result = desk.agent(
+def test_a_tool_that_the_model_made_up_is_answered_and_not_asked_for(harness: AgentHarness) -> None:
+    result = harness.agent(
         asks(("c1", "fly", {})), say("Sorry."), approve=lambda tool, args: True
     ).invoke(ASKED, THREAD)
     assert told(result, "c1").status == "error"
     assert "fly is not a valid tool" in told(result, "c1").text
 
 
-def test_a_message_id_that_is_taken_does_not_replace_the_earlier_message(desk: Desk) -> None:
+def test_a_message_id_that_is_taken_does_not_replace_the_earlier_message(
+    harness: AgentHarness,
+) -> None:
     """Otherwise the second turn's call would find the first one's answer, and pass for done."""
     turn = asks(("c1", "pay", {"amount": 1}), message_id="m1")
-    agent = desk.agent(turn, turn, say("Done."))
+    agent = harness.agent(turn, turn, say("Done."))
     agent.invoke(ASKED, THREAD)
     resume(agent, THREAD, Approve())
-    assert desk.ran == [("pay", 1)]
+    assert harness.ran == [("pay", 1)]
     assert len(pending_approvals(agent, THREAD)) == 1
     resume(agent, THREAD, Approve())
-    assert desk.ran == [("pay", 1), ("pay", 1)]
+    assert harness.ran == [("pay", 1), ("pay", 1)]
 
 
 @pytest.mark.parametrize("ids", [(None, None), ("", ""), ("c", "c")])
-def test_calls_without_an_id_of_their_own_get_one(desk: Desk, ids: tuple[Any, Any]) -> None:
+def test_calls_without_an_id_of_their_own_get_one(
+    harness: AgentHarness, ids: tuple[Any, Any]
+) -> None:
     turn = AIMessage(
         "",
         tool_calls=[
@@ -209,13 +214,13 @@ def test_calls_without_an_id_of_their_own_get_one(desk: Desk, ids: tuple[Any, An
             for amount, id_ in zip((1, 2), ids, strict=True)
         ],
     )
-    agent = desk.agent(turn, say("Done."))
+    agent = harness.agent(turn, say("Done."))
     agent.invoke(ASKED, THREAD)
     first, second = pending_approvals(agent, THREAD)
     result = resume(
         agent, THREAD, {first.approval_id: Approve(), second.approval_id: Reject("Too much.")}
     )
-    assert desk.ran == [("pay", 1)]
+    assert harness.ran == [("pay", 1)]
     assert told(result, first.tool_call_id).status == "success"
     assert told(result, second.tool_call_id).status == "error"
 
@@ -227,25 +232,25 @@ def turns() -> list[AIMessage]:
     return [asks(("c1", "look", {"record": 1}), ("c2", "pay", {"amount": 3})), say("Done.")]
 
 
-def sync_tools(desk: Desk) -> list[Any]:
-    return desk.tools()[:2]
+def sync_tools(harness: AgentHarness) -> list[Any]:
+    return harness.tools()[:2]
 
 
-def test_sync_from_end_to_end(desk: Desk) -> None:
-    agent = desk.agent(*turns(), tools=sync_tools(desk), approve="pay")
+def test_sync_from_end_to_end(harness: AgentHarness) -> None:
+    agent = harness.agent(*turns(), tools=sync_tools(harness), approve="pay")
     nodes = [
         node for update in agent.stream(ASKED, THREAD, stream_mode="updates") for node in update
     ]
     assert nodes == ["agent", "tools", "settle", "__interrupt__"]
     (approval,) = pending_approvals(agent, THREAD)
     result = resume(agent, THREAD, {approval.approval_id: Edit({"amount": 2})})
-    assert desk.ran == [("look", 1), ("pay", 2)]
+    assert harness.ran == [("look", 1), ("pay", 2)]
     assert result["messages"][-1].text == "Done."
     assert pending_approvals(agent, THREAD) == []
 
 
-async def test_async_from_end_to_end(desk: Desk) -> None:
-    agent = desk.agent(*turns())
+async def test_async_from_end_to_end(harness: AgentHarness) -> None:
+    agent = harness.agent(*turns())
     nodes = [
         node
         async for update in agent.astream(ASKED, THREAD, stream_mode="updates")
@@ -254,27 +259,27 @@ async def test_async_from_end_to_end(desk: Desk) -> None:
     assert nodes == ["agent", "tools", "settle", "__interrupt__"]
     (approval,) = await apending_approvals(agent, THREAD)
     result = await aresume(agent, THREAD, {approval.tool_call_id: Edit({"amount": 2})})
-    assert desk.ran == [("look", 1), ("pay", 2)]
+    assert harness.ran == [("look", 1), ("pay", 2)]
     assert result["messages"][-1].text == "Done."
     assert await apending_approvals(agent, THREAD) == []
 
 
-async def test_sync_in_a_notebook(desk: Desk) -> None:
+async def test_sync_in_a_notebook(harness: AgentHarness) -> None:
     """A notebook's cell runs in a thread whose event loop is running."""
 
     async def preview(args: Json) -> Json:
         return {"pays": args["amount"]}
 
-    agent = desk.agent(
-        *turns(), tools=sync_tools(desk), approve={"pay": ApprovalPolicy(preview=preview)}
+    agent = harness.agent(
+        *turns(), tools=sync_tools(harness), approve={"pay": ApprovalPolicy(preview=preview)}
     )
     agent.invoke(ASKED, THREAD)
     assert pending_approvals(agent, THREAD)[0].preview == {"pays": 3}
     assert resume(agent, THREAD, Approve())["messages"][-1].text == "Done."
 
 
-async def test_words_stream_token_by_token(desk: Desk) -> None:
-    agent = desk.agent(say("All is well."))
+async def test_words_stream_token_by_token(harness: AgentHarness) -> None:
+    agent = harness.agent(say("All is well."))
     pieces = [chunk.text async for chunk, _ in agent.astream(ASKED, THREAD, stream_mode="messages")]
     assert [piece for piece in pieces if piece] == ["All ", "is ", "well."]
 
@@ -323,7 +328,7 @@ def picture(of: str) -> list[Json]:
 async def test_a_gated_tool_may_take_and_give_what_any_tool_may(
     gated: Any, args: Json, edited: Json, answer: str
 ) -> None:
-    agent = Desk().agent(
+    agent = AgentHarness().agent(
         asks(("c1", gated.name, args)), say("Done."), tools=[gated], approve=gated.name
     )
     await agent.ainvoke(ASKED, THREAD)
@@ -344,7 +349,7 @@ def test_a_tool_that_asks_something_itself_is_answered_like_any_question() -> No
         answers.append(interrupt({"sure": what}))
         return f"{what}: {answers[-1]}"
 
-    agent = Desk().agent(
+    agent = AgentHarness().agent(
         asks(("c1", "confirm", {"what": "pay"})), say("Done."), tools=[confirm], approve="confirm"
     )
     agent.invoke(ASKED, THREAD)
@@ -360,11 +365,11 @@ def test_a_tool_that_asks_something_itself_is_answered_like_any_question() -> No
     assert told(result, "c1").text == "pay: {'yes': ['indeed']}"
 
 
-async def test_a_tool_that_asks_does_not_make_the_others_run_again(desk: Desk) -> None:
+async def test_a_tool_that_asks_does_not_make_the_others_run_again(harness: AgentHarness) -> None:
     @tool
     async def confirm(what: str) -> str:
         """Ask."""
-        desk.ran.append(("confirm", what))
+        harness.ran.append(("confirm", what))
         return f"{what}: {interrupt('Sure?')}"
 
     turn = asks(
@@ -373,8 +378,8 @@ async def test_a_tool_that_asks_does_not_make_the_others_run_again(desk: Desk) -
         ("c3", "look", {"record": 3}),
         ("c4", "mail", {"to": "Bob"}),
     )
-    agent = desk.agent(
-        turn, say("Done."), tools=[*desk.tools(), confirm], approve=["pay", "confirm", "mail"]
+    agent = harness.agent(
+        turn, say("Done."), tools=[*harness.tools(), confirm], approve=["pay", "confirm", "mail"]
     )
     await agent.ainvoke(ASKED, THREAD)
     await aresume(agent, THREAD, {"c1": Approve(), "c2": Approve()})
@@ -384,7 +389,7 @@ async def test_a_tool_that_asks_does_not_make_the_others_run_again(desk: Desk) -
     # Then the call that nobody has decided yet waits, as before.
     assert [approval.tool_call_id for approval in await apending_approvals(agent, THREAD)] == ["c4"]
     result = await aresume(agent, THREAD, Reject())
-    assert Counter(desk.ran) == {("look", 3): 1, ("pay", 1): 1, ("confirm", "gated"): 3}
+    assert Counter(harness.ran) == {("look", 3): 1, ("pay", 1): 1, ("confirm", "gated"): 3}
     assert told(result, "c2").text == "gated: yes"
 
 
@@ -431,7 +436,7 @@ def strict(amount: int) -> str:
 async def test_what_the_model_is_told_of_a_tool_that_fails(
     failing: Any, args: Json, answer: str, asynchronous: bool
 ) -> None:
-    agent = Desk().agent(
+    agent = AgentHarness().agent(
         asks(("c1", failing.name, args)), say("Sorry."), tools=[failing], approve=[]
     )
     result = await agent.ainvoke(ASKED, THREAD) if asynchronous else agent.invoke(ASKED, THREAD)
@@ -442,7 +447,9 @@ async def test_what_the_model_is_told_of_a_tool_that_fails(
 
 
 async def test_the_log_has_what_the_model_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
-    agent = Desk().agent(asks(("c1", "broken", {})), say("Sorry."), tools=[broken], approve=[])
+    agent = AgentHarness().agent(
+        asks(("c1", "broken", {})), say("Sorry."), tools=[broken], approve=[]
+    )
     await agent.ainvoke(ASKED, THREAD)
     (record,) = caplog.records
     assert record.exc_info is not None
@@ -479,13 +486,13 @@ async def reject_first(agent: Any) -> Any:
     ],
 )
 async def test_every_history_that_the_model_gets_is_one_that_a_provider_takes(
-    desk: Desk, steps: tuple[Step, ...]
+    harness: AgentHarness, steps: tuple[Step, ...]
 ) -> None:
     turn = asks(
         ("c1", "pay", {"amount": 1}), ("c2", "look", {"record": 1}), ("c3", "pay", {"amount": 3})
     )
     model = ScriptedModel(script=[turn, say("Done."), say("You are welcome.")])
-    agent = desk.agent(model=model)
+    agent = harness.agent(model=model)
     await agent.ainvoke(ASKED, THREAD)
     for step in steps:
         await step(agent)

@@ -10,7 +10,7 @@ from langchain_core.messages import HumanMessage
 from assent import Approve, Reject, apending_approvals, pending_approvals, resume
 from assent.core.decisions import Decision
 from assent.graph.chat_decisions import decision_from_message, decision_from_messages
-from tests.graph.desk import ASKED, THREAD, Desk, asks, told
+from tests.graph.harness import ASKED, THREAD, AgentHarness, asks, told
 from tests.support.models import say
 
 APPROVING = [
@@ -79,29 +79,31 @@ def test_everything_said_since_the_question_counts(
 
 
 @pytest.fixture
-def desk() -> Desk:
-    return Desk()
+def harness() -> AgentHarness:
+    return AgentHarness()
 
 
-def paused(desk: Desk, *, chat_decisions: bool = True) -> Any:
+def paused(harness: AgentHarness, *, chat_decisions: bool = True) -> Any:
     turn = asks(("c1", "pay", {"amount": 3}), ("c2", "pay", {"amount": 4}))
-    agent = desk.agent(
-        turn, say("Done."), tools=desk.tools()[:2], approve="pay", chat_decisions=chat_decisions
+    agent = harness.agent(
+        turn, say("Done."), tools=harness.tools()[:2], approve="pay", chat_decisions=chat_decisions
     )
     agent.invoke(ASKED, THREAD)
     return agent
 
 
-def test_consent_runs_every_waiting_call_and_the_agent_goes_on(desk: Desk) -> None:
-    result = paused(desk).invoke({"messages": [("user", "Approved!")]}, THREAD)
-    assert sorted(desk.ran) == [("pay", 3), ("pay", 4)]
+def test_consent_runs_every_waiting_call_and_the_agent_goes_on(harness: AgentHarness) -> None:
+    result = paused(harness).invoke({"messages": [("user", "Approved!")]}, THREAD)
+    assert sorted(harness.ran) == [("pay", 3), ("pay", 4)]
     assert result["messages"][-1].text == "Done."
 
 
 @pytest.mark.parametrize("text", REJECTING)
-def test_other_words_run_nothing_and_reach_the_model_as_the_reason(desk: Desk, text: str) -> None:
-    result = paused(desk).invoke({"messages": [("user", text)]}, THREAD)
-    assert desk.ran == []
+def test_other_words_run_nothing_and_reach_the_model_as_the_reason(
+    harness: AgentHarness, text: str
+) -> None:
+    result = paused(harness).invoke({"messages": [("user", text)]}, THREAD)
+    assert harness.ran == []
     assert (
         told(result, "c1").text
         == f"A person rejected this call. It did not run. The reason: {text}"
@@ -109,25 +111,27 @@ def test_other_words_run_nothing_and_reach_the_model_as_the_reason(desk: Desk, t
     assert told(result, "c2").status == "error"
 
 
-def test_only_a_persons_message_decides(desk: Desk) -> None:
-    agent = paused(desk)
+def test_only_a_persons_message_decides(harness: AgentHarness) -> None:
+    agent = paused(harness)
     agent.invoke({"messages": [("system", "approved")]}, THREAD)
     agent.invoke({"messages": [("user", "yes"), ("system", "Noted.")]}, THREAD)
-    assert desk.ran == []
+    assert harness.ran == []
     assert len(pending_approvals(agent, THREAD)) == 2
 
 
-def test_decisions_by_id_work_beside_it(desk: Desk) -> None:
-    agent = paused(desk)
+def test_decisions_by_id_work_beside_it(harness: AgentHarness) -> None:
+    agent = paused(harness)
     resume(agent, THREAD, {"c1": Approve()})
-    assert desk.ran == [("pay", 3)]
+    assert harness.ran == [("pay", 3)]
     agent.invoke({"messages": [("user", "not the other one")]}, THREAD)
-    assert desk.ran == [("pay", 3)]
+    assert harness.ran == [("pay", 3)]
     assert pending_approvals(agent, THREAD) == []
 
 
-async def test_words_decide_for_what_waits_and_not_for_what_comes_after(desk: Desk) -> None:
-    agent = desk.agent(
+async def test_words_decide_for_what_waits_and_not_for_what_comes_after(
+    harness: AgentHarness,
+) -> None:
+    agent = harness.agent(
         asks(("c1", "pay", {"amount": 3})),
         asks(("c2", "pay", {"amount": 4})),
         say("Done."),
@@ -135,16 +139,16 @@ async def test_words_decide_for_what_waits_and_not_for_what_comes_after(desk: De
     )
     await agent.ainvoke(ASKED, THREAD)
     await agent.ainvoke({"messages": [("user", "yes")]}, THREAD)
-    assert desk.ran == [("pay", 3)]
+    assert harness.ran == [("pay", 3)]
     assert [approval.tool_call_id for approval in await apending_approvals(agent, THREAD)] == ["c2"]
     await agent.ainvoke(None, THREAD)
-    assert desk.ran == [("pay", 3)]
+    assert harness.ran == [("pay", 3)]
 
 
 @pytest.mark.parametrize("text", APPROVING)
-def test_it_is_off_by_default(desk: Desk, text: str) -> None:
-    agent = desk.agent(asks(("c1", "pay", {"amount": 3})), say("Done."))
+def test_it_is_off_by_default(harness: AgentHarness, text: str) -> None:
+    agent = harness.agent(asks(("c1", "pay", {"amount": 3})), say("Done."))
     agent.invoke(ASKED, THREAD)
     agent.invoke({"messages": [("user", text)]}, THREAD)
-    assert desk.ran == []
+    assert harness.ran == []
     assert len(pending_approvals(agent, THREAD)) == 1

@@ -35,7 +35,7 @@ from assent.graph.interrupts.resume import continuation, find_pending
 from assent.graph.provider_history import provider_history
 from assent.graph.state import messages_in, open_calls
 from assent.graph.state_types import state_types
-from tests.graph.desk import ASKED, THREAD, Desk, Json, asks, told
+from tests.graph.harness import ASKED, THREAD, AgentHarness, Json, asks, told
 from tests.graph.savers import Book, Died, fated
 from tests.support.models import ScriptedModel, lc_history_problems, say
 
@@ -80,15 +80,15 @@ async def messages_of(agent: Any) -> list[AnyMessage]:
 
 
 async def test_a_thread_that_waited_takes_new_input(saver: Any) -> None:
-    desk = Desk()
+    harness = AgentHarness()
     model = ScriptedModel(script=[asks(*TWO_CALLS, ("c3", "look", {"record": 1})), say("Fine.")])
-    agent = desk.agent(model=model, checkpointer=saver)
+    agent = harness.agent(model=model, checkpointer=saver)
     await agent.ainvoke(ASKED, THREAD)
     await close(agent, THREAD, {})
     assert await is_at_rest(agent)
     assert await apending_approvals(agent, THREAD) == []
     result = await agent.ainvoke({"messages": [("user", "Something else.")]}, THREAD)
-    assert desk.ran == [("look", 1)]
+    assert harness.ran == [("look", 1)]
     assert [told(result, call_id).content for call_id in ("c1", "c2", "c3")] == [
         NOT_STARTED,
         NOT_STARTED,
@@ -99,9 +99,9 @@ async def test_a_thread_that_waited_takes_new_input(saver: Any) -> None:
 
 
 async def test_each_call_is_told_what_became_of_it(saver: Any) -> None:
-    desk = Desk()
+    harness = AgentHarness()
     calls = [(f"c{number}", "pay", {"amount": number}) for number in range(6)]
-    agent = desk.agent(asks(*calls), say("Fine."), checkpointer=saver)
+    agent = harness.agent(asks(*calls), say("Fine."), checkpointer=saver)
     await agent.ainvoke(ASKED, THREAD)
     # Decided, and cut off before the decisions were carried out.
     snapshot = await agent.aget_state(THREAD)
@@ -126,7 +126,7 @@ async def test_each_call_is_told_what_became_of_it(saver: Any) -> None:
     )
     assert texts[4] == NOT_STARTED
     assert texts[5] == "Paid at last."
-    assert desk.ran == []
+    assert harness.ran == []
     assert (await agent.aget_state(THREAD)).values["decisions"] == {}
 
 
@@ -155,9 +155,9 @@ async def test_it_may_be_cut_off_at_any_point_of_a_run(saver: Any, after: bool) 
     survived = False
     for dies_at in range(1, 40):
         await saver.adelete_thread("t")
-        desk, book = Desk(), Book()
+        harness, book = AgentHarness(), Book()
         model = ScriptedModel(script=[asks(*TWO_CALLS), say("Done."), say("Done.")])
-        agent = desk.agent(model=model, checkpointer=saver)
+        agent = harness.agent(model=model, checkpointer=saver)
         saver.fate.puts.clear()
         saver.fate.dies_at, saver.fate.after = dies_at, after
         try:
@@ -166,15 +166,15 @@ async def test_it_may_be_cut_off_at_any_point_of_a_run(saver: Any, after: bool) 
         except Died:
             pass
         saver.fate.dies_at = 0
-        await _is_closed_truly(agent, desk, book, began=dies_at > 1 or after)
+        await _is_closed_truly(agent, harness, book, began=dies_at > 1 or after)
         assert [lc_history_problems(history) for history in model.calls] == [[]] * len(model.calls)
         if survived:
             return
     raise AssertionError("The run never got to its end.")
 
 
-async def _is_closed_truly(agent: Any, desk: Desk, book: Book, *, began: bool) -> None:
-    before = list(desk.ran)
+async def _is_closed_truly(agent: Any, harness: AgentHarness, book: Book, *, began: bool) -> None:
+    before = list(harness.ran)
     checkpoints = len(await history(agent))
     await close(agent, THREAD, book.became_of)
     assert await is_at_rest(agent)
@@ -203,12 +203,12 @@ async def _is_closed_truly(agent: Any, desk: Desk, book: Book, *, began: bool) -
             assert (answers[call_id] != NOT_STARTED) is ran, (call_id, answers, before)
             assert not ran or answers[call_id].startswith(("Paid", "Wrote"))
     await agent.ainvoke(ASKED, run_of("r2", book), durability="sync")
-    assert desk.ran == before
+    assert harness.ran == before
 
 
 async def test_a_call_that_changes_nothing_is_not_said_to_have_never_run(saver: Any) -> None:
     """The ledger knows nothing of it, so nobody knows whether it ran."""
-    agent = Desk().agent(asks(*TWO_CALLS), checkpointer=saver, effects={"pay": "none"})
+    agent = AgentHarness().agent(asks(*TWO_CALLS), checkpointer=saver, effects={"pay": "none"})
     await agent.ainvoke(ASKED, THREAD)
     await close(agent, THREAD, {})
     texts = {
@@ -221,7 +221,7 @@ async def test_a_call_that_changes_nothing_is_not_said_to_have_never_run(saver: 
 
 @pytest.mark.parametrize("after", [False, True])
 async def test_closing_is_one_write_and_may_be_cut_off(saver: Any, after: bool) -> None:
-    agent = Desk().agent(asks(*TWO_CALLS), checkpointer=saver)
+    agent = AgentHarness().agent(asks(*TWO_CALLS), checkpointer=saver)
     await agent.ainvoke(ASKED, THREAD)
     paused = await agent.aget_state(THREAD)
     checkpoints = len(await history(agent))
@@ -244,7 +244,7 @@ async def test_closing_is_one_write_and_may_be_cut_off(saver: Any, after: bool) 
 
 
 async def test_a_thread_that_an_earlier_version_left_half_closed_is_closed(saver: Any) -> None:
-    agent = Desk().agent(asks(*TWO_CALLS), checkpointer=saver)
+    agent = AgentHarness().agent(asks(*TWO_CALLS), checkpointer=saver)
     await agent.ainvoke(ASKED, THREAD)
     await agent.aupdate_state(THREAD, None, as_node=END)
     assert has_dangling_calls(await agent.aget_state(THREAD))
@@ -275,7 +275,7 @@ async def test_tools_that_run_side_by_side_are_told_apart(saver: Any) -> None:
         return "never"
 
     calls = asks(("c1", "quick", {"n": 1}), ("c2", "slow", {"n": 2}))
-    agent = Desk().agent(
+    agent = AgentHarness().agent(
         calls, say("Fine."), tools=[quick, slow], approve=["quick", "slow"], checkpointer=saver
     )
     await agent.ainvoke(ASKED, run_of("r1", book))
@@ -297,7 +297,7 @@ async def test_tools_that_run_side_by_side_are_told_apart(saver: Any) -> None:
 
 async def test_a_model_that_was_cancelled_leaves_the_question(saver: Any) -> None:
     model = ScriptedModel(script=[say("word " * 50), say("Fine.")], delay=0.05)
-    agent = Desk().agent(model=model, checkpointer=saver)
+    agent = AgentHarness().agent(model=model, checkpointer=saver)
     run = asyncio.create_task(agent.ainvoke(ASKED, THREAD, durability="sync"))
     while not model.calls:
         await asyncio.sleep(0.001)
@@ -310,7 +310,7 @@ async def test_a_model_that_was_cancelled_leaves_the_question(saver: Any) -> Non
 
 
 async def test_where_nothing_was_written_nothing_is(saver: Any) -> None:
-    agent = Desk().agent(say("Hi."), checkpointer=saver)
+    agent = AgentHarness().agent(say("Hi."), checkpointer=saver)
     await close(agent, THREAD, {})
     assert saver.fate.puts == []
     await agent.ainvoke(ASKED, THREAD)
@@ -320,7 +320,7 @@ async def test_where_nothing_was_written_nothing_is(saver: Any) -> None:
 
 
 async def test_what_the_config_carries_reaches_the_checkpointer(saver: Any) -> None:
-    agent = Desk().agent(asks(*TWO_CALLS), checkpointer=saver)
+    agent = AgentHarness().agent(asks(*TWO_CALLS), checkpointer=saver)
     await agent.ainvoke(ASKED, THREAD)
     saver.fate.puts.clear()
     await close(agent, run_of("r1"), {})
@@ -541,7 +541,7 @@ async def sqlite(tmp_path: Path) -> AsyncIterator[Any]:
 
 async def test_a_run_is_rolled_back(sqlite: Any) -> None:
     model = ScriptedModel(script=[say("One."), asks(*TWO_CALLS), say("Three.")])
-    agent = Desk().agent(model=model, checkpointer=sqlite)
+    agent = AgentHarness().agent(model=model, checkpointer=sqlite)
     await agent.ainvoke(ASKED, run_of("r1"))
     before = await messages_of(agent)
     await agent.ainvoke({"messages": [("user", "Two?")]}, run_of("r2"))
@@ -558,7 +558,7 @@ async def test_a_run_is_rolled_back(sqlite: Any) -> None:
 
 
 async def test_the_first_run_is_rolled_back(sqlite: Any) -> None:
-    agent = Desk().agent(asks(*TWO_CALLS), say("Fine."), checkpointer=sqlite)
+    agent = AgentHarness().agent(asks(*TWO_CALLS), say("Fine."), checkpointer=sqlite)
     await agent.ainvoke(ASKED, run_of("r1"))
     await roll_back(agent, run_of("r1"), "r1", {})
     assert (await agent.aget_state(THREAD)).values == {}
@@ -568,8 +568,8 @@ async def test_the_first_run_is_rolled_back(sqlite: Any) -> None:
 
 async def test_a_run_that_went_on_after_a_pause_is_rolled_back_to_rest(sqlite: Any) -> None:
     """Its message and its decisions go, and what it has done in the world is told."""
-    desk, book = Desk(), Book()
-    agent = desk.agent(
+    harness, book = AgentHarness(), Book()
+    agent = harness.agent(
         asks(*TWO_CALLS, ("c3", "mail", {"to": "Bob"})),
         say("Done."),
         say("Fine."),
@@ -582,7 +582,7 @@ async def test_a_run_that_went_on_after_a_pause_is_rolled_back_to_rest(sqlite: A
         run_of("r2", book),
         {first.approval_id: Edit({"amount": 4}), second.approval_id: Approve()},
     )
-    assert sorted(desk.ran) == [("mail", "Ada"), ("pay", 4)]
+    assert sorted(harness.ran) == [("mail", "Ada"), ("pay", 4)]
     for _ in range(2):
         await roll_back(agent, run_of("r2", book), "r2", book.became_of)
         assert await is_at_rest(agent)
@@ -592,7 +592,7 @@ async def test_a_run_that_went_on_after_a_pause_is_rolled_back_to_rest(sqlite: A
         assert texts[1:] == ["Wrote to Ada.", NOT_STARTED]
     result = await agent.ainvoke(ASKED, run_of("r3", book))
     assert lc_history_problems(provider_history(result["messages"])) == []
-    assert sorted(desk.ran) == [("mail", "Ada"), ("pay", 4)]
+    assert sorted(harness.ran) == [("mail", "Ada"), ("pay", 4)]
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -601,8 +601,8 @@ async def test_rolling_back_may_be_cut_off_too(sqlite: Any, after: bool) -> None
     it must not be asked about anew."""
     for dies_at in range(1, 20):
         await sqlite.adelete_thread("t")
-        desk, book = Desk(), Book()
-        agent = desk.agent(asks(*TWO_CALLS), say("Done."), checkpointer=sqlite)
+        harness, book = AgentHarness(), Book()
+        agent = harness.agent(asks(*TWO_CALLS), say("Done."), checkpointer=sqlite)
         await agent.ainvoke(ASKED, run_of("r1", book), durability="sync")
         approvals = await apending_approvals(agent, THREAD)
         await aresume(
@@ -646,7 +646,7 @@ async def test_what_a_command_left_before_the_run_does_not_linger(sqlite: Any) -
 
 
 async def test_another_thread_of_the_same_agent_is_not_touched(sqlite: Any) -> None:
-    agent = Desk().agent(say("One."), say("Two."), checkpointer=sqlite)
+    agent = AgentHarness().agent(say("One."), say("Two."), checkpointer=sqlite)
     other: RunnableConfig = {"configurable": {"thread_id": "u"}, "metadata": {"run_id": "r9"}}
     await agent.ainvoke(ASKED, other)
     await agent.ainvoke(ASKED, run_of("r1"))

@@ -31,7 +31,7 @@ from assent.core.errors import ConfigurationError
 from assent.core.events import Custom, Event, NodeStart, Progress, ToolError
 from assent.graph.effects import EFFECTS_KEY
 from assent.graph.stream.callbacks import run_graph
-from tests.graph.desk import ASKED, THREAD, Desk, Json, Killed, Ledger, asks, told
+from tests.graph.harness import ASKED, THREAD, AgentHarness, Json, Killed, Ledger, asks, told
 from tests.support.models import say
 from tests.support.waiting import PATIENCE
 
@@ -74,7 +74,7 @@ class Shop:
     async def run(self, effects: Any = None, **options: Any) -> Json:
         options.setdefault("approve", [])
         made = tool(self.work)
-        self.agent = Desk().agent(
+        self.agent = AgentHarness().agent(
             asks(("c1", "work", {"amount": 3})),
             say("Done."),
             tools=[made],
@@ -128,7 +128,7 @@ async def killed_in_the_middle(shop: Shop, effects: Any, **options: Any) -> None
 )
 def test_effects_that_make_no_sense_are_refused(effects: Any, sentence: str) -> None:
     with pytest.raises(ConfigurationError, match=sentence):
-        Desk().agent(effects=effects)
+        AgentHarness().agent(effects=effects)
 
 
 class Reader(BaseTool):
@@ -159,7 +159,7 @@ async def test_a_tool_of_any_kind_can_be_declared(
     ledger = Ledger()
     config: Any = {"configurable": {"thread_id": "t", EFFECTS_KEY: ledger}}
     declared = {"read": effects} if effects else None
-    agent = Desk().agent(
+    agent = AgentHarness().agent(
         asks(("c1", "read", {"page": 7})),
         say("Done."),
         tools=[reader],
@@ -173,23 +173,25 @@ async def test_a_tool_of_any_kind_can_be_declared(
 async def test_a_tool_that_the_model_made_up_leaves_no_rows() -> None:
     ledger = Ledger()
     config: Any = {"configurable": {"thread_id": "t", EFFECTS_KEY: ledger}}
-    result = await Desk().agent(asks(("c1", "fly", {})), say("Sorry.")).ainvoke(ASKED, config)
+    result = (
+        await AgentHarness().agent(asks(("c1", "fly", {})), say("Sorry.")).ainvoke(ASKED, config)
+    )
     assert told(result, "c1").status == "error"
     assert ledger.rows == {}
 
 
 def test_a_sync_run_with_a_ledger_may_read_and_nothing_else() -> None:
     config: Any = {"configurable": {"thread_id": "t", EFFECTS_KEY: Ledger()}}
-    desk = Desk()
+    harness = AgentHarness()
     script = asks(("c1", "look", {"record": 1})), say("Done.")
     assert (
-        told(desk.agent(*script, effects={"look": "none"}).invoke(ASKED, config), "c1").status
+        told(harness.agent(*script, effects={"look": "none"}).invoke(ASKED, config), "c1").status
         == "success"
     )
-    assert desk.ran == [("look", 1)]
+    assert harness.ran == [("look", 1)]
     with pytest.raises(ConfigurationError, match="must be async"):
-        desk.agent(*script).invoke(ASKED, config)
-    assert desk.ran == [("look", 1)]
+        harness.agent(*script).invoke(ASKED, config)
+    assert harness.ran == [("look", 1)]
 
 
 # ── cut off ───────────────────────────────────────────────────────────────────────────────────────
@@ -291,7 +293,7 @@ async def seen_by(*kinds: Callable[..., Any]) -> dict[str, str]:
 
     turn = asks(*((f"c{number}", f"tool{number}", {}) for number in range(len(kinds))))
     tools = [made(number, kind) for number, kind in enumerate(kinds)]
-    await Desk().agent(turn, say("Done."), tools=tools, approve=[]).ainvoke(ASKED, THREAD)
+    await AgentHarness().agent(turn, say("Done."), tools=tools, approve=[]).ainvoke(ASKED, THREAD)
     return seen
 
 
@@ -333,7 +335,7 @@ async def test_sync_tools_see_their_key_in_async_and_in_sync_runs() -> None:
     in_sync: dict[str, str] = {}
     tools = [sync_tool(f"tool{number}", in_sync, asyncio.Barrier(1)) for number in range(2)]
     turn = asks(("c0", "tool0", {}), ("c1", "tool1", {}))
-    Desk().agent(turn, say("Done."), tools=tools, approve=[]).invoke(ASKED, THREAD)
+    AgentHarness().agent(turn, say("Done."), tools=tools, approve=[]).invoke(ASKED, THREAD)
     assert {name: key.split(":")[2] for name, key in in_sync.items()} == {
         "tool0": "c0",
         "tool1": "c1",
@@ -408,7 +410,7 @@ async def test_of_calls_side_by_side_only_those_out_of_time_are_asked_of() -> No
             for number, seconds in enumerate((60, 0, 70))
         )
     )
-    agent = Desk().agent(turn, say("Done."), tools=[work], approve=[], tool_timeout=0.1)
+    agent = AgentHarness().agent(turn, say("Done."), tools=[work], approve=[], tool_timeout=0.1)
     config: Any = {"configurable": {"thread_id": "t", EFFECTS_KEY: Ledger()}}
     await agent.ainvoke(ASKED, config)
     assert [question.tool_call_id for question in await apending_approvals(agent, config)] == [
@@ -456,7 +458,7 @@ async def test_a_tool_that_makes_an_error_of_being_stopped_has_run_out_of_time_a
             raise RuntimeError("The connection is gone.") from None
         return "never"
 
-    agent = Desk().agent(
+    agent = AgentHarness().agent(
         asks(("c1", "stubborn", {})), say("Done."), tools=[stubborn], approve=[], tool_timeout=0.02
     )
     config: Any = {"configurable": {"thread_id": "t", EFFECTS_KEY: Ledger()}}
@@ -505,19 +507,19 @@ async def test_a_run_that_is_cancelled_in_a_timed_tool_stops_at_once() -> None:
 )
 def test_limits_that_make_no_sense_are_refused(timeout: Any, sentence: str) -> None:
     with pytest.raises(ConfigurationError, match=sentence):
-        Desk().agent(tool_timeout=timeout)
+        AgentHarness().agent(tool_timeout=timeout)
 
 
 def test_a_plain_function_that_changes_nothing_may_have_a_limit_but_not_in_a_sync_run() -> None:
-    desk = Desk()
-    agent = desk.agent(
+    harness = AgentHarness()
+    agent = harness.agent(
         asks(("c1", "look", {"record": 1})), effects={"look": "none"}, tool_timeout={"look": 5}
     )
     with pytest.raises(
         ConfigurationError, match="'look' has a tool_timeout, so the run must be async"
     ):
         agent.invoke(ASKED, THREAD)
-    assert desk.ran == []
+    assert harness.ran == []
 
 
 async def test_a_plain_function_that_changes_nothing_is_no_longer_waited_for() -> None:
@@ -526,7 +528,7 @@ async def test_a_plain_function_that_changes_nothing_is_no_longer_waited_for() -
         time.sleep(0.3)
         return "late"
 
-    agent = Desk().agent(
+    agent = AgentHarness().agent(
         asks(("c1", "dawdle", {})),
         say("Done."),
         tools=[dawdle],
@@ -551,7 +553,7 @@ async def events_of(agent: Any, *inputs: Any, config: Any = THREAD) -> list[Even
 
 async def test_a_call_that_ends_in_the_question_has_not_failed() -> None:
     shop = Shop([FOREVER])
-    agent = Desk().agent(
+    agent = AgentHarness().agent(
         asks(("c1", "work", {"amount": 1})), tools=[shop.work], approve=[], tool_timeout=0.02
     )
     events = await events_of(agent, ASKED, config=shop.config)
@@ -574,7 +576,7 @@ async def test_what_tools_say_of_how_far_they_are() -> None:
         return "ok"
 
     turns = asks(("c1", "fetch", {})), asks(("c2", "parse", {})), say("Done.")
-    events = await events_of(Desk().agent(*turns, tools=[fetch, parse], approve=[]), ASKED)
+    events = await events_of(AgentHarness().agent(*turns, tools=[fetch, parse], approve=[]), ASKED)
     said = [event for event in events if isinstance(event, Progress | Custom)]
     assert [(event.progress, event.message) for event in said if isinstance(event, Progress)] == [
         (0.25, "half of a half"),
@@ -586,10 +588,10 @@ async def test_what_tools_say_of_how_far_they_are() -> None:
 
 
 async def test_the_steps_of_a_run_are_counted_by_its_starts_of_nodes() -> None:
-    desk = Desk()
+    harness = AgentHarness()
     turn = asks(("c1", "look", {"record": 1}), ("c2", "look", {"record": 2}))
     saver = InMemorySaver()
-    agent = desk.agent(turn, say("Done."), say("Again."), checkpointer=saver)
+    agent = harness.agent(turn, say("Done."), say("Again."), checkpointer=saver)
     for asked, steps in (("First", 4), ("Second", 1)):
         events = await events_of(agent, {"messages": [("user", asked)]})
         starts = [event for event in events if isinstance(event, NodeStart) and not event.ns]
@@ -598,8 +600,8 @@ async def test_the_steps_of_a_run_are_counted_by_its_starts_of_nodes() -> None:
 
 
 def test_a_sync_run_goes_on_as_before() -> None:
-    desk = Desk()
-    agent = desk.agent(
+    harness = AgentHarness()
+    agent = harness.agent(
         asks(("c1", "pay", {"amount": 3})), say("Done."), effects={"pay": "idempotent"}
     )
     agent.invoke(ASKED, THREAD)

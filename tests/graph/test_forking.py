@@ -26,7 +26,7 @@ from assent.graph.effects import EFFECTS_KEY
 from assent.graph.forking import Fork, Standing, fork, standing
 from assent.graph.gate import NOT_APPROVED
 from assent.graph.provider_history import provider_history
-from tests.graph.desk import ASKED, THREAD, Desk, Json, asks
+from tests.graph.harness import ASKED, THREAD, AgentHarness, Json, asks
 from tests.graph.savers import Book, fated
 from tests.support.models import ScriptedModel, call, lc_history_problems, say
 
@@ -85,21 +85,21 @@ def by_turn(messages: list[Any]) -> Any:
 async def test_no_checkpoint_leads_to_an_approved_call_without_asking(
     saver: Any, target: RunnableConfig | None
 ) -> None:
-    desk, book = Desk(), Book()
+    harness, book = AgentHarness(), Book()
     model = ScriptedModel(script=by_turn)
-    agent = desk.agent(model=model, checkpointer=saver)
+    agent = harness.agent(model=model, checkpointer=saver)
     await agent.ainvoke(ASKED, with_book(THREAD, book), durability="sync")
     approvals = await apending_approvals(agent, THREAD)
     await aresume(
         agent, with_book(THREAD, book), {approval.approval_id: Approve() for approval in approvals}
     )
     gated = [("mail", "Ada"), ("pay", 3)]
-    assert sorted(desk.ran) == [("look", 1), *gated]
+    assert sorted(harness.ran) == [("look", 1), *gated]
     states = await history(agent)
     assert len({state.next for state in states}) == 7
     for state in states:
         await saver.adelete_thread("new")
-        desk.ran.clear()
+        harness.ran.clear()
         here, config = await forked(agent, state, target)
         if here.standing is Standing.AT_REST:
             continue
@@ -111,7 +111,7 @@ async def test_no_checkpoint_leads_to_an_approved_call_without_asking(
                 standing=standing(agent, await agent.aget_state(config)),
             )
         head = await agent.aget_state(config)
-        assert not set(desk.ran) & set(gated)
+        assert not set(harness.ran) & set(gated)
         if head.next:
             assert here.standing is Standing.WAITING
             approvals = await apending_approvals(agent, config)
@@ -121,7 +121,7 @@ async def test_no_checkpoint_leads_to_an_approved_call_without_asking(
                 with_book(config, book),
                 {approval.approval_id: Approve() for approval in approvals},
             )
-            assert sorted(set(desk.ran) & set(gated)) == gated
+            assert sorted(set(harness.ran) & set(gated)) == gated
         result = (await agent.aget_state(config)).values
         assert result["messages"][-1].content == "Done."
         # Asked about, and not refused.
@@ -133,27 +133,29 @@ async def test_no_checkpoint_leads_to_an_approved_call_without_asking(
 async def test_old_words_of_consent_decide_nothing(
     saver: Any, target: RunnableConfig | None
 ) -> None:
-    desk = Desk()
-    agent = desk.agent(model=ScriptedModel(script=by_turn), checkpointer=saver, chat_decisions=True)
+    harness = AgentHarness()
+    agent = harness.agent(
+        model=ScriptedModel(script=by_turn), checkpointer=saver, chat_decisions=True
+    )
     await agent.ainvoke(ASKED, THREAD, durability="sync")
     await agent.ainvoke({"messages": [("user", "yes")]}, THREAD, durability="sync")
-    assert len(desk.ran) == 3
+    assert len(harness.ran) == 3
     states = await history(agent)
     seen = set()
     for state in states:
         await saver.adelete_thread("new")
-        desk.ran.clear()
+        harness.ran.clear()
         here, config = await forked(agent, state, target)
         seen.add((state.next, here.standing))
         if here.standing is Standing.CAN_GO_ON:
             await agent.ainvoke(None, config, durability="sync")
-        assert not {name for name, _ in desk.ran} & {"pay", "mail"}
+        assert not {name for name, _ in harness.ran} & {"pay", "mail"}
     assert (("consent",), Standing.WAITING) in seen
     assert (("__start__",), Standing.WAITING) in seen
 
 
 async def test_tasks_have_new_ids(saver: Any, target: RunnableConfig | None) -> None:
-    agent = Desk().agent(model=ScriptedModel(script=by_turn), checkpointer=saver)
+    agent = AgentHarness().agent(model=ScriptedModel(script=by_turn), checkpointer=saver)
     await agent.ainvoke(ASKED, THREAD, durability="sync")
     ids = {task.id for state in await history(agent) for task in state.tasks}
     for state in await history(agent):
@@ -164,7 +166,7 @@ async def test_tasks_have_new_ids(saver: Any, target: RunnableConfig | None) -> 
 
 async def test_a_fork_takes_new_input(saver: Any, target: RunnableConfig | None) -> None:
     model = ScriptedModel(script=[say("One."), say("Two."), say("Other two.")])
-    agent = Desk().agent(model=model, checkpointer=saver)
+    agent = AgentHarness().agent(model=model, checkpointer=saver)
     run: RunnableConfig = {"configurable": {"thread_id": "t"}, "metadata": {"run_id": "r1"}}
     await agent.ainvoke(ASKED, run)
     first = (await history(agent))[-1]
@@ -195,7 +197,7 @@ async def test_a_fork_takes_new_input(saver: Any, target: RunnableConfig | None)
 async def test_what_the_config_carries_reaches_the_checkpointer_when_routed_again(
     saver: Any, target: RunnableConfig | None
 ) -> None:
-    agent = Desk().agent(model=ScriptedModel(script=by_turn), checkpointer=saver)
+    agent = AgentHarness().agent(model=ScriptedModel(script=by_turn), checkpointer=saver)
     await agent.ainvoke(ASKED, THREAD, durability="sync")
     (state,) = [state for state in await history(agent) if state.next == ("tools",)]
     onto: RunnableConfig = {"configurable": {**(target or THREAD)["configurable"], "__lease": "me"}}
@@ -211,7 +213,7 @@ async def test_what_the_config_carries_reaches_the_checkpointer_when_routed_agai
 
 
 async def test_the_branch_it_came_from_stays(saver: Any, target: RunnableConfig | None) -> None:
-    agent = Desk().agent(model=ScriptedModel(script=by_turn), checkpointer=saver)
+    agent = AgentHarness().agent(model=ScriptedModel(script=by_turn), checkpointer=saver)
     await agent.ainvoke(ASKED, THREAD)
     before = await history(agent)
     here, _ = await forked(agent, before[1], target)
@@ -226,8 +228,8 @@ async def test_the_branch_it_came_from_stays(saver: Any, target: RunnableConfig 
 
 
 async def test_a_fork_can_be_closed(saver: Any) -> None:
-    desk = Desk()
-    agent = desk.agent(model=ScriptedModel(script=by_turn), checkpointer=saver)
+    harness = AgentHarness()
+    agent = harness.agent(model=ScriptedModel(script=by_turn), checkpointer=saver)
     await agent.ainvoke(ASKED, THREAD)
     for state in await history(agent):
         await saver.adelete_thread("new")
@@ -235,15 +237,15 @@ async def test_a_fork_can_be_closed(saver: Any) -> None:
         await close(agent, NEW, {})
         assert (await agent.aget_state(NEW)).next == ()
         await agent.ainvoke(ASKED, NEW)
-    assert {name for name, _ in desk.ran} == {"look"}
+    assert {name for name, _ in harness.ran} == {"look"}
 
 
 async def test_open_calls_with_nothing_next_are_routed_again(
     saver: Any, target: RunnableConfig | None
 ) -> None:
     """An earlier version left such states where it had cancelled a run."""
-    desk = Desk()
-    agent = desk.agent(model=ScriptedModel(script=by_turn), checkpointer=saver)
+    harness = AgentHarness()
+    agent = harness.agent(model=ScriptedModel(script=by_turn), checkpointer=saver)
     await agent.ainvoke(ASKED, THREAD)
     await agent.aupdate_state(THREAD, None, as_node="__end__")
     (dangling, *_) = (await history(agent))[::-1]
@@ -254,11 +256,11 @@ async def test_open_calls_with_nothing_next_are_routed_again(
     assert [approval.tool for approval in approvals] == ["pay", "mail"]
     await aresume(agent, config, {approval.approval_id: Approve() for approval in approvals})
     assert (await agent.aget_state(config)).values["messages"][-1].content == "Done."
-    assert sorted(desk.ran) == [("look", 1), ("mail", "Ada"), ("pay", 3)]
+    assert sorted(harness.ran) == [("look", 1), ("mail", "Ada"), ("pay", 3)]
 
 
 async def test_an_unknown_checkpoint_changes_nothing(saver: Any) -> None:
-    agent = Desk().agent(say("One."), checkpointer=saver)
+    agent = AgentHarness().agent(say("One."), checkpointer=saver)
     await agent.ainvoke(ASKED, THREAD)
     (other, *_) = await history(agent)
     await fork(agent, THREAD, id_of(other), target=NEW)

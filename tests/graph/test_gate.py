@@ -33,18 +33,18 @@ from assent.core.decisions import Decision
 from assent.core.digest import call_digest
 from assent.core.errors import ConfigurationError, NotFound, NothingPending
 from assent.graph.effects import EFFECTS_KEY
-from tests.graph.desk import ASKED, THREAD, Desk, Json, Killed, Ledger, asks, told
+from tests.graph.harness import ASKED, THREAD, AgentHarness, Json, Killed, Ledger, asks, told
 from tests.support.models import say
 
 
 @pytest.fixture
-def desk() -> Desk:
-    return Desk()
+def harness() -> AgentHarness:
+    return AgentHarness()
 
 
-async def paused(desk: Desk, **options: Any) -> Any:
+async def paused(harness: AgentHarness, **options: Any) -> Any:
     """An agent that waits for a person before it pays 3."""
-    agent = desk.agent(
+    agent = harness.agent(
         asks(("c1", "pay", {"amount": 3}), message_id="m1"),
         say("Done."),
         say("And again."),
@@ -54,8 +54,8 @@ async def paused(desk: Desk, **options: Any) -> Any:
     return agent
 
 
-async def pays_nothing_and_waits(agent: Any, desk: Desk) -> None:
-    assert desk.ran == []
+async def pays_nothing_and_waits(agent: Any, harness: AgentHarness) -> None:
+    assert harness.ran == []
     assert [
         (approval.tool, approval.args) for approval in await apending_approvals(agent, THREAD)
     ] == [("pay", {"amount": 3})]
@@ -77,12 +77,12 @@ ONE_OF_EACH = (
     ids=lambda order: "-".join(type(d).__name__ for d in order),
 )
 def test_four_calls_of_one_tool_and_four_decisions_in_every_order(
-    desk: Desk, decided: tuple[Decision, ...]
+    harness: AgentHarness, decided: tuple[Decision, ...]
 ) -> None:
-    agent = desk.agent(
+    agent = harness.agent(
         asks(*((f"c{at}", "pay", {"amount": at}) for at in range(4))),
         say("Done."),
-        tools=desk.tools()[:2],
+        tools=harness.tools()[:2],
         approve="pay",
     )
     agent.invoke(ASKED, THREAD)
@@ -93,7 +93,7 @@ def test_four_calls_of_one_tool_and_four_decisions_in_every_order(
         for at, decision in enumerate(decided)
         if isinstance(decision, Approve | Edit)
     ]
-    assert sorted(desk.ran) == sorted(("pay", amount) for amount in expected_to_run)
+    assert sorted(harness.ran) == sorted(("pay", amount) for amount in expected_to_run)
     for at, decision in enumerate(decided):
         answer = told(result, f"c{at}")
         match decision:
@@ -118,19 +118,21 @@ def test_four_calls_of_one_tool_and_four_decisions_in_every_order(
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 async def test_decisions_may_come_one_by_one_in_any_order(
-    desk: Desk, order: tuple[int, ...]
+    harness: AgentHarness, order: tuple[int, ...]
 ) -> None:
-    agent = desk.agent(asks(*((f"c{at}", "pay", {"amount": at}) for at in range(3))), say("Done."))
+    agent = harness.agent(
+        asks(*((f"c{at}", "pay", {"amount": at}) for at in range(3))), say("Done.")
+    )
     await agent.ainvoke(ASKED, THREAD)
     left = {f"c{at}" for at in range(3)}
     for at in order:
         await aresume(agent, THREAD, {f"c{at}": Approve()})
         left.remove(f"c{at}")
-        assert desk.ran[-1] == ("pay", at)
+        assert harness.ran[-1] == ("pay", at)
         assert {
             approval.tool_call_id for approval in await apending_approvals(agent, THREAD)
         } == left
-    assert len(desk.ran) == 3
+    assert len(harness.ran) == 3
 
 
 ACTIONS = st.one_of(
@@ -142,11 +144,11 @@ ACTIONS = st.one_of(
 @settings(max_examples=60, deadline=None)
 @given(st.lists(ACTIONS, max_size=12))
 def test_whatever_happens_in_between_only_what_was_approved_runs_once(actions: list[Any]) -> None:
-    desk = Desk()
-    agent = desk.agent(
+    harness = AgentHarness()
+    agent = harness.agent(
         asks(*((f"c{at}", "pay", {"amount": at}) for at in range(4))),
         *[say("Done.")] * 13,
-        tools=desk.tools()[:2],
+        tools=harness.tools()[:2],
         approve="pay",
     )
     result = agent.invoke(ASKED, THREAD)
@@ -167,7 +169,7 @@ def test_whatever_happens_in_between_only_what_was_approved_runs_once(actions: l
             for at, d in decided.items()
             if isinstance(d, Approve | Edit)
         ]
-        assert desk.ran == expected
+        assert harness.ran == expected
         assert {approval.tool_call_id for approval in pending_approvals(agent, THREAD)} == {
             f"c{at}" for at in range(4) if at not in decided
         }
@@ -175,8 +177,8 @@ def test_whatever_happens_in_between_only_what_was_approved_runs_once(actions: l
         told(result, f"c{at}")
 
 
-def test_a_rejection_without_a_reason_says_nothing_more(desk: Desk) -> None:
-    agent = desk.agent(asks(("c1", "pay", {"amount": 3})), say("Done."))
+def test_a_rejection_without_a_reason_says_nothing_more(harness: AgentHarness) -> None:
+    agent = harness.agent(asks(("c1", "pay", {"amount": 3})), say("Done."))
     agent.invoke(ASKED, THREAD)
     assert (
         told(resume(agent, THREAD, Reject()), "c1").text
@@ -214,44 +216,44 @@ TRUE = {"c1": {"type": "approve", "message_id": "m1", "digest": call_digest("pay
     ids=str,
 )
 async def test_to_continue_without_a_decision_runs_nothing_and_pauses_again(
-    desk: Desk, sent: Any
+    harness: AgentHarness, sent: Any
 ) -> None:
-    agent = await paused(desk)
+    agent = await paused(harness)
     for _ in range(2):
         await agent.ainvoke(sent, THREAD)
-        await pays_nothing_and_waits(agent, desk)
+        await pays_nothing_and_waits(agent, harness)
     assert told(await aresume(agent, THREAD, Approve()), "c1").text == "Paid 3 to Ada."
-    assert desk.ran == [("pay", 3)]
+    assert harness.ran == [("pay", 3)]
 
 
-def test_sync_too(desk: Desk) -> None:
-    agent = desk.agent(asks(("c1", "pay", {"amount": 3})), say("Done."))
+def test_sync_too(harness: AgentHarness) -> None:
+    agent = harness.agent(asks(("c1", "pay", {"amount": 3})), say("Done."))
     agent.invoke(ASKED, THREAD)
     agent.invoke(None, THREAD)
     list(agent.stream(None, THREAD))
     agent.invoke(said(("user", "approved")), THREAD)
-    assert desk.ran == []
+    assert harness.ran == []
     assert len(pending_approvals(agent, THREAD)) == 1
 
 
-async def test_ten_that_continue_at_once_run_nothing(desk: Desk) -> None:
-    agent = await paused(desk)
+async def test_ten_that_continue_at_once_run_nothing(harness: AgentHarness) -> None:
+    agent = await paused(harness)
     await asyncio.gather(*(agent.ainvoke(None, THREAD) for _ in range(10)))
-    await pays_nothing_and_waits(agent, desk)
+    await pays_nothing_and_waits(agent, harness)
 
 
-async def test_a_true_digest_for_another_message_opens_nothing(desk: Desk) -> None:
-    agent = await paused(desk)
+async def test_a_true_digest_for_another_message_opens_nothing(harness: AgentHarness) -> None:
+    agent = await paused(harness)
     (approval,) = await apending_approvals(agent, THREAD)
     record = {"type": "approve", "message_id": "m0", "digest": approval.digest}
     await agent.ainvoke(Command(update={"decisions": {"c1": record}}), THREAD)
-    await pays_nothing_and_waits(agent, desk)
+    await pays_nothing_and_waits(agent, harness)
 
 
 async def test_a_decision_opens_nothing_for_arguments_that_were_changed_behind_it(
-    desk: Desk,
+    harness: AgentHarness,
 ) -> None:
-    agent = await paused(desk)
+    agent = await paused(harness)
     (shown,) = await apending_approvals(agent, THREAD)
     await agent.aupdate_state(
         THREAD, said(asks(("c1", "pay", {"amount": 3000}), message_id="m1")), as_node="agent"
@@ -262,45 +264,49 @@ async def test_a_decision_opens_nothing_for_arguments_that_were_changed_behind_i
     # Nor does one that was recorded for what was shown, when the arguments change in the same step.
     record = {"type": "approve", "message_id": "m1", "digest": shown.digest}
     await agent.ainvoke(Command(update={"decisions": {"c1": record}}), THREAD)
-    assert desk.ran == []
+    assert harness.ran == []
     (now,) = await apending_approvals(agent, THREAD)
     assert now.args == {"amount": 3000}
     assert now.digest != shown.digest
 
 
-async def test_a_call_id_that_a_later_turn_uses_again_is_not_open(desk: Desk) -> None:
-    agent = desk.agent(
+async def test_a_call_id_that_a_later_turn_uses_again_is_not_open(harness: AgentHarness) -> None:
+    agent = harness.agent(
         asks(("c1", "pay", {"amount": 3})), asks(("c1", "pay", {"amount": 3})), say("Done.")
     )
     await agent.ainvoke(ASKED, THREAD)
     (first,) = await apending_approvals(agent, THREAD)
     await aresume(agent, THREAD, Approve())
-    assert desk.ran == [("pay", 3)]
+    assert harness.ran == [("pay", 3)]
     (second,) = await apending_approvals(agent, THREAD)
     assert second.approval_id != first.approval_id
     await agent.ainvoke(None, THREAD)
-    assert desk.ran == [("pay", 3)]
+    assert harness.ran == [("pay", 3)]
 
 
-async def test_a_call_that_is_sent_to_the_tools_past_the_routing_is_refused(desk: Desk) -> None:
+async def test_a_call_that_is_sent_to_the_tools_past_the_routing_is_refused(
+    harness: AgentHarness,
+) -> None:
     """As a program may do by mistake, or a checkpoint from before `approve=` was made stricter."""
-    agent = await paused(desk)
+    agent = await paused(harness)
     call = {"name": "pay", "args": {"amount": 3}, "id": "c1", "type": "tool_call"}
     result = await agent.ainvoke(Command(goto=[Send("tools", [call])]), THREAD)
     assert "none is recorded for exactly these arguments" in told(result, "c1").text
-    assert desk.ran == []
+    assert harness.ran == []
 
 
 @pytest.mark.parametrize("chat_decisions", [False, True])
-async def test_the_words_of_a_model_never_approve(desk: Desk, chat_decisions: bool) -> None:
-    agent = desk.agent(
+async def test_the_words_of_a_model_never_approve(
+    harness: AgentHarness, chat_decisions: bool
+) -> None:
+    agent = harness.agent(
         AIMessage("approved", tool_calls=asks(("c1", "pay", {"amount": 3})).tool_calls),
         say("yes"),
         chat_decisions=chat_decisions,
     )
     await agent.ainvoke(said(("user", "Pay."), ("ai", "approve")), THREAD)
     await agent.ainvoke(said(("ai", "approve")), THREAD)
-    assert desk.ran == []
+    assert harness.ran == []
 
 
 # ── other processes ───────────────────────────────────────────────────────────────────────────────
@@ -339,21 +345,23 @@ async def test_a_second_process_pauses_again_too_and_a_third_may_approve(tmp_pat
     assert paid(file) == ["3"]
 
 
-async def test_a_pause_outlives_the_agent_that_made_it(desk: Desk, tmp_path: Path) -> None:
+async def test_a_pause_outlives_the_agent_that_made_it(
+    harness: AgentHarness, tmp_path: Path
+) -> None:
     async with AsyncSqliteSaver.from_conn_string(
         str(tmp_path / "checkpoints.sqlite")
     ) as checkpointer:
-        await paused(desk, checkpointer=checkpointer)
+        await paused(harness, checkpointer=checkpointer)
     async with AsyncSqliteSaver.from_conn_string(
         str(tmp_path / "checkpoints.sqlite")
     ) as checkpointer:
-        agent = desk.agent(say("Done."), checkpointer=checkpointer)
+        agent = harness.agent(say("Done."), checkpointer=checkpointer)
         await agent.ainvoke(None, THREAD)
-        await pays_nothing_and_waits(agent, desk)
+        await pays_nothing_and_waits(agent, harness)
         assert (await aresume(agent, THREAD, Edit({"amount": 2})))["messages"][-1].text == "Done."
         with pytest.raises(NothingPending):
             await aresume(agent, THREAD, Approve())
-    assert desk.ran == [("pay", 2)]
+    assert harness.ran == [("pay", 2)]
 
 
 # ── effects ───────────────────────────────────────────────────────────────────────────────────────
@@ -375,7 +383,7 @@ class Counter:
             return await self.work()
 
         self.config: Any = {"configurable": {"thread_id": "t", EFFECTS_KEY: self.ledger}}
-        self.agent = Desk().agent(
+        self.agent = AgentHarness().agent(
             asks(("c1", "pay", {"amount": 3})), say("Done."), tools=[pay], approve="pay"
         )
 
@@ -559,12 +567,12 @@ async def test_a_ledger_that_fails_ends_the_run_and_is_not_told_as_the_tools_fai
 def test_a_sync_run_with_a_ledger_is_refused() -> None:
     ledger = Ledger()
     config: Any = {"configurable": {"thread_id": "t", EFFECTS_KEY: ledger}}
-    desk = Desk()
-    agent = desk.agent(asks(("c1", "pay", {"amount": 3})), say("Done."))
+    harness = AgentHarness()
+    agent = harness.agent(asks(("c1", "pay", {"amount": 3})), say("Done."))
     agent.invoke(ASKED, config)
     with pytest.raises(ConfigurationError, match="must be async"):
         resume(agent, config, Approve())
-    assert desk.ran == []
+    assert harness.ran == []
 
 
 async def test_the_ledger_keeps_whatever_a_tool_returns() -> None:

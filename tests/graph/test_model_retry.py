@@ -19,7 +19,7 @@ from langgraph.types import RetryPolicy, TimeoutPolicy
 from assent.core.clock import utc_now
 from assent.core.errors import ConfigurationError
 from assent.graph.model_retry import is_transient, retry_after, retry_policy, status_of
-from tests.graph.desk import ASKED, THREAD, Desk
+from tests.graph.harness import ASKED, THREAD, AgentHarness
 from tests.support.models import say
 from tests.support.waiting import PATIENCE
 
@@ -120,13 +120,13 @@ def test_a_provider_may_name_the_moment() -> None:
 @pytest.mark.parametrize("retry", [0, -1, True, 2.5, "often"])
 def test_retries_that_make_no_sense_are_refused(retry: Any) -> None:
     with pytest.raises(ConfigurationError, match="how often to try"):
-        Desk().agent(model_retry=retry)
+        AgentHarness().agent(model_retry=retry)
 
 
 @pytest.mark.parametrize("timeout", [0, -1, "long", TimeoutPolicy(run_timeout=-1)])
 def test_limits_that_make_no_sense_are_refused(timeout: Any) -> None:
     with pytest.raises(ConfigurationError, match="model_timeout="):
-        Desk().agent(model_timeout=timeout)
+        AgentHarness().agent(model_timeout=timeout)
 
 
 def test_a_policy_that_does_not_say_on_what_is_for_failures_that_pass() -> None:
@@ -145,11 +145,13 @@ def test_a_policy_that_does_not_say_on_what_is_for_failures_that_pass() -> None:
 )
 async def test_a_policy_may_say_on_what(on: Any) -> None:
     policy = QUICK._replace(retry_on=on)
-    agent = Desk().agent(KeyError("x"), KeyError("x"), say("Done."), model_retry=policy)
+    agent = AgentHarness().agent(KeyError("x"), KeyError("x"), say("Done."), model_retry=policy)
     assert (await agent.ainvoke(ASKED, THREAD))["messages"][-1].text == "Done."
     with pytest.raises(ConnectionError):
         await (
-            Desk().agent(ConnectionError(), say("Done."), model_retry=policy).ainvoke(ASKED, THREAD)
+            AgentHarness()
+            .agent(ConnectionError(), say("Done."), model_retry=policy)
+            .ainvoke(ASKED, THREAD)
         )
 
 
@@ -157,7 +159,9 @@ async def test_a_policy_may_say_on_what(on: Any) -> None:
 async def test_without_retries_the_first_failure_ends_the_run(retry: Any) -> None:
     with pytest.raises(ConnectionError):
         await (
-            Desk().agent(ConnectionError(), say("Done."), model_retry=retry).ainvoke(ASKED, THREAD)
+            AgentHarness()
+            .agent(ConnectionError(), say("Done."), model_retry=retry)
+            .ainvoke(ASKED, THREAD)
         )
 
 
@@ -170,7 +174,7 @@ async def test_an_interrupt_is_never_taken_for_a_failure() -> None:
         return GraphInterrupt(())
 
     await (
-        Desk()
+        AgentHarness()
         .agent(interrupting, interrupting, model_retry=QUICK._replace(retry_on=Exception))
         .ainvoke(ASKED, THREAD)
     )
@@ -179,11 +183,11 @@ async def test_an_interrupt_is_never_taken_for_a_failure() -> None:
 
 def test_a_sync_run_cannot_stop_a_model() -> None:
     with pytest.raises(ConfigurationError, match="must be run async"):
-        Desk().agent(say("Done."), model_timeout=5).invoke(ASKED, THREAD)
+        AgentHarness().agent(say("Done."), model_timeout=5).invoke(ASKED, THREAD)
 
 
 async def test_a_wait_ends_at_once_when_the_run_is_cancelled() -> None:
-    agent = Desk().agent(
+    agent = AgentHarness().agent(
         ConnectionError(), say("Done."), model_retry=RetryPolicy(initial_interval=3600)
     )
     events: list[Any] = []

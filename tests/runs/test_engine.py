@@ -22,7 +22,7 @@ from assent.runs.engine import Ending, Engine, HeldRun
 from assent.runs.transitions import MAX_RECOVERIES
 from assent.runs.worker import EmbeddedEngine
 from assent.storage.base import Change, Storage
-from tests.runs.desk import Desk, Jobs, status, until
+from tests.runs.harness import EngineHarness, Jobs, status, until
 from tests.support.waiting import PATIENCE
 
 ENGINES = {"embedded": EmbeddedEngine}
@@ -32,8 +32,8 @@ LATE = timedelta(seconds=0.5)
 
 
 @pytest.fixture(params=ENGINES)
-def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Desk:
-    return Desk(tmp_path, ENGINES[request.param])
+def harness(request: pytest.FixtureRequest, tmp_path: Path) -> EngineHarness:
+    return EngineHarness(tmp_path, ENGINES[request.param])
 
 
 async def types(storage: Storage, run: Run) -> list[str]:
@@ -43,72 +43,77 @@ async def types(storage: Storage, run: Run) -> list[str]:
 # ── one at a time ─────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_thousand_runs_over_twenty_threads_run_one_at_a_time_in_order(desk: Desk) -> None:
-    async with desk.at_work(max_runs=12) as (storage, engine):
+async def test_a_thousand_runs_over_twenty_threads_run_one_at_a_time_in_order(
+    harness: EngineHarness,
+) -> None:
+    async with harness.at_work(max_runs=12) as (storage, engine):
         runs = [
-            await desk.submit(storage, engine, f"t{number % 20}", "nap") for number in range(1000)
+            await harness.submit(storage, engine, f"t{number % 20}", "nap")
+            for number in range(1000)
         ]
-        await until(lambda: len(desk.jobs.ended) >= 1000, "all have run")
+        await until(lambda: len(harness.jobs.ended) >= 1000, "all have run")
         for run in runs:
             assert (await status(storage, run)).status is RunStatus.SUCCESS
-    assert desk.jobs.crowded == []
-    assert sorted(desk.jobs.begun) == sorted(run.run_id for run in runs)
-    assert 1 < desk.jobs.most <= 12
+    assert harness.jobs.crowded == []
+    assert sorted(harness.jobs.begun) == sorted(run.run_id for run in runs)
+    assert 1 < harness.jobs.most <= 12
     for number in range(20):
         of_thread = [run.run_id for run in runs if run.thread_id == f"t{number}"]
-        assert [run_id for run_id in desk.jobs.begun if run_id in set(of_thread)] == of_thread
+        assert [run_id for run_id in harness.jobs.begun if run_id in set(of_thread)] == of_thread
 
 
-async def test_two_workers_share_the_work_and_no_thread(desk: Desk) -> None:
-    async with desk.storage() as storage:
-        one, other = desk.engine(storage, max_runs=5), desk.engine(storage, max_runs=5)
+async def test_two_workers_share_the_work_and_no_thread(harness: EngineHarness) -> None:
+    async with harness.storage() as storage:
+        one, other = harness.engine(storage, max_runs=5), harness.engine(storage, max_runs=5)
         async with one.working(), other.working():
             runs = [
-                await desk.submit(storage, random.choice((one, other)), f"t{number % 10}", "nap")
+                await harness.submit(storage, random.choice((one, other)), f"t{number % 10}", "nap")
                 for number in range(200)
             ]
             workers = {event.worker for run in runs if (event := await status(storage, run))}
             assert workers == {None}
-    assert desk.jobs.crowded == []
-    assert sorted(desk.jobs.begun) == sorted(run.run_id for run in runs)
+    assert harness.jobs.crowded == []
+    assert sorted(harness.jobs.begun) == sorted(run.run_id for run in runs)
 
 
-async def test_a_run_that_is_claimed_begins_at_once_and_counts_against_the_cap(desk: Desk) -> None:
-    async with desk.at_work(max_runs=1) as (storage, engine):
-        run = await desk.claim(storage, engine, "t", "hold")
-        await until(lambda: desk.jobs.begun == [run.run_id], "it has begun")
+async def test_a_run_that_is_claimed_begins_at_once_and_counts_against_the_cap(
+    harness: EngineHarness,
+) -> None:
+    async with harness.at_work(max_runs=1) as (storage, engine):
+        run = await harness.claim(storage, engine, "t", "hold")
+        await until(lambda: harness.jobs.begun == [run.run_id], "it has begun")
         with engine.reserve() as worker:
             assert worker is None
-        waits = await desk.submit(storage, engine, "u")
+        waits = await harness.submit(storage, engine, "u")
         await asyncio.sleep(0.4)
-        assert desk.jobs.begun == [run.run_id]
-        desk.jobs.go.set()
+        assert harness.jobs.begun == [run.run_id]
+        harness.jobs.go.set()
         assert (await status(storage, waits)).status is RunStatus.SUCCESS
 
 
-async def test_those_of_a_higher_priority_go_first(desk: Desk) -> None:
-    async with desk.at_work(max_runs=1) as (storage, engine):
-        first = await desk.claim(storage, engine, "first", "hold")
+async def test_those_of_a_higher_priority_go_first(harness: EngineHarness) -> None:
+    async with harness.at_work(max_runs=1) as (storage, engine):
+        first = await harness.claim(storage, engine, "first", "hold")
         runs = {
-            number: await desk.submit(storage, engine, f"t{number}", priority=number)
+            number: await harness.submit(storage, engine, f"t{number}", priority=number)
             for number in (0, 5, -5, 9)
         }
-        desk.jobs.go.set()
+        harness.jobs.go.set()
         for run in runs.values():
             await status(storage, run)
-    assert desk.jobs.begun == [first.run_id, *(runs[number].run_id for number in (9, 5, 0, -5))]
+    assert harness.jobs.begun == [first.run_id, *(runs[number].run_id for number in (9, 5, 0, -5))]
 
 
-async def test_newcomers_do_not_go_before_those_who_wait(desk: Desk) -> None:
+async def test_newcomers_do_not_go_before_those_who_wait(harness: EngineHarness) -> None:
     """Between the end of a run and the beginning of the next one there is room, and it is not a
     newcomer's."""
-    async with desk.at_work(max_runs=1) as (storage, engine):
-        await desk.claim(storage, engine, "first", "hold")
-        runs = [await desk.submit(storage, engine, f"t{number}") for number in range(5)]
+    async with harness.at_work(max_runs=1) as (storage, engine):
+        await harness.claim(storage, engine, "first", "hold")
+        runs = [await harness.submit(storage, engine, f"t{number}") for number in range(5)]
         with engine.reserve() as worker:
             assert worker is None
-        desk.jobs.go.set()
-        while len(desk.jobs.begun) <= len(runs):
+        harness.jobs.go.set()
+        while len(harness.jobs.begun) <= len(runs):
             with engine.reserve() as worker:
                 assert worker is None
             await asyncio.sleep(0)
@@ -123,18 +128,18 @@ def _is_free(engine: Engine) -> bool:
 
 
 async def test_a_run_that_is_queued_while_the_queue_is_looked_at_is_not_forgotten(
-    desk: Desk,
+    harness: EngineHarness,
 ) -> None:
     """What the engine reads is from before the run was committed, and it hears of the run before it
     has the answer."""
-    async with desk.storage() as storage:
+    async with harness.storage() as storage:
         slow = SlowToAnswer(storage)
-        engine = desk.engine(slow)  # type: ignore[arg-type]  (it is one, but for what is slow)
+        engine = harness.engine(slow)  # type: ignore[arg-type]  (it is one, but for what is slow)
         async with engine.working():
-            first = await desk.submit(storage, engine, "first")
+            first = await harness.submit(storage, engine, "first")
             await slow.asked.wait()
             await status(storage, first)
-            second = await desk.submit(storage, engine, "second")
+            second = await harness.submit(storage, engine, "second")
             slow.answers.set()
             asked_at = time.monotonic()
             await status(storage, second)
@@ -160,10 +165,10 @@ class SlowToAnswer:
         return found
 
 
-async def test_a_run_that_fails_says_so_and_the_thread_goes_on(desk: Desk) -> None:
-    async with desk.at_work() as (storage, engine):
-        failed = await desk.submit(storage, engine, "t", "fail")
-        after = await desk.submit(storage, engine, "t")
+async def test_a_run_that_fails_says_so_and_the_thread_goes_on(harness: EngineHarness) -> None:
+    async with harness.at_work() as (storage, engine):
+        failed = await harness.submit(storage, engine, "t", "fail")
+        after = await harness.submit(storage, engine, "t")
         assert (await status(storage, failed)).status is RunStatus.ERROR
         assert (await status(storage, after)).status is RunStatus.SUCCESS
 
@@ -171,62 +176,66 @@ async def test_a_run_that_fails_says_so_and_the_thread_goes_on(desk: Desk) -> No
 # ── cancelling ────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_queued_run_that_is_cancelled_never_begins(desk: Desk) -> None:
-    async with desk.at_work() as (storage, engine):
-        await desk.claim(storage, engine, "t", "hold")
-        queued = await desk.submit(storage, engine, "t")
-        assert (await desk.cancel(storage, engine, queued)).status is RunStatus.CANCELLED
-        desk.jobs.go.set()
-        after = await desk.submit(storage, engine, "t")
+async def test_a_queued_run_that_is_cancelled_never_begins(harness: EngineHarness) -> None:
+    async with harness.at_work() as (storage, engine):
+        await harness.claim(storage, engine, "t", "hold")
+        queued = await harness.submit(storage, engine, "t")
+        assert (await harness.cancel(storage, engine, queued)).status is RunStatus.CANCELLED
+        harness.jobs.go.set()
+        after = await harness.submit(storage, engine, "t")
         await status(storage, after)
-        assert queued.run_id not in desk.jobs.begun
+        assert queued.run_id not in harness.jobs.begun
         assert await types(storage, queued) == ["run_cancelled"]
 
 
-async def test_a_running_run_is_cancelling_until_it_has_really_ended(desk: Desk) -> None:
-    async with desk.at_work() as (storage, engine):
-        run = await desk.claim(storage, engine, "t", "deaf")
-        behind = await desk.submit(storage, engine, "t")
-        await until(lambda: desk.jobs.begun, "it has begun")
-        assert (await desk.cancel(storage, engine, run)).status is RunStatus.CANCELLING
+async def test_a_running_run_is_cancelling_until_it_has_really_ended(
+    harness: EngineHarness,
+) -> None:
+    async with harness.at_work() as (storage, engine):
+        run = await harness.claim(storage, engine, "t", "deaf")
+        behind = await harness.submit(storage, engine, "t")
+        await until(lambda: harness.jobs.begun, "it has begun")
+        assert (await harness.cancel(storage, engine, run)).status is RunStatus.CANCELLING
         await asyncio.sleep(0.6)
         assert (await status(storage, run, *RunStatus)).status is RunStatus.CANCELLING
-        assert desk.jobs.begun == [run.run_id]
-        desk.jobs.go.set()
+        assert harness.jobs.begun == [run.run_id]
+        harness.jobs.go.set()
         assert (await status(storage, run)).status is RunStatus.CANCELLED
         assert (await status(storage, behind)).status is RunStatus.SUCCESS
         assert (await types(storage, run))[-1] == "run_cancelled"
 
 
-async def test_a_run_is_cancelled_before_its_first_step(desk: Desk) -> None:
+async def test_a_run_is_cancelled_before_its_first_step(harness: EngineHarness) -> None:
     """A task that is cancelled before it was ever run does nothing, not even its `except`."""
-    async with desk.at_work() as (storage, engine):
-        run = await desk.claim(storage, engine, "t", "hold")
-        await desk.cancel(storage, engine, run)
+    async with harness.at_work() as (storage, engine):
+        run = await harness.claim(storage, engine, "t", "hold")
+        await harness.cancel(storage, engine, run)
         assert (await status(storage, run)).status is RunStatus.CANCELLED
 
 
-async def test_a_run_that_another_worker_holds_is_cancelled(desk: Desk) -> None:
-    async with desk.storage() as storage:
-        one, other = desk.engine(storage), desk.engine(storage)
+async def test_a_run_that_another_worker_holds_is_cancelled(harness: EngineHarness) -> None:
+    async with harness.storage() as storage:
+        one, other = harness.engine(storage), harness.engine(storage)
         async with one.working(), other.working():
-            run = await desk.claim(storage, one, "t", "hold")
-            await desk.cancel(storage, other, run)
+            run = await harness.claim(storage, one, "t", "hold")
+            await harness.cancel(storage, other, run)
             assert (await status(storage, run)).status is RunStatus.CANCELLED
 
 
-async def test_who_was_told_that_a_run_is_cancelled_was_told_the_truth(desk: Desk) -> None:
+async def test_who_was_told_that_a_run_is_cancelled_was_told_the_truth(
+    harness: EngineHarness,
+) -> None:
     """However close to its end it was: every run that was `cancelling` becomes `cancelled`."""
-    async with desk.at_work() as (storage, engine):
+    async with harness.at_work() as (storage, engine):
         told = []
         for number in range(60):
-            run = await desk.claim(storage, engine, f"t{number}", "nap")
+            run = await harness.claim(storage, engine, f"t{number}", "nap")
             await asyncio.sleep(random.uniform(0, 0.004))
             stored = await storage.run(run.run_id)
             assert stored is not None
             if (
                 stored.status is RunStatus.RUNNING
-                and (await desk.cancel(storage, engine, run)).status is RunStatus.CANCELLING
+                and (await harness.cancel(storage, engine, run)).status is RunStatus.CANCELLING
             ):
                 told.append(run)
         assert told
@@ -235,13 +244,13 @@ async def test_who_was_told_that_a_run_is_cancelled_was_told_the_truth(desk: Des
 
 
 async def test_a_run_that_is_cancelled_while_it_is_said_what_it_failed_with_is_cancelled(
-    desk: Desk,
+    harness: EngineHarness,
 ) -> None:
-    desk.jobs = jobs = SlowToFail()
-    async with desk.at_work() as (storage, engine):
-        run = await desk.claim(storage, engine, "t", "fail")
+    harness.jobs = jobs = SlowToFail()
+    async with harness.at_work() as (storage, engine):
+        run = await harness.claim(storage, engine, "t", "fail")
         await jobs.failing.wait()
-        assert (await desk.cancel(storage, engine, run)).status is RunStatus.CANCELLING
+        assert (await harness.cancel(storage, engine, run)).status is RunStatus.CANCELLING
         jobs.go.set()
         assert (await status(storage, run)).status is RunStatus.CANCELLED
 
@@ -265,18 +274,18 @@ async def set_timer(storage: Storage, timer: Timer) -> None:
     await storage.commit(Change(rows=(timer,)))
 
 
-async def test_a_timer_fires_once_never_early_and_soon(desk: Desk) -> None:
+async def test_a_timer_fires_once_never_early_and_soon(harness: EngineHarness) -> None:
     fired: list[tuple[str, datetime]] = []
 
     async def done(timer: Timer) -> None:
-        fired.append((timer.timer_id, desk.clock.now()))
+        fired.append((timer.timer_id, harness.clock.now()))
         await storage.commit(Change(removed=(timer,)))
 
-    async with desk.storage() as storage:
-        engine = desk.engine(storage, on_timer={"bell": done})
+    async with harness.storage() as storage:
+        engine = harness.engine(storage, on_timer={"bell": done})
         async with engine.working():
             due = {
-                f"t{number}": desk.clock.now() + timedelta(seconds=number * 0.13)
+                f"t{number}": harness.clock.now() + timedelta(seconds=number * 0.13)
                 for number in range(10)
             }
             for timer_id, time in due.items():
@@ -292,9 +301,9 @@ async def test_a_timer_fires_once_never_early_and_soon(desk: Desk) -> None:
         assert due[timer_id] <= at <= due[timer_id] + LATE
 
 
-async def test_a_timer_outlives_its_process(desk: Desk) -> None:
-    async with desk.storage() as storage:
-        now = desk.clock.now()
+async def test_a_timer_outlives_its_process(harness: EngineHarness) -> None:
+    async with harness.storage() as storage:
+        now = harness.clock.now()
         due = now + timedelta(seconds=0.6)
         late = Timer(timer_id="t", kind="bell", due_at=now + timedelta(hours=1))
         await set_timer(storage, late)
@@ -302,12 +311,12 @@ async def test_a_timer_outlives_its_process(desk: Desk) -> None:
     fired: list[tuple[Timer, datetime]] = []
 
     async def done(timer: Timer) -> None:
-        at = desk.clock.now()
+        at = harness.clock.now()
         await storage.commit(Change(removed=(timer,)))
         fired.append((timer, at))
 
-    async with desk.storage() as storage:
-        async with desk.engine(storage, on_timer={"bell": done}).working():
+    async with harness.storage() as storage:
+        async with harness.engine(storage, on_timer={"bell": done}).working():
             await until(lambda: fired, "it has fired")
         assert await storage.timer("t") is None
     ((timer, at),) = fired
@@ -315,7 +324,9 @@ async def test_a_timer_outlives_its_process(desk: Desk) -> None:
     assert due <= at <= due + LATE
 
 
-async def test_many_timers_that_are_due_at_once_wait_for_no_other_look(desk: Desk) -> None:
+async def test_many_timers_that_are_due_at_once_wait_for_no_other_look(
+    harness: EngineHarness,
+) -> None:
     fired: list[str] = []
 
     async def done(timer: Timer) -> None:
@@ -329,37 +340,37 @@ async def test_many_timers_that_are_due_at_once_wait_for_no_other_look(desk: Des
             else Change(removed=(timer,))
         )
 
-    async with desk.storage() as storage:
-        now = desk.clock.now()
+    async with harness.storage() as storage:
+        now = harness.clock.now()
         timers = tuple(
             Timer(timer_id=f"t{number}", kind="bell", due_at=now - timedelta(seconds=number))
             for number in range(250)
         )
         await storage.commit(Change(rows=timers))
-        async with desk.engine(storage, on_timer={"bell": done}).working():
+        async with harness.engine(storage, on_timer={"bell": done}).working():
             assert sorted(fired) == sorted([timer.timer_id for timer in timers] + ["t0"] * 4)
 
 
 async def test_a_handler_that_moves_no_timer_is_not_called_again_in_the_same_look(
-    desk: Desk,
+    harness: EngineHarness,
 ) -> None:
     fired: list[str] = []
 
     async def idle(timer: Timer) -> None:
         fired.append(timer.timer_id)
 
-    async with desk.storage() as storage:
+    async with harness.storage() as storage:
         await storage.commit(
-            Change(rows=(Timer(timer_id="t", kind="bell", due_at=desk.clock.now()),))
+            Change(rows=(Timer(timer_id="t", kind="bell", due_at=harness.clock.now()),))
         )
         async with (
             asyncio.timeout(PATIENCE),
-            desk.engine(storage, on_timer={"bell": idle}).working(),
+            harness.engine(storage, on_timer={"bell": idle}).working(),
         ):
             assert fired == ["t"]
 
 
-async def test_however_many_timers_fail_the_others_are_seen(desk: Desk) -> None:
+async def test_however_many_timers_fail_the_others_are_seen(harness: EngineHarness) -> None:
     fired: list[str] = []
 
     async def done(timer: Timer) -> None:
@@ -368,20 +379,22 @@ async def test_however_many_timers_fail_the_others_are_seen(desk: Desk) -> None:
         fired.append(timer.timer_id)
         await storage.commit(Change(removed=(timer,)))
 
-    async with desk.storage() as storage:
-        now = desk.clock.now()
+    async with harness.storage() as storage:
+        now = harness.clock.now()
         bad = tuple(
             Timer(timer_id=f"t{number}", kind="bell", due_at=now - timedelta(hours=1))
             for number in range(150)
         )
         await storage.commit(Change(rows=(*bad, Timer(timer_id="good", kind="bell", due_at=now))))
         with capture_logs() as logs:
-            async with desk.engine(storage, on_timer={"bell": done}).working():
+            async with harness.engine(storage, on_timer={"bell": done}).working():
                 assert fired == ["good"]
         assert {entry["event"] for entry in logs} == {"engine started", "a timer failed"}
 
 
-async def test_a_timer_that_failed_is_done_again_and_keeps_no_other_waiting(desk: Desk) -> None:
+async def test_a_timer_that_failed_is_done_again_and_keeps_no_other_waiting(
+    harness: EngineHarness,
+) -> None:
     times: list[str] = []
 
     async def done(timer: Timer) -> None:
@@ -390,24 +403,24 @@ async def test_a_timer_that_failed_is_done_again_and_keeps_no_other_waiting(desk
             raise ValueError("Not yet.")
         await storage.commit(Change(removed=(timer,)))
 
-    async with desk.storage() as storage:
-        engine = desk.engine(storage, on_timer={"bell": done})
+    async with harness.storage() as storage:
+        engine = harness.engine(storage, on_timer={"bell": done})
         async with engine.working():
             for timer_id in ("bad", "good"):
-                timer = Timer(timer_id=timer_id, kind="bell", due_at=desk.clock.now())
+                timer = Timer(timer_id=timer_id, kind="bell", due_at=harness.clock.now())
                 await set_timer(storage, timer)
             engine.wake()
             await until(lambda: times.count("bad") == 2, "it was done again")
     assert times == ["bad", "good", "bad"]
 
 
-async def test_a_delayed_run_starts_when_it_is_due_and_not_before(desk: Desk) -> None:
-    async with desk.at_work() as (storage, engine):
-        due = desk.clock.now() + timedelta(seconds=0.5)
-        run = await desk.submit(storage, engine, "t", due_at=due)
+async def test_a_delayed_run_starts_when_it_is_due_and_not_before(harness: EngineHarness) -> None:
+    async with harness.at_work() as (storage, engine):
+        due = harness.clock.now() + timedelta(seconds=0.5)
+        run = await harness.submit(storage, engine, "t", due_at=due)
         # One that is due at once does not wait behind one that is not.
         assert (
-            await status(storage, await desk.submit(storage, engine, "t"))
+            await status(storage, await harness.submit(storage, engine, "t"))
         ).status is RunStatus.SUCCESS
         assert (await status(storage, run, *RunStatus)).status is RunStatus.PENDING
         ended = await status(storage, run)
@@ -415,23 +428,23 @@ async def test_a_delayed_run_starts_when_it_is_due_and_not_before(desk: Desk) ->
         assert due <= ended.started_at <= due + LATE
 
 
-async def test_a_delayed_run_starts_in_the_next_process(desk: Desk) -> None:
-    due = desk.clock.now() + timedelta(seconds=0.4)
-    async with desk.storage() as storage:
-        run = await desk.submit(storage, None, "t", due_at=due)
-    async with desk.at_work() as (storage, _):
+async def test_a_delayed_run_starts_in_the_next_process(harness: EngineHarness) -> None:
+    due = harness.clock.now() + timedelta(seconds=0.4)
+    async with harness.storage() as storage:
+        run = await harness.submit(storage, None, "t", due_at=due)
+    async with harness.at_work() as (storage, _):
         ended = await status(storage, run)
         assert ended.started_at is not None
         assert due <= ended.started_at
 
 
-async def test_what_is_due_is_asked_of_the_clock(desk: Desk) -> None:
+async def test_what_is_due_is_asked_of_the_clock(harness: EngineHarness) -> None:
     time = datetime(2026, 1, 1, tzinfo=UTC)
-    desk.clock = Clock(now=lambda: time)
-    async with desk.at_work() as (storage, engine):
-        run = await desk.submit(storage, engine, "t", due_at=time + timedelta(days=3))
+    harness.clock = Clock(now=lambda: time)
+    async with harness.at_work() as (storage, engine):
+        run = await harness.submit(storage, engine, "t", due_at=time + timedelta(days=3))
         await asyncio.sleep(0.5)
-        assert desk.jobs.begun == []
+        assert harness.jobs.begun == []
         time += timedelta(days=3)
         assert (await status(storage, run)).started_at == time
 
@@ -440,11 +453,11 @@ async def test_what_is_due_is_asked_of_the_clock(desk: Desk) -> None:
 
 
 async def test_a_drained_run_reaches_the_end_of_its_step_and_goes_on_in_the_next_process(
-    desk: Desk,
+    harness: EngineHarness,
 ) -> None:
-    async with desk.at_work() as (storage, engine):
-        run = await desk.claim(storage, engine, "t", "listen")
-        await until(lambda: desk.jobs.begun, "it has begun")
+    async with harness.at_work() as (storage, engine):
+        run = await harness.claim(storage, engine, "t", "listen")
+        await until(lambda: harness.jobs.begun, "it has begun")
         began = asyncio.get_running_loop().time()
         await engine.drain(10)
         assert asyncio.get_running_loop().time() - began < 2
@@ -452,45 +465,47 @@ async def test_a_drained_run_reaches_the_end_of_its_step_and_goes_on_in_the_next
         assert (left.status, left.worker, left.attempt) == (RunStatus.RUNNING, None, 1)
         with engine.reserve() as worker:
             assert worker is None
-    async with desk.at_work() as (storage, _):
+    async with harness.at_work() as (storage, _):
         taken = await status(storage, run, RunStatus.RUNNING)
         assert taken.attempt == 2
 
 
-async def test_an_engine_that_is_woken_in_the_moment_in_which_it_stops_stops(desk: Desk) -> None:
-    async with desk.storage() as storage:
-        engine = desk.engine(storage)
+async def test_an_engine_that_is_woken_in_the_moment_in_which_it_stops_stops(
+    harness: EngineHarness,
+) -> None:
+    async with harness.storage() as storage:
+        engine = harness.engine(storage)
         for _ in range(20):
             async with asyncio.timeout(PATIENCE), engine.working():
                 await asyncio.sleep(random.uniform(0.02, 0.05))
                 engine.wake()
 
 
-async def test_a_run_that_does_not_listen_is_cut_off_in_time(desk: Desk) -> None:
-    async with desk.storage() as storage:
-        engine = desk.engine(storage)
+async def test_a_run_that_does_not_listen_is_cut_off_in_time(harness: EngineHarness) -> None:
+    async with harness.storage() as storage:
+        engine = harness.engine(storage)
         async with engine.working():
-            held = await desk.claim(storage, engine, "held", "hold")
-            deaf = await desk.claim(storage, engine, "deaf", "deaf")
-            await until(lambda: len(desk.jobs.begun) == 2, "they have begun")
+            held = await harness.claim(storage, engine, "held", "hold")
+            deaf = await harness.claim(storage, engine, "deaf", "deaf")
+            await until(lambda: len(harness.jobs.begun) == 2, "they have begun")
             began = asyncio.get_running_loop().time()
             await engine.drain(1.0)
             assert asyncio.get_running_loop().time() - began < 1.6
             assert (await status(storage, held, *RunStatus)).worker is None
             # The deaf one is this worker's still, and the worker is gone.
-            orphans = await storage.orphaned_runs(desk.clock.now())
+            orphans = await storage.orphaned_runs(harness.clock.now())
             assert {run.run_id for run in orphans} == {held.run_id, deaf.run_id}
-        desk.jobs.go.set()
+        harness.jobs.go.set()
 
 
 async def test_a_worker_that_is_not_heard_of_loses_its_run_and_can_write_nothing_more(
-    desk: Desk,
+    harness: EngineHarness,
 ) -> None:
-    async with desk.storage() as storage:
-        stalled, other = desk.engine(storage), desk.engine(storage)
+    async with harness.storage() as storage:
+        stalled, other = harness.engine(storage), harness.engine(storage)
         async with stalled.working():
-            run = await desk.claim(storage, stalled, "t", "hold")
-            await until(lambda: desk.jobs.begun, "it has begun")
+            run = await harness.claim(storage, stalled, "t", "hold")
+            await until(lambda: harness.jobs.begun, "it has begun")
             old = Lease(run.run_id, run.attempt)
             await put_checkpoint(storage, "t", old)
             # As if its machine had slept through its lease.
@@ -504,7 +519,7 @@ async def test_a_worker_that_is_not_heard_of_loses_its_run_and_can_write_nothing
                 new = Lease(run.run_id, 2)
                 await put_checkpoint(storage, "t", new)
                 await append(storage, "t", new)
-                desk.jobs.go.set()
+                harness.jobs.go.set()
                 assert (await status(storage, run)).status is RunStatus.SUCCESS
                 await asyncio.sleep(0.1)
                 assert (await types(storage, run)).count("done") == 1
@@ -533,14 +548,14 @@ async def append(storage: Storage, thread_id: str, lease: Lease) -> None:
         raise failed.result()
 
 
-async def test_nobody_hears_twice_of_a_run_that_was_taken_over(desk: Desk) -> None:
+async def test_nobody_hears_twice_of_a_run_that_was_taken_over(harness: EngineHarness) -> None:
     """Leases so short that they run out again and again: still each run ends once, and one worker
     at a time writes for it."""
-    async with desk.storage() as storage:
-        engines = [desk.engine(storage, lease_seconds=0.0) for _ in range(2)]
+    async with harness.storage() as storage:
+        engines = [harness.engine(storage, lease_seconds=0.0) for _ in range(2)]
         async with engines[0].working(), engines[1].working():
             runs = [
-                await desk.submit(storage, engines[number % 2], f"t{number}", "nap")
+                await harness.submit(storage, engines[number % 2], f"t{number}", "nap")
                 for number in range(100)
             ]
             for run in runs:
@@ -553,32 +568,34 @@ async def test_nobody_hears_twice_of_a_run_that_was_taken_over(desk: Desk) -> No
 # ── poison ────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def die(desk: Desk, run: Run) -> Run:
+async def die(harness: EngineHarness, run: Run) -> Run:
     """A process that takes the run up, and is gone with it."""
-    async with desk.storage() as storage:
-        engine, begun = desk.engine(storage), len(desk.jobs.begun)
+    async with harness.storage() as storage:
+        engine, begun = harness.engine(storage), len(harness.jobs.begun)
         async with engine.working():
             if (taken := await status(storage, run, *RunStatus)).status is RunStatus.RUNNING:
-                await until(lambda: len(desk.jobs.begun) > begun, "it was taken up")
+                await until(lambda: len(harness.jobs.begun) > begun, "it was taken up")
                 await engine.abandon(run.thread_id)
     return taken
 
 
-async def test_a_run_that_always_kills_its_worker_at_the_same_place_is_given_up(desk: Desk) -> None:
-    async with desk.storage() as storage:
-        engine = desk.engine(storage)
+async def test_a_run_that_always_kills_its_worker_at_the_same_place_is_given_up(
+    harness: EngineHarness,
+) -> None:
+    async with harness.storage() as storage:
+        engine = harness.engine(storage)
         async with engine.working():
-            run = await desk.claim(storage, engine, "t", "hold")
-            await until(lambda: desk.jobs.begun, "it has begun")
+            run = await harness.claim(storage, engine, "t", "hold")
+            await until(lambda: harness.jobs.begun, "it has begun")
             await engine.abandon("t")
     for number in range(1, MAX_RECOVERIES + 1):
-        taken = await die(desk, run)
+        taken = await die(harness, run)
         assert (taken.attempt, taken.stuck) == (number + 1, number)
-    ended = await die(desk, run)
+    ended = await die(harness, run)
     assert (ended.status, ended.attempt) == (RunStatus.ERROR, MAX_RECOVERIES + 1)
     assert ended.error is not None
     assert "died 4 times while this run was at agent" in ended.error["message"]
-    async with desk.at_work() as (storage, engine):
+    async with harness.at_work() as (storage, engine):
         told = [decode(entry.body) for entry in await storage.read_log("t")]
         assert [type(event).__name__ for event in told] == [
             "RunStart",
@@ -586,26 +603,28 @@ async def test_a_run_that_always_kills_its_worker_at_the_same_place_is_given_up(
             "Error",
         ]
         # The thread is free again.
-        desk.jobs.go.set()
+        harness.jobs.go.set()
         assert (
-            await status(storage, await desk.submit(storage, engine, "t"))
+            await status(storage, await harness.submit(storage, engine, "t"))
         ).status is RunStatus.SUCCESS
 
 
-async def test_a_run_that_comes_further_each_time_is_not_given_up(desk: Desk) -> None:
-    async with desk.storage() as storage:
-        run = await desk.submit(storage, None, "t", "hold")
+async def test_a_run_that_comes_further_each_time_is_not_given_up(harness: EngineHarness) -> None:
+    async with harness.storage() as storage:
+        run = await harness.submit(storage, None, "t", "hold")
     for number in range(MAX_RECOVERIES * 2):
-        desk.jobs.place = f"c{number}"
-        assert (await die(desk, run)).status is RunStatus.RUNNING
+        harness.jobs.place = f"c{number}"
+        assert (await die(harness, run)).status is RunStatus.RUNNING
 
 
-async def test_a_worker_that_was_asked_to_stop_says_nothing_against_its_runs(desk: Desk) -> None:
-    async with desk.storage() as storage:
-        run = await desk.submit(storage, None, "t", "hold")
+async def test_a_worker_that_was_asked_to_stop_says_nothing_against_its_runs(
+    harness: EngineHarness,
+) -> None:
+    async with harness.storage() as storage:
+        run = await harness.submit(storage, None, "t", "hold")
     for _ in range(MAX_RECOVERIES * 2):
-        async with desk.storage() as storage:
-            engine = desk.engine(storage)
+        async with harness.storage() as storage:
+            engine = harness.engine(storage)
             async with engine.working():
                 taken = await status(storage, run, RunStatus.RUNNING)
                 await engine.drain(0.2)
@@ -613,12 +632,12 @@ async def test_a_worker_that_was_asked_to_stop_says_nothing_against_its_runs(des
 
 
 async def test_what_was_being_cancelled_when_the_process_died_is_cancelled_by_the_next(
-    desk: Desk,
+    harness: EngineHarness,
 ) -> None:
-    async with desk.storage() as storage:
-        engine = desk.engine(storage)
+    async with harness.storage() as storage:
+        engine = harness.engine(storage)
         async with engine.working():
-            run = await desk.claim(storage, engine, "t", "hold")
+            run = await harness.claim(storage, engine, "t", "hold")
             await engine.abandon("t")
             stored = await storage.run(run.run_id)
             assert stored is not None
@@ -627,6 +646,6 @@ async def test_what_was_being_cancelled_when_the_process_died_is_cancelled_by_th
                     rows=(replace(stored, status=RunStatus.CANCELLING, version=stored.version + 1),)
                 )
             )
-    async with desk.at_work() as (storage, _):
+    async with harness.at_work() as (storage, _):
         assert (await status(storage, run)).status is RunStatus.CANCELLED
         assert "run_recovered" not in await types(storage, run)

@@ -8,7 +8,7 @@ from pathlib import Path
 from assent.core.errors import Unavailable
 from assent.core.rows import Run, RunKind, RunStatus
 from assent.runs.engine import Ending, HeldRun, RecoveryState
-from tests.runs.desk import Desk, Jobs, a_busy_thread, rows, status
+from tests.runs.harness import EngineHarness, Jobs, a_busy_thread, rows, status
 
 
 @dataclass
@@ -35,9 +35,9 @@ class Troubled(Jobs):
 async def test_a_run_that_cannot_be_read_keeps_no_other_from_being_gone_on_with(
     tmp_path: Path,
 ) -> None:
-    desk = Desk(tmp_path, jobs=Troubled(unreadable={"r1"}))
-    async with desk.storage() as storage:
-        now = desk.clock.now()
+    harness = EngineHarness(tmp_path, jobs=Troubled(unreadable={"r1"}))
+    async with harness.storage() as storage:
+        now = harness.clock.now()
         runs = [
             Run(
                 run_id=f"r{number}",
@@ -56,7 +56,7 @@ async def test_a_run_that_cannot_be_read_keeps_no_other_from_being_gone_on_with(
         await storage.commit(
             rows(*runs, *(a_busy_thread(run.thread_id, run.run_id, now) for run in runs))
         )
-    async with desk.at_work() as (storage, _):
+    async with harness.at_work() as (storage, _):
         ended = await status(storage, runs[0])
         assert (ended.status, ended.attempt) == (RunStatus.ERROR, 1)
         assert (await status(storage, runs[1])).status is RunStatus.SUCCESS
@@ -68,9 +68,9 @@ async def test_a_run_that_cannot_be_read_keeps_no_other_from_being_gone_on_with(
 async def test_a_run_whose_end_could_not_be_said_has_no_owner_who_does_nothing(
     tmp_path: Path,
 ) -> None:
-    desk = Desk(tmp_path, jobs=Troubled(speechless=1))
-    async with desk.at_work() as (storage, engine):
-        run = await desk.claim(storage, engine, "t", "fail")
+    harness = EngineHarness(tmp_path, jobs=Troubled(speechless=1))
+    async with harness.at_work() as (storage, engine):
+        run = await harness.claim(storage, engine, "t", "fail")
         ended = await status(storage, run)
         # It was taken up again, failed again, and then it could say so.
         assert (ended.status, ended.attempt, ended.worker) == (RunStatus.ERROR, 2, None)

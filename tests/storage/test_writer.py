@@ -32,7 +32,7 @@ class Hold:
         self.release.wait(10)
 
 
-class Desk:
+class WriterHarness:
     """A writer, what it has shown, and the statements it ran."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
@@ -66,21 +66,21 @@ class Desk:
 
 
 @asynccontextmanager
-async def desk_at(path: Path) -> AsyncIterator[Desk]:
+async def harness_at(path: Path) -> AsyncIterator[WriterHarness]:
     with ExitStack() as stack:
         connection = stack.enter_context(files.connected(path, Clock()))
         connection.execute("CREATE TABLE notes (name TEXT PRIMARY KEY)")
-        desk = Desk(path, connection)
+        harness = WriterHarness(path, connection)
         try:
-            yield desk
+            yield harness
         finally:
-            await desk.writer.close()
+            await harness.writer.close()
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with desk_at(tmp_path / "desk.db") as desk:
-        yield desk
+async def harness(tmp_path: Path) -> AsyncIterator[WriterHarness]:
+    async with harness_at(tmp_path / "harness.db") as harness:
+        yield harness
 
 
 def note(name: str) -> Callable[[Transaction], str]:
@@ -104,217 +104,221 @@ def fail(error: Exception) -> None:
     raise error
 
 
-async def test_what_waits_shares_one_commit(desk: Desk) -> None:
-    async with desk.held():
-        waiting = [asyncio.ensure_future(desk.writer.write(note(f"n{n:02}"))) for n in range(50)]
+async def test_what_waits_shares_one_commit(harness: WriterHarness) -> None:
+    async with harness.held():
+        waiting = [asyncio.ensure_future(harness.writer.write(note(f"n{n:02}"))) for n in range(50)]
         for _ in range(50):
-            desk.writer.append([token()], fail)
+            harness.writer.append([token()], fail)
         await asyncio.sleep(0)
     assert await asyncio.gather(*waiting) == [f"n{n:02}" for n in range(50)]
-    assert desk.statements.count("COMMIT") == 2
-    assert desk.numbers() == list(range(1, 51))
+    assert harness.statements.count("COMMIT") == 2
+    assert harness.numbers() == list(range(1, 51))
 
 
-async def test_a_failing_operation_in_the_middle_of_a_batch_fails_alone(desk: Desk) -> None:
-    async with desk.held():
+async def test_a_failing_operation_in_the_middle_of_a_batch_fails_alone(
+    harness: WriterHarness,
+) -> None:
+    async with harness.held():
         writes = [note("a"), note_and_fail("b"), note("c"), note("a"), note("d")]
-        waiting = [asyncio.ensure_future(desk.writer.write(write)) for write in writes]
+        waiting = [asyncio.ensure_future(harness.writer.write(write)) for write in writes]
         await asyncio.sleep(0)
-        desk.writer.append([token()], fail)
+        harness.writer.append([token()], fail)
     outcomes = await asyncio.gather(*waiting, return_exceptions=True)
     assert [outcomes[n] for n in (0, 2, 4)] == ["a", "c", "d"]
     assert isinstance(outcomes[1], LookupError)
     # A breach of a constraint is no fault of the disk, and so not Unavailable.
     assert isinstance(outcomes[3], sqlite3.IntegrityError)
-    assert desk.names() == ["a", "c", "d"]
-    assert desk.statements.count("COMMIT") == 2
-    assert desk.numbers() == [1]
+    assert harness.names() == ["a", "c", "d"]
+    assert harness.statements.count("COMMIT") == 2
+    assert harness.numbers() == [1]
 
 
-async def test_nobody_is_told_before_the_commit(desk: Desk) -> None:
+async def test_nobody_is_told_before_the_commit(harness: WriterHarness) -> None:
     second = Hold()
-    async with desk.held():
-        early = asyncio.ensure_future(desk.writer.write(note("early")))
+    async with harness.held():
+        early = asyncio.ensure_future(harness.writer.write(note("early")))
         await asyncio.sleep(0)
-        desk.writer.append([token()], fail)
-        late = asyncio.ensure_future(desk.writer.write(second))
+        harness.writer.append([token()], fail)
+        late = asyncio.ensure_future(harness.writer.write(second))
         await asyncio.sleep(0)
     await asyncio.to_thread(second.entered.wait, 10)
     # By now "early" has run, in the transaction that the second hold keeps open.
     await asyncio.sleep(0.02)
     assert not early.done()
-    assert desk.names() == desk.numbers() == []
+    assert harness.names() == harness.numbers() == []
     second.release.set()
     await late
     assert early.done()
-    assert desk.names() == ["early"]
-    assert desk.numbers() == [1]
+    assert harness.names() == ["early"]
+    assert harness.numbers() == [1]
 
 
-async def test_events_too_large_for_the_file_fail_alone(desk: Desk) -> None:
-    desk.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 100_000)
+async def test_events_too_large_for_the_file_fail_alone(harness: WriterHarness) -> None:
+    harness.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 100_000)
     errors: list[Exception] = []
-    async with desk.held():
-        desk.writer.append([token("t", "a")], fail)
-        desk.writer.append([token("t", "b"), token("t", "x" * 200_000)], errors.append)
-        written = asyncio.ensure_future(desk.writer.write(note("c")))
+    async with harness.held():
+        harness.writer.append([token("t", "a")], fail)
+        harness.writer.append([token("t", "b"), token("t", "x" * 200_000)], errors.append)
+        written = asyncio.ensure_future(harness.writer.write(note("c")))
         await asyncio.sleep(0)
         too_large = asyncio.ensure_future(
-            desk.writer.write(lambda transaction: transaction.log.add([token("t", "x" * 200_000)]))
+            harness.writer.write(
+                lambda transaction: transaction.log.add([token("t", "x" * 200_000)])
+            )
         )
         await asyncio.sleep(0)
-        desk.writer.append([token("t", "d")], fail)
+        harness.writer.append([token("t", "d")], fail)
     await written
     with pytest.raises(sqlite3.DataError):
         await too_large
     await asyncio.sleep(0.05)
     assert [type(error) for error in errors] == [sqlite3.DataError]
-    assert desk.numbers() == [1, 2]
-    assert desk.names() == ["c"]
-    assert desk.connection.execute("SELECT seq FROM log_heads").fetchall() == [(2,)]
+    assert harness.numbers() == [1, 2]
+    assert harness.names() == ["c"]
+    assert harness.connection.execute("SELECT seq FROM log_heads").fetchall() == [(2,)]
 
 
 async def test_a_locked_file_is_unavailable_for_all_that_wait_and_then_works_again(
-    desk: Desk,
+    harness: WriterHarness,
 ) -> None:
-    await desk.writer.write(
+    await harness.writer.write(
         lambda transaction: transaction.connection.execute("PRAGMA busy_timeout = 50")
     )
     errors: list[Exception] = []
-    with closing(sqlite3.connect(desk.path, isolation_level=None)) as other:
+    with closing(sqlite3.connect(harness.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        desk.writer.append([token()], errors.append)
+        harness.writer.append([token()], errors.append)
         for name in ("a", "b"):
             with pytest.raises(Unavailable, match="another program holds it locked"):
-                await desk.writer.write(note(name))
+                await harness.writer.write(note(name))
         other.execute("ROLLBACK")
     assert [type(error) for error in errors] == [Unavailable]
-    desk.writer.append([token()], fail)
-    assert await desk.writer.write(note("c")) == "c"
-    assert desk.names() == ["c"]
-    assert desk.numbers() == [1]
+    harness.writer.append([token()], fail)
+    assert await harness.writer.write(note("c")) == "c"
+    assert harness.names() == ["c"]
+    assert harness.numbers() == [1]
 
 
-async def test_a_full_disk_is_unavailable_and_then_works_again(desk: Desk) -> None:
-    (pages,) = desk.connection.execute("PRAGMA page_count").fetchone()
-    desk.writer.append([token()], fail)
-    await desk.writer.write(
+async def test_a_full_disk_is_unavailable_and_then_works_again(harness: WriterHarness) -> None:
+    (pages,) = harness.connection.execute("PRAGMA page_count").fetchone()
+    harness.writer.append([token()], fail)
+    await harness.writer.write(
         lambda transaction: transaction.connection.execute(f"PRAGMA max_page_count = {pages}")
     )
     errors: list[Exception] = []
     for _ in range(3):
-        desk.writer.append([token("t", "x" * 10_000)], errors.append)
+        harness.writer.append([token("t", "x" * 10_000)], errors.append)
     with pytest.raises(Unavailable, match="is full"):
-        await desk.writer.write(lambda transaction: note("x" * 10_000)(transaction))
+        await harness.writer.write(lambda transaction: note("x" * 10_000)(transaction))
     await asyncio.sleep(0.05)
     assert [type(error) for error in errors] == [Unavailable] * 3
     # What needs no more room still goes through, and the numbers that were given in vain are given
     # again.
-    assert await desk.writer.write(note("small")) == "small"
-    await desk.writer.write(
+    assert await harness.writer.write(note("small")) == "small"
+    await harness.writer.write(
         lambda transaction: transaction.connection.execute("PRAGMA max_page_count = 1000000")
     )
-    desk.writer.append([token("t", "x" * 10_000)], fail)
-    await desk.writer.write(note("y" * 10_000))
-    assert desk.names() == ["small", "y" * 10_000]
-    assert desk.numbers() == [1, 2]
+    harness.writer.append([token("t", "x" * 10_000)], fail)
+    await harness.writer.write(note("y" * 10_000))
+    assert harness.names() == ["small", "y" * 10_000]
+    assert harness.numbers() == [1, 2]
 
 
-async def test_a_caller_that_went_away_spoils_nothing(desk: Desk) -> None:
-    async with desk.held():
-        gone = asyncio.ensure_future(desk.writer.write(note("a")))
-        gone_and_failed = asyncio.ensure_future(desk.writer.write(note_and_fail("b")))
-        stays = asyncio.ensure_future(desk.writer.write(note("c")))
+async def test_a_caller_that_went_away_spoils_nothing(harness: WriterHarness) -> None:
+    async with harness.held():
+        gone = asyncio.ensure_future(harness.writer.write(note("a")))
+        gone_and_failed = asyncio.ensure_future(harness.writer.write(note_and_fail("b")))
+        stays = asyncio.ensure_future(harness.writer.write(note("c")))
         await asyncio.sleep(0)
         gone.cancel()
         gone_and_failed.cancel()
         await asyncio.sleep(0)
     assert await stays == "c"
-    assert desk.names() == ["a", "c"]
+    assert harness.names() == ["a", "c"]
 
 
-async def test_too_much_waiting_is_refused(desk: Desk) -> None:
+async def test_too_much_waiting_is_refused(harness: WriterHarness) -> None:
     errors: list[Exception] = []
-    async with desk.held():
+    async with harness.held():
         for _ in range(MAX_WAITING + 10):
-            desk.writer.append((), errors.append)
+            harness.writer.append((), errors.append)
         with pytest.raises(Unavailable, match="cannot keep up"):
-            await desk.writer.write(note("a"))
+            await harness.writer.write(note("a"))
     await asyncio.sleep(0)
     assert 5 < len(errors) < 15
     while True:
         try:
-            await desk.writer.write(note("b"))
+            await harness.writer.write(note("b"))
             break
         except Unavailable:
             await asyncio.sleep(0.01)
-    assert desk.names() == ["b"]
+    assert harness.names() == ["b"]
 
 
 async def test_closing_commits_what_waits_even_when_it_is_cancelled(tmp_path: Path) -> None:
-    async with desk_at(tmp_path / "desk.db") as desk:
-        async with desk.held():
-            waiting = asyncio.ensure_future(desk.writer.write(note("a")))
+    async with harness_at(tmp_path / "harness.db") as harness:
+        async with harness.held():
+            waiting = asyncio.ensure_future(harness.writer.write(note("a")))
             await asyncio.sleep(0)
-            closing_ = asyncio.ensure_future(desk.writer.close())
+            closing_ = asyncio.ensure_future(harness.writer.close())
             await asyncio.sleep(0.01)
             closing_.cancel()
             await asyncio.sleep(0.01)
             assert not closing_.done()
             with pytest.raises(Unavailable, match="shutting down"):
-                await desk.writer.write(note("b"))
+                await harness.writer.write(note("b"))
         with pytest.raises(asyncio.CancelledError):
             await closing_
         assert await waiting == "a"
-        assert desk.names() == ["a"]
+        assert harness.names() == ["a"]
 
 
 # ── between two transactions ──
 
 
 async def test_what_must_be_apart_runs_between_what_was_queued_before_and_behind_it(
-    desk: Desk,
+    harness: WriterHarness,
 ) -> None:
-    async with desk.held():
-        before = asyncio.ensure_future(desk.writer.write(note("before")))
+    async with harness.held():
+        before = asyncio.ensure_future(harness.writer.write(note("before")))
         await asyncio.sleep(0)
         apart = asyncio.ensure_future(
-            desk.writer.outside_transaction(
-                lambda connection: (connection.in_transaction, desk.names())
+            harness.writer.outside_transaction(
+                lambda connection: (connection.in_transaction, harness.names())
             )
         )
         await asyncio.sleep(0)
-        behind = asyncio.ensure_future(desk.writer.write(note("behind")))
+        behind = asyncio.ensure_future(harness.writer.write(note("behind")))
         await asyncio.sleep(0)
     assert await apart == (False, ["before"])
     assert [await before, await behind] == ["before", "behind"]
-    assert desk.names() == ["before", "behind"]
+    assert harness.names() == ["before", "behind"]
 
 
-async def test_what_fails_apart_fails_alone(desk: Desk) -> None:
+async def test_what_fails_apart_fails_alone(harness: WriterHarness) -> None:
     with pytest.raises(sqlite3.OperationalError, match="no such table"):
-        await desk.writer.outside_transaction(
+        await harness.writer.outside_transaction(
             lambda connection: connection.execute("SELECT * FROM nowhere")
         )
-    await desk.writer.outside_transaction(
+    await harness.writer.outside_transaction(
         lambda connection: connection.execute("PRAGMA busy_timeout = 50")
     )
-    with closing(sqlite3.connect(desk.path, isolation_level=None)) as other:
+    with closing(sqlite3.connect(harness.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(Unavailable, match="another program holds it locked"):
-            await desk.writer.outside_transaction(
+            await harness.writer.outside_transaction(
                 lambda connection: connection.execute("DELETE FROM notes")
             )
-    assert await desk.writer.write(note("a")) == "a"
+    assert await harness.writer.write(note("a")) == "a"
 
 
 async def test_nothing_is_taken_apart_once_it_is_closed(tmp_path: Path) -> None:
-    async with desk_at(tmp_path / "desk.db") as desk:
+    async with harness_at(tmp_path / "harness.db") as harness:
         waiting = asyncio.ensure_future(
-            desk.writer.outside_transaction(lambda connection: connection.in_transaction)
+            harness.writer.outside_transaction(lambda connection: connection.in_transaction)
         )
         await asyncio.sleep(0)
-        await desk.writer.close()
+        await harness.writer.close()
         assert await waiting is False
         with pytest.raises(Unavailable, match="shutting down"):
-            await desk.writer.outside_transaction(lambda connection: connection.total_changes)
+            await harness.writer.outside_transaction(lambda connection: connection.total_changes)

@@ -32,20 +32,20 @@ from assent import (
 from assent.core.digest import call_digest
 from assent.core.errors import InvalidDecision, NotFound, NothingPending
 from assent.graph.interrupts.resume import continuation
-from tests.graph.desk import ASKED, THREAD, Desk, Json, asks, told
+from tests.graph.harness import ASKED, THREAD, AgentHarness, Json, asks, told
 from tests.support.models import ScriptedModel, say
 
 
 @pytest.fixture
-def desk() -> Desk:
-    return Desk()
+def harness() -> AgentHarness:
+    return AgentHarness()
 
 
-def paused(desk: Desk, *calls: tuple[str, str, Json], **options: Any) -> Any:
-    agent = desk.agent(
+def paused(harness: AgentHarness, *calls: tuple[str, str, Json], **options: Any) -> Any:
+    agent = harness.agent(
         asks(*(calls or [("c1", "pay", {"amount": 3})])),
         say("Done."),
-        tools=desk.tools()[:2],
+        tools=harness.tools()[:2],
         **{"approve": "pay", **options},
     )
     agent.invoke(ASKED, THREAD)
@@ -55,8 +55,8 @@ def paused(desk: Desk, *calls: tuple[str, str, Json], **options: Any) -> Any:
 # ── what is pending ───────────────────────────────────────────────────────────────────────────────
 
 
-def test_an_approval_says_exactly_what_would_run(desk: Desk) -> None:
-    (approval,) = pending_approvals(paused(desk), THREAD)
+def test_an_approval_says_exactly_what_would_run(harness: AgentHarness) -> None:
+    (approval,) = pending_approvals(paused(harness), THREAD)
     assert (approval.kind, approval.tool, approval.tool_call_id, approval.args) == (
         "tool",
         "pay",
@@ -68,16 +68,16 @@ def test_an_approval_says_exactly_what_would_run(desk: Desk) -> None:
     assert approval.approval_id.startswith("apr_")
 
 
-def test_asking_again_gives_the_same_ids(desk: Desk) -> None:
-    agent = paused(desk, ("c1", "pay", {"amount": 3}), ("c2", "pay", {"amount": 3}))
+def test_asking_again_gives_the_same_ids(harness: AgentHarness) -> None:
+    agent = paused(harness, ("c1", "pay", {"amount": 3}), ("c2", "pay", {"amount": 3}))
     first = [approval.approval_id for approval in pending_approvals(agent, THREAD)]
     agent.invoke(None, THREAD)
     assert [approval.approval_id for approval in pending_approvals(agent, THREAD)] == first
     assert len(set(first)) == 2
 
 
-def test_another_thread_has_other_ids(desk: Desk) -> None:
-    agent = desk.agent(
+def test_another_thread_has_other_ids(harness: AgentHarness) -> None:
+    agent = harness.agent(
         asks(("c1", "pay", {"amount": 3}), message_id="m1"),
         asks(("c1", "pay", {"amount": 3}), message_id="m1"),
     )
@@ -88,11 +88,11 @@ def test_another_thread_has_other_ids(desk: Desk) -> None:
     assert here.approval_id != there.approval_id
     with pytest.raises(NotFound):
         resume(agent, other, {here.approval_id: Approve()})
-    assert desk.ran == []
+    assert harness.ran == []
 
 
-def test_a_thread_that_does_not_wait_has_nothing_pending(desk: Desk) -> None:
-    agent = desk.agent(say("Hi."))
+def test_a_thread_that_does_not_wait_has_nothing_pending(harness: AgentHarness) -> None:
+    agent = harness.agent(say("Hi."))
     assert pending_approvals(agent, THREAD) == []
     agent.invoke(ASKED, THREAD)
     assert pending_approvals(agent, THREAD) == []
@@ -143,16 +143,18 @@ class Effect(BaseModel):
         (meddling, {"pays": 1003}),
     ],
 )
-def test_a_preview_shows_the_effect_and_stops_nothing(desk: Desk, preview: Any, shown: Any) -> None:
-    agent = paused(desk, approve={"pay": ApprovalPolicy(preview=preview)})
+def test_a_preview_shows_the_effect_and_stops_nothing(
+    harness: AgentHarness, preview: Any, shown: Any
+) -> None:
+    agent = paused(harness, approve={"pay": ApprovalPolicy(preview=preview)})
     (approval,) = pending_approvals(agent, THREAD)
     assert approval.preview == shown
     assert approval.args == {"amount": 3}
     resume(agent, THREAD, Approve())
-    assert desk.ran == [("pay", 3)]
+    assert harness.ran == [("pay", 3)]
 
 
-async def test_a_slow_preview_does_not_block_the_loop(desk: Desk) -> None:
+async def test_a_slow_preview_does_not_block_the_loop(harness: AgentHarness) -> None:
     ticks = 0
 
     async def tick() -> None:
@@ -161,7 +163,7 @@ async def test_a_slow_preview_does_not_block_the_loop(desk: Desk) -> None:
             ticks += 1
             await asyncio.sleep(0.005)
 
-    agent = desk.agent(
+    agent = harness.agent(
         asks(("c1", "pay", {"amount": 3})),
         approve={"pay": ApprovalPolicy(preview=lambda args: time.sleep(0.1))},
     )
@@ -192,34 +194,34 @@ async def test_a_slow_preview_does_not_block_the_loop(desk: Desk) -> None:
     ],
 )
 async def test_a_decision_that_does_not_fit_changes_nothing(
-    desk: Desk, decisions: Any, error: type[Exception], sentence: str
+    harness: AgentHarness, decisions: Any, error: type[Exception], sentence: str
 ) -> None:
-    agent = paused(desk, ("c1", "pay", {"amount": 3}), ("c2", "pay", {"amount": 4}))
+    agent = paused(harness, ("c1", "pay", {"amount": 3}), ("c2", "pay", {"amount": 4}))
     before = agent.get_state(THREAD).config
     with pytest.raises(error, match=sentence):
         resume(agent, THREAD, decisions)
     with pytest.raises(error, match=sentence):
         await aresume(agent, THREAD, decisions)
-    assert desk.ran == []
+    assert harness.ran == []
     assert agent.get_state(THREAD).config == before
 
 
-def test_one_approval_cannot_be_decided_twice_at_once(desk: Desk) -> None:
-    agent = paused(desk)
+def test_one_approval_cannot_be_decided_twice_at_once(harness: AgentHarness) -> None:
+    agent = paused(harness)
     (approval,) = pending_approvals(agent, THREAD)
     with pytest.raises(InvalidDecision, match="decided twice"):
         resume(agent, THREAD, {approval.approval_id: Reject(), "c1": Approve()})
-    assert desk.ran == []
+    assert harness.ran == []
 
 
-def test_a_thread_that_waits_for_nobody_takes_no_decision(desk: Desk) -> None:
-    agent = paused(desk)
+def test_a_thread_that_waits_for_nobody_takes_no_decision(harness: AgentHarness) -> None:
+    agent = paused(harness)
     resume(agent, THREAD, Reject())
     with pytest.raises(NothingPending):
         resume(agent, THREAD, Approve())
     with pytest.raises(NotFound):
         resume(agent, THREAD, {"c1": Approve()})
-    assert desk.ran == []
+    assert harness.ran == []
 
 
 @pytest.mark.parametrize(
@@ -227,9 +229,9 @@ def test_a_thread_that_waits_for_nobody_takes_no_decision(desk: Desk) -> None:
 )
 @pytest.mark.parametrize("allowed", [("approve", "reject"), ("edit", "respond"), ("reject",)])
 def test_only_what_the_policy_allows_is_taken(
-    desk: Desk, decision: Any, allowed: tuple[str, ...]
+    harness: AgentHarness, decision: Any, allowed: tuple[str, ...]
 ) -> None:
-    agent = paused(desk, approve={"pay": ApprovalPolicy(allowed=allowed)})
+    agent = paused(harness, approve={"pay": ApprovalPolicy(allowed=allowed)})
     assert pending_approvals(agent, THREAD)[0].allowed == allowed
     if type(decision).__name__.lower() in allowed:
         resume(agent, THREAD, decision)
@@ -237,7 +239,7 @@ def test_only_what_the_policy_allows_is_taken(
     else:
         with pytest.raises(InvalidDecision, match=f"It takes: {', '.join(allowed)}"):
             resume(agent, THREAD, decision)
-        assert desk.ran == []
+        assert harness.ran == []
         assert len(pending_approvals(agent, THREAD)) == 1
 
 
@@ -304,7 +306,7 @@ def test_edited_arguments_that_the_tool_does_not_take_are_refused(
     make: Any, edited: Json, sentence: str
 ) -> None:
     ran: list[Json] = []
-    agent = Desk().agent(
+    agent = AgentHarness().agent(
         asks(("c1", "pay", {"amount": 3})), say("Done."), tools=[make(ran)], approve="pay"
     )
     agent.invoke(ASKED, THREAD)
@@ -328,7 +330,7 @@ def test_edited_arguments_run_and_the_model_is_told(
     make: Any, edited: Json, expected: Json
 ) -> None:
     ran: list[Json] = []
-    agent = Desk().agent(
+    agent = AgentHarness().agent(
         asks(("c1", "pay", {"amount": 3})), say("Done."), tools=[make(ran)], approve="pay"
     )
     agent.invoke(ASKED, THREAD)
@@ -352,7 +354,7 @@ def test_edited_arguments_run_and_the_model_is_told(
 # ── other people's graphs ─────────────────────────────────────────────────────────────────────────
 
 
-def stops_before_tools(desk: Desk, **options: Any) -> Any:
+def stops_before_tools(harness: AgentHarness, **options: Any) -> Any:
     """An agent as tutorials build it, which stops before its tools."""
     model = ScriptedModel(
         script=[asks(("c1", "pay", {"amount": 3}), ("c2", "look", {"record": 1})), say("Done.")]
@@ -364,7 +366,7 @@ def stops_before_tools(desk: Desk, **options: Any) -> Any:
     graph = (
         StateGraph(MessagesState)
         .add_node("agent", agent)
-        .add_node("tools", ToolNode(desk.tools()[:2]))
+        .add_node("tools", ToolNode(harness.tools()[:2]))
     )
     graph.add_edge(START, "agent").add_edge("tools", "agent")
     graph.add_conditional_edges(
@@ -384,9 +386,9 @@ def stops_before_tools(desk: Desk, **options: Any) -> Any:
     ],
 )
 def test_a_static_pause_shows_the_node_and_its_calls(
-    desk: Desk, options: Any, earlier_pauses: int
+    harness: AgentHarness, options: Any, earlier_pauses: int
 ) -> None:
-    agent = stops_before_tools(desk, **options)
+    agent = stops_before_tools(harness, **options)
     agent.invoke(ASKED, THREAD)
     for _ in range(earlier_pauses):
         resume(agent, THREAD, Approve())
@@ -400,35 +402,35 @@ def test_a_static_pause_shows_the_node_and_its_calls(
         ("pay", {"amount": 3}),
         ("look", {"record": 1}),
     ]
-    assert desk.ran == []
+    assert harness.ran == []
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-async def test_a_static_pause_is_approved(desk: Desk, asynchronous: bool) -> None:
-    agent = stops_before_tools(desk)
+async def test_a_static_pause_is_approved(harness: AgentHarness, asynchronous: bool) -> None:
+    agent = stops_before_tools(harness)
     await agent.ainvoke(ASKED, THREAD)
     result = (
         await aresume(agent, THREAD, Approve())
         if asynchronous
         else resume(agent, THREAD, Approve())
     )
-    assert sorted(desk.ran) == [("look", 1), ("pay", 3)]
+    assert sorted(harness.ran) == [("look", 1), ("pay", 3)]
     assert result["messages"][-1].text == "Done."
     assert pending_approvals(agent, THREAD) == []
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 async def test_a_static_pause_is_rejected_with_an_answer_to_every_call(
-    desk: Desk, asynchronous: bool
+    harness: AgentHarness, asynchronous: bool
 ) -> None:
-    agent = stops_before_tools(desk)
+    agent = stops_before_tools(harness)
     await agent.ainvoke(ASKED, THREAD)
     result = (
         await aresume(agent, THREAD, Reject("Not today."))
         if asynchronous
         else resume(agent, THREAD, Reject("Not today."))
     )
-    assert desk.ran == []
+    assert harness.ran == []
     for call_id in ("c1", "c2"):
         assert (
             told(result, call_id).text
@@ -438,13 +440,13 @@ async def test_a_static_pause_is_rejected_with_an_answer_to_every_call(
     assert result["messages"][-1].text == "Done."
 
 
-def test_a_static_pause_takes_no_edit_and_no_answer(desk: Desk) -> None:
-    agent = stops_before_tools(desk)
+def test_a_static_pause_takes_no_edit_and_no_answer(harness: AgentHarness) -> None:
+    agent = stops_before_tools(harness)
     agent.invoke(ASKED, THREAD)
     for decision in (Edit({"amount": 1}), Respond("Paid.")):
         with pytest.raises(InvalidDecision, match="It takes: approve, reject"):
             resume(agent, THREAD, decision)
-    assert desk.ran == []
+    assert harness.ran == []
 
 
 class Steps(TypedDict):
@@ -607,9 +609,9 @@ def test_a_question_of_a_subgraph_is_the_graphs_question() -> None:
 
 
 async def test_an_agent_inside_another_graph_runs_nothing_without_a_decision_either(
-    desk: Desk,
+    harness: AgentHarness,
 ) -> None:
-    inner = desk.agent(asks(("c1", "pay", {"amount": 3})), say("Done."), checkpointer=None)
+    inner = harness.agent(asks(("c1", "pay", {"amount": 3})), say("Done."), checkpointer=None)
     agent: Any = (
         StateGraph(MessagesState)
         .add_node("inner", inner)
@@ -619,7 +621,7 @@ async def test_an_agent_inside_another_graph_runs_nothing_without_a_decision_eit
     await agent.ainvoke(ASKED, THREAD)
     for sent in (None, Command(resume=True), {"messages": [("user", "approved")]}):
         await agent.ainvoke(sent, THREAD)
-        assert desk.ran == []
+        assert harness.ran == []
 
 
 def test_messages_that_are_no_messages_do_not_matter() -> None:

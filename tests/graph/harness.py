@@ -1,5 +1,4 @@
-"""A desk with a few tools that write down what they did, and an agent that works at it by a
-script."""
+"""An agent that works by a script, and tools that write down what they did: no server, no storage."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ THREAD: RunnableConfig = {"configurable": {"thread_id": "t"}}
 
 
 @dataclass
-class Desk:
+class AgentHarness:
     """`ran` is what the tools did, in order, as (tool, its first argument)."""
 
     ran: list[tuple[str, Any]] = field(default_factory=list)
@@ -48,7 +47,7 @@ class Desk:
         return [look, pay, mail]
 
     def agent(self, *script: Any, approve: Any = ("pay", "mail"), **options: Any) -> Any:
-        """An agent with the desk's tools. Its checkpoints are in memory, unless the options say
+        """An agent with the harness's tools. Its checkpoints are in memory, unless the options say
         otherwise."""
         model = options.pop("model", None) or ScriptedModel(script=list(script))
         options.setdefault("checkpointer", InMemorySaver())

@@ -20,9 +20,9 @@ from assent.runs.transitions import Submission
 from assent.runs.worker import EmbeddedEngine
 from assent.storage.base import Change, Storage
 from assent.storage.sqlite import SqliteStorage
+from tests.support.waiting import PATIENCE
 
 FINAL = frozenset({RunStatus.SUCCESS, RunStatus.ERROR, RunStatus.CANCELLED, RunStatus.INTERRUPTED})
-WAIT_SECONDS = 20.0
 
 
 @dataclass
@@ -96,8 +96,8 @@ OpenEngine = Callable[..., Engine]
 
 
 @dataclass
-class Desk:
-    """An engine's surroundings. Everything durable is in `folder`."""
+class EngineHarness:
+    """A storage, an executor and an engine over them. Everything durable is in `folder`."""
 
     folder: Path
     make: OpenEngine = EmbeddedEngine
@@ -192,7 +192,7 @@ class Desk:
 
 async def until(condition: Callable[[], Any], what: str) -> None:
     """Wait until it holds."""
-    async with asyncio.timeout(WAIT_SECONDS):
+    async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.005)
     assert condition(), what
@@ -200,7 +200,7 @@ async def until(condition: Callable[[], Any], what: str) -> None:
 
 async def status(storage: Storage, run: Run, *wanted: RunStatus) -> Run:
     """Wait until the run has one of these; by default, until it is final."""
-    async with asyncio.timeout(WAIT_SECONDS):
+    async with asyncio.timeout(PATIENCE):
         while True:
             stored = await storage.run(run.run_id)
             assert stored is not None
