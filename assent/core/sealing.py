@@ -60,12 +60,14 @@ class Key:
     secret: bytes = field(repr=False)
 
 
-def parse_keys(text: str, use: str = "encryption") -> tuple[Key, ...]:
-    """Parse `id:base64,id:base64`, the newest key first. `use` says in errors what the keys are
-    for.
+def parse_keys(text: str | None, use: str = "encryption") -> tuple[Key, ...]:
+    """Parse `id:base64,id:base64`, the newest key first; None is no key. `use` says in errors what
+    the keys are for.
 
     Raises `ConfigurationError`, which repeats no secret.
     """
+    if text is None:
+        return ()
     keys = tuple(_key(part.strip(), number, use) for number, part in enumerate(text.split(","), 1))
     ids: set[str] = set()
     for key in keys:

@@ -154,8 +154,8 @@ class Storage(ABC):
         shown to readers once they are durable.
 
         This is the hot path of streaming: many calls share one commit. If the commit fails, or the
-        lease does not hold any more (`StaleLease`), `on_error` is called on the event loop, and none
-        of these events was stored. A later `commit` returns only after them.
+        lease does not hold any more (`StaleLease`), `on_error` is called on the event loop, and
+        none of these events was stored. A later `commit` returns only after them.
 
         A storage that has fallen behind may store neighbouring pieces of one message (tokens,
         reasoning, a tool call's arguments) as one event, if they share their `on_error`, which is

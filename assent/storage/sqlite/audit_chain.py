@@ -151,9 +151,9 @@ class Chain:
 # ── keys ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def parse_audit_keys(text: str) -> tuple[AuditKey, ...]:
-    """Parse `id:base64,id:base64`: the first key signs, and all of them verify. Raises
-    `ConfigurationError`."""
+def parse_audit_keys(text: str | None) -> tuple[AuditKey, ...]:
+    """Parse `id:base64,id:base64`: the first key signs, and all of them verify. None is no key.
+    Raises `ConfigurationError`."""
     return tuple(AuditKey(key.id, key.secret) for key in parse_keys(text, "audit"))
 
 
@@ -281,8 +281,8 @@ class AuditFile:
             raise ConfigurationError(
                 f"There is no database at {path}. Name it with ASSENT_DATABASE."
             )
-        keys = list(parse_audit_keys(audit_key)) if audit_key is not None else []
-        given = parse_keys(encryption_key) if encryption_key is not None else ()
+        keys = list(parse_audit_keys(audit_key))
+        given = parse_keys(encryption_key)
         try:
             with files.snapshot(path) as connection:
                 if files.pragma(connection, "application_id") != files.APPLICATION_ID:

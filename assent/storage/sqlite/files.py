@@ -29,12 +29,29 @@ def resolved(path: str | Path) -> Path:
     return Path(path).resolve()
 
 
-def create(path: Path) -> None:
-    """Make the file if it is missing, readable by its owner only; SQLite gives the files beside it
-    the same mode.
+def unusable(path: Path, error: sqlite3.Error) -> ConfigurationError:
+    """The error to raise when SQLite cannot work with the file."""
+    return ConfigurationError(
+        f"The file {path} cannot be used as a database: {error}. Name another file, or restore "
+        "this one from a backup."
+    )
 
-    Raises `ConfigurationError` if that is impossible.
+
+@contextmanager
+def opened(
+    path: Path, clock: Clock, synchronous: Literal["full", "normal"] = "full"
+) -> Iterator[sqlite3.Connection]:
+    """Make the file if it is missing, lock it, and open the connection that writes.
+
+    Raises `ConfigurationError` if one of these is impossible.
     """
+    _create(path)
+    with _locked(path), connected(path, clock, synchronous) as connection:
+        yield connection
+
+
+def _create(path: Path) -> None:
+    # SQLite gives the files beside it the same mode.
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
@@ -44,23 +61,12 @@ def create(path: Path) -> None:
         ) from error
 
 
-def unusable(path: Path, error: sqlite3.Error) -> ConfigurationError:
-    """The error to raise when SQLite cannot work with the file."""
-    return ConfigurationError(
-        f"The file {path} cannot be used as a database: {error}. Name another file, or restore "
-        "this one from a backup."
-    )
-
-
 # ── the lock ──
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Lock the file for this process. The lock ends with the process, however that ends.
-
-    Raises `ConfigurationError` if another process has it.
-    """
+def _locked(path: Path) -> Iterator[None]:
+    """Lock the file for this process. The lock ends with the process, however that ends."""
     lock = _lock(path)
     try:
         lock.acquire()

@@ -17,7 +17,7 @@ from msgspec.structs import force_setattr
 
 from assent.core.errors import InvalidRequest
 from assent.core.events import EVENT_TYPES, Event, encode
-from assent.core.sealing import NoSeal, Seal
+from assent.core.sealing import Seal
 
 StoredEvent = tuple[str, int, str, str, int, bytes]
 """`thread_id, seq, run_id, type, at, body`. If `seq` is 0, it means that events of the thread were
@@ -64,9 +64,9 @@ class Mark(NamedTuple):
 class Log:
     """The events of one transaction after another. Used by the writer's thread only."""
 
-    def __init__(self, connection: sqlite3.Connection, seal: Seal | None = None) -> None:
+    def __init__(self, connection: sqlite3.Connection, seal: Seal) -> None:
         self._connection = connection
-        self._seal = seal or NoSeal()
+        self._seal = seal
         self._types = {cls: name for name, cls in EVENT_TYPES.items()}
         self._last: dict[str, int] = {}
         self._moves: list[tuple[str, int]] = []

@@ -118,15 +118,13 @@ class SqliteSaver(BaseCheckpointSaver[int]):
         cache_bytes: int,
         encryption_key: str | None,
     ) -> AsyncIterator[SqliteSaver]:
-        keys = parse_keys(encryption_key) if encryption_key is not None else ()
+        keys = parse_keys(encryption_key)
         async with AsyncExitStack() as stack:
             if name == ":memory:":
                 folder = stack.enter_context(TemporaryDirectory(prefix="assent-"))
                 name = Path(folder) / "checkpoints.db"
             path = files.resolved(name)
-            files.create(path)
-            stack.enter_context(files.locked(path))
-            connection = stack.enter_context(files.connected(path, Clock()))
+            connection = stack.enter_context(files.opened(path, Clock()))
             seal = seal_of(connection, path, keys)
             writer = Writer(connection, path.name, lambda stored: None, seal)
             stack.push_async_callback(writer.close)

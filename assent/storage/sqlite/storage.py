@@ -100,14 +100,12 @@ class SqliteStorage(Storage):
         not signed, with these keys.
         """
         path = files.resolved(path)
-        keys = parse_keys(encryption_key) if encryption_key is not None else ()
-        audit_keys = audit_chain.parse_audit_keys(audit_key) if audit_key is not None else ()
+        keys = parse_keys(encryption_key)
+        audit_keys = audit_chain.parse_audit_keys(audit_key)
         clock = clock or Clock()
         tails = Tails()
         async with AsyncExitStack() as stack:
-            files.create(path)
-            stack.enter_context(files.locked(path))
-            connection = stack.enter_context(files.connected(path, clock, synchronous))
+            connection = stack.enter_context(files.opened(path, clock, synchronous))
             seal = seal_of(connection, path, keys)
             _forget_workers(connection, path)
             signing_key = audit_chain.signing_key(connection, path, audit_keys)
