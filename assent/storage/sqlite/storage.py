@@ -282,10 +282,10 @@ class SqliteStorage(Storage):
         return await self._page(self._tables.runs, "ended_at", where, limit, cursor)
 
     async def due_runs(self, now: datetime, *, limit: int = 100) -> tuple[Run, ...]:
-        return await self._first(self._tables.runs, queries.DUE_RUNS, now, limit=limit)
+        return await self._limited(self._tables.runs, queries.DUE_RUNS, now, limit=limit)
 
     async def orphaned_runs(self, now: datetime, *, limit: int = 1000) -> tuple[Run, ...]:
-        return await self._first(self._tables.runs, queries.ORPHANED_RUNS, now, limit=limit)
+        return await self._limited(self._tables.runs, queries.ORPHANED_RUNS, now, limit=limit)
 
     async def usage(
         self,
@@ -312,7 +312,7 @@ class SqliteStorage(Storage):
         return await self._one(self._tables.timers, timer_id)
 
     async def due_timers(self, now: datetime, *, limit: int = 100) -> tuple[Timer, ...]:
-        return await self._first(self._tables.timers, queries.DUE_TIMERS, now, limit=limit)
+        return await self._limited(self._tables.timers, queries.DUE_TIMERS, now, limit=limit)
 
     async def next_due(self, after: datetime) -> datetime | None:
         time = time_text(after)
@@ -429,7 +429,7 @@ class SqliteStorage(Storage):
         self, endpoint: str, now: datetime, *, limit: int = 100
     ) -> tuple[Notification, ...]:
         table = self._tables.notifications
-        return await self._first(table, queries.DUE_NOTIFICATIONS, endpoint, now, limit=limit)
+        return await self._limited(table, queries.DUE_NOTIFICATIONS, endpoint, now, limit=limit)
 
     async def next_notification(self, endpoint: str) -> datetime | None:
         found = await self._reader.rows(queries.NEXT_NOTIFICATION, (endpoint,))
@@ -477,7 +477,7 @@ class SqliteStorage(Storage):
             table, await self._reader.rows(f"{table.select} {query}", parameters)
         )
 
-    async def _first(
+    async def _limited(
         self, table: Table[R], query: str, *values: object, limit: int
     ) -> tuple[R, ...]:
         paging.check_limit(limit)
