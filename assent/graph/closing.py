@@ -43,7 +43,7 @@ from langgraph.graph import END, START
 from langgraph.graph.message import REMOVE_ALL_MESSAGES, add_messages
 from langgraph.types import Command
 
-from assent.core.decisions import Decision, Edit
+from assent.core.decisions import Edit
 from assent.graph.builder import HitlGraph
 from assent.graph.forking import at_checkpoint, saver_of, store_state, without_run
 from assent.graph.gate import answer_for, edit_note, with_note
@@ -85,29 +85,20 @@ Writes: TypeAlias = list[tuple[str, Any]]
 """Values to write to channels, in order."""
 
 
-async def close(
-    agent: Agent, config: RunnableConfig, outcomes: Outcomes, *, ledgered: bool | None = None
-) -> None:
+async def close(agent: Agent, config: RunnableConfig, outcomes: Outcomes) -> None:
     """Bring the thread to rest. Its run must have ended. The configurable of `config` reaches the
     checkpointer.
 
-    With `ledgered`, a call of which nothing is recorded is known not to have started. By default
-    that holds for the agents of `build_hitl_agent` only. A thread at rest stays as it is.
+    In an agent of `build_hitl_agent`, a call without a recorded outcome has not started. In another
+    graph it may have. A thread at rest stays as it is.
     """
     head = at_checkpoint(config)
     saved = await saver_of(agent).aget_tuple(head)
     if saved is not None:
-        await _bring_to_rest(agent, head, saved, outcomes, ledgered)
+        await _bring_to_rest(agent, head, saved, outcomes)
 
 
-async def roll_back(
-    agent: Agent,
-    config: RunnableConfig,
-    run_id: str,
-    outcomes: Outcomes,
-    *,
-    ledgered: bool | None = None,
-) -> None:
+async def roll_back(agent: Agent, config: RunnableConfig, run_id: str, outcomes: Outcomes) -> None:
     """Bring the thread back to where it stood before the run, and to rest. The run must have ended.
 
     If the thread had waited for a person, the calls that waited are answered: the run may have
@@ -127,15 +118,11 @@ async def roll_back(
         kept = values.get("decisions") if isinstance(agent.builder, HitlGraph) else None
         writes = [(NULL_TASK_ID, "decisions", kept)] if kept else []
         saved = saved._replace(pending_writes=writes)
-    await _bring_to_rest(agent, head, saved, outcomes, ledgered)
+    await _bring_to_rest(agent, head, saved, outcomes)
 
 
 async def _bring_to_rest(
-    agent: Agent,
-    head: RunnableConfig,
-    saved: CheckpointTuple,
-    outcomes: Outcomes,
-    ledgered: bool | None,
+    agent: Agent, head: RunnableConfig, saved: CheckpointTuple, outcomes: Outcomes
 ) -> None:
     # Not `next`: that leaves out tasks that have finished, though no checkpoint follows them yet.
     tasks = (await agent.aget_state(head)).tasks
@@ -155,9 +142,7 @@ async def _bring_to_rest(
 
     values = (await drafting.aget_state(head)).values
     known = await _recorded(_open_calls(values), outcomes)
-    if ledgered is None:
-        ledgered = isinstance(agent.builder, HitlGraph)
-    if writes := closing_writes(agent, values, known, ledgered=ledgered):
+    if writes := _closing_writes(agent, values, known):
         draft.add_writes(writes)
         await _drop_tasks(drafting, head)
 
@@ -170,9 +155,7 @@ async def _bring_to_rest(
 # ── the answers ───────────────────────────────────────────────────────────────────────────────────
 
 
-def closing_writes(
-    agent: Agent, values: Any, outcomes: Mapping[str, Outcome], *, ledgered: bool
-) -> Writes:
+def _closing_writes(agent: Agent, values: Any, outcomes: Mapping[str, Outcome]) -> Writes:
     """The writes after which a state without tasks takes new input; empty if it does already."""
     if not isinstance(values, dict):
         return []
@@ -180,7 +163,7 @@ def closing_writes(
     if calls := _open_calls(values):
         answers: list[ToolMessage] = []
         for call in calls:
-            message, others = _answer(agent, values, call, outcomes.get(call["id"]), ledgered)
+            message, others = _answer(agent, values, call, outcomes.get(call["id"]))
             answers.append(message)
             writes += [(channel, value) for channel, value in others if channel in agent.channels]
         writes += _placed(agent, values["messages"], answers)
@@ -190,19 +173,18 @@ def closing_writes(
 
 
 def _answer(
-    agent: Agent, values: Any, call: Any, outcome: Outcome | None, ledgered: bool
+    agent: Agent, values: Any, call: Any, outcome: Outcome | None
 ) -> tuple[ToolMessage, Writes]:
     """The message about an open call, and the call's other writes to the state."""
     turn = last_turn(values["messages"])
     assert turn is not None
-    decision: Decision | None = None
-    if isinstance(agent.builder, HitlGraph):
-        decision = recorded_decision(values, turn, call)
+    is_ours = isinstance(agent.builder, HitlGraph)
+    decision = recorded_decision(values, turn, call) if is_ours else None
 
     if outcome is None:
         answer = answer_for(call, decision)
         # A call whose arguments are not JSON could not start.
-        if answer is None and (ledgered or call in turn.invalid_tool_calls):
+        if answer is None and (is_ours or call in turn.invalid_tool_calls):
             answer = failure(call, _unrecorded(agent, call["name"]))
         if answer is not None:
             return answer, []

@@ -370,13 +370,13 @@ async def test_a_static_pause_is_closed(saver: Any, state: Any) -> None:
     model = ScriptedModel(script=[asks(("c1", "pays", {"amount": 3})), say("Fine.")])
     agent = tools_graph(model, saver, state, interrupt_before=["tools"])
     await agent.ainvoke({"messages": [HumanMessage("Please.")]}, THREAD)
-    await close(agent, THREAD, {}, ledgered=True)
+    await close(agent, THREAD, {})
     assert await is_at_rest(agent)
     result = await agent.ainvoke({"messages": [HumanMessage("Please.")]}, THREAD)
     assert [message.content for message in result["messages"]] == [
         "Please.",
         "",
-        NOT_STARTED,
+        CUT_OFF,
         "Please.",
         "Fine.",
     ]
@@ -394,8 +394,8 @@ async def test_messages_without_a_reducer_are_replaced_whole(saver: Any) -> None
     graph.add_edge("model", "tools")
     agent = graph.compile(checkpointer=saver, interrupt_before=["tools"])
     await agent.ainvoke({"messages": [HumanMessage("Please.")]}, THREAD)
-    await close(agent, THREAD, {}, ledgered=True)
-    assert [message.content for message in await messages_of(agent)] == ["Please.", "", NOT_STARTED]
+    await close(agent, THREAD, {})
+    assert [message.content for message in await messages_of(agent)] == ["Please.", "", CUT_OFF]
 
 
 async def test_where_nobody_kept_a_ledger_a_call_may_have_happened(saver: Any) -> None:
@@ -414,11 +414,11 @@ async def test_what_was_said_while_calls_waited_goes_behind_the_answers(saver: A
     agent = tools_graph(model, saver, interrupt_before=["tools"])
     await agent.ainvoke(ASKED, THREAD)
     await agent.aupdate_state(THREAD, {"messages": [("user", "Hurry!")]}, as_node=START)
-    await close(agent, THREAD, {}, ledgered=True)
+    await close(agent, THREAD, {})
     assert [message.content for message in await messages_of(agent)] == [
         "Please.",
         "",
-        NOT_STARTED,
+        CUT_OFF,
         "Hurry!",
     ]
     await agent.ainvoke(ASKED, THREAD)
