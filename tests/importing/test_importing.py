@@ -294,7 +294,8 @@ async def test_each_write_has_its_number_and_its_path(old: Path, tmp_path: Path)
             f"SELECT {columns.format(ns='checkpoint_ns')}, value FROM writes"
         ).fetchall()
         now = ours.execute(
-            f"SELECT {columns.format(ns='ns')}, body FROM checkpoint_writes JOIN checkpoint_threads USING (k)"
+            f"SELECT {columns.format(ns='ns')}, body "
+            "FROM checkpoint_writes JOIN checkpoint_threads USING (k)"
         ).fetchall()
     assert sorted(now) == sorted(then)
     # Special writes are there, and one beside a regular one of the same task.
@@ -517,7 +518,8 @@ async def test_a_thread_that_cannot_be_read_is_left_out_alone(
 ) -> None:
     with closing(sqlite3.connect(old)) as connection:
         connection.execute(
-            "UPDATE checkpoints SET type = ? WHERE thread_id = 'chat' AND json_extract(metadata, '$.step') = 3",
+            "UPDATE checkpoints SET type = ? "
+            "WHERE thread_id = 'chat' AND json_extract(metadata, '$.step') = 3",
             (kind,),
         )
         connection.commit()
@@ -528,7 +530,8 @@ async def test_a_thread_that_cannot_be_read_is_left_out_alone(
     results = await import_all(old, tmp_path / "new.db")
     assert results.pop("chat") == Result(
         Outcome.LEFT_OUT,
-        f"A value is encoded as '{kind}', and only what LangGraph writes without encryption and pickle is read.",
+        f"A value is encoded as '{kind}', and only what LangGraph writes without "
+        "encryption and pickle is read.",
     )
     assert {result.outcome for result in results.values()} == {Outcome.TAKEN}
     async with SqliteStorage.open(tmp_path / "new.db") as storage:

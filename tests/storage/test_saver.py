@@ -480,7 +480,8 @@ async def test_no_code_comes_from_a_row_that_was_tampered_with(
     made = path.parent / "made"
     bodies = {
         "msgpack": evil(("os", "system", f"touch {made}")),
-        "json": f'{{"lc": 2, "type": "constructor", "id": ["os", "system"], "args": ["touch {made}"]}}'.encode(),
+        "json": b'{"lc": 2, "type": "constructor", "id": ["os", "system"], '
+        + f'"args": ["touch {made}"]}}'.encode(),
         "pickle": f"cos\nsystem\n(S'touch {made}'\ntR.".encode(),
     }
     sql(path, f"UPDATE {table} SET type = ?, body = ?", kind, bodies[kind])
@@ -517,7 +518,8 @@ def test_the_types_of_a_graphs_state_are_allowed_when_langgraph_is_strict() -> N
 
     async def main():
         async with SqliteSaver.from_conn_string(":memory:") as saver:
-            builder = StateGraph(State).add_node("node", lambda state: {"mine": Mine(state["mine"].x + 1)}).add_edge(START, "node")
+            builder = StateGraph(State).add_edge(START, "node")
+            builder.add_node("node", lambda state: {"mine": Mine(state["mine"].x + 1)})
             graph = builder.compile(checkpointer=saver)
             config = {"configurable": {"thread_id": "t"}}
             await graph.ainvoke({"mine": Mine(1)}, config)
@@ -598,8 +600,12 @@ async def test_pruning_keeps_what_the_latest_checkpoint_needs_and_nothing_else(p
         assert rows(path)["checkpoints"] == 3
         await saver.aprune(["t"])
         assert rows(path) | {"checkpoint_blobs": 0} == {
-            "checkpoint_threads": 1, "checkpoints": 1, "checkpoint_logs": 2, "checkpoint_blobs": 0, "checkpoint_writes": 0
-        }  # fmt: skip
+            "checkpoint_threads": 1,
+            "checkpoints": 1,
+            "checkpoint_logs": 2,
+            "checkpoint_blobs": 0,
+            "checkpoint_writes": 0,
+        }
         # The fork was the latest: only the messages up to it, and its own.
         kept = (await values(saver, forked))["messages"]
         assert rows(path)["checkpoint_blobs"] == len(kept)
