@@ -81,8 +81,8 @@ class Remembered(Generic[V]):
 
 
 class Heads:
-    """The keys that were used last, by thread and namespace; the checkpoints, by key and id; and the
-    lists, by extents."""
+    """The keys that were used last, by thread and namespace; the checkpoints, by number of the key
+    and id; and the lists, by extents."""
 
     def __init__(self, cache_bytes: int) -> None:
         self.keys: Remembered[Key] = Remembered(MAX_KEYS)
