@@ -1,5 +1,6 @@
 """Assent runs LangGraph agents that must ask a person before they act."""
 
+from assent.core.approval import Approval
 from assent.core.decisions import Approve, Edit, Reject, Respond
 from assent.core.errors import AssentError
 from assent.core.policy import Escalation
@@ -7,23 +8,17 @@ from assent.graph.approval_rules import ApprovalPolicy
 from assent.graph.ask_human import ask_human
 from assent.graph.builder import build_hitl_agent
 from assent.graph.effects import idempotency_key
-from assent.graph.interrupts.resume import (
-    PendingApproval,
-    apending_approvals,
-    aresume,
-    pending_approvals,
-    resume,
-)
+from assent.graph.interrupts.resume import apending_approvals, aresume, pending_approvals, resume
 from assent.graph.stream.typed import astream_typed
 from assent.graph.tool_calls import call_once
 
 __all__ = [
+    "Approval",
     "ApprovalPolicy",
     "Approve",
     "AssentError",
     "Edit",
     "Escalation",
-    "PendingApproval",
     "Reject",
     "Respond",
     "apending_approvals",

@@ -28,9 +28,10 @@ from httpx_sse import aconnect_sse
 from rich.console import Console
 from rich.table import Table
 
+from assent.core.audit import Actor
 from assent.core.events import TERMINAL_TYPES
 from assent.core.rows import RunStatus
-from assent.runs.service import Runs
+from assent.runs.opening import open_runs
 from assent.runs.transitions import Submission
 from assent.storage.sqlite import SqliteSaver, SqliteStorage
 from benchmarks.graphs import counting
@@ -68,11 +69,11 @@ async def engine(folder: Path) -> float:
     """Runs per second of the engine, each told of in events."""
     async with (
         SqliteStorage.open(folder / "engine.db") as storage,
-        Runs.open(storage, {"counting": counting().compile()}, max_runs=RUNS) as runs,
+        open_runs(storage, {"counting": counting().compile()}, max_runs=RUNS) as runs,
     ):
 
         async def one_run() -> None:
-            started = await runs.submit(Submission(message=str(TOKENS), owner="bench"))
+            started = await runs.submit(Submission(message=str(TOKENS), by=Actor("bench")))
             thread_id, after = started.run.thread_id, 0
             with storage.listen(thread_id) as doorbell:
                 while True:

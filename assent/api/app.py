@@ -26,7 +26,7 @@ from assent.api.routes import (
 from assent.config.file import Configuration, read_configuration
 from assent.config.settings import Settings
 from assent.core.clock import Clock
-from assent.graph.interrupts.resume import Agent
+from assent.graph.interrupts.questions import Agent
 from assent.notify.audit_head import AUDIT_HEAD, HeadSink, publish_heads, to_endpoint, to_file
 from assent.notify.channels import open_notifiers
 from assent.notify.delivery import Dispatcher
@@ -34,6 +34,7 @@ from assent.notify.links import LinkKey
 from assent.notify.notifier import Notifier
 from assent.notify.outbox import with_outbox
 from assent.runs.log_lines import with_log_lines
+from assent.runs.opening import open_runs
 from assent.runs.retention import Retention, sweeping
 from assent.runs.service import Runs
 from assent.storage.base import Storage
@@ -159,7 +160,7 @@ def _runs(
     agents: Mapping[str, Agent],
     clock: Clock,
 ) -> AbstractAsyncContextManager[Runs]:
-    return Runs.open(
+    return open_runs(
         storage,
         agents,
         clock=clock,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
+from typing import Annotated
 
-from fastapi import HTTPException, Request
+from fastapi import Depends, HTTPException, Request
 
-from assent.core.rows import Authentication
+from assent.core.audit import Actor, Authentication
 
 LOCAL = "local"
 """The name of everybody on a server without keys, which is bound to loopback."""
@@ -34,6 +35,7 @@ async def principal(request: Request) -> str:
     return names[0]
 
 
-async def authentication(request: Request) -> Authentication:
-    """The way in which the server knows who sent the request."""
-    return Authentication.API_KEY if request.app.state.api_keys else Authentication.LOCAL
+async def actor(request: Request, name: Annotated[str, Depends(principal)]) -> Actor:
+    """The sender of the request, and the way in which the server knows that it is they."""
+    has_keys = bool(request.app.state.api_keys)
+    return Actor(name, Authentication.API_KEY if has_keys else Authentication.LOCAL)

@@ -9,9 +9,8 @@ from typing import Any
 from pydantic import ConfigDict, RootModel, model_validator
 
 from assent.api.schemas import storable
-from assent.core.decisions import Decision
+from assent.core.approval import Approval, Choice, match_decisions
 from assent.core.errors import InvalidDecision, NotFound
-from assent.core.rows import Approval
 from assent.graph.interrupts.answers import FORMS, ID, WORDS, decisions_from_answer
 
 Json = Any
@@ -129,49 +128,45 @@ _BY_ID = _object(
 
 
 class _Answer(RootModel[Any]):
-    """An answer in whichever form."""
+    """An answer in any form."""
 
     @model_validator(mode="before")
     @classmethod
     def _can_be_stored(cls, body: Json) -> Json:
         return storable(body)
 
-    @property
-    def digests(self) -> Mapping[str, str]:
-        """What was shown, by the ids of the body; a bare decision's under ""."""
-        return _digests(self.root)
-
 
 class ThreadAnswer(_Answer):
-    """On what a thread waits for: decisions by id, or in the order of what one interrupt asks; one
-    for the only pending approval, or for `all`; or the answer to the only pending question."""
+    """An answer to what a thread waits for: decisions by id, or in the order in which one interrupt
+    asks; one for the only pending approval, or for `all`; or the answer to the only question."""
 
     model_config = ConfigDict(
         json_schema_extra={"anyOf": [_BY_ID, *_ONE, _FOR_ALL, *_LISTS, _ANSWER]}
     )
 
-    def decisions(self, pending: Sequence[Approval]) -> Mapping[str, Decision]:
-        """The decisions by approval id. Raises what `decisions_from_answer` does."""
-        _check_names(self.digests, pending)
+    def choices(self, pending: Sequence[Approval]) -> list[Choice]:
+        """The decisions, each with its approval. Raises what `decisions_from_answer` does."""
+        digests = _digests(self.root)
+        _check_names(digests, pending)
         answer, for_all = _for_all(_not_empty(_without_digests(self.root)))
         if for_all:
-            return decisions_from_answer(
-                pending, {"decisions": {approval.approval_id: answer for approval in pending}}
-            )
-        return decisions_from_answer(pending, answer)
+            answer = {"decisions": {approval.approval_id: answer for approval in pending}}
+        return match_decisions(pending, decisions_from_answer(pending, answer), digests=digests)
 
 
 class ApprovalAnswer(_Answer):
-    """On one approval: a decision, or the answer to its question."""
+    """An answer to one approval: a decision, or the answer to its question."""
 
     model_config = ConfigDict(json_schema_extra={"anyOf": [*_ONE, *_LISTS, _ANSWER]})
 
-    def decisions(self, approval_id: str, pending: Sequence[Approval]) -> Mapping[str, Decision]:
-        """The decision by the approval's id. Raises what `decisions_from_answer` does."""
+    def choices(self, approval_id: str, pending: Sequence[Approval]) -> list[Choice]:
+        """The decision with its approval. Raises what `decisions_from_answer` does."""
         meant = [approval for approval in pending if approval.approval_id == approval_id]
         if not meant:
             raise NotFound(f"The approval {approval_id} is not pending.", key=approval_id)
-        return decisions_from_answer(meant, _not_empty(_without_digests(self.root)))
+        answer = _not_empty(_without_digests(self.root))
+        decisions = decisions_from_answer(meant, answer)
+        return match_decisions(meant, decisions, digests=_digests(self.root))
 
 
 def _check_names(digests: Mapping[str, str], pending: Sequence[Approval]) -> None:

@@ -14,9 +14,9 @@ from html import escape
 
 from fastapi.responses import HTMLResponse
 
-from assent.approvals.rows import question_of
+from assent.core.approval import Approval, ApprovalStatus
 from assent.core.json import Json
-from assent.core.rows import Approval, ApprovalStatus, Link
+from assent.core.rows import Link
 from assent.core.text import pretty, unseen, visible
 
 MAX_REASON_CHARACTERS = 4_000
@@ -83,7 +83,7 @@ def asking_page(approval: Approval, link: Link) -> HTMLResponse:
     details = {
         "Requested at": _time(approval.requested_at),
         "Thread": approval.thread_id,
-        "SHA-256": question_of(approval).asked_digest,
+        "SHA-256": approval.current_digest,
     }
     body = f"{_list(facts)}{_content(approval)}{_form(link)}{_list(details, 'details')}"
     return _page(f"Approval needed: {tool}", body, 200)
@@ -120,13 +120,12 @@ def _list(facts: dict[str, str], kind: str = "") -> str:
 
 
 def _content(approval: Approval) -> str:
-    question = question_of(approval)
     author = "written by the model"
-    if question.edit is not None:
-        author = f"changed by {visible(question.edit.by, keep='')}"
-    shown = approval.shown
+    if approval.edit is not None:
+        author = f"changed by {visible(approval.edit.by, keep='')}"
+    shown = approval.conversation
 
-    parts = _part("Arguments", question.asked_args, f"{author}; exactly these will run")
+    parts = _part("Arguments", approval.current_args, f"{author}; exactly these will run")
     if approval.preview is not None:
         parts += _part("Preview", approval.preview, "from the tool")
     if shown.get("asked"):
@@ -134,7 +133,7 @@ def _content(approval: Approval) -> str:
     if shown.get("model_wrote"):
         parts += _part("What the agent wrote", shown["model_wrote"], "written by the model")
 
-    texts = (question.asked_args, approval.preview, *shown.values(), approval.tool)
+    texts = (approval.current_args, approval.preview, *shown.values(), approval.tool)
     hidden = sum(map(unseen, texts))
     if not hidden:
         return parts

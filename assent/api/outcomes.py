@@ -9,11 +9,9 @@ from typing import Any, TypeVar
 from fastapi import Request, Response
 from langchain_core.messages import AIMessage
 
-from assent.api.deps import the_thread
 from assent.api.responses import json_response
 from assent.api.schemas import CancelRequest
 from assent.api.views import approval_view, run_view, to_json
-from assent.approvals.decide import pending_of
 from assent.core.json import Json, JsonObject
 from assent.core.rows import UNFINISHED, Run, RunStatus
 from assent.runs.follow import wait_for_run
@@ -76,10 +74,10 @@ async def _response(runs: Runs, asked: Run, last: Run | None) -> Response:
     if run.status in UNFINISHED:
         return json_response(run_view(run), status=202, headers=headers)
 
-    thread = await the_thread(runs.storage, run.thread_id)
+    thread = await runs.thread(run.thread_id)
     # Only its agent can read the values, and the server may not have that any more.
     values = (await runs.state(thread)).values if thread.agent in runs.agents else None
-    approvals = await pending_of(runs.storage, thread)
+    approvals = await runs.approvals.pending(thread)
     body = {
         "thread_id": run.thread_id,
         "run_id": run.run_id,

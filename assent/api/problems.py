@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from assent.api.responses import json_response
 from assent.api.views import approval_view
+from assent.core.approval import Approval
 from assent.core.errors import (
     AssentError,
     Conflict,
@@ -24,7 +25,6 @@ from assent.core.errors import (
     Unavailable,
 )
 from assent.core.json import Json, JsonObject
-from assent.core.rows import Approval
 from assent.runs.service import Runs
 
 log = structlog.get_logger(__name__)

@@ -10,8 +10,9 @@ import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_serializer, model_validator
 
 from assent.approvals.rules import MAX_COMMENT_CHARACTERS
+from assent.core.audit import Actor
 from assent.core.json import Json, JsonObject
-from assent.core.rows import Authentication, CancelMode
+from assent.core.rows import CancelMode
 from assent.runs.schedules import IfMissed
 from assent.runs.transitions import IfPaused, OnBusy, Submission
 
@@ -119,16 +120,15 @@ class Input(Body):
 
     def submission(
         self,
-        owner: str,
+        by: Actor,
         thread_id: str | None,
-        authentication: Authentication,
         *,
         due_at: datetime | None = None,
     ) -> Submission:
-        """The submission of this input by its owner."""
+        """The submission of this input by the actor."""
         return Submission(
             message=self.message or "",
-            owner=owner,
+            by=by,
             agent=self.agent,
             thread_id=thread_id,
             metadata=self.metadata,
@@ -138,7 +138,6 @@ class Input(Body):
             due_at=due_at,
             priority=self.priority,
             budget=self.budget.given(),
-            authentication=authentication,
         )
 
 

@@ -8,88 +8,61 @@ from datetime import datetime
 from typing import Any
 
 from langgraph.types import StateSnapshot
+from msgspec import to_builtins
 from pydantic_core import to_jsonable_python
 
-from assent.approvals.decide import Decided
-from assent.core.policy import policy_from_json
-from assent.core.rows import Approval, Run, Schedule, StandingGrant, Thread
+from assent.core.approval import Approval, Outcome
+from assent.core.grant import Grant
+from assent.core.json import JsonObject
+from assent.core.rows import Run, Schedule, Thread
 from assent.core.text import warnings
 
-Json = dict[str, Any]
+_APPROVAL_FIELDS = (
+    *("approval_id", "thread_id", "run_id", "agent", "node", "tool_call_id", "kind", "tool"),
+    *("args", "schema", "digest", "status", "allowed", "requested_at", "requested_by"),
+    *("expires_at", "preview", "conversation", "risk", "roles", "names", "assignees", "step"),
+    *("edit", "votes", "delegations", "comments", "policy_digest"),
+    *("decision", "decided_by", "decided_at"),
+)
+_GRANT_FIELDS = (
+    *("grant_id", "agent", "tool", "bounds", "thread_id", "user", "given_by", "given_at"),
+    *("until", "uses", "used", "revoked_by", "revoked_at"),
+)
 
 
-def approval_view(approval: Approval) -> Json:
+def approval_view(approval: Approval) -> JsonObject:
     """An approval. `args` and `digest` are what was asked first; `edit` is what is asked now, if
-    somebody edited them. What `conversation` has as `model_wrote` was written by the model, and may
-    mislead. `warnings` are sentences on characters that are not seen as they are."""
-    policy = policy_from_json(approval.policy)
-    preview = approval.preview
-    return {
-        "approval_id": approval.approval_id,
-        "thread_id": approval.thread_id,
-        "run_id": approval.run_id,
-        "agent": approval.agent,
-        "node": approval.node,
-        "tool_call_id": approval.tool_call_id,
-        "kind": approval.kind,
+    somebody edited them. `model_wrote` in `conversation` was written by the model, and may mislead.
+    `warnings` are sentences about characters that are not seen as they are."""
+    shown = {
         "tool": approval.tool,
         "args": approval.args,
-        "schema": approval.schema,
-        "digest": approval.digest,
-        "status": approval.status,
-        "allowed": approval.allowed,
-        "requested_at": approval.requested_at,
+        "edit": to_builtins(approval.edit),
+        "preview": approval.preview,
+    }
+    return {
+        **_pick(approval, _APPROVAL_FIELDS),
         "requested_by": approval.requested_by or None,
-        "expires_at": approval.expires_at,
-        "preview": preview,
-        "conversation": approval.shown,
-        "warnings": warnings(
-            {
-                "tool": approval.tool,
-                "args": approval.args,
-                "edit": approval.edit,
-                "preview": preview,
-            },
-            "approval",
-        ),
-        "risk": approval.risk,
-        "quorum": policy.quorum,
-        "four_eyes": policy.needs_another,
-        "roles": approval.roles,
-        "names": approval.names,
-        "assignees": approval.assignees,
-        "step": approval.step,
-        "edit": approval.edit,
-        "votes": approval.votes,
-        "delegations": approval.delegations,
-        "comments": approval.comments,
-        "policy_digest": approval.policy_digest,
-        "decision": approval.decision,
-        "decided_by": approval.decided_by,
-        "decided_at": approval.decided_at,
+        "quorum": approval.policy.quorum,
+        "four_eyes": approval.policy.needs_another,
+        "warnings": warnings(shown, "approval"),
     }
 
 
-def grant_view(grant: StandingGrant) -> Json:
+def grant_view(grant: Grant) -> JsonObject:
     """A standing grant."""
     return {
-        "grant_id": grant.grant_id,
-        "agent": grant.agent,
-        "tool": grant.tool,
-        "bounds": grant.bounds,
+        **_pick(grant, _GRANT_FIELDS),
         "thread_id": grant.thread_id or None,
         "user": grant.user or None,
-        "given_by": grant.given_by,
-        "given_at": grant.given_at,
-        "until": grant.until,
-        "uses": grant.uses,
-        "used": grant.used,
-        "revoked_by": grant.revoked_by,
-        "revoked_at": grant.revoked_at,
     }
 
 
-def run_view(run: Run) -> Json:
+def _pick(value: Any, fields: Sequence[str]) -> JsonObject:
+    return {name: to_builtins(getattr(value, name)) for name in fields}
+
+
+def run_view(run: Run) -> JsonObject:
     """A run. `assistant_id` is the agent, by the name that the SDK has for it; `events` is where to
     follow the run."""
     return {
@@ -115,10 +88,12 @@ def run_view(run: Run) -> Json:
     }
 
 
-def thread_view(thread: Thread, approvals: Sequence[Approval] = (), values: Any = None) -> Json:
+def thread_view(
+    thread: Thread, approvals: Sequence[Approval] = (), values: Any = None
+) -> JsonObject:
     """A thread. `interrupts` maps what waits (a task or node) to its questions; `pending` are the
     ids of its approvals."""
-    interrupts: dict[str, list[Json]] = {}
+    interrupts: dict[str, list[JsonObject]] = {}
     for approval in approvals:
         question = {
             "id": approval.interrupt_id or approval.approval_id,
@@ -139,7 +114,7 @@ def thread_view(thread: Thread, approvals: Sequence[Approval] = (), values: Any 
     }
 
 
-def state_view(snapshot: StateSnapshot, approvals: Sequence[Approval] = ()) -> Json:
+def state_view(snapshot: StateSnapshot, approvals: Sequence[Approval] = ()) -> JsonObject:
     """A state of a thread. A static pause has no interrupts of LangGraph's; the approvals made from
     it stand in `interrupts` too."""
     interrupts = [_interrupt(interrupt) for interrupt in snapshot.interrupts]
@@ -173,7 +148,7 @@ def state_view(snapshot: StateSnapshot, approvals: Sequence[Approval] = ()) -> J
     }
 
 
-def schedule_view(schedule: Schedule, upcoming: Sequence[datetime] | None = None) -> Json:
+def schedule_view(schedule: Schedule, upcoming: Sequence[datetime] | None = None) -> JsonObject:
     """A schedule; `next_times` are the next few, in its own time zone."""
     return {
         "schedule_id": schedule.schedule_id,
@@ -197,19 +172,17 @@ def schedule_view(schedule: Schedule, upcoming: Sequence[datetime] | None = None
     }
 
 
-def decided_view(decided: Decided, thread_id: str) -> Json:
-    """What came of decisions. `pending` are the approvals that still wait; `events` is where to
+def outcome_view(outcome: Outcome) -> JsonObject:
+    """The outcome of decisions. `pending` are the approvals that still wait; `events` is where to
     follow what happens now."""
-    run: Run | None = decided.run
+    thread_id = outcome.thread_id
     return {
         "thread_id": thread_id,
-        "run_id": run.run_id if run else None,
-        "status": run.status if run else "interrupted",
-        "decisions": {
-            approval.approval_id: approval_view(approval) for approval in decided.approvals
-        },
-        "pending": decided.pending,
-        "events": f"/threads/{thread_id}/events?after={decided.first_seq - 1}",
+        "run_id": outcome.run_id,
+        "status": outcome.status,
+        "decisions": {each.approval_id: approval_view(each) for each in outcome.approvals},
+        "pending": outcome.pending,
+        "events": f"/threads/{thread_id}/events?after={outcome.first_seq - 1}",
     }
 
 
@@ -218,11 +191,11 @@ def to_json(value: Any) -> Any:
     return to_jsonable_python(value, serialize_unknown=True, inf_nan_mode="strings")
 
 
-def _interrupt(interrupt: Any) -> Json:
+def _interrupt(interrupt: Any) -> JsonObject:
     return {"id": interrupt.id, "value": to_json(interrupt.value)}
 
 
-def _checkpoint(config: Any) -> Json | None:
+def _checkpoint(config: Any) -> JsonObject | None:
     if config is None:
         return None
     configurable = config["configurable"]

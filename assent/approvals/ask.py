@@ -1,90 +1,87 @@
-"""How people are asked: a question's row and the event that tells of it, and what standing grants
-make of it at once."""
+"""Asking people: the approvals of a pause as they are stored, and the standing grants that answer
+some of them at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
-from msgspec import structs
+from msgspec.structs import replace
 
 from assent.approvals.grants import cast_grants
-from assent.approvals.record import recorded
-from assent.approvals.rows import grant_of, grant_row, question_of, row_of
-from assent.approvals.rules import Next, Question, asked
-from assent.core.events import ApprovalRequired, Event
+from assent.approvals.record import record, report
+from assent.approvals.rules import Advanced, ask_under
+from assent.core.approval import Approval, approval_event
+from assent.core.events import ApprovalRequired
+from assent.core.grant import Grant
 from assent.core.policy import Policy
-from assent.core.rows import Approval, Row, StandingGrant
+from assent.core.rows import Run
 from assent.storage.base import Change
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Put:
-    """A question as it was put to people. `cast` are the events of the standing grants that have
-    answered it."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An approval as it was asked, and after the standing grants have voted on it."""
 
-    row: Approval
-    question: Question
-    required: ApprovalRequired
-    cast: tuple[Event, ...] = ()
+    approval: Approval
+    voted: Advanced
 
-    def change(self, *, with_cast: bool) -> Change:
-        """What to store of it."""
-        events = (self.required, *self.cast) if with_cast else (self.required,)
-        return recorded(self.row, Next(self.question, events), None, new=True)
+    def change(self, *, with_votes: bool) -> Change:
+        """The change that stores it, with the events of the grants' votes or without."""
+        required = approval_event(ApprovalRequired, self.approval, self.approval.requested_at)
+        votes = self.voted.events if with_votes else ()
+        return record(self.approval, Advanced(self.voted.approval, (required, *votes)), None)
 
-
-def under_policy(row: Approval, policy: Policy) -> Approval:
-    """The row of a new question, put to the first people that the policy names: their time begins
-    when it is asked."""
-    question = structs.replace(question_of(row), policy=policy)
-    return row_of(row, asked(question, row.requested_at))
+    def votes(self, run_id: str) -> Change:
+        """The events of the grants' votes, as those of the run that goes on."""
+        return report(self.approval, self.voted.events, run_id=run_id)
 
 
-def put(
-    row: Approval, grants: Sequence[StandingGrant] = ()
-) -> tuple[Put, tuple[StandingGrant, ...]]:
-    """The question as it is put, and the grants as they are then."""
-    question = question_of(row)
-    done, used = cast_grants(
-        question, row.agent, [grant_of(each) for each in grants], row.requested_at
+def new_approval(
+    found: Approval,
+    run: Run,
+    policy: Policy,
+    now: datetime,
+    conversation: Mapping[str, str],
+) -> Approval:
+    """The approval that a graph was found to wait for, as the one that `run` asks under this
+    policy. It has version 0, since it is not stored yet."""
+    approval = replace(
+        found,
+        thread_id=run.thread_id,
+        run_id=run.run_id,
+        owner=run.owner,
+        agent=run.agent,
+        requested_by=run.owner,
+        requested_at=now,
+        allowed=_allowed(found, policy),
+        conversation=dict(conversation),
+        version=0,
     )
-    after = {grant.grant_id: grant for grant in used}
-    left = tuple(
-        grant_row(after[each.grant_id], each.version) if each.grant_id in after else each
-        for each in grants
-    )
-    return Put(row=row, question=done.question, required=_required(row), cast=done.events), left
+    return ask_under(approval, policy, now)
 
 
-def put_all(rows: Iterable[Approval], grants: Sequence[StandingGrant]) -> tuple[list[Put], Change]:
-    """The questions as they are put, the first one first; and the use of the grants, as a
-    change."""
-    before, asked_now = {grant.grant_id: grant for grant in grants}, []
-    for row in rows:
-        each, grants = put(row, grants)
-        asked_now.append(each)
-    used: list[Row] = [
-        replace(grant, version=grant.version + 1)
-        for grant in grants
-        if grant.used != before[grant.grant_id].used
-    ]
-    return asked_now, Change(rows=tuple(used))
+def _allowed(found: Approval, policy: Policy) -> tuple[str, ...]:
+    """A call held back by our own gate takes what its policy allows. A graph's own question takes
+    what it offers and the policy allows too, unless that left nothing to say no with."""
+    if found.is_gated_call:
+        return policy.allowed
+    both = tuple(each for each in found.allowed if each in policy.allowed)
+    return both if {"reject", "respond"} & set(both) else found.allowed
 
 
-def _required(row: Approval) -> ApprovalRequired:
-    return ApprovalRequired(
-        ts=row.requested_at,
-        thread_id=row.thread_id,
-        run_id=row.run_id,
-        approval_id=row.approval_id,
-        kind=row.kind,
-        tool=row.tool,
-        tool_call_id=row.tool_call_id,
-        args=row.args,
-        schema=row.schema,
-        digest=row.digest,
-        allowed=row.allowed,
-        preview=row.preview,
-        expires_at=row.expires_at,
-    )
+def ask_all(
+    approvals: Iterable[Approval], grants: Sequence[Grant]
+) -> tuple[list[Asked], tuple[Grant, ...]]:
+    """The approvals as they are asked, in their order, and the grants that voted, to be stored."""
+    by_id = {grant.grant_id: grant for grant in grants}
+    asked: list[Asked] = []
+    used_ids: set[str] = set()
+    for approval in approvals:
+        voted, used = cast_grants(approval, by_id.values(), approval.requested_at)
+        asked.append(Asked(approval, voted))
+        by_id.update({grant.grant_id: grant for grant in used})
+        used_ids.update(grant.grant_id for grant in used)
+    stored = [replace(by_id[id], version=by_id[id].version + 1) for id in used_ids]
+    return asked, tuple(stored)

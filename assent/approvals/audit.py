@@ -1,27 +1,19 @@
-"""What the audit chain is told of approvals, and where its head is sent.
+"""The audit entries of what happens to approvals.
 
-An entry outlives the thread that it is about, so it says who did what to which question, and has
-digests of what people and models wrote in place of the words: whoever has the words can prove that
-they are those, and whoever has not cannot read them.
+An entry outlives its thread. So it says who did what to which approval, but has digests in place of
+what people and models wrote: whoever has the words can prove them, and nobody else can read them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
-
-import structlog
 
 from assent.core import events
+from assent.core.audit import AuditAction, AuditEntry, Authentication
 from assent.core.clock import time_text
 from assent.core.digest import call_digest
 from assent.core.events import ApprovalEvent, Event
-from assent.core.rows import AuditAction, AuditEntry, Authentication
-
-log = structlog.get_logger(__name__)
-
-Json = Any
-"""Any JSON value."""
+from assent.core.json import Json
 
 ACTIONS: dict[type[ApprovalEvent], AuditAction] = {
     events.ApprovalRequired: AuditAction.ASKED,
@@ -37,28 +29,34 @@ ACTIONS: dict[type[ApprovalEvent], AuditAction] = {
     events.ApprovalSuperseded: AuditAction.SUPERSEDED,
     events.ApprovalCancelled: AuditAction.CANCELLED,
 }
-"""Every event of an approval is an entry too."""
+"""The entry of every event of an approval."""
 
-NOBODY = {
+UNATTENDED = {
     events.ApprovalRequired: Authentication.ASSENT,
     events.ApprovalSuperseded: Authentication.ASSENT,
     events.ApprovalReminder: Authentication.TIME,
     events.ApprovalEscalated: Authentication.TIME,
     events.ApprovalExpired: Authentication.TIME,
 }
-"""What happens without anybody doing it, whoever is at work meanwhile."""
+"""Events that nobody causes, whoever is at work meanwhile."""
 
 
-def audit_of(
-    told: Iterable[Event], *, authentication: Authentication, digest: str = "", policy: str = ""
+def audit_entries(
+    reported: Iterable[Event],
+    *,
+    authentication: Authentication,
+    digest: str = "",
+    policy: str = "",
 ) -> tuple[AuditEntry, ...]:
-    """An entry for each event of an approval among these, in order. `authentication` is how it was
-    known who acts; `digest` is of what he was shown, or, where nobody acts, of what is asked;
-    `policy` is the digest of the policy that it was judged by. A question that is new says itself
-    what is asked."""
+    """One entry for each of these events that is about an approval, in order.
+
+    `authentication` says how it is known who acted. `digest` is of what they were shown or, where
+    nobody acted, of what is asked; a new question carries its own. `policy` is the digest of the
+    policy that applied.
+    """
     return tuple(
         _entry(event, authentication, digest, policy)
-        for event in told
+        for event in reported
         if isinstance(event, ApprovalEvent)
     )
 
@@ -67,8 +65,8 @@ def _entry(
     event: ApprovalEvent, authentication: Authentication, digest: str, policy: str
 ) -> AuditEntry:
     actor = getattr(event, "by", "")
-    if type(event) in NOBODY:
-        authentication = NOBODY[type(event)]
+    if type(event) in UNATTENDED:
+        authentication = UNATTENDED[type(event)]
     elif getattr(event, "grant", ""):
         authentication = Authentication.GRANT
     elif not actor:

@@ -1,9 +1,9 @@
-"""What becomes of approvals in storage: rows, events, timers and, when nothing of the pause is left
-to decide, the run that goes on. All of it, or none.
+"""Deciding: an answer is read against what is pending, checked with the agent, judged by the rules,
+and stored in one commit with everything that follows from it.
 
-The rules are in `machine`. Here each is asked of what was read; what it gives is committed if
-nothing of that has moved, or else asked again. So of those that decide at the same moment, and of a
-decision and a deadline, one comes first, and the other learns what it did.
+A commit succeeds only if nothing that was read has moved; otherwise everything is read and judged
+again. So of two people who decide at the same moment, and of a decision and a deadline, one comes
+first, and the other learns what it did.
 """
 
 from __future__ import annotations
@@ -11,26 +11,28 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Protocol
 
-from assent.approvals.record import recorded
-from assent.approvals.rows import question_of
+from assent.approvals.idempotency import Key, stored_outcome
+from assent.approvals.record import record
 from assent.approvals.rules import (
+    Advanced,
+    CheckDeadline,
     Decide,
-    Delegate,
-    Look,
-    Needs,
-    Next,
-    Say,
+    PersonalAction,
+    Requirement,
     Supersede,
-    Withdraw,
     advance,
     already_decided,
+    next_deadline,
 )
+from assent.core.approval import Approval, Choice, Outcome, match_decisions
+from assent.core.audit import Actor, Authentication
 from assent.core.clock import Clock
-from assent.core.decisions import Decision, Edit, match_decisions
+from assent.core.decisions import Decision, Edit
 from assent.core.errors import (
     AlreadyDecided,
+    AssentError,
     Conflict,
     NotFound,
     NothingPending,
@@ -38,243 +40,372 @@ from assent.core.errors import (
     Tampered,
 )
 from assent.core.events import RunResumed
+from assent.core.json import Json
 from assent.core.policy import Person
-from assent.core.rows import (
-    Approval,
-    ApprovalStatus,
-    Authentication,
-    Run,
-    RunKind,
-    RunStatus,
-    Thread,
-    ThreadStatus,
-    Timer,
-)
+from assent.core.rows import Run, RunKind, RunStatus, Thread, ThreadStatus, Timer
 from assent.storage.base import Change, Storage, together
 
-Json = Any
-"""Any JSON value."""
-
-
-Reading = Callable[[Sequence[Approval]], Mapping[str, Decision]]
-"""Reads an answer as decisions by id, given what is pending. Raises what `match_decisions` does."""
+ReadAnswer = Callable[[Sequence[Approval]], Sequence[Choice]]
+"""Reads an answer as choices, given what is pending. Raises what `match_decisions` does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What somebody decided: `decisions` by approval id or tool call id, or one for the only
-    pending approval, or one `for_all`; or what tells them once it is known what is pending.
+    """The decisions of one person on what a thread waits for.
 
-    `digests` are of what he was shown, by the same ids; a bare decision's has the key "". `message`
-    is added to the conversation as the person's words when the run goes on. `authentication` is how
-    it is known that it was he.
+    `decisions` are by approval id or tool call id, or one for the only pending approval, or one
+    `for_all`; or an answer that is read once it is known what is pending. `digests` are of what the
+    person was shown, by the same ids; a bare decision's has the key "". `message` is added to the
+    conversation as their words when the run goes on. Under a `key` the outcome is stored in the
+    same commit, and `also` is committed with it.
     """
 
-    decisions: Mapping[str, Decision] | Decision | Reading
-    by: str
+    decisions: Decision | Mapping[str, Decision] | ReadAnswer
+    by: Actor
     for_all: bool = False
-    message: str = ""
-    authentication: Authentication = Authentication.LOCAL
     digests: Mapping[str, str] = field(default_factory=dict)
+    message: str = ""
+    key: Key | None = None
+    also: Change = Change()  # noqa: RUF009  (it is frozen)
 
-    def digest_for(self, approval: Approval) -> str | None:
-        """The digest of what he was shown of this approval; None if he does not say."""
-        keys = (approval.approval_id, approval.tool_call_id, "")
-        return next((self.digests[key] for key in keys if key in self.digests), None)
+    def choices(self, pending: Sequence[Approval]) -> Sequence[Choice]:
+        """The decisions, each with its approval."""
+        if callable(self.decisions):
+            return self.decisions(pending)
+        return match_decisions(pending, self.decisions, for_all=self.for_all, digests=self.digests)
+
+
+class Inspection(Protocol):
+    """The knowledge of an agent about what it asks."""
+
+    @property
+    def stale(self) -> Mapping[str, str]:
+        """Why approvals no longer stand for what the thread asks, by their ids: sentences."""
+
+    def check(self, approval: Approval, decision: Decision) -> None:
+        """Raise `InvalidDecision` if the approval does not take the decision."""
+
+    def requires(self, approval: Approval, args: Mapping[str, Json]) -> Requirement:
+        """The policy that these arguments of the approval's call would need."""
+
+
+Inspect = Callable[[Thread, Sequence[Approval]], Awaitable[Inspection]]
+"""Reads a thread's checkpoint, and compares its pending approvals with what it asks."""
+
+Acted = tuple[Approval, Advanced]
+"""An approval as it was read, and after an action."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decided:
-    """What came of it: the approvals as they are now, the ids still pending, the run that goes on
-    (None while any is pending), the thread's row then, the number of the first event that tells of
-    it, and how many of the thread's do."""
+    """A change that stores actions on approvals; its outcome; and the thread's row then, with the
+    run that goes on, if nothing is left to decide."""
 
-    approvals: tuple[Approval, ...]
-    pending: tuple[str, ...]
-    run: Run | None
+    change: Change
+    outcome: Outcome
     thread: Thread
-    first_seq: int = 0
-    events: int = 0
+    run: Run | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What only the agent knows of a thread's pending approvals.
+class Decider:
+    """Decides approvals of a storage.
 
-    `check` raises `InvalidDecision` if an approval does not take a decision; `needs` tells what
-    other arguments of a call need. `stale` says, by approval id, why what was asked does not stand
-    any more: a sentence.
+    `person` gives the roles of a name. `start` is called with a run that goes on, and its thread,
+    once they are stored. That run is `worker`'s, and running; without a worker it is pending.
     """
-
-    check: Callable[[Approval, Decision], None]
-    needs: Callable[[Approval, Mapping[str, Json]], Needs]
-    stale: Mapping[str, str] = field(default_factory=dict)
-
-
-Asks = Callable[[Thread, Sequence[Approval]], Awaitable[Asked]]
-"""Looks at what a thread asks now, given its pending approvals."""
-
-Start = Callable[[Run, Thread], None]
-"""Told of a run that goes on, and of its thread's row, once they are stored."""
-
-Along = Callable[[Decided], Change]
-"""What is to be stored in one transaction with a decision, given what came of it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
-    """Where approvals are decided: `person` knows people's roles. The run that goes on is
-    `worker`'s, and running; without one it waits for one."""
 
     storage: Storage
     clock: Clock
-    start: Start
     person: Callable[[str], Person]
+    inspect: Inspect
+    start: Callable[[Run, Thread], None]
     worker: str | None = None
 
+    async def decide(self, thread_id: str, verdict: Verdict) -> Outcome:
+        """Decide, unless that was done under the verdict's key already.
 
-async def decide(
-    desk: Desk, thread_id: str, verdict: Verdict, asks: Asks, *, along: Along | None = None
-) -> Decided:
-    """Decide. With `along`, `first_seq` is a number that no event of the decision is below.
-
-    Raises `NotFound`, `NothingPending`, `AlreadyDecided`, `InvalidDecision`, `Forbidden`,
-    `Superseded` or `Tampered`, and then nothing was decided. What does not stand any more has been
-    `superseded` then, and if it was all that was pending, a run goes on to ask anew.
-    """
-    while True:
-        thread, pending = await _thread(desk.storage, thread_id)
+        Raises `NotFound`, `NothingPending`, `AlreadyDecided`, `InvalidDecision`, `Forbidden`,
+        `Superseded` or `Tampered`, and then nothing was decided. By then, approvals that no longer
+        stand are superseded, and if those were all, a run goes on to ask anew.
+        """
+        if (known := await stored_outcome(self.storage, verdict.key)) is not None:
+            return known
         try:
-            decisions = (
-                verdict.decisions(pending) if callable(verdict.decisions) else verdict.decisions
-            )
-            matched = match_decisions(pending, decisions, for_all=verdict.for_all)
+            while (outcome := await self._try_to_decide(thread_id, verdict)) is None:
+                pass
+            return outcome
+        except AssentError:
+            # The same request may have decided it a moment ago.
+            if (known := await stored_outcome(self.storage, verdict.key)) is not None:
+                return known
+            raise
+
+    async def _try_to_decide(self, thread_id: str, verdict: Verdict) -> Outcome | None:
+        """The outcome; None if it has to be tried again."""
+        thread, pending = await self._read(thread_id)
+        try:
+            choices = verdict.choices(pending)
         except (NotFound, NothingPending) as error:
-            raise (
-                await _no_longer_pending(desk.storage, thread_id, error.details.get("key")) or error
-            ) from None
-        asked = await asks(thread, pending)
-        if asked.stale:
-            await _supersede(
-                desk, thread, pending, asked.stale, [approval for approval, _ in matched]
-            )
-            continue
-        by, now = desk.person(verdict.by), desk.clock.now()
-        if late := _ended_by_time((approval for approval, _ in matched), now):
-            await store(desk, thread, pending, late)
-            continue
-        done = [
-            (
-                approval,
-                advance(
-                    question_of(approval), _decide(verdict, by, approval, decision, asked), now
-                ),
-            )
-            for approval, decision in matched
-        ]
-        for approval, decision in matched:
-            asked.check(approval, decision)
-        if decided := await store(
-            desk,
+            decided = await self._already_decided(thread_id, error.details.get("key"))
+            raise decided or error from None
+
+        inspection = await self.inspect(thread, pending)
+        chosen = [choice.approval for choice in choices]
+        if inspection.stale:
+            await self._supersede(thread, pending, inspection.stale, chosen)
+            return None
+        now = self.clock.now()
+        if expired := _expired(chosen, now):
+            # Stored before anybody is told: somebody who was in time may be on their way to the
+            # storage, and then it was they who decided.
+            await self._store(thread, pending, expired)
+            return None
+
+        by = self.person(verdict.by.name)
+        acted = [(choice.approval, _judge(choice, by, inspection, now)) for choice in choices]
+        for choice in choices:
+            inspection.check(choice.approval, choice.decision)
+        return await self._store(thread, pending, acted, verdict)
+
+    async def act(self, approval_id: str, action: PersonalAction, by: Actor) -> Approval:
+        """Withdraw, delegate or comment. Returns the approval as it is then.
+
+        Raises `NotFound`, `AlreadyDecided`, `Forbidden`, `InvalidRequest` or `Tampered`, and then
+        nothing was changed.
+        """
+        while True:
+            approval = await self.storage.approval(approval_id)
+            if approval is None:
+                raise NotFound(f"There is no approval '{approval_id}'.")
+            thread, pending = await self._read(approval.thread_id)
+            now = self.clock.now()
+            if expired := _expired([approval], now):
+                await self._store(thread, pending, expired)
+                continue
+            acted = advance(approval, action, now)
+            timer = await self.storage.timer(approval_id)
+            change = record(approval, acted, timer, authentication=by.authentication)
+            try:
+                await self.storage.commit(change)
+            except Conflict:
+                continue
+            return next(row for row in change.rows if isinstance(row, Approval))
+
+    async def check_deadline(self, approval_id: str) -> Outcome | None:
+        """Store what time has done to the approval: a reminder, an escalation or its expiry. None
+        if it has done nothing.
+
+        A pending approval has one timer, at the next moment at which time changes it. The timer is
+        moved in each change of the approval, so each thing happens once, and never early.
+        """
+        while True:
+            timer = await self.storage.timer(approval_id)
+            approval = await self.storage.approval(approval_id)
+            thread = await self.storage.thread(approval.thread_id) if approval else None
+            if approval is None or thread is None or not approval.is_pending:
+                if timer is None or await self._remove(timer):
+                    return None
+                continue
+            checked = advance(approval, CheckDeadline(), self.clock.now())
+            due_at = timer.due_at if timer else None
+            if not checked.events and due_at == next_deadline(checked.approval):
+                return None
+            pending = await pending_approvals(self.storage, thread)
+            outcome = await self._store(thread, pending, [(approval, checked)])
+            if outcome is not None:
+                return outcome
+
+    # ── reading ───────────────────────────────────────────────────────────────────────────────────
+
+    async def _read(self, thread_id: str) -> tuple[Thread, list[Approval]]:
+        thread = await self.storage.thread(thread_id)
+        if thread is None:
+            raise NotFound(f"There is no thread '{thread_id}'.")
+        if thread.tampered is not None:
+            raise Tampered(thread.tampered, thread_id=thread_id)
+        return thread, await pending_approvals(self.storage, thread)
+
+    async def _already_decided(self, thread_id: str, key: str | None) -> AlreadyDecided | None:
+        """Who decided what the caller meant: the approval with this id, or of this tool call or
+        interrupt; or the newest one."""
+        newest: Approval | None = None
+        cursor: str | None = None
+        while True:
+            page = await self.storage.approvals(thread_id=thread_id, cursor=cursor)
+            for row in page.rows:
+                if key is None or key in (row.approval_id, row.tool_call_id, row.interrupt_id):
+                    newest = row
+            cursor = page.next
+            if cursor is None:
+                return already_decided(newest) if newest else None
+
+    # ── committing ────────────────────────────────────────────────────────────────────────────────
+
+    async def _store(
+        self,
+        thread: Thread,
+        pending: Sequence[Approval],
+        acted: Sequence[Acted],
+        verdict: Verdict | None = None,
+    ) -> Outcome | None:
+        """Commit what was done to approvals of the thread, and start the run that goes on. None if
+        somebody else was faster."""
+        storage, now = self.storage, self.clock.now()
+        timers = {each.approval_id: await storage.timer(each.approval_id) for each, _ in acted}
+        decided = decided_change(
             thread,
             pending,
-            done,
-            message=verdict.message,
-            authentication=verdict.authentication,
-            along=along,
-        ):
-            return decided
-
-
-async def act(
-    desk: Desk,
-    approval_id: str,
-    action: Withdraw | Delegate | Say,
-    *,
-    authentication: Authentication = Authentication.LOCAL,
-) -> Approval:
-    """Do what decides nothing: take a vote back, hand a say over, comment. Return the approval as
-    it is then.
-
-    Raises `NotFound`, `AlreadyDecided`, `Forbidden`, `InvalidRequest` or `Tampered`, and then
-    nothing was changed.
-    """
-    storage = desk.storage
-    while True:
-        approval = await storage.approval(approval_id)
-        if approval is None:
-            raise NotFound(f"There is no approval '{approval_id}'.")
-        thread = await storage.thread(approval.thread_id)
-        if thread is not None and thread.tampered is not None:
-            raise Tampered(thread.tampered, thread_id=thread.thread_id)
-        now = desk.clock.now()
-        if thread is not None and (late := _ended_by_time([approval], now)):
-            await store(desk, thread, await pending_of(storage, thread), late)
-            continue
-        done = advance(question_of(approval), action, now)
-        change = recorded(
-            approval, done, await storage.timer(approval_id), authentication=authentication
+            acted,
+            timers,
+            now,
+            self.clock.new_id(),
+            worker=self.worker,
+            message=verdict.message if verdict else "",
+            authentication=verdict.by.authentication if verdict else Authentication.ASSENT,
         )
+        change, outcome = decided.change, decided.outcome
+        if verdict is not None and verdict.key is not None:
+            # What is stored with the change cannot have the numbers that its events will get.
+            first_seq = await storage.last_seq(thread.thread_id) + 1
+            outcome = outcome.starting_at(first_seq)
+            answer = verdict.key.answer(outcome, now)
+            change = together(change, Change(rows=(answer,)))
+        if verdict is not None:
+            change = together(change, verdict.also)
         try:
-            await storage.commit(change)
+            numbers = await storage.commit(change)
+        except Conflict as error:
+            if error.details.get("kind") in ("answer", "link"):
+                raise
+            return None
+        if not outcome.first_seq:
+            first_seq = numbers[0] if numbers else await storage.last_seq(thread.thread_id) + 1
+            outcome = outcome.starting_at(first_seq)
+        if decided.run is not None:
+            self.start(decided.run, decided.thread)
+        return outcome
+
+    async def _supersede(
+        self,
+        thread: Thread,
+        pending: Sequence[Approval],
+        stale: Mapping[str, str],
+        chosen: Sequence[Approval],
+    ) -> None:
+        """End what is stale. Raises `Superseded` if that is what somebody chose to decide."""
+        now = self.clock.now()
+        acted = [
+            (approval, advance(approval, Supersede(reason=stale[approval.approval_id]), now))
+            for approval in pending
+            if approval.approval_id in stale
+        ]
+        if await self._store(thread, pending, acted) is None:
+            return
+        for approval in chosen:
+            id = approval.approval_id
+            if id in stale:
+                raise Superseded(
+                    f"{stale[id]} So the approval {id} decides nothing any more, "
+                    "and the thread asks anew once nothing else of it is pending.",
+                    approval_id=id,
+                )
+
+    async def _remove(self, timer: Timer) -> bool:
+        try:
+            await self.storage.commit(Change(removed=(timer,)))
         except Conflict:
-            continue
-        return next(row for row in change.rows if isinstance(row, Approval))
+            return False
+        return True
 
 
-async def pending_of(storage: Storage, thread: Thread) -> list[Approval]:
-    """The approvals that the thread waits for, in the order in which they were asked."""
+def _judge(choice: Choice, by: Person, inspection: Inspection, now: datetime) -> Advanced:
+    approval, decision = choice.approval, choice.decision
+    requires = None
+    if isinstance(decision, Edit):
+        requires = inspection.requires(approval, decision.args)
+    action = Decide(by=by, decision=decision, digest=choice.digest, requires=requires)
+    return advance(approval, action, now)
+
+
+def _expired(approvals: Iterable[Approval], now: datetime) -> list[Acted]:
+    """The approvals that are pending although their time is over, with what time does to them."""
+    checked = [(approval, advance(approval, CheckDeadline(), now)) for approval in approvals]
     return [
-        approval for id in thread.pending if (approval := await storage.approval(id)) is not None
+        (approval, done)
+        for approval, done in checked
+        if approval.is_pending and not done.approval.is_pending
     ]
 
 
-# ── as changes ────────────────────────────────────────────────────────────────────────────────────
+async def pending_approvals(storage: Storage, thread: Thread) -> list[Approval]:
+    """The approvals that the thread waits for, in the order in which they were asked."""
+    found = [await storage.approval(approval_id) for approval_id in thread.pending]
+    return [approval for approval in found if approval is not None]
 
 
-def deciding(
+# ── changes ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def decided_change(
     thread: Thread,
     pending: Sequence[Approval],
-    done: Sequence[tuple[Approval, Next, Timer | None]],
+    acted: Sequence[Acted],
+    timers: Mapping[str, Timer | None],
     now: datetime,
     new_run_id: str,
     *,
     worker: str | None = None,
     message: str = "",
     authentication: Authentication = Authentication.ASSENT,
-) -> tuple[Change, Decided]:
-    """The change that is made by what was done to some of the approvals that a thread waits for,
-    each with its timer."""
-    over = {approval.approval_id for approval, next_, _ in done if not next_.question.is_pending}
-    left = tuple(approval.approval_id for approval in pending if approval.approval_id not in over)
-    run_id = new_run_id if not left else None
-    changes = [
-        recorded(approval, next_, timer, run_id=run_id, authentication=authentication)
-        for approval, next_, timer in done
-    ]
-    approvals = tuple(row for change in changes for row in change.rows if isinstance(row, Approval))
-    told = sum(len(next_.events) for _, next_, _ in done)
-    if not over:
-        return together(*changes), Decided(
-            approvals=approvals, pending=left, run=None, thread=thread, events=told
+) -> Decided:
+    """The change that stores actions on some of the approvals that a thread waits for. When none is
+    left pending, it has the run `new_run_id` that goes on.
+
+    `timers` are those of the approvals, by their ids. A vote that decides nothing leaves the
+    thread's row alone, so people who vote on different approvals do not meet.
+    """
+    ended = {each.approval_id for each, done in acted if not done.approval.is_pending}
+    left = tuple(each.approval_id for each in pending if each.approval_id not in ended)
+    recorded = together(
+        *(
+            record(
+                before,
+                done,
+                timers[before.approval_id],
+                run_id=None if left else new_run_id,
+                authentication=authentication,
+            )
+            for before, done in acted
         )
+    )
+    approvals = tuple(row for row in recorded.rows if isinstance(row, Approval))
+    outcome = Outcome(
+        thread_id=thread.thread_id,
+        approvals=approvals,
+        pending=left,
+        status=ThreadStatus.INTERRUPTED,
+        events=sum(len(done.events) for _, done in acted),
+    )
+    if not ended:
+        return Decided(change=recorded, outcome=outcome, thread=thread)
+
     thread = replace(thread, pending=left, updated_at=now, version=thread.version + 1)
     if left:
-        return together(Change(rows=(thread,)), *changes), Decided(
-            approvals=approvals, pending=left, run=None, thread=thread, events=told
-        )
-    paused = approvals[0]
+        change = together(Change(rows=(thread,)), recorded)
+        return Decided(change=change, outcome=outcome, thread=thread)
+
+    ids = [approval.approval_id for approval in approvals]
     thread, run, resumed = going_on(
-        thread,
-        paused,
-        [each.approval_id for each in approvals],
-        now,
-        new_run_id,
-        worker=worker,
-        message=message,
+        thread, approvals[0], ids, now, new_run_id, worker=worker, message=message
     )
-    change = together(Change(rows=(thread,)), *changes, Change(rows=(run,), events=(resumed,)))
-    return change, Decided(approvals=approvals, pending=(), run=run, thread=thread, events=told + 1)
+    resumes = Change(rows=(run,), events=(resumed,))
+    return Decided(
+        change=together(Change(rows=(thread,)), recorded, resumes),
+        outcome=outcome.resumed_by(run.run_id, run.status),
+        thread=thread,
+        run=run,
+    )
 
 
 def going_on(
@@ -287,9 +418,14 @@ def going_on(
     worker: str | None = None,
     message: str = "",
 ) -> tuple[Thread, Run, RunResumed]:
-    """The thread taken by the run that goes on with the decisions on what was asked, given the run
-    that `paused` or one of its approvals; that run; and the event that tells of it. It works for
-    whoever the paused one worked for, also where the thread is another's."""
+    """The thread's row, the run that goes on with the decisions on these `approvals`, and the event
+    that reports it. `paused` is the run that asked, or one of its approvals.
+
+    The run belongs to the owner of the paused one, even if the thread is somebody else's.
+    """
+    started: dict[str, Json] = {"paused_run": paused.run_id}
+    if message:
+        started["message"] = message
     run = Run(
         run_id=run_id,
         thread_id=thread.thread_id,
@@ -299,7 +435,7 @@ def going_on(
         status=RunStatus.RUNNING if worker else RunStatus.PENDING,
         worker=worker,
         attempt=1 if worker else 0,
-        input={"paused_run": paused.run_id, **({"message": message} if message else {})},
+        input=started,
         created_at=now,
         started_at=now if worker else None,
     )
@@ -310,131 +446,5 @@ def going_on(
         agent=run.agent,
         approvals=tuple(approvals),
     )
-    return replace(thread, status=ThreadStatus.BUSY, run_id=run_id, pending=()), run, resumed
-
-
-# ── reading and committing ────────────────────────────────────────────────────────────────────────
-
-
-async def _thread(storage: Storage, thread_id: str) -> tuple[Thread, list[Approval]]:
-    thread = await storage.thread(thread_id)
-    if thread is None:
-        raise NotFound(f"There is no thread '{thread_id}'.")
-    if thread.tampered is not None:
-        raise Tampered(thread.tampered, thread_id=thread_id)
-    return thread, await pending_of(storage, thread)
-
-
-def _ended_by_time(approvals: Iterable[Approval], now: datetime) -> list[tuple[Approval, Next]]:
-    """Those that are pending, though their time is over. That is stored before anybody is told:
-    somebody who was in time may be on his way to the storage, and then it is he who decided."""
-    looked_at = [
-        (row, advance(question_of(row), Look(), now))
-        for row in approvals
-        if row.status is ApprovalStatus.PENDING
-    ]
-    return [(row, done) for row, done in looked_at if not done.question.is_pending]
-
-
-def _decide(
-    verdict: Verdict, by: Person, approval: Approval, decision: Decision, asked: Asked
-) -> Decide:
-    needs = asked.needs(approval, decision.args) if isinstance(decision, Edit) else None
-    return Decide(by=by, decision=decision, digest=verdict.digest_for(approval), needs=needs)
-
-
-async def store(
-    desk: Desk,
-    thread: Thread,
-    pending: Sequence[Approval],
-    done: Sequence[tuple[Approval, Next]],
-    *,
-    message: str = "",
-    authentication: Authentication = Authentication.ASSENT,
-    along: Along | None = None,
-) -> Decided | None:
-    """Commit what was `done` to approvals of the thread, and start the run that goes on. None if
-    somebody else was faster."""
-    storage = desk.storage
-    with_timers = [
-        (approval, next_, await storage.timer(approval.approval_id)) for approval, next_ in done
-    ]
-    change, decided = deciding(
-        thread,
-        pending,
-        with_timers,
-        desk.clock.now(),
-        desk.clock.new_id(),
-        worker=desk.worker,
-        message=message,
-        authentication=authentication,
-    )
-    if along is not None:
-        decided = replace(decided, first_seq=await storage.last_seq(thread.thread_id) + 1)
-        change = together(change, along(decided))
-    try:
-        numbers = await storage.commit(change)
-    except Conflict as error:
-        if along is not None and error.details.get("kind") in ("answer", "link"):
-            raise
-        return None
-    if along is None:
-        decided = replace(
-            decided,
-            first_seq=numbers[0] if numbers else await storage.last_seq(thread.thread_id) + 1,
-        )
-    if decided.run is not None:
-        desk.start(decided.run, decided.thread)
-    return decided
-
-
-async def _supersede(
-    desk: Desk,
-    thread: Thread,
-    pending: Sequence[Approval],
-    stale: Mapping[str, str],
-    meant: Sequence[Approval],
-) -> None:
-    """End what is stale. Raises `Superseded` if that is what somebody meant to decide."""
-    now = desk.clock.now()
-    done = [
-        (
-            approval,
-            advance(question_of(approval), Supersede(reason=stale[approval.approval_id]), now),
-        )
-        for approval in pending
-        if approval.approval_id in stale
-    ]
-    if await store(desk, thread, pending, done) is None:
-        return
-    for approval in meant:
-        if approval.approval_id in stale:
-            raise Superseded(
-                f"{stale[approval.approval_id]} So the approval {approval.approval_id} decides nothing any more, and the thread asks anew "
-                "once nothing else of it is pending.",
-                approval_id=approval.approval_id,
-            )
-
-
-async def _no_longer_pending(
-    storage: Storage, thread_id: str, key: str | None
-) -> AlreadyDecided | None:
-    """Who decided what the caller meant: the approval with this id, or of this tool call or
-    interrupt; or the newest one."""
-    past = [
-        a
-        for a in await _all_approvals(storage, thread_id)
-        if key is None or key in (a.approval_id, a.tool_call_id, a.interrupt_id)
-    ]
-    return already_decided(question_of(past[-1])) if past else None
-
-
-async def _all_approvals(storage: Storage, thread_id: str) -> list[Approval]:
-    rows: list[Approval] = []
-    cursor: str | None = None
-    while True:
-        page = await storage.approvals(thread_id=thread_id, cursor=cursor)
-        rows.extend(page.rows)
-        cursor = page.next
-        if cursor is None:
-            return rows
+    busy = replace(thread, status=ThreadStatus.BUSY, run_id=run_id, pending=())
+    return busy, run, resumed

@@ -1,9 +1,9 @@
-"""One log for what happens to all approvals: people who decide watch it, rather than every thread.
+"""One log for what happens to all approvals, so that people who decide need not watch every thread.
 
-It is a log like a thread's, so it is numbered without a gap, replayed and followed in the same way;
-no thread can have its name. Its events are copies, stored in the same transaction, without what was
-asked, answered and said: whoever may see that looks at the approval. So when a thread is erased,
-nothing that it held is left here.
+It is a log like a thread's: numbered without a gap, replayed and followed in the same way. No
+thread can have its name. Its events are copies, stored in the same transaction, without arguments,
+answers and comments: whoever may see those looks at the approval. So when a thread is erased,
+nothing of its content is left here.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ FEED = "~approvals"
 """The log's id. A thread's id has no `~`."""
 
 _CONTENT = {"args": None, "preview": None, "message": None, "text": ""}
+"""The fields that a copy lacks, with the value that they have instead."""
 
 
 def with_copies(events: Iterable[Event]) -> tuple[Event, ...]:
-    """The events, and behind them the feed's copies of those that are about approvals."""
-    told = tuple(events)
-    return (*told, *(_copy(event) for event in told if isinstance(event, ApprovalEvent)))
+    """The events, followed by the feed's copies of those that are about approvals."""
+    events = tuple(events)
+    copies = [_copy(event) for event in events if isinstance(event, ApprovalEvent)]
+    return (*events, *copies)
 
 
 def _copy(event: ApprovalEvent) -> ApprovalEvent:
-    names = {each.name for each in structs.fields(event)}
-    without = {name: nothing for name, nothing in _CONTENT.items() if name in names}
-    return structs.replace(event, thread_id=FEED, about=event.thread_id, **without)
+    blanked = {name: blank for name, blank in _CONTENT.items() if name in event.__struct_fields__}
+    return structs.replace(event, thread_id=FEED, about=event.thread_id, **blanked)

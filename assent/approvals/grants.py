@@ -1,178 +1,158 @@
-"""Standing grants: what a person approves in advance. This tool, within these bounds, for this
-thread or user, until then, at most n times.
+"""Standing grants: one tool, within bounds, for one thread or user, until then, at most n times.
 
 A grant is a vote of the person who gave it. It is cast when a call is asked about, and counts as
-his would: of a quorum of two it is one, with four eyes it counts for nobody who gave it to himself,
-and whoever may not decide the call has granted nothing.
+theirs would: of a quorum of two it is one, with four eyes it counts for nobody who gave it to
+themselves, and whoever may not decide the call has granted nothing.
 
-Bounds are closed. An argument that they do not name is out of bounds, so a grant never covers more
-than was thought of when it was given.
+Bounds are closed: an argument that they do not name is out of bounds, so a grant never covers more
+than its giver thought of.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any
 
-import msgspec
+from msgspec import to_builtins
+from msgspec.structs import replace
 
-from assent.approvals.rules import Next, Question, Vote, needs_another, vote
+from assent.approvals.rules import Advanced, needs_another, vote
+from assent.core.approval import Approval, ApprovalKind
+from assent.core.audit import Actor, AuditAction, AuditEntry
+from assent.core.clock import Clock
 from assent.core.decisions import Approve
 from assent.core.digest import call_digest
-from assent.core.errors import Forbidden, InvalidRequest
-from assent.core.policy import Person, Policy
-from assent.core.rows import ApprovalKind
+from assent.core.errors import Conflict, Forbidden, NotFound
+from assent.core.grant import Grant
+from assent.core.policy import Person, Policy, policy_digest
+from assent.storage.base import Change, Storage
 
-Json = Any
-"""Any JSON value."""
-
-
-class Bound(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
-):
-    """What one argument may be: a number from `min` to `max`, both included; one of the values in
-    `among`; or with `any`, anything."""
-
-    min: int | float | None = None
-    max: int | float | None = None
-    among: tuple[Json, ...] | None = None
-    any: bool = False
-
-    def __post_init__(self) -> None:
-        if [self.min is not None or self.max is not None, self.among is not None, self.any].count(
-            True
-        ) != 1:
-            raise InvalidRequest(
-                'A bound is {"min": …, "max": …}, {"among": […]} or {"any": true}: one of the three.'
-            )
-
-    def holds(self, value: Json) -> bool:
-        """Whether the value is within the bound. Text that looks like a number is none, and neither
-        are true and false."""
-        if self.any:
-            return True
-        if self.among is not None:
-            return call_digest("", value) in {call_digest("", each) for each in self.among}
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return False
-        # Written so that NaN, of which nothing is true, is outside.
-        return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
-
-
-class Grant(msgspec.Struct, frozen=True, kw_only=True):
-    """What `given_by`, with the roles that he had then, approves in advance: calls of the agent's
-    tool whose arguments are all within `bounds`, in the thread or for the user or both, before
-    `until`, at most `uses` times.
-
-    Raises `InvalidRequest` if it has no scope, or could never be used.
-    """
-
-    grant_id: str
-    agent: str
-    tool: str
-    bounds: Mapping[str, Bound]
-    given_by: Person
-    given_at: datetime
-    until: datetime
-    uses: int
-    thread_id: str = ""
-    user: str = ""
-    used: int = 0
-    revoked_by: str | None = None
-    revoked_at: datetime | None = None
-
-    def __post_init__(self) -> None:
-        if not self.tool or not (self.thread_id or self.user):
-            raise InvalidRequest("A grant is for one tool, and for a thread or a user. Name them.")
-        if self.uses < 1:
-            raise InvalidRequest(
-                f"A grant says how often it may be used, and this one says {self.uses}."
-            )
-        if self.until <= self.given_at:
-            raise InvalidRequest("A grant's end is in the past. Say until when it holds.")
-
-    def is_open(self, now: datetime) -> bool:
-        """Whether it can be used at all."""
-        return self.revoked_at is None and now < self.until and self.used < self.uses
-
-    def covers(self, agent: str, question: Question) -> bool:
-        """Whether the question is one that this grant answers."""
-        if question.kind is not ApprovalKind.TOOL or (agent, question.tool) != (
-            self.agent,
-            self.tool,
-        ):
-            return False
-        if self.thread_id not in ("", question.thread_id) or self.user not in (
-            "",
-            question.requested_by,
-        ):
-            return False
-        args = question.asked_args
-        if not isinstance(args, Mapping) or not all(
-            name in self.bounds and self.bounds[name].holds(value) for name, value in args.items()
-        ):
-            return False
-        # One that is left out gets the tool's default, and what that is nobody has bounded.
-        return all(bound.any or name in args for name, bound in self.bounds.items())
-
-
-def check_may_grant(policy: Policy, grant: Grant) -> None:
-    """Raise `Forbidden` if whoever gives the grant could not approve such calls himself, and so has
-    nothing to grant."""
-    if not policy.asks(grant.given_by) or "approve" not in policy.allowed:
-        raise Forbidden(
-            f"{grant.given_by.name} may not approve calls of '{grant.tool}', so he cannot grant them either."
-        )
-    if policy.needs_another and grant.user == grant.given_by.name:
-        raise Forbidden(
-            f"Calls of '{grant.tool}' need somebody other than who asks for them. {grant.user} cannot grant them to himself."
-        )
+# ── voting ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def cast_grants(
-    question: Question, agent: str, grants: Iterable[Grant], now: datetime
-) -> tuple[Next, tuple[Grant, ...]]:
-    """What becomes of a question that was asked just now when the grants have voted, the oldest
-    first; and the grants that were used, as they are then. No more are used than are needed."""
-    done, used = Next(question), []
+    approval: Approval, grants: Iterable[Grant], now: datetime
+) -> tuple[Advanced, tuple[Grant, ...]]:
+    """The approval, which was asked just now, after the grants have voted, the oldest first; and
+    the grants that were used. No more are used than are needed."""
+    done, used = Advanced(approval), []
     for grant in sorted(grants, key=lambda each: each.given_at):
-        if not done.question.is_pending:
+        if not done.approval.is_pending:
             break
-        if (
-            grant.is_open(now)
-            and grant.covers(agent, question)
-            and _may_vote(done.question, grant.given_by)
-        ):
-            after = vote(done.question, _vote(done.question, grant, now))
-            done = Next(after.question, (*done.events, *after.events))
-            used.append(msgspec.structs.replace(grant, used=grant.used + 1))
+        if grant.is_open(now) and covers(grant, approval) and _may_vote(done.approval, grant.giver):
+            by = grant.given_by
+            voted = vote(done.approval, by, Approve(), by, now, grant=grant.grant_id)
+            done = Advanced(voted.approval, (*done.events, *voted.events))
+            used.append(replace(grant, used=grant.used + 1))
     return done, tuple(used)
 
 
-def revoked(grant: Grant, by: str, now: datetime) -> Grant:
-    """The grant, of no use any more. What it has decided stays decided. One that was revoked
-    already stays as it is."""
-    return (
-        grant
-        if grant.revoked_at is not None
-        else msgspec.structs.replace(grant, revoked_by=by, revoked_at=now)
-    )
+def covers(grant: Grant, approval: Approval) -> bool:
+    """True if the grant answers the approval, as far as agent, tool, scope and bounds go."""
+    if approval.kind is not ApprovalKind.TOOL:
+        return False
+    if (approval.agent, approval.tool) != (grant.agent, grant.tool):
+        return False
+    if grant.thread_id not in ("", approval.thread_id):
+        return False
+    if grant.user not in ("", approval.requested_by):
+        return False
+
+    args = approval.current_args
+    if not isinstance(args, Mapping):
+        return False
+    for name, value in args.items():
+        if name not in grant.bounds or not grant.bounds[name].holds(value):
+            return False
+    # An argument that is left out gets the tool's default, and nobody has bounded that.
+    return all(bound.any or name in args for name, bound in grant.bounds.items())
 
 
-def _may_vote(question: Question, person: Person) -> bool:
-    has_voted = any(each.by == person.name for each in question.votes)
-    may = "approve" in question.allowed and question.policy.asks(person, question.step)
-    return may and not has_voted and not needs_another(question, person.name)
+def _may_vote(approval: Approval, person: Person) -> bool:
+    if "approve" not in approval.allowed or not approval.policy.asks(person, approval.step):
+        return False
+    has_voted = any(each.by == person.name for each in approval.votes)
+    return not has_voted and not needs_another(approval, person.name)
 
 
-def _vote(question: Question, grant: Grant, now: datetime) -> Vote:
-    by = grant.given_by.name
-    return Vote(
-        by=by,
-        decision=Approve(),
-        digest=question.asked_digest,
-        at=now,
-        say=by,
-        grant=grant.grant_id,
+# ── giving and revoking ───────────────────────────────────────────────────────────────────────────
+
+
+async def give(storage: Storage, grant: Grant, policy: Policy, actor: Actor) -> Grant:
+    """Store the grant, which is for calls under this policy. Raises `Forbidden` if its giver could
+    not approve such calls."""
+    check_may_grant(policy, grant)
+    entry = _entry(grant, AuditAction.GRANTED, grant.given_at, actor, policy)
+    await storage.commit(Change(rows=(grant,), audit=(entry,)))
+    return grant
+
+
+def check_may_grant(policy: Policy, grant: Grant) -> None:
+    """Raise `Forbidden` if whoever gives the grant could not approve such calls."""
+    if not policy.asks(grant.giver) or "approve" not in policy.allowed:
+        raise Forbidden(
+            f"{grant.given_by} may not approve calls of '{grant.tool}', "
+            "so they cannot grant them either."
+        )
+    if policy.needs_another and grant.user == grant.given_by:
+        raise Forbidden(
+            f"Calls of '{grant.tool}' need somebody other than who asks for them. "
+            f"{grant.user} cannot grant them to themselves."
+        )
+
+
+async def revoke(
+    storage: Storage, clock: Clock, grant: Grant, person: Person, policy: Policy, actor: Actor
+) -> Grant:
+    """Revoke the grant. What it has decided stays decided. Revoking is idempotent.
+
+    Whoever gave it may, and whoever may decide such calls. Raises `NotFound` or `Forbidden`.
+    """
+    if person.name != grant.given_by and not policy.asks(person):
+        raise Forbidden(
+            f"{person.name} did not give the grant {grant.grant_id}, "
+            f"and may not decide calls of '{grant.tool}' either."
+        )
+    while grant.revoked_at is None:
+        now = clock.now()
+        revoked = replace(grant, revoked_by=person.name, revoked_at=now, version=grant.version + 1)
+        entry = _entry(revoked, AuditAction.REVOKED, now, actor, policy)
+        try:
+            await storage.commit(Change(rows=(revoked,), audit=(entry,)))
+            return revoked
+        except Conflict:
+            # It was used or revoked meanwhile.
+            grant = await stored_grant(storage, grant.grant_id)
+    return grant
+
+
+async def stored_grant(storage: Storage, grant_id: str) -> Grant:
+    """The grant with this id. Raises `NotFound`."""
+    grant = await storage.grant(grant_id)
+    if grant is None:
+        raise NotFound(f"There is no grant '{grant_id}'. GET /grants lists those that there are.")
+    return grant
+
+
+def _entry(
+    grant: Grant, action: AuditAction, at: datetime, actor: Actor, policy: Policy
+) -> AuditEntry:
+    detail = {
+        "grant": grant.grant_id,
+        "agent": grant.agent,
+        "tool": grant.tool,
+        "user": grant.user,
+        "uses": grant.uses,
+        "used": grant.used,
+        "until": grant.until.isoformat(),
+    }
+    return AuditEntry(
+        at=at,
+        action=action,
+        actor=actor.name,
+        authentication=actor.authentication,
+        thread_id=grant.thread_id,
+        digest=call_digest("grant", to_builtins(grant.bounds)),
+        policy=policy_digest(policy),
+        detail=detail,
     )

@@ -28,7 +28,7 @@ from assent.config.settings import Settings
 from assent.core.errors import AgentLoadError, ConfigurationError
 from assent.core.text import visible
 from assent.demo import open_clerk
-from assent.graph.interrupts.resume import Agent
+from assent.graph.interrupts.questions import Agent
 from assent.graph.loading import open_agents
 
 LOOPBACK = "127.0.0.1"

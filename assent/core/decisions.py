@@ -4,11 +4,11 @@ approval."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import msgspec
 
-from assent.core.errors import InvalidDecision, NotFound, NothingPending
+from assent.core.errors import InvalidDecision
 
 
 class Approve(
@@ -66,61 +66,6 @@ def decision_to_json(decision: Decision) -> dict[str, Any]:
 def decision_type(decision: Decision) -> str:
     """approve, edit, reject or respond."""
     return str(decision.__struct_config__.tag)
-
-
-class Answerable(Protocol):
-    """What can be decided: it has an id, and the id of the tool call that it is about ("" if it is
-    about none)."""
-
-    @property
-    def approval_id(self) -> str: ...
-
-    @property
-    def tool_call_id(self) -> str: ...
-
-
-A = TypeVar("A", bound=Answerable)
-
-
-def match_decisions(
-    pending: Sequence[A], decisions: Decision | Mapping[str, Decision], *, for_all: bool = False
-) -> list[tuple[A, Decision]]:
-    """Which decision answers which approval. Keys are approval ids or tool call ids; a bare
-    decision answers the only approval, or all of them `for_all`.
-
-    Raises `NothingPending`, `NotFound` for a key that nothing pending has (`details["key"]`), and
-    `InvalidDecision` for an ambiguous answer.
-    """
-    if not pending and not isinstance(decisions, Mapping):
-        raise NothingPending("Nothing waits for a decision on this thread.")
-    if not isinstance(decisions, Mapping):
-        if len(pending) > 1 and not for_all:
-            raise InvalidDecision(
-                f"{len(pending)} approvals are pending. Say which decision is for which, by their ids.",
-                approvals=[approval.approval_id for approval in pending],
-            )
-        return [(approval, decisions) for approval in pending]
-    if not decisions:
-        raise InvalidDecision("No decision was given.")
-    matched: dict[str, tuple[A, Decision]] = {}
-    for key, decision in decisions.items():
-        approval = next(
-            (
-                approval
-                for approval in pending
-                if key and key in (approval.approval_id, approval.tool_call_id)
-            ),
-            None,
-        )
-        if approval is None:
-            known = ", ".join(approval.approval_id for approval in pending) or "none"
-            raise NotFound(f"No pending approval has the id '{key}'. Pending: {known}.", key=key)
-        if approval.approval_id in matched:
-            raise InvalidDecision(
-                f"The approval {approval.approval_id} is decided twice, by its own id and by its tool call's."
-            )
-        matched[approval.approval_id] = (approval, decision)
-    return list(matched.values())
 
 
 def check_allowed(decision: Decision, approval_id: str, allowed: Sequence[str]) -> None:

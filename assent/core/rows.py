@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
-Json = Any
-"""Any JSON value."""
+from assent.core.approval import Approval, Outcome
+from assent.core.grant import Grant
+from assent.core.json import Json
 
 
 class ThreadStatus(StrEnum):
@@ -60,34 +60,6 @@ class CancelMode(StrEnum):
 
     INTERRUPT = "interrupt"
     ROLLBACK = "rollback"
-
-
-class ApprovalStatus(StrEnum):
-    """Where an approval stands. Only `pending` is not final."""
-
-    PENDING = "pending"
-    APPROVED = "approved"
-    EDITED = "edited"
-    REJECTED = "rejected"
-    RESPONDED = "responded"
-    CANCELLED = "cancelled"
-    EXPIRED = "expired"
-    SUPERSEDED = "superseded"
-
-
-class ApprovalKind(StrEnum):
-    """What a person is asked.
-
-    `tool`: may this call run? `node`: may this node of a user's graph run? `input`: a question a
-    graph asked with `interrupt()`. `unknown_outcome`: a call was cut off by a crash; did it happen?
-    `budget`: may more be used?
-    """
-
-    TOOL = "tool"
-    NODE = "node"
-    INPUT = "input"
-    UNKNOWN_OUTCOME = "unknown_outcome"
-    BUDGET = "budget"
 
 
 class EffectStatus(StrEnum):
@@ -166,101 +138,16 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Approval:
-    """One question to people, and what was decided.
-
-    `digest` is the SHA-256 over the RFC 8785 form of exactly what was asked first; `interrupt_id`
-    is LangGraph's id where the question came from `interrupt()`; `decision` is `{"type": …,
-    "args"?: …, "message"?: …}`. `schema` is a JSON Schema of what an answer to a question of kind
-    `input`, or an edit's arguments, must be; None leaves it open, or to the tool.
-
-    `policy` is what it was asked under, and `policy_digest` tells it from others. `requested_by` is
-    for whom the agent works. `roles` and `names` may decide now, and `assignees` are the names that
-    a say was handed to; `step` counts the escalations, whose people were asked at `step_at`.
-    `edit`, `votes`, `delegations` and `comments` are those of `assent.approvals.rules`, as JSON.
-    `shown` is the conversation's last turn, for people to read.
-    """
-
-    approval_id: str
-    thread_id: str
-    run_id: str
-    owner: str
-    agent: str
-    kind: ApprovalKind
-    status: ApprovalStatus
-    requested_at: datetime
-    digest: str
-    allowed: tuple[str, ...]
-    tool: str = ""
-    tool_call_id: str = ""
-    message_id: str = ""
-    args: Json = None
-    schema: Mapping[str, Json] | None = None
-    preview: Json = None
-    node: str = ""
-    checkpoint_id: str | None = None
-    interrupt_id: str | None = None
-    expires_at: datetime | None = None
-    decision: Mapping[str, Json] | None = None
-    decided_by: str | None = None
-    decided_at: datetime | None = None
-    requested_by: str = ""
-    risk: str = "medium"
-    roles: tuple[str, ...] = ()
-    names: tuple[str, ...] = ()
-    assignees: tuple[str, ...] = ()
-    step: int = 0
-    step_at: datetime | None = None
-    reminded_at: datetime | None = None
-    policy_digest: str = ""
-    policy: Mapping[str, Json] = field(default_factory=dict)
-    edit: Mapping[str, Json] | None = None
-    votes: tuple[Mapping[str, Json], ...] = ()
-    delegations: tuple[Mapping[str, Json], ...] = ()
-    comments: tuple[Mapping[str, Json], ...] = ()
-    shown: Mapping[str, Json] = field(default_factory=dict)
-    version: int = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StandingGrant:
-    """What a person, with the roles that he had then, approves in advance: calls of the agent's
-    tool with arguments within `bounds`, in the thread (`thread_id`) or for the `user` or both,
-    before `until`, at most `uses` times.
-
-    `bounds` are those of `assent.approvals.grants`.
-    """
-
-    grant_id: str
-    agent: str
-    tool: str
-    bounds: Mapping[str, Json]
-    given_by: str
-    roles: tuple[str, ...]
-    given_at: datetime
-    until: datetime
-    uses: int
-    thread_id: str = ""
-    user: str = ""
-    used: int = 0
-    revoked_by: str | None = None
-    revoked_at: datetime | None = None
-    version: int = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a client was answered under an idempotency key of its own. `answer_id` is made of key
-    and owner; `asked` is a digest of what was asked; `first_seq` is the number of the first event
-    that tells of it."""
+    """The outcome of a request that came with an idempotency key; None for a key that was claimed
+    for a request of several parts. `answer_id` is made of key and owner."""
 
     answer_id: str
     owner: str
     thread_id: str
-    asked: str
+    request_digest: str
     created_at: datetime
-    first_seq: int
-    body: Mapping[str, Json]
+    outcome: Outcome | None = None
     version: int = 1
 
 
@@ -373,97 +260,7 @@ class Link:
     version: int = 1
 
 
-Row = (
-    Thread
-    | Run
-    | Approval
-    | StandingGrant
-    | Answer
-    | Effect
-    | Timer
-    | Schedule
-    | Notification
-    | Link
-)
-
-
-class AuditAction(StrEnum):
-    """What is audited: each word that an approval's events tell of, the life of standing grants,
-    and that a thread was erased."""
-
-    ASKED = "asked"
-    VOTED = "voted"
-    DECIDED = "decided"
-    EDITED = "edited"
-    WITHDRAWN = "withdrawn"
-    DELEGATED = "delegated"
-    COMMENTED = "commented"
-    REMINDED = "reminded"
-    ESCALATED = "escalated"
-    EXPIRED = "expired"
-    SUPERSEDED = "superseded"
-    CANCELLED = "cancelled"
-    GRANTED = "granted"
-    REVOKED = "revoked"
-    LINK_USED = "link_used"
-    ERASED = "erased"
-
-
-class Authentication(StrEnum):
-    """How it was known who somebody is. `local` is anybody who reaches a server that has no keys;
-    `grant` is a standing grant that acted for who gave it. With `time` and `assent` it was nobody:
-    a deadline, or the program by itself."""
-
-    API_KEY = "api_key"
-    SIGNED_LINK = "signed_link"
-    LOCAL = "local"
-    GRANT = "grant"
-    TIME = "time"
-    ASSENT = "assent"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditEntry:
-    """What is written down for good: who (`actor`, "" for nobody) did what and when, and how he was
-    known to be that.
-
-    `digest` is of what he was shown, and `policy` that of the policy it was judged by ("" if there
-    is none). `detail` has what else belongs to the action, by name. It outlives the thread, so it
-    holds digests of what people and models wrote, and not the words.
-    """
-
-    at: datetime
-    action: AuditAction
-    authentication: Authentication
-    actor: str = ""
-    thread_id: str = ""
-    approval_id: str = ""
-    run_id: str = ""
-    digest: str = ""
-    policy: str = ""
-    detail: Mapping[str, Json] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditRecord:
-    """An entry in its place in the chain: the `number`th. `mac` (hex) binds it to all before it,
-    with the secret of the key `key`."""
-
-    number: int
-    entry: AuditEntry
-    key: str
-    mac: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditHead:
-    """Where the chain ends: its last record's number, mac and time. Kept elsewhere, it proves later
-    that nothing up to there was cut."""
-
-    number: int
-    mac: str
-    key: str
-    at: datetime
+Row = Thread | Run | Approval | Grant | Answer | Effect | Timer | Schedule | Notification | Link
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ from langgraph.pregel import Pregel
 
 from assent.core.clock import uuid7
 from assent.core.errors import AgentLoadError
-from assent.graph.interrupts.resume import Agent
+from assent.graph.interrupts.questions import Agent
 
 KNOWN_KEYS = {
     *("graphs", "dependencies", "env"),

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from assent.core.approval import Approval
 from assent.core.errors import ConfigurationError
 from assent.core.events import EVENT_TYPES, ApprovalEvent, event_type
 from assent.core.json import Json
-from assent.core.rows import Approval
 from assent.notify.audit_head import AUDIT_HEAD
 from assent.notify.webhooks import Target
 

@@ -18,13 +18,14 @@ from pathlib import Path
 
 import rfc8785
 
-from assent.approvals.rows import question_of
+from assent.core.approval import Approval, ApprovalStatus
+from assent.core.audit import AuditAction, AuditEntry, Authentication
 from assent.core.clock import time_text
 from assent.core.decisions import Approve, Decision, Reject
 from assent.core.errors import ConfigurationError, Gone, InvalidRequest, NotFound, Superseded
 from assent.core.files import replace_file
-from assent.core.rows import Approval, ApprovalStatus, Link
-from assent.storage.base import Storage
+from assent.core.rows import Link
+from assent.storage.base import Change, Storage
 
 KEY_BYTES = 32
 
@@ -110,7 +111,7 @@ def new_link(
         link_id=link_id,
         approval_id=approval.approval_id,
         thread_id=approval.thread_id,
-        digest=question_of(approval).asked_digest,
+        digest=approval.current_digest,
         recipient=recipient,
         created_at=now,
         expires_at=expires_at,
@@ -128,7 +129,7 @@ def check_usable(link: Link, approval: Approval, now: datetime) -> None:
         raise Gone("This link has expired.")
     if approval.status is not ApprovalStatus.PENDING:
         raise Gone(f"Nothing is left to decide here: the approval is '{approval.status}'.")
-    if question_of(approval).asked_digest != link.digest:
+    if approval.current_digest != link.digest:
         raise Superseded(
             "The question has been changed since this link was made, "
             "so the link decides nothing any more."
@@ -142,10 +143,26 @@ def decision_by(link: Link, chosen: str, message: str = "") -> Decision:
     return Reject(message=message) if chosen == "reject" else BY_LINK[chosen]()
 
 
-def mark_used(link: Link, now: datetime) -> Link:
-    """The row to commit with the decision. Its version makes a second commit a conflict, so the
-    link works once."""
-    return replace(link, used_at=now, version=link.version + 1)
+async def store_link(storage: Storage, link: Link, approval: Approval) -> None:
+    """Store a new link. Raises `Conflict` if the approval has changed meanwhile."""
+    await storage.commit(Change(rows=(link,), unchanged=(approval,)))
+
+
+def using(link: Link, now: datetime) -> Change:
+    """The change to commit with the decision. It conflicts if the link was used before, which is
+    what makes a link work once."""
+    entry = AuditEntry(
+        at=now,
+        action=AuditAction.LINK_USED,
+        actor=link.recipient,
+        authentication=Authentication.SIGNED_LINK,
+        thread_id=link.thread_id,
+        approval_id=link.approval_id,
+        digest=link.digest,
+        detail={"link_id": link.link_id, "created_by": link.created_by},
+    )
+    used = replace(link, used_at=now, version=link.version + 1)
+    return Change(rows=(used,), audit=(entry,))
 
 
 # ── the key ───────────────────────────────────────────────────────────────────────────────────────

@@ -14,11 +14,11 @@ from typing import Any, cast
 import msgspec
 
 from assent.approvals.feed import FEED
-from assent.approvals.rows import question_of
+from assent.core.approval import Approval, ApprovalStatus
 from assent.core.clock import Clock
 from assent.core.events import ApprovalEvent, event_type
 from assent.core.json import Json, JsonObject
-from assent.core.rows import Approval, ApprovalStatus, Notification, NotificationStatus, Row
+from assent.core.rows import Notification, NotificationStatus, Row
 from assent.notify.endpoints import Endpoint
 from assent.notify.links import BY_LINK, new_link
 from assent.storage.base import Change, Storage
@@ -170,7 +170,6 @@ def payload_of(event: ApprovalEvent, approval: Approval | None) -> JsonObject:
 
 
 def _approval(approval: Approval) -> JsonObject:
-    question = question_of(approval)
     shown = {
         "approval_id": approval.approval_id,
         "thread_id": approval.thread_id,
@@ -180,9 +179,9 @@ def _approval(approval: Approval) -> JsonObject:
         "tool": approval.tool,
         "tool_call_id": approval.tool_call_id,
         "node": approval.node,
-        "args": question.asked_args,
-        "digest": question.asked_digest,
-        "edited_by": question.edit.by if question.edit else None,
+        "args": approval.current_args,
+        "digest": approval.current_digest,
+        "edited_by": approval.edit.by if approval.edit else None,
         "allowed": approval.allowed,
         "preview": approval.preview,
         "status": approval.status,
@@ -195,7 +194,7 @@ def _approval(approval: Approval) -> JsonObject:
         "decision": approval.decision,
         "decided_by": approval.decided_by,
         "decided_at": approval.decided_at,
-        "shown": approval.shown,
+        "conversation": approval.conversation,
     }
     return dict(msgspec.to_builtins(shown))
 

@@ -10,7 +10,7 @@ from assent.core.clock import Clock
 from assent.core.events import RunStart
 from assent.core.rows import Run, RunKind, RunStatus, Thread
 from assent.graph.conversation import excerpt
-from assent.graph.interrupts.resume import Agent, find_pending, with_previews
+from assent.graph.interrupts.questions import Agent, find_pending, with_previews
 from assent.graph.state import checkpoint_of
 from assent.runs import outcome
 from assent.runs.states import thread_config
@@ -43,7 +43,7 @@ class Adopter:
             known=(),
             checkpoint=checkpoint_of(snapshot),
             now=self.clock.now(),
-            under=outcome.AskedUnder(shown=excerpt(snapshot)),
+            under=outcome.AskedUnder(conversation=excerpt(snapshot)),
         )
         start = RunStart(
             ts=run.created_at,

@@ -17,12 +17,12 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
-from assent.core.decisions import Approve, Decision, Edit, decision_from_json
+from assent.core.approval import Approval, ApprovalKind, ApprovalStatus
+from assent.core.decisions import Approve, Decision, Edit, Reject
 from assent.core.digest import approval_id_for, call_digest
 from assent.core.errors import ConfigurationError, InvalidDecision, InvalidRequest
-from assent.core.json import Json
-from assent.core.rows import Approval, ApprovalKind, ApprovalStatus
-from assent.graph.interrupts.resume import PendingApproval
+from assent.core.json import Json, JsonObject
+from assent.core.rows import Run
 
 WARN_AT = 0.8
 """The share of a budget whose use is worth a warning."""
@@ -212,23 +212,26 @@ def raise_limits(limits: Iterable[Limit], granted: Mapping[str, float]) -> tuple
 
 
 def budget_question(
-    limit: Limit, used: float, *, thread_id: str, run_id: str, checkpoint_id: str
-) -> PendingApproval:
-    """Ask for a larger budget. An approval sets the limit in `args`: the usage and one more
-    `step`."""
+    limit: Limit, used: float, run: Run, checkpoint_id: str, now: datetime
+) -> Approval:
+    """The approval that asks for a larger budget. `args` are what an approval sets: the limit is
+    then what was used and as much again as was written down."""
     args = {"scope": limit.scope, "budget": limit.name, "limit": rounded(used + limit.step)}
-    preview: dict[str, Any] = {"used": rounded(used), "limit": rounded(limit.amount)}
+    digest = call_digest("budget", args)
+    preview: JsonObject = {"used": rounded(used), "limit": rounded(limit.amount)}
     if limit.per:
         preview["per"] = limit.per
-    digest = call_digest("budget", args)
-    about = {"thread": thread_id, "pause": run_id, "budget": limit.key, "digest": digest}
-    return PendingApproval(
-        approval_id=approval_id_for(about),
+    parts = {"thread": run.thread_id, "pause": run.run_id, "budget": limit.key, "digest": digest}
+    return Approval(
+        approval_id=approval_id_for(parts),
+        thread_id=run.thread_id,
+        run_id=run.run_id,
         kind=ApprovalKind.BUDGET,
         args=args,
         preview=preview,
         digest=digest,
         allowed=("approve", "edit", "reject"),
+        requested_at=now,
         checkpoint_id=checkpoint_id,
     )
 
@@ -263,7 +266,7 @@ def granted_limits(approvals: Iterable[Approval]) -> dict[str, float]:
 
 
 def _granted(approval: Approval) -> float:
-    decision = decision_from_json(approval.decision or {})
+    decision = approval.decision
     if isinstance(decision, Edit):
         return float(decision.args["limit"])
     return float(approval.args["limit"]) if isinstance(decision, Approve) else 0.0
@@ -291,7 +294,7 @@ def limit_message(limit: Limit, used: float) -> str:
 
 def refusal_message(approval: Approval) -> str:
     """The error of a run that ended because a person refused it a larger budget."""
-    reason = (approval.decision or {}).get("message")
+    reason = approval.decision.message if isinstance(approval.decision, Reject) else ""
     said = f"{approval.decided_by or 'A person'} granted no more {approval.args['budget']}"
     return f"{said}: {reason}" if reason else f"{said}."
 

@@ -13,24 +13,20 @@ from langgraph.errors import GraphDrained, GraphRecursionError
 from langgraph.runtime import RunControl
 from langgraph.types import StateSnapshot
 
+from assent.core.approval import Approval, ApprovalKind
 from assent.core.clock import Clock
 from assent.core.errors import AssentError, Conflict, Tampered
 from assent.core.events import Checkpoint
 from assent.core.policy import PolicyBook
-from assent.core.rows import LEASE_KEY, ApprovalKind, CancelMode, Run, RunKind, RunStatus, Thread
+from assent.core.rows import LEASE_KEY, CancelMode, Run, RunKind, RunStatus, Thread
 from assent.graph.admission import ADMISSION_KEY, Admission
 from assent.graph.builder import HitlGraph
 from assent.graph.closing import close, roll_back
 from assent.graph.conversation import excerpt
 from assent.graph.effects import EFFECTS_KEY
 from assent.graph.forking import at_checkpoint, fork, saver_of
-from assent.graph.interrupts.resume import (
-    Agent,
-    PendingApproval,
-    apply_updates,
-    find_pending,
-    with_previews,
-)
+from assent.graph.interrupts.questions import Agent, find_pending, with_previews
+from assent.graph.interrupts.resume import apply_updates
 from assent.graph.state import checkpoint_of, messages_in, open_calls
 from assent.graph.stream.callbacks import run_graph
 from assent.runs import outcome
@@ -215,7 +211,7 @@ class GraphExecutor(Executor):
         nothing."""
         run, agent = work.held.run, work.agent
         snapshot = await agent.aget_state(work.config, subgraphs=True)
-        asked: list[PendingApproval] = []
+        asked: list[Approval] = []
         if not drained:
             asked = _with_lost_nodes(run, snapshot, find_pending(agent, snapshot, pause=run.run_id))
         reached = work.reached(snapshot) if ran and snapshot.tasks else []
@@ -239,7 +235,7 @@ class GraphExecutor(Executor):
         work: Work,
         reached: Sequence[Limit],
         snapshot: StateSnapshot,
-        asked: Sequence[PendingApproval],
+        asked: Sequence[Approval],
         *,
         unbegun: bool = False,
     ) -> Ending:
@@ -249,14 +245,9 @@ class GraphExecutor(Executor):
             return await self._out_of_budget(work, reached)
 
         run, checkpoint = work.held.run, checkpoint_of(snapshot)
+        now = self._clock.now()
         questions = [
-            budget_question(
-                limit,
-                work.meter.used(limit),
-                thread_id=run.thread_id,
-                run_id=run.run_id,
-                checkpoint_id=checkpoint.checkpoint_id,
-            )
+            budget_question(limit, work.meter.used(limit), run, checkpoint.checkpoint_id, now)
             for limit in reached
         ]
         pending = [*await with_previews(work.agent, asked), *questions]
@@ -267,14 +258,17 @@ class GraphExecutor(Executor):
         }
         usage = work.meter.usage
         budget = work.terms.for_next_run(usage, asked=bool(questions), unbegun=unbegun)
-        shown = excerpt(snapshot)
+        conversation = excerpt(snapshot)
 
         async def ending(thread: Thread, run: Run, now: datetime) -> Change:
             # Other runs use the same grants, so they are read at each attempt to commit.
             tools = {approval.tool for approval in pending}
             grants = await self._storage.open_grants(run.agent, tools, now)
             under = outcome.AskedUnder(
-                policies=self._policies, shown=shown, grants=grants, next_run=self._clock.new_id()
+                policies=self._policies,
+                conversation=conversation,
+                grants=grants,
+                next_run=self._clock.new_id(),
             )
             run = replace(run, usage=usage, budget=budget)
             return outcome.paused(thread, run, pending, known, checkpoint, now, under)
@@ -458,9 +452,7 @@ def _is_closed(snapshot: StateSnapshot) -> bool:
     return not snapshot.tasks and (snapshot.metadata or {}).get("source") == "update"
 
 
-def _with_lost_nodes(
-    run: Run, snapshot: StateSnapshot, pending: list[PendingApproval]
-) -> list[PendingApproval]:
+def _with_lost_nodes(run: Run, snapshot: StateSnapshot, pending: list[Approval]) -> list[Approval]:
     """The pending approvals. If the run approved a node, and it still waits where it did, a crash
     cut it off: then ask whether it happened."""
     if run.kind is RunKind.INPUT or wrote(run, snapshot):

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, cast
 import structlog
 
 from assent.approvals.feed import FEED
+from assent.core.approval import Approval
 from assent.core.events import (
     ApprovalCancelled,
     ApprovalDecided,
@@ -31,7 +32,7 @@ from assent.core.events import (
     RunStart,
 )
 from assent.core.json import JsonObject
-from assent.core.rows import Approval, Notification, NotificationStatus, Run
+from assent.core.rows import Notification, NotificationStatus, Run
 from assent.storage.base import Change, Storage
 
 log = structlog.get_logger(__name__)

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from assent.core.approval import Approval, ApprovalStatus
 from assent.core.clock import Clock
 from assent.core.errors import ConfigurationError
 from assent.core.events import (
@@ -28,7 +29,7 @@ from assent.core.events import (
     ToolStart,
 )
 from assent.core.json import Json, JsonObject
-from assent.core.rows import Approval, ApprovalStatus, Run, RunKind
+from assent.core.rows import Run, RunKind
 from assent.runs.budgets import (
     TOKEN_NAMES,
     WARN_AT,

@@ -1,17 +1,16 @@
-"""How a run ends: pure functions from what the graph left to the change that says so."""
+"""The end of a run: pure functions from what the graph left to the change that says so."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from msgspec import structs
 
-from assent.approvals.ask import put_all, under_policy
+from assent.approvals.ask import ask_all, new_approval
 from assent.approvals.decide import going_on
-from assent.approvals.record import told
+from assent.core.approval import Approval, ApprovalKind
 from assent.core.events import (
     Checkpoint,
     Done,
@@ -22,153 +21,91 @@ from assent.core.events import (
     ToolUnknown,
     Usage,
 )
-from assent.core.policy import Policy, PolicyBook
-from assent.core.rows import (
-    Approval,
-    ApprovalKind,
-    ApprovalStatus,
-    Run,
-    RunStatus,
-    StandingGrant,
-    Thread,
-    ThreadStatus,
-)
+from assent.core.grant import Grant
+from assent.core.policy import PolicyBook
+from assent.core.rows import Run, RunStatus, Thread, ThreadStatus
 from assent.graph import failures
-from assent.graph.interrupts.resume import PendingApproval
 from assent.storage.base import Change, together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskedUnder:
-    """Under what a pause asks: the operator's `policies`, what people are `shown` of the
-    conversation, the standing `grants` that could answer, and the id of the run that goes on if
-    they answer all."""
+    """The circumstances of a pause: the operator's `policies`, the last turn of the `conversation`
+    for people to read, the standing `grants` that could answer, and the id of the run that goes on
+    if they answer all."""
 
     policies: PolicyBook = field(default_factory=PolicyBook)
-    shown: Mapping[str, Any] = field(default_factory=dict)
-    grants: Sequence[StandingGrant] = ()
+    conversation: Mapping[str, str] = field(default_factory=dict)
+    grants: Sequence[Grant] = ()
     next_run: str = ""
-
-
-def approval_row(pending: PendingApproval, run: Run, now: datetime, under: AskedUnder) -> Approval:
-    """The question as a row. Raises `ConfigurationError` if the operator's policies and the agent's
-    do not go together."""
-    policy = under.policies.policy(run.agent, pending.tool, pending.policy)
-    row = Approval(
-        approval_id=pending.approval_id,
-        thread_id=run.thread_id,
-        run_id=run.run_id,
-        owner=run.owner,
-        agent=run.agent,
-        kind=pending.kind,
-        status=ApprovalStatus.PENDING,
-        requested_at=now,
-        requested_by=run.owner,
-        digest=pending.digest,
-        allowed=_allowed(pending, policy),
-        tool=pending.tool,
-        tool_call_id=pending.tool_call_id,
-        message_id=pending.message_id,
-        args=pending.args,
-        schema=pending.schema,
-        preview=pending.preview,
-        node=pending.node,
-        checkpoint_id=pending.checkpoint_id,
-        interrupt_id=pending.interrupt_id,
-        shown=under.shown,
-    )
-    return under_policy(row, policy)
-
-
-def _allowed(pending: PendingApproval, policy: Policy) -> tuple[str, ...]:
-    """A call of our own gate takes what its policy allows. A graph's own question takes what it
-    takes, and of that what the policy allows, unless that would leave nothing to say no with."""
-    if pending.policy is not None:
-        return policy.allowed
-    both = tuple(each for each in pending.allowed if each in policy.allowed)
-    return both if {"reject", "respond"} & set(both) else pending.allowed
 
 
 def paused(
     thread: Thread,
     run: Run,
-    pending: Sequence[PendingApproval],
+    pending: Sequence[Approval],
     known: Collection[str],
     checkpoint: Checkpoint,
     now: datetime,
     under: AskedUnder = AskedUnder(),
 ) -> Change:
-    """The run waits for a person. `known` are the approvals that are rows already, from before a
-    crash.
+    """The run waits for a person. `known` are the ids of approvals that are stored already, from
+    before a crash.
 
-    What standing grants answer is decided at once; if that is all, another run goes on.
+    Raises `ConfigurationError` if the operator's policies contradict the agent's. What standing
+    grants answer is decided at once; if that is all, another run goes on.
     """
-    # A microsecond apart, so that lists by time keep the order in which the agent asks.
-    new = [
-        approval_row(approval, run, now + timedelta(microseconds=place), under)
-        for place, approval in enumerate(pending)
-        if approval.approval_id not in known
-    ]
-    asked, uses = put_all(new, under.grants)
-    over = {each.row.approval_id for each in asked if not each.question.is_pending}
+    new: list[Approval] = []
+    for place, found in enumerate(pending):
+        if found.approval_id not in known:
+            policy = under.policies.policy(run.agent, found.tool, found.policy)
+            # A microsecond apart, so that lists by time keep the order in which the agent asks.
+            at = now + timedelta(microseconds=place)
+            new.append(new_approval(found, run, policy, at, under.conversation))
+    asked, used_grants = ask_all(new, under.grants)
+
     ids = tuple(approval.approval_id for approval in pending)
-    left = tuple(id for id in ids if id not in over)
-    lost = tuple(
-        _stamped(_unknown(row), run, now)
-        for row in new
-        if row.kind is ApprovalKind.UNKNOWN_OUTCOME and row.tool
-    )
-    put = [each.change(with_cast=bool(left)) for each in asked]
-    ended = Change(
-        events=(
-            _stamped(checkpoint, run, now),
-            _stamped(RunPaused(approvals=left or ids, next=checkpoint.next), run, now),
-        )
-    )
+    answered = {each.approval.approval_id for each in asked if not each.voted.approval.is_pending}
+    left = tuple(id for id in ids if id not in answered)
+    lost = [
+        ToolUnknown(tool=each.tool, tool_call_id=each.tool_call_id, node=each.node)
+        for each in new
+        if each.kind is ApprovalKind.UNKNOWN_OUTCOME and each.tool
+    ]
     stopped = _stopped(
         thread, ThreadStatus.INTERRUPTED, checkpoint.checkpoint_id, now, pending=left
     )
-    run = _ended(run, RunStatus.INTERRUPTED, now)
+    ended = _ended(run, RunStatus.INTERRUPTED, now)
+    pauses = RunPaused(approvals=left or ids, next=checkpoint.next)
+
+    asks = together(
+        Change(events=_stamped(run, now, *lost)),
+        *(each.change(with_votes=bool(left)) for each in asked),
+        Change(rows=used_grants, events=_stamped(run, now, checkpoint, pauses)),
+    )
     if left:
-        return together(Change(rows=(stopped, run), events=lost), *put, uses, ended)
-    busy, goes_on, resumed = going_on(stopped, run, ids, now, under.next_run)
-    decided = [told(each.row, each.cast, run_id=goes_on.run_id) for each in asked]
+        return together(Change(rows=(stopped, ended)), asks)
+    busy, resuming, resumed = going_on(stopped, ended, ids, now, under.next_run)
     return together(
-        Change(rows=(busy, run, goes_on), events=lost),
-        *put,
-        uses,
-        ended,
-        *decided,
+        Change(rows=(busy, ended, resuming)),
+        asks,
+        *(each.votes(resuming.run_id) for each in asked),
         Change(events=(resumed,)),
     )
 
 
-def _unknown(row: Approval) -> ToolUnknown:
-    return ToolUnknown(tool=row.tool, tool_call_id=row.tool_call_id, node=row.node)
-
-
 def succeeded(thread: Thread, run: Run, checkpoint: Checkpoint, now: datetime) -> Change:
     """The run came to its end."""
-    events = (
-        _stamped(checkpoint, run, now),
-        _stamped(Done(usage=_tokens(run), steps=int(run.usage.get("steps", 0))), run, now),
-    )
-    thread = _stopped(thread, ThreadStatus.IDLE, checkpoint.checkpoint_id, now)
-    return Change(rows=(thread, _ended(run, RunStatus.SUCCESS, now)), events=events)
+    done = Done(usage=_tokens(run), steps=int(run.usage.get("steps", 0)))
+    return _change(thread, run, ThreadStatus.IDLE, RunStatus.SUCCESS, checkpoint, done, now)
 
 
 def failed(thread: Thread, run: Run, code: str, message: str, node: str, now: datetime) -> Change:
-    """The run raised. What is stored and shown, as `explain` has it, names no internals: they are
-    in the server's log."""
-    event = _stamped(Error(code=code, message=message, node=node), run, now)
-    thread = _stopped(thread, ThreadStatus.ERROR, thread.checkpoint_id, now)
-    return Change(
-        rows=(
-            thread,
-            replace(_ended(run, RunStatus.ERROR, now), error={"code": code, "message": message}),
-        ),
-        events=(event,),
-    )
+    """The run raised. The `message` is shown to clients, so it names no internals: they are in the
+    server's log."""
+    run = replace(run, error={"code": code, "message": message})
+    event = Error(code=code, message=message, node=node)
+    return _change(thread, run, ThreadStatus.ERROR, RunStatus.ERROR, None, event, now)
 
 
 def stopped(
@@ -181,31 +118,19 @@ def stopped(
     status: RunStatus,
 ) -> Change:
     """The run had used up a budget, and its thread is at rest."""
-    error = {"code": "budget_exceeded", "message": message}
-    events = (
-        _stamped(checkpoint, run, now),
-        _stamped(Error(code="budget_exceeded", message=message), run, now),
-    )
-    thread = _stopped(thread, ThreadStatus.ERROR, checkpoint.checkpoint_id, now)
-    return Change(rows=(thread, replace(_ended(run, status, now), error=error)), events=events)
+    run = replace(run, error={"code": "budget_exceeded", "message": message})
+    event = Error(code="budget_exceeded", message=message)
+    return _change(thread, run, ThreadStatus.ERROR, status, checkpoint, event, now)
 
 
 def cancelled(
     thread: Thread, run: Run, checkpoint: Checkpoint | None, now: datetime, *, rolled_back: bool
 ) -> Change:
-    """The run was stopped on request, and its thread is at rest. `checkpoint` is None if the
-    thread's agent is not there to say."""
-    told = [_stamped(checkpoint, run, now)] if checkpoint else []
-    events = (*told, _stamped(RunCancelled(rolled_back=rolled_back), run, now))
-    thread = _stopped(
-        thread,
-        ThreadStatus.IDLE,
-        checkpoint.checkpoint_id if checkpoint else thread.checkpoint_id,
-        now,
-    )
-    return Change(
-        rows=(thread, replace(_ended(run, RunStatus.CANCELLED, now), error=None)), events=events
-    )
+    """The run was stopped on request, and its thread is at rest. `checkpoint` is None if this
+    server does not have the thread's agent."""
+    run = replace(run, error=None)
+    event = RunCancelled(rolled_back=rolled_back)
+    return _change(thread, run, ThreadStatus.IDLE, RunStatus.CANCELLED, checkpoint, event, now)
 
 
 def explain(error: Exception, run: Run) -> tuple[str, str]:
@@ -216,8 +141,27 @@ def explain(error: Exception, run: Run) -> tuple[str, str]:
     return code, message
 
 
-def _stamped(event: Event, run: Run, now: datetime) -> Event:
-    return structs.replace(event, ts=now, thread_id=run.thread_id, run_id=run.run_id)
+def _change(
+    thread: Thread,
+    run: Run,
+    thread_status: ThreadStatus,
+    run_status: RunStatus,
+    checkpoint: Checkpoint | None,
+    last: Event,
+    now: datetime,
+) -> Change:
+    """The rows of a run that ended and of its thread, with the run's last events."""
+    head = checkpoint.checkpoint_id if checkpoint else thread.checkpoint_id
+    events = (checkpoint, last) if checkpoint else (last,)
+    rows = (_stopped(thread, thread_status, head, now), _ended(run, run_status, now))
+    return Change(rows=rows, events=_stamped(run, now, *events))
+
+
+def _stamped(run: Run, now: datetime, *events: Event) -> tuple[Event, ...]:
+    return tuple(
+        structs.replace(event, ts=now, thread_id=run.thread_id, run_id=run.run_id)
+        for event in events
+    )
 
 
 def _stopped(

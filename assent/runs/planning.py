@@ -11,19 +11,15 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.graph import START
 from langgraph.types import StateSnapshot
 
-from assent.core.decisions import Approve, Decision, decision_from_json
+from assent.core.approval import Approval, ApprovalKind
+from assent.core.decisions import Approve, Decision
 from assent.core.errors import Tampered
-from assent.core.rows import ApprovalKind, Run, RunKind
+from assent.core.rows import Run, RunKind
 from assent.graph.closing import close
 from assent.graph.effects import EffectIntent
 from assent.graph.forking import Standing, fork, saver_of, without_run
-from assent.graph.interrupts.resume import (
-    Agent,
-    Continuation,
-    PendingApproval,
-    continuation,
-    find_pending,
-)
+from assent.graph.interrupts.questions import Agent, find_pending
+from assent.graph.interrupts.resume import Continuation, continuation
 from assent.runs.ledger import StoredEffects
 from assent.runs.states import thread_config
 from assent.storage.base import Storage
@@ -98,7 +94,7 @@ class Planner:
 
     # ── decisions ─────────────────────────────────────────────────────────────────────────────────
 
-    async def _decided(self, snapshot: StateSnapshot) -> list[tuple[PendingApproval, Decision]]:
+    async def _decided(self, snapshot: StateSnapshot) -> list[tuple[Approval, Decision]]:
         """The pending approvals that have a decision.
 
         After a crash a task may have asked its next question already. That question has another
@@ -113,12 +109,10 @@ class Planner:
         for approval in find_pending(self.agent, snapshot, pause=paused):
             decision = decisions.get(approval.approval_id)
             if decision is not None:
-                decided.append((approval, decision_from_json(decision)))
+                decided.append((approval, decision))
         return decided
 
-    async def _approved_node_began(
-        self, decided: Sequence[tuple[PendingApproval, Decision]]
-    ) -> bool:
+    async def _approved_node_began(self, decided: Sequence[tuple[Approval, Decision]]) -> bool:
         """Store an intent for each approved node of a user's graph. Return True if one had begun
         before, and was cut off.
 

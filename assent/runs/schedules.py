@@ -23,6 +23,7 @@ from zoneinfo import ZoneInfo
 import structlog
 from cronsim import CronSim, CronSimError
 
+from assent.core.audit import Actor, Authentication
 from assent.core.clock import Clock
 from assent.core.errors import (
     Conflict,
@@ -33,7 +34,7 @@ from assent.core.errors import (
     ThreadPaused,
 )
 from assent.core.json import Json
-from assent.core.rows import Authentication, Run, RunStatus, Schedule, Thread, ThreadStatus, Timer
+from assent.core.rows import Run, RunStatus, Schedule, Thread, ThreadStatus, Timer
 from assent.runs.transitions import OnBusy, Submission
 from assent.storage.base import Change, Storage
 
@@ -235,7 +236,7 @@ def submission(schedule: Schedule, due_at: datetime | None) -> Submission:
     plan = plan_of(schedule)
     return Submission(
         message=plan.message,
-        owner=schedule.owner,
+        by=Actor(schedule.owner, Authentication.TIME),
         agent=plan.agent,
         thread_id=plan.thread_id,
         if_paused="wait",
@@ -243,7 +244,6 @@ def submission(schedule: Schedule, due_at: datetime | None) -> Submission:
         due_at=due_at,
         metadata=plan.metadata,
         budget=plan.budget,
-        authentication=Authentication.TIME,
         schedule_id=schedule.schedule_id,
     )
 
@@ -406,7 +406,7 @@ class Schedules:
     async def _agent(self, plan: Plan, owner: str) -> str:
         thread = await self._storage.thread(plan.thread_id) if plan.thread_id else None
         asked = Submission(
-            message=plan.message, owner=owner, agent=plan.agent, thread_id=plan.thread_id
+            message=plan.message, by=Actor(owner), agent=plan.agent, thread_id=plan.thread_id
         )
         return self._agent_for(asked, thread)
 

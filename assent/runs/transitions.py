@@ -16,13 +16,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from assent.approvals.record import recorded
-from assent.approvals.rows import question_of
+from assent.approvals.record import record
 from assent.approvals.rules import Cancel, advance
+from assent.core.approval import Approval
+from assent.core.audit import Actor
 from assent.core.events import Event, RunCancelled, RunRecovered, RunStart
 from assent.core.rows import (
-    Approval,
-    Authentication,
     CancelMode,
     Row,
     Run,
@@ -58,7 +57,7 @@ class Submission:
     """
 
     message: str
-    owner: str
+    by: Actor
     agent: str | None = None
     thread_id: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -68,7 +67,6 @@ class Submission:
     due_at: datetime | None = None
     priority: int = 0
     budget: Mapping[str, Any] = field(default_factory=dict)
-    authentication: Authentication = Authentication.LOCAL
     schedule_id: str | None = None
 
 
@@ -90,7 +88,7 @@ def new_run(submission: Submission, thread_id: str, agent: str, run_id: str, now
     return Run(
         run_id=run_id,
         thread_id=thread_id,
-        owner=submission.owner,
+        owner=submission.by.name,
         agent=agent,
         kind=RunKind.INPUT,
         status=RunStatus.PENDING,
@@ -189,9 +187,8 @@ def cancelled(
     approvals: Sequence[tuple[Approval, Timer | None]],
     *,
     mode: CancelMode,
-    by: str,
+    by: Actor,
     now: datetime,
-    authentication: Authentication = Authentication.LOCAL,
 ) -> tuple[Change, tuple[Run, ...]]:
     """All these runs of the thread are to stop; `approvals` are those that it waits for, each with
     its timer.
@@ -211,7 +208,9 @@ def cancelled(
         rows.append(stops)
         if stops.status is RunStatus.CANCELLED:
             events.append(
-                RunCancelled(ts=now, thread_id=run.thread_id, run_id=run.run_id, reason=_by(by))
+                RunCancelled(
+                    ts=now, thread_id=run.thread_id, run_id=run.run_id, reason=_by(by.name)
+                )
             )
         left = ThreadStatus.IDLE if stops.status is RunStatus.CANCELLED else ThreadStatus.BUSY
         if is_its_own(run, thread) and thread.status is not left:
@@ -219,11 +218,11 @@ def cancelled(
                 replace(thread, status=left, pending=(), updated_at=now, version=thread.version + 1)
             )
     dropped = [
-        recorded(
+        record(
             approval,
-            advance(question_of(approval), Cancel(by=by), now),
+            advance(approval, Cancel(by=by.name), now),
             timer,
-            authentication=authentication,
+            authentication=by.authentication,
         )
         for approval, timer in approvals
     ]

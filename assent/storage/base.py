@@ -21,14 +21,12 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
+from assent.core.approval import Approval, ApprovalStatus
+from assent.core.audit import AuditEntry, AuditHead, AuditRecord
 from assent.core.events import Event
+from assent.core.grant import Grant
 from assent.core.rows import (
     Answer,
-    Approval,
-    ApprovalStatus,
-    AuditEntry,
-    AuditHead,
-    AuditRecord,
     Effect,
     Lease,
     Link,
@@ -38,7 +36,6 @@ from assent.core.rows import (
     Run,
     RunStatus,
     Schedule,
-    StandingGrant,
     Thread,
     ThreadStatus,
     Timer,
@@ -330,19 +327,19 @@ class Storage(ABC):
         """
 
     @abstractmethod
-    async def grant(self, grant_id: str) -> StandingGrant | None:
+    async def grant(self, grant_id: str) -> Grant | None:
         """Return the standing grant, None if there is none."""
 
     @abstractmethod
     async def grants(
         self, *, thread_id: str | None = None, limit: int = 100, cursor: str | None = None
-    ) -> Page[StandingGrant]:
+    ) -> Page[Grant]:
         """List standing grants, newest first."""
 
     @abstractmethod
     async def open_grants(
         self, agent: str, tools: Collection[str], now: datetime
-    ) -> tuple[StandingGrant, ...]:
+    ) -> tuple[Grant, ...]:
         """List the grants for these tools of the agent that could be used now, oldest first."""
 
     @abstractmethod

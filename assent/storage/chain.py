@@ -18,10 +18,10 @@ from dataclasses import dataclass
 import orjson
 import rfc8785
 
+from assent.core.audit import AuditEntry, AuditHead, AuditRecord
 from assent.core.clock import time_text
 from assent.core.errors import InvalidRequest
 from assent.core.json import JsonObject
-from assent.core.rows import AuditEntry, AuditHead, AuditRecord
 from assent.core.sealing import Key
 
 GENESIS = bytes(32)

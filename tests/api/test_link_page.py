@@ -4,14 +4,15 @@ something else."""
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from html import unescape
 
 import pytest
 
 from assent.api.link_page import asking_page
+from assent.core.approval import Edited
 from assent.core.text import is_unseen
-from tests.support.notifications import PENDING, UNUSED_LINK
+from tests.support.notifications import NOW, PENDING, UNUSED_LINK
+from tests.support.rows import replace
 
 ATTACK = "</pre><script>alert(1)</script>\"'><img src=x onerror=y>&lt;"
 LINK = replace(UNUSED_LINK, decisions=("approve", "reject"))
@@ -22,10 +23,10 @@ def page(**changes: object) -> str:
 
 
 @pytest.mark.parametrize(
-    "field", ["tool", "agent", "thread_id", "requested_by", "args", "preview", "shown"]
+    "field", ["tool", "agent", "thread_id", "requested_by", "args", "preview", "conversation"]
 )
 def test_nothing_that_was_written_is_html(field: str) -> None:
-    value = {"shown": {"asked": ATTACK, "model_wrote": ATTACK}}.get(field, ATTACK)
+    value = {"conversation": {"asked": ATTACK, "model_wrote": ATTACK}}.get(field, ATTACK)
     said = page(**{field: value})
     assert "<script>" not in said
     assert "<img" not in said
@@ -38,7 +39,9 @@ def test_nothing_that_was_written_is_html(field: str) -> None:
 )
 def test_what_would_not_be_seen_is_shown_and_flagged(char: str) -> None:
     said = page(
-        args={"to": f"alice{char}bob", f"k{char}": 1}, preview=[char], shown={"model_wrote": char}
+        args={"to": f"alice{char}bob", f"k{char}": 1},
+        preview=[char],
+        conversation={"model_wrote": char},
     )
     assert not any(is_unseen(each) for each in said.replace("\n", ""))
     assert f"<mark>\\u{ord(char):04x}</mark>" in said
@@ -53,7 +56,7 @@ def test_what_somebody_wrote_to_look_like_that_is_not_marked() -> None:
 
 
 def test_what_the_model_wrote_is_marked_as_such() -> None:
-    said = page(shown={"asked": "Pay Bob.", "model_wrote": "I shall pay Bob."})
+    said = page(conversation={"asked": "Pay Bob.", "model_wrote": "I shall pay Bob."})
     parts = dict(re.findall(r"<h2>([^<]+) <span class=\"who\">\(([^)]+)\)</span>", said))
     assert parts == {
         "Arguments": "written by the model; exactly these will run",
@@ -64,7 +67,7 @@ def test_what_the_model_wrote_is_marked_as_such() -> None:
 
 
 def test_after_an_edit_the_page_shows_what_runs_now() -> None:
-    edited = {"args": {"amount": 1}, "digest": "1" * 64, "by": "ann", "at": "2026-01-02T12:00:00Z"}
+    edited = Edited(args={"amount": 1}, digest="1" * 64, by="ann", at=NOW)
     said = unescape(page(edit=edited))
     assert '"amount": 1\n' in said.replace("}", "\n")
     assert "12.5" not in said

@@ -13,18 +13,12 @@ from typing import Any
 import orjson
 import pytest
 
-from assent.approvals.audit import ACTIONS, audit_of
+from assent.approvals.audit import ACTIONS, audit_entries
 from assent.core import events
+from assent.core.audit import AuditAction, AuditEntry, AuditHead, Authentication
 from assent.core.digest import call_digest
 from assent.core.events import EVENT_TYPES, ApprovalEvent, Event
-from assent.core.rows import (
-    AuditAction,
-    AuditEntry,
-    AuditHead,
-    Authentication,
-    Thread,
-    ThreadStatus,
-)
+from assent.core.rows import Thread, ThreadStatus
 from assent.notify.audit_head import publish_heads, to_file
 from assent.storage.base import Change, Storage, together
 from assent.storage.chain import heads_from_text, record_to_json
@@ -66,7 +60,9 @@ TOLD: tuple[ApprovalEvent, ...] = (
 
 
 def entries(*told: Event) -> tuple[AuditEntry, ...]:
-    return audit_of(told, authentication=Authentication.API_KEY, digest="shown", policy="policy")
+    return audit_entries(
+        told, authentication=Authentication.API_KEY, digest="shown", policy="policy"
+    )
 
 
 def one(event: Event) -> AuditEntry:

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs, to_builtins
 
-from assent.approvals.ask import put_all, under_policy
-from assent.approvals.deadlines import look
-from assent.approvals.decide import Asked, Decided, Desk, Verdict, act, decide, deciding
+from assent.approvals.ask import ask_all
+from assent.approvals.decide import Decided, Decider, Inspect, Verdict, decided_change
 from assent.approvals.feed import FEED
-from assent.approvals.rows import question_of
-from assent.approvals.rules import Decide, Delegate, Needs, Say, Target, Withdraw, advance
+from assent.approvals.idempotency import Key
+from assent.approvals.rules import (
+    AddComment,
+    Decide,
+    Delegate,
+    PersonalAction,
+    Requirement,
+    Withdraw,
+    advance,
+    ask_under,
+)
+from assent.core.approval import Approval, ApprovalKind, ApprovalStatus, Outcome, Target
+from assent.core.audit import Actor
 from assent.core.clock import Clock
 from assent.core.decisions import Approve, Decision, Edit, Reject, Respond
 from assent.core.digest import call_digest
@@ -27,23 +38,15 @@ from assent.core.errors import (
     Conflict,
     Forbidden,
     InvalidDecision,
+    InvalidRequest,
     NotFound,
     NothingPending,
     Superseded,
 )
 from assent.core.events import ApprovalDecided, RunResumed, decode
-from assent.core.policy import Escalation, OnTimeout, Person, Policy, policy_digest, policy_to_json
-from assent.core.rows import (
-    Answer,
-    Approval,
-    ApprovalKind,
-    ApprovalStatus,
-    Run,
-    RunKind,
-    RunStatus,
-    Thread,
-    ThreadStatus,
-)
+from assent.core.policy import Escalation, OnTimeout, Person, Policy, policy_digest
+from assent.core.rows import Run, RunKind, RunStatus, Thread, ThreadStatus
+from assent.notify.links import new_link, using
 from assent.storage.base import Change, together
 from assent.storage.sqlite import SqliteStorage
 
@@ -69,7 +72,7 @@ def an_approval(approval_id: str, **changes: Any) -> Approval:
         args={"amount": 5},
         version=3,
     )
-    return replace(made, **changes)
+    return structs.replace(made, **changes)
 
 
 def a_thread(*pending: str, **changes: Any) -> Thread:
@@ -100,22 +103,18 @@ BOB = Person(name="bob")
 
 def decided_all(
     decisions: Mapping[str, Decision], pending: list[Approval], **given: Any
-) -> tuple[Change, Decided]:
-    done = [
-        (
-            approval,
-            advance(
-                question_of(approval),
-                Decide(by=BOB, decision=decision, needs=Needs(policy=Policy())),
-                LATER,
-            ),
-            None,
-        )
-        for approval in pending
-        if (decision := decisions.get(approval.approval_id)) is not None
-    ]
-    thread = a_thread(*(approval.approval_id for approval in pending))
-    return deciding(thread, pending, done, LATER, "new", worker="worker", **given)
+) -> Decided:
+    acted = []
+    for approval in pending:
+        if approval.approval_id in decisions:
+            decision = decisions[approval.approval_id]
+            action = Decide(by=BOB, decision=decision, requires=Requirement(Policy()))
+            acted.append((approval, advance(approval, action, LATER)))
+    ids = [approval.approval_id for approval in pending]
+    timers = dict.fromkeys(ids)
+    return decided_change(
+        a_thread(*ids), pending, acted, timers, LATER, "new", worker="worker", **given
+    )
 
 
 def of_thread(change: Change) -> tuple[Any, ...]:
@@ -124,13 +123,14 @@ def of_thread(change: Change) -> tuple[Any, ...]:
 
 
 def test_the_last_decision_of_a_pause_brings_the_run_that_goes_on() -> None:
-    change, decided = decided_all({"a": Approve()}, [an_approval("a")])
+    decided = decided_all({"a": Approve()}, [an_approval("a")])
+    change = decided.change
     (thread,), (approval,), (run,) = rows(change, Thread), rows(change, Approval), rows(change, Run)
     assert thread == a_thread(status=ThreadStatus.BUSY, run_id="new", updated_at=LATER, version=8)
     assert approval.version == 4
-    assert (approval.status, approval.decision) == (ApprovalStatus.APPROVED, {"type": "approve"})
+    assert (approval.status, approval.decision) == (ApprovalStatus.APPROVED, Approve())
     assert (approval.decided_by, approval.decided_at) == ("bob", LATER)
-    assert approval.policy == policy_to_json(Policy())
+    assert approval.policy == Policy()
     assert approval.policy_digest == policy_digest(Policy())
     assert run == Run(
         run_id="new",
@@ -152,12 +152,21 @@ def test_the_last_decision_of_a_pause_brings_the_run_that_goes_on() -> None:
         ),
         RunResumed(ts=LATER, thread_id="t", run_id="new", agent="clerk", approvals=("a",)),
     )  # fmt: skip
-    assert decided == Decided(approvals=(approval,), pending=(), run=run, thread=thread, events=2)
+    assert (decided.run, decided.thread) == (run, thread)
+    assert decided.outcome == Outcome(
+        thread_id="t",
+        approvals=(approval,),
+        pending=(),
+        run_id="new",
+        status=RunStatus.RUNNING,
+        events=2,
+    )
 
 
 def test_a_decision_that_leaves_others_pending_starts_nothing() -> None:
     pending = [an_approval("a"), an_approval("b"), an_approval("c")]
-    change, decided = decided_all({"b": Reject("no")}, pending)
+    decided = decided_all({"b": Reject("no")}, pending)
+    change = decided.change
     (thread,), approvals = rows(change, Thread), rows(change, Approval)
     assert thread == a_thread("a", "c", updated_at=LATER, version=8)
     assert [approval.approval_id for approval in approvals] == ["b"]
@@ -165,7 +174,7 @@ def test_a_decision_that_leaves_others_pending_starts_nothing() -> None:
     (event,) = of_thread(change)
     assert isinstance(event, ApprovalDecided)
     assert (event.decision, event.message, event.run_id) == ("reject", "no", "asked")
-    assert (decided.pending, decided.run) == (("a", "c"), None)
+    assert (decided.outcome.pending, decided.run) == (("a", "c"), None)
 
 
 @pytest.mark.parametrize(
@@ -180,9 +189,9 @@ def test_a_decision_that_leaves_others_pending_starts_nothing() -> None:
 def test_each_type_of_decision_is_stored_and_told(
     decision: Decision, status: ApprovalStatus, stored: dict[str, Any]
 ) -> None:
-    change, _ = decided_all({"a": decision}, [an_approval("a")])
+    change = decided_all({"a": decision}, [an_approval("a")]).change
     (approval,) = rows(change, Approval)
-    assert (approval.status, approval.decision) == (status, stored)
+    assert (approval.status, to_builtins(approval.decision)) == (status, stored)
     # What was asked stays as it was shown, also where something else will run.
     assert (approval.args, approval.digest) == ({"amount": 5}, "d")
     event = change.events[0]
@@ -195,16 +204,16 @@ def test_each_type_of_decision_is_stored_and_told(
 
 
 def test_a_message_goes_along_with_the_run() -> None:
-    change, _ = decided_all({"a": Reject("rather 3")}, [an_approval("a")], message="rather 3")
+    change = decided_all({"a": Reject("rather 3")}, [an_approval("a")], message="rather 3").change
     (run,) = rows(change, Run)
     assert run.input == {"paused_run": "asked", "message": "rather 3"}
 
 
 def test_every_row_that_was_read_moves_by_one_version() -> None:
     """So that of two changes that were computed from the same rows only one is stored."""
-    change, _ = decided_all(
+    change = decided_all(
         {"a": Approve(), "b": Approve()}, [an_approval("a"), an_approval("b", version=9)]
-    )
+    ).change
     assert [(type(row).__name__, row.version) for row in change.rows] == [
         ("Thread", 8),
         ("Approval", 4),
@@ -228,29 +237,55 @@ async def paused(storage: SqliteStorage, *ids: str) -> None:
     await storage.commit(Change(rows=(a_thread(*ids, version=1), *approvals)))
 
 
-async def takes_all(thread: Thread, pending: Sequence[Approval]) -> Asked:
-    """What the agent has to say against a decision: nothing."""
-    return Asked(
-        check=lambda approval, decision: None,
-        needs=lambda approval, args: Needs(policy=question_of(approval).policy),
-    )
+@dataclass(frozen=True)
+class Takes:
+    """What an agent says of its approvals: these are `stale`, and no other is refused unless the
+    `check` does."""
+
+    stale: Mapping[str, str] = field(default_factory=dict)
+    checks: Callable[[Approval, Decision], None] = lambda approval, decision: None
+
+    def check(self, approval: Approval, decision: Decision) -> None:
+        self.checks(approval, decision)
+
+    def requires(self, approval: Approval, args: Mapping[str, Any]) -> Requirement:
+        return Requirement(approval.policy)
+
+
+async def takes_all(thread: Thread, pending: Sequence[Approval]) -> Takes:
+    return Takes()
 
 
 PEOPLE = {name: Person(name=name, roles=("lead",)) for name in ("ann", "bob", "cy", "dee")}
 
 
-def desk(storage: SqliteStorage, clock: Clock = CLOCK) -> Desk:
-    return Desk(
+def decider(storage: SqliteStorage, clock: Clock = CLOCK) -> Decider:
+    return Decider(
         storage=storage,
         clock=clock,
-        start=lambda run, thread: None,
         person=lambda name: PEOPLE.get(name, Person(name=name)),
+        inspect=takes_all,
+        start=lambda run, thread: None,
     )
 
 
-async def tried(storage: SqliteStorage, verdict: Verdict) -> Decided | AssentError:
+async def decide(
+    decider: Decider, thread_id: str, verdict: Verdict, inspect: Inspect = takes_all
+) -> Outcome:
+    return await replace(decider, inspect=inspect).decide(thread_id, verdict)
+
+
+async def act(decider: Decider, approval_id: str, action: PersonalAction) -> Approval:
+    return await decider.act(approval_id, action, Actor(action.by.name))
+
+
+async def look(decider: Decider, approval_id: str) -> Outcome | None:
+    return await decider.check_deadline(approval_id)
+
+
+async def tried(storage: SqliteStorage, verdict: Verdict) -> Outcome | AssentError:
     try:
-        return await decide(desk(storage), "t", verdict, takes_all)
+        return await decide(decider(storage), "t", verdict, takes_all)
     except AssentError as error:
         return error
 
@@ -265,25 +300,25 @@ async def test_of_a_hundred_conflicting_decisions_one_wins_and_the_others_learn_
             decisions={"a" if number % 2 else "call-a": kinds[number % 4]}
             if number % 3
             else kinds[number % 4],
-            by=f"person {number}",
+            by=Actor(f"person {number}"),
         )
         for number in range(100)
     ]
     outcomes = await asyncio.gather(*(tried(storage, verdict) for verdict in verdicts))
-    (winner,) = [outcome for outcome in outcomes if isinstance(outcome, Decided)]
+    (winner,) = [outcome for outcome in outcomes if isinstance(outcome, Outcome)]
     (approval,) = winner.approvals
-    losers = [outcome for outcome in outcomes if not isinstance(outcome, Decided)]
+    losers = [outcome for outcome in outcomes if not isinstance(outcome, Outcome)]
     assert len(losers) == 99
     for loser in losers:
         assert isinstance(loser, AlreadyDecided)
         assert loser.details["decided_by"] == approval.decided_by
-        assert loser.details["decision"] == approval.decision
+        assert loser.details["decision"] == to_builtins(approval.decision)
         assert loser.details["decided_at"] == LATER.isoformat()
         assert str(approval.decided_by) in loser.message
 
     assert await storage.approval("a") == approval
-    assert winner.run is not None
-    assert [run.run_id for run in await storage.runs(thread_id="t")] == [winner.run.run_id]
+    assert winner.run_id is not None
+    assert [run.run_id for run in await storage.runs(thread_id="t")] == [winner.run_id]
     log = await storage.read_log("t")
     assert [(entry.seq, entry.type) for entry in log] == [
         (1, "approval_decided"),
@@ -298,17 +333,17 @@ async def test_of_a_hundred_decisions_on_a_hundred_approvals_all_count_and_one_r
 ) -> None:
     ids = [f"a{number:03}" for number in range(100)]
     await paused(storage, *ids)
-    verdicts = [Verdict(decisions={id: Approve()}, by=id) for id in ids]
+    verdicts = [Verdict(decisions={id: Approve()}, by=Actor(id)) for id in ids]
     outcomes = await asyncio.gather(*(tried(storage, verdict) for verdict in verdicts))
-    assert all(isinstance(outcome, Decided) for outcome in outcomes), Counter(
+    assert all(isinstance(outcome, Outcome) for outcome in outcomes), Counter(
         type(outcome).__name__ for outcome in outcomes
     )
     runs = [
-        outcome.run
+        outcome.run_id
         for outcome in outcomes
-        if isinstance(outcome, Decided) and outcome.run is not None
+        if isinstance(outcome, Outcome) and outcome.run_id is not None
     ]
-    assert [run.run_id for run in await storage.runs(thread_id="t")] == [run.run_id for run in runs]
+    assert [run.run_id for run in await storage.runs(thread_id="t")] == runs
     assert len(runs) == 1
     for id in ids:
         stored = await storage.approval(id)
@@ -321,11 +356,11 @@ async def test_of_a_hundred_decisions_on_a_hundred_approvals_all_count_and_one_r
 async def test_overlapping_decisions_are_taken_whole_or_not_at_all(storage: SqliteStorage) -> None:
     await paused(storage, "a", "b", "c")
     verdicts = [
-        Verdict(decisions={"a": Approve(), "b": Approve()}, by="1"),
-        Verdict(decisions={"b": Reject(), "c": Reject()}, by="2"),
+        Verdict(decisions={"a": Approve(), "b": Approve()}, by=Actor("1")),
+        Verdict(decisions={"b": Reject(), "c": Reject()}, by=Actor("2")),
     ]
     outcomes = await asyncio.gather(*(tried(storage, verdict) for verdict in verdicts))
-    assert sorted(isinstance(outcome, Decided) for outcome in outcomes) == [False, True]
+    assert sorted(isinstance(outcome, Outcome) for outcome in outcomes) == [False, True]
     by = [stored.decided_by for id in "abc" if (stored := await storage.approval(id))]
     assert by in (["1", "1", None], [None, "2", "2"])
 
@@ -345,8 +380,8 @@ async def test_what_is_refused_changes_nothing(storage: SqliteStorage) -> None:
         if isinstance(decision, Edit):
             raise InvalidDecision("Not like this.")
 
-    async def takes_no_edit(thread: Thread, pending: Sequence[Approval]) -> Asked:
-        return replace(await takes_all(thread, pending), check=no_edit)
+    async def takes_no_edit(thread: Thread, pending: Sequence[Approval]) -> Takes:
+        return Takes(checks=no_edit)
 
     before = await everything()
     refused: list[tuple[Any, type[AssentError]]] = [
@@ -359,18 +394,26 @@ async def test_what_is_refused_changes_nothing(storage: SqliteStorage) -> None:
     ]
     for decisions, error in refused:
         with pytest.raises(error):
-            await decide(desk(storage), "t", Verdict(decisions=decisions, by="bob"), takes_no_edit)
+            await decide(
+                decider(storage), "t", Verdict(decisions=decisions, by=Actor("bob")), takes_no_edit
+            )
     assert await everything() == before
 
 
 async def test_a_thread_that_is_not_there_or_waits_for_nothing(storage: SqliteStorage) -> None:
     with pytest.raises(NotFound):
-        await decide(desk(storage), "t", Verdict(decisions=Approve(), by="bob"), takes_all)
+        await decide(
+            decider(storage), "t", Verdict(decisions=Approve(), by=Actor("bob")), takes_all
+        )
     await storage.commit(Change(rows=(a_thread(status=ThreadStatus.IDLE, version=1),)))
     with pytest.raises(NothingPending):
-        await decide(desk(storage), "t", Verdict(decisions=Approve(), by="bob"), takes_all)
+        await decide(
+            decider(storage), "t", Verdict(decisions=Approve(), by=Actor("bob")), takes_all
+        )
     with pytest.raises(NotFound):
-        await decide(desk(storage), "t", Verdict(decisions={"a": Approve()}, by="bob"), takes_all)
+        await decide(
+            decider(storage), "t", Verdict(decisions={"a": Approve()}, by=Actor("bob")), takes_all
+        )
 
 
 async def test_a_decision_that_the_approval_does_not_allow_is_refused(
@@ -385,9 +428,14 @@ async def test_a_decision_that_the_approval_does_not_allow_is_refused(
         )
     )
     with pytest.raises(InvalidDecision, match="It takes: reject, respond"):
-        await decide(desk(storage), "t", Verdict(decisions=Approve(), by="bob"), takes_all)
+        await decide(
+            decider(storage), "t", Verdict(decisions=Approve(), by=Actor("bob")), takes_all
+        )
     assert isinstance(
-        await decide(desk(storage), "t", Verdict(decisions=Reject(), by="bob"), takes_all), Decided
+        await decide(
+            decider(storage), "t", Verdict(decisions=Reject(), by=Actor("bob")), takes_all
+        ),
+        Outcome,
     )
 
 
@@ -405,15 +453,16 @@ def asked(approval_id: str, policy: Policy, **changes: Any) -> Approval:
         allowed=policy.allowed,
         **changes,
     )
-    return under_policy(row, policy)
+    return ask_under(row, policy, row.requested_at)
 
 
 async def put(storage: SqliteStorage, *approvals: Approval) -> None:
     """Store a thread that waits for these, each with the timer that it needs."""
-    done, _ = put_all(approvals, ())
+    new = [structs.replace(approval, version=0) for approval in approvals]
+    done, _ = ask_all(new, ())
     thread = a_thread(*(each.approval_id for each in approvals), version=1)
     await storage.commit(
-        together(Change(rows=(thread,)), *(each.change(with_cast=False) for each in done))
+        together(Change(rows=(thread,)), *(each.change(with_votes=False) for each in done))
     )
 
 
@@ -427,19 +476,29 @@ async def test_a_quorum_needs_as_many_and_whoever_asked_is_none_of_them(
     policy = Policy(roles=("lead",), quorum=2, four_eyes=True)
     await put(storage, asked("a", policy))
     with pytest.raises(Forbidden, match="ann asked for"):
-        await decide(desk(storage), "t", Verdict(decisions=Approve(), by="ann"), takes_all)
+        await decide(
+            decider(storage), "t", Verdict(decisions=Approve(), by=Actor("ann")), takes_all
+        )
     with pytest.raises(Forbidden, match="zoe may not decide"):
-        await decide(desk(storage), "t", Verdict(decisions=Approve(), by="zoe"), takes_all)
-    first = await decide(desk(storage), "t", Verdict(decisions=Approve(), by="bob"), takes_all)
-    assert (first.pending, first.run, first.approvals[0].status) == (
+        await decide(
+            decider(storage), "t", Verdict(decisions=Approve(), by=Actor("zoe")), takes_all
+        )
+    first = await decide(
+        decider(storage), "t", Verdict(decisions=Approve(), by=Actor("bob")), takes_all
+    )
+    assert (first.pending, first.run_id, first.approvals[0].status) == (
         ("a",),
         None,
         ApprovalStatus.PENDING,
     )
-    again = await decide(desk(storage), "t", Verdict(decisions=Approve(), by="bob"), takes_all)
-    assert again.run is None
-    second = await decide(desk(storage), "t", Verdict(decisions=Approve(), by="cy"), takes_all)
-    assert second.run is not None
+    again = await decide(
+        decider(storage), "t", Verdict(decisions=Approve(), by=Actor("bob")), takes_all
+    )
+    assert again.run_id is None
+    second = await decide(
+        decider(storage), "t", Verdict(decisions=Approve(), by=Actor("cy")), takes_all
+    )
+    assert second.run_id is not None
     assert second.approvals[0].status is ApprovalStatus.APPROVED
     assert await types(storage) == [
         "approval_required",
@@ -459,23 +518,24 @@ async def test_of_three_who_vote_at_once_two_make_the_quorum_once(storage: Sqlit
         await storage.commit(Change(rows=(a_thread(thread_id=f"t{number}", version=1),)))
         thread = await storage.thread(f"t{number}")
         assert thread is not None
-        row = replace(asked(ids, Policy(roles=("lead",), quorum=2)), thread_id=f"t{number}")
+        row = structs.replace(asked(ids, Policy(roles=("lead",), quorum=2)), thread_id=f"t{number}")
         await storage.commit(Change(rows=(replace(thread, pending=(ids,), version=2), row)))
 
-        async def vote(name: str, thread_id: str = f"t{number}") -> Decided | AssentError:
+        async def vote(name: str, thread_id: str = f"t{number}") -> Outcome | AssentError:
             try:
                 return await decide(
-                    desk(storage), thread_id, Verdict(decisions=Approve(), by=name), takes_all
+                    decider(storage),
+                    thread_id,
+                    Verdict(decisions=Approve(), by=Actor(name)),
+                    takes_all,
                 )
             except AssentError as error:
                 return error
 
         outcomes = await asyncio.gather(*map(vote, ("bob", "cy", "dee")))
-        runs = [each.run for each in outcomes if isinstance(each, Decided) and each.run]
+        runs = [each.run_id for each in outcomes if isinstance(each, Outcome) and each.run_id]
         assert len(runs) == 1
-        assert [run.run_id for run in await storage.runs(thread_id=f"t{number}")] == [
-            runs[0].run_id
-        ]
+        assert [run.run_id for run in await storage.runs(thread_id=f"t{number}")] == [runs[0]]
         assert sum(isinstance(each, AlreadyDecided) for each in outcomes) == 1
         stored = await storage.approval(ids)
         assert stored is not None
@@ -486,20 +546,25 @@ async def test_an_edit_begins_the_vote_again_and_must_be_approved_with_its_diges
     storage: SqliteStorage,
 ) -> None:
     await put(storage, asked("a", Policy(roles=("lead",), quorum=2)))
-    await decide(desk(storage), "t", Verdict(decisions=Approve(), by="bob"), takes_all)
+    await decide(decider(storage), "t", Verdict(decisions=Approve(), by=Actor("bob")), takes_all)
     edited = await decide(
-        desk(storage), "t", Verdict(decisions=Edit({"amount": 3}), by="cy"), takes_all
+        decider(storage), "t", Verdict(decisions=Edit({"amount": 3}), by=Actor("cy")), takes_all
     )
-    assert edited.run is None
+    assert edited.run_id is None
     with pytest.raises(Superseded) as raised:
-        await decide(desk(storage), "t", Verdict(decisions=Approve(), by="dee"), takes_all)
+        await decide(
+            decider(storage), "t", Verdict(decisions=Approve(), by=Actor("dee")), takes_all
+        )
     digest = raised.value.details["digest"]
     assert digest == call_digest("pay", {"amount": 3})
     done = await decide(
-        desk(storage), "t", Verdict(decisions=Approve(), by="dee", digests={"": digest}), takes_all
+        decider(storage),
+        "t",
+        Verdict(decisions=Approve(), by=Actor("dee"), digests={"": digest}),
+        takes_all,
     )
-    assert done.run is not None
-    assert done.approvals[0].decision == {"type": "edit", "args": {"amount": 3}}
+    assert done.run_id is not None
+    assert done.approvals[0].decision == Edit({"amount": 3})
     assert await types(storage) == [
         *(
             "approval_required",
@@ -516,9 +581,9 @@ async def test_what_was_not_shown_is_not_decided(storage: SqliteStorage) -> None
     await put(storage, asked("a", Policy()))
     with pytest.raises(Superseded):
         await decide(
-            desk(storage),
+            decider(storage),
             "t",
-            Verdict(decisions={"a": Approve()}, by="bob", digests={"a": "0" * 64}),
+            Verdict(decisions={"a": Approve()}, by=Actor("bob"), digests={"a": "0" * 64}),
             takes_all,
         )
     assert (await storage.approval("a")).status is ApprovalStatus.PENDING  # type: ignore[union-attr]
@@ -528,19 +593,23 @@ async def test_votes_are_taken_back_says_handed_over_and_comments_kept(
     storage: SqliteStorage,
 ) -> None:
     await put(storage, asked("a", Policy(roles=("lead",), quorum=2)))
-    await decide(desk(storage), "t", Verdict(decisions=Approve(), by="bob"), takes_all)
-    assert (await act(desk(storage), "a", Withdraw(by=PEOPLE["bob"]))).votes == ()
-    row = await act(desk(storage), "a", Delegate(by=PEOPLE["bob"], to=Target(name="zoe")))
+    await decide(decider(storage), "t", Verdict(decisions=Approve(), by=Actor("bob")), takes_all)
+    assert (await act(decider(storage), "a", Withdraw(by=PEOPLE["bob"]))).votes == ()
+    row = await act(decider(storage), "a", Delegate(by=PEOPLE["bob"], to=Target(name="zoe")))
     assert row.assignees == ("zoe",)
     assert [each.approval_id for each in (await storage.approvals(assignee="zoe")).rows] == ["a"]
-    row = await act(desk(storage), "a", Say(by=Person(name="eve"), text="Why so much?"))
-    assert [each["text"] for each in row.comments] == ["Why so much?"]
-    done = await decide(desk(storage), "t", Verdict(decisions=Approve(), by="zoe"), takes_all)
-    assert done.run is None
-    done = await decide(desk(storage), "t", Verdict(decisions=Approve(), by="cy"), takes_all)
-    assert done.run is not None
+    row = await act(decider(storage), "a", AddComment(by=Person(name="eve"), text="Why so much?"))
+    assert [each.text for each in row.comments] == ["Why so much?"]
+    done = await decide(
+        decider(storage), "t", Verdict(decisions=Approve(), by=Actor("zoe")), takes_all
+    )
+    assert done.run_id is None
+    done = await decide(
+        decider(storage), "t", Verdict(decisions=Approve(), by=Actor("cy")), takes_all
+    )
+    assert done.run_id is not None
     with pytest.raises(AlreadyDecided):
-        await act(desk(storage), "a", Withdraw(by=PEOPLE["cy"]))
+        await act(decider(storage), "a", Withdraw(by=PEOPLE["cy"]))
 
 
 def at(time: datetime) -> Clock:
@@ -565,26 +634,26 @@ async def test_time_reminds_escalates_and_rejects_each_once_and_never_early(
         NOON + timedelta(minutes=20),
         "t",
     )
-    assert await look(desk(storage, at(NOON + timedelta(minutes=19))), "a") is None
+    assert await look(decider(storage, at(NOON + timedelta(minutes=19))), "a") is None
     for minutes, what, due in (
         (20, "approval_reminder", 60),
         (60, "approval_escalated", 80),
         (80, "approval_reminder", 120),
     ):
         now = at(NOON + timedelta(minutes=minutes))
-        assert await look(desk(storage, now), "a") is not None
-        assert await look(desk(storage, now), "a") is None
+        assert await look(decider(storage, now), "a") is not None
+        assert await look(decider(storage, now), "a") is None
         assert (await types(storage))[-1] == what
         assert (await storage.timer("a")).due_at == NOON + timedelta(minutes=due)  # type: ignore[union-attr]
     assert [each.approval_id for each in (await storage.approvals(assignee="eve")).rows] == ["a"]
-    expired = await look(desk(storage, at(NOON + 2 * HOUR)), "a")
+    expired = await look(decider(storage, at(NOON + 2 * HOUR)), "a")
     assert expired is not None
-    assert expired.run is not None
+    assert expired.run_id is not None
     assert await storage.timer("a") is None
     row = await storage.approval("a")
     assert row is not None
     assert (row.status, row.decided_by) == (ApprovalStatus.EXPIRED, None)
-    assert row.decision == {"type": "reject", "message": "Nobody decided in time."}
+    assert row.decision == Reject("Nobody decided in time.")
     assert await types(storage) == [
         *(
             "approval_required",
@@ -602,24 +671,24 @@ async def test_a_decision_and_its_deadline_have_one_outcome(storage: SqliteStora
     count = 1000
     moments = [NOON + HOUR - timedelta(microseconds=number % 2) for number in range(count)]
     for number in range(count):
-        row = replace(asked(f"a{number}", Policy(timeout=HOUR)), thread_id=f"t{number}")
+        row = structs.replace(asked(f"a{number}", Policy(timeout=HOUR)), thread_id=f"t{number}")
         await storage.commit(
             Change(rows=(a_thread(f"a{number}", thread_id=f"t{number}", version=1), row))
         )
 
-    async def person(number: int) -> Decided | None:
+    async def person(number: int) -> Outcome | None:
         try:
             return await decide(
-                desk(storage, at(moments[number])),
+                decider(storage, at(moments[number])),
                 f"t{number}",
-                Verdict(decisions=Approve(), by="bob"),
+                Verdict(decisions=Approve(), by=Actor("bob")),
                 takes_all,
             )
         except AlreadyDecided:
             return None
 
-    async def time(number: int) -> Decided | None:
-        return await look(desk(storage, at(NOON + HOUR)), f"a{number}")
+    async def time(number: int) -> Outcome | None:
+        return await look(decider(storage, at(NOON + HOUR)), f"a{number}")
 
     for start in range(0, count, 100):
         numbers = range(start, start + 100)
@@ -650,10 +719,13 @@ async def test_a_decision_and_its_deadline_have_one_outcome(storage: SqliteStora
 async def test_who_is_told_that_it_expired_is_told_what_is_stored(storage: SqliteStorage) -> None:
     """And not what his clock says: whoever was in time may still be on his way to the storage."""
     await put(storage, asked("a", Policy(timeout=HOUR)), asked("b", Policy(timeout=2 * HOUR)))
-    late = desk(storage, at(NOON + HOUR))
+    late = decider(storage, at(NOON + HOUR))
     with pytest.raises(AlreadyDecided) as told:
         await decide(
-            late, "t", Verdict(decisions={"a": Approve(), "b": Approve()}, by="bob"), takes_all
+            late,
+            "t",
+            Verdict(decisions={"a": Approve(), "b": Approve()}, by=Actor("bob")),
+            takes_all,
         )
     assert (told.value.details["approval_id"], told.value.details["outcome"]) == ("a", "expired")
     states = [row.status for id in ("a", "b") if (row := await storage.approval(id))]
@@ -662,7 +734,9 @@ async def test_who_is_told_that_it_expired_is_told_what_is_stored(storage: Sqlit
     assert (await types(storage))[-1] == "approval_expired"
     # Nor does he who only comments.
     with pytest.raises(AlreadyDecided) as told:
-        await act(desk(storage, at(NOON + 2 * HOUR)), "b", Say(by=PEOPLE["bob"], text="Hm."))
+        await act(
+            decider(storage, at(NOON + 2 * HOUR)), "b", AddComment(by=PEOPLE["bob"], text="Hm.")
+        )
     assert told.value.details["outcome"] == "expired"
     row = await storage.approval("b")
     assert row is not None
@@ -677,15 +751,18 @@ async def test_who_comes_too_late_is_told_of_him_who_was_in_time(storage: Sqlite
     first."""
     for number in range(100):
         thread, id = f"t{number}", f"a{number}"
-        row = replace(asked(id, Policy(timeout=HOUR)), thread_id=thread)
+        row = structs.replace(asked(id, Policy(timeout=HOUR)), thread_id=thread)
         await storage.commit(Change(rows=(a_thread(id, thread_id=thread, version=1), row)))
         in_time = (
-            Verdict(decisions=Approve(), by="bob"),
-            desk(storage, at(NOON + HOUR - timedelta(microseconds=1))),
+            Verdict(decisions=Approve(), by=Actor("bob")),
+            decider(storage, at(NOON + HOUR - timedelta(microseconds=1))),
         )
-        too_late = Verdict(decisions=Reject("No."), by="cy"), desk(storage, at(NOON + HOUR))
+        too_late = (
+            Verdict(decisions=Reject("No."), by=Actor("cy")),
+            decider(storage, at(NOON + HOUR)),
+        )
         sent = [
-            decide(at_desk, thread, verdict, takes_all) for verdict, at_desk in (in_time, too_late)
+            decide(in_room, thread, verdict, takes_all) for verdict, in_room in (in_time, too_late)
         ]
         outcomes = await asyncio.gather(*sent, return_exceptions=True)
         row_now = await storage.approval(id)
@@ -700,60 +777,69 @@ async def test_what_the_thread_does_not_ask_any_more_is_superseded_and_decides_n
 ) -> None:
     await put(storage, asked("a", Policy(timeout=HOUR)), asked("b", Policy()))
 
-    async def only_b(thread: Thread, pending: Sequence[Approval]) -> Asked:
-        return replace(
-            await takes_all(thread, pending),
-            stale={row.approval_id: "It changed." for row in pending if row.approval_id == "a"},
-        )
+    async def only_b(thread: Thread, pending: Sequence[Approval]) -> Takes:
+        ids = [row.approval_id for row in pending if row.approval_id == "a"]
+        return Takes(stale=dict.fromkeys(ids, "It changed."))
 
     with pytest.raises(Superseded, match="It changed"):
-        await decide(desk(storage), "t", Verdict(decisions={"a": Approve()}, by="bob"), only_b)
+        await decide(
+            decider(storage), "t", Verdict(decisions={"a": Approve()}, by=Actor("bob")), only_b
+        )
     row, thread = await storage.approval("a"), await storage.thread("t")
     assert row is not None
     assert thread is not None
     assert (row.status, row.decision, thread.pending) == (ApprovalStatus.SUPERSEDED, None, ("b",))
     assert await storage.timer("a") is None
     # The other one is decided as if nothing had been.
-    done = await decide(desk(storage), "t", Verdict(decisions=Approve(), by="bob"), only_b)
-    assert done.run is not None
+    done = await decide(
+        decider(storage), "t", Verdict(decisions=Approve(), by=Actor("bob")), only_b
+    )
+    assert done.run_id is not None
 
 
-async def test_what_is_stored_along_is_stored_with_the_decision_or_not_at_all(
+KEY = Key(answer_id="k", owner="bob", request_digest="x")
+
+
+async def test_an_outcome_is_stored_with_its_decision_and_answers_the_same_request_again(
+    storage: SqliteStorage,
+) -> None:
+    await put(storage, asked("a", Policy()), asked("b", Policy()))
+    verdict = Verdict(decisions={"a": Approve()}, by=Actor("bob"), key=KEY)
+    outcome = await decide(decider(storage), "t", verdict)
+    assert outcome.first_seq == 3
+    stored = await storage.answer("k")
+    assert stored is not None
+    assert stored.outcome == outcome
+    # Whatever has happened since, the same request has the same answer.
+    await decide(decider(storage), "t", Verdict(decisions=Approve(), by=Actor("cy")))
+    assert await decide(decider(storage), "t", verdict) == outcome
+    other = Verdict(
+        decisions={"a": Approve()}, by=Actor("bob"), key=replace(KEY, request_digest="y")
+    )
+    with pytest.raises(InvalidRequest, match="with another request"):
+        await decide(decider(storage), "t", other)
+    assert await storage.remove_answers(LATER) == 0
+    assert await storage.remove_answers(LATER + HOUR) == 1
+
+
+async def test_the_same_request_sent_twenty_times_at_once_is_decided_once(
     storage: SqliteStorage,
 ) -> None:
     await put(storage, asked("a", Policy()))
+    verdict = Verdict(decisions=Approve(), by=Actor("bob"), key=KEY)
+    outcomes = await asyncio.gather(*(decide(decider(storage), "t", verdict) for _ in range(20)))
+    assert all(outcome == outcomes[0] for outcome in outcomes)
+    assert (await types(storage)).count("approval_decided") == 1
 
-    def answer(decided: Decided) -> Change:
-        made = Answer(
-            answer_id="k",
-            owner="bob",
-            thread_id="t",
-            asked="x",
-            created_at=LATER,
-            first_seq=decided.first_seq,
-            body={"ok": True},
-        )
-        return Change(rows=(made,))
 
-    decided = await decide(
-        desk(storage), "t", Verdict(decisions=Approve(), by="bob"), takes_all, along=answer
-    )
-    assert decided.first_seq == 2
-    stored = await storage.answer("k")
-    assert stored is not None
-    assert stored.body == {"ok": True}
-    await storage.commit(
-        Change(
-            rows=(
-                a_thread("b", thread_id="u", version=1),
-                replace(asked("b", Policy()), thread_id="u"),
-            )
-        )
-    )
+async def test_a_change_that_goes_with_a_decision_is_committed_with_it_or_neither_is(
+    storage: SqliteStorage,
+) -> None:
+    await put(storage, asked("a", Policy()))
+    link = new_link(asked("a", Policy()), "bob", link_id="l", now=NOON)
+    await storage.commit(Change(rows=(link,)))
+    await storage.commit(using(link, LATER))
+    verdict = Verdict(decisions=Approve(), by=Actor("bob"), also=using(link, LATER))
     with pytest.raises(Conflict):
-        await decide(
-            desk(storage), "u", Verdict(decisions=Approve(), by="bob"), takes_all, along=answer
-        )
-    assert (await storage.approval("b")).status is ApprovalStatus.PENDING  # type: ignore[union-attr]
-    assert await storage.remove_answers(LATER) == 0
-    assert await storage.remove_answers(LATER + HOUR) == 1
+        await decide(decider(storage), "t", verdict)
+    assert (await storage.approval("a")).status is ApprovalStatus.PENDING  # type: ignore[union-attr]

@@ -4,17 +4,21 @@ said."""
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from assent.approvals.grants import Bound, Grant, cast_grants, check_may_grant, revoked
-from assent.approvals.rules import Question
+from assent.approvals.grants import cast_grants, check_may_grant, give, revoke
+from assent.core.approval import Approval, ApprovalKind, ApprovalStatus
+from assent.core.audit import Actor
+from assent.core.clock import Clock
 from assent.core.errors import Forbidden, InvalidRequest
 from assent.core.events import event_type
+from assent.core.grant import Bound, Grant
 from assent.core.policy import Person, Policy, Risk
-from assent.core.rows import ApprovalKind, ApprovalStatus
+from assent.storage.sqlite import SqliteStorage
 from tests.approvals.test_lives import ANN, BOB, CY, EVE, START, question
 
 DAY = timedelta(days=1)
@@ -26,7 +30,8 @@ def grant(by: Person = BOB, **more: Any) -> Grant:
         "agent": "records",
         "tool": "pay",
         "bounds": {"amount": Bound(max=100)},
-        "given_by": by,
+        "given_by": by.name,
+        "roles": by.roles,
         "given_at": START - DAY,
         "until": START + DAY,
         "uses": 2,
@@ -35,14 +40,14 @@ def grant(by: Person = BOB, **more: Any) -> Grant:
     return Grant(**(given | more))
 
 
-def status(asked: Question, *grants: Grant) -> ApprovalStatus:
-    return cast_grants(asked, "records", grants, START)[0].question.status
+def status(asked: Approval, *grants: Grant) -> ApprovalStatus:
+    return cast_grants(asked, grants, START)[0].approval.status
 
 
 def test_a_grant_approves_in_its_givers_name() -> None:
-    done, used = cast_grants(question(Policy(roles=("clerk",))), "records", [grant()], START)
-    assert (done.question.status, done.question.decided_by) == (ApprovalStatus.APPROVED, "bob")
-    assert done.question.votes[0].grant == "grant-bob"
+    done, used = cast_grants(question(Policy(roles=("clerk",))), [grant()], START)
+    assert (done.approval.status, done.approval.decided_by) == (ApprovalStatus.APPROVED, "bob")
+    assert done.approval.votes[0].grant == "grant-bob"
     assert [event_type(event) for event in done.events] == ["approval_decided"]
     assert done.events[0].grant == "grant-bob"  # type: ignore[attr-defined]
     assert [each.used for each in used] == [1]
@@ -61,14 +66,14 @@ def test_a_grant_approves_in_its_givers_name() -> None:
         {"bounds": {}},
         {"bounds": {"amount": Bound(max=0)}},
         {"bounds": {"amount": Bound(any=True), "to": Bound(among=("Ada",))}},
-        {"given_by": EVE},
+        {"given_by": "eve", "roles": ()},
     ],
 )
 def test_whatever_it_does_not_say_it_does_not_cover(more: dict[str, Any]) -> None:
     policy = Policy(roles=("clerk",))
     assert status(question(policy), grant()) is ApprovalStatus.APPROVED
-    done, used = cast_grants(question(policy), "records", [grant(**more)], START)
-    assert (done.question.status, done.events, used) == (ApprovalStatus.PENDING, (), ())
+    done, used = cast_grants(question(policy), [grant(**more)], START)
+    assert (done.approval.status, done.events, used) == (ApprovalStatus.PENDING, (), ())
 
 
 def test_a_grant_may_be_for_a_user_in_any_thread() -> None:
@@ -88,9 +93,9 @@ def test_a_grant_counts_as_one_vote() -> None:
     asked = question(Policy(quorum=2))
     assert status(asked, grant()) is ApprovalStatus.PENDING
     assert status(asked, grant(), grant(grant_id="another")) is ApprovalStatus.PENDING
-    done, used = cast_grants(asked, "records", [grant(), grant(CY), grant(EVE)], START)
-    assert done.question.status is ApprovalStatus.APPROVED
-    assert [each.given_by for each in used] == [BOB, CY], "no more than were needed"
+    done, used = cast_grants(asked, [grant(), grant(CY), grant(EVE)], START)
+    assert done.approval.status is ApprovalStatus.APPROVED
+    assert [each.given_by for each in used] == ["bob", "cy"], "no more than were needed"
     assert [event_type(event) for event in done.events] == ["approval_voted", "approval_decided"]
 
 
@@ -162,10 +167,16 @@ def test_who_could_not_approve_grants_nothing() -> None:
             check_may_grant(policy, given)
 
 
-def test_a_revoked_grant_is_of_no_use_and_says_who_revoked_it() -> None:
-    gone = revoked(grant(), "ann", START)
-    assert (gone.revoked_by, gone.revoked_at, gone.is_open(START)) == ("ann", START, False)
-    assert revoked(gone, "bob", START + DAY) is gone
+async def test_a_revoked_grant_is_of_no_use_and_says_who_revoked_it(tmp_path: Path) -> None:
+    clock = Clock(now=lambda: START)
+    async with SqliteStorage.open(tmp_path / "assent.db") as storage:
+        given = await give(storage, grant(), Policy(), Actor("bob"))
+        gone = await revoke(storage, clock, given, ANN, Policy(), Actor("ann"))
+        assert (gone.revoked_by, gone.revoked_at, gone.is_open(START)) == ("ann", START, False)
+        # Revoking is idempotent, also for somebody who has seen the grant as it was before.
+        assert await revoke(storage, clock, given, BOB, Policy(), Actor("bob")) == gone
+        assert await revoke(storage, clock, gone, BOB, Policy(), Actor("bob")) == gone
+        assert await storage.grant(given.grant_id) == gone
 
 
 def test_a_grant_survives_json() -> None:

@@ -18,27 +18,25 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from assent.approvals.rules import (
     Action,
+    AddComment,
+    Advanced,
     Cancel,
+    CheckDeadline,
     Decide,
     Delegate,
-    Look,
-    Needs,
-    Next,
-    Question,
-    Say,
+    Requirement,
     Supersede,
-    Target,
     Withdraw,
     advance,
-    asked,
-    look_again,
+    ask_under,
+    next_deadline,
 )
 from assent.core import events
+from assent.core.approval import Approval, ApprovalKind, ApprovalStatus, Target
 from assent.core.decisions import Approve, Edit, Reject, Respond
 from assent.core.digest import call_digest
 from assent.core.errors import AlreadyDecided, AssentError
 from assent.core.policy import Escalation, OnTimeout, Person, Policy, Risk
-from assent.core.rows import ApprovalKind, ApprovalStatus
 
 # 5,000 lives take longer than other tests may.
 pytestmark = pytest.mark.timeout(600)
@@ -75,12 +73,13 @@ POLICIES = (
 )  # fmt: skip
 
 
-def question(policy: Policy, requested_by: str = "ann", args: Any = None) -> Question:
+def question(policy: Policy, requested_by: str = "ann", args: Any = None) -> Approval:
     args = {"amount": 1} if args is None else args
-    made = Question(
+    made = Approval(
         approval_id="apr_1",
         thread_id="t",
         run_id="r",
+        agent="records",
         kind=ApprovalKind.TOOL,
         tool="pay",
         tool_call_id="c1",
@@ -92,14 +91,14 @@ def question(policy: Policy, requested_by: str = "ann", args: Any = None) -> Que
         requested_at=START,
         step_at=START,
     )
-    return asked(made, START)
+    return ask_under(made, policy, START)
 
 
-def needs(args: dict[str, Any]) -> Needs:
+def needs(args: dict[str, Any]) -> Requirement:
     """What arguments need is a function of theirs, as it is with a policy's `when`: up to nine
     nobody knows, ten nobody is needed for."""
     amount = args["amount"]
-    return Needs(policy=None if amount == 10 else POLICIES[amount % len(POLICIES)])
+    return Requirement(policy=None if amount == 10 else POLICIES[amount % len(POLICIES)])
 
 
 people = st.sampled_from(PEOPLE)
@@ -129,7 +128,7 @@ class Life(RuleBasedStateMachine):
     @rule(by=people, amount=amounts)
     def edit(self, by: Person, amount: int) -> None:
         args = {"amount": amount}
-        self.do(Decide(by=by, decision=Edit(args=args), needs=needs(args)))
+        self.do(Decide(by=by, decision=Edit(args=args), requires=needs(args)))
 
     @rule(by=st.sampled_from([ANN, EVE]))
     def reject(self, by: Person) -> None:
@@ -138,7 +137,9 @@ class Life(RuleBasedStateMachine):
 
     @rule(by=people, message=st.sampled_from(["done", 1, True]))
     def respond(self, by: Person, message: Any) -> None:
-        self.do(Decide(by=by, decision=Respond(message=message), digest=self.question.asked_digest))
+        self.do(
+            Decide(by=by, decision=Respond(message=message), digest=self.question.current_digest)
+        )
 
     @rule(by=people)
     def withdraw(self, by: Person) -> None:
@@ -156,7 +157,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(by=people, text=st.sampled_from(["why?", " "]))
     def comment(self, by: Person, text: str) -> None:
-        self.do(Say(by=by, text=text))
+        self.do(AddComment(by=by, text=text))
 
     # ── what happens ──
 
@@ -164,7 +165,7 @@ class Life(RuleBasedStateMachine):
     def time_passes(self, minutes: int) -> None:
         """A timer that is late: a server that was down."""
         self.now += minutes * MINUTE
-        self.do(Look())
+        self.do(CheckDeadline())
 
     @rule(minutes=st.integers(0, 25))
     def time_passes_unseen(self, minutes: int) -> None:
@@ -172,12 +173,12 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def the_timer_rings(self) -> None:
-        at = look_again(self.question)
+        at = next_deadline(self.question)
         if at is not None and at > self.now:
             self.now = at - timedelta(microseconds=1)
-            assert self.do(Look()) == (), "fired early"
+            assert self.do(CheckDeadline()) == (), "fired early"
             self.now = at
-            assert self.do(Look()) != (), "the timer rang for nothing"
+            assert self.do(CheckDeadline()) != (), "the timer rang for nothing"
 
     @precondition(lambda self: len(self.question.comments) > 2)
     @rule()
@@ -192,7 +193,7 @@ class Life(RuleBasedStateMachine):
     @rule()
     def the_server_restarts(self) -> None:
         stored = msgspec.json.encode(self.question)
-        self.question = msgspec.json.decode(stored, type=Question)
+        self.question = msgspec.json.decode(stored, type=Approval)
         assert msgspec.json.encode(self.question) == stored
 
     # ── what must hold ──
@@ -205,21 +206,21 @@ class Life(RuleBasedStateMachine):
         except AssentError as error:
             self.refused(before, action, error)
             return ()
-        self.question = after.question
+        self.question = after.approval
         self.time_was_kept(action, before, after)
         self.he_was_shown_it(before, action)
         if not before.is_pending:
-            assert after.question is before and after.events == ()
+            assert after.approval is before and after.events == ()
             return ()
         self.write_down(action, before, after)
-        if not after.question.is_pending:
+        if not after.approval.is_pending:
             self.endings += 1
             self.ended_rightly(action, after)
         assert advance(before, action, self.now) == after, "the same again gave something else"
         return after.events
 
-    def refused(self, before: Question, action: Action, error: AssentError) -> None:
-        assert not isinstance(action, Look), "looking never fails"
+    def refused(self, before: Approval, action: Action, error: AssentError) -> None:
+        assert not isinstance(action, CheckDeadline), "looking never fails"
         assert error.message.endswith((".", "…"))
         if not before.is_pending:
             assert isinstance(error, AlreadyDecided)
@@ -227,12 +228,12 @@ class Life(RuleBasedStateMachine):
         elif isinstance(error, AlreadyDecided):
             assert before.expires_at is not None and before.expires_at <= self.now
 
-    def time_was_kept(self, action: Action, before: Question, after: Next) -> None:
+    def time_was_kept(self, action: Action, before: Approval, after: Advanced) -> None:
         for event in after.events:
             if isinstance(event, events.ApprovalExpired):
                 assert before.expires_at is not None and before.expires_at <= self.now
                 assert before.policy.on_timeout != OnTimeout.PAUSE
-                assert after.question.status is ApprovalStatus.EXPIRED, (
+                assert after.approval.status is ApprovalStatus.EXPIRED, (
                     "a decision came too late, and won"
                 )
             if isinstance(event, events.ApprovalEscalated):
@@ -246,9 +247,9 @@ class Life(RuleBasedStateMachine):
                 assert not self.reminders or self.reminders[-1] < self.now, "reminded twice at once"
                 self.reminders.append(self.now)
         assert sum(isinstance(each, OF_TIME) for each in after.events) <= 1
-        same_asking = before.policy == after.question.policy and before.step == after.question.step
-        if same_asking and after.question.is_pending:
-            assert after.question.expires_at in (before.expires_at, None), "a deadline was moved"
+        same_asking = before.policy == after.approval.policy and before.step == after.approval.step
+        if same_asking and after.approval.is_pending:
+            assert after.approval.expires_at in (before.expires_at, None), "a deadline was moved"
 
         if (
             before.is_pending
@@ -260,33 +261,36 @@ class Life(RuleBasedStateMachine):
                 "something was done before time was up to date"
             )
 
-    def he_was_shown_it(self, before: Question, action: Action) -> None:
+    def he_was_shown_it(self, before: Approval, action: Action) -> None:
         if isinstance(action, Decide):
             seen_first = action.digest is None and before.edit is None
             assert (
-                action.digest == before.asked_digest
+                action.digest == before.current_digest
                 or seen_first
                 or (action.digest is None and not isinstance(action.decision, Approve))
             )
 
-    def write_down(self, action: Action, before: Question, after: Next) -> None:
-        if before.asked_digest != after.question.asked_digest or before.edit != after.question.edit:
+    def write_down(self, action: Action, before: Approval, after: Advanced) -> None:
+        if (
+            before.current_digest != after.approval.current_digest
+            or before.edit != after.approval.edit
+        ):
             self.said = {}
-        if before.policy != after.question.policy:
+        if before.policy != after.approval.policy:
             self.steps, self.handed, self.reminders = [], set(), []
         match action:
             case Decide(by=by, decision=Edit()) if by.name in {
-                each.by for each in after.question.votes
+                each.by for each in after.approval.votes
             }:
-                self.said[by.name] = ("approve", after.question.asked_digest)
+                self.said[by.name] = ("approve", after.approval.current_digest)
             case Decide(by=by, decision=Approve()):
-                self.said[by.name] = ("approve", before.asked_digest)
+                self.said[by.name] = ("approve", before.current_digest)
             case Decide(by=by, decision=Respond(message=message)):
-                self.said[by.name] = (f"respond {message!r}", before.asked_digest)
+                self.said[by.name] = (f"respond {message!r}", before.current_digest)
             case Withdraw(by=by):
                 del self.said[by.name]
             case Delegate(by=by, to=to):
-                assert by.name not in {each.by for each in after.question.votes}, (
+                assert by.name not in {each.by for each in after.approval.votes}, (
                     "a say was handed over and used"
                 )
                 self.handed.add(to.name or to.role)
@@ -294,29 +298,29 @@ class Life(RuleBasedStateMachine):
                     if isinstance(event, events.ApprovalWithdrawn):
                         del self.said[event.by]
 
-    def ended_rightly(self, action: Action, after: Next) -> None:
-        final = after.question
-        assert final.decided_at == self.now and look_again(final) is None
+    def ended_rightly(self, action: Action, after: Advanced) -> None:
+        final = after.approval
+        assert final.decided_at == self.now and next_deadline(final) is None
         if final.status in YES:
             assert isinstance(action, Decide), "nobody decided, and it was approved"
             self.enough_agreed(action, final)
-        assert isinstance(action, Look) == (final.status is ApprovalStatus.EXPIRED), (
+        assert isinstance(action, CheckDeadline) == (final.status is ApprovalStatus.EXPIRED), (
             "what was too late did something"
         )
         if final.status is ApprovalStatus.EXPIRED:
-            assert final.decision is not None and final.decision["type"] == "reject"
+            assert isinstance(final.decision, Reject)
         told = [event for event in after.events if isinstance(event, events.ApprovalDecided)]
         assert len(told) == (final.status in (*YES, ApprovalStatus.REJECTED))
         if final.status in (ApprovalStatus.APPROVED, ApprovalStatus.EDITED):
-            assert told[0].args == (final.asked_args if final.edit else None)
-            assert final.asked_digest == call_digest("pay", final.asked_args)
+            assert told[0].args == (final.current_args if final.edit else None)
+            assert final.current_digest == call_digest("pay", final.current_args)
 
-    def enough_agreed(self, action: Decide, final: Question) -> None:
+    def enough_agreed(self, action: Decide, final: Approval) -> None:
         if isinstance(action.decision, Edit) and needs(action.decision.args).policy is None:
             return
         meaning = self.said[action.by.name]
         agreed = {name for name, said in self.said.items() if said == meaning}
-        assert meaning[1] == final.asked_digest
+        assert meaning[1] == final.current_digest
         assert len(agreed) >= final.policy.quorum
         for person in (each for each in PEOPLE if each.name in agreed):
             assert self.was_asked(person, final.policy)
@@ -341,8 +345,12 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def one_person_one_vote_and_one_say_one_vote(self) -> None:
         votes = self.question.votes
-        assert len({each.by for each in votes}) == len({each.say for each in votes}) == len(votes)
-        assert {each.digest for each in votes} <= {self.question.asked_digest}
+        assert (
+            len({each.by for each in votes})
+            == len({each.voting_right for each in votes})
+            == len(votes)
+        )
+        assert {each.digest for each in votes} <= {self.question.current_digest}
         if self.question.is_pending:
             assert {each.by for each in votes} == set(self.said)
 
@@ -366,9 +374,11 @@ class Life(RuleBasedStateMachine):
         assert self.question.digest == call_digest("pay", self.question.args)
 
     def digest(self, seen: str) -> str | None:
-        return {"now": self.question.asked_digest, "unknown": None, "first": self.question.digest}[
-            seen
-        ]
+        return {
+            "now": self.question.current_digest,
+            "unknown": None,
+            "first": self.question.digest,
+        }[seen]
 
 
 TestLife = Life.TestCase

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from assent.core.approval import Approval, ApprovalKind, match_decisions
 from assent.core.decisions import (
     Approve,
     Decision,
@@ -17,7 +18,6 @@ from assent.core.decisions import (
     decision_from_json,
     decision_to_json,
     decision_type,
-    match_decisions,
 )
 from assent.core.errors import InvalidDecision, NotFound, NothingPending
 
@@ -66,13 +66,19 @@ def test_a_reject_needs_no_message() -> None:
     assert decision_from_json({"type": "reject"}) == Reject()
 
 
-@dataclass(frozen=True)
-class Question:
-    approval_id: str
-    tool_call_id: str = ""
+def asked(approval_id: str, tool_call_id: str = "") -> Approval:
+    return Approval(
+        approval_id=approval_id,
+        thread_id="t",
+        kind=ApprovalKind.TOOL,
+        digest="d",
+        allowed=("approve",),
+        requested_at=datetime(2026, 1, 1, tzinfo=UTC),
+        tool_call_id=tool_call_id,
+    )
 
 
-ONE, TWO, THREE = Question("apr_1", "c1"), Question("apr_2", "c2"), Question("apr_3")
+ONE, TWO, THREE = asked("apr_1", "c1"), asked("apr_2", "c2"), asked("apr_3")
 NO, YES = Reject(), Approve()
 
 
@@ -87,7 +93,8 @@ NO, YES = Reject(), Approve()
     ],
 )
 def test_who_is_answered(pending: Any, decisions: Any, for_all: bool, expected: Any) -> None:
-    assert match_decisions(pending, decisions, for_all=for_all) == expected
+    choices = match_decisions(pending, decisions, for_all=for_all)
+    assert [(choice.approval, choice.decision) for choice in choices] == expected
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,12 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
 
+from assent.core.approval import Approval
 from assent.core.decisions import Approve, Edit, Reject, Respond
 from assent.core.errors import ConfigurationError
 from assent.demo import ClerkModel, Records, build_clerk, open_clerk
 from assent.demo.samples import SAMPLE_COUNT
-from assent.graph.interrupts.resume import PendingApproval, apending_approvals, aresume
+from assent.graph.interrupts.resume import apending_approvals, aresume
 from tests.demo.conftest import Sql
 
 CONFIG: RunnableConfig = {"configurable": {"thread_id": "t"}}
@@ -37,7 +38,7 @@ async def decide(clerk: Any, decisions: Any) -> str:
     return str((await aresume(clerk, CONFIG, decisions))["messages"][-1].text)
 
 
-async def waiting(clerk: Any) -> list[PendingApproval]:
+async def waiting(clerk: Any) -> list[Approval]:
     return await apending_approvals(clerk, CONFIG)
 
 

@@ -31,7 +31,8 @@ from assent.graph.closing import (
     roll_back,
 )
 from assent.graph.effects import EFFECTS_KEY
-from assent.graph.interrupts.resume import continuation, find_pending
+from assent.graph.interrupts.questions import find_pending
+from assent.graph.interrupts.resume import continuation
 from assent.graph.provider_history import provider_history
 from assent.graph.state import messages_in, open_calls
 from assent.graph.state_types import state_types

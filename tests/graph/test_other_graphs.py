@@ -17,9 +17,9 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command
 
 from assent import (
+    Approval,
     Approve,
     Edit,
-    PendingApproval,
     Reject,
     Respond,
     apending_approvals,
@@ -29,7 +29,8 @@ from assent import (
 )
 from assent.core.decisions import Decision
 from assent.core.errors import InvalidDecision, NotFound
-from assent.graph.interrupts.resume import apply_updates, continuation, find_pending
+from assent.graph.interrupts.questions import find_pending
+from assent.graph.interrupts.resume import apply_updates, continuation
 from assent.graph.provider_history import provider_history
 from tests.support import any_graphs
 from tests.support.models import lc_history_problems
@@ -45,12 +46,12 @@ class Bench:
         self.graph = graph.copy(update={"checkpointer": InMemorySaver()})
         self.ledger = ledger
 
-    async def told(self, text: str) -> list[PendingApproval]:
+    async def told(self, text: str) -> list[Approval]:
         """Say something to the graph; what it asks."""
         await self.graph.ainvoke({"messages": [("user", text)]}, THREAD, durability="sync")
         return await self.pending()
 
-    async def pending(self) -> list[PendingApproval]:
+    async def pending(self) -> list[Approval]:
         return await apending_approvals(self.graph, THREAD)
 
     async def decide(self, decisions: Any) -> Any:

@@ -23,16 +23,11 @@ from langchain_openai import ChatOpenAI
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import RetryPolicy, TimeoutPolicy
 
+from assent.core.approval import Approval
 from assent.core.decisions import Approve, Edit, Reject, Respond
 from assent.core.events import Event, LlmRetry, Token
 from assent.graph.builder import build_hitl_agent
-from assent.graph.interrupts.resume import (
-    PendingApproval,
-    apending_approvals,
-    aresume,
-    pending_approvals,
-    resume,
-)
+from assent.graph.interrupts.resume import apending_approvals, aresume, pending_approvals, resume
 from assent.graph.stream.astream_events import run_graph_v2
 from assent.graph.stream.callbacks import run_graph
 from tests.support.openai_server import (
@@ -120,7 +115,7 @@ class Bench:
         with pytest.raises(asyncio.CancelledError):
             await run
 
-    async def pending(self) -> dict[str, PendingApproval]:
+    async def pending(self) -> dict[str, Approval]:
         """What waits for a person, by tool."""
         return {
             approval.tool: approval

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import stat
-from collections.abc import Sequence
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from assent.approvals.decide import Asked, Desk, Verdict, decide
-from assent.approvals.rules import Needs
+from assent.approvals.decide import Verdict
+from assent.core.approval import ApprovalStatus
+from assent.core.audit import Actor, Authentication
 from assent.core.decisions import Approve, Reject
 from assent.core.errors import (
     ConfigurationError,
@@ -23,24 +22,25 @@ from assent.core.errors import (
     NotFound,
     Superseded,
 )
-from assent.core.policy import Person, Policy, policy_to_json
-from assent.core.rows import Approval, ApprovalStatus, Authentication, Link, Thread
+from assent.core.policy import Policy
+from assent.core.rows import Link
 from assent.notify.links import (
     MAX_LIFETIME,
     LinkKey,
     check_usable,
     decision_by,
     key_beside,
-    mark_used,
     new_link,
     parse_key,
     token,
+    using,
 )
 from assent.storage.base import Change
 from assent.storage.sqlite import SqliteStorage
-from tests.approvals.test_decide import CLOCK, LATER, a_thread, an_approval
+from tests.approvals.test_decide import LATER, a_thread, an_approval, decide, decider
 from tests.storage.samples import NOON, thread
 from tests.support.notifications import NOW, PENDING, UNUSED_LINK
+from tests.support.rows import replace
 
 KEY = LinkKey(b"k" * 32, "https://assent.example")
 
@@ -147,9 +147,11 @@ def test_a_link_is_usable_until_it_expires() -> None:
 
 
 def test_a_link_is_usable_once() -> None:
+    (used,) = using(UNUSED_LINK, NOW).rows
+    assert isinstance(used, Link)
     with pytest.raises(Gone, match="has been used"):
-        check_usable(mark_used(UNUSED_LINK, NOW), PENDING, NOW)
-    assert mark_used(UNUSED_LINK, NOW).version == UNUSED_LINK.version + 1
+        check_usable(used, PENDING, NOW)
+    assert used.version == UNUSED_LINK.version + 1
 
 
 def test_a_link_is_for_what_was_asked_when_it_was_made() -> None:
@@ -206,44 +208,24 @@ def test_a_broken_key_is_refused(tmp_path: Path) -> None:
 async def test_a_link_that_was_used_does_not_vote_again_where_several_must_agree(
     tmp_path: Path,
 ) -> None:
-    row = an_approval("a", policy=policy_to_json(Policy(quorum=3)), version=1)
+    row = an_approval("a", policy=Policy(quorum=3), version=1)
     stored = replace(UNUSED_LINK, digest="d")
     verdict = Verdict(
         decisions={"a": Approve()},
-        by="bob",
+        by=Actor("bob", Authentication.SIGNED_LINK),
         digests={"a": "d"},
-        authentication=Authentication.SIGNED_LINK,
+        also=using(stored, LATER),
     )
-
-    async def asks(thread: Thread, pending: Sequence[Approval]) -> Asked:
-        return Asked(
-            check=lambda approval, decision: None, needs=lambda approval, args: Needs(policy=None)
-        )
-
     async with SqliteStorage.open(tmp_path / "assent.db") as storage:
         await storage.commit(Change(rows=(a_thread("a", version=1), row, stored)))
-        desk = Desk(
-            storage=storage,
-            clock=CLOCK,
-            start=lambda run, thread: None,
-            person=lambda name: Person(name=name),
-        )
-        decided = await decide(
-            desk, "t", verdict, asks, along=lambda _: Change(rows=(mark_used(stored, LATER),))
-        )
-        assert [vote["by"] for vote in decided.approvals[0].votes] == ["bob"]
-        assert (await storage.link("l")) == mark_used(stored, LATER)
+        decided = await decide(decider(storage), "t", verdict)
+        assert [vote.by for vote in decided.approvals[0].votes] == ["bob"]
+        assert (await storage.link("l")) == replace(stored, used_at=LATER, version=2)
         events = await storage.last_seq("t")
         for decision in (Approve(), Reject()):
             with pytest.raises(Conflict, match="link"):
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(60):
                     again = replace(verdict, decisions={"a": decision})
-                    await decide(
-                        desk,
-                        "t",
-                        again,
-                        asks,
-                        along=lambda _: Change(rows=(mark_used(stored, LATER),)),
-                    )
+                    await decide(decider(storage), "t", again)
         assert await storage.last_seq("t") == events
         assert (await storage.approval("a")) == decided.approvals[0]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from itertools import count
 from typing import Any
 
 import pytest
 
 from assent.approvals.feed import with_copies
+from assent.core.approval import Approval, ApprovalStatus, Edited
 from assent.core.errors import ConfigurationError
 from assent.core.events import EVENT_TYPES, ApprovalEvent, Event
-from assent.core.rows import Approval, ApprovalStatus, Link, Notification, NotificationStatus
+from assent.core.policy import Policy
+from assent.core.rows import Link, Notification, NotificationStatus
 from assent.notify.channels import texts
 from assent.notify.endpoints import APPROVAL_EVENTS, DEFAULT_EVENTS, Endpoint, endpoints_from_json
 from assent.notify.notifier import Message
@@ -20,6 +21,7 @@ from assent.notify.outbox import MAX_PAYLOAD_BYTES, encode, notifications_for
 from assent.storage.base import Change
 from tests.support.keys import NEW_SECRET
 from tests.support.notifications import NOW, PENDING, event
+from tests.support.rows import replace
 
 HOOK = Endpoint(name="hook", events=APPROVAL_EVENTS)
 
@@ -67,7 +69,7 @@ def test_every_approval_event_has_a_notification_with_the_approval(kind: str) ->
         PENDING.digest,
         "ann",
     )
-    assert said.keys() >= {"agent", "preview", "allowed", "expires_at", "risk", "shown"}
+    assert said.keys() >= {"agent", "preview", "allowed", "expires_at", "risk", "conversation"}
 
 
 def test_the_copy_in_the_feed_makes_no_second_notification() -> None:
@@ -75,7 +77,7 @@ def test_the_copy_in_the_feed_makes_no_second_notification() -> None:
 
 
 def test_after_an_edit_the_notification_has_the_new_arguments() -> None:
-    edited = {"args": {"amount": 1}, "digest": "1" * 64, "by": "ann", "at": "2026-01-02T12:00:00Z"}
+    edited = Edited(args={"amount": 1}, digest="1" * 64, by="ann", at=NOW)
     link, row = rows_of(
         event("approval_edited", args={"amount": 1}, digest="1" * 64),
         row=replace(PENDING, edit=edited),
@@ -142,7 +144,7 @@ def test_other_events_have_no_notification() -> None:
 def test_an_endpoint_gets_only_the_events_that_it_wants(
     wanted: dict[str, Any], notified: bool
 ) -> None:
-    row = replace(PENDING, roles=("lead", "desk"))
+    row = replace(PENDING, policy=Policy(roles=("lead", "desk")))
     assert (
         bool(rows_of(event("approval_required"), row=row, endpoint=Endpoint(name="hook", **wanted)))
         is notified

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from assent.core.audit import Actor
 from assent.core.clock import Clock
 from assent.core.errors import Conflict
 from assent.core.rows import Run, RunStatus, Thread, ThreadStatus
@@ -142,7 +143,7 @@ class EngineHarness:
         while True:
             now = self.clock.now()
             thread = await storage.thread(thread_id)
-            asked = Submission(message=message, owner="ann", thread_id=thread_id, **options)
+            asked = Submission(message=message, by=Actor("ann"), thread_id=thread_id, **options)
             run = transitions.new_run(asked, thread_id, "agent", self.clock.new_id(), now)
             change, _ = transitions.queued(thread, run, now, metadata={})
             try:
@@ -158,7 +159,7 @@ class EngineHarness:
     ) -> Run:
         """A run on a new thread that the engine is given at once."""
         now = self.clock.now()
-        asked = Submission(message=message, owner="ann", thread_id=thread_id)
+        asked = Submission(message=message, by=Actor("ann"), thread_id=thread_id)
         run = transitions.new_run(asked, thread_id, "agent", self.clock.new_id(), now)
         with engine.reserve() as worker:
             assert worker == engine.worker

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from assent.core.approval import Approval
+from assent.core.audit import Actor
 from assent.core.clock import Clock
 from assent.core.events import Error
-from assent.core.rows import Approval, Lease, Run, RunStatus, Thread, ThreadStatus
+from assent.core.rows import Lease, Run, RunStatus, Thread, ThreadStatus
 from assent.runs import transitions
 from assent.runs.engine import HeldRun
 from assent.runs.executor import GraphExecutor
@@ -38,7 +40,7 @@ class House:
         )
 
     async def begun(self, message: str, **budget: Any) -> HeldRun:
-        submission = Submission(message=message, owner="ann", agent="counted", budget=budget)
+        submission = Submission(message=message, by=Actor("ann"), agent="counted", budget=budget)
         run = transitions.new_run(submission, "t", "counted", "r", now())
         change, thread = transitions.submitted(None, run, "w1", now(), metadata={})
         await self.storage.commit(change)

@@ -15,9 +15,11 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from assent.config.file import read_configuration
-from assent.core.decisions import Approve, Decision, Edit, Reject, decision_to_json
+from assent.core.approval import Approval, ApprovalKind, ApprovalStatus
+from assent.core.decisions import Approve, Decision, Edit, Reject
 from assent.core.errors import ConfigurationError, InvalidDecision, InvalidRequest
 from assent.core.events import (
     BudgetExceeded,
@@ -33,7 +35,7 @@ from assent.core.events import (
     event_type,
 )
 from assent.core.events import Usage as Tokens
-from assent.core.rows import Approval, ApprovalKind, ApprovalStatus, Run, RunKind, RunStatus
+from assent.core.rows import Run, RunKind, RunStatus
 from assent.runs.budgets import (
     NAMES,
     Amounts,
@@ -70,17 +72,14 @@ def limit(name: str = "model_calls", amount: float = 10, **changes: Any) -> Limi
 
 
 def approval_of(limit: Limit, used: float, decision: Decision | None = None) -> Approval:
-    asked = budget_question(limit, used, thread_id="t", run_id="r", checkpoint_id="c")
-    status = {
+    asked = budget_question(limit, used, RUN, "c", NOON)
+    statuses = {
         Approve: ApprovalStatus.APPROVED,
         Edit: ApprovalStatus.EDITED,
         Reject: ApprovalStatus.REJECTED,
-    }.get(type(decision))
-    return Approval(
-        approval_id=asked.approval_id, thread_id="t", run_id="r", owner="ann", agent="clerk", kind=asked.kind,
-        status=status or ApprovalStatus.PENDING, requested_at=NOON, digest=asked.digest, allowed=asked.allowed, args=asked.args,
-        preview=asked.preview, decision=decision_to_json(decision) if decision is not None else None,
-    )  # fmt: skip
+    }
+    status = statuses.get(type(decision), ApprovalStatus.PENDING)
+    return structs.replace(asked, status=status, decision=decision)
 
 
 # ── as they are written down ──────────────────────────────────────────────────────────────────────
@@ -236,17 +235,13 @@ def test_no_grant_lowers_a_limit(limits: list[float]) -> None:
 
 
 def test_the_question_shows_what_an_approval_sets() -> None:
-    asked = budget_question(
-        limit("total_tokens", 100, per="day"), 120, thread_id="t", run_id="r", checkpoint_id="c"
-    )
+    asked = budget_question(limit("total_tokens", 100, per="day"), 120, RUN, "c", NOON)
     assert asked.kind is ApprovalKind.BUDGET
     assert asked.args == {"scope": "run", "budget": "total_tokens", "limit": 220}
     assert asked.preview == {"used": 120, "limit": 100, "per": "day"}
-    again = budget_question(
-        limit("total_tokens", 100, per="day"), 120, thread_id="t", run_id="r", checkpoint_id="c"
-    )
+    again = budget_question(limit("total_tokens", 100, per="day"), 120, RUN, "c", NOON)
     later = budget_question(
-        limit("total_tokens", 100, per="day"), 120, thread_id="t", run_id="r2", checkpoint_id="c"
+        limit("total_tokens", 100, per="day"), 120, replace(RUN, run_id="r2"), "c", NOON
     )
     assert again.approval_id == asked.approval_id != later.approval_id
 

@@ -12,7 +12,7 @@ from assent import build_hitl_agent
 from assent.core.rows import RunKind, RunStatus, ThreadStatus
 from assent.graph.forking import fork
 from assent.runs.follow import wait_for_run
-from assent.runs.service import Runs
+from assent.runs.opening import open_runs
 from assent.storage.base import Change
 from assent.storage.sqlite import SqliteStorage
 from tests.storage.samples import run, thread
@@ -62,7 +62,7 @@ async def test_it_is_made_anew(tmp_path: Path) -> None:
             ),
         )
         await storage.commit(Change(rows=rows))
-        async with Runs.open(storage, {"agent": agent}):
+        async with open_runs(storage, {"agent": agent}):
             over = await wait_for_run(storage, rows[2])
             assert (over.status, over.attempt, over.error) == (RunStatus.INTERRUPTED, 2, None)
             (asked,) = (await storage.approvals(thread_id="t")).rows

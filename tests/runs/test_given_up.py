@@ -12,10 +12,11 @@ from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.tools import tool
 
 from assent import build_hitl_agent
+from assent.core.audit import Actor
 from assent.core.rows import Run, RunStatus
 from assent.graph.closing import CUT_OFF, close
 from assent.runs.follow import wait_for_run
-from assent.runs.service import Runs
+from assent.runs.opening import open_runs
 from assent.runs.transitions import Submission
 from assent.storage.base import Change
 from assent.storage.sqlite import SqliteStorage
@@ -46,9 +47,9 @@ async def test_a_call_of_a_run_that_was_given_up_is_not_made_again_by_the_next_m
     agents = {"agent": make_agent(ran, started)}
     path = tmp_path / "a.db"
     async with SqliteStorage.open(path) as storage:
-        async with Runs.open(storage, agents, drain_seconds=0.1) as runs:
+        async with open_runs(storage, agents, drain_seconds=0.1) as runs:
             poison = (
-                await runs.submit(Submission(message="Note it.", owner="ann", thread_id="t"))
+                await runs.submit(Submission(message="Note it.", by=Actor("ann"), thread_id="t"))
             ).run
             async with asyncio.timeout(20):
                 await started.wait()
@@ -56,11 +57,13 @@ async def test_a_call_of_a_run_that_was_given_up_is_not_made_again_by_the_next_m
         await _died_often(storage, agents["agent"], poison)
     async with (
         SqliteStorage.open(path) as storage,
-        Runs.open(storage, agents, drain_seconds=0.1) as runs,
+        open_runs(storage, agents, drain_seconds=0.1) as runs,
         asyncio.timeout(20),
     ):
         assert (await wait_for_run(storage, poison)).status is RunStatus.ERROR
-        after = (await runs.submit(Submission(message="And now?", owner="ann", thread_id="t"))).run
+        after = (
+            await runs.submit(Submission(message="And now?", by=Actor("ann"), thread_id="t"))
+        ).run
         assert (await wait_for_run(storage, after)).status is RunStatus.SUCCESS
         thread = await storage.thread("t")
         assert thread is not None
@@ -92,9 +95,9 @@ async def test_a_failed_run_that_dies_once_its_calls_are_closed_has_still_failed
     agent = make_agent(ran, started)
     path = tmp_path / "a.db"
     async with SqliteStorage.open(path) as storage:
-        async with Runs.open(storage, {"agent": agent}, drain_seconds=0.1) as runs:
+        async with open_runs(storage, {"agent": agent}, drain_seconds=0.1) as runs:
             run = (
-                await runs.submit(Submission(message="Note it.", owner="ann", thread_id="t"))
+                await runs.submit(Submission(message="Note it.", by=Actor("ann"), thread_id="t"))
             ).run
             async with asyncio.timeout(20):
                 await started.wait()
@@ -109,7 +112,7 @@ async def test_a_failed_run_that_dies_once_its_calls_are_closed_has_still_failed
         await close(agent.copy(update={"checkpointer": storage.checkpointer}), config, {})
     async with (
         SqliteStorage.open(path) as storage,
-        Runs.open(storage, {"agent": agent}),
+        open_runs(storage, {"agent": agent}),
         asyncio.timeout(20),
     ):
         ended = await wait_for_run(storage, run)

@@ -30,15 +30,16 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from assent import ApprovalPolicy, Approve, Edit, Escalation, Reject, Respond, build_hitl_agent
 from assent.approvals.decide import Verdict
 from assent.approvals.feed import FEED
-from assent.approvals.rows import question_of
-from assent.approvals.rules import Delegate, Say, Target, Withdraw, look_again
+from assent.approvals.rules import AddComment, Delegate, Withdraw, next_deadline
+from assent.core.approval import Approval, ApprovalStatus, Target
+from assent.core.audit import Actor
 from assent.core.clock import Clock
 from assent.core.decisions import Decision
 from assent.core.errors import AssentError
 from assent.core.events import ApprovalEvent, decode
 from assent.core.policy import OnTimeout, Person, Risk
-from assent.core.rows import UNFINISHED, Approval, ApprovalStatus, RunStatus, ThreadStatus
-from assent.runs.service import Runs
+from assent.core.rows import UNFINISHED, RunStatus, ThreadStatus
+from assent.runs.opening import open_runs
 from assent.runs.transitions import Submission
 from assent.storage.sqlite import SqliteStorage
 from tests.support.models import ScriptedModel, calls, say
@@ -123,7 +124,7 @@ class Life(RuleBasedStateMachine):
         opening = SqliteStorage.open(self.folder / "a.db", clock, synchronous="normal")
         self.storage = await self.stack.enter_async_context(opening)
         self.runs = await self.stack.enter_async_context(
-            Runs.open(
+            open_runs(
                 self.storage, {"agent": self.agent()}, clock=clock, people=PEOPLE, drain_seconds=0.5
             )
         )
@@ -180,7 +181,7 @@ class Life(RuleBasedStateMachine):
         thread_id = f"t{len(self.threads)}"
         self.threads.append(thread_id)
         message = ";".join(f"{tool} {next(self.amounts)}" for tool in tools)
-        self.do(self.runs.submit(Submission(message=message, owner=by, thread_id=thread_id)))
+        self.do(self.runs.submit(Submission(message=message, by=Actor(by), thread_id=thread_id)))
         self.do(self.settle())
 
     async def pending(self) -> list[Approval]:
@@ -219,14 +220,12 @@ class Life(RuleBasedStateMachine):
             {}
             if seen == "unknown"
             else {
-                approval.approval_id: question_of(approval).asked_digest
-                if seen == "now"
-                else approval.digest
+                approval.approval_id: approval.current_digest if seen == "now" else approval.digest
             }
         )
-        verdict = Verdict(decisions={approval.approval_id: decision}, by=by, digests=digests)
+        verdict = Verdict(decisions={approval.approval_id: decision}, by=Actor(by), digests=digests)
         self.last = approval.thread_id, verdict
-        self.tried(self.runs.decide(approval.thread_id, verdict))
+        self.tried(self.runs.approvals.decide(approval.thread_id, verdict))
 
     @rule(times=st.integers(1, 3))
     def retry(self, times: int) -> None:
@@ -236,7 +235,7 @@ class Life(RuleBasedStateMachine):
         thread_id, verdict = self.last
 
         async def again() -> None:
-            sent = [self.runs.decide(thread_id, verdict) for _ in range(times)]
+            sent = [self.runs.approvals.decide(thread_id, verdict) for _ in range(times)]
             for outcome in await asyncio.gather(*sent, return_exceptions=True):
                 assert not isinstance(outcome, BaseException) or isinstance(outcome, AssentError), (
                     outcome
@@ -253,10 +252,10 @@ class Life(RuleBasedStateMachine):
 
         async def both() -> None:
             verdicts = [
-                Verdict(decisions={approval.approval_id: each}, by=who)
+                Verdict(decisions={approval.approval_id: each}, by=Actor(who))
                 for each, who in ((Approve(), by), (Reject("No."), other))
             ]
-            sent = [self.runs.decide(approval.thread_id, verdict) for verdict in verdicts]
+            sent = [self.runs.approvals.decide(approval.thread_id, verdict) for verdict in verdicts]
             outcomes = await asyncio.gather(*sent, return_exceptions=True)
             for outcome in outcomes:
                 assert not isinstance(outcome, BaseException) or isinstance(outcome, AssentError), (
@@ -281,12 +280,12 @@ class Life(RuleBasedStateMachine):
 
     @rule(pick=picks, by=people)
     def comment(self, pick: int, by: str) -> None:
-        self.act(pick, Say(by=PEOPLE[by], text="Hm."))
+        self.act(pick, AddComment(by=PEOPLE[by], text="Hm."))
 
-    def act(self, pick: int, action: Withdraw | Delegate | Say) -> None:
+    def act(self, pick: int, action: Withdraw | Delegate | AddComment) -> None:
         approval = self.picked(pick)
         if approval is not None:
-            self.tried(self.runs.act(approval.approval_id, action))
+            self.tried(self.runs.approvals.act(approval.approval_id, action))
 
     def tried(self, work: Any) -> None:
         async def tried() -> None:
@@ -316,7 +315,7 @@ class Life(RuleBasedStateMachine):
             return
         thread_id = self.threads[pick % len(self.threads)]
         self.left.add(thread_id)
-        self.tried(self.runs.cancel_thread(thread_id, by=by))
+        self.tried(self.runs.cancel_thread(thread_id, by=Actor(by)))
 
     @precondition(lambda self: len(self.threads) < 10)
     @rule(pick=picks, by=people)
@@ -324,7 +323,7 @@ class Life(RuleBasedStateMachine):
         source, target = self.threads[pick % len(self.threads)], f"t{len(self.threads)}"
         self.threads.append(target)
         self.left.add(target)
-        self.tried(self.runs.fork(source, target=target, owner=by, metadata={}))
+        self.tried(self.runs.fork(source, target=target, by=Actor(by), metadata={}))
 
     @rule(pick=picks)
     def tamper(self, pick: int) -> None:
@@ -375,31 +374,20 @@ class Life(RuleBasedStateMachine):
         agreed: Counter[int] = Counter()
         for row in rows:
             if row.status in YES:
-                assert row.decision is not None
-                agreed[
-                    row.decision["args"]["amount"]
-                    if row.status is ApprovalStatus.EDITED
-                    else row.args["amount"]
-                ] += 1
+                agreed[amount_of(row)] += 1
         assert self.world.paid <= agreed, (self.world.paid, agreed)
 
     async def check_row(self, row: Approval) -> None:
-        question = question_of(row)
         timer = await self.storage.timer(row.approval_id)
-        assert (timer.due_at if timer else None) == look_again(question)
-        assert row.status is not ApprovalStatus.EXPIRED or row.decision == {
-            "type": "reject",
-            "message": "Nobody decided in time.",
-        }
+        assert (timer.due_at if timer else None) == next_deadline(row)
+        assert row.status is not ApprovalStatus.EXPIRED or row.decision == Reject(
+            "Nobody decided in time."
+        )
         if row.status in YES:
-            said = {vote.by for vote in question.votes if vote.digest == question.asked_digest}
-            free = (
-                row.decision is not None
-                and row.status is ApprovalStatus.EDITED
-                and row.decision["args"]["amount"] % 7 == 0
-            )
-            assert free or len(said) >= question.policy.quorum
-            assert not question.policy.needs_another or row.requested_by not in said
+            said = {vote.by for vote in row.votes if vote.digest == row.current_digest}
+            free = row.status is ApprovalStatus.EDITED and amount_of(row) % 7 == 0
+            assert free or len(said) >= row.policy.quorum
+            assert not row.policy.needs_another or row.requested_by not in said
         if row.status is not ApprovalStatus.PENDING:
             # What is over stays as it is.
             assert self.over.setdefault(row.approval_id, row) == row
@@ -435,8 +423,13 @@ class Life(RuleBasedStateMachine):
             for row in mine:
                 if row.status in YES and row.decision is not None:
                     # Or more, if what a fork asked again was agreed to there too.
-                    assert self.world.paid[(row.decision.get("args") or row.args)["amount"]] >= 1
+                    assert self.world.paid[amount_of(row)] >= 1
         return len(events)
+
+
+def amount_of(row: Approval) -> int:
+    """The amount that was agreed to: the edited one, if somebody edited it."""
+    return int(row.current_args["amount"])
 
 
 ENDINGS = {"ApprovalDecided", "ApprovalExpired", "ApprovalCancelled", "ApprovalSuperseded"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from assent.core.rows import NotificationStatus, RunKind, RunStatus
 from assent.runs.log_lines import LINES, log_lines
 from assent.storage.base import Change
 from tests.storage.samples import approval, notification, run
+from tests.support.rows import replace
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "logs.md"
 ROW = re.compile(r"^\| `([a-z ]+)` \| (\w+) \| (.*) \|$", re.MULTILINE)

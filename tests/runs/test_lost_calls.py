@@ -13,10 +13,12 @@ from langgraph.types import RetryPolicy
 
 from assent import Approve, Respond, build_hitl_agent, idempotency_key
 from assent.approvals.decide import Verdict
+from assent.core.approval import ApprovalKind
+from assent.core.audit import Actor
 from assent.core.decisions import Decision
-from assent.core.rows import ApprovalKind, EffectStatus, Run, RunStatus
+from assent.core.rows import EffectStatus, Run, RunStatus
 from assent.runs.follow import follow_run
-from assent.runs.service import Runs
+from assent.runs.opening import open_runs
 from assent.runs.transitions import Submission
 from assent.storage.sqlite import SqliteStorage
 from tests.support.models import ScriptedModel, call, say
@@ -62,9 +64,9 @@ async def test_a_call_that_ran_out_of_time_is_asked_of(
     till = Till()
     async with (
         SqliteStorage.open(tmp_path / "a.db") as storage,
-        Runs.open(storage, {"agent": agent(till, {})}) as runs,
+        open_runs(storage, {"agent": agent(till, {})}) as runs,
     ):
-        started = await runs.submit(Submission(message="Pay 3.", owner="ada"))
+        started = await runs.submit(Submission(message="Pay 3.", by=Actor("ada")))
         run, types = await ended(storage, started.run, started.first_seq)
         assert run.status is RunStatus.INTERRUPTED
         assert "llm_retry" in types
@@ -76,9 +78,11 @@ async def test_a_call_that_ran_out_of_time_is_asked_of(
             {"amount": 3},
         )
 
-        decided = await runs.decide(run.thread_id, Verdict(decisions=decision, by="bob"))
-        assert decided.run is not None
-        run, _ = await ended(storage, decided.run, decided.first_seq)
+        decided = await runs.approvals.decide(
+            run.thread_id, Verdict(decisions=decision, by=Actor("bob"))
+        )
+        assert decided.run_id is not None
+        run, _ = await ended(storage, await runs.run(decided.run_id), decided.first_seq)
         assert run.status is RunStatus.SUCCESS
         assert (len(till.keys), len(set(till.keys))) == (calls, calls)
         rows = [await storage.effect(key) for key in till.keys]
@@ -95,9 +99,9 @@ async def test_a_call_that_may_be_made_again_is_told_to_the_model(
     till = Till()
     async with (
         SqliteStorage.open(tmp_path / "a.db") as storage,
-        Runs.open(storage, {"agent": agent(till, {"pay": effects})}) as runs,
+        open_runs(storage, {"agent": agent(till, {"pay": effects})}) as runs,
     ):
-        started = await runs.submit(Submission(message="Pay 3.", owner="ada"))
+        started = await runs.submit(Submission(message="Pay 3.", by=Actor("ada")))
         run, types = await ended(storage, started.run, started.first_seq)
         assert run.status is RunStatus.SUCCESS
         assert "tool_error" in types

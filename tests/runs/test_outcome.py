@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 from langgraph.errors import GraphRecursionError
 
 from assent.approvals.feed import FEED
+from assent.core.approval import Approval, ApprovalKind, ApprovalStatus
 from assent.core.errors import AgentLoadError, InvalidRequest
 from assent.core.events import (
     ApprovalRequired,
@@ -21,17 +21,10 @@ from assent.core.events import (
     Usage,
     event_type,
 )
-from assent.core.rows import (
-    ApprovalKind,
-    ApprovalStatus,
-    Run,
-    RunKind,
-    RunStatus,
-    Thread,
-    ThreadStatus,
-)
-from assent.graph.interrupts.resume import PendingApproval
+from assent.core.policy import Policy
+from assent.core.rows import Run, RunKind, RunStatus, Thread, ThreadStatus
 from assent.runs.outcome import explain, failed, paused, succeeded
+from tests.support.rows import replace
 
 NOON = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC)
 LATER = datetime(2026, 3, 4, 13, 0, 0, tzinfo=UTC)
@@ -48,11 +41,11 @@ RUN = Run(
 CHECKPOINT = Checkpoint(checkpoint_id="c", step=3, next=("approval",))
 
 
-def asked(approval_id: str, **changes: Any) -> PendingApproval:
-    made = PendingApproval(
-        approval_id=approval_id, kind=ApprovalKind.TOOL, digest="d", allowed=("approve", "reject"), tool="pay",
+def asked(approval_id: str, **changes: Any) -> Approval:
+    made = Approval(
+        approval_id=approval_id, thread_id="t", requested_at=NOON, kind=ApprovalKind.TOOL, digest="d", allowed=("approve", "reject"), tool="pay",
         tool_call_id=f"call-{approval_id}", args={"amount": 5}, preview={"pays": 5}, node="approval", message_id="m",
-        checkpoint_id="c",
+        checkpoint_id="c", policy=Policy(allowed=("approve", "reject")),
     )  # fmt: skip
     return replace(made, **changes)
 

@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage
 from langgraph.graph import START, MessagesState, StateGraph
 
 from assent.core.rows import RunKind, RunStatus, ThreadStatus
-from assent.runs.service import Runs
+from assent.runs.opening import open_runs
 from assent.storage.base import Change
 from assent.storage.sqlite import SqliteStorage
 from tests.storage.samples import run, thread
@@ -48,7 +48,7 @@ async def test_every_run_is_gone_on_with(tmp_path: Path) -> None:
         rows.append(run(run_id, thread_id=thread_id, **started))
     async with SqliteStorage.open(tmp_path / "a.db") as storage:
         await storage.commit(Change(rows=tuple(rows)))
-        async with Runs.open(storage, {"agent": agent}), asyncio.timeout(60):
+        async with open_runs(storage, {"agent": agent}), asyncio.timeout(60):
             while (await storage.threads(status=ThreadStatus.BUSY, limit=1)).rows:
                 await asyncio.sleep(0.1)
         assert len(await storage.runs(status=(RunStatus.SUCCESS,), limit=COUNT + 1)) == COUNT

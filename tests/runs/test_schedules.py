@@ -18,10 +18,13 @@ from langchain_core.messages import AIMessage
 from langgraph.graph import END, START, MessagesState, StateGraph
 
 from assent.approvals.decide import Verdict
+from assent.core.approval import Approval
+from assent.core.audit import Actor
 from assent.core.clock import Clock
 from assent.core.decisions import Approve
 from assent.core.errors import InvalidRequest, NotFound, ThreadPaused, Unavailable
-from assent.core.rows import Approval, Run, RunStatus, Schedule, Timer
+from assent.core.rows import Run, RunStatus, Schedule, Timer
+from assent.runs.opening import open_runs
 from assent.runs.schedules import ON_TIME, Plan, next_time, next_times, pass_due_time, timer_id
 from assent.runs.service import Runs
 from assent.runs.transitions import Submission
@@ -304,7 +307,7 @@ class House:
     async def open(self) -> AsyncIterator[Runs]:
         async with (
             SqliteStorage.open(self.folder / "a.db", self.clock) as storage,
-            Runs.open(storage, self.agents, clock=self.clock) as runs,
+            open_runs(storage, self.agents, clock=self.clock) as runs,
         ):
             yield runs
 
@@ -451,7 +454,7 @@ async def test_a_thread_that_waits_for_a_person_goes_on_only_by_a_decision(house
     two would say."""
     house.agents = {"agent": flow(pauses=True)}
     async with house.open() as runs:
-        await runs.submit(Submission(message="First.", owner="ann", thread_id="t"))
+        await runs.submit(Submission(message="First.", by=Actor("ann"), thread_id="t"))
         made = await runs.schedules.create(replace(PLAN, thread_id="t"), owner="ann")
         await runs_of(runs, made)
         (approval,) = (await runs.storage.approvals(thread_id="t")).rows
@@ -466,7 +469,7 @@ async def test_a_thread_that_waits_for_a_person_goes_on_only_by_a_decision(house
             now.last_error
             == "A run of this schedule waits its turn on the thread 't' already, so none was added."
         )
-        await runs.decide("t", Verdict(decisions=Approve(), by="bob"))
+        await runs.approvals.decide("t", Verdict(decisions=Approve(), by=Actor("bob")))
         async with asyncio.timeout(10):
             while len(await asked(runs)) < 2:
                 await asyncio.sleep(0.01)
@@ -480,7 +483,7 @@ async def asked(runs: Runs) -> tuple[Approval, ...]:
 async def test_rejecting_it_passes_a_time_over_and_says_why(house: House) -> None:
     house.agents = {"agent": flow(pauses=True)}
     async with house.open() as runs:
-        await runs.submit(Submission(message="First.", owner="ann", thread_id="t"))
+        await runs.submit(Submission(message="First.", by=Actor("ann"), thread_id="t"))
         made = await runs.schedules.create(
             replace(PLAN, thread_id="t", on_busy="reject"), owner="ann"
         )
@@ -500,7 +503,9 @@ async def test_what_is_done_while_another_run_is_active(house: House, on_busy: A
     go = asyncio.Event()
     house.agents = {"agent": flow(go=go)}
     async with house.open() as runs:
-        active = (await runs.submit(Submission(message="First.", owner="ann", thread_id="t"))).run
+        active = (
+            await runs.submit(Submission(message="First.", by=Actor("ann"), thread_id="t"))
+        ).run
         made = await runs.schedules.create(
             replace(PLAN, thread_id="t", on_busy=on_busy), owner="ann"
         )
@@ -557,7 +562,7 @@ async def test_a_thread_that_is_removed_takes_its_schedules_along(house: House) 
         await runs_of(runs, made)
         thread = await runs.storage.thread("t")
         assert thread is not None
-        await runs.delete(thread, by="ann")
+        await runs.delete(thread, by=Actor("ann"))
         with pytest.raises(NotFound):
             await runs.schedules.schedule(made.schedule_id)
         assert await runs.storage.timer(timer_id(made.schedule_id)) is None
@@ -584,7 +589,7 @@ async def test_one_that_was_tampered_with_is_not_followed_any_more(
     clock, file = Clock(now=lambda: time), tmp_path / "a.db"
     async with (
         SqliteStorage.open(file, clock, encryption_key=KEY) as storage,
-        Runs.open(storage, {"agent": flow()}, clock=clock) as runs,
+        open_runs(storage, {"agent": flow()}, clock=clock) as runs,
     ):
         made = await runs.schedules.create(replace(PLAN, thread_id=thread_id), owner="ann")
         whole = await runs.schedules.create(PLAN, owner="ann")
@@ -597,7 +602,7 @@ async def test_one_that_was_tampered_with_is_not_followed_any_more(
     time = NINE
     async with (
         SqliteStorage.open(file, clock, encryption_key=KEY) as storage,
-        Runs.open(storage, {"agent": flow()}, clock=clock) as runs,
+        open_runs(storage, {"agent": flow()}, clock=clock) as runs,
     ):
         assert await runs_of(runs, made) == []
         assert len(await runs_of(runs, whole)) == 1
@@ -701,7 +706,9 @@ async def test_what_makes_no_sense_changes_nothing(house: House) -> None:
 async def test_a_thread_of_another_agent_is_refused(house: House) -> None:
     house.agents = {"agent": flow(), "other": flow()}
     async with house.open() as runs:
-        await runs.submit(Submission(message="Hello.", owner="ann", thread_id="t", agent="other"))
+        await runs.submit(
+            Submission(message="Hello.", by=Actor("ann"), thread_id="t", agent="other")
+        )
         assert (
             await runs.schedules.create(replace(PLAN, agent=None, thread_id="t"), owner="ann")
         ).agent == "other"
@@ -736,7 +743,7 @@ async def test_many_at_one_time_are_all_on_time(tmp_path: Path) -> None:
     count = 20
     async with (
         SqliteStorage.open(tmp_path / "a.db") as storage,
-        Runs.open(storage, {"agent": flow()}) as runs,
+        open_runs(storage, {"agent": flow()}) as runs,
     ):
         made = [
             await runs.schedules.create(replace(PLAN, cron="*/3 * * * * *"), owner="ann")

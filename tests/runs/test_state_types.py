@@ -9,9 +9,10 @@ from typing import Any, TypedDict
 from langgraph.graph import START, StateGraph
 from pydantic import BaseModel
 
+from assent.core.audit import Actor
 from assent.core.rows import Run, RunStatus
 from assent.runs.follow import follow_run
-from assent.runs.service import Runs
+from assent.runs.opening import open_runs
 from assent.runs.transitions import Submission
 from assent.storage.sqlite import SqliteStorage
 
@@ -34,9 +35,9 @@ async def run_of(folder: Path, **options: Any) -> tuple[Run, Any]:
     agent = StateGraph(State).add_node("find", find).add_edge(START, "find").compile()
     async with (
         SqliteStorage.open(folder / "a.db") as storage,
-        Runs.open(storage, {"agent": agent}, **options) as runs,
+        open_runs(storage, {"agent": agent}, **options) as runs,
     ):
-        started = await runs.submit(Submission(message="look", owner="ada"))
+        started = await runs.submit(Submission(message="look", by=Actor("ada")))
         async for _ in follow_run(
             storage, started.run.thread_id, started.run.run_id, started.first_seq - 1
         ):

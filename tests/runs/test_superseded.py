@@ -15,9 +15,12 @@ from langchain_core.messages import AIMessage, ToolMessage
 
 from assent import Approve, build_hitl_agent
 from assent.approvals.decide import Verdict
+from assent.core.approval import Approval, ApprovalStatus
+from assent.core.audit import Actor
 from assent.core.errors import Superseded
-from assent.core.rows import Approval, ApprovalStatus, Run, RunStatus, ThreadStatus
+from assent.core.rows import Run, RunStatus, ThreadStatus
 from assent.runs.follow import wait_for_run
+from assent.runs.opening import open_runs
 from assent.runs.service import Runs
 from assent.runs.transitions import Submission
 from assent.storage.sqlite import SqliteStorage
@@ -50,13 +53,13 @@ async def desk(
     agent = build_hitl_agent(ScriptedModel(script=reply), [till.pay], approve=["pay"])
     async with (
         SqliteStorage.open(folder / "a.db") as storage,
-        Runs.open(storage, {"agent": agent}) as runs,
+        open_runs(storage, {"agent": agent}) as runs,
     ):
         yield storage, runs
 
 
 async def paused(storage: SqliteStorage, runs: Runs) -> tuple[Run, list[Approval]]:
-    started = await runs.submit(Submission(message="Pay.", owner="ann", thread_id="t"))
+    started = await runs.submit(Submission(message="Pay.", by=Actor("ann"), thread_id="t"))
     return await stopped(storage, started.run)
 
 
@@ -87,7 +90,7 @@ async def change(runs: Runs, amount: int, *, place: int = 0) -> None:
 
 
 def approve(approval: Approval) -> Verdict:
-    return Verdict(decisions={approval.approval_id: Approve()}, by="bob")
+    return Verdict(decisions={approval.approval_id: Approve()}, by=Actor("bob"))
 
 
 async def told(storage: SqliteStorage) -> list[str]:
@@ -102,14 +105,14 @@ async def test_arguments_changed_in_the_state_are_asked_anew(tmp_path: Path) -> 
         _, (approval,) = await paused(storage, runs)
         await change(runs, 500)
         with pytest.raises(Superseded):
-            await runs.decide("t", approve(approval))
+            await runs.approvals.decide("t", approve(approval))
         stored = await storage.approval(approval.approval_id)
         assert stored is not None
         assert (stored.status, stored.decision) == (ApprovalStatus.SUPERSEDED, None)
         run, (anew,) = await going_on(storage)
         assert (run.status, till.paid) == (RunStatus.INTERRUPTED, [])
         assert (anew.args, anew.status) == ({"amount": 500}, ApprovalStatus.PENDING)
-        await runs.decide("t", approve(anew))
+        await runs.approvals.decide("t", approve(anew))
         run, _ = await going_on(storage)
         assert (run.status, till.paid) == (RunStatus.SUCCESS, [500])
         assert await told(storage) == [
@@ -127,14 +130,16 @@ async def test_of_two_only_the_changed_one_is_asked_anew(tmp_path: Path) -> None
         _, (_first, second) = await paused(storage, runs)
         await change(runs, 500)
         with pytest.raises(Superseded):
-            await runs.decide("t", Verdict(decisions=Approve(), by="bob", for_all=True))
+            await runs.approvals.decide(
+                "t", Verdict(decisions=Approve(), by=Actor("bob"), for_all=True)
+            )
         thread = await storage.thread("t")
         assert thread is not None
         assert (thread.status, thread.pending) == (ThreadStatus.INTERRUPTED, (second.approval_id,))
-        await runs.decide("t", approve(second))
+        await runs.approvals.decide("t", approve(second))
         _, (anew,) = await going_on(storage)
         assert (anew.args, till.paid) == ({"amount": 500}, [6])
-        await runs.decide("t", approve(anew))
+        await runs.approvals.decide("t", approve(anew))
         await going_on(storage)
         assert till.paid == [6, 500]
 
@@ -147,7 +152,7 @@ async def test_a_call_that_was_answered_in_the_state_is_not_asked_any_more(tmp_p
         answer = ToolMessage("Somebody paid it.", tool_call_id=approval.tool_call_id, name="pay")
         await runs.agents["agent"].aupdate_state(config, {"messages": [answer]}, as_node="approval")
         with pytest.raises(Superseded, match="does not ask this any more"):
-            await runs.decide("t", approve(approval))
+            await runs.approvals.decide("t", approve(approval))
         run, pending = await going_on(storage)
         assert (run.status, pending, till.paid) == (RunStatus.SUCCESS, [], [])
 
@@ -166,11 +171,11 @@ async def test_a_row_that_was_edited_in_the_database_decides_nothing(
         database.execute(f"UPDATE approvals SET {column} = ?", (value,))
     async with desk(tmp_path, till, 5) as (storage, runs):
         with pytest.raises(Superseded, match="is not what its thread asks"):
-            await runs.decide("t", approve(approval))
+            await runs.approvals.decide("t", approve(approval))
         _, (anew,) = await going_on(storage)
         # What is asked is what the agent wants, and not what somebody wrote into the file.
         assert (anew.tool, anew.args, till.paid) == ("pay", {"amount": 5}, [])
-        await runs.decide("t", approve(anew))
+        await runs.approvals.decide("t", approve(anew))
         await going_on(storage)
         assert till.paid == [5]
 
@@ -184,14 +189,15 @@ async def test_a_change_after_the_decision_is_refused_by_the_gate_and_asked_anew
         _, (approval,) = await paused(storage, runs)
         # No room for a run, so the one that goes on waits.
         runs.engine._max_runs = 0  # type: ignore[attr-defined]
-        decided = await runs.decide("t", approve(approval))
-        assert decided.run is not None
-        assert decided.run.status is RunStatus.PENDING
+        decided = await runs.approvals.decide("t", approve(approval))
+        assert decided.run_id is not None
+        assert decided.status == RunStatus.PENDING
+        waiting = await runs.run(decided.run_id)
         await change(runs, 500)
         runs.engine._max_runs = 10  # type: ignore[attr-defined]
         runs.engine.wake()
         async with asyncio.timeout(20):
-            run, pending = await stopped(storage, decided.run)
+            run, pending = await stopped(storage, waiting)
         assert till.paid == []
         assert [each.args for each in pending] == [{"amount": 500}]
         assert run.status is RunStatus.INTERRUPTED

@@ -3,17 +3,27 @@ nothing was tampered with."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import count
 from typing import Any
 
-from assent.core.events import Token
-from assent.core.rows import (
-    Answer,
+from assent.core.approval import (
     Approval,
     ApprovalKind,
     ApprovalStatus,
+    Comment,
+    Delegation,
+    Edited,
+    Outcome,
+    Target,
+    Vote,
+)
+from assent.core.decisions import Approve, Edit, Respond
+from assent.core.events import Token
+from assent.core.grant import Bound, Grant
+from assent.core.policy import Escalation, OnTimeout, Policy, Risk
+from assent.core.rows import (
+    Answer,
     CancelMode,
     Effect,
     EffectStatus,
@@ -24,11 +34,11 @@ from assent.core.rows import (
     RunKind,
     RunStatus,
     Schedule,
-    StandingGrant,
     Thread,
     ThreadStatus,
     Timer,
 )
+from tests.support.rows import replace
 
 NOON = datetime(2026, 1, 2, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -77,24 +87,30 @@ def run(run_id: str = "r", **changes: Any) -> Run:
     return replace(made, **changes)
 
 
-POLICIES: dict[str, Any] = {
+VOTING: dict[str, Any] = {
     "requested_by": "ann",
-    "risk": "high",
-    "roles": ("lead",),
-    "names": ("bob", "cy"),
-    "assignees": ("dee",),
-    "step": 2,
+    "policy": Policy(
+        quorum=2,
+        roles=("lead",),
+        names=("bob", "cy"),
+        risk=Risk.HIGH,
+        timeout=timedelta(hours=1),
+        on_timeout=OnTimeout.ESCALATE,
+        escalation=(Escalation(roles=("boss",)),),
+    ),
+    "step": 1,
     "step_at": NOON + timedelta(minutes=5),
     "reminded_at": NOON + timedelta(minutes=6),
-    "policy_digest": "1" * 64,
-    "policy": {"quorum": 2, "roles": ["lead"]},
-    "edit": {"args": {"amount": 3}, "digest": "2" * 64, "by": "bob"},
-    "votes": ({"by": "bob", "decision": {"type": "approve"}},),
-    "delegations": ({"say": "cy", "to": {"name": "dee", "role": ""}},),
-    "comments": ({"by": "eve", "text": "Größe ☃?"},),
-    "shown": {"asked": "pay", "model_wrote": "On it."},
+    "edit": Edited(args={"amount": 3}, digest="2" * 64, by="bob", at=NOON),
+    "votes": (
+        Vote(by="bob", decision=Approve(), digest="2" * 64, at=NOON, voting_right="bob"),
+        Vote(by="cy", decision=Respond(["a", 1]), digest="0" * 64, at=NOON, voting_right="cy"),
+    ),
+    "delegations": (Delegation(voting_right="cy", to=Target(name="dee"), by="cy", at=NOON),),
+    "comments": (Comment(by="eve", text="Größe ☃?", at=NOON),),
+    "conversation": {"asked": "pay", "model_wrote": "On it."},
 }
-"""The fields of an approval that are about its policy."""
+"""The fields of an approval that say who decides."""
 
 
 def approval(approval_id: str = "a", **changes: Any) -> Approval:
@@ -118,21 +134,23 @@ def approval(approval_id: str = "a", **changes: Any) -> Approval:
         node="tools",
         checkpoint_id="c",
         interrupt_id="i",
+        namespace="tools:1",
+        position=1,
         expires_at=NOON + timedelta(days=1),
-        decision={"type": "edit", "args": {}},
+        decision=Edit(args={}),
         decided_by="bob",
         decided_at=NOON + timedelta(hours=1),
-        **POLICIES,
+        **VOTING,
     )
     return replace(made, **changes)
 
 
-def grant(grant_id: str = "g", **changes: Any) -> StandingGrant:
-    made = StandingGrant(
+def grant(grant_id: str = "g", **changes: Any) -> Grant:
+    made = Grant(
         grant_id=grant_id,
         agent="clerk",
         tool="pay",
-        bounds={"amount": {"max": 5}, "to": {"among": ["bob"]}},
+        bounds={"amount": Bound(max=5), "to": Bound(among=("bob",))},
         given_by="ann",
         roles=("lead", "boss"),
         given_at=NOON,
@@ -152,10 +170,16 @@ def answer(answer_id: str = "k", **changes: Any) -> Answer:
         answer_id=answer_id,
         owner="ann",
         thread_id="t",
-        asked="d",
+        request_digest="d",
         created_at=NOON,
-        first_seq=7,
-        body={"run_id": None, "pending": ["a"]},
+        outcome=Outcome(
+            thread_id="t",
+            approvals=(approval(),),
+            pending=("a",),
+            status="interrupted",
+            first_seq=7,
+            events=1,
+        ),
     )
     return replace(made, **changes)
 

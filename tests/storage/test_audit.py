@@ -12,17 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from assent.core.audit import AuditAction, AuditEntry, AuditHead, AuditRecord, Authentication
 from assent.core.errors import ConfigurationError, Conflict, InvalidRequest
 from assent.core.events import Done
-from assent.core.rows import (
-    AuditAction,
-    AuditEntry,
-    AuditHead,
-    AuditRecord,
-    Authentication,
-    Thread,
-    ThreadStatus,
-)
+from assent.core.rows import Thread, ThreadStatus
 from assent.storage.base import Change, Storage
 from assent.storage.chain import Heads, Verification, heads_from_text
 from assent.storage.sqlite import SqliteStorage

@@ -15,7 +15,8 @@ import pytest
 from typer.testing import CliRunner
 
 from assent.cli.app import app
-from assent.core.rows import ApprovalStatus, NotificationStatus, RunStatus, ThreadStatus
+from assent.core.approval import ApprovalStatus
+from assent.core.rows import NotificationStatus, RunStatus, ThreadStatus
 from assent.storage.base import Change
 from assent.storage.sqlite import SqliteStorage, files
 from assent.storage.sqlite.checkup import SHOWN, Level, check_up

@@ -6,7 +6,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing, suppress
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from tests.storage.samples import (
     token,
 )
 from tests.support.keys import KEY, key
+from tests.support.rows import replace
 
 SECRET = "swordfish"
 OTHER = key("2027", "o")

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from assent.core.approval import ApprovalStatus
 from assent.core.errors import Gone
 from assent.core.events import Event
-from assent.core.rows import ApprovalStatus, RunStatus
+from assent.core.rows import RunStatus
 from assent.storage.base import Change, Storage
 from assent.storage.sqlite import SqliteStorage
 from assent.storage.sqlite.retention import ROWS_PER_STEP, SPARE_PAGES

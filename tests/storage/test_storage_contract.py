@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
+from assent.core.approval import ApprovalStatus, Delegation, Target
 from assent.core.errors import Conflict, InvalidRequest
 from assent.core.events import Custom, Done, Token, decode
+from assent.core.grant import Bound
+from assent.core.policy import Policy
 from assent.core.rows import (
-    ApprovalStatus,
     EffectStatus,
     Notification,
     NotificationStatus,
@@ -37,6 +38,7 @@ from tests.storage.samples import (
     timer,
     token,
 )
+from tests.support.rows import replace
 from tests.support.waiting import PATIENCE
 
 Read = Callable[[Storage], Awaitable[Row | None]]
@@ -82,8 +84,8 @@ def seqs(entries: list[LogEntry] | tuple[LogEntry, ...]) -> list[int]:
         ),
         (notification(), notification(endpoint="bob"), lambda storage: storage.notification("n")),
         (link(), link(recipient="eve"), lambda storage: storage.link("l")),
-        (grant(), grant(bounds={"amount": {"any": True}}), lambda storage: storage.grant("g")),
-        (answer(), answer(body={"k": "bob"}), lambda storage: storage.answer("k")),
+        (grant(), grant(bounds={"amount": Bound(any=True)}), lambda storage: storage.grant("g")),
+        (answer(), answer(outcome=None), lambda storage: storage.answer("k")),
     ],
     ids=[
         *(
@@ -198,13 +200,12 @@ async def test_rows_with_nothing_optional_come_back_equal(storage: Storage) -> N
             grant(),
             bounds={},
             roles=(),
-            thread_id="",
             user="",
             used=0,
             revoked_by=None,
             revoked_at=None,
         ),
-        replace(answer(), body={}),
+        replace(answer(), outcome=None),
     ]
     await storage.commit(Change(rows=tuple(bare)))
     assert await every_row(storage) == bare
@@ -731,16 +732,22 @@ async def test_approvals_come_in_pages_oldest_first(storage: Storage) -> None:
 
 
 async def test_approvals_are_found_by_what_they_are_and_who_may_decide(storage: Storage) -> None:
-    nobody: dict[str, Any] = {"roles": (), "names": (), "assignees": ()}
-    one = approval("a", **{**nobody, "roles": ("lead", "boss")})
+    nobody: dict[str, Any] = {"step": 0, "delegations": ()}
+    to = [Delegation(voting_right="x", to=Target(name=n), by="x", at=NOON) for n in ("cy", "dee")]
+    one = approval("a", **nobody, policy=Policy(roles=("lead", "boss")))
     two = approval(
-        "b", tool="mail", requested_at=NOON + timedelta(seconds=1), **{**nobody, "names": ("cy",)}
+        "b",
+        **nobody,
+        policy=Policy(names=("cy",)),
+        tool="mail",
+        requested_at=NOON + timedelta(seconds=1),
     )
     three = approval(
         "c",
         agent="other",
         requested_at=NOON + timedelta(seconds=2),
-        **{**nobody, "assignees": ("cy", "dee")},
+        **{**nobody, "delegations": tuple(to)},
+        policy=Policy(),
     )
     await storage.commit(Change(rows=(one, two, three)))
     wanted: list[tuple[dict[str, Any], list[Row]]] = [
@@ -763,7 +770,7 @@ async def test_open_grants_are_those_that_could_be_used_now(storage: Storage) ->
         grant("new", given_at=NOON + timedelta(seconds=1), **is_open),
         grant("old", **is_open),
         grant("revoked"),
-        grant("over", until=NOON, **is_open),
+        grant("over", given_at=NOON - timedelta(days=2), until=NOON, **is_open),
         grant("used", used=3, **is_open),
         grant("other tool", tool="mail", **is_open),
         grant("other agent", agent="other", **is_open),

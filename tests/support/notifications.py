@@ -8,8 +8,9 @@ from typing import Any
 
 from msgspec import structs
 
+from assent.core.approval import ApprovalStatus
 from assent.core.events import EVENT_TYPES, Event
-from assent.core.rows import ApprovalStatus
+from assent.core.policy import Policy, Risk
 from assent.notify.endpoints import Endpoint, endpoints_from_json
 from tests.storage.samples import NOON, approval, link
 from tests.support.keys import NEW_SECRET
@@ -17,7 +18,8 @@ from tests.support.receiver import Receiver
 
 PENDING = approval(
     status=ApprovalStatus.PENDING,
-    policy={},
+    policy=Policy(roles=("lead",), names=("bob", "cy"), risk=Risk.HIGH),
+    step=0,
     edit=None,
     votes=(),
     delegations=(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from assent.api.deps import How, TheRuns, Who
+from assent.api.deps import TheActor, TheRuns
 from assent.api.openapi import SSE_RESPONSE
 from assent.api.outcomes import invoked_response, run_headers
 from assent.api.schemas import AgentRequest
@@ -15,14 +15,14 @@ router = APIRouter(tags=["agent"])
 
 
 @router.post("/agent/stream", status_code=200, responses=SSE_RESPONSE, response_class=EventStream)
-async def stream(body: AgentRequest, runs: TheRuns, who: Who, how: How) -> Response:
+async def stream(body: AgentRequest, runs: TheRuns, by: TheActor) -> Response:
     """Send a message, and receive the run's Server-Sent Events until `done`, `error`, `run_paused`
     or `run_cancelled`.
 
     A client that disconnects does not stop the run: `GET /threads/{id}/events` continues after the
     last id that you have.
     """
-    started = await runs.submit(body.submission(who, body.thread_id, how))
+    started = await runs.submit(body.submission(by, body.thread_id))
     run = started.run
     return EventStream(
         follow_run(runs.storage, run.thread_id, run.run_id, started.first_seq - 1),
@@ -31,13 +31,11 @@ async def stream(body: AgentRequest, runs: TheRuns, who: Who, how: How) -> Respo
 
 
 @router.post("/agent/invoke")
-async def invoke(
-    body: AgentRequest, request: Request, runs: TheRuns, who: Who, how: How
-) -> Response:
+async def invoke(body: AgentRequest, request: Request, runs: TheRuns, by: TheActor) -> Response:
     """Send a message, and wait until it is answered or somebody is asked.
 
     The response has the run's `status` and `error`, the thread's `values`, the agent's last message
     as `output`, and the `approvals` that are pending now.
     """
-    started = await runs.submit(body.submission(who, body.thread_id, how))
+    started = await runs.submit(body.submission(by, body.thread_id))
     return await invoked_response(request, runs, started.run)

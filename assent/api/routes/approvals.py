@@ -13,23 +13,26 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import ValidationError
 
 from assent.api.decision_bodies import ApprovalAnswer
-from assent.api.deps import How, TheRuns, Who, wants
+from assent.api.deps import TheActor, TheRuns, wants
 from assent.api.event_query import MOST_ON_A_PAGE, After, Named, OnAPage, Types, event_page
-from assent.api.idempotency import IdempotencyKey, Key, claim, decided_once, key_of, once
+from assent.api.idempotency import IdempotencyKey, decided_response, key_of
 from assent.api.openapi import SSE_RESPONSE
 from assent.api.problems import status_of
 from assent.api.responses import json_response
 from assent.api.schemas import THREAD_ID, BatchRequest, CommentRequest, DelegateRequest
 from assent.api.sse import EventStream
-from assent.api.views import approval_view
+from assent.api.views import approval_view, outcome_view
 from assent.approvals.decide import Verdict
 from assent.approvals.feed import FEED
-from assent.approvals.rules import Delegate, Say, Target, Withdraw
-from assent.core.errors import AssentError, ConfigurationError, InvalidRequest, NotFound
+from assent.approvals.idempotency import Key
+from assent.approvals.rules import AddComment, Delegate, PersonalAction, Withdraw
+from assent.core.approval import ApprovalStatus, Target
+from assent.core.audit import Actor
+from assent.core.errors import AssentError, ConfigurationError, InvalidRequest
+from assent.core.json import Json, JsonObject
 from assent.core.policy import Risk, duration_from_text
-from assent.core.rows import Approval, ApprovalStatus, Authentication
+from assent.runs.approvals import Approvals
 from assent.runs.follow import follow
-from assent.runs.service import Runs
 from assent.storage.base import LogEntry, Storage
 
 router = APIRouter(tags=["approvals"])
@@ -43,7 +46,7 @@ Text = Annotated[str | None, Query(min_length=1, max_length=200)]
 @router.get("/approvals")
 async def list_approvals(
     runs: TheRuns,
-    who: Who,
+    by: TheActor,
     status: ApprovalStatus | None = None,
     thread_id: Annotated[str | None, Query(pattern=THREAD_ID)] = None,
     agent: Text = None,
@@ -69,7 +72,7 @@ async def list_approvals(
         tool=tool,
         role=role,
         assignee=assignee,
-        before=None if older_than is None else runs.now() - _duration(older_than),
+        before=None if older_than is None else runs.clock.now() - _duration(older_than),
         limit=limit,
         cursor=cursor,
     )
@@ -82,7 +85,7 @@ async def list_approvals(
 async def stream(
     request: Request,
     runs: TheRuns,
-    who: Who,
+    by: TheActor,
     after: After,
     types: Types,
     named: Named = False,
@@ -119,9 +122,9 @@ def _with_its_thread(entry: LogEntry) -> LogEntry:
 
 
 @router.get("/approvals/{id}")
-async def get_approval(id: str, runs: TheRuns, who: Who) -> Response:
+async def get_approval(id: str, runs: TheRuns, by: TheActor) -> Response:
     """One approval, with what people said and decided."""
-    return json_response(approval_view(await _approval(runs.storage, id)))
+    return json_response(approval_view(await runs.approvals.get(id)))
 
 
 # ── deciding ──────────────────────────────────────────────────────────────────────────────────────
@@ -132,40 +135,36 @@ async def decide_several(
     body: BatchRequest,
     request: Request,
     runs: TheRuns,
-    who: Who,
-    how: How,
+    by: TheActor,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Decide several approvals of a low risk, on any threads. Each has an outcome of its own:
     `outcomes` has its `status` by id, and what `POST /approvals/{id}/decide` would have answered.
     Sent again under its key, what was decided is answered as then, and the rest is tried again."""
-    key = await key_of(request, who, idempotency_key)
+    key = await key_of(request, by, idempotency_key)
     if key is not None:
-        await claim(runs, key)
-    outcomes = {
-        id: await _outcome(runs, id, answer, who, how, key and key.of(id))
-        for id, answer in body.decisions.items()
-    }
+        await runs.approvals.claim(key)
+    outcomes: dict[str, JsonObject] = {}
+    for id, answer in body.decisions.items():
+        outcomes[id] = await _decide_one(
+            runs.approvals, id, answer, by, key.part(id) if key else None
+        )
     return json_response({"outcomes": outcomes})
 
 
-async def _outcome(
-    runs: Runs, approval_id: str, answer: Any, who: str, how: Authentication, key: Key | None
-) -> dict[str, Any]:
+async def _decide_one(
+    approvals: Approvals, approval_id: str, answer: Json, by: Actor, key: Key | None
+) -> JsonObject:
     try:
-        approval = await _approval(runs.storage, approval_id)
+        approval = await approvals.get(approval_id)
         if approval.risk != Risk.LOW:
             raise InvalidRequest(
-                f"The approval {approval_id} is of {approval.risk} risk, so it is decided by itself, and not with others."
+                f"The approval {approval_id} is of {approval.risk} risk, "
+                "so it is decided by itself, and not with others."
             )
-        thread_id, verdict = (
-            approval.thread_id,
-            _verdict(approval_id, ApprovalAnswer(answer), who, how),
-        )
-        decided = await once(
-            runs, thread_id, key, lambda along: runs.decide(thread_id, verdict, along=along)
-        )
-        return {**decided.view, "status": 202}
+        verdict = _verdict(approval_id, ApprovalAnswer(answer), by, key)
+        outcome = await approvals.decide(approval.thread_id, verdict)
+        return {**outcome_view(outcome), "status": 202}
     except ValidationError as error:
         return {"status": 422, "detail": str(error.errors()[0]["msg"])}
     except AssentError as error:
@@ -181,64 +180,45 @@ async def decide(
     body: ApprovalAnswer,
     request: Request,
     runs: TheRuns,
-    who: Who,
-    how: How,
+    by: TheActor,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Decide one approval: the same as `POST /threads/{id}/resume` with its id. Where several must
     agree, it is pending until they do."""
-    approval = await _approval(runs.storage, id)
-    verdict, thread_id = _verdict(id, body, who, how), approval.thread_id
-    return await decided_once(
-        request,
-        runs,
-        thread_id,
-        who,
-        idempotency_key,
-        lambda along: runs.decide(thread_id, verdict, along=along),
-    )
+    approval = await runs.approvals.get(id)
+    verdict = _verdict(id, body, by, await key_of(request, by, idempotency_key))
+    outcome = await runs.approvals.decide(approval.thread_id, verdict)
+    return decided_response(request, runs.storage, outcome)
 
 
 @router.post("/approvals/{id}/withdraw")
-async def withdraw(id: str, runs: TheRuns, who: Who, how: How) -> Response:
+async def withdraw(id: str, runs: TheRuns, by: TheActor) -> Response:
     """Take your vote back."""
-    return json_response(
-        approval_view(await runs.act(id, Withdraw(by=runs.person(who)), authentication=how))
-    )
+    return await _act(runs.approvals, id, Withdraw(by=runs.approvals.person(by.name)), by)
 
 
 @router.post("/approvals/{id}/delegate")
-async def delegate(id: str, body: DelegateRequest, runs: TheRuns, who: Who, how: How) -> Response:
-    """Hand your say to another person or role, or, by naming yourself, take it back."""
-    action = Delegate(by=runs.person(who), to=Target(name=body.to or "", role=body.role or ""))
-    return json_response(approval_view(await runs.act(id, action, authentication=how)))
+async def delegate(id: str, body: DelegateRequest, runs: TheRuns, by: TheActor) -> Response:
+    """Delegate your voting right to another person or role, or, by naming yourself, take it back."""
+    to = Target(name=body.to or "", role=body.role or "")
+    return await _act(runs.approvals, id, Delegate(by=runs.approvals.person(by.name), to=to), by)
 
 
 @router.post("/approvals/{id}/comment", status_code=201)
-async def comment(id: str, body: CommentRequest, runs: TheRuns, who: Who, how: How) -> Response:
+async def comment(id: str, body: CommentRequest, runs: TheRuns, by: TheActor) -> Response:
     """Say something about what is asked. It decides nothing."""
-    return json_response(
-        approval_view(
-            await runs.act(id, Say(by=runs.person(who), text=body.text), authentication=how)
-        ),
-        status=201,
-    )
+    action = AddComment(by=runs.approvals.person(by.name), text=body.text)
+    return await _act(runs.approvals, id, action, by, status=201)
 
 
-def _verdict(approval_id: str, answer: ApprovalAnswer, who: str, how: Authentication) -> Verdict:
-    return Verdict(
-        decisions=partial(answer.decisions, approval_id),
-        by=who,
-        authentication=how,
-        digests=answer.digests,
-    )
+async def _act(
+    approvals: Approvals, id: str, action: PersonalAction, by: Actor, *, status: int = 200
+) -> Response:
+    return json_response(approval_view(await approvals.act(id, action, by)), status=status)
 
 
-async def _approval(storage: Storage, approval_id: str) -> Approval:
-    approval = await storage.approval(approval_id)
-    if approval is None:
-        raise NotFound(f"There is no approval '{approval_id}'.")
-    return approval
+def _verdict(approval_id: str, answer: ApprovalAnswer, by: Actor, key: Key | None) -> Verdict:
+    return Verdict(decisions=partial(answer.choices, approval_id), by=by, key=key)
 
 
 def _duration(text: str) -> Any:

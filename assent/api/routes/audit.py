@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from pydantic import AwareDatetime
 
-from assent.api.deps import TheRuns, Who
+from assent.api.deps import TheActor, TheRuns
 from assent.api.responses import PageLimit, json_response, page_response
 from assent.api.schemas import THREAD_ID
 from assent.storage.chain import head_to_json, record_to_json
@@ -18,7 +18,7 @@ router = APIRouter(tags=["audit"])
 @router.get("/audit")
 async def list_audit(
     runs: TheRuns,
-    who: Who,
+    by: TheActor,
     thread_id: Annotated[str | None, Query(pattern=THREAD_ID)] = None,
     approval_id: Annotated[str | None, Query(min_length=1, max_length=100)] = None,
     actor: Annotated[str | None, Query(min_length=1, max_length=200)] = None,
@@ -40,7 +40,7 @@ async def list_audit(
 
 
 @router.get("/audit/head")
-async def get_head(runs: TheRuns, who: Who) -> Response:
+async def get_head(runs: TheRuns, by: TheActor) -> Response:
     """The last record of the chain, or null. Keep it where nobody who has the database can change
     it."""
     head = await runs.storage.audit_head()

@@ -7,20 +7,18 @@ from typing import Annotated
 import msgspec
 from fastapi import APIRouter, Query, Response
 
-from assent.api.deps import How, TheRuns, Who
+from assent.api.deps import TheActor, TheRuns
 from assent.api.responses import json_response
 from assent.api.schemas import GrantRequest
 from assent.api.views import grant_view
-from assent.approvals.grants import Bound
-from assent.core.errors import InvalidRequest, NotFound
-from assent.core.rows import StandingGrant
-from assent.runs.service import Runs
+from assent.core.errors import InvalidRequest
+from assent.core.grant import Bound
 
 router = APIRouter(tags=["grants"])
 
 
 @router.post("/grants", status_code=201)
-async def give(body: GrantRequest, runs: TheRuns, who: Who, how: How) -> Response:
+async def give(body: GrantRequest, runs: TheRuns, by: TheActor) -> Response:
     """Approve in advance: calls of this tool with arguments within these bounds. It counts as your
     vote would, so it is a 403 if you could not approve such calls yourself."""
     try:
@@ -29,16 +27,15 @@ async def give(body: GrantRequest, runs: TheRuns, who: Who, how: How) -> Respons
         raise InvalidRequest(
             f'The bounds are wrong: {error}. A bound is {{"min": …, "max": …}}, {{"among": […]}} or {{"any": true}}.'
         ) from None
-    grant = await runs.give_grant(
+    grant = await runs.approvals.give_grant(
         agent=body.agent,
         tool=body.tool,
         bounds=bounds,
-        by=who,
+        by=by,
         until=body.until,
         uses=body.uses,
         thread_id=body.thread_id or "",
         user=body.user or "",
-        authentication=how,
     )
     return json_response(
         grant_view(grant), status=201, headers={"Location": f"/grants/{grant.grant_id}"}
@@ -48,7 +45,7 @@ async def give(body: GrantRequest, runs: TheRuns, who: Who, how: How) -> Respons
 @router.get("/grants")
 async def list_grants(
     runs: TheRuns,
-    who: Who,
+    by: TheActor,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: str | None = None,
 ) -> Response:
@@ -59,19 +56,12 @@ async def list_grants(
 
 
 @router.get("/grants/{id}")
-async def get_grant(id: str, runs: TheRuns, who: Who) -> Response:
+async def get_grant(id: str, runs: TheRuns, by: TheActor) -> Response:
     """One grant."""
-    return json_response(grant_view(await _grant(runs, id)))
+    return json_response(grant_view(await runs.approvals.get_grant(id)))
 
 
 @router.delete("/grants/{id}")
-async def revoke(id: str, runs: TheRuns, who: Who, how: How) -> Response:
+async def revoke(id: str, runs: TheRuns, by: TheActor) -> Response:
     """Revoke it: from now on it approves nothing. What it has approved stays approved."""
-    return json_response(grant_view(await runs.revoke_grant(id, by=who, authentication=how)))
-
-
-async def _grant(runs: Runs, grant_id: str) -> StandingGrant:
-    grant = await runs.storage.grant(grant_id)
-    if grant is None:
-        raise NotFound(f"There is no grant '{grant_id}'. GET /grants lists those that there are.")
-    return grant
+    return json_response(grant_view(await runs.approvals.revoke_grant(id, by)))

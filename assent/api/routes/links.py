@@ -3,7 +3,7 @@ that scan mail open every link."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Literal
 from urllib.parse import parse_qsl
 
@@ -12,12 +12,14 @@ from fastapi.responses import HTMLResponse
 from pydantic import Field
 
 from assent.api.auth import LOCAL
-from assent.api.deps import TheRuns, Who
+from assent.api.deps import TheActor, TheRuns
 from assent.api.link_page import MAX_REASON_CHARACTERS, asking_page, decided_page, refusing_page
 from assent.api.problems import distrust
 from assent.api.responses import json_response
 from assent.api.schemas import Body, Name
 from assent.approvals.decide import Verdict
+from assent.core.approval import Approval
+from assent.core.audit import Actor, Authentication
 from assent.core.decisions import Decision
 from assent.core.errors import (
     AlreadyDecided,
@@ -32,18 +34,18 @@ from assent.core.errors import (
     Tampered,
     Unavailable,
 )
-from assent.core.rows import Approval, ApprovalStatus, AuditAction, AuditEntry, Authentication, Link
+from assent.core.rows import Link
 from assent.notify.links import (
     DEFAULT_LIFETIME,
     MAX_LIFETIME,
     LinkKey,
     check_usable,
     decision_by,
-    mark_used,
     new_link,
+    store_link,
+    using,
 )
 from assent.runs.service import Runs
-from assent.storage.base import Change
 
 router = APIRouter(tags=["links"])
 
@@ -64,37 +66,35 @@ class LinkRequest(Body):
 
 @router.post("/approvals/{id}/links", status_code=201)
 async def create_link(
-    id: str, body: LinkRequest, request: Request, runs: TheRuns, who: Who
+    id: str, body: LinkRequest, request: Request, runs: TheRuns, by: TheActor
 ) -> Response:
     """Create a link by which the recipient can decide, once, what this approval asks now.
 
     Whoever has the link can use it: give it to nobody else. `url` is not shown again.
     """
     # Whoever can create a link can decide as its recipient.
-    if who not in (LOCAL, body.recipient, *request.app.state.link_issuers):
+    if by.name not in (LOCAL, body.recipient, *request.app.state.link_issuers):
         raise Forbidden(
-            f"'{who}' may not make links for others, because links decide in their name. "
-            f"To permit it, add '{who}' to ASSENT_LINK_ISSUERS."
+            f"'{by.name}' may not make links for others, because links decide in their name. "
+            f"To permit it, add '{by.name}' to ASSENT_LINK_ISSUERS."
         )
-    approval = await runs.storage.approval(id)
-    if approval is None:
-        raise NotFound(f"There is no approval '{id}'.")
-    if approval.status is not ApprovalStatus.PENDING:
+    approval = await runs.approvals.get(id)
+    if not approval.is_pending:
         raise Conflict(
             f"The approval '{id}' is '{approval.status}', so there is nothing to decide.",
             outcome=approval.status,
         )
-    key, now = _key(request), runs.now()
+    key, now = _key(request), runs.clock.now()
     link = new_link(
         approval,
         body.recipient,
-        link_id=runs.new_id(),
+        link_id=runs.clock.new_id(),
         now=now,
-        by=who,
+        by=by.name,
         decision=body.decision,
         lasts=timedelta(seconds=body.expires_in),
     )
-    await runs.storage.commit(Change(rows=(link,), unchanged=(approval,)))
+    await store_link(runs.storage, link, approval)
     view = {
         "link_id": link.link_id,
         "url": key.url(link),
@@ -129,30 +129,12 @@ async def decide(token: str, request: Request, runs: TheRuns) -> Response:
 async def _decide(runs: Runs, link: Link, approval: Approval, decision: Decision) -> Approval:
     verdict = Verdict(
         decisions={approval.approval_id: decision},
-        by=link.recipient,
+        by=Actor(link.recipient, Authentication.SIGNED_LINK),
         digests={approval.approval_id: link.digest},
-        authentication=Authentication.SIGNED_LINK,
+        also=using(link, runs.clock.now()),
     )
-    now = runs.now()
-    decided = await runs.decide(
-        approval.thread_id,
-        verdict,
-        along=lambda _: Change(rows=(mark_used(link, now),), audit=(_entry(link, now),)),
-    )
-    return next(each for each in decided.approvals if each.approval_id == approval.approval_id)
-
-
-def _entry(link: Link, now: datetime) -> AuditEntry:
-    return AuditEntry(
-        at=now,
-        action=AuditAction.LINK_USED,
-        actor=link.recipient,
-        authentication=Authentication.SIGNED_LINK,
-        thread_id=link.thread_id,
-        approval_id=link.approval_id,
-        digest=link.digest,
-        detail={"link_id": link.link_id, "created_by": link.created_by},
-    )
+    outcome = await runs.approvals.decide(approval.thread_id, verdict)
+    return next(each for each in outcome.approvals if each.approval_id == approval.approval_id)
 
 
 async def _usable(token: str, request: Request, runs: Runs) -> tuple[Link, Approval]:
@@ -160,7 +142,7 @@ async def _usable(token: str, request: Request, runs: Runs) -> tuple[Link, Appro
     approval = await runs.storage.approval(link.approval_id)
     if approval is None:
         raise NotFound("There is no such link.")
-    check_usable(link, approval, runs.now())
+    check_usable(link, approval, runs.clock.now())
     return link, approval
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from assent.api.deps import TheRuns, Who
+from assent.api.deps import TheActor, TheRuns
 from assent.api.responses import PageLimit, json_response, page_response
 from assent.core.errors import NotFound
 from assent.core.json import JsonObject
@@ -18,7 +18,7 @@ router = APIRouter(tags=["notifications"])
 @router.get("/notifications")
 async def list_notifications(
     runs: TheRuns,
-    who: Who,
+    by: TheActor,
     status: NotificationStatus | None = None,
     endpoint: str | None = None,
     approval_id: str | None = None,
@@ -34,7 +34,7 @@ async def list_notifications(
 
 
 @router.get("/notifications/{id}")
-async def get_notification(id: str, runs: TheRuns, who: Who) -> Response:
+async def get_notification(id: str, runs: TheRuns, by: TheActor) -> Response:
     """One notification, with its data."""
     row = await runs.storage.notification(id)
     if row is None:
@@ -43,7 +43,7 @@ async def get_notification(id: str, runs: TheRuns, who: Who) -> Response:
 
 
 @router.post("/notifications/{id}/resend", status_code=202)
-async def resend(id: str, request: Request, who: Who) -> Response:
+async def resend(id: str, request: Request, by: TheActor) -> Response:
     """Send a notification again with the same id, starting now."""
     dispatcher: Dispatcher = request.app.state.dispatcher
     return json_response(_view(await dispatcher.resend(id)), status=202)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from assent.api.deps import How, TheRuns, Who, the_thread
+from assent.api.deps import TheActor, TheRuns
 from assent.api.event_query import After, Named
 from assent.api.openapi import ENDED_RESPONSE, SSE_RESPONSE
 from assent.api.outcomes import cancelled_response, outcome_response, run_headers, started_response
@@ -25,14 +25,16 @@ MAX_WAIT_SECONDS = 3600
 
 
 @router.post("/threads/{id}/runs", status_code=202)
-async def start_run(id: ThreadId, body: RunRequest, runs: TheRuns, who: Who, how: How) -> Response:
+async def start_run(id: ThreadId, body: RunRequest, runs: TheRuns, by: TheActor) -> Response:
     """Start a run in the background, now or in `after_seconds`. A thread that does not exist is
     created.
 
     The run is durable when this responds; `events` is the URL of its events.
     """
-    due_at = runs.now() + timedelta(seconds=body.after_seconds) if body.after_seconds else None
-    started = await runs.submit(body.submission(who, id, how, due_at=due_at))
+    due_at = (
+        runs.clock.now() + timedelta(seconds=body.after_seconds) if body.after_seconds else None
+    )
+    started = await runs.submit(body.submission(by, id, due_at=due_at))
     return started_response(started.run)
 
 
@@ -40,20 +42,20 @@ async def start_run(id: ThreadId, body: RunRequest, runs: TheRuns, who: Who, how
 async def list_runs(
     id: ThreadId,
     runs: TheRuns,
-    who: Who,
+    by: TheActor,
     status: RunStatus | None = None,
     limit: PageLimit = 100,
     cursor: str | None = None,
 ) -> Response:
     """The thread's runs, newest first. `next` is the cursor of the next page, or null."""
-    await the_thread(runs.storage, id)
+    await runs.thread(id)
     wanted = None if status is None else (status,)
     page = await runs.storage.latest_runs(thread_id=id, status=wanted, limit=limit, cursor=cursor)
     return page_response("runs", page, run_view)
 
 
 @router.get("/runs/{id}")
-async def get_run(id: str, runs: TheRuns, who: Who) -> Response:
+async def get_run(id: str, runs: TheRuns, by: TheActor) -> Response:
     """One run."""
     return json_response(run_view(await runs.run(id)))
 
@@ -66,7 +68,7 @@ async def wait(
     id: str,
     request: Request,
     runs: TheRuns,
-    who: Who,
+    by: TheActor,
     timeout: Annotated[
         float | None, Query(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False, description="Seconds")
     ] = None,
@@ -79,7 +81,7 @@ async def wait(
 async def stream_run(
     id: str,
     runs: TheRuns,
-    who: Who,
+    by: TheActor,
     after: After,
     named: Named = False,
 ) -> Response:
@@ -96,7 +98,7 @@ async def stream_run(
 
 @router.post("/runs/{id}/cancel", status_code=202, responses=ENDED_RESPONSE)
 async def cancel_run(
-    id: str, request: Request, runs: TheRuns, who: Who, how: How, body: CancelRequest | None = None
+    id: str, request: Request, runs: TheRuns, by: TheActor, body: CancelRequest | None = None
 ) -> Response:
     """Cancel the run. It is `cancelling` until what it does has really ended (202), and then
     `cancelled` (200).
@@ -104,5 +106,5 @@ async def cancel_run(
     Cancelling is idempotent. A run that has ended otherwise is a 409.
     """
     body = body or CancelRequest()
-    run = await runs.cancel_run(id, by=who, mode=body.mode, authentication=how)
+    run = await runs.cancel_run(id, by, body.mode)
     return await cancelled_response(request, runs, [run], body, {"thread_id": run.thread_id})

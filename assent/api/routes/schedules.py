@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from assent.api.deps import TheRuns, Who
+from assent.api.deps import TheActor, TheRuns
 from assent.api.outcomes import started_response
 from assent.api.responses import PageLimit, json_response, page_response
 from assent.api.schemas import ScheduleChange, ScheduleRequest
@@ -15,9 +15,9 @@ router = APIRouter(tags=["schedules"])
 
 
 @router.post("/schedules", status_code=201)
-async def create_schedule(body: ScheduleRequest, runs: TheRuns, who: Who) -> Response:
+async def create_schedule(body: ScheduleRequest, runs: TheRuns, by: TheActor) -> Response:
     """Create a schedule. The response has its next times."""
-    schedule = await runs.schedules.create(Plan(**body.model_dump()), owner=who)
+    schedule = await runs.schedules.create(Plan(**body.model_dump()), owner=by.name)
     view = schedule_view(schedule, runs.schedules.upcoming(schedule))
     location = f"/schedules/{schedule.schedule_id}"
     return json_response(view, status=201, headers={"Location": location})
@@ -26,7 +26,7 @@ async def create_schedule(body: ScheduleRequest, runs: TheRuns, who: Who) -> Res
 @router.get("/schedules")
 async def list_schedules(
     runs: TheRuns,
-    who: Who,
+    by: TheActor,
     limit: PageLimit = 100,
     cursor: str | None = None,
 ) -> Response:
@@ -36,27 +36,27 @@ async def list_schedules(
 
 
 @router.get("/schedules/{id}")
-async def get_schedule(id: str, runs: TheRuns, who: Who) -> Response:
+async def get_schedule(id: str, runs: TheRuns, by: TheActor) -> Response:
     """A schedule, with its next five times."""
     schedule = await runs.schedules.schedule(id)
     return json_response(schedule_view(schedule, runs.schedules.upcoming(schedule)))
 
 
 @router.patch("/schedules/{id}")
-async def change_schedule(id: str, body: ScheduleChange, runs: TheRuns, who: Who) -> Response:
+async def change_schedule(id: str, body: ScheduleChange, runs: TheRuns, by: TheActor) -> Response:
     """Change the fields that are sent. New times, or `enabled`, count from now on."""
     schedule = await runs.schedules.change(id, body.model_dump(exclude_unset=True))
     return json_response(schedule_view(schedule, runs.schedules.upcoming(schedule)))
 
 
 @router.delete("/schedules/{id}", status_code=204)
-async def delete_schedule(id: str, runs: TheRuns, who: Who) -> Response:
+async def delete_schedule(id: str, runs: TheRuns, by: TheActor) -> Response:
     """Delete a schedule. Its runs and their threads stay, and an active run continues."""
     await runs.schedules.delete(id)
     return Response(status_code=204)
 
 
 @router.post("/schedules/{id}/run", status_code=202)
-async def run_schedule(id: str, runs: TheRuns, who: Who) -> Response:
+async def run_schedule(id: str, runs: TheRuns, by: TheActor) -> Response:
     """Run now, whatever the time. `events` is the URL of the run's events."""
     return started_response(await runs.schedules.run(id))

@@ -6,17 +6,17 @@ from importlib.metadata import version
 
 from fastapi import APIRouter, Response
 
-from assent.api.deps import TheRuns, Who
+from assent.api.deps import TheActor, TheRuns
 from assent.api.responses import json_response
 from assent.core.json import JsonObject
 from assent.graph.builder import HitlGraph
-from assent.graph.interrupts.resume import Agent
+from assent.graph.interrupts.questions import Agent
 
 router = APIRouter(tags=["server"])
 
 
 @router.get("/agents")
-async def list_agents(runs: TheRuns, who: Who) -> Response:
+async def list_agents(runs: TheRuns, by: TheActor) -> Response:
     """The agents. The first takes messages that name no agent. An agent that Assent built has its
     tools, and says which of them need approval."""
     views = [_agent_view(name, agent) for name, agent in runs.agents.items()]

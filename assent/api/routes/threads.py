@@ -7,16 +7,16 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from assent.api.decision_bodies import ThreadAnswer
-from assent.api.deps import How, TheRuns, Who, the_thread, wants
+from assent.api.deps import TheActor, TheRuns, wants
 from assent.api.event_query import MOST_ON_A_PAGE, After, Named, OnAPage, Types, event_page
-from assent.api.idempotency import IdempotencyKey, decided_once
+from assent.api.idempotency import IdempotencyKey, decided_response, key_of
 from assent.api.openapi import ENDED_RESPONSE, SSE_RESPONSE
 from assent.api.outcomes import cancelled_response
 from assent.api.responses import json_response
 from assent.api.schemas import THREAD_ID, CancelRequest, ForkRequest, ThreadRequest
 from assent.api.sse import EventStream
 from assent.api.views import state_view, thread_view
-from assent.approvals.decide import Verdict, pending_of
+from assent.approvals.decide import Verdict
 from assent.core.errors import Conflict, Tampered
 from assent.core.rows import ThreadStatus
 from assent.runs.follow import follow, wait_for_run
@@ -29,7 +29,7 @@ ThreadId = Annotated[str, Path(alias="id", pattern=THREAD_ID)]
 @router.get("/threads")
 async def list_threads(
     runs: TheRuns,
-    who: Who,
+    by: TheActor,
     status: ThreadStatus | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: str | None = None,
@@ -43,40 +43,38 @@ async def list_threads(
 
 
 @router.post("/threads", status_code=201)
-async def create_thread(body: ThreadRequest, runs: TheRuns, who: Who) -> Response:
+async def create_thread(body: ThreadRequest, runs: TheRuns, by: TheActor) -> Response:
     """A new thread. One that exists is a 409, or is returned as it is with `"if_exists":
     "do_nothing"`."""
     try:
-        thread = await runs.create_thread(body.thread_id, owner=who, metadata=body.metadata)
+        thread = await runs.create_thread(body.thread_id, owner=by.name, metadata=body.metadata)
     except Conflict:
         if body.if_exists == "raise" or body.thread_id is None:
             raise Conflict(f"There is a thread '{body.thread_id}' already.") from None
-        return json_response(thread_view(await the_thread(runs.storage, body.thread_id)))
+        return json_response(thread_view(await runs.thread(body.thread_id)))
     return json_response(thread_view(thread), status=201)
 
 
 @router.get("/threads/{id}")
-async def get_thread(id: ThreadId, runs: TheRuns, who: Who) -> Response:
+async def get_thread(id: ThreadId, runs: TheRuns, by: TheActor) -> Response:
     """A thread, with the values of its state and what it waits for; without them, if something of
     it was tampered with, or if the server does not have its agent."""
-    thread = await the_thread(runs.storage, id)
+    thread = await runs.thread(id)
     if thread.tampered is None and (thread.agent is None or thread.agent in runs.agents):
         try:
             values = (await runs.state(thread)).values
-            return json_response(
-                thread_view(thread, await pending_of(runs.storage, thread), values)
-            )
+            return json_response(thread_view(thread, await runs.approvals.pending(thread), values))
         except Tampered as error:
             await runs.distrust(id, error)
-            thread = await the_thread(runs.storage, id)
+            thread = await runs.thread(id)
     return json_response(thread_view(thread))
 
 
 @router.delete("/threads/{id}", status_code=204)
-async def delete_thread(id: ThreadId, runs: TheRuns, who: Who, how: How) -> Response:
+async def delete_thread(id: ThreadId, runs: TheRuns, by: TheActor) -> Response:
     """Remove a thread with its state, events, runs and approvals. A thread with an active run is a
     409."""
-    await runs.delete(await the_thread(runs.storage, id), by=who, authentication=how)
+    await runs.delete(await runs.thread(id), by)
     return Response(status_code=204)
 
 
@@ -84,28 +82,26 @@ async def delete_thread(id: ThreadId, runs: TheRuns, who: Who, how: How) -> Resp
 async def get_state(
     id: ThreadId,
     runs: TheRuns,
-    who: Who,
+    by: TheActor,
     checkpoint_id: Annotated[str | None, Query(min_length=1, max_length=100)] = None,
 ) -> Response:
     """The state at the thread's head, or at a checkpoint."""
-    thread = await the_thread(runs.storage, id)
+    thread = await runs.thread(id)
     if checkpoint_id is not None:
         return json_response(state_view(await runs.state(thread, checkpoint_id)))
-    return json_response(
-        state_view(await runs.state(thread), await pending_of(runs.storage, thread))
-    )
+    return json_response(state_view(await runs.state(thread), await runs.approvals.pending(thread)))
 
 
 @router.get("/threads/{id}/history")
 async def get_history(
     id: ThreadId,
     runs: TheRuns,
-    who: Who,
+    by: TheActor,
     limit: Annotated[int, Query(ge=1, le=1000)] = 10,
     before: str | None = None,
 ) -> Response:
     """The states that the thread has been in, newest first; `before` is a checkpoint id."""
-    thread = await the_thread(runs.storage, id)
+    thread = await runs.thread(id)
     return json_response(
         [state_view(state) for state in await runs.history(thread, limit=limit, before=before)]
     )
@@ -116,7 +112,7 @@ async def get_events(
     id: ThreadId,
     request: Request,
     runs: TheRuns,
-    who: Who,
+    by: TheActor,
     after: After,
     types: Types,
     named: Named = False,
@@ -125,7 +121,7 @@ async def get_events(
     """The thread's events past `after` (or `Last-Event-ID`), replayed and then live, across runs;
     or a page of them as JSON, if you accept `application/json`: `{"events": [...], "next": <the
     number to go on after>}`. Events past `after` that were removed are a 410."""
-    await the_thread(runs.storage, id)
+    await runs.thread(id)
     if wants(request, "application/json") and not wants(request, "text/event-stream"):
         return event_page(await runs.storage.read_log(id, after, limit=limit, types=types), after)
     # What was removed must be told as a status, so it is asked for before the response begins.
@@ -139,8 +135,7 @@ async def resume(
     body: ThreadAnswer,
     request: Request,
     runs: TheRuns,
-    who: Who,
-    how: How,
+    by: TheActor,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Decide what the thread waits for. The decisions are durable when this answers, and the run
@@ -149,10 +144,10 @@ async def resume(
     An answer that is of no known form, or that what is pending does not take, is a 422, and nothing
     was decided. With `Accept: text/event-stream` the answer is the resumed run's events.
     """
-    verdict = Verdict(decisions=body.decisions, by=who, authentication=how, digests=body.digests)
-    return await decided_once(
-        request, runs, id, who, idempotency_key, lambda along: runs.decide(id, verdict, along=along)
-    )
+    key = await key_of(request, by, idempotency_key)
+    verdict = Verdict(decisions=body.choices, by=by, key=key)
+    outcome = await runs.approvals.decide(id, verdict)
+    return decided_response(request, runs.storage, outcome)
 
 
 @router.post("/threads/{id}/cancel", status_code=202, responses=ENDED_RESPONSE)
@@ -160,8 +155,7 @@ async def cancel(
     id: ThreadId,
     request: Request,
     runs: TheRuns,
-    who: Who,
-    how: How,
+    by: TheActor,
     body: CancelRequest | None = None,
 ) -> Response:
     """Stop what runs on the thread, what it waits for a person to decide, and what waits its turn;
@@ -171,12 +165,14 @@ async def cancel(
     they have ended; 200 says they have.
     """
     body = body or CancelRequest()
-    stopped = await runs.cancel_thread(id, by=who, mode=body.mode, authentication=how)
+    stopped = await runs.cancel_thread(id, by, body.mode)
     return await cancelled_response(request, runs, stopped, body, {"thread_id": id})
 
 
 @router.post("/threads/{id}/fork", status_code=201)
-async def fork(id: ThreadId, runs: TheRuns, who: Who, body: ForkRequest | None = None) -> Response:
+async def fork(
+    id: ThreadId, runs: TheRuns, by: TheActor, body: ForkRequest | None = None
+) -> Response:
     """Begin a new thread with the state of this one at a checkpoint.
 
     What that state waits for is asked anew, whatever was decided here: the new thread has approvals
@@ -184,7 +180,7 @@ async def fork(id: ThreadId, runs: TheRuns, who: Who, body: ForkRequest | None =
     """
     body = body or ForkRequest()
     started = await runs.fork(
-        id, body.checkpoint_id, target=body.thread_id, owner=who, metadata=body.metadata
+        id, body.checkpoint_id, target=body.thread_id, by=by, metadata=body.metadata
     )
     run = await wait_for_run(runs.storage, started.run)
     if run.error is not None:
@@ -193,8 +189,8 @@ async def fork(id: ThreadId, runs: TheRuns, who: Who, body: ForkRequest | None =
             thread_id=run.thread_id,
             run_id=run.run_id,
         )
-    thread = await the_thread(runs.storage, run.thread_id)
+    thread = await runs.thread(run.thread_id)
     view = thread_view(
-        thread, await pending_of(runs.storage, thread), (await runs.state(thread)).values
+        thread, await runs.approvals.pending(thread), (await runs.state(thread)).values
     )
     return json_response(view, status=201, headers={"Location": f"/threads/{thread.thread_id}"})

@@ -24,12 +24,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
+from assent.core.approval import Approval, ApprovalKind
 from assent.core.decisions import Approve, Decision, Edit, Reject, Respond
 from assent.core.errors import InvalidDecision, NotFound, NothingPending
 from assent.core.json import Json
-from assent.core.rows import ApprovalKind
 
 ID = re.compile(r"apr_[0-9a-f]{32}|[0-9a-f]{32}")
 """The id of an approval, or of a LangGraph interrupt."""
@@ -40,24 +40,7 @@ FORMS = (
 )
 
 
-class Answerable(Protocol):
-    """An approval that an answer can be for, pending or stored."""
-
-    @property
-    def approval_id(self) -> str: ...
-    @property
-    def kind(self) -> ApprovalKind: ...
-    @property
-    def tool(self) -> str: ...
-    @property
-    def tool_call_id(self) -> str: ...
-    @property
-    def args(self) -> Any: ...
-    @property
-    def interrupt_id(self) -> str | None: ...
-
-
-Pending = Sequence[Answerable]
+Pending = Sequence[Approval]
 
 
 def decisions_from_answer(pending: Pending, answer: Json) -> dict[str, Decision]:
@@ -197,7 +180,7 @@ def _looks_like_decision(answer: Json) -> bool:
     return _has_word(answer) or (isinstance(answer, Mapping) and "decisions" in answer)
 
 
-def _decision(approval: Answerable, answer: Json) -> Decision:
+def _decision(approval: Approval, answer: Json) -> Decision:
     if approval.kind is ApprovalKind.INPUT and not _looks_like_decision(answer):
         return Respond(answer)
     if not _is_worded(answer):
@@ -217,7 +200,7 @@ def _decision(approval: Answerable, answer: Json) -> Decision:
             return Respond(_response(answer))
 
 
-def _check_unchanged(approval: Answerable, answer: Mapping[str, Json]) -> None:
+def _check_unchanged(approval: Approval, answer: Mapping[str, Json]) -> None:
     """An approval has no other fields, but agent-inbox may repeat the call as it was shown."""
     repeated = (None, approval.args, {"action": approval.tool, "args": approval.args})
     if answer.get("message") or "edited_action" in answer or answer.get("args") not in repeated:
@@ -244,7 +227,7 @@ def _response(answer: Mapping[str, Json]) -> Json:
     )
 
 
-def _edited_args(approval: Answerable, answer: Mapping[str, Json]) -> dict[str, Any]:
+def _edited_args(approval: Approval, answer: Mapping[str, Json]) -> dict[str, Any]:
     args: Json = answer.get("args")
     edited = answer.get("edited_action")
     if edited is not None:
@@ -261,14 +244,14 @@ def _edited_args(approval: Answerable, answer: Mapping[str, Json]) -> dict[str, 
     return dict(args)
 
 
-def _names_action(approval: Answerable, args: Json) -> bool:
+def _names_action(approval: Approval, args: Json) -> bool:
     """True for `{"action": tool, "args": {…}}`, unless the tool itself has an argument `action`."""
     if not isinstance(args, Mapping) or set(args) != {"action", "args"}:
         return False
     return not isinstance(approval.args, Mapping) or "action" not in approval.args
 
 
-def _check_same_tool(approval: Answerable, name: Any) -> None:
+def _check_same_tool(approval: Approval, name: Any) -> None:
     if name != approval.tool:
         raise InvalidDecision(
             f"The approval {approval.approval_id} is for the tool '{approval.tool}', and an edit "

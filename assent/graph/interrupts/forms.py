@@ -27,6 +27,7 @@ from jsonschema.validators import validator_for
 from pydantic_core import to_jsonable_python
 from referencing import Registry
 
+from assent.core.approval import ApprovalKind
 from assent.core.decisions import (
     DECISION_TYPES,
     Approve,
@@ -37,7 +38,6 @@ from assent.core.decisions import (
     decision_to_json,
 )
 from assent.core.json import Json, JsonObject
-from assent.core.rows import ApprovalKind
 from assent.graph.effects import UNKNOWN_OUTCOME
 
 ASK_HUMAN = "ask_human"

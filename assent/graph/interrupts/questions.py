@@ -1,4 +1,4 @@
-"""What a paused thread waits for, read from its checkpoint: of our own agents and of anybody's
+"""Finding what a paused thread waits for, from its checkpoint: in our own agents and in anybody's
 graph, at any depth.
 
 A graph waits in one of three ways, and each of its subgraphs does too: before the approval node of
@@ -13,64 +13,30 @@ import asyncio
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, cast
 
-from langchain_core.messages import AIMessage, AnyMessage, ToolCall
+from langchain_core.messages import AnyMessage
 from langchain_core.tools import BaseTool
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.types import Interrupt, PregelTask, StateSnapshot
+from msgspec.structs import replace
 
+from assent.core.approval import Approval, ApprovalKind
 from assent.core.digest import approval_id_for, call_digest
-from assent.core.policy import Policy
-from assent.core.rows import ApprovalKind
+from assent.core.policy import Policy, plain_policy
 from assent.graph.builder import APPROVAL_NODE, HitlGraph
 from assent.graph.gate import Gate
-from assent.graph.interrupts.forms import Form, Question, Schema, read_interrupt, to_json
-from assent.graph.state import messages_in, open_calls
+from assent.graph.interrupts.forms import Form, read_interrupt, to_json
+from assent.graph.state import AgentState, messages_in, open_calls
 
 Agent = CompiledStateGraph[Any, Any, Any, Any]
 
 PATH = "|"
 """Between the names of a node in a subgraph and the nodes around it. LangGraph allows it in no
 name."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PendingApproval:
-    """One question that waits for a person.
-
-    `args` are exactly what will run (or, for a question of a graph, its value) and `digest` is
-    their SHA-256. `preview` is what the tool's policy shows of the effect, and `description` what a
-    graph says of its own question. `allowed` are the types of decision it takes. `schema` is what
-    an edit's arguments, or the answer to a question of kind `input`, must be. `node` is where it
-    waits, in a subgraph with the nodes around it: "outer|inner".
-
-    `policy` is the one that the agent's code gives its tool, if it does.
-
-    Several questions may be of one interrupt: they have its `interrupt_id` and each a `position`,
-    and are answered together. `namespace` is the subgraph's, as LangGraph writes it ("" is the
-    graph itself).
-    """
-
-    approval_id: str
-    kind: ApprovalKind
-    digest: str
-    allowed: tuple[str, ...]
-    tool: str = ""
-    tool_call_id: str = ""
-    args: Any = None
-    preview: Any = None
-    description: str = ""
-    schema: Schema | None = None
-    node: str = ""
-    message_id: str = ""
-    checkpoint_id: str = ""
-    interrupt_id: str | None = None
-    position: int = 0
-    namespace: str = ""
-    policy: Policy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +57,7 @@ class Level:
     @property
     def gate(self) -> Gate | None:
         """The gate, if the graph is an agent of `build_hitl_agent`."""
-        return self.graph.builder.gate if isinstance(self.graph.builder, HitlGraph) else None
+        return gate_of(self.graph)
 
     def node(self, name: str) -> str:
         """A node of this graph, with the nodes around it."""
@@ -102,6 +68,11 @@ class Level:
         yield self
         for level in self.inner.values():
             yield from level.walk()
+
+
+def gate_of(agent: Agent) -> Gate | None:
+    """The gate of an agent of `build_hitl_agent`; None for any other graph."""
+    return agent.builder.gate if isinstance(agent.builder, HitlGraph) else None
 
 
 def levels_of(agent: Agent, snapshot: StateSnapshot, path: tuple[str, ...] = ()) -> Level:
@@ -128,184 +99,171 @@ def subgraphs_of(agent: Agent) -> dict[str, Agent]:
 # ── finding ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def find_pending(
-    agent: Agent, snapshot: StateSnapshot, *, pause: str = ""
-) -> list[PendingApproval]:
+def find_pending(agent: Agent, snapshot: StateSnapshot, *, pause: str = "") -> list[Approval]:
     """The approvals that a thread in this state waits for; empty if it waits for nobody.
 
-    Their ids are the same each time they are asked for; `pause` tells apart pauses that ask the
-    same thing again. Read the snapshot with `subgraphs=True`: what waits in a subgraph by a static
-    pause is not seen without.
+    `pause` is the id of the run that paused, if one did: it tells apart pauses that ask the same
+    thing again. An approval's id is the same each time it is found. Read the snapshot with
+    `subgraphs=True`, or static pauses of subgraphs are not seen.
     """
     configurable = snapshot.config["configurable"]
+    found_at = snapshot.created_at
     finder = _Finder(
-        str(configurable["thread_id"]), pause, str(configurable.get("checkpoint_id", ""))
+        thread_id=str(configurable["thread_id"]),
+        pause=pause,
+        checkpoint_id=str(configurable.get("checkpoint_id", "")),
+        requested_at=datetime.fromisoformat(found_at)
+        if found_at
+        else datetime.fromtimestamp(0, UTC),
     )
     return finder.waiting(levels_of(agent, snapshot))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Finder:
+    """Finds what one thread waits for at one checkpoint."""
+
     thread_id: str
     pause: str
     checkpoint_id: str
+    requested_at: datetime
 
-    def waiting(self, level: Level) -> list[PendingApproval]:
-        """What waits in a graph and within. While a task of a graph waits, the graph is past its
-        own static pause."""
-        inside = [
-            approval for task in level.snapshot.tasks for approval in self._in_task(level, task)
-        ]
+    def waiting(self, level: Level) -> list[Approval]:
+        """The approvals of a graph and its subgraphs. While a task of a graph waits, the graph is
+        past its own static pause."""
+        inside: list[Approval] = []
+        for task in level.snapshot.tasks:
+            inside += self._in_task(level, task)
         return inside or self._before_nodes(level)
 
-    def _in_task(self, level: Level, task: PregelTask) -> list[PendingApproval]:
+    def _in_task(self, level: Level, task: PregelTask) -> list[Approval]:
         within = self.waiting(level.inner[task.id]) if task.id in level.inner else []
-        # The questions of a subgraph are its node's too.
+        # LangGraph reports the interrupts of a subgraph at the node around it too.
         known = {approval.interrupt_id for approval in within}
-        own = [
-            approval
-            for each in task.interrupts
-            if each.id not in known
-            for approval in self._asked(level, task, each)
-        ]
+        own: list[Approval] = []
+        for interrupt in task.interrupts:
+            if interrupt.id not in known:
+                own += self._of_interrupt(level, task, interrupt)
         return within + own
 
-    def _asked(self, level: Level, task: PregelTask, interrupt: Interrupt) -> list[PendingApproval]:
+    def _of_interrupt(
+        self, level: Level, task: PregelTask, interrupt: Interrupt
+    ) -> Iterator[Approval]:
         form = read_interrupt(interrupt.value, interrupt.response_schema)
-        turn, _ = open_calls(messages_of(level.snapshot))
-        call_ids = _call_ids(form, messages_of(level.snapshot))
-        return [
-            self._question(level, task, interrupt, question, position, call_ids[position], turn)
-            for position, question in enumerate(form.questions)
-        ]
-
-    def _question(
-        self,
-        level: Level,
-        task: PregelTask,
-        interrupt: Interrupt,
-        question: Question,
-        position: int,
-        call_id: str,
-        turn: AIMessage | None,
-    ) -> PendingApproval:
+        messages = messages_of(level.snapshot)
+        turn, _ = open_calls(messages)
+        call_ids = _call_ids(form, messages)
         # A question of a subgraph has the same digest whether the subgraph's state was read or not.
         outermost = (*level.path, task.name)[0]
-        digest = question.digest or call_digest(question.tool or outermost, question.args)
-        # Those of the first positions are named as they were before there were others.
-        parts = {
-            "interrupt": interrupt.id,
-            "digest": digest,
-            **({"position": str(position)} if position else {}),
-        }
-        if question.kind is ApprovalKind.UNKNOWN_OUTCOME:
-            parts["attempt"] = str(interrupt.value["attempt"])
-        return PendingApproval(
-            approval_id=self._id(parts),
-            kind=question.kind,
-            tool=question.tool,
-            tool_call_id=call_id,
-            args=question.args,
-            digest=digest,
-            allowed=question.allowed,
-            description=question.description,
-            schema=question.schema,
-            node=level.node(task.name),
-            message_id=(turn.id if turn and call_id else None) or "",
-            checkpoint_id=self.checkpoint_id,
-            interrupt_id=interrupt.id,
-            position=position,
-            namespace=level.namespace,
-        )
-
-    def _before_nodes(self, level: Level) -> list[PendingApproval]:
-        if level.gate is not None:
-            return (
-                self._gated_calls(level, level.gate) if APPROVAL_NODE in level.snapshot.next else []
+        for position, question in enumerate(form.questions):
+            call_id = call_ids[position]
+            digest = question.digest or call_digest(question.tool or outermost, question.args)
+            parts = {"interrupt": interrupt.id, "digest": digest}
+            if position:
+                parts["position"] = str(position)
+            if question.kind is ApprovalKind.UNKNOWN_OUTCOME:
+                parts["attempt"] = str(interrupt.value["attempt"])
+            description = question.description
+            yield self._approval(
+                level,
+                parts,
+                kind=question.kind,
+                tool=question.tool,
+                tool_call_id=call_id,
+                args=question.args,
+                digest=digest,
+                allowed=question.allowed,
+                preview={"description": description} if description else None,
+                schema=question.schema,
+                node=level.node(task.name),
+                message_id=(turn.id if turn and call_id else None) or "",
+                interrupt_id=interrupt.id,
+                position=position,
             )
-        return self._static_pause(level)
 
-    def _gated_calls(self, level: Level, gate: Gate) -> list[PendingApproval]:
-        turn, _ = open_calls(level.snapshot.values["messages"])
+    def _before_nodes(self, level: Level) -> list[Approval]:
+        if level.gate is None:
+            return list(self._static_pause(level))
+        if APPROVAL_NODE in level.snapshot.next:
+            return list(self._gated_calls(level, level.gate))
+        return []
+
+    def _gated_calls(self, level: Level, gate: Gate) -> Iterator[Approval]:
+        state = cast(AgentState, level.snapshot.values)
+        turn, _ = open_calls(state["messages"])
         message_id = (turn.id if turn else None) or ""
-        calls = gate.waiting(level.snapshot.values)  # type: ignore[arg-type]
-        return [self._gated(level, gate, call, message_id) for call in calls]
+        for call in gate.waiting(state):
+            policy = gate.rules.policy_for(call)
+            call_id = call["id"] or ""
+            digest = call_digest(call["name"], call["args"])
+            yield self._approval(
+                level,
+                {"message": message_id, "call": call_id, "digest": digest, **_place(level)},
+                kind=ApprovalKind.TOOL,
+                tool=call["name"],
+                tool_call_id=call_id,
+                args=call["args"],
+                digest=digest,
+                allowed=policy.allowed if policy else (),
+                node=level.node(APPROVAL_NODE),
+                message_id=message_id,
+                policy=plain_policy(policy) if policy else Policy(),
+            )
 
-    def _gated(self, level: Level, gate: Gate, call: ToolCall, message_id: str) -> PendingApproval:
-        policy = gate.rules.policy_for(call)
-        digest = call_digest(call["name"], call["args"])
-        return PendingApproval(
-            approval_id=self._id(
-                {"message": message_id, "call": call["id"] or "", "digest": digest, **_where(level)}
-            ),
-            kind=ApprovalKind.TOOL,
-            tool=call["name"],
-            tool_call_id=call["id"] or "",
-            args=call["args"],
-            digest=digest,
-            allowed=policy.allowed if policy else (),
-            node=level.node(APPROVAL_NODE),
-            message_id=message_id,
-            checkpoint_id=self.checkpoint_id,
-            namespace=level.namespace,
-            policy=policy,
-        )
-
-    def _static_pause(self, level: Level) -> list[PendingApproval]:
+    def _static_pause(self, level: Level) -> Iterator[Approval]:
         """A static pause carries nothing, so the question is made of the nodes that wait and the
         calls that the last message asks for."""
         nodes = level.snapshot.next
         if not nodes or not (stops_before(level.graph, nodes) or level.graph.interrupt_after_nodes):
-            return []
-        _, calls = open_calls(messages_of(level.snapshot))
-        args = (
-            {
-                "tool_calls": [
-                    {"id": call["id"], "name": call["name"], "args": call["args"]} for call in calls
-                ]
-            }
-            if calls
-            else {}
-        )
+            return
+        _, open = open_calls(messages_of(level.snapshot))
+        calls = [{"id": call["id"], "name": call["name"], "args": call["args"]} for call in open]
+        args = {"tool_calls": calls} if calls else {}
         digest = call_digest(", ".join(nodes), args)
         own_checkpoint = str(level.snapshot.config["configurable"].get("checkpoint_id", ""))
-        return [
-            PendingApproval(
-                approval_id=self._id(
-                    {"checkpoint": own_checkpoint, "digest": digest, **_where(level)}
-                ),
-                kind=ApprovalKind.NODE,
-                args=args,
-                digest=digest,
-                allowed=("approve", "reject"),
-                node=level.node(", ".join(nodes)),
-                checkpoint_id=self.checkpoint_id,
-                namespace=level.namespace,
-            )
-        ]
+        yield self._approval(
+            level,
+            {"checkpoint": own_checkpoint, "digest": digest, **_place(level)},
+            kind=ApprovalKind.NODE,
+            args=args,
+            digest=digest,
+            allowed=("approve", "reject"),
+            node=level.node(", ".join(nodes)),
+        )
 
-    def _id(self, parts: Mapping[str, str]) -> str:
-        return approval_id_for({"thread": self.thread_id, "pause": self.pause, **parts})
+    def _approval(self, level: Level, id_parts: Mapping[str, str], **fields: Any) -> Approval:
+        return Approval(
+            approval_id=approval_id_for(
+                {"thread": self.thread_id, "pause": self.pause, **id_parts}
+            ),
+            thread_id=self.thread_id,
+            run_id=self.pause,
+            requested_at=self.requested_at,
+            checkpoint_id=self.checkpoint_id,
+            namespace=level.namespace,
+            **fields,
+        )
 
 
-def _where(level: Level) -> dict[str, str]:
+def _place(level: Level) -> dict[str, str]:
     return {"namespace": level.namespace} if level.namespace else {}
 
 
 def _call_ids(form: Form, messages: Sequence[AnyMessage]) -> list[str]:
     """The tool call that each question is about: the one it names, or else the next open one of
-    this tool and with these arguments."""
+    this tool and with these arguments; "" if there is none."""
     _, calls = open_calls(messages)
     left = [(call["name"], to_json(call["args"]), call["id"] or "") for call in calls]
-    found = []
+    found: list[str] = []
     for question in form.questions:
-        match = next(
-            (call for call in left if question.tool and call[:2] == (question.tool, question.args)),
-            None,
-        )
-        if match is not None and not question.tool_call_id:
-            left.remove(match)
-        found.append(question.tool_call_id or (match[2] if match else ""))
+        call_id = question.tool_call_id
+        if question.tool and not call_id:
+            for call in left:
+                if call[:2] == (question.tool, question.args):
+                    call_id = call[2]
+                    left.remove(call)
+                    break
+        found.append(call_id)
     return found
 
 
@@ -324,24 +282,19 @@ def messages_of(snapshot: StateSnapshot) -> list[AnyMessage]:
 # ── previews ──────────────────────────────────────────────────────────────────────────────────────
 
 
-async def with_previews(agent: Agent, pending: Sequence[PendingApproval]) -> list[PendingApproval]:
-    """The same approvals, each with what its tool's policy shows of the effect, or else with its
-    graph's description of it.
+async def with_previews(agent: Agent, pending: Sequence[Approval]) -> list[Approval]:
+    """The same approvals, each with what its tool's policy shows of the effect, if it shows any.
 
     A preview that fails says so and stops nothing.
     """
-    return [replace(approval, preview=await _preview(agent, approval)) for approval in pending]
+    return [replace(each, preview=await _preview(agent, each)) for each in pending]
 
 
-async def _preview(agent: Agent, approval: PendingApproval) -> Any:
-    graph = graph_of(agent, approval.node)
-    policy = (
-        graph.builder.gate.rules.policies.get(approval.tool)
-        if isinstance(graph.builder, HitlGraph)
-        else None
-    )
+async def _preview(agent: Agent, approval: Approval) -> Any:
+    gate = gate_of(graph_of(agent, approval.node))
+    policy = gate.rules.policies.get(approval.tool) if gate else None
     if policy is None or policy.preview is None or approval.kind is not ApprovalKind.TOOL:
-        return {"description": approval.description} if approval.description else None
+        return approval.preview
     try:
         # A copy, so that what is shown stays what will run. In a thread, since a plain function may
         # take its time.
@@ -353,7 +306,7 @@ async def _preview(agent: Agent, approval: PendingApproval) -> Any:
         return {"unavailable": f"The preview failed with {type(error).__name__}."}
 
 
-# ── where a question comes from ───────────────────────────────────────────────────────────────────
+# ── the origin of a question ───────────────────────────────────────────────────────────────────
 
 
 def graph_of(agent: Agent, node: str) -> Agent:
@@ -366,8 +319,8 @@ def graph_of(agent: Agent, node: str) -> Agent:
 def tool_of(agent: Agent, node: str, tool: str) -> BaseTool | None:
     """The tool of this name in the graph that a node is of; None if it cannot be told."""
     graph = graph_of(agent, node)
-    if isinstance(graph.builder, HitlGraph):
-        return graph.builder.gate.tools.get(tool)
+    if (gate := gate_of(graph)) is not None:
+        return gate.tools.get(tool)
     for each in graph.nodes.values():
         if isinstance(each.bound, ToolNode) and tool in each.bound.tools_by_name:
             return each.bound.tools_by_name[tool]

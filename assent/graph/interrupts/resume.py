@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import jsonschema
 from langchain_core.messages import BaseMessage, ToolMessage
@@ -25,24 +25,15 @@ from langgraph.graph import END
 from langgraph.types import Command, StateSnapshot
 from pydantic import BaseModel, ValidationError
 
-from assent.core.decisions import (
-    Approve,
-    Decision,
-    Edit,
-    Reject,
-    Respond,
-    check_allowed,
-    match_decisions,
-)
+from assent.core.approval import Approval, ApprovalKind, match_decisions
+from assent.core.decisions import Approve, Decision, Edit, Reject, Respond, check_allowed
 from assent.core.errors import InvalidDecision
-from assent.core.rows import ApprovalKind
 from assent.graph.builder import APPROVAL_NODE
-from assent.graph.interrupts.forms import Schema, read_interrupt, schema_problem
+from assent.graph.interrupts.forms import read_interrupt, schema_problem
 from assent.graph.interrupts.questions import (
     PATH,
     Agent,
     Level,
-    PendingApproval,
     find_pending,
     levels_of,
     messages_of,
@@ -52,25 +43,7 @@ from assent.graph.interrupts.questions import (
 )
 from assent.graph.state import AgentState, DecisionRecord, open_calls, record_decision
 
-__all__ = [
-    "Agent",
-    "Continuation",
-    "InnerUpdate",
-    "PendingApproval",
-    "apending_approvals",
-    "apply_updates",
-    "aresume",
-    "check_args",
-    "check_decision",
-    "checked_decisions",
-    "continuation",
-    "find_pending",
-    "pending_approvals",
-    "resume",
-    "with_previews",
-]
-
-Decided = Sequence[tuple[PendingApproval, Decision]]
+Decided = Sequence[tuple[Approval, Decision]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +73,7 @@ class Continuation:
 # ── reading ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def pending_approvals(agent: Agent, config: RunnableConfig) -> list[PendingApproval]:
+def pending_approvals(agent: Agent, config: RunnableConfig) -> list[Approval]:
     """`apending_approvals`, for sync code."""
     pending = find_pending(agent, agent.get_state(config, subgraphs=True))
     # Previews may be async, and in a notebook this thread has a loop that is running already.
@@ -108,7 +81,7 @@ def pending_approvals(agent: Agent, config: RunnableConfig) -> list[PendingAppro
         return thread.submit(lambda: asyncio.run(with_previews(agent, pending))).result()
 
 
-async def apending_approvals(agent: Agent, config: RunnableConfig) -> list[PendingApproval]:
+async def apending_approvals(agent: Agent, config: RunnableConfig) -> list[Approval]:
     """What the thread waits for, in the order in which it asks, with previews; empty if it waits
     for nobody."""
     return await with_previews(
@@ -119,25 +92,7 @@ async def apending_approvals(agent: Agent, config: RunnableConfig) -> list[Pendi
 # ── checking ──────────────────────────────────────────────────────────────────────────────────────
 
 
-class Checkable(Protocol):
-    """What is needed of an approval to tell which decisions it takes: a `PendingApproval` has it,
-    and so may a stored row."""
-
-    @property
-    def approval_id(self) -> str: ...
-    @property
-    def kind(self) -> ApprovalKind: ...
-    @property
-    def tool(self) -> str: ...
-    @property
-    def node(self) -> str: ...
-    @property
-    def allowed(self) -> tuple[str, ...]: ...
-    @property
-    def schema(self) -> Schema | None: ...
-
-
-def check_decision(agent: Agent, approval: Checkable, decision: Decision) -> None:
+def check_decision(agent: Agent, approval: Approval, decision: Decision) -> None:
     """Raise `InvalidDecision` if the approval does not take this decision, or what it asks not
     these arguments or this answer."""
     check_allowed(decision, approval.approval_id, approval.allowed)
@@ -155,7 +110,7 @@ def check_decision(agent: Agent, approval: Checkable, decision: Decision) -> Non
         _check_answer(approval, decision.message)
 
 
-def _check_answer(approval: Checkable, answer: Any) -> None:
+def _check_answer(approval: Approval, answer: Any) -> None:
     if approval.kind is not ApprovalKind.INPUT:
         if not isinstance(answer, str):
             raise InvalidDecision(
@@ -247,9 +202,7 @@ def continuation(
     return Continuation(input=_command(root, answers, messages), inner=updates)
 
 
-def _inner_stops_left(
-    agent: Agent, snapshot: StateSnapshot, decided: Decided
-) -> list[PendingApproval]:
+def _inner_stops_left(agent: Agent, snapshot: StateSnapshot, decided: Decided) -> list[Approval]:
     """The pauses of subgraphs by their own `interrupt_before/after` that nobody decided. They are
     passed whenever the graph goes on."""
     done = {
@@ -456,10 +409,11 @@ async def aresume(
 
 def checked_decisions(
     agent: Agent, snapshot: StateSnapshot, decisions: Decision | Mapping[str, Decision]
-) -> list[tuple[PendingApproval, Decision]]:
+) -> list[tuple[Approval, Decision]]:
     """Match each decision to its pending approval. Raises `NothingPending`, `NotFound` or
     `InvalidDecision`."""
-    decided = match_decisions(find_pending(agent, snapshot), decisions)
+    choices = match_decisions(find_pending(agent, snapshot), decisions)
+    decided = [(choice.approval, choice.decision) for choice in choices]
     for approval, decision in decided:
         check_decision(agent, approval, decision)
     if left := _inner_stops_left(agent, snapshot, decided):

@@ -23,6 +23,7 @@ from langgraph.pregel import Pregel
 from langgraph.types import Command
 from msgspec import structs
 
+from assent.core.approval import Approval, approval_event
 from assent.core.clock import uuid7
 from assent.core.decisions import Decision
 from assent.core.errors import ConfigurationError
@@ -41,14 +42,12 @@ from assent.core.events import (
     Usage,
 )
 from assent.graph.failures import explain
+from assent.graph.interrupts.questions import find_pending, with_previews
 from assent.graph.interrupts.resume import (
     Continuation,
-    PendingApproval,
     apply_updates,
     checked_decisions,
     continuation,
-    find_pending,
-    with_previews,
 )
 from assent.graph.state import checkpoint_of
 from assent.graph.stream.astream_events import run_graph_v2
@@ -195,11 +194,11 @@ class _Run:
             self._pause_or_done((), tuple(self._open_nodes.values()))
             return
         snapshot = await self._agent.aget_state(_head(self._config), subgraphs=True)
-        pending: list[PendingApproval] = []
+        pending: list[Approval] = []
         if snapshot.next:
             pending = await with_previews(self._agent, find_pending(self._agent, snapshot))
         for approval in pending:
-            self._frame(_required(approval))
+            self._frame(approval_event(ApprovalRequired, approval, approval.requested_at))
         self._frame(checkpoint_of(snapshot))
         approvals = tuple(approval.approval_id for approval in pending)
         self._pause_or_done(approvals, snapshot.next)
@@ -250,17 +249,3 @@ def _head(config: RunnableConfig) -> RunnableConfig:
     configurable = dict(config.get("configurable", {}))
     configurable.pop("checkpoint_id", None)
     return {**config, "configurable": configurable}
-
-
-def _required(approval: PendingApproval) -> ApprovalRequired:
-    return ApprovalRequired(
-        approval_id=approval.approval_id,
-        kind=approval.kind,
-        tool=approval.tool,
-        tool_call_id=approval.tool_call_id,
-        args=approval.args,
-        schema=approval.schema,
-        digest=approval.digest,
-        allowed=approval.allowed,
-        preview=approval.preview,
-    )

@@ -12,15 +12,14 @@ from typing import Any, Literal
 
 import msgspec
 
+from assent.core.approval import Approval, ApprovalStatus
+from assent.core.audit import AuditHead, AuditRecord
 from assent.core.clock import Clock, time_text
 from assent.core.errors import Gone, Tampered, Unavailable
 from assent.core.events import Event
+from assent.core.grant import Grant
 from assent.core.rows import (
     Answer,
-    Approval,
-    ApprovalStatus,
-    AuditHead,
-    AuditRecord,
     Effect,
     Lease,
     Link,
@@ -29,7 +28,6 @@ from assent.core.rows import (
     Run,
     RunStatus,
     Schedule,
-    StandingGrant,
     Thread,
     ThreadStatus,
     Timer,
@@ -354,18 +352,18 @@ class SqliteStorage(Storage):
         where.add("requested_at < ?", before)
         return await self._page(self._tables.approvals, "requested_at", where, limit, cursor)
 
-    async def grant(self, grant_id: str) -> StandingGrant | None:
+    async def grant(self, grant_id: str) -> Grant | None:
         return await self._one(self._tables.grants, grant_id)
 
     async def grants(
         self, *, thread_id: str | None = None, limit: int = 100, cursor: str | None = None
-    ) -> Page[StandingGrant]:
+    ) -> Page[Grant]:
         where = Where(thread_id=thread_id)
         return await self._latest(self._tables.grants, "given_at", where, limit, cursor)
 
     async def open_grants(
         self, agent: str, tools: Collection[str], now: datetime
-    ) -> tuple[StandingGrant, ...]:
+    ) -> tuple[Grant, ...]:
         return await self._all(self._tables.grants, queries.OPEN_GRANTS, agent, tools, now)
 
     async def answer(self, answer_id: str) -> Answer | None:

@@ -22,20 +22,10 @@ from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_
 import msgspec
 import orjson
 
+from assent.core.approval import Approval
 from assent.core.clock import time_text
-from assent.core.rows import (
-    Answer,
-    Approval,
-    Effect,
-    Link,
-    Notification,
-    Row,
-    Run,
-    Schedule,
-    StandingGrant,
-    Thread,
-    Timer,
-)
+from assent.core.grant import Grant
+from assent.core.rows import Answer, Effect, Link, Notification, Row, Run, Schedule, Thread, Timer
 from assent.core.sealing import Seal, tampered
 
 R = TypeVar("R", bound=Row)
@@ -66,11 +56,12 @@ class Tables:
                 "votes",
                 "delegations",
                 "comments",
-                "shown",
+                "conversation",
             ],
+            derived=["risk", "roles", "names", "assignees", "policy_digest"],
         )
-        self.grants = Table(StandingGrant, "grants", seal, content=["bounds"])
-        self.answers = Table(Answer, "answers", seal, content=["body"])
+        self.grants = Table(Grant, "grants", seal, content=["bounds"])
+        self.answers = Table(Answer, "answers", seal, content=["outcome"])
         self.effects = Table(Effect, "effects", seal, content=["outcome"])
         self.timers = Table(Timer, "timers", seal, content=["payload"])
         self.schedules = Table(Schedule, "schedules", seal, content=["input", "metadata"])

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from assent import Approve, Edit, PendingApproval, Reject, Respond
+from assent import Approval, Approve, Edit, Reject, Respond
+from assent.core.approval import ApprovalKind
 from assent.core.errors import InvalidDecision, NotFound, NothingPending
-from assent.core.rows import ApprovalKind
 from assent.graph.interrupts.answers import decisions_from_answer
 
 BATCH = "b" * 32
 OTHER = "c" * 32
 
 
-def approval(number: int, **fields: Any) -> PendingApproval:
+def approval(number: int, **fields: Any) -> Approval:
     fields = {
         "kind": ApprovalKind.TOOL,
         "tool": "pay",
@@ -23,7 +24,14 @@ def approval(number: int, **fields: Any) -> PendingApproval:
         "args": {"amount": number},
         **fields,
     }
-    return PendingApproval(approval_id=f"apr_{number:032x}", digest="", allowed=(), **fields)
+    return Approval(
+        approval_id=f"apr_{number:032x}",
+        thread_id="t",
+        digest="",
+        allowed=(),
+        requested_at=datetime(2026, 1, 1, tzinfo=UTC),
+        **fields,
+    )
 
 
 ONE = approval(1)
@@ -31,7 +39,7 @@ TWO = [approval(1, interrupt_id=BATCH), approval(2, interrupt_id=BATCH, position
 QUESTION = approval(3, kind=ApprovalKind.INPUT, tool="", args="Which?", interrupt_id=OTHER)
 
 
-def on_one(answer: Any, pending: PendingApproval = ONE) -> Any:
+def on_one(answer: Any, pending: Approval = ONE) -> Any:
     ((approval_id, decision),) = decisions_from_answer([pending], answer).items()
     assert approval_id == pending.approval_id
     return decision

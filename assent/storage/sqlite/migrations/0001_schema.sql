@@ -131,7 +131,10 @@ CREATE TABLE approvals (
     tool_call_id TEXT NOT NULL,
     message_id TEXT NOT NULL,
     node TEXT NOT NULL,
-    checkpoint_id TEXT,
+    -- The subgraph it waits in, and its place among the questions of one interrupt.
+    namespace TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    checkpoint_id TEXT NOT NULL,
     interrupt_id TEXT,
     expires_at TEXT,
     risk TEXT NOT NULL,
@@ -155,7 +158,7 @@ CREATE TABLE approvals (
     votes TEXT NOT NULL,
     delegations TEXT NOT NULL,
     comments TEXT NOT NULL,
-    shown TEXT NOT NULL
+    conversation TEXT NOT NULL
 ) WITHOUT ROWID;
 
 CREATE INDEX approvals_by_age ON approvals (requested_at, approval_id);
@@ -194,11 +197,10 @@ CREATE TABLE answers (
     answer_id TEXT PRIMARY KEY NOT NULL,
     owner TEXT NOT NULL,
     thread_id TEXT NOT NULL,
-    asked TEXT NOT NULL,
+    request_digest TEXT NOT NULL,
     created_at TEXT NOT NULL,
-    first_seq INTEGER NOT NULL,
     version INTEGER NOT NULL,
-    body TEXT NOT NULL
+    outcome TEXT
 ) WITHOUT ROWID;
 
 CREATE INDEX answers_by_age ON answers (created_at);

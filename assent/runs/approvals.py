@@ -1,0 +1,169 @@
+"""The approvals of all threads: decided, commented on, granted in advance, and looked at when their
+time has come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from assent.approvals import grants, idempotency
+from assent.approvals.decide import Decider, Verdict, pending_approvals
+from assent.approvals.idempotency import Key
+from assent.approvals.rules import PersonalAction
+from assent.core.approval import Approval, Outcome
+from assent.core.audit import Actor
+from assent.core.clock import Clock
+from assent.core.errors import NotFound, Tampered
+from assent.core.grant import Bound, Grant
+from assent.core.policy import Person, Policy, PolicyBook
+from assent.core.rows import Thread, Timer
+from assent.graph.interrupts.questions import Agent, gate_of
+from assent.runs.distrust import distrust
+from assent.runs.engine import Engine
+from assent.runs.inspection import AgentInspector, check_tool
+from assent.runs.shielding import shielded
+from assent.storage.base import Storage
+
+
+class Approvals:
+    """Decides approvals, and starts the runs that go on. `people` have roles, by name."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        engine: Engine,
+        agents: Mapping[str, Agent],
+        *,
+        clock: Clock,
+        policies: PolicyBook,
+        people: Mapping[str, Person],
+    ) -> None:
+        self._storage = storage
+        self._engine = engine
+        self._agents = agents
+        self._clock = clock
+        self._policies = policies
+        self._people = people
+        self._inspector = AgentInspector(agents, policies)
+
+    async def get(self, approval_id: str) -> Approval:
+        """The approval. Raises `NotFound`."""
+        approval = await self._storage.approval(approval_id)
+        if approval is None:
+            raise NotFound(f"There is no approval '{approval_id}'.")
+        return approval
+
+    async def pending(self, thread: Thread) -> list[Approval]:
+        """The approvals that the thread waits for, in the order in which they were asked."""
+        return await pending_approvals(self._storage, thread)
+
+    async def decide(self, thread_id: str, verdict: Verdict) -> Outcome:
+        """Decide pending approvals; if none is left, the run that goes on is started.
+
+        Raises `NotFound`, `NothingPending`, `AlreadyDecided`, `InvalidDecision`, `Forbidden`,
+        `Superseded` or `Tampered`, and then nothing was decided.
+        """
+        return await shielded(self._decide(thread_id, verdict))
+
+    async def _decide(self, thread_id: str, verdict: Verdict) -> Outcome:
+        with self._engine.reserve() as worker:
+            try:
+                return await self._decider(worker).decide(thread_id, verdict)
+            except Tampered as error:
+                # The row itself may name another thread, if that is what was changed.
+                details = {**error.details, "thread_id": thread_id}
+                found = Tampered(error.message, **details)
+                await distrust(self._storage, self._engine, thread_id, found)
+                raise found from error
+
+    async def claim(self, key: Key) -> None:
+        """Reserve an idempotency key for a request whose parts are decided one by one. Raises
+        `InvalidRequest` if it came with another request."""
+        await idempotency.claim(self._storage, self._clock, key)
+
+    async def act(self, approval_id: str, action: PersonalAction, by: Actor) -> Approval:
+        """Withdraw a vote, delegate a voting right or comment. Returns the approval as it is then.
+
+        Raises `NotFound`, `AlreadyDecided`, `Forbidden`, `InvalidRequest` or `Tampered`, and then
+        nothing was changed.
+        """
+        return await shielded(self._decider(None).act(approval_id, action, by))
+
+    async def check_deadline(self, timer: Timer) -> None:
+        """Store what time has done to the approval of the timer."""
+        with self._engine.reserve() as worker:
+            await self._decider(worker).check_deadline(timer.timer_id)
+
+    def _decider(self, worker: str | None) -> Decider:
+        return Decider(
+            storage=self._storage,
+            clock=self._clock,
+            person=self.person,
+            inspect=self._inspector.inspect,
+            start=self._engine.submit,
+            worker=worker,
+        )
+
+    def person(self, name: str) -> Person:
+        """The person of this name, with their roles."""
+        return self._people.get(name) or Person(name=name)
+
+    # ── grants ────────────────────────────────────────────────────────────────────────────────────
+
+    async def give_grant(
+        self,
+        *,
+        agent: str | None,
+        tool: str,
+        bounds: Mapping[str, Bound],
+        by: Actor,
+        until: datetime,
+        uses: int,
+        thread_id: str = "",
+        user: str = "",
+    ) -> Grant:
+        """Approve calls of a tool in advance. Raises `Forbidden`, `InvalidRequest`, or `NotFound`
+        for an unknown agent, tool or thread."""
+        agent = agent or next(iter(self._agents))
+        policy = self.policy(agent, tool)
+        check_tool(self._agents[agent], agent, tool)
+        if thread_id and await self._storage.thread(thread_id) is None:
+            raise NotFound(f"There is no thread '{thread_id}'.")
+        grant = Grant(
+            grant_id=self._clock.new_id(),
+            agent=agent,
+            tool=tool,
+            bounds=dict(bounds),
+            given_by=by.name,
+            roles=self.person(by.name).roles,
+            given_at=self._clock.now(),
+            until=until,
+            uses=uses,
+            thread_id=thread_id,
+            user=user,
+        )
+        return await shielded(grants.give(self._storage, grant, policy, by))
+
+    async def revoke_grant(self, grant_id: str, by: Actor) -> Grant:
+        """Revoke a grant. Raises `NotFound` or `Forbidden`."""
+        grant = await self.get_grant(grant_id)
+        if grant.agent in self._agents:
+            policy = self.policy(grant.agent, grant.tool)
+        else:
+            # A grant for an agent that is gone can still be revoked, by whoever gave it.
+            policy = Policy(names=(grant.given_by,))
+        person = self.person(by.name)
+        return await shielded(grants.revoke(self._storage, self._clock, grant, person, policy, by))
+
+    async def get_grant(self, grant_id: str) -> Grant:
+        """The grant. Raises `NotFound`."""
+        return await grants.stored_grant(self._storage, grant_id)
+
+    def policy(self, agent: str, tool: str) -> Policy:
+        """The policy for calls of the agent's tool, if they need anybody. Raises `NotFound` for an
+        unknown agent."""
+        if agent not in self._agents:
+            raise NotFound(f"There is no agent '{agent}'. There are: {', '.join(self._agents)}.")
+        gate = gate_of(self._agents[agent])
+        written = gate.rules.policies.get(tool) if gate else None
+        return self._policies.policy(agent, tool, written)

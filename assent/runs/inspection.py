@@ -1,0 +1,147 @@
+"""The knowledge of agents about approvals: what a thread's checkpoint asks at this moment, which
+decisions fit it, and what other arguments of a call would need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from langchain_core.messages import ToolCall
+from msgspec.structs import replace
+
+from assent.approvals.decide import Inspection
+from assent.approvals.rules import Requirement
+from assent.core.approval import Approval, ApprovalKind
+from assent.core.decisions import DECISION_TYPES, Decision
+from assent.core.digest import call_digest
+from assent.core.errors import ConfigurationError, NotFound
+from assent.core.json import Json
+from assent.core.policy import PolicyBook
+from assent.core.rows import Thread
+from assent.graph.interrupts.questions import Agent, find_pending, gate_of, graph_of
+from assent.graph.interrupts.resume import check_decision
+from assent.runs.budgets import check_grant
+from assent.runs.states import thread_config
+
+
+def check_policies(policies: PolicyBook, agents: Mapping[str, Agent]) -> None:
+    """Raise `ConfigurationError` if the policies name an agent or a tool that does not exist, or
+    contradict what is said in code."""
+    for name, rules in policies.agents.items():
+        if name not in agents:
+            raise ConfigurationError(
+                f"The policies are for an agent '{name}', and there is none. "
+                f"There are: {', '.join(agents)}."
+            )
+        gate = gate_of(agents[name])
+        unknown = sorted(set(rules.tools) - set(gate.tools)) if gate else []
+        if gate and unknown:
+            raise ConfigurationError(
+                f"The policies are for a tool '{unknown[0]}' of the agent '{name}', "
+                f"and it has only: {', '.join(sorted(gate.tools))}."
+            )
+        written = gate.rules.policies if gate else {}
+        for tool in {"", *rules.tools, *written}:
+            policies.policy(name, tool, written.get(tool))
+
+
+def check_tool(agent: Agent, name: str, tool: str) -> None:
+    """Raise `NotFound` if the agent of this name has no such tool. The tools of a user's own graph
+    are not known."""
+    gate = gate_of(agent)
+    if gate is not None and tool not in gate.tools:
+        raise NotFound(
+            f"The agent '{name}' has no tool '{tool}'. It has: {', '.join(sorted(gate.tools))}."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AgentInspector:
+    """Compares pending approvals with what their threads' checkpoints ask."""
+
+    agents: Mapping[str, Agent]
+    policies: PolicyBook
+
+    async def inspect(self, thread: Thread, pending: Sequence[Approval]) -> Inspection:
+        """What the agent knows of these approvals. If this server does not have the agent, nothing
+        can be decided."""
+        name = thread.agent or ""
+        agent = self.agents.get(name)
+        if agent is None:
+            return _WithoutAgent()
+        found = await _found(agent, thread, pending) if pending else {}
+        stale: dict[str, str] = {}
+        for approval in pending:
+            reason = _why_stale(approval, found.get(approval.approval_id))
+            if reason is not None:
+                stale[approval.approval_id] = reason
+        return _WithAgent(agent, name, self.policies, found, stale)
+
+
+async def _found(agent: Agent, thread: Thread, pending: Sequence[Approval]) -> dict[str, Approval]:
+    """The approvals in the thread's checkpoint, by id, as each pause would ask them."""
+    snapshot = await agent.aget_state(thread_config(thread.thread_id), subgraphs=True)
+    pauses = {approval.run_id for approval in pending}
+    found = [each for pause in pauses for each in find_pending(agent, snapshot, pause=pause)]
+    return {each.approval_id: each for each in found}
+
+
+def _why_stale(stored: Approval, found: Approval | None) -> str | None:
+    """A sentence, if the approval does not stand for what the thread asks; else None."""
+    if stored.kind is ApprovalKind.BUDGET:
+        # Asked by the run, not by its graph.
+        return None
+    if found is None:
+        return "The thread's state has been changed, and it does not ask this any more."
+    if _subject(stored) != _subject(found):
+        return "What is stored of the approval has been changed, and is not what its thread asks."
+    return None
+
+
+def _subject(approval: Approval) -> tuple[str, str, str]:
+    return approval.tool, approval.digest, call_digest("", approval.args)
+
+
+@dataclass(frozen=True, slots=True)
+class _WithAgent:
+    """The inspection by an agent. `found` are the approvals in the checkpoint, by id."""
+
+    agent: Agent
+    name: str
+    policies: PolicyBook
+    found: Mapping[str, Approval]
+    stale: Mapping[str, str]
+
+    def check(self, approval: Approval, decision: Decision) -> None:
+        if approval.kind is ApprovalKind.BUDGET:
+            check_grant(approval, decision)
+        elif approval.approval_id in self.found:
+            # The rules have looked at what the policy allows; that can change while it is asked.
+            found = replace(self.found[approval.approval_id], allowed=DECISION_TYPES)
+            check_decision(self.agent, found, decision)
+
+    def requires(self, approval: Approval, args: Mapping[str, Json]) -> Requirement:
+        """By the rules of the gate that asked; elsewhere other arguments need what the first did."""
+        gate = gate_of(graph_of(self.agent, approval.node))
+        if approval.kind is not ApprovalKind.TOOL or gate is None:
+            return Requirement(approval.policy)
+        call = ToolCall(name=approval.tool, args=dict(args), id=approval.tool_call_id)
+        written = gate.rules.policy_for(call)
+        if written is None:
+            return Requirement(None)
+        return Requirement(self.policies.policy(self.name, approval.tool, written))
+
+
+class _WithoutAgent:
+    """The inspection of a thread whose agent this server does not have."""
+
+    stale: Mapping[str, str] = {}
+
+    def check(self, approval: Approval, decision: Decision) -> None:
+        raise NotFound(
+            f"The approval {approval.approval_id} is for the agent '{approval.agent}', "
+            "which this server does not have."
+        )
+
+    def requires(self, approval: Approval, args: Mapping[str, Json]) -> Requirement:
+        return Requirement(approval.policy)

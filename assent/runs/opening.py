@@ -1,0 +1,87 @@
+"""Opening: everything that runs agents is put together here, and closed here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from assent.approvals import record
+from assent.core.clock import Clock
+from assent.core.policy import Person, PolicyBook
+from assent.graph.interrupts.questions import Agent
+from assent.graph.state_types import state_types as state_types_of
+from assent.runs import schedules
+from assent.runs.approvals import Approvals
+from assent.runs.budgets import Rules, check_agents
+from assent.runs.distrust import end_unreadable
+from assent.runs.engine import OnTimer
+from assent.runs.executor import GraphExecutor
+from assent.runs.inspection import check_policies
+from assent.runs.service import Runs
+from assent.runs.sync_threads import SyncThreads
+from assent.runs.worker import EmbeddedEngine
+from assent.storage.base import Storage
+
+
+@asynccontextmanager
+async def open_runs(
+    storage: Storage,
+    agents: Mapping[str, Agent],
+    *,
+    clock: Clock | None = None,
+    recursion_limit: int = 25,
+    drain_seconds: float = 5.0,
+    max_runs: int = 500,
+    state_types: Iterable[tuple[str, str]] = (),
+    budgets: Rules = Rules(),
+    policies: PolicyBook = PolicyBook(),
+    people: Mapping[str, Person] | None = None,
+) -> AsyncIterator[Runs]:
+    """Go on with what the last process left, and take runs until the context is left.
+
+    Then active runs get `drain_seconds` to reach the end of a step. Those that need longer are cut
+    off, and all go on at the next start.
+
+    At most `max_runs` run at once; more wait their turn. `state_types` are the types, as module and
+    name, that agents keep in their state without declaring them. `budgets` limit what runs may use,
+    `policies` say how calls are approved, and `people` have roles, by name. Raises
+    `ConfigurationError` for budgets or policies of an unknown agent, and for policies that
+    contradict the agent's code.
+    """
+    clock = clock or Clock()
+    check_agents(budgets, agents)
+    check_policies(policies, agents)
+    # The server's checkpointer takes the place of a graph's own: a pause must outlive the process.
+    saver = storage.checkpointer.with_allowlist(list(state_types))
+    served: dict[str, Agent] = {}
+    for name, agent in agents.items():
+        checkpointer = saver.with_allowlist(state_types_of(agent))
+        served[name] = agent.copy(update={"checkpointer": checkpointer})
+
+    threads = SyncThreads()
+    asyncio.get_running_loop().set_default_executor(threads)
+    executor = GraphExecutor(
+        storage,
+        served,
+        clock=clock,
+        recursion_limit=recursion_limit,
+        threads=threads,
+        budgets=budgets,
+        policies=policies,
+    )
+    # The engine needs these, and they the engine: it calls them only once it works.
+    on_timer: dict[str, OnTimer] = {
+        schedules.KIND: lambda timer: runs.schedules.fire(timer),
+        record.KIND: lambda timer: approvals.check_deadline(timer),
+    }
+    engine = EmbeddedEngine(storage, executor, clock=clock, max_runs=max_runs, on_timer=on_timer)
+    approvals = Approvals(
+        storage, engine, served, clock=clock, policies=policies, people=people or {}
+    )
+    runs = Runs(storage, served, engine, approvals, clock=clock, drain_seconds=drain_seconds)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(runs.drain)
+        await stack.enter_async_context(engine.working())
+        await end_unreadable(storage)
+        yield runs
