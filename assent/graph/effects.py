@@ -19,7 +19,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
 
-from langchain_core.messages import ToolCall
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
@@ -93,15 +92,6 @@ def within_call(key: str) -> Iterator[None]:
         yield
     finally:
         _current_key.reset(token)
-
-
-def effect_key(thread_id: str, task_id: str, call: ToolCall, attempt: int) -> str:
-    """The idempotency key of a call.
-
-    LangGraph's task id stays the same across crash, retry and resume. `attempt` grows each time
-    that a person says "it did not happen, run it", or answers what the tool asked.
-    """
-    return f"{thread_id}:{task_id}:{call['id']}:{attempt}"
 
 
 # ── the ledger ────────────────────────────────────────────────────────────────────────────────────

@@ -31,7 +31,6 @@ from assent.graph.effects import (
     EffectIntent,
     EffectLedger,
     Effects,
-    effect_key,
     effect_rules,
     ledger_of,
     pack_outcome,
@@ -240,10 +239,15 @@ def _is_async(tool: BaseTool) -> bool:
 
 
 def _key(request: ToolCallRequest, attempt: int) -> str:
+    """The idempotency key of a call.
+
+    LangGraph's task id stays the same across crash, retry and resume. `attempt` grows each time
+    that a person says "it did not happen, run it", or answers what the tool asked.
+    """
     runtime = request.runtime
+    thread_id = runtime.config.get("configurable", {}).get("thread_id", "")
     task_id = runtime.execution_info.task_id if runtime.execution_info is not None else ""
-    thread_id = str(runtime.config.get("configurable", {}).get("thread_id", ""))
-    return effect_key(thread_id, task_id, request.tool_call, attempt)
+    return f"{thread_id}:{task_id}:{request.tool_call['id']}:{attempt}"
 
 
 # ── answers to the model ──────────────────────────────────────────────────────────────────────────

@@ -243,7 +243,7 @@ def _inbox(value: Any, schema: Any) -> Form | None:
     for request in requests:
         action = request["action_request"]
         flags = request["config"]
-        allowed = _types_in([word for word, flag in INBOX_FLAGS.items() if flags.get(flag)])
+        allowed = tuple(word for word, flag in INBOX_FLAGS.items() if flags.get(flag))
         # A request that allows nothing wants to be read. The graph goes on when it is ignored.
         question = _tool_question(request, action["action"], action["args"], allowed or ("reject",))
         questions.append(question)
