@@ -287,7 +287,7 @@ async def test_what_was_said_is_there_again_and_what_lists_are_asked_for_is_foun
         (
             None,
             KEY,
-            "is not encrypted, and what is in a file already is never encrypted afterwards. Name a new file",
+            "is not encrypted, and a file that is in use already is never encrypted afterwards. Name a new file",
         ),
     ],
 )
