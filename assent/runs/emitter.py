@@ -65,14 +65,12 @@ class UsageCounter:
 
     def add(self, event: Event) -> None:
         """Count what the event reports."""
-        # Many events come here: comparing types is faster than isinstance.
-        kind = type(event)
-        if kind is LlmEnd:
-            self._count_model(event)  # type: ignore[arg-type]
-        elif kind is ToolStart:
+        if isinstance(event, LlmEnd):
+            self._count_model(event)
+        elif isinstance(event, ToolStart):
             self._count("tool_calls", 1)
-        elif kind is NodeStart and not event.ns and event.step not in self.steps:  # type: ignore[attr-defined]
-            self.steps.add(event.step)  # type: ignore[attr-defined]
+        elif isinstance(event, NodeStart) and not event.ns and event.step not in self.steps:
+            self.steps.add(event.step)
             self._count("steps", 1)
 
     def _count_model(self, event: LlmEnd) -> None:

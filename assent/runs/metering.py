@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from assent.core.approval import Approval, ApprovalStatus
+from assent.core.approval import Approval
 from assent.core.clock import Clock
 from assent.core.errors import ConfigurationError
 from assent.core.events import (
@@ -365,23 +365,18 @@ class Metering:
         ]
         if not short:
             return {}
-        approvals = [
-            *await self._decided(run.thread_id, ApprovalStatus.APPROVED),
-            *await self._decided(run.thread_id, ApprovalStatus.EDITED),
-        ]
+        approvals = await self._approvals(run.thread_id)
         granted = {}
         for limit in short:
             within = [approval for approval in approvals if _is_within(limit, approval)]
             granted[limit.key] = granted_limits(within).get(limit.key, 0)
         return granted
 
-    async def _decided(self, thread_id: str, status: ApprovalStatus) -> list[Approval]:
+    async def _approvals(self, thread_id: str) -> list[Approval]:
         found: list[Approval] = []
         cursor: str | None = None
         while True:
-            page = await self._storage.approvals(
-                thread_id=thread_id, status=status, limit=1000, cursor=cursor
-            )
+            page = await self._storage.approvals(thread_id=thread_id, limit=1000, cursor=cursor)
             found += page.rows
             cursor = page.next
             if cursor is None:

@@ -45,23 +45,9 @@ class SyncThreads(ThreadPoolExecutor):
         finally:
             self._joined.reset(token)
             while running := [future for future in futures if future.running()]:
-                await _wait_for(running)
+                # Their results and errors are for whoever started them.
+                await asyncio.gather(*map(asyncio.wrap_future, running), return_exceptions=True)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Wait for no thread: a tool that never returns must not keep the process alive."""
         super().shutdown(wait=False, cancel_futures=True)
-
-
-async def _wait_for(futures: list[Future[Any]]) -> None:
-    """Wait for the threads. Their results and errors are for whoever started them."""
-    loop, all_done = asyncio.get_running_loop(), asyncio.Event()
-    running = set(futures)
-
-    def done(future: Future[Any]) -> None:
-        running.discard(future)
-        if not running:
-            loop.call_soon_threadsafe(all_done.set)
-
-    for future in futures:
-        future.add_done_callback(done)
-    await all_done.wait()
