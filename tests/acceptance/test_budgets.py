@@ -622,7 +622,7 @@ def test_a_file_that_is_wrong_is_told_at_the_start(tmp_path: Path) -> None:
             "[agents.nobody]\ncost = 5",
             "There is a budget for the agent 'nobody', and no such agent.",
         ),
-        ("[run", "is not right"),
+        ("[run", "assent.toml is wrong"),
     ]:
         with pytest.raises(AssertionError, match="ended with 1"):  # noqa: SIM117
             with serving(tmp_path, agents(tmp_path), **with_budgets(tmp_path, text)):
