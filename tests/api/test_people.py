@@ -40,10 +40,10 @@ risk = "high"
 
 [policies.agents.agent.tools.die]
 roles = ["lead"]
-timeout = "1s"
-reminders = ["500ms"]
+timeout = "3s"
+reminders = [1.5]
 on_timeout = "escalate"
-escalation = [{roles = ["boss"], timeout = "1s"}]
+escalation = [{roles = ["boss"], timeout = "3s"}]
 
 [policies.agents.chat_agent]
 risk = "low"
@@ -56,7 +56,7 @@ quorum = 2
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("people")
-    (folder / "assent.toml").write_text(CONFIGURATION.replace('"500ms"', "0.5"))
+    (folder / "assent.toml").write_text(CONFIGURATION)
     environment = {"ASSENT_API_KEYS": KEYS, "ASSENT_CONFIG": str(folder / "assent.toml")}
     with serving(folder, scripted_agents(folder), **environment) as server:
         yield server
@@ -227,8 +227,8 @@ async def test_time_reminds_escalates_and_rejects(
         )
     ]
     assert [kind for kind, _ in told] == kinds
-    for (_, after), due in zip(told, (0, 0.5, 1, 1.5, 2), strict=True):
-        assert timedelta(seconds=due) <= after < timedelta(seconds=due + 5)
+    for (_, after), due in zip(told, (0, 1.5, 3, 4.5, 6), strict=True):
+        assert timedelta(seconds=due) <= after < timedelta(seconds=due + 20)
     assert "Nobody decided in time." in await people["ann"].last_words(thread)
     lost = await decide(people["bob"], approval, APPROVE, 409)
     assert (lost["outcome"], lost["decided_by"]) == ("expired", None)
@@ -253,12 +253,12 @@ async def test_a_deadline_that_passed_while_the_server_was_down_is_kept_at_its_s
 ) -> None:
     (_approval,) = await people["ann"].paused(f"die {amount}", thread_id=thread)
     server.kill()
-    await asyncio.sleep(1.2)
+    await asyncio.sleep(3.2)
     server.start()
     events = await people["ann"].until(thread, "approval_expired")
-    # Its time begins when somebody is asked, so the second step has a whole second of its own.
+    # Its time begins when somebody is asked, so the second step has all of its time.
     told = {event["type"]: datetime.fromisoformat(event["ts"]) for event in events}
-    assert told["approval_expired"] - told["approval_escalated"] >= timedelta(seconds=1)
+    assert told["approval_expired"] - told["approval_escalated"] >= timedelta(seconds=3)
     assert types_of(events).count("approval_escalated") == 1
     assert "Nobody decided in time." in await people["ann"].last_words(thread)
 

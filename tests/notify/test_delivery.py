@@ -235,12 +235,13 @@ async def test_it_is_not_tried_before_its_time(storage: SqliteStorage) -> None:
         ) as dispatcher:
             await until(storage, lambda row: row.attempts == 1)
             held.move(3.9)
+            await storage.commit(Change(rows=(due("later", at=held.clock.now()),)))
             dispatcher.wake()
-            await asyncio.sleep(0.2)
-            assert len(receiver.got) == 1
+            await until(storage, lambda row: row.attempts == 1, "later")
+            assert [got.headers["webhook-id"] for got in receiver.got] == ["n", "later"]
             held.move(2.2)
             dispatcher.wake()
-            await receiver.until(2)
+            await until(storage, lambda row: row.attempts == 2)
 
 
 @pytest.mark.parametrize("status", [302, 404, 500])
@@ -394,10 +395,11 @@ async def test_a_notification_erased_during_its_delivery_stays_erased(
     storage: SqliteStorage,
 ) -> None:
     await storage.commit(Change(rows=(due(),)))
-    async with receiving(Receiver(after=0.3)) as receiver, delivering(storage, [webhook(receiver)]):
-        await receiver.until(1)
-        await storage.commit(Change(erase="t"))
-        await asyncio.sleep(0.5)
+    async with receiving(Receiver(after=0.3)) as receiver:
+        async with delivering(storage, [webhook(receiver)]):
+            await receiver.until(1)
+            await storage.commit(Change(erase="t"))
+        # Leaving has waited for the delivery that was under way.
         assert await storage.notification("n") is None
 
 
