@@ -21,6 +21,7 @@ from assent.runs.sync_threads import SYNC_THREAD
 app = typer.Typer(
     help="Runs LangGraph agents that must ask a person before they act.",
     no_args_is_help=True,
+    rich_markup_mode="markdown",
     add_completion=False,
     pretty_exceptions_enable=False,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from assent.cli.terminal import console, fail, read_settings
+from assent.cli.terminal import console, fail, print_sentence, read_settings
 from assent.core.text import visible
 from assent.storage.sqlite.checkup import Level, check_up
 
@@ -29,7 +29,7 @@ def doctor() -> None:
             (f"{finding.subject:9}  ", "dim"),
             visible(finding.sentence),
         )
-        out.print(line, soft_wrap=True)
+        print_sentence(out, line)
         wrong += finding.level is Level.WRONG
     if wrong:
         fail(f"{wrong} finding(s) need your attention.")

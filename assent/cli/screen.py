@@ -99,7 +99,11 @@ class Screen:
     def line(self, text: str, style: str = "", *, end: str = "\n") -> None:
         """Show a line of its own."""
         self._end_line()
-        self._console.out(visible(text), style=style or None, highlight=False, end=end)
+        if self._console.is_terminal and end == "\n":
+            # Only this breaks lines between words.
+            self._console.print(Text(visible(text), style=style))
+        else:
+            self._console.out(visible(text), style=style or None, highlight=False, end=end)
 
     def _piece(self, owner: tuple[str, str], content: str, style: str = "") -> None:
         if self._open != owner:

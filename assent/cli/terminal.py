@@ -21,9 +21,14 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
+def print_sentence(out: Console, sentence: Text) -> None:
+    """Print it in whole words on a terminal, and on one line for programs."""
+    out.print(sentence, soft_wrap=not out.is_terminal)
+
+
 def fail(sentence: str, *, code: int = 1) -> NoReturn:
     """End the program with a sentence on standard error, and this exit code."""
-    console(stderr=True).print(Text(visible(sentence), style="red"), soft_wrap=True)
+    print_sentence(console(stderr=True), Text(visible(sentence), style="red"))
     raise typer.Exit(code)
 
 
