@@ -242,7 +242,7 @@ class Chat:
 
     def _cancel(self) -> Outcome:
         self._screen.line(
-            "Cancelling the run. A tool that has begun may take its time. Ctrl-C again leaves.",
+            "Cancelling the run; a tool that runs ends first. Ctrl-C again leaves.",
             "yellow",
         )
         try:
