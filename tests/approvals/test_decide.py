@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 from msgspec import structs, to_builtins
 
 from assent.approvals.ask import ask_all
-from assent.approvals.decide import Decided, Decider, Inspect, Verdict, decided_change
+from assent.approvals.decide import Decided, Decider, Verdict, decided_change
 from assent.approvals.feed import FEED
 from assent.approvals.idempotency import Key
 from assent.approvals.rules import (
@@ -27,7 +27,7 @@ from assent.approvals.rules import (
     advance,
     ask_under,
 )
-from assent.core.approval import Approval, ApprovalKind, ApprovalStatus, Outcome, Target
+from assent.core.approval import Approval, ApprovalStatus, Outcome, Target
 from assent.core.audit import Actor
 from assent.core.clock import Clock
 from assent.core.decisions import Approve, Decision, Edit, Reject, Respond
@@ -49,46 +49,17 @@ from assent.core.rows import Run, RunKind, RunStatus, Thread, ThreadStatus
 from assent.notify.links import new_link, using
 from assent.storage.base import Change, together
 from assent.storage.sqlite import SqliteStorage
-
-NOON = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC)
-LATER = NOON + timedelta(hours=2)
-CLOCK = Clock(now=lambda: LATER)
-
-
-def an_approval(approval_id: str, **changes: Any) -> Approval:
-    made = Approval(
-        approval_id=approval_id,
-        thread_id="t",
-        run_id="asked",
-        owner="ann",
-        agent="clerk",
-        kind=ApprovalKind.TOOL,
-        status=ApprovalStatus.PENDING,
-        requested_at=NOON,
-        digest="d",
-        allowed=("approve", "edit", "reject", "respond"),
-        tool="pay",
-        tool_call_id=f"call-{approval_id}",
-        args={"amount": 5},
-        version=3,
-    )
-    return structs.replace(made, **changes)
-
-
-def a_thread(*pending: str, **changes: Any) -> Thread:
-    made = Thread(
-        thread_id="t",
-        owner="ann",
-        status=ThreadStatus.INTERRUPTED,
-        created_at=NOON,
-        updated_at=NOON,
-        agent="clerk",
-        run_id="asked",
-        checkpoint_id="c",
-        pending=pending,
-        version=7,
-    )
-    return replace(made, **changes)
+from tests.support.approvals import (
+    LATER,
+    LEADS,
+    NOON,
+    Takes,
+    a_thread,
+    an_approval,
+    decide,
+    decider,
+    takes_all,
+)
 
 
 def rows(change: Change, kind: type[Any]) -> list[Any]:
@@ -235,44 +206,6 @@ async def paused(storage: SqliteStorage, *ids: str) -> None:
     """Store a thread that waits for these approvals."""
     approvals = [an_approval(id, version=1) for id in ids]
     await storage.commit(Change(rows=(a_thread(*ids, version=1), *approvals)))
-
-
-@dataclass(frozen=True)
-class Takes:
-    """What an agent says of its approvals: these are `stale`, and no other is refused unless the
-    `check` does."""
-
-    stale: Mapping[str, str] = field(default_factory=dict)
-    checks: Callable[[Approval, Decision], None] = lambda approval, decision: None
-
-    def check(self, approval: Approval, decision: Decision) -> None:
-        self.checks(approval, decision)
-
-    def requires(self, approval: Approval, args: Mapping[str, Any]) -> Requirement:
-        return Requirement(approval.policy)
-
-
-async def takes_all(thread: Thread, pending: Sequence[Approval]) -> Takes:
-    return Takes()
-
-
-PEOPLE = {name: Person(name=name, roles=("lead",)) for name in ("ann", "bob", "cy", "dee")}
-
-
-def decider(storage: SqliteStorage, clock: Clock = CLOCK) -> Decider:
-    return Decider(
-        storage=storage,
-        clock=clock,
-        person=lambda name: PEOPLE.get(name, Person(name=name)),
-        inspect=takes_all,
-        start=lambda run, thread: None,
-    )
-
-
-async def decide(
-    decider: Decider, thread_id: str, verdict: Verdict, inspect: Inspect = takes_all
-) -> Outcome:
-    return await replace(decider, inspect=inspect).decide(thread_id, verdict)
 
 
 async def act(decider: Decider, approval_id: str, action: PersonalAction) -> Approval:
@@ -594,8 +527,8 @@ async def test_votes_are_taken_back_says_handed_over_and_comments_kept(
 ) -> None:
     await put(storage, asked("a", Policy(roles=("lead",), quorum=2)))
     await decide(decider(storage), "t", Verdict(decisions=Approve(), by=Actor("bob")), takes_all)
-    assert (await act(decider(storage), "a", Withdraw(by=PEOPLE["bob"]))).votes == ()
-    row = await act(decider(storage), "a", Delegate(by=PEOPLE["bob"], to=Target(name="zoe")))
+    assert (await act(decider(storage), "a", Withdraw(by=LEADS["bob"]))).votes == ()
+    row = await act(decider(storage), "a", Delegate(by=LEADS["bob"], to=Target(name="zoe")))
     assert row.assignees == ("zoe",)
     assert [each.approval_id for each in (await storage.approvals(assignee="zoe")).rows] == ["a"]
     row = await act(decider(storage), "a", AddComment(by=Person(name="eve"), text="Why so much?"))
@@ -609,7 +542,7 @@ async def test_votes_are_taken_back_says_handed_over_and_comments_kept(
     )
     assert done.run_id is not None
     with pytest.raises(AlreadyDecided):
-        await act(decider(storage), "a", Withdraw(by=PEOPLE["cy"]))
+        await act(decider(storage), "a", Withdraw(by=LEADS["cy"]))
 
 
 def at(time: datetime) -> Clock:
@@ -735,7 +668,7 @@ async def test_who_is_told_that_it_expired_is_told_what_is_stored(storage: Sqlit
     # Nor does he who only comments.
     with pytest.raises(AlreadyDecided) as told:
         await act(
-            decider(storage, at(NOON + 2 * HOUR)), "b", AddComment(by=PEOPLE["bob"], text="Hm.")
+            decider(storage, at(NOON + 2 * HOUR)), "b", AddComment(by=LEADS["bob"], text="Hm.")
         )
     assert told.value.details["outcome"] == "expired"
     row = await storage.approval("b")

@@ -19,7 +19,7 @@ from assent.core.events import event_type
 from assent.core.grant import Bound, Grant
 from assent.core.policy import Person, Policy, Risk
 from assent.storage.sqlite import SqliteStorage
-from tests.approvals.test_lives import ANN, BOB, CY, EVE, START, question
+from tests.support.approvals import ANN, BOB, CY, EVE, START, question
 
 DAY = timedelta(days=1)
 

@@ -7,7 +7,7 @@ time passes between.
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -28,31 +28,21 @@ from assent.approvals.rules import (
     Supersede,
     Withdraw,
     advance,
-    ask_under,
     next_deadline,
 )
 from assent.core import events
-from assent.core.approval import Approval, ApprovalKind, ApprovalStatus, Target
+from assent.core.approval import Approval, ApprovalStatus, Target
 from assent.core.decisions import Approve, Edit, Reject, Respond
 from assent.core.digest import call_digest
 from assent.core.errors import AlreadyDecided, AssentError
 from assent.core.policy import Escalation, OnTimeout, Person, Policy, Risk
+from tests.support.approvals import ANN, EVE, MINUTE, PEOPLE, START, question
 
 # 5,000 lives take longer than other tests may.
 pytestmark = pytest.mark.timeout(600)
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
-MINUTE = timedelta(minutes=1)
 OF_TIME = (events.ApprovalReminder, events.ApprovalEscalated, events.ApprovalExpired)
 YES = (ApprovalStatus.APPROVED, ApprovalStatus.EDITED, ApprovalStatus.RESPONDED)
-
-ANN = Person(name="ann", roles=("clerk",))
-BOB = Person(name="bob", roles=("clerk",))
-CY = Person(name="cy", roles=("clerk", "lead"))
-DEE = Person(name="dee", roles=("lead",))
-EVE = Person(name="eve")
-FAY = Person(name="fay", roles=("director",))
-PEOPLE = (ANN, BOB, CY, DEE, EVE, FAY)
 
 CHAIN = (
     Escalation(roles=("lead",), timeout=20 * MINUTE),
@@ -71,27 +61,6 @@ POLICIES = (
     Policy(names=("bob",), timeout=30 * MINUTE, on_timeout=OnTimeout.ESCALATE, escalation=CHAIN_WITH_AN_END, reminders=(-3 * MINUTE,)),
     Policy(quorum=2, timeout=15 * MINUTE, on_timeout=OnTimeout.PAUSE, reminders=(10 * MINUTE, 40 * MINUTE, -2 * MINUTE)),
 )  # fmt: skip
-
-
-def question(policy: Policy, requested_by: str = "ann", args: Any = None) -> Approval:
-    args = {"amount": 1} if args is None else args
-    made = Approval(
-        approval_id="apr_1",
-        thread_id="t",
-        run_id="r",
-        agent="records",
-        kind=ApprovalKind.TOOL,
-        tool="pay",
-        tool_call_id="c1",
-        args=args,
-        digest=call_digest("pay", args),
-        policy=policy,
-        allowed=policy.allowed,
-        requested_by=requested_by,
-        requested_at=START,
-        step_at=START,
-    )
-    return ask_under(made, policy, START)
 
 
 def needs(args: dict[str, Any]) -> Requirement:

@@ -36,7 +36,7 @@ from assent.core.errors import (
 )
 from assent.core.events import event_type
 from assent.core.policy import Escalation, OnTimeout, Person, Policy, Risk
-from tests.approvals.test_lives import ANN, BOB, CY, DEE, EVE, FAY, MINUTE, START, question
+from tests.support.approvals import ANN, BOB, CY, DEE, EVE, FAY, MINUTE, START, question
 
 TWO = Policy(quorum=2)
 CLERKS = Policy(roles=("clerk",))

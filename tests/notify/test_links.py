@@ -37,8 +37,8 @@ from assent.notify.links import (
 )
 from assent.storage.base import Change
 from assent.storage.sqlite import SqliteStorage
-from tests.approvals.test_decide import LATER, a_thread, an_approval, decide, decider
 from tests.storage.samples import NOON, thread
+from tests.support.approvals import LATER, a_thread, an_approval, decide, decider
 from tests.support.notifications import NOW, PENDING, UNUSED_LINK
 from tests.support.rows import replace
 
