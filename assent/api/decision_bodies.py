@@ -36,7 +36,8 @@ def _object(title: str, required: Sequence[str], **properties: Json) -> Schema:
 _ARGS: Schema = {"type": "object", "description": "The complete arguments"}
 _REASON: Schema = {"type": "string", "description": "Why. The model is told"}
 _SAID: Schema = {
-    "description": "What stands for the tool's result, a text; or the answer to a question of kind `input`, any JSON"
+    "description": "A text in place of the tool's result; or the answer to a question of kind "
+    "`input`, any JSON"
 }
 
 _DIGEST: Schema = {
@@ -73,7 +74,8 @@ _REVIEW: Schema = {
 }
 _INBOX: Schema = {
     "title": "agent-inbox",
-    "description": "agent-inbox's `HumanResponse`. The `args` of an `accept` repeat what was shown, if they are given",
+    "description": "agent-inbox's `HumanResponse`. The `args` of an `accept` repeat what was "
+    "shown, if they are given",
     "type": "object",
     "properties": {"type": {"enum": ["accept", "edit", "response", "ignore"]}, "args": {}},
     "required": ["type"],
@@ -81,7 +83,8 @@ _INBOX: Schema = {
 }
 _ANSWER: Schema = {
     "title": "Answer",
-    "description": "The answer to the only pending approval, if that is a question of kind `input`: any JSON",
+    "description": "The answer to the only pending approval, if that is a question of kind "
+    "`input`: any JSON",
 }
 _IN_ORDER = "One for each of the questions that one interrupt asks, in their order"
 
@@ -175,7 +178,8 @@ def _check_names(digests: Mapping[str, str], pending: Sequence[Approval]) -> Non
         set(digests) & {approval.interrupt_id or "" for approval in pending} - {""}
     ):
         raise InvalidDecision(
-            f"The digest under the interrupt '{several[0]}' is of one approval. Give it under that approval's own id."
+            f"The digest under the interrupt '{several[0]}' is of one approval. "
+            "Give it under that approval's own id."
         )
 
 

@@ -90,7 +90,7 @@ def _entry(
 
 
 def _detail(event: ApprovalEvent) -> dict[str, Json]:
-    """What belongs to the event, without a word of what somebody wrote."""
+    """The details of the event, without a word of what somebody wrote."""
     match event:
         case events.ApprovalRequired():
             return {

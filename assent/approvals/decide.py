@@ -227,8 +227,8 @@ class Decider:
         return thread, await pending_approvals(self.storage, thread)
 
     async def _already_decided(self, thread_id: str, key: str | None) -> AlreadyDecided | None:
-        """Who decided what the caller meant: the approval with this id, or of this tool call or
-        interrupt; or the newest one."""
+        """The error that says who decided what the caller meant: the approval with this id, or of
+        this tool call or interrupt; or the newest one."""
         newest: Approval | None = None
         cursor: str | None = None
         while True:

@@ -207,7 +207,7 @@ def _act(approval: Approval, action: PersonalAction, now: datetime) -> Advanced:
 
 
 def next_deadline(approval: Approval) -> datetime | None:
-    """When time will next change the approval if nobody acts; None if never."""
+    """The moment at which time will next change the approval if nobody acts; None if never."""
     if not approval.is_pending:
         return None
     reminded_until = approval.reminded_at or approval.asked_at

@@ -24,7 +24,7 @@ from assent.core.policy import Person, Policy, policy_digest
 
 
 class ApprovalStatus(StrEnum):
-    """Where an approval stands. Only `pending` is not final."""
+    """The state of an approval. Only `pending` is not final."""
 
     PENDING = "pending"
     APPROVED = "approved"
@@ -189,7 +189,7 @@ class Approval(Struct, frozen=True, kw_only=True):
 
     @property
     def asked_at(self) -> datetime:
-        """When the people of the present step were asked."""
+        """The time at which the people of the present step were asked."""
         return self.step_at or self.requested_at
 
     @property

@@ -1,5 +1,4 @@
-"""The four decisions a person can take, how each is written down, and which decision answers which
-approval."""
+"""The four decisions that a person can take, and their JSON."""
 
 from __future__ import annotations
 
@@ -53,8 +52,9 @@ def decision_from_json(value: Mapping[str, Any]) -> Decision:
         return decision
     except msgspec.ValidationError as error:
         raise InvalidDecision(
-            f'This is not a decision: {error}. Send {{"type": "approve"}}, {{"type": "edit", "args": {{…}}}}, '
-            '{"type": "reject", "message": "why"} or {"type": "respond", "message": "the answer"}.'
+            f'This is not a decision: {error}. Send {{"type": "approve"}}, '
+            '{"type": "edit", "args": {…}}, {"type": "reject", "message": "why"} '
+            'or {"type": "respond", "message": "the answer"}.'
         ) from error
 
 
@@ -72,6 +72,7 @@ def check_allowed(decision: Decision, approval_id: str, allowed: Sequence[str]) 
     """Raise `InvalidDecision` if the approval does not take decisions of this type."""
     if decision_type(decision) not in allowed:
         raise InvalidDecision(
-            f"The approval {approval_id} does not take '{decision_type(decision)}'. It takes: {', '.join(allowed)}.",
+            f"The approval {approval_id} does not take '{decision_type(decision)}'. "
+            f"It takes: {', '.join(allowed)}.",
             approval_id=approval_id,
         )

@@ -26,7 +26,8 @@ class Bound(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknow
         is_range = self.min is not None or self.max is not None
         if [is_range, self.among is not None, self.any].count(True) != 1:
             raise InvalidRequest(
-                'A bound is {"min": …, "max": …}, {"among": […]} or {"any": true}: one of the three.'
+                'A bound is {"min": …, "max": …}, {"among": […]} or {"any": true}: '
+                "one of the three."
             )
 
     def holds(self, value: Json) -> bool:

@@ -1,4 +1,4 @@
-"""How a call is approved, as values: who may decide, how many must, and what becomes of it when
+"""Policies of approvals, as values: who may decide, how many must, and what becomes of it when
 nobody does in time.
 
 A policy is frozen and goes to JSON and back, so that an approval keeps the one it was asked under,
@@ -35,8 +35,8 @@ LONGEST = timedelta(days=3_653)
 
 
 class Risk(StrEnum):
-    """How bad a wrong call would be. Calls of a high risk need four eyes unless their policy says
-    otherwise."""
+    """The harm that a wrong call would do. Calls of a high risk need four eyes unless their policy
+    says otherwise."""
 
     LOW = "low"
     MEDIUM = "medium"
@@ -44,7 +44,7 @@ class Risk(StrEnum):
 
 
 class OnTimeout(StrEnum):
-    """What happens when nobody decided in time. Time never approves.
+    """The thing that happens when nobody decided in time. Time never approves.
 
     `reject`: the call is not run. `escalate`: the next of `escalation` is asked as well; after the
     last one's timeout the call is not run. `pause`: it goes on waiting, without a deadline.
@@ -56,15 +56,15 @@ class OnTimeout(StrEnum):
 
 
 class Person(msgspec.Struct, frozen=True, kw_only=True):
-    """Somebody who was authenticated, and the roles he has."""
+    """Somebody who was authenticated, and the roles they have."""
 
     name: str
     roles: tuple[str, ...] = ()
 
 
 class Escalation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who is asked as well, and how long he has. Without a `timeout`, which only the last one may
-    lack, it waits for ever."""
+    """People who are asked as well, and the time they have. Without a `timeout`, which only the
+    last escalation may lack, it waits for ever."""
 
     roles: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
@@ -79,7 +79,7 @@ class Escalation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who decides, and until when.
+    """The people who decide, and until when.
 
     `allowed` are the decisions that may be taken. Who has one of the `roles` or `names` may decide;
     without any, everybody who is authenticated. `quorum` is how many must agree. With `four_eyes`
@@ -111,15 +111,16 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def needs_another(self) -> bool:
-        """Whether somebody other than who asked must decide."""
+        """True if somebody other than who asked must decide."""
         return self.risk == Risk.HIGH if self.four_eyes is None else self.four_eyes
 
     def timeout_of(self, step: int) -> timedelta | None:
-        """How long the people of a step have: 0 is the policy's own, 1 its first escalation."""
+        """The time that the people of a step have: 0 is the policy's own, 1 its first
+        escalation."""
         return self.timeout if step == 0 else self.escalation[step - 1].timeout
 
     def asks(self, person: Person, step: int = 0) -> bool:
-        """Whether the person is among those who may decide at this step. Those of the steps before
+        """True if the person may decide at this step. Those of the steps before
         still may."""
         if not self.roles and not self.names:
             return True
@@ -135,14 +136,14 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         )
 
     def reminds_at(self, asked_at: datetime, expires_at: datetime | None) -> Iterator[datetime]:
-        """When people who were asked then, and have until then, are reminded; in no order."""
+        """The times at which people who were asked at one time, and have until another, are
+        reminded; in no order."""
         for reminder in self.reminders:
             start = asked_at if reminder > timedelta(0) else expires_at
-            if (
-                start is not None
-                and asked_at < (at := start + reminder)
-                and (expires_at is None or at < expires_at)
-            ):
+            if start is None:
+                continue
+            at = start + reminder
+            if asked_at < at and (expires_at is None or at < expires_at):
                 yield at
 
 
@@ -155,13 +156,11 @@ def _check_allowed(policy: Policy) -> None:
         raise ConfigurationError(
             "A policy must allow 'reject' or 'respond', or a person could not say no."
         )
-    if (
-        "edit" in policy.allowed
-        and "approve" not in policy.allowed
-        and (policy.quorum > 1 or policy.needs_another)
-    ):
+    needs_others = policy.quorum > 1 or policy.needs_another
+    if needs_others and "edit" in policy.allowed and "approve" not in policy.allowed:
         raise ConfigurationError(
-            "A policy that asks several people, or four eyes, and allows 'edit' must allow 'approve': others approve an edit."
+            "A policy that asks several people, or four eyes, and allows 'edit' must allow "
+            "'approve': others approve an edit."
         )
 
 
@@ -179,14 +178,16 @@ def _check_quorum(policy: Policy) -> None:
     has_roles = policy.roles or any(each.roles for each in policy.escalation)
     if policy.names and not has_roles and policy.quorum > len(named):
         raise ConfigurationError(
-            f"A policy's quorum is {policy.quorum}, and it names only {len(named)} who may decide. Name more, or ask fewer."
+            f"A policy's quorum is {policy.quorum}, and it names only {len(named)} who may decide. "
+            "Name more, or ask fewer."
         )
 
 
 def _check_timeout(timeout: timedelta | None) -> None:
     if timeout is not None and not timedelta(0) < timeout <= LONGEST:
         raise ConfigurationError(
-            "A policy's timeout must be longer than nothing and at most ten years, such as '1h'. Or leave it out."
+            "A policy's timeout must be longer than nothing and at most ten years, such as '1h'. "
+            "Or leave it out."
         )
 
 
@@ -194,15 +195,18 @@ def _check_escalation(policy: Policy) -> None:
     escalates = policy.on_timeout == OnTimeout.ESCALATE
     if escalates and (policy.timeout is None or not policy.escalation):
         raise ConfigurationError(
-            "A policy with on_timeout 'escalate' needs a timeout, and an escalation that says who is asked then."
+            "A policy with on_timeout 'escalate' needs a timeout, and an escalation that says who "
+            "is asked then."
         )
     if policy.escalation and not escalates:
         raise ConfigurationError(
-            f"A policy has an escalation, and its on_timeout is '{policy.on_timeout}'. Make that 'escalate', or drop it."
+            f"A policy has an escalation, and its on_timeout is '{policy.on_timeout}'. "
+            "Make that 'escalate', or drop it."
         )
     if any(each.timeout is None for each in policy.escalation[:-1]):
         raise ConfigurationError(
-            "Only the last of an escalation may lack a timeout: those behind one without would never be asked."
+            "Only the last of an escalation may lack a timeout: "
+            "those behind one without would never be asked."
         )
 
 
@@ -213,8 +217,9 @@ def _check_reminders(policy: Policy) -> None:
     for reminder in policy.reminders:
         if not any(_falls_into(reminder, timeout) for timeout in timeouts):
             raise ConfigurationError(
-                f"A policy's reminder of {duration_text(reminder)} falls into nobody's time. Count from when somebody is asked ('30m') or, "
-                "where there is a timeout, back from its end ('-15m')."
+                f"A policy's reminder of {duration_text(reminder)} falls into nobody's time. "
+                "Count from when somebody is asked ('30m') or, where there is a timeout, "
+                "back from its end ('-15m')."
             )
 
 
@@ -236,8 +241,7 @@ def policy_to_json(policy: Policy) -> dict[str, Json]:
 
     Of a policy that was written in code, what only code can hold is left out.
     """
-    fields = {name: getattr(policy, name) for name in Policy.__struct_fields__}
-    return dict(msgspec.json.decode(msgspec.json.encode(fields)))
+    return dict(msgspec.json.decode(msgspec.json.encode(plain_policy(policy))))
 
 
 def policy_from_json(value: Mapping[str, Json]) -> Policy:
@@ -253,11 +257,13 @@ def policy_from_json(value: Mapping[str, Json]) -> Policy:
 
 def plain_policy(policy: Policy) -> Policy:
     """The policy without what only code can hold: as an approval keeps it."""
-    return policy if type(policy) is Policy else policy_from_json(policy_to_json(policy))
+    if type(policy) is Policy:
+        return policy
+    return Policy(**{name: getattr(policy, name) for name in Policy.__struct_fields__})
 
 
 def policy_digest(policy: Policy) -> str:
-    """What tells one policy from another, in hex: the SHA-256 over its RFC 8785 JSON."""
+    """The SHA-256 over the policy's RFC 8785 JSON, in hex: it tells one policy from another."""
     return call_digest("policy", policy_to_json(policy))
 
 
@@ -311,8 +317,7 @@ def _duration(value: Json) -> Json:
 
 @dataclass(frozen=True, slots=True)
 class AgentRules:
-    """What an operator says of an agent: fields of a policy for all its tools, and for some of
-    them."""
+    """An operator's rules for an agent: fields of a policy for all its tools, and for some."""
 
     every: Mapping[str, Json] = field(default_factory=dict)
     tools: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
@@ -320,8 +325,8 @@ class AgentRules:
 
 @dataclass(frozen=True, slots=True)
 class PolicyBook:
-    """What an operator says of his agents, by name. Whether a call needs a person at all is said in
-    code; this says which and how."""
+    """An operator's rules for their agents, by name. The code says whether a call needs a person
+    at all; these say which person, and how."""
 
     agents: Mapping[str, AgentRules] = field(default_factory=dict)
 
@@ -352,7 +357,8 @@ def policies_from_json(value: Mapping[str, Json]) -> PolicyBook:
     agents = value.get("agents", {})
     if unknown := sorted(set(value) - {"agents"}):
         raise ConfigurationError(
-            f"The policies have a part '{unknown[0]}', which means nothing. Put what you say of agents under 'agents'."
+            f"The policies have a part '{unknown[0]}', which means nothing. "
+            "Put the rules for agents under 'agents'."
         )
     if not isinstance(agents, Mapping):
         raise ConfigurationError(
@@ -389,7 +395,8 @@ def _fields(where: str, said: Mapping[str, Json]) -> Mapping[str, Json]:
     for name, value in read.items():
         if name not in types:
             raise ConfigurationError(
-                f"What the policies say of {where} has '{name}', and a policy has only: {', '.join(types)}."
+                f"What the policies say of {where} has '{name}', "
+                f"and a policy has only: {', '.join(types)}."
             )
         try:
             msgspec.convert(value, types[name])

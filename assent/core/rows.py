@@ -13,7 +13,7 @@ from assent.core.json import Json
 
 
 class ThreadStatus(StrEnum):
-    """Whether a thread can take input: `idle` and `error` can, `busy` has an active run,
+    """The state of a thread: `idle` and `error` can take input, `busy` has an active run,
     `interrupted` waits for decisions."""
 
     IDLE = "idle"
@@ -23,7 +23,7 @@ class ThreadStatus(StrEnum):
 
 
 class RunStatus(StrEnum):
-    """Where a run stands. `pending` waits for its turn, `cancelling` was asked to stop and has not
+    """The state of a run. `pending` waits for its turn, `cancelling` was asked to stop and has not
     yet; these and `running` are not final.
 
     `interrupted` has paused for a person; the run that goes on from there is another one.
@@ -40,14 +40,14 @@ class RunStatus(StrEnum):
 
 
 ACTIVE = frozenset({RunStatus.RUNNING, RunStatus.CANCELLING})
-"""A run with one of these is some worker's."""
+"""The statuses of runs that a worker has."""
 
 UNFINISHED = ACTIVE | {RunStatus.PENDING}
-"""What is not final."""
+"""The statuses that are not final."""
 
 
 class RunKind(StrEnum):
-    """What started a run: new input (or a place in the past to go on from), or the decisions a
+    """The start of a run: new input (or a checkpoint to go on from), or the decisions that a
     paused thread waited for."""
 
     INPUT = "input"
@@ -55,8 +55,8 @@ class RunKind(StrEnum):
 
 
 class CancelMode(StrEnum):
-    """What becomes of what a cancelled run did: `interrupt` keeps it, `rollback` puts the thread's
-    state back to where the run began."""
+    """The way a run is cancelled: `interrupt` keeps what it did, `rollback` puts the thread's state
+    back to where the run began."""
 
     INTERRUPT = "interrupt"
     ROLLBACK = "rollback"
@@ -70,8 +70,8 @@ class EffectStatus(StrEnum):
 
 
 class NotificationStatus(StrEnum):
-    """Where a notification stands. `dead` is one that was tried for days, and is not tried again
-    unless somebody asks for it."""
+    """The state of a notification. A `dead` one was tried for days, and is tried again only if
+    somebody asks for it."""
 
     PENDING = "pending"
     DELIVERED = "delivered"
@@ -80,9 +80,9 @@ class NotificationStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thread:
-    """A conversation. `pending` are the approvals it waits for; `checkpoint_id` is its head,
-    written when a run stops; `tampered` says what of it was found not to be what was stored: then
-    nothing of it is run any more."""
+    """A conversation. `pending` are the ids of the approvals it waits for; `checkpoint_id` is its
+    head, written when a run stops. `tampered` is a sentence on what was found not to be as it was
+    stored: then nothing runs on the thread any more."""
 
     thread_id: str
     owner: str
@@ -100,17 +100,19 @@ class Thread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """What happens between an input or a decision and the next `done`, `run_paused`, `error` or
+    """The work between an input or a decision and the next `done`, `run_paused`, `error` or
     `run_cancelled`.
 
     `input` is `{"message"?: str, "checkpoint_id"?: str}`, or `{"paused_run": run_id, "message"?:
     str}` for a run that goes on with the decisions on what that run asked, or `{"fork_of":
     thread_id, "checkpoint_id": str}` for one that begins its thread with that state. A `pending`
     run starts when its thread is free, not before `due_at`, those of a higher `priority` first.
-    `worker` is who runs it, and `attempt` counts its starts: together they are its lease, with
-    `attempt` as the fencing token. `cancel` says how it was asked to stop. `at_checkpoint` is where
-    the last recovery found it, and `stuck` how many in a row found it there. `budget` is what it
-    may use, and `usage` what it has used, in numbers by name."""
+
+    `worker` runs it, and `attempt` counts its starts: together they are its lease, with `attempt`
+    as the fencing token. `cancel` says how it was asked to stop. `at_checkpoint` is where the last
+    recovery found it, and `stuck` how many in a row found it there. `budget` limits what it may
+    use, and `usage` is what it has used, in numbers by name.
+    """
 
     run_id: str
     thread_id: str
@@ -173,11 +175,10 @@ class Effect:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timer:
-    """Something to be done at a time, not before. `kind` names who does it, and `payload` is what
-    he needs to know.
+    """A thing to do at a time, and not before. `kind` names the handler, and `payload` is what that
+    needs to know.
 
-    Whoever does it removes the timer, or moves it to another time, in the change that it makes: so
-    it is done once.
+    The handler removes the timer, or moves it, in the change that it commits: so it is done once.
     """
 
     timer_id: str
@@ -190,10 +191,12 @@ class Timer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """A run again and again, at the times of a cron expression in a time zone. `input` is its
-    runs'; on a thread of its own each time, unless `thread_id` names one, each with this `budget`.
-    `next_at` is None while it is not `enabled`, or when no time is left. `last_at` is when the last
-    run was due, and `last_error` a sentence: why there was none at the last time."""
+    """Runs at the times of a cron expression in a time zone, each with this `input` and `budget`,
+    and on a thread of its own unless `thread_id` names one.
+
+    `next_at` is None while the schedule is not `enabled`, or when no time is left. `last_at` is
+    when the last run was due, and `last_error` a sentence: why there was none at the last time.
+    """
 
     schedule_id: str
     owner: str
@@ -217,11 +220,11 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notification:
-    """What is to be told to an endpoint, by its name. `notification_id` is the same at each
-    attempt, so that who is told twice can tell.
+    """A message to an endpoint, by its name. `notification_id` is the same at each attempt, so that
+    a receiver can tell a repetition.
 
-    `event` is the type of the event it tells of, and `payload` what it says. `next_at` is when it
-    is tried (again), None unless it is pending; `attempts` counts those that failed, and
+    `event` is the type of the event that it reports, and `payload` its content. `next_at` is when
+    it is tried (again), None unless it is pending; `attempts` counts those that failed, and
     `last_error` is a sentence: why the last one did.
     """
 
@@ -243,9 +246,9 @@ class Notification:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """A link by which one person may decide one approval once: what has this `digest`, until
-    `expires_at`. `decisions` are those that it is for; `created_by` is who asked for it. What the
-    person is sent is made from it with a key, and not stored."""
+    """A link by which one person may decide one approval once, for arguments with this `digest`,
+    until `expires_at`. `decisions` are the types that it offers; `created_by` asked for it. The
+    token that the person is sent is made from it with a key, and not stored."""
 
     link_id: str
     approval_id: str
@@ -265,14 +268,14 @@ Row = Thread | Run | Approval | Grant | Answer | Effect | Timer | Schedule | Not
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to write what belongs to a run: its events and the checkpoints of its thread.
-    `token` is the run's `attempt` when the lease was given. Once the run was given to somebody
-    else, or has ended, what comes with this lease is refused."""
+    """The right to write the events of a run and the checkpoints of its thread. `token` is the
+    run's `attempt` when the lease was given: once the run has another worker, or has ended, writes
+    with this lease are refused."""
 
     run_id: str
     token: int
 
 
 LEASE_KEY = "__assent_lease"
-"""Where in `config["configurable"]` a run carries its `Lease` to the checkpointer. LangGraph keeps
-names that start with `__` out of what it stores."""
+"""The key in `config["configurable"]` by which a run carries its `Lease` to the checkpointer.
+LangGraph does not store names that start with `__`."""

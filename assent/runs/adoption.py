@@ -27,7 +27,7 @@ class Adopter:
     clock: Clock
 
     async def __call__(self, thread: Thread) -> Change:
-        """What to commit for the thread, an idle one, beside its checkpoints; raises what LangGraph
+        """The change to commit for an idle thread beside its checkpoints. Raises what LangGraph
         does if the agent cannot read them."""
         snapshot = await self.agent.aget_state(thread_config(thread.thread_id), subgraphs=True)
         thread = replace(thread, agent=self.name)

@@ -63,8 +63,8 @@ class AgentInspector:
     policies: PolicyBook
 
     async def inspect(self, thread: Thread, pending: Sequence[Approval]) -> Inspection:
-        """What the agent knows of these approvals. If this server does not have the agent, nothing
-        can be decided."""
+        """The knowledge of the agent about these approvals. If this server does not have the agent,
+        nothing can be decided."""
         name = thread.agent or ""
         agent = self.agents.get(name)
         if agent is None:
@@ -121,7 +121,8 @@ class _WithAgent:
             check_decision(self.agent, found, decision)
 
     def requires(self, approval: Approval, args: Mapping[str, Json]) -> Requirement:
-        """By the rules of the gate that asked; elsewhere other arguments need what the first did."""
+        """By the rules of the gate that asked; elsewhere other arguments need what the first
+        did."""
         gate = gate_of(graph_of(self.agent, approval.node))
         if approval.kind is not ApprovalKind.TOOL or gate is None:
             return Requirement(approval.policy)

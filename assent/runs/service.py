@@ -107,8 +107,8 @@ class Runs:
     async def submit(self, submission: Submission, *, extra: Extra | None = None) -> Started:
         """Take new input; it is durable when this returns.
 
-        With `extra` rows, `Conflict` is raised if anything has moved, so that the caller can compute
-        them anew. Raises `ThreadBusy`, `ThreadPaused`, `NotFound` for an unknown agent or
+        With `extra` rows, `Conflict` is raised if anything has moved, so that the caller can
+        compute them anew. Raises `ThreadBusy`, `ThreadPaused`, `NotFound` for an unknown agent or
         checkpoint, `InvalidRequest` for another agent than the thread's, or `Tampered`.
         """
         return await shielded(self._submit(submission, extra))
@@ -369,8 +369,8 @@ class Runs:
     async def cancel_run(
         self, run_id: str, by: Actor, mode: CancelMode = CancelMode.INTERRUPT
     ) -> Run:
-        """Stop the run: at once if it has not begun; otherwise it is `cancelling` until what it does
-        has really ended.
+        """Stop the run: at once if it has not begun; otherwise it is `cancelling` until what it
+        does has really ended.
 
         Cancelling is idempotent. Raises `NotFound`, or `Conflict` if the run ended otherwise.
         """
@@ -397,8 +397,8 @@ class Runs:
     async def cancel_thread(
         self, thread_id: str, by: Actor, mode: CancelMode = CancelMode.INTERRUPT
     ) -> tuple[Run, ...]:
-        """Stop what runs on the thread, what waits for a person, and what is due and waits its turn;
-        return those runs.
+        """Stop what runs on the thread, what waits for a person, and what is due and waits its
+        turn; return those runs.
 
         Runs that are to start later are left. Raises `NotFound`.
         """

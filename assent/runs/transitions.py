@@ -1,7 +1,7 @@
 """From one state of a run to the next: pure functions from the rows that were read to the change
 that moves them.
 
-    (new) ──> pending ──> running ──> success | error | timeout | interrupted (waits for a person)
+    (new) ──> pending ──> running ──> success | error | timeout | interrupted (by a question)
                  │           ├──> cancelling ──> cancelled
                  │           └──> running: taken over from a worker that is gone, with the next attempt
                  └──> cancelled
@@ -22,6 +22,7 @@ from assent.core.approval import Approval
 from assent.core.audit import Actor
 from assent.core.events import Event, RunCancelled, RunRecovered, RunStart
 from assent.core.rows import (
+    ACTIVE,
     CancelMode,
     Row,
     Run,
@@ -159,13 +160,12 @@ def taken_over(run: Run, worker: str, state: RecoveryState, now: datetime) -> tu
         attempt=taken.attempt,
         message_ids=state.message_ids,
     )
-    return Change(
-        rows=(taken,), events=() if run.status is RunStatus.CANCELLING else (recovered,)
-    ), taken
+    events = () if run.status is RunStatus.CANCELLING else (recovered,)
+    return Change(rows=(taken,), events=events), taken
 
 
 def is_poison(run: Run, state: RecoveryState) -> bool:
-    """Whether the run has killed its worker at this place as often as it may."""
+    """True if the run has crashed its process at this checkpoint as often as it may."""
     return (
         run.status is RunStatus.RUNNING
         and state.checkpoint_id == run.at_checkpoint
@@ -174,11 +174,9 @@ def is_poison(run: Run, state: RecoveryState) -> bool:
 
 
 def released(run: Run) -> Change:
-    """A worker that stops lets go of a run. That it had to be taken up again says nothing against
-    the run."""
-    return Change(
-        rows=(replace(run, worker=None, at_checkpoint=None, stuck=0, version=run.version + 1),)
-    )
+    """A worker that stops puts a run back. Such a restart does not count as a crash of the run."""
+    free = replace(run, worker=None, at_checkpoint=None, stuck=0, version=run.version + 1)
+    return Change(rows=(free,))
 
 
 def cancelled(
@@ -200,54 +198,48 @@ def cancelled(
     events: list[Event] = []
     stopped: list[Run] = []
     for run in runs:
-        stops = run if run.status is RunStatus.CANCELLING else _stopping(run, mode, now)
-        stopped.append(stops)
-        if stops is run:
+        if run.status is RunStatus.CANCELLING:
             # It stops already, in the way that whoever asked first was told.
+            stopped.append(run)
             continue
+        stops = _stopping(run, mode, now)
+        stopped.append(stops)
         rows.append(stops)
+        left = ThreadStatus.BUSY
         if stops.status is RunStatus.CANCELLED:
+            left = ThreadStatus.IDLE
             events.append(
                 RunCancelled(
                     ts=now, thread_id=run.thread_id, run_id=run.run_id, reason=_by(by.name)
                 )
             )
-        left = ThreadStatus.IDLE if stops.status is RunStatus.CANCELLED else ThreadStatus.BUSY
         if is_its_own(run, thread) and thread.status is not left:
-            rows.append(
-                replace(thread, status=left, pending=(), updated_at=now, version=thread.version + 1)
-            )
-    dropped = [
-        record(
-            approval,
-            advance(approval, Cancel(by=by.name), now),
-            timer,
-            authentication=by.authentication,
-        )
-        for approval, timer in approvals
-    ]
+            version = thread.version + 1
+            rows.append(replace(thread, status=left, pending=(), updated_at=now, version=version))
+
+    dropped: list[Change] = []
+    for approval, timer in approvals:
+        done = advance(approval, Cancel(by=by.name), now)
+        dropped.append(record(approval, done, timer, authentication=by.authentication))
     return together(Change(rows=tuple(rows), events=tuple(events)), *dropped), tuple(stopped)
 
 
 def to_cancel(thread: Thread, runs: Collection[Run], now: datetime) -> list[Run]:
-    """What of a thread's runs is to stop when all that goes on there is: what is active, what it
-    waits for, and what is due and waits its turn."""
-    return [
-        run
-        for run in runs
-        if run.status in (RunStatus.RUNNING, RunStatus.CANCELLING)
-        or (run.status is RunStatus.PENDING and (run.due_at is None or run.due_at <= now))
-        or (run.status is RunStatus.INTERRUPTED and is_its_own(run, thread))
-    ]
+    """The runs that stop when all that goes on on the thread does: the active ones, the one that
+    waits for a person, and those that are due and wait their turn."""
+    stopping: list[Run] = []
+    for run in runs:
+        is_due = run.due_at is None or run.due_at <= now
+        waits = run.status is RunStatus.INTERRUPTED and is_its_own(run, thread)
+        if run.status in ACTIVE or (run.status is RunStatus.PENDING and is_due) or waits:
+            stopping.append(run)
+    return stopping
 
 
 def is_its_own(run: Run, thread: Thread) -> bool:
-    """Whether the thread is taken by this run, be it active, about to be, or waiting for a
-    person."""
-    return thread.run_id == run.run_id and thread.status in (
-        ThreadStatus.BUSY,
-        ThreadStatus.INTERRUPTED,
-    )
+    """True if the run has the thread, be it active, about to be, or waiting for a person."""
+    is_taken = thread.status in (ThreadStatus.BUSY, ThreadStatus.INTERRUPTED)
+    return is_taken and thread.run_id == run.run_id
 
 
 def _stopping(run: Run, mode: CancelMode, now: datetime) -> Run:

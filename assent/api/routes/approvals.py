@@ -52,12 +52,13 @@ async def list_approvals(
     agent: Text = None,
     tool: Text = None,
     role: Annotated[
-        Text, Query(description="Those that people of this role may decide now")
+        Text, Query(description="Approvals that people of this role may decide now")
     ] = None,
     assignee: Annotated[
         Text,
         Query(
-            description="Those that he may decide now, by name or by a say that was handed to him"
+            description="Approvals that this person may decide now, by name or by a voting right "
+            "that was delegated to them"
         ),
     ] = None,
     older_than: Annotated[Text, Query(description="A duration, such as `2h`")] = None,
@@ -199,7 +200,8 @@ async def withdraw(id: str, runs: TheRuns, by: TheActor) -> Response:
 
 @router.post("/approvals/{id}/delegate")
 async def delegate(id: str, body: DelegateRequest, runs: TheRuns, by: TheActor) -> Response:
-    """Delegate your voting right to another person or role, or, by naming yourself, take it back."""
+    """Delegate your voting right to another person or role, or, by naming yourself, take it
+    back."""
     to = Target(name=body.to or "", role=body.role or "")
     return await _act(runs.approvals, id, Delegate(by=runs.approvals.person(by.name), to=to), by)
 

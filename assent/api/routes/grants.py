@@ -25,7 +25,8 @@ async def give(body: GrantRequest, runs: TheRuns, by: TheActor) -> Response:
         bounds = msgspec.convert(body.bounds, dict[str, Bound])
     except msgspec.ValidationError as error:
         raise InvalidRequest(
-            f'The bounds are wrong: {error}. A bound is {{"min": …, "max": …}}, {{"among": […]}} or {{"any": true}}.'
+            f'The bounds are wrong: {error}. A bound is {{"min": …, "max": …}}, '
+            '{"among": […]} or {"any": true}.'
         ) from None
     grant = await runs.approvals.give_grant(
         agent=body.agent,

@@ -268,7 +268,7 @@ def _call_ids(form: Form, messages: Sequence[AnyMessage]) -> list[str]:
 
 
 def stops_before(agent: Agent, nodes: Sequence[str]) -> bool:
-    """Whether a graph pauses by itself before one of these nodes."""
+    """True if the graph pauses by itself before one of these nodes."""
     return agent.interrupt_before_nodes == "*" or bool(
         set(nodes) & set(agent.interrupt_before_nodes)
     )
