@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from msgspec import structs
 
-from assent.approvals.audit import audit_entries
+from assent.approvals.audit_entries import audit_entries
 from assent.approvals.feed import with_copies
 from assent.approvals.rules import Advanced, next_deadline
 from assent.core.approval import Approval

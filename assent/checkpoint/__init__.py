@@ -1,4 +1,4 @@
-"""What is stored of a checkpoint and how little it grows, apart from any one database. No I/O.
+"""The stored form of a checkpoint, and how little it grows, apart from any one database. No I/O.
 
 - `plan.py` decides what a new checkpoint stores, and what it takes over from its parent.
 - `extents.py` describes a list as stretches of append-only logs, which other lists share.

@@ -30,7 +30,7 @@ from assent.graph.interrupts.questions import Agent
 from assent.graph.loading import open_agents
 from assent.graph.state_types import state_types
 from assent.importing.foreign import OldFile, OldThread, must_be_copied, remove_copies
-from assent.importing.threads import Adopt, Importer, Outcome, Result, just_idle
+from assent.importing.importer import Adopt, Importer, Outcome, Result, just_idle
 from assent.runs.adoption import Adopter
 from assent.storage.base import Change
 from assent.storage.sqlite import SqliteStorage

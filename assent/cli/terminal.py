@@ -1,4 +1,5 @@
-"""What all commands share: their consoles, their settings, and their errors as one sentence."""
+"""The parts that all commands share: their consoles, their settings, and their errors as one
+sentence."""
 
 from __future__ import annotations
 

@@ -48,7 +48,8 @@ from assent.graph.state import AgentState, messages_in, open_calls
 
 
 class Standing(StrEnum):
-    """What a thread can do next: take new input, wait for a person, or be run with None."""
+    """The next thing that a thread can do: take new input, wait for a person, or be run with
+    None."""
 
     AT_REST = "at_rest"
     WAITING = "waiting"
@@ -66,7 +67,7 @@ class Fork:
 
 
 def standing(agent: Agent, snapshot: StateSnapshot) -> Standing:
-    """What the thread can do next, if no run is active on it.
+    """The next thing that the thread can do, if no run is active on it.
 
     A graph with static interrupts that stands before such a node waits, even if it has not paused
     there yet.

@@ -13,8 +13,8 @@ from pathlib import Path
 import orjson
 import structlog
 
+from assent.core.atomic_file import replace_file
 from assent.core.audit import AuditHead
-from assent.core.files import replace_file
 from assent.notify.notifier import Message, NotDelivered, Notifier
 from assent.storage.base import Storage
 from assent.storage.chain import head_to_json

@@ -19,11 +19,11 @@ from pathlib import Path
 import rfc8785
 
 from assent.core.approval import Approval, ApprovalStatus
+from assent.core.atomic_file import replace_file
 from assent.core.audit import AuditAction, AuditEntry, Authentication
 from assent.core.clock import time_text
 from assent.core.decisions import Approve, Decision, Reject
 from assent.core.errors import ConfigurationError, Gone, InvalidRequest, NotFound, Superseded
-from assent.core.files import replace_file
 from assent.core.rows import Link
 from assent.storage.base import Change, Storage
 

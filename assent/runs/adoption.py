@@ -9,7 +9,7 @@ from datetime import datetime
 from assent.core.clock import Clock
 from assent.core.events import RunStart
 from assent.core.rows import Run, RunKind, RunStatus, Thread
-from assent.graph.conversation import excerpt
+from assent.graph.excerpt import excerpt
 from assent.graph.interrupts.questions import Agent, find_pending, with_previews
 from assent.graph.state import checkpoint_of
 from assent.runs import outcome

@@ -22,8 +22,8 @@ from assent.core.rows import LEASE_KEY, CancelMode, Run, RunKind, RunStatus, Thr
 from assent.graph.admission import ADMISSION_KEY, Admission
 from assent.graph.builder import HitlGraph
 from assent.graph.closing import close, roll_back
-from assent.graph.conversation import excerpt
 from assent.graph.effects import EFFECTS_KEY
+from assent.graph.excerpt import excerpt
 from assent.graph.forking import at_checkpoint, fork, saver_of
 from assent.graph.interrupts.questions import Agent, find_pending, with_previews
 from assent.graph.interrupts.resume import apply_updates

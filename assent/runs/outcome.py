@@ -24,7 +24,7 @@ from assent.core.events import (
 from assent.core.grant import Grant
 from assent.core.policy import PolicyBook
 from assent.core.rows import Run, RunStatus, Thread, ThreadStatus
-from assent.graph import failures
+from assent.graph.explain import explain as explain_error
 from assent.storage.base import Change, together
 
 
@@ -135,7 +135,7 @@ def cancelled(
 
 def explain(error: Exception, run: Run) -> tuple[str, str]:
     """A code for programs and a sentence for people."""
-    code, message = failures.explain(error)
+    code, message = explain_error(error)
     if code == "agent_error":
         message += f" The server's log has the details under the run {run.run_id}."
     return code, message

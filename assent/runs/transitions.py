@@ -3,7 +3,7 @@ that moves them.
 
     (new) ──> pending ──> running ──> success | error | timeout | interrupted (by a question)
                  │           ├──> cancelling ──> cancelled
-                 │           └──> running: taken over from a worker that is gone, with the next attempt
+                 │           └──> running, taken over from a worker that is gone: the next attempt
                  └──> cancelled
 
 How a run ends is said in `outcome`.

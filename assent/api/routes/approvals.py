@@ -92,8 +92,8 @@ async def stream(
     named: Named = False,
     limit: OnAPage = MOST_ON_A_PAGE,
 ) -> Response:
-    """What happens to approvals on all threads, past `after` (or `Last-Event-ID`), replayed and
-    then live; or a page of it as JSON, if you accept `application/json`. Numbers are the feed's
+    """Follow what happens to approvals on all threads, past `after` (or `Last-Event-ID`), replayed
+    and then live; or a page of it as JSON, if you accept `application/json`. Numbers are the feed's
     own. What was asked and said is not in it: look at the approval."""
     if wants(request, "application/json") and not wants(request, "text/event-stream"):
         return event_page(

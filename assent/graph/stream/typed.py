@@ -41,7 +41,7 @@ from assent.core.events import (
     RunStart,
     Usage,
 )
-from assent.graph.failures import explain
+from assent.graph.explain import explain
 from assent.graph.interrupts.questions import find_pending, with_previews
 from assent.graph.interrupts.resume import (
     Continuation,

@@ -22,10 +22,10 @@ from typing import Any
 import msgspec
 import orjson
 
+from assent.core.atomic_file import replace_file
 from assent.core.audit import AuditEntry, AuditHead, AuditRecord
 from assent.core.clock import time_text
 from assent.core.errors import ConfigurationError, Tampered
-from assent.core.files import replace_file
 from assent.core.sealing import KEY_BYTES, Seal, parse_keys
 from assent.storage.chain import AuditKey, Heads, Verification, head_of, record_to_json
 from assent.storage.sqlite import files

@@ -1,4 +1,4 @@
-"""What may be said of a run that failed."""
+"""Errors of runs, explained without their internals."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ from assent.core.clock import Clock
 from assent.core.errors import AssentError, ConfigurationError, InvalidRequest
 from assent.core.rows import ThreadStatus
 from assent.importing.foreign import OldFile, OldWrite, parents_first
-from assent.importing.threads import Importer, Outcome, Result, as_they_were_put
+from assent.importing.importer import Importer, Outcome, Result, as_they_were_put
 from assent.storage.base import Change
 from assent.storage.sqlite import SqliteSaver, SqliteStorage
 from assent.storage.sqlite.checkup import Level, check_up

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 import pytest
 
-from assent.approvals.audit import ACTIONS, audit_entries
+from assent.approvals.audit_entries import ACTIONS, audit_entries
 from assent.core import events
 from assent.core.audit import AuditAction, AuditEntry, AuditHead, Authentication
 from assent.core.digest import call_digest
