@@ -15,6 +15,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.base import BaseCheckpointSaver, empty_checkpoint
 
 from assent.core.clock import Clock
+from assent.core.decisions import Edit
 from assent.core.errors import ConfigurationError, Tampered
 from assent.core.rows import RunStatus, ThreadStatus
 from assent.storage.base import Change
@@ -133,7 +134,7 @@ async def a_bit_of_everything(storage: SqliteStorage) -> None:
                         args=said,
                         schema=said,
                         preview=said,
-                        decision=said,
+                        decision=Edit(args=said),
                     ),
                     approval(
                         f"bare-{name}",
