@@ -23,6 +23,7 @@ from assent.notify.audit_head import publish_heads, to_file
 from assent.storage.base import Change, Storage, together
 from assent.storage.chain import heads_from_text, record_to_json
 from assent.storage.sqlite import SqliteStorage
+from tests.support.waiting import PATIENCE
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 WORDS = "a secret that somebody wrote"
@@ -200,7 +201,7 @@ class Sink:
         self.heads.append(head)
 
     async def until(self, number: int) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while not self.heads or self.heads[-1].number < number:
                 await asyncio.sleep(0.005)
 
@@ -236,7 +237,7 @@ async def test_a_sink_that_does_not_answer_holds_nobody_up(storage: Storage) -> 
 
     sink = Sink()
     async with (
-        asyncio.timeout(5),
+        asyncio.timeout(PATIENCE),
         publish_heads(storage, [stuck, sink], timedelta(milliseconds=10), last_seconds=0.1),
     ):
         await add(storage)

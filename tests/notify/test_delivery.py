@@ -297,8 +297,8 @@ async def test_a_slow_and_a_dead_endpoint_delay_nobody_else(storage: SqliteStora
         await storage.commit(Change(rows=tuple(rows)))
         began = asyncio.get_running_loop().time()
         async with delivering(storage, endpoints, drain_seconds=0.1):
-            await fine.until(20, seconds=5)
-            assert asyncio.get_running_loop().time() - began < 5
+            await fine.until(20, seconds=20)
+            assert asyncio.get_running_loop().time() - began < 20
         assert sorted(got.headers["webhook-id"] for got in fine.got) == sorted(
             f"fine{n}" for n in range(20)
         )

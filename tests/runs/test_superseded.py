@@ -25,6 +25,7 @@ from assent.runs.service import Runs
 from assent.runs.transitions import Submission
 from assent.storage.sqlite import SqliteStorage
 from tests.support.models import ScriptedModel, calls, say
+from tests.support.waiting import PATIENCE
 
 
 class Till:
@@ -196,7 +197,7 @@ async def test_a_change_after_the_decision_is_refused_by_the_gate_and_asked_anew
         await change(runs, 500)
         runs.engine._max_runs = 10  # type: ignore[attr-defined]
         runs.engine.wake()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             run, pending = await stopped(storage, waiting)
         assert till.paid == []
         assert [each.args for each in pending] == [{"amount": 500}]
