@@ -1,4 +1,4 @@
-"""Marks the tests that start processes as `slow`, so that `make test-fast` can leave them out."""
+"""Marks the tests that start a process or a server as `slow`: `make test-fast` leaves them out."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from tests.support.openai_server import OpenAIServer
 from tests.support.server import Server
 from tests.support.zygote import Zygote
 
-STARTING = (subprocess, multiprocessing, Server, Zygote)
+STARTING = (subprocess, multiprocessing, OpenAIServer, Server, Zygote)
 BY_NAME = {"create_subprocess_exec", "create_subprocess_shell"}
 
 
@@ -35,7 +36,7 @@ def functions_of(item: pytest.Function) -> Iterator[Any]:
 
 
 def starts_a_process(thing: Any, found: dict[Any, bool]) -> bool:
-    """True if this function or class of the tests, or any that it names, starts a process.
+    """True if this function or class of the tests, or any that it names, starts a process or a server.
 
     `found` remembers the answers.
     """

@@ -349,29 +349,6 @@ async def test_a_thread_that_is_not_there_or_waits_for_nothing(storage: SqliteSt
         )
 
 
-async def test_a_decision_that_the_approval_does_not_allow_is_refused(
-    storage: SqliteStorage,
-) -> None:
-    await storage.commit(
-        Change(
-            rows=(
-                a_thread("a", version=1),
-                an_approval("a", allowed=("reject", "respond"), version=1),
-            )
-        )
-    )
-    with pytest.raises(InvalidDecision, match="It takes: reject, respond"):
-        await decide(
-            decider(storage), "t", Verdict(decisions=Approve(), by=Actor("bob")), takes_all
-        )
-    assert isinstance(
-        await decide(
-            decider(storage), "t", Verdict(decisions=Reject(), by=Actor("bob")), takes_all
-        ),
-        Outcome,
-    )
-
-
 # ── several people, and time ──────────────────────────────────────────────────────────────────────
 
 
@@ -473,53 +450,6 @@ async def test_of_three_who_vote_at_once_two_make_the_quorum_once(storage: Sqlit
         stored = await storage.approval(ids)
         assert stored is not None
         assert len(stored.votes) == 2
-
-
-async def test_an_edit_begins_the_vote_again_and_must_be_approved_with_its_digest(
-    storage: SqliteStorage,
-) -> None:
-    await put(storage, asked("a", Policy(roles=("lead",), quorum=2)))
-    await decide(decider(storage), "t", Verdict(decisions=Approve(), by=Actor("bob")), takes_all)
-    edited = await decide(
-        decider(storage), "t", Verdict(decisions=Edit({"amount": 3}), by=Actor("cy")), takes_all
-    )
-    assert edited.run_id is None
-    with pytest.raises(Superseded) as raised:
-        await decide(
-            decider(storage), "t", Verdict(decisions=Approve(), by=Actor("dee")), takes_all
-        )
-    digest = raised.value.details["digest"]
-    assert digest == call_digest("pay", {"amount": 3})
-    done = await decide(
-        decider(storage),
-        "t",
-        Verdict(decisions=Approve(), by=Actor("dee"), digests={"": digest}),
-        takes_all,
-    )
-    assert done.run_id is not None
-    assert done.approvals[0].decision == Edit({"amount": 3})
-    assert await types(storage) == [
-        *(
-            "approval_required",
-            "approval_voted",
-            "approval_edited",
-            "approval_voted",
-            "approval_decided",
-            "run_resumed",
-        )
-    ]
-
-
-async def test_what_was_not_shown_is_not_decided(storage: SqliteStorage) -> None:
-    await put(storage, asked("a", Policy()))
-    with pytest.raises(Superseded):
-        await decide(
-            decider(storage),
-            "t",
-            Verdict(decisions={"a": Approve()}, by=Actor("bob"), digests={"a": "0" * 64}),
-            takes_all,
-        )
-    assert (await storage.approval("a")).status is ApprovalStatus.PENDING  # type: ignore[union-attr]
 
 
 async def test_votes_are_taken_back_says_handed_over_and_comments_kept(
