@@ -47,14 +47,14 @@ OpenAgents = Callable[[], AbstractAsyncContextManager[Mapping[str, Agent]]]
 no agent."""
 
 
-def create_app(settings: Settings, open_agents: OpenAgents, clock: Clock | None = None) -> FastAPI:
+def create_app(settings: Settings, open_agents: OpenAgents) -> FastAPI:
     """The server as an ASGI app. Its lifespan opens every resource, and raises if one cannot be
     opened."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            await _open(stack, app, settings, open_agents, clock or Clock())
+            await _open(stack, app, settings, open_agents)
             yield
 
     app = FastAPI(
@@ -76,13 +76,10 @@ def create_app(settings: Settings, open_agents: OpenAgents, clock: Clock | None 
 
 
 async def _open(
-    stack: AsyncExitStack,
-    app: FastAPI,
-    settings: Settings,
-    open_agents: OpenAgents,
-    clock: Clock,
+    stack: AsyncExitStack, app: FastAPI, settings: Settings, open_agents: OpenAgents
 ) -> None:
     """Open the resources in this order; the stack closes them in the opposite one."""
+    clock = Clock()
     opened = stack.enter_async_context
     configuration = _configuration(settings)
     endpoints = configuration.endpoints

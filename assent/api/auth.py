@@ -23,7 +23,7 @@ async def principal(request: Request) -> str:
 
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     secret = given.strip().encode()
-    # Every key is compared, each in constant time, so that the time tells nothing about any of
+    # Every key is compared, each in constant time, so that the time says nothing about any of
     # them.
     names = [name for name, key in keys.items() if hmac.compare_digest(key.encode(), secret)]
     if scheme.lower() != "bearer" or not names:

@@ -11,12 +11,10 @@ from pydantic import ConfigDict, RootModel, model_validator
 from assent.api.schemas import storable
 from assent.core.approval import Approval, Choice, match_decisions
 from assent.core.errors import InvalidDecision, NotFound
+from assent.core.json import Json, JsonObject
 from assent.graph.interrupts.answers import FORMS, ID, WORDS, decisions_from_answer
 
-Json = Any
-"""Any JSON value."""
-
-Schema = dict[str, Any]
+Schema = JsonObject
 """A JSON Schema."""
 
 
@@ -34,7 +32,7 @@ def _object(title: str, required: Sequence[str], **properties: Json) -> Schema:
 
 
 _ARGS: Schema = {"type": "object", "description": "The complete arguments"}
-_REASON: Schema = {"type": "string", "description": "Why. The model is told"}
+_REASON: Schema = {"type": "string", "description": "The reason. The model reads it"}
 _SAID: Schema = {
     "description": "A text in place of the tool's result; or the answer to a question of kind "
     "`input`, any JSON"
@@ -173,10 +171,10 @@ class ApprovalAnswer(_Answer):
 
 
 def _check_names(digests: Mapping[str, str], pending: Sequence[Approval]) -> None:
-    """An interrupt may ask several things, and a digest is of one."""
-    if several := sorted(
-        set(digests) & {approval.interrupt_id or "" for approval in pending} - {""}
-    ):
+    """Raise `InvalidDecision` for a digest under an interrupt's id: the interrupt may ask several
+    things, and a digest is of one."""
+    interrupts = {approval.interrupt_id for approval in pending if approval.interrupt_id}
+    if several := sorted(digests.keys() & interrupts):
         raise InvalidDecision(
             f"The digest under the interrupt '{several[0]}' is of one approval. "
             "Give it under that approval's own id."
@@ -201,28 +199,35 @@ def _without_digests(body: Json) -> Json:
 
 
 def _worded(body: Json) -> Iterator[tuple[str, dict[str, Json]]]:
-    """The decisions of the body that are in words and may say what was shown, by their ids; a bare
-    one under ""."""
+    """The decisions in the body that may have a digest, by their ids; a bare one under ""."""
     if not isinstance(body, dict):
         return
     if _is_worded(body):
         yield "", body
         return
-    is_by_id = all(isinstance(name, str) and ID.fullmatch(name) for name in body)
-    # Anything else may be the answer to a question, in which nothing is ours.
-    named = (
-        body["decisions"] if isinstance(body.get("decisions"), dict) else body if is_by_id else {}
-    )
-    yield from ((name, one) for name, one in named.items() if _is_worded(one))
+    named = body.get("decisions")
+    if not isinstance(named, dict):
+        # A body with any other key may be the answer to a question, in which nothing is ours.
+        is_by_id = all(isinstance(name, str) and ID.fullmatch(name) for name in body)
+        named = body if is_by_id else {}
+    for name, one in named.items():
+        if _is_worded(one):
+            yield name, one
 
 
 def _is_worded(one: Json) -> bool:
-    is_one = isinstance(one, dict) and isinstance(one.get("type"), str) and one["type"] in WORDS
-    if is_one and "digest" in one and not isinstance(one["digest"], str):
+    """True for a decision in one of the known words. Raises `InvalidDecision` for a bad digest."""
+    if not _has_word(one):
+        return False
+    if "digest" in one and not isinstance(one["digest"], str):
         raise InvalidDecision(
             "A decision's 'digest' is a text: that of the approval as it was shown."
         )
-    return is_one
+    return True
+
+
+def _has_word(one: Json) -> bool:
+    return isinstance(one, dict) and isinstance(one.get("type"), str) and one["type"] in WORDS
 
 
 def _not_empty(body: Json) -> Json:
@@ -233,13 +238,8 @@ def _not_empty(body: Json) -> Json:
 
 
 def _for_all(body: Json) -> tuple[Json, bool]:
-    """The decision, and whether it is for all that is pending."""
-    if (
-        not isinstance(body, dict)
-        or "all" not in body
-        or not isinstance(body.get("type"), str)
-        or body["type"] not in WORDS
-    ):
+    """The decision, and True if it is for all that is pending."""
+    if not _has_word(body) or "all" not in body:
         return body, False
     if not isinstance(body["all"], bool):
         raise InvalidDecision(

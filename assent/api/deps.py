@@ -21,6 +21,11 @@ TheRuns = Annotated[Runs, Depends(_runs)]
 TheActor = Annotated[Actor, Depends(actor)]
 
 
-def wants(request: Request, media_type: str) -> bool:
-    """True if the client names this media type in its `Accept` header."""
-    return media_type in request.headers.get("accept", "")
+def wants_stream(request: Request) -> bool:
+    """True if the client accepts Server-Sent Events by name."""
+    return "text/event-stream" in request.headers.get("accept", "")
+
+
+def wants_page(request: Request) -> bool:
+    """True if the client accepts JSON by name, and no Server-Sent Events."""
+    return "application/json" in request.headers.get("accept", "") and not wants_stream(request)

@@ -3,20 +3,19 @@ again under the same key."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from typing import Annotated
 
 from fastapi import Header, Request, Response
 
-from assent.api.deps import wants
+from assent.api.deps import wants_stream
 from assent.api.responses import json_response
 from assent.api.sse import EventStream
 from assent.api.views import outcome_view
 from assent.approvals.idempotency import Key
 from assent.core.approval import Outcome
 from assent.core.audit import Actor
-from assent.runs.follow import follow_run
-from assent.storage.base import LogEntry, Storage
+from assent.runs.follow import Batches, follow_run
+from assent.storage.base import Storage
 
 IdempotencyKey = Annotated[
     str | None,
@@ -44,16 +43,14 @@ def decided_response(request: Request, storage: Storage, outcome: Outcome) -> Re
     if run_id is not None:
         headers["X-Run-Id"] = run_id
     after = outcome.first_seq - 1
-    if not wants(request, "text/event-stream"):
+    if not wants_stream(request):
         return json_response(view, status=202, headers={**headers, "Location": view["events"]})
     if run_id is not None:
         return EventStream(follow_run(storage, thread_id, run_id, after), headers=headers)
     return EventStream(_read(storage, thread_id, after, outcome.events), headers=headers)
 
 
-async def _read(
-    storage: Storage, thread_id: str, after: int, count: int
-) -> AsyncGenerator[tuple[LogEntry, ...], None]:
+async def _read(storage: Storage, thread_id: str, after: int, count: int) -> Batches:
     """The events of decisions after which others are still pending: nothing runs yet, so the stream
     ends with them."""
     if count:

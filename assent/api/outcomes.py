@@ -11,7 +11,7 @@ from langchain_core.messages import AIMessage
 
 from assent.api.responses import json_response
 from assent.api.schemas import CancelRequest
-from assent.api.views import approval_view, run_view, to_json
+from assent.api.views import approval_view, run_view, state_json
 from assent.core.json import Json, JsonObject
 from assent.core.rows import UNFINISHED, Run, RunStatus
 from assent.runs.follow import wait_for_run
@@ -85,7 +85,7 @@ async def _response(runs: Runs, asked: Run, last: Run | None) -> Response:
         "error": run.error,
         "output": _last_words(values),
         "approvals": [approval_view(approval) for approval in approvals],
-        "values": to_json(values),
+        "values": state_json(values),
     }
     return json_response(body, headers=headers)
 

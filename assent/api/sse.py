@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -10,13 +10,12 @@ from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
 from assent.core.errors import Gone, Tampered
+from assent.runs.follow import Batches
 from assent.storage.base import LogEntry
 
 PING_SECONDS = 15
 SEND_SECONDS = 30
 """A reader that takes nothing for this long is cut off; it can return with `Last-Event-ID`."""
-
-Batches = AsyncGenerator[tuple[LogEntry, ...], None]
 
 
 class EventStream(EventSourceResponse):

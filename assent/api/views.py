@@ -13,7 +13,7 @@ from pydantic_core import to_jsonable_python
 
 from assent.core.approval import Approval, Outcome
 from assent.core.grant import Grant
-from assent.core.json import JsonObject
+from assent.core.json import Json, JsonObject
 from assent.core.rows import Run, Schedule, Thread
 from assent.core.text import warnings
 
@@ -28,6 +28,18 @@ _GRANT_FIELDS = (
     *("grant_id", "agent", "tool", "bounds", "thread_id", "user", "given_by", "given_at"),
     *("until", "uses", "used", "revoked_by", "revoked_at"),
 )
+_RUN_FIELDS = (
+    *("run_id", "thread_id", "agent", "kind", "status", "attempt", "priority", "created_at"),
+    *("due_at", "started_at", "ended_at", "error", "usage", "metadata", "schedule_id"),
+)
+_THREAD_FIELDS = (
+    *("thread_id", "created_at", "updated_at", "metadata", "status", "agent", "run_id"),
+    "pending",
+)
+_SCHEDULE_FIELDS = (
+    *("schedule_id", "owner", "agent", "cron", "timezone", "on_busy", "if_missed", "enabled"),
+    *("metadata", "budget", "created_at", "next_at", "last_at", "last_run_id", "last_error"),
+)
 
 
 def approval_view(approval: Approval) -> JsonObject:
@@ -41,7 +53,7 @@ def approval_view(approval: Approval) -> JsonObject:
         "preview": approval.preview,
     }
     return {
-        **_pick(approval, _APPROVAL_FIELDS),
+        **pick(approval, _APPROVAL_FIELDS),
         "requested_by": approval.requested_by or None,
         "quorum": approval.policy.quorum,
         "four_eyes": approval.policy.needs_another,
@@ -52,13 +64,14 @@ def approval_view(approval: Approval) -> JsonObject:
 def grant_view(grant: Grant) -> JsonObject:
     """A standing grant."""
     return {
-        **_pick(grant, _GRANT_FIELDS),
+        **pick(grant, _GRANT_FIELDS),
         "thread_id": grant.thread_id or None,
         "user": grant.user or None,
     }
 
 
-def _pick(value: Any, fields: Sequence[str]) -> JsonObject:
+def pick(value: Any, fields: Sequence[str]) -> JsonObject:
+    """These fields of a row, as JSON."""
     return {name: to_builtins(getattr(value, name)) for name in fields}
 
 
@@ -66,24 +79,10 @@ def run_view(run: Run) -> JsonObject:
     """A run. `assistant_id` is the agent, by the name that the SDK has for it; `events` is where to
     follow the run."""
     return {
-        "run_id": run.run_id,
-        "thread_id": run.thread_id,
+        **pick(run, _RUN_FIELDS),
         "assistant_id": run.agent,
-        "agent": run.agent,
-        "kind": run.kind,
-        "status": run.status,
-        "attempt": run.attempt,
-        "priority": run.priority,
-        "created_at": run.created_at,
         "updated_at": run.ended_at or run.started_at or run.created_at,
-        "due_at": run.due_at,
-        "started_at": run.started_at,
-        "ended_at": run.ended_at,
-        "error": run.error,
         "budget": run.budget.get("limits", {}),
-        "usage": run.usage,
-        "metadata": run.metadata,
-        "schedule_id": run.schedule_id,
         "events": f"/runs/{run.run_id}/stream",
     }
 
@@ -101,16 +100,9 @@ def thread_view(
         }
         interrupts.setdefault(approval.node, []).append(question)
     return {
-        "thread_id": thread.thread_id,
-        "created_at": thread.created_at,
-        "updated_at": thread.updated_at,
-        "metadata": thread.metadata,
-        "status": thread.status,
-        "values": to_json(values),
+        **pick(thread, _THREAD_FIELDS),
+        "values": state_json(values),
         "interrupts": interrupts,
-        "agent": thread.agent,
-        "run_id": thread.run_id,
-        "pending": thread.pending,
     }
 
 
@@ -125,10 +117,10 @@ def state_view(snapshot: StateSnapshot, approvals: Sequence[Approval] = ()) -> J
         if approval.interrupt_id not in known
     ]
     return {
-        "values": to_json(snapshot.values),
+        "values": state_json(snapshot.values),
         "next": list(snapshot.next),
         "checkpoint": _checkpoint(snapshot.config),
-        "metadata": to_json(snapshot.metadata),
+        "metadata": state_json(snapshot.metadata),
         "created_at": snapshot.created_at,
         "parent_checkpoint": _checkpoint(snapshot.parent_config),
         "tasks": [
@@ -140,7 +132,7 @@ def state_view(snapshot: StateSnapshot, approvals: Sequence[Approval] = ()) -> J
                 "interrupts": [_interrupt(interrupt) for interrupt in task.interrupts],
                 "checkpoint": None,
                 "state": None,
-                "result": to_json(task.result),
+                "result": state_json(task.result),
             }
             for task in snapshot.tasks
         ],
@@ -150,26 +142,14 @@ def state_view(snapshot: StateSnapshot, approvals: Sequence[Approval] = ()) -> J
 
 def schedule_view(schedule: Schedule, upcoming: Sequence[datetime] | None = None) -> JsonObject:
     """A schedule; `next_times` are the next few, in its own time zone."""
-    return {
-        "schedule_id": schedule.schedule_id,
-        "owner": schedule.owner,
-        "agent": schedule.agent,
+    view = {
+        **pick(schedule, _SCHEDULE_FIELDS),
         "thread_id": schedule.thread_id or None,
-        "cron": schedule.cron,
-        "timezone": schedule.timezone,
         "message": schedule.input.get("message"),
-        "on_busy": schedule.on_busy,
-        "if_missed": schedule.if_missed,
-        "enabled": schedule.enabled,
-        "metadata": schedule.metadata,
-        "budget": schedule.budget,
-        "created_at": schedule.created_at,
-        "next_at": schedule.next_at,
-        "last_at": schedule.last_at,
-        "last_run_id": schedule.last_run_id,
-        "last_error": schedule.last_error,
-        **({"next_times": upcoming} if upcoming is not None else {}),
     }
+    if upcoming is not None:
+        view["next_times"] = upcoming
+    return view
 
 
 def outcome_view(outcome: Outcome) -> JsonObject:
@@ -186,13 +166,13 @@ def outcome_view(outcome: Outcome) -> JsonObject:
     }
 
 
-def to_json(value: Any) -> Any:
+def state_json(value: Any) -> Json:
     """Any value of a state as JSON; what has no JSON form becomes its text."""
     return to_jsonable_python(value, serialize_unknown=True, inf_nan_mode="strings")
 
 
 def _interrupt(interrupt: Any) -> JsonObject:
-    return {"id": interrupt.id, "value": to_json(interrupt.value)}
+    return {"id": interrupt.id, "value": state_json(interrupt.value)}
 
 
 def _checkpoint(config: Any) -> JsonObject | None:

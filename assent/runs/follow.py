@@ -17,6 +17,7 @@ POLL_SECONDS = 5.0
 """The longest delay of an event whose ring was lost."""
 
 Batches = AsyncGenerator[tuple[LogEntry, ...], None]
+"""Events of a log as they are read, some at a time."""
 
 
 async def follow(

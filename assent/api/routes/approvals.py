@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -13,12 +12,12 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import ValidationError
 
 from assent.api.decision_bodies import ApprovalAnswer
-from assent.api.deps import TheActor, TheRuns, wants
+from assent.api.deps import TheActor, TheRuns, wants_page
 from assent.api.event_query import MOST_ON_A_PAGE, After, Named, OnAPage, Types, event_page
 from assent.api.idempotency import IdempotencyKey, decided_response, key_of
 from assent.api.openapi import SSE_RESPONSE
 from assent.api.problems import status_of
-from assent.api.responses import json_response
+from assent.api.responses import PageLimit, json_response, page_response
 from assent.api.schemas import THREAD_ID, BatchRequest, CommentRequest, DelegateRequest
 from assent.api.sse import EventStream
 from assent.api.views import approval_view, outcome_view
@@ -32,7 +31,7 @@ from assent.core.errors import AssentError, ConfigurationError, InvalidRequest
 from assent.core.json import Json, JsonObject
 from assent.core.policy import Risk, duration_from_text
 from assent.runs.approvals import Approvals
-from assent.runs.follow import follow
+from assent.runs.follow import Batches, follow
 from assent.storage.base import LogEntry, Storage
 
 router = APIRouter(tags=["approvals"])
@@ -62,7 +61,7 @@ async def list_approvals(
         ),
     ] = None,
     older_than: Annotated[Text, Query(description="A duration, such as `2h`")] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    limit: PageLimit = 100,
     cursor: str | None = None,
 ) -> Response:
     """Approvals, oldest first. `next` is the cursor of the next page, or null."""
@@ -77,9 +76,7 @@ async def list_approvals(
         limit=limit,
         cursor=cursor,
     )
-    return json_response(
-        {"approvals": [approval_view(approval) for approval in page.rows], "next": page.next}
-    )
+    return page_response("approvals", page, approval_view)
 
 
 @router.get("/approvals/stream", responses=SSE_RESPONSE)
@@ -95,21 +92,15 @@ async def stream(
     """Follow what happens to approvals on all threads, past `after` (or `Last-Event-ID`), replayed
     and then live; or a page of it as JSON, if you accept `application/json`. Numbers are the feed's
     own. What was asked and said is not in it: look at the approval."""
-    if wants(request, "application/json") and not wants(request, "text/event-stream"):
-        return event_page(
-            map(
-                _with_its_thread, await runs.storage.read_log(FEED, after, limit=limit, types=types)
-            ),
-            after,
-        )
-    # What was removed must be told as a status, so it is asked for before the response begins.
+    if wants_page(request):
+        entries = await runs.storage.read_log(FEED, after, limit=limit, types=types)
+        return event_page(map(_with_its_thread, entries), after)
+    # If events after `after` were removed, this raises while the status can still be a 410.
     await runs.storage.read_log(FEED, after, limit=1)
     return EventStream(_feed(runs.storage, after, types), named=named)
 
 
-async def _feed(
-    storage: Storage, after: int, types: frozenset[str] | None
-) -> AsyncGenerator[tuple[LogEntry, ...], None]:
+async def _feed(storage: Storage, after: int, types: frozenset[str] | None) -> Batches:
     async with aclosing(follow(storage, FEED, after, types=types)) as batches:
         async for entries in batches:
             yield tuple(map(_with_its_thread, entries))

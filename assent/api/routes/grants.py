@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import msgspec
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Response
 
 from assent.api.deps import TheActor, TheRuns
-from assent.api.responses import json_response
+from assent.api.responses import PageLimit, json_response, page_response
 from assent.api.schemas import GrantRequest
 from assent.api.views import grant_view
 from assent.core.errors import InvalidRequest
@@ -47,13 +45,13 @@ async def give(body: GrantRequest, runs: TheRuns, by: TheActor) -> Response:
 async def list_grants(
     runs: TheRuns,
     by: TheActor,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    limit: PageLimit = 100,
     cursor: str | None = None,
 ) -> Response:
     """Grants, newest first, also those that are used up, over or revoked. `next` is the cursor of
     the next page, or null."""
     page = await runs.storage.grants(limit=limit, cursor=cursor)
-    return json_response({"grants": [grant_view(grant) for grant in page.rows], "next": page.next})
+    return page_response("grants", page, grant_view)
 
 
 @router.get("/grants/{id}")

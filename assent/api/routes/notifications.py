@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from assent.api.deps import TheActor, TheRuns
 from assent.api.responses import PageLimit, json_response, page_response
+from assent.api.views import pick
 from assent.core.errors import NotFound
 from assent.core.json import JsonObject
 from assent.core.rows import Notification, NotificationStatus
@@ -13,6 +14,11 @@ from assent.notify.delivery import Dispatcher
 from assent.notify.outbox import data_of
 
 router = APIRouter(tags=["notifications"])
+
+_FIELDS = (
+    *("notification_id", "endpoint", "event", "thread_id", "approval_id", "run_id", "status"),
+    *("attempts", "last_error", "created_at", "next_at", "delivered_at"),
+)
 
 
 @router.get("/notifications")
@@ -50,17 +56,4 @@ async def resend(id: str, request: Request, by: TheActor) -> Response:
 
 
 def _view(row: Notification) -> JsonObject:
-    return {
-        "notification_id": row.notification_id,
-        "endpoint": row.endpoint,
-        "event": row.event,
-        "thread_id": row.thread_id,
-        "approval_id": row.approval_id,
-        "run_id": row.run_id,
-        "status": row.status,
-        "attempts": row.attempts,
-        "last_error": row.last_error,
-        "created_at": row.created_at,
-        "next_at": row.next_at,
-        "delivered_at": row.delivered_at,
-    }
+    return pick(row, _FIELDS)

@@ -31,9 +31,9 @@ async def start_run(id: ThreadId, body: RunRequest, runs: TheRuns, by: TheActor)
 
     The run is durable when this responds; `events` is the URL of its events.
     """
-    due_at = (
-        runs.clock.now() + timedelta(seconds=body.after_seconds) if body.after_seconds else None
-    )
+    due_at = None
+    if body.after_seconds:
+        due_at = runs.clock.now() + timedelta(seconds=body.after_seconds)
     started = await runs.submit(body.submission(by, id, due_at=due_at))
     return started_response(started.run)
 
@@ -91,7 +91,7 @@ async def stream_run(
     If events after `after` were removed, the response is a 410.
     """
     run = await runs.run(id)
-    # A 410 must be found before the response begins.
+    # If events after `after` were removed, this raises while the status can still be a 410.
     await runs.storage.read_log(run.thread_id, after, limit=1)
     return EventStream(replay_run(runs.storage, run, after), named=named, headers=run_headers(run))
 

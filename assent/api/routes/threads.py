@@ -7,12 +7,12 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from assent.api.decision_bodies import ThreadAnswer
-from assent.api.deps import TheActor, TheRuns, wants
+from assent.api.deps import TheActor, TheRuns, wants_page
 from assent.api.event_query import MOST_ON_A_PAGE, After, Named, OnAPage, Types, event_page
 from assent.api.idempotency import IdempotencyKey, decided_response, key_of
 from assent.api.openapi import ENDED_RESPONSE, SSE_RESPONSE
 from assent.api.outcomes import cancelled_response
-from assent.api.responses import json_response
+from assent.api.responses import PageLimit, json_response, page_response
 from assent.api.schemas import THREAD_ID, CancelRequest, ForkRequest, ThreadRequest
 from assent.api.sse import EventStream
 from assent.api.views import state_view, thread_view
@@ -31,15 +31,13 @@ async def list_threads(
     runs: TheRuns,
     by: TheActor,
     status: ThreadStatus | None = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    limit: PageLimit = 100,
     cursor: str | None = None,
 ) -> Response:
     """Threads, newest first, without their values. `next` is the cursor of the next page, or
     null."""
     page = await runs.storage.threads(status=status, limit=limit, cursor=cursor)
-    return json_response(
-        {"threads": [thread_view(thread) for thread in page.rows], "next": page.next}
-    )
+    return page_response("threads", page, thread_view)
 
 
 @router.post("/threads", status_code=201)
@@ -97,14 +95,13 @@ async def get_history(
     id: ThreadId,
     runs: TheRuns,
     by: TheActor,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 10,
+    limit: PageLimit = 10,
     before: str | None = None,
 ) -> Response:
     """The states that the thread has been in, newest first; `before` is a checkpoint id."""
     thread = await runs.thread(id)
-    return json_response(
-        [state_view(state) for state in await runs.history(thread, limit=limit, before=before)]
-    )
+    states = await runs.history(thread, limit=limit, before=before)
+    return json_response(list(map(state_view, states)))
 
 
 @router.get("/threads/{id}/events", responses=SSE_RESPONSE)
@@ -122,9 +119,9 @@ async def get_events(
     or a page of them as JSON, if you accept `application/json`: `{"events": [...], "next": <the
     number to go on after>}`. Events past `after` that were removed are a 410."""
     await runs.thread(id)
-    if wants(request, "application/json") and not wants(request, "text/event-stream"):
+    if wants_page(request):
         return event_page(await runs.storage.read_log(id, after, limit=limit, types=types), after)
-    # What was removed must be told as a status, so it is asked for before the response begins.
+    # If events after `after` were removed, this raises while the status can still be a 410.
     await runs.storage.read_log(id, after, limit=1)
     return EventStream(follow(runs.storage, id, after, types=types), named=named)
 
