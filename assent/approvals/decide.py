@@ -37,13 +37,12 @@ from assent.core.errors import (
     NotFound,
     NothingPending,
     Superseded,
-    Tampered,
 )
 from assent.core.events import RunResumed
 from assent.core.json import Json
 from assent.core.policy import Person
 from assent.core.rows import Run, RunKind, RunStatus, Thread, ThreadStatus, Timer
-from assent.storage.base import Change, Storage, together
+from assent.storage.base import Change, Storage, all_pages, together
 
 ReadAnswer = Callable[[Sequence[Approval]], Sequence[Choice]]
 """Reads an answer as choices, given what is pending. Raises what `match_decisions` does."""
@@ -157,8 +156,8 @@ class Decider:
             return None
         now = self.clock.now()
         if expired := _expired(chosen, now):
-            # Stored before anybody is told: somebody who was in time may be on their way to the
-            # storage, and then it was they who decided.
+            # Stored before anybody learns of it: somebody who was in time may be on their way to
+            # the storage, and then it was they who decided.
             await self._store(thread, pending, expired)
             return None
 
@@ -175,9 +174,7 @@ class Decider:
         nothing was changed.
         """
         while True:
-            approval = await self.storage.approval(approval_id)
-            if approval is None:
-                raise NotFound(f"There is no approval '{approval_id}'.")
+            approval = await stored_approval(self.storage, approval_id)
             thread, pending = await self._read(approval.thread_id)
             now = self.clock.now()
             if expired := _expired([approval], now):
@@ -222,23 +219,18 @@ class Decider:
         thread = await self.storage.thread(thread_id)
         if thread is None:
             raise NotFound(f"There is no thread '{thread_id}'.")
-        if thread.tampered is not None:
-            raise Tampered(thread.tampered, thread_id=thread_id)
+        thread.check_trusted()
         return thread, await pending_approvals(self.storage, thread)
 
     async def _already_decided(self, thread_id: str, key: str | None) -> AlreadyDecided | None:
         """The error that says who decided what the caller meant: the approval with this id, or of
         this tool call or interrupt; or the newest one."""
         newest: Approval | None = None
-        cursor: str | None = None
-        while True:
-            page = await self.storage.approvals(thread_id=thread_id, cursor=cursor)
-            for row in page.rows:
+        async for rows in all_pages(self.storage.approvals, thread_id=thread_id):
+            for row in rows:
                 if key is None or key in (row.approval_id, row.tool_call_id, row.interrupt_id):
                     newest = row
-            cursor = page.next
-            if cursor is None:
-                return already_decided(newest) if newest else None
+        return already_decided(newest) if newest else None
 
     # ── committing ────────────────────────────────────────────────────────────────────────────────
 
@@ -336,6 +328,14 @@ def _expired(approvals: Iterable[Approval], now: datetime) -> list[Acted]:
         for approval, done in checked
         if approval.is_pending and not done.approval.is_pending
     ]
+
+
+async def stored_approval(storage: Storage, approval_id: str) -> Approval:
+    """The approval with this id. Raises `NotFound`."""
+    approval = await storage.approval(approval_id)
+    if approval is None:
+        raise NotFound(f"There is no approval '{approval_id}'.")
+    return approval
 
 
 async def pending_approvals(storage: Storage, thread: Thread) -> list[Approval]:

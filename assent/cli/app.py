@@ -46,7 +46,7 @@ def _leave_busy_threads(code: str | int | None) -> None:
     """End at once if a thread still runs a tool. Python would wait for it as long as it takes."""
     threads = [each for each in threading.enumerate() if each.name.startswith(SYNC_THREAD)]
     for thread in threads:
-        # An idle one has been told to end.
+        # An idle one ends by itself now.
         thread.join(0.1)
 
     if any(thread.is_alive() for thread in threads):

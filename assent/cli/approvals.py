@@ -127,7 +127,7 @@ def edit(
 @commands.command()
 def reject(
     id: Id,
-    message: Annotated[str, typer.Argument(help="The reason. The model is told.")] = "",
+    message: Annotated[str, typer.Argument(help="The reason, which the model reads.")] = "",
     url: Url = HERE,
     api_key: ApiKey = None,
     yes: Yes = False,

@@ -50,7 +50,7 @@ def verify(
     """Check that no row of the audit chain was edited, removed, moved or inserted.
 
     Names the first row that is not as it was written. Exits with 0 if the chain is whole, 1 if it
-    is not, 2 if that cannot be told: a key is missing, or is another one.
+    is not, 2 if that cannot be known: a key is missing, or is another one.
     """
     settings = read_settings()
     with errors_as_sentences(code=2):

@@ -122,11 +122,11 @@ class Prompts:
             return None if args is None else {"type": "edit", "args": args}
 
         if decision == "reject":
-            is_told = "" if approval["kind"] == "budget" else "the agent is told; "
-            return _rejection(input(f"why ({is_told}may be empty): "))
+            reader = "" if approval["kind"] == "budget" else "the agent reads it; "
+            return _rejection(input(f"why ({reader}may be empty): "))
 
         if decision == "respond" and approval["kind"] == "unknown_outcome":
-            result = input("its result (the agent is told; may be empty): ").strip()
+            result = input("its result (the agent reads it; may be empty): ").strip()
             return {"type": "respond", "message": result or "It happened."}
         if decision == "respond":
             return {"type": "respond", "message": input("the result to tell the agent: ")}

@@ -251,7 +251,7 @@ def asked(approval: Approval) -> Asked:
         case "budget":
             return Asked(notes=(_budget(approval), "May it use more? Without more it ends."))
         case "node":
-            return Asked(notes=("The graph pauses here until it is let go on.",), value=args)
+            return Asked(notes=("The graph pauses here until somebody approves.",), value=args)
         case "input":
             return _question(args, approval.get("schema"))
     return Asked(value=args)
@@ -429,7 +429,7 @@ def _answers_of(schema: Mapping[str, Json], named: Sequence[str] = ()) -> Answer
     listed: tuple[Json, ...] = tuple(enum or ()) if has_enum else tuple(named)
     kind = schema.get("type")
 
-    # An answer that looks like the number of another could not be told from it.
+    # Without numbers if an answer looks like the number of another.
     numbers = [str(number) for number in range(1, len(listed) + 1)]
     texts = map(_as_text, listed)
     numbered = all(

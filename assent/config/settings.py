@@ -13,23 +13,11 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from assent.config.logging import LogFormat
 from assent.core.errors import ConfigurationError
+from assent.core.policy import read_duration
 from assent.core.sealing import parse_keys
 from assent.notify.links import key_beside, parse_key
 
 SQLITE = "sqlite:///"
-
-UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
-
-
-def _with_unit(value: object) -> object:
-    """A duration like `30d`, or a number of seconds. Anything else is left to pydantic."""
-    if not isinstance(value, str):
-        return value
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([dhms]?)\s*", value)
-    if match is None:
-        return value
-    unit = UNITS[match[2] or "s"]
-    return timedelta(**{unit: float(match[1])})
 
 
 def _readable_by(parse: Callable[[str], object]) -> AfterValidator:
@@ -51,7 +39,7 @@ def _parts(value: str) -> list[str]:
     return [part for part in stripped if part]
 
 
-Duration = Annotated[timedelta, BeforeValidator(_with_unit), Field(gt=timedelta(0))]
+Duration = Annotated[timedelta, BeforeValidator(read_duration), Field(gt=timedelta(0))]
 
 
 class Settings(BaseSettings):

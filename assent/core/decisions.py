@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from assent.core.errors import InvalidDecision
+from assent.core.json import JsonObject
 
 
 class Approve(
@@ -25,7 +26,7 @@ class Edit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="t
 class Reject(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="reject"
 ):
-    """Do not run the call. The model is told so, with `message` as the reason."""
+    """Do not run the call. The model gets `message` as the reason."""
 
     message: str = ""
 
@@ -58,7 +59,7 @@ def decision_from_json(value: Mapping[str, Any]) -> Decision:
         ) from error
 
 
-def decision_to_json(decision: Decision) -> dict[str, Any]:
+def decision_to_json(decision: Decision) -> JsonObject:
     """The decision as a JSON object, with its `type`."""
     return dict(msgspec.to_builtins(decision))
 

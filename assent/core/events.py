@@ -10,16 +10,13 @@ that stores the event.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import dataclass_transform, get_args
 
 import msgspec
 
+from assent.core.clock import utc_now
 from assent.core.json import Json, JsonObject
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
@@ -37,7 +34,7 @@ class Event(
     event.
     """
 
-    ts: datetime = msgspec.field(default_factory=_now)
+    ts: datetime = msgspec.field(default_factory=utc_now)
     thread_id: str = ""
     run_id: str = ""
     seq: int = 0
@@ -435,7 +432,7 @@ AnyEvent = (
     | ApprovalEscalated | ApprovalExpired | ApprovalCancelled | ApprovalSuperseded
     | StateUpdate | Checkpoint | Progress | Custom | BudgetWarning | BudgetExceeded | Broadcast
 )  # fmt: skip
-"""Any event; `type` tells which."""
+"""Any event; `type` names it."""
 
 EVENT_TYPES: dict[str, type[Event]] = {
     str(cls.__struct_config__.tag): cls for cls in get_args(AnyEvent)
@@ -457,9 +454,9 @@ def event_type(event: Event) -> str:
     return str(event.__struct_config__.tag)
 
 
-def json_schemas(
-    ref_template: str = "#/components/schemas/{name}",
-) -> tuple[JsonObject, JsonObject]:
-    """The union's JSON schema, and the named schemas it refers to."""
-    (schema,), components = msgspec.json.schema_components([AnyEvent], ref_template=ref_template)
+def json_schemas() -> tuple[JsonObject, JsonObject]:
+    """The union's JSON schema, and the named schemas it refers to, for an OpenAPI document."""
+    (schema,), components = msgspec.json.schema_components(
+        [AnyEvent], ref_template="#/components/schemas/{name}"
+    )
     return schema, components

@@ -18,17 +18,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
 
 import msgspec
 
 from assent.core.decisions import DECISION_TYPES
 from assent.core.digest import call_digest
 from assent.core.errors import ConfigurationError
-
-Json = Any
-"""Any JSON value."""
-
+from assent.core.json import Json, JsonObject
 
 LONGEST = timedelta(days=3_653)
 """No timeout is longer."""
@@ -120,8 +116,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return self.timeout if step == 0 else self.escalation[step - 1].timeout
 
     def asks(self, person: Person, step: int = 0) -> bool:
-        """True if the person may decide at this step. Those of the steps before
-        still may."""
+        """True if the person may decide at this step. Those of earlier steps still may."""
         if not self.roles and not self.names:
             return True
         roles, names = self.asked(step)
@@ -235,7 +230,7 @@ _UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds", "": "second
 _DURATION = re.compile(r"\s*([+-]?)(\d+(?:\.\d+)?)\s*([dhms]?)\s*")
 
 
-def policy_to_json(policy: Policy) -> dict[str, Json]:
+def policy_to_json(policy: Policy) -> JsonObject:
     """The policy as a JSON object with every field, so that it still means the same when a default
     has changed.
 
@@ -263,7 +258,7 @@ def plain_policy(policy: Policy) -> Policy:
 
 
 def policy_digest(policy: Policy) -> str:
-    """The SHA-256 over the policy's RFC 8785 JSON, in hex: it tells one policy from another."""
+    """The SHA-256 over the policy's RFC 8785 JSON, in hex."""
     return call_digest("policy", policy_to_json(policy))
 
 
@@ -279,19 +274,19 @@ def duration_text(duration: timedelta) -> str:
 def duration_from_text(text: str) -> timedelta:
     """The duration that a person wrote. Raises `ConfigurationError`."""
     try:
-        return msgspec.convert(_duration(text), timedelta)
+        return msgspec.convert(read_duration(text), timedelta)
     except msgspec.ValidationError:
         raise ConfigurationError(
             f"'{text}' is no duration. Write 90s, 15m, 2h, 1d, a number of seconds, or PT15M."
         ) from None
 
 
-def _with_durations(value: Mapping[str, Json]) -> dict[str, Json]:
+def _with_durations(value: Mapping[str, Json]) -> JsonObject:
     read = dict(value)
     if "timeout" in read:
-        read["timeout"] = _duration(read["timeout"])
+        read["timeout"] = read_duration(read["timeout"])
     if isinstance(read.get("reminders"), list | tuple):
-        read["reminders"] = [_duration(each) for each in read["reminders"]]
+        read["reminders"] = [read_duration(each) for each in read["reminders"]]
     if isinstance(read.get("escalation"), list | tuple):
         read["escalation"] = [
             _with_durations(each) if isinstance(each, Mapping) else each
@@ -300,13 +295,13 @@ def _with_durations(value: Mapping[str, Json]) -> dict[str, Json]:
     return read
 
 
-def _duration(value: Json) -> Json:
-    """`90s`, `15m`, a number of seconds; msgspec reads ISO 8601, and refuses whatever else there
-    is."""
+def read_duration(value: Json) -> Json:
+    """The duration that `90s`, `15m` or a number of seconds stands for. Any other value is returned
+    as it is: msgspec and pydantic read ISO 8601, and refuse the rest."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return value
     if match := _DURATION.fullmatch(f"{value}"):
-        # One that no timedelta can hold is refused like what is no duration.
+        # A duration that no timedelta can hold is refused with the rest.
         with suppress(OverflowError):
             return timedelta(**{_UNITS[match[3]]: float(match[1] + match[2])})
     return value
@@ -331,16 +326,18 @@ class PolicyBook:
     agents: Mapping[str, AgentRules] = field(default_factory=dict)
 
     def policy(self, agent: str, tool: str, written: Policy | None = None) -> Policy:
-        """The policy of the agent's tool: field by field what is said of the tool, else of the
-        agent, else what is `written` in code, else the default. Raises `ConfigurationError`, naming
-        agent and tool, if they do not go together."""
+        """The policy of the agent's tool. Each field has the operator's value for the tool, else
+        for the agent, else the one `written` in code, else the default.
+
+        Raises `ConfigurationError`, naming agent and tool, if they do not go together.
+        """
         written = written or Policy()
         rules = self.agents.get(agent)
-        said = {**rules.every, **rules.tools.get(tool, {})} if rules else {}
-        if not said:
+        configured = {**rules.every, **rules.tools.get(tool, {})} if rules else {}
+        if not configured:
             return plain_policy(written)
         try:
-            return policy_from_json({**policy_to_json(written), **said})
+            return policy_from_json({**policy_to_json(written), **configured})
         except ConfigurationError as error:
             raise ConfigurationError(
                 f"The policy of the agent '{agent}' for its tool '{tool}' is wrong: {error.message}"
@@ -364,22 +361,16 @@ def policies_from_json(value: Mapping[str, Json]) -> PolicyBook:
         raise ConfigurationError(
             "The policies' 'agents' are no table. Write one, with a table for each agent."
         )
-    return PolicyBook({agent: _agent_rules(agent, said) for agent, said in agents.items()})
+    return PolicyBook({agent: _agent_rules(agent, rules) for agent, rules in agents.items()})
 
 
-def _agent_rules(agent: str, said: Json) -> AgentRules:
+def _agent_rules(agent: str, rules: Json) -> AgentRules:
     where = f"the agent '{agent}'"
-    every = dict(_table(where, said))
-    tools = _table(f"the tools of {where}", every.pop("tools", {}))
-    return AgentRules(
-        every=_fields(where, every),
-        tools={
-            tool: _fields(
-                f"the tool '{tool}' of {where}", _table(f"the tool '{tool}' of {where}", fields)
-            )
-            for tool, fields in tools.items()
-        },
-    )
+    every = dict(_table(where, rules))
+    tools: dict[str, Mapping[str, Json]] = {}
+    for tool, fields in _table(f"the tools of {where}", every.pop("tools", {})).items():
+        tools[tool] = _fields(f"the tool '{tool}' of {where}", fields)
+    return AgentRules(every=_fields(where, every), tools=tools)
 
 
 def _table(where: str, value: Json) -> Mapping[str, Json]:
@@ -388,11 +379,11 @@ def _table(where: str, value: Json) -> Mapping[str, Json]:
     return value
 
 
-def _fields(where: str, said: Mapping[str, Json]) -> Mapping[str, Json]:
-    """Each field, if its name and its type are right."""
+def _fields(where: str, rules: Json) -> Mapping[str, Json]:
+    """The rules, if they are a table whose fields have the right names and types."""
+    fields = _table(where, rules)
     types = {each.name: each.type for each in msgspec.structs.fields(Policy)}
-    read = _with_durations(said)
-    for name, value in read.items():
+    for name, value in _with_durations(fields).items():
         if name not in types:
             raise ConfigurationError(
                 f"What the policies say of {where} has '{name}', "
@@ -404,4 +395,4 @@ def _fields(where: str, said: Mapping[str, Json]) -> Mapping[str, Json]:
             raise ConfigurationError(
                 f"What the policies say of {where} has a wrong '{name}': {error}."
             ) from None
-    return said
+    return fields

@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from assent.core.approval import Approval, Outcome
+from assent.core.errors import Tampered
 from assent.core.grant import Grant
 from assent.core.json import Json
 
@@ -96,6 +97,11 @@ class Thread:
     metadata: Mapping[str, Json] = field(default_factory=dict)
     version: int = 1
     tampered: str | None = None
+
+    def check_trusted(self) -> None:
+        """Raise `Tampered` if the thread is marked as tampered with."""
+        if self.tampered is not None:
+            raise Tampered(self.tampered, thread_id=self.thread_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

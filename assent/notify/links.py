@@ -18,7 +18,7 @@ from pathlib import Path
 
 import rfc8785
 
-from assent.core.approval import Approval, ApprovalStatus
+from assent.core.approval import Approval
 from assent.core.atomic_file import replace_file
 from assent.core.audit import AuditAction, AuditEntry, Authentication
 from assent.core.clock import time_text
@@ -48,7 +48,7 @@ class LinkKey:
         return f"{self.public_url.rstrip('/')}/links/{token(link, self.secret)}"
 
     async def find(self, storage: Storage, given: str) -> Link:
-        """The link with this token. Raises `NotFound`, which does not tell what is wrong with
+        """The link with this token. Raises `NotFound`, which does not say what is wrong with
         it."""
         link_id, _, mac = given.partition(".")
         link = await storage.link(link_id)
@@ -127,7 +127,7 @@ def check_usable(link: Link, approval: Approval, now: datetime) -> None:
         raise Gone("This link has been used. It works once.")
     if now >= link.expires_at:
         raise Gone("This link has expired.")
-    if approval.status is not ApprovalStatus.PENDING:
+    if not approval.is_pending:
         raise Gone(f"Nothing is left to decide here: the approval is '{approval.status}'.")
     if approval.current_digest != link.digest:
         raise Superseded(

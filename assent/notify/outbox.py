@@ -14,7 +14,7 @@ from typing import Any, cast
 import msgspec
 
 from assent.approvals.feed import FEED
-from assent.core.approval import Approval, ApprovalStatus
+from assent.core.approval import Approval
 from assent.core.clock import Clock
 from assent.core.events import ApprovalEvent, event_type
 from assent.core.json import Json, JsonObject
@@ -108,11 +108,7 @@ def _approval_events(change: Change) -> Iterator[ApprovalEvent]:
 def _already_answered(event: ApprovalEvent, approval: Approval | None) -> bool:
     """True if the event asks for a decision that was made in the same change, as by a standing
     grant."""
-    return (
-        approval is not None
-        and event_type(event) in ASKING_EVENTS
-        and approval.status is not ApprovalStatus.PENDING
-    )
+    return approval is not None and event_type(event) in ASKING_EVENTS and not approval.is_pending
 
 
 def _rows_for(
@@ -147,8 +143,7 @@ def _rows_for(
 
 def _takes_links(approval: Approval, now: datetime) -> bool:
     in_time = approval.expires_at is None or now < approval.expires_at
-    pending = approval.status is ApprovalStatus.PENDING
-    return pending and in_time and not set(BY_LINK).isdisjoint(approval.allowed)
+    return approval.is_pending and in_time and not set(BY_LINK).isdisjoint(approval.allowed)
 
 
 # ── payloads ──────────────────────────────────────────────────────────────────────────────────────
@@ -160,7 +155,7 @@ def payload_of(event: ApprovalEvent, approval: Approval | None) -> JsonObject:
     A payload that is too large has its largest fields cut to the beginning of their JSON, as text,
     and names them in `cut`.
     """
-    shown = {} if approval is None else _approval(approval)
+    shown = {} if approval is None else _approval_view(approval)
     added = {
         name: value
         for name, value in msgspec.to_builtins(event).items()
@@ -169,33 +164,19 @@ def payload_of(event: ApprovalEvent, approval: Approval | None) -> JsonObject:
     return _bounded({"approval": shown, "event": added})
 
 
-def _approval(approval: Approval) -> JsonObject:
-    shown = {
-        "approval_id": approval.approval_id,
-        "thread_id": approval.thread_id,
-        "run_id": approval.run_id,
-        "agent": approval.agent,
-        "kind": approval.kind,
-        "tool": approval.tool,
-        "tool_call_id": approval.tool_call_id,
-        "node": approval.node,
-        "args": approval.current_args,
-        "digest": approval.current_digest,
-        "edited_by": approval.edit.by if approval.edit else None,
-        "allowed": approval.allowed,
-        "preview": approval.preview,
-        "status": approval.status,
-        "risk": approval.risk,
-        "roles": approval.roles,
-        "names": approval.names,
-        "requested_by": approval.requested_by or approval.owner,
-        "requested_at": approval.requested_at,
-        "expires_at": approval.expires_at,
-        "decision": approval.decision,
-        "decided_by": approval.decided_by,
-        "decided_at": approval.decided_at,
-        "conversation": approval.conversation,
-    }
+_FIELDS = (
+    *("approval_id", "thread_id", "run_id", "agent", "kind", "tool", "tool_call_id", "node"),
+    *("allowed", "preview", "status", "risk", "roles", "names", "requested_at", "expires_at"),
+    *("decision", "decided_by", "decided_at", "conversation"),
+)
+
+
+def _approval_view(approval: Approval) -> JsonObject:
+    shown = {name: getattr(approval, name) for name in _FIELDS}
+    shown["args"] = approval.current_args
+    shown["digest"] = approval.current_digest
+    shown["edited_by"] = approval.edit.by if approval.edit else None
+    shown["requested_by"] = approval.requested_by or approval.owner
     return dict(msgspec.to_builtins(shown))
 
 

@@ -1,5 +1,5 @@
 """Threads that were begun elsewhere become an agent's own: what they wait for becomes approvals, as
-if a run of ours had paused."""
+if a run had paused here."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from assent.core.clock import Clock
-from assent.core.events import RunStart
 from assent.core.rows import Run, RunKind, RunStatus, Thread
 from assent.graph.excerpt import excerpt
 from assent.graph.interrupts.questions import Agent, find_pending, with_previews
 from assent.graph.state import checkpoint_of
 from assent.runs import outcome
 from assent.runs.states import thread_config
+from assent.runs.transitions import run_start
 from assent.storage.base import Change
 
 
@@ -45,13 +45,7 @@ class Adopter:
             now=self.clock.now(),
             under=outcome.AskedUnder(conversation=excerpt(snapshot)),
         )
-        start = RunStart(
-            ts=run.created_at,
-            thread_id=run.thread_id,
-            run_id=run.run_id,
-            agent=run.agent,
-            metadata=dict(run.metadata),
-        )
+        start = run_start(run, run.created_at)
         return replace(change, events=(start, *change.events))
 
 

@@ -1,5 +1,5 @@
-"""The approvals of all threads: decided, commented on, granted in advance, and looked at when their
-time has come."""
+"""The approvals of all threads: decided, commented on, granted in advance, and checked when their
+deadline has come."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from assent.approvals import grants, idempotency
-from assent.approvals.decide import Decider, Verdict, pending_approvals
+from assent.approvals.decide import Decider, Verdict, pending_approvals, stored_approval
 from assent.approvals.idempotency import Key
 from assent.approvals.rules import PersonalAction
 from assent.core.approval import Approval, Outcome
@@ -48,10 +48,7 @@ class Approvals:
 
     async def get(self, approval_id: str) -> Approval:
         """The approval. Raises `NotFound`."""
-        approval = await self._storage.approval(approval_id)
-        if approval is None:
-            raise NotFound(f"There is no approval '{approval_id}'.")
-        return approval
+        return await stored_approval(self._storage, approval_id)
 
     async def pending(self, thread: Thread) -> list[Approval]:
         """The approvals that the thread waits for, in the order in which they were asked."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from assent.core.errors import Tampered
 from assent.core.rows import Thread, ThreadStatus
 from assent.runs.engine import Engine
-from assent.storage.base import Storage
+from assent.storage.base import Storage, all_pages
 
 
 async def distrust(storage: Storage, engine: Engine, thread_id: str, error: Tampered) -> None:
@@ -18,16 +18,11 @@ async def distrust(storage: Storage, engine: Engine, thread_id: str, error: Tamp
 async def end_unreadable(storage: Storage) -> None:
     """Mark the busy threads whose active run cannot be read: no list shows such a run, so no engine
     would take it up."""
-    cursor: str | None = None
-    while True:
-        page = await storage.threads(status=ThreadStatus.BUSY, cursor=cursor)
-        for thread in page.rows:
+    async for threads in all_pages(storage.threads, status=ThreadStatus.BUSY):
+        for thread in threads:
             reason = await _reason_to_distrust(storage, thread)
             if reason is not None:
                 await storage.distrust(thread.thread_id, reason, stopped=True)
-        cursor = page.next
-        if cursor is None:
-            return
 
 
 async def _reason_to_distrust(storage: Storage, thread: Thread) -> str | None:

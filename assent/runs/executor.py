@@ -207,7 +207,7 @@ class GraphExecutor(Executor):
     # ── how a run ended ───────────────────────────────────────────────────────────────────────────
 
     async def _ended(self, work: Work, *, drained: bool, ran: bool) -> Ending:
-        """The ending that the thread's state tells. A `drained` run is between two steps, and asks
+        """The ending, by the thread's state. A `drained` run is between two steps, and asks
         nothing."""
         run, agent = work.held.run, work.agent
         snapshot = await agent.aget_state(work.config, subgraphs=True)
@@ -388,7 +388,7 @@ class GraphExecutor(Executor):
         return replace(state, checkpoint_id=checkpoint_id, next=snapshot.next)
 
     async def _progress(self, run: Run) -> RunProgress:
-        """The run's progress as its events tell it."""
+        """The run's progress, from its events."""
         progress = RunProgress(self._metering.rules, run.started_at)
         thread_id, run_id = run.thread_id, run.run_id
         async for event in past_events(self._storage, thread_id, PROGRESS_TYPES, run_id=run_id):

@@ -41,7 +41,7 @@ from assent.runs.budgets import (
     refused_budget,
     rounded,
 )
-from assent.storage.base import Storage
+from assent.storage.base import Storage, all_pages
 
 BUDGET_STOP = "A budget is used up."
 """The drain reason of a run that a budget stops at its next step."""
@@ -109,8 +109,8 @@ class Meter:
         stop: Callable[[], None] = lambda: None,
         admits_tools: bool = False,
     ) -> None:
-        """`reported` are the limits and types of the budget events so far, and `by_others` tells
-        what others used of an agent's budget since the run began. With `admits_tools`, calls of
+        """`reported` are the limits and types of the budget events so far. `by_others` returns what
+        other runs used of an agent's budget since this one began. With `admits_tools`, calls of
         tools wait for `admit`, so that a budget of them does not `stop` the run."""
         self.limits = tuple(limits)
         self.held_back = False
@@ -365,22 +365,14 @@ class Metering:
         ]
         if not short:
             return {}
-        approvals = await self._approvals(run.thread_id)
+        approvals: list[Approval] = []
+        async for rows in all_pages(self._storage.approvals, thread_id=run.thread_id, limit=1000):
+            approvals += rows
         granted = {}
         for limit in short:
             within = [approval for approval in approvals if _is_within(limit, approval)]
             granted[limit.key] = granted_limits(within).get(limit.key, 0)
         return granted
-
-    async def _approvals(self, thread_id: str) -> list[Approval]:
-        found: list[Approval] = []
-        cursor: str | None = None
-        while True:
-            page = await self._storage.approvals(thread_id=thread_id, limit=1000, cursor=cursor)
-            found += page.rows
-            cursor = page.next
-            if cursor is None:
-                return found
 
 
 def _is_within(limit: Limit, approval: Approval) -> bool:

@@ -13,7 +13,6 @@ from langgraph.types import StateSnapshot
 
 from assent.core.approval import Approval, ApprovalKind
 from assent.core.decisions import Approve, Decision
-from assent.core.errors import Tampered
 from assent.core.rows import Run, RunKind
 from assent.graph.closing import close
 from assent.graph.effects import EffectIntent
@@ -144,5 +143,5 @@ async def check_trusted(storage: Storage, thread_id: str) -> None:
     mark the thread.
     """
     thread = await storage.thread(thread_id)
-    if thread is not None and thread.tampered is not None:
-        raise Tampered(thread.tampered, thread_id=thread_id)
+    if thread is not None:
+        thread.check_trusted()

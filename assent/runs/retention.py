@@ -12,7 +12,7 @@ import structlog
 
 from assent.core.clock import Clock
 from assent.core.rows import ThreadStatus
-from assent.storage.base import Storage
+from assent.storage.base import Storage, all_pages
 
 log = structlog.get_logger(__name__)
 
@@ -69,10 +69,9 @@ class Sweeper:
         on which one ever has."""
         since = self._pruned_until - OVERLAP if self._pruned_until else None
         seen: set[str] = set()
-        cursor: str | None = None
-        while True:
-            page = await self._storage.ended_runs(since, limit=THREADS_PER_STEP, cursor=cursor)
-            threads = {run.thread_id for run in page.rows} - seen
+        ended = all_pages(self._storage.ended_runs, since=since, limit=THREADS_PER_STEP)
+        async for runs in ended:
+            threads = {run.thread_id for run in runs} - seen
             # A busy thread writes checkpoints. It comes again when its run has ended.
             idle = [
                 thread_id for thread_id in sorted(threads) if not await self._is_busy(thread_id)
@@ -81,9 +80,6 @@ class Sweeper:
                 await self._storage.prune_checkpoints(idle, keep)
                 await asyncio.sleep(PAUSE_SECONDS)
             seen |= threads
-            cursor = page.next
-            if cursor is None:
-                return
 
     async def _is_busy(self, thread_id: str) -> bool:
         thread = await self._storage.thread(thread_id)

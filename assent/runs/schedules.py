@@ -287,11 +287,11 @@ class Schedules:
             )
         return schedule
 
-    def upcoming(self, schedule: Schedule, count: int = 5) -> list[datetime]:
-        """The schedule's next times, in its own time zone."""
+    def upcoming(self, schedule: Schedule) -> list[datetime]:
+        """The schedule's next five times, in its own time zone."""
         if schedule.next_at is None:
             return []
-        later = next_times(schedule.cron, schedule.timezone, schedule.next_at, count - 1)
+        later = next_times(schedule.cron, schedule.timezone, schedule.next_at, 4)
         zone = _zone(schedule.timezone)
         return [time.astimezone(zone) for time in (schedule.next_at, *later)]
 

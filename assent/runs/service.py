@@ -1,5 +1,5 @@
-"""The runs of all threads: submitted, cancelled, looked at. The engine is told what to do, and the
-storage keeps what must last."""
+"""The runs of all threads: submitted, cancelled, read. The storage keeps their rows, and the engine
+works on them."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ class Started:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A submission as a change, and what the engine is told once that is committed: the run with
-    the thread's row, and the runs that it stops. `first_seq` is a number that none of the run's
-    events is below; 0 if its first event is in the change."""
+    """A submission as a change, and what to give the engine once it is committed: the run with the
+    thread's row, and the runs that it stops. `first_seq` is a number that none of the run's events
+    is below; 0 if its first event is in the change."""
 
     change: Change
     run: Run
@@ -143,8 +143,8 @@ class Runs:
         if not submission.thread_id:
             return None
         thread = await self.storage.thread(submission.thread_id)
-        if thread is not None and thread.tampered is not None:
-            raise Tampered(thread.tampered, thread_id=thread.thread_id)
+        if thread is not None:
+            thread.check_trusted()
         return thread
 
     async def _commit(self, prepared: Prepared, extra: Extra | None = None) -> Started:
@@ -292,8 +292,7 @@ class Runs:
         self, thread_id: str, checkpoint_id: str | None, submission: Submission
     ) -> Started:
         source = await self.thread(thread_id)
-        if source.tampered is not None:
-            raise Tampered(source.tampered, thread_id=thread_id)
+        source.check_trusted()
         snapshot = await self.state(source, checkpoint_id)
         found_id = snapshot.config["configurable"].get("checkpoint_id")
         if found_id is None:

@@ -36,8 +36,8 @@ from assent.runs.engine import RecoveryState
 from assent.storage.base import Change, together
 
 MAX_RECOVERIES = 3
-"""How often in a row a run is taken up at the same checkpoint. What kills its worker there each
-time would do so for ever."""
+"""The most recoveries of a run in a row at the same checkpoint. A run that crashes its process
+there each time would do so for ever."""
 
 OnBusy = Literal["reject", "enqueue", "interrupt", "rollback"]
 IfPaused = Literal["refuse", "reject", "wait", "cancel"]
@@ -118,7 +118,7 @@ def submitted(
     if worker is None:
         return Change(rows=(busy, run)), busy
     running = _running(run, worker, now)
-    return Change(rows=(busy, running), events=_begun(running, now)), busy
+    return Change(rows=(busy, running), events=(run_start(running, now),)), busy
 
 
 def queued(
@@ -134,7 +134,7 @@ def queued(
 def started(thread: Thread, run: Run, worker: str, now: datetime) -> tuple[Change, Thread, Run]:
     """A worker takes a pending run."""
     running = replace(_running(run, worker, now), version=run.version + 1)
-    events = _begun(running, now) if run.kind is RunKind.INPUT else ()
+    events = (run_start(running, now),) if run.kind is RunKind.INPUT else ()
     if is_its_own(run, thread):
         return Change(rows=(running,), unchanged=(thread,), events=events), thread, running
     busy = _taken_by(run, thread, now)
@@ -199,7 +199,7 @@ def cancelled(
     stopped: list[Run] = []
     for run in runs:
         if run.status is RunStatus.CANCELLING:
-            # It stops already, in the way that whoever asked first was told.
+            # It stops already, in the mode of the first request.
             stopped.append(run)
             continue
         stops = _stopping(run, mode, now)
@@ -260,17 +260,15 @@ def _running(run: Run, worker: str, now: datetime) -> Run:
     )
 
 
-def _begun(run: Run, now: datetime) -> tuple[Event, ...]:
-    message = str(run.input.get("message", ""))
-    return (
-        RunStart(
-            ts=now,
-            thread_id=run.thread_id,
-            run_id=run.run_id,
-            agent=run.agent,
-            message=message,
-            metadata=dict(run.metadata),
-        ),
+def run_start(run: Run, now: datetime) -> RunStart:
+    """The event that reports the start of a run with new input."""
+    return RunStart(
+        ts=now,
+        thread_id=run.thread_id,
+        run_id=run.run_id,
+        agent=run.agent,
+        message=str(run.input.get("message", "")),
+        metadata=dict(run.metadata),
     )
 
 

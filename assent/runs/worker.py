@@ -448,7 +448,7 @@ class EmbeddedEngine(Engine):
                 held.run = run = stored
                 thread = None
                 if run.status is RunStatus.CANCELLING and not was_cancelling:
-                    # Whoever cancelled it at the last moment was told so.
+                    # It was cancelled at the last moment, and the caller knows it as cancelled.
                     ending = await self._cancelled(held)
             else:
                 # Standing grants may have answered all that the run asked. Then the run that goes

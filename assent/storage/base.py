@@ -13,7 +13,7 @@ before it has committed.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -105,6 +105,19 @@ class Page(Generic[T]):
 
     rows: tuple[T, ...]
     next: str | None = None
+
+
+async def all_pages(
+    read: Callable[..., Awaitable[Page[T]]], **filters: Any
+) -> AsyncIterator[tuple[T, ...]]:
+    """The rows of a list, page by page: `all_pages(storage.approvals, thread_id="…")`."""
+    cursor: str | None = None
+    while True:
+        page = await read(**filters, cursor=cursor)
+        yield page.rows
+        cursor = page.next
+        if cursor is None:
+            return
 
 
 class Doorbell(Protocol):
@@ -331,9 +344,7 @@ class Storage(ABC):
         """Return the standing grant, None if there is none."""
 
     @abstractmethod
-    async def grants(
-        self, *, thread_id: str | None = None, limit: int = 100, cursor: str | None = None
-    ) -> Page[Grant]:
+    async def grants(self, *, limit: int = 100, cursor: str | None = None) -> Page[Grant]:
         """List standing grants, newest first."""
 
     @abstractmethod

@@ -21,7 +21,7 @@ APPLICATION_ID = 1098083956
 """'Asnt', in the header of every Assent database."""
 
 BUSY_SECONDS = 5.0
-"""The wait for another program, such as a backup, to let go of the file."""
+"""The wait for another program, such as a backup, to release the file."""
 
 
 def resolved(path: str | Path) -> Path:

@@ -131,7 +131,7 @@ class SqliteStorage(Storage):
         on_error: Callable[[Exception], None],
         lease: Lease | None = None,
     ) -> None:
-        # A copy, because the caller may go on to fill the list that it handed over.
+        # A copy, because the caller may go on to fill its list.
         self._writer.append(tuple(events), on_error, lease)
 
     # ── the event log ──
@@ -355,11 +355,8 @@ class SqliteStorage(Storage):
     async def grant(self, grant_id: str) -> Grant | None:
         return await self._one(self._tables.grants, grant_id)
 
-    async def grants(
-        self, *, thread_id: str | None = None, limit: int = 100, cursor: str | None = None
-    ) -> Page[Grant]:
-        where = Where(thread_id=thread_id)
-        return await self._latest(self._tables.grants, "given_at", where, limit, cursor)
+    async def grants(self, *, limit: int = 100, cursor: str | None = None) -> Page[Grant]:
+        return await self._latest(self._tables.grants, "given_at", Where(), limit, cursor)
 
     async def open_grants(
         self, agent: str, tools: Collection[str], now: datetime
