@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -16,6 +17,7 @@ FOLDER = re.compile(r"`([\w/]+/)`")
 ARROW = re.compile(r"^    (\w+) --> (.+)$", re.MULTILINE)
 
 
+@cache
 def names_in(path: Path) -> set[str]:
     """The functions, classes (also as `Class.method`) and constants of a module."""
     names = set()
