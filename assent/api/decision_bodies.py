@@ -10,9 +10,10 @@ from pydantic import ConfigDict, RootModel, model_validator
 
 from assent.api.schemas import storable
 from assent.core.approval import Approval, Choice, match_decisions
+from assent.core.decisions import FORMS
 from assent.core.errors import InvalidDecision, NotFound
 from assent.core.json import Json, JsonObject
-from assent.graph.interrupts.answers import FORMS, ID, WORDS, decisions_from_answer
+from assent.graph.interrupts.answers import ID, WORDS, decisions_from_answer
 
 Schema = JsonObject
 """A JSON Schema."""

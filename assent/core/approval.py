@@ -314,8 +314,7 @@ def _match_by_id(
     choices: dict[str, Choice] = {}
     for key, decision in decisions.items():
         if key not in by_id:
-            known = ", ".join(approval.approval_id for approval in pending) or "none"
-            raise NotFound(f"No pending approval has the id '{key}'. Pending: {known}.", key=key)
+            raise not_pending(pending, key)
         approval = by_id[key]
         id = approval.approval_id
         if id in choices:
@@ -324,6 +323,12 @@ def _match_by_id(
             )
         choices[id] = Choice(approval, decision, _digest(digests, approval))
     return list(choices.values())
+
+
+def not_pending(pending: Sequence[Approval], key: str) -> NotFound:
+    """The error for an id that no pending approval has."""
+    known = ", ".join(approval.approval_id for approval in pending) or "none"
+    return NotFound(f"No pending approval has the id '{key}'. Pending: {known}.", key=key)
 
 
 def _digest(digests: Mapping[str, str], approval: Approval) -> str | None:

@@ -42,6 +42,12 @@ class Respond(
 
 Decision = Approve | Edit | Reject | Respond
 
+FORMS = (
+    'Send {"type": "approve"}, {"type": "edit", "args": {…}}, '
+    '{"type": "reject", "message": "why"} or {"type": "respond", "message": "the answer"}.'
+)
+"""The end of an error about something that is no decision."""
+
 DECISION_TYPES = ("approve", "edit", "reject", "respond")
 
 
@@ -52,11 +58,7 @@ def decision_from_json(value: Mapping[str, Any]) -> Decision:
         decision: Decision = msgspec.convert(dict(value), Decision)
         return decision
     except msgspec.ValidationError as error:
-        raise InvalidDecision(
-            f'This is not a decision: {error}. Send {{"type": "approve"}}, '
-            '{"type": "edit", "args": {…}}, {"type": "reject", "message": "why"} '
-            'or {"type": "respond", "message": "the answer"}.'
-        ) from error
+        raise InvalidDecision(f"This is not a decision: {error}. {FORMS}") from error
 
 
 def decision_to_json(decision: Decision) -> JsonObject:

@@ -116,10 +116,8 @@ def _policy(name: str, value: PolicyLike) -> ApprovalPolicy:
 def _for_tool(predicate: Callable[..., bool], tool: str) -> ArgsPredicate:
     """The predicate over one tool's arguments. A predicate with two parameters gets the tool's name
     first."""
-    required = [
-        parameter
-        for parameter in inspect.signature(predicate).parameters.values()
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-        and parameter.default is parameter.empty
-    ]
-    return predicate if len(required) < 2 else lambda args: predicate(tool, args)
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    required = 0
+    for parameter in inspect.signature(predicate).parameters.values():
+        required += parameter.kind in positional and parameter.default is parameter.empty
+    return predicate if required < 2 else lambda args: predicate(tool, args)

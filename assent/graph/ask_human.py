@@ -57,6 +57,7 @@ def ask_human(
         question["reasons"] = list(dict.fromkeys(reasons))
     answer = interrupt(question, response_schema=schema)
     if isinstance(answer, Mapping) and answer.get("type") == "reject":
+        refusal = "The person did not answer."
         reason = answer.get("message")
-        return f"The person did not answer.{f' The reason: {reason}' if reason else ''}"
+        return f"{refusal} The reason: {reason}" if reason else refusal
     return answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)

@@ -49,7 +49,7 @@ from assent.graph.forking import at_checkpoint, saver_of, store_state, without_r
 from assent.graph.gate import answer_for, edit_note, with_note
 from assent.graph.interrupts.questions import Agent
 from assent.graph.provider_history import call_ids
-from assent.graph.state import last_turn, messages_in, recorded_decision
+from assent.graph.state import answered_calls, last_turn, messages_in, recorded_decision
 from assent.graph.tool_calls import failure
 
 NOT_STARTED = "The run was stopped before this call. It did not run."
@@ -61,7 +61,7 @@ CUT_OFF = (
 NO_MESSAGE = "This call ran to its end, and left no message."
 
 MAX_STEPS = 10
-"""How often tasks are dropped at most. Twice is enough; each chain of deferred nodes needs one
+"""The most times that tasks are dropped. Twice is enough; each chain of deferred nodes needs one
 more."""
 
 
@@ -77,15 +77,15 @@ class Finished:
     output: Any
 
 
-Outcome: TypeAlias = Started | Finished
-Outcomes: TypeAlias = Mapping[str, Outcome] | Callable[[str], Awaitable[Outcome | None]]
+CallOutcome: TypeAlias = Started | Finished
+CallOutcomes: TypeAlias = Mapping[str, CallOutcome] | Callable[[str], Awaitable[CallOutcome | None]]
 """The outcome of a call by its tool call id; None if nothing is recorded of it."""
 
 Writes: TypeAlias = list[tuple[str, Any]]
 """Values to write to channels, in order."""
 
 
-async def close(agent: Agent, config: RunnableConfig, outcomes: Outcomes) -> None:
+async def close(agent: Agent, config: RunnableConfig, outcomes: CallOutcomes) -> None:
     """Bring the thread to rest. Its run must have ended. The configurable of `config` reaches the
     checkpointer.
 
@@ -98,7 +98,9 @@ async def close(agent: Agent, config: RunnableConfig, outcomes: Outcomes) -> Non
         await _bring_to_rest(agent, head, saved, outcomes)
 
 
-async def roll_back(agent: Agent, config: RunnableConfig, run_id: str, outcomes: Outcomes) -> None:
+async def roll_back(
+    agent: Agent, config: RunnableConfig, run_id: str, outcomes: CallOutcomes
+) -> None:
     """Bring the thread back to where it stood before the run, and to rest. The run must have ended.
 
     If the thread had waited for a person, the calls that waited are answered: the run may have
@@ -113,7 +115,7 @@ async def roll_back(agent: Agent, config: RunnableConfig, run_id: str, outcomes:
         return
     if saved.pending_writes:
         # The run's command and its first tasks wrote to the checkpoint before the run. Only the
-        # decisions are kept: they tell with which arguments a call ran.
+        # decisions are kept: they have the arguments that a call ran with.
         values = (await agent.aget_state(head)).values
         kept = values.get("decisions") if isinstance(agent.builder, HitlGraph) else None
         writes = [(NULL_TASK_ID, "decisions", kept)] if kept else []
@@ -122,7 +124,7 @@ async def roll_back(agent: Agent, config: RunnableConfig, run_id: str, outcomes:
 
 
 async def _bring_to_rest(
-    agent: Agent, head: RunnableConfig, saved: CheckpointTuple, outcomes: Outcomes
+    agent: Agent, head: RunnableConfig, saved: CheckpointTuple, outcomes: CallOutcomes
 ) -> None:
     # Not `next`: that leaves out tasks that have finished, though no checkpoint follows them yet.
     tasks = (await agent.aget_state(head)).tasks
@@ -155,7 +157,7 @@ async def _bring_to_rest(
 # ── the answers ───────────────────────────────────────────────────────────────────────────────────
 
 
-def _closing_writes(agent: Agent, values: Any, outcomes: Mapping[str, Outcome]) -> Writes:
+def _closing_writes(agent: Agent, values: Any, outcomes: Mapping[str, CallOutcome]) -> Writes:
     """The writes after which a state without tasks takes new input; empty if it does already."""
     if not isinstance(values, dict):
         return []
@@ -173,7 +175,7 @@ def _closing_writes(agent: Agent, values: Any, outcomes: Mapping[str, Outcome]) 
 
 
 def _answer(
-    agent: Agent, values: Any, call: Any, outcome: Outcome | None
+    agent: Agent, values: Any, call: Any, outcome: CallOutcome | None
 ) -> tuple[ToolMessage, Writes]:
     """The message about an open call, and the call's other writes to the state."""
     turn = last_turn(values["messages"])
@@ -215,8 +217,7 @@ def _open_calls(values: Any) -> list[Any]:
     if turn is None:
         return []
     calls = {call["id"]: call for call in (*turn.invalid_tool_calls, *turn.tool_calls)}
-    since = messages[messages.index(turn) + 1 :]
-    answered = {message.tool_call_id for message in since if isinstance(message, ToolMessage)}
+    answered = answered_calls(messages, turn)
     return [calls[call_id] for call_id in call_ids(turn) if call_id not in answered]
 
 
@@ -230,11 +231,12 @@ def _result(output: Any, call: Any) -> tuple[ToolMessage, Writes]:
             messages.append(part)
         if not isinstance(part, Command) or part.graph is not None:
             continue
-        for channel, value in part.update.items() if isinstance(part.update, dict) else ():
-            if channel == "messages":
-                messages += value if isinstance(value, list) else []
-            elif channel != "decisions":
-                others.append((channel, value))
+        update = dict(part.update) if isinstance(part.update, dict) else {}
+        written = update.pop("messages", None)
+        if isinstance(written, list):
+            messages += written
+        update.pop("decisions", None)
+        others += update.items()
     for message in messages:
         if isinstance(message, ToolMessage) and message.tool_call_id == call["id"]:
             return message, others
@@ -270,10 +272,10 @@ def _placed(agent: Agent, messages: list[AnyMessage], answers: Sequence[ToolMess
     return [("messages", list(answers))]
 
 
-async def _recorded(calls: Sequence[Any], outcomes: Outcomes) -> Mapping[str, Outcome]:
+async def _recorded(calls: Sequence[Any], outcomes: CallOutcomes) -> Mapping[str, CallOutcome]:
     if isinstance(outcomes, Mapping):
         return outcomes
-    found: dict[str, Outcome] = {}
+    found: dict[str, CallOutcome] = {}
     for call in calls:
         outcome = await outcomes(call["id"])
         if outcome is not None:

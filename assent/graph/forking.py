@@ -163,11 +163,10 @@ async def store_state(
     )
     # A delta channel is read from the writes on the checkpoints before it. Those of the new one
     # differ from the old one's.
-    delta_channels = {
-        name
-        for name, channel in channels.items()
-        if isinstance(channel, DeltaChannel) and channel.is_available()
-    }
+    delta_channels: set[str] = set()
+    for name, channel in channels.items():
+        if isinstance(channel, DeltaChannel) and channel.is_available():
+            delta_channels.add(name)
     step = base.metadata.get("step", -1)
     copy = create_checkpoint(
         state.checkpoint,
@@ -201,13 +200,12 @@ def saver_of(agent: Agent) -> BaseCheckpointSaver[Any]:
 def at_checkpoint(config: RunnableConfig, checkpoint_id: str | None = None) -> RunnableConfig:
     """The config for a checkpoint of the thread's own graph (not of a subgraph), or for its
     head."""
-    kept = {
-        key: value
-        for key, value in config["configurable"].items()
-        if key not in ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
-    }
-    named = {"checkpoint_id": checkpoint_id} if checkpoint_id else {}
-    return {**config, "configurable": {**kept, "checkpoint_ns": "", **named}}
+    configurable = {**config["configurable"], "checkpoint_ns": ""}
+    configurable.pop("checkpoint_map", None)
+    configurable.pop("checkpoint_id", None)
+    if checkpoint_id:
+        configurable["checkpoint_id"] = checkpoint_id
+    return {**config, "configurable": configurable}
 
 
 def without_run(config: RunnableConfig) -> RunnableConfig:

@@ -4,12 +4,12 @@ exactly its arguments."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolCall, ToolMessage
+from langchain_core.messages import HumanMessage, ToolCall, ToolMessage
 from langchain_core.tools import BaseTool
 from langgraph.errors import GraphBubbleUp
 from langgraph.graph import END
@@ -23,6 +23,7 @@ from assent.graph.chat_decisions import decision_from_messages
 from assent.graph.state import (
     AgentState,
     DecisionRecord,
+    messages_since,
     open_calls,
     record_decision,
     recorded_decision,
@@ -33,8 +34,8 @@ from assent.graph.tool_calls import (
     ToolCalls,
     ToolOutput,
     failure,
+    rejection,
     response,
-    with_reason,
 )
 
 NOT_APPROVED = (
@@ -69,15 +70,17 @@ class Gate:
         turn, calls = open_calls(state["messages"])
         if turn is None:
             return END
-        ready = [
-            call for call in calls if self._may_run(call, recorded_decision(state, turn, call))
-        ]
+        ready: list[Send] = []
+        for call in calls:
+            if self._may_run(call, recorded_decision(state, turn, call)):
+                ready.append(Send("tools", [call]))
         if ready:
-            return [Send("tools", [call]) for call in ready]
+            return ready
         if calls:
             return "approval"
-        since = _since(state["messages"], turn)
-        return "agent" if any(isinstance(message, ToolMessage) for message in since) else END
+        since = messages_since(state["messages"], turn)
+        has_answers = any(isinstance(message, ToolMessage) for message in since)
+        return "agent" if has_answers else END
 
     def waiting(self, state: AgentState) -> list[ToolCall]:
         """The last turn's calls that need a person and have no decision, in the model's order."""
@@ -94,8 +97,12 @@ class Gate:
 
     def answers(self, state: AgentState) -> list[ToolMessage]:
         """The messages to the model about the calls that a person rejected or answered."""
-        answers = [answer_for(call, decision) for call, decision in _decided(state)]
-        return [answer for answer in answers if answer is not None]
+        answers: list[ToolMessage] = []
+        for call, decision in _decided(state):
+            answer = answer_for(call, decision)
+            if answer is not None:
+                answers.append(answer)
+        return answers
 
     def chat_decisions(self, state: AgentState) -> dict[str, DecisionRecord]:
         """The decisions in the words that a person wrote while calls waited: the same for each
@@ -104,7 +111,7 @@ class Gate:
         turn, _ = open_calls(messages)
         if turn is None or not isinstance(messages[-1], HumanMessage):
             return {}
-        since = _since(messages, turn)
+        since = messages_since(messages, turn)
         said = [message for message in since if isinstance(message, HumanMessage)]
         decision = decision_from_messages(said)
         waiting = self.waiting(state)
@@ -167,10 +174,6 @@ def _decided(state: AgentState) -> list[tuple[ToolCall, Decision | None]]:
     return [(call, recorded_decision(state, turn, call)) for call in calls]
 
 
-def _since(messages: Sequence[AnyMessage], turn: AIMessage) -> Sequence[AnyMessage]:
-    return messages[messages.index(turn) + 1 :]
-
-
 # ── messages to the model ─────────────────────────────────────────────────────────────────────────
 
 
@@ -179,8 +182,7 @@ def answer_for(call: ToolCall, decision: Decision | None) -> ToolMessage | None:
     that waits or may run."""
     match decision:
         case Reject():
-            text = with_reason("A person rejected this call. It did not run.", decision)
-            return failure(call, text)
+            return rejection(call, decision)
         case Respond():
             return response(call, decision)
         case _:

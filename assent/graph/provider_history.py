@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from langchain_core.messages import AIMessage, AnyMessage, ToolCall, ToolMessage
 
-UNFINISHED = (
+RESULT_UNKNOWN = (
     "This call was cut off before its result was known. It may or may not have happened: check "
     "before you repeat it."
 )
@@ -36,7 +36,9 @@ def provider_history(messages: Sequence[AnyMessage]) -> list[AnyMessage]:
         history.append(_sendable(message))
         for call_id in call_ids(message):
             answer = answers.get((position, call_id))
-            history.append(answer or ToolMessage(UNFINISHED, tool_call_id=call_id, status="error"))
+            if answer is None:
+                answer = ToolMessage(RESULT_UNKNOWN, tool_call_id=call_id, status="error")
+            history.append(answer)
     return history
 
 

@@ -60,14 +60,24 @@ def last_turn(messages: Sequence[AnyMessage]) -> AIMessage | None:
     return None
 
 
+def messages_since(messages: Sequence[AnyMessage], turn: AIMessage) -> Sequence[AnyMessage]:
+    """The messages after this one."""
+    return messages[messages.index(turn) + 1 :]
+
+
+def answered_calls(messages: Sequence[AnyMessage], turn: AIMessage) -> set[str]:
+    """The ids of the calls in this message that have a ToolMessage. Only later messages count: a
+    provider may reuse the ids of an earlier turn's calls."""
+    since = messages_since(messages, turn)
+    return {message.tool_call_id for message in since if isinstance(message, ToolMessage)}
+
+
 def open_calls(messages: Sequence[AnyMessage]) -> tuple[AIMessage | None, list[ToolCall]]:
     """The model's last message, and those of its tool calls that have no ToolMessage yet."""
     turn = last_turn(messages)
     if turn is None or not turn.tool_calls:
         return turn, []
-    # Only later messages answer it: a provider may reuse the ids of an earlier turn's calls.
-    since = messages[messages.index(turn) + 1 :]
-    answered = {message.tool_call_id for message in since if isinstance(message, ToolMessage)}
+    answered = answered_calls(messages, turn)
     return turn, [call for call in turn.tool_calls if call["id"] not in answered]
 
 

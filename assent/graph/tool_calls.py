@@ -2,8 +2,8 @@
 
 A tool that ran out of time was stopped in the middle, so nobody knows whether its call happened. In
 a run with a ledger a person is asked at once, as after a crash. If the tool is declared to change
-nothing, or to do nothing twice, or if the run has no ledger to remember the question, the model is
-told instead that the call may have happened.
+nothing, or to do nothing twice, or if the run has no ledger to remember the question, the model
+gets the answer that the call may have happened.
 """
 
 from __future__ import annotations
@@ -254,7 +254,7 @@ def _key(request: ToolCallRequest, attempt: int) -> str:
 
 
 def failure(call: ToolCall | InvalidToolCall, text: str) -> ToolMessage:
-    """A tool message that tells the model why the call has no result."""
+    """A tool message with the reason why the call has no result."""
     return ToolMessage(text, tool_call_id=call["id"] or "", name=call["name"], status="error")
 
 
@@ -266,8 +266,12 @@ def response(call: ToolCall, decision: Respond) -> ToolMessage:
     return ToolMessage(text, tool_call_id=call["id"], name=call["name"])
 
 
-def with_reason(text: str, decision: Decision) -> str:
-    """The text, followed by the reason of a rejection."""
+def rejection(call: ToolCall, decision: Decision) -> ToolMessage:
+    """The message about a call that a person rejected, with their reason."""
+    return failure(call, _with_reason("A person rejected this call. It did not run.", decision))
+
+
+def _with_reason(text: str, decision: Decision) -> str:
     if isinstance(decision, Reject) and decision.message:
         return f"{text} The reason: {decision.message}"
     return text
@@ -306,4 +310,4 @@ def _answer_for_lost(call: ToolCall, decision: Decision) -> ToolMessage:
         "This call was cut off, and may or may not have happened. "
         "A person decided not to run it again."
     )
-    return failure(call, with_reason(text, decision))
+    return failure(call, _with_reason(text, decision))

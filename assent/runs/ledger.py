@@ -12,7 +12,7 @@ from assent.core.errors import Conflict
 from assent.core.events import LlmEnd
 from assent.core.json import JsonObject
 from assent.core.rows import Effect, EffectStatus, Lease
-from assent.graph.closing import Finished, Outcome, Started
+from assent.graph.closing import CallOutcome, Finished, Started
 from assent.graph.effects import ASKED, EarlierEffect, EffectIntent, unpack_outcome
 from assent.runs.emitter import past_events
 from assent.storage.base import Change, Storage
@@ -71,7 +71,7 @@ class StoredOutcomes:
     storage: Storage
     thread_id: str
 
-    async def __call__(self, tool_call_id: str) -> Outcome | None:
+    async def __call__(self, tool_call_id: str) -> CallOutcome | None:
         """The outcome of the call's last start; None if it was never started."""
         asked_at = await self._asked_at(tool_call_id)
         effects = await self.storage.effects(self.thread_id, tool_call_id)

@@ -10,7 +10,7 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
 
-from assent.graph.closing import Finished, Outcome, Started
+from assent.graph.closing import CallOutcome, Finished, Started
 from assent.graph.effects import ASKED, EarlierEffect, EffectIntent, unpack_outcome
 from assent.storage.sqlite.saver import SqliteSaver
 
@@ -95,7 +95,7 @@ class Book:
     async def finish(self, key: str, outcome: Any) -> None:
         self.outcomes[key] = outcome
 
-    async def became_of(self, tool_call_id: str) -> Outcome | None:
+    async def became_of(self, tool_call_id: str) -> CallOutcome | None:
         """What the closing of a thread asks."""
         latest = [intent for intent in self.intents if intent.tool_call_id == tool_call_id][-1:]
         for intent in latest:

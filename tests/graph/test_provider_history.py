@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.messages.tool import invalid_tool_call, tool_call
 
-from assent.graph.provider_history import UNFINISHED, call_ids, provider_history
+from assent.graph.provider_history import RESULT_UNKNOWN, call_ids, provider_history
 from tests.support.models import lc_history_problems
 
 # Few ids, so that they meet: within a message, across turns, and with answers to nothing. Some
@@ -67,7 +67,7 @@ def test_any_conversation_becomes_one_that_a_provider_accepts(
     assert [message.model_dump() for message in conversation] == before
     for message in history:
         # Nothing is invented but the stand-ins for answers that are missing.
-        if isinstance(message, ToolMessage) and message.content != UNFINISHED:
+        if isinstance(message, ToolMessage) and message.content != RESULT_UNKNOWN:
             assert any(message is said for said in conversation)
 
 
@@ -114,7 +114,7 @@ def test_an_answer_that_is_missing_is_said_to_be_unknown_not_done() -> None:
     )
     stand_in = history[2]
     assert isinstance(stand_in, ToolMessage)
-    assert (stand_in.text, stand_in.status, stand_in.tool_call_id) == (UNFINISHED, "error", "a")
+    assert (stand_in.text, stand_in.status, stand_in.tool_call_id) == (RESULT_UNKNOWN, "error", "a")
 
 
 def test_an_id_that_is_used_again_is_answered_for_each_turn() -> None:

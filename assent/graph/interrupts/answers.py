@@ -26,19 +26,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from assent.core.approval import Approval, ApprovalKind
-from assent.core.decisions import Approve, Decision, Edit, Reject, Respond
-from assent.core.errors import InvalidDecision, NotFound, NothingPending
+from assent.core.approval import Approval, ApprovalKind, not_pending
+from assent.core.decisions import FORMS, Approve, Decision, Edit, Reject, Respond
+from assent.core.errors import InvalidDecision, NothingPending
 from assent.core.json import Json
 
 ID = re.compile(r"apr_[0-9a-f]{32}|[0-9a-f]{32}")
 """The id of an approval, or of a LangGraph interrupt."""
-
-FORMS = (
-    'Send {"type": "approve"}, {"type": "edit", "args": {…}}, '
-    '{"type": "reject", "message": "why"} or {"type": "respond", "message": "the answer"}.'
-)
-
 
 Pending = Sequence[Approval]
 
@@ -82,8 +76,7 @@ def _by_id(pending: Pending, answers: Mapping[str, Json]) -> dict[str, Decision]
     for key, answer in answers.items():
         approvals = _with_id(pending, key)
         if not approvals:
-            known = ", ".join(_ids(pending)) or "none"
-            raise NotFound(f"No pending approval has the id '{key}'. Pending: {known}.", key=key)
+            raise not_pending(pending, key)
         for approval_id, decision in _all_of(approvals, answer).items():
             if approval_id in decisions:
                 raise InvalidDecision(

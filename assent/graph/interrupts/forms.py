@@ -111,7 +111,7 @@ def _ask_human(value: Any, schema: Any) -> Form | None:
     question = Question(
         kind=ApprovalKind.INPUT,
         tool_call_id=value["tool_call_id"],
-        args=to_json(args),
+        args=question_json(args),
         allowed=("respond", "reject"),
         schema=_usable(schema),
     )
@@ -119,7 +119,7 @@ def _ask_human(value: Any, schema: Any) -> Form | None:
 
 
 def _free_question(value: Any, schema: Any) -> Form:
-    args = to_json(value)
+    args = question_json(value)
     usable = _usable(schema)
     if usable is None and isinstance(args, dict):
         usable = _usable(args.get("response_schema") or args.get("schema"))
@@ -148,17 +148,19 @@ def _batched(value: Any, schema: Any) -> Form | None:
     if not all(_has(request, name=str, args=Mapping) for request in requests):
         return None
     configs = value.get("review_configs")
-    questions = tuple(
-        _tool_question(request, request["name"], request["args"], _allowed_in(configs, request))
-        for request in requests
-    )
+    questions: list[Question] = []
+    for request in requests:
+        allowed = _allowed_in(configs, request)
+        questions.append(_tool_question(request, request["name"], request["args"], allowed))
     reviews = _one_by_one(questions, _review)
-    return Form(questions, lambda decisions: {"decisions": reviews(decisions)})
+    return Form(tuple(questions), lambda decisions: {"decisions": reviews(decisions)})
 
 
 def _allowed_in(configs: Any, request: Mapping[str, Any]) -> tuple[str, ...]:
     """The decisions that the review config of a request's tool allows."""
-    for config in configs if isinstance(configs, list) else ():
+    if not isinstance(configs, list):
+        return DECISION_TYPES
+    for config in configs:
         if not _has(config, action_name=str, allowed_decisions=list | tuple):
             continue
         if config["action_name"] == request["name"]:
@@ -186,7 +188,8 @@ def _branches(schema: Schema) -> Iterator[tuple[str, Schema]]:
     for branch in schema.get("oneOf") or schema.get("anyOf") or [schema]:
         resolved = _resolved(branch, schema)
         kind = _resolved(resolved.get("properties", {}).get("type"), schema)
-        for word in [kind["const"]] if "const" in kind else kind.get("enum", ()):
+        words = [kind["const"]] if "const" in kind else kind.get("enum", ())
+        for word in words:
             yield word, resolved
 
 
@@ -279,7 +282,7 @@ def _tool_question(
     return Question(
         kind=ApprovalKind.TOOL,
         tool=tool,
-        args=to_json(args),
+        args=question_json(args),
         allowed=allowed,
         description=description,
         **more,
@@ -313,7 +316,7 @@ def _usable(schema: Any) -> Schema | None:
     """The schema, if it is a valid one that refers to no other document."""
     if not isinstance(schema, Mapping) or not set(schema) & SCHEMA_WORDS:
         return None
-    schema = to_json(schema)
+    schema = question_json(schema)
     try:
         validator_for(schema, jsonschema.Draft202012Validator).check_schema(schema)
     except jsonschema.SchemaError:
@@ -323,13 +326,12 @@ def _usable(schema: Any) -> Schema | None:
     return schema  # type: ignore[no-any-return]
 
 
-SCHEMA_WORDS = {"type", "enum", "const", "properties", "required", "items", "$ref"} | {
-    "anyOf",
-    "oneOf",
-    "allOf",
-    "not",
-    "if",
-}
+SCHEMA_WORDS = frozenset(
+    (
+        *("type", "enum", "const", "properties", "required", "items", "$ref"),
+        *("anyOf", "oneOf", "allOf", "not", "if"),
+    )
+)
 """A mapping without any of these restricts nothing, and is something else of that name."""
 
 
@@ -347,8 +349,8 @@ def _references(schema: Any) -> Iterator[str]:
 # ── values ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def to_json(value: Any) -> Json:
-    """A value of a graph as JSON. An object without a JSON form becomes its text."""
+def question_json(value: Any) -> Json:
+    """A value that a graph asks about, as JSON. An object without a JSON form becomes its text."""
     return to_jsonable_python(value, serialize_unknown=True)
 
 

@@ -29,7 +29,7 @@ from assent.core.digest import approval_id_for, call_digest
 from assent.core.policy import Policy, plain_policy
 from assent.graph.builder import APPROVAL_NODE, HitlGraph
 from assent.graph.gate import Gate
-from assent.graph.interrupts.forms import Form, read_interrupt, to_json
+from assent.graph.interrupts.forms import Form, question_json, read_interrupt
 from assent.graph.state import AgentState, messages_in, open_calls
 
 Agent = CompiledStateGraph[Any, Any, Any, Any]
@@ -102,19 +102,19 @@ def subgraphs_of(agent: Agent) -> dict[str, Agent]:
 def find_pending(agent: Agent, snapshot: StateSnapshot, *, pause: str = "") -> list[Approval]:
     """The approvals that a thread in this state waits for; empty if it waits for nobody.
 
-    `pause` is the id of the run that paused, if one did: it tells apart pauses that ask the same
-    thing again. An approval's id is the same each time it is found. Read the snapshot with
-    `subgraphs=True`, or static pauses of subgraphs are not seen.
+    `pause` is the id of the run that paused, if one did: later pauses that ask the same thing have
+    approvals of their own. An approval's id is the same each time it is found. Read the snapshot
+    with `subgraphs=True`, or static pauses of subgraphs are not seen.
     """
     configurable = snapshot.config["configurable"]
-    found_at = snapshot.created_at
+    requested_at = datetime.fromtimestamp(0, UTC)
+    if snapshot.created_at:
+        requested_at = datetime.fromisoformat(snapshot.created_at)
     finder = _Finder(
         thread_id=str(configurable["thread_id"]),
         pause=pause,
         checkpoint_id=str(configurable.get("checkpoint_id", "")),
-        requested_at=datetime.fromisoformat(found_at)
-        if found_at
-        else datetime.fromtimestamp(0, UTC),
+        requested_at=requested_at,
     )
     return finder.waiting(levels_of(agent, snapshot))
 
@@ -150,7 +150,7 @@ class _Finder:
         self, level: Level, task: PregelTask, interrupt: Interrupt
     ) -> Iterator[Approval]:
         form = read_interrupt(interrupt.value, interrupt.response_schema)
-        messages = messages_of(level.snapshot)
+        messages = messages_in(level.snapshot.values)
         turn, _ = open_calls(messages)
         call_ids = _call_ids(form, messages)
         # A question of a subgraph has the same digest whether the subgraph's state was read or not.
@@ -216,7 +216,7 @@ class _Finder:
         nodes = level.snapshot.next
         if not nodes or not (stops_before(level.graph, nodes) or level.graph.interrupt_after_nodes):
             return
-        _, open = open_calls(messages_of(level.snapshot))
+        _, open = open_calls(messages_in(level.snapshot.values))
         calls = [{"id": call["id"], "name": call["name"], "args": call["args"]} for call in open]
         args = {"tool_calls": calls} if calls else {}
         digest = call_digest(", ".join(nodes), args)
@@ -253,7 +253,7 @@ def _call_ids(form: Form, messages: Sequence[AnyMessage]) -> list[str]:
     """The tool call that each question is about: the one it names, or else the next open one of
     this tool and with these arguments; "" if there is none."""
     _, calls = open_calls(messages)
-    left = [(call["name"], to_json(call["args"]), call["id"] or "") for call in calls]
+    left = [(call["name"], question_json(call["args"]), call["id"] or "") for call in calls]
     found: list[str] = []
     for question in form.questions:
         call_id = question.tool_call_id
@@ -272,11 +272,6 @@ def stops_before(agent: Agent, nodes: Sequence[str]) -> bool:
     return agent.interrupt_before_nodes == "*" or bool(
         set(nodes) & set(agent.interrupt_before_nodes)
     )
-
-
-def messages_of(snapshot: StateSnapshot) -> list[AnyMessage]:
-    """The messages in a state; none if it keeps something else under that name."""
-    return messages_in(snapshot.values)
 
 
 # ── previews ──────────────────────────────────────────────────────────────────────────────────────
@@ -301,7 +296,7 @@ async def _preview(agent: Agent, approval: Approval) -> Any:
         shown = await asyncio.to_thread(policy.preview, deepcopy(approval.args))
         if inspect.isawaitable(shown):
             shown = await shown
-        return to_json(shown)
+        return question_json(shown)
     except Exception as error:
         return {"unavailable": f"The preview failed with {type(error).__name__}."}
 
@@ -317,7 +312,7 @@ def graph_of(agent: Agent, node: str) -> Agent:
 
 
 def tool_of(agent: Agent, node: str, tool: str) -> BaseTool | None:
-    """The tool of this name in the graph that a node is of; None if it cannot be told."""
+    """The tool of this name in the graph that a node is of; None if it is not known."""
     graph = graph_of(agent, node)
     if (gate := gate_of(graph)) is not None:
         return gate.tools.get(tool)

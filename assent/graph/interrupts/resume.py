@@ -25,7 +25,7 @@ from langgraph.types import Command, StateSnapshot
 from pydantic import BaseModel, ValidationError
 
 from assent.core.approval import Approval, ApprovalKind, match_decisions
-from assent.core.decisions import Approve, Decision, Edit, Reject, Respond, check_allowed
+from assent.core.decisions import Approve, Decision, Edit, Respond, check_allowed
 from assent.core.errors import InvalidDecision
 from assent.graph.builder import APPROVAL_NODE
 from assent.graph.interrupts.forms import read_interrupt, schema_problem
@@ -35,12 +35,18 @@ from assent.graph.interrupts.questions import (
     Level,
     find_pending,
     levels_of,
-    messages_of,
     stops_before,
     tool_of,
     with_previews,
 )
-from assent.graph.state import AgentState, DecisionRecord, open_calls, record_decision
+from assent.graph.state import (
+    AgentState,
+    DecisionRecord,
+    messages_in,
+    open_calls,
+    record_decision,
+)
+from assent.graph.tool_calls import rejection
 
 Decided = Sequence[tuple[Approval, Decision]]
 
@@ -213,7 +219,7 @@ def _command(
     Messages that would stand between a call and its answer are left out, unless our own agent puts
     its history in order: a rejection has them as its reason anyway.
     """
-    _, calls = open_calls(messages_of(root.snapshot))
+    _, calls = open_calls(messages_in(root.snapshot.values))
     has_place = "messages" in root.graph.channels and (root.gate is not None or not calls)
     update = {"messages": list(messages)} if messages and has_place else None
     if not answers and update is None:
@@ -265,20 +271,13 @@ def _past_static_pause(
     if messages:
         # New input takes the waiting nodes off, and the graph begins anew with it.
         return Continuation(input={"messages": [*answers, *messages]})
-    # There is no message by which to tell the graph, so its waiting nodes are taken off and the run
-    # is over.
+    # No message can tell the graph of it, so its waiting nodes are taken off and the run is over.
     return Continuation(updates=((None, END),), ended=True)
 
 
 def _rejections(level: Level, decision: Decision) -> list[ToolMessage]:
-    text = "A person rejected this call. It did not run."
-    if isinstance(decision, Reject) and decision.message:
-        text += f" The reason: {decision.message}"
-    _, calls = open_calls(messages_of(level.snapshot))
-    return [
-        ToolMessage(text, tool_call_id=call["id"], name=call["name"], status="error")
-        for call in calls
-    ]
+    _, calls = open_calls(messages_in(level.snapshot.values))
+    return [rejection(call, decision) for call in calls]
 
 
 def _inner_updates(level: Level, decided: Decided) -> Iterator[InnerUpdate]:

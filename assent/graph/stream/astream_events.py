@@ -1,5 +1,5 @@
 """The public source: events from `astream_events(version="v2")`, LangChain's public stream. It
-costs more than the callbacks, and tells the same.
+costs more than the callbacks, and gives the same events.
 
 `V2Mapper` does no I/O and works for any runnable: a bare model, a chain, a graph. Feed it the raw
 events in order:

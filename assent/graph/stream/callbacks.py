@@ -3,7 +3,7 @@
 An inline callback handler sees every node, model and tool of the run at the moment it starts, sends
 something and ends, and emits right there. `astream` only drives the graph. It is asked to stream
 nothing, since each stream mode costs CPU per token and is later than the callbacks. This source and
-`astream_events.py` tell the same; a test holds them to it.
+`astream_events.py` give the same events, as a test makes sure.
 
 Three things rest on internals of LangChain and LangGraph, since neither has a public way:
 
@@ -17,7 +17,7 @@ Three things rest on internals of LangChain and LangGraph, since neither has a p
    would set for each call. Ours is set once for the run, and knows the call by the config that
    LangChain sets around it.
 
-A limit of langchain-core that this brings along: where any handler is inline, a plain model (not a
+A limit of langchain-core comes with this: where any handler is inline, a plain model (not a
 chat model) that is called asynchronously does not report its start to the handlers that are not.
 """
 

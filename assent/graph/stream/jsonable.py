@@ -1,4 +1,4 @@
-"""Any value as JSON that can be encoded and shown."""
+"""Any value as the JSON of an event: it can be encoded and shown."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from pydantic_core import to_jsonable_python
 from assent.core.json import Json
 
 MAX_DEPTH = 20
-"""How deep `to_json` looks for usable parts of a value that pydantic cannot serialise whole."""
+"""The depth to which `event_json` looks for usable parts of a value that pydantic cannot serialise
+whole."""
 
 
-def to_json(value: Any) -> Json:
+def event_json(value: Any) -> Json:
     """Convert any value to JSON. Never raises.
 
     Messages, models and dataclasses become objects, bytes become base64, and anything else that is

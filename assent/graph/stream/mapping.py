@@ -1,7 +1,7 @@
 """From what LangChain and LangGraph report to typed events. Does no I/O; both sources rest on it.
 
-`EventMapper` is told what happened (a node started, a model sent a chunk, a tool raised) and emits
-the events that say so. One source calls it from LangChain's callbacks, the other one from
+`EventMapper` takes reports of what happened (a node started, a model sent a chunk, a tool raised)
+and emits the events for them. One source calls it from LangChain's callbacks, the other one from
 `astream_events(version="v2")`, so the two can differ only in when they call, never in what an event
 says.
 
@@ -21,7 +21,7 @@ A node that hands over to its parent graph (`ParentCommand`) has ended well. Lan
 attempt that ran out of time, which looks like any other cancellation; its `node_error` is emitted
 when the same task starts again, or when the run fails with that error.
 
-**JSON.** A value that is not JSON never fails a run: see `to_json`.
+**JSON.** A value that is not JSON never fails a run: see `event_json`.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ from assent.core.events import (
 )
 from assent.core.json import Json
 from assent.graph.model_retry import LLM_RETRY
-from assent.graph.stream.jsonable import to_json, valid_text
+from assent.graph.stream.jsonable import event_json, valid_text
 from assent.graph.stream.updates import changes, state_updates
 from assent.graph.tool_calls import TIMED_OUT
 
@@ -203,7 +203,7 @@ class EventMapper:
             if node.path in self._subgraphs:
                 update = changes(node.inputs, update)
             if update:
-                self._emit(StateUpdate(update=to_json(update), **at))
+                self._emit(StateUpdate(update=event_json(update), **at))
         self._emit(NodeEnd(step=node.step, **at))
 
     def _fail(self, node: NodeRun, error: ErrorInfo) -> None:
@@ -374,7 +374,7 @@ class EventMapper:
         """A tool sent a piece of its output while it runs."""
         run = self._tools.get(run_id)
         if run is not None:
-            self._emit(ToolProgress(data=to_json(data), **self._at(run)))
+            self._emit(ToolProgress(data=event_json(data), **self._at(run)))
 
     def tool_end(self, run_id: Hashable, output: Any) -> None:
         """A tool returned. The status of its message says if it turned its own exception into an
@@ -385,7 +385,7 @@ class EventMapper:
         at = self._at(run)
         message = _tool_message(output)
         if message is None:
-            self._emit(ToolEnd(output=to_json(output), **at))
+            self._emit(ToolEnd(output=event_json(output), **at))
             return
         at["tool_call_id"] = run["tool_call_id"] or message.tool_call_id
         content = message.content
@@ -394,7 +394,7 @@ class EventMapper:
             error = ErrorInfo(type=ToolException.__name__, message=text)
             self._emit(ToolError(error=error, **at))
         else:
-            self._emit(ToolEnd(output=to_json(content), **at))
+            self._emit(ToolEnd(output=event_json(content), **at))
 
     def tool_error(self, run_id: Hashable, error: BaseException) -> None:
         """A tool raised. One that asks a person, or whose run is stopped, will be called again and
@@ -413,7 +413,7 @@ class EventMapper:
             message = valid_text(data.get("message", ""))
             self._emit(Progress(progress=float(data["progress"]), message=message, **at))
         else:
-            self._emit(Custom(data=to_json(data), **at))
+            self._emit(Custom(data=event_json(data), **at))
 
     def dispatched(self, name: str, data: Any, metadata: Metadata | None) -> None:
         """A custom event was dispatched with LangChain's `dispatch_custom_event`, by a node of the
@@ -589,7 +589,7 @@ def _usage(message: BaseMessage) -> Usage | None:
 
 def _tool_calls(message: BaseMessage) -> tuple[ToolCall, ...]:
     return tuple(
-        ToolCall(id=call.get("id") or "", name=call["name"], args=to_json(call["args"]))
+        ToolCall(id=call.get("id") or "", name=call["name"], args=event_json(call["args"]))
         for call in getattr(message, "tool_calls", ())
     )
 
@@ -601,8 +601,8 @@ def _shown_input(tool_input: Any) -> Json:
     by its type, never by its name: `state` may well be an argument that the model gave.
     """
     if not isinstance(tool_input, Mapping):
-        return to_json(tool_input)
-    return to_json(
+        return event_json(tool_input)
+    return event_json(
         {name: value for name, value in tool_input.items() if not isinstance(value, INJECTED)}
     )
 
@@ -616,8 +616,11 @@ def _tool_message(output: Any) -> ToolMessage | None:
         return None
     update = output.update
     pairs = list(update.items()) if isinstance(update, Mapping) else update
-    for _, value in pairs if isinstance(pairs, list) else ():
-        for item in value if isinstance(value, list | tuple) else ():
+    if not isinstance(pairs, list):
+        return None
+    for _, value in pairs:
+        items = value if isinstance(value, list | tuple) else ()
+        for item in items:
             if isinstance(item, ToolMessage):
                 return item
     return None
@@ -626,5 +629,7 @@ def _tool_message(output: Any) -> ToolMessage | None:
 def _error_info(error: BaseException) -> ErrorInfo:
     """The error's class, and its text only if that was written to be shown: any other text may hold
     a query, a path, a key."""
-    is_safe = isinstance(error, AssentError | ToolException)
-    return ErrorInfo(type=type(error).__name__, message=valid_text(str(error)) if is_safe else "")
+    message = ""
+    if isinstance(error, AssentError | ToolException):
+        message = valid_text(str(error))
+    return ErrorInfo(type=type(error).__name__, message=message)

@@ -77,7 +77,7 @@ async def astream_typed(
     and then the graph's exception is raised. Events carry the config's thread_id and run_id; a run
     without an id is given one.
 
-    Both sources tell the same events. "callbacks" is faster; "astream_events" rests on LangChain's
+    Both sources give the same events. "callbacks" is faster; "astream_events" rests on LangChain's
     public `astream_events(version="v2")`.
 
     The graph does not wait for its reader. Closing the generator cancels the run. Python closes a

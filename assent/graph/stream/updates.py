@@ -93,11 +93,11 @@ def _are_messages(value: Any) -> bool:
 
 def _new_messages(messages: list[BaseMessage], old: list[Any]) -> list[BaseMessage]:
     known = {message.id: message for message in old if isinstance(message, BaseMessage)}
-    return [
-        message
-        for message in messages
-        if message.id is None or not _equal(message, known.get(message.id))
-    ]
+    new: list[BaseMessage] = []
+    for message in messages:
+        if message.id is None or not _equal(message, known.get(message.id)):
+            new.append(message)
+    return new
 
 
 def _equal(one: Any, other: Any) -> bool:

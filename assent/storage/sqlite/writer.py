@@ -112,7 +112,7 @@ Item = Append | Job[Any]
 
 
 @dataclass(slots=True)
-class Outcome:
+class BatchResult:
     """The results of a batch."""
 
     stored: Sequence[StoredEvent] = ()
@@ -273,10 +273,10 @@ class Writer:
         else:
             self._call_on_loop(maintenance.on_result, result)
 
-    def _commit(self, items: Sequence[Item], *, each_flushed: bool = False) -> Outcome:
+    def _commit(self, items: Sequence[Item], *, each_flushed: bool = False) -> BatchResult:
         """Commit one transaction. If the events of all items cannot be stored together, run it
         again and store those of each item by themselves."""
-        outcome = Outcome()
+        outcome = BatchResult()
         self._log.begin()
         try:
             self._connection.execute("BEGIN IMMEDIATE")
@@ -294,11 +294,11 @@ class Writer:
                 translated(error, self._name),
             )
             # An exception each: raised in several tasks, one would gather the tracebacks of all.
-            return Outcome(failed=[(item, translated(error, self._name)) for item in items])
+            return BatchResult(failed=[(item, translated(error, self._name)) for item in items])
         outcome.stored = self._log.committed()
         return outcome
 
-    def _apply_group(self, group: Sequence[Item], outcome: Outcome, flushed: bool) -> None:
+    def _apply_group(self, group: Sequence[Item], outcome: BatchResult, flushed: bool) -> None:
         # Most groups are a single append, so this is asked first.
         if len(group) > 1 and not flushed:
             jobs = [item for item in group if isinstance(item, Job)]
@@ -324,7 +324,7 @@ class Writer:
                 self._connection.execute("RELEASE operation")
         return True
 
-    def _apply(self, item: Item, outcome: Outcome, flushed: bool) -> None:
+    def _apply(self, item: Item, outcome: BatchResult, flushed: bool) -> None:
         log_mark = self._log.mark()
         chain_mark = self._chain.mark()
         # An append only fills memory until the flush, so it needs no savepoint in the file.
@@ -371,7 +371,7 @@ class Writer:
 
     # ── on the event loop ──
 
-    def _deliver(self, outcome: Outcome) -> None:
+    def _deliver(self, outcome: BatchResult) -> None:
         self._last_delivery = self._loop.time()
         self._on_stored(outcome.stored)
         for job, result in outcome.done:

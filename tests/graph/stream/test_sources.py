@@ -49,7 +49,7 @@ from assent.core.events import (
 )
 from assent.graph.stream.astream_events import V2Mapper, run_graph_v2
 from assent.graph.stream.callbacks import run_graph
-from assent.graph.stream.jsonable import to_json
+from assent.graph.stream.jsonable import event_json
 from tests.graph import scenarios
 from tests.graph.scenarios import (
     ASKED,
@@ -603,13 +603,13 @@ VALUES = st.recursive(
 
 @given(VALUES)
 def test_any_value_can_be_shown(value: Any) -> None:
-    msgspec.json.encode(to_json(value))
+    msgspec.json.encode(event_json(value))
 
 
 def test_a_value_that_contains_itself_is_shown_to_some_depth() -> None:
     endless: dict[str, Any] = {"name": "loop"}
     endless["again"] = endless
-    shown = to_json(endless)
+    shown = event_json(endless)
     assert shown["again"]["again"]["name"] == "loop"
     msgspec.json.encode(shown)
 
@@ -617,7 +617,7 @@ def test_a_value_that_contains_itself_is_shown_to_some_depth() -> None:
 def test_what_cannot_be_shown_takes_nothing_else_with_it() -> None:
     endless: list[Any] = []
     endless.append(endless)
-    assert to_json({"good": [1, Sulking()], "bad": endless})["good"] == [1, "<Sulking>"]
+    assert event_json({"good": [1, Sulking()], "bad": endless})["good"] == [1, "<Sulking>"]
 
 
 @both_sources
