@@ -529,6 +529,7 @@ async def test_time_reminds_escalates_and_rejects_each_once_and_never_early(
     ]
 
 
+@pytest.mark.slow
 async def test_a_decision_and_its_deadline_have_one_outcome(storage: SqliteStorage) -> None:
     """A thousand times, half of them a moment before it, and half at it."""
     count = 1000

@@ -39,7 +39,7 @@ from assent.core.policy import Escalation, OnTimeout, Person, Policy, Risk
 from tests.support.approvals import ANN, EVE, MINUTE, PEOPLE, START, question
 
 # 5,000 lives take longer than other tests may.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 OF_TIME = (events.ApprovalReminder, events.ApprovalEscalated, events.ApprovalExpired)
 YES = (ApprovalStatus.APPROVED, ApprovalStatus.EDITED, ApprovalStatus.RESPONDED)

@@ -116,6 +116,7 @@ def check_answers(messages: Sequence[Any], kinds: Sequence[int]) -> None:
         assert (answer.status == "error") == (kind == 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["own", "nested_agent", "deep_agent", "per_call"])
 async def test_four_calls_decided_one_by_one_in_every_order(name: str, bench: Benches) -> None:
     for number, order in enumerate(ORDERS):

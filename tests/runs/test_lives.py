@@ -45,7 +45,7 @@ from assent.storage.sqlite import SqliteStorage
 from tests.support.models import ScriptedModel, calls, say
 
 # Many lives take longer than other tests may.
-pytestmark = pytest.mark.timeout(3600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

@@ -739,6 +739,7 @@ async def test_it_runs_by_hand_beside_its_times(house: House) -> None:
         assert [run.status for run in await runs_of(runs, made)] == [RunStatus.SUCCESS]
 
 
+@pytest.mark.slow
 async def test_many_at_one_time_are_all_on_time(tmp_path: Path) -> None:
     """Real time: never early, and late by no more than a busy machine is."""
     count = 20

@@ -22,6 +22,9 @@ from assent.storage.sqlite import SqliteStorage
 from assent.storage.sqlite.audit_chain import AuditFile, key_file, parse_audit_keys
 from tests.support.keys import KEY, key
 
+# Hundreds of chains, each broken in its own place.
+pytestmark = pytest.mark.slow
+
 AUDIT_KEY = key("2026", "a")
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -36,6 +36,9 @@ from tests.storage.samples import (
 from tests.support.keys import KEY, key
 from tests.support.rows import replace
 
+# Hundreds of files, each changed in its own place.
+pytestmark = pytest.mark.slow
+
 SECRET = "swordfish"
 OTHER = key("2027", "o")
 

@@ -27,6 +27,9 @@ from assent.storage.sqlite.merging import MERGE_FROM
 from assent.storage.sqlite.writer import Transaction
 from tests.storage.samples import piece, run, thread, token
 
+# Everything twice, over a real file.
+pytestmark = pytest.mark.slow
+
 MINE = Lease("r", 1)
 
 
