@@ -261,6 +261,7 @@ async def test_of_a_hundred_conflicting_decisions_one_wins_and_the_others_learn_
     assert decode(log[0].body).by == approval.decided_by
 
 
+@pytest.mark.slow
 async def test_of_a_hundred_decisions_on_a_hundred_approvals_all_count_and_one_run_goes_on(
     storage: SqliteStorage,
 ) -> None:

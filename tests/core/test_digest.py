@@ -38,6 +38,7 @@ def test_it_depends_on_no_order_of_keys_and_survives_a_trip_through_json(
     assert call_digest("pay", json.loads(json.dumps(args))) == digest
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(ARGS, st.text(), JSON, JSON)
 def test_another_value_anywhere_has_another_digest(

@@ -149,6 +149,7 @@ async def _asks_and_decides(agent: Any, book: Book) -> None:
     await aresume(agent, config, {approval.approval_id: Approve() for approval in approvals})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True])
 async def test_it_may_be_cut_off_at_any_point_of_a_run(saver: Any, after: bool) -> None:
     """A run that dies at its first, second, … write is closed, and what the model is told of each

@@ -82,6 +82,7 @@ def by_turn(messages: list[Any]) -> Any:
     )
 
 
+@pytest.mark.slow
 async def test_no_checkpoint_leads_to_an_approved_call_without_asking(
     saver: Any, target: RunnableConfig | None
 ) -> None:

@@ -136,6 +136,7 @@ async def test_four_calls_decided_one_by_one_in_every_order(name: str, bench: Be
         desk.ledger.unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["own", "nested_agent", "per_call", "batched", "nested_batch"])
 async def test_four_calls_decided_at_once_in_every_order(name: str, bench: Benches) -> None:
     for order in ORDERS:

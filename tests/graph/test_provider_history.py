@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage, ToolMessage
@@ -53,6 +54,7 @@ def spoken(messages: list[AnyMessage]) -> list[tuple[str, str]]:
     ]
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(CONVERSATIONS)
 def test_any_conversation_becomes_one_that_a_provider_accepts(

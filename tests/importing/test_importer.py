@@ -705,6 +705,7 @@ async def test_what_reads_back_otherwise_stops_the_import_and_is_removed(
     assert (await import_all(old, new))["t"].outcome is Outcome.TAKEN
 
 
+@pytest.mark.slow
 async def test_an_import_that_is_cancelled_at_any_step_leaves_whole_threads_only(
     old: Path, tmp_path: Path
 ) -> None:

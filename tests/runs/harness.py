@@ -180,7 +180,7 @@ class EngineHarness:
                 [stored],
                 (),
                 mode=transitions.CancelMode.INTERRUPT,
-                by="ann",
+                by=Actor("ann"),
                 now=self.clock.now(),
             )
             try:

@@ -43,6 +43,7 @@ async def types(storage: Storage, run: Run) -> list[str]:
 # ── one at a time ─────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 async def test_a_thousand_runs_over_twenty_threads_run_one_at_a_time_in_order(
     harness: EngineHarness,
 ) -> None:
@@ -490,7 +491,7 @@ async def test_a_run_that_does_not_listen_is_cut_off_in_time(harness: EngineHarn
             await until(lambda: len(harness.jobs.begun) == 2, "they have begun")
             began = asyncio.get_running_loop().time()
             await engine.drain(1.0)
-            assert asyncio.get_running_loop().time() - began < 1.6
+            assert asyncio.get_running_loop().time() - began < PATIENCE / 2
             assert (await status(storage, held, *RunStatus)).worker is None
             # The deaf one is this worker's still, and the worker is gone.
             orphans = await storage.orphaned_runs(harness.clock.now())

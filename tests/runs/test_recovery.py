@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
 from langchain_core.messages import AIMessage
 from langgraph.graph import START, MessagesState, StateGraph
 
@@ -23,6 +24,7 @@ def answer(state: MessagesState) -> dict[str, Any]:
     return {"messages": [AIMessage("Here.")]}
 
 
+@pytest.mark.slow
 async def test_every_run_is_gone_on_with(tmp_path: Path) -> None:
     agent = StateGraph(MessagesState).add_node("answer", answer).add_edge(START, "answer").compile()
     rows = []

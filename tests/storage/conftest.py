@@ -12,7 +12,7 @@ from assent.storage.sqlite import SqliteStorage
 from tests.support.keys import KEY
 
 
-@pytest.fixture(params=["sqlite", "sqlite sealed"])
+@pytest.fixture(params=["sqlite", pytest.param("sqlite sealed", marks=pytest.mark.slow)])
 async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Storage]:
     """An empty storage of each backend."""
     key = KEY if request.param == "sqlite sealed" else None

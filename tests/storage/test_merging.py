@@ -227,6 +227,7 @@ def folded(items: list[Append | Commit], thread_id: str) -> list[Any]:
     return story
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(items=st.lists(Items, max_size=30))
 def test_each_thread_tells_the_same_story(items: list[Append | Commit]) -> None:

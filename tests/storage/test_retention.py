@@ -7,7 +7,6 @@ import asyncio
 import os
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from assent.storage.base import Change, Storage
 from assent.storage.sqlite import SqliteStorage
 from assent.storage.sqlite.retention import ROWS_PER_STEP, SPARE_PAGES
 from tests.storage.samples import NOON, approval, run, thread, token
+from tests.support.rows import replace
 from tests.support.waiting import PATIENCE
 
 HOUR = timedelta(hours=1)
@@ -203,6 +203,7 @@ def size(path: Path) -> int:
     return sum(file.stat().st_size for file in (path, path.with_name(f"{path.name}-wal")))
 
 
+@pytest.mark.slow
 async def test_the_file_shrinks_when_a_thread_is_erased(tmp_path: Path) -> None:
     path = tmp_path / "assent.db"
     async with SqliteStorage.open(path) as storage:
@@ -225,6 +226,7 @@ async def test_the_file_shrinks_when_a_thread_is_erased(tmp_path: Path) -> None:
         assert await storage._reader.rows("PRAGMA integrity_check") == [("ok",)]
 
 
+@pytest.mark.slow
 async def test_room_is_given_back_between_the_writes_of_others(tmp_path: Path) -> None:
     path = tmp_path / "assent.db"
     async with SqliteStorage.open(path) as storage:

@@ -136,6 +136,7 @@ def test_stretches_of_the_file_do_not_overlap() -> None:
     assert positions([Extent(0, 4, 6), Extent(0, 0, 5), Extent(0, 8, 9)]) == [(0, 6), (8, 9)]
 
 
+@pytest.mark.slow
 async def test_a_thread_grows_with_what_is_said_in_it(path: Path) -> None:
     sizes = []
     for _ in range(3):

@@ -436,6 +436,7 @@ async def story(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         yield story
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("story", SEEDS, indirect=True)
 async def test_no_history_tells_the_saver_from_the_one_in_memory(story: Story) -> None:
     for _ in range(STEPS):

@@ -237,6 +237,7 @@ async def test_a_caller_that_went_away_spoils_nothing(harness: WriterHarness) ->
     assert harness.names() == ["a", "c"]
 
 
+@pytest.mark.slow
 async def test_too_much_waiting_is_refused(harness: WriterHarness) -> None:
     errors: list[Exception] = []
     async with harness.held():

@@ -601,6 +601,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(VALUES)
 def test_any_value_can_be_shown(value: Any) -> None:
     msgspec.json.encode(event_json(value))
