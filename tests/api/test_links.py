@@ -175,6 +175,18 @@ async def test_a_rejection_has_the_reason_from_the_form(
     assert server.traces(f"pay {amount}") == []
 
 
+async def test_of_a_form_that_says_two_things_the_first_counts(
+    api: Api, browser: httpx.AsyncClient, server: Server, thread: str, amount: int
+) -> None:
+    approval = await paused(api, thread, amount)
+    form = {"decision": ["reject", "approve"], "message": ["No.", "Yes."]}
+    await page(await browser.post(await path_for(api, approval), data=form), 200)
+    await api.at_rest(thread)
+    decided = await api.approval(approval["approval_id"])
+    assert decided["decision"] == {"type": "reject", "message": "No."}
+    assert server.traces(f"pay {amount}") == []
+
+
 async def test_what_was_decided_by_a_link_is_audited_as_that(
     api: Api, browser: httpx.AsyncClient, thread: str, amount: int
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Literal
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
@@ -150,11 +150,12 @@ async def _form(request: Request) -> tuple[str, str]:
     """The form's decision and message."""
     body = (await request.body()).decode("utf-8", "replace")
     try:
-        fields = dict(parse_qsl(body, max_num_fields=10))
+        fields = parse_qs(body, max_num_fields=10)
     except ValueError:
         raise InvalidRequest("The body is not that of the page's form.") from None
-    message = fields.get("message", "")[:MAX_REASON_CHARACTERS]
-    return fields.get("decision", ""), message.replace("\r\n", "\n")
+    # Of a field that is given several times, the first counts.
+    decision, message = (fields.get(name, [""])[0] for name in ("decision", "message"))
+    return decision, message[:MAX_REASON_CHARACTERS].replace("\r\n", "\n")
 
 
 def _key(request: Request) -> LinkKey:
