@@ -142,7 +142,8 @@ class Decider:
 
     async def _try_to_decide(self, thread_id: str, verdict: Verdict) -> Outcome | None:
         """The outcome; None if it has to be tried again."""
-        thread, pending = await self._read(thread_id)
+        thread = await self._thread(thread_id)
+        pending = await pending_approvals(self.storage, thread)
         try:
             choices = verdict.choices(pending)
         except (NotFound, NothingPending) as error:
@@ -175,9 +176,10 @@ class Decider:
         """
         while True:
             approval = await stored_approval(self.storage, approval_id)
-            thread, pending = await self._read(approval.thread_id)
+            thread = await self._thread(approval.thread_id)
             now = self.clock.now()
             if expired := _expired([approval], now):
+                pending = await pending_approvals(self.storage, thread)
                 await self._store(thread, pending, expired)
                 continue
             acted = advance(approval, action, now)
@@ -215,12 +217,12 @@ class Decider:
 
     # ── reading ───────────────────────────────────────────────────────────────────────────────────
 
-    async def _read(self, thread_id: str) -> tuple[Thread, list[Approval]]:
+    async def _thread(self, thread_id: str) -> Thread:
         thread = await self.storage.thread(thread_id)
         if thread is None:
             raise NotFound(f"There is no thread '{thread_id}'.")
         thread.check_trusted()
-        return thread, await pending_approvals(self.storage, thread)
+        return thread
 
     async def _already_decided(self, thread_id: str, key: str | None) -> AlreadyDecided | None:
         """The error that says who decided what the caller meant: the approval with this id, or of

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -474,6 +476,18 @@ async def test_votes_are_taken_back_says_handed_over_and_comments_kept(
     assert done.run_id is not None
     with pytest.raises(AlreadyDecided):
         await act(decider(storage), "a", Withdraw(by=LEADS["cy"]))
+
+
+async def test_what_is_done_to_one_approval_depends_on_no_other(
+    storage: SqliteStorage, tmp_path: Path
+) -> None:
+    await paused(storage, "a", "b")
+    with closing(sqlite3.connect(tmp_path / "assent.db")) as connection, connection:
+        connection.execute("UPDATE approvals SET args = 'broken' WHERE approval_id = 'b'")
+    with pytest.raises(ValueError, match="unexpected character"):
+        await storage.approval("b")
+    row = await act(decider(storage), "a", AddComment(by=Person(name="eve"), text="Why?"))
+    assert [each.text for each in row.comments] == ["Why?"]
 
 
 def at(time: datetime) -> Clock:
