@@ -26,6 +26,8 @@ NAMES = ("uvicorn.access", "langchain", *TALKATIVE)
 def restored() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
+    # A test that has configured the log before may have left it believing that it captures.
+    logging.captureWarnings(False)
     yield
     logging.captureWarnings(False)
     root.handlers[:] = handlers
