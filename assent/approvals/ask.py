@@ -75,13 +75,13 @@ def ask_all(
     approvals: Iterable[Approval], grants: Sequence[Grant]
 ) -> tuple[list[Asked], tuple[Grant, ...]]:
     """The approvals as they are asked, in their order, and the grants that voted, to be stored."""
-    by_id = {grant.grant_id: grant for grant in grants}
+    left = {grant.grant_id: grant for grant in grants}
+    stored: dict[str, Grant] = {}
     asked: list[Asked] = []
-    used_ids: set[str] = set()
     for approval in approvals:
-        voted, used = cast_grants(approval, by_id.values(), approval.requested_at)
+        voted, used = cast_grants(approval, left.values(), approval.requested_at)
         asked.append(Asked(approval, voted))
-        by_id.update({grant.grant_id: grant for grant in used})
-        used_ids.update(grant.grant_id for grant in used)
-    stored = [replace(by_id[id], version=by_id[id].version + 1) for id in used_ids]
-    return asked, tuple(stored)
+        for grant in used:
+            left[grant.grant_id] = grant
+            stored[grant.grant_id] = replace(grant, version=grant.version + 1)
+    return asked, tuple(stored.values())

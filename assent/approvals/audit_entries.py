@@ -54,11 +54,11 @@ def audit_entries(
     nobody acted, of what is asked; a new question carries its own. `policy` is the digest of the
     policy that applied.
     """
-    return tuple(
-        _entry(event, authentication, digest, policy)
-        for event in reported
-        if isinstance(event, ApprovalEvent)
-    )
+    entries: list[AuditEntry] = []
+    for event in reported:
+        if isinstance(event, ApprovalEvent):
+            entries.append(_entry(event, authentication, digest, policy))
+    return tuple(entries)
 
 
 def _entry(
@@ -71,6 +71,7 @@ def _entry(
         authentication = Authentication.GRANT
     elif not actor:
         authentication = Authentication.ASSENT
+    detail = {"kind": event.kind, "tool": event.tool, **_detail(event)}
     return AuditEntry(
         at=event.ts,
         action=ACTIONS[type(event)],
@@ -81,11 +82,7 @@ def _entry(
         run_id=event.run_id,
         digest=event.digest if isinstance(event, events.ApprovalRequired) else digest,
         policy=policy,
-        detail={
-            name: value
-            for name, value in {"kind": event.kind, "tool": event.tool, **_detail(event)}.items()
-            if value
-        },
+        detail={name: value for name, value in detail.items() if value},
     )
 
 
@@ -130,6 +127,6 @@ def _detail(event: ApprovalEvent) -> dict[str, Json]:
 
 
 def _digest(message: Json) -> str | None:
-    """Of the form that a call's digest has, as if a tool 'message' were called with it. Nothing has
-    none."""
+    """The digest of a text or an answer, as if a tool 'message' were called with it. None if there
+    is nothing."""
     return call_digest("message", message) if message not in (None, "") else None

@@ -246,7 +246,9 @@ class Decider:
         """Commit what was done to approvals of the thread, and start the run that goes on. None if
         somebody else was faster."""
         storage, now = self.storage, self.clock.now()
-        timers = {each.approval_id: await storage.timer(each.approval_id) for each, _ in acted}
+        timers: dict[str, Timer | None] = {}
+        for approval, _ in acted:
+            timers[approval.approval_id] = await storage.timer(approval.approval_id)
         decided = decided_change(
             thread,
             pending,
@@ -289,11 +291,11 @@ class Decider:
     ) -> None:
         """End what is stale. Raises `Superseded` if that is what somebody chose to decide."""
         now = self.clock.now()
-        acted = [
-            (approval, advance(approval, Supersede(reason=stale[approval.approval_id]), now))
-            for approval in pending
-            if approval.approval_id in stale
-        ]
+        acted: list[Acted] = []
+        for approval in pending:
+            reason = stale.get(approval.approval_id)
+            if reason is not None:
+                acted.append((approval, advance(approval, Supersede(reason=reason), now)))
         if await self._store(thread, pending, acted) is None:
             return
         for approval in chosen:
@@ -324,12 +326,12 @@ def _judge(choice: Choice, by: Person, inspection: Inspection, now: datetime) ->
 
 def _expired(approvals: Iterable[Approval], now: datetime) -> list[Acted]:
     """The approvals that are pending although their time is over, with what time does to them."""
-    checked = [(approval, advance(approval, CheckDeadline(), now)) for approval in approvals]
-    return [
-        (approval, done)
-        for approval, done in checked
-        if approval.is_pending and not done.approval.is_pending
-    ]
+    expired: list[Acted] = []
+    for approval in approvals:
+        done = advance(approval, CheckDeadline(), now)
+        if approval.is_pending and not done.approval.is_pending:
+            expired.append((approval, done))
+    return expired
 
 
 async def stored_approval(storage: Storage, approval_id: str) -> Approval:
@@ -369,18 +371,12 @@ def decided_change(
     """
     ended = {each.approval_id for each, done in acted if not done.approval.is_pending}
     left = tuple(each.approval_id for each in pending if each.approval_id not in ended)
-    recorded = together(
-        *(
-            record(
-                before,
-                done,
-                timers[before.approval_id],
-                run_id=None if left else new_run_id,
-                authentication=authentication,
-            )
-            for before, done in acted
-        )
-    )
+    run_id = None if left else new_run_id
+    records: list[Change] = []
+    for before, done in acted:
+        timer = timers[before.approval_id]
+        records.append(record(before, done, timer, run_id=run_id, authentication=authentication))
+    recorded = together(*records)
     approvals = tuple(row for row in recorded.rows if isinstance(row, Approval))
     outcome = Outcome(
         thread_id=thread.thread_id,
@@ -393,21 +389,17 @@ def decided_change(
         return Decided(change=recorded, outcome=outcome, thread=thread)
 
     thread = replace(thread, pending=left, updated_at=now, version=thread.version + 1)
-    if left:
-        change = together(Change(rows=(thread,)), recorded)
-        return Decided(change=change, outcome=outcome, thread=thread)
-
-    ids = [approval.approval_id for approval in approvals]
-    thread, run, resumed = going_on(
-        thread, approvals[0], ids, now, new_run_id, worker=worker, message=message
-    )
-    resumes = Change(rows=(run,), events=(resumed,))
-    return Decided(
-        change=together(Change(rows=(thread,)), recorded, resumes),
-        outcome=outcome.resumed_by(run.run_id, run.status),
-        thread=thread,
-        run=run,
-    )
+    run: Run | None = None
+    resumes = Change()
+    if not left:
+        ids = [approval.approval_id for approval in approvals]
+        thread, run, resumed = going_on(
+            thread, approvals[0], ids, now, new_run_id, worker=worker, message=message
+        )
+        resumes = Change(rows=(run,), events=(resumed,))
+        outcome = outcome.resumed_by(run.run_id, run.status)
+    change = together(Change(rows=(thread,)), recorded, resumes)
+    return Decided(change=change, outcome=outcome, thread=thread, run=run)
 
 
 def going_on(

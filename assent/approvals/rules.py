@@ -8,7 +8,7 @@ change the approval. The rules:
 1. Time never approves. When time is up the approval expires, others are asked as well, or it waits
    on, as its policy says.
 2. Time comes first. Whoever acts at or after a deadline meets an approval whose deadline has
-   passed, even if nobody had looked.
+   passed, even if nobody had checked it.
 3. One reject is enough. Approving, and answering in place of the tool (`respond`), take the
    policy's quorum of people who say the same about exactly the arguments that are asked now.
 4. Each person has one vote. A later one replaces it, the same one again changes nothing, and it can
@@ -65,7 +65,6 @@ from assent.core.digest import call_digest
 from assent.core.errors import (
     AlreadyDecided,
     Forbidden,
-    InvalidDecision,
     InvalidRequest,
     Superseded,
 )
@@ -88,13 +87,12 @@ class Requirement:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decide:
     """Take a decision. `digest` is of what the person was shown. An edit comes with what its
-    arguments require, and may name the `tool` that it means."""
+    arguments require."""
 
     by: Person
     decision: Decision
     digest: str | None = None
     requires: Requirement | None = None
-    tool: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -375,12 +373,6 @@ def _agreed(approval: Approval, last: Vote) -> Advanced:
 
 
 def _edit(approval: Approval, action: Decide, decision: Edit, now: datetime) -> Advanced:
-    if action.tool not in ("", approval.tool):
-        raise InvalidDecision(
-            "An edit changes the arguments, and this one the tool: "
-            f"'{approval.tool}' to '{action.tool}'. Reject the call instead.",
-            approval_id=approval.approval_id,
-        )
     if action.requires is None:
         raise ValueError("An edit came without the policy that its arguments require.")
     by = action.by
