@@ -79,30 +79,30 @@ def list_approvals(
         "thread_id": thread,
         "older_than": older_than,
     }
-    with _desk(url, api_key) as desk:
-        found = desk.approvals(wanted)
+    with _session(url, api_key) as session:
+        found = session.approvals(wanted)
         if as_json:
-            desk.write(found)
+            session.write(found)
         else:
-            desk.table(found)
+            session.table(found)
 
 
 @commands.command()
 def show(id: Id, url: Url = HERE, api_key: ApiKey = None, as_json: AsJson = False) -> None:
     """Show all of an approval, and what people have said about it."""
-    with _desk(url, api_key) as desk:
-        approval = desk.approval(id)
+    with _session(url, api_key) as session:
+        approval = session.approval(id)
         if as_json:
-            desk.write(approval)
+            session.write(approval)
         else:
-            desk.show(approval)
+            session.show(approval)
 
 
 @commands.command()
 def approve(id: Id, url: Url = HERE, api_key: ApiKey = None, yes: Yes = False) -> None:
     """Let the call run with exactly the arguments that are shown."""
-    with _desk(url, api_key) as desk:
-        desk.decide(id, {"type": "approve"}, "Approve this?", sure=yes)
+    with _session(url, api_key) as session:
+        session.decide(id, {"type": "approve"}, "Approve this?", sure=yes)
 
 
 @commands.command()
@@ -119,9 +119,9 @@ def edit(
     yes: Yes = False,
 ) -> None:
     """Let the call run with other arguments, which those who must agree are asked about."""
-    with _desk(url, api_key) as desk:
+    with _session(url, api_key) as session:
         decision = {"type": "edit", "args": _json_from(args)}
-        desk.decide(id, decision, "Put these arguments in their place?", sure=yes)
+        session.decide(id, decision, "Put these arguments in their place?", sure=yes)
 
 
 @commands.command()
@@ -133,8 +133,8 @@ def reject(
     yes: Yes = False,
 ) -> None:
     """Do not let it run."""
-    with _desk(url, api_key) as desk:
-        desk.decide(id, {"type": "reject", "message": message}, "Reject this?", sure=yes)
+    with _session(url, api_key) as session:
+        session.decide(id, {"type": "reject", "message": message}, "Reject this?", sure=yes)
 
 
 @commands.command()
@@ -149,23 +149,23 @@ def respond(
     yes: Yes = False,
 ) -> None:
     """Answer in the call's place, or answer a question."""
-    with _desk(url, api_key) as desk:
+    with _session(url, api_key) as session:
         message = _json_from(answer) if as_json else answer
-        desk.decide(id, {"type": "respond", "message": message}, "Answer this?", sure=yes)
+        session.decide(id, {"type": "respond", "message": message}, "Answer this?", sure=yes)
 
 
 @commands.command()
 def watch(url: Url = HERE, api_key: ApiKey = None, as_json: AsJson = False) -> None:
     """Follow what happens to approvals on all threads."""
-    with _desk(url, api_key) as desk:
-        desk.watch(as_json=as_json)
+    with _session(url, api_key) as session:
+        session.watch(as_json=as_json)
 
 
 # ── what they do ──────────────────────────────────────────────────────────────────────────────────
 
 
-class Desk:
-    """A person at a terminal, and a server."""
+class Session:
+    """One command of a person at a terminal, and the server that it is for."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -294,14 +294,14 @@ class Desk:
             if as_json:
                 self._console.out(received.body)
             else:
-                self._tell(received.event)
+                self._show_news(received.event)
 
     def _feed(self, *, after: int) -> list[JsonObject]:
         page = self._client.get("/approvals/stream", {"after": after, "limit": PAGE})
         events: list[JsonObject] = page["events"]
         return events
 
-    def _tell(self, event: JsonObject) -> None:
+    def _show_news(self, event: JsonObject) -> None:
         news = news_of(event)
         words = news[0] if news else str(event["type"])
         line = f"{local_time(event['ts'])}  {event['approval_id']}  {subject_of(event)}: {words}"
@@ -342,9 +342,9 @@ def _json_from(text: str) -> Json:
 
 
 @contextmanager
-def _desk(url: str, api_key: str | None) -> Iterator[Desk]:
+def _session(url: str, api_key: str | None) -> Iterator[Session]:
     try:
         with errors_as_sentences(), connected(url, api_key) as client:
-            yield Desk(client)
+            yield Session(client)
     except KeyboardInterrupt:
         raise typer.Exit(0) from None

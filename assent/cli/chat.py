@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import Enum
+from enum import IntEnum
 from typing import Annotated
 
 import typer
@@ -92,20 +92,20 @@ def chat(
     raise typer.Exit(code)
 
 
-class Outcome(Enum):
-    """The end of the last run."""
+class ExitCode(IntEnum):
+    """The end of the last run, as the program's exit code."""
 
     DONE = 0
     FAILED = 1
     PAUSED = 3
     STOPPED = 130
-    """By the person, with Ctrl-C. The number is the exit code of a program that was interrupted."""
+    """By the person, with Ctrl-C: the usual code of a program that was interrupted."""
 
 
-OUTCOMES = {
-    "done": Outcome.DONE,
-    "error": Outcome.FAILED,
-    "run_cancelled": Outcome.FAILED,
+EXIT_CODES = {
+    "done": ExitCode.DONE,
+    "error": ExitCode.FAILED,
+    "run_cancelled": ExitCode.FAILED,
 }
 
 
@@ -141,20 +141,20 @@ class Chat:
             _make_input_editable()
         try:
             outcome = self._settle(self._attach(), once=message is not None)
-            if outcome is not Outcome.PAUSED and message is not None:
+            if outcome is not ExitCode.PAUSED and message is not None:
                 outcome = self._settle(self._say(message), once=True)
-            elif outcome is not Outcome.PAUSED:
+            elif outcome is not ExitCode.PAUSED:
                 outcome = self._talk()
         except KeyboardInterrupt:
             self._say_how_to_come_back(self._farewell)
-            return Outcome.STOPPED.value
+            return ExitCode.STOPPED
 
-        if outcome is Outcome.PAUSED:
+        if outcome is ExitCode.PAUSED:
             self._say_how_to_come_back("The approval is left pending.")
-        return outcome.value
+        return outcome
 
-    def _talk(self) -> Outcome:
-        outcome = Outcome.DONE
+    def _talk(self) -> ExitCode:
+        outcome = ExitCode.DONE
         if not self._options.json:
             self._screen.line("Say something; Ctrl-D leaves.", "dim")
 
@@ -163,20 +163,20 @@ class Chat:
                 outcome = self._settle(self._say(message))
             except Refused as refused:
                 self._note(refused.message, "red")
-                outcome = Outcome.FAILED
-            if outcome is Outcome.PAUSED:
+                outcome = ExitCode.FAILED
+            if outcome is ExitCode.PAUSED:
                 return outcome
-            if outcome is Outcome.STOPPED and not self._prompts.interactive:
+            if outcome is ExitCode.STOPPED and not self._prompts.interactive:
                 return outcome
 
         if not self._options.json:
             self._say_how_to_come_back("")
         return outcome
 
-    def _attach(self) -> Outcome:
+    def _attach(self) -> ExitCode:
         """Go on with the thread of the options, if there is one."""
         if self._options.thread_id is None:
-            return Outcome.DONE
+            return ExitCode.DONE
 
         # The log is read before the status: if the thread is busy then, the end of its run is yet
         # to come.
@@ -191,18 +191,18 @@ class Chat:
                     self._show(received)
         return self._outcome_of(thread)
 
-    def _outcome_of(self, thread: JsonObject) -> Outcome:
+    def _outcome_of(self, thread: JsonObject) -> ExitCode:
         """The outcome of the thread's last run, shown to its end if it is not over."""
         match thread["status"]:
             case "busy":
                 return self._show_all(self._conversation.follow())
             case "interrupted":
-                return Outcome.PAUSED
+                return ExitCode.PAUSED
             case "error":
-                return Outcome.FAILED
-        return Outcome.DONE
+                return ExitCode.FAILED
+        return ExitCode.DONE
 
-    def _say(self, message: str) -> Outcome:
+    def _say(self, message: str) -> ExitCode:
         self._begun = True
         try:
             return self._watch(self._conversation.say(message, self._options.agent))
@@ -210,16 +210,16 @@ class Chat:
             if "approvals" not in refused.details:
                 raise
             self._note(refused.message, "red")
-            return Outcome.PAUSED
+            return ExitCode.PAUSED
 
     # ── a run ─────────────────────────────────────────────────────────────────────────────────────
 
-    def _show_all(self, events: Iterator[Received]) -> Outcome:
+    def _show_all(self, events: Iterator[Received]) -> ExitCode:
         """Show events; return how the run ended. Without an end, decisions are left to take."""
-        outcome = Outcome.PAUSED
+        outcome = ExitCode.PAUSED
         for received in events:
             self._show(received)
-            outcome = OUTCOMES.get(received.type, Outcome.PAUSED)
+            outcome = EXIT_CODES.get(received.type, ExitCode.PAUSED)
         return outcome
 
     def _show(self, received: Received) -> None:
@@ -229,7 +229,7 @@ class Chat:
         else:
             self._screen.event(received.event)
 
-    def _watch(self, events: Iterator[Received]) -> Outcome:
+    def _watch(self, events: Iterator[Received]) -> ExitCode:
         """Show the events of a run that was begun here; Ctrl-C cancels it."""
         try:
             return self._show_all(events)
@@ -240,7 +240,7 @@ class Chat:
             self._farewell = "Left the run to itself, which is being cancelled."
             return self._cancel()
 
-    def _cancel(self) -> Outcome:
+    def _cancel(self) -> ExitCode:
         self._screen.line(
             "Cancelling the run; a tool that runs ends first. Ctrl-C again leaves.",
             "yellow",
@@ -249,13 +249,13 @@ class Chat:
             self._conversation.cancel()
         except Refused as refused:
             if refused.details["status"] == 404:
-                return Outcome.STOPPED
+                return ExitCode.STOPPED
             # It has ended meanwhile.
             return self._catch_up()
         self._show_all(self._conversation.follow())
-        return Outcome.STOPPED
+        return ExitCode.STOPPED
 
-    def _catch_up(self) -> Outcome:
+    def _catch_up(self) -> ExitCode:
         """Show what has happened meanwhile; return the outcome of the last run."""
         outcome = self._outcome_of(self._conversation.thread())
         self._show_all(self._conversation.logged())
@@ -263,12 +263,12 @@ class Chat:
 
     # ── approvals ─────────────────────────────────────────────────────────────────────────────────
 
-    def _settle(self, outcome: Outcome, *, once: bool = False) -> Outcome:
+    def _settle(self, outcome: ExitCode, *, once: bool = False) -> ExitCode:
         """Ask for decisions until none is needed, or they are left pending: then it is `PAUSED`.
 
         With `once`, only a person at a terminal is asked.
         """
-        while outcome is Outcome.PAUSED:
+        while outcome is ExitCode.PAUSED:
             approvals = self._conversation.pending()
             if not approvals:
                 # Others have decided, and the run may be about to go on.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -61,17 +61,10 @@ class Received:
 class Client:
     """The server's HTTP API. Each method raises `Refused` or `Unreachable`."""
 
-    def __init__(
-        self,
-        http: httpx.Client,
-        *,
-        pauses: Sequence[float] = PAUSES,
-        on_drop: Callable[[], None] = lambda: None,
-    ) -> None:
-        self.on_drop = on_drop
+    def __init__(self, http: httpx.Client) -> None:
+        self.on_drop: Callable[[], None] = lambda: None
         """Called when the connection of a stream has dropped, before each try to reconnect."""
         self._http = http
-        self._pauses = pauses
 
     def get(self, path: str, params: Params | None = None) -> Json:
         """The JSON of a GET."""
@@ -100,14 +93,14 @@ class Client:
         A connection that drops is taken up again after the last event. The first events may be the
         answer to a POST, `opening`: a path and a body. They are all there is if it starts no run.
         """
-        pauses = iter(self._pauses)
+        pauses = iter(PAUSES)
         while True:
             dropped: Exception | None = None
             try:
                 with self._stream(path, after, opening) as (response, events):
                     posted, opening = opening is not None, None
                     for event in events:
-                        pauses = iter(self._pauses)
+                        pauses = iter(PAUSES)
                         received = Received.read(event.data)
                         after = max(after or 0, received.seq)
                         yield received

@@ -30,13 +30,13 @@ from assent.graph.interrupts.questions import Agent
 from assent.graph.loading import open_agents
 from assent.graph.state_types import state_types
 from assent.importing.foreign import OldFile, OldThread, must_be_copied, remove_copies
-from assent.importing.importer import Adopt, Importer, Outcome, Result, just_idle
+from assent.importing.importer import Adopt, Importer, ImportOutcome, Result, just_idle
 from assent.runs.adoption import Adopter
 from assent.storage.base import Change
 from assent.storage.sqlite import SqliteStorage
 from assent.storage.sqlite.files import resolved
 
-UNFINISHED = (
+STOPPED_EARLY = (
     "Imported as idle, but it had stopped before its end: it waited for a person, or was cut off. "
     "To get approvals for what it waits for, delete it, and import again with --agent."
 )
@@ -99,7 +99,7 @@ def import_checkpoints(
             fail(f"{error.message} {report.so_far()}" if report.counts else error.message)
         except KeyboardInterrupt:
             fail(f"Stopped. {report.so_far()}")
-    if report.counts[Outcome.LEFT_OUT]:
+    if report.counts[ImportOutcome.LEFT_OUT]:
         raise typer.Exit(1)
 
 
@@ -141,13 +141,13 @@ async def _import(
                 old, storage, owner=owner, clock=Clock(), adopt=adopt, advance=steps.add_bytes
             )
             for thread in threads:
-                result = await importer.take(thread)
+                result = await importer.import_thread(thread)
                 report.add(thread, result)
                 steps.add_thread()
                 if result.unfinished and agent is None:
-                    report.remark(UNFINISHED, thread.thread_id)
+                    report.remark(STOPPED_EARLY, thread.thread_id)
                 is_named = re.fullmatch(THREAD_ID, thread.thread_id)
-                if result.outcome is Outcome.TAKEN and not is_named:
+                if result.outcome is ImportOutcome.IMPORTED and not is_named:
                     report.remark(NOT_A_URL, thread.thread_id)
         old_size = old.size
     report.summarise(old_path, old_size, new)
@@ -209,7 +209,7 @@ class Report:
     """The outcome of an import so far."""
 
     console: Console
-    counts: Counter[Outcome] = field(default_factory=Counter)
+    counts: Counter[ImportOutcome] = field(default_factory=Counter)
     checkpoints: int = 0
     remarks: dict[str, list[str]] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
@@ -217,9 +217,9 @@ class Report:
     def add(self, thread: OldThread, result: Result) -> None:
         """Count a thread."""
         self.counts[result.outcome] += 1
-        if result.outcome is Outcome.TAKEN:
+        if result.outcome is ImportOutcome.IMPORTED:
             self.checkpoints += thread.checkpoints
-        elif result.outcome is Outcome.LEFT_OUT:
+        elif result.outcome is ImportOutcome.LEFT_OUT:
             self.remark(f"Left out. {result.reason}", thread.thread_id)
 
     def remark(self, text: str, thread_id: str) -> None:
@@ -228,7 +228,7 @@ class Report:
 
     def so_far(self) -> str:
         """A sentence about the threads that stay if the import ends here."""
-        there = self.counts[Outcome.TAKEN] + self.counts[Outcome.THERE]
+        there = self.counts[ImportOutcome.IMPORTED] + self.counts[ImportOutcome.ALREADY_THERE]
         return (
             f"{there:,} thread(s) are in the database and stay there; "
             "run the same command again to go on."
@@ -244,12 +244,12 @@ class Report:
 
         seconds = time.monotonic() - self.began
         summary = (
-            f"Imported {self.counts[Outcome.TAKEN]:,} thread(s) "
+            f"Imported {self.counts[ImportOutcome.IMPORTED]:,} thread(s) "
             f"with {self.checkpoints:,} checkpoint(s) in {seconds:,.1f} s"
         )
-        if there := self.counts[Outcome.THERE]:
+        if there := self.counts[ImportOutcome.ALREADY_THERE]:
             summary += f", {there:,} were there already"
-        if left_out := self.counts[Outcome.LEFT_OUT]:
+        if left_out := self.counts[ImportOutcome.LEFT_OUT]:
             summary += f", {left_out:,} were left out"
         self.print(f"{summary}.")
         self.print(

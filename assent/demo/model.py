@@ -69,7 +69,7 @@ class ClerkModel(BaseChatModel):
     ) -> Runnable[LanguageModelInput, AIMessage]:
         """The model with these tools; it calls no others.
 
-        Raises `ConfigurationError` if it is told which to choose.
+        Raises `ConfigurationError` for a `tool_choice` other than "auto".
         """
         if tool_choice not in (None, "auto"):
             raise ConfigurationError(

@@ -54,10 +54,10 @@ class Record:
     notes: str
 
 
-def sample_records(count: int = SAMPLE_COUNT) -> Iterator[Record]:
-    """The first `count` sample records, numbered from 1."""
+def sample_records() -> Iterator[Record]:
+    """The `SAMPLE_COUNT` sample records, numbered from 1."""
     random = Random(2005)
-    for number in range(1, count + 1):
+    for number in range(1, SAMPLE_COUNT + 1):
         category = random.choice(CATEGORIES)
         subject = random.choice(SUBJECTS)
         year = random.choice(YEARS)

@@ -100,7 +100,7 @@ class DeleteArguments(Selection):
 
 
 @dataclass(frozen=True, slots=True)
-class _Desk:
+class _RecordTools:
     """The tools' bodies and the previews. Both read the arguments through the same schema."""
 
     records: Records
@@ -174,28 +174,28 @@ class _Desk:
 
 def record_tools(records: Records) -> list[BaseTool]:
     """The tools `search_records`, `summarise_records`, `update_record` and `delete_records`."""
-    desk = _Desk(records)
+    tools = _RecordTools(records)
     return [
         _tool(
             "search_records",
             "Find records and show the first of them. Returns how many were found in all, "
             "and the shown records. Give nothing to see any.",
             SearchArguments,
-            desk.search,
+            tools.search,
         ),
         _tool(
             "summarise_records",
             "Count records and sum their amounts in euros, in all and by year, category, status "
             "or owner. Use this for every question of how many or how much.",
             SummaryArguments,
-            desk.summarise,
+            tools.summarise,
         ),
         _tool(
             "update_record",
             "Change one field of one record. A person has to approve each call. "
             "Returns the field's value before and after.",
             UpdateArguments,
-            desk.update,
+            tools.update,
         ),
         _tool(
             "delete_records",
@@ -203,7 +203,7 @@ def record_tools(records: Records) -> list[BaseTool]:
             "This cannot be undone, and a person has to approve each call. "
             "Returns how many records were deleted and how many remain.",
             DeleteArguments,
-            desk.delete,
+            tools.delete,
         ),
     ]
 
@@ -225,8 +225,8 @@ def record_previews(records: Records) -> Mapping[str, Preview]:
     `update_record`: `{"sql", "parameters", "records": 1, "before", "after"}`. For a call that the
     tool will refuse: `{"records": 0, "refused": why}`. Raises `Unavailable`.
     """
-    desk = _Desk(records)
-    return {"update_record": desk.preview_update, "delete_records": desk.preview_delete}
+    tools = _RecordTools(records)
+    return {"update_record": tools.preview_update, "delete_records": tools.preview_delete}
 
 
 def _tool(

@@ -72,11 +72,11 @@ ANOTHER = (
 )
 
 
-class Outcome(Enum):
+class ImportOutcome(Enum):
     """The outcome for a thread: it is here now, it was here already, or it was left out."""
 
-    TAKEN = "taken"
-    THERE = "there"
+    IMPORTED = "imported"
+    ALREADY_THERE = "already there"
     LEFT_OUT = "left out"
 
 
@@ -85,7 +85,7 @@ class Result:
     """The outcome for a thread, and the reason if it was left out. An `unfinished` thread had
     stopped before its end: it waited for a person, or was cut off."""
 
-    outcome: Outcome
+    outcome: ImportOutcome
     reason: str = ""
     unfinished: bool = False
 
@@ -120,7 +120,7 @@ class Importer:
         self._adopt = adopt
         self._advance = advance
 
-    async def take(self, thread: OldThread) -> Result:
+    async def import_thread(self, thread: OldThread) -> Result:
         """Import the thread, unless it is here. If that fails, or is cancelled, nothing of it
         stays.
 
@@ -141,25 +141,25 @@ class Importer:
             await self._storage.commit(await self._change(marked, before, head, began))
         except Unreadable as error:
             await self._discard(marked)
-            return Result(Outcome.LEFT_OUT, error.message)
+            return Result(ImportOutcome.LEFT_OUT, error.message)
         except BaseException:
             # Should this fail too, the mark is still there.
             with suppress(Unavailable):
                 await self._discard(marked)
             raise
-        return Result(Outcome.TAKEN, unfinished=head is not None and _is_unfinished(head))
+        return Result(ImportOutcome.IMPORTED, unfinished=head is not None and _is_unfinished(head))
 
     async def _known(self, thread: OldThread, row: Thread | None) -> Result | None:
         """The result for a thread that is here already; None if it is not."""
         done = row.metadata.get(DONE) if row is not None else None
         if done is not None and done.get("checkpoint_id", "") == thread.head:
-            return Result(Outcome.THERE)
+            return Result(ImportOutcome.ALREADY_THERE)
         if not await self._has(thread.thread_id):
             is_busy = row is not None and row.status is ThreadStatus.BUSY
-            return Result(Outcome.LEFT_OUT, BUSY) if is_busy else None
+            return Result(ImportOutcome.LEFT_OUT, BUSY) if is_busy else None
         if thread.head is not None and await self._has(thread.thread_id, thread.head):
-            return Result(Outcome.THERE)
-        return Result(Outcome.LEFT_OUT, GONE_ON if done is not None else ANOTHER)
+            return Result(ImportOutcome.ALREADY_THERE)
+        return Result(ImportOutcome.LEFT_OUT, GONE_ON if done is not None else ANOTHER)
 
     async def _has(self, thread_id: str, checkpoint_id: str | None = None) -> bool:
         return await self._saver.aget_tuple(_config(thread_id, "", checkpoint_id)) is not None

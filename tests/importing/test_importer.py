@@ -33,7 +33,7 @@ from assent.core.clock import Clock
 from assent.core.errors import AssentError, ConfigurationError, InvalidRequest
 from assent.core.rows import ThreadStatus
 from assent.importing.foreign import OldFile, OldWrite, parents_first
-from assent.importing.importer import Importer, Outcome, Result, as_they_were_put
+from assent.importing.importer import Importer, ImportOutcome, Result, as_they_were_put
 from assent.storage.base import Change
 from assent.storage.sqlite import SqliteSaver, SqliteStorage
 from assent.storage.sqlite.checkup import Level, check_up
@@ -221,7 +221,9 @@ async def importing(
 
 async def import_all(old: Path, new: Path, **options: Any) -> dict[str, Result]:
     async with importing(old, new, **options) as (importer, opened, _):
-        return {each.thread_id: await importer.take(each) for each in await opened.threads()}
+        return {
+            each.thread_id: await importer.import_thread(each) for each in await opened.threads()
+        }
 
 
 async def history(graph: Graph, config: Any) -> list[StateSnapshot]:
@@ -236,7 +238,7 @@ def files(old: Path) -> dict[str, bytes]:
 async def both(old: Path, tmp_path: Path) -> AsyncIterator[tuple[AsyncSqliteSaver, SqliteSaver]]:
     """LangGraph's saver over the old database, and ours over the imported one."""
     results = await import_all(old, tmp_path / "new.db")
-    assert {result.outcome for result in results.values()} == {Outcome.TAKEN}
+    assert {result.outcome for result in results.values()} == {ImportOutcome.IMPORTED}
     async with (
         AsyncSqliteSaver.from_conn_string(str(old)) as theirs,
         SqliteSaver.from_conn_string(tmp_path / "new.db") as ours,
@@ -470,7 +472,7 @@ async def test_a_database_without_a_log_mode_is_read_too(old: Path, tmp_path: Pa
         connection.execute("ALTER TABLE writes DROP COLUMN task_path")
     before = files(old)
     results = await import_all(old, tmp_path / "new.db")
-    assert {result.outcome for result in results.values()} == {Outcome.TAKEN}
+    assert {result.outcome for result in results.values()} == {ImportOutcome.IMPORTED}
     assert files(old) == before
 
 
@@ -502,7 +504,7 @@ async def test_a_file_that_is_written_to_meanwhile_is_noticed(old: Path, tmp_pat
 
     async with importing(old, tmp_path / "new.db", advance=write) as (importer, opened, storage):
         with pytest.raises(AssentError, match="is being written to"):
-            await importer.take((await opened.threads())[0])
+            await importer.import_thread((await opened.threads())[0])
         assert (await storage.threads()).rows == ()
 
 
@@ -529,11 +531,11 @@ async def test_a_thread_that_cannot_be_read_is_left_out_alone(
             await storage.commit(Change(rows=(empty,)))
     results = await import_all(old, tmp_path / "new.db")
     assert results.pop("chat") == Result(
-        Outcome.LEFT_OUT,
+        ImportOutcome.LEFT_OUT,
         f"A value is encoded as '{kind}', and only what LangGraph writes without "
         "encryption and pickle is read.",
     )
-    assert {result.outcome for result in results.values()} == {Outcome.TAKEN}
+    assert {result.outcome for result in results.values()} == {ImportOutcome.IMPORTED}
     async with SqliteStorage.open(tmp_path / "new.db") as storage:
         row = await storage.thread("chat")
         assert (row and replace(row, version=1)) == (empty if kind == "json" else None)
@@ -593,7 +595,7 @@ async def test_a_thread_without_checkpoints_is_filled(old: Path, tmp_path: Path)
     async with SqliteStorage.open(tmp_path / "new.db") as storage:
         await storage.commit(Change(rows=(idle, waiting)))
     results = await import_all(old, tmp_path / "new.db")
-    assert {result.outcome for result in results.values()} == {Outcome.TAKEN}
+    assert {result.outcome for result in results.values()} == {ImportOutcome.IMPORTED}
     async with SqliteStorage.open(tmp_path / "new.db") as storage:
         for before in (idle, waiting):
             after = await storage.thread(before.thread_id)
@@ -615,7 +617,9 @@ async def test_a_thread_that_is_here_already_stays_as_it_is(old: Path, tmp_path:
         await chat(storage.checkpointer).ainvoke(said("another"), at("chat"))
         await storage.commit(Change(rows=(thread("forked", status=ThreadStatus.BUSY, pending=()),)))
     results = await import_all(old, new)
-    assert [name for name, result in results.items() if result.outcome is Outcome.LEFT_OUT] == [
+    assert [
+        name for name, result in results.items() if result.outcome is ImportOutcome.LEFT_OUT
+    ] == [
         "chat",
         "forked",
     ]
@@ -635,7 +639,9 @@ async def test_a_second_import_changes_nothing(old: Path, tmp_path: Path) -> Non
         await chat(storage.checkpointer).ainvoke(said("gone on"), at("chat"))
         await storage.prune_checkpoints(["chat", "forked"], 1)
         before = [each async for each in storage.checkpointer.alist(None)], await storage.threads()
-    assert {result.outcome for result in (await import_all(old, new)).values()} == {Outcome.THERE}
+    assert {result.outcome for result in (await import_all(old, new)).values()} == {
+        ImportOutcome.ALREADY_THERE
+    }
     async with SqliteStorage.open(new) as storage:
         assert (
             [each async for each in storage.checkpointer.alist(None)],
@@ -651,10 +657,10 @@ async def test_a_thread_that_went_on_in_the_old_file_is_left_out_and_taken_anew_
     async with AsyncSqliteSaver.from_conn_string(str(old)) as saver:
         await chat(saver).ainvoke(said("gone on"), at("chat"))
     result = (await import_all(old, new))["chat"]
-    assert result.outcome is Outcome.LEFT_OUT and "gone on in the old file" in result.reason
+    assert result.outcome is ImportOutcome.LEFT_OUT and "gone on in the old file" in result.reason
     async with SqliteStorage.open(new) as storage:
         await storage.commit(Change(erase="chat"))
-    assert (await import_all(old, new))["chat"].outcome is Outcome.TAKEN
+    assert (await import_all(old, new))["chat"].outcome is ImportOutcome.IMPORTED
     async with SqliteSaver.from_conn_string(new) as ours:
         assert len((await chat(ours).aget_state(at("chat"))).values["messages"]) == 10
 
@@ -696,13 +702,13 @@ async def test_what_reads_back_otherwise_stops_the_import_and_is_removed(
         with pytest.raises(
             AssentError, match=f"The thread 't' was not stored as it was: {said} of its checkpoint"
         ):
-            await importer.take((await opened.threads())[0])
+            await importer.import_thread((await opened.threads())[0])
         assert done == 2
         assert (
             await storage.thread("t") is None
             and await storage.checkpointer.aget_tuple(at("t")) is None
         )
-    assert (await import_all(old, new))["t"].outcome is Outcome.TAKEN
+    assert (await import_all(old, new))["t"].outcome is ImportOutcome.IMPORTED
 
 
 @pytest.mark.slow
@@ -713,7 +719,7 @@ async def test_an_import_that_is_cancelled_at_any_step_leaves_whole_threads_only
     async with importing(old, new) as (importer, opened, storage):
         for one in await opened.threads():
             for steps in (1, 3, 10, 30, 60, 100, 150):
-                task = asyncio.create_task(importer.take(one))
+                task = asyncio.create_task(importer.import_thread(one))
                 for _ in range(steps):
                     await asyncio.sleep(0.0002)
                 task.cancel()
@@ -728,7 +734,10 @@ async def test_an_import_that_is_cancelled_at_any_step_leaves_whole_threads_only
                     assert (
                         head is not None and head.checkpoint["id"] == one.head == row.checkpoint_id
                     )
-            assert (await importer.take(one)).outcome in (Outcome.TAKEN, Outcome.THERE)
+            assert (await importer.import_thread(one)).outcome in (
+                ImportOutcome.IMPORTED,
+                ImportOutcome.ALREADY_THERE,
+            )
 
 
 KILLS = 40
@@ -765,7 +774,10 @@ async def test_a_kill_at_any_instant_leaves_whole_threads_and_the_next_import_th
     # The kills have met it in its midst, and not only before the first thread or after the last.
     assert seen - {0, len(whole)}
     results = await import_all(old, new)
-    assert {result.outcome for result in results.values()} <= {Outcome.TAKEN, Outcome.THERE}
+    assert {result.outcome for result in results.values()} <= {
+        ImportOutcome.IMPORTED,
+        ImportOutcome.ALREADY_THERE,
+    }
     assert await whole_threads(new, whole) == whole.keys()
 
 
