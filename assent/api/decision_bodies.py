@@ -188,10 +188,9 @@ def _digests(body: Json) -> dict[str, str]:
 
 def _without_digests(body: Json) -> Json:
     """The body as clients of LangGraph know it."""
-    by_name = {
-        name: {key: value for key, value in one.items() if key != "digest"}
-        for name, one in _worded(body)
-    }
+    by_name: dict[str, JsonObject] = {}
+    for name, one in _worded(body):
+        by_name[name] = {key: value for key, value in one.items() if key != "digest"}
     if "" in by_name:
         return by_name[""]
     if isinstance(body, dict) and isinstance(body.get("decisions"), dict):

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, TypeVar
 
-import msgspec
 from fastapi import Query, Response
 
-from assent.core.json import Json
+from assent.core.json import Json, encode_json
 from assent.storage.base import Page
 
 T = TypeVar("T")
 
 PageLimit = Annotated[int, Query(ge=1, le=1000)]
-
-_encode = msgspec.json.Encoder().encode
 
 
 def json_response(
@@ -26,7 +23,7 @@ def json_response(
     headers: dict[str, str] | None = None,
 ) -> Response:
     """A response with the data as JSON; times are RFC 3339, enums their values."""
-    return Response(_encode(data), status_code=status, media_type=media_type, headers=headers)
+    return Response(encode_json(data), status_code=status, media_type=media_type, headers=headers)
 
 
 def page_response(name: str, page: Page[T], view: Callable[[T], Json]) -> Response:

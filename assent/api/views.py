@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from langgraph.types import StateSnapshot
+from langgraph.types import PregelTask, StateSnapshot
 from msgspec import to_builtins
 from pydantic_core import to_jsonable_python
 
@@ -111,11 +111,9 @@ def state_view(snapshot: StateSnapshot, approvals: Sequence[Approval] = ()) -> J
     it stand in `interrupts` too."""
     interrupts = [_interrupt(interrupt) for interrupt in snapshot.interrupts]
     known = {interrupt["id"] for interrupt in interrupts}
-    interrupts += [
-        {"id": approval.approval_id, "value": approval_view(approval)}
-        for approval in approvals
-        if approval.interrupt_id not in known
-    ]
+    for approval in approvals:
+        if approval.interrupt_id not in known:
+            interrupts.append({"id": approval.approval_id, "value": approval_view(approval)})
     return {
         "values": state_json(snapshot.values),
         "next": list(snapshot.next),
@@ -123,19 +121,7 @@ def state_view(snapshot: StateSnapshot, approvals: Sequence[Approval] = ()) -> J
         "metadata": state_json(snapshot.metadata),
         "created_at": snapshot.created_at,
         "parent_checkpoint": _checkpoint(snapshot.parent_config),
-        "tasks": [
-            {
-                "id": task.id,
-                "name": task.name,
-                # The text of an exception is for the server's log.
-                "error": type(task.error).__name__ if task.error else None,
-                "interrupts": [_interrupt(interrupt) for interrupt in task.interrupts],
-                "checkpoint": None,
-                "state": None,
-                "result": state_json(task.result),
-            }
-            for task in snapshot.tasks
-        ],
+        "tasks": list(map(_task, snapshot.tasks)),
         "interrupts": interrupts,
     }
 
@@ -169,6 +155,19 @@ def outcome_view(outcome: Outcome) -> JsonObject:
 def state_json(value: Any) -> Json:
     """Any value of a state as JSON; what has no JSON form becomes its text."""
     return to_jsonable_python(value, serialize_unknown=True, inf_nan_mode="strings")
+
+
+def _task(task: PregelTask) -> JsonObject:
+    return {
+        "id": task.id,
+        "name": task.name,
+        # The text of an exception is for the server's log.
+        "error": type(task.error).__name__ if task.error else None,
+        "interrupts": list(map(_interrupt, task.interrupts)),
+        "checkpoint": None,
+        "state": None,
+        "result": state_json(task.result),
+    }
 
 
 def _interrupt(interrupt: Any) -> JsonObject:

@@ -38,7 +38,7 @@ UNATTENDED = {
     events.ApprovalEscalated: Authentication.TIME,
     events.ApprovalExpired: Authentication.TIME,
 }
-"""Events that nobody causes, whoever is at work meanwhile."""
+"""Events that no person causes, whoever acts in the same change."""
 
 
 def audit_entries(

@@ -1,4 +1,4 @@
-"""Standing grants: one tool, within bounds, for one thread or user, until then, at most n times.
+"""Standing grants: one tool, within bounds, for one thread or user, until a time, at most n times.
 
 A grant is a vote of the person who gave it. It is cast when a call is asked about, and counts as
 theirs would: of a quorum of two it is one, with four eyes it counts for nobody who gave it to

@@ -17,7 +17,7 @@ from assent.core.events import ApprovalEvent
 from assent.core.rows import Row, Timer
 from assent.storage.base import Change, together
 
-KIND = "approval"
+APPROVAL_TIMER = "approval"
 """The kind of an approval's timer, whose id is the approval's."""
 
 
@@ -43,7 +43,10 @@ def record(
         removed = (timer,) if timer else ()
     elif timer is None:
         made = Timer(
-            timer_id=after.approval_id, kind=KIND, due_at=due_at, thread_id=after.thread_id
+            timer_id=after.approval_id,
+            kind=APPROVAL_TIMER,
+            due_at=due_at,
+            thread_id=after.thread_id,
         )
         rows.append(made)
     elif timer.due_at != due_at:

@@ -2,7 +2,7 @@
 the time, and returns the approval as it stands then.
 
 It knows no storage and no clock. It returns the approval with the events that report what happened,
-or raises a sentence, and then nothing has happened. `next_deadline` says when time itself will next
+or raises an error, and then nothing has happened. `next_deadline` says when time itself will next
 change the approval. The rules:
 
 1. Time never approves. When time is up the approval expires, others are asked as well, or it waits

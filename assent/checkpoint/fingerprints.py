@@ -93,7 +93,9 @@ class Fingerprints:
     def _encoded(self, items: list[Any]) -> memoryview:
         """The items without the header that counts them, so that the hash of a list goes on where
         that of its beginning stopped."""
-        header = 1 if len(items) < 16 else 3 if len(items) < 65536 else 5
+        header = 1
+        if len(items) >= 16:
+            header = 3 if len(items) < 65536 else 5
         return memoryview(self._encoder.encode(items))[header:]
 
     def digest(self, items: Sequence[Any]) -> bytes | None:

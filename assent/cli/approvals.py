@@ -197,8 +197,8 @@ class Session:
             self._console.print(Text("Nothing waits.", style="dim"))
             return
 
-        # Of several statuses each line has its own. Otherwise the column has the people who may
-        # decide: for approvals that were decided, nobody asks.
+        # If statuses differ, the last column has each approval's own. If not, it has the people who
+        # may decide, which is of no interest once an approval is decided.
         has_statuses = len({each["status"] for each in approvals}) > 1
         table = Table(box=None, pad_edge=False)
         for name in ("id", "age", "tool"):

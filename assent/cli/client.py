@@ -147,7 +147,7 @@ class Client:
 
 @contextmanager
 def connected(url: str, secret: str | None, *, trust_env: bool = True) -> Iterator[Client]:
-    """A client of the server at `url`; a URL that is none ends the program.
+    """A client of the server at `url`; a URL that is not valid ends the program.
 
     With `trust_env`, the proxies of the environment are used.
     """

@@ -237,7 +237,7 @@ def _announce(server: AgentServer, settings: Settings, url: str) -> None:
 def server_in_thread(target: str | None) -> Iterator[tuple[str, str | None]]:
     """A server on a free loopback port, until the context is left: its URL and a secret for it."""
     settings = read_settings()
-    # What a server logs as it comes and goes would stand in the middle of the conversation.
+    # Log lines about the start and the stop would stand in the middle of the conversation.
     log_level = settings.log_level if "log_level" in settings.model_fields_set else "warning"
     sock = bind(LOOPBACK, 0, settings)
     server = AgentServer(settings, target, log_level=log_level)

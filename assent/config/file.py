@@ -30,7 +30,7 @@ from assent.core.errors import ConfigurationError
 from assent.core.json import Json, JsonObject
 from assent.core.policy import Person, PolicyBook, policies_from_json
 from assent.notify.endpoints import Endpoint, endpoints_from_json
-from assent.runs.budgets import Rules, rules_from_json
+from assent.runs.budgets import Budgets, budgets_from_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ class Configuration:
 
     people: Mapping[str, Person] = field(default_factory=dict)
     policies: PolicyBook = field(default_factory=PolicyBook)
-    budgets: Rules = field(default_factory=Rules)
+    budgets: Budgets = field(default_factory=Budgets)
     endpoints: tuple[Endpoint, ...] = ()
 
 
@@ -106,8 +106,8 @@ def _policies(section: Json, environment: Mapping[str, str]) -> PolicyBook:
     return policies_from_json(_table(section))
 
 
-def _budgets(section: Json, environment: Mapping[str, str]) -> Rules:
-    return rules_from_json(section)
+def _budgets(section: Json, environment: Mapping[str, str]) -> Budgets:
+    return budgets_from_json(section)
 
 
 def _table(section: Json) -> JsonObject:

@@ -1,11 +1,14 @@
-"""The names that JSON values have in annotations."""
-
-from __future__ import annotations
+"""JSON values: their names in annotations, and their encoding."""
 
 from typing import Any
+
+import msgspec
 
 Json = Any
 """Any JSON value."""
 
 JsonObject = dict[str, Any]
 """A JSON object."""
+
+encode_json = msgspec.json.Encoder().encode
+"""Encode a value as JSON bytes. Times are RFC 3339, enums their values."""

@@ -287,11 +287,11 @@ def _with_durations(value: Mapping[str, Json]) -> JsonObject:
         read["timeout"] = read_duration(read["timeout"])
     if isinstance(read.get("reminders"), list | tuple):
         read["reminders"] = [read_duration(each) for each in read["reminders"]]
-    if isinstance(read.get("escalation"), list | tuple):
-        read["escalation"] = [
-            _with_durations(each) if isinstance(each, Mapping) else each
-            for each in read["escalation"]
-        ]
+    escalation = read.get("escalation")
+    if isinstance(escalation, list | tuple):
+        read["escalation"] = []
+        for each in escalation:
+            read["escalation"].append(_with_durations(each) if isinstance(each, Mapping) else each)
     return read
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from langgraph.errors import GraphRecursionError
 
 from assent.core.errors import AssentError
+
+_SNAKE = re.compile(r"(?<=.)(?=[A-Z])")
+"""Before each capital but the first: `NotFound` becomes `not_found`."""
 
 
 def explain(error: Exception) -> tuple[str, str]:
@@ -17,7 +22,7 @@ def explain(error: Exception) -> tuple[str, str]:
             "limit: recursion_limit in the config, or ASSENT_RECURSION_LIMIT on a server.",
         )
     if isinstance(error, AssentError):
-        return _snake(type(error).__name__), error.message
+        return _SNAKE.sub("_", type(error).__name__).lower(), error.message
     status = getattr(error, "status_code", None)
     if isinstance(status, int):
         return (
@@ -26,7 +31,3 @@ def explain(error: Exception) -> tuple[str, str]:
             "Send the message again to try once more.",
         )
     return "agent_error", f"The run failed with {type(error).__name__}."
-
-
-def _snake(name: str) -> str:
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)[1:]

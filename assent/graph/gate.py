@@ -84,11 +84,11 @@ class Gate:
 
     def waiting(self, state: AgentState) -> list[ToolCall]:
         """The last turn's calls that need a person and have no decision, in the model's order."""
-        return [
-            call
-            for call, decision in _decided(state)
-            if decision is None and self.rules.policy_for(call)
-        ]
+        waiting: list[ToolCall] = []
+        for call, decision in _decided(state):
+            if decision is None and self.rules.policy_for(call):
+                waiting.append(call)
+        return waiting
 
     def _may_run(self, call: ToolCall, decision: Decision | None) -> bool:
         return isinstance(decision, Approve | Edit) or self.rules.policy_for(call) is None

@@ -146,7 +146,7 @@ def _project_env(file: Path, env: Any) -> dict[str, str]:
 
 
 def _dependency_folders(file: Path, dependencies: Any) -> Iterator[Path]:
-    """The folders with the project's own code. Packages of an index must be installed already."""
+    """The folders with the project's own code. Packages from an index must be installed already."""
     is_list = isinstance(dependencies, list)
     if not is_list or not all(isinstance(entry, str) for entry in dependencies):
         raise AgentLoadError(f'"dependencies" in {file} must be a list of strings.')

@@ -14,11 +14,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pkgutil import resolve_name
 
-import msgspec
-
 from assent.core.clock import Clock
 from assent.core.errors import ConfigurationError
-from assent.core.json import Json, JsonObject
+from assent.core.json import Json, JsonObject, encode_json
 from assent.core.text import pretty, unseen, visible
 from assent.notify.audit_head import AUDIT_HEAD
 from assent.notify.endpoints import Endpoint
@@ -35,8 +33,6 @@ MAX_TEXT_CHARACTERS = 2_500
 
 MAX_PREVIEW_CHARACTERS = 700
 """The size of the preview in a text. The page behind the link shows all of it."""
-
-_encode = msgspec.json.Encoder().encode
 
 
 @asynccontextmanager
@@ -82,7 +78,7 @@ class WebhookNotifier:
         data = dict(message.data)
         if message.link:
             data["link"] = message.link
-        body = _encode({"type": message.type, "timestamp": message.at, "data": data})
+        body = encode_json({"type": message.type, "timestamp": message.at, "data": data})
         await self.sender.send(message.id, body, self.clock.now())
 
 

@@ -17,7 +17,7 @@ from assent.approvals.feed import FEED
 from assent.core.approval import Approval
 from assent.core.clock import Clock
 from assent.core.events import ApprovalEvent, event_type
-from assent.core.json import Json, JsonObject
+from assent.core.json import Json, JsonObject, encode_json
 from assent.core.rows import Notification, NotificationStatus, Row
 from assent.notify.endpoints import Endpoint
 from assent.notify.links import BY_LINK, new_link
@@ -38,8 +38,6 @@ ASKING_EVENTS = frozenset(
     }
 )
 """Events that may ask somebody to decide. An endpoint's recipient gets a link with them."""
-
-encode = msgspec.json.Encoder().encode
 
 
 def with_outbox(
@@ -82,11 +80,10 @@ def notifications_for(
     if not events:
         return []
 
-    approvals = {
-        row.approval_id: row
-        for row in (*change.unchanged, *change.rows)
-        if isinstance(row, Approval)
-    }
+    approvals: dict[str, Approval] = {}
+    for row in (*change.unchanged, *change.rows):
+        if isinstance(row, Approval):
+            approvals[row.approval_id] = row
     rows: list[Row] = []
     for event in events:
         approval = approvals.get(event.approval_id)
@@ -156,11 +153,10 @@ def payload_of(event: ApprovalEvent, approval: Approval | None) -> JsonObject:
     and names them in `cut`.
     """
     shown = {} if approval is None else _approval_view(approval)
-    added = {
-        name: value
-        for name, value in msgspec.to_builtins(event).items()
-        if name not in ("type", "seq") and value != shown.get(name)
-    }
+    added: JsonObject = {}
+    for name, value in msgspec.to_builtins(event).items():
+        if name not in ("type", "seq") and value != shown.get(name):
+            added[name] = value
     return _bounded({"approval": shown, "event": added})
 
 
@@ -182,18 +178,17 @@ def _approval_view(approval: Approval) -> JsonObject:
 
 def _bounded(payload: JsonObject) -> JsonObject:
     cut: list[str] = []
-    while len(encode(payload)) > MAX_PAYLOAD_BYTES:
-        sizes = {
-            (part, name): len(encode(value))
-            for part in ("approval", "event")
-            for name, value in payload[part].items()
-        }
+    while len(encode_json(payload)) > MAX_PAYLOAD_BYTES:
+        sizes: dict[tuple[str, str], int] = {}
+        for part in ("approval", "event"):
+            for name, value in payload[part].items():
+                sizes[part, name] = len(encode_json(value))
         part, name = max(sizes, key=sizes.__getitem__)
         if f"{part}.{name}" in cut:
             # Too many fields, each of which is small. Assent makes no such payload.
             return {"approval": {}, "event": {}, "cut": ["approval", "event"]}
 
-        text = encode(payload[part][name]).decode()
+        text = encode_json(payload[part][name]).decode()
         payload[part][name] = shortened(text, CUT_TO_CHARACTERS)
         cut.append(f"{part}.{name}")
         payload["cut"] = cut

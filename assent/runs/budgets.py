@@ -1,7 +1,7 @@
 """Budgets as values: limits and prices as written in a configuration, and what follows from them.
 
-    rules = rules_from_json({"run": {"total_tokens": 100_000}})
-    limits = limits_for(rules, agent="clerk", requested={"model_calls": 5}, now=now)
+    budgets = budgets_from_json({"run": {"total_tokens": 100_000}})
+    limits = limits_for(budgets, agent="clerk", requested={"model_calls": 5}, now=now)
 
 A budget has a *scope* (one run with whatever goes on from its pauses, a thread, or all runs of an
 agent) and a *name* (one of `NAMES`). It is reached when the usage is as high as its amount.
@@ -79,7 +79,7 @@ class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     output: Rate
 
 
-class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Budgets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The budgets of a server: for each run, each thread, and each agent unless `agents` names it.
     `prices` are by model name, with "*" for every other model."""
 
@@ -98,21 +98,21 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return (input_tokens * price.input + output_tokens * price.output) / 1_000_000
 
 
-def rules_from_json(value: Json) -> Rules:
+def budgets_from_json(value: Json) -> Budgets:
     """The budgets of a configuration. Raises `ConfigurationError`."""
     try:
-        return msgspec.convert(value, Rules)
+        return msgspec.convert(value, Budgets)
     except msgspec.ValidationError as error:
         # msgspec calls the root of the value `$`.
         problem = str(error).replace("`$", "`budgets")
-        known = ", ".join(Rules.__struct_fields__)
+        known = ", ".join(Budgets.__struct_fields__)
         raise ConfigurationError(f"{problem}. It may have: {known}.") from error
 
 
-def check_agents(rules: Rules, agents: Iterable[str]) -> None:
+def check_agents(budgets: Budgets, agents: Iterable[str]) -> None:
     """Raise `ConfigurationError` if a budget names an agent that does not exist."""
     known = list(agents)
-    for name in rules.agents:
+    for name in budgets.agents:
         if name not in known:
             raise ConfigurationError(
                 f"There is a budget for the agent '{name}', and no such agent. "
@@ -167,22 +167,22 @@ class Limit:
 
 
 def limits_for(
-    rules: Rules, *, agent: str, requested: Mapping[str, Any], now: datetime
+    budgets: Budgets, *, agent: str, requested: Mapping[str, Any], now: datetime
 ) -> tuple[Limit, ...]:
-    """The limits of a run. Where both the request and the rules limit the run, the lower one
+    """The limits of a run. Where both the request and the budgets limit the run, the lower one
     holds."""
-    of_run = {limit.name: limit for limit in _limits("run", rules.run, rules, now)}
-    for limit in _limits("run", requested_amounts(requested), rules, now):
+    of_run = {limit.name: limit for limit in _limits("run", budgets.run, budgets, now)}
+    for limit in _limits("run", requested_amounts(requested), budgets, now):
         if limit.name not in of_run or limit.amount < of_run[limit.name].amount:
             of_run[limit.name] = limit
     return (
         *of_run.values(),
-        *_limits("thread", rules.thread, rules, now),
-        *_limits("agent", rules.agents.get(agent, rules.agent), rules, now),
+        *_limits("thread", budgets.thread, budgets, now),
+        *_limits("agent", budgets.agents.get(agent, budgets.agent), budgets, now),
     )
 
 
-def _limits(scope: Scope, amounts: Amounts, rules: Rules, now: datetime) -> list[Limit]:
+def _limits(scope: Scope, amounts: Amounts, budgets: Budgets, now: datetime) -> list[Limit]:
     per = amounts.per if isinstance(amounts, Windowed) else None
     limits = []
     for name in NAMES:
@@ -193,7 +193,7 @@ def _limits(scope: Scope, amounts: Amounts, rules: Rules, now: datetime) -> list
                 name=name,
                 amount=amount,
                 step=amount,
-                on_exceeded=amounts.on_exceeded or rules.on_exceeded,
+                on_exceeded=amounts.on_exceeded or budgets.on_exceeded,
                 per=per,
                 since=now - PERIODS[per] if per else None,
             )

@@ -25,7 +25,7 @@ from assent.core.events import (
     event_type,
 )
 from assent.core.rows import Lease
-from assent.runs.budgets import Rules
+from assent.runs.budgets import Budgets
 from assent.runs.metering import Meter
 from assent.storage.base import Storage
 
@@ -57,11 +57,11 @@ class UsageCounter:
     """
 
     def __init__(
-        self, before: Mapping[str, float], rules: Rules, *, steps: Iterable[int] = ()
+        self, before: Mapping[str, float], budgets: Budgets, *, steps: Iterable[int] = ()
     ) -> None:
         self.numbers = dict(before)
         self.steps = set(steps)
-        self._rules = rules
+        self._budgets = budgets
 
     def add(self, event: Event) -> None:
         """Count what the event reports."""
@@ -81,7 +81,7 @@ class UsageCounter:
         self._count("input_tokens", usage.input_tokens)
         self._count("output_tokens", usage.output_tokens)
         self._count("total_tokens", usage.total_tokens)
-        cost = self._rules.cost(event.model, usage.input_tokens, usage.output_tokens)
+        cost = self._budgets.cost(event.model, usage.input_tokens, usage.output_tokens)
         if cost is not None:
             self._count("cost", cost)
 
@@ -139,11 +139,11 @@ class RunProgress:
     the run waited for its turn.
     """
 
-    def __init__(self, rules: Rules, began: datetime | None = None) -> None:
+    def __init__(self, budgets: Budgets, began: datetime | None = None) -> None:
         self.failed_node = ""
         self.reported: set[tuple[str, str]] = set()
         """The limits and types of the budget events."""
-        self._usage = UsageCounter({}, rules)
+        self._usage = UsageCounter({}, budgets)
         self._messages: dict[str, dict[str, None]] = {}
         self._began = self._attempt_began = began
         self._seconds = self._seconds_before = 0.0

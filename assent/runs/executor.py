@@ -30,7 +30,7 @@ from assent.graph.interrupts.resume import apply_updates
 from assent.graph.state import checkpoint_of, messages_in, open_calls
 from assent.graph.stream.callbacks import run_graph
 from assent.runs import outcome
-from assent.runs.budgets import Limit, Rules, budget_question, limit_message, refusal_message
+from assent.runs.budgets import Budgets, Limit, budget_question, limit_message, refusal_message
 from assent.runs.emitter import PROGRESS_TYPES, RunLog, RunProgress, UsageCounter, past_events
 from assent.runs.engine import Ending, Executor, HeldRun, RecoveryState, RunDrained, log_of
 from assent.runs.ledger import StoredEffects, StoredOutcomes
@@ -78,7 +78,7 @@ class GraphExecutor(Executor):
         clock: Clock,
         recursion_limit: int,
         threads: SyncThreads,
-        budgets: Rules = Rules(),
+        budgets: Budgets = Budgets(),
         policies: PolicyBook = PolicyBook(),
     ) -> None:
         self._storage = storage
@@ -98,16 +98,16 @@ class GraphExecutor(Executor):
             await self._close_failed(held)
             return await self._failure(held, run.error["code"], run.error["message"])
 
-        rules = self._metering.rules
+        budgets = self._metering.budgets
         terms = await self._metering.terms(run)
-        progress = await self._progress(run) if run.attempt > 1 else RunProgress(rules)
-        usage = UsageCounter(run.usage, rules, steps=progress.steps)
+        progress = await self._progress(run) if run.attempt > 1 else RunProgress(budgets)
+        usage = UsageCounter(run.usage, budgets, steps=progress.steps)
         with self._metering.spending.by_others(run, usage.numbers) as by_others:
             meter = Meter(
                 run,
                 terms.limits,
                 usage.numbers,
-                rules=rules,
+                budgets=budgets,
                 now=self._clock.now,
                 reported=progress.reported,
                 by_others=by_others,
@@ -251,11 +251,10 @@ class GraphExecutor(Executor):
             for limit in reached
         ]
         pending = [*await with_previews(work.agent, asked), *questions]
-        known = {
-            approval.approval_id
-            for approval in pending
-            if await self._storage.approval(approval.approval_id)
-        }
+        known: set[str] = set()
+        for approval in pending:
+            if await self._storage.approval(approval.approval_id) is not None:
+                known.add(approval.approval_id)
         usage = work.meter.usage
         budget = work.terms.for_next_run(usage, asked=bool(questions), unbegun=unbegun)
         conversation = excerpt(snapshot)
@@ -389,7 +388,7 @@ class GraphExecutor(Executor):
 
     async def _progress(self, run: Run) -> RunProgress:
         """The run's progress, from its events."""
-        progress = RunProgress(self._metering.rules, run.started_at)
+        progress = RunProgress(self._metering.budgets, run.started_at)
         thread_id, run_id = run.thread_id, run.run_id
         async for event in past_events(self._storage, thread_id, PROGRESS_TYPES, run_id=run_id):
             progress.add(event)
@@ -457,7 +456,9 @@ def _with_lost_nodes(run: Run, snapshot: StateSnapshot, pending: list[Approval])
     cut it off: then ask whether it happened."""
     if run.kind is RunKind.INPUT or wrote(run, snapshot):
         return pending
-    return [
-        replace(each, kind=ApprovalKind.UNKNOWN_OUTCOME) if each.kind is ApprovalKind.NODE else each
-        for each in pending
-    ]
+    asked: list[Approval] = []
+    for approval in pending:
+        if approval.kind is ApprovalKind.NODE:
+            approval = replace(approval, kind=ApprovalKind.UNKNOWN_OUTCOME)
+        asked.append(approval)
+    return asked

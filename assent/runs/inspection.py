@@ -116,13 +116,13 @@ class _WithAgent:
         if approval.kind is ApprovalKind.BUDGET:
             check_grant(approval, decision)
         elif approval.approval_id in self.found:
-            # The rules have looked at what the policy allows; that can change while it is asked.
+            # `advance` has checked the allowed decisions, which an edit may have changed since.
             found = replace(self.found[approval.approval_id], allowed=DECISION_TYPES)
             check_decision(self.agent, found, decision)
 
     def requires(self, approval: Approval, args: Mapping[str, Json]) -> Requirement:
-        """By the rules of the gate that asked; elsewhere other arguments need what the first
-        did."""
+        """Ask the rules of the gate that asked. In other graphs, other arguments need the same
+        policy."""
         gate = gate_of(graph_of(self.agent, approval.node))
         if approval.kind is not ApprovalKind.TOOL or gate is None:
             return Requirement(approval.policy)

@@ -33,8 +33,8 @@ from assent.core.rows import Run, RunKind
 from assent.runs.budgets import (
     TOKEN_NAMES,
     WARN_AT,
+    Budgets,
     Limit,
-    Rules,
     granted_limits,
     limits_for,
     raise_limits,
@@ -102,7 +102,7 @@ class Meter:
         limits: Sequence[Limit],
         used: Mapping[str, float],
         *,
-        rules: Rules,
+        budgets: Budgets,
         now: Callable[[], datetime],
         reported: Collection[tuple[str, str]] = (),
         by_others: Callable[[str], float] = lambda name: 0.0,
@@ -117,7 +117,7 @@ class Meter:
         """True if a call of a tool was not admitted since the graph last began to run."""
         self._run = run
         self._used = used
-        self._rules = rules
+        self._budgets = budgets
         self._now = now
         self._reported = set(reported)
         self._by_others = by_others
@@ -172,7 +172,7 @@ class Meter:
         known."""
         if isinstance(event, ToolStart | NodeEnd | NodeError):
             self._admitted.discard(event.task_id)
-        elif isinstance(event, LlmStart) and (event.model or not self._rules.prices):
+        elif isinstance(event, LlmStart) and (event.model or not self._budgets.prices):
             self._check_price(event.model)
         elif isinstance(event, LlmEnd):
             self._check_counted(event)
@@ -223,16 +223,15 @@ class Meter:
     def seconds_left(self, share: float = 1.0, *, on_exceeded: str | None = None) -> float | None:
         """The seconds until the first budget of time has this share used. Budgets that have it used
         already are left out; None if no other is left."""
-        left = [
-            limit.amount * share - self.used(limit)
-            for limit in self.limits
-            if limit.name == "seconds" and on_exceeded in (None, limit.on_exceeded)
-        ]
+        left: list[float] = []
+        for limit in self.limits:
+            if limit.name == "seconds" and on_exceeded in (None, limit.on_exceeded):
+                left.append(limit.amount * share - self.used(limit))
         return min((seconds for seconds in left if seconds > 0), default=None)
 
     def _check_price(self, model: str) -> None:
         is_limited = any(limit.name == "cost" for limit in self.limits)
-        if is_limited and self._rules.cost(model, 0, 0) is None:
+        if is_limited and self._budgets.cost(model, 0, 0) is None:
             raise ConfigurationError(
                 "This run has a budget of money, and there is no price for the model "
                 f"'{model}'. Add [budgets.prices.\"{model or '*'}\"] with input and output, "
@@ -306,8 +305,8 @@ class Spending:
 class Metering:
     """Reads the terms of runs from the storage."""
 
-    def __init__(self, storage: Storage, rules: Rules, clock: Clock) -> None:
-        self.rules = rules
+    def __init__(self, storage: Storage, budgets: Budgets, clock: Clock) -> None:
+        self.budgets = budgets
         self.spending = Spending()
         self._storage = storage
         self._clock = clock
@@ -332,7 +331,7 @@ class Metering:
         granted = _highest(earlier.get("granted") or {}, granted_limits(approvals))
         now = self._clock.now()
         limits = []
-        for limit in limits_for(self.rules, agent=run.agent, requested=requested, now=now):
+        for limit in limits_for(self.budgets, agent=run.agent, requested=requested, now=now):
             limits.append(replace(limit, before=await self._used_before(run, limit, before)))
         to_thread = await self._granted_to_thread(run, limits)
         return Terms(
@@ -358,11 +357,11 @@ class Metering:
     async def _granted_to_thread(self, run: Run, limits: Sequence[Limit]) -> dict[str, float]:
         """The limits that people granted to the thread earlier, within each budget's window. Read
         only if a budget is nearly used up."""
-        short = [
-            limit
-            for limit in limits
-            if limit.scope == "thread" and limit.nearly(limit.before + run.usage.get(limit.name, 0))
-        ]
+        short: list[Limit] = []
+        for limit in limits:
+            used = limit.before + run.usage.get(limit.name, 0)
+            if limit.scope == "thread" and limit.nearly(used):
+                short.append(limit)
         if not short:
             return {}
         approvals: list[Approval] = []

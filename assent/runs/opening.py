@@ -6,18 +6,18 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from assent.approvals import record
+from assent.approvals.record import APPROVAL_TIMER
 from assent.core.clock import Clock
 from assent.core.policy import Person, PolicyBook
 from assent.graph.interrupts.questions import Agent
 from assent.graph.state_types import state_types as state_types_of
-from assent.runs import schedules
 from assent.runs.approvals import Approvals
-from assent.runs.budgets import Rules, check_agents
+from assent.runs.budgets import Budgets, check_agents
 from assent.runs.distrust import end_unreadable
 from assent.runs.engine import OnTimer
 from assent.runs.executor import GraphExecutor
 from assent.runs.inspection import check_policies
+from assent.runs.schedules import SCHEDULE_TIMER
 from assent.runs.service import Runs
 from assent.runs.sync_threads import SyncThreads
 from assent.runs.worker import EmbeddedEngine
@@ -34,7 +34,7 @@ async def open_runs(
     drain_seconds: float = 5.0,
     max_runs: int = 500,
     state_types: Iterable[tuple[str, str]] = (),
-    budgets: Rules = Rules(),
+    budgets: Budgets = Budgets(),
     policies: PolicyBook = PolicyBook(),
     people: Mapping[str, Person] | None = None,
 ) -> AsyncIterator[Runs]:
@@ -72,8 +72,8 @@ async def open_runs(
     )
     # The engine needs these, and they the engine: it calls them only once it works.
     on_timer: dict[str, OnTimer] = {
-        schedules.KIND: lambda timer: runs.schedules.fire(timer),
-        record.KIND: lambda timer: approvals.check_deadline(timer),
+        SCHEDULE_TIMER: lambda timer: runs.schedules.fire(timer),
+        APPROVAL_TIMER: lambda timer: approvals.check_deadline(timer),
     }
     engine = EmbeddedEngine(storage, executor, clock=clock, max_runs=max_runs, on_timer=on_timer)
     approvals = Approvals(

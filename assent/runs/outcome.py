@@ -67,11 +67,11 @@ def paused(
     ids = tuple(approval.approval_id for approval in pending)
     answered = {each.approval.approval_id for each in asked if not each.voted.approval.is_pending}
     left = tuple(id for id in ids if id not in answered)
-    lost = [
-        ToolUnknown(tool=each.tool, tool_call_id=each.tool_call_id, node=each.node)
-        for each in new
-        if each.kind is ApprovalKind.UNKNOWN_OUTCOME and each.tool
-    ]
+    lost: list[Event] = []
+    for each in new:
+        if each.kind is ApprovalKind.UNKNOWN_OUTCOME and each.tool:
+            event = ToolUnknown(tool=each.tool, tool_call_id=each.tool_call_id, node=each.node)
+            lost.append(event)
     stopped = _stopped(
         thread, ThreadStatus.INTERRUPTED, checkpoint.checkpoint_id, now, pending=left
     )

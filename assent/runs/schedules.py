@@ -40,7 +40,7 @@ from assent.storage.base import Change, Storage
 
 log = structlog.get_logger(__name__)
 
-KIND = "schedule"
+SCHEDULE_TIMER = "schedule"
 """The kind of a schedule's timer."""
 
 ON_TIME = timedelta(seconds=60)
@@ -209,7 +209,7 @@ def with_timer(schedule: Schedule, timer: Timer | None) -> Change:
         return Change(rows=(schedule,), removed=(timer,) if timer else ())
     moved = Timer(
         timer_id=timer_id(schedule.schedule_id),
-        kind=KIND,
+        kind=SCHEDULE_TIMER,
         due_at=schedule.next_at,
         thread_id=schedule.thread_id,
         payload={"schedule_id": schedule.schedule_id},
@@ -220,7 +220,7 @@ def with_timer(schedule: Schedule, timer: Timer | None) -> Change:
 
 def timer_id(schedule_id: str) -> str:
     """The id of a schedule's timer."""
-    return f"{KIND}:{schedule_id}"
+    return f"{SCHEDULE_TIMER}:{schedule_id}"
 
 
 def _ran(schedule: Schedule, at: datetime, run: Run) -> Change:

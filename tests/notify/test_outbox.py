@@ -12,12 +12,13 @@ from assent.approvals.feed import with_copies
 from assent.core.approval import Approval, ApprovalStatus, Edited
 from assent.core.errors import ConfigurationError
 from assent.core.events import EVENT_TYPES, ApprovalEvent, Event
+from assent.core.json import encode_json
 from assent.core.policy import Policy
 from assent.core.rows import Link, Notification, NotificationStatus
 from assent.notify.channels import texts
 from assent.notify.endpoints import APPROVAL_EVENTS, DEFAULT_EVENTS, Endpoint, endpoints_from_json
 from assent.notify.notifier import Message
-from assent.notify.outbox import MAX_PAYLOAD_BYTES, encode, notifications_for
+from assent.notify.outbox import MAX_PAYLOAD_BYTES, notifications_for
 from assent.storage.base import Change
 from tests.support.keys import NEW_SECRET
 from tests.support.notifications import NOW, PENDING, event
@@ -178,7 +179,7 @@ def test_too_much_is_cut_with_a_mark(char: str) -> None:
     (row,) = rows_of(
         event("approval_required"), row=replace(PENDING, args=large, preview=[char * 100_000])
     )
-    assert len(encode(row.payload)) <= MAX_PAYLOAD_BYTES
+    assert len(encode_json(row.payload)) <= MAX_PAYLOAD_BYTES
     assert row.payload["cut"] == ["approval.args", "approval.preview"]
     said = row.payload["approval"]["args"]
     assert said.startswith('{"text":"')
@@ -365,4 +366,4 @@ def test_what_cannot_be_meant_is_refused_with_a_sentence(written: Any, said: str
 
 def test_a_payload_is_json() -> None:
     (row,) = rows_of(event("approval_escalated", to=("lead",), expires_at=NOW))
-    assert json.loads(encode(row.payload))["event"]["to"] == ["lead"]
+    assert json.loads(encode_json(row.payload))["event"]["to"] == ["lead"]

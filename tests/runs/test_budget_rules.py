@@ -1,4 +1,4 @@
-"""The rules of budgets, as values: what limits follow from what is written down, when one is
+"""The budgets of budgets, as values: what limits follow from what is written down, when one is
 reached, and what a person may grant."""
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ from assent.core.rows import Run, RunKind, RunStatus
 from assent.runs.budgets import (
     NAMES,
     Amounts,
+    Budgets,
     Limit,
     Price,
-    Rules,
     Windowed,
     budget_question,
+    budgets_from_json,
     check_agents,
     check_grant,
     granted_limits,
     limit_message,
     limits_for,
     raise_limits,
-    rules_from_json,
 )
 from assent.runs.emitter import RunProgress, UsageCounter
 from assent.runs.metering import Meter, Spending
@@ -60,7 +60,7 @@ RUN = Run(
     run_id="r", thread_id="t", owner="ann", agent="clerk", kind=RunKind.INPUT, status=RunStatus.RUNNING, created_at=NOON, started_at=NOON,
     input={"message": "hi"},
 )  # fmt: skip
-PRICED = Rules(prices={"penny": Price(2.0, 10.0), "*": Price(1.0, 1.0)})
+PRICED = Budgets(prices={"penny": Price(2.0, 10.0), "*": Price(1.0, 1.0)})
 
 amounts = st.floats(min_value=1e-6, max_value=1e12)
 
@@ -101,10 +101,10 @@ output = 10
 
 
 def test_what_is_written_down_is_read() -> None:
-    rules = rules_from_json(tomllib.loads(TOML))
-    assert rules.run == Amounts(total_tokens=50_000, on_exceeded="error")
-    assert rules.agents == {"clerk": Windowed(model_calls=100)}
-    assert rules_from_json(msgspec.to_builtins(rules)) == rules
+    budgets = budgets_from_json(tomllib.loads(TOML))
+    assert budgets.run == Amounts(total_tokens=50_000, on_exceeded="error")
+    assert budgets.agents == {"clerk": Windowed(model_calls=100)}
+    assert budgets_from_json(msgspec.to_builtins(budgets)) == budgets
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_what_is_written_down_is_read() -> None:
 )
 def test_what_is_wrong_is_said_with_its_place(text: str, said: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
-        rules_from_json(tomllib.loads(text))
+        budgets_from_json(tomllib.loads(text))
     assert said in raised.value.message
     assert raised.value.message.endswith(".")
 
@@ -130,8 +130,8 @@ def test_the_file_in_the_documentation_is_right(tmp_path: Path) -> None:
     page = Path(__file__).parents[2] / "docs" / "how-to" / "set-budgets.md"
     file = tmp_path / "assent.toml"
     file.write_text(page.read_text().partition("```toml\n")[2].partition("```")[0])
-    rules = read_configuration(file, {}).budgets
-    assert (rules.agents["clerk"].cost, rules.prices["*"], rules.run.on_exceeded) == (
+    budgets = read_configuration(file, {}).budgets
+    assert (budgets.agents["clerk"].cost, budgets.prices["*"], budgets.run.on_exceeded) == (
         200,
         Price(10, 40),
         "error",
@@ -139,11 +139,11 @@ def test_the_file_in_the_documentation_is_right(tmp_path: Path) -> None:
 
 
 def test_a_budget_for_an_agent_that_there_is_not_is_refused() -> None:
-    check_agents(Rules(agents={"clerk": Windowed(cost=1)}), ["clerk"])
+    check_agents(Budgets(agents={"clerk": Windowed(cost=1)}), ["clerk"])
     with pytest.raises(
         ConfigurationError, match=r"agent 'clark', and no such agent\. There are: clerk"
     ):
-        check_agents(Rules(agents={"clark": Windowed(cost=1)}), ["clerk"])
+        check_agents(Budgets(agents={"clark": Windowed(cost=1)}), ["clerk"])
 
 
 # ── limits ────────────────────────────────────────────────────────────────────────────────────────
@@ -159,7 +159,7 @@ def test_a_request_only_ever_lowers_what_a_run_may_use(
     limits = {
         each.name: each.amount
         for each in limits_for(
-            Rules(run=Amounts(**of_all)), agent="clerk", requested=requested, now=NOON
+            Budgets(run=Amounts(**of_all)), agent="clerk", requested=requested, now=NOON
         )
     }
     assert limits == {
@@ -172,11 +172,11 @@ def test_a_request_for_what_there_is_not_is_refused() -> None:
     with pytest.raises(
         InvalidRequest, match=r"unknown field `tokens`.*It may have: input_tokens, "
     ):
-        limits_for(Rules(), agent="clerk", requested={"tokens": 5}, now=NOON)
+        limits_for(Budgets(), agent="clerk", requested={"tokens": 5}, now=NOON)
 
 
 def test_each_scope_has_its_own_limits_and_says_what_is_done_at_them() -> None:
-    rules = Rules(
+    budgets = Budgets(
         on_exceeded="pause",
         run=Amounts(seconds=60, on_exceeded="error"),
         thread=Windowed(cost=2, per="day"),
@@ -184,7 +184,7 @@ def test_each_scope_has_its_own_limits_and_says_what_is_done_at_them() -> None:
         agents={"clerk": Windowed(model_calls=100, per="hour")},
     )
     clerk = limits_for(
-        rules, agent="clerk", requested={"tool_calls": 3, "on_exceeded": "error"}, now=NOON
+        budgets, agent="clerk", requested={"tool_calls": 3, "on_exceeded": "error"}, now=NOON
     )
     assert [(each.key, each.amount, each.on_exceeded, each.since) for each in clerk] == [
         ("run.seconds", 60, "error", None),
@@ -192,7 +192,7 @@ def test_each_scope_has_its_own_limits_and_says_what_is_done_at_them() -> None:
         ("thread.cost", 2, "pause", NOON - timedelta(days=1)),
         ("agent.model_calls", 100, "pause", NOON - timedelta(hours=1)),
     ]
-    assert [each.key for each in limits_for(rules, agent="other", requested={}, now=NOON)] == [
+    assert [each.key for each in limits_for(budgets, agent="other", requested={}, now=NOON)] == [
         "run.seconds",
         "thread.cost",
         "agent.cost",
@@ -293,7 +293,7 @@ def test_what_models_cost_is_counted_by_their_prices() -> None:
     for model in ("penny", "another"):
         usage.add(llm(model, Tokens(1_000_000, 100_000, 1_100_000)))
     assert usage.numbers["cost"] == pytest.approx(1.0 + 3.0 + 1.1)
-    unpriced = UsageCounter({}, Rules())
+    unpriced = UsageCounter({}, Budgets())
     unpriced.add(llm("penny"))
     assert unpriced.numbers == {
         "model_calls": 1,
@@ -331,7 +331,7 @@ def test_after_a_crash_the_log_tells_what_was_used_and_what_was_told() -> None:
 
 
 def test_the_time_in_which_decided_runs_waited_for_their_turn_does_not_count() -> None:
-    progress = RunProgress(Rules(), began=at(50))
+    progress = RunProgress(Budgets(), began=at(50))
     for event in (RunResumed(ts=at(0), agent="clerk"), NodeEnd(ts=at(52))):
         progress.add(event)
     assert progress.usage["seconds"] == 2
@@ -346,7 +346,7 @@ def metered(usage: UsageCounter, *limits: Limit, **options: Any) -> tuple[Meter,
         RUN,
         limits,
         usage.numbers,
-        rules=PRICED,
+        budgets=PRICED,
         now=lambda: NOON,
         stop=lambda: stops.append("stop"),
         **options,
@@ -392,7 +392,7 @@ async def test_of_what_is_about_to_begin_no_more_is_admitted_than_is_left() -> N
 
 @pytest.mark.parametrize("name", ["cost", "total_tokens", "model_calls"])
 async def test_what_cannot_be_known_is_an_error_only_where_it_is_limited(name: str) -> None:
-    meter = Meter(RUN, [limit(name)], {}, rules=Rules(), now=lambda: NOON)
+    meter = Meter(RUN, [limit(name)], {}, budgets=Budgets(), now=lambda: NOON)
     if name == "cost":
         with pytest.raises(
             ConfigurationError,
@@ -410,7 +410,11 @@ async def test_what_cannot_be_known_is_an_error_only_where_it_is_limited(name: s
 
 async def test_a_model_that_says_who_it_is_only_at_its_end_has_its_price_looked_up_then() -> None:
     meter = Meter(
-        RUN, [limit("cost")], {}, rules=Rules(prices={"penny": Price(2.0, 10.0)}), now=lambda: NOON
+        RUN,
+        [limit("cost")],
+        {},
+        budgets=Budgets(prices={"penny": Price(2.0, 10.0)}),
+        now=lambda: NOON,
     )
     meter.observe(LlmStart(message_id="m"))
     meter.observe(llm("penny"))
@@ -436,7 +440,9 @@ async def test_runs_of_one_agent_know_what_the_others_have_used_since_they_began
 
 
 async def test_time_is_measured_on_top_of_what_earlier_attempts_used() -> None:
-    meter = Meter(RUN, [limit("seconds", 10)], {"seconds": 7.0}, rules=Rules(), now=lambda: NOON)
+    meter = Meter(
+        RUN, [limit("seconds", 10)], {"seconds": 7.0}, budgets=Budgets(), now=lambda: NOON
+    )
     await asyncio.sleep(0.05)
     assert 7.05 <= meter.usage["seconds"] < 8
     assert meter.seconds_left() == pytest.approx(2.9, abs=0.1)

@@ -588,10 +588,11 @@ def _usage(message: BaseMessage) -> Usage | None:
 
 
 def _tool_calls(message: BaseMessage) -> tuple[ToolCall, ...]:
-    return tuple(
-        ToolCall(id=call.get("id") or "", name=call["name"], args=event_json(call["args"]))
-        for call in getattr(message, "tool_calls", ())
-    )
+    calls: list[ToolCall] = []
+    for call in getattr(message, "tool_calls", ()):
+        args = event_json(call["args"])
+        calls.append(ToolCall(id=call.get("id") or "", name=call["name"], args=args))
+    return tuple(calls)
 
 
 def _shown_input(tool_input: Any) -> Json:

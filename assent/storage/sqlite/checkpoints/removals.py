@@ -11,7 +11,7 @@ import orjson
 
 from assent.checkpoint import bindings
 from assent.checkpoint.codec import Codec
-from assent.checkpoint.extents import extents_of, from_json, position, positions
+from assent.checkpoint.extents import Extent, extents_of, from_json, position, positions
 from assent.storage.sqlite.writer import Transaction
 
 
@@ -67,12 +67,11 @@ def prune(thread_ids: Iterable[str], keep: int, codec: Codec) -> Callable[[Trans
 def sweep(connection: sqlite3.Connection, k: int) -> None:
     """Remove the blobs of the namespace that no checkpoint refers to, and the logs that are empty
     then."""
-    live = positions(
-        extent
-        for refs in _column(connection, "SELECT refs FROM checkpoints WHERE k = ?", k)
-        for ref in orjson.loads(refs).values()
-        for extent in extents_of(from_json(ref))
-    )
+    extents: list[Extent] = []
+    for refs in _column(connection, "SELECT refs FROM checkpoints WHERE k = ?", k):
+        for ref in orjson.loads(refs).values():
+            extents += extents_of(from_json(ref))
+    live = positions(extents)
     for log in _column(connection, "SELECT log FROM checkpoint_logs WHERE k = ?", k):
         begin, end = position(log, 0), position(log + 1, 0)
         stretches = [stretch for stretch in live if begin <= stretch[0] < end]
