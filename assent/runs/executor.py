@@ -12,6 +12,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained, GraphRecursionError
 from langgraph.runtime import RunControl
 from langgraph.types import StateSnapshot
+from msgspec import structs
 
 from assent.core.approval import Approval, ApprovalKind
 from assent.core.clock import Clock
@@ -459,6 +460,6 @@ def _with_lost_nodes(run: Run, snapshot: StateSnapshot, pending: list[Approval])
     asked: list[Approval] = []
     for approval in pending:
         if approval.kind is ApprovalKind.NODE:
-            approval = replace(approval, kind=ApprovalKind.UNKNOWN_OUTCOME)
+            approval = structs.replace(approval, kind=ApprovalKind.UNKNOWN_OUTCOME)
         asked.append(approval)
     return asked

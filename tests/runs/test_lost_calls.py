@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import RetryPolicy
 
 from assent import Approve, Respond, build_hitl_agent, idempotency_key
 from assent.approvals.decide import Verdict
-from assent.core.approval import ApprovalKind
+from assent.core.approval import ApprovalKind, ApprovalStatus
 from assent.core.audit import Actor
 from assent.core.decisions import Decision
 from assent.core.rows import EffectStatus, Run, RunStatus
@@ -106,3 +107,33 @@ async def test_a_call_that_may_be_made_again_is_told_to_the_model(
         assert run.status is RunStatus.SUCCESS
         assert "tool_error" in types
         assert [bool(await storage.effect(key)) for key in till.keys] == [bool(rows)]
+
+
+async def test_an_approved_node_that_was_cut_off_is_asked_about(tmp_path: Path) -> None:
+    begun = asyncio.Event()
+
+    async def work(state: MessagesState) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    builder = StateGraph(MessagesState).add_node("work", work).add_edge(START, "work")
+    agents = {"agent": builder.compile(interrupt_before=["work"])}
+    async with (
+        SqliteStorage.open(tmp_path / "a.db") as storage,
+        open_runs(storage, agents, drain_seconds=0) as runs,
+    ):
+        started = await runs.submit(Submission(message="Go.", by=Actor("ada")))
+        run, _ = await ended(storage, started.run, started.first_seq)
+        verdict = Verdict(decisions=Approve(), by=Actor("bob"))
+        decided = await runs.approvals.decide(run.thread_id, verdict)
+        await begun.wait()
+
+    assert decided.run_id is not None
+    async with (
+        SqliteStorage.open(tmp_path / "a.db") as storage,
+        open_runs(storage, agents) as runs,
+    ):
+        run, _ = await ended(storage, await runs.run(decided.run_id), decided.first_seq)
+        assert run.status is RunStatus.INTERRUPTED
+        pending = await storage.approvals(thread_id=run.thread_id, status=ApprovalStatus.PENDING)
+        assert [approval.kind for approval in pending.rows] == [ApprovalKind.UNKNOWN_OUTCOME]
