@@ -625,6 +625,7 @@ async def test_who_is_told_that_it_expired_is_told_what_is_stored(storage: Sqlit
     assert await look(late, "b") is None
 
 
+@pytest.mark.slow
 async def test_who_comes_too_late_is_told_of_him_who_was_in_time(storage: SqliteStorage) -> None:
     """One decides a moment before the deadline and one at it, whichever of the two is stored
     first."""

@@ -27,6 +27,7 @@ def backwards(value: Any) -> Any:
     return [backwards(item) for item in value] if isinstance(value, list) else value
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(ARGS)
 def test_it_depends_on_no_order_of_keys_and_survives_a_trip_through_json(

@@ -39,6 +39,9 @@ from assent.storage.sqlite import SqliteSaver, SqliteStorage
 from assent.storage.sqlite.checkup import Level, check_up
 from tests.storage.samples import NOON, thread
 
+# Whole histories are written and read again.
+pytestmark = pytest.mark.slow
+
 Graph = CompiledStateGraph[Any, Any, Any, Any]
 Saver = BaseCheckpointSaver[Any]
 

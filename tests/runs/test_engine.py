@@ -63,6 +63,7 @@ async def test_a_thousand_runs_over_twenty_threads_run_one_at_a_time_in_order(
         assert [run_id for run_id in harness.jobs.begun if run_id in set(of_thread)] == of_thread
 
 
+@pytest.mark.slow
 async def test_two_workers_share_the_work_and_no_thread(harness: EngineHarness) -> None:
     async with harness.storage() as storage:
         one, other = harness.engine(storage, max_runs=5), harness.engine(storage, max_runs=5)

@@ -132,6 +132,7 @@ def ended(thread_id: str, at: datetime, **changes: Any) -> tuple[Thread, Run]:
     )
 
 
+@pytest.mark.slow
 async def test_the_latest_checkpoints_are_kept_of_threads_whose_runs_have_ended(
     storage: SqliteStorage,
 ) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, TypedDict
 
+import pytest
 from langgraph.graph import START, StateGraph
 from pydantic import BaseModel
 
@@ -55,6 +56,7 @@ async def test_one_that_was_named_is_made_again(tmp_path: Path) -> None:
     assert kept == Finding(text="here")
 
 
+@pytest.mark.slow
 async def test_one_that_was_not_ends_the_run_and_is_named(tmp_path: Path) -> None:
     run, kept = await run_of(tmp_path)
     assert run.status is RunStatus.ERROR

@@ -726,6 +726,7 @@ class Refusals:
             raise
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_writes_race_with_removals_and_every_reader_sees_whole_checkpoints(
     path: Path,

@@ -3,6 +3,7 @@ there is."""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +22,7 @@ def stored(seq: int) -> StoredEvent:
     return ("t", seq, "r", "token", 0, b"{}")
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(steps=Steps)
 def test_what_is_covered_is_complete_whenever_it_is_read(steps: list[str]) -> None:
