@@ -533,7 +533,7 @@ async def test_what_was_said_handed_over_and_taken_back_before_the_kill_is_there
         stands = {
             "comment": [(each["by"], each["text"]) for each in row["comments"]]
             == [("dee", "Why?")],
-            "delegate": [(each["say"], each["to"]["name"]) for each in row["delegations"]]
+            "delegate": [(each["voting_right"], each["to"]["name"]) for each in row["delegations"]]
             == [("cy", "eve")],
             "withdraw": row["votes"] == [],
         }
