@@ -264,7 +264,7 @@ class Life(RuleBasedStateMachine):
             runs = [
                 outcome
                 for outcome in outcomes
-                if not isinstance(outcome, BaseException) and outcome.run
+                if not isinstance(outcome, BaseException) and outcome.run_id
             ]
             assert len(runs) <= 1
 
@@ -285,7 +285,7 @@ class Life(RuleBasedStateMachine):
     def act(self, pick: int, action: Withdraw | Delegate | AddComment) -> None:
         approval = self.picked(pick)
         if approval is not None:
-            self.tried(self.runs.approvals.act(approval.approval_id, action))
+            self.tried(self.runs.approvals.act(approval.approval_id, action, Actor(action.by.name)))
 
     def tried(self, work: Any) -> None:
         async def tried() -> None:
