@@ -59,6 +59,10 @@ def one_after_another(events: list[Event]) -> None:
 async def test_reject_refuses_and_says_what_can_be_done(server: Server, api: Api) -> None:
     running = await api.run("t", "hold 5")
     await server.until_traced("hold 5")
+    # The tool is at work before the event that says so is stored.
+    async with asyncio.timeout(60):
+        while "tool_start" not in [event["type"] for event in await api.events("t")]:
+            await asyncio.sleep(0.05)
     before = await api.events("t")
     for path in ("/agent/stream", "/agent/invoke", "/threads/t/runs"):
         for strategy in ({}, {"on_busy": "reject"}):
