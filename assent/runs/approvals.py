@@ -54,15 +54,13 @@ class Approvals:
         """The approvals that the thread waits for, in the order in which they were asked."""
         return await pending_approvals(self._storage, thread)
 
+    @shielded
     async def decide(self, thread_id: str, verdict: Verdict) -> Outcome:
         """Decide pending approvals; if none is left, the run that goes on is started.
 
         Raises `NotFound`, `NothingPending`, `AlreadyDecided`, `InvalidDecision`, `Forbidden`,
         `Superseded` or `Tampered`, and then nothing was decided.
         """
-        return await shielded(self._decide(thread_id, verdict))
-
-    async def _decide(self, thread_id: str, verdict: Verdict) -> Outcome:
         with self._engine.reserve() as worker:
             try:
                 return await self._decider(worker).decide(thread_id, verdict)
@@ -78,13 +76,14 @@ class Approvals:
         `InvalidRequest` if it came with another request."""
         await idempotency.claim(self._storage, self._clock, key)
 
+    @shielded
     async def act(self, approval_id: str, action: PersonalAction, by: Actor) -> Approval:
         """Withdraw a vote, delegate a voting right or comment. Returns the approval as it is then.
 
         Raises `NotFound`, `AlreadyDecided`, `Forbidden`, `InvalidRequest` or `Tampered`, and then
         nothing was changed.
         """
-        return await shielded(self._decider(None).act(approval_id, action, by))
+        return await self._decider(None).act(approval_id, action, by)
 
     async def check_deadline(self, timer: Timer) -> None:
         """Store what time has done to the approval of the timer."""
@@ -107,6 +106,7 @@ class Approvals:
 
     # ── grants ────────────────────────────────────────────────────────────────────────────────────
 
+    @shielded
     async def give_grant(
         self,
         *,
@@ -139,8 +139,9 @@ class Approvals:
             thread_id=thread_id,
             user=user,
         )
-        return await shielded(grants.give(self._storage, grant, policy, by))
+        return await grants.give(self._storage, grant, policy, by)
 
+    @shielded
     async def revoke_grant(self, grant_id: str, by: Actor) -> Grant:
         """Revoke a grant. Raises `NotFound` or `Forbidden`."""
         grant = await self.get_grant(grant_id)
@@ -150,7 +151,7 @@ class Approvals:
             # A grant for an agent that is gone can still be revoked, by whoever gave it.
             policy = Policy(names=(grant.given_by,))
         person = self.person(by.name)
-        return await shielded(grants.revoke(self._storage, self._clock, grant, person, policy, by))
+        return await grants.revoke(self._storage, self._clock, grant, person, policy, by)
 
     async def get_grant(self, grant_id: str) -> Grant:
         """The grant. Raises `NotFound`."""

@@ -104,6 +104,7 @@ class Runs:
 
     # ── submitting ────────────────────────────────────────────────────────────────────────────────
 
+    @shielded
     async def submit(self, submission: Submission, *, extra: Extra | None = None) -> Started:
         """Take new input; it is durable when this returns.
 
@@ -111,9 +112,6 @@ class Runs:
         compute them anew. Raises `ThreadBusy`, `ThreadPaused`, `NotFound` for an unknown agent or
         checkpoint, `InvalidRequest` for another agent than the thread's, or `Tampered`.
         """
-        return await shielded(self._submit(submission, extra))
-
-    async def _submit(self, submission: Submission, extra: Extra | None) -> Started:
         while True:
             thread = await self._thread_of(submission)
             agent = self.agent_for(submission, thread)
@@ -269,6 +267,7 @@ class Runs:
         await self.storage.commit(Change(rows=(thread,)))
         return thread
 
+    @shielded
     async def fork(
         self,
         thread_id: str,
@@ -285,12 +284,6 @@ class Runs:
         `InvalidRequest` for a thread without any, `Conflict` if the thread `target` exists, or
         `Tampered`.
         """
-        submission = Submission(message="", by=by, thread_id=target, metadata=metadata)
-        return await shielded(self._fork(thread_id, checkpoint_id, submission))
-
-    async def _fork(
-        self, thread_id: str, checkpoint_id: str | None, submission: Submission
-    ) -> Started:
         source = await self.thread(thread_id)
         source.check_trusted()
         snapshot = await self.state(source, checkpoint_id)
@@ -300,6 +293,7 @@ class Runs:
                 f"Nothing has happened on the thread '{thread_id}' yet, "
                 "so there is no state to fork from."
             )
+        submission = Submission(message="", by=by, thread_id=target, metadata=metadata)
         run = self._new_run(submission, self.agent_for(submission, source))
         run = replace(run, input={"fork_of": thread_id, "checkpoint_id": found_id})
         try:
@@ -365,6 +359,7 @@ class Runs:
 
     # ── cancelling ────────────────────────────────────────────────────────────────────────────────
 
+    @shielded
     async def cancel_run(
         self, run_id: str, by: Actor, mode: CancelMode = CancelMode.INTERRUPT
     ) -> Run:
@@ -373,9 +368,6 @@ class Runs:
 
         Cancelling is idempotent. Raises `NotFound`, or `Conflict` if the run ended otherwise.
         """
-        return await shielded(self._cancel_run(run_id, by, mode))
-
-    async def _cancel_run(self, run_id: str, by: Actor, mode: CancelMode) -> Run:
         while True:
             run = await self.run(run_id)
             thread = await self.storage.thread(run.thread_id)
@@ -393,6 +385,7 @@ class Runs:
             if stopped is not None:
                 return stopped[0]
 
+    @shielded
     async def cancel_thread(
         self, thread_id: str, by: Actor, mode: CancelMode = CancelMode.INTERRUPT
     ) -> tuple[Run, ...]:
@@ -401,9 +394,6 @@ class Runs:
 
         Runs that are to start later are left. Raises `NotFound`.
         """
-        return await shielded(self._cancel_thread(thread_id, by, mode))
-
-    async def _cancel_thread(self, thread_id: str, by: Actor, mode: CancelMode) -> tuple[Run, ...]:
         while True:
             thread = await self.thread(thread_id)
             runs = await self._ahead(thread)

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
-async def shielded(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run the coroutine to its end, also if the caller is cancelled: what was committed must reach
-    the engine."""
-    return await asyncio.shield(asyncio.create_task(coroutine))
+def shielded(
+    method: Callable[P, Coroutine[Any, Any, T]],
+) -> Callable[P, Coroutine[Any, Any, T]]:
+    """The method, which runs to its end also if its caller is cancelled: what was committed must
+    reach the engine."""
+
+    @wraps(method)
+    async def finish(*args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.shield(asyncio.create_task(method(*args, **kwargs)))
+
+    return finish
