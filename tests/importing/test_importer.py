@@ -786,7 +786,7 @@ async def test_a_kill_at_any_instant_leaves_whole_threads_and_the_next_import_th
 
 def kill_import(old: Path, new: Path, after: float) -> None:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.importing.test_importing"])
+    context.set_forkserver_preload(["tests.importing.test_importer"])
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=import_until_killed, args=(old, new, theirs))
     process.start()
