@@ -27,7 +27,7 @@ serve: .venv/ready  ## Start the server with the demo agent
 test: .venv/ready  ## Run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-fast: .venv/ready  ## Run the tests that start no process, in under a minute
+test-fast: .venv/ready  ## Run the tests that start no process
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 crash: .venv/ready  ## Kill the server 1,000 times, the storage 5,000 times, and live 5,300 lives of approvals; its variables are in CONTRIBUTING.md

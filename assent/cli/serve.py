@@ -64,6 +64,11 @@ def serve(
             server.run([sock])
 
 
+KEEP_ALIVE_SECONDS = 75
+"""The time for which an idle connection is kept: longer than clients and proxies keep theirs (60 s
+in nginx), so that none of them sends a request just as the server closes."""
+
+
 class AgentServer(uvicorn.Server):
     """uvicorn with our app. Unlike with uvicorn's own lifespan, errors at the start are raised from
     `run`, and not only logged."""
@@ -89,6 +94,7 @@ class AgentServer(uvicorn.Server):
                 # The client's address is not used, so no proxy need be trusted to tell it.
                 proxy_headers=False,
                 server_header=False,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=math.ceil(settings.drain_seconds) + 1,
             )
         )
