@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
-from typing import Literal
+from typing import Literal, TextIO
 
 import structlog
 from structlog.processors import JSONRenderer
 from structlog.stdlib import ProcessorFormatter
+
+from assent.core.text import visible
 
 LogFormat = Literal["console", "json"]
 
@@ -62,6 +65,21 @@ def _renderers(log_format: LogFormat) -> list[structlog.typing.Processor]:
         return [structlog.processors.format_exc_info, JSONRenderer()]
 
     console = structlog.dev.ConsoleRenderer(
-        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        colors=sys.stderr.isatty(), exception_formatter=_visible_traceback
     )
-    return [console]
+    return [_make_visible, console]
+
+
+def _make_visible(
+    logger: object, method: str, record: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Escape what could command the reader's terminal, such as in the name of a tool."""
+    return {
+        name: visible(value) if isinstance(value, str) else value for name, value in record.items()
+    }
+
+
+def _visible_traceback(out: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
+    plain = io.StringIO()
+    structlog.dev.plain_traceback(plain, exc_info)
+    out.write(visible(plain.getvalue()))

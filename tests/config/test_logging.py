@@ -17,6 +17,7 @@ import pytest
 import structlog
 
 from assent.config.logging import TALKATIVE, LogFormat, configure_logging
+from assent.core.text import is_unseen
 from tests.support.server import asking, scripted_agents, serving
 
 NAMES = ("uvicorn.access", "langchain", *TALKATIVE)
@@ -93,6 +94,23 @@ def test_console_is_lines_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert re.search(r"Z \[info +\] uvicorn\.access said +\[uvicorn\.access\]", lines[1])
     assert lines.count("ValueError: It broke.") == 2
+
+
+def test_nothing_that_is_logged_commands_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", out)
+    configure_logging("console")
+    try:
+        raise ValueError("\x1b[2Jgone")
+    except ValueError:
+        structlog.get_logger("assent.test").exception("A call failed.", tool="\x1b[31mpay\u202e")
+    logging.getLogger("uvicorn.access").info("%s said", "\x9b2J")
+
+    text = out.getvalue()
+    assert r"tool=\u001b[31mpay\u202e" in text
+    assert r"ValueError: \u001b[2Jgone" in text
+    assert r"\u009b2J said" in text
+    assert {char for char in text if is_unseen(char)} == {"\n"}
 
 
 def test_a_level_holds_for_every_logger(monkeypatch: pytest.MonkeyPatch) -> None:
