@@ -154,7 +154,7 @@ class Advanced:
 
 
 def ask_under(approval: Approval, policy: Policy, now: datetime) -> Approval:
-    """The approval, asked of the first people that the policy names: their time begins now."""
+    """The approval, put to the first people that the policy names: their time begins now."""
     return replace(
         approval,
         policy=plain_policy(policy),

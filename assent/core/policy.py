@@ -375,7 +375,7 @@ def _agent_rules(agent: str, rules: Json) -> AgentRules:
 
 def _table(where: str, value: Json) -> Mapping[str, Json]:
     if not isinstance(value, Mapping):
-        raise ConfigurationError(f"What the policies say of {where} is {value!r}. Write a table.")
+        raise ConfigurationError(f"The policy for {where} is {value!r}. Write a table.")
     return value
 
 
@@ -386,13 +386,12 @@ def _fields(where: str, rules: Json) -> Mapping[str, Json]:
     for name, value in _with_durations(fields).items():
         if name not in types:
             raise ConfigurationError(
-                f"What the policies say of {where} has '{name}', "
-                f"and a policy has only: {', '.join(types)}."
+                f"The policy for {where} has '{name}', and a policy has only: {', '.join(types)}."
             )
         try:
             msgspec.convert(value, types[name])
         except msgspec.ValidationError as error:
             raise ConfigurationError(
-                f"What the policies say of {where} has a wrong '{name}': {error}."
+                f"The policy for {where} has a wrong '{name}': {error}."
             ) from None
     return fields
