@@ -126,6 +126,23 @@ def test_no_column_of_a_sealed_struct_can_be_changed(column: str, value: object)
         drawings.decode(columns)
 
 
+def test_a_sealed_row_opens_after_a_migration_has_added_a_column() -> None:
+    before = table(SEAL)
+    stored = dict(zip(before.columns, before.encode(DRAWING), strict=True))
+    fields = [("bought_by", str | None, None)]
+    later: Any = msgspec.defstruct("Drawing", fields, bases=(Drawing,), frozen=True, kw_only=True)
+    content = ["first", "shape", "strokes", "named", "metadata"]
+    after: Table[Any] = Table(
+        later, "drawings", SEAL, content=content, derived=["painters", "last_at"]
+    )
+    columns = [stored.get(name) for name in after.columns]
+    found = after.decode(columns)
+    assert (found.metadata, found.bought_by) == (DRAWING.metadata, None)
+    columns[after.columns.index("bought_by")] = "eve"
+    with pytest.raises(Tampered):
+        after.decode(columns)
+
+
 def test_changes_of_structs_are_put_together() -> None:
     row: Any = DRAWING
     change = together(Change(rows=(row,)), Change(unchanged=(row,)))

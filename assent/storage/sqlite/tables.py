@@ -173,11 +173,12 @@ class Table(Generic[R]):
 
     def _place(self, columns: Sequence[Column]) -> tuple[str, str, str, str]:
         """The thread, the kind, the key and the clear columns of a row: its content is bound to
-        them."""
+        them. NULLs are left out, so that a column that a later migration adds leaves rows bound as
+        they were."""
         thread_id = str(columns[self._thread_at])
         kind = self.row_type.__name__.lower()
         key = str(columns[0])
-        clear = [columns[at] for at in self._clear_at]
+        clear = {self.columns[at]: columns[at] for at in self._clear_at if columns[at] is not None}
         try:
             return thread_id, kind, key, orjson.dumps(clear).decode()
         except TypeError:

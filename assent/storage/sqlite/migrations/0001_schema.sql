@@ -1,4 +1,6 @@
--- The whole schema. A later change to it is a file of its own, with the next number.
+-- The whole schema. A later change to it is a file of its own, with the next number. Sealed values
+-- are bound to every clear column of their row that is not NULL: a new clear column begins as NULL,
+-- and a new sealed one needs its rows sealed anew.
 --
 -- Times are RFC 3339 texts in UTC with six decimals, so that text order is time order.
 -- In each table the values that may be large stand last, so that the others are read without them.
@@ -192,7 +194,7 @@ CREATE INDEX grants_by_tool ON grants (agent, tool, given_at, grant_id) WHERE re
 CREATE INDEX grants_by_age ON grants (given_at, grant_id);
 CREATE INDEX grants_by_thread ON grants (thread_id);
 
--- The answers that clients were given under idempotency keys of their own. Sealed: body.
+-- The answers that clients were given under idempotency keys of their own. Sealed: outcome.
 CREATE TABLE answers (
     answer_id TEXT PRIMARY KEY NOT NULL,
     owner TEXT NOT NULL,
