@@ -143,6 +143,15 @@ def test_a_sealed_row_opens_after_a_migration_has_added_a_column() -> None:
         after.decode(columns)
 
 
+@pytest.mark.parametrize("value", ["not JSON", '{"no": "stroke"}', "[]", "7"])
+def test_a_value_that_is_none_of_its_kind_is_no_row(value: str) -> None:
+    drawings = table(NoSeal())
+    columns: list[Any] = list(drawings.encode(DRAWING))
+    columns[drawings.columns.index("first")] = value
+    with pytest.raises(Tampered, match="the drawing 'd'"):
+        drawings.decode(columns)
+
+
 def test_changes_of_structs_are_put_together() -> None:
     row: Any = DRAWING
     change = together(Change(rows=(row,)), Change(unchanged=(row,)))

@@ -136,8 +136,13 @@ class Table(Generic[R]):
 
     def decode(self, columns: Sequence[Column]) -> R:
         """The row of these columns. Raises `Tampered` if they are sealed, and not those of one row
-        as it was stored."""
-        return self._row(self._opened(columns) if self._seal.is_on else columns)
+        as it was stored, or if they are no row at all."""
+        opened = self._opened(columns) if self._seal.is_on else columns
+        try:
+            return self._row(opened)
+        except (ValueError, TypeError, msgspec.MsgspecError):
+            thread_id = str(columns[self._thread_at])
+            raise tampered(thread_id, self.row_type.__name__.lower(), str(columns[0])) from None
 
     def without_content(self, columns: Sequence[Column]) -> R:
         """The row of columns that were tampered with, as if its content were empty. Raises
