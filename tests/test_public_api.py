@@ -14,6 +14,7 @@ import pytest
 
 import assent
 from assent.core import errors
+from assent.storage import sqlite
 
 REFERENCE = (Path(__file__).parent.parent / "docs" / "reference" / "python.md").read_text(
     encoding="utf-8"
@@ -53,6 +54,13 @@ def test_the_documented_kinds_and_errors_exist() -> None:
     assert all(
         issubclass(getattr(errors, name), assent.AssentError) for name in documented("error")
     )
+
+
+def test_the_checkpointer_is_where_the_readme_says() -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    assert "from assent.storage.sqlite import SqliteSaver" in readme
+    assert sqlite.__all__ == ["SqliteSaver", "SqliteStorage"]
+    assert all(hasattr(sqlite, name) for name in sqlite.__all__)
 
 
 def test_whoever_imports_an_agent_does_not_pay_for_the_server() -> None:
