@@ -200,11 +200,15 @@ class Session:
         # If statuses differ, the last column has each approval's own. If not, it has the people who
         # may decide, which is of no interest once an approval is decided.
         has_statuses = len({each["status"] for each in approvals}) > 1
-        table = Table(box=None, pad_edge=False)
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
         for name in ("id", "age", "tool"):
             table.add_column(name, overflow="fold", no_wrap=True)
-        for name in ("by", "risk", "status" if has_statuses else "for"):
+        for name in ("by", "risk"):
             table.add_column(name, overflow="fold")
+        if has_statuses:
+            table.add_column("status", no_wrap=True)
+        else:
+            table.add_column("for", overflow="fold")
 
         for each in approvals:
             cells = (

@@ -66,8 +66,9 @@ def chat(
 ) -> None:
     """Talk to an agent in the terminal, and decide what it asks for.
 
-    Ctrl-C cancels a run that you have begun here, and a second Ctrl-C leaves. Exits with 0 if the
-    last run is done, 1 if it failed, 3 if it waits for a person, 130 after Ctrl-C.
+    Ctrl-C cancels a run that you have begun here, and a second Ctrl-C leaves; at the prompt, Ctrl-C
+    leaves as Ctrl-D does. Exits with 0 if the last run is done, 1 if it failed, 3 if it waits for a
+    person, 130 after Ctrl-C during a run.
     """
     if url and serve:
         fail(

@@ -26,7 +26,7 @@ def doctor() -> None:
         sign, style = SIGNS[finding.level]
         line = Text.assemble(
             (f"{sign:5}  ", style),
-            (f"{finding.subject:9}  ", "dim"),
+            (f"{finding.subject:13}  ", "dim"),
             visible(finding.sentence),
         )
         print_sentence(out, line)

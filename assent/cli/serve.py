@@ -212,7 +212,7 @@ def _announce(server: AgentServer, settings: Settings, url: str) -> None:
     database = str(settings.database_path)
     if settings.log_format == "json":
         log = structlog.get_logger(__name__)
-        log.info("The server listens.", url=url, agents=server.agents, database=database)
+        log.info("server started", url=url, agents=server.agents, database=database)
         return
 
     message = DEMO_MESSAGE if server.is_demo else "Hello"

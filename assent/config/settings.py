@@ -8,12 +8,20 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from assent.config.logging import LogFormat
 from assent.core.errors import ConfigurationError
-from assent.core.policy import read_duration
+from assent.core.policy import not_a_duration, read_duration
 from assent.core.sealing import parse_keys
 from assent.notify.links import key_beside, parse_key
 
@@ -39,7 +47,15 @@ def _parts(value: str) -> list[str]:
     return [part for part in stripped if part]
 
 
-Duration = Annotated[timedelta, BeforeValidator(read_duration), Field(gt=timedelta(0))]
+def _duration(value: str | timedelta, read: ValidatorFunctionWrapHandler) -> timedelta:
+    try:
+        duration: timedelta = read(read_duration(value))
+    except ValidationError:
+        raise ValueError(not_a_duration(str(value))) from None
+    return duration
+
+
+Duration = Annotated[timedelta, WrapValidator(_duration), Field(gt=timedelta(0))]
 
 
 class Settings(BaseSettings):

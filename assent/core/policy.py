@@ -276,9 +276,12 @@ def duration_from_text(text: str) -> timedelta:
     try:
         return msgspec.convert(read_duration(text), timedelta)
     except msgspec.ValidationError:
-        raise ConfigurationError(
-            f"'{text}' is no duration. Write 90s, 15m, 2h, 1d, a number of seconds, or PT15M."
-        ) from None
+        raise ConfigurationError(not_a_duration(text)) from None
+
+
+def not_a_duration(text: str) -> str:
+    """The sentence that refuses the text."""
+    return f"'{text}' is no duration. Write 90s, 15m, 2h, 1d, a number of seconds, or PT15M."
 
 
 def _with_durations(value: Mapping[str, Json]) -> JsonObject:

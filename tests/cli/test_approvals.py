@@ -17,6 +17,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from assent.cli.app import app
+from assent.cli.approvals import Session
+from assent.cli.client import Client
 from assent.cli.wording import news_of
 from assent.notify.endpoints import APPROVAL_EVENTS
 from tests.support.server import Server, scripted_agents, serving
@@ -133,6 +135,16 @@ def test_a_list_fits_a_narrow_terminal(server: Server) -> None:
     lines = approvals(server, "list", "--status", "all", columns=80).output.splitlines()
     assert {line.split()[-1] for line in lines[1:]} >= {"rejected", "pending"}
     assert max(map(len, lines)) <= 80
+
+
+def test_a_status_is_one_word_beside_the_name_of_a_common_tool(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waits = asked(server, "pay 20") | {"tool": "delete_records", "requested_by": "local"}
+    monkeypatch.setenv("COLUMNS", "80")
+    Session(Client(httpx.Client())).table([waits, waits | {"status": "superseded"}])
+    _titles, *lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in lines] == ["pending", "superseded"]
 
 
 NEWS = {

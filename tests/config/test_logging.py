@@ -133,7 +133,7 @@ async def test_every_line_of_a_servers_log_is_json(tmp_path: Path) -> None:
     for record in records:
         assert {"timestamp", "level", "logger", "event"} <= record.keys()
     assert "uvicorn.error" in {record["logger"] for record in records}
-    (started,) = [record for record in records if record["event"] == "The server listens."]
+    (started,) = [record for record in records if record["event"] == "server started"]
     assert (started["url"], started["agents"]) == (server.url, ["agent"])
     for word in ("secret-of-ann", "a word of ann's"):
         assert word not in server.output

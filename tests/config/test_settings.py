@@ -64,6 +64,12 @@ def test_a_duration_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, wri
         Settings()
 
 
+def test_the_refusal_of_a_duration_says_how_to_write_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASSENT_EVENTS_TTL", "soon")
+    with pytest.raises(ValidationError, match=r"'soon' is no duration\. Write 90s, 15m"):
+        Settings()
+
+
 @pytest.mark.parametrize(
     ("url", "path"), [("sqlite:///./a.db", "a.db"), ("sqlite:////var/lib/a.db", "/var/lib/a.db")]
 )

@@ -325,10 +325,13 @@ async def test_the_command_says_it_and_its_exit_status_too(
             ["ok", "notifications"],
         ),
     ]
+    # Every sentence begins in the same column.
+    assert {line[:22][-2:] for line in lines} == {"  "}
     sql(path, "DELETE FROM events WHERE thread_id = 'idle' AND seq = 5")
     ill = CliRunner().invoke(app, ["doctor"])
     assert ill.exit_code == 1
     assert (
-        "WRONG  numbering  The thread 'idle' should have the events 4 to 6, and has 2" in ill.stdout
+        "WRONG  numbering      The thread 'idle' should have the events 4 to 6, and has 2"
+        in ill.stdout
     )
     assert "1 finding(s) need your attention" in ill.stderr

@@ -102,7 +102,7 @@ def head_from(columns: Sequence[Any] | None) -> AuditHead | None:
 
 def _tampered(number: int, sentence: str) -> Tampered:
     return Tampered(
-        f"{sentence} Say: assent audit verify", thread_id="", kind="audit row", name=number
+        f"{sentence} Run: assent audit verify", thread_id="", kind="audit row", name=number
     )
 
 

@@ -89,7 +89,7 @@ def _modes(path: Path) -> list[str]:
         if mode & 0o077:
             problems.append(
                 f"{file.name} is {stat.filemode(mode)}, so others than its owner may open it. "
-                f"Say: chmod 600 {file}"
+                f"Run: chmod 600 {file}"
             )
     return problems
 
