@@ -44,6 +44,7 @@ from assent.core.errors import (
     NotFound,
     NothingPending,
     Superseded,
+    Tampered,
 )
 from assent.core.events import ApprovalDecided, RunResumed, decode
 from assent.core.policy import Escalation, OnTimeout, Person, Policy, policy_digest
@@ -484,7 +485,7 @@ async def test_what_is_done_to_one_approval_depends_on_no_other(
     await paused(storage, "a", "b")
     with closing(sqlite3.connect(tmp_path / "assent.db")) as connection, connection:
         connection.execute("UPDATE approvals SET args = 'broken' WHERE approval_id = 'b'")
-    with pytest.raises(ValueError, match="unexpected character"):
+    with pytest.raises(Tampered, match="the approval 'b'"):
         await storage.approval("b")
     row = await act(decider(storage), "a", AddComment(by=Person(name="eve"), text="Why?"))
     assert [each.text for each in row.comments] == ["Why?"]

@@ -81,7 +81,13 @@ def test_a_notification_that_is_given_up_has_a_line_as_documented() -> None:
 
 
 def test_nothing_is_documented_that_there_is_not() -> None:
-    elsewhere = {"engine started", "engine stopped", "notification given up", "thread distrusted"}
+    elsewhere = {
+        "server started",
+        "engine started",
+        "engine stopped",
+        "notification given up",
+        "thread distrusted",
+    }
     assert set(documented()) == {name for _, name in LINES.values()} | elsewhere
 
 
