@@ -121,9 +121,8 @@ class OpenAIServer:
             interface="asgi3",
             lifespan="off",
             ws="none",
+            # uvicorn's other settings of the log would change its loggers for the whole process.
             log_config=None,
-            log_level="error",
-            access_log=False,
             timeout_graceful_shutdown=1,
         )
         self._uvicorn = _QuietServer(config)
