@@ -25,10 +25,10 @@ serve: .venv/ready  ## Start the server with the demo agent
 	$(BIN)/assent serve --host $(HOST) --port $(PORT)
 
 test: .venv/ready  ## Run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: .venv/ready  ## Run the tests that start no process
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 crash: .venv/ready  ## Kill the server 1,000 times, the storage 5,000 times, and live 5,300 lives of approvals; its variables are in CONTRIBUTING.md
 	CRASH_KILLS=$(CRASH_KILLS) $(BIN)/python -m pytest tests/acceptance/test_crash_storm.py
