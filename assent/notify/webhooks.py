@@ -222,18 +222,40 @@ def _is_receiver(address: Address) -> bool:
         address.is_link_local
         or address.is_multicast
         or address.is_unspecified
-        or address == _METADATA
+        # Compared by their bytes, because one may have a zone (`%eth0`).
+        or address.packed in _METADATA
     )
 
 
 _IPV4_COMPATIBLE = IPv6Network("::/96")
 _NAT64 = IPv6Network("64:ff9b::/96")
 
-_PRIVATE = (IPv4Network("192.0.0.0/24"), IPv6Network("64:ff9b:1::/48"))
-"""Private networks that not every Python knows: IETF protocol assignments, and local NAT64."""
+_PRIVATE = (
+    IPv4Network("192.0.0.0/24"),
+    IPv6Network("64:ff9b:1::/48"),
+    IPv6Network("fec0::/10"),
+)
+"""Private networks that not every Python knows: IETF protocol assignments, local NAT64, and the
+site-local addresses that RFC 3879 deprecated."""
 
-_METADATA = IPv6Address("fd00:ec2::254")
-"""A cloud hands out secrets here. Its IPv4 twin, 169.254.169.254, is link-local."""
+_METADATA = frozenset(
+    ip_address(address).packed
+    for address in (
+        # AWS, Azure, Google and most others.
+        "169.254.169.254",
+        # Azure's WireServer.
+        "168.63.129.16",
+        # Alibaba.
+        "100.100.100.200",
+        # Oracle.
+        "192.0.0.192",
+        # Google, on machines with IPv6 only.
+        "fd20:ce::254",
+        # AWS.
+        "fd00:ec2::254",
+    )
+)
+"""Clouds hand out secrets here, some of them at addresses that look private or even public."""
 
 
 # ── configuration ─────────────────────────────────────────────────────────────────────────────────
