@@ -5,7 +5,8 @@ On purpose, this differs from LangGraph's own server in three ways:
 
 1. A function that makes a graph is called once, at the start, with an empty config; not again for
    each run.
-2. A file that belongs to no package may still write `from .tools import …`.
+2. A file that belongs to no package may still write `from .tools import …`. It has the same module
+   name at every start, since states are stored with the names of their types.
 3. Of a project's langgraph.json only `graphs`, `dependencies` and `env` are read. A warning names
    the other settings in it.
 """
@@ -22,7 +23,7 @@ import os
 import sys
 import sysconfig
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -42,7 +43,6 @@ from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel import Pregel
 
-from assent.core.clock import uuid7
 from assent.core.errors import AgentLoadError
 from assent.graph.interrupts.questions import Agent
 
@@ -99,11 +99,12 @@ async def _project_agents(file: Path, stack: AsyncExitStack) -> dict[str, Agent]
         )
     stack.enter_context(_environment(_project_env(file, config.get("env") or {})))
     dependencies = _dependency_folders(file, config.get("dependencies") or [])
-    for folder in reversed([file.parent.resolve(), *dependencies]):
+    folders = [file.parent.resolve(), *dependencies]
+    for folder in reversed(folders):
         stack.enter_context(_on_path(folder))
     agents: dict[str, Agent] = {}
     for name, value in graphs.items():
-        agents[name] = await _agent(_project_source(file, name, value), stack)
+        agents[name] = await _agent(_project_source(file, name, value, folders), stack)
     return agents
 
 
@@ -162,7 +163,7 @@ def _dependency_folders(file: Path, dependencies: Any) -> Iterator[Path]:
             )
 
 
-def _project_source(file: Path, name: str, value: Any) -> Source:
+def _project_source(file: Path, name: str, value: Any, folders: Sequence[Path]) -> Source:
     path = value.get("path") if isinstance(value, Mapping) else value
     if not isinstance(path, str):
         raise AgentLoadError(
@@ -170,7 +171,7 @@ def _project_source(file: Path, name: str, value: Any) -> Source:
             '{"path": "./path/file.py:variable"}.'
         )
     try:
-        return _source(path, base=file.parent)
+        return _source(path, base=file.parent, folders=folders)
     except AgentLoadError as error:
         raise AgentLoadError(f"The graph '{name}' in {file} cannot be loaded. {error}") from error
 
@@ -180,19 +181,21 @@ def _project_source(file: Path, name: str, value: Any) -> Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """The place of a graph: a variable in a file, or in a module that is found on `sys.path`.
+    """The place of a graph: a variable in a module, which is in `file` or found on `sys.path`.
     `root` is the folder that its imports start from."""
 
     variable: str
+    module: str
     root: Path
     file: Path | None = None
-    module: str = ""
 
     def __str__(self) -> str:
         return str(self.file or self.module)
 
 
-def _source(target: str, *, base: Path) -> Source:
+def _source(target: str, *, base: Path, folders: Sequence[Path] = ()) -> Source:
+    """The place that a target names. `folders` are those of a project, which its modules are
+    imported from."""
     place, separator, variable = target.rpartition(":")
     if not separator or not variable.isidentifier():
         raise AgentLoadError(_no_variable(target, base / target))
@@ -206,7 +209,9 @@ def _source(target: str, *, base: Path) -> Source:
         raise AgentLoadError(
             f"{file} is not a Python file, and Assent runs graphs that are written in Python."
         )
-    return Source(file=file, variable=variable, root=_package_root(file))
+    root = _package_root(file)
+    named_from = root if root != file.parent else _nearest(file, folders)
+    return Source(file=file, module=_module_name(file, named_from), variable=variable, root=root)
 
 
 def _no_variable(target: str, path: Path) -> str:
@@ -234,35 +239,74 @@ def _package_root(file: Path) -> Path:
     return folder
 
 
-def _load_module(source: Source) -> ModuleType:
-    if source.file is None:
+def _nearest(file: Path, folders: Sequence[Path]) -> Path:
+    """The innermost of the folders that holds the file; the file's own if none does.
+
+    So two files of one project that are called the same have different names, whichever of them is
+    loaded first, or was there first.
+    """
+    holding = [folder for folder in folders if file.is_relative_to(folder)]
+    return max(holding, key=lambda folder: len(folder.parts), default=file.parent)
+
+
+def _module_name(file: Path, folder: Path) -> str:
+    """The name under which the file would be imported from the folder."""
+    name = ".".join(file.relative_to(folder).with_suffix("").parts)
+    return name.removesuffix(".__init__")
+
+
+def _load_module(source: Source, stack: AsyncExitStack) -> ModuleType:
+    if source.file is None or _is_in_its_package(source):
         return importlib.import_module(source.module)
-    parts = source.file.relative_to(source.root).with_suffix("").parts
-    in_package = len(parts) > 1 and all(part.isidentifier() for part in parts)
-    if in_package and _is_found(parts[0], source.root):
-        return importlib.import_module(".".join(parts).removesuffix(".__init__"))
-    return _load_file(source.file)
+    return _load_file(source.file, source.module, stack)
 
 
-def _is_found(package: str, root: Path) -> bool:
-    """True if importing the package leads to this folder, and not to another package of the same
-    name that comes first."""
-    spec = importlib.util.find_spec(package)
-    return spec is not None and str(root / package) in (spec.submodule_search_locations or ())
+def _is_in_its_package(source: Source) -> bool:
+    """True if the file belongs to a package, and importing that leads to the file's folder, and not
+    to another package of the same name that comes first."""
+    assert source.file is not None
+    parts = source.module.split(".")
+    if source.file.parent == source.root or not all(part.isidentifier() for part in parts):
+        return False
+    spec = importlib.util.find_spec(parts[0])
+    folder = str(source.root / parts[0])
+    return spec is not None and folder in (spec.submodule_search_locations or ())
 
 
-def _load_file(file: Path) -> ModuleType:
-    """Load the file into a package of its own, with a name that nothing else has, so that relative
-    imports work in it."""
-    package = ModuleType(f"assent_agent_{uuid7().replace('-', '')}")
-    package.__path__ = [str(file.parent)]
-    spec = importlib.util.spec_from_file_location(f"{package.__name__}.{file.stem}", file)
+def _load_file(file: Path, name: str, stack: AsyncExitStack) -> ModuleType:
+    """Load the file as a package of its own, so that relative imports work in it.
+
+    It has this name, or, if another module has it, that name below `assent_agent`. A state that is
+    stored names its types by their module, so the name must not depend on what was loaded before.
+    """
+    loaded = sys.modules.get(name)
+    if loaded is not None and _is_of(loaded, file):
+        return loaded
+    if loaded is not None or name in sys.stdlib_module_names:
+        return _load_file(file, f"assent_agent.{name}", stack)
+    folder = str(file.parent)
+    spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=[folder])
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[package.__name__] = package
-    sys.modules[spec.name] = module
+    stack.callback(_forget, name)
+    sys.modules[name] = module
+    # A sibling that imports this file relatively gets the same module, and so the same types.
+    sys.modules[f"{name}.{file.stem}"] = module
     spec.loader.exec_module(module)
     return module
+
+
+def _is_of(module: ModuleType, file: Path) -> bool:
+    """True if the module was loaded from the file."""
+    loaded_from = getattr(module, "__file__", None)
+    return loaded_from is not None and Path(loaded_from).resolve() == file
+
+
+def _forget(name: str) -> None:
+    """Remove the module, and those that were loaded below it."""
+    for each in list(sys.modules):
+        if each == name or each.startswith(f"{name}."):
+            del sys.modules[each]
 
 
 @contextmanager
@@ -298,7 +342,7 @@ async def _agent(source: Source, stack: AsyncExitStack) -> Agent:
         stack.enter_context(_on_path(source.root))
     try:
         # In a thread, because a module may call asyncio.run as it is imported.
-        module = await asyncio.to_thread(_load_module, source)
+        module = await asyncio.to_thread(_load_module, source, stack)
     except (Exception, SystemExit) as error:
         raise AgentLoadError(
             f"{source} cannot be imported: {_cause(error)}.{_advice(error, source)}"
@@ -413,7 +457,8 @@ def _place(error: BaseException) -> str:
 def _advice(error: BaseException, source: Source) -> str:
     if not isinstance(error, ModuleNotFoundError) or not error.name:
         return ""
-    if source.module == error.name or source.module.startswith(f"{error.name}."):
+    is_target = source.module == error.name or source.module.startswith(f"{error.name}.")
+    if source.file is None and is_target:
         return f" It is looked for in {source.root} and among the installed packages."
     package = error.name.partition(".")[0]
     return (

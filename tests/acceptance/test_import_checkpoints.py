@@ -4,6 +4,7 @@ LangGraph programs go on there."""
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import re
 import shutil
@@ -24,7 +25,7 @@ from typer.testing import CliRunner
 from typing_extensions import TypedDict
 
 from assent.cli.app import app
-from tests.support import agents
+from tests.support import agents, typed_agent
 from tests.support.server import (
     REPOSITORY,
     Server,
@@ -165,6 +166,38 @@ def test_a_pause_of_any_graph_is_decided(
     with serving(folder, target) as server:
         asyncio.run(decide(server))
         assert server.traces() == [trace]
+
+
+def test_a_state_with_types_of_the_agents_own_file_is_taken_over(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(typed_agent.__file__, folder / "shop.py")
+    # The old program had it as the module `shop`.
+    monkeypatch.syspath_prepend(str(folder))
+    shop = importlib.import_module("shop")
+    asyncio.run(_pause_in_the_old_program(folder / "old.sqlite", shop.graph))
+    del sys.modules["shop"]
+
+    said = import_checkpoints(folder, "old.sqlite", "--agent", "shop.py:graph")
+    assert said.startswith("Imported 1 thread(s) with 3 checkpoint(s)")
+
+    async def decide(server: Server) -> None:
+        async with asking(server) as api:
+            await api.decided("t", type="respond", message="yes")
+            assert await api.last_words("t") == "yes: 3 of RED"
+
+    with serving(folder, "shop.py:graph") as server:
+        asyncio.run(decide(server))
+
+
+async def _pause_in_the_old_program(path: Path, graph: Any) -> None:
+    async with AsyncSqliteSaver.from_conn_string(str(path)) as saver:
+        agent = graph.copy(update={"checkpointer": saver})
+        await agent.ainvoke(
+            {"messages": [HumanMessage("One, please.")]},
+            {"configurable": {"thread_id": "t"}},
+            durability="sync",
+        )
 
 
 def test_without_an_agent_a_pause_is_told_of_and_nothing_runs_for_a_message(folder: Path) -> None:

@@ -239,6 +239,61 @@ async def test_two_files_of_one_name_are_two_agents(write: Write, tmp_path: Path
     assert await answer_of(str(file)) == {"1": "one", "2": "two"}
 
 
+async def test_a_file_of_no_package_has_its_own_name(write: Write) -> None:
+    file = write("my_clerk.py", GRAPH.replace('"hello"', "__name__"))
+    assert await answer_of(f"{file}:builder") == {"builder": "my_clerk"}
+    assert "my_clerk" not in sys.modules
+
+
+@pytest.mark.parametrize("name", ["json", "sched", "structlog"])
+async def test_a_file_named_like_a_module_that_is_there_already_has_a_name_below_our_own(
+    write: Write, name: str
+) -> None:
+    file = write(f"{name}.py", GRAPH.replace('"hello"', "__name__"))
+    there = sys.modules.get(name)
+    assert await answer_of(f"{file}:builder") == {"builder": f"assent_agent.{name}"}
+    assert sys.modules.get(name) is there
+
+
+@pytest.mark.parametrize("names", [["a", "b", "c"], ["c", "b", "a"], ["b"]])
+async def test_a_file_of_a_project_has_the_same_name_whatever_else_is_loaded(
+    write: Write, names: list[str]
+) -> None:
+    graphs = {"a": "./one/agent.py:graph", "b": "./two/agent.py:graph", "c": "./src/agent.py:graph"}
+    for path in graphs.values():
+        write(path.removesuffix(":graph"), f"{GRAPH}\ngraph = builder.compile(name=__name__)\n")
+    file = write(
+        "langgraph.json",
+        json.dumps({"graphs": {name: graphs[name] for name in names}, "dependencies": ["."]}),
+    )
+    async with open_agents(str(file)) as agents:
+        modules = {name: agent.name for name, agent in agents.items()}
+    expected = {"a": "one.agent", "b": "two.agent", "c": "agent"}
+    assert modules == {name: expected[name] for name in names}
+
+
+async def test_the_types_of_a_file_are_the_same_for_all_who_import_it(write: Write) -> None:
+    write("my_words.py", "from .my_agent import Word\nWORDS = [Word('relatively')]\n")
+    write("my_letters.py", "from my_agent import Word\nWORDS = [Word('absolutely')]\n")
+    write(
+        "my_agent.py",
+        f"""{GRAPH}
+class Word(str): pass
+from .my_words import WORDS as relative
+from my_letters import WORDS as absolute
+assert type(relative[0]) is type(absolute[0]) is Word
+first, second = builder, builder
+""",
+    )
+    file = write(
+        "langgraph.json",
+        json.dumps({"graphs": {"1": "./my_agent.py:first", "2": "./my_agent.py:second"}}),
+    )
+    async with open_agents(str(file)) as agents:
+        first, second = agents.values()
+        assert first.builder is second.builder
+
+
 async def test_a_module_is_found_from_the_current_folder(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
