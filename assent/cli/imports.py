@@ -134,7 +134,7 @@ async def _import(
         )
         remove_copies(new.parent, prefix, but=old.copy)
 
-        adopt = _adopting(*agent, storage, report) if agent else just_idle
+        adopt = _adopting(*agent, storage, settings, report) if agent else just_idle
         threads = await old.threads()
         with report.progress(len(threads), sum(thread.size for thread in threads)) as steps:
             importer = Importer(
@@ -153,9 +153,13 @@ async def _import(
     report.summarise(old_path, old_size, new)
 
 
-def _adopting(name: str, agent: Agent, storage: SqliteStorage, report: Report) -> Adopt:
-    """Give threads to the agent if it can read their states."""
-    saver = storage.checkpointer.with_allowlist(state_types(agent))
+def _adopting(
+    name: str, agent: Agent, storage: SqliteStorage, settings: Settings, report: Report
+) -> Adopt:
+    """Give threads to the agent if it can read their states, as it could under a server with these
+    settings."""
+    allowed = {*settings.state_types, *state_types(agent)}
+    saver = storage.checkpointer.with_allowlist(allowed)
     adopter = Adopter(name, agent.copy(update={"checkpointer": saver}), Clock())
 
     async def adopt(thread: Thread) -> Change:

@@ -52,9 +52,11 @@ def environment(folder: Path) -> dict[str, str]:
     return {**inherited, **files, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "100"}
 
 
-def import_checkpoints(folder: Path, *arguments: str, status: int = 0) -> str:
+def import_checkpoints(folder: Path, *arguments: str, status: int = 0, **settings: str) -> str:
     """Run the command to its end; what it said."""
-    result = CliRunner().invoke(app, ["import-checkpoints", *arguments], env=environment(folder))
+    result = CliRunner().invoke(
+        app, ["import-checkpoints", *arguments], env={**environment(folder), **settings}
+    )
     assert (result.exit_code, result.stdout) == (status, ""), result.output
     return result.stderr
 
@@ -253,6 +255,13 @@ def test_an_agent_that_cannot_read_a_state_leaves_the_thread_idle(folder: Path) 
         in said
     )
     assert "test_import_checkpoints.Thing" in said and "Imported 1 thread(s)" in said
+
+    said = import_checkpoints(
+        folder,
+        *("old.sqlite", "--database", "other.db", "--agent", "other.py:graph"),
+        ASSENT_STATE_TYPES=f"{__name__}:Thing",
+    )
+    assert said.startswith("Imported 1 thread(s)")
 
 
 def test_what_cannot_be_asked_for_is_refused_with_2(folder: Path) -> None:
