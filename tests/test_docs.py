@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+from codeop import CommandCompiler
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,23 @@ async def test_a_how_to_page_runs_after_the_tutorial(
     names: dict[str, Any] = {"__name__": "tutorial"}
     await run(TUTORIAL, names)
     await run(page, names)
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in [TUTORIAL, *PAGES] if blocks(page)], ids=lambda page: page.stem
+)
+def test_a_page_can_be_pasted_into_a_console(page: Path) -> None:
+    """The console of Python 3.11 takes one line after another: there, an empty line ends a block,
+    and nothing else does."""
+    for source in blocks(page):
+        console = CommandCompiler()
+        console.compiler.flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        statement: list[str] = []
+        for line in [*source.splitlines(), ""]:
+            statement.append(line)
+            if console("\n".join(statement), str(page), "single") is not None:
+                statement.clear()
+        assert not any(statement), f"This does not end: {statement}"
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.stem)
