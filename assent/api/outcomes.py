@@ -13,31 +13,21 @@ from assent.api.responses import json_response
 from assent.api.schemas import CancelRequest
 from assent.api.views import approval_view, run_view, state_json
 from assent.core.json import Json, JsonObject
-from assent.core.rows import UNFINISHED, Run, RunStatus
-from assent.runs.follow import wait_for_run
+from assent.core.rows import UNFINISHED, Run
+from assent.runs.follow import wait_for_rest, wait_for_run
 from assent.runs.service import Runs
 from assent.storage.base import Storage
 
 T = TypeVar("T")
 
 
-async def invoked_response(request: Request, runs: Runs, run: Run) -> Response:
-    """The outcome of a message, once it is answered or somebody is asked.
-
-    If standing grants answer a pause at once, another run resumes the thread, and that is the one
-    to wait for.
-    """
-    last = await _unless_gone(request, _last_run(runs.storage, run))
-    return await _response(runs, run, last)
-
-
 async def outcome_response(
     request: Request, runs: Runs, run: Run, timeout: float | None = None
 ) -> Response:
-    """The outcome of the run, once it has ended or paused: 200. After `timeout` seconds, the run
-    as it is: 202."""
-    ended = await _unless_gone(request, wait_for_run(runs.storage, run), timeout)
-    return await _response(runs, run, ended)
+    """The outcome of the run, once it has ended or somebody is asked: 200. After `timeout` seconds,
+    the run as it is: 202."""
+    last = await _unless_gone(request, wait_for_rest(runs.storage, run), timeout)
+    return await _response(runs, run, last)
 
 
 def started_response(run: Run) -> Response:
@@ -88,25 +78,6 @@ async def _response(runs: Runs, asked: Run, last: Run | None) -> Response:
         "values": state_json(values),
     }
     return json_response(body, headers=headers)
-
-
-async def _last_run(storage: Storage, run: Run) -> Run:
-    """The run that ended or paused last, of this one and those that resumed it at once."""
-    last = await wait_for_run(storage, run)
-    while last.status is RunStatus.INTERRUPTED:
-        resumed = await _resumed_by(storage, last)
-        if resumed is None:
-            break
-        last = await wait_for_run(storage, resumed)
-    return last
-
-
-async def _resumed_by(storage: Storage, paused: Run) -> Run | None:
-    newest = await storage.latest_runs(thread_id=paused.thread_id)
-    for run in newest.rows:
-        if run.input.get("paused_run") == paused.run_id:
-            return run
-    return None
 
 
 async def _all_ended(storage: Storage, runs: Sequence[Run]) -> Sequence[Run]:

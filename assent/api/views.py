@@ -31,6 +31,7 @@ _GRANT_FIELDS = (
 _RUN_FIELDS = (
     *("run_id", "thread_id", "agent", "kind", "status", "attempt", "priority", "created_at"),
     *("due_at", "started_at", "ended_at", "error", "usage", "metadata", "schedule_id"),
+    "next_run",
 )
 _THREAD_FIELDS = (
     *("thread_id", "created_at", "updated_at", "metadata", "status", "agent", "run_id"),

@@ -81,11 +81,13 @@ class Conversation:
         return f"/threads/{self.thread_id}/events"
 
     def _run(self, opening: tuple[str, Json] | None = None) -> Iterator[Received]:
-        """Events up to a run's last one; with `opening`, the first answer that POST."""
+        """Events up to a run's last one; with `opening`, the first answer that POST. If standing
+        grants answer a pause, the run that goes on is part of it."""
         self._run_id = None
         for received in self._client.events(self._events_path, after=self._last, opening=opening):
             yield self._seen(received)
-            if received.type in TERMINAL_TYPES:
+            going_on = received.event.get("next_run")
+            if received.type in TERMINAL_TYPES and not going_on:
                 return
 
     def _seen(self, received: Received) -> Received:

@@ -96,10 +96,12 @@ class RunResumed(Event, kw_only=True, tag="run_resumed"):
 
 
 class RunPaused(Event, kw_only=True, tag="run_paused"):
-    """The run paused for a person; `approvals` are the pending ids, `next` the nodes that wait."""
+    """The run paused for a person; `approvals` are the pending ids, `next` the nodes that wait. If
+    standing grants have answered all of them, nobody is waited for: `next_run` goes on at once."""
 
     approvals: tuple[str, ...] = ()
     next: tuple[str, ...] = ()
+    next_run: str = ""
 
 
 class RunRecovered(Event, kw_only=True, tag="run_recovered"):
@@ -440,7 +442,8 @@ EVENT_TYPES: dict[str, type[Event]] = {
 """Every event class by its `type`."""
 
 TERMINAL_TYPES = frozenset({"done", "error", "run_paused", "run_cancelled"})
-"""Types of a run's last event. A stream that follows one run ends after it."""
+"""Types of a run's last event. A stream that follows one run ends after it, unless it is a
+`run_paused` that names the run which goes on."""
 
 encode = msgspec.json.Encoder().encode
 """Encode an event as JSON bytes."""

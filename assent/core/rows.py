@@ -114,6 +114,9 @@ class Run:
     thread_id, "checkpoint_id": str}` for one that begins its thread with that state. A `pending`
     run starts when its thread is free, not before `due_at`, those of a higher `priority` first.
 
+    A paused run whose questions standing grants have answered names the run that went on at once,
+    `next_run`.
+
     `worker` runs it, and `attempt` counts its starts: together they are its lease, with `attempt`
     as the fencing token. `cancel` says how it was asked to stop. `at_checkpoint` is where the last
     recovery found it, and `stuck` how many in a row found it there. `budget` limits what it may
@@ -142,6 +145,7 @@ class Run:
     budget: Mapping[str, Json] = field(default_factory=dict)
     usage: Mapping[str, float] = field(default_factory=dict)
     schedule_id: str | None = None
+    next_run: str | None = None
     version: int = 1
 
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing, suppress
 
 from assent.core.errors import Gone, NotFound, Unavailable
-from assent.core.events import TERMINAL_TYPES
+from assent.core.events import TERMINAL_TYPES, RunPaused, decode
 from assent.core.rows import UNFINISHED, Run
 from assent.storage.base import Doorbell, LogEntry, Storage
 
@@ -86,26 +86,47 @@ async def _wait_for_news(storage: Storage, run: Run, after: int, doorbell: Doorb
             if not entries:
                 # Nothing rang. Check the row, in case a ring was lost.
                 return True
-            if _end_of(run.run_id, entries) is not None:
+            if _followed(run.run_id, entries)[1] != run.run_id:
                 return True
             after = entries[-1].seq
         return False
     return True
 
 
+async def wait_for_rest(storage: Storage, run: Run) -> Run:
+    """The run that ended or paused last: this one, or one that went on at once because standing
+    grants had answered. Raises as `wait_for_run` does."""
+    last = await wait_for_run(storage, run)
+    while last.next_run is not None:
+        going_on = await storage.run(last.next_run)
+        if going_on is None:
+            break
+        last = await wait_for_run(storage, going_on)
+    return last
+
+
 async def replay_run(storage: Storage, run: Run, after: int) -> Batches:
-    """The run's events above `after`, past and to come, until it ends. Raises `Gone` as `follow`
-    does."""
+    """The events above `after` that `follow_run` yields, past and to come. Raises `Gone` as
+    `follow` does."""
     newest = await storage.last_seq(run.thread_id)
     after = min(after, newest)
-    stored = await storage.run(run.run_id)
-    ended = stored is None or stored.status not in UNFINISHED
-    while entries := await storage.read_log(run.thread_id, after, run_id=run.run_id):
-        after = entries[-1].seq
-        yield entries
-        ended = ended or entries[-1].type in TERMINAL_TYPES
-    if not ended:
-        batches = follow_run(storage, run.thread_id, run.run_id, max(after, newest))
+    run_id: str | None = run.run_id
+    while run_id is not None:
+        # Read before the log, which has all events of a run that has ended.
+        stored = await storage.run(run_id)
+        ended = stored is None or stored.status not in UNFINISHED
+        going_on = stored.next_run if stored else None
+        while entries := await storage.read_log(run.thread_id, after, run_id=run_id):
+            after = entries[-1].seq
+            yield entries
+            if entries[-1].type in TERMINAL_TYPES:
+                ended, going_on = True, _next_run(entries[-1])
+        if not ended:
+            break
+        run_id = going_on
+
+    if run_id is not None:
+        batches = follow_run(storage, run.thread_id, run_id, max(after, newest))
         async with aclosing(batches):
             async for entries in batches:
                 yield entries
@@ -113,20 +134,40 @@ async def replay_run(storage: Storage, run: Run, after: int) -> Batches:
 
 async def follow_run(storage: Storage, thread_id: str, run_id: str, after: int) -> Batches:
     """The run's events above `after`, until it ends. Its last event is the last one yielded. Events
-    of other runs on the thread are left out."""
+    of other runs on the thread are left out.
+
+    If the run pauses and standing grants answer at once, the events of the run that goes on
+    follow.
+    """
     async with aclosing(follow(storage, thread_id, after)) as batches:
         async for batch in batches:
-            end = _end_of(run_id, batch)
-            entries = tuple(entry for entry in batch[:end] if entry.run_id == run_id)
+            entries, following = _followed(run_id, batch)
             if entries:
                 yield entries
-            if end is not None:
+            if following is None:
                 return
+            run_id = following
 
 
-def _end_of(run_id: str, entries: tuple[LogEntry, ...]) -> int | None:
-    """The number of entries up to the run's last event; None if that is not among them."""
-    for count, entry in enumerate(entries, 1):
-        if entry.run_id == run_id and entry.type in TERMINAL_TYPES:
-            return count
-    return None
+def _followed(
+    run_id: str, entries: tuple[LogEntry, ...]
+) -> tuple[tuple[LogEntry, ...], str | None]:
+    """The entries of the run, and of those that go on where it paused; and the run to follow after
+    them, None if that has ended."""
+    followed: list[LogEntry] = []
+    for entry in entries:
+        if entry.run_id != run_id:
+            continue
+        followed.append(entry)
+        if entry.type in TERMINAL_TYPES:
+            going_on = _next_run(entry)
+            if going_on is None:
+                return tuple(followed), None
+            run_id = going_on
+    return tuple(followed), run_id
+
+
+def _next_run(last: LogEntry) -> str | None:
+    """The run that goes on after this last event of a run, if any."""
+    event = decode(last.body) if last.type == "run_paused" else None
+    return event.next_run or None if isinstance(event, RunPaused) else None

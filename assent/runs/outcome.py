@@ -76,7 +76,9 @@ def paused(
         thread, ThreadStatus.INTERRUPTED, checkpoint.checkpoint_id, now, pending=left
     )
     ended = _ended(run, RunStatus.INTERRUPTED, now)
-    pauses = RunPaused(approvals=left or ids, next=checkpoint.next)
+    if not left:
+        ended = replace(ended, next_run=under.next_run)
+    pauses = RunPaused(approvals=left or ids, next=checkpoint.next, next_run=ended.next_run or "")
 
     asks = together(
         Change(events=_stamped(run, now, *lost)),

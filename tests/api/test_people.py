@@ -10,7 +10,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from assent.cli.app import app
 from tests.support.server import (
     Api,
     Server,
@@ -418,24 +420,28 @@ async def test_the_same_key_at_once_decides_once(
 # ── in advance, and several at once ───────────────────────────────────────────────────────────────
 
 
-async def test_a_grant_answers_what_is_within_its_bounds_and_no_more(
-    people: dict[str, Api], server: Server, thread: str, amount: int
-) -> None:
-    tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
-    body = {
+def grant_of(amount: int, uses: int) -> dict[str, Any]:
+    """A grant for dee to pay at most this amount, for a day."""
+    return {
         "tool": "pay",
         "agent": "agent",
         "bounds": {"amount": {"max": amount}},
         "user": "dee",
-        "uses": 3,
-        "until": tomorrow,
+        "uses": uses,
+        "until": (datetime.now(UTC) + timedelta(days=1)).isoformat(),
     }
+
+
+async def test_a_grant_answers_what_is_within_its_bounds_and_no_more(
+    people: dict[str, Api], server: Server, thread: str, amount: int
+) -> None:
+    body = grant_of(amount, uses=3)
     grant = (await expect(await people["bob"].http.post("/grants", json=body), 201)).json()
     assert (grant["given_by"], grant["used"]) == ("bob", 0)
     events = await people["dee"].stream(f"pay {amount}", thread_id=thread)
-    assert events[-1]["type"] == "run_paused"
+    assert events == await people["dee"].events(thread)
     assert await people["dee"].last_words(thread) == f"Results: paid {amount}"
-    story = without_tokens(await people["dee"].events(thread))
+    story = without_tokens(events)
     # Who waits for the answer gets it, and not the pause that nobody needed to end.
     invoked = await people["dee"].http.post(
         "/agent/invoke", json={"message": f"pay {amount}", "thread_id": f"{thread}-i"}
@@ -455,9 +461,10 @@ async def test_a_grant_answers_what_is_within_its_bounds_and_no_more(
         "tool_end",
         "done",
     ]
-    events = await people["dee"].events(thread)
     runs = {event["type"]: event["run_id"] for event in events}
     assert runs["approval_decided"] == runs["run_resumed"] == runs["done"] != runs["run_paused"]
+    (pause,) = [event for event in events if event["type"] == "run_paused"]
+    assert pause["next_run"] == runs["done"]
     decided = (await found(people["ann"], thread_id=thread))[0]
     assert (decided["status"], decided["decided_by"], decided["votes"][0]["grant"]) == (
         "approved",
@@ -482,6 +489,53 @@ async def test_a_grant_answers_what_is_within_its_bounds_and_no_more(
     assert revoked.json()["revoked_by"] == "bob"
     audit = (await people["ann"].get("/audit", actor="bob", limit=1000))["audit"]
     assert {"granted", "revoked"} <= {record["action"] for record in audit}
+
+
+async def test_what_follows_a_run_goes_on_where_grants_answer(
+    people: dict[str, Api], thread: str, amount: int
+) -> None:
+    """To its real end: a stream that is opened by a decision, one that is opened afterwards or in
+    the middle, and whoever waits."""
+    dee = people["dee"]
+    await expect(await people["bob"].http.post("/grants", json=grant_of(amount, uses=2)), 201)
+    message = f"pay {amount + 1} then pay {amount} then pay {amount} then pay {amount}"
+    await dee.paused(message, thread_id=thread)
+    async with people["ann"].http.stream(
+        "POST",
+        f"/threads/{thread}/resume",
+        json=APPROVE,
+        headers={"accept": "text/event-stream"},
+    ) as response:
+        decided = [event async for event in events_of(response)]
+
+    # One for a person, two for the grant, and one for a person again.
+    pauses = [event for event in decided if event["type"] == "run_paused"]
+    first, second, third = [event["run_id"] for event in pauses]
+    assert [event.get("next_run") for event in pauses] == [second, third, None]
+    assert decided[-1] == pauses[-1]
+    assert (await dee.get(f"/runs/{first}"))["next_run"] == second
+    waited = await dee.get(f"/runs/{first}/wait")
+    assert (waited["run_id"], waited["status"]) == (third, "interrupted")
+    assert [each["args"] for each in waited["approvals"]] == [{"amount": amount}]
+
+    replayed = [event for event in decided if event["run_id"] in (first, second, third)]
+    middle = pauses[1]["seq"] + 1
+    for after in (0, pauses[0]["seq"], middle):
+        async with dee.http.stream(
+            "GET", f"/runs/{first}/stream", params={"after": after}
+        ) as stream:
+            read = [event async for event in events_of(stream)]
+        assert read == [event for event in replayed if event["seq"] > after]
+
+
+async def test_a_chat_goes_on_where_grants_answer(
+    people: dict[str, Api], server: Server, amount: int
+) -> None:
+    await expect(await people["bob"].http.post("/grants", json=grant_of(amount, uses=1)), 201)
+    options = ["--url", server.url, "--api-key", "secret-of-dee", "--agent", "agent"]
+    chat = await asyncio.to_thread(CliRunner().invoke, app, ["chat", *options, f"pay {amount}"])
+    assert chat.exit_code == 0, chat.output
+    assert f"Results: paid {amount}" in chat.stdout
 
 
 async def test_several_of_a_low_risk_are_decided_each_for_itself(

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from assent.api.deps import TheActor, TheRuns
 from assent.api.openapi import SSE_RESPONSE
-from assent.api.outcomes import invoked_response, run_headers
+from assent.api.outcomes import outcome_response, run_headers
 from assent.api.schemas import AgentRequest
 from assent.api.sse import EventStream
 from assent.runs.follow import follow_run
@@ -17,7 +17,8 @@ router = APIRouter(tags=["agent"])
 @router.post("/agent/stream", status_code=200, responses=SSE_RESPONSE, response_class=EventStream)
 async def stream(body: AgentRequest, runs: TheRuns, by: TheActor) -> Response:
     """Send a message, and receive the run's Server-Sent Events until `done`, `error`, `run_paused`
-    or `run_cancelled`.
+    or `run_cancelled`. If standing grants answer a pause, the events of the run that goes on
+    follow.
 
     A client that disconnects does not stop the run: `GET /threads/{id}/events` continues after the
     last id that you have.
@@ -38,4 +39,4 @@ async def invoke(body: AgentRequest, request: Request, runs: TheRuns, by: TheAct
     as `output`, and the `approvals` that are pending now.
     """
     started = await runs.submit(body.submission(by, body.thread_id))
-    return await invoked_response(request, runs, started.run)
+    return await outcome_response(request, runs, started.run)

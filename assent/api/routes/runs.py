@@ -73,7 +73,8 @@ async def wait(
         float | None, Query(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False, description="Seconds")
     ] = None,
 ) -> Response:
-    """Wait until the run has ended or paused. The response is that of `POST /agent/invoke`."""
+    """Wait until the run has ended or somebody is asked. The response is that of `POST
+    /agent/invoke`."""
     return await outcome_response(request, runs, await runs.run(id), timeout)
 
 
@@ -86,7 +87,8 @@ async def stream_run(
     named: Named = False,
 ) -> Response:
     """The run's events after `after` (or `Last-Event-ID`), replayed and then live, until `done`,
-    `error`, `run_paused` or `run_cancelled`.
+    `error`, `run_paused` or `run_cancelled`. If standing grants answer a pause, the events of the
+    run that goes on follow.
 
     If events after `after` were removed, the response is a 410.
     """

@@ -87,6 +87,7 @@ CREATE TABLE runs (
     at_checkpoint TEXT,
     stuck INTEGER NOT NULL,
     schedule_id TEXT,
+    next_run TEXT,
     version INTEGER NOT NULL,
     budget TEXT NOT NULL,
     usage TEXT NOT NULL,
