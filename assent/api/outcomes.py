@@ -30,10 +30,10 @@ async def outcome_response(
     return await _response(runs, run, last)
 
 
-def started_response(run: Run) -> Response:
+def started_response(runs: Runs, run: Run) -> Response:
     """A run in the background: 202, and the URL of the run as `Location`."""
     headers = {**run_headers(run), "Location": f"/runs/{run.run_id}"}
-    return json_response(run_view(run), status=202, headers=headers)
+    return json_response(run_view(run, runs.agents), status=202, headers=headers)
 
 
 async def cancelled_response(
@@ -48,7 +48,7 @@ async def cancelled_response(
         ended = await _unless_gone(request, _all_ended(runs.storage, cancelled))
         cancelled = ended or cancelled
     status = 200 if all(run.ended_at for run in cancelled) else 202
-    views = [run_view(run) for run in cancelled]
+    views = [run_view(run, runs.agents) for run in cancelled]
     return json_response({**members, "runs": views}, status=status)
 
 
@@ -62,7 +62,7 @@ async def _response(runs: Runs, asked: Run, last: Run | None) -> Response:
     # A very short timeout is over before the run was read.
     run = last or await runs.run(asked.run_id)
     if run.status in UNFINISHED:
-        return json_response(run_view(run), status=202, headers=headers)
+        return json_response(run_view(run, runs.agents), status=202, headers=headers)
 
     thread = await runs.thread(run.thread_id)
     # Only its agent can read the values, and the server may not have that any more.

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +14,7 @@ from pydantic_core import to_jsonable_python
 from assent.core.approval import Approval, Outcome
 from assent.core.grant import Grant
 from assent.core.json import Json, JsonObject
-from assent.core.rows import Run, Schedule, Thread
+from assent.core.rows import UNFINISHED, Run, Schedule, Thread
 from assent.core.text import warnings
 
 _APPROVAL_FIELDS = (
@@ -76,16 +76,27 @@ def pick(value: Any, fields: Sequence[str]) -> JsonObject:
     return {name: to_builtins(getattr(value, name)) for name in fields}
 
 
-def run_view(run: Run) -> JsonObject:
-    """A run. `assistant_id` is the agent, by the name that the SDK has for it; `events` is where to
+def run_view(run: Run, agents: Collection[str]) -> JsonObject:
+    """A run. `reason` is a sentence if it cannot go on, because its agent is not among the server's
+    `agents`. `assistant_id` is the agent, by the name that the SDK has for it; `events` is where to
     follow the run."""
     return {
         **pick(run, _RUN_FIELDS),
+        "reason": _why_left(run, agents),
         "assistant_id": run.agent,
         "updated_at": run.ended_at or run.started_at or run.created_at,
         "budget": run.budget.get("limits", {}),
         "events": f"/runs/{run.run_id}/stream",
     }
+
+
+def _why_left(run: Run, agents: Collection[str]) -> str | None:
+    if run.status not in UNFINISHED or run.agent in agents:
+        return None
+    return (
+        f"This server does not have the agent '{run.agent}', so the run is left as it is. "
+        "It goes on when a server starts with that agent."
+    )
 
 
 def thread_view(

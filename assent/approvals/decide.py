@@ -8,7 +8,7 @@ first, and the other learns what it did.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
@@ -111,7 +111,8 @@ class Decider:
     """Decides approvals of a storage.
 
     `person` gives the roles of a name. `start` is called with a run that goes on, and its thread,
-    once they are stored. That run is `worker`'s, and running; without a worker it is pending.
+    once they are stored. That run is `worker`'s, and running, if it is of one of the worker's
+    `agents`; otherwise it is pending.
     """
 
     storage: Storage
@@ -120,6 +121,7 @@ class Decider:
     inspect: Inspect
     start: Callable[[Run, Thread], None]
     worker: str | None = None
+    agents: Collection[str] = ()
 
     async def decide(self, thread_id: str, verdict: Verdict) -> Outcome:
         """Decide, unless that was done under the verdict's key already.
@@ -256,7 +258,7 @@ class Decider:
             timers,
             now,
             self.clock.new_id(),
-            worker=self.worker,
+            worker=self.worker if thread.agent in self.agents else None,
             message=verdict.message if verdict else "",
             authentication=verdict.by.authentication if verdict else Authentication.ASSENT,
         )

@@ -98,6 +98,7 @@ class Approvals:
             inspect=self._inspector.inspect,
             start=self._engine.submit,
             worker=worker,
+            agents=self._agents.keys(),
         )
 
     def person(self, name: str) -> Person:

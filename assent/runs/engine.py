@@ -6,7 +6,8 @@ holds it under a lease: the run's `attempt` is the fencing token, and the storag
 checkpoints that carry an older one. So one worker at a time works on a thread, whatever others
 believe.
 
-An engine knows nothing about agents. Its `Executor` does a run's work and closes its thread.
+An engine knows nothing about agents but their names. Its `Executor` does a run's work and closes
+its thread, and a run of an agent that the executor does not have is left to a worker that has it.
 `submit` and `cancel` only say that a row has changed: if a call is lost, the run is delayed until
 the next poll, and nothing else.
 """
@@ -14,7 +15,7 @@ the next poll, and nothing else.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -75,6 +76,10 @@ class RunDrained(Exception):
 class Executor(Protocol):
     """Does the work of runs. Every method may be called again after a crash, to finish what an
     earlier call began."""
+
+    @property
+    def agents(self) -> Collection[str]:
+        """The agents whose runs it does. Runs of other agents are left as they are."""
 
     async def execute(self, held: HeldRun) -> Ending:
         """Work until the run ends or pauses. Raises `RunDrained` after `held.control` asked it to

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -90,10 +90,14 @@ class GraphExecutor(Executor):
         self._policies = policies
         self._metering = Metering(storage, budgets, clock)
 
+    @property
+    def agents(self) -> Collection[str]:
+        return self._agents.keys()
+
     # ── running ───────────────────────────────────────────────────────────────────────────────────
 
     async def execute(self, held: HeldRun) -> Ending:
-        run, agent = held.run, self._agent(held.run)
+        run, agent = held.run, self._agents[held.run.agent]
         if run.error is not None:
             # It failed before, and its worker died before it could store that.
             await self._close_failed(held)
@@ -294,7 +298,7 @@ class GraphExecutor(Executor):
 
     async def cancel(self, held: HeldRun) -> Ending:
         run = held.run
-        checkpoint = await self._close_cancelled(held) if run.agent in self._agents else None
+        checkpoint = await self._close_cancelled(held)
         usage = (await self._progress(run)).usage
         rolled_back = run.cancel is CancelMode.ROLLBACK
         return lambda thread, run, now: outcome.cancelled(
@@ -302,7 +306,7 @@ class GraphExecutor(Executor):
         )
 
     async def _close_cancelled(self, held: HeldRun) -> Checkpoint:
-        run, agent, config = held.run, self._agent(held.run), self._config(held)
+        run, agent, config = held.run, self._agents[held.run.agent], self._config(held)
         outcomes = self._outcomes(run)
         if run.cancel is not CancelMode.ROLLBACK:
             await close(agent, config, outcomes)
@@ -356,8 +360,6 @@ class GraphExecutor(Executor):
 
     async def _leaves_open_calls(self, held: HeldRun) -> bool:
         run = held.run
-        if run.agent not in self._agents:
-            return False
         try:
             snapshot = await self._agents[run.agent].aget_state(self._config(held))
             return _has_open_calls(snapshot)
@@ -371,7 +373,7 @@ class GraphExecutor(Executor):
         the second time."""
         run = held.run
         try:
-            await close(self._agent(run), self._config(held), self._outcomes(run))
+            await close(self._agents[run.agent], self._config(held), self._outcomes(run))
         except Exception:
             log_of(run).exception("the thread of a failed run could not be closed")
 
@@ -381,8 +383,6 @@ class GraphExecutor(Executor):
         await check_trusted(self._storage, run.thread_id)
         progress = await self._progress(run)
         state = RecoveryState(message_ids=progress.message_ids, usage=progress.usage)
-        if run.agent not in self._agents:
-            return state
         snapshot = await self._agents[run.agent].aget_state(thread_config(run.thread_id))
         checkpoint_id = checkpoint_of(snapshot).checkpoint_id
         return replace(state, checkpoint_id=checkpoint_id, next=snapshot.next)
@@ -396,14 +396,6 @@ class GraphExecutor(Executor):
         return progress
 
     # ── what a run needs ──────────────────────────────────────────────────────────────────────────
-
-    def _agent(self, run: Run) -> Agent:
-        if run.agent not in self._agents:
-            raise AssentError(
-                f"The agent '{run.agent}' is not on this server any more. "
-                "Start it with that agent, and send the message again."
-            )
-        return self._agents[run.agent]
 
     def _config(self, held: HeldRun, meter: Meter | None = None) -> RunnableConfig:
         run = held.run

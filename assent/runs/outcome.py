@@ -126,10 +126,9 @@ def stopped(
 
 
 def cancelled(
-    thread: Thread, run: Run, checkpoint: Checkpoint | None, now: datetime, *, rolled_back: bool
+    thread: Thread, run: Run, checkpoint: Checkpoint, now: datetime, *, rolled_back: bool
 ) -> Change:
-    """The run was stopped on request, and its thread is at rest. `checkpoint` is None if this
-    server does not have the thread's agent."""
+    """The run was stopped on request, and its thread is at rest."""
     run = replace(run, error=None)
     event = RunCancelled(rolled_back=rolled_back)
     return _change(thread, run, ThreadStatus.IDLE, RunStatus.CANCELLED, checkpoint, event, now)

@@ -150,6 +150,7 @@ class EmbeddedEngine(Engine):
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
         log.info("engine started", worker=self.worker, max_runs=self._max_runs)
+        await self._warn_of_left_runs()
         await self._tick()
         loop = asyncio.create_task(self._tick_forever(), name=f"engine {self.worker}")
         try:
@@ -211,7 +212,8 @@ class EmbeddedEngine(Engine):
             return
         now = asyncio.get_running_loop().time()
         if now - self._extended_at >= EXTEND_SECONDS:
-            await self._storage.heartbeat(self.worker, self._clock.now() + self._lease)
+            until = self._clock.now() + self._lease
+            await self._storage.heartbeat(self.worker, until, agents=self._executor.agents)
             self._extended_at = now
         if now - self._reaped_at >= REAP_SECONDS or self._queue_may_have_runs:
             # Check the whole queue now and then, even if nobody said that it changed.
@@ -236,7 +238,9 @@ class EmbeddedEngine(Engine):
     async def _acquire_due(self) -> None:
         """Acquire pending runs while there is room."""
         while (room := min(self._room(), BATCH)) > 0:
-            due = await self._storage.due_runs(self._clock.now(), limit=room)
+            due = await self._storage.due_runs(
+                self._clock.now(), agents=self._executor.agents, limit=room
+            )
             acquired = [run for run in due if await self._acquire(run)]
             if not acquired:
                 self._full = False
@@ -267,7 +271,9 @@ class EmbeddedEngine(Engine):
         """Take over the runs of dead workers."""
         while True:
             taken = 0
-            for run in await self._storage.orphaned_runs(self._clock.now()):
+            for run in await self._storage.orphaned_runs(
+                self._clock.now(), agents=self._executor.agents
+            ):
                 # A worker whose lease ran out may be this one, waking up late.
                 if run.run_id not in self._active:
                     taken += await self._take_over(run)
@@ -314,6 +320,11 @@ class EmbeddedEngine(Engine):
         """Fail a run that this worker has not acquired, so without a lease."""
         held = HeldRun(run)
         await self._store(held, await self._executor.fail(held, error), fenced=False)
+
+    async def _warn_of_left_runs(self) -> None:
+        for agent, count in (await self._storage.unfinished_runs()).items():
+            if agent not in self._executor.agents:
+                log.warning("runs wait for their agent", agent=agent, count=count)
 
     async def _stop_cancelled(self) -> None:
         """Stop the runs that another process cancelled."""

@@ -260,14 +260,23 @@ class Storage(ABC):
         """List the runs that ended at `since` or later, in the order in which they ended."""
 
     @abstractmethod
-    async def due_runs(self, now: datetime, *, limit: int = 100) -> tuple[Run, ...]:
-        """List the pending runs that could start now: each is due and the first of its thread, and
-        the thread is free, or the run's already. The highest priority first, then the oldest."""
+    async def due_runs(
+        self, now: datetime, *, agents: Collection[str], limit: int = 100
+    ) -> tuple[Run, ...]:
+        """List the pending runs of these agents that could start now: each is due and the first of
+        its thread, and the thread is free, or the run's already. The highest priority first, then
+        the oldest."""
 
     @abstractmethod
-    async def orphaned_runs(self, now: datetime, *, limit: int = 1000) -> tuple[Run, ...]:
-        """List the active runs that have no worker, or one whose last `heartbeat` has expired.
-        Oldest first."""
+    async def orphaned_runs(
+        self, now: datetime, *, agents: Collection[str], limit: int = 1000
+    ) -> tuple[Run, ...]:
+        """List the active runs of these agents that have no worker, or one whose last `heartbeat`
+        has expired. Oldest first."""
+
+    @abstractmethod
+    async def unfinished_runs(self) -> Mapping[str, int]:
+        """Count the runs that have not ended, by agent."""
 
     @abstractmethod
     async def usage(
@@ -281,8 +290,9 @@ class Storage(ABC):
         `since` or later."""
 
     @abstractmethod
-    async def heartbeat(self, worker: str, until: datetime) -> None:
-        """Record that the worker is alive, and count it as alive until then."""
+    async def heartbeat(self, worker: str, until: datetime, *, agents: Collection[str]) -> None:
+        """Record that the worker is alive and runs these agents, and count it as alive until
+        then."""
 
     @abstractmethod
     async def retire(self, worker: str) -> None:

@@ -6,7 +6,7 @@ Plan(…, environment={"BEFORE_SERVING": "tests.acceptance.crash_mutants:without
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -67,7 +67,7 @@ def with_greedy_workers() -> None:
     with_two_workers()
 
     async def orphaned_runs(
-        self: SqliteStorage, now: datetime, *, limit: int = 1000
+        self: SqliteStorage, now: datetime, *, agents: Collection[str], limit: int = 1000
     ) -> tuple[Run, ...]:
         return await self.runs(status=ACTIVE, limit=limit)
 

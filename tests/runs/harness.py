@@ -4,7 +4,7 @@ and how runs get into the queue."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -41,6 +41,7 @@ class Jobs(Executor):
     crowded: list[str] = field(default_factory=list)
     """Threads on which two worked at once."""
     most: int = 0
+    agents: Collection[str] = ("agent",)
     place: str = "c1"
     """The checkpoint that a run is found at when its worker is gone."""
 
@@ -80,7 +81,9 @@ class Jobs(Executor):
                 raise ValueError("It fails.")
 
     async def cancel(self, held: HeldRun) -> Ending:
-        return lambda thread, run, now: outcome.cancelled(thread, run, None, now, rolled_back=False)
+        return lambda thread, run, now: outcome.cancelled(
+            thread, run, outcome.Checkpoint(checkpoint_id="c"), now, rolled_back=False
+        )
 
     async def fail(self, held: HeldRun, error: Exception) -> Ending:
         return lambda thread, run, now: outcome.failed(
@@ -144,7 +147,8 @@ class EngineHarness:
             now = self.clock.now()
             thread = await storage.thread(thread_id)
             asked = Submission(message=message, by=Actor("ann"), thread_id=thread_id, **options)
-            run = transitions.new_run(asked, thread_id, "agent", self.clock.new_id(), now)
+            agent = asked.agent or "agent"
+            run = transitions.new_run(asked, thread_id, agent, self.clock.new_id(), now)
             change, _ = transitions.queued(thread, run, now, metadata={})
             try:
                 await storage.commit(change)

@@ -167,6 +167,34 @@ class SlowToAnswer:
         return found
 
 
+async def test_a_worker_leaves_the_runs_of_agents_that_it_does_not_have(
+    harness: EngineHarness,
+) -> None:
+    elsewhere = replace(harness, jobs=Jobs(agents=("other",)))
+    async with harness.storage() as storage:
+        one, other = harness.engine(storage), elsewhere.engine(storage)
+        async with one.working():
+            running = await harness.claim(storage, one, "running", "hold")
+            await until(lambda: harness.jobs.begun, "it has begun")
+            await one.abandon("running")
+        await storage.retire(one.worker)
+        queued = await harness.submit(storage, None, "queued")
+        with capture_logs() as logs:
+            async with other.working():
+                # What it does with its own runs, it has not done with those before them.
+                its_own = await harness.submit(storage, other, "its own", agent="other")
+                assert (await status(storage, its_own)).worker is None
+                for left in (running, queued):
+                    assert await storage.run(left.run_id) == left
+        (told,) = [entry for entry in logs if entry["event"] == "runs wait for their agent"]
+        assert (told["log_level"], told["agent"], told["count"]) == ("warning", "agent", 2)
+        harness.jobs.go.set()
+        async with harness.engine(storage).working():
+            for left in (running, queued):
+                assert (await status(storage, left)).status is RunStatus.SUCCESS
+    assert elsewhere.jobs.begun == [its_own.run_id]
+
+
 async def test_a_run_that_fails_says_so_and_the_thread_goes_on(harness: EngineHarness) -> None:
     async with harness.at_work() as (storage, engine):
         failed = await harness.submit(storage, engine, "t", "fail")
@@ -495,7 +523,7 @@ async def test_a_run_that_does_not_listen_is_cut_off_in_time(harness: EngineHarn
             assert asyncio.get_running_loop().time() - began < PATIENCE / 2
             assert (await status(storage, held, *RunStatus)).worker is None
             # The deaf one is this worker's still, and the worker is gone.
-            orphans = await storage.orphaned_runs(harness.clock.now())
+            orphans = await storage.orphaned_runs(harness.clock.now(), agents=harness.jobs.agents)
             assert {run.run_id for run in orphans} == {held.run_id, deaf.run_id}
         harness.jobs.go.set()
 

@@ -85,6 +85,7 @@ def test_nothing_is_documented_that_there_is_not() -> None:
         "server started",
         "engine started",
         "engine stopped",
+        "runs wait for their agent",
         "notification given up",
         "thread distrusted",
     }

@@ -20,7 +20,7 @@ from assent.core.rows import NotificationStatus, RunStatus, ThreadStatus
 from assent.storage.base import Change
 from assent.storage.sqlite import SqliteStorage, files
 from assent.storage.sqlite.checkup import SHOWN, Level, check_up
-from tests.storage.samples import approval, notification, run, schedule, thread, timer, token
+from tests.storage.samples import NOON, approval, notification, run, schedule, thread, timer, token
 
 
 @pytest.fixture
@@ -92,8 +92,8 @@ async def test_a_sound_database_is_called_so(path: Path) -> None:
     assert "No server has it open" in said
     assert "3 threads with 3 events" in said
     assert (
-        "3 run(s) have not ended; the next start of a server goes on with: active, behind, later."
-        in said
+        "3 run(s) of the agent 'clerk' have not ended; the next server that has this agent goes on "
+        "with: active, behind, later." in said
     )
     assert "3 timer(s) and 1 schedule(s) wait for their time." in said
     assert "2 approval(s) wait for a person" in said
@@ -104,6 +104,17 @@ async def test_a_sound_database_is_called_so(path: Path) -> None:
     # It goes on working afterwards.
     async with SqliteStorage.open(path) as storage:
         await storage.commit(Change(events=(token("idle"),)))
+
+
+async def test_it_tells_which_runs_wait_for_an_agent_that_is_not_there(path: Path) -> None:
+    async with SqliteStorage.open(path) as storage:
+        waiting = run("other", thread_id="idle", agent="miner", status=RunStatus.PENDING)
+        await storage.commit(Change(rows=(waiting,)))
+        await storage.heartbeat("w", NOON, agents={"clerk"})
+        said = sentences(path)
+        assert "3 run(s) of the agent 'clerk' have not ended: active, behind, later." in said
+        assert "1 run(s) of the agent 'miner' are left as they are, since the server does" in said
+        assert wrong(path) == []
 
 
 async def test_it_may_be_looked_over_while_a_server_writes(path: Path) -> None:

@@ -13,6 +13,9 @@ from assent.core.rows import ACTIVE, UNFINISHED, Run, RunStatus, ThreadStatus, T
 from assent.storage.base import Change, Storage
 from tests.storage.samples import NOON, run, thread, timer
 
+CLERK = {"clerk"}
+"""The agent of the samples."""
+
 
 def after(seconds: float) -> datetime:
     return NOON + timedelta(seconds=seconds)
@@ -41,7 +44,7 @@ def ids(rows: tuple[Run, ...] | tuple[Timer, ...]) -> list[str]:
 async def test_a_run_comes_back_whole(storage: Storage) -> None:
     made = waiting("r1", due_at=NOON, usage={"tokens": 1})
     await storage.commit(Change(rows=(thread(status=ThreadStatus.IDLE), made)))
-    assert await storage.due_runs(NOON) == (made,)
+    assert await storage.due_runs(NOON, agents=CLERK) == (made,)
 
 
 @pytest.mark.parametrize("status", ThreadStatus)
@@ -57,7 +60,7 @@ async def test_a_run_may_start_when_its_thread_is_free_or_its_own(
     )
     await storage.commit(Change(rows=(waiting("r4", "no such thread"),)))
     free = status in (ThreadStatus.IDLE, ThreadStatus.ERROR)
-    assert ids(await storage.due_runs(NOON)) == (["r1", "r2"] if free else ["r2"])
+    assert ids(await storage.due_runs(NOON, agents=CLERK)) == (["r1", "r2"] if free else ["r2"])
 
 
 @pytest.mark.parametrize("status", [each for each in RunStatus if each is not RunStatus.PENDING])
@@ -70,7 +73,7 @@ async def test_what_does_not_wait_does_not_start(storage: Storage, status: RunSt
             )
         )
     )
-    assert await storage.due_runs(NOON) == ()
+    assert await storage.due_runs(NOON, agents=CLERK) == ()
 
 
 async def test_the_first_of_each_thread_comes_and_those_of_the_highest_priority_first(
@@ -88,8 +91,8 @@ async def test_the_first_of_each_thread_comes_and_those_of_the_highest_priority_
         waiting("w1", "w", 0, priority=-1),
     )
     await storage.commit(Change(rows=rows))
-    assert ids(await storage.due_runs(NOON)) == ["u1", "v1", "t1", "w1"]
-    assert ids(await storage.due_runs(NOON, limit=2)) == ["u1", "v1"]
+    assert ids(await storage.due_runs(NOON, agents=CLERK)) == ["u1", "v1", "t1", "w1"]
+    assert ids(await storage.due_runs(NOON, agents=CLERK, limit=2)) == ["u1", "v1"]
 
 
 async def test_a_run_that_has_its_thread_comes_before_older_ones(storage: Storage) -> None:
@@ -97,7 +100,7 @@ async def test_a_run_that_has_its_thread_comes_before_older_ones(storage: Storag
         Change(rows=(thread(status=ThreadStatus.ERROR, run_id="mine"), waiting("older", created=1)))
     )
     await storage.commit(Change(rows=(waiting("mine", created=2, priority=-5),)))
-    assert ids(await storage.due_runs(NOON)) == ["mine"]
+    assert ids(await storage.due_runs(NOON, agents=CLERK)) == ["mine"]
 
 
 async def test_a_delayed_run_starts_when_it_is_due_and_not_before(storage: Storage) -> None:
@@ -111,10 +114,26 @@ async def test_a_delayed_run_starts_when_it_is_due_and_not_before(storage: Stora
             rows=(thread(status=ThreadStatus.IDLE), thread("u", status=ThreadStatus.IDLE), *rows)
         )
     )
-    assert ids(await storage.due_runs(NOON - timedelta(microseconds=1))) == []
-    assert ids(await storage.due_runs(NOON)) == ["u1"]
-    assert ids(await storage.due_runs(after(5))) == ["later", "u1"]
-    assert ids(await storage.due_runs(after(10))) == ["late", "u1"]
+    assert ids(await storage.due_runs(NOON - timedelta(microseconds=1), agents=CLERK)) == []
+    assert ids(await storage.due_runs(NOON, agents=CLERK)) == ["u1"]
+    assert ids(await storage.due_runs(after(5), agents=CLERK)) == ["later", "u1"]
+    assert ids(await storage.due_runs(after(10), agents=CLERK)) == ["late", "u1"]
+
+
+async def test_a_run_starts_where_its_agent_is(storage: Storage) -> None:
+    rows = [thread(name, status=ThreadStatus.IDLE, run_id=None) for name in "tu"]
+    runs = [
+        waiting("t1", "t", 0, agent="miner"),
+        waiting("t2", "t", 1),
+        waiting("u1", "u", 2, priority=9),
+    ]
+    await storage.commit(Change(rows=(*rows, *runs)))
+    # Nothing of a thread goes before what waits there for another agent.
+    assert ids(await storage.due_runs(NOON, agents=CLERK)) == ["u1"]
+    assert ids(await storage.due_runs(NOON, agents={"miner"})) == ["t1"]
+    assert ids(await storage.due_runs(NOON, agents={"clerk", "miner"})) == ["u1", "t1"]
+    assert ids(await storage.due_runs(NOON, agents={"miner", "clerk"}, limit=1)) == ["u1"]
+    assert await storage.due_runs(NOON, agents=()) == ()
 
 
 # ── runs without a worker ──
@@ -129,19 +148,41 @@ async def test_an_active_run_is_orphaned_without_a_worker_that_lives(
         for n, worker in enumerate([None, "alive", "late", "gone"])
     ]
     await storage.commit(Change(rows=tuple(rows)))
-    await storage.heartbeat("alive", NOON)
-    await storage.heartbeat("alive", after(10))
-    await storage.heartbeat("late", NOON)
-    await storage.heartbeat("gone", after(10))
+    await storage.heartbeat("alive", NOON, agents=CLERK)
+    await storage.heartbeat("alive", after(10), agents=CLERK)
+    await storage.heartbeat("late", NOON, agents=CLERK)
+    await storage.heartbeat("gone", after(10), agents=CLERK)
     await storage.retire("gone")
     await storage.retire("nobody")
     orphaned = [rows[3], rows[2], rows[0]] if status in ACTIVE else []
-    assert list(await storage.orphaned_runs(NOON)) == orphaned
-    assert list(await storage.orphaned_runs(NOON, limit=1)) == orphaned[:1]
-    assert list(await storage.orphaned_runs(after(9.9))) == orphaned
-    assert ids(await storage.orphaned_runs(after(10))) == (
+    assert list(await storage.orphaned_runs(NOON, agents=CLERK)) == orphaned
+    assert list(await storage.orphaned_runs(NOON, agents=CLERK, limit=1)) == orphaned[:1]
+    assert list(await storage.orphaned_runs(after(9.9), agents=CLERK)) == orphaned
+    assert ids(await storage.orphaned_runs(after(10), agents=CLERK)) == (
         ["r3", "r2", "r1", "r0"] if status in ACTIVE else []
     )
+
+
+async def test_an_orphan_is_for_a_worker_with_its_agent(storage: Storage) -> None:
+    rows = [
+        run(f"r{n}", status=RunStatus.RUNNING, worker=None, agent=agent, created_at=after(n))
+        for n, agent in enumerate(["clerk", "miner", "clerk"])
+    ]
+    await storage.commit(Change(rows=tuple(rows)))
+    assert ids(await storage.orphaned_runs(NOON, agents=CLERK)) == ["r0", "r2"]
+    assert ids(await storage.orphaned_runs(NOON, agents={"miner", "clerk"})) == ["r0", "r1", "r2"]
+    assert await storage.orphaned_runs(NOON, agents=()) == ()
+
+
+async def test_unfinished_runs_are_counted_by_agent(storage: Storage) -> None:
+    assert await storage.unfinished_runs() == {}
+    rows = [
+        run(f"r{n}-{status}", thread_id=f"t{n}", status=status, agent=agent)
+        for n, agent in enumerate(["clerk", "miner", "clerk"])
+        for status in (RunStatus if agent == "clerk" else [RunStatus.ERROR, RunStatus.PENDING])
+    ]
+    await storage.commit(Change(rows=tuple(rows)))
+    assert await storage.unfinished_runs() == {"clerk": 6, "miner": 1}
 
 
 def test_what_is_active_and_what_waits_is_unfinished() -> None:

@@ -351,10 +351,10 @@ async def test_nobody_who_ran_something_lives_after_a_start(path: Path) -> None:
     active = run(status=RunStatus.RUNNING, worker="w")
     async with SqliteStorage.open(path) as storage:
         await storage.commit(Change(rows=(active,)))
-        await storage.heartbeat("w", NOON + timedelta(days=1))
-        assert await storage.orphaned_runs(NOON) == ()
+        await storage.heartbeat("w", NOON + timedelta(days=1), agents={"clerk"})
+        assert await storage.orphaned_runs(NOON, agents={"clerk"}) == ()
     async with SqliteStorage.open(path) as storage:
-        assert await storage.orphaned_runs(NOON) == (active,)
+        assert await storage.orphaned_runs(NOON, agents={"clerk"}) == (active,)
 
 
 # ── failing and ending ──

@@ -891,9 +891,11 @@ async def test_a_limit_must_ask_for_something(storage: Storage, limit: int) -> N
     ):
         with pytest.raises(InvalidRequest, match="limit"):
             await read(limit=limit)
-    for read_at in (storage.due_runs, storage.orphaned_runs, storage.due_timers):
+    for read_runs in (storage.due_runs, storage.orphaned_runs):
         with pytest.raises(InvalidRequest, match="limit"):
-            await read_at(NOON, limit=limit)
+            await read_runs(NOON, agents={"clerk"}, limit=limit)
+    with pytest.raises(InvalidRequest, match="limit"):
+        await storage.due_timers(NOON, limit=limit)
     with pytest.raises(InvalidRequest, match="limit"):
         await storage.read_log("t", limit=limit)
 

@@ -35,7 +35,7 @@ async def start_run(id: ThreadId, body: RunRequest, runs: TheRuns, by: TheActor)
     if body.after_seconds:
         due_at = runs.clock.now() + timedelta(seconds=body.after_seconds)
     started = await runs.submit(body.submission(by, id, due_at=due_at))
-    return started_response(started.run)
+    return started_response(runs, started.run)
 
 
 @router.get("/threads/{id}/runs")
@@ -51,13 +51,13 @@ async def list_runs(
     await runs.thread(id)
     wanted = None if status is None else (status,)
     page = await runs.storage.latest_runs(thread_id=id, status=wanted, limit=limit, cursor=cursor)
-    return page_response("runs", page, run_view)
+    return page_response("runs", page, lambda run: run_view(run, runs.agents))
 
 
 @router.get("/runs/{id}")
 async def get_run(id: str, runs: TheRuns, by: TheActor) -> Response:
-    """One run."""
-    return json_response(run_view(await runs.run(id)))
+    """One run. `reason` says why it does not go on, if this server does not have its agent."""
+    return json_response(run_view(await runs.run(id), runs.agents))
 
 
 @router.get(

@@ -59,4 +59,4 @@ async def delete_schedule(id: str, runs: TheRuns, by: TheActor) -> Response:
 @router.post("/schedules/{id}/run", status_code=202)
 async def run_schedule(id: str, runs: TheRuns, by: TheActor) -> Response:
     """Run now, whatever the time. `events` is the URL of the run's events."""
-    return started_response(await runs.schedules.run(id))
+    return started_response(runs, await runs.schedules.run(id))

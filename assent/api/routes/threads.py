@@ -71,7 +71,7 @@ async def get_thread(id: ThreadId, runs: TheRuns, by: TheActor) -> Response:
 @router.delete("/threads/{id}", status_code=204)
 async def delete_thread(id: ThreadId, runs: TheRuns, by: TheActor) -> Response:
     """Remove a thread with its state, events, runs and approvals. A thread with an active run is a
-    409."""
+    409, unless the run is of an agent that this server does not have."""
     await runs.delete(await runs.thread(id), by)
     return Response(status_code=204)
 

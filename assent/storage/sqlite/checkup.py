@@ -49,7 +49,7 @@ def check_up(path: str | Path) -> list[Finding]:
             if schema.level is not Level.WRONG:
                 for check in CHECKS:
                     findings += _checked(connection, check)
-                findings += _contents(connection)
+                findings += _contents(connection, is_held=files.is_held(path))
     except sqlite3.Error as error:
         sentence = f"The file {path} cannot be read as a database: {error}."
         findings.append(Finding(Level.WRONG, "file", sentence))
@@ -320,8 +320,13 @@ _COUNTS = """
         (SELECT count(*) FROM schedules WHERE enabled)
 """
 
+_UNFINISHED = """
+    SELECT agent, run_id FROM runs WHERE status IN ('pending', 'running', 'cancelling')
+    ORDER BY agent, created_at, run_id
+"""
 
-def _contents(connection: sqlite3.Connection) -> Iterator[Finding]:
+
+def _contents(connection: sqlite3.Connection, *, is_held: bool) -> Iterator[Finding]:
     threads, events, free, approvals, timers, schedules = connection.execute(_COUNTS).fetchone()
     yield Finding(
         Level.OK,
@@ -330,21 +335,7 @@ def _contents(connection: sqlite3.Connection) -> Iterator[Finding]:
         "free.",
     )
 
-    runs = _column(
-        connection,
-        """
-        SELECT run_id FROM runs WHERE status IN ('pending', 'running', 'cancelling')
-        ORDER BY created_at, run_id
-        """,
-    )
-    if runs:
-        shown = ", ".join(runs[:SHOWN]) + (", …" if len(runs) > SHOWN else "")
-        yield Finding(
-            Level.NOTE,
-            "holds",
-            f"{len(runs):,} run(s) have not ended; the next start of a server goes on with: "
-            f"{shown}.",
-        )
+    yield from _unfinished(connection, is_held=is_held)
 
     # The sealed values themselves are not opened here: the doctor has no key.
     keys = _column(connection, "SELECT key_id FROM seals ORDER BY key_id")
@@ -361,6 +352,28 @@ def _contents(connection: sqlite3.Connection) -> Iterator[Finding]:
         yield Finding(Level.NOTE, "holds", f"{approvals:,} approval(s) wait for a person.")
     if timers or schedules:
         sentence = f"{timers:,} timer(s) and {schedules:,} schedule(s) wait for their time."
+        yield Finding(Level.NOTE, "holds", sentence)
+
+
+def _unfinished(connection: sqlite3.Connection, *, is_held: bool) -> Iterator[Finding]:
+    """The runs that have not ended, by agent: only a server that has the agent goes on with
+    them."""
+    served = set(_column(connection, "SELECT value FROM workers, json_each(agents)"))
+    runs: dict[str, list[str]] = {}
+    for agent, run_id in connection.execute(_UNFINISHED):
+        runs.setdefault(agent, []).append(run_id)
+    for agent, run_ids in runs.items():
+        shown = ", ".join(run_ids[:SHOWN]) + (", …" if len(run_ids) > SHOWN else "")
+        if not is_held:
+            rest = f"have not ended; the next server that has this agent goes on with: {shown}."
+        elif agent in served:
+            rest = f"have not ended: {shown}."
+        else:
+            rest = (
+                "are left as they are, since the server does not have this agent. They go on when "
+                f"a server starts with it: {shown}."
+            )
+        sentence = f"{len(run_ids):,} run(s) of the agent '{agent}' {rest}"
         yield Finding(Level.NOTE, "holds", sentence)
 
 

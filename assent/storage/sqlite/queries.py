@@ -18,7 +18,7 @@ from assent.core.clock import time_text
 DUE_RUNS = """
     WHERE run_id IN (
         SELECT run_id FROM (
-            SELECT runs.run_id, priority, runs.created_at, row_number() OVER (
+            SELECT runs.run_id, runs.agent, priority, runs.created_at, row_number() OVER (
                 PARTITION BY runs.thread_id
                 ORDER BY runs.run_id IS NOT threads.run_id, runs.created_at, runs.run_id
             ) AS place
@@ -28,25 +28,31 @@ DUE_RUNS = """
             AND threads.tampered IS NULL
             AND (threads.run_id = runs.run_id OR threads.status IN ('idle', 'error'))
         )
-        WHERE place = 1 ORDER BY priority DESC, created_at, run_id LIMIT ?
+        WHERE place = 1 AND agent IN (SELECT value FROM json_each(?))
+        ORDER BY priority DESC, created_at, run_id LIMIT ?
     )
     ORDER BY priority DESC, created_at, run_id
 """
-"""Now, limit. Of each thread, the run that it is busy with already, or else its first pending
-one."""
+"""Now, agents, limit. Of each thread, the run that it is busy with already, or else its first
+pending one."""
 
 ORPHANED_RUNS = """
-    WHERE status IN ('running', 'cancelling')
+    WHERE status IN ('running', 'cancelling') AND agent IN (SELECT value FROM json_each(?))
     AND (worker IS NULL OR worker NOT IN (SELECT worker FROM workers WHERE expires_at > ?))
     ORDER BY created_at, run_id LIMIT ?
 """
-"""Now, limit."""
+"""Agents, now, limit."""
+
+UNFINISHED_RUNS = """
+    SELECT agent, count(*) FROM runs WHERE status IN ('pending', 'running', 'cancelling')
+    GROUP BY agent
+"""
 
 HEARTBEAT = """
-    INSERT INTO workers VALUES (?, ?)
+    INSERT INTO workers VALUES (?, ?, ?)
     ON CONFLICT (worker) DO UPDATE SET expires_at = excluded.expires_at
 """
-"""Worker, expiry."""
+"""Worker, agents as JSON, expiry."""
 
 RETIRE = "DELETE FROM workers WHERE worker = ?"
 

@@ -279,11 +279,19 @@ class SqliteStorage(Storage):
         where.add("ended_at >= ?", since or "")
         return await self._page(self._tables.runs, "ended_at", where, limit, cursor)
 
-    async def due_runs(self, now: datetime, *, limit: int = 100) -> tuple[Run, ...]:
-        return await self._limited(self._tables.runs, queries.DUE_RUNS, now, limit=limit)
+    async def due_runs(
+        self, now: datetime, *, agents: Collection[str], limit: int = 100
+    ) -> tuple[Run, ...]:
+        return await self._limited(self._tables.runs, queries.DUE_RUNS, now, agents, limit=limit)
 
-    async def orphaned_runs(self, now: datetime, *, limit: int = 1000) -> tuple[Run, ...]:
-        return await self._limited(self._tables.runs, queries.ORPHANED_RUNS, now, limit=limit)
+    async def orphaned_runs(
+        self, now: datetime, *, agents: Collection[str], limit: int = 1000
+    ) -> tuple[Run, ...]:
+        table = self._tables.runs
+        return await self._limited(table, queries.ORPHANED_RUNS, agents, now, limit=limit)
+
+    async def unfinished_runs(self) -> Mapping[str, int]:
+        return dict(await self._reader.rows(queries.UNFINISHED_RUNS))
 
     async def usage(
         self,
@@ -298,8 +306,9 @@ class SqliteStorage(Storage):
         sql = f"{queries.USAGE} {where} GROUP BY each.key"
         return dict(await self._reader.rows(sql, where.parameters))
 
-    async def heartbeat(self, worker: str, until: datetime) -> None:
-        await self._writer.execute(queries.HEARTBEAT, worker, time_text(until))
+    async def heartbeat(self, worker: str, until: datetime, *, agents: Collection[str]) -> None:
+        served = queries.parameter(sorted(agents))
+        await self._writer.execute(queries.HEARTBEAT, worker, served, time_text(until))
 
     async def retire(self, worker: str) -> None:
         await self._writer.execute(queries.RETIRE, worker)

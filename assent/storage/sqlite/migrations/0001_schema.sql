@@ -104,13 +104,14 @@ CREATE INDEX runs_by_end ON runs (ended_at, run_id) WHERE ended_at IS NOT NULL;
 -- The next run to start is asked for all the time: the index has only those that wait, and every
 -- column that the query needs.
 CREATE INDEX runs_waiting
-ON runs (coalesce(due_at, ''), thread_id, created_at, run_id, priority, due_at, status)
+ON runs (coalesce(due_at, ''), thread_id, created_at, run_id, agent, priority, due_at, status)
 WHERE status = 'pending';
 
--- The workers, and until when each is thought to live. Emptied at a start, since no worker outlives
--- the lock on the file.
+-- The workers, the agents that each runs, as a JSON list, and until when each is thought to live.
+-- Emptied at a start, since no worker outlives the lock on the file.
 CREATE TABLE workers (
     worker TEXT PRIMARY KEY NOT NULL,
+    agents TEXT NOT NULL,
     expires_at TEXT NOT NULL
 ) WITHOUT ROWID;
 
