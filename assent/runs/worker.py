@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from enum import Enum, auto
 
 import structlog
@@ -30,6 +29,7 @@ from assent.runs.engine import (
     RunDrained,
     log_of,
 )
+from assent.runs.liveness import Watch
 from assent.storage.base import Change, Storage
 
 log = structlog.get_logger(__name__)
@@ -39,7 +39,7 @@ POLL_SECONDS = 0.25
 
 LEASE_SECONDS = 15.0
 """A worker that has not extended its lease for this long counts as dead. It leaves time for a pause
-of the machine, or a slow disk."""
+of its process, or a slow disk."""
 
 EXTEND_SECONDS = 4.0
 REAP_SECONDS = 1.0
@@ -97,7 +97,7 @@ class EmbeddedEngine(Engine):
         self._clock = clock
         self._max_runs = max_runs
         self._on_timer = dict(on_timer or {})
-        self._lease = timedelta(seconds=lease_seconds)
+        self._watch = Watch(lease_seconds)
         self._active: dict[str, ActiveRun] = {}
         self._reserved = 0
         self._draining = False
@@ -212,8 +212,7 @@ class EmbeddedEngine(Engine):
             return
         now = asyncio.get_running_loop().time()
         if now - self._extended_at >= EXTEND_SECONDS:
-            until = self._clock.now() + self._lease
-            await self._storage.heartbeat(self.worker, until, agents=self._executor.agents)
+            await self._storage.heartbeat(self.worker, agents=self._executor.agents)
             self._extended_at = now
         if now - self._reaped_at >= REAP_SECONDS or self._queue_may_have_runs:
             # Check the whole queue now and then, even if nobody said that it changed.
@@ -269,16 +268,22 @@ class EmbeddedEngine(Engine):
 
     async def _reap(self) -> None:
         """Take over the runs of dead workers."""
+        await self._retire_silent()
         while True:
             taken = 0
-            for run in await self._storage.orphaned_runs(
-                self._clock.now(), agents=self._executor.agents
-            ):
-                # A worker whose lease ran out may be this one, waking up late.
-                if run.run_id not in self._active:
+            for run in await self._storage.orphaned_runs(agents=self._executor.agents):
+                # Others may have retired this worker while its process slept. It never takes over
+                # its own runs: they have not stopped.
+                if run.worker != self.worker and run.run_id not in self._active:
                     taken += await self._take_over(run)
             if not taken:
                 return
+
+    async def _retire_silent(self) -> None:
+        heartbeats = await self._storage.workers()
+        for worker in self._watch.silent(heartbeats, asyncio.get_running_loop().time()):
+            if worker != self.worker:
+                await self._storage.retire(worker, heartbeats[worker])
 
     async def _take_over(self, run: Run) -> bool:
         """Go on with the run, or end it if that is impossible. Returns False if another worker was

@@ -268,11 +268,9 @@ class Storage(ABC):
         the oldest."""
 
     @abstractmethod
-    async def orphaned_runs(
-        self, now: datetime, *, agents: Collection[str], limit: int = 1000
-    ) -> tuple[Run, ...]:
-        """List the active runs of these agents that have no worker, or one whose last `heartbeat`
-        has expired. Oldest first."""
+    async def orphaned_runs(self, *, agents: Collection[str], limit: int = 1000) -> tuple[Run, ...]:
+        """List the active runs of these agents that have no worker, or one that is not among
+        `workers`. Oldest first."""
 
     @abstractmethod
     async def unfinished_runs(self) -> Mapping[str, int]:
@@ -290,13 +288,22 @@ class Storage(ABC):
         `since` or later."""
 
     @abstractmethod
-    async def heartbeat(self, worker: str, until: datetime, *, agents: Collection[str]) -> None:
-        """Record that the worker is alive and runs these agents, and count it as alive until
-        then."""
+    async def heartbeat(self, worker: str, *, agents: Collection[str]) -> None:
+        """Record that the worker is alive and runs these agents: it is one of the `workers`, and
+        the count of its heartbeats is one higher."""
 
     @abstractmethod
-    async def retire(self, worker: str) -> None:
-        """Record that the worker is gone, so that its runs are orphaned at once."""
+    async def workers(self) -> Mapping[str, int]:
+        """Return the count of heartbeats of each worker that is not retired.
+
+        A worker whose count does not change any more is dead. No time is stored with it, because
+        the clocks of two processes cannot be compared, and may be set.
+        """
+
+    @abstractmethod
+    async def retire(self, worker: str, heartbeats: int | None = None) -> None:
+        """Record that the worker is gone, so that its runs are orphaned at once; if a count of
+        `heartbeats` is given, only if it is still the worker's."""
 
     # ── timers and schedules ──
 

@@ -6,17 +6,20 @@ Plan(…, environment={"BEFORE_SERVING": "tests.acceptance.crash_mutants:without
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
-from datetime import datetime
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
+from assent.core.clock import Clock
 from assent.core.rows import ACTIVE, Run
 from assent.runs.ledger import StoredEffects
 from assent.runs.worker import EmbeddedEngine
 from assent.storage.sqlite import SqliteStorage, changes
 from assent.storage.sqlite.leases import Leases
 from assent.storage.sqlite.tables import Table
+from tests.support import moved_clock
 
 
 def without_intents() -> None:
@@ -43,7 +46,7 @@ def without_comparing() -> None:
     changes._check_unchanged = lambda row, tables: lambda transaction: None
 
 
-def with_two_workers() -> None:
+def with_two_workers(second_clock: Callable[[Clock], Clock] = lambda clock: clock) -> None:
     """Two workers share the runs. With all safeguards in place nobody can tell."""
     working = EmbeddedEngine.working
 
@@ -52,7 +55,7 @@ def with_two_workers() -> None:
         second = EmbeddedEngine(
             self._storage,
             self._executor,
-            clock=self._clock,
+            clock=second_clock(self._clock),
             max_runs=self._max_runs,
             on_timer=self._on_timer,
         )
@@ -62,12 +65,22 @@ def with_two_workers() -> None:
     EmbeddedEngine.working = both_working  # type: ignore[method-assign, assignment]
 
 
+def with_two_workers_an_hour_apart() -> None:
+    """And the clock of one is an hour ahead of that of the other one, which a test moves."""
+    moved_clock.install()
+
+    def an_hour_ahead(clock: Clock) -> Clock:
+        return replace(clock, now=lambda: clock.now() + timedelta(hours=1))
+
+    with_two_workers(an_hour_ahead)
+
+
 def with_greedy_workers() -> None:
     """Each of two workers takes over what the other one works on."""
     with_two_workers()
 
     async def orphaned_runs(
-        self: SqliteStorage, now: datetime, *, agents: Collection[str], limit: int = 1000
+        self: SqliteStorage, *, agents: Collection[str], limit: int = 1000
     ) -> tuple[Run, ...]:
         return await self.runs(status=ACTIVE, limit=limit)
 

@@ -162,15 +162,22 @@ class EngineHarness:
         self, storage: Storage, engine: Engine, thread_id: str, message: str = ""
     ) -> Run:
         """A run on a new thread that the engine is given at once."""
+        with engine.reserve() as worker:
+            assert worker == engine.worker
+            run = await self.store_claimed(storage, worker, thread_id, message)
+            engine.submit(run)
+        return run
+
+    async def store_claimed(
+        self, storage: Storage, worker: str | None, thread_id: str, message: str
+    ) -> Run:
+        """The row of a run on a new thread that is this worker's, and that it has not heard of."""
         now = self.clock.now()
         asked = Submission(message=message, by=Actor("ann"), thread_id=thread_id)
         run = transitions.new_run(asked, thread_id, "agent", self.clock.new_id(), now)
-        with engine.reserve() as worker:
-            assert worker == engine.worker
-            change, thread = transitions.submitted(None, run, worker, now, metadata={})
-            await storage.commit(change)
-            (run,) = (row for row in change.rows if isinstance(row, Run))
-            engine.submit(run, thread)
+        change, _ = transitions.submitted(None, run, worker, now, metadata={})
+        await storage.commit(change)
+        (run,) = (row for row in change.rows if isinstance(row, Run))
         return run
 
     async def cancel(self, storage: Storage, engine: Engine, run: Run) -> Run:

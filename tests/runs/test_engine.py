@@ -523,7 +523,7 @@ async def test_a_run_that_does_not_listen_is_cut_off_in_time(harness: EngineHarn
             assert asyncio.get_running_loop().time() - began < PATIENCE / 2
             assert (await status(storage, held, *RunStatus)).worker is None
             # The deaf one is this worker's still, and the worker is gone.
-            orphans = await storage.orphaned_runs(harness.clock.now(), agents=harness.jobs.agents)
+            orphans = await storage.orphaned_runs(agents=harness.jobs.agents)
             assert {run.run_id for run in orphans} == {held.run_id, deaf.run_id}
         harness.jobs.go.set()
 
@@ -576,6 +576,101 @@ async def append(storage: Storage, thread_id: str, lease: Lease) -> None:
     await asyncio.sleep(0)
     if failed.done():
         raise failed.result()
+
+
+@dataclass
+class Looks:
+    """A storage that counts how often somebody has looked for runs without a worker."""
+
+    storage: Storage
+    count: int = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.storage, name)
+
+    async def orphaned_runs(self, *args: Any, **query: Any) -> tuple[Run, ...]:
+        found = await self.storage.orphaned_runs(*args, **query)
+        self.count += 1
+        return found
+
+    async def more(self) -> None:
+        """Wait until somebody has begun to look from now on, and done so."""
+        seen = self.count
+        await until(lambda: self.count > seen + 1, "somebody has looked")
+
+
+STEPS = [timedelta(hours=1), timedelta(hours=-1)]
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_worker_does_not_take_over_its_own_run_when_the_clock_is_set(
+    harness: EngineHarness, step: timedelta
+) -> None:
+    """Not even one that is stored and has not begun yet."""
+    clock = MovedClock()
+    harness.clock = Clock(now=clock.now)
+    async with harness.storage() as storage:
+        looks = Looks(storage)
+        engine = harness.engine(looks)  # type: ignore[arg-type]  (it is one, but for counting)
+        async with engine.working():
+            with engine.reserve() as worker:
+                run = await harness.store_claimed(storage, worker, "t", "hold")
+                clock.step += step
+                await looks.more()
+                engine.submit(run)
+            await until(lambda: harness.jobs.begun, "it has begun")
+            clock.step += step
+            await looks.more()
+            harness.jobs.go.set()
+            assert (await status(storage, run)).attempt == 1
+            await engine.drain(1.0)
+    assert harness.jobs.begun == [run.run_id]
+
+
+@dataclass
+class MovedClock:
+    """The machine's time, and a step."""
+
+    step: timedelta = timedelta()
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.step
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_workers_whose_clocks_differ_leave_each_other_their_runs(
+    harness: EngineHarness, step: timedelta
+) -> None:
+    async with harness.storage() as storage:
+        looks = Looks(storage)
+        apart = replace(harness, clock=Clock(now=MovedClock(step).now))
+        one, other = harness.engine(storage), apart.engine(looks)  # type: ignore[arg-type]
+        async with one.working(), other.working():
+            run = await harness.claim(storage, one, "t", "hold")
+            await looks.more()
+            harness.jobs.go.set()
+            ended = await status(storage, run)
+            assert (ended.status, ended.attempt) == (RunStatus.SUCCESS, 1)
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_worker_that_is_dead_is_found_out_whatever_the_clock_is_set_to(
+    harness: EngineHarness, step: timedelta
+) -> None:
+    clock = MovedClock()
+    harness.clock = Clock(now=clock.now)
+    async with harness.storage() as storage:
+        dead, other = harness.engine(storage), harness.engine(storage, lease_seconds=0.5)
+        async with dead.working():
+            run = await harness.claim(storage, dead, "t", "hold")
+            await until(lambda: harness.jobs.begun, "it has begun")
+        # It was not asked to stop, so nothing is stored of its end.
+        clock.step += step
+        async with other.working():
+            await until(lambda: len(harness.jobs.begun) == 2, "it was taken over")
+            harness.jobs.go.set()
+            assert (await status(storage, run)).attempt == 2
+            await dead.abandon("t")
 
 
 async def test_nobody_hears_twice_of_a_run_that_was_taken_over(harness: EngineHarness) -> None:

@@ -20,7 +20,7 @@ from assent.core.rows import NotificationStatus, RunStatus, ThreadStatus
 from assent.storage.base import Change
 from assent.storage.sqlite import SqliteStorage, files
 from assent.storage.sqlite.checkup import SHOWN, Level, check_up
-from tests.storage.samples import NOON, approval, notification, run, schedule, thread, timer, token
+from tests.storage.samples import approval, notification, run, schedule, thread, timer, token
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ async def test_it_tells_which_runs_wait_for_an_agent_that_is_not_there(path: Pat
     async with SqliteStorage.open(path) as storage:
         waiting = run("other", thread_id="idle", agent="miner", status=RunStatus.PENDING)
         await storage.commit(Change(rows=(waiting,)))
-        await storage.heartbeat("w", NOON, agents={"clerk"})
+        await storage.heartbeat("w", agents={"clerk"})
         said = sentences(path)
         assert "3 run(s) of the agent 'clerk' have not ended: active, behind, later." in said
         assert "1 run(s) of the agent 'miner' are left as they are, since the server does" in said

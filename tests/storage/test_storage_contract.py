@@ -891,9 +891,10 @@ async def test_a_limit_must_ask_for_something(storage: Storage, limit: int) -> N
     ):
         with pytest.raises(InvalidRequest, match="limit"):
             await read(limit=limit)
-    for read_runs in (storage.due_runs, storage.orphaned_runs):
-        with pytest.raises(InvalidRequest, match="limit"):
-            await read_runs(NOON, agents={"clerk"}, limit=limit)
+    with pytest.raises(InvalidRequest, match="limit"):
+        await storage.due_runs(NOON, agents={"clerk"}, limit=limit)
+    with pytest.raises(InvalidRequest, match="limit"):
+        await storage.orphaned_runs(agents={"clerk"}, limit=limit)
     with pytest.raises(InvalidRequest, match="limit"):
         await storage.due_timers(NOON, limit=limit)
     with pytest.raises(InvalidRequest, match="limit"):

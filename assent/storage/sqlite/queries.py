@@ -38,10 +38,10 @@ pending one."""
 
 ORPHANED_RUNS = """
     WHERE status IN ('running', 'cancelling') AND agent IN (SELECT value FROM json_each(?))
-    AND (worker IS NULL OR worker NOT IN (SELECT worker FROM workers WHERE expires_at > ?))
+    AND (worker IS NULL OR worker NOT IN (SELECT worker FROM workers))
     ORDER BY created_at, run_id LIMIT ?
 """
-"""Agents, now, limit."""
+"""Agents, limit."""
 
 UNFINISHED_RUNS = """
     SELECT agent, count(*) FROM runs WHERE status IN ('pending', 'running', 'cancelling')
@@ -49,12 +49,13 @@ UNFINISHED_RUNS = """
 """
 
 HEARTBEAT = """
-    INSERT INTO workers VALUES (?, ?, ?)
-    ON CONFLICT (worker) DO UPDATE SET expires_at = excluded.expires_at
+    INSERT INTO workers VALUES (?, ?, 1)
+    ON CONFLICT (worker) DO UPDATE SET heartbeats = heartbeats + 1
 """
-"""Worker, agents as JSON, expiry."""
+"""Worker, agents as JSON."""
 
 RETIRE = "DELETE FROM workers WHERE worker = ?"
+RETIRE_SILENT = f"{RETIRE} AND heartbeats = ?"
 
 USAGE = """
     SELECT each.key, sum(each.value)

@@ -284,11 +284,8 @@ class SqliteStorage(Storage):
     ) -> tuple[Run, ...]:
         return await self._limited(self._tables.runs, queries.DUE_RUNS, now, agents, limit=limit)
 
-    async def orphaned_runs(
-        self, now: datetime, *, agents: Collection[str], limit: int = 1000
-    ) -> tuple[Run, ...]:
-        table = self._tables.runs
-        return await self._limited(table, queries.ORPHANED_RUNS, agents, now, limit=limit)
+    async def orphaned_runs(self, *, agents: Collection[str], limit: int = 1000) -> tuple[Run, ...]:
+        return await self._limited(self._tables.runs, queries.ORPHANED_RUNS, agents, limit=limit)
 
     async def unfinished_runs(self) -> Mapping[str, int]:
         return dict(await self._reader.rows(queries.UNFINISHED_RUNS))
@@ -306,12 +303,18 @@ class SqliteStorage(Storage):
         sql = f"{queries.USAGE} {where} GROUP BY each.key"
         return dict(await self._reader.rows(sql, where.parameters))
 
-    async def heartbeat(self, worker: str, until: datetime, *, agents: Collection[str]) -> None:
+    async def heartbeat(self, worker: str, *, agents: Collection[str]) -> None:
         served = queries.parameter(sorted(agents))
-        await self._writer.execute(queries.HEARTBEAT, worker, served, time_text(until))
+        await self._writer.execute(queries.HEARTBEAT, worker, served)
 
-    async def retire(self, worker: str) -> None:
-        await self._writer.execute(queries.RETIRE, worker)
+    async def workers(self) -> Mapping[str, int]:
+        return dict(await self._reader.rows("SELECT worker, heartbeats FROM workers"))
+
+    async def retire(self, worker: str, heartbeats: int | None = None) -> None:
+        if heartbeats is None:
+            await self._writer.execute(queries.RETIRE, worker)
+        else:
+            await self._writer.execute(queries.RETIRE_SILENT, worker, heartbeats)
 
     # ── timers and schedules ──
 

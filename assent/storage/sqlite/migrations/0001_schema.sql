@@ -107,12 +107,12 @@ CREATE INDEX runs_waiting
 ON runs (coalesce(due_at, ''), thread_id, created_at, run_id, agent, priority, due_at, status)
 WHERE status = 'pending';
 
--- The workers, the agents that each runs, as a JSON list, and until when each is thought to live.
+-- The workers, the agents that each runs, as a JSON list, and a count that grows while it lives.
 -- Emptied at a start, since no worker outlives the lock on the file.
 CREATE TABLE workers (
     worker TEXT PRIMARY KEY NOT NULL,
     agents TEXT NOT NULL,
-    expires_at TEXT NOT NULL
+    heartbeats INTEGER NOT NULL
 ) WITHOUT ROWID;
 
 
