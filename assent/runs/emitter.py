@@ -14,12 +14,10 @@ from assent.core.events import (
     NodeEnd,
     NodeError,
     NodeStart,
-    Reasoning,
     RunRecovered,
     RunResumed,
     RunStart,
     Token,
-    ToolCallDelta,
     ToolStart,
     decode,
     event_type,
@@ -31,10 +29,10 @@ from assent.storage.base import Storage
 
 PROGRESS_TYPES = frozenset({
     "run_start", "run_resumed", "run_recovered", "node_start", "node_end", "node_error",
-    "llm_start", "llm_end", "token", "reasoning", "tool_call_delta", "tool_start", "tool_end",
-    "budget_warning", "budget_exceeded",
+    "llm_start", "llm_end", "tool_start", "tool_end", "budget_warning", "budget_exceeded",
 })  # fmt: skip
-"""The events that `RunProgress` learns from."""
+"""The events that `RunProgress` learns from. The pieces of messages are not among them: they are a
+thousand to one, and what names their message is its `llm_start`."""
 
 
 async def past_events(
@@ -149,19 +147,20 @@ class RunProgress:
         self._seconds = self._seconds_before = 0.0
 
     def add(self, event: Event) -> None:
-        """Learn from the next event."""
+        """Learn from the next event of `PROGRESS_TYPES`."""
         self._usage.add(event)
-        self._add_time(event)
+        self.add_time(event)
         if isinstance(event, NodeError):
             self.failed_node = event.node
         elif isinstance(event, BudgetWarning | BudgetExceeded):
             self.reported.add((f"{event.scope}.{event.budget}", event_type(event)))
         elif isinstance(event, NodeEnd):
             self._messages.pop(event.task_id, None)
-        elif isinstance(event, LlmStart | Token | Reasoning | ToolCallDelta | LlmEnd):
+        elif isinstance(event, LlmStart):
             self._messages.setdefault(event.task_id, {})[event.message_id] = None
 
-    def _add_time(self, event: Event) -> None:
+    def add_time(self, event: Event) -> None:
+        """Learn from any later event that the run lasted until then."""
         if isinstance(event, RunStart | RunResumed | RunRecovered):
             self._seconds_before = self._seconds
             self._attempt_began = max(event.ts, self._began or event.ts)

@@ -128,7 +128,8 @@ class Engine(ABC):
 
     @abstractmethod
     def working(self) -> AbstractAsyncContextManager[None]:
-        """Work until the context is left. The runs of dead workers are taken over on entry."""
+        """Work until the context is left. Timers that are due are fired on entry, and the runs of
+        dead workers are taken over from then on."""
 
     @abstractmethod
     async def drain(self, seconds: float) -> None:

@@ -17,7 +17,7 @@ from msgspec import structs
 from assent.core.approval import Approval, ApprovalKind
 from assent.core.clock import Clock
 from assent.core.errors import AssentError, Conflict, Tampered
-from assent.core.events import Checkpoint
+from assent.core.events import Checkpoint, decode
 from assent.core.policy import PolicyBook
 from assent.core.rows import LEASE_KEY, CancelMode, Run, RunKind, RunStatus, Thread
 from assent.graph.admission import ADMISSION_KEY, Admission
@@ -393,6 +393,9 @@ class GraphExecutor(Executor):
         thread_id, run_id = run.thread_id, run.run_id
         async for event in past_events(self._storage, thread_id, PROGRESS_TYPES, run_id=run_id):
             progress.add(event)
+        newest = await self._storage.newest_event(thread_id, run_id)
+        if newest is not None:
+            progress.add_time(decode(newest.body))
         return progress
 
     # ── what a run needs ──────────────────────────────────────────────────────────────────────────

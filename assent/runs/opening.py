@@ -82,6 +82,6 @@ async def open_runs(
     runs = Runs(storage, served, engine, approvals, clock=clock, drain_seconds=drain_seconds)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(runs.drain)
-        await stack.enter_async_context(engine.working())
         await end_unreadable(storage)
+        await stack.enter_async_context(engine.working())
         yield runs

@@ -1,14 +1,15 @@
 """The engine of a single process: asyncio tasks over the rows of one storage.
 
-One loop ticks: it extends the worker's lease, reaps the runs of dead workers, fires timers, and
-acquires pending runs while there is room. It ticks when it is woken, and a few times a second
-anyway, so a lost wake-up costs no more than that.
+One loop ticks: it fires timers, and acquires pending runs while there is room. It ticks when it is
+woken, and a few times a second anyway, so a lost wake-up costs no more than that. Beside it, a
+second loop extends the worker's leases, and a third one takes over the runs of dead workers: they
+may be many, and neither timers nor new runs wait for them.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
@@ -37,12 +38,19 @@ log = structlog.get_logger(__name__)
 POLL_SECONDS = 0.25
 """The longest delay of a run whose wake-up was lost, and of a timer."""
 
+LOOK_SECONDS = 1.0
+"""The longest delay of a change to the queue that another process made."""
+
 LEASE_SECONDS = 15.0
 """A worker that has not extended its lease for this long counts as dead. It leaves time for a pause
 of its process, or a slow disk."""
 
 EXTEND_SECONDS = 4.0
 REAP_SECONDS = 1.0
+
+TAKEN_OVER_AT_ONCE = 8
+"""Runs of dead workers that are taken over at the same time. Each waits for reads and for one
+commit, which they share; with more, timers and new runs would wait longer for their own."""
 
 RETRY_SECONDS = 2.0
 """The wait before the storage, or the handler of a timer, is tried again after a failure."""
@@ -100,14 +108,16 @@ class EmbeddedEngine(Engine):
         self._watch = Watch(lease_seconds)
         self._active: dict[str, ActiveRun] = {}
         self._reserved = 0
-        self._draining = False
+        self._draining = self._retired = False
         self._woken = asyncio.Event()
         self._queue_may_have_runs = True
         self._queue_changes = 0
         # While runs wait for room, they go before newcomers.
         self._full = False
         self._failed_timers: set[str] = set()
-        self._extended_at = self._reaped_at = float("-inf")
+        self._looked_at = float("-inf")
+        # Runs of dead workers that are about to be taken over. They keep their places.
+        self._orphans = 0
 
     # ── the interface ─────────────────────────────────────────────────────────────────────────────
 
@@ -151,14 +161,19 @@ class EmbeddedEngine(Engine):
     async def working(self) -> AsyncIterator[None]:
         log.info("engine started", worker=self.worker, max_runs=self._max_runs)
         await self._warn_of_left_runs()
+        await self._extend()
+        self._orphans = len(await self._find_orphans())
         await self._tick()
-        loop = asyncio.create_task(self._tick_forever(), name=f"engine {self.worker}")
+        loops = [
+            asyncio.create_task(loop, name=f"engine {self.worker}")
+            for loop in (self._tick_forever(), self._extend_forever(), self._reap_forever())
+        ]
         try:
             yield
         finally:
-            loop.cancel()
-            with suppress(asyncio.CancelledError):
-                await loop
+            for loop in loops:
+                loop.cancel()
+            await asyncio.wait(loops)
 
     async def drain(self, seconds: float) -> None:
         if self._draining:
@@ -177,6 +192,7 @@ class EmbeddedEngine(Engine):
         # A tool that cannot be cut off is not waited for.
         await _wait_for(self._active.values(), timeout=reserve)
 
+        self._retired = True
         with suppress(Unavailable):
             await self._storage.retire(self.worker)
         log.info("engine stopped", worker=self.worker)
@@ -190,12 +206,19 @@ class EmbeddedEngine(Engine):
                 async with asyncio.timeout(seconds):
                     await self._woken.wait()
             self._woken.clear()
-            try:
-                await self._tick()
-            except Exception:
-                # The disk may be full. Nothing is lost: runs and timers that are due stay due.
-                log.exception("the engine's tick failed")
+            if not await self._try(self._tick):
                 await asyncio.sleep(RETRY_SECONDS)
+
+    async def _try(self, step: Callable[[], Awaitable[None]]) -> bool:
+        """Take the step, and return whether that was possible. If not, nothing is lost: what is due
+        stays due, and it is tried again."""
+        try:
+            await step()
+        except Exception:
+            # The disk may be full.
+            log.exception("a step of the engine failed", step=step.__name__.strip("_"))
+            return False
+        return True
 
     async def _seconds_to_next_tick(self) -> float:
         now = self._clock.now()
@@ -210,17 +233,13 @@ class EmbeddedEngine(Engine):
     async def _tick(self) -> None:
         if self._draining:
             return
+        await self._fire_timers()
         now = asyncio.get_running_loop().time()
-        if now - self._extended_at >= EXTEND_SECONDS:
-            await self._storage.heartbeat(self.worker, agents=self._executor.agents)
-            self._extended_at = now
-        if now - self._reaped_at >= REAP_SECONDS or self._queue_may_have_runs:
+        if now - self._looked_at >= LOOK_SECONDS or self._queue_may_have_runs:
             # Check the whole queue now and then, even if nobody said that it changed.
             self._queue_may_have_runs = True
-            await self._reap()
             await self._stop_cancelled()
-            self._reaped_at = now
-        await self._fire_timers()
+            self._looked_at = now
         if self._queue_may_have_runs or self._full:
             await self._acquire_due()
 
@@ -230,7 +249,7 @@ class EmbeddedEngine(Engine):
         self.wake()
 
     def _room(self) -> int:
-        return self._max_runs - len(self._active) - self._reserved
+        return self._max_runs - len(self._active) - self._reserved - self._orphans
 
     # ── acquiring ─────────────────────────────────────────────────────────────────────────────────
 
@@ -264,20 +283,61 @@ class EmbeddedEngine(Engine):
         self._begin(HeldRun(running, thread))
         return True
 
-    # ── reaping ───────────────────────────────────────────────────────────────────────────────────
+    # ── leases ────────────────────────────────────────────────────────────────────────────────────
+
+    async def _extend_forever(self) -> None:
+        while True:
+            await asyncio.sleep(EXTEND_SECONDS)
+            await self._try(self._extend)
+
+    async def _extend(self) -> None:
+        if not self._retired:
+            await self._storage.heartbeat(self.worker, agents=self._executor.agents)
+
+    async def _reap_forever(self) -> None:
+        while True:
+            await self._try(self._reap)
+            await asyncio.sleep(REAP_SECONDS)
 
     async def _reap(self) -> None:
-        """Take over the runs of dead workers."""
+        """Take over the runs of dead workers, some at a time."""
         await self._retire_silent()
-        while True:
-            taken = 0
-            for run in await self._storage.orphaned_runs(agents=self._executor.agents):
-                # Others may have retired this worker while its process slept. It never takes over
-                # its own runs: they have not stopped.
-                if run.worker != self.worker and run.run_id not in self._active:
-                    taken += await self._take_over(run)
+        while orphans := await self._find_orphans():
+            self._orphans = len(orphans)
+            try:
+                taken = await self._take_over_all(iter(orphans))
+            finally:
+                self._orphans = 0
             if not taken:
                 return
+
+    async def _find_orphans(self) -> list[Run]:
+        found = await self._storage.orphaned_runs(agents=self._executor.agents)
+        # Others may have retired this worker while its process slept. It never takes over its own
+        # runs: they have not stopped.
+        return [
+            run for run in found if run.worker != self.worker and run.run_id not in self._active
+        ]
+
+    async def _take_over_all(self, orphans: Iterator[Run]) -> int:
+        """Take over the runs, some at a time; return how many."""
+
+        async def take_over_next() -> int:
+            taken = 0
+            for run in orphans:
+                if self._draining:
+                    break
+                taken += await self._take_over(run)
+                self._orphans -= 1
+            return taken
+
+        # A failure ends this only when nothing is under way any more.
+        calls = [take_over_next() for _ in range(TAKEN_OVER_AT_ONCE)]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return sum(result for result in results if isinstance(result, int))
 
     async def _retire_silent(self) -> None:
         heartbeats = await self._storage.workers()

@@ -193,6 +193,10 @@ class Storage(ABC):
         """
 
     @abstractmethod
+    async def newest_event(self, thread_id: str, run_id: str) -> LogEntry | None:
+        """Return the newest event of the thread that is of this run; None if there is none."""
+
+    @abstractmethod
     async def last_seq(self, thread_id: str) -> int:
         """Return the number of the thread's newest event, 0 if it has none."""
 

@@ -221,6 +221,17 @@ async def status(storage: Storage, run: Run, *wanted: RunStatus) -> Run:
             await asyncio.sleep(0.005)
 
 
+async def taken_over(storage: Storage, run: Run) -> Run:
+    """Wait until the run is at a later attempt than here, or is final."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            stored = await storage.run(run.run_id)
+            assert stored is not None
+            if stored.attempt > run.attempt or stored.status in FINAL:
+                return stored
+            await asyncio.sleep(0.005)
+
+
 def a_busy_thread(thread_id: str, run_id: str, now: datetime) -> Thread:
     """A thread that is taken by a run."""
     made = Thread(

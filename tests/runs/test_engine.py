@@ -15,14 +15,14 @@ from langgraph.checkpoint.base import empty_checkpoint
 from structlog.testing import capture_logs
 
 from assent.core.clock import Clock
-from assent.core.errors import StaleLease
+from assent.core.errors import StaleLease, Unavailable
 from assent.core.events import Custom, decode
 from assent.core.rows import LEASE_KEY, Lease, Run, RunStatus, Timer
-from assent.runs.engine import Ending, Engine, HeldRun
+from assent.runs.engine import Ending, Engine, HeldRun, RecoveryState
 from assent.runs.transitions import MAX_RECOVERIES
-from assent.runs.worker import EmbeddedEngine
+from assent.runs.worker import TAKEN_OVER_AT_ONCE, EmbeddedEngine
 from assent.storage.base import Change, Storage
-from tests.runs.harness import EngineHarness, Jobs, status, until
+from tests.runs.harness import EngineHarness, Jobs, status, taken_over, until
 from tests.support.waiting import PATIENCE
 
 ENGINES = {"embedded": EmbeddedEngine}
@@ -496,8 +496,8 @@ async def test_a_drained_run_reaches_the_end_of_its_step_and_goes_on_in_the_next
         with engine.reserve() as worker:
             assert worker is None
     async with harness.at_work() as (storage, _):
-        taken = await status(storage, run, RunStatus.RUNNING)
-        assert taken.attempt == 2
+        taken = await taken_over(storage, run)
+        assert (taken.status, taken.attempt) == (RunStatus.RUNNING, 2)
 
 
 async def test_an_engine_that_is_woken_in_the_moment_in_which_it_stops_stops(
@@ -541,7 +541,7 @@ async def test_a_worker_that_is_not_heard_of_loses_its_run_and_can_write_nothing
             # As if its machine had slept through its lease.
             await storage.retire(stalled.worker)
             async with other.working():
-                taken = await status(storage, run, RunStatus.RUNNING)
+                taken = await taken_over(storage, run)
                 assert (taken.worker, taken.attempt) == (other.worker, 2)
                 for writing in (put_checkpoint(storage, "t", old), append(storage, "t", old)):
                     with pytest.raises(StaleLease):
@@ -690,6 +690,130 @@ async def test_nobody_hears_twice_of_a_run_that_was_taken_over(harness: EngineHa
                 assert told[-1] == "done"
 
 
+# ── many to take over ──
+
+
+ORPHANS = 3 * TAKEN_OVER_AT_ONCE
+
+
+@dataclass
+class SlowToRecover(Jobs):
+    """It takes until `may_recover` is set to find out in which state a dead worker left a run."""
+
+    may_recover: asyncio.Event = field(default_factory=asyncio.Event)
+    recovering: set[str] = field(default_factory=set)
+    most_recovering: int = 0
+
+    async def recovery_state(self, run: Run) -> RecoveryState:
+        self.recovering.add(run.run_id)
+        self.most_recovering = max(self.most_recovering, len(self.recovering))
+        await self.may_recover.wait()
+        await asyncio.sleep(0)
+        self.recovering.discard(run.run_id)
+        return await super().recovery_state(run)
+
+
+async def leave_orphans(harness: EngineHarness) -> list[Run]:
+    """Active runs that a process has left."""
+    async with harness.storage() as storage:
+        return [
+            await harness.store_claimed(storage, "gone", f"left {number}", "")
+            for number in range(ORPHANS)
+        ]
+
+
+async def test_timers_and_new_runs_do_not_wait_for_those_that_are_taken_over(
+    harness: EngineHarness,
+) -> None:
+    harness.jobs = jobs = SlowToRecover()
+    orphans = await leave_orphans(harness)
+    fired: list[str] = []
+
+    async def done(timer: Timer) -> None:
+        fired.append(timer.timer_id)
+        await storage.commit(Change(removed=(timer,)))
+
+    async with harness.storage() as storage:
+        now = harness.clock.now()
+        await set_timer(storage, Timer(timer_id="before", kind="bell", due_at=now))
+        engine = harness.engine(storage, on_timer={"bell": done})
+        async with asyncio.timeout(PATIENCE), engine.working():
+            assert fired == ["before"]
+            await until(lambda: len(jobs.recovering) == TAKEN_OVER_AT_ONCE, "some are taken over")
+            await set_timer(storage, Timer(timer_id="amid", kind="bell", due_at=now))
+            new = await harness.submit(storage, engine, "new")
+            assert (await status(storage, new)).status is RunStatus.SUCCESS
+            await until(lambda: fired == ["before", "amid"], "it has fired")
+            assert jobs.begun == [new.run_id]
+
+            jobs.may_recover.set()
+            for run in orphans:
+                ended = await status(storage, run)
+                assert (ended.status, ended.attempt) == (RunStatus.SUCCESS, 2)
+            await engine.drain(1.0)
+    assert jobs.most_recovering == TAKEN_OVER_AT_ONCE
+    assert sorted(jobs.begun) == sorted(run.run_id for run in [new, *orphans])
+
+
+async def test_runs_that_are_about_to_be_taken_over_keep_their_places(
+    harness: EngineHarness,
+) -> None:
+    harness.jobs = jobs = SlowToRecover()
+    await leave_orphans(harness)
+    async with harness.storage() as storage:
+        waiting = await harness.submit(storage, None, "new")
+        engine = harness.engine(storage, max_runs=ORPHANS)
+        async with engine.working():
+            with engine.reserve() as worker:
+                assert worker is None
+            await until(lambda: jobs.recovering, "some are taken over")
+            assert jobs.begun == []
+            jobs.may_recover.set()
+            assert (await status(storage, waiting)).status is RunStatus.SUCCESS
+            await until(lambda: _is_free(engine), "there is room")
+    assert jobs.most <= ORPHANS
+
+
+async def test_a_worker_that_stops_amid_taking_over_leaves_the_rest_to_the_next(
+    harness: EngineHarness,
+) -> None:
+    harness.jobs = jobs = SlowToRecover()
+    orphans = await leave_orphans(harness)
+    async with harness.storage() as storage:
+        engine = harness.engine(storage)
+        async with engine.working():
+            await until(lambda: jobs.recovering, "some are taken over")
+            await engine.drain(0.2)
+            jobs.may_recover.set()
+    async with harness.at_work() as (storage, _):
+        for run in orphans:
+            ended = await status(storage, run)
+            assert (ended.status, ended.attempt <= 3) == (RunStatus.SUCCESS, True)
+
+
+async def test_one_that_cannot_be_taken_over_keeps_no_other_from_it(harness: EngineHarness) -> None:
+    harness.jobs = FailsToRecover()
+    orphans = await leave_orphans(harness)
+    async with harness.at_work() as (storage, _):
+        statuses = [(await status(storage, run)).status for run in orphans]
+    assert statuses == [RunStatus.ERROR, *[RunStatus.SUCCESS] * (ORPHANS - 1)]
+
+
+@dataclass
+class FailsToRecover(Jobs):
+    """It cannot read the first thread, and finds the storage away at the second one once."""
+
+    failed: bool = False
+
+    async def recovery_state(self, run: Run) -> RecoveryState:
+        if run.thread_id == "left 0":
+            raise ValueError("It cannot be read.")
+        if run.thread_id == "left 1" and not self.failed:
+            self.failed = True
+            raise Unavailable("The disk is away.")
+        return await super().recovery_state(run)
+
+
 # ── poison ────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -697,8 +821,9 @@ async def die(harness: EngineHarness, run: Run) -> Run:
     """A process that takes the run up, and is gone with it."""
     async with harness.storage() as storage:
         engine, begun = harness.engine(storage), len(harness.jobs.begun)
+        (left,) = await storage.runs(thread_id=run.thread_id)
         async with engine.working():
-            if (taken := await status(storage, run, *RunStatus)).status is RunStatus.RUNNING:
+            if (taken := await taken_over(storage, left)).status is RunStatus.RUNNING:
                 await until(lambda: len(harness.jobs.begun) > begun, "it was taken up")
                 await engine.abandon(run.thread_id)
     return taken

@@ -67,6 +67,16 @@ is not valid JSON, or not a number, was not written by Assent, and counts as not
 IS_NUMBER = "each.type IN ('integer', 'real')"
 
 
+# ── events ──
+
+NEWEST_EVENT = """
+    SELECT seq, type, run_id, body FROM events WHERE thread_id = ? AND +run_id = ?
+    ORDER BY seq DESC LIMIT 1
+"""
+"""Thread, run. Read from the log's end, where the events of a run that has not ended are; so no
+index on the runs of events is used."""
+
+
 # ── timers ──
 
 DUE_TIMERS = """

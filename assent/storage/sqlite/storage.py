@@ -168,6 +168,10 @@ class SqliteStorage(Storage):
                 )
         return entries
 
+    async def newest_event(self, thread_id: str, run_id: str) -> LogEntry | None:
+        found = await self._reader.rows(queries.NEWEST_EVENT, (thread_id, run_id))
+        return self._entry(thread_id, *found[0]) if found else None
+
     async def last_seq(self, thread_id: str) -> int:
         ((newest,),) = await self._reader.rows(
             "SELECT max(seq) FROM events WHERE thread_id = ?", (thread_id,)
