@@ -42,6 +42,10 @@ STATUSES: tuple[tuple[type[AssentError], int], ...] = (
 """The status of an error is that of its first class here. Any other error is a 500 without
 details."""
 
+RETRY_AFTER_SECONDS = 5
+"""A client that was refused while the storage was away may try again then. The storage itself is
+tried every two seconds, and a client in a hurry would only be refused again."""
+
 PROBLEM = "application/problem+json"
 
 _HTTP_TITLES = {
@@ -115,7 +119,11 @@ async def _ours(request: Request, error: Exception) -> Response:
 
     title = re.sub(r"(?<=.)(?=[A-Z])", " ", type(error).__name__)
     members = {name: _member(value) for name, value in error.details.items()}
-    return problem(status, title, error.message, **members)
+    headers: dict[str, str] = {}
+    # If the error names a run, the request was taken, and must not be sent again.
+    if isinstance(error, Unavailable) and "run_id" not in error.details:
+        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return problem(status, title, error.message, headers=headers, **members)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

@@ -9,7 +9,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
-from assent.core.errors import Gone, Tampered
+from assent.core.errors import Gone, Tampered, Unavailable
 from assent.runs.follow import Batches
 from assent.storage.base import LogEntry
 
@@ -41,9 +41,10 @@ class EventStream(EventSourceResponse):
 
 
 async def _frames(batches: Batches, named: bool) -> AsyncIterator[bytes]:
-    # The response has begun, so its status cannot change. A reader whose next event was removed or
-    # tampered with is cut off, and gets the 410 or the 500 when it reconnects.
-    with suppress(Gone, Tampered):
+    # The response has begun, so its status cannot change. A reader whose next event was removed,
+    # tampered with or cannot be read now is cut off, and gets the 410, 500 or 503 when it
+    # reconnects.
+    with suppress(Gone, Tampered, Unavailable):
         async with aclosing(batches):
             async for entries in batches:
                 yield b"".join([_frame(entry, named) for entry in entries])

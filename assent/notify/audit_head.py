@@ -15,6 +15,7 @@ import structlog
 
 from assent.core.atomic_file import replace_file
 from assent.core.audit import AuditHead
+from assent.core.errors import Unavailable
 from assent.notify.notifier import Message, NotDelivered, Notifier
 from assent.storage.base import Storage
 from assent.storage.chain import head_to_json
@@ -115,6 +116,9 @@ class _Publisher:
             self.published = head
         except NotDelivered as error:
             log.warning("the head of the audit chain was not delivered", why=str(error))
+        except Unavailable:
+            # The storage is away, and the engine says so in the log.
+            return
         except Exception:
             # A full disk, say, or a receiver that is down. Decisions do not wait for it, and the
             # next round tries again.

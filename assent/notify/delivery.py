@@ -159,6 +159,9 @@ class Dispatcher:
             wakeup.clear()
             try:
                 pause = await self._deliver_due(endpoint)
+            except Unavailable:
+                # The engine says in the log that the storage is away.
+                pause = TROUBLE_SECONDS
             except Exception:
                 log.exception("notifications could not be read", endpoint=endpoint)
                 pause = TROUBLE_SECONDS
@@ -262,10 +265,6 @@ class Dispatcher:
                 # It was erased with its thread, or somebody has resent it.
                 return
             except Unavailable:
-                log.warning(
-                    "the outcome of a delivery cannot be stored yet",
-                    notification_id=row.notification_id,
-                )
                 await asyncio.sleep(TROUBLE_SECONDS)
 
     async def _warn_of_unknown_endpoints(self) -> None:
@@ -281,7 +280,8 @@ class Dispatcher:
     async def _sweep(self) -> None:
         while True:
             try:
-                await self._remove_old()
+                with suppress(Unavailable):
+                    await self._remove_old()
             except Exception:
                 log.exception("old notifications could not be removed")
             await asyncio.sleep(SWEEP_SECONDS)

@@ -16,7 +16,7 @@ from msgspec import structs
 
 from assent.core.approval import Approval, ApprovalKind
 from assent.core.clock import Clock
-from assent.core.errors import AssentError, Conflict, Tampered
+from assent.core.errors import AssentError, Conflict, Tampered, Unavailable
 from assent.core.events import Checkpoint, decode
 from assent.core.policy import PolicyBook
 from assent.core.rows import LEASE_KEY, CancelMode, Run, RunKind, RunStatus, Thread
@@ -363,6 +363,8 @@ class GraphExecutor(Executor):
         try:
             snapshot = await self._agents[run.agent].aget_state(self._config(held))
             return _has_open_calls(snapshot)
+        except Unavailable:
+            raise
         except Exception:
             # It has failed anyway, and says why.
             log_of(run).exception("the state of a failed run could not be read")
@@ -374,6 +376,8 @@ class GraphExecutor(Executor):
         run = held.run
         try:
             await close(self._agents[run.agent], self._config(held), self._outcomes(run))
+        except Unavailable:
+            raise
         except Exception:
             log_of(run).exception("the thread of a failed run could not be closed")
 

@@ -16,6 +16,10 @@ from assent.storage.base import Doorbell, LogEntry, Storage
 POLL_SECONDS = 5.0
 """The longest delay of an event whose ring was lost."""
 
+STALL_SECONDS = 10.0
+"""The storage may be away for so long before whoever waits for a run is told so. It leaves time for
+a backup, and no client gives up before it."""
+
 Batches = AsyncGenerator[tuple[LogEntry, ...], None]
 """Events of a log as they are read, some at a time."""
 
@@ -56,7 +60,7 @@ async def follow(
 
 async def wait_for_run(storage: Storage, run: Run) -> Run:
     """The run once it has ended or paused. Raises `NotFound` if it is removed before that, and
-    `Unavailable` if the process is about to end."""
+    `Unavailable` if the process is about to end, or the storage is away for long."""
     with storage.listen(run.thread_id) as doorbell:
         stopping = False
         while True:
@@ -73,6 +77,13 @@ async def wait_for_run(storage: Storage, run: Run) -> Run:
                 raise Unavailable(
                     "The server stops before the run has ended. It is kept: "
                     f"ask for GET /runs/{run.run_id}/wait when the server is back.",
+                    run_id=run.run_id,
+                )
+            outage = storage.outage()
+            if outage is not None and outage.seconds > STALL_SECONDS:
+                raise Unavailable(
+                    f"{outage.reason} The run is kept, and goes on when the storage is back: "
+                    f"ask for GET /runs/{run.run_id}/wait then.",
                     run_id=run.run_id,
                 )
             stopping = not await _wait_for_news(storage, run, after, doorbell)

@@ -15,12 +15,14 @@ from assent.core.rows import Effect, EffectStatus, Lease
 from assent.graph.closing import CallOutcome, Finished, Started
 from assent.graph.effects import ASKED, EarlierEffect, EffectIntent, unpack_outcome
 from assent.runs.emitter import past_events
+from assent.runs.patience import until_available
 from assent.storage.base import Change, Storage
 
 
 @dataclass(frozen=True, slots=True)
 class StoredEffects:
-    """The ledger of one run."""
+    """The ledger of one run. It waits for a storage that is away: a call must neither run without
+    its intent, nor lose its outcome."""
 
     storage: Storage
     clock: Clock
@@ -30,6 +32,14 @@ class StoredEffects:
     async def begin(self, intent: EffectIntent) -> EarlierEffect | None:
         """Store the intent and return None, or return what an earlier start with the same key left.
         Raises `StaleLease`."""
+        return await until_available(lambda: self._begin(intent))
+
+    async def finish(self, key: str, outcome: JsonObject) -> None:
+        """Store the outcome, without a lease: it happened, even if the worker has lost its
+        lease."""
+        await until_available(lambda: self._finish(key, outcome))
+
+    async def _begin(self, intent: EffectIntent) -> EarlierEffect | None:
         row = await self.storage.effect(intent.key)
         if row is not None:
             return EarlierEffect(outcome=row.outcome)
@@ -47,9 +57,7 @@ class StoredEffects:
         await self.storage.commit(Change(rows=(row,), lease=self.lease))
         return None
 
-    async def finish(self, key: str, outcome: JsonObject) -> None:
-        """Store the outcome, without a lease: it happened, even if the worker has lost its
-        lease."""
+    async def _finish(self, key: str, outcome: JsonObject) -> None:
         while (row := await self.storage.effect(key)) is not None:
             finished = replace(
                 row,

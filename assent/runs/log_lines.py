@@ -7,7 +7,8 @@ content: no message, argument, answer, tool output or model text.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import structlog
@@ -60,6 +61,10 @@ SAFE_FIELDS = frozenset(
     {"approval_id", "attempt", "by", "code", "decision", "grant", "kind", "node", "tool"}
 )
 """The fields of events that are copied to their lines. No field with content is among them."""
+
+
+OUTAGE_SECONDS = 60.0
+"""The time between two lines about a storage that is away."""
 
 
 class LogLine(NamedTuple):
@@ -137,3 +142,29 @@ def _dead_letter(row: Notification) -> LogLine:
         "attempts": row.attempts,
     }
     return LogLine("error", "notification given up", values)
+
+
+class OutageLines:
+    """Logs that the storage is away: at first, once a minute while that lasts, and at its end.
+    `now` is a clock that never jumps, in seconds."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._since: float | None = None
+        self._next = now()
+        self._is_told = False
+
+    def away(self, reason: str) -> None:
+        """The storage has refused a change, or could not be read."""
+        now = self._now()
+        if self._since is None:
+            self._since, self._is_told = now, False
+        if now >= self._next:
+            log.error("storage away", reason=reason, seconds=round(now - self._since))
+            self._next, self._is_told = now + OUTAGE_SECONDS, True
+
+    def back(self) -> None:
+        """The storage serves."""
+        if self._since is not None and self._is_told:
+            log.info("storage back", seconds=round(self._now() - self._since))
+        self._since = None

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from assent.core.clock import Clock
+from assent.core.errors import Unavailable
 from assent.core.rows import ThreadStatus
 from assent.storage.base import Storage, all_pages
 
@@ -104,8 +105,9 @@ async def sweeping(
 async def _sweep_forever(sweeper: Sweeper, every: float) -> None:
     while True:
         try:
-            await sweeper.sweep()
+            # If the storage is away, the engine says so in the log, and the next sweep tries again.
+            with suppress(Unavailable):
+                await sweeper.sweep()
         except Exception:
-            # The disk may be full. Nothing waits for the sweep, so the next one tries again.
             log.exception("the sweep failed")
         await asyncio.sleep(every)

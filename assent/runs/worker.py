@@ -18,6 +18,7 @@ import structlog
 
 from assent.core.clock import Clock
 from assent.core.errors import AssentError, Conflict, StaleLease, Tampered, Unavailable
+from assent.core.pauses import pauses
 from assent.core.rows import ACTIVE, Run, RunStatus, Thread, Timer
 from assent.runs import transitions
 from assent.runs.engine import (
@@ -31,6 +32,8 @@ from assent.runs.engine import (
     log_of,
 )
 from assent.runs.liveness import Watch
+from assent.runs.log_lines import OutageLines
+from assent.runs.patience import FIRST_SECONDS, LONGEST_SECONDS
 from assent.storage.base import Change, Storage
 
 log = structlog.get_logger(__name__)
@@ -55,6 +58,10 @@ commit, which they share; with more, timers and new runs would wait longer for t
 RETRY_SECONDS = 2.0
 """The wait before the storage, or the handler of a timer, is tried again after a failure."""
 
+PUT_BACK_FIRST, PUT_BACK_LONGEST = 0.5, 30.0
+"""The pauses before a run is tried again that failed because the storage did. Each attempt begins
+at the last checkpoint, and may call a model that costs money."""
+
 BATCH = 100
 
 
@@ -78,11 +85,19 @@ class ActiveRun:
     work: asyncio.Task[Ending]
     supervisor: asyncio.Task[None] = field(init=False)
     stop_reason: StopReason | None = None
+    stopped: asyncio.Event = field(default_factory=asyncio.Event)
 
     def cut_off(self, reason: StopReason) -> None:
         """Stop the work now."""
         self.stop_reason = reason
+        self.stopped.set()
         self.work.cancel()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait for so long, or until the run is cut off."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.stopped.wait()
 
 
 class EmbeddedEngine(Engine):
@@ -115,6 +130,9 @@ class EmbeddedEngine(Engine):
         # While runs wait for room, they go before newcomers.
         self._full = False
         self._failed_timers: set[str] = set()
+        # The next pauses of runs that were put back because the storage failed.
+        self._pauses: dict[str, Iterator[float]] = {}
+        self._outages = OutageLines()
         self._looked_at = float("-inf")
         # Runs of dead workers that are about to be taken over. They keep their places.
         self._orphans = 0
@@ -161,9 +179,9 @@ class EmbeddedEngine(Engine):
     async def working(self) -> AsyncIterator[None]:
         log.info("engine started", worker=self.worker, max_runs=self._max_runs)
         await self._warn_of_left_runs()
-        await self._extend()
+        await self._try(self._extend)
         self._orphans = len(await self._find_orphans())
-        await self._tick()
+        await self._try(self._tick)
         loops = [
             asyncio.create_task(loop, name=f"engine {self.worker}")
             for loop in (self._tick_forever(), self._extend_forever(), self._reap_forever())
@@ -214,10 +232,17 @@ class EmbeddedEngine(Engine):
         stays due, and it is tried again."""
         try:
             await step()
+        except Unavailable as error:
+            self._outages.away(error.message)
+            return False
         except Exception:
-            # The disk may be full.
             log.exception("a step of the engine failed", step=step.__name__.strip("_"))
             return False
+        outage = self._storage.outage()
+        if outage is None:
+            self._outages.back()
+        else:
+            self._outages.away(outage.reason)
         return True
 
     async def _seconds_to_next_tick(self) -> float:
@@ -426,8 +451,10 @@ class EmbeddedEngine(Engine):
         except Conflict:
             # Another worker was faster. If anything is left to do, the timer is still due.
             return
-        except Exception:
-            log.exception("a timer failed", timer_id=timer.timer_id, kind=timer.kind)
+        except Exception as error:
+            # If the storage is away, the tick says so.
+            if not isinstance(error, Unavailable):
+                log.exception("a timer failed", timer_id=timer.timer_id, kind=timer.kind)
             self._failed_timers.add(timer.timer_id)
             retry = self._failed_timers.discard
             asyncio.get_running_loop().call_later(RETRY_SECONDS, retry, timer.timer_id)
@@ -454,6 +481,9 @@ class EmbeddedEngine(Engine):
             ending = await self._ending(active)
             if ending is not None:
                 await self._store(held, ending)
+            self._pauses.pop(held.run.run_id, None)
+        except Unavailable as error:
+            await self._put_back(active, error)
         except Exception:
             log_of(held.run).exception("the end of a run could not be stored")
             await self._release(held.run)
@@ -477,6 +507,8 @@ class EmbeddedEngine(Engine):
             return work.result()
 
         assert isinstance(error, Exception)
+        if isinstance(error, Unavailable):
+            raise error
         log_of(held.run).error("a run raised an exception", exc_info=error)
         ending = await self._executor.fail(held, error)
         # Failing it took a moment, in which it may have been cancelled.
@@ -487,52 +519,79 @@ class EmbeddedEngine(Engine):
     async def _cancelled(self, held: HeldRun) -> Ending:
         try:
             return await self._executor.cancel(held)
+        except Unavailable:
+            raise
         except Exception as error:
             log_of(held.run).exception("the thread of a cancelled run could not be closed")
             return await self._executor.fail(held, error)
 
+    async def _put_back(self, active: ActiveRun, error: Unavailable) -> None:
+        """Release a run whose storage failed it, after a pause that grows each time, so that a
+        worker takes it over."""
+        run = active.held.run
+        if run.run_id not in self._pauses:
+            log_of(run).warning("run put back", reason=error.message)
+            self._pauses[run.run_id] = pauses(PUT_BACK_FIRST, PUT_BACK_LONGEST)
+        await active.pause(next(self._pauses[run.run_id]))
+        if active.stop_reason is not StopReason.ABANDONED:
+            await self._store(active.held, lambda thread, run, now: transitions.released(run))
+            self._queue_changed()
+
     async def _store(self, held: HeldRun, ending: Ending, *, fenced: bool = True) -> None:
-        """Commit the run's ending, unless the run is no longer this worker's."""
-        thread, run = held.thread, held.run
-        while True:
-            thread = thread or await self._storage.thread(run.thread_id)
-            if thread is None:
-                log_of(run).warning("a thread was removed while a run was active on it")
-                return
+        """Commit the run's ending, unless the run is no longer this worker's. A worker that is to
+        stop leaves it to the next one, if the storage is away."""
+        retries = pauses(FIRST_SECONDS, LONGEST_SECONDS)
+        # The run as it was read for the ending: meanwhile somebody may cancel it.
+        left: tuple[Run, Ending] | None = (held.run, ending)
+        while left is not None:
             try:
-                made = ending(thread, run, self._clock.now())
-                change = await made if isinstance(made, Awaitable) else made
-                if fenced:
-                    change = replace(change, lease=held.lease)
-                await self._storage.commit(change)
-            except StaleLease:
-                return
-            except Tampered as error:
-                await self._storage.distrust(run.thread_id, error.message, stopped=True)
-                return
+                left = await self._try_to_store(held, *left, fenced=fenced)
             except Unavailable:
                 if self._draining:
-                    raise
-                # The disk may be full. The run has ended all the same.
-                log_of(run).exception("the end of a run cannot be stored yet")
-                await asyncio.sleep(RETRY_SECONDS)
-            except Conflict:
-                stored = await self._still_active(run)
-                if stored is None:
                     return
-                was_cancelling = run.status is RunStatus.CANCELLING
-                held.run = run = stored
-                thread = None
-                if run.status is RunStatus.CANCELLING and not was_cancelling:
-                    # It was cancelled at the last moment, and the caller knows it as cancelled.
-                    ending = await self._cancelled(held)
-            else:
-                # Standing grants may have answered all that the run asked. Then the run that goes
-                # on is part of the change.
-                self._queue_may_have_runs |= any(
-                    isinstance(row, Run) and row.status is RunStatus.PENDING for row in change.rows
-                )
-                return
+                await asyncio.sleep(next(retries))
+
+    async def _try_to_store(
+        self, held: HeldRun, run: Run, ending: Ending, *, fenced: bool
+    ) -> tuple[Run, Ending] | None:
+        """Commit the run's ending. If the rows have moved, return the run as it is now, and what to
+        store instead."""
+        thread = held.thread or await self._storage.thread(run.thread_id)
+        if thread is None:
+            log_of(run).warning("a thread was removed while a run was active on it")
+            return None
+        try:
+            made = ending(thread, run, self._clock.now())
+            change = await made if isinstance(made, Awaitable) else made
+            if fenced:
+                change = replace(change, lease=held.lease)
+            await self._storage.commit(change)
+        except StaleLease:
+            return None
+        except Tampered as error:
+            await self._storage.distrust(run.thread_id, error.message, stopped=True)
+            return None
+        except Conflict:
+            return await self._after_conflict(held, run, ending)
+        # Standing grants may have answered all that the run asked. Then the run that goes on is
+        # part of the change.
+        self._queue_may_have_runs |= any(
+            isinstance(row, Run) and row.status is RunStatus.PENDING for row in change.rows
+        )
+        return None
+
+    async def _after_conflict(
+        self, held: HeldRun, run: Run, ending: Ending
+    ) -> tuple[Run, Ending] | None:
+        """Read the run again; None if it is no longer this worker's."""
+        stored = await self._still_active(run)
+        if stored is None:
+            return None
+        held.run, held.thread = stored, None
+        if stored.status is RunStatus.CANCELLING and run.status is not RunStatus.CANCELLING:
+            # It was cancelled at the last moment, and the caller knows it as cancelled.
+            return stored, await self._cancelled(held)
+        return stored, ending
 
     async def _still_active(self, run: Run) -> Run | None:
         """The run's current row, if no other attempt has begun and the run has not ended."""

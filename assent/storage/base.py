@@ -12,6 +12,7 @@ before it has committed.
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -55,7 +56,8 @@ class Change:
     - `audit` entries are added to the audit chain in order.
     - `erase` names a thread whose rows, events and checkpoints are all removed. Its event numbers
       are never used again, and its audit records stay.
-    - `lease`: nothing is done unless this lease still holds.
+    - `lease`: nothing is done unless this lease still holds. What a run writes under its lease
+      waits while the storage is away; any other change is refused then.
     """
 
     rows: tuple[Row, ...] = ()
@@ -100,6 +102,20 @@ class LogEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Outage:
+    """A time in which the storage takes no changes. `reason` is a sentence; `since` is a time of
+    `time.monotonic`."""
+
+    reason: str
+    since: float
+
+    @property
+    def seconds(self) -> float:
+        """The time that it has lasted."""
+        return time.monotonic() - self.since
+
+
+@dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
     """Some rows, and the opaque cursor of the next page (None on the last)."""
 
@@ -133,14 +149,21 @@ class Storage(ABC):
     """Everything durable. An async context manager of the backend opens and closes it.
 
     Every method raises `Unavailable` if the file or database cannot serve; then nothing was
-    changed. With encryption at rest, a method that reads one row or the log raises `Tampered` if
-    the stored value was changed by another program. Lists leave such rows out, and distrust the
-    rows' threads.
+    changed. What runs write waits instead: events, and whatever is written under a lease. It is
+    stored, in its order, once the storage is back. It is given up if the storage is closed before
+    that, or its caller is cancelled.
+
+    With encryption at rest, a method that reads one row or the log raises `Tampered` if the stored
+    value was changed by another program. Lists leave such rows out, and distrust the rows' threads.
     """
 
     checkpointer: BaseCheckpointSaver[Any]
     """The agents' checkpoint saver. A write whose config carries a `Lease` (`LEASE_KEY`) that does
     not hold any more raises `StaleLease`."""
+
+    @abstractmethod
+    def outage(self) -> Outage | None:
+        """Return the reason why changes are refused now; None if they are taken."""
 
     # ── changes ──
 
@@ -163,9 +186,9 @@ class Storage(ABC):
         """Queue events behind everything queued before, and return at once. They are numbered and
         shown to readers once they are durable.
 
-        This is the hot path of streaming: many calls share one commit. If the commit fails, or the
-        lease does not hold any more (`StaleLease`), `on_error` is called on the event loop, and
-        none of these events was stored. A later `commit` returns only after them.
+        This is the hot path of streaming: many calls share one commit. If the events cannot be
+        stored, or the lease does not hold any more (`StaleLease`), `on_error` is called on the
+        event loop, and none of these events was stored. A later `commit` returns only after them.
 
         A storage that has fallen behind may store neighbouring pieces of one message (tokens,
         reasoning, a tool call's arguments) as one event, if they share their `on_error`, which is

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,15 @@ from tests.support.agents import ALL
 from tests.support.server import Api, Server, asking, expect, problem, scripted_agents, serving
 
 
-async def test_it_is_healthy(api: Api) -> None:
-    assert await api.get("/health") == {"status": "ok", "version": version("assent")}
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/health", "healthy"), ("/health/live", "healthy"), ("/health/ready", "ready")],
+)
+async def test_it_is_healthy(api: Api, path: str, status: str) -> None:
+    answer = await api.get(path)
+    timestamp = datetime.fromisoformat(answer.pop("timestamp"))
+    assert timestamp.tzinfo is not None
+    assert answer == {"status": status, "version": version("assent")}
 
 
 async def test_it_lists_its_agents_and_which_tools_need_a_person(api: Api) -> None:
@@ -75,7 +83,7 @@ async def test_the_document_is_valid_and_shows_every_route(api: Api) -> None:
             "GET /runs/{id}/stream",
             "POST /runs/{id}/cancel",
         ),
-        *("GET /agents", "GET /health"),
+        *("GET /agents", "GET /health", "GET /health/live", "GET /health/ready"),
     }
 
 
@@ -337,7 +345,7 @@ async def test_what_any_web_page_may_send_decides_nothing(
     assert server.traces(f"pay {amount}") == []
 
 
-FREE = {"/health", "/links/{token}"}
+FREE = {"/health", "/health/live", "/health/ready", "/links/{token}"}
 """What needs no key: a link is one."""
 
 
@@ -355,7 +363,8 @@ async def test_with_keys_each_route_but_two_needs_one_and_decisions_bear_its_nam
                 for method in methods:
                     if path not in FREE:
                         await _needs_a_key(nobody.http, method, path.replace("{id}", "t"))
-            await nobody.get("/health")
+            for path in ("/health", "/health/live", "/health/ready"):
+                await nobody.get(path)
 
             (approval,) = await ann.paused("pay 1", thread_id="t")
             async with asking(server, authorization="bearer bobs-secret") as bob:

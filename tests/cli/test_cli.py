@@ -226,7 +226,7 @@ def test_with_keys_it_does_and_asks_for_one(tmp_path: Path) -> None:
 def test_localhost_is_loopback(tmp_path: Path) -> None:
     with served(tmp_path, "--host", "localhost") as server:
         assert server.url.startswith("http://localhost:")
-        assert server.get("/health")["status"] == "ok"
+        assert server.get("/health")["status"] == "healthy"
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_a_start_without_a_free_port_or_database_ends_with_one_sentence(tmp_path
         taken = assent(tmp_path / "other", "serve", "--port", port)
         locked = assent(tmp_path, "serve", "--port", "0")
         chatting = assent(tmp_path, "chat", "hello")
-        assert server.get("/health")["status"] == "ok"
+        assert server.get("/health")["status"] == "healthy"
     assert taken.returncode == locked.returncode == chatting.returncode == 1
     assert f"Port {port} on 127.0.0.1 is in use." in taken.stderr
     assert "is open in another Assent process" in locked.stderr

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
+
+from structlog.testing import capture_logs
 
 from assent.core.errors import Unavailable
 from assent.core.rows import Run, RunKind, RunStatus
 from assent.runs.engine import Ending, HeldRun, RecoveryState
-from tests.runs.harness import EngineHarness, Jobs, a_busy_thread, rows, status
+from assent.storage.sqlite import SqliteStorage
+from tests.runs.harness import EngineHarness, Jobs, a_busy_thread, rows, status, until
 
 
 @dataclass
@@ -19,6 +23,14 @@ class Troubled(Jobs):
     unreadable: set[str] = field(default_factory=set)
     speechless: int = 0
     """How often."""
+    forsaken: int = 0
+    """How often the storage fails a run at its work."""
+
+    async def execute(self, held: HeldRun) -> Ending:
+        if self.forsaken:
+            self.forsaken -= 1
+            raise Unavailable("The disk does not answer. Look after it.")
+        return await super().execute(held)
 
     async def recovery_state(self, run: Run) -> RecoveryState:
         if run.run_id in self.unreadable:
@@ -32,27 +44,29 @@ class Troubled(Jobs):
         return await super().fail(held, error)
 
 
+def active(run_id: str, thread_id: str, now: datetime) -> Run:
+    """A run whose worker is gone."""
+    return Run(
+        run_id=run_id,
+        thread_id=thread_id,
+        owner="ann",
+        agent="agent",
+        kind=RunKind.INPUT,
+        status=RunStatus.RUNNING,
+        created_at=now,
+        input={},
+        attempt=1,
+        worker="gone",
+    )
+
+
 async def test_a_run_that_cannot_be_read_keeps_no_other_from_being_gone_on_with(
     tmp_path: Path,
 ) -> None:
     harness = EngineHarness(tmp_path, jobs=Troubled(unreadable={"r1"}))
     async with harness.storage() as storage:
         now = harness.clock.now()
-        runs = [
-            Run(
-                run_id=f"r{number}",
-                thread_id=f"t{number}",
-                owner="ann",
-                agent="agent",
-                kind=RunKind.INPUT,
-                status=RunStatus.RUNNING,
-                created_at=now,
-                input={},
-                attempt=1,
-                worker="gone",
-            )
-            for number in (1, 2)
-        ]
+        runs = [active(f"r{number}", f"t{number}", now) for number in (1, 2)]
         await storage.commit(
             rows(*runs, *(a_busy_thread(run.thread_id, run.run_id, now) for run in runs))
         )
@@ -74,3 +88,51 @@ async def test_a_run_whose_end_could_not_be_said_has_no_owner_who_does_nothing(
         ended = await status(storage, run)
         # It was taken up again, failed again, and then it could say so.
         assert (ended.status, ended.attempt, ended.worker) == (RunStatus.ERROR, 2, None)
+
+
+async def test_a_run_that_the_storage_failed_is_put_back_and_not_failed(tmp_path: Path) -> None:
+    harness = EngineHarness(tmp_path, jobs=Troubled(forsaken=2))
+    with capture_logs() as logs:
+        async with harness.at_work() as (storage, engine):
+            run = await harness.claim(storage, engine, "t")
+            ended = await status(storage, run)
+            assert (ended.status, ended.attempt) == (RunStatus.SUCCESS, 3)
+            # It did not crash its process, so it is not on its way to be given up.
+            assert ended.stuck == 1
+    put_back = [line for line in logs if line["event"] == "run put back"]
+    assert [line["run_id"] for line in put_back] == [run.run_id]
+    assert not any("exc_info" in line for line in logs)
+
+
+async def test_a_run_that_was_put_back_can_be_cancelled(tmp_path: Path) -> None:
+    harness = EngineHarness(tmp_path, jobs=Troubled(forsaken=1))
+    async with harness.at_work() as (storage, engine):
+        run = await harness.claim(storage, engine, "t", "hold")
+        await harness.cancel(storage, engine, run)
+        assert (await status(storage, run)).status is RunStatus.CANCELLED
+
+
+async def test_an_engine_that_starts_while_the_storage_is_away_works_when_it_is_back(
+    tmp_path: Path,
+) -> None:
+    harness = EngineHarness(tmp_path)
+    async with harness.storage() as storage:
+        now = harness.clock.now()
+        run = active("r1", "t1", now)
+        await storage.commit(rows(run, a_busy_thread("t1", "r1", now)))
+    async with harness.storage() as storage:
+        assert isinstance(storage, SqliteStorage)
+        connection = storage._writer._connection
+        connection.execute("PRAGMA query_only = ON")
+        engine = harness.engine(storage)
+        with capture_logs() as logs:
+            async with engine.working():
+                await until(lambda: storage.outage() is not None, "The storage is away.")
+                waits = await storage.run("r1")
+                assert waits == run
+                connection.execute("PRAGMA query_only = OFF")
+                assert (await status(storage, run)).status is RunStatus.SUCCESS
+                await engine.drain(1.0)
+    told = [line["event"] for line in logs if line["event"].startswith("storage")]
+    assert told == ["storage away", "storage back"]
+    assert not any("exc_info" in line for line in logs)

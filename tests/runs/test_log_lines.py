@@ -9,11 +9,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from assent.approvals.feed import FEED
 from assent.core.events import ApprovalEvent, Event, RunStart
 from assent.core.rows import NotificationStatus, RunKind, RunStatus
-from assent.runs.log_lines import LINES, log_lines
+from assent.runs.log_lines import LINES, OutageLines, log_lines
 from assent.storage.base import Change
 from tests.storage.samples import approval, notification, run
 from tests.support.rows import replace
@@ -87,6 +88,9 @@ def test_nothing_is_documented_that_there_is_not() -> None:
         "engine stopped",
         "runs wait for their agent",
         "notification given up",
+        "run put back",
+        "storage away",
+        "storage back",
         "thread distrusted",
     }
     assert set(documented()) == {name for _, name in LINES.values()} | elsewhere
@@ -101,3 +105,28 @@ def test_copies_in_the_feed_have_no_line() -> None:
 def test_a_run_that_never_started_has_no_duration() -> None:
     (line,) = log_lines(Change(events=(full(RunStart),)))
     assert "duration" not in line.values
+
+
+def test_an_outage_has_a_line_a_minute_and_one_at_its_end() -> None:
+    now = [0.0]
+    lines = OutageLines(lambda: now[0])
+    lines.back()
+    with capture_logs() as logs:
+        for now[0] in range(0, 150, 2):
+            lines.away("The disk is full.")
+        lines.back()
+        # Another one, soon after.
+        now[0] = 150
+        lines.away("The disk is full.")
+        lines.back()
+        for now[0] in range(200, 210, 2):
+            lines.away("The disk is full.")
+    told = [(line["event"], line.get("seconds")) for line in logs]
+    assert told == [
+        *(("storage away", 0), ("storage away", 60), ("storage away", 120), ("storage back", 148)),
+        ("storage away", 0),
+    ]
+    away, back = logs[0], logs[3]
+    for line in (away, back):
+        level, keys = documented()[line["event"]]
+        assert (level, keys) == (line["log_level"], line.keys() - {"event", "log_level"})

@@ -7,13 +7,12 @@ import asyncio
 import multiprocessing
 import os
 import random
-import resource
 import sqlite3
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from enum import Enum
 from itertools import count
@@ -43,6 +42,8 @@ from assent.storage.sqlite.checkpoints.writes import Stale
 from assent.storage.sqlite.writer import Writer
 from tests.storage import saver_crash
 from tests.storage.saver_crash import answering
+from tests.support.disk import files_at_most
+from tests.support.waiting import until
 
 TABLES = (
     "checkpoint_threads",
@@ -718,9 +719,9 @@ class Refusals:
         self.count = 0
         self._writer = writer
 
-    async def write(self, operation: Any, *, threads: Any) -> Any:
+    async def write(self, operation: Any, **options: Any) -> Any:
         try:
-            return await self._writer.write(operation, threads=threads)
+            return await self._writer.write(operation, **options)
         except Stale:
             self.count += 1
             raise
@@ -799,17 +800,6 @@ async def test_writes_race_with_removals_and_every_reader_sees_whole_checkpoints
 # ── failing ──
 
 
-@contextmanager
-def files_at_most(size: int) -> Iterator[None]:
-    """Let no file of this process grow beyond `size` bytes, as a full disk would."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 async def test_a_write_that_failed_leaves_nothing_in_the_file_nor_in_memory(path: Path) -> None:
     async with SqliteSaver.from_conn_string(path) as saver:
         messages: list[AnyMessage] = [HumanMessage("one", id="1")]
@@ -821,6 +811,7 @@ async def test_a_write_that_failed_leaves_nothing_in_the_file_nor_in_memory(path
             with pytest.raises(Unavailable):
                 await saver.aput_writes(config, [("messages", "x" * 200_000)], "task")
             assert (await values(saver, at()))["messages"] == messages
+        await until(lambda: saver._checkpoints._writer.outage is None)
         second = await put(saver, config, 3, messages=[*messages, AIMessage("three", id="3")])
         third = await put(
             saver,

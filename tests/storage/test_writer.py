@@ -18,6 +18,8 @@ from assent.storage.sqlite import files
 from assent.storage.sqlite.log import StoredEvent
 from assent.storage.sqlite.writer import MAX_WAITING, Transaction, Writer
 from tests.storage.samples import token
+from tests.support.disk import locked
+from tests.support.waiting import until
 
 
 class Hold:
@@ -178,50 +180,147 @@ async def test_events_too_large_for_the_file_fail_alone(harness: WriterHarness) 
     assert harness.connection.execute("SELECT seq FROM log_heads").fetchall() == [(2,)]
 
 
-async def test_a_locked_file_is_unavailable_for_all_that_wait_and_then_works_again(
-    harness: WriterHarness,
-) -> None:
+async def impatient(harness: WriterHarness) -> None:
+    """Let it wait for another program's lock for a moment only."""
     await harness.writer.write(
         lambda transaction: transaction.connection.execute("PRAGMA busy_timeout = 50")
     )
-    errors: list[Exception] = []
-    with closing(sqlite3.connect(harness.path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        harness.writer.append([token()], errors.append)
+
+
+async def test_while_a_file_is_locked_what_waits_is_kept_in_order_and_all_else_is_refused(
+    harness: WriterHarness,
+) -> None:
+    await impatient(harness)
+    order: list[str] = []
+
+    def noted(name: str) -> Callable[[Transaction], str]:
+        def operation(transaction: Transaction) -> str:
+            order.append(name)
+            return note(name)(transaction)
+
+        return operation
+
+    with locked(harness.path):
+        harness.writer.append([token("t", "a")], fail)
+        first = asyncio.ensure_future(harness.writer.write(noted("first"), waits=True))
         for name in ("a", "b"):
             with pytest.raises(Unavailable, match="another program holds it locked"):
                 await harness.writer.write(note(name))
-        other.execute("ROLLBACK")
-    assert [type(error) for error in errors] == [Unavailable]
-    harness.writer.append([token()], fail)
+        assert harness.writer.outage is not None
+        with pytest.raises(Unavailable, match="another program holds it locked"):
+            await harness.writer.outside_transaction(lambda connection: None)
+        harness.writer.append([token("t", "b")], fail)
+        second = asyncio.ensure_future(harness.writer.write(noted("second"), waits=True))
+        assert harness.stored == []
+    assert [await first, await second] == ["first", "second"]
+    assert order[-2:] == ["first", "second"]
+    assert harness.writer.outage is None
     assert await harness.writer.write(note("c")) == "c"
-    assert harness.names() == ["c"]
-    assert harness.numbers() == [1]
+    assert harness.names() == ["c", "first", "second"]
+    assert harness.numbers() == [1, 2]
+    ((patience,),) = harness.connection.execute("PRAGMA busy_timeout")
+    assert patience == 50
 
 
-async def test_a_full_disk_is_unavailable_and_then_works_again(harness: WriterHarness) -> None:
+async def test_what_came_in_before_the_outage_was_known_is_refused_then(
+    harness: WriterHarness,
+) -> None:
+    await impatient(harness)
+    with locked(harness.path):
+        refused = [asyncio.ensure_future(harness.writer.write(note("a")))]
+        apart = asyncio.ensure_future(harness.writer.outside_transaction(lambda connection: None))
+        refused += [asyncio.ensure_future(harness.writer.write(note(name))) for name in ("b", "c")]
+        outcomes = await asyncio.gather(*refused, apart, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [Unavailable] * 4
+    await until(lambda: harness.writer.outage is None)
+    assert harness.names() == []
+
+
+async def test_what_waits_is_given_up_with_its_caller(harness: WriterHarness) -> None:
+    await impatient(harness)
+    with locked(harness.path):
+        gone = asyncio.ensure_future(harness.writer.write(note("gone"), waits=True))
+        stays = asyncio.ensure_future(harness.writer.write(note("stays"), waits=True))
+        await until(lambda: harness.writer.outage is not None)
+        gone.cancel()
+        await asyncio.sleep(0)
+    await stays
+    assert harness.names() == ["stays"]
+
+
+async def test_what_waits_is_given_up_when_the_writer_is_closed(tmp_path: Path) -> None:
+    errors: list[Exception] = []
+    async with harness_at(tmp_path / "harness.db") as harness:
+        await impatient(harness)
+        with locked(harness.path):
+            harness.writer.append([token()], errors.append)
+            waiting = asyncio.ensure_future(harness.writer.write(note("a"), waits=True))
+            await until(lambda: harness.writer.outage is not None)
+            await harness.writer.close()
+        with pytest.raises(Unavailable, match="another program holds it locked"):
+            await waiting
+        assert [type(error) for error in errors] == [Unavailable]
+        assert harness.names() == []
+
+
+async def test_what_waits_is_committed_when_the_storage_is_back_as_the_writer_is_closed(
+    tmp_path: Path,
+) -> None:
+    async with harness_at(tmp_path / "harness.db") as harness:
+        await impatient(harness)
+        with locked(harness.path):
+            waiting = asyncio.ensure_future(harness.writer.write(note("a"), waits=True))
+            await until(lambda: harness.writer.outage is not None)
+        await harness.writer.close()
+        assert await waiting == "a"
+        assert harness.names() == ["a"]
+
+
+async def test_an_outage_is_over_though_nobody_writes(harness: WriterHarness) -> None:
+    await impatient(harness)
+    with locked(harness.path):
+        with pytest.raises(Unavailable):
+            await harness.writer.write(note("a"))
+        assert harness.writer.outage is not None
+    await until(lambda: harness.writer.outage is None)
+
+
+async def test_one_damaged_page_is_no_outage(harness: WriterHarness) -> None:
+    def damaged(transaction: Transaction) -> None:
+        error = sqlite3.DatabaseError("database disk image is malformed")
+        error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise error
+
+    async with harness.held():
+        fails = asyncio.ensure_future(harness.writer.write(damaged, waits=True))
+        succeeds = asyncio.ensure_future(harness.writer.write(note("a")))
+        await asyncio.sleep(0)
+    with pytest.raises(Unavailable, match="the file is damaged"):
+        await fails
+    assert await succeeds == "a"
+    assert harness.writer.outage is None
+
+
+async def test_on_a_full_disk_what_waits_is_kept_and_all_else_is_refused(
+    harness: WriterHarness,
+) -> None:
     (pages,) = harness.connection.execute("PRAGMA page_count").fetchone()
     harness.writer.append([token()], fail)
     await harness.writer.write(
         lambda transaction: transaction.connection.execute(f"PRAGMA max_page_count = {pages}")
     )
-    errors: list[Exception] = []
     for _ in range(3):
-        harness.writer.append([token("t", "x" * 10_000)], errors.append)
-    with pytest.raises(Unavailable, match="is full"):
-        await harness.writer.write(lambda transaction: note("x" * 10_000)(transaction))
-    await asyncio.sleep(0.05)
-    assert [type(error) for error in errors] == [Unavailable] * 3
-    # What needs no more room still goes through, and the numbers that were given in vain are given
-    # again.
-    assert await harness.writer.write(note("small")) == "small"
-    await harness.writer.write(
-        lambda transaction: transaction.connection.execute("PRAGMA max_page_count = 1000000")
-    )
-    harness.writer.append([token("t", "x" * 10_000)], fail)
+        harness.writer.append([token("t", "x" * 10_000)], fail)
+    for text in ("x" * 10_000, "small"):
+        with pytest.raises(Unavailable, match="is full"):
+            await harness.writer.write(note(text))
+    assert harness.numbers() == [1]
+    harness.connection.execute("PRAGMA max_page_count = 1000000")
+    await until(lambda: harness.writer.outage is None)
+    # The numbers that were given in vain are given again.
+    assert harness.numbers() == [1, 2, 3, 4]
     await harness.writer.write(note("y" * 10_000))
-    assert harness.names() == ["small", "y" * 10_000]
-    assert harness.numbers() == [1, 2]
+    assert harness.names() == ["y" * 10_000]
 
 
 async def test_a_caller_that_went_away_spoils_nothing(harness: WriterHarness) -> None:

@@ -85,6 +85,13 @@ def die_in_time() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+async def let_go(amount: int) -> None:
+    """Wait until the file `<ledger>.go-<amount>` is there."""
+    go = ledger(f".go-{amount}")
+    while not await asyncio.to_thread(go.exists):
+        await asyncio.sleep(0.02)
+
+
 # ── tools ─────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -106,9 +113,7 @@ async def pay(amount: Amount, note: str = "") -> str:
 async def slow(amount: Amount) -> str:
     """Pay an amount, and be done when the file `<ledger>.go-<amount>` is there."""
     trace(f"slow {amount}")
-    go = ledger(f".go-{amount}")
-    while not await asyncio.to_thread(go.exists):
-        await asyncio.sleep(0.02)
+    await let_go(amount)
     return f"slowly paid {amount}"
 
 
@@ -301,9 +306,30 @@ def _stopping() -> Any:
     return graph.compile(interrupt_before=["publish"], name="stopping")
 
 
+def _waiting() -> Any:
+    """A graph of somebody else's that asks, waits until the file `<ledger>.go-1` is there, and acts
+    then."""
+
+    def ask(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [AIMessage(f"Told: {interrupt('Shall I?')}")]}
+
+    async def wait(state: MessagesState) -> dict[str, Any]:
+        trace("waits")
+        await let_go(1)
+        return {}
+
+    def act(state: MessagesState) -> dict[str, Any]:
+        trace("acts")
+        return {"messages": [AIMessage("Done.")]}
+
+    graph = StateGraph(MessagesState).add_sequence([ask, wait, act])
+    return graph.add_edge(START, "ask").compile(name="waiting")
+
+
 asking = _asking()
 foreign = _foreign()
 noted = _noted()
 stopping = _stopping()
+waiting = _waiting()
 
-ALL = ("agent", "slow_agent", "chat_agent", "asking", "foreign", "noted", "stopping")
+ALL = ("agent", "slow_agent", "chat_agent", "asking", "foreign", "noted", "stopping", "waiting")

@@ -77,6 +77,12 @@ class Server:
         self._log = folder / "server.log"
         self._process: subprocess.Popen[bytes] | Forked | None = None
 
+    @property
+    def pid(self) -> int:
+        """The process."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Start the process, and wait until it answers."""
         self.launch()

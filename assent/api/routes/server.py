@@ -8,9 +8,12 @@ from fastapi import APIRouter, Response
 
 from assent.api.deps import TheActor, TheRuns
 from assent.api.responses import json_response
+from assent.core.clock import time_text
+from assent.core.errors import Unavailable
 from assent.core.json import JsonObject
 from assent.graph.builder import HitlGraph
 from assent.graph.interrupts.questions import Agent
+from assent.runs.service import Runs
 
 router = APIRouter(tags=["server"])
 
@@ -24,10 +27,26 @@ async def list_agents(runs: TheRuns, by: TheActor) -> Response:
 
 
 @router.get("/health")
+@router.get("/health/live")
 async def health(runs: TheRuns) -> Response:
-    """200 if the server can read its storage, else 503. No key is needed."""
+    """200 while the process lives, also if its storage is away. No key is needed."""
+    return _health("healthy", runs)
+
+
+@router.get("/health/ready")
+async def ready(runs: TheRuns) -> Response:
+    """200 if the server can take requests, and 503 with the reason while its storage is away. No
+    key is needed."""
+    outage = runs.storage.outage()
+    if outage is not None:
+        raise Unavailable(outage.reason)
     await runs.storage.threads(limit=1)
-    return json_response({"status": "ok", "version": version("assent")})
+    return _health("ready", runs)
+
+
+def _health(status: str, runs: Runs) -> Response:
+    timestamp = time_text(runs.clock.now())
+    return json_response({"status": status, "timestamp": timestamp, "version": version("assent")})
 
 
 def _agent_view(name: str, agent: Agent) -> JsonObject:

@@ -7,10 +7,26 @@ import sqlite3
 
 from assent.core.errors import Unavailable
 
+OUTAGES = frozenset({
+    sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOLFS,
+})  # fmt: skip
+"""The codes of failures that no write escapes."""
+
+UNREADABLE = frozenset({sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ})
+"""One page cannot be read. Writes that do not need it succeed."""
+
 
 def is_unavailable(error: Exception) -> bool:
     """True if the file, the disk or the machine failed, and not the statement."""
     return _cause(error) is not None
+
+
+def is_outage(error: Exception) -> bool:
+    """True if nothing can be written now, so that whatever was to be written may be later."""
+    if not isinstance(error, sqlite3.Error):
+        return False
+    return _code(error) in OUTAGES and getattr(error, "sqlite_errorcode", 0) not in UNREADABLE
 
 
 def translated(error: Exception, name: str) -> Exception:
@@ -39,11 +55,16 @@ def overrun(name: str) -> Unavailable:
     )
 
 
+def _code(error: Exception) -> int:
+    # The low byte is the primary code; the rest says where inside SQLite it was noticed.
+    code: int = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code
+
+
 def _cause(error: Exception) -> str | None:
     if not isinstance(error, sqlite3.Error):
         return None
-    # The low byte is the primary code; the rest says where inside SQLite it was noticed.
-    match getattr(error, "sqlite_errorcode", 0) & 0xFF:
+    match _code(error):
         case sqlite3.SQLITE_FULL:
             return "the disk, or the room given to the file, is full. Free some space"
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from assent.core.clock import Clock, time_text
 from assent.core.errors import ConfigurationError
+from assent.storage.sqlite.failures import is_outage, translated
 
 APPLICATION_ID = 1098083956
 """'Asnt', in the header of every Assent database."""
@@ -31,6 +32,8 @@ def resolved(path: str | Path) -> Path:
 
 def unusable(path: Path, error: sqlite3.Error) -> ConfigurationError:
     """The error to raise when SQLite cannot work with the file."""
+    if is_outage(error):
+        return ConfigurationError(f"{translated(error, str(path))} Then start again.")
     return ConfigurationError(
         f"The file {path} cannot be used as a database: {error}. Name another file, or restore "
         "this one from a backup."

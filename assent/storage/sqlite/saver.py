@@ -78,7 +78,8 @@ class SqliteSaver(BaseCheckpointSaver[int]):
     """A checkpointer for any graph. Made by `from_conn_string`, or by `over` the writer and the
     reader of a file that is open already.
 
-    Every method raises `Unavailable` if the file cannot serve it; then nothing was changed.
+    Every method raises `Unavailable` if the file cannot serve it; then nothing was changed. Only
+    what a server's run writes, under its lease, waits for the file instead.
     """
 
     def __init__(self, checkpoints: Checkpoints, serde: SerializerProtocol) -> None:

@@ -33,7 +33,7 @@ from assent.core.rows import (
     Timer,
 )
 from assent.core.sealing import Seal, parse_keys, tampered
-from assent.storage.base import Change, Doorbell, LogEntry, Page, Storage
+from assent.storage.base import Change, Doorbell, LogEntry, Outage, Page, Storage
 from assent.storage.sqlite import audit_chain, files, paging, queries, retention
 from assent.storage.sqlite.changes import operation
 from assent.storage.sqlite.distrust import distrusting
@@ -113,6 +113,9 @@ class SqliteStorage(Storage):
             saver = await SqliteSaver.over(writer, reader, seal=seal)
             yield cls(writer, reader, tails, saver, seal, clock)
 
+    def outage(self) -> Outage | None:
+        return self._writer.outage
+
     # ── changes ──
 
     async def commit(self, change: Change) -> tuple[int, ...]:
@@ -123,7 +126,9 @@ class SqliteStorage(Storage):
             # Events under a run's lease must be stored before the change that ends the lease.
             if isinstance(row, Run):
                 threads.add(row.thread_id)
-        return await self._writer.write(operation(change, self._tables), threads=threads)
+        return await self._writer.write(
+            operation(change, self._tables), threads=threads, waits=change.lease is not None
+        )
 
     def append(
         self,

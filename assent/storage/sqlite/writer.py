@@ -13,20 +13,25 @@ import asyncio
 import logging
 import sqlite3
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from assent.core.errors import Unavailable
 from assent.core.events import Event
+from assent.core.pauses import pauses
 from assent.core.rows import Lease
 from assent.core.sealing import NoSeal, Seal
+from assent.storage.base import Outage
 from assent.storage.chain import AuditKey
 from assent.storage.sqlite.audit_chain import Chain
-from assent.storage.sqlite.failures import closed, is_unavailable, overrun, translated
+from assent.storage.sqlite.failures import closed, is_outage, is_unavailable, overrun, translated
+from assent.storage.sqlite.files import pragma
 from assent.storage.sqlite.leases import Leases
 from assent.storage.sqlite.log import Log, StoredEvent
 from assent.storage.sqlite.merging import MERGE_FROM, Append, merged
@@ -39,6 +44,14 @@ when their results are delivered."""
 
 MAX_WAITING = 250_000
 """Operations that may wait while the disk stands still, before callers are refused."""
+
+RETRY_FIRST, RETRY_LONGEST = 0.1, 2.0
+"""Seconds between two attempts while the file cannot be written: at first, and at most. Whoever
+waits goes on within two seconds of its return."""
+
+RETRY_BUSY_MS = 200
+"""The wait of each such attempt for another program's lock, so that the thread hears soon that it
+is to end."""
 
 logger = logging.getLogger(__name__)
 
@@ -89,10 +102,11 @@ class Waiting(Generic[T]):
 @dataclass(slots=True)
 class Job(Waiting[T]):
     """An operation in a transaction, and the threads whose events or runs it may touch (None:
-    any)."""
+    any). While the storage is away, it waits or is refused."""
 
     operation: Callable[[Transaction], T]
     threads: Collection[str] | None
+    waits: bool
 
 
 @dataclass(slots=True)
@@ -123,6 +137,9 @@ class BatchResult:
 class Writer:
     """Takes operations on the event loop, and commits them on its own thread.
 
+    If the file cannot be written (locked, full), the storage is away: operations that wait are kept
+    in their order and tried again until it is back, and all others are refused at once.
+
     `name` is the database's, for error messages. `on_stored` is called on the loop with the events
     of each commit, before any caller gets its own result. `seal` seals the events in the file, and
     `audit_key` signs the records that are added to its audit chain.
@@ -149,23 +166,31 @@ class Writer:
         self._thread = threading.Thread(target=self._work, name=f"assent-writer-{name}")
         self._gathered: list[Job[Any]] = []
         self._closed = False
+        self._ending = threading.Event()
+        self._kept = 0
+        self.outage: Outage | None = None
         self._last_delivery = self._loop.time()
         self._thread.start()
 
     async def write(
-        self, operation: Callable[[Transaction], T], *, threads: Collection[str] | None = None
+        self,
+        operation: Callable[[Transaction], T],
+        *,
+        threads: Collection[str] | None = None,
+        waits: bool = False,
     ) -> T:
         """Run the operation in the next transaction, on the writer's thread. Return its result once
         that has committed.
 
         `threads` are those whose events it may add or remove, or whose runs it may write, if that
-        is known; under load, the tokens of other threads are merged past it. Raises whatever the
-        operation raised, after its own writes were rolled back, or `Unavailable`. Cancelling the
-        call does not cancel the operation.
+        is known; under load, the tokens of other threads are merged past it. If the storage is
+        away, the operation `waits` for it. Raises whatever the operation raised, after its own
+        writes were rolled back, or `Unavailable`. Cancelling the call does not cancel the
+        operation, unless that waits for the storage.
         """
-        if refusal := self._refusal():
+        if refusal := self._refusal(waits=waits):
             raise refusal
-        job: Job[T] = Job(self._loop.create_future(), operation, threads)
+        job: Job[T] = Job(self._loop.create_future(), operation, threads, waits)
         if isinstance(operation, BulkOperation):
             self._gather(job)
         else:
@@ -186,9 +211,9 @@ class Writer:
         on_error: Callable[[Exception], None],
         lease: Lease | None = None,
     ) -> None:
-        """Queue events behind everything queued before. If they cannot be stored, `on_error` is
-        called on the event loop."""
-        if refusal := self._refusal():
+        """Queue events behind everything queued before. If the storage is away, they wait for it.
+        If they cannot be stored, `on_error` is called on the event loop."""
+        if refusal := self._refusal(waits=True):
             self._loop.call_soon_threadsafe(on_error, refusal)
         else:
             self._queue.put(Append(events, on_error, lease))
@@ -199,7 +224,7 @@ class Writer:
 
         It must leave no transaction open. Raises whatever it raised, or `Unavailable`.
         """
-        if refusal := self._refusal():
+        if refusal := self._refusal(waits=False):
             raise refusal
         maintenance: Maintenance[T] = Maintenance(self._loop.create_future(), operation)
         self._queue.put(maintenance)
@@ -210,10 +235,12 @@ class Writer:
         return self._loop.time() - self._last_delivery
 
     async def close(self) -> None:
-        """Accept nothing more, commit everything that was accepted, and end the thread."""
+        """Accept nothing more, commit everything that was accepted, and end the thread. If the
+        storage is away, what waits for it is tried once more and given up."""
         self._closed = True
         self._queue_gathered()
         self._queue.put(End.END)
+        self._ending.set()
         ended = asyncio.ensure_future(asyncio.to_thread(self._thread.join))
         try:
             await asyncio.shield(ended)
@@ -235,11 +262,14 @@ class Writer:
             self._queue.put(job)
         self._gathered.clear()
 
-    def _refusal(self) -> Exception | None:
+    def _refusal(self, *, waits: bool) -> Exception | None:
         if self._closed:
             return closed(self._name)
-        if self._queue.qsize() > MAX_WAITING:
+        if self._queue.qsize() + self._kept > MAX_WAITING:
             return overrun(self._name)
+        outage = self.outage
+        if outage is not None and not waits:
+            return Unavailable(outage.reason)
         return None
 
     # ── on the writer's thread ──
@@ -248,22 +278,90 @@ class Writer:
         following: Maintenance[Any] | End | None = None
         while following is not End.END:
             items, following = self._take()
-            if items:
-                outcome = self._commit(merged(items) if len(items) > MERGE_FROM else items)
-                self._call_on_loop(self._deliver, outcome)
+            error = self._commit(items) if items else None
+            if error is not None:
+                following = self._outlast(error, items, following)
             if isinstance(following, Maintenance):
                 self._maintain(following)
 
-    def _take(self) -> tuple[list[Item], Maintenance[Any] | End | None]:
+    def _take(self, *, block: bool = True) -> tuple[list[Item], Maintenance[Any] | End | None]:
         """Take the items that wait, up to anything that must follow after their commit."""
         items: list[Item] = []
         with suppress(Empty):
             while len(items) < MAX_BATCH:
-                item = self._queue.get(block=not items)
+                item = self._queue.get(block=block and not items)
                 if isinstance(item, (Maintenance, End)):
                     return items, item
                 items.append(item)
         return items, None
+
+    # ── while the storage is away ──
+
+    def _outlast(
+        self, error: Exception, items: Sequence[Item], following: Maintenance[Any] | End | None
+    ) -> Maintenance[Any] | End | None:
+        """Keep what waits until the storage is back, and commit it then. Refuse everything else.
+        Return what follows."""
+        since = time.monotonic()
+        retries = pauses(RETRY_FIRST, RETRY_LONGEST)
+        kept = list(items)
+        with self._hasty():
+            while True:
+                self.outage = Outage(str(translated(error, self._name)), since)
+                kept = self._keep(kept, error)
+                if isinstance(following, Maintenance):
+                    self._call_on_loop(following.on_error, translated(error, self._name))
+                if following is End.END:
+                    self._refuse(kept, error)
+                    return following
+
+                self._ending.wait(next(retries))
+                items, following = self._take(block=False)
+                kept = [item for item in (*kept, *items) if not _is_given_up(item)]
+                still = self._commit_kept(kept)
+                if still is None:
+                    self._kept = 0
+                    return following
+                error = still
+
+    @contextmanager
+    def _hasty(self) -> Iterator[None]:
+        """Wait only for a moment where another program holds a lock."""
+        patience = pragma(self._connection, "busy_timeout")
+        pragma(self._connection, f"busy_timeout = {RETRY_BUSY_MS}")
+        try:
+            yield
+        finally:
+            pragma(self._connection, f"busy_timeout = {patience}")
+
+    def _keep(self, items: Sequence[Item], error: Exception) -> list[Item]:
+        """The items that wait. The others are refused."""
+        kept: list[Item] = []
+        refused: list[Item] = []
+        for item in items:
+            if isinstance(item, Append) or item.waits:
+                kept.append(item)
+            else:
+                refused.append(item)
+        self._refuse(refused, error)
+        self._kept = len(kept)
+        return kept
+
+    def _refuse(self, items: Sequence[Item], error: Exception) -> None:
+        # An exception each: raised in several tasks, one would gather the tracebacks of all.
+        failed = [(item, translated(error, self._name)) for item in items]
+        if failed:
+            self._call_on_loop(self._deliver, BatchResult(failed=failed))
+
+    def _commit_kept(self, kept: list[Item]) -> Exception | None:
+        """Commit what was kept, some at a time, and leave the rest if the storage is still away."""
+        while (error := self._commit(kept[:MAX_BATCH])) is None:
+            del kept[:MAX_BATCH]
+            if not kept:
+                return None
+        return error
+
+    # ── transactions ──
 
     def _maintain(self, maintenance: Maintenance[Any]) -> None:
         try:
@@ -273,28 +371,46 @@ class Writer:
         else:
             self._call_on_loop(maintenance.on_result, result)
 
-    def _commit(self, items: Sequence[Item], *, each_flushed: bool = False) -> BatchResult:
-        """Commit one transaction. If the events of all items cannot be stored together, run it
-        again and store those of each item by themselves."""
+    def _commit(self, items: Sequence[Item]) -> Exception | None:
+        """Commit one transaction, and deliver its results. Return the error if the storage is away;
+        then nothing was done."""
+        if len(items) > MERGE_FROM:
+            items = merged(items)
+        try:
+            outcome = self._transact(items)
+        except Exception as error:
+            if is_outage(error):
+                return error
+            logger.error(
+                "A transaction of %d operations was rolled back. %s",
+                len(items),
+                translated(error, self._name),
+            )
+            self._refuse(items, error)
+        else:
+            # Before anybody learns of their success, and asks for more.
+            self.outage = None
+            self._call_on_loop(self._deliver, outcome)
+        return None
+
+    def _transact(self, items: Sequence[Item], *, each_flushed: bool = False) -> BatchResult:
+        """Run one transaction. If the events of all items cannot be stored together, run it again
+        and store those of each item by themselves."""
         outcome = BatchResult()
         self._log.begin()
         try:
             self._connection.execute("BEGIN IMMEDIATE")
+            if not items:
+                _touch(self._connection)
             for group in _groups(items):
                 self._apply_group(group, outcome, each_flushed)
             self._log.flush()
             self._connection.execute("COMMIT")
         except Exception as error:
             self._roll_back()
-            if not each_flushed and not is_unavailable(error):
-                return self._commit(items, each_flushed=True)
-            logger.error(
-                "A transaction of %d operations was rolled back. %s",
-                len(items),
-                translated(error, self._name),
-            )
-            # An exception each: raised in several tasks, one would gather the tracebacks of all.
-            return BatchResult(failed=[(item, translated(error, self._name)) for item in items])
+            if each_flushed or is_unavailable(error):
+                raise
+            return self._transact(items, each_flushed=True)
         outcome.stored = self._log.committed()
         return outcome
 
@@ -342,8 +458,8 @@ class Writer:
             if saved:
                 self._connection.execute("RELEASE operation")
         except Exception as error:
-            if not self._connection.in_transaction:
-                # SQLite itself has rolled back the transaction, so the whole batch has failed.
+            if is_outage(error) or not self._connection.in_transaction:
+                # The whole batch has failed, and SQLite itself may have rolled it back.
                 raise
             if saved:
                 self._connection.execute("ROLLBACK TO operation")
@@ -379,6 +495,16 @@ class Writer:
         for item, error in outcome.failed:
             # Through the loop, so that a callback that raises disturbs no other delivery.
             self._loop.call_soon(item.on_error, error)
+
+
+def _is_given_up(item: Item) -> bool:
+    """True if the item waited for the storage, and its caller has been cancelled."""
+    return isinstance(item, Job) and item.waits and item.future.cancelled()
+
+
+def _touch(connection: sqlite3.Connection) -> None:
+    """Write one page as it is. A full disk is noticed only when something is written."""
+    connection.execute(f"PRAGMA user_version = {pragma(connection, 'user_version')}")
 
 
 def _groups(items: Sequence[Item]) -> Iterator[Sequence[Item]]:

@@ -121,7 +121,7 @@ class Checkpoints:
                 # The plan has taken places in the logs: nothing is awaited before it is queued.
                 row = self._row(plan, checkpoint, parent, saved.get("run_id"), text, codec)
                 write = CheckpointWrite(key=plan.key, row=row, blobs=plan.blobs, lease=lease)
-                await self._writer.write(write, threads=())
+                await self._writer.write(write, threads=(), waits=lease is not None)
             except (Stale, Gone):
                 self._forget_namespace(parent)
             else:
@@ -240,7 +240,7 @@ class Checkpoints:
             key = await self._key(at)
             try:
                 write = CheckpointWrite(key=key, writes=rows, lease=lease)
-                return await self._writer.write(write, threads=())
+                return await self._writer.write(write, threads=(), waits=lease is not None)
             except Stale:
                 self._forget_namespace(at)
         raise _removed_again_and_again(at.thread_id)
