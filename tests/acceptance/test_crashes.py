@@ -17,7 +17,6 @@ from tests.support.server import (
     asking,
     expect,
     only,
-    problem,
     scripted_agents,
     serving,
     types_of,
@@ -313,45 +312,6 @@ async def test_the_same_question_again_is_not_answered_by_a_crash_either(server:
         await api.decided("t", type="respond", message="no")
         await api.at_rest("t")
     assert sorted(server.traces()) == ["answered ['yes', 'no']", "answered ['yes']"]
-
-
-async def test_a_run_of_an_agent_that_is_gone_ends_with_an_error_that_says_so(
-    tmp_path: Path,
-) -> None:
-    with serving(tmp_path, scripted_agents(tmp_path, "agent", "slow_agent")) as server:
-        async with (
-            asking(server) as api,
-            api.http.stream(
-                "POST",
-                "/agent/stream",
-                json={"message": "tell 60", "agent": "slow_agent", "thread_id": "t"},
-            ),
-        ):
-            await _tokens(api, "t", 2)
-            await api.paused("pay 7", agent="slow_agent", thread_id="paused")
-            server.kill()
-        scripted_agents(tmp_path, "agent")
-        server.start()
-        async with asking(server) as api:
-            events = await api.until("t", "error")
-            assert "slow_agent" in events[-1]["message"]
-            statuses = {
-                thread["thread_id"]: thread["status"]
-                for thread in (await api.get("/threads"))["threads"]
-            }
-            assert statuses == {"t": "error", "paused": "interrupted"}
-            # It can still be looked at, without the values that only its agent can read.
-            assert (await api.get("/threads/paused"))["values"] is None
-            # What is decided on it could not be carried out, so it is not taken.
-            await problem(await api.resume("paused", type="approve"), 404)
-            assert [
-                approval["status"] for approval in (await api.get("/approvals"))["approvals"]
-            ] == ["pending"]
-        scripted_agents(tmp_path, "agent", "slow_agent")
-        server.restart()
-        async with asking(server) as api:
-            await api.decided("paused", type="approve")
-            assert await api.last_words("paused") == "Results: paid 7"
 
 
 async def test_a_server_that_is_asked_to_stop_leaves_its_runs_to_the_next(tmp_path: Path) -> None:

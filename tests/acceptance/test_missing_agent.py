@@ -90,12 +90,15 @@ async def test_runs_wait_until_a_server_has_their_agent(server: Server) -> None:
         assert (question["kind"], question["tool"]) == ("unknown_outcome", "slow")
         assert await api.last_words("decided") == "Results: paid 1"
         assert "Nobody decided" in await api.last_words("expiring")
-    assert sorted(server.traces()) == sorted([*traces, "pay 1", "look 3", "look 4"])
+        await api.decided("asked", type="approve")
+        assert await api.last_words("asked") == "Results: paid 7"
+    assert sorted(server.traces()) == sorted([*traces, "pay 1", "pay 7", "look 3", "look 4"])
 
 
 async def _leave_runs(server: Server, api: Api) -> tuple[dict[str, str], list[str]]:
     """Runs of `agent`, by what a kill will make of them, and runs of another agent that came after
     them."""
+    await api.paused("pay 7", thread_id="asked")
     await api.paused("pay 2", thread_id="expiring")
     await api.paused("pay 1", thread_id="decided")
     await api.paused("slow 5", thread_id="cut-off")
@@ -131,6 +134,12 @@ async def _say_what_waits(server: Server, api: Api) -> None:
     assert "runs wait for their agent" in server.output
     (listed,) = (await api.get("/threads/queued/runs"))["runs"]
     assert listed["reason"] is not None
-    assert (await api.get("/threads/cut-off"))["status"] == "busy"
+    # Threads can still be looked at, without the values that only their agent can read.
+    threads = [await api.get(f"/threads/{id}") for id in ("cut-off", "asked")]
+    assert [thread["status"] for thread in threads] == ["busy", "interrupted"]
+    assert [thread["values"] for thread in threads] == [None, None]
+    # What is decided could not be carried out, so it is not taken.
+    await problem(await api.resume("asked", type="approve"), 404)
+    assert len(await api.pending("asked")) == 1
     new = {"message": "look 1", "thread_id": "cut-off"}
     await problem(await api.http.post("/agent/invoke", json=new), 404)
