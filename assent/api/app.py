@@ -42,6 +42,10 @@ from assent.storage.sqlite import SqliteStorage
 
 ROUTES = (agent, threads, runs, approvals, grants, links, notifications, audit, schedules, server)
 
+DELIVERIES_SECONDS = 2.0
+"""The time that deliveries under way have when the server stops. Those that need longer are made
+again after the next start, and the server has to end in a few seconds once its runs have."""
+
 OpenAgents = Callable[[], AbstractAsyncContextManager[Mapping[str, Agent]]]
 """Opens the agents, by name, for as long as the server runs. The first one takes messages that name
 no agent."""
@@ -101,7 +105,7 @@ async def _open(
             notifiers,
             clock=clock,
             links=link_key,
-            drain_seconds=settings.drain_seconds,
+            drain_seconds=DELIVERIES_SECONDS,
         )
     )
 
@@ -164,6 +168,7 @@ def _runs(
         recursion_limit=settings.recursion_limit,
         drain_seconds=settings.drain_seconds,
         max_runs=settings.max_runs,
+        sync_threads=settings.sync_threads,
         state_types=settings.state_types,
         budgets=configuration.budgets,
         policies=configuration.policies,

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import faulthandler
 import gc
 import ipaddress
 import math
 import os
 import socket
+import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
+from types import FrameType
 from typing import Annotated, NoReturn
 
 import structlog
@@ -30,6 +33,8 @@ from assent.core.text import visible
 from assent.demo import open_clerk
 from assent.graph.interrupts.questions import Agent
 from assent.graph.loading import open_agents
+
+log = structlog.get_logger(__name__)
 
 LOOPBACK = "127.0.0.1"
 DEMO_MESSAGE = "Delete all records older than 2015"
@@ -69,6 +74,11 @@ KEEP_ALIVE_SECONDS = 75
 in nginx), so that none of them sends a request just as the server closes."""
 
 
+CLOSING_SECONDS = 4.5
+"""The time between the end of the drain and that of the process. With what the process itself takes
+to end, 5 s."""
+
+
 class AgentServer(uvicorn.Server):
     """uvicorn with our app. Unlike with uvicorn's own lifespan, errors at the start are raised from
     `run`, and not only logged."""
@@ -79,6 +89,7 @@ class AgentServer(uvicorn.Server):
         self.is_demo = target is None
         self._app = create_app(settings, lambda: self._open(settings, target))
         self._resources = AsyncExitStack()
+        self._drain_seconds = settings.drain_seconds
 
         # Streams end when the runs have: not, as this library would have it, at the signal.
         AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]
@@ -107,6 +118,27 @@ class AgentServer(uvicorn.Server):
         async with opening as agents:
             self.agents = tuple(agents)
             yield agents
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        with asyncio.Runner(loop_factory=self.config.get_loop_factory()) as runner:
+            _run_to_its_end(runner.get_loop(), self.serve(sockets))
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._end_in_time()
+        super().handle_exit(sig, frame)
+
+    def stop(self) -> None:
+        """Ask the server to end, as a signal does."""
+        self._end_in_time()
+        self.should_exit = True
+
+    def _end_in_time(self) -> None:
+        """See to it that the process ends in time, whatever an agent's code does: it may block the
+        event loop, or never let go of the interpreter. Then tell where each thread was."""
+        if not self.should_exit:
+            seconds = self._drain_seconds + CLOSING_SECONDS
+            stderr = sys.__stderr__ or os.open(os.devnull, os.O_WRONLY)
+            faulthandler.dump_traceback_later(seconds, exit=True, file=stderr)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         assert sockets
@@ -138,6 +170,26 @@ async def open_demo(settings: Settings) -> AsyncIterator[Mapping[str, Agent]]:
     """The demo's agent, by its name."""
     async with open_clerk(settings.records, settings.model) as clerk:
         yield {"clerk": clerk}
+
+
+def _run_to_its_end(loop: asyncio.AbstractEventLoop, serve: Coroutine[None, None, None]) -> None:
+    """Run the loop until the server has ended.
+
+    asyncio lets `SystemExit` and `KeyboardInterrupt` out of the loop, whichever task they are
+    raised in, and that task has then failed. uvicorn takes the signals of the process, so an
+    agent's code has raised it: the run fails, and the loop goes on.
+    """
+    serving = loop.create_task(serve)
+    told: BaseException | None = None
+    while not serving.done():
+        try:
+            loop.run_until_complete(serving)
+        except (SystemExit, KeyboardInterrupt) as error:
+            # Each task that waits for the one before raises it again.
+            if error is not told and not serving.done():
+                log.warning("an agent's code tried to end the server", exc_info=error)
+            told = error
+    serving.result()
 
 
 # ── the address ───────────────────────────────────────────────────────────────────────────────────
@@ -211,7 +263,6 @@ def _announce(server: AgentServer, settings: Settings, url: str) -> None:
     """Say where the server is: in the log if it is JSON, otherwise to the person who started it."""
     database = str(settings.database_path)
     if settings.log_format == "json":
-        log = structlog.get_logger(__name__)
         log.info("server started", url=url, agents=server.agents, database=database)
         return
 
@@ -250,16 +301,17 @@ def server_in_thread(target: str | None) -> Iterator[tuple[str, str | None]]:
     ready = threading.Event()
     server.on_start = ready.set
 
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="server") as pool:
+    with ExitStack() as stack:
+        # The process goes on once the server has ended.
+        stack.callback(faulthandler.cancel_dump_traceback_later)
+        pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="server"))
+        stack.callback(server.stop)
         running = pool.submit(server.run, [sock])
         running.add_done_callback(lambda _: ready.set())
-        try:
-            ready.wait()
-            if running.done():
-                _raise_start_error(running.exception())
-            yield url_of(LOOPBACK, sock), next(iter(settings.api_keys.values()), None)
-        finally:
-            server.should_exit = True
+        ready.wait()
+        if running.done():
+            _raise_start_error(running.exception())
+        yield url_of(LOOPBACK, sock), next(iter(settings.api_keys.values()), None)
     running.result()
 
 

@@ -24,6 +24,7 @@ from assent.core.errors import ConfigurationError
 from assent.core.policy import not_a_duration, read_duration
 from assent.core.sealing import parse_keys
 from assent.notify.links import key_beside, parse_key
+from assent.runs.sync_threads import MAX_THREADS
 
 SQLITE = "sqlite:///"
 
@@ -91,6 +92,9 @@ class Settings(BaseSettings):
 
     max_runs: int = Field(default=500, ge=1)
     """The most runs that are active at once. More wait their turn."""
+
+    sync_threads: int = Field(default=MAX_THREADS, ge=1, le=1000)
+    """The most sync nodes and tools that run at once, each in a thread. More wait their turn."""
 
     events_ttl: Duration | None = None
     """The time that events are kept: `30d`, `12h`, `45m`, `90s`, a number of seconds, or ISO 8601

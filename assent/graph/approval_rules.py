@@ -65,7 +65,7 @@ class ApprovalRules:
         try:
             # A predicate that changes its arguments must not change the call.
             is_needed = policy.when(deepcopy(call["args"]))
-        except Exception:
+        except (Exception, SystemExit):
             # If a policy predicate raises, the call requires approval.
             return policy
         return policy if is_needed else None

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from typing import Any
 
 from langchain.chat_models import init_chat_model
@@ -125,7 +126,7 @@ def _add_gate(graph: HitlGraph) -> None:
         handle_tool_errors=_tool_error(gate.tools),
     )
     graph.add_node("tools", tool_node)
-    graph.add_node("settle", _settle)
+    graph.add_node("settle", _without_thread(_settle))
     graph.add_node(APPROVAL_NODE, _approval_node(gate))
     routed = ["agent", "settle", APPROVAL_NODE]
     waiting = APPROVAL_NODE
@@ -136,11 +137,14 @@ def _add_gate(graph: HitlGraph) -> None:
 
     graph.add_edge("tools", "settle")
     for node in routed:
-        graph.add_conditional_edges(node, gate.route, ["agent", "tools", APPROVAL_NODE, END])
-    # New input goes to the model, unless calls of the last turn still wait for a person.
-    graph.add_conditional_edges(
-        START, lambda state: waiting if gate.waiting(state) else "agent", [waiting, "agent"]
-    )
+        routes = ["agent", "tools", APPROVAL_NODE, END]
+        graph.add_conditional_edges(node, _without_thread(gate.route), routes)
+
+    def start(state: AgentState) -> str:
+        # New input goes to the model, unless calls of the last turn still wait for a person.
+        return waiting if gate.waiting(state) else "agent"
+
+    graph.add_conditional_edges(START, _without_thread(start), [waiting, "agent"])
 
 
 def _by_name(
@@ -158,6 +162,17 @@ def _by_name(
             "Two tools have the same name. Give each tool of an agent a name of its own."
         )
     return by_name
+
+
+def _without_thread(function: Callable[..., Any]) -> Runnable[AgentState, Any]:
+    """The function as a runnable that also runs on the event loop. LangGraph would hand it to a
+    thread, and those may all be busy with tools."""
+
+    @wraps(function)
+    async def on_the_loop(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return RunnableLambda(function, on_the_loop, name=function.__name__)
 
 
 # ── nodes ─────────────────────────────────────────────────────────────────────────────────────────
@@ -240,7 +255,7 @@ def _approval_node(gate: Gate) -> Runnable[AgentState, JsonObject]:
     def approval(state: AgentState) -> JsonObject:
         return {"messages": gate.answers(state)}
 
-    return RunnableLambda(approval)
+    return _without_thread(approval)
 
 
 def _consent_node(gate: Gate) -> Runnable[AgentState, JsonObject]:
@@ -250,7 +265,7 @@ def _consent_node(gate: Gate) -> Runnable[AgentState, JsonObject]:
         decided = AgentState(messages=state["messages"], decisions=known)
         return {"decisions": decisions, "messages": gate.answers(decided)}
 
-    return RunnableLambda(consent)
+    return _without_thread(consent)
 
 
 # ── errors of tools ───────────────────────────────────────────────────────────────────────────────

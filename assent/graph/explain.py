@@ -12,7 +12,7 @@ _SNAKE = re.compile(r"(?<=.)(?=[A-Z])")
 """Before each capital but the first: `NotFound` becomes `not_found`."""
 
 
-def explain(error: Exception) -> tuple[str, str]:
+def explain(error: BaseException) -> tuple[str, str]:
     """A code for programs, and a sentence for people that holds nothing of the exception's text
     unless that was written to be shown."""
     if isinstance(error, GraphRecursionError):

@@ -28,8 +28,9 @@ AUDIT_HEAD = "audit_head"
 SINK_SECONDS = 60.0
 """The time that one sink has to take a head."""
 
-LAST_SECONDS = 5.0
-"""The time that a stopping server gives its sinks to take the last head."""
+LAST_SECONDS = 1.0
+"""The time that a stopping server gives its sinks to take the last head. The next start sends it
+again."""
 
 HeadSink = Callable[[AuditHead], Awaitable[None]]
 """Takes the head. If it raises, it is called again with the head of that time."""

@@ -88,7 +88,7 @@ class Executor(Protocol):
     async def cancel(self, held: HeldRun) -> Ending:
         """Close the thread of a run that was cancelled."""
 
-    async def fail(self, held: HeldRun, error: Exception) -> Ending:
+    async def fail(self, held: HeldRun, error: BaseException) -> Ending:
         """Close the thread of a run that failed with this error."""
 
     async def recovery_state(self, run: Run) -> RecoveryState:

@@ -121,7 +121,8 @@ class GraphExecutor(Executor):
             )
             run_log = RunLog(self._storage, held.lease, usage, meter)
             work = Work(held, agent, self._config(held, meter), terms, meter, run_log)
-            return await self._work(work)
+            async with self._threads.joined():
+                return await self._work(work)
 
     async def _work(self, work: Work) -> Ending:
         """Do what there is to do, as far as the run's budgets allow."""
@@ -298,7 +299,8 @@ class GraphExecutor(Executor):
 
     async def cancel(self, held: HeldRun) -> Ending:
         run = held.run
-        checkpoint = await self._close_cancelled(held)
+        async with self._threads.joined():
+            checkpoint = await self._close_cancelled(held)
         usage = (await self._progress(run)).usage
         rolled_back = run.cancel is CancelMode.ROLLBACK
         return lambda thread, run, now: outcome.cancelled(
@@ -330,7 +332,7 @@ class GraphExecutor(Executor):
 
     # ── failing ───────────────────────────────────────────────────────────────────────────────────
 
-    async def fail(self, held: HeldRun, error: Exception) -> Ending:
+    async def fail(self, held: HeldRun, error: BaseException) -> Ending:
         code, message = outcome.explain(error, held.run)
         if isinstance(error, Tampered):
             await self._storage.distrust(held.run.thread_id, error.message)
@@ -375,7 +377,8 @@ class GraphExecutor(Executor):
         the second time."""
         run = held.run
         try:
-            await close(self._agents[run.agent], self._config(held), self._outcomes(run))
+            async with self._threads.joined():
+                await close(self._agents[run.agent], self._config(held), self._outcomes(run))
         except Unavailable:
             raise
         except Exception:

@@ -17,9 +17,10 @@ from assent.runs.distrust import end_unreadable
 from assent.runs.engine import OnTimer
 from assent.runs.executor import GraphExecutor
 from assent.runs.inspection import check_policies
+from assent.runs.loop_watch import watched_loop
 from assent.runs.schedules import SCHEDULE_TIMER
 from assent.runs.service import Runs
-from assent.runs.sync_threads import SyncThreads
+from assent.runs.sync_threads import MAX_THREADS, SyncThreads
 from assent.runs.worker import EmbeddedEngine
 from assent.storage.base import Storage
 
@@ -33,6 +34,7 @@ async def open_runs(
     recursion_limit: int = 25,
     drain_seconds: float = 5.0,
     max_runs: int = 500,
+    sync_threads: int = MAX_THREADS,
     state_types: Iterable[tuple[str, str]] = (),
     budgets: Budgets = Budgets(),
     policies: PolicyBook = PolicyBook(),
@@ -43,11 +45,11 @@ async def open_runs(
     Then active runs get `drain_seconds` to reach the end of a step. Those that need longer are cut
     off, and all go on at the next start.
 
-    At most `max_runs` run at once; more wait their turn. `state_types` are the types, as module and
-    name, that agents keep in their state without declaring them. `budgets` limit what runs may use,
-    `policies` say how calls are approved, and `people` have roles, by name. Raises
-    `ConfigurationError` for budgets or policies of an unknown agent, and for policies that
-    contradict the agent's code.
+    At most `max_runs` run at once, and `sync_threads` of their sync nodes and tools; more wait
+    their turn. `state_types` are the types, as module and name, that agents keep in their state
+    without declaring them. `budgets` limit what runs may use, `policies` say how calls are
+    approved, and `people` have roles, by name. Raises `ConfigurationError` for budgets or policies
+    of an unknown agent, and for policies that contradict the agent's code.
     """
     clock = clock or Clock()
     check_agents(budgets, agents)
@@ -59,7 +61,7 @@ async def open_runs(
         checkpointer = saver.with_allowlist(state_types_of(agent))
         served[name] = agent.copy(update={"checkpointer": checkpointer})
 
-    threads = SyncThreads()
+    threads = SyncThreads(sync_threads)
     asyncio.get_running_loop().set_default_executor(threads)
     executor = GraphExecutor(
         storage,
@@ -81,6 +83,7 @@ async def open_runs(
     )
     runs = Runs(storage, served, engine, approvals, clock=clock, drain_seconds=drain_seconds)
     async with AsyncExitStack() as stack:
+        stack.enter_context(watched_loop())
         stack.push_async_callback(runs.drain)
         await end_unreadable(storage)
         await stack.enter_async_context(engine.working())

@@ -134,7 +134,7 @@ def cancelled(
     return _change(thread, run, ThreadStatus.IDLE, RunStatus.CANCELLED, checkpoint, event, now)
 
 
-def explain(error: Exception, run: Run) -> tuple[str, str]:
+def explain(error: BaseException, run: Run) -> tuple[str, str]:
     """A code for programs and a sentence for people."""
     code, message = explain_error(error)
     if code == "agent_error":

@@ -207,8 +207,10 @@ class EmbeddedEngine(Engine):
         await _wait_for(runs, timeout=seconds - 2 * reserve)
         for active in self._active.values():
             active.cut_off(StopReason.DRAINED)
-        # A tool that cannot be cut off is not waited for.
         await _wait_for(self._active.values(), timeout=reserve)
+        # A tool that cannot be cut off is not waited for.
+        for active in list(self._active.values()):
+            await self._let_go(active.held.run)
 
         self._retired = True
         with suppress(Unavailable):
@@ -451,8 +453,11 @@ class EmbeddedEngine(Engine):
         except Conflict:
             # Another worker was faster. If anything is left to do, the timer is still due.
             return
-        except Exception as error:
-            # If the storage is away, the tick says so.
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            # An agent's code may raise anything, and must not end the loop of all runs. If the
+            # storage is away, the tick says so.
             if not isinstance(error, Unavailable):
                 log.exception("a timer failed", timer_id=timer.timer_id, kind=timer.kind)
             self._failed_timers.add(timer.timer_id)
@@ -484,7 +489,9 @@ class EmbeddedEngine(Engine):
             self._pauses.pop(held.run.run_id, None)
         except Unavailable as error:
             await self._put_back(active, error)
-        except Exception:
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
             log_of(held.run).exception("the end of a run could not be stored")
             await self._release(held.run)
         finally:
@@ -495,20 +502,21 @@ class EmbeddedEngine(Engine):
     async def _ending(self, active: ActiveRun) -> Ending | None:
         """Return the run's ending, or None if it is no longer this worker's to store."""
         held, work = active.held, active.work
-        error = None if work.cancelled() else work.exception()
+        error = asyncio.CancelledError() if work.cancelled() else work.exception()
         if active.stop_reason is StopReason.ABANDONED or isinstance(error, StaleLease):
             log_of(held.run).info("run abandoned")
             return None
         if active.stop_reason is StopReason.CANCELLED:
             return await self._cancelled(held)
-        if work.cancelled() or isinstance(error, RunDrained):
+        cut_off = work.cancelled() and active.stop_reason is StopReason.DRAINED
+        if cut_off or isinstance(error, RunDrained):
             return lambda thread, run, now: transitions.released(run)
         if error is None:
             return work.result()
 
-        assert isinstance(error, Exception)
         if isinstance(error, Unavailable):
             raise error
+        # It may be anything: SystemExit, or a cancellation that nobody here has asked for.
         log_of(held.run).error("a run raised an exception", exc_info=error)
         ending = await self._executor.fail(held, error)
         # Failing it took a moment, in which it may have been cancelled.
@@ -599,6 +607,11 @@ class EmbeddedEngine(Engine):
         if stored is None or stored.attempt != run.attempt or stored.status not in ACTIVE:
             return None
         return stored
+
+    async def _let_go(self, run: Run) -> None:
+        """Release a run that does not stop. Its process ends, which is no crash of the run."""
+        with suppress(Conflict, Unavailable):
+            await self._storage.commit(transitions.released(run))
 
     async def _release(self, run: Run) -> None:
         """Clear the run's worker, so that a worker takes it over."""

@@ -85,7 +85,7 @@ class Jobs(Executor):
             thread, run, outcome.Checkpoint(checkpoint_id="c"), now, rolled_back=False
         )
 
-    async def fail(self, held: HeldRun, error: Exception) -> Ending:
+    async def fail(self, held: HeldRun, error: BaseException) -> Ending:
         return lambda thread, run, now: outcome.failed(
             thread, run, *outcome.explain(error, run), "", now
         )

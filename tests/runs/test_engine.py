@@ -521,8 +521,8 @@ async def test_a_run_that_does_not_listen_is_cut_off_in_time(harness: EngineHarn
             began = asyncio.get_running_loop().time()
             await engine.drain(1.0)
             assert asyncio.get_running_loop().time() - began < PATIENCE / 2
-            assert (await status(storage, held, *RunStatus)).worker is None
-            # The deaf one is this worker's still, and the worker is gone.
+            for run in (held, deaf):
+                assert (await status(storage, run, *RunStatus)).worker is None
             orphans = await storage.orphaned_runs(agents=harness.jobs.agents)
             assert {run.run_id for run in orphans} == {held.run_id, deaf.run_id}
         harness.jobs.go.set()
@@ -867,11 +867,12 @@ async def test_a_run_that_comes_further_each_time_is_not_given_up(harness: Engin
         assert (await die(harness, run)).status is RunStatus.RUNNING
 
 
+@pytest.mark.parametrize("message", ["hold", "deaf"])
 async def test_a_worker_that_was_asked_to_stop_says_nothing_against_its_runs(
-    harness: EngineHarness,
+    harness: EngineHarness, message: str
 ) -> None:
     async with harness.storage() as storage:
-        run = await harness.submit(storage, None, "t", "hold")
+        run = await harness.submit(storage, None, "t", message)
     for _ in range(MAX_RECOVERIES * 2):
         async with harness.storage() as storage:
             engine = harness.engine(storage)
@@ -879,6 +880,7 @@ async def test_a_worker_that_was_asked_to_stop_says_nothing_against_its_runs(
                 taken = await status(storage, run, RunStatus.RUNNING)
                 await engine.drain(0.2)
                 assert taken.stuck <= 1
+    harness.jobs.go.set()
 
 
 async def test_what_was_being_cancelled_when_the_process_died_is_cancelled_by_the_next(

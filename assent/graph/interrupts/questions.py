@@ -297,7 +297,7 @@ async def _preview(agent: Agent, approval: Approval) -> Any:
         if inspect.isawaitable(shown):
             shown = await shown
         return question_json(shown)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return {"unavailable": f"The preview failed with {type(error).__name__}."}
 
 

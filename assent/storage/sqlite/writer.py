@@ -167,6 +167,7 @@ class Writer:
         self._gathered: list[Job[Any]] = []
         self._closed = False
         self._ending = threading.Event()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
         self._kept = 0
         self.outage: Outage | None = None
         self._last_delivery = self._loop.time()
@@ -241,14 +242,17 @@ class Writer:
         self._queue_gathered()
         self._queue.put(End.END)
         self._ending.set()
-        ended = asyncio.ensure_future(asyncio.to_thread(self._thread.join))
         try:
-            await asyncio.shield(ended)
+            # The thread itself says that it has come to its end: threads of an executor may all be
+            # busy.
+            await asyncio.shield(self._ended)
         except asyncio.CancelledError:
             # The connection must not be closed under the thread, so even a cancelled caller waits
             # for its last commit.
-            await ended
+            await asyncio.shield(self._ended)
             raise
+        finally:
+            self._thread.join()
 
     def _gather(self, job: Job[Any]) -> None:
         """Queue the job together with all others of this turn of the loop, so that callers that one
@@ -283,6 +287,7 @@ class Writer:
                 following = self._outlast(error, items, following)
             if isinstance(following, Maintenance):
                 self._maintain(following)
+        self._call_on_loop(self._ended.set_result, None)
 
     def _take(self, *, block: bool = True) -> tuple[list[Item], Maintenance[Any] | End | None]:
         """Take the items that wait, up to anything that must follow after their commit."""
