@@ -169,7 +169,7 @@ async def run_graph_v2(
     loop only, a little after things happened."""
     mapper = V2Mapper(thread_id=thread_id, run_id=run_id, now=now)
     recorder = Recorder()
-    config = prepared_config(config, recorder, partial(dispatch_custom_event, WRITTEN))
+    config = prepared_config(graph, config, recorder, partial(dispatch_custom_event, WRITTEN))
     options |= run_options(graph)
     try:
         with tool_output_to(partial(dispatch_custom_event, TOOL_PROGRESS)):

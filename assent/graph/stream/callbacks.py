@@ -70,7 +70,7 @@ async def run_graph(
     """
     mapper = EventMapper(emit, thread_id=thread_id, run_id=run_id, now=now)
     handler = EventHandler(mapper)
-    config = prepared_config(config, handler, handler.write)
+    config = prepared_config(graph, config, handler, handler.write)
     try:
         with tool_output_to(handler.tool_progress):
             async for _ in graph.astream(graph_input, config, **run_options(graph), **options):
@@ -90,7 +90,10 @@ def run_options(graph: Pregel[Any, Any, Any, Any]) -> dict[str, Any]:
 
 
 def prepared_config(
-    config: RunnableConfig, handler: BaseCallbackHandler, write: Callable[[Any], None]
+    graph: Pregel[Any, Any, Any, Any],
+    config: RunnableConfig,
+    handler: BaseCallbackHandler,
+    write: Callable[[Any], None],
 ) -> RunnableConfig:
     """The config with `handler` after its own callbacks, and with `write` as the writer that
     `get_stream_writer()` returns."""
@@ -101,9 +104,12 @@ def prepared_config(
         callbacks.add_handler(handler, inherit=True)
     else:
         callbacks = [*(callbacks or ()), handler]
+    given = config.get("configurable", {})
+    # A graph takes its store from a runtime that it is given, be it the one of a graph around it.
+    runtime = given.get(CONFIG_KEY_RUNTIME) or Runtime(store=graph.store)
     configurable = {
-        **config.get("configurable", {}),
-        CONFIG_KEY_RUNTIME: Runtime(stream_writer=write),
+        **given,
+        CONFIG_KEY_RUNTIME: runtime.override(stream_writer=write),
         # LangGraph keeps the writer only if it also finds a stream that listens; this one listens
         # to no mode.
         CONFIG_KEY_STREAM: StreamProtocol(lambda _: None, set()),

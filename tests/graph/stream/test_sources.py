@@ -25,7 +25,7 @@ from langchain_openai import ChatOpenAI
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.errors import GraphDrained
 from langgraph.graph import START, MessagesState, StateGraph
-from langgraph.prebuilt import ToolRuntime
+from langgraph.prebuilt import ToolNode, ToolRuntime
 from langgraph.runtime import RunControl, Runtime, get_runtime
 from langgraph.store.memory import InMemoryStore
 from msgspec import structs
@@ -65,6 +65,7 @@ from tests.graph.scenarios import (
     said,
 )
 from tests.support.goldens import check_golden
+from tests.support.models import call
 from tests.support.openai_server import OpenAIServer, Say
 
 Source = Callable[..., Any]
@@ -437,6 +438,35 @@ async def test_callbacks_in_the_config_are_kept(source: Source, as_manager: bool
     )
     assert counting.models == 1
     assert len(callbacks.handlers if isinstance(callbacks, CallbackManager) else callbacks) == 1
+
+
+@both_sources
+async def test_the_graphs_own_store_and_context_reach_its_nodes_and_tools(source: Source) -> None:
+    store = InMemoryStore()
+    store.put(("likes",), "ann", {"drink": "tea"})
+    found: list[tuple[Any, Any]] = []
+
+    def look(runtime: Runtime[str] | ToolRuntime[str]) -> None:
+        assert runtime.store is not None
+        item = runtime.store.get(("likes",), runtime.context)
+        found.append((item and item.value, runtime.context))
+
+    def likes(runtime: ToolRuntime[str]) -> str:
+        """Say what somebody likes."""
+        look(runtime)
+        return "Said."
+
+    def think(state: MessagesState, runtime: Runtime[str]) -> dict[str, Any]:
+        look(runtime)
+        return {"messages": [call("likes")]}
+
+    inner = StateGraph(MessagesState, context_schema=str).add_node("think", think)
+    inner.add_node("tools", ToolNode([likes])).add_edge("think", "tools")
+    graph = StateGraph(MessagesState, context_schema=str)
+    graph.add_node("inner", inner.add_edge(START, "think").compile())
+    served = graph.add_edge(START, "inner").compile(store=store)
+    await source(served, ASKED, {}, print, thread_id="t", run_id="r", context="ann")
+    assert found == [({"drink": "tea"}, "ann")] * 2
 
 
 @both_sources
