@@ -8,7 +8,14 @@ from assent.graph.approval_rules import ApprovalPolicy
 from assent.graph.ask_human import ask_human
 from assent.graph.builder import build_hitl_agent
 from assent.graph.effects import idempotency_key
-from assent.graph.interrupts.resume import apending_approvals, aresume, pending_approvals, resume
+from assent.graph.interrupts.resume import (
+    apending_approvals,
+    aresume,
+    astream_resume,
+    pending_approvals,
+    resume,
+    stream_resume,
+)
 from assent.graph.stream.typed import astream_typed
 from assent.graph.tool_calls import call_once
 
@@ -24,10 +31,12 @@ __all__ = [
     "apending_approvals",
     "aresume",
     "ask_human",
+    "astream_resume",
     "astream_typed",
     "build_hitl_agent",
     "call_once",
     "idempotency_key",
     "pending_approvals",
     "resume",
+    "stream_resume",
 ]

@@ -11,7 +11,7 @@ Nothing but a checkpointer is needed:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -345,7 +345,10 @@ def _waits_before_a_stop(agent: Agent, snapshot: StateSnapshot) -> bool:
 
 
 def resume(
-    agent: Agent, config: RunnableConfig, decisions: Decision | Mapping[str, Decision]
+    agent: Agent,
+    config: RunnableConfig,
+    decisions: Decision | Mapping[str, Decision],
+    **options: Any,
 ) -> Any:
     """Decide, and let the thread go on to its end or its next pause; returns the graph's output, as
     `invoke` does.
@@ -353,28 +356,78 @@ def resume(
     `decisions` maps approval ids (or tool call ids) to decisions; a bare decision does if exactly
     one approval is pending. What is left undecided pauses again, with two exceptions: the actions
     of one batch are decided together, and a subgraph's own static pause is decided with whatever
-    else goes on. Raises `NothingPending`, `NotFound` or `InvalidDecision`, and then nothing has
-    run.
+    else goes on. `options` are those of the graph's `invoke`, such as `context`. Raises
+    `NothingPending`, `NotFound` or `InvalidDecision`, and then nothing has run.
     """
+    plan = _applied(agent, config, decisions)
+    if plan.ended:
+        return agent.get_state(config).values
+    return agent.invoke(plan.input, config, **_stored_at_once(options))
+
+
+async def aresume(
+    agent: Agent,
+    config: RunnableConfig,
+    decisions: Decision | Mapping[str, Decision],
+    **options: Any,
+) -> Any:
+    """`resume`, async. `options` are those of `ainvoke`."""
+    plan = await _aapplied(agent, config, decisions)
+    if plan.ended:
+        return (await agent.aget_state(config)).values
+    return await agent.ainvoke(plan.input, config, **_stored_at_once(options))
+
+
+def stream_resume(
+    agent: Agent,
+    config: RunnableConfig,
+    decisions: Decision | Mapping[str, Decision],
+    **options: Any,
+) -> Iterator[Any]:
+    """`resume`, as a stream: yields what the graph's `stream` yields, and takes its `options`, such
+    as `stream_mode`. Yields nothing if the decisions leave nothing to run."""
+    plan = _applied(agent, config, decisions)
+    if not plan.ended:
+        yield from agent.stream(plan.input, config, **_stored_at_once(options))
+
+
+async def astream_resume(
+    agent: Agent,
+    config: RunnableConfig,
+    decisions: Decision | Mapping[str, Decision],
+    **options: Any,
+) -> AsyncIterator[Any]:
+    """`stream_resume`, async. For typed events, give the decisions to `astream_typed`."""
+    plan = await _aapplied(agent, config, decisions)
+    if not plan.ended:
+        async for part in agent.astream(plan.input, config, **_stored_at_once(options)):
+            yield part
+
+
+def _applied(
+    agent: Agent, config: RunnableConfig, decisions: Decision | Mapping[str, Decision]
+) -> Continuation:
+    """The way in which the graph goes on, after its updates were written."""
     snapshot = agent.get_state(config, subgraphs=True)
     plan = continuation(agent, snapshot, checked_decisions(agent, snapshot, decisions))
     for where, values, as_node in _writes(config, plan):
         agent.update_state(where, values, as_node=as_node)
-    if plan.ended or (plan.updates and _waits_before_a_stop(agent, agent.get_state(config))):
-        return agent.get_state(config).values
-    return agent.invoke(plan.input, config, durability="sync")
+    stopped = bool(plan.updates) and _waits_before_a_stop(agent, agent.get_state(config))
+    return Continuation(input=plan.input, ended=plan.ended or stopped)
 
 
-async def aresume(
+async def _aapplied(
     agent: Agent, config: RunnableConfig, decisions: Decision | Mapping[str, Decision]
-) -> Any:
-    """`resume`, async."""
+) -> Continuation:
     snapshot = await agent.aget_state(config, subgraphs=True)
     decided = checked_decisions(agent, snapshot, decisions)
-    plan = await apply_updates(agent, config, continuation(agent, snapshot, decided))
-    if plan.ended:
-        return (await agent.aget_state(config)).values
-    return await agent.ainvoke(plan.input, config, durability="sync")
+    return await apply_updates(agent, config, continuation(agent, snapshot, decided))
+
+
+def _stored_at_once(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options. Unless they say otherwise, each checkpoint is stored before the next step: after
+    a crash, a call that was made must not seem still to be made."""
+    return {"durability": "sync", **options}
 
 
 def checked_decisions(

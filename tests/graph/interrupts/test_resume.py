@@ -14,7 +14,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.tools import StructuredTool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph
-from langgraph.prebuilt import ToolNode
+from langgraph.prebuilt import ToolNode, ToolRuntime
 from langgraph.types import Command, interrupt
 from pydantic import BaseModel, Field
 
@@ -26,8 +26,10 @@ from assent import (
     Respond,
     apending_approvals,
     aresume,
+    astream_resume,
     pending_approvals,
     resume,
+    stream_resume,
 )
 from assent.core.digest import call_digest
 from assent.core.errors import InvalidDecision, NotFound, NothingPending
@@ -638,3 +640,49 @@ def test_messages_that_are_no_messages_do_not_matter() -> None:
     agent: Any = graph.compile(checkpointer=InMemorySaver(), interrupt_before=["send"])
     agent.invoke({"messages": ["draft"]}, THREAD)
     assert resume(agent, THREAD, Reject())["messages"] == ["draft"]
+
+
+# ── the graph's own options ───────────────────────────────────────────────────────────────────────
+
+
+def agent_with_context() -> Any:
+    """An agent whose tool does what it does for somebody."""
+
+    def pay(amount: int, runtime: ToolRuntime[str]) -> str:
+        """Pay somebody."""
+        return f"Paid {amount} to {runtime.context}."
+
+    script = [asks(("c1", "pay", {"amount": 3})), say("Done.")]
+    return AgentHarness().agent(*script, tools=[pay], approve="pay")
+
+
+async def test_who_decides_gives_the_options_of_the_graph() -> None:
+    agent = agent_with_context()
+    agent.invoke(ASKED, THREAD)
+    result = resume(agent, THREAD, Approve(), context="Ada", output_keys=["messages"])
+    assert [message.text for message in result["messages"][2:]] == ["Paid 3 to Ada.", "Done."]
+
+    agent = agent_with_context()
+    await agent.ainvoke(ASKED, THREAD)
+    result = await aresume(agent, THREAD, Approve(), context="Bob")
+    assert [message.text for message in result["messages"][2:]] == ["Paid 3 to Bob.", "Done."]
+
+
+async def test_a_decision_is_gone_on_with_as_a_stream() -> None:
+    nodes = ["approval", "tools", "settle", "agent"]
+    agent = agent_with_context()
+    agent.invoke(ASKED, THREAD)
+    options: Any = {"context": "Ada", "stream_mode": "updates"}
+    updates = list(stream_resume(agent, THREAD, Approve(), **options))
+    assert [name for update in updates for name in update] == nodes
+    assert updates[1]["tools"]["messages"][0].text == "Paid 3 to Ada."
+
+    agent = agent_with_context()
+    await agent.ainvoke(ASKED, THREAD)
+    updates = [each async for each in astream_resume(agent, THREAD, Approve(), **options)]
+    assert [name for update in updates for name in update] == nodes
+
+    with pytest.raises(NothingPending):
+        await anext(astream_resume(agent, THREAD, Approve()))
+    with pytest.raises(NothingPending):
+        next(stream_resume(agent, THREAD, Approve()))
