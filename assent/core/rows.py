@@ -167,7 +167,8 @@ class Answer:
 class Effect:
     """One tool call in the world: its intent row, then its outcome.
 
-    `key` is the idempotency key; `outcome` is the tool message that the call ended with, as JSON.
+    `key` is the idempotency key; `message_id` that of the model's message that asked for the call,
+    empty if it is not known; `outcome` is the tool message that the call ended with, as JSON.
     """
 
     key: str
@@ -175,6 +176,7 @@ class Effect:
     run_id: str
     tool: str
     tool_call_id: str
+    message_id: str
     digest: str
     status: EffectStatus
     started_at: datetime

@@ -78,8 +78,11 @@ class Finished:
 
 
 CallOutcome: TypeAlias = Started | Finished
-CallOutcomes: TypeAlias = Mapping[str, CallOutcome] | Callable[[str], Awaitable[CallOutcome | None]]
-"""The outcome of a call by its tool call id; None if nothing is recorded of it."""
+CallOutcomes: TypeAlias = (
+    Mapping[str, CallOutcome] | Callable[[str, str], Awaitable[CallOutcome | None]]
+)
+"""The outcome of a call by its tool call id, or by that and the id of its message; None if nothing
+is recorded of it."""
 
 Writes: TypeAlias = list[tuple[str, Any]]
 """Values to write to channels, in order."""
@@ -143,7 +146,7 @@ async def _bring_to_rest(
         return
 
     values = (await drafting.aget_state(head)).values
-    known = await _recorded(_open_calls(values), outcomes)
+    known = await _recorded(values, outcomes)
     if writes := _closing_writes(agent, values, known):
         draft.add_writes(writes)
         await _drop_tasks(drafting, head)
@@ -272,12 +275,13 @@ def _placed(agent: Agent, messages: list[AnyMessage], answers: Sequence[ToolMess
     return [("messages", list(answers))]
 
 
-async def _recorded(calls: Sequence[Any], outcomes: CallOutcomes) -> Mapping[str, CallOutcome]:
+async def _recorded(values: Any, outcomes: CallOutcomes) -> Mapping[str, CallOutcome]:
     if isinstance(outcomes, Mapping):
         return outcomes
+    turn = last_turn(messages_in(values))
     found: dict[str, CallOutcome] = {}
-    for call in calls:
-        outcome = await outcomes(call["id"])
+    for call in _open_calls(values):
+        outcome = await outcomes(call["id"], (turn and turn.id) or "")
         if outcome is not None:
             found[call["id"]] = outcome
     return found

@@ -99,11 +99,13 @@ def within_call(key: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EffectIntent:
-    """A call that is about to start. `key` is its idempotency key."""
+    """A call that is about to start. `key` is its idempotency key, and `message_id` names the
+    model's message that asks for it; empty if that is not known."""
 
     key: str
     tool: str
     tool_call_id: str
+    message_id: str = ""
     digest: str
 
 

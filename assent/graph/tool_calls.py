@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from langchain_core.callbacks import adispatch_custom_event
-from langchain_core.messages import InvalidToolCall, ToolCall, ToolMessage
+from langchain_core.messages import AIMessage, InvalidToolCall, ToolCall, ToolMessage
 from langchain_core.tools import BaseTool
 from langchain_core.tools import tool as make_tool
 from langgraph.errors import GraphInterrupt
@@ -37,6 +37,7 @@ from assent.graph.effects import (
     unpack_outcome,
     within_call,
 )
+from assent.graph.provider_history import call_ids
 from assent.graph.tool_names import check_tool_names
 
 ToolOutput: TypeAlias = ToolMessage | Command[Any]
@@ -104,7 +105,13 @@ class ToolCalls:
         while True:
             attempt += 1
             key = _key(request, attempt)
-            intent = EffectIntent(key=key, tool=name, tool_call_id=call_id, digest=digest)
+            intent = EffectIntent(
+                key=key,
+                tool=name,
+                tool_call_id=call_id,
+                message_id=_message_id(request),
+                digest=digest,
+            )
             earlier = await ledger.begin(intent)
             outcome = None if earlier is None else earlier.outcome
             if outcome is not None and outcome != ASKED:
@@ -248,6 +255,18 @@ def _key(request: ToolCallRequest, attempt: int) -> str:
     thread_id = runtime.config.get("configurable", {}).get("thread_id", "")
     task_id = runtime.execution_info.task_id if runtime.execution_info is not None else ""
     return f"{thread_id}:{task_id}:{request.tool_call['id']}:{attempt}"
+
+
+def _message_id(request: ToolCallRequest) -> str:
+    """The id of the message that asks for the call; empty if the graph's state does not show it."""
+    state = request.state
+    messages = state if isinstance(state, list) else getattr(state, "messages", None)
+    if isinstance(state, Mapping):
+        messages = state.get("messages")
+    for message in reversed(messages or ()):
+        if isinstance(message, AIMessage) and request.tool_call["id"] in call_ids(message):
+            return message.id or ""
+    return ""
 
 
 # ── answers to the model ──────────────────────────────────────────────────────────────────────────

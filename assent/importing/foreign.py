@@ -213,9 +213,14 @@ class OldFile:
             return list(await self._connection.execute_fetchall(sql, parameters))
 
 
-def parents_first(parents: Mapping[str, str | None]) -> Iterator[str]:
-    """The checkpoints in their order, except that each comes behind its parent. Ids sort by time
-    only within one process."""
+def in_order(parents: Mapping[str, str | None]) -> Iterator[str]:
+    """The checkpoints in the order in which to write them: by their ids, except that each comes
+    behind its parent, since ids sort by time only within one process.
+
+    The one with the highest id comes last, whatever follows from it: it is the one with which
+    LangGraph's saver goes on.
+    """
+    head = max(parents, default=None)
     seen: set[str] = set()
     for checkpoint_id in parents:
         line: list[str] = []
@@ -226,7 +231,9 @@ def parents_first(parents: Mapping[str, str | None]) -> Iterator[str]:
             seen.add(at)
             line.append(at)
             at = parents[at]
-        yield from reversed(line)
+        yield from (each for each in reversed(line) if each != head)
+    if head is not None:
+        yield head
 
 
 def remove_copies(near: Path, prefix: str, *, but: Path | None = None) -> None:

@@ -37,7 +37,7 @@ from assent.importing.foreign import (
     OldThread,
     OldWrite,
     Unreadable,
-    parents_first,
+    in_order,
 )
 from assent.storage.base import Change, Storage
 from assent.storage.sqlite.checkpoints.tuples import config_of
@@ -240,7 +240,7 @@ class Importer:
         for ns, lineage in (await self._old.lineage(thread_id)).items():
             remembered: OrderedDict[str, Channels] = OrderedDict()
             parents = {id: parent_id for id, (parent_id, _) in lineage.items()}
-            for checkpoint_id in parents_first(parents):
+            for checkpoint_id in in_order(parents):
                 parent_id, size = lineage[checkpoint_id]
                 found = await self._old.checkpoint(thread_id, ns, checkpoint_id)
                 config = _config(thread_id, ns, parent_id)

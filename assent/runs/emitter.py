@@ -163,7 +163,9 @@ class RunProgress:
         """Learn from any later event that the run lasted until then."""
         if isinstance(event, RunStart | RunResumed | RunRecovered):
             self._seconds_before = self._seconds
-            self._attempt_began = max(event.ts, self._began or event.ts)
+            # Only times of one process are compared: the next one's clock may tell another time.
+            is_first = not isinstance(event, RunRecovered)
+            self._attempt_began = (is_first and self._began) or event.ts
         elif self._attempt_began is not None:
             elapsed = (event.ts - self._attempt_began).total_seconds()
             self._seconds = max(self._seconds, self._seconds_before + elapsed)

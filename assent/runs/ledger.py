@@ -5,16 +5,13 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 from assent.core.clock import Clock
 from assent.core.errors import Conflict
-from assent.core.events import LlmEnd
 from assent.core.json import JsonObject
 from assent.core.rows import Effect, EffectStatus, Lease
 from assent.graph.closing import CallOutcome, Finished, Started
 from assent.graph.effects import ASKED, EarlierEffect, EffectIntent, unpack_outcome
-from assent.runs.emitter import past_events
 from assent.runs.patience import until_available
 from assent.storage.base import Change, Storage
 
@@ -49,6 +46,7 @@ class StoredEffects:
             run_id=self.lease.run_id,
             tool=intent.tool,
             tool_call_id=intent.tool_call_id,
+            message_id=intent.message_id,
             digest=intent.digest,
             status=EffectStatus.STARTED,
             started_at=self.clock.now(),
@@ -79,29 +77,20 @@ class StoredOutcomes:
     storage: Storage
     thread_id: str
 
-    async def __call__(self, tool_call_id: str) -> CallOutcome | None:
-        """The outcome of the call's last start; None if it was never started."""
-        asked_at = await self._asked_at(tool_call_id)
-        effects = await self.storage.effects(self.thread_id, tool_call_id)
-        if asked_at is not None:
-            effects = tuple(effect for effect in effects if effect.started_at >= asked_at)
-        if not effects:
+    async def __call__(self, tool_call_id: str, message_id: str) -> CallOutcome | None:
+        """The outcome of the call's last start; None if it was never started.
+
+        Some providers use an id again, and the outcome of another message's call says nothing about
+        the open one.
+        """
+        started: Effect | None = None
+        for effect in await self.storage.effects(self.thread_id, tool_call_id):
+            if effect.message_id in ("", message_id):
+                started = effect
+        if started is None:
             return None
-        outcome = effects[-1].outcome
+        outcome = started.outcome
         if outcome is None or outcome == ASKED:
             # A call that stopped to ask a person has begun, and not ended.
             return Started()
         return Finished(unpack_outcome(outcome))
-
-    async def _asked_at(self, tool_call_id: str) -> datetime | None:
-        """The time at which a model last asked for a call with this id.
-
-        Some providers use an id again, and the outcome of an earlier call says nothing about the
-        open one. None if no model asked: then the gate made the id, and it names one call.
-        """
-        asked_at: datetime | None = None
-        async for event in past_events(self.storage, self.thread_id, {"llm_end"}):
-            assert isinstance(event, LlmEnd)
-            if any(call.id == tool_call_id for call in event.tool_calls):
-                asked_at = event.ts
-        return asked_at

@@ -471,8 +471,11 @@ class Runs:
     async def history(
         self, thread: Thread, *, limit: int, before: str | None
     ) -> list[StateSnapshot]:
-        """The thread's states, newest first; `before` is a checkpoint id."""
+        """The thread's states, newest first; `before` is a checkpoint id. Raises `NotFound` for an
+        unknown one."""
         config = thread_config(thread.thread_id)
+        if before:
+            await self.state(thread, before)
         cursor = thread_config(thread.thread_id, before) if before else None
         states = self._agent(thread).aget_state_history(config, before=cursor, limit=limit)
         return [state async for state in states]

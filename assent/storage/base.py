@@ -267,7 +267,7 @@ class Storage(ABC):
         status: Collection[RunStatus] | None = None,
         limit: int = 1000,
     ) -> tuple[Run, ...]:
-        """List runs, oldest first."""
+        """List runs, in the order in which they were submitted."""
 
     @abstractmethod
     async def latest_runs(
@@ -278,7 +278,7 @@ class Storage(ABC):
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page[Run]:
-        """List runs, newest first."""
+        """List runs, the one that was submitted last first."""
 
     @abstractmethod
     async def ended_runs(
@@ -292,12 +292,12 @@ class Storage(ABC):
     ) -> tuple[Run, ...]:
         """List the pending runs of these agents that could start now: each is due and the first of
         its thread, and the thread is free, or the run's already. The highest priority first, then
-        the oldest."""
+        the one that was submitted first."""
 
     @abstractmethod
     async def orphaned_runs(self, *, agents: Collection[str], limit: int = 1000) -> tuple[Run, ...]:
         """List the active runs of these agents that have no worker, or one that is not among
-        `workers`. Oldest first."""
+        `workers`, in the order in which they were submitted."""
 
     @abstractmethod
     async def unfinished_runs(self) -> Mapping[str, int]:

@@ -95,9 +95,11 @@ class Book:
     async def finish(self, key: str, outcome: Any) -> None:
         self.outcomes[key] = outcome
 
-    async def became_of(self, tool_call_id: str) -> CallOutcome | None:
+    async def became_of(self, tool_call_id: str, message_id: str) -> CallOutcome | None:
         """What the closing of a thread asks."""
-        latest = [intent for intent in self.intents if intent.tool_call_id == tool_call_id][-1:]
+        asked = (tool_call_id, message_id)
+        found = [each for each in self.intents if (each.tool_call_id, each.message_id) == asked]
+        latest = found[-1:]
         for intent in latest:
             outcome = self.outcomes.get(intent.key)
             return (

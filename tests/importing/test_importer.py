@@ -22,7 +22,7 @@ from typing import Annotated, Any
 import ormsgpack
 import pytest
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
-from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.base import BaseCheckpointSaver, empty_checkpoint
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.graph.state import CompiledStateGraph
@@ -32,7 +32,7 @@ from typing_extensions import TypedDict
 from assent.core.clock import Clock
 from assent.core.errors import AssentError, ConfigurationError, InvalidRequest
 from assent.core.rows import ThreadStatus
-from assent.importing.foreign import OldFile, OldWrite, parents_first
+from assent.importing.foreign import OldFile, OldWrite, in_order
 from assent.importing.importer import Importer, ImportOutcome, Result, as_they_were_put
 from assent.storage.base import Change
 from assent.storage.sqlite import SqliteSaver, SqliteStorage
@@ -819,6 +819,21 @@ async def whole_threads(path: Path, whole: dict[str, list[Any]]) -> set[str]:
     return set(found)
 
 
+async def test_a_thread_goes_on_where_it_did_though_its_clock_was_put_back(tmp_path: Path) -> None:
+    old, config = tmp_path / "old.sqlite", at("t", checkpoint_ns="")
+    async with AsyncSqliteSaver.from_conn_string(str(old)) as saver:
+        for step, name in enumerate(["1", "9", "3", "4"]):
+            checkpoint = {**empty_checkpoint(), "id": f"0000000{name}"}
+            config = await saver.aput(config, checkpoint, {"source": "loop", "step": step}, {})  # type: ignore[arg-type]
+        theirs = await saver.aget_tuple(at("t", checkpoint_ns=""))
+    assert theirs is not None
+    assert theirs.checkpoint["id"] == "00000009"
+    results = await import_all(old, tmp_path / "new.db")
+    assert results["t"].outcome is ImportOutcome.IMPORTED
+    async with SqliteSaver.from_conn_string(tmp_path / "new.db") as ours:
+        assert await ours.aget_tuple(at("t", checkpoint_ns="")) == theirs
+
+
 # ── the order of things ───────────────────────────────────────────────────────────────────────────
 
 
@@ -827,14 +842,15 @@ async def whole_threads(path: Path, whole: dict[str, list[Any]]) -> set[str]:
     [
         ({}, ""),
         ({"a": None, "b": "a", "c": "b"}, "abc"),
-        ({"a": "c", "b": None, "c": "b"}, "bca"),
+        ({"a": "c", "b": None, "c": "b", "d": "a"}, "bcad"),
+        ({"a": "c", "b": None, "c": "b"}, "bac"),
         ({"b": "gone", "c": "b"}, "bc"),
         ({"a": "b", "b": "a", "c": "b"}, "bac"),
         ({"a": "a"}, "a"),
     ],
 )
-def test_parents_come_first(parents: dict[str, str | None], order: str) -> None:
-    assert "".join(parents_first(parents)) == order
+def test_parents_come_first_and_the_latest_last(parents: dict[str, str | None], order: str) -> None:
+    assert "".join(in_order(parents)) == order
 
 
 def write(idx: int, channel: str, task: str = "t", path: str = "") -> OldWrite:

@@ -330,11 +330,25 @@ def test_after_a_crash_the_log_tells_what_was_used_and_what_was_told() -> None:
     }
 
 
-def test_the_time_in_which_decided_runs_waited_for_their_turn_does_not_count() -> None:
+@pytest.mark.parametrize("decided", [0, 3600])
+def test_the_time_in_which_decided_runs_waited_for_their_turn_does_not_count(decided: int) -> None:
+    """Also if the clock was put back meanwhile."""
     progress = RunProgress(Budgets(), began=at(50))
-    for event in (RunResumed(ts=at(0), agent="clerk"), NodeEnd(ts=at(52))):
+    for event in (RunResumed(ts=at(decided), agent="clerk"), NodeEnd(ts=at(52))):
         progress.add(event)
     assert progress.usage["seconds"] == 2
+
+
+def test_a_clock_that_was_put_back_before_a_recovery_hides_no_time() -> None:
+    progress = RunProgress(Budgets(), began=at(3600))
+    for event in (
+        RunStart(ts=at(3600), agent="clerk"),
+        NodeEnd(ts=at(3601)),
+        RunRecovered(ts=at(10), attempt=2),
+    ):
+        progress.add(event)
+    progress.add(NodeEnd(ts=at(12)))
+    assert progress.usage["seconds"] == 3
 
 
 # ── metering ──────────────────────────────────────────────────────────────────────────────────────

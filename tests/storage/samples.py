@@ -191,6 +191,7 @@ def effect(key: str = "e", **changes: Any) -> Effect:
         run_id="r",
         tool="pay",
         tool_call_id="call",
+        message_id="m",
         digest="0" * 64,
         status=EffectStatus.FINISHED,
         started_at=NOON,

@@ -43,6 +43,7 @@ from assent.storage.sqlite.writer import Writer
 from tests.storage import saver_crash
 from tests.storage.saver_crash import answering
 from tests.support.disk import files_at_most
+from tests.support.keys import KEY
 from tests.support.waiting import until
 
 TABLES = (
@@ -636,6 +637,125 @@ async def test_a_thread_goes_on_after_its_newest_checkpoints_were_deleted(path: 
             "3 so far",
             "again",
             "5 so far",
+        ]
+
+
+# ── the order of the writes ──
+# Ids are made of the time, so after a clock was put back they sort the wrong way.
+
+
+async def listed(saver: SqliteSaver, config: Any, **how: Any) -> list[str]:
+    return [each.checkpoint["id"] async for each in saver.alist(config, **how)]
+
+
+async def head(saver: SqliteSaver, config: Any) -> str | None:
+    found = await saver.aget_tuple(config)
+    return found and found.checkpoint["id"]
+
+
+PUT = (5, 9, 8, 2, 3)
+IDS = [f"{number:08}" for number in PUT]
+
+
+async def put_in_that_order(saver: SqliteSaver, config: Any) -> None:
+    for number in PUT:
+        config = await put(saver, config, number, messages=[number], other=number)
+
+
+async def test_the_head_is_what_was_put_last_and_the_history_what_was_put_before(
+    path: Path,
+) -> None:
+    for _ in range(2):
+        async with SqliteSaver.from_conn_string(path) as saver:
+            if await saver.aget_tuple(at()) is None:
+                await put_in_that_order(saver, at())
+                await put(saver, at("another"), 9, messages=[1])
+            assert await head(saver, at()) == IDS[-1]
+            assert await values(saver, at()) == {"messages": [3], "other": 3}
+            assert await listed(saver, at()) == IDS[::-1]
+            assert await listed(saver, at(), limit=2) == IDS[:-3:-1]
+            for place, each in enumerate(IDS):
+                before = await listed(saver, at(), before=at("t", each))
+                assert before == IDS[:place][::-1]
+                assert await listed(saver, at(), before=at("t", each), limit=1) == before[:1]
+                found = await saver.aget_tuple(at("t", each))
+                assert found is not None
+                assert found.parent_config == (at("t", IDS[place - 1]) if place else None)
+            # One that is not there has no place but its name.
+            assert await listed(saver, at(), before=at("t", "00000004")) == [IDS[4], IDS[3]]
+            every = await listed(saver, None, before=at("t", IDS[1]))
+            assert every == IDS[:1]
+            await saver.acopy_thread("t", "copy")
+            assert await listed(saver, at("copy")) == IDS[::-1]
+            await saver.adelete_thread("copy")
+
+
+async def test_a_checkpoint_that_is_put_again_is_the_newest(path: Path) -> None:
+    async with SqliteSaver.from_conn_string(path) as saver:
+        await put_in_that_order(saver, at())
+        await put(saver, at("t", IDS[-1]), PUT[0], messages=[0])
+        assert await listed(saver, at()) == [IDS[0], *IDS[:0:-1]]
+        assert await values(saver, at()) == {"messages": [0]}
+
+
+async def test_a_rollback_leads_back_to_what_was_put_before(path: Path) -> None:
+    async with SqliteSaver.from_conn_string(path) as saver:
+        config = at()
+        for number in PUT:
+            run = {"run_id": "undone" if number < 5 else "kept"}
+            config = await put(saver, config, number, run, messages=[number])
+        await saver.adelete_for_runs(["undone"])
+        assert await head(saver, at()) == "00000008"
+        await put(saver, at("t", "00000008"), 1, messages=[1])
+        assert await listed(saver, at()) == ["00000001", "00000008", "00000009", "00000005"]
+
+
+async def test_pruning_keeps_what_was_put_last_and_what_is_still_to_come(path: Path) -> None:
+    async with SqliteSaver.from_conn_string(path) as saver:
+        await put_in_that_order(saver, at())
+        for each in [*IDS, "00000004", "00000001"]:
+            await saver.aput_writes(at("t", each), [("messages", [each])], "task")
+            if each == "00000004":
+                # It never came, and what was written to it was of no use.
+                await put(saver, at("t", IDS[-1]), 0, messages=[0])
+                await saver.aput_writes(at("t", "00000000"), [("messages", [0])], "task")
+        await saver.aprune(["t"], keep=2)
+        assert await listed(saver, at()) == ["00000000", IDS[-1]]
+        left = sql(path, "SELECT checkpoint_id FROM checkpoint_writes ORDER BY number")
+        assert [each for (each,) in left] == [IDS[-1], "00000000", "00000001"]
+        await put(saver, at("t", "00000000"), 1, messages=[1])
+        found = await saver.aget_tuple(at())
+        assert found is not None
+        assert found.pending_writes == [("task", "messages", ["00000001"])]
+
+
+@pytest.mark.parametrize("key", [None, KEY], ids=["clear", "sealed"])
+async def test_a_subgraphs_checkpoints_come_behind_the_step_that_they_were_made_in(
+    path: Path, key: str | None
+) -> None:
+    """They may be written first: LangGraph waits for a step's checkpoint only behind the step."""
+
+    def inside(checkpoint_id: str | None = None) -> Any:
+        config = at("t", checkpoint_id)
+        config["configurable"]["checkpoint_ns"] = "inner"
+        return config
+
+    async with SqliteSaver.from_conn_string(path, encryption_key=key) as saver:
+        config: Any = at()
+        for number in (7, 6, 5):
+            # Twice ahead of the checkpoint whose step it is made in, once behind.
+            made_in = {"parents": {"": f"{number:08}"}}
+            if number != 6:
+                await put(saver, inside(), 10 + number, made_in, messages=[number])
+            config = await put(saver, config, number, messages=[number])
+            if number == 6:
+                await put(saver, inside(), 10 + number, made_in, messages=[number])
+        assert await listed(saver, inside()) == ["00000015", "00000016", "00000017"]
+        named = [{"configurable": {"checkpoint_id": f"{number:08}"}} for number in (7, 6, 5)]
+        assert [await listed(saver, inside(), before=each) for each in named] == [
+            [],
+            ["00000017"],
+            ["00000016", "00000017"],
         ]
 
 

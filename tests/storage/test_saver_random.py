@@ -66,6 +66,54 @@ class Model(InMemorySaver):
         self.writes.pop((thread_id, ns, checkpoint_id), None)
 
 
+class PutBack:
+    """The saver, with ids of a clock that was put back before each of them: the later, the lower.
+    Outside, they are those of the story."""
+
+    def __init__(self, saver: SqliteSaver) -> None:
+        self._saver = saver
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._saver, name)
+
+    async def aput(self, config: Any, checkpoint: Any, *args: Any) -> Any:
+        checkpoint = {**checkpoint, "id": _turned(checkpoint["id"])}
+        return _there(await self._saver.aput(_there(config), checkpoint, *args))
+
+    async def aput_writes(self, config: Any, *args: Any) -> None:
+        await self._saver.aput_writes(_there(config), *args)
+
+    async def aget_tuple(self, config: Any) -> CheckpointTuple | None:
+        return _back(await self._saver.aget_tuple(_there(config)))
+
+    async def alist(self, config: Any, before: Any = None, **how: Any) -> AsyncIterator[Any]:
+        async for found in self._saver.alist(_there(config), before=_there(before), **how):
+            yield _back(found)
+
+
+def _turned(checkpoint_id: str) -> str:
+    return f"{10**8 - int(checkpoint_id):08}"
+
+
+def _there(config: Any) -> Any:
+    """The config with the other id, if it names any."""
+    if config is None or "checkpoint_id" not in config["configurable"]:
+        return config
+    id = _turned(config["configurable"]["checkpoint_id"])
+    return {"configurable": {**config["configurable"], "checkpoint_id": id}}
+
+
+def _back(found: CheckpointTuple | None) -> Any:
+    if found is None:
+        return None
+    checkpoint = {**found.checkpoint, "id": _turned(found.checkpoint["id"])}
+    return found._replace(
+        config=_there(found.config),
+        checkpoint=checkpoint,
+        parent_config=_there(found.parent_config),
+    )
+
+
 class Story:
     """Tells both the same. Each gets objects of its own, so that a change in place reaches only the
     one it is made in."""
@@ -73,8 +121,10 @@ class Story:
     def __init__(self, seed: int, path: Path) -> None:
         self.random = random.Random(seed)
         self.path = path
-        # Half of the stories are told to a file that is encrypted.
+        # Half of the stories are told to a file that is encrypted, and half with a clock that is
+        # put back.
         self.key = KEY if seed % 2 else None
+        self.is_put_back = seed % 4 > 1
         self.model = Model(serde=JsonPlusSerializer(allowed_msgpack_modules=None))
         self.stack = AsyncExitStack()
         self.number = 0
@@ -92,9 +142,10 @@ class Story:
     async def open(self) -> None:
         # Hardly any cache now and then, so that what it forgets is met too.
         size = self.random.choice([1 << 25, 1 << 25, 2_000])
-        self.saver = await self.stack.enter_async_context(
+        saver = await self.stack.enter_async_context(
             SqliteSaver.from_conn_string(self.path, cache_bytes=size, encryption_key=self.key)
         )
+        self.saver: Any = PutBack(saver) if self.is_put_back else saver
 
     async def step(self) -> None:
         acts: dict[Callable[[], Any], int] = {

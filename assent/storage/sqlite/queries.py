@@ -18,9 +18,9 @@ from assent.core.clock import time_text
 DUE_RUNS = """
     WHERE run_id IN (
         SELECT run_id FROM (
-            SELECT runs.run_id, runs.agent, priority, runs.created_at, row_number() OVER (
+            SELECT runs.run_id, runs.agent, priority, runs.number, row_number() OVER (
                 PARTITION BY runs.thread_id
-                ORDER BY runs.run_id IS NOT threads.run_id, runs.created_at, runs.run_id
+                ORDER BY runs.run_id IS NOT threads.run_id, runs.number
             ) AS place
             FROM runs INDEXED BY runs_waiting
             CROSS JOIN threads ON threads.thread_id = runs.thread_id
@@ -29,9 +29,9 @@ DUE_RUNS = """
             AND (threads.run_id = runs.run_id OR threads.status IN ('idle', 'error'))
         )
         WHERE place = 1 AND agent IN (SELECT value FROM json_each(?))
-        ORDER BY priority DESC, created_at, run_id LIMIT ?
+        ORDER BY priority DESC, number LIMIT ?
     )
-    ORDER BY priority DESC, created_at, run_id
+    ORDER BY priority DESC, number
 """
 """Now, agents, limit. Of each thread, the run that it is busy with already, or else its first
 pending one."""
@@ -39,7 +39,7 @@ pending one."""
 ORPHANED_RUNS = """
     WHERE status IN ('running', 'cancelling') AND agent IN (SELECT value FROM json_each(?))
     AND (worker IS NULL OR worker NOT IN (SELECT worker FROM workers))
-    ORDER BY created_at, run_id LIMIT ?
+    ORDER BY number LIMIT ?
 """
 """Agents, limit."""
 

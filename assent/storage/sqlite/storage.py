@@ -266,7 +266,7 @@ class SqliteStorage(Storage):
     ) -> tuple[Run, ...]:
         where = Where(thread_id=thread_id)
         where.add(among("status"), status)
-        page = await self._page(self._tables.runs, "created_at", where, limit, None)
+        page = await self._page(self._tables.runs, "number", where, limit, None)
         return page.rows
 
     async def latest_runs(
@@ -279,7 +279,7 @@ class SqliteStorage(Storage):
     ) -> Page[Run]:
         where = Where(thread_id=thread_id)
         where.add(among("status"), status)
-        return await self._latest(self._tables.runs, "created_at", where, limit, cursor)
+        return await self._latest(self._tables.runs, "number", where, limit, cursor)
 
     async def ended_runs(
         self, since: datetime | None = None, *, limit: int = 1000, cursor: str | None = None
@@ -393,7 +393,7 @@ class SqliteStorage(Storage):
     async def effects(self, thread_id: str, tool_call_id: str) -> tuple[Effect, ...]:
         table = self._tables.effects
         where = Where(thread_id=thread_id, tool_call_id=tool_call_id)
-        sql = f'{table.select} {where} ORDER BY started_at, "key"'
+        sql = f"{table.select} {where} ORDER BY number"
         found = await self._reader.rows(sql, where.parameters)
         return tuple(table.decode(columns) for columns in found)
 
@@ -514,7 +514,8 @@ class SqliteStorage(Storage):
         *,
         newest_first: bool = False,
     ) -> Page[R]:
-        """One page of the rows, in the order of the time in column `by` and of the key."""
+        """One page of the rows, in the order of the column `by`, a time or the number, and of the
+        key."""
         paging.check_limit(limit)
         comparison, direction = ("<", "DESC") if newest_first else (">", "ASC")
         if cursor is not None:
@@ -527,7 +528,7 @@ class SqliteStorage(Storage):
         following = None
         if len(found) > limit:
             last = found[limit - 1]
-            following = paging.cursor_behind(last[table.columns.index(by)], last[0])
+            following = paging.cursor_behind(last[table.selected.index(by)], last[0])
         return Page(await self._trusted(table, found[:limit]), following)
 
     async def _trusted(self, table: Table[R], found: Sequence[Any]) -> tuple[R, ...]:

@@ -41,7 +41,7 @@ class Tables:
 
     def __init__(self, seal: Seal) -> None:
         self.threads = Table(Thread, "threads", seal, content=["metadata"])
-        self.runs = Table(Run, "runs", seal, content=["input", "error", "metadata"])
+        self.runs = Table(Run, "runs", seal, content=["input", "error", "metadata"], numbered=True)
         self.approvals = Table(
             Approval,
             "approvals",
@@ -62,7 +62,7 @@ class Tables:
         )
         self.grants = Table(Grant, "grants", seal, content=["bounds"])
         self.answers = Table(Answer, "answers", seal, content=["outcome"])
-        self.effects = Table(Effect, "effects", seal, content=["outcome"])
+        self.effects = Table(Effect, "effects", seal, content=["outcome"], numbered=True)
         self.timers = Table(Timer, "timers", seal, content=["payload"])
         self.schedules = Table(Schedule, "schedules", seal, content=["input", "metadata"])
         self.notifications = Table(Notification, "notifications", seal, content=["payload"])
@@ -86,7 +86,8 @@ class Table(Generic[R]):
 
     A row is a dataclass or a msgspec Struct whose first field is its key. `content` names the
     fields that are sealed, and `derived` the row's properties that have a column each: these are
-    written, but not read back.
+    written, but not read back. If it is `numbered`, SQLite numbers the rows in the order in which
+    they are inserted; a row does not know its number.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Table(Generic[R]):
         *,
         content: Collection[str],
         derived: Collection[str] = (),
+        numbered: bool = False,
     ) -> None:
         hints = get_type_hints(row_type)
         self._fields = tuple(hints)
@@ -106,6 +108,7 @@ class Table(Generic[R]):
         self.row_type = row_type
         self.name = name
         self.columns = tuple(hints)
+        self.selected = (*self.columns, "number") if numbered else self.columns
         self.key = self.columns[0]
         self.key_of: Callable[[R], str] = attrgetter(self.key)
         self._make: Callable[..., R] = row_type
@@ -120,7 +123,8 @@ class Table(Generic[R]):
         marks = ", ".join("?" * len(self.columns))
         sets = ", ".join(f'"{column}" = ?' for column in self.columns)
         same_version = f'WHERE "{self.key}" = ? AND version = ?'
-        self.select = f"SELECT {names} FROM {name}"
+        selected = ", ".join(f'"{column}"' for column in self.selected)
+        self.select = f"SELECT {selected} FROM {name}"
         self.insert = (
             f'INSERT INTO {name} ({names}) VALUES ({marks}) ON CONFLICT ("{self.key}") DO NOTHING'
         )
@@ -153,7 +157,7 @@ class Table(Generic[R]):
         return self._row(emptied)
 
     def _row(self, columns: Sequence[Column]) -> R:
-        # The derived columns stand behind the fields, and are left out here.
+        # The derived columns and the number stand behind the fields, and are left out here.
         values = zip(self._fields, self._kinds, columns, strict=False)
         return self._make(
             **{name: None if value is None else kind.decode(value) for name, kind, value in values}

@@ -21,6 +21,7 @@ from assent.storage.sqlite.writer import Transaction
 
 IN_STRETCH = "FROM checkpoint_blobs WHERE position >= ? AND position < ?"
 EIGHT = "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+NINE = "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 def copy_thread(
@@ -71,7 +72,7 @@ class Resealing:
 
     def find_owners(self, rows: Iterable[Sequence[Any]]) -> None:
         """Learn from rows of `CHECKPOINT_COLUMNS` which blobs belong to which channel."""
-        for id, parent_id, _, encoding, body, refs, _ in rows:
+        for id, parent_id, _, _, encoding, body, refs, _ in rows:
             binding = bindings.checkpoint(self.source, self.ns, id, parent_id, encoding, refs)
             checkpoint, _ = self.codec.decoded(encoding, body, binding)
             for channel, ref in orjson.loads(refs).items():
@@ -82,7 +83,7 @@ class Resealing:
 
     def checkpoint(self, row: Sequence[Any], new_refs: str) -> tuple[Any, ...]:
         """Reseal a row of `CHECKPOINT_COLUMNS`."""
-        id, parent_id, run_id, encoding, body, refs, metadata = row
+        id, parent_id, outer_ids, run_id, encoding, body, refs, metadata = row
         body = self._reseal(
             body,
             bindings.checkpoint(self.source, self.ns, id, parent_id, encoding, refs),
@@ -93,7 +94,7 @@ class Resealing:
             bindings.metadata(self.source, self.ns, id),
             bindings.metadata(self.target, self.ns, id),
         )
-        return id, parent_id, run_id, encoding, body, new_refs, metadata
+        return id, parent_id, outer_ids, run_id, encoding, body, new_refs, metadata
 
     def write(self, row: Sequence[Any]) -> tuple[Any, ...]:
         """Reseal a row of `WRITE_COLUMNS`."""
@@ -152,7 +153,7 @@ def _copy(
     resealing: Resealing,
 ) -> None:
     rows = connection.execute(
-        f"SELECT {CHECKPOINT_COLUMNS} FROM checkpoints WHERE k = ?", (k,)
+        f"SELECT {CHECKPOINT_COLUMNS} FROM checkpoints WHERE k = ? ORDER BY number", (k,)
     ).fetchall()
     if resealing.is_on:
         resealing.find_owners(rows)
@@ -163,9 +164,9 @@ def _copy(
         connection.execute("INSERT INTO checkpoint_logs VALUES (?, ?)", (logs[log], new_k))
         _copy_log(connection, log, logs[log], resealing)
     for row in rows:
-        new_row = resealing.checkpoint(row, _moved_refs(row[5], logs))
+        new_row = resealing.checkpoint(row, _moved_refs(row[6], logs))
         connection.execute(
-            f"INSERT OR REPLACE INTO checkpoints (k, {CHECKPOINT_COLUMNS}) {EIGHT}",
+            f"INSERT OR REPLACE INTO checkpoints (k, {CHECKPOINT_COLUMNS}) {NINE}",
             (new_k, *new_row),
         )
     writes = connection.execute(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from langchain_core.runnables import RunnableConfig
@@ -16,14 +16,14 @@ PAGE = 32
 """The most checkpoints that one query of a list reads."""
 
 COLUMNS = """
-    t.k, t.generation, t.thread_id, t.ns,
+    c.number, t.k, t.generation, t.thread_id, t.ns,
     c.checkpoint_id, c.parent_id, c.type, c.body, c.refs, c.metadata
 """
-WIDTH = 10
+WIDTH = 11
 """The number of those columns."""
 
-CHECKPOINT_ID = 4
-"""The place of `checkpoint_id` among them."""
+NUMBER = 0
+"""The place of `number` among them."""
 
 WRITE_COLUMNS = "w.task_id, w.channel, w.type, w.body, w.task_path, w.idx"
 
@@ -31,9 +31,14 @@ CHECKPOINTS = f"""
     SELECT s.key, {COLUMNS}, {WRITE_COLUMNS} FROM json_each(?) s
     CROSS JOIN checkpoint_threads t
     ON t.thread_id = json_extract(s.value, '$[0]') AND t.ns = json_extract(s.value, '$[1]')
-    LEFT JOIN checkpoints c ON c.k = t.k AND c.checkpoint_id = coalesce(
-        json_extract(s.value, '$[2]'), (SELECT max(checkpoint_id) FROM checkpoints WHERE k = t.k)
-    )
+    LEFT JOIN checkpoints c ON c.number = CASE
+        WHEN json_extract(s.value, '$[2]') IS NULL
+        THEN (SELECT max(number) FROM checkpoints WHERE k = t.k)
+        ELSE (
+            SELECT number FROM checkpoints
+            WHERE k = t.k AND checkpoint_id = json_extract(s.value, '$[2]')
+        )
+    END
     LEFT JOIN checkpoint_writes w ON w.k = c.k AND w.checkpoint_id = c.checkpoint_id
 """
 """The checkpoints at these addresses, and their writes."""
@@ -42,8 +47,28 @@ NAMESPACE = "SELECT k, generation FROM checkpoint_threads WHERE thread_id = ? AN
 
 PAGE_OF = f"""
     SELECT {COLUMNS} FROM checkpoint_threads t JOIN checkpoints c ON c.k = t.k WHERE {{}}
-    ORDER BY c.checkpoint_id DESC, c.k DESC LIMIT ?
+    ORDER BY c.number DESC LIMIT ?
 """
+
+PLACES = """
+    SELECT t.ns, c.k, c.number FROM checkpoint_threads t
+    CROSS JOIN checkpoints c ON c.k = t.k AND c.checkpoint_id = ?
+    WHERE t.thread_id = ?
+"""
+
+BEFORE_IN_ITS_STEP = """
+    coalesce(
+        (
+            SELECT o.number FROM json_each(iif(json_valid(c.outer_ids), c.outer_ids, '{}')) above
+            CROSS JOIN checkpoints o ON o.k = ? AND o.checkpoint_id = above.value
+            WHERE above.key = ?
+        ),
+        c.number
+    ) < ?
+"""
+"""Key, namespace, number. A subgraph's checkpoint comes after the one of the graph around it in
+whose step it was made, though it may have been written first: LangGraph waits for a step's
+checkpoint only behind the step, unless `durability` is "sync"."""
 
 ANCESTORS = f"""
     WITH RECURSIVE chain (k, checkpoint_id, parent_id, depth) AS (
@@ -81,6 +106,25 @@ HAS_METADATA = """
         WHERE key = ? AND value = ?
     )
 """
+
+
+class Place(NamedTuple):
+    """The namespace of a checkpoint, its key, and the number of the write."""
+
+    ns: str
+    k: int
+    number: int
+
+
+class Conditions(NamedTuple):
+    """The conditions of a list, and their parameters."""
+
+    where: list[str]
+    parameters: list[Any]
+
+    def add(self, condition: str, *values: Any) -> None:
+        self.where.append(condition)
+        self.parameters.extend(values)
 
 
 class Reads:
@@ -143,19 +187,22 @@ class Reads:
 
     async def page(
         self,
-        where: Sequence[str],
-        parameters: Sequence[Any],
-        last: tuple[int, str] | None,
+        conditions: Conditions,
+        last: int | None,
         size: int,
     ) -> list[Any]:
         """The newest checkpoints that meet the conditions, from the one behind `last` on."""
-        conditions, values = [*where], [*parameters]
-        if last:
-            k, checkpoint_id = last
-            conditions.append("(c.checkpoint_id, c.k) < (?, ?)")
-            values += [checkpoint_id, k]
-        sql = PAGE_OF.format(" AND ".join(conditions or ["1"]))
+        where, values = [*conditions.where], [*conditions.parameters]
+        if last is not None:
+            where.append("c.number < ?")
+            values.append(last)
+        sql = PAGE_OF.format(" AND ".join(where or ["1"]))
         return await self._reader.rows(sql, (*values, size))
+
+    async def places(self, thread_id: str, checkpoint_id: str) -> list[Place]:
+        """The places of the checkpoint in the thread: one, unless namespaces share an id."""
+        rows = await self._reader.rows(PLACES, (checkpoint_id, thread_id))
+        return [Place(*row) for row in rows]
 
     async def ancestors(self, at: Address) -> list[Any]:
         """The checkpoint and those before it, nearest first, as many as make a page."""
@@ -183,31 +230,35 @@ class Reads:
 # ── conditions of a list ──
 
 
-def conditions(
-    config: RunnableConfig | None, filter: Mapping[str, Any], before: RunnableConfig | None
-) -> tuple[list[str], list[Any]]:
-    """The conditions that a list's arguments stand for, and their parameters. Of the filter, what
-    SQLite cannot compare is left out."""
-    where: list[str] = []
-    parameters: list[Any] = []
-
-    def add(condition: str, *values: Any) -> None:
-        where.append(condition)
-        parameters.extend(values)
-
+def conditions(config: RunnableConfig | None, filter: Mapping[str, Any]) -> Conditions:
+    """The conditions that a list's arguments stand for. Of the filter, what SQLite cannot compare
+    is left out."""
+    made = Conditions([], [])
     if config is not None:
         at = address(config)
-        add("t.thread_id = ?", at.thread_id)
-        if config["configurable"].get("checkpoint_ns") is not None:
-            add("t.ns = ?", at.ns)
+        made.add("t.thread_id = ?", at.thread_id)
+        if _namespace(config) is not None:
+            made.add("t.ns = ?", at.ns)
         if at.checkpoint_id:
-            add("c.checkpoint_id = ?", at.checkpoint_id)
-    if before is not None and (newest := before["configurable"].get("checkpoint_id")):
-        add("c.checkpoint_id < ?", newest)
+            made.add("c.checkpoint_id = ?", at.checkpoint_id)
     for name, value in filter.items():
         if can_compare(name) and can_compare(value):
-            add(HAS_METADATA, name, value)
-    return where, parameters
+            made.add(HAS_METADATA, name, value)
+    return made
+
+
+def add_before(made: Conditions, config: RunnableConfig | None, at: Place) -> None:
+    """Add the condition that a checkpoint comes before the one at this place."""
+    if config is None or _namespace(config) == at.ns:
+        made.add("c.number < ?", at.number)
+    else:
+        made.add(BEFORE_IN_ITS_STEP, at.k, at.ns, at.number)
+
+
+def _namespace(config: RunnableConfig) -> str | None:
+    """The namespace that the config names; None if it means all."""
+    ns = config["configurable"].get("checkpoint_ns")
+    return None if ns is None else str(ns)
 
 
 def can_compare(value: Any) -> bool:

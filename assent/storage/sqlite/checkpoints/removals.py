@@ -93,7 +93,7 @@ def sweep(connection: sqlite3.Connection, k: int) -> None:
 def _prune(connection: sqlite3.Connection, k: int, keep: int, codec: Codec) -> None:
     latest = _column(
         connection,
-        "SELECT checkpoint_id FROM checkpoints WHERE k = ? ORDER BY checkpoint_id DESC LIMIT ?",
+        "SELECT checkpoint_id FROM checkpoints WHERE k = ? ORDER BY number DESC LIMIT ?",
         k,
         keep,
     )
@@ -102,12 +102,18 @@ def _prune(connection: sqlite3.Connection, k: int, keep: int, codec: Codec) -> N
         kept |= _lineage(connection, k, checkpoint_id, codec)
     gone = "k = ? AND checkpoint_id NOT IN (SELECT value FROM json_each(?))"
     parameters = (k, orjson.dumps(sorted(kept)).decode())
-    connection.execute(f"DELETE FROM checkpoints WHERE {gone}", parameters)
-    # The writes to a checkpoint may be here before it is.
+    # The writes to a checkpoint may be here before it is. One that is still to come is newer than
+    # all that are here, and so are the writes to it.
     connection.execute(
-        f"DELETE FROM checkpoint_writes WHERE {gone} AND checkpoint_id < ?",
-        (*parameters, max(kept, default="")),
+        f"""
+            DELETE FROM checkpoint_writes WHERE {gone} AND number <= (
+                SELECT max(w.number) FROM checkpoint_writes w
+                JOIN checkpoints USING (k, checkpoint_id) WHERE k = ?
+            )
+        """,
+        (*parameters, k),
     )
+    connection.execute(f"DELETE FROM checkpoints WHERE {gone}", parameters)
     _clean_up(connection, k)
 
 

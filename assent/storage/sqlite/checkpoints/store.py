@@ -41,10 +41,12 @@ from assent.core.sealing import Seal
 from assent.storage.sqlite.checkpoints import removals
 from assent.storage.sqlite.checkpoints.copies import copy_thread
 from assent.storage.sqlite.checkpoints.reads import (
-    CHECKPOINT_ID,
+    NUMBER,
     PAGE,
     WIDTH,
+    Conditions,
     Reads,
+    add_before,
     can_compare,
     conditions,
 )
@@ -119,7 +121,7 @@ class Checkpoints:
             try:
                 plan = await self._plan(parent, checkpoint, new_versions, codec)
                 # The plan has taken places in the logs: nothing is awaited before it is queued.
-                row = self._row(plan, checkpoint, parent, saved.get("run_id"), text, codec)
+                row = self._row(plan, checkpoint, parent, saved, text, codec)
                 write = CheckpointWrite(key=plan.key, row=row, blobs=plan.blobs, lease=lease)
                 await self._writer.write(write, threads=(), waits=lease is not None)
             except (Stale, Gone):
@@ -135,22 +137,25 @@ class Checkpoints:
         plan: Plan,
         checkpoint: Checkpoint,
         parent: Address,
-        run_id: str | None,
-        metadata: str,
+        metadata: CheckpointMetadata,
+        text: str,
         codec: Codec,
     ) -> tuple[Any, ...]:
-        """The row of a checkpoint."""
+        """The row of a checkpoint. `text` is its metadata as JSON."""
         key, refs = plan.key, plan.refs_text()
         id, parent_id = checkpoint["id"], parent.checkpoint_id
+        outer = metadata.get("parents")
+        outer_ids = metadata_text(outer) if outer else None
         without_values = {**checkpoint, "channel_values": {}}
         encoding, body = codec.serde.dumps_typed((without_values, plan.small))
-        described: str | bytes = metadata
+        described: str | bytes = text
         if self._seal.is_on:
             binding = bindings.checkpoint(key.thread_id, key.ns, id, parent_id, encoding, refs)
             body = codec.sealed(body, binding)
             binding = bindings.metadata(key.thread_id, key.ns, id)
-            described = codec.sealed(metadata.encode(), binding)
-        return key.k, key.generation, id, parent_id, run_id, encoding, body, refs, described
+            described = codec.sealed(text.encode(), binding)
+        ids = id, parent_id, outer_ids, metadata.get("run_id")
+        return key.k, key.generation, *ids, encoding, body, refs, described
 
     async def _plan(
         self,
@@ -337,7 +342,7 @@ class Checkpoints:
         if not read and self._heads.key(at.thread_id, at.ns) is None:
             # The namespace is not in the file, so a put need not ask for its key.
             self._new_key(at)
-        return [row for row in read if row[CHECKPOINT_ID] is not None]
+        return [row for row in read if row[NUMBER] is not None]
 
     async def _values(self, stored: Stored, codec: Codec) -> dict[str, Any]:
         """The values of the checkpoint's channels, which are the caller's alone. Raises `Gone`."""
@@ -415,13 +420,15 @@ class Checkpoints:
         filter, codec = filter or {}, Codec(serde, self._seal)
         # Sealed metadata, and what SQLite cannot compare, is filtered here.
         in_python = self._seal.is_on or not all(map(can_compare, filter.values()))
-        where, parameters = conditions(config, {} if in_python else filter, before)
+        asked = conditions(config, {} if in_python else filter)
+        if before is not None:
+            await self._add_before(asked, config, before)
         left, last = limit, None
         while left is None or left > 0:
             size = PAGE
             if left is not None and not (filter and in_python):
                 size = min(PAGE, left)
-            read = await self._reads.page(where, parameters, last, size)
+            read = await self._reads.page(asked, last, size)
             page = [found(row, codec) for row in read]
             chosen = [row for row in page if _matches(row.metadata, filter)]
             for each in await self._tuples(chosen[:left], codec):
@@ -430,7 +437,29 @@ class Checkpoints:
                 left -= len(chosen)
             if len(page) < size:
                 break
-            last = page[-1].place
+            last = page[-1].number
+
+    async def _add_before(
+        self, asked: Conditions, config: RunnableConfig | None, before: RunnableConfig
+    ) -> None:
+        """Add the condition that a checkpoint comes before the one that `before` names.
+
+        Of one that is not there only the id is known. Ids sort by the time at which they were made,
+        and that is all that other savers go by.
+        """
+        checkpoint_id = before["configurable"].get("checkpoint_id")
+        if not checkpoint_id:
+            return
+        named = {**(config or before)["configurable"], **before["configurable"]}
+        places = []
+        if "thread_id" in named:
+            places = await self._reads.places(str(named["thread_id"]), str(checkpoint_id))
+        if not places:
+            asked.add("c.checkpoint_id < ?", checkpoint_id)
+            return
+        ns = named.get("checkpoint_ns")
+        at = next((place for place in places if place.ns == ns), places[0])
+        add_before(asked, config, at)
 
     async def _tuples(self, page: Sequence[Found], codec: Codec) -> list[CheckpointTuple]:
         """The tuples of a page. Items that their lists share are made once: copies of long lists

@@ -52,6 +52,7 @@ class Address(NamedTuple):
 class Found(NamedTuple):
     """A checkpoint's row, decoded, without the values that are in blobs."""
 
+    number: int
     stored: Stored
     checkpoint_id: str
     parent_id: str | None
@@ -109,7 +110,8 @@ def metadata_text(metadata: Mapping[str, Any]) -> str:
 
 def found(row: Sequence[Any], codec: Codec) -> Found:
     """Decode a row of `reads.COLUMNS`."""
-    k, generation, thread_id, ns, checkpoint_id, parent_id, encoding, body, refs, metadata = row
+    number, k, generation, thread_id, ns, checkpoint_id, parent_id, *encoded = row
+    encoding, body, refs, metadata = encoded
     binding = bindings.checkpoint(thread_id, ns, checkpoint_id, parent_id, encoding, refs)
     checkpoint, small = codec.decoded(encoding, body, binding)
     stored = Stored(
@@ -119,7 +121,7 @@ def found(row: Sequence[Any], codec: Codec) -> Found:
         small={channel: (typed[0], typed[1]) for channel, typed in small.items()},
     )
     opened = codec.seal.open(metadata, *bindings.metadata(thread_id, ns, checkpoint_id))
-    return Found(stored, checkpoint_id, parent_id, checkpoint, json.loads(opened))
+    return Found(number, stored, checkpoint_id, parent_id, checkpoint, json.loads(opened))
 
 
 def pending_writes(

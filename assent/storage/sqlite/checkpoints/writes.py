@@ -21,7 +21,7 @@ from assent.storage.sqlite.writer import BulkOperation, Transaction
 WriteRow = tuple[str, str, int, str, str, str, bytes]
 """The values of `WRITE_COLUMNS`."""
 
-CHECKPOINT_COLUMNS = "checkpoint_id, parent_id, run_id, type, body, refs, metadata"
+CHECKPOINT_COLUMNS = "checkpoint_id, parent_id, outer_ids, run_id, type, body, refs, metadata"
 WRITE_COLUMNS = "checkpoint_id, task_id, idx, task_path, channel, type, body"
 
 ROWS_PER_STATEMENT = 64
@@ -33,9 +33,10 @@ MAKE_KEYS = """
     ON CONFLICT (k) DO NOTHING
 """
 
+# One that is put again is the newest from then on.
 PUT_CHECKPOINTS = f"""
     INSERT OR REPLACE INTO checkpoints (k, {CHECKPOINT_COLUMNS})
-    SELECT k, column3, column4, column5, column6, column7, column8, column9
+    SELECT k, column3, column4, column5, column6, column7, column8, column9, column10
     FROM (VALUES {{}}) CROSS JOIN checkpoint_threads ON k = column1 AND generation = column2
 """
 

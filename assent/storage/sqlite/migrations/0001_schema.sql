@@ -70,7 +70,10 @@ CREATE INDEX threads_by_status ON threads (status, created_at, thread_id);
 
 -- Sealed: input, error, metadata.
 CREATE TABLE runs (
-    run_id TEXT PRIMARY KEY NOT NULL,
+    -- The order in which the runs were submitted, and in which they wait their turn. Their times
+    -- are those of a clock, which may have been moved.
+    number INTEGER PRIMARY KEY,
+    run_id TEXT NOT NULL UNIQUE,
     thread_id TEXT NOT NULL,
     owner TEXT NOT NULL,
     agent TEXT NOT NULL,
@@ -94,17 +97,18 @@ CREATE TABLE runs (
     input TEXT NOT NULL,
     error TEXT,
     metadata TEXT NOT NULL
-) WITHOUT ROWID;
+);
 
-CREATE INDEX runs_by_thread ON runs (thread_id, created_at, run_id);
-CREATE INDEX runs_by_status ON runs (status, created_at, run_id);
+-- Every index ends with the number.
+CREATE INDEX runs_by_thread ON runs (thread_id);
+CREATE INDEX runs_by_status ON runs (status);
 CREATE INDEX runs_by_agent ON runs (agent, created_at);
 CREATE INDEX runs_by_end ON runs (ended_at, run_id) WHERE ended_at IS NOT NULL;
 
 -- The next run to start is asked for all the time: the index has only those that wait, and every
 -- column that the query needs.
 CREATE INDEX runs_waiting
-ON runs (coalesce(due_at, ''), thread_id, created_at, run_id, agent, priority, due_at, status)
+ON runs (coalesce(due_at, ''), thread_id, run_id, agent, priority, due_at, status)
 WHERE status = 'pending';
 
 -- The workers, the agents that each runs, as a JSON list, and a count that grows while it lives.
@@ -212,20 +216,23 @@ CREATE INDEX answers_by_thread ON answers (thread_id);
 
 -- Tool calls in the world: the intent, then the outcome. Sealed: outcome.
 CREATE TABLE effects (
-    "key" TEXT PRIMARY KEY NOT NULL,
+    -- The order in which the calls started.
+    number INTEGER PRIMARY KEY,
+    "key" TEXT NOT NULL UNIQUE,
     thread_id TEXT NOT NULL,
     run_id TEXT NOT NULL,
     tool TEXT NOT NULL,
     tool_call_id TEXT NOT NULL,
+    message_id TEXT NOT NULL,
     digest TEXT NOT NULL,
     status TEXT NOT NULL,
     started_at TEXT NOT NULL,
     finished_at TEXT,
     version INTEGER NOT NULL,
     outcome TEXT
-) WITHOUT ROWID;
+);
 
-CREATE INDEX effects_by_call ON effects (thread_id, tool_call_id, started_at, "key");
+CREATE INDEX effects_by_call ON effects (thread_id, tool_call_id);
 
 
 -- ── notifications and links ──
@@ -333,10 +340,15 @@ CREATE TABLE checkpoint_threads (
 -- Sealed: body, metadata. `body` is the checkpoint with only its small channel values; `refs` says
 -- where the others are, by channel: the position of a value, or the extents of a list.
 CREATE TABLE checkpoints (
+    -- The order of the writes, which is the order of the history. The ids are made of the time, and
+    -- a clock may have been moved between two processes.
     number INTEGER PRIMARY KEY,
     k INTEGER NOT NULL,
     checkpoint_id TEXT NOT NULL,
     parent_id TEXT,
+    -- Of a subgraph's checkpoint: those of the graphs around it in whose step it was made, as JSON
+    -- by namespace.
+    outer_ids TEXT,
     run_id TEXT,
     type TEXT NOT NULL,
     body BLOB NOT NULL,
@@ -345,6 +357,8 @@ CREATE TABLE checkpoints (
     UNIQUE (k, checkpoint_id)
 );
 
+-- With the number, which every index ends with.
+CREATE INDEX checkpoints_by_number ON checkpoints (k);
 CREATE INDEX checkpoints_by_run ON checkpoints (run_id) WHERE run_id IS NOT NULL;
 
 -- A log only ever grows at its end. Its items are at the positions from log * 16777216 on.
