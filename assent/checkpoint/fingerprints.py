@@ -46,15 +46,22 @@ _set_fields = attrgetter("__pydantic_fields_set__")
 _IMMUTABLE = frozenset({str, int, float, bool, type(None)})
 
 
+Hashes = list[bytes] | None
+"""A hash of each item of a list, by which items are found again that were moved, or stand beside
+one that was changed. None for a list of plain values, which are serialized faster than hashed one
+by one: the list has one hash, and is stored anew unless it has only grown."""
+
+
 class Fingerprint:
     """The hash of a list so far: of its items, or of its messages' fields and of their extras,
-    which are what else was set on them."""
+    which are what else was set on them. It `is_plain` while the encoder knows all that is in it."""
 
-    __slots__ = ("extras", "fields")
+    __slots__ = ("extras", "fields", "is_plain")
 
     def __init__(self) -> None:
         self.fields = xxhash.xxh3_128()
         self.extras = xxhash.xxh3_128()
+        self.is_plain = True
 
     def digest(self) -> bytes:
         return self.fields.digest() + self.extras.digest()
@@ -65,10 +72,10 @@ class Fingerprints:
 
     def __init__(self) -> None:
         self._serializer = JsonPlusSerializer(allowed_msgpack_modules=None)
-        # Objects that the encoder does not know (a model, a Send) are encoded as they are stored.
-        self._encoder = msgspec.msgpack.Encoder(enc_hook=self._serializer.dumps_typed)
+        self._encoder = msgspec.msgpack.Encoder(enc_hook=self._unknown)
+        self._met_unknown = False
 
-    def of(self, items: Sequence[Any]) -> Fingerprint | None:
+    def of(self, items: list[Any]) -> Fingerprint | None:
         """The hash of a list, to which more may be added.
 
         None if the list holds something that can only be compared as the serializer writes it.
@@ -76,19 +83,30 @@ class Fingerprints:
         fingerprint = Fingerprint()
         return fingerprint if self.add(fingerprint, items) else None
 
-    def add(self, fingerprint: Fingerprint, items: Sequence[Any]) -> bool:
+    def add(self, fingerprint: Fingerprint, items: list[Any]) -> bool:
         """Add items to the end of a list; False if that is impossible."""
+        if not items:
+            return True
+        self._met_unknown = False
         try:
             if are_messages(items):
+                fingerprint.is_plain = False
                 # Two passes over existing objects. A pair for each message would be work for the
                 # garbage collector.
                 fingerprint.fields.update(self._encoded(list(map(_fields, items))))
                 fingerprint.extras.update(self._encoded(list(map(_extras, items))))
             else:
-                fingerprint.fields.update(self._encoded(list(items)))
+                fingerprint.fields.update(self._encoded(items))
         except Exception:
             return False
+        if self._met_unknown:
+            fingerprint.is_plain = False
         return True
+
+    def _unknown(self, value: Any) -> tuple[str, bytes]:
+        # What the encoder does not know (a model, a Send) is encoded as it is stored.
+        self._met_unknown = True
+        return self._serializer.dumps_typed(value)
 
     def _encoded(self, items: list[Any]) -> memoryview:
         """The items without the header that counts them, so that the hash of a list goes on where
@@ -98,17 +116,23 @@ class Fingerprints:
             header = 3 if len(items) < 65536 else 5
         return memoryview(self._encoder.encode(items))[header:]
 
-    def digest(self, items: Sequence[Any]) -> bytes | None:
+    def digest(self, items: list[Any]) -> bytes | None:
         """The hash of a whole list; None as in `of`."""
         fingerprint = self.of(items)
         return fingerprint.digest() if fingerprint else None
 
-    def each(self, items: Iterable[Any]) -> list[bytes]:
-        """The hash of each item.
+    def each(
+        self, items: list[Any], fingerprint: Fingerprint | None, known: Hashes = None
+    ) -> Hashes:
+        """The hashes of the items of a list with this fingerprint. Those of the first may be known
+        already.
 
         Raises what the serializer raises if an item cannot be stored.
         """
-        return [self._one(item) for item in items]
+        if fingerprint is not None and fingerprint.is_plain:
+            return None
+        known = known or []
+        return known + [self._one(item) for item in items[len(known) :]]
 
     def _one(self, item: Any) -> bytes:
         try:

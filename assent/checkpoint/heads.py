@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from assent.checkpoint.fingerprints import Hashes
 from assent.checkpoint.values import Encoded, Key, Refs
 
 V = TypeVar("V")
@@ -35,14 +36,14 @@ class Stored:
 class Listing:
     """A list in the file, as objects that others may hold too.
 
-    `digest` and `hashes` are those of the list and of its items when it was stored; `size` is in
-    bytes.
+    `digest` and `hashes` are those of the list and of its items when it was stored, `hashes` None
+    for plain values; `size` is in bytes.
     """
 
     k: int
     items: list[Any]
     digest: bytes | None
-    hashes: list[bytes]
+    hashes: Hashes
     size: int
 
 

@@ -25,7 +25,7 @@ from assent.checkpoint.extents import (
     length,
     position,
 )
-from assent.checkpoint.fingerprints import Fingerprints
+from assent.checkpoint.fingerprints import Fingerprints, Hashes
 from assent.checkpoint.heads import Listing, Stored
 from assent.checkpoint.values import Blob, Encoded, Key, Refs
 
@@ -33,7 +33,10 @@ SMALL = 128
 """A value of up to this many bytes is kept in the checkpoint itself."""
 
 ITEMS_PER_BLOB = 128
-"""Limits how much of a long list has to be read for another list that shares little with it."""
+BYTES_PER_BLOB = 32 << 10
+"""A blob has at most so many items, unless they take less room than this; then the next one has
+twice as many. Limits how much of a long list has to be read for another list that shares little
+with it."""
 
 UNSHARED = frozenset({"__start__", "__pregel_tasks"})
 """LangGraph's own channels that hold something else at every step, whether it is a list or not."""
@@ -175,21 +178,23 @@ class Plan:
 
     def _compare(
         self, old: Listing | None, items: list[Any]
-    ) -> tuple[Difference, bytes | None, list[bytes]]:
+    ) -> tuple[Difference, bytes | None, Hashes]:
         """The difference from the old list, and the digest and hashes of the new one."""
-        if old and old.digest and len(items) >= len(old.items):
-            known = len(old.items)
-            fingerprint = self._fingerprints.of(items[:known])
-            if fingerprint and fingerprint.digest() == old.digest:
-                # The old items are as they were, so only the fresh ones are hashed one by one.
-                fresh = items[known:]
-                is_whole = self._fingerprints.add(fingerprint, fresh)
-                digest = fingerprint.digest() if is_whole else None
-                hashes = old.hashes + self._fingerprints.each(fresh)
-                return Difference(known, len(items), 0), digest, hashes
-        hashes = self._fingerprints.each(items)
-        change = difference(old.hashes if old else [], hashes)
-        return change, self._fingerprints.digest(items), hashes
+        known = len(old.items) if old and old.digest and len(items) >= len(old.items) else 0
+        fingerprint = self._fingerprints.of(items[:known])
+        has_grown = old and known and fingerprint and fingerprint.digest() == old.digest
+        if fingerprint and not self._fingerprints.add(fingerprint, items[known:]):
+            fingerprint = None
+        digest = fingerprint.digest() if fingerprint else None
+        if old and has_grown:
+            # The old items are as they were, so only the fresh ones are hashed one by one.
+            hashes = self._fingerprints.each(items, fingerprint, old.hashes)
+            return Difference(known, len(items), 0), digest, hashes
+        hashes = self._fingerprints.each(items, fingerprint)
+        change = Difference(0, len(items), 0)
+        if old and old.hashes and hashes:
+            change = difference(old.hashes, hashes)
+        return change, digest, hashes
 
     def _extend(
         self, owner: Owner, old: Extents, items: list[Any], change: Difference
@@ -211,11 +216,15 @@ class Plan:
         return Extent(self._logs.new(len(items)), 0, len(items))
 
     def _write(self, owner: Owner, extent: Extent, items: list[Any]) -> int:
-        size = 0
-        for at in range(0, len(items), ITEMS_PER_BLOB):
-            encoding, data = self._codec.serde.dumps_typed(items[at : at + ITEMS_PER_BLOB])
+        size = at = 0
+        count = ITEMS_PER_BLOB
+        while at < len(items):
+            encoding, data = self._codec.serde.dumps_typed(items[at : at + count])
             place = position(extent.log, extent.start + at)
             binding = bindings.items(owner, place, encoding)
             self.blobs.append((place, encoding, self._codec.sealed(data, binding)))
             size += len(data)
+            at += count
+            if len(data) < BYTES_PER_BLOB:
+                count *= 2
         return size

@@ -35,6 +35,7 @@ from pydantic import BaseModel
 
 from assent.checkpoint import fingerprints
 from assent.checkpoint.extents import Extent, between, difference, joined, positions
+from assent.checkpoint.fingerprints import Fingerprints
 from assent.checkpoint.serializer import StrictSerializer
 from assent.core.errors import ConfigurationError, Conflict, Unavailable
 from assent.storage.sqlite import SqliteSaver
@@ -174,6 +175,44 @@ async def test_an_edit_of_an_old_message_stores_that_message_alone(path: Path) -
     async with SqliteSaver.from_conn_string(path) as saver:
         assert (await values(saver, at()))["messages"] == [*messages, AIMessage("end")]
         assert (await values(saver, at("t", "00000001")))["messages"][500].content == "500" * 500
+
+
+async def test_a_list_of_plain_values_has_one_hash_and_stores_what_was_added_or_all(
+    path: Path,
+) -> None:
+    plain: list[Any] = [1.5, 1, True, "text", None, b"bytes", {"k": [1]}, [2], float("inf"), -0.0]
+    hashes = Fingerprints()
+    assert hashes.each(plain, hashes.of(plain)) is None
+    mixed = [*plain, HumanMessage("hi")]
+    assert len(hashes.each(mixed, hashes.of(mixed)) or ()) == len(mixed)
+
+    counts = []
+    saved: list[Any] = [*plain, *map(float, range(10_000))]
+    async with SqliteSaver.from_conn_string(path) as saver:
+        config = at()
+
+        async def save(number: int) -> None:
+            nonlocal config
+            config = await put(saver, config, number, numbers=saved)
+            counts.append(rows(path)["checkpoint_blobs"])
+            assert repr(await values(saver, config)) == repr({"numbers": saved})
+
+        await save(1)
+        # Of 128, 256, 512, 1024, 2048, 4096 and 1946 items.
+        assert counts == [7]
+        saved.append(0.5)
+        await save(2)
+        saved[6]["k"].append(2)
+        await save(3)
+        saved[1] = 1.0
+        await save(4)
+        saved += [HumanMessage("hi", id="1"), 1]
+        await save(5)
+        saved[-2].content = "ho"
+        await save(6)
+    assert counts == [7, 8, 15, 22, 23, 24]
+    async with SqliteSaver.from_conn_string(path) as saver:
+        assert repr(await values(saver, at())) == repr({"numbers": saved})
 
 
 async def test_a_list_that_changes_everywhere_stays_readable(path: Path) -> None:

@@ -386,11 +386,12 @@ class Checkpoints:
         if self._logs.should_learn_end(log) and (end := read.end_of(log, owner)):
             self._logs.learn_end(log, end)
         items = read.items(extents, owner)
+        fingerprint = self._fingerprints.of(items)
         return Listing(
             k=key.k,
             items=items,
-            digest=self._fingerprints.digest(items),
-            hashes=self._fingerprints.each(items),
+            digest=fingerprint.digest() if fingerprint else None,
+            hashes=self._fingerprints.each(items, fingerprint),
             size=read.size,
         )
 

@@ -165,7 +165,6 @@ class Values:
         self._blobs = blobs
         self._codec = codec
         self._places = sorted(blobs)
-        self._items: dict[int, Any] = {}
         self._decoded: dict[int, list[Any]] = {}
 
     def of(self, stored: Stored, channel: str) -> Any:
@@ -185,12 +184,7 @@ class Values:
         """The items of a list of the channel. Raises `Gone`."""
         items: list[Any] = []
         for log, start, stop in extents:
-            begin, end = position(log, start), position(log, stop)
-            self._decode(begin, end, owner)
-            try:
-                items += map(self._items.__getitem__, range(begin, end))
-            except KeyError:
-                raise Gone from None
+            items += self._stretch(position(log, start), position(log, stop), owner)
         return items
 
     def end_of(self, log: int, owner: Owner) -> int | None:
@@ -201,17 +195,25 @@ class Values:
         last = self._places[at]
         return last % PLACES + len(self._blob_items(last, owner))
 
-    def _decode(self, begin: int, end: int, owner: Owner) -> None:
+    def _stretch(self, begin: int, end: int, owner: Owner) -> list[Any]:
+        """The items from one position before another, in one log. Raises `Gone`."""
+        items: list[Any] = []
         first = max(bisect_right(self._places, begin) - 1, 0)
         for place in self._places[first : bisect_left(self._places, end)]:
             # If the blob at `begin` was removed, the one before may be of another log and owner.
-            if place // PLACES == begin // PLACES:
-                self._blob_items(place, owner)
+            if place // PLACES < begin // PLACES:
+                continue
+            at = begin + len(items)
+            if place > at:
+                raise Gone
+            items += self._blob_items(place, owner)[at - place : end - place]
+        if len(items) < end - begin:
+            raise Gone
+        return items
 
     def _blob_items(self, place: int, owner: Owner) -> list[Any]:
         if place not in self._decoded:
             encoding, body = self._blobs[place]
             binding = bindings.items(owner, place, encoding)
             self._decoded[place] = self._codec.decoded(encoding, body, binding)
-            self._items.update(enumerate(self._decoded[place], place))
         return self._decoded[place]
