@@ -483,7 +483,8 @@ class Storage(ABC):
     @abstractmethod
     async def prune_checkpoints(self, thread_ids: Sequence[str], keep: int) -> None:
         """Remove the threads' checkpoints except the latest `keep` of each namespace, and whatever
-        those need to be rebuilt."""
+        those need to be rebuilt. What a subgraph's call stored goes with the step that it was made
+        in."""
 
     @abstractmethod
     async def shrink(self) -> None:

@@ -7,6 +7,7 @@ import asyncio
 import multiprocessing
 import os
 import random
+import re
 import sqlite3
 import subprocess
 import sys
@@ -655,6 +656,77 @@ async def test_pruning_keeps_what_the_latest_checkpoint_needs_and_nothing_else(p
         assert sql(path, "PRAGMA auto_vacuum") == [(2,)]
         with pytest.raises(ValueError, match="no strategy 'all'"):
             await saver.aprune(["t"], strategy="all")
+
+
+# ── the calls of subgraphs ──
+
+
+class Talk(MessagesState):
+    asks: bool
+
+
+def calling(saver: Any, *, remembers: bool = False) -> CompiledStateGraph[Any]:
+    """A graph that has each message answered by a graph in a graph, which may ask first."""
+
+    async def answer(state: Talk) -> dict[str, Any]:
+        said = interrupt("what?") if state["asks"] else "hi"
+        return {"messages": [AIMessage(f"{said} {len(state['messages'])}")]}
+
+    def around(inner: Any) -> StateGraph[Any]:
+        return StateGraph(Talk).add_node("inner", inner).add_edge(START, "inner")
+
+    innermost = StateGraph(Talk).add_node("answer", answer).add_edge(START, "answer")
+    inner = around(innermost.compile()).compile(checkpointer=remembers or None)
+    return around(inner).compile(checkpointer=saver)
+
+
+def namespaces(path: Path) -> list[str]:
+    """Without the ids of tasks."""
+    found = sql(path, "SELECT ns FROM checkpoint_threads ORDER BY length(ns)")
+    return [re.sub(":[^|]*", ":", ns) for (ns,) in found]
+
+
+@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+async def test_of_subgraphs_calls_pruning_keeps_what_is_still_open(
+    path: Path, durability: Any
+) -> None:
+    async with SqliteSaver.from_conn_string(path) as saver:
+        graph = calling(saver)
+
+        async def say(given: Any) -> list[str]:
+            state = await graph.ainvoke(given, at(), durability=durability)
+            return [message.content for message in state["messages"]]
+
+        sizes = []
+        for turn in range(6):
+            await say({"messages": [HumanMessage(f"turn {turn}")], "asks": turn == 5})
+            await saver.aprune(["t"])
+            sizes.append({**rows(path), "checkpoint_blobs": 0})
+            is_asked = turn == 5
+            assert namespaces(path) == ["", "inner:", "inner:|inner:"][: 3 if is_asked else 1]
+        assert sizes[1:5] == [sizes[0]] * 4
+        assert (await say(Command(resume="bye")))[-2:] == ["turn 5", "bye 11"]
+        await saver.aprune(["t"])
+        assert namespaces(path) == [""]
+        # Of three states, the last two steps of the turn and the one before, one has called.
+        await say({"messages": [HumanMessage("again")], "asks": False})
+        await saver.aprune(["t"], keep=3)
+        assert (
+            namespaces(path) == ["", "inner:", "inner:|inner:"][: 1 if durability == "exit" else 3]
+        )
+        assert rows(path)["checkpoint_threads"] == len(namespaces(path))
+
+
+async def test_a_subgraph_that_remembers_is_kept(path: Path) -> None:
+    async with SqliteSaver.from_conn_string(path) as saver:
+        graph = calling(saver, remembers=True)
+        for turn in range(3):
+            given = {"messages": [HumanMessage(f"turn {turn}")], "asks": False}
+            await graph.ainvoke(given, at(), durability="sync")
+            before = rows(path)["checkpoints"]
+            await saver.aprune(["t"])
+            assert rows(path)["checkpoints"] < before
+            assert namespaces(path) == ["", "inner"]
 
 
 async def test_a_thread_goes_on_after_its_newest_checkpoints_were_deleted(path: Path) -> None:

@@ -214,7 +214,8 @@ class SqliteSaver(BaseCheckpointSaver[int]):
         self, thread_ids: Sequence[str], *, strategy: str = "keep_latest", keep: int = 1
     ) -> None:
         """Remove checkpoints. `keep_latest` keeps the latest `keep` checkpoints of each namespace,
-        and those that their delta channels need; `delete` keeps none.
+        and those that their delta channels need; but nothing of a subgraph's call in a step whose
+        checkpoint goes. `delete` keeps none.
 
         Raises `ValueError` for another strategy, or if `keep` is below 1.
         """

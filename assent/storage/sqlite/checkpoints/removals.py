@@ -4,15 +4,24 @@ that it changed."""
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from langgraph._internal._constants import NS_END
 
 from assent.checkpoint import bindings
 from assent.checkpoint.codec import Codec
 from assent.checkpoint.extents import Extent, extents_of, from_json, position, positions
 from assent.storage.sqlite.writer import Transaction
+
+NAMESPACES = """
+    SELECT t.k, t.ns, c.number, c.outer_ids FROM checkpoint_threads t
+    LEFT JOIN checkpoints c ON c.number = (SELECT max(number) FROM checkpoints WHERE k = t.k)
+    WHERE thread_id = ?
+"""
+"""A thread's namespaces, each with its newest checkpoint."""
 
 
 def delete_thread(thread_id: str) -> Callable[[Transaction], set[int]]:
@@ -51,14 +60,14 @@ def delete_for_runs(run_ids: Sequence[str]) -> Callable[[Transaction], set[int]]
 
 def prune(thread_ids: Iterable[str], keep: int, codec: Codec) -> Callable[[Transaction], set[int]]:
     """Keep the latest checkpoints of each namespace of the threads, and those that their delta
-    channels are rebuilt from."""
+    channels are rebuilt from. Of a task that has finished, the namespace goes with the checkpoint
+    in whose step it ran."""
     threads = list(thread_ids)
 
     def apply(transaction: Transaction) -> set[int]:
-        connection = transaction.connection
-        keys = {k for thread_id in threads for k in _keys(connection, thread_id)}
-        for k in keys:
-            _prune(connection, k, keep, codec)
+        keys: set[int] = set()
+        for thread_id in threads:
+            keys |= _prune_thread(transaction.connection, thread_id, keep, codec)
         return keys
 
     return apply
@@ -90,7 +99,51 @@ def sweep(connection: sqlite3.Connection, k: int) -> None:
             connection.execute("DELETE FROM checkpoint_logs WHERE log = ?", (log,))
 
 
-def _prune(connection: sqlite3.Connection, k: int, keep: int, codec: Codec) -> None:
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The checkpoints of a namespace that are left, and the number of the newest."""
+
+    ids: set[str]
+    newest: int
+
+
+def _prune_thread(
+    connection: sqlite3.Connection, thread_id: str, keep: int, codec: Codec
+) -> set[int]:
+    namespaces = [
+        (k, ns, number, orjson.loads(outer_ids or "{}"))
+        for k, ns, number, outer_ids in connection.execute(NAMESPACES, (thread_id,))
+    ]
+    # A graph comes behind those that are around it, of which it names one more.
+    namespaces.sort(key=lambda each: len(each[3]))
+    kept: dict[str, Kept | None] = {}
+    for k, ns, number, outer in namespaces:
+        # Without the id of a task, it is that of a subgraph that remembers from call to call.
+        if NS_END in ns and _is_over(number, outer, kept):
+            _erase(connection, k)
+            kept[ns] = None
+        else:
+            kept[ns] = Kept(_prune(connection, k, keep, codec), number or 0)
+    return {k for k, *_ in namespaces}
+
+
+def _is_over(newest: int, outer: Mapping[str, str], kept: Mapping[str, Kept | None]) -> bool:
+    """True if a graph around the task is over itself, or has left the step in which the task ran.
+
+    That step's checkpoint may never have been stored. Or it is still to come; then the graph has
+    stored nothing since the task did.
+    """
+    for ns, checkpoint_id in outer.items():
+        if ns not in kept:
+            continue
+        around = kept[ns]
+        if around is None or (checkpoint_id not in around.ids and newest < around.newest):
+            return True
+    return False
+
+
+def _prune(connection: sqlite3.Connection, k: int, keep: int, codec: Codec) -> set[str]:
+    """Prune one namespace; return the ids of the checkpoints that are left."""
     latest = _column(
         connection,
         "SELECT checkpoint_id FROM checkpoints WHERE k = ? ORDER BY number DESC LIMIT ?",
@@ -115,6 +168,7 @@ def _prune(connection: sqlite3.Connection, k: int, keep: int, codec: Codec) -> N
     )
     connection.execute(f"DELETE FROM checkpoints WHERE {gone}", parameters)
     _clean_up(connection, k)
+    return kept
 
 
 def _lineage(connection: sqlite3.Connection, k: int, checkpoint_id: str, codec: Codec) -> set[str]:
