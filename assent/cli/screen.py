@@ -6,7 +6,7 @@ What a model or a person wrote never reaches the terminal as control characters.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -14,6 +14,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from assent.cli.wording import Approval, asked, line_of, local_time, said_by_people, subject
+from assent.core.events import TERMINAL_TYPES
 from assent.core.json import Json, JsonObject
 from assent.core.text import JOINERS, pretty, unseen, visible
 
@@ -24,6 +25,41 @@ OUTCOME_WIDTH = 30
 """Characters of a tool's result on its line, at least."""
 
 PREVIEW_LINES = 40
+
+STYLES = {"token": "", "reasoning": "dim italic"}
+
+CUTTING_OFF = TERMINAL_TYPES | {"run_recovered"}
+"""Events after which no more comes of any message."""
+
+
+class _Message:
+    """A message of a model, as it comes."""
+
+    def __init__(self, task_id: str) -> None:
+        self.task_id = task_id
+        self.ended = False
+        self.unwritten: list[tuple[str, str]] = []
+        """Kinds and contents of pieces that are not on the screen yet."""
+        self.may_be_json = False
+        self._words: list[str] = []
+
+    def add(self, kind: str, content: str) -> None:
+        self.unwritten.append((kind, content))
+        if kind == "token":
+            if not self._words:
+                self.may_be_json = content.lstrip().startswith(("{", "["))
+            self._words.append(content)
+
+    @property
+    def text(self) -> str:
+        return "".join(self._words)
+
+    @property
+    def is_json(self) -> bool:
+        try:
+            return isinstance(json.loads(self.text), dict | list)
+        except ValueError:
+            return False
 
 
 class Screen:
@@ -36,17 +72,21 @@ class Screen:
         or a call), and an id."""
         self._written = 0
         """Characters of a call's line that are written."""
+        self._messages: dict[str, _Message] = {}
+        """Messages of models that have not ended, by id. The first has the screen, and the others
+        wait for it, so that models which speak at once are kept apart."""
         self._said: set[str] = set()
         """The messages that were written as they came."""
+        self._texts: set[str] = set()
+        """What those of this run said."""
 
     def event(self, event: JsonObject) -> None:
         """Show an event, if a person wants to see it."""
         match event:
-            case {"type": "token", "content": content, "message_id": message_id}:
-                self._said.add(message_id)
-                self._piece(("token", message_id), content)
-            case {"type": "reasoning", "content": content, "message_id": message_id}:
-                self._piece(("reasoning", message_id), content, "dim italic")
+            case {"type": "token" | "reasoning", "message_id": message_id}:
+                self._hear(event, message_id)
+            case {"type": "media", "media": media}:
+                self.line(f"  [{media}] {event.get('url') or event.get('mime_type', '')}", "dim")
             case {"type": "tool_start", "tool": tool}:
                 started = f"· {tool}({_arguments(event.get('input'))}) …"
                 self.line(started, "dim", end="")
@@ -65,11 +105,21 @@ class Screen:
                 "update": {"messages": [*_, {"type": "ai", "content": str(text), **message}]},
             }:
                 # Words of a node itself, rather than of a model that would have streamed them.
-                if not event.get("ns") and message.get("id") not in self._said and text.strip():
+                if not event.get("ns") and not self._is_said(message.get("id"), text):
                     self.line(text)
-            case {"type": "llm_end" | "done" | "run_paused"}:
-                self._end_line()
+            case {"type": "llm_end", "message_id": message_id}:
+                self._end_message(message_id)
+            case {"type": "llm_retry", "message_ids": message_ids}:
+                self._forget(message_ids)
+                if line := line_of(event):
+                    self.line(*line)
+            case {"type": "node_error"}:
+                self._end_messages(event.get("task_id"))
             case _:
+                if event["type"] in CUTTING_OFF:
+                    self._end_messages()
+                if event["type"] in TERMINAL_TYPES:
+                    self._texts.clear()
                 if line := line_of(event):
                     self.line(*line)
 
@@ -104,6 +154,63 @@ class Screen:
             self._console.print(Text(visible(text), style=style))
         else:
             self._console.out(visible(text), style=style or None, highlight=False, end=end)
+
+    # ── messages of models ────────────────────────────────────────────────────────────────────────
+
+    def _hear(self, event: JsonObject, message_id: str) -> None:
+        """Show a piece of a message, or keep it until it is the message's turn."""
+        message = self._messages.setdefault(message_id, _Message(event.get("task_id", "")))
+        message.add(event["type"], event["content"])
+        if next(iter(self._messages)) == message_id:
+            self._write(message_id, message)
+
+    def _write(self, message_id: str, message: _Message) -> None:
+        """Write what has come of a message. What may become JSON waits for its end, and is not
+        written if it has: a router's decision is no speech, and an answer is in the state that the
+        node writes afterwards."""
+        if message.may_be_json and (not message.ended or message.is_json):
+            return
+        for kind, content in message.unwritten:
+            self._piece((kind, message_id), content, STYLES[kind])
+        message.unwritten.clear()
+        self._said.add(message_id)
+        if message.ended:
+            self._texts.add(message.text.strip())
+
+    def _end_message(self, message_id: str) -> None:
+        """End a message. Once the first has ended, the next has the screen."""
+        if message_id in self._messages:
+            self._messages[message_id].ended = True
+        while self._messages:
+            message_id, message = next(iter(self._messages.items()))
+            self._write(message_id, message)
+            if not message.ended:
+                return
+            self._end_line()
+            del self._messages[message_id]
+
+    def _forget(self, message_ids: Collection[str]) -> None:
+        """Drop what was not written yet of messages that will be made anew."""
+        for message_id in message_ids:
+            if message_id in self._messages:
+                self._messages[message_id].unwritten.clear()
+                self._end_message(message_id)
+
+    def _end_messages(self, task_id: str | None = None) -> None:
+        """End all messages, or those of a task: no more comes of them."""
+        for message_id, message in list(self._messages.items()):
+            if task_id in (None, message.task_id):
+                self._end_message(message_id)
+        if not self._messages:
+            self._end_line()
+
+    def _is_said(self, message_id: object, text: str) -> bool:
+        """True if these words of the state were written already, or wait for their turn."""
+        waiting = self._messages.get(str(message_id))
+        if waiting is not None and not waiting.is_json:
+            return True
+        said = text.strip()
+        return not said or message_id in self._said or said in self._texts
 
     def _piece(self, owner: tuple[str, str], content: str, style: str = "") -> None:
         if self._open != owner:

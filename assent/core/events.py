@@ -62,11 +62,18 @@ class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Numbers of tokens, as the provider counted them."""
+    """Numbers of tokens, as the provider counted them.
+
+    Of the input, `cache_read_tokens` were read from the provider's cache and `cache_write_tokens`
+    written to it; of the output, `reasoning_tokens` are reasoning.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
     total_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 class ToolCall(msgspec.Struct, frozen=True):
@@ -169,11 +176,13 @@ class LlmStart(NodeEvent, kw_only=True, tag="llm_start"):
 
 
 class Token(NodeEvent, kw_only=True, tag="token"):
-    """A piece of a message's text; `index` is that of its content block."""
+    """A piece of a message's text; `index` is that of its content block. `kind` is `refusal` if the
+    model says that it will not, `transcript` for the words of audio, else empty."""
 
     message_id: str
     content: str
     index: int = 0
+    kind: str = ""
 
 
 class Reasoning(NodeEvent, kw_only=True, tag="reasoning"):
@@ -182,6 +191,20 @@ class Reasoning(NodeEvent, kw_only=True, tag="reasoning"):
     message_id: str
     content: str
     index: int = 0
+
+
+class Media(NodeEvent, kw_only=True, tag="media"):
+    """An image, audio, video or file in a model's message, by reference: its `url`, the provider's
+    `file_id`, or, if it came as `size` bytes, the message with this id in the thread's state.
+    `media` is which of the four."""
+
+    message_id: str
+    media: str
+    index: int = 0
+    mime_type: str = ""
+    url: str = ""
+    file_id: str = ""
+    size: int = 0
 
 
 class ToolCallDelta(NodeEvent, kw_only=True, tag="tool_call_delta"):
@@ -394,8 +417,9 @@ class Progress(NodeEvent, kw_only=True, tag="progress"):
 
 
 class Custom(NodeEvent, kw_only=True, tag="custom"):
-    """A node wrote `data` to its stream writer."""
+    """A node wrote `data` to its stream writer, or dispatched it under a `name`."""
 
+    name: str = ""
     data: Json = None
 
 
@@ -427,7 +451,7 @@ class Broadcast(Event, kw_only=True, tag="broadcast"):
 AnyEvent = (
     RunStart | RunResumed | RunPaused | RunRecovered | RunCancelled | Done | Error
     | NodeStart | NodeEnd | NodeError
-    | LlmStart | Token | Reasoning | ToolCallDelta | LlmEnd | LlmRetry
+    | LlmStart | Token | Reasoning | Media | ToolCallDelta | LlmEnd | LlmRetry
     | ToolStart | ToolProgress | ToolEnd | ToolError | ToolUnknown
     | ApprovalRequired | ApprovalVoted | ApprovalWithdrawn | ApprovalEdited
     | ApprovalDelegated | ApprovalCommented | ApprovalDecided | ApprovalReminder

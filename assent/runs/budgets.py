@@ -21,6 +21,7 @@ from assent.core.approval import Approval, ApprovalKind, ApprovalStatus
 from assent.core.decisions import Approve, Decision, Edit, Reject
 from assent.core.digest import approval_id_for, call_digest
 from assent.core.errors import ConfigurationError, InvalidDecision, InvalidRequest
+from assent.core.events import Usage
 from assent.core.json import Json, JsonObject
 from assent.core.rows import Run
 
@@ -73,10 +74,26 @@ NAMES = tuple(name for name in Amounts.__struct_fields__ if name != "on_exceeded
 
 
 class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The price of a million tokens."""
+    """The price of a million tokens: of input, of output, and of the input that is read from the
+    provider's cache or written to it (as other input, unless given)."""
 
     input: Rate
     output: Rate
+    cache_read: Rate | None = None
+    cache_write: Rate | None = None
+
+    def of(self, usage: Usage) -> float:
+        """The price of these tokens. Those of reasoning are output."""
+        cached = usage.cache_read_tokens + usage.cache_write_tokens
+        cache_read = self.input if self.cache_read is None else self.cache_read
+        cache_write = self.input if self.cache_write is None else self.cache_write
+        total = (
+            max(usage.input_tokens - cached, 0) * self.input
+            + usage.cache_read_tokens * cache_read
+            + usage.cache_write_tokens * cache_write
+            + usage.output_tokens * self.output
+        )
+        return total / 1_000_000
 
 
 class Budgets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -90,12 +107,14 @@ class Budgets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     agents: dict[str, Windowed] = {}
     prices: dict[str, Price] = {}
 
-    def cost(self, model: str, input_tokens: float, output_tokens: float) -> float | None:
+    def price(self, model: str) -> Price | None:
+        """The price of the model's tokens, if it has one."""
+        return self.prices.get(model) or self.prices.get("*")
+
+    def cost(self, model: str, usage: Usage) -> float | None:
         """The cost of these tokens; None if the model has no price."""
-        price = self.prices.get(model) or self.prices.get("*")
-        if price is None:
-            return None
-        return (input_tokens * price.input + output_tokens * price.output) / 1_000_000
+        price = self.price(model)
+        return None if price is None else price.of(usage)
 
 
 def budgets_from_json(value: Json) -> Budgets:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
 from datetime import datetime
 
+from msgspec import structs
+
 from assent.core.events import (
     BudgetExceeded,
     BudgetWarning,
@@ -47,8 +49,8 @@ async def past_events(
 
 
 class UsageCounter:
-    """Counts what a run uses: `input_tokens`, `output_tokens`, `total_tokens`, `model_calls`,
-    `tool_calls` and `steps`, and the `cost` of models that have a price.
+    """Counts what a run uses: the tokens of `Usage` by their names, `model_calls`, `tool_calls` and
+    `steps`, and the `cost` of models that have a price.
 
     It goes on from the numbers `before`, and does not count these `steps` again: a superstep that a
     crash cut off begins anew.
@@ -76,10 +78,10 @@ class UsageCounter:
         usage = event.usage
         if usage is None:
             return
-        self._count("input_tokens", usage.input_tokens)
-        self._count("output_tokens", usage.output_tokens)
-        self._count("total_tokens", usage.total_tokens)
-        cost = self._budgets.cost(event.model, usage.input_tokens, usage.output_tokens)
+        for name, tokens in structs.asdict(usage).items():
+            if tokens:
+                self._count(name, tokens)
+        cost = self._budgets.cost(event.model, usage)
         if cost is not None:
             self._count("cost", cost)
 

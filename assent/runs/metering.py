@@ -231,7 +231,7 @@ class Meter:
 
     def _check_price(self, model: str) -> None:
         is_limited = any(limit.name == "cost" for limit in self.limits)
-        if is_limited and self._budgets.cost(model, 0, 0) is None:
+        if is_limited and self._budgets.price(model) is None:
             raise ConfigurationError(
                 "This run has a budget of money, and there is no price for the model "
                 f"'{model}'. Add [budgets.prices.\"{model or '*'}\"] with input and output, "

@@ -189,8 +189,5 @@ def _ended(run: Run, status: RunStatus, now: datetime) -> Run:
 
 
 def _tokens(run: Run) -> Usage | None:
-    counted = {
-        name: int(run.usage.get(name, 0))
-        for name in ("input_tokens", "output_tokens", "total_tokens")
-    }
+    counted = {name: int(run.usage.get(name, 0)) for name in Usage.__struct_fields__}
     return Usage(**counted) if any(counted.values()) else None

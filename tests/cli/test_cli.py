@@ -1004,6 +1004,18 @@ def token(content: str, message: str = "m") -> dict[str, Any]:
     return {"type": "token", "content": content, "message_id": message}
 
 
+def ended(message: str = "m") -> dict[str, Any]:
+    return {"type": "llm_end", "message_id": message}
+
+
+def said(text: str, id: str | None = None, **members: Any) -> dict[str, Any]:
+    return {
+        "type": "state_update",
+        "update": {"messages": [{"type": "ai", "content": text, "id": id}]},
+        **members,
+    }
+
+
 def call(kind: str, tool_call_id: str = "c", **members: Any) -> dict[str, Any]:
     return {"type": kind, "tool": "find", "tool_call_id": tool_call_id, **members}
 
@@ -1012,10 +1024,43 @@ def call(kind: str, tool_call_id: str = "c", **members: Any) -> dict[str, Any]:
     ("events", "text"),
     [
         (
-            [token("[bold]Hel"), token("lo :smile: [/]"), {"type": "llm_end"}],
+            [token("[bold]Hel"), token("lo :smile: [/]"), ended()],
             "[bold]Hello :smile: [/]\n",
         ),
         ([token("one", "1"), token("two", "2"), {"type": "done"}], "one\ntwo\n"),
+        # Models that speak at once are kept apart: the first to begin, then the next.
+        (
+            [
+                token("one ", "1"),
+                token("two ", "2"),
+                token("and one", "1"),
+                ended("2"),
+                token("three", "3"),
+                ended("1"),
+                ended("3"),
+            ],
+            "one and one\ntwo \nthree\n",
+        ),
+        # What a crash of a node or a retry cut off ends, and leaves room for the next.
+        (
+            [
+                {**token("on", "1"), "task_id": "t"},
+                {**token("two", "2"), "task_id": "u"},
+                {"type": "node_error", "task_id": "t", "error": {"type": "E"}},
+                token("!", "2"),
+                ended("2"),
+            ],
+            "on\ntwo!\n",
+        ),
+        # A router's decision is no speech, and JSON that is an answer stands in the state.
+        ([token(' {"next": '), token('"writer"}'), ended(), {"type": "done"}], ""),
+        ([token('{"a": 1}'), ended(), said('{"a": 1}', "m"), {"type": "done"}], '{"a": 1}\n'),
+        ([token("{x} is a set"), ended(), {"type": "done"}], "{x} is a set\n"),
+        ([token("{cut o"), {"type": "error", "message": "It broke."}], "{cut o\nIt broke.\n"),
+        (
+            [{"type": "media", "message_id": "m", "media": "image", "url": "https://a/b.png"}],
+            "  [image] https://a/b.png\n",
+        ),
         ([{**token("hm"), "type": "reasoning"}, token("\n\nso"), {"type": "done"}], "hm\nso\n"),
         ([token("a\r\nb"), {"type": "run_paused"}], "a\nb\n"),
         ([token("👩\u200d🚀"), {"type": "done"}], "👩\u200d🚀\n"),
@@ -1053,19 +1098,14 @@ def test_events_as_a_person_sees_them(events: list[dict[str, Any]], text: str) -
     assert shown(*events) == text
 
 
-def said(text: str, id: str | None = None, **members: Any) -> dict[str, Any]:
-    return {
-        "type": "state_update",
-        "update": {"messages": [{"type": "ai", "content": text, "id": id}]},
-        **members,
-    }
-
-
 @pytest.mark.parametrize(
     ("events", "text"),
     [
         ([said("Published."), {"type": "done"}], "Published.\n"),
-        ([token("Hi"), {"type": "llm_end"}, said("Hi", "m"), {"type": "done"}], "Hi\n"),
+        ([token("Hi"), ended(), said("Hi", "m"), {"type": "done"}], "Hi\n"),
+        # A node that wraps what its model said into a message of its own.
+        ([token("Hi"), ended(), said("Hi", "another"), {"type": "done"}], "Hi\n"),
+        ([token("Hi"), ended(), {"type": "done"}, said("Hi"), {"type": "done"}], "Hi\nHi\n"),
         ([said("inside", ns=["inner"]), said("")], ""),
         (
             [

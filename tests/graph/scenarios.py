@@ -33,6 +33,10 @@ SECRET = "postgres://admin:hunter2@db"
 ONCE_MORE = RetryPolicy(initial_interval=0.001, jitter=False, max_attempts=2)
 
 
+BASE64 = "aW1hZ2U="
+"""Five bytes."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     """A graph, what it is sent one run after the other on one thread, and the exception that the
@@ -588,6 +592,65 @@ def reasoning() -> Scenario:
     return Scenario(graph=one_node(answering(ChunkModel(chunks=chunks))))
 
 
+def refusal_and_audio() -> Scenario:
+    """Words beside the text: as OpenAI's two interfaces write them, and in standard blocks."""
+    extras: list[dict[str, Any]] = [
+        {"refusal": "I will "},
+        {"refusal": "not."},
+        {"audio": {"id": "a1", "transcript": "Spoken "}},
+        {"audio": {"transcript": "words"}},
+        {"audio": {"data": BASE64}},
+    ]
+    chunks = [AIMessageChunk(content="", id="m1", additional_kwargs=extra) for extra in extras]
+    contents: list[Any] = [
+        [{"type": "refusal", "refusal": "Nor this.", "index": 1}],
+        [{"type": "non_standard", "value": {"type": "refusal", "refusal": "Nor that."}}],
+        [{"type": "audio", "transcript": "More", "base64": BASE64, "mime_type": "audio/wav"}],
+    ]
+    chunks += [AIMessageChunk(content=content, id="m1") for content in contents]
+    return Scenario(graph=one_node(answering(ChunkModel(chunks=chunks))))
+
+
+def images() -> Scenario:
+    """Blocks as providers write them: by reference, never with their bytes."""
+    blocks: list[Any] = [
+        {"type": "image", "url": "https://example.com/a.png", "mime_type": "image/png"},
+        {"type": "image", "base64": BASE64, "mime_type": "image/png"},
+        {"type": "image", "source_type": "base64", "data": BASE64, "mime_type": "image/png"},
+        {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{BASE64}"}},
+        {"type": "image_url", "image_url": "https://example.com/b.png"},
+        {"type": "image", "source": {"type": "base64", "media_type": "image/gif", "data": BASE64}},
+        {"type": "image_generation_call", "id": "ig", "status": "completed", "result": BASE64},
+        {"type": "image_generation_call", "id": "ig", "status": "in_progress"},
+        {"type": "file", "file_id": "file-1", "mime_type": "application/pdf"},
+        {"type": "video", "base64": BASE64},
+    ]
+    whole = AIMessage(content=blocks, id="m1")
+    return Scenario(graph=one_node(answering(model(whole, disable_streaming=True))))
+
+
+def unnumbered_calls() -> Scenario:
+    """Two tool calls at once of a provider that does not number their pieces."""
+    deltas: list[Any] = [
+        {"name": "read", "args": '{"path": ', "id": "c1", "index": None},
+        {"name": None, "args": '"a"}', "id": None, "index": None},
+        {"name": "read", "args": '{"path": "b"}', "id": "c2", "index": None},
+    ]
+    chunks = [AIMessageChunk(content="", id="m1", tool_call_chunks=[delta]) for delta in deltas]
+    return Scenario(graph=one_node(answering(ChunkModel(chunks=chunks))))
+
+
+def detailed_usage() -> Scenario:
+    usage: Any = {
+        "input_tokens": 100,
+        "output_tokens": 50,
+        "total_tokens": 150,
+        "input_token_details": {"cache_read": 60, "cache_creation": 20},
+        "output_token_details": {"reasoning": 30},
+    }
+    return Scenario(graph=one_node(answering(model(said("Hi", "m1", usage_metadata=usage)))))
+
+
 def nostream() -> Scenario:
     quiet = model(said("Secretly", "m1")).with_config(tags=["nostream"])
     return Scenario(graph=one_node(answering(quiet)))
@@ -689,7 +752,7 @@ SCENARIOS: dict[str, Callable[[], Scenario]] = {
         node_retried_in_the_middle, model_retried, model_retried_in_vain, tool_out_of_time, failing_node,
         failing_node_that_may_speak, failing_subgraph,
         failing_sibling, handled_failure, out_of_time, out_of_time_beside_another, static_pause,
-        dynamic_interrupt, interrupt_in_a_tool, reasoning, nostream,
+        dynamic_interrupt, interrupt_in_a_tool, reasoning, refusal_and_audio, images, unnumbered_calls, detailed_usage, nostream,
         not_streaming, sync_node, unnamed_message, plain_model, prompted_model, commands, custom_events,
     )
 }  # fmt: skip

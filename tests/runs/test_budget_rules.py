@@ -303,6 +303,35 @@ def test_what_models_cost_is_counted_by_their_prices() -> None:
     }
 
 
+def test_cached_input_has_a_price_of_its_own() -> None:
+    million = 1_000_000
+    tokens = Tokens(
+        input_tokens=10 * million,
+        output_tokens=million,
+        total_tokens=11 * million,
+        cache_read_tokens=6 * million,
+        cache_write_tokens=million,
+        reasoning_tokens=million,
+    )
+    written = """
+        [budgets.prices.cached]
+        input = 2
+        output = 10
+        cache_read = 0.2
+        cache_write = 2.5
+        [budgets.prices."*"]
+        input = 2
+        output = 10
+    """
+    budgets = budgets_from_json(tomllib.loads(written)["budgets"])
+    usage = UsageCounter({}, budgets)
+    usage.add(llm("cached", tokens))
+    assert usage.numbers["cost"] == pytest.approx(3 * 2 + 6 * 0.2 + 2.5 + 10)
+    assert usage.numbers["cache_read_tokens"] == 6 * million
+    assert usage.numbers["reasoning_tokens"] == million
+    assert budgets.cost("another", tokens) == pytest.approx(10 * 2 + 10)
+
+
 def at(seconds: float) -> datetime:
     return NOON + timedelta(seconds=seconds)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
+import openai
 import pytest
 from langgraph.errors import GraphRecursionError
 
@@ -24,6 +26,7 @@ from assent.core.events import (
 from assent.core.policy import Policy
 from assent.core.rows import Run, RunKind, RunStatus, Thread, ThreadStatus
 from assent.runs.outcome import explain, failed, paused, succeeded
+from tests.support.models import ScriptedModel
 from tests.support.rows import replace
 
 NOON = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC)
@@ -61,14 +64,32 @@ class ProviderError(Exception):
         self.status_code = status_code
 
 
+def raised_by_a_model(error: Exception) -> Exception:
+    def fail(messages: Any) -> Any:
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        ScriptedModel(script=fail).invoke("Hi")
+    return raised.value
+
+
+def openai_error(status: int) -> Exception:
+    """What a node gets that calls the provider without LangChain."""
+    response = httpx.Response(status, request=httpx.Request("POST", "http://127.0.0.1"))
+    return openai.APIStatusError(SECRET, response=response, body=None)
+
+
 @pytest.mark.parametrize(
     ("error", "code", "says"),
     [
         (RuntimeError(SECRET), "agent_error", "RuntimeError"),
         (KeyError(SECRET), "agent_error", "KeyError"),
         (ExceptionGroup(SECRET, [ValueError(SECRET)]), "agent_error", "ExceptionGroup"),
-        (ProviderError(429), "provider_error", "429"),
-        (ProviderError("429"), "agent_error", "ProviderError"),
+        (raised_by_a_model(ProviderError(429)), "provider_error", "429"),
+        (raised_by_a_model(ProviderError("429")), "agent_error", "ProviderError"),
+        # A tool's own client: its server's status says nothing about the model's provider.
+        (ProviderError(429), "agent_error", "ProviderError"),
+        (openai_error(429), "provider_error", "429"),
         (GraphRecursionError(SECRET), "recursion_limit", "ASSENT_RECURSION_LIMIT"),
         (InvalidRequest("Ask for less."), "invalid_request", "Ask for less."),
         (AgentLoadError("There is no file."), "agent_load_error", "There is no file."),

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -50,6 +50,7 @@ from assent.core.events import (
     LlmEnd,
     LlmRetry,
     LlmStart,
+    Media,
     NodeEnd,
     NodeError,
     NodeStart,
@@ -68,11 +69,15 @@ from assent.core.events import (
 from assent.core.json import Json
 from assent.graph.model_retry import LLM_RETRY
 from assent.graph.stream.jsonable import event_json, valid_text
+from assent.graph.stream.media import media_fields, without_bytes
 from assent.graph.stream.updates import changes, state_updates
 from assent.graph.tool_calls import TIMED_OUT
 
 Emit = Callable[[Event], None]
 Metadata = Mapping[str, Any]
+
+REASONING, REFUSAL, TRANSCRIPT = "reasoning", "refusal", "transcript"
+"""Kinds of text in a message, beside its words."""
 
 INJECTED = (Runtime, ToolRuntime, BaseStore)
 
@@ -98,13 +103,15 @@ class NodeRun:
 
 @dataclass(slots=True)
 class ModelCall:
-    """A model that was called and has not finished. Its first chunk sets `message_id`."""
+    """A model that was called and has not finished. Its first chunk sets `message_id`;
+    `tool_calls` are the ids of the tool calls that its chunks did not number, in order."""
 
     place: Place
     called_at: datetime
     model: str
     silent: bool
     message_id: str = ""
+    tool_calls: list[str] = field(default_factory=list)
 
 
 class EventMapper:
@@ -203,7 +210,7 @@ class EventMapper:
             if node.path in self._subgraphs:
                 update = changes(node.inputs, update)
             if update:
-                self._emit(StateUpdate(update=event_json(update), **at))
+                self._emit(StateUpdate(update=without_bytes(event_json(update)), **at))
         self._emit(NodeEnd(step=node.step, **at))
 
     def _fail(self, node: NodeRun, error: ErrorInfo) -> None:
@@ -315,7 +322,7 @@ class EventMapper:
         at = {**call.place, "ts": call.called_at}
         self._emit(LlmStart(message_id=call.message_id, model=call.model, **at))
 
-    def _emit_token(self, call: ModelCall, text: str, index: int = 0) -> None:
+    def _emit_token(self, call: ModelCall, text: str, index: int = 0, kind: str = "") -> None:
         # Written out, since `**place` would make a token three times as costly.
         place = call.place
         self._emit(
@@ -330,24 +337,28 @@ class EventMapper:
                 message_id=call.message_id,
                 content=text if text.isascii() else valid_text(text),
                 index=index,
+                kind=kind,
             )
         )
 
     def _emit_content(self, call: ModelCall, message: BaseMessage) -> None:
-        for is_reasoning, index, text in _pieces(message):
-            if not is_reasoning:
-                self._emit_token(call, text, index)
+        for kind, index, text in _pieces(message):
+            if kind != REASONING:
+                self._emit_token(call, text, index, kind)
                 continue
             content = valid_text(text)
             at = self._at(call.place)
             self._emit(Reasoning(message_id=call.message_id, content=content, index=index, **at))
+        for index, fields in _media(message):
+            at = self._at(call.place)
+            self._emit(Media(message_id=call.message_id, index=index, **fields, **at))
 
     def _emit_tool_call_deltas(self, call: ModelCall, chunk: BaseMessage) -> None:
         for delta in getattr(chunk, "tool_call_chunks", ()):
             self._emit(
                 ToolCallDelta(
                     message_id=call.message_id,
-                    index=_index(delta.get("index")),
+                    index=_call_index(call, delta),
                     tool_call_id=delta.get("id") or "",
                     tool=delta.get("name") or "",
                     args=valid_text(delta.get("args") or ""),
@@ -385,7 +396,7 @@ class EventMapper:
         at = self._at(run)
         message = _tool_message(output)
         if message is None:
-            self._emit(ToolEnd(output=event_json(output), **at))
+            self._emit(ToolEnd(output=without_bytes(event_json(output)), **at))
             return
         at["tool_call_id"] = run["tool_call_id"] or message.tool_call_id
         content = message.content
@@ -394,7 +405,7 @@ class EventMapper:
             error = ErrorInfo(type=ToolException.__name__, message=text)
             self._emit(ToolError(error=error, **at))
         else:
-            self._emit(ToolEnd(output=event_json(content), **at))
+            self._emit(ToolEnd(output=without_bytes(event_json(content)), **at))
 
     def tool_error(self, run_id: Hashable, error: BaseException) -> None:
         """A tool raised. One that asks a person, or whose run is stopped, will be called again and
@@ -428,7 +439,8 @@ class EventMapper:
         elif _is_progress(data):
             self.written(data, metadata)
         else:
-            self.written({"name": name, "data": data}, metadata)
+            at = self._at(self._place(metadata))
+            self._emit(Custom(name=valid_text(name), data=event_json(data), **at))
 
     def _model_retried(self, retry: Mapping[str, Any], place: Place) -> None:
         message_ids = self._message_ids.pop(place["task_id"], ())
@@ -531,30 +543,59 @@ def plain_message(text: str, generation_info: Mapping[str, Any] | None) -> AIMes
     return AIMessage(text, response_metadata={"finish_reason": reason})
 
 
-def _pieces(message: BaseMessage) -> Iterator[tuple[bool, int, str]]:
-    """The non-empty pieces of text in a message or a chunk, each as (is it reasoning, index of its
-    content block, text)."""
+def _pieces(message: BaseMessage) -> Iterator[tuple[str, int, str]]:
+    """The non-empty pieces of text in a message or a chunk, each as (kind, index of its content
+    block, text). The kind is that of a `token`, or `REASONING`."""
     extra = message.additional_kwargs
     reasoning = _reasoning_text(extra.get("reasoning_content") or extra.get("reasoning"))
     if reasoning:
-        yield True, 0, reasoning
-    blocks = [message.content] if isinstance(message.content, str) else message.content
-    for position, block in enumerate(blocks):
-        is_reasoning, text = _piece(block)
+        yield REASONING, 0, reasoning
+    for index, block in _blocks(message):
+        kind, text = _piece(block)
         if text:
-            index = position if isinstance(block, str) else _index(block.get("index"), position)
-            yield is_reasoning, index, text
+            yield kind, index, text
+    # OpenAI's chat completions have these beside the content.
+    refusal, audio = extra.get("refusal"), extra.get("audio")
+    if isinstance(refusal, str) and refusal:
+        yield REFUSAL, 0, refusal
+    if isinstance(audio, Mapping) and audio.get("transcript"):
+        yield TRANSCRIPT, 0, audio["transcript"]
 
 
-def _piece(block: str | dict[str, Any]) -> tuple[bool, str]:
+def _piece(block: str | dict[str, Any]) -> tuple[str, str]:
     if isinstance(block, str):
-        return False, block
+        return "", block
     match block.get("type"):
         case "text":
-            return False, block.get("text") or ""
+            return "", block.get("text") or ""
         case "thinking" | "reasoning" | "reasoning_content":
-            return True, _reasoning_text(block)
-    return False, ""
+            return REASONING, _reasoning_text(block)
+        case "refusal":
+            return REFUSAL, block.get("refusal") or ""
+        case "audio":
+            return TRANSCRIPT, block.get("transcript") or ""
+    return "", ""
+
+
+def _media(message: BaseMessage) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The fields of a `media` event for each image, audio, video and file in a message or a chunk,
+    with the index of its content block."""
+    audio = message.additional_kwargs.get("audio")
+    blocks = [*_blocks(message), (0, {"type": "audio", "audio": audio})]
+    for index, block in blocks:
+        fields = media_fields(block)
+        if fields is not None:
+            yield index, fields
+
+
+def _blocks(message: BaseMessage) -> Iterator[tuple[int, Any]]:
+    """The content blocks of a message or a chunk, with their indexes."""
+    blocks = [message.content] if isinstance(message.content, str) else message.content
+    for position, block in enumerate(blocks):
+        if isinstance(block, Mapping) and block.get("type") == "non_standard":
+            block = block.get("value") or block
+        index = block.get("index") if isinstance(block, Mapping) else position
+        yield _index(index, position), block
 
 
 def _reasoning_text(block: Any) -> str:
@@ -576,14 +617,32 @@ def _index(index: Any, default: int = 0) -> int:
     return index if isinstance(index, int) else default
 
 
+def _call_index(call: ModelCall, delta: Mapping[str, Any]) -> int:
+    """The place of a tool call among those of its message. Providers that do not number the pieces
+    name the call in its first one, and go on with it."""
+    if isinstance(delta.get("index"), int):
+        return int(delta["index"])
+    call_id = delta.get("id")
+    if call_id and call_id not in call.tool_calls:
+        call.tool_calls.append(call_id)
+    if call_id:
+        return call.tool_calls.index(call_id)
+    return max(len(call.tool_calls) - 1, 0)
+
+
 def _usage(message: BaseMessage) -> Usage | None:
     usage = getattr(message, "usage_metadata", None)
     if not usage:
         return None
+    of_input = usage.get("input_token_details") or {}
+    of_output = usage.get("output_token_details") or {}
     return Usage(
         input_tokens=usage.get("input_tokens") or 0,
         output_tokens=usage.get("output_tokens") or 0,
         total_tokens=usage.get("total_tokens") or 0,
+        cache_read_tokens=of_input.get("cache_read") or 0,
+        cache_write_tokens=of_input.get("cache_creation") or 0,
+        reasoning_tokens=of_output.get("reasoning") or 0,
     )
 
 

@@ -229,12 +229,9 @@ class _Run:
     def _count(self, usage: Usage | None) -> None:
         if usage is None:
             return
-        before = self._usage or Usage()
-        self._usage = Usage(
-            input_tokens=before.input_tokens + usage.input_tokens,
-            output_tokens=before.output_tokens + usage.output_tokens,
-            total_tokens=before.total_tokens + usage.total_tokens,
-        )
+        before = structs.asdict(self._usage or Usage())
+        now = structs.asdict(usage)
+        self._usage = Usage(**{name: before[name] + now[name] for name in now})
 
 
 def _is_decisions(graph_input: Any) -> bool:

@@ -96,6 +96,7 @@ class _Message:
             and type(piece) is type(first)
             and piece.message_id == first.message_id
             and piece.index == first.index
+            and _kind(piece) == _kind(first)
             and piece.task_id == first.task_id
             and piece.run_id == first.run_id
             and piece.attempt == first.attempt
@@ -123,6 +124,10 @@ class _Message:
 
 def _text(piece: Piece) -> str:
     return piece.args if isinstance(piece, ToolCallDelta) else piece.content
+
+
+def _kind(piece: Piece) -> str:
+    return piece.kind if isinstance(piece, Token) else ""
 
 
 def _begins_a_call(piece: Piece) -> bool:

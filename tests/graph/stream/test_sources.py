@@ -43,6 +43,7 @@ from assent.core.events import (
     RunPaused,
     RunResumed,
     RunStart,
+    StateUpdate,
     Token,
     encode,
     event_type,
@@ -53,6 +54,7 @@ from assent.graph.stream.jsonable import event_json
 from tests.graph import scenarios
 from tests.graph.scenarios import (
     ASKED,
+    BASE64,
     IN_PARALLEL,
     SCENARIOS,
     SECRET,
@@ -125,6 +127,14 @@ async def test_no_secret_in_what_is_said_of_an_error(name: str, source: Source) 
         if event.__struct_config__.tag != "state_update"
     ]
     assert not any(SECRET.encode() in encode(event) for event in events)
+
+
+@pytest.mark.parametrize("name", ["images", "refusal_and_audio"])
+async def test_events_have_no_bytes_of_media(name: str) -> None:
+    events = await recorded(run_graph, SCENARIOS[name]())
+    assert not any(BASE64.encode() in encode(event) for event in events)
+    (update,) = [event for event in events if isinstance(event, StateUpdate)]
+    assert b"<5 bytes>" in encode(update)
 
 
 async def recorded(source: Source, scenario: Scenario) -> list[Event]:
@@ -237,8 +247,9 @@ def line(event: dict[str, Any]) -> str:
 
 def message_line(message: dict[str, Any]) -> str:
     content = message["content"]
-    shown = content if isinstance(content, str) else " ".join(block["type"] for block in content)
-    return f"{message['type']}: {shown}"
+    blocks = [content] if isinstance(content, str) else content
+    shown = [block if isinstance(block, str) else block["type"] for block in blocks]
+    return f"{message['type']}: {' '.join(shown)}"
 
 
 # ── any runnable ──────────────────────────────────────────────────────────────────────────────────
