@@ -76,7 +76,7 @@ def asking_page(approval: Approval, link: Link) -> HTMLResponse:
     facts = {
         "You are": link.recipient,
         "Agent": approval.agent,
-        "Requested by": approval.requested_by or approval.owner,
+        "Requested by": ", ".join(approval.requested_by) or approval.owner,
         "Risk": approval.risk,
         "Decide until": _time(expires_at),
     }

@@ -30,8 +30,8 @@ _GRANT_FIELDS = (
 )
 _RUN_FIELDS = (
     *("run_id", "thread_id", "agent", "kind", "status", "attempt", "priority", "created_at"),
-    *("due_at", "started_at", "ended_at", "error", "usage", "metadata", "schedule_id"),
-    "next_run",
+    *("due_at", "started_at", "ended_at", "error", "usage", "metadata", "requested_by"),
+    *("schedule_id", "next_run"),
 )
 _THREAD_FIELDS = (
     *("thread_id", "created_at", "updated_at", "metadata", "status", "agent", "run_id"),
@@ -39,7 +39,8 @@ _THREAD_FIELDS = (
 )
 _SCHEDULE_FIELDS = (
     *("schedule_id", "owner", "agent", "cron", "timezone", "on_busy", "if_missed", "enabled"),
-    *("metadata", "budget", "created_at", "next_at", "last_at", "last_run_id", "last_error"),
+    *("metadata", "budget", "created_at", "requested_by", "next_at", "last_at", "last_run_id"),
+    "last_error",
 )
 
 
@@ -55,7 +56,6 @@ def approval_view(approval: Approval) -> JsonObject:
     }
     return {
         **pick(approval, _APPROVAL_FIELDS),
-        "requested_by": approval.requested_by or None,
         "quorum": approval.policy.quorum,
         "four_eyes": approval.policy.needs_another,
         "warnings": warnings(shown, "approval"),

@@ -53,7 +53,7 @@ def new_approval(
         run_id=run.run_id,
         owner=run.owner,
         agent=run.agent,
-        requested_by=run.owner,
+        requested_by=run.requested_by,
         requested_at=now,
         allowed=_allowed(found, policy),
         conversation=dict(conversation),

@@ -93,6 +93,7 @@ def _detail(event: ApprovalEvent) -> dict[str, Json]:
             return {
                 "allowed": list(event.allowed),
                 "expires_at": event.expires_at and time_text(event.expires_at),
+                "requested_by": list(event.requested_by),
             }
         case events.ApprovalDecided():
             args = None if event.args is None else call_digest(event.tool, event.args)

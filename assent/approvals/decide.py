@@ -15,6 +15,7 @@ from typing import Protocol
 
 from assent.approvals.idempotency import Key, stored_outcome
 from assent.approvals.record import record
+from assent.approvals.requesters import after_decisions, each_once
 from assent.approvals.rules import (
     Advanced,
     CheckDeadline,
@@ -390,7 +391,14 @@ def decided_change(
     if not ended:
         return Decided(change=recorded, outcome=outcome, thread=thread)
 
-    thread = replace(thread, pending=left, updated_at=now, version=thread.version + 1)
+    decided = [approval for approval in approvals if not approval.is_pending]
+    thread = replace(
+        thread,
+        pending=left,
+        requested_by=after_decisions(thread.requested_by, decided),
+        updated_at=now,
+        version=thread.version + 1,
+    )
     run: Run | None = None
     resumes = Change()
     if not left:
@@ -417,7 +425,8 @@ def going_on(
     """The thread's row, the run that goes on with the decisions on these `approvals`, and the event
     that reports it. `paused` is the run that asked, or one of its approvals.
 
-    The run belongs to the owner of the paused one, even if the thread is somebody else's.
+    The run belongs to the owner of the paused one, even if the thread is somebody else's. It acts
+    on the words that the paused one acted on, and on those of the thread's row.
     """
     started: dict[str, Json] = {"paused_run": paused.run_id}
     if message:
@@ -432,6 +441,7 @@ def going_on(
         worker=worker,
         attempt=1 if worker else 0,
         input=started,
+        requested_by=each_once(paused.requested_by, thread.requested_by),
         created_at=now,
         started_at=now if worker else None,
     )

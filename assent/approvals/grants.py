@@ -55,7 +55,8 @@ def covers(grant: Grant, approval: Approval) -> bool:
         return False
     if grant.thread_id not in ("", approval.thread_id):
         return False
-    if grant.user not in ("", approval.requested_by):
+    # What others had a part in is not for this user alone.
+    if grant.user and set(approval.requested_by) != {grant.user}:
         return False
 
     args = approval.current_args

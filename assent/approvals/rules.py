@@ -17,8 +17,8 @@ change the approval. The rules:
    if they may approve those. The tool cannot be changed. The new arguments get the policy that
    they need: if it is the one they had, who is asked and until when stays; if it is another,
    everything but the comments begins again; if they need nobody, the edit decides.
-6. With four eyes, whoever asked and whoever edited last may reject, and nothing else. Neither may
-   delegate.
+6. With four eyes, whoever it can be traced to (`requested_by`) and whoever edited last may reject,
+   and nothing else. None of them may delegate.
 7. An edited approval is approved only with the digest of the new arguments: whoever has not seen
    the edit has not agreed to it. Any decision with another digest raises `Superseded`.
 8. Escalation asks others as well: whoever could decide still can, and votes stand. The time of the
@@ -262,7 +262,7 @@ def needs_another(approval: Approval, name: str) -> bool:
     if not name or not approval.policy.needs_another:
         return False
     is_editor = approval.edit is not None and approval.edit.by == name
-    return is_editor or approval.requested_by == name
+    return is_editor or name in approval.requested_by
 
 
 # ── time ──────────────────────────────────────────────────────────────────────────────────────────
@@ -453,7 +453,7 @@ def _required_right(approval: Approval, person: Person) -> str:
 
 def _check_four_eyes(approval: Approval, person: Person) -> None:
     if needs_another(approval, person.name):
-        did = "asked for" if person.name == approval.requested_by else "edited"
+        did = "asked for" if person.name in approval.requested_by else "edited"
         raise Forbidden(
             f"{person.name} {did} what the approval {approval.approval_id} is about, "
             "so somebody else must decide it.",

@@ -215,7 +215,7 @@ class Session:
                 each["approval_id"],
                 _age(each["requested_at"]),
                 each["tool"] or each["node"],
-                each["requested_by"] or "",
+                ", ".join(each["requested_by"]),
                 each["risk"],
                 each["status"] if has_statuses else _deciders(each),
             )
@@ -242,7 +242,7 @@ class Session:
         expires_at = approval["expires_at"]
         facts = [
             ("status", approval["status"]),
-            ("asked by", approval["requested_by"]),
+            ("asked by", ", ".join(approval["requested_by"])),
             ("decided by", approval["decided_by"]),
             ("risk", approval["risk"]),
             ("for", _deciders(approval)),

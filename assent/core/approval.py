@@ -123,10 +123,11 @@ class Approval(Struct, frozen=True, kw_only=True):
     `interrupt_id` is LangGraph's, if the question came from `interrupt()`; several questions of
     one interrupt have a `position` each and are answered together.
 
-    Who decides: `policy` is the one that it was asked under. `requested_by` is the person for whom
-    the agent works, "" if there is none. `step` counts the escalations so far; its people were
-    asked at `step_at` and have until `expires_at`. `reminded_at` is when people were last reminded.
-    `decided_by` is who gave the last vote that was needed.
+    Who decides: `policy` is the one that it was asked under. `requested_by` are the people whose
+    words or changes it can be traced to, the one for whom the agent works first. `step` counts the
+    escalations so far; its people were asked at `step_at` and have until `expires_at`.
+    `reminded_at` is when people were last reminded. `decided_by` is who gave the last vote that was
+    needed.
 
     Read by an agent's code without a server, `run_id`, `owner` and `agent` are empty.
     """
@@ -153,7 +154,7 @@ class Approval(Struct, frozen=True, kw_only=True):
     checkpoint_id: str = ""
     interrupt_id: str | None = None
     position: int = 0
-    requested_by: str = ""
+    requested_by: tuple[str, ...] = ()
     policy: Policy = Policy()
     step: int = 0
     step_at: datetime | None = None

@@ -298,12 +298,13 @@ class ApprovalEvent(Event, kw_only=True):
 class ApprovalRequired(ApprovalEvent, kw_only=True, tag="approval_required"):
     """A person is asked. `args` are exactly what will run, `digest` is their SHA-256 over RFC 8785
     JSON. `schema` is what an answer to a question, or an edit's arguments, must be: a JSON
-    Schema."""
+    Schema. `requested_by` are the people whose words or changes it can be traced to."""
 
     args: Json = None
     schema: Json = None
     digest: str = ""
     allowed: tuple[str, ...] = ()
+    requested_by: tuple[str, ...] = ()
     preview: Json = None
     expires_at: datetime | None = None
 

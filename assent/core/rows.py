@@ -82,8 +82,9 @@ class NotificationStatus(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thread:
     """A conversation. `pending` are the ids of the approvals it waits for; `checkpoint_id` is its
-    head, written when a run stops. `tampered` is a sentence on what was found not to be as it was
-    stored: then nothing runs on the thread any more."""
+    head, written when a run stops. `requested_by` are the people who wrote to its conversation and
+    whom nobody has agreed with since (`assent.approvals.requesters`). `tampered` is a sentence on
+    what was found not to be as it was stored: then nothing runs on the thread any more."""
 
     thread_id: str
     owner: str
@@ -94,6 +95,7 @@ class Thread:
     run_id: str | None = None
     checkpoint_id: str | None = None
     pending: tuple[str, ...] = ()
+    requested_by: tuple[str, ...] = ()
     metadata: Mapping[str, Json] = field(default_factory=dict)
     version: int = 1
     tampered: str | None = None
@@ -120,7 +122,8 @@ class Run:
     `worker` runs it, and `attempt` counts its starts: together they are its lease, with `attempt`
     as the fencing token. `cancel` says how it was asked to stop. `at_checkpoint` is where the last
     recovery found it, and `stuck` how many in a row found it there. `budget` limits what it may
-    use, and `usage` is what it has used, in numbers by name.
+    use, and `usage` is what it has used, in numbers by name. `requested_by` are the people whose
+    words and changes it acts on, the one who started it first.
     """
 
     run_id: str
@@ -144,6 +147,7 @@ class Run:
     metadata: Mapping[str, Json] = field(default_factory=dict)
     budget: Mapping[str, Json] = field(default_factory=dict)
     usage: Mapping[str, float] = field(default_factory=dict)
+    requested_by: tuple[str, ...] = ()
     schedule_id: str | None = None
     next_run: str | None = None
     version: int = 1
@@ -206,8 +210,9 @@ class Schedule:
     """Runs at the times of a cron expression in a time zone, each with this `input` and `budget`,
     and on a thread of its own unless `thread_id` names one.
 
-    `next_at` is None while the schedule is not `enabled`, or when no time is left. `last_at` is
-    when the last run was due, and `last_error` a sentence: why there was none at the last time.
+    `requested_by` are the owner, and who has changed it since. `next_at` is None while the schedule
+    is not `enabled`, or when no time is left. `last_at` is when the last run was due, and
+    `last_error` a sentence: why there was none at the last time.
     """
 
     schedule_id: str
@@ -217,6 +222,7 @@ class Schedule:
     timezone: str
     input: Mapping[str, Json]
     created_at: datetime
+    requested_by: tuple[str, ...] = ()
     thread_id: str = ""
     on_busy: str = "enqueue"
     if_missed: str = "once"

@@ -172,7 +172,7 @@ def _approval_view(approval: Approval) -> JsonObject:
     shown["args"] = approval.current_args
     shown["digest"] = approval.current_digest
     shown["edited_by"] = approval.edit.by if approval.edit else None
-    shown["requested_by"] = approval.requested_by or approval.owner
+    shown["requested_by"] = approval.requested_by or (approval.owner,)
     return dict(msgspec.to_builtins(shown))
 
 

@@ -61,6 +61,7 @@ def _run(thread: Thread, run_id: str, now: datetime) -> Run:
         created_at=now,
         started_at=now,
         input={"message": ""},
+        requested_by=(thread.owner,),
         metadata={"imported": True},
         version=0,
     )

@@ -37,7 +37,7 @@ from assent.runs.engine import Ending, Executor, HeldRun, RecoveryState, RunDrai
 from assent.runs.ledger import StoredEffects, StoredOutcomes
 from assent.runs.metering import BUDGET_STOP, MARGIN_SECONDS, Meter, Metering, Terms, watch_time
 from assent.runs.planning import Planner, check_trusted, wrote
-from assent.runs.states import thread_config
+from assent.runs.states import run_metadata, thread_config
 from assent.runs.sync_threads import SyncThreads
 from assent.storage.base import Change, Storage
 
@@ -415,9 +415,7 @@ class GraphExecutor(Executor):
         config["configurable"][LEASE_KEY] = held.lease
         if meter is not None and meter.limits:
             config["configurable"][ADMISSION_KEY] = self._admission(run.thread_id, meter)
-        # Stored in each checkpoint, so that a recovery knows which are this run's. Nothing from a
-        # client goes in here.
-        config["metadata"] = {"run_id": run.run_id}
+        config["metadata"] = {**run_metadata(run)}
         if "checkpoint_id" in run.input:
             config["metadata"][FORKED] = run.run_id
         return config

@@ -10,6 +10,7 @@ from msgspec import structs
 
 from assent.approvals.ask import ask_all, new_approval
 from assent.approvals.decide import going_on
+from assent.approvals.requesters import each_once
 from assent.core.approval import Approval, ApprovalKind
 from assent.core.events import (
     Checkpoint,
@@ -130,6 +131,10 @@ def cancelled(
 ) -> Change:
     """The run was stopped on request, and its thread is at rest."""
     run = replace(run, error=None)
+    if rolled_back:
+        # Among them is now who asked for it.
+        requesters = each_once(thread.requested_by, run.requested_by)
+        thread = replace(thread, requested_by=requesters)
     event = RunCancelled(rolled_back=rolled_back)
     return _change(thread, run, ThreadStatus.IDLE, RunStatus.CANCELLED, checkpoint, event, now)
 

@@ -23,6 +23,7 @@ from zoneinfo import ZoneInfo
 import structlog
 from cronsim import CronSim, CronSimError
 
+from assent.approvals.requesters import each_once
 from assent.core.audit import Actor, Authentication
 from assent.core.clock import Clock
 from assent.core.errors import (
@@ -230,7 +231,7 @@ def _ran(schedule: Schedule, at: datetime, run: Run) -> Change:
     return Change(rows=(ran,))
 
 
-def submission(schedule: Schedule, due_at: datetime | None) -> Submission:
+def submission(schedule: Schedule, due_at: datetime | None, started_by: str = "") -> Submission:
     """The submission of a run that is due at this time, or that somebody starts by hand. It never
     answers what the thread waits for."""
     plan = plan_of(schedule)
@@ -244,6 +245,7 @@ def submission(schedule: Schedule, due_at: datetime | None) -> Submission:
         due_at=due_at,
         metadata=plan.metadata,
         budget=plan.budget,
+        requested_by=each_once(schedule.requested_by, [started_by]),
         schedule_id=schedule.schedule_id,
     )
 
@@ -272,6 +274,7 @@ class Schedules:
             timezone=plan.timezone,
             input={},
             created_at=now,
+            requested_by=(owner,),
             enabled=plan.enabled,
         )
         schedule = apply_plan(blank, plan, agent, now)
@@ -295,15 +298,16 @@ class Schedules:
         zone = _zone(schedule.timezone)
         return [time.astimezone(zone) for time in (schedule.next_at, *later)]
 
-    async def change(self, schedule_id: str, changes: Mapping[str, Json]) -> Schedule:
-        """Change these fields of the schedule's plan. Raises what `create` raises, or
-        `NotFound`."""
+    async def change(self, schedule_id: str, changes: Mapping[str, Json], *, by: str) -> Schedule:
+        """Change these fields of the schedule's plan. From then on its runs can be traced to whoever
+        changed it too. Raises what `create` raises, or `NotFound`."""
         while True:
             schedule = await self.schedule(schedule_id)
             plan = replace(plan_of(schedule), **changes)
             agent = await self._agent(plan, schedule.owner)
             changed = apply_plan(schedule, plan, agent, self._clock.now())
-            changed = replace(changed, version=schedule.version + 1)
+            requesters = each_once(schedule.requested_by, [by])
+            changed = replace(changed, requested_by=requesters, version=schedule.version + 1)
             try:
                 await self._storage.commit(with_timer(changed, await self._timer(schedule_id)))
                 return changed
@@ -322,15 +326,15 @@ class Schedules:
             except Conflict:
                 continue
 
-    async def run(self, schedule_id: str) -> Run:
-        """Start a run now. Raises `NotFound`, `ThreadBusy`, `ThreadPaused`, `InvalidRequest` or
+    async def run(self, schedule_id: str, *, by: str) -> Run:
+        """Start a run now. It is the owner's, and can be traced to whoever starts it too. Raises `NotFound`, `ThreadBusy`, `ThreadPaused`, `InvalidRequest` or
         `Tampered`."""
         while True:
             schedule = await self.schedule(schedule_id)
             ran = partial(_ran, schedule, self._clock.now())
             try:
                 await self._check_room(schedule)
-                return await self._submit(submission(schedule, None), ran)
+                return await self._submit(submission(schedule, None, started_by=by), ran)
             except (ThreadBusy, ThreadPaused):
                 raise
             except Conflict:

@@ -10,6 +10,7 @@ from typing import Any
 from langgraph.types import StateSnapshot
 
 from assent.approvals.decide import Verdict
+from assent.approvals.requesters import each_once
 from assent.core.approval import Approval
 from assent.core.audit import Actor, AuditAction, AuditEntry
 from assent.core.clock import Clock
@@ -42,7 +43,7 @@ from assent.runs.distrust import distrust
 from assent.runs.engine import Engine
 from assent.runs.schedules import Schedules
 from assent.runs.shielding import shielded
-from assent.runs.states import thread_config
+from assent.runs.states import requesters_at, thread_config
 from assent.runs.transitions import Submission
 from assent.storage.base import Change, Storage, together
 
@@ -116,7 +117,7 @@ class Runs:
             thread = await self._thread_of(submission)
             agent = self.agent_for(submission, thread)
             if submission.checkpoint_id is not None:
-                await self._check_checkpoint(submission, thread)
+                submission = await self._going_back(submission, thread)
             starts_later = submission.due_at is not None and submission.due_at > self.clock.now()
             if thread and thread.status is ThreadStatus.INTERRUPTED and not starts_later:
                 if submission.if_paused in ("refuse", "reject"):
@@ -171,13 +172,17 @@ class Runs:
             )
         return name
 
-    async def _check_checkpoint(self, submission: Submission, thread: Thread | None) -> None:
-        if thread is None or await self._snapshot(thread, submission.checkpoint_id) is None:
+    async def _going_back(self, submission: Submission, thread: Thread | None) -> Submission:
+        """The submission with the requesters of the checkpoint that it goes on from."""
+        snapshot = await self._snapshot(thread, submission.checkpoint_id) if thread else None
+        if snapshot is None:
             id = submission.thread_id
             raise NotFound(
                 f"The thread '{id}' has no checkpoint '{submission.checkpoint_id}'. "
                 f"GET /threads/{id}/history lists those that it has."
             )
+        requesters = each_once(submission.requested_by, requesters_at(snapshot))
+        return replace(submission, requested_by=requesters)
 
     async def _start(
         self, submission: Submission, thread: Thread | None, agent: str, worker: str | None
@@ -293,7 +298,11 @@ class Runs:
                 f"Nothing has happened on the thread '{thread_id}' yet, "
                 "so there is no state to fork from."
             )
-        submission = Submission(message="", by=by, thread_id=target, metadata=metadata)
+        # All that the state was made of is in the fork too, also what nobody has agreed with yet.
+        requesters = each_once(requesters_at(snapshot), source.requested_by)
+        submission = Submission(
+            message="", by=by, thread_id=target, metadata=metadata, requested_by=requesters
+        )
         run = self._new_run(submission, self.agent_for(submission, source))
         run = replace(run, input={"fork_of": thread_id, "checkpoint_id": found_id})
         try:

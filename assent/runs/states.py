@@ -1,8 +1,16 @@
-"""The config by which LangGraph finds a thread's state."""
+"""The config by which LangGraph finds a thread's state, and what a checkpoint says of its run."""
 
 from __future__ import annotations
 
+import json
+
 from langchain_core.runnables import RunnableConfig
+from langgraph.types import StateSnapshot
+
+from assent.core.rows import Run
+
+REQUESTED_BY = "assent_requested_by"
+"""The metadata key for a run's requesters, as JSON: LangGraph stores no list there."""
 
 
 def thread_config(thread_id: str, checkpoint_id: str | None = None) -> RunnableConfig:
@@ -11,3 +19,15 @@ def thread_config(thread_id: str, checkpoint_id: str | None = None) -> RunnableC
     if checkpoint_id:
         configurable["checkpoint_id"] = checkpoint_id
     return {"configurable": configurable}
+
+
+def run_metadata(run: Run) -> dict[str, str]:
+    """The metadata of the run's checkpoints. A recovery finds its checkpoints by it, and whoever
+    goes back to one meets its requesters again. Nothing from a client goes in here."""
+    return {"run_id": run.run_id, REQUESTED_BY: json.dumps(run.requested_by)}
+
+
+def requesters_at(snapshot: StateSnapshot) -> tuple[str, ...]:
+    """The requesters of the run that wrote this checkpoint; none if no run of Assent did."""
+    stored = (snapshot.metadata or {}).get(REQUESTED_BY)
+    return tuple(json.loads(str(stored))) if stored else ()

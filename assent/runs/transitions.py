@@ -17,6 +17,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from assent.approvals.record import record
+from assent.approvals.requesters import each_once
 from assent.approvals.rules import Cancel, advance
 from assent.core.approval import Approval
 from assent.core.audit import Actor
@@ -54,7 +55,7 @@ class Submission:
     `reject` refuses, `enqueue` waits behind it, `interrupt` cancels it and `rollback` also undoes
     what it did to the thread's state; then the new run goes. A run with `due_at` starts then, or as
     soon after as the thread is free; those of a higher `priority` first where there are more than
-    may run at once.
+    may run at once. `requested_by` are others whose words or changes it can be traced to.
     """
 
     message: str
@@ -68,6 +69,7 @@ class Submission:
     due_at: datetime | None = None
     priority: int = 0
     budget: Mapping[str, Any] = field(default_factory=dict)
+    requested_by: tuple[str, ...] = ()
     schedule_id: str | None = None
 
 
@@ -98,6 +100,7 @@ def new_run(submission: Submission, thread_id: str, agent: str, run_id: str, now
         priority=submission.priority,
         due_at=submission.due_at,
         budget={"limits": dict(submission.budget)} if submission.budget else {},
+        requested_by=each_once([submission.by.name], submission.requested_by),
         schedule_id=submission.schedule_id,
         created_at=now,
     )
@@ -115,6 +118,7 @@ def submitted(
     is a worker for it."""
     made = thread or replace(new_thread(run.thread_id, run.owner, metadata, now), version=0)
     busy = _taken_by(run, made, now)
+    run = replace(run, requested_by=busy.requested_by)
     if worker is None:
         return Change(rows=(busy, run)), busy
     running = _running(run, worker, now)
@@ -138,6 +142,7 @@ def started(thread: Thread, run: Run, worker: str, now: datetime) -> tuple[Chang
     if is_its_own(run, thread):
         return Change(rows=(running,), unchanged=(thread,), events=events), thread, running
     busy = _taken_by(run, thread, now)
+    running = replace(running, requested_by=busy.requested_by)
     return Change(rows=(busy, running), events=events), busy, running
 
 
@@ -202,7 +207,7 @@ def cancelled(
             # It stops already, in the mode of the first request.
             stopped.append(run)
             continue
-        stops = _stopping(run, mode, now)
+        stops = _stopping(run, mode, by, now)
         stopped.append(stops)
         rows.append(stops)
         left = ThreadStatus.BUSY
@@ -242,7 +247,10 @@ def is_its_own(run: Run, thread: Thread) -> bool:
     return is_taken and thread.run_id == run.run_id
 
 
-def _stopping(run: Run, mode: CancelMode, now: datetime) -> Run:
+def _stopping(run: Run, mode: CancelMode, by: Actor, now: datetime) -> Run:
+    if mode is CancelMode.ROLLBACK:
+        # What was said is unsaid, so whatever the agent does next can be traced to that too.
+        run = replace(run, requested_by=each_once(run.requested_by, [by.name]))
     if run.status is RunStatus.PENDING and run.kind is RunKind.INPUT:
         return replace(
             run, status=RunStatus.CANCELLED, cancel=mode, ended_at=now, version=run.version + 1
@@ -279,6 +287,7 @@ def _taken_by(run: Run, thread: Thread, now: datetime) -> Thread:
         agent=run.agent,
         run_id=run.run_id,
         pending=(),
+        requested_by=each_once(run.requested_by, thread.requested_by),
         updated_at=now,
         version=thread.version + 1,
     )

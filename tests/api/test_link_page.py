@@ -26,8 +26,11 @@ def page(**changes: object) -> str:
     "field", ["tool", "agent", "thread_id", "requested_by", "args", "preview", "conversation"]
 )
 def test_nothing_that_was_written_is_html(field: str) -> None:
-    value = {"conversation": {"asked": ATTACK, "model_wrote": ATTACK}}.get(field, ATTACK)
-    said = page(**{field: value})
+    values: dict[str, object] = {
+        "conversation": {"asked": ATTACK, "model_wrote": ATTACK},
+        "requested_by": ("ann", ATTACK),
+    }
+    said = page(**{field: values.get(field, ATTACK)})
     assert "<script>" not in said
     assert "<img" not in said
     assert "</pre>&lt;script" not in said

@@ -38,6 +38,7 @@ async def test_it_is_made_with_the_defaults_that_are_documented(api: Api) -> Non
     assert schedule == {
         "schedule_id": schedule["schedule_id"],
         "owner": "local",
+        "requested_by": ["local"],
         "agent": "agent",
         "thread_id": None,
         "cron": NEVER,

@@ -142,7 +142,7 @@ def test_a_decision_that_leaves_others_pending_starts_nothing() -> None:
     decided = decided_all({"b": Reject("no")}, pending)
     change = decided.change
     (thread,), approvals = rows(change, Thread), rows(change, Approval)
-    assert thread == a_thread("a", "c", updated_at=LATER, version=8)
+    assert thread == a_thread("a", "c", requested_by=("bob",), updated_at=LATER, version=8)
     assert [approval.approval_id for approval in approvals] == ["b"]
     assert rows(change, Run) == []
     (event,) = of_thread(change)
@@ -361,7 +361,7 @@ def asked(approval_id: str, policy: Policy, **changes: Any) -> Approval:
     row = an_approval(
         approval_id,
         version=1,
-        requested_by="ann",
+        requested_by=("ann",),
         args=args,
         digest=call_digest("pay", args),
         allowed=policy.allowed,

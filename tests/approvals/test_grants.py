@@ -78,10 +78,9 @@ def test_whatever_it_does_not_say_it_does_not_cover(more: dict[str, Any]) -> Non
 
 def test_a_grant_may_be_for_a_user_in_any_thread() -> None:
     assert status(question(Policy()), grant(thread_id="", user="ann")) is ApprovalStatus.APPROVED
-    assert (
-        status(question(Policy(), requested_by="cy"), grant(thread_id="", user="ann"))
-        is ApprovalStatus.PENDING
-    )
+    for others in (["cy"], ["cy", "ann"], ["ann", "cy"], []):
+        asked = question(Policy(), requested_by=others)
+        assert status(asked, grant(thread_id="", user="ann")) is ApprovalStatus.PENDING, others
 
 
 def test_only_calls_of_tools_are_granted() -> None:
@@ -103,6 +102,8 @@ def test_with_four_eyes_nobody_grants_his_own_calls() -> None:
     asked = question(Policy(risk=Risk.HIGH))
     assert status(asked, grant(ANN)) is ApprovalStatus.PENDING
     assert status(asked, grant(BOB)) is ApprovalStatus.APPROVED
+    asked = question(Policy(risk=Risk.HIGH), requested_by=["ann", "bob"])
+    assert status(asked, grant(BOB)) is ApprovalStatus.PENDING
 
 
 def test_a_grant_is_no_vote_where_approving_is_not_allowed() -> None:

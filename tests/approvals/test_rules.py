@@ -347,6 +347,14 @@ def test_who_asked_may_say_no() -> None:
     )
 
 
+def test_nobody_whom_it_can_be_traced_to_is_a_second_pair_of_eyes() -> None:
+    asked = question(Policy(four_eyes=True, quorum=2), requested_by=["ann", "bob"])
+    for person in (ANN, BOB):
+        with pytest.raises(Forbidden, match=f"{person.name} asked for"):
+            after(asked, approve(person))
+    assert after(asked, approve(CY), approve(DEE)).status is ApprovalStatus.APPROVED
+
+
 def test_editing_counts_as_asking() -> None:
     policy = Policy(four_eyes=True)
     edited = after(question(policy), edit(BOB, 5, policy))
@@ -368,7 +376,7 @@ def test_nobody_hands_his_say_to_who_asked() -> None:
 
 def test_without_a_requester_nobody_is_barred() -> None:
     assert (
-        after(question(Policy(four_eyes=True), requested_by=""), approve(Person(name=""))).status
+        after(question(Policy(four_eyes=True), requested_by=()), approve(Person(name=""))).status
         is ApprovalStatus.APPROVED
     )
 

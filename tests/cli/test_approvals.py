@@ -140,7 +140,7 @@ def test_a_list_fits_a_narrow_terminal(server: Server) -> None:
 def test_a_status_is_one_word_beside_the_name_of_a_common_tool(
     server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    waits = asked(server, "pay 20") | {"tool": "delete_records", "requested_by": "local"}
+    waits = asked(server, "pay 20") | {"tool": "delete_records", "requested_by": ["local"]}
     monkeypatch.setenv("COLUMNS", "80")
     Session(Client(httpx.Client())).table([waits, waits | {"status": "superseded"}])
     _titles, *lines = capsys.readouterr().out.splitlines()

@@ -68,7 +68,7 @@ def test_every_approval_event_has_a_notification_with_the_approval(kind: str) ->
         "pay",
         PENDING.args,
         PENDING.digest,
-        "ann",
+        ("ann", "dee"),
     )
     assert said.keys() >= {"agent", "preview", "allowed", "expires_at", "risk", "conversation"}
 

@@ -387,7 +387,7 @@ class Life(RuleBasedStateMachine):
             said = {vote.by for vote in row.votes if vote.digest == row.current_digest}
             free = row.status is ApprovalStatus.EDITED and amount_of(row) % 7 == 0
             assert free or len(said) >= row.policy.quorum
-            assert not row.policy.needs_another or row.requested_by not in said
+            assert not row.policy.needs_another or said.isdisjoint(row.requested_by)
         if row.status is not ApprovalStatus.PENDING:
             # What is over stays as it is.
             assert self.over.setdefault(row.approval_id, row) == row

@@ -496,7 +496,7 @@ async def test_rejecting_it_passes_a_time_over_and_says_why(house: House) -> Non
         assert now.last_error is not None
         assert now.last_error.startswith("The thread 't' waits for a decision.")
         with pytest.raises(ThreadPaused):
-            await runs.schedules.run(made.schedule_id)
+            await runs.schedules.run(made.schedule_id, by="ann")
 
 
 @pytest.mark.parametrize("on_busy", ["enqueue", "reject", "interrupt", "rollback"])
@@ -619,11 +619,13 @@ async def test_it_is_changed_and_its_next_time_with_it(house: House) -> None:
     async with house.open() as runs:
         made = await runs.schedules.create(PLAN, owner="ann")
         changed = await runs.schedules.change(
-            made.schedule_id, {"cron": "0 8 * * *", "timezone": "Europe/Berlin"}
+            made.schedule_id, {"cron": "0 8 * * *", "timezone": "Europe/Berlin"}, by="ann"
         )
         assert changed.next_at == datetime(2026, 11, 21, 7, tzinfo=UTC)
         changed = await runs.schedules.change(
-            made.schedule_id, {"message": "Other?", "agent": "other", "metadata": {"k": 1}}
+            made.schedule_id,
+            {"message": "Other?", "agent": "other", "metadata": {"k": 1}},
+            by="ann",
         )
         assert (changed.input, changed.agent, changed.metadata) == (
             {"message": "Other?"},
@@ -637,7 +639,9 @@ async def test_it_is_changed_and_its_next_time_with_it(house: House) -> None:
         )
         await house.goes_to(runs, NINE)
         assert await runs_of(runs, made) == []
-        await runs.schedules.change(made.schedule_id, {"cron": "15 * * * *", "timezone": "UTC"})
+        await runs.schedules.change(
+            made.schedule_id, {"cron": "15 * * * *", "timezone": "UTC"}, by="ann"
+        )
         await house.goes_to(runs, NINE + 15 * MINUTE)
         (run,) = await runs_of(runs, made)
         assert (run.agent, run.input) == ("other", {"message": "Other?"})
@@ -653,9 +657,9 @@ async def test_a_change_of_what_it_says_takes_no_due_time_away(house: House) -> 
         schedules = type(runs.schedules)(
             storage, house.clock, runs._submit_scheduled, runs.agent_for
         )
-        changed = await schedules.change(made.schedule_id, {"message": "Other?"})
+        changed = await schedules.change(made.schedule_id, {"message": "Other?"}, by="ann")
         assert changed.next_at == late.next_at
-        changed = await schedules.change(made.schedule_id, {"cron": "30 * * * *"})
+        changed = await schedules.change(made.schedule_id, {"cron": "30 * * * *"}, by="ann")
         assert changed.next_at == NINE + 30 * MINUTE
 
 
@@ -666,12 +670,12 @@ async def test_what_is_not_enabled_waits_and_misses_nothing(house: House) -> Non
         assert await runs.storage.timer(timer_id(made.schedule_id)) is None
         await house.goes_to(runs, NINE)
         assert (
-            await runs.schedules.change(made.schedule_id, {"enabled": True})
+            await runs.schedules.change(made.schedule_id, {"enabled": True}, by="ann")
         ).next_at == NINE + HOUR
-        off = await runs.schedules.change(made.schedule_id, {"enabled": False})
+        off = await runs.schedules.change(made.schedule_id, {"enabled": False}, by="ann")
         assert off.next_at is None
         await house.goes_to(runs, NINE + 5 * HOUR)
-        on = await runs.schedules.change(made.schedule_id, {"enabled": True})
+        on = await runs.schedules.change(made.schedule_id, {"enabled": True}, by="ann")
         assert on.next_at == NINE + 6 * HOUR
         assert await runs_of(runs, made) == []
         await house.goes_to(runs, NINE + 6 * HOUR)
@@ -688,19 +692,19 @@ async def test_what_makes_no_sense_changes_nothing(house: House) -> None:
         )
         for wrong in wrongs:
             with pytest.raises(InvalidRequest):
-                await runs.schedules.change(made.schedule_id, wrong)
+                await runs.schedules.change(made.schedule_id, wrong, by="ann")
             with pytest.raises(InvalidRequest):
                 await runs.schedules.create(replace(PLAN, **wrong), owner="ann")
         for change in (
-            runs.schedules.change(made.schedule_id, {"agent": "x"}),
+            runs.schedules.change(made.schedule_id, {"agent": "x"}, by="ann"),
             runs.schedules.create(replace(PLAN, agent="x"), owner="ann"),
         ):
             with pytest.raises(NotFound, match="There is no agent 'x'"):
                 await change
         with pytest.raises(NotFound, match="There is no schedule 'x'"):
-            await runs.schedules.change("x", {})
+            await runs.schedules.change("x", {}, by="ann")
         with pytest.raises(NotFound):
-            await runs.schedules.run("x")
+            await runs.schedules.run("x", by="ann")
         assert (await runs.storage.schedules()).rows == (made,)
 
 
@@ -732,7 +736,7 @@ async def test_it_is_removed_and_its_runs_stay(house: House) -> None:
 async def test_it_runs_by_hand_beside_its_times(house: House) -> None:
     async with house.open() as runs:
         made = await runs.schedules.create(replace(PLAN, enabled=False), owner="ann")
-        run = await runs.schedules.run(made.schedule_id)
+        run = await runs.schedules.run(made.schedule_id, by="ann")
         assert (run.schedule_id, run.due_at) == (made.schedule_id, None)
         now = await runs.schedules.schedule(made.schedule_id)
         assert (now.next_at, now.last_at, now.last_run_id) == (None, house.time, run.run_id)

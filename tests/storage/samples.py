@@ -54,6 +54,7 @@ def thread(thread_id: str = "t", **changes: Any) -> Thread:
         run_id="r",
         checkpoint_id="c",
         pending=("a1", "a2"),
+        requested_by=("ann", "bob"),
         metadata={"title": "Größe ☃", "tags": [1, 2.5, None, True, {"deep": []}]},
     )
     return replace(made, **changes)
@@ -82,13 +83,14 @@ def run(run_id: str = "r", **changes: Any) -> Run:
         metadata={"k": "v"},
         budget={"tokens": 1000, "then": "ask"},
         usage={"tokens": 12, "usd": 0.25},
+        requested_by=("ann", "Zoë, jun."),
         schedule_id="s",
     )
     return replace(made, **changes)
 
 
 VOTING: dict[str, Any] = {
-    "requested_by": "ann",
+    "requested_by": ("ann", "dee"),
     "policy": Policy(
         quorum=2,
         roles=("lead",),
@@ -217,6 +219,7 @@ def schedule(schedule_id: str = "s", **changes: Any) -> Schedule:
         timezone="Europe/Vienna",
         input={"message": "Größe ☃"},
         created_at=NOON,
+        requested_by=("ann", "bob"),
         thread_id="t",
         on_busy="reject",
         if_missed="skip",

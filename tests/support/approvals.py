@@ -73,7 +73,9 @@ def a_thread(*pending: str, **changes: Any) -> Thread:
     return replace(made, **changes)
 
 
-def question(policy: Policy, requested_by: str = "ann", args: Any = None) -> Approval:
+def question(
+    policy: Policy, requested_by: Sequence[str] = ("ann",), args: Any = None
+) -> Approval:
     """An approval that was asked for under this policy at `START`."""
     args = {"amount": 1} if args is None else args
     made = Approval(
@@ -88,7 +90,7 @@ def question(policy: Policy, requested_by: str = "ann", args: Any = None) -> App
         digest=call_digest("pay", args),
         policy=policy,
         allowed=policy.allowed,
-        requested_by=requested_by,
+        requested_by=tuple(requested_by),
         requested_at=START,
         step_at=START,
     )

@@ -45,7 +45,8 @@ async def get_schedule(id: str, runs: TheRuns, by: TheActor) -> Response:
 @router.patch("/schedules/{id}")
 async def change_schedule(id: str, body: ScheduleChange, runs: TheRuns, by: TheActor) -> Response:
     """Change the fields that are sent. New times, or `enabled`, count from now on."""
-    schedule = await runs.schedules.change(id, body.model_dump(exclude_unset=True))
+    changes = body.model_dump(exclude_unset=True)
+    schedule = await runs.schedules.change(id, changes, by=by.name)
     return json_response(schedule_view(schedule, runs.schedules.upcoming(schedule)))
 
 
@@ -59,4 +60,4 @@ async def delete_schedule(id: str, runs: TheRuns, by: TheActor) -> Response:
 @router.post("/schedules/{id}/run", status_code=202)
 async def run_schedule(id: str, runs: TheRuns, by: TheActor) -> Response:
     """Run now, whatever the time. `events` is the URL of the run's events."""
-    return started_response(runs, await runs.schedules.run(id))
+    return started_response(runs, await runs.schedules.run(id, by=by.name))

@@ -59,6 +59,8 @@ CREATE TABLE threads (
     checkpoint_id TEXT,
     -- The ids of the approvals that the thread waits for, as a JSON list.
     pending TEXT NOT NULL,
+    -- The names, as a JSON list, of those who wrote to it and whom nobody has agreed with since.
+    requested_by TEXT NOT NULL,
     -- A sentence: what was found to be tampered with. Nothing of such a thread is run.
     tampered TEXT,
     version INTEGER NOT NULL,
@@ -89,6 +91,8 @@ CREATE TABLE runs (
     cancel TEXT,
     at_checkpoint TEXT,
     stuck INTEGER NOT NULL,
+    -- The names of those whose words it acts on, as a JSON list.
+    requested_by TEXT NOT NULL,
     schedule_id TEXT,
     next_run TEXT,
     version INTEGER NOT NULL,
@@ -132,6 +136,7 @@ CREATE TABLE approvals (
     kind TEXT NOT NULL,
     status TEXT NOT NULL,
     requested_at TEXT NOT NULL,
+    -- A JSON list of names, as in the other tables.
     requested_by TEXT NOT NULL,
     digest TEXT NOT NULL,
     allowed TEXT NOT NULL,
@@ -304,6 +309,7 @@ CREATE TABLE schedules (
     cron TEXT NOT NULL,
     timezone TEXT NOT NULL,
     created_at TEXT NOT NULL,
+    requested_by TEXT NOT NULL,
     thread_id TEXT NOT NULL,
     on_busy TEXT NOT NULL,
     if_missed TEXT NOT NULL,

@@ -1,0 +1,408 @@
+"""Four eyes over HTTP: whoever's words an action can be traced to is no second pair of eyes for it,
+by whatever route the words came."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.server import Api, Server, asking, expect, problem, scripted_agents, serving
+
+NAMES = ("ann", "bob", "cy", "mailer")
+LEADS = """
+[people]
+bob = {roles = ["lead"]}
+cy = {roles = ["lead"]}
+
+[policies.agents.agent.tools.slow]
+roles = ["lead"]
+risk = "high"
+
+[policies.agents.chat_agent]
+risk = "low"
+
+[policies.agents.chat_agent.tools.slow]
+roles = ["lead"]
+risk = "high"
+"""
+PUBLIC = "https://assent.example"
+NEVER = "0 0 29 2 *"
+APPROVE = {"type": "approve"}
+REASON = "Not that, but do pay bob."
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("four-eyes")
+    (folder / "assent.toml").write_text(LEADS)
+    with serving(
+        folder,
+        scripted_agents(folder, "agent", "chat_agent"),
+        ASSENT_API_KEYS=",".join(f"{name}:secret-of-{name}" for name in NAMES),
+        ASSENT_CONFIG=str(folder / "assent.toml"),
+        ASSENT_PUBLIC_URL=PUBLIC,
+        ASSENT_LINK_ISSUERS="mailer",
+    ) as server:
+        yield server
+
+
+@dataclass
+class Case:
+    """A thread on which ann's agent is to pay with `slow`, which takes a lead who has had no part
+    in it. Bob and cy are leads."""
+
+    server: Server
+    people: dict[str, Api]
+    thread: str
+    amount: int
+
+    @property
+    def ann(self) -> Api:
+        return self.people["ann"]
+
+    @property
+    def bob(self) -> Api:
+        return self.people["bob"]
+
+    @property
+    def slow(self) -> str:
+        return f"slow {self.amount}"
+
+    @property
+    def two_steps(self) -> str:
+        """What asks for a payment that anybody may decide, and then for the other."""
+        return f"pay {self.amount} then {self.slow}"
+
+    async def post(self, name: str, path: str, status: int, **body: Any) -> Any:
+        """What the server answers to this person."""
+        response = await expect(await self.people[name].http.post(path, json=body), status)
+        return response.json()
+
+    async def asked(self) -> Any:
+        """The approval of `slow` that the thread waits for."""
+        await self.ann.at_rest(self.thread)
+        (approval,) = await self.ann.pending(self.thread)
+        assert approval["tool"] == "slow"
+        return approval
+
+    async def decide(self, name: str, approval: Any, status: int = 202) -> Any:
+        path = f"/approvals/{approval['approval_id']}/decide"
+        response = await self.people[name].http.post(path, json=APPROVE)
+        if status == 202:
+            return (await expect(response, 202)).json()
+        return await problem(response, status)
+
+
+@pytest.fixture
+async def case(server: Server, thread: str, amount: int) -> AsyncIterator[Case]:
+    server.let_go(amount)
+    async with AsyncExitStack() as stack:
+        people = {
+            name: await stack.enter_async_context(
+                asking(server, authorization=f"Bearer secret-of-{name}")
+            )
+            for name in NAMES
+        }
+        yield Case(server, people, thread, amount)
+
+
+# ── every route ───────────────────────────────────────────────────────────────────────────────────
+
+Way = Callable[[Case], Awaitable[None]]
+WAYS: list[tuple[str, Way]] = []
+"""The ways in which bob's words come to what ann's agent asks, each by its route."""
+
+
+def way(route: str) -> Callable[[Way], Way]:
+    def add(function: Way) -> Way:
+        WAYS.append((route, function))
+        return function
+
+    return add
+
+
+NO_WAY = {
+    "POST /threads": "an empty thread has no words, and its metadata does not reach the agent",
+    "DELETE /threads/{id}": "nothing is left",
+    "POST /approvals/{id}/withdraw": "a vote has no words",
+    "POST /approvals/{id}/delegate": "a voting right has no words",
+    "POST /approvals/{id}/comment": "people read it, and the agent does not",
+    "POST /approvals/{id}/links": "the words are those of the link's user",
+    "POST /grants": "consent has no words",
+    "DELETE /grants/{id}": "consent has no words",
+    "DELETE /schedules/{id}": "nothing is left",
+    "POST /notifications/{id}/resend": "people read it, and the agent does not",
+}
+"""The other routes that change anything, each with the reason why nobody's words reach another's
+run by it."""
+
+
+@way("POST /agent/stream")
+async def wrote_before(case: Case) -> None:
+    await case.bob.stream("tell 1", thread_id=case.thread)
+    await case.ann.paused(case.slow, thread_id=case.thread)
+
+
+@way("POST /agent/stream")
+async def wrote_what_failed(case: Case) -> None:
+    await case.bob.stream("boom", thread_id=case.thread)
+    await case.ann.paused(case.slow, thread_id=case.thread)
+
+
+@way("POST /agent/stream")
+async def answered_a_chat_with_another_request(case: Case) -> None:
+    await case.ann.paused(f"pay {case.amount}", thread_id=case.thread, agent="chat_agent")
+    await case.bob.stream(case.slow, thread_id=case.thread)
+
+
+@way("POST /agent/invoke")
+async def rejected_with_another_request(case: Case) -> None:
+    await case.ann.paused(f"pay {case.amount}", thread_id=case.thread)
+    body = {"message": case.slow, "thread_id": case.thread, "if_paused": "reject"}
+    await case.post("bob", "/agent/invoke", 200, **body)
+
+
+@way("POST /agent/invoke")
+async def dropped_the_question_for_another_request(case: Case) -> None:
+    await case.ann.paused(f"pay {case.amount}", thread_id=case.thread)
+    body = {"message": "tell 1", "thread_id": case.thread, "if_paused": "cancel"}
+    await case.post("bob", "/agent/invoke", 200, **body)
+    await case.ann.paused(case.slow, thread_id=case.thread)
+
+
+@way("POST /threads/{id}/runs")
+async def waited_in_the_queue(case: Case) -> None:
+    await case.ann.run(case.thread, f"hold {case.amount + 1_000_000}")
+    await case.bob.run(case.thread, "tell 1", on_busy="enqueue")
+    last = await case.ann.run(case.thread, case.slow, on_busy="enqueue")
+    case.server.let_go(case.amount + 1_000_000)
+    await case.ann.ended(last["run_id"])
+
+
+@way("POST /threads/{id}/runs")
+async def wrote_while_the_thread_was_paused(case: Case) -> None:
+    await case.ann.paused(f"pay {case.amount}", thread_id=case.thread)
+    await case.bob.run(case.thread, "tell 1", on_busy="enqueue", if_paused="wait")
+    last = await case.ann.run(case.thread, case.slow, on_busy="enqueue", if_paused="wait")
+    await case.people["cy"].decided(case.thread, type="approve")
+    await case.ann.ended(last["run_id"])
+
+
+@way("POST /threads/{id}/resume")
+async def gave_a_reason(case: Case) -> None:
+    await case.ann.paused(case.two_steps, thread_id=case.thread)
+    await case.bob.decided(case.thread, type="reject", message=REASON)
+
+
+@way("POST /threads/{id}/resume")
+async def put_in_other_arguments(case: Case) -> None:
+    await case.ann.paused(case.two_steps, thread_id=case.thread)
+    args = {"amount": case.amount, "note": REASON}
+    await case.bob.decided(case.thread, type="edit", args=args)
+
+
+@way("POST /approvals/{id}/decide")
+async def answered_in_place_of_the_tool(case: Case) -> None:
+    (pay,) = await case.ann.paused(case.two_steps, thread_id=case.thread)
+    path = f"/approvals/{pay['approval_id']}/decide"
+    await case.post("bob", path, 202, type="respond", message=REASON)
+
+
+@way("POST /approvals/decide")
+async def gave_a_reason_for_several(case: Case) -> None:
+    (pay,) = await case.ann.paused(case.two_steps, thread_id=case.thread, agent="chat_agent")
+    decisions = {pay["approval_id"]: {"type": "reject", "message": REASON}}
+    await case.post("bob", "/approvals/decide", 200, decisions=decisions)
+
+
+@way("POST /links/{token}")
+async def gave_a_reason_by_link(case: Case) -> None:
+    (pay,) = await case.ann.paused(case.two_steps, thread_id=case.thread)
+    path = f"/approvals/{pay['approval_id']}/links"
+    link = await case.post("mailer", path, 201, recipient="bob")
+    async with httpx.AsyncClient(base_url=case.server.url, trust_env=False) as browser:
+        form = {"decision": "reject", "message": REASON}
+        await expect(await browser.post(link["url"].removeprefix(PUBLIC), data=form), 200)
+
+
+@way("POST /threads/{id}/fork")
+async def forked_it(case: Case) -> None:
+    await case.ann.paused(case.slow, thread_id=case.thread)
+    forked = await case.post("bob", f"/threads/{case.thread}/fork", 201)
+    case.thread = forked["thread_id"]
+
+
+@way("POST /threads/{id}/fork")
+async def wrote_to_what_was_forked(case: Case) -> None:
+    await case.bob.stream("tell 1", thread_id=case.thread)
+    forked = await case.post("ann", f"/threads/{case.thread}/fork", 201)
+    case.thread = forked["thread_id"]
+    await case.ann.paused(case.slow, thread_id=case.thread)
+
+
+async def _anns_schedule(case: Case, message: str) -> str:
+    body = {"cron": NEVER, "message": message, "thread_id": case.thread}
+    return f"/schedules/{(await case.post('ann', '/schedules', 201, **body))['schedule_id']}"
+
+
+@way("PATCH /schedules/{id}")
+async def changed_a_schedule(case: Case) -> None:
+    path = await _anns_schedule(case, "tell 1")
+    await expect(await case.bob.http.patch(path, json={"message": case.slow}), 200)
+    run = await case.post("ann", f"{path}/run", 202)
+    await case.ann.ended(run["run_id"])
+
+
+@way("PATCH /schedules/{id}")
+async def changed_when_a_schedule_runs(case: Case) -> None:
+    path = await _anns_schedule(case, case.slow)
+    await expect(await case.bob.http.patch(path, json={"cron": "* * * * * *", "on_busy": "reject"}), 200)
+    await case.ann.until_there(case.thread)
+    await case.ann.until(case.thread, "run_paused")
+    await expect(await case.ann.http.delete(path), 204)
+
+
+@way("POST /schedules/{id}/run")
+async def started_a_schedule(case: Case) -> None:
+    path = await _anns_schedule(case, case.slow)
+    run = await case.post("bob", f"{path}/run", 202)
+    await case.ann.ended(run["run_id"])
+
+
+@way("POST /schedules")
+async def scheduled_words_for_her_thread(case: Case) -> None:
+    body = {"cron": NEVER, "message": "tell 1", "thread_id": case.thread}
+    path = f"/schedules/{(await case.post('bob', '/schedules', 201, **body))['schedule_id']}"
+    run = await case.post("ann", f"{path}/run", 202)
+    await case.ann.ended(run["run_id"])
+    await case.ann.paused(case.slow, thread_id=case.thread)
+
+
+@way("POST /runs/{id}/cancel")
+async def took_words_back(case: Case) -> None:
+    (pay,) = await case.ann.paused(f"pay {case.amount}", thread_id=case.thread)
+    await case.bob.cancel(f"/runs/{pay['run_id']}", mode="rollback", wait=True)
+    await case.ann.paused(case.slow, thread_id=case.thread)
+
+
+@way("POST /threads/{id}/cancel")
+async def took_back_all_that_was_said(case: Case) -> None:
+    await case.ann.paused(f"pay {case.amount}", thread_id=case.thread)
+    await case.bob.cancel(f"/threads/{case.thread}", mode="rollback", wait=True)
+    await case.ann.paused(case.slow, thread_id=case.thread)
+
+
+@pytest.mark.parametrize(
+    ("route", "way"), [pytest.param(*each, id=f"{each[0]} {each[1].__name__}") for each in WAYS]
+)
+async def test_whoever_had_a_part_in_it_does_not_decide_it(
+    case: Case, route: str, way: Way
+) -> None:
+    await way(case)
+    approval = await case.asked()
+    assert "bob" in approval["requested_by"]
+    await case.decide("bob", approval, 403)
+
+    records = (await case.ann.get("/audit", approval_id=approval["approval_id"]))["audit"]
+    assert records[0]["detail"]["requested_by"] == approval["requested_by"]
+
+    assert case.server.traces(case.slow) == []
+    await case.decide("cy", approval)
+    await case.ann.at_rest(case.thread)
+    assert case.server.traces(case.slow) == [case.slow]
+
+
+async def test_every_route_that_changes_anything_is_thought_of(case: Case) -> None:
+    paths = (await case.ann.get("/openapi.json"))["paths"]
+    changing = {
+        f"{method.upper()} {path}"
+        for path, methods in paths.items()
+        for method in methods
+        if method in ("post", "put", "patch", "delete")
+    }
+    assert changing == {route for route, _ in WAYS} | set(NO_WAY)
+
+
+# ── how long words count ──────────────────────────────────────────────────────────────────────────
+
+
+async def test_consent_has_no_words(case: Case) -> None:
+    await case.ann.paused(case.two_steps, thread_id=case.thread)
+    await case.bob.decided(case.thread, type="approve")
+    approval = await case.asked()
+    assert approval["requested_by"] == ["ann"]
+    await case.decide("bob", approval)
+
+
+async def test_once_somebody_else_has_agreed_they_count_no_more(case: Case) -> None:
+    await case.bob.stream("tell 1", thread_id=case.thread)
+    await case.ann.paused(case.slow, thread_id=case.thread)
+    await case.decide("cy", await case.asked())
+    await case.ann.at_rest(case.thread)
+    await case.ann.paused(case.slow, thread_id=case.thread)
+    again = await case.asked()
+    assert again["requested_by"] == ["ann"]
+    await case.decide("bob", again)
+
+
+async def test_nobody_has_agreed_to_what_they_rejected(case: Case) -> None:
+    await case.bob.stream("tell 1", thread_id=case.thread)
+    await case.ann.paused(case.slow, thread_id=case.thread)
+    await case.people["cy"].decided(case.thread, type="reject")
+    await case.ann.at_rest(case.thread)
+    await case.ann.paused(case.slow, thread_id=case.thread)
+    approval = await case.asked()
+    assert approval["requested_by"] == ["ann", "bob"]
+    await case.decide("bob", approval, 403)
+
+
+async def test_nobody_agrees_with_themselves(case: Case) -> None:
+    # Payments with `pay` take no second pair of eyes, so whoever decides one agrees for nobody.
+    await case.bob.paused(f"pay {case.amount}", thread_id=case.thread)
+    await case.bob.decided(case.thread, type="approve")
+    await case.ann.at_rest(case.thread)
+    await case.ann.paused(case.slow, thread_id=case.thread)
+    await case.decide("bob", await case.asked(), 403)
+
+
+async def test_what_a_run_was_told_counts_to_its_end(case: Case) -> None:
+    await case.bob.stream("tell 1", thread_id=case.thread)
+    await case.ann.paused(f"{case.slow} then {case.slow}", thread_id=case.thread)
+    await case.decide("cy", await case.asked())
+    second = await case.asked()
+    assert second["requested_by"] == ["ann", "bob"]
+    await case.decide("bob", second, 403)
+
+
+@pytest.mark.parametrize("forks", [True, False])
+async def test_whoever_goes_back_meets_the_words_of_then(case: Case, forks: bool) -> None:
+    await case.bob.stream("tell 1", thread_id=case.thread)
+    then = (await case.ann.get(f"/threads/{case.thread}/state"))["checkpoint"]["checkpoint_id"]
+    await case.ann.paused(case.slow, thread_id=case.thread)
+    await case.decide("cy", await case.asked())
+    await case.ann.at_rest(case.thread)
+    place = {"checkpoint_id": then}
+    if forks:
+        forked = await case.post("ann", f"/threads/{case.thread}/fork", 201, **place)
+        case.thread, place = forked["thread_id"], {}
+    await case.ann.paused(case.slow, thread_id=case.thread, **place)
+    approval = await case.asked()
+    assert approval["requested_by"] == ["ann", "bob"]
+    await case.decide("bob", approval, 403)
+
+
+async def test_a_kill_forgets_nobody(case: Case) -> None:
+    await case.ann.paused(case.two_steps, thread_id=case.thread)
+    await case.bob.decided(case.thread, type="reject", message=REASON)
+    case.server.restart()
+    approval = await case.asked()
+    assert approval["requested_by"] == ["ann", "bob"]
+    await case.decide("bob", approval, 403)
+    case.server.restart()
+    await case.decide("bob", approval, 403)
