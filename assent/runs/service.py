@@ -47,6 +47,10 @@ from assent.runs.states import requesters_at, thread_config
 from assent.runs.transitions import Submission
 from assent.storage.base import Change, Storage, together
 
+CANCEL_STEP = 200
+"""The most queued runs that are cancelled in one transaction: it takes about as long as others can
+wait unnoticed, a few hundredths of a second."""
+
 Extra = Callable[[Run], Change]
 """Makes a change to commit together with a new run, given its row."""
 
@@ -219,10 +223,11 @@ class Runs:
         match submission.on_busy:
             case "enqueue":
                 return await self._queue(submission, thread, agent)
-            case "interrupt":
-                return await self._replace(submission, thread, agent, ahead, CancelMode.INTERRUPT)
-            case "rollback":
-                return await self._replace(submission, thread, agent, ahead, CancelMode.ROLLBACK)
+            case "interrupt" | "rollback":
+                mode = CancelMode(submission.on_busy)
+                if await self._cancel_most(thread.thread_id, submission.by, mode):
+                    ahead = await self._ahead(thread)
+                return await self._replace(submission, thread, agent, ahead, mode)
         id = thread.thread_id
         raise ThreadBusy(
             f"A run is active on the thread '{id}', or waits its turn there. Wait for its end, "
@@ -252,9 +257,11 @@ class Runs:
         return await self.storage.last_seq(run.thread_id) + 1
 
     async def _ahead(self, thread: Thread) -> list[Run]:
-        """The runs of the thread that go before a new one."""
-        runs = await self.storage.runs(thread_id=thread.thread_id, status=UNFINISHED)
-        return transitions.to_cancel(thread, runs, self.clock.now())
+        """The runs of the thread that go before a new one: those that are active, and those that
+        are due and wait their turn."""
+        now = self.clock.now()
+        ahead = await self.storage.runs(thread_id=thread.thread_id, status=UNFINISHED, due_by=now)
+        return list(ahead)
 
     def _new_run(self, submission: Submission, agent: str) -> Run:
         thread_id = submission.thread_id or self.clock.new_id()
@@ -403,16 +410,36 @@ class Runs:
 
         Runs that are to start later are left. Raises `NotFound`.
         """
+        queued: list[Run] = []
         while True:
+            queued += await self._cancel_most(thread_id, by, mode)
             thread = await self.thread(thread_id)
             runs = await self._ahead(thread)
             if thread.status is ThreadStatus.INTERRUPTED and thread.run_id is not None:
                 runs.insert(0, await self.run(thread.run_id))
-            if not runs:
-                return ()
-            stopped = await self._cancel(thread, runs, by, mode)
+            stopped = await self._cancel(thread, runs, by, mode) if runs else ()
             if stopped is not None:
-                return stopped
+                return (*stopped, *reversed(queued))
+
+    async def _cancel_most(self, thread_id: str, by: Actor, mode: CancelMode) -> list[Run]:
+        """Stop what is due and waits its turn on the thread, until no more than a step is left of
+        it, and return those runs.
+
+        The newest go first, and what has the thread stays: so none of the others starts meanwhile.
+        """
+        cancelled: list[Run] = []
+        while True:
+            thread = await self.thread(thread_id)
+            waiting = await self.storage.latest_runs(
+                thread_id=thread_id,
+                status=(RunStatus.PENDING,),
+                due_by=self.clock.now(),
+                limit=CANCEL_STEP,
+            )
+            if waiting.next is None:
+                return cancelled
+            queued = [run for run in waiting.rows if run.run_id != thread.run_id]
+            cancelled += await self._cancel(thread, queued, by, mode) or ()
 
     async def _cancel(
         self, thread: Thread, runs: Sequence[Run], by: Actor, mode: CancelMode

@@ -11,7 +11,7 @@ How a run ends is said in `outcome`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
@@ -23,7 +23,6 @@ from assent.core.approval import Approval
 from assent.core.audit import Actor
 from assent.core.events import Event, RunCancelled, RunRecovered, RunStart
 from assent.core.rows import (
-    ACTIVE,
     CancelMode,
     Row,
     Run,
@@ -226,19 +225,9 @@ def cancelled(
     for approval, timer in approvals:
         done = advance(approval, Cancel(by=by.name), now)
         dropped.append(record(approval, done, timer, authentication=by.authentication))
-    return together(Change(rows=tuple(rows), events=tuple(events)), *dropped), tuple(stopped)
-
-
-def to_cancel(thread: Thread, runs: Collection[Run], now: datetime) -> list[Run]:
-    """The runs that stop when all that goes on on the thread does: the active ones, the one that
-    waits for a person, and those that are due and wait their turn."""
-    stopping: list[Run] = []
-    for run in runs:
-        is_due = run.due_at is None or run.due_at <= now
-        waits = run.status is RunStatus.INTERRUPTED and is_its_own(run, thread)
-        if run.status in ACTIVE or (run.status is RunStatus.PENDING and is_due) or waits:
-            stopping.append(run)
-    return stopping
+    # Unmoved, or a run that has taken the thread since would leave it busy for ever.
+    change = Change(rows=tuple(rows), unchanged=(thread,), events=tuple(events))
+    return together(change, *dropped), tuple(stopped)
 
 
 def is_its_own(run: Run, thread: Thread) -> bool:

@@ -265,9 +265,11 @@ class Storage(ABC):
         *,
         thread_id: str | None = None,
         status: Collection[RunStatus] | None = None,
+        due_by: datetime | None = None,
         limit: int = 1000,
     ) -> tuple[Run, ...]:
-        """List runs, in the order in which they were submitted."""
+        """List runs, in the order in which they were submitted. `due_by` leaves out those that are
+        to start later than that."""
 
     @abstractmethod
     async def latest_runs(
@@ -275,10 +277,12 @@ class Storage(ABC):
         *,
         thread_id: str | None = None,
         status: Collection[RunStatus] | None = None,
+        due_by: datetime | None = None,
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page[Run]:
-        """List runs, the one that was submitted last first."""
+        """List runs, the one that was submitted last first. `due_by` leaves out those that are to
+        start later than that."""
 
     @abstractmethod
     async def ended_runs(

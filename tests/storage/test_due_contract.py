@@ -266,3 +266,12 @@ async def test_what_is_due_next_is_a_timer_or_a_run_that_waits(storage: Storage)
     assert await storage.next_due(after(1)) == after(2)
     assert await storage.next_due(after(2)) == after(3)
     assert await storage.next_due(after(3)) is None
+
+
+async def test_lists_of_runs_leave_out_what_is_to_start_later(storage: Storage) -> None:
+    due = [waiting("r1"), waiting("r2", due_at=after(5), created=1)]
+    later = waiting("r3", due_at=after(6), created=2)
+    await storage.commit(Change(rows=(*due, later)))
+    assert list(await storage.runs(due_by=after(5))) == due
+    assert (await storage.latest_runs(due_by=after(5))).rows == (due[1], due[0])
+    assert (await storage.latest_runs(due_by=after(6), limit=1)).rows == (later,)

@@ -15,6 +15,9 @@ from assent.core.clock import time_text
 
 # ── runs and workers ──
 
+IS_DUE = "coalesce(due_at, '') <= ?"
+"""Now."""
+
 DUE_RUNS = """
     WHERE run_id IN (
         SELECT run_id FROM (

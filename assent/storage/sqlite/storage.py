@@ -262,10 +262,12 @@ class SqliteStorage(Storage):
         *,
         thread_id: str | None = None,
         status: Collection[RunStatus] | None = None,
+        due_by: datetime | None = None,
         limit: int = 1000,
     ) -> tuple[Run, ...]:
         where = Where(thread_id=thread_id)
         where.add(among("status"), status)
+        where.add(queries.IS_DUE, due_by)
         page = await self._page(self._tables.runs, "number", where, limit, None)
         return page.rows
 
@@ -274,11 +276,13 @@ class SqliteStorage(Storage):
         *,
         thread_id: str | None = None,
         status: Collection[RunStatus] | None = None,
+        due_by: datetime | None = None,
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page[Run]:
         where = Where(thread_id=thread_id)
         where.add(among("status"), status)
+        where.add(queries.IS_DUE, due_by)
         return await self._latest(self._tables.runs, "number", where, limit, cursor)
 
     async def ended_runs(
