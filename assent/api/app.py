@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 
+import structlog
 from fastapi import FastAPI
 
 from assent.api import openapi, problems
@@ -23,8 +24,10 @@ from assent.api.routes import (
     server,
     threads,
 )
+from assent.approvals.people import People
 from assent.config.file import Configuration, read_configuration
 from assent.config.settings import Settings
+from assent.config.without_effect import without_effect
 from assent.core.clock import Clock
 from assent.graph.interrupts.questions import Agent
 from assent.notify.audit_head import AUDIT_HEAD, HeadSink, publish_heads, to_endpoint, to_file
@@ -41,6 +44,8 @@ from assent.storage.base import Storage
 from assent.storage.sqlite import SqliteStorage
 
 ROUTES = (agent, threads, runs, approvals, grants, links, notifications, audit, schedules, server)
+
+log = structlog.get_logger(__name__)
 
 DELIVERIES_SECONDS = 2.0
 """The time that deliveries under way have when the server stops. Those that need longer are made
@@ -87,10 +92,15 @@ async def _open(
     opened = stack.enter_async_context
     configuration = _configuration(settings)
     endpoints = configuration.endpoints
+    people = People(
+        configuration.people, frozenset(settings.api_keys), links=settings.public_url is not None
+    )
 
     # The agents first: one that cannot be loaded should leave no file behind.
     agents = await opened(open_agents())
-    storage = with_log_lines(await opened(_storage(settings, clock)))
+    for setting, reason in without_effect(settings, configuration, os.environ):
+        log.warning("a setting has no effect", setting=setting, reason=reason)
+    storage = with_log_lines(await opened(_storage(settings, clock)), people)
 
     link_key = _link_key(settings)
     notifiers = await opened(open_notifiers(endpoints, clock, links=link_key))
@@ -110,7 +120,7 @@ async def _open(
     )
 
     outbox = with_outbox(storage, endpoints, clock, dispatcher.wake)
-    app.state.runs = await opened(_runs(settings, configuration, outbox, agents, clock))
+    app.state.runs = await opened(_runs(settings, configuration, people, outbox, agents, clock))
     app.state.dispatcher = dispatcher
     app.state.links = link_key
 
@@ -157,6 +167,7 @@ def _head_sinks(
 def _runs(
     settings: Settings,
     configuration: Configuration,
+    people: People,
     storage: Storage,
     agents: Mapping[str, Agent],
     clock: Clock,
@@ -172,5 +183,5 @@ def _runs(
         state_types=settings.state_types,
         budgets=configuration.budgets,
         policies=configuration.policies,
-        people=configuration.people,
+        people=people,
     )

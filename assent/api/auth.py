@@ -8,10 +8,7 @@ from typing import Annotated
 
 from fastapi import Depends, HTTPException, Request
 
-from assent.core.audit import Actor, Authentication
-
-LOCAL = "local"
-"""The name of everybody on a server without keys, which is bound to loopback."""
+from assent.core.audit import LOCAL, Actor, Authentication
 
 
 async def principal(request: Request) -> str:

@@ -15,6 +15,7 @@ from assent.approvals.idempotency import Key
 from assent.core.approval import Outcome
 from assent.core.audit import Actor
 from assent.runs.follow import Batches, follow_run
+from assent.runs.service import Runs
 from assent.storage.base import Storage
 
 IdempotencyKey = Annotated[
@@ -35,9 +36,9 @@ async def key_of(request: Request, by: Actor, given: str | None) -> Key | None:
     return Key.given(given, by.name, request.url.path, await request.json())
 
 
-def decided_response(request: Request, storage: Storage, outcome: Outcome) -> Response:
+def decided_response(request: Request, runs: Runs, outcome: Outcome) -> Response:
     """202 with the outcome; or, with `Accept: text/event-stream`, the events that follow."""
-    view = outcome_view(outcome)
+    view = outcome_view(outcome, runs.approvals.people)
     thread_id, run_id = outcome.thread_id, outcome.run_id
     headers = {"X-Thread-Id": thread_id}
     if run_id is not None:
@@ -46,8 +47,8 @@ def decided_response(request: Request, storage: Storage, outcome: Outcome) -> Re
     if not wants_stream(request):
         return json_response(view, status=202, headers={**headers, "Location": view["events"]})
     if run_id is not None:
-        return EventStream(follow_run(storage, thread_id, run_id, after), headers=headers)
-    return EventStream(_read(storage, thread_id, after, outcome.events), headers=headers)
+        return EventStream(follow_run(runs.storage, thread_id, run_id, after), headers=headers)
+    return EventStream(_read(runs.storage, thread_id, after, outcome.events), headers=headers)
 
 
 async def _read(storage: Storage, thread_id: str, after: int, count: int) -> Batches:

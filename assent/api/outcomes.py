@@ -74,7 +74,7 @@ async def _response(runs: Runs, asked: Run, last: Run | None) -> Response:
         "status": run.status,
         "error": run.error,
         "output": _last_words(values),
-        "approvals": [approval_view(approval) for approval in approvals],
+        "approvals": [approval_view(approval, runs.approvals.people) for approval in approvals],
         "values": state_json(values),
     }
     return json_response(body, headers=headers)

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from assent.api.responses import json_response
 from assent.api.views import approval_view
+from assent.approvals.people import People
 from assent.core.approval import Approval
 from assent.core.errors import (
     AssentError,
@@ -118,7 +119,8 @@ async def _ours(request: Request, error: Exception) -> Response:
         await distrust(request.app.state.runs, error)
 
     title = re.sub(r"(?<=.)(?=[A-Z])", " ", type(error).__name__)
-    members = {name: _member(value) for name, value in error.details.items()}
+    people = request.app.state.runs.approvals.people
+    members = {name: _member(value, people) for name, value in error.details.items()}
     headers: dict[str, str] = {}
     # If the error names a run, the request was taken, and must not be sent again.
     if isinstance(error, Unavailable) and "run_id" not in error.details:
@@ -162,9 +164,9 @@ async def _unexpected(request: Request, error: Exception) -> Response:
     )
 
 
-def _member(value: Json) -> Json:
+def _member(value: Json, people: People) -> Json:
     if isinstance(value, Sequence) and value and isinstance(value[0], Approval):
-        return [approval_view(approval) for approval in value]
+        return [approval_view(approval, people) for approval in value]
     return value
 
 

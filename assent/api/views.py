@@ -11,6 +11,7 @@ from langgraph.types import PregelTask, StateSnapshot
 from msgspec import to_builtins
 from pydantic_core import to_jsonable_python
 
+from assent.approvals.people import People
 from assent.core.approval import Approval, Outcome
 from assent.core.grant import Grant
 from assent.core.json import Json, JsonObject
@@ -44,10 +45,12 @@ _SCHEDULE_FIELDS = (
 )
 
 
-def approval_view(approval: Approval) -> JsonObject:
+def approval_view(approval: Approval, people: People) -> JsonObject:
     """An approval. `args` and `digest` are what was asked first; `edit` is what is asked now, if
     somebody edited them. `model_wrote` in `conversation` was written by the model, and may mislead.
-    `warnings` are sentences about characters that are not seen as they are."""
+    `warnings` are sentences about characters that are not seen as they are. `shortage` is one too,
+    if hardly enough of the `people` are left to decide."""
+    shortage = people.shortage(approval)
     shown = {
         "tool": approval.tool,
         "args": approval.args,
@@ -59,6 +62,7 @@ def approval_view(approval: Approval) -> JsonObject:
         "quorum": approval.policy.quorum,
         "four_eyes": approval.policy.needs_another,
         "warnings": warnings(shown, "approval"),
+        "shortage": shortage.sentence if shortage else None,
     }
 
 
@@ -100,7 +104,10 @@ def _why_left(run: Run, agents: Collection[str]) -> str | None:
 
 
 def thread_view(
-    thread: Thread, approvals: Sequence[Approval] = (), values: Any = None
+    thread: Thread,
+    approvals: Sequence[Approval] = (),
+    values: Any = None,
+    people: People = People(),
 ) -> JsonObject:
     """A thread. `interrupts` maps what waits (a task or node) to its questions; `pending` are the
     ids of its approvals."""
@@ -108,7 +115,7 @@ def thread_view(
     for approval in approvals:
         question = {
             "id": approval.interrupt_id or approval.approval_id,
-            "value": approval_view(approval),
+            "value": approval_view(approval, people),
         }
         interrupts.setdefault(approval.node, []).append(question)
     return {
@@ -118,14 +125,17 @@ def thread_view(
     }
 
 
-def state_view(snapshot: StateSnapshot, approvals: Sequence[Approval] = ()) -> JsonObject:
+def state_view(
+    snapshot: StateSnapshot, approvals: Sequence[Approval] = (), people: People = People()
+) -> JsonObject:
     """A state of a thread. A static pause has no interrupts of LangGraph's; the approvals made from
     it stand in `interrupts` too."""
     interrupts = [_interrupt(interrupt) for interrupt in snapshot.interrupts]
     known = {interrupt["id"] for interrupt in interrupts}
     for approval in approvals:
         if approval.interrupt_id not in known:
-            interrupts.append({"id": approval.approval_id, "value": approval_view(approval)})
+            value = approval_view(approval, people)
+            interrupts.append({"id": approval.approval_id, "value": value})
     return {
         "values": state_json(snapshot.values),
         "next": list(snapshot.next),
@@ -150,7 +160,7 @@ def schedule_view(schedule: Schedule, upcoming: Sequence[datetime] | None = None
     return view
 
 
-def outcome_view(outcome: Outcome) -> JsonObject:
+def outcome_view(outcome: Outcome, people: People) -> JsonObject:
     """The outcome of decisions. `pending` are the approvals that still wait; `events` is where to
     follow what happens now."""
     thread_id = outcome.thread_id
@@ -158,7 +168,7 @@ def outcome_view(outcome: Outcome) -> JsonObject:
         "thread_id": thread_id,
         "run_id": outcome.run_id,
         "status": outcome.status,
-        "decisions": {each.approval_id: approval_view(each) for each in outcome.approvals},
+        "decisions": {each.approval_id: approval_view(each, people) for each in outcome.approvals},
         "pending": outcome.pending,
         "events": f"/threads/{thread_id}/events?after={outcome.first_seq - 1}",
     }

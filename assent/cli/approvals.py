@@ -228,6 +228,8 @@ class Session:
         asked_now = as_asked_now(approval)
         for warning in approval["warnings"]:
             screen.line(f"! {warning}", "bold red")
+        if shortage := approval["shortage"]:
+            screen.line(f"! {shortage}", "bold red")
         conversation = approval["conversation"]
         if asked := conversation.get("asked"):
             screen.line(f"asked: {asked}", "dim")

@@ -16,12 +16,12 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from assent.api.auth import LOCAL
 from assent.api.schemas import THREAD_ID
 from assent.cli.serve import open_demo
 from assent.cli.terminal import console, errors_as_sentences, fail, read_settings
 from assent.config.logging import configure_logging
 from assent.config.settings import Settings
+from assent.core.audit import LOCAL
 from assent.core.clock import Clock
 from assent.core.errors import AssentError, InvalidRequest, Unavailable
 from assent.core.rows import Thread

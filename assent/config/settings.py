@@ -182,6 +182,14 @@ class Settings(BaseSettings):
                     "write each key as name:secret, separated by commas, "
                     "with secrets of at least 8 characters"
                 )
+            if name in keys:
+                raise ValueError(f"it has two secrets for '{name}': leave one")
+            for other, theirs in keys.items():
+                if secret == theirs:
+                    raise ValueError(
+                        f"'{other}' and '{name}' have the same secret, so nobody could tell which "
+                        "of them decides: give each a secret of their own"
+                    )
             keys[name] = secret
         return keys
 

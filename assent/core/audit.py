@@ -47,6 +47,10 @@ class Authentication(StrEnum):
     ASSENT = "assent"
 
 
+LOCAL = "local"
+"""The name of everybody on a server without keys, which is bound to loopback."""
+
+
 @dataclass(frozen=True, slots=True)
 class Actor:
     """Whoever makes a request, and how it is known that it is they."""

@@ -9,6 +9,7 @@ from datetime import datetime
 from assent.approvals import grants, idempotency
 from assent.approvals.decide import Decider, Verdict, pending_approvals, stored_approval
 from assent.approvals.idempotency import Key
+from assent.approvals.people import People
 from assent.approvals.rules import PersonalAction
 from assent.core.approval import Approval, Outcome
 from assent.core.audit import Actor
@@ -26,7 +27,7 @@ from assent.storage.base import Storage
 
 
 class Approvals:
-    """Decides approvals, and starts the runs that go on. `people` have roles, by name."""
+    """Decides approvals, and starts the runs that go on."""
 
     def __init__(
         self,
@@ -36,14 +37,14 @@ class Approvals:
         *,
         clock: Clock,
         policies: PolicyBook,
-        people: Mapping[str, Person],
+        people: People,
     ) -> None:
         self._storage = storage
         self._engine = engine
         self._agents = agents
         self._clock = clock
         self._policies = policies
-        self._people = people
+        self.people = people
         self._inspector = AgentInspector(agents, policies)
 
     async def get(self, approval_id: str) -> Approval:
@@ -103,7 +104,7 @@ class Approvals:
 
     def person(self, name: str) -> Person:
         """The person of this name, with their roles."""
-        return self._people.get(name) or Person(name=name)
+        return self.people.person(name)
 
     # ── grants ────────────────────────────────────────────────────────────────────────────────────
 

@@ -10,6 +10,7 @@ from langchain_core.messages import ToolCall
 from msgspec.structs import replace
 
 from assent.approvals.decide import Inspection
+from assent.approvals.people import People
 from assent.approvals.rules import Requirement
 from assent.core.approval import Approval, ApprovalKind
 from assent.core.decisions import DECISION_TYPES, Decision
@@ -43,6 +44,23 @@ def check_policies(policies: PolicyBook, agents: Mapping[str, Agent]) -> None:
         written = gate.rules.policies if gate else {}
         for tool in {"", *rules.tools, *written}:
             policies.policy(name, tool, written.get(tool))
+
+
+def check_people(people: People, policies: PolicyBook, agents: Mapping[str, Agent]) -> None:
+    """Raise `ConfigurationError` for a policy that these people can never meet. Policies that a
+    predicate or a subgraph has are not known yet; their approvals say it."""
+    for name, agent in agents.items():
+        gate = gate_of(agent)
+        written = gate.rules.policies if gate else {}
+        rules = policies.agents.get(name)
+        for tool in sorted({*written, *(rules.tools if rules else ())}):
+            why = people.why_unmet(policies.policy(name, tool, written.get(tool)))
+            if why is not None:
+                where = f"the agent '{name}' for its tool '{tool}'"
+                raise ConfigurationError(
+                    f"Nobody can meet the policy of {where}. {why} "
+                    "Give more people the role or a key, or ask others."
+                )
 
 
 def check_tool(agent: Agent, name: str, tool: str) -> None:

@@ -14,10 +14,13 @@ from typing import Any, Literal, NamedTuple, TypeAlias, cast
 import structlog
 
 from assent.approvals.feed import FEED
+from assent.approvals.people import People
 from assent.core.approval import Approval
 from assent.core.events import (
     ApprovalCancelled,
     ApprovalDecided,
+    ApprovalDelegated,
+    ApprovalEdited,
     ApprovalEscalated,
     ApprovalEvent,
     ApprovalExpired,
@@ -57,6 +60,11 @@ LINES: Mapping[type[Event], tuple[Level, str]] = {
 }
 """The level and the name of the line for each type of event. Other events have none."""
 
+MAY_LEAVE_TOO_FEW = (ApprovalRequired, ApprovalEdited, ApprovalDelegated)
+"""The events after which too few people may be left to decide."""
+
+SHORT = "approval short of people"
+
 SAFE_FIELDS = frozenset(
     {"approval_id", "attempt", "by", "code", "decision", "grant", "kind", "node", "tool"}
 )
@@ -73,23 +81,25 @@ class LogLine(NamedTuple):
     values: JsonObject
 
 
-def with_log_lines(storage: Storage) -> Storage:
-    """The same storage, but each commit also logs what it did."""
-    return cast(Storage, _Logging(storage))
+def with_log_lines(storage: Storage, people: People = People()) -> Storage:
+    """The same storage, but each commit also logs what it did, and that too few of the `people`
+    are left to decide."""
+    return cast(Storage, _Logging(storage, people))
 
 
 class _Logging:
     """Delegates to the storage, except for `commit` and `distrust`."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, people: People) -> None:
         self._storage = storage
+        self._people = people
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
 
     async def commit(self, change: Change) -> tuple[int, ...]:
         numbers = await self._storage.commit(change)
-        for level, event, values in log_lines(change):
+        for level, event, values in log_lines(change, self._people):
             getattr(log, level)(event, **values)
         return numbers
 
@@ -99,7 +109,7 @@ class _Logging:
             log.error("thread distrusted", thread_id=thread_id, reason=reason)
 
 
-def log_lines(change: Change) -> Iterator[LogLine]:
+def log_lines(change: Change, people: People = People()) -> Iterator[LogLine]:
     """The lines to log once the change is committed."""
     rows: dict[str, Run | Approval] = {}
     for row in change.rows:
@@ -114,10 +124,16 @@ def log_lines(change: Change) -> Iterator[LogLine]:
         # The feed holds copies of events that are in the log of a thread.
         if type(event) in LINES and event.thread_id != FEED:
             about = event.approval_id if isinstance(event, ApprovalEvent) else event.run_id
-            yield _line(event, rows.get(about))
+            yield LogLine(*LINES[type(event)], _values(event, rows.get(about)))
+        if isinstance(event, MAY_LEAVE_TOO_FEW) and event.thread_id != FEED:
+            approval = rows.get(event.approval_id)
+            shortage = people.shortage(approval) if isinstance(approval, Approval) else None
+            if shortage is not None:
+                short = {"left": list(shortage.names), "needed": shortage.needed}
+                yield LogLine("warning", SHORT, {**_values(event, approval), **short})
 
 
-def _line(event: Event, row: Run | Approval | None) -> LogLine:
+def _values(event: Event, row: Run | Approval | None) -> JsonObject:
     values: JsonObject = {"thread_id": event.thread_id, "run_id": event.run_id}
     if row is not None:
         values["agent"] = row.agent
@@ -129,7 +145,7 @@ def _line(event: Event, row: Run | Approval | None) -> LogLine:
         values["approval_ids"] = list(event.approvals)
     if isinstance(row, Run) and row.started_at is not None and row.ended_at is not None:
         values["duration"] = round((row.ended_at - row.started_at).total_seconds(), 3)
-    return LogLine(*LINES[type(event)], values)
+    return values
 
 
 def _dead_letter(row: Notification) -> LogLine:

@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from assent.approvals.people import People
 from assent.approvals.record import APPROVAL_TIMER
 from assent.core.clock import Clock
-from assent.core.policy import Person, PolicyBook
+from assent.core.policy import PolicyBook
 from assent.graph.interrupts.questions import Agent
 from assent.graph.state_types import state_types as state_types_of
 from assent.runs.approvals import Approvals
@@ -16,7 +17,7 @@ from assent.runs.budgets import Budgets, check_agents
 from assent.runs.distrust import end_unreadable
 from assent.runs.engine import OnTimer
 from assent.runs.executor import GraphExecutor
-from assent.runs.inspection import check_policies
+from assent.runs.inspection import check_people, check_policies
 from assent.runs.loop_watch import watched_loop
 from assent.runs.schedules import SCHEDULE_TIMER
 from assent.runs.service import Runs
@@ -38,7 +39,7 @@ async def open_runs(
     state_types: Iterable[tuple[str, str]] = (),
     budgets: Budgets = Budgets(),
     policies: PolicyBook = PolicyBook(),
-    people: Mapping[str, Person] | None = None,
+    people: People = People(),
 ) -> AsyncIterator[Runs]:
     """Go on with what the last process left, and take runs until the context is left.
 
@@ -48,12 +49,14 @@ async def open_runs(
     At most `max_runs` run at once, and `sync_threads` of their sync nodes and tools; more wait
     their turn. `state_types` are the types, as module and name, that agents keep in their state
     without declaring them. `budgets` limit what runs may use, `policies` say how calls are
-    approved, and `people` have roles, by name. Raises `ConfigurationError` for budgets or policies
-    of an unknown agent, and for policies that contradict the agent's code.
+    approved, and `people` are those who decide. Raises `ConfigurationError` for budgets or policies
+    of an unknown agent, for policies that contradict the agent's code, and for those that none of
+    the people can meet.
     """
     clock = clock or Clock()
     check_agents(budgets, agents)
     check_policies(policies, agents)
+    check_people(people, policies, agents)
     # The server's checkpointer takes the place of a graph's own: a pause must outlive the process.
     saver = storage.checkpointer.with_allowlist(list(state_types))
     served: dict[str, Agent] = {}
@@ -78,9 +81,7 @@ async def open_runs(
         APPROVAL_TIMER: lambda timer: approvals.check_deadline(timer),
     }
     engine = EmbeddedEngine(storage, executor, clock=clock, max_runs=max_runs, on_timer=on_timer)
-    approvals = Approvals(
-        storage, engine, served, clock=clock, policies=policies, people=people or {}
-    )
+    approvals = Approvals(storage, engine, served, clock=clock, policies=policies, people=people)
     runs = Runs(storage, served, engine, approvals, clock=clock, drain_seconds=drain_seconds)
     async with AsyncExitStack() as stack:
         stack.enter_context(watched_loop())

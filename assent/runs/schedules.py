@@ -299,8 +299,8 @@ class Schedules:
         return [time.astimezone(zone) for time in (schedule.next_at, *later)]
 
     async def change(self, schedule_id: str, changes: Mapping[str, Json], *, by: str) -> Schedule:
-        """Change these fields of the schedule's plan. From then on its runs can be traced to whoever
-        changed it too. Raises what `create` raises, or `NotFound`."""
+        """Change these fields of the schedule's plan. From then on its runs can be traced to the
+        person `by` whom it was changed, too. Raises what `create` raises, or `NotFound`."""
         while True:
             schedule = await self.schedule(schedule_id)
             plan = replace(plan_of(schedule), **changes)
@@ -327,8 +327,10 @@ class Schedules:
                 continue
 
     async def run(self, schedule_id: str, *, by: str) -> Run:
-        """Start a run now. It is the owner's, and can be traced to whoever starts it too. Raises `NotFound`, `ThreadBusy`, `ThreadPaused`, `InvalidRequest` or
-        `Tampered`."""
+        """Start a run now. It is the owner's, and can be traced to the person who starts it too.
+
+        Raises `NotFound`, `ThreadBusy`, `ThreadPaused`, `InvalidRequest` or `Tampered`.
+        """
         while True:
             schedule = await self.schedule(schedule_id)
             ran = partial(_ran, schedule, self._clock.now())

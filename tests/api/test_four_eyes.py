@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from itertools import count
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -262,7 +262,9 @@ async def changed_a_schedule(case: Case) -> None:
 @way("PATCH /schedules/{id}")
 async def changed_when_a_schedule_runs(case: Case) -> None:
     path = await _anns_schedule(case, case.slow)
-    await expect(await case.bob.http.patch(path, json={"cron": "* * * * * *", "on_busy": "reject"}), 200)
+    await expect(
+        await case.bob.http.patch(path, json={"cron": "* * * * * *", "on_busy": "reject"}), 200
+    )
     await case.ann.until_there(case.thread)
     await case.ann.until(case.thread, "run_paused")
     await expect(await case.ann.http.delete(path), 204)
@@ -307,6 +309,7 @@ async def test_whoever_had_a_part_in_it_does_not_decide_it(
     await way(case)
     approval = await case.asked()
     assert "bob" in approval["requested_by"]
+    assert approval["shortage"] == "Only cy can still decide."
     await case.decide("bob", approval, 403)
 
     records = (await case.ann.get("/audit", approval_id=approval["approval_id"]))["audit"]
@@ -316,6 +319,20 @@ async def test_whoever_had_a_part_in_it_does_not_decide_it(
     await case.decide("cy", approval)
     await case.ann.at_rest(case.thread)
     assert case.server.traces(case.slow) == [case.slow]
+
+
+def test_a_policy_that_nobody_can_meet_stops_the_start(tmp_path: Path) -> None:
+    configuration = tmp_path / "assent.toml"
+    configuration.write_text(LEADS.replace('risk = "high"', "quorum = 3"))
+    keys = ",".join(f"{name}:secret-of-{name}" for name in NAMES)
+    environment = {"ASSENT_API_KEYS": keys, "ASSENT_CONFIG": str(configuration)}
+    server = Server(tmp_path, scripted_agents(tmp_path, "agent", "chat_agent"), environment)
+    server.launch()
+    server.wait_for_death()
+    assert (
+        "Nobody can meet the policy of the agent 'agent' for its tool 'slow'. It takes 3 people, "
+        "and only bob and cy may decide."
+    ) in server.output
 
 
 async def test_every_route_that_changes_anything_is_thought_of(case: Case) -> None:
@@ -336,7 +353,7 @@ async def test_consent_has_no_words(case: Case) -> None:
     await case.ann.paused(case.two_steps, thread_id=case.thread)
     await case.bob.decided(case.thread, type="approve")
     approval = await case.asked()
-    assert approval["requested_by"] == ["ann"]
+    assert (approval["requested_by"], approval["shortage"]) == (["ann"], None)
     await case.decide("bob", approval)
 
 
@@ -395,6 +412,22 @@ async def test_whoever_goes_back_meets_the_words_of_then(case: Case, forks: bool
     approval = await case.asked()
     assert approval["requested_by"] == ["ann", "bob"]
     await case.decide("bob", approval, 403)
+
+
+async def test_an_editor_who_leaves_nobody_is_told_so_and_the_operator_too(case: Case) -> None:
+    await case.people["cy"].paused(case.slow, thread_id=case.thread)
+    approval = await case.asked()
+    assert approval["shortage"] == "Only bob can still decide."
+    edit = {"type": "edit", "args": {"amount": case.amount + 1}}
+    answer = await case.post("bob", f"/approvals/{approval['approval_id']}/decide", 202, **edit)
+    after = answer["decisions"][approval["approval_id"]]
+    assert after["shortage"] == "Nobody is left who can approve this."
+    said = [line for line in case.server.output.splitlines() if approval["approval_id"] in line]
+    short = [line for line in said if "approval short of people" in line]
+    assert len(short) == 2
+    assert "left=['bob']" in short[0]
+    assert "left=[]" in short[1]
+    await case.bob.decided(case.thread, type="reject")
 
 
 async def test_a_kill_forgets_nobody(case: Case) -> None:

@@ -38,6 +38,22 @@ def test_a_key_without_a_name_or_a_secret_worth_the_name_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ("ann:same-secret,bob:same-secret", "'ann' and 'bob' have the same secret"),
+        ("ann:one-secret,ann:other-secret", "it has two secrets for 'ann'"),
+    ],
+)
+def test_a_secret_tells_one_person_from_all_others(
+    monkeypatch: pytest.MonkeyPatch, keys: str, sentence: str
+) -> None:
+    monkeypatch.setenv("ASSENT_API_KEYS", keys)
+    with pytest.raises(ValidationError, match=sentence) as refused:
+        Settings()
+    assert "-secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
     ("written", "meant"),
     [
         ("30d", timedelta(days=30)),

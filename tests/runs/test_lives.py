@@ -30,6 +30,7 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from assent import ApprovalPolicy, Approve, Edit, Escalation, Reject, Respond, build_hitl_agent
 from assent.approvals.decide import Verdict
 from assent.approvals.feed import FEED
+from assent.approvals.people import People
 from assent.approvals.rules import AddComment, Delegate, Withdraw, next_deadline
 from assent.core.approval import Approval, ApprovalStatus, Target
 from assent.core.audit import Actor
@@ -125,7 +126,11 @@ class Life(RuleBasedStateMachine):
         self.storage = await self.stack.enter_async_context(opening)
         self.runs = await self.stack.enter_async_context(
             open_runs(
-                self.storage, {"agent": self.agent()}, clock=clock, people=PEOPLE, drain_seconds=0.5
+                self.storage,
+                {"agent": self.agent()},
+                clock=clock,
+                people=People(PEOPLE),
+                drain_seconds=0.5,
             )
         )
         await self.settle()

@@ -12,9 +12,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from assent.approvals.feed import FEED
-from assent.core.events import ApprovalEvent, Event, RunStart
+from assent.approvals.people import People
+from assent.core.approval import ApprovalStatus
+from assent.core.events import ApprovalEvent, ApprovalRequired, Event, RunStart
+from assent.core.policy import Person
 from assent.core.rows import NotificationStatus, RunKind, RunStatus
-from assent.runs.log_lines import LINES, OutageLines, log_lines
+from assent.runs.log_lines import LINES, SHORT, OutageLines, log_lines
 from assent.storage.base import Change
 from tests.storage.samples import approval, notification, run
 from tests.support.rows import replace
@@ -74,6 +77,18 @@ def test_each_line_is_as_documented_and_tells_no_content(kind: type[Event]) -> N
         assert line.values["duration"] == 1.25
 
 
+def test_an_approval_that_too_few_can_decide_has_a_line_more() -> None:
+    question = approval(
+        "a1", status=ApprovalStatus.PENDING, votes=(), delegations=(), requested_by=("bob", "cy")
+    )
+    people = People({"dee": Person(name="dee", roles=("boss",))})
+    asked = Change(rows=(question,), events=(full(ApprovalRequired),))
+    _, line = log_lines(asked, people)
+    assert line.event == SHORT
+    assert (line.level, set(line.values)) == documented()[SHORT]
+    assert (line.values["left"], line.values["needed"]) == (["dee"], 2)
+
+
 def test_a_notification_that_is_given_up_has_a_line_as_documented() -> None:
     waits = notification("n1")
     assert list(log_lines(Change(rows=(replace(waits, status=NotificationStatus.PENDING),)))) == []
@@ -84,6 +99,8 @@ def test_a_notification_that_is_given_up_has_a_line_as_documented() -> None:
 def test_nothing_is_documented_that_there_is_not() -> None:
     elsewhere = {
         "server started",
+        "a setting has no effect",
+        SHORT,
         "engine started",
         "engine stopped",
         "runs wait for their agent",

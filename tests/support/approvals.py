@@ -73,9 +73,7 @@ def a_thread(*pending: str, **changes: Any) -> Thread:
     return replace(made, **changes)
 
 
-def question(
-    policy: Policy, requested_by: Sequence[str] = ("ann",), args: Any = None
-) -> Approval:
+def question(policy: Policy, requested_by: Sequence[str] = ("ann",), args: Any = None) -> Approval:
     """An approval that was asked for under this policy at `START`."""
     args = {"amount": 1} if args is None else args
     made = Approval(

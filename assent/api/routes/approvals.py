@@ -76,7 +76,7 @@ async def list_approvals(
         limit=limit,
         cursor=cursor,
     )
-    return page_response("approvals", page, approval_view)
+    return page_response("approvals", page, lambda each: approval_view(each, runs.approvals.people))
 
 
 @router.get("/approvals/stream", responses=SSE_RESPONSE)
@@ -116,7 +116,7 @@ def _with_its_thread(entry: LogEntry) -> LogEntry:
 @router.get("/approvals/{id}")
 async def get_approval(id: str, runs: TheRuns, by: TheActor) -> Response:
     """One approval, with what people said and decided."""
-    return json_response(approval_view(await runs.approvals.get(id)))
+    return json_response(approval_view(await runs.approvals.get(id), runs.approvals.people))
 
 
 # ── deciding ──────────────────────────────────────────────────────────────────────────────────────
@@ -156,7 +156,7 @@ async def _decide_one(
             )
         verdict = _verdict(approval_id, ApprovalAnswer(answer), by, key)
         outcome = await approvals.decide(approval.thread_id, verdict)
-        return {**outcome_view(outcome), "status": 202}
+        return {**outcome_view(outcome, approvals.people), "status": 202}
     except ValidationError as error:
         return {"status": 422, "detail": str(error.errors()[0]["msg"])}
     except AssentError as error:
@@ -180,7 +180,7 @@ async def decide(
     approval = await runs.approvals.get(id)
     verdict = _verdict(id, body, by, await key_of(request, by, idempotency_key))
     outcome = await runs.approvals.decide(approval.thread_id, verdict)
-    return decided_response(request, runs.storage, outcome)
+    return decided_response(request, runs, outcome)
 
 
 @router.post("/approvals/{id}/withdraw")
@@ -207,7 +207,8 @@ async def comment(id: str, body: CommentRequest, runs: TheRuns, by: TheActor) ->
 async def _act(
     approvals: Approvals, id: str, action: PersonalAction, by: Actor, *, status: int = 200
 ) -> Response:
-    return json_response(approval_view(await approvals.act(id, action, by)), status=status)
+    approval = await approvals.act(id, action, by)
+    return json_response(approval_view(approval, approvals.people), status=status)
 
 
 def _verdict(approval_id: str, answer: ApprovalAnswer, by: Actor, key: Key | None) -> Verdict:

@@ -11,7 +11,6 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 from pydantic import Field
 
-from assent.api.auth import LOCAL
 from assent.api.deps import TheActor, TheRuns
 from assent.api.link_page import MAX_REASON_CHARACTERS, asking_page, decided_page, refusing_page
 from assent.api.problems import distrust
@@ -19,7 +18,7 @@ from assent.api.responses import json_response
 from assent.api.schemas import Body, Name
 from assent.approvals.decide import Verdict
 from assent.core.approval import Approval
-from assent.core.audit import Actor, Authentication
+from assent.core.audit import LOCAL, Actor, Authentication
 from assent.core.decisions import Decision
 from assent.core.errors import (
     AlreadyDecided,

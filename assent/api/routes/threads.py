@@ -61,7 +61,8 @@ async def get_thread(id: ThreadId, runs: TheRuns, by: TheActor) -> Response:
     if thread.tampered is None and (thread.agent is None or thread.agent in runs.agents):
         try:
             values = (await runs.state(thread)).values
-            return json_response(thread_view(thread, await runs.approvals.pending(thread), values))
+            pending = await runs.approvals.pending(thread)
+            return json_response(thread_view(thread, pending, values, runs.approvals.people))
         except Tampered as error:
             await runs.distrust(id, error)
             thread = await runs.thread(id)
@@ -87,7 +88,8 @@ async def get_state(
     thread = await runs.thread(id)
     if checkpoint_id is not None:
         return json_response(state_view(await runs.state(thread, checkpoint_id)))
-    return json_response(state_view(await runs.state(thread), await runs.approvals.pending(thread)))
+    pending = await runs.approvals.pending(thread)
+    return json_response(state_view(await runs.state(thread), pending, runs.approvals.people))
 
 
 @router.get("/threads/{id}/history")
@@ -144,7 +146,7 @@ async def resume(
     key = await key_of(request, by, idempotency_key)
     verdict = Verdict(decisions=body.choices, by=by, key=key)
     outcome = await runs.approvals.decide(id, verdict)
-    return decided_response(request, runs.storage, outcome)
+    return decided_response(request, runs, outcome)
 
 
 @router.post("/threads/{id}/cancel", status_code=202, responses=ENDED_RESPONSE)
@@ -187,7 +189,6 @@ async def fork(
             run_id=run.run_id,
         )
     thread = await runs.thread(run.thread_id)
-    view = thread_view(
-        thread, await runs.approvals.pending(thread), (await runs.state(thread)).values
-    )
+    pending, values = await runs.approvals.pending(thread), (await runs.state(thread)).values
+    view = thread_view(thread, pending, values, runs.approvals.people)
     return json_response(view, status=201, headers={"Location": f"/threads/{thread.thread_id}"})

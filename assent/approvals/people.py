@@ -1,0 +1,140 @@
+"""The people who can decide, as far as the server knows them, and whether enough of them are left.
+
+A policy that nobody can meet is refused at the start (`why_unmet`). Later, four eyes and
+delegations may leave too few for one approval: then it says so (`shortage`), and so does the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from assent.approvals.rules import needs_another, voting_right
+from assent.core.approval import Approval
+from assent.core.audit import LOCAL
+from assent.core.decisions import Approve
+from assent.core.policy import Person, Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """The `names` of those who can still decide an approval, and how many of them are `needed`."""
+
+    names: tuple[str, ...]
+    needed: int
+
+    @property
+    def sentence(self) -> str:
+        if not self.names:
+            return "Nobody is left who can approve this."
+        only = f"Only {listed(self.names)} can still decide"
+        if len(self.names) < self.needed:
+            return f"{only}, and it takes {self.needed}: so nobody can approve this."
+        return f"{only}." if self.needed == 1 else f"{only}, and all of them must agree."
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """Those who have roles, by name, and the names that have a key. With `links`, anybody can
+    decide to whom somebody sends one. Without `having_roles` nothing is known of anybody."""
+
+    having_roles: Mapping[str, Person] | None = None
+    having_keys: frozenset[str] = frozenset()
+    links: bool = True
+
+    def person(self, name: str) -> Person:
+        """The person of this name, with their roles."""
+        return (self.having_roles or {}).get(name) or Person(name=name)
+
+    def shortage(self, approval: Approval) -> Shortage | None:
+        """Those who are left to decide the pending approval, if they are fewer than it takes; or if
+        there is none to spare because others had a part in it."""
+        policy = approval.policy
+        reachable = self.having_keys or {LOCAL}
+        entitled = self._entitled(policy, None if self.links else reachable)
+        if entitled is None or not approval.is_pending:
+            return None
+        # Whoever is asked in time counts.
+        in_time = replace(approval, step=len(policy.escalation))
+        candidates = {*entitled, *(self.having_roles or ()), *approval.assignees}
+        able: set[str] = set()
+        for name in candidates if self.links else candidates & reachable:
+            may = voting_right(in_time, self.person(name)) is not None
+            if may and not needs_another(approval, name):
+                able.add(name)
+        agreed = {
+            vote.by
+            for vote in approval.votes
+            if isinstance(vote.decision, Approve) and vote.digest == approval.current_digest
+        }
+        left, needed = able - agreed, policy.quorum - len(agreed)
+        has_part = any(needs_another(approval, name) for name in entitled)
+        if len(left) > needed or (len(left) == needed and not has_part):
+            return None
+        return Shortage(tuple(sorted(left)), needed)
+
+    # ── at the start ──────────────────────────────────────────────────────────────────────────────
+
+    def why_unmet(self, policy: Policy) -> str | None:
+        """Why nobody could ever meet the policy, as a sentence and what to do about it; None if
+        that is not known.
+
+        On a server without keys everybody is one person. That is for trying things out, and what
+        takes several people is not refused there.
+        """
+        if self.having_roles is None:
+            return None
+        closed = bool(self.having_keys) and not self.links
+        reachable = self.having_keys if closed else None
+        for each in policy.escalation:
+            if not self._having(each.roles, each.names, reachable):
+                return (
+                    f"It escalates to {_asked(each.roles, each.names)}, and {self._nobody(closed)}."
+                )
+        entitled = self._entitled(policy, reachable)
+        if entitled is None:
+            return None
+        roles, names = policy.asked(len(policy.escalation))
+        if not entitled:
+            return f"It asks {_asked(sorted(roles), sorted(names))}, and {self._nobody(closed)}."
+        takes = f"It takes {policy.quorum} {'person' if policy.quorum == 1 else 'people'}"
+        only = f"only {listed(sorted(entitled))}"
+        if len(entitled) < policy.quorum:
+            return f"{takes}, and {only} may decide."
+        one_of_them_asks = closed and self.having_keys <= entitled
+        if policy.needs_another and one_of_them_asks and len(entitled) == policy.quorum:
+            return f"{takes} besides whoever asks, and {only} can ask or decide."
+        return None
+
+    def _entitled(self, policy: Policy, reachable: Collection[str] | None) -> frozenset[str] | None:
+        """Those who may decide under the policy, once everybody whom it escalates to is asked; None
+        if that is anybody."""
+        if self.having_roles is None:
+            return None
+        if policy.roles or policy.names:
+            return self._having(*policy.asked(len(policy.escalation)), reachable)
+        return None if reachable is None else frozenset(reachable)
+
+    def _having(
+        self, roles: Iterable[str], names: Iterable[str], reachable: Collection[str] | None
+    ) -> frozenset[str]:
+        wanted, found = set(roles), set(names)
+        found |= {
+            each.name for each in (self.having_roles or {}).values() if wanted & {*each.roles}
+        }
+        return frozenset(found if reachable is None else found.intersection(reachable))
+
+    def _nobody(self, closed: bool) -> str:
+        return "none of them has a key" if closed else "nobody has that role"
+
+
+def listed(names: Collection[str]) -> str:
+    """The names as a sentence has them: "ann, bob and carol"."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _asked(roles: Collection[str], names: Collection[str]) -> str:
+    return listed([*names, *(f"people of the role '{role}'" for role in roles)])

@@ -1,0 +1,83 @@
+"""Settings that are there and do nothing: mostly slips of the pen, which would otherwise pass
+without a word."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from difflib import get_close_matches
+from importlib import import_module
+from typing import NamedTuple
+
+from assent.config.file import Configuration
+from assent.config.settings import Settings
+
+PREFIX = "ASSENT_"
+
+OF_CLIENTS = ("ASSENT_API_KEY", "ASSENT_URL")
+"""Variables that `assent chat` and `assent approvals` read, and no server does."""
+
+
+class WithoutEffect(NamedTuple):
+    """A setting, and a sentence: why it does nothing."""
+
+    setting: str
+    reason: str
+
+
+def without_effect(
+    settings: Settings, configuration: Configuration, environment: Mapping[str, str]
+) -> Iterator[WithoutEffect]:
+    """What of these has no effect. Call it once the agents are loaded, since their modules may
+    have the types that the settings name."""
+    yield from _unknown_variables(settings, environment)
+    keys = settings.api_keys
+    for name in settings.link_issuers:
+        if name not in keys:
+            yield WithoutEffect("ASSENT_LINK_ISSUERS", f"It names '{name}', and {_no_key(name)}.")
+    if keys and settings.public_url is None:
+        for name in configuration.people:
+            if name not in keys:
+                yield WithoutEffect("people", f"It has roles for '{name}', and {_no_key(name)}.")
+    for module, name in settings.state_types:
+        if problem := _problem_of_type(module, name):
+            yield WithoutEffect("ASSENT_STATE_TYPES", f"It names {module}:{name}, and {problem}.")
+
+
+def _unknown_variables(
+    settings: Settings, environment: Mapping[str, str]
+) -> Iterator[WithoutEffect]:
+    settable = [name.upper() for name in type(settings).model_fields]
+    known = {*OF_CLIENTS, *(f"{PREFIX}{name}" for name in settable)}
+    mentioned = _mentioned(settings)
+    for name in sorted(environment):
+        written = name.upper()
+        if not written.startswith(PREFIX) or written in known or name in mentioned:
+            continue
+        reason = "There is no such setting."
+        if nearest := get_close_matches(written.removeprefix(PREFIX), settable, n=1):
+            reason += f" Did you mean {PREFIX}{nearest[0]}?"
+        yield WithoutEffect(name, reason)
+
+
+def _mentioned(settings: Settings) -> frozenset[str]:
+    """The variables whose values the configuration file takes."""
+    text = ""
+    # It has been read a moment ago. If it is gone now, the worst is a warning too many.
+    with suppress(OSError, ValueError):
+        text = settings.config.read_text(encoding="utf-8") if settings.config else ""
+    return frozenset(re.findall(r"\benv:(\w+)", text))
+
+
+def _no_key(name: str) -> str:
+    return f"ASSENT_API_KEYS has no key of '{name}'"
+
+
+def _problem_of_type(module: str, name: str) -> str:
+    """Why there is no such type; "" if there is."""
+    try:
+        imported = import_module(module)
+    except Exception as error:
+        return f"the module cannot be imported ({type(error).__name__})"
+    return "" if hasattr(imported, name) else f"the module has no '{name}'"
