@@ -8,10 +8,12 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from importlib.metadata import version
 
 import structlog
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from assent.api import openapi, problems
+from assent.api.head import HeadAsGet
 from assent.api.limits import BodyLimit, LoopbackNames
+from assent.api.query import only_known
 from assent.api.routes import (
     agent,
     approvals,
@@ -74,11 +76,14 @@ def create_app(settings: Settings, open_agents: OpenAgents) -> FastAPI:
     )
     app.state.api_keys = settings.api_keys
     app.state.link_issuers = settings.link_issuers
+    app.add_middleware(HeadAsGet)
     app.add_middleware(BodyLimit)
     if not settings.api_keys:
         app.add_middleware(LoopbackNames)
     for routes in ROUTES:
-        app.include_router(routes.router)
+        # Programs that send links, or that open them, may add parameters of theirs.
+        checks = [] if routes is links else [Depends(only_known)]
+        app.include_router(routes.router, dependencies=checks)
     problems.install(app)
     openapi.install(app)
     return app

@@ -1,39 +1,49 @@
-"""Decisions over HTTP: their outcome, or the events that follow; the same again to whoever asks
-again under the same key."""
+"""Idempotency keys over HTTP: whoever asks again under the same key gets the same answer. And the
+answer to decisions: their outcome, or the events that follow."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Header, Request, Response
+from fastapi import Depends, Header, Request, Response
 
-from assent.api.deps import wants_stream
+from assent.api.deps import TheActor, wants_stream
 from assent.api.responses import json_response
 from assent.api.sse import EventStream
 from assent.api.views import outcome_view
 from assent.approvals.idempotency import Key
 from assent.core.approval import Outcome
-from assent.core.audit import Actor
 from assent.runs.follow import Batches, follow_run
 from assent.runs.service import Runs
 from assent.storage.base import Storage
 
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        min_length=1,
-        max_length=255,
-        description="A text of your choosing. For a day, the same request with the same key gets "
-        "the same answer, and is not done again",
-    ),
-]
 
-
-async def key_of(request: Request, by: Actor, given: str | None) -> Key | None:
-    """The key that came with the request, if one did."""
-    if given is None:
+async def _key(
+    request: Request,
+    by: TheActor,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            min_length=1,
+            max_length=255,
+            description="A text of your choosing. For a day, the same request with the same key "
+            "gets the same answer, and is not done again",
+        ),
+    ] = None,
+) -> Key | None:
+    if idempotency_key is None:
         return None
-    return Key.given(given, by.name, request.url.path, await request.json())
+    request.state.has_key = True
+    return Key.given(idempotency_key, by.name, request.url.path, await request.json())
+
+
+TheKey = Annotated[Key | None, Depends(_key)]
+"""The key that came with the request, if one did."""
+
+
+def has_key(request: Request) -> bool:
+    """True if the request came with a key, on a route that takes one."""
+    return getattr(request.state, "has_key", False)
 
 
 def decided_response(request: Request, runs: Runs, outcome: Outcome) -> Response:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from fastapi import Request, Response
@@ -12,13 +13,31 @@ from langchain_core.messages import AIMessage
 from assent.api.responses import json_response
 from assent.api.schemas import CancelRequest
 from assent.api.views import approval_view, run_view, state_json
+from assent.core.errors import Unavailable
 from assent.core.json import Json, JsonObject
 from assent.core.rows import UNFINISHED, Run
+from assent.graph.stream.jsonable import valid_text
 from assent.runs.follow import wait_for_rest, wait_for_run
 from assent.runs.service import Runs
 from assent.storage.base import Storage
 
 T = TypeVar("T")
+
+
+@contextmanager
+def after_start(run: Run) -> Iterator[None]:
+    """While the context is entered, the error of an unavailable storage says that the run was
+    started, so that nobody starts another."""
+    try:
+        yield
+    except Unavailable as error:
+        if "run_id" in error.details:
+            raise
+        raise Unavailable(
+            f"The run '{run.run_id}' was started, and what became of it cannot be read now: "
+            f"{error.message} Ask for GET /runs/{run.run_id}/wait in a while.",
+            **{**error.details, "thread_id": run.thread_id, "run_id": run.run_id},
+        ) from error
 
 
 async def outcome_response(
@@ -108,4 +127,6 @@ def _last_words(values: Json) -> str:
     """The agent's last message. If the run failed, the last message may be the user's or a
     tool's."""
     messages = values.get("messages") if isinstance(values, dict) else None
-    return str(messages[-1].text) if messages and isinstance(messages[-1], AIMessage) else ""
+    if not messages or not isinstance(messages[-1], AIMessage):
+        return ""
+    return valid_text(str(messages[-1].text))

@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from assent.api.idempotency import has_key
 from assent.api.responses import json_response
 from assent.api.views import approval_view
 from assent.approvals.people import People
@@ -50,12 +51,14 @@ tried every two seconds, and a client in a hurry would only be refused again."""
 PROBLEM = "application/problem+json"
 
 _HTTP_TITLES = {
+    400: "Bad Request",
     401: "Unauthorized",
     403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",
     410: "Gone",
     413: "Too Large",
+    422: "Invalid Request",
 }
 
 _VALIDATION_MESSAGES = {
@@ -84,6 +87,9 @@ def problem(
     status: int, title: str, detail: str, *, headers: dict[str, str] | None = None, **members: Json
 ) -> Response:
     """An RFC 9457 problem document; `members` are its extension members."""
+    if status == 500:
+        # An exception that nobody caught ends the connection, so the client must not use it again.
+        headers = {**(headers or {}), "Connection": "close"}
     body = {
         "type": f"urn:assent:problem:{title.lower().replace(' ', '-')}",
         "title": title,
@@ -139,14 +145,9 @@ async def _invalid(request: Request, error: Exception) -> Response:
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status, detail = error.status_code, str(error.detail)
-    if status == 400:
-        # FastAPI's status for a body that breaks its parser. Any other bad body is a 422.
-        return problem(
-            422,
-            "Invalid Request",
-            "The body is not JSON in UTF-8, or is nested too deeply. Nothing was changed.",
-        )
-    if status == 404:
+    if status in (400, 422):
+        detail = f"{detail} Nothing was changed."
+    elif status == 404:
         detail = f"There is no {request.url.path} on this server."
     elif status == 405:
         detail = f"{request.url.path} does not take {request.method}."
@@ -156,12 +157,19 @@ async def _http(request: Request, error: Exception) -> Response:
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     log.error("request failed", path=request.url.path, exc_info=error)
-    return problem(
-        500,
-        "Internal Error",
-        "The server failed at this request. "
-        "Its log has the details; the request may be sent again.",
+    detail = (
+        f"The server failed at this request. Its log has the details. {_whether_again(request)}"
     )
+    return problem(500, "Internal Error", detail)
+
+
+def _whether_again(request: Request) -> str:
+    """A sentence for the client of a request that failed, nobody knows where."""
+    if request.method == "GET":
+        return "The request may be sent again."
+    if has_key(request):
+        return "The request may be sent again with the same Idempotency-Key."
+    return "It may have been carried out all the same: look before you send it again."
 
 
 def _member(value: Json, people: People) -> Json:
@@ -171,8 +179,6 @@ def _member(value: Json, people: People) -> Json:
 
 
 def _sentence(item: JsonObject) -> str:
-    if item["type"] == "json_invalid":
-        return f"The body is not valid JSON: {item['ctx']['error']}."
     place, *path = map(str, item["loc"])
     pydantics = str(item["msg"]).removeprefix("Value error, ")
     message = _VALIDATION_MESSAGES.get(item["type"], pydantics)

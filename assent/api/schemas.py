@@ -7,8 +7,17 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 import orjson
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_serializer, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    model_serializer,
+    model_validator,
+)
 
+from assent.approvals.idempotency import Key
 from assent.approvals.rules import MAX_COMMENT_CHARACTERS
 from assent.core.audit import Actor
 from assent.core.json import Json, JsonObject
@@ -21,6 +30,10 @@ THREAD_ID = r"^[A-Za-z0-9_-]{1,64}$"
 MAX_DELAY_SECONDS = 365 * 24 * 3600
 """The longest delay of a run."""
 
+MAX_METADATA_FIELDS = 1000
+"""The most fields of metadata, at any depth: it is repeated with every thread, run and event that
+shows it, and is for a handful of names."""
+
 ThreadId = Annotated[
     str, Field(pattern=THREAD_ID, description="1 to 64 letters, digits, `_` or `-`")
 ]
@@ -28,6 +41,30 @@ Name = Annotated[str, Field(min_length=1, max_length=200)]
 Message = Annotated[str, Field(min_length=1, max_length=200_000)]
 CheckpointId = Annotated[str, Field(min_length=1, max_length=100)]
 Amount = Annotated[float, Field(gt=0)]
+
+
+def _not_too_many_fields(metadata: JsonObject) -> JsonObject:
+    count = 0
+    values: list[Json] = [metadata]
+    while values:
+        value = values.pop()
+        if isinstance(value, dict):
+            count += len(value)
+            values += value.values()
+        elif isinstance(value, list):
+            values += value
+    if count > MAX_METADATA_FIELDS:
+        raise ValueError(
+            f"it has {count:,} fields, and {MAX_METADATA_FIELDS:,} are the most that it may have"
+        )
+    return metadata
+
+
+Metadata = Annotated[
+    JsonObject,
+    AfterValidator(_not_too_many_fields),
+    Field(description="Anything of yours, shown as it is. It has at most 1,000 fields"),
+]
 
 
 def storable(body: Json) -> Json:
@@ -87,7 +124,7 @@ class Input(Body):
         default=None, description="Required unless the run continues from a `checkpoint_id`"
     )
     agent: str | None = None
-    metadata: JsonObject = Field(default_factory=dict)
+    metadata: Metadata = Field(default_factory=dict)
     if_paused: IfPaused = Field(
         default="refuse",
         description="If the thread waits for a person: `refuse` answers 409; `reject` rejects the "
@@ -124,8 +161,9 @@ class Input(Body):
         thread_id: str | None,
         *,
         due_at: datetime | None = None,
+        key: Key | None = None,
     ) -> Submission:
-        """The submission of this input by the actor."""
+        """The submission of this input by the actor, under the key that came with it."""
         return Submission(
             message=self.message or "",
             by=by,
@@ -138,6 +176,7 @@ class Input(Body):
             due_at=due_at,
             priority=self.priority,
             budget=self.budget.given(),
+            key=key,
         )
 
 
@@ -188,14 +227,14 @@ class ForkRequest(Body):
 
     checkpoint_id: CheckpointId | None = None
     thread_id: ThreadId | None = None
-    metadata: JsonObject = Field(default_factory=dict)
+    metadata: Metadata = Field(default_factory=dict)
 
 
 class ThreadRequest(Body):
     """A new thread."""
 
     thread_id: ThreadId | None = None
-    metadata: JsonObject = Field(default_factory=dict)
+    metadata: Metadata = Field(default_factory=dict)
     if_exists: Literal["raise", "do_nothing"] = "raise"
 
 
@@ -236,7 +275,7 @@ class ScheduleRequest(Body):
     on_busy: ScheduleOnBusy = "enqueue"
     if_missed: ScheduleIfMissed = "once"
     enabled: bool = True
-    metadata: JsonObject = Field(default_factory=dict)
+    metadata: Metadata = Field(default_factory=dict)
     budget: Budget = Field(default=Budget(), description="Limits on each of its runs")
 
 
@@ -252,7 +291,7 @@ class ScheduleChange(Body):
     on_busy: ScheduleOnBusy | None = None
     if_missed: ScheduleIfMissed | None = None
     enabled: bool | None = None
-    metadata: JsonObject | None = None
+    metadata: Metadata | None = None
     budget: Budget | None = None
 
     @model_validator(mode="after")

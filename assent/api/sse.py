@@ -51,6 +51,22 @@ async def _frames(batches: Batches, named: bool) -> AsyncIterator[bytes]:
 
 
 def _frame(entry: LogEntry, named: bool) -> bytes:
+    body = entry.body if entry.body.isascii() else _on_one_line(entry.body)
     if named:
-        return b"id: %d\nevent: %s\ndata: %s\n\n" % (entry.seq, entry.type.encode(), entry.body)
-    return b"id: %d\ndata: %s\n\n" % (entry.seq, entry.body)
+        return b"id: %d\nevent: %s\ndata: %s\n\n" % (entry.seq, entry.type.encode(), body)
+    return b"id: %d\ndata: %s\n\n" % (entry.seq, body)
+
+
+def _on_one_line(body: bytes) -> bytes:
+    """The JSON with what Unicode counts as the end of a line escaped. Some clients, such as httpx's
+    `aiter_lines`, split there too, although a line of a stream ends only in CR or LF."""
+    for char, escape in _LINE_ENDS:
+        body = body.replace(char, escape)
+    return body
+
+
+_LINE_ENDS = (
+    ("\u0085".encode(), b"\\u0085"),
+    ("\u2028".encode(), b"\\u2028"),
+    ("\u2029".encode(), b"\\u2029"),
+)

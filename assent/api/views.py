@@ -9,7 +9,6 @@ from typing import Any
 
 from langgraph.types import PregelTask, StateSnapshot
 from msgspec import to_builtins
-from pydantic_core import to_jsonable_python
 
 from assent.approvals.people import People
 from assent.core.approval import Approval, Outcome
@@ -17,6 +16,7 @@ from assent.core.grant import Grant
 from assent.core.json import Json, JsonObject
 from assent.core.rows import UNFINISHED, Run, Schedule, Thread
 from assent.core.text import warnings
+from assent.graph.stream.jsonable import event_json
 
 _APPROVAL_FIELDS = (
     *("approval_id", "thread_id", "run_id", "agent", "node", "tool_call_id", "kind", "tool"),
@@ -176,7 +176,7 @@ def outcome_view(outcome: Outcome, people: People) -> JsonObject:
 
 def state_json(value: Any) -> Json:
     """Any value of a state as JSON; what has no JSON form becomes its text."""
-    return to_jsonable_python(value, serialize_unknown=True, inf_nan_mode="strings")
+    return event_json(value, unknown=str)
 
 
 def _task(task: PregelTask) -> JsonObject:

@@ -1,5 +1,5 @@
-"""Idempotency keys: the outcome of a request is stored with its decision, so that whoever sends the
-same again gets the same answer, also when the first one was lost."""
+"""Idempotency keys: the outcome of a request is stored with its decision or its run, so that
+whoever sends the same again gets the same answer, also when the first one was lost."""
 
 from __future__ import annotations
 
@@ -68,3 +68,8 @@ async def claim(storage: Storage, clock: Clock, key: Key) -> None:
         await storage.commit(Change(rows=(key.answer(None, clock.now()),)))
     except Conflict:
         await stored_outcome(storage, key)
+
+
+def is_about_a_key(conflict: Conflict) -> bool:
+    """True if somebody else has stored an answer under the same key."""
+    return conflict.details.get("kind") == "answer"

@@ -238,7 +238,8 @@ def approval_event(cls: type[E], approval: Approval, now: datetime, **fields: An
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
-    """The result of decisions: the approvals as they are then, and the ids that are still pending.
+    """The result of decisions: the approvals as they are then, and the ids that are still pending;
+    or, with neither, of a request that started a run.
 
     When none is left, `run_id` is the run that goes on and `status` its status; until then the
     status is `interrupted`. `first_seq` is a number that no event of the decisions is below, and
@@ -246,8 +247,8 @@ class Outcome(Struct, frozen=True, kw_only=True):
     """
 
     thread_id: str
-    approvals: tuple[Approval, ...]
-    pending: tuple[str, ...]
+    approvals: tuple[Approval, ...] = ()
+    pending: tuple[str, ...] = ()
     status: str
     run_id: str | None = None
     first_seq: int = 0

@@ -62,7 +62,7 @@ class NotFound(AssentError):
 
 class Gone(AssentError):
     """It existed, and was removed for good. For events, `details["first"]` is the lowest number
-    that is left."""
+    that is left, or the next one to be given."""
 
 
 class Conflict(AssentError):

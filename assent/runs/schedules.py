@@ -23,6 +23,7 @@ from zoneinfo import ZoneInfo
 import structlog
 from cronsim import CronSim, CronSimError
 
+from assent.approvals.idempotency import Key, is_about_a_key
 from assent.approvals.requesters import each_once
 from assent.core.audit import Actor, Authentication
 from assent.core.clock import Clock
@@ -326,21 +327,24 @@ class Schedules:
             except Conflict:
                 continue
 
-    async def run(self, schedule_id: str, *, by: str) -> Run:
+    async def run(self, schedule_id: str, *, by: str, key: Key | None = None) -> Run:
         """Start a run now. It is the owner's, and can be traced to the person who starts it too.
 
-        Raises `NotFound`, `ThreadBusy`, `ThreadPaused`, `InvalidRequest` or `Tampered`.
+        Raises `NotFound`, `ThreadBusy`, `ThreadPaused`, `InvalidRequest` or `Tampered`; or
+        `Conflict`, if the same request has just started one under its `key`.
         """
         while True:
             schedule = await self.schedule(schedule_id)
             ran = partial(_ran, schedule, self._clock.now())
             try:
                 await self._check_room(schedule)
-                return await self._submit(submission(schedule, None, started_by=by), ran)
+                started = submission(schedule, None, started_by=by)
+                return await self._submit(replace(started, key=key), ran)
             except (ThreadBusy, ThreadPaused):
                 raise
-            except Conflict:
-                continue
+            except Conflict as error:
+                if is_about_a_key(error):
+                    raise
 
     async def fire(self, timer: Timer) -> None:
         """Start the run that is due, or store why there is none. If the storage raises, the timer

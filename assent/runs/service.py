@@ -3,19 +3,21 @@ works on them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from langgraph.types import StateSnapshot
 
 from assent.approvals.decide import Verdict
+from assent.approvals.idempotency import Key, is_about_a_key, stored_outcome
 from assent.approvals.requesters import each_once
-from assent.core.approval import Approval
+from assent.core.approval import Approval, Outcome
 from assent.core.audit import Actor, AuditAction, AuditEntry
 from assent.core.clock import Clock
 from assent.core.decisions import Decision, Reject
 from assent.core.errors import (
+    AssentError,
     Conflict,
     InvalidDecision,
     InvalidRequest,
@@ -50,6 +52,8 @@ from assent.storage.base import Change, Storage, together
 CANCEL_STEP = 200
 """The most queued runs that are cancelled in one transaction: it takes about as long as others can
 wait unnoticed, a few hundredths of a second."""
+
+TAKEN_AS_VOTE = "Your message was taken as your vote, and others must agree before anything runs. "
 
 Extra = Callable[[Run], Change]
 """Makes a change to commit together with a new run, given its row."""
@@ -111,12 +115,16 @@ class Runs:
 
     @shielded
     async def submit(self, submission: Submission, *, extra: Extra | None = None) -> Started:
-        """Take new input; it is durable when this returns.
+        """Take new input; it is durable when this returns. Or return the run that the same request
+        under its key started before.
 
         With `extra` rows, `Conflict` is raised if anything has moved, so that the caller can
         compute them anew. Raises `ThreadBusy`, `ThreadPaused`, `NotFound` for an unknown agent or
         checkpoint, `InvalidRequest` for another agent than the thread's, or `Tampered`.
         """
+        return await self._once(submission.key, lambda: self._submit(submission, extra))
+
+    async def _submit(self, submission: Submission, extra: Extra | None) -> Started:
         while True:
             thread = await self._thread_of(submission)
             agent = self.agent_for(submission, thread)
@@ -136,11 +144,28 @@ class Runs:
                         prepared = await self._queue(submission, thread, agent)
                     else:
                         prepared = await self._start(submission, thread, agent, worker)
-                    return await self._commit(prepared, extra)
+                    return await self._commit(prepared, submission.key, extra)
             except Conflict as error:
                 can_retry = extra is None and submission.thread_id is not None
-                if not can_retry or type(error) is not Conflict:
+                if not can_retry or type(error) is not Conflict or is_about_a_key(error):
                     raise
+
+    async def _once(self, key: Key | None, start: Callable[[], Awaitable[Started]]) -> Started:
+        """Start a run, unless the same request under this key has started one."""
+        if (known := await stored_outcome(self.storage, key)) is not None:
+            return await self._started_before(known)
+        try:
+            return await start()
+        except AssentError:
+            # The same request may have started it a moment ago.
+            if (known := await stored_outcome(self.storage, key)) is not None:
+                return await self._started_before(known)
+            raise
+
+    async def _started_before(self, outcome: Outcome) -> Started:
+        if outcome.run_id is None:
+            raise await self._paused(await self.thread(outcome.thread_id), TAKEN_AS_VOTE)
+        return Started(await self.run(outcome.run_id), outcome.first_seq)
 
     async def _thread_of(self, submission: Submission) -> Thread | None:
         if not submission.thread_id:
@@ -150,14 +175,32 @@ class Runs:
             thread.check_trusted()
         return thread
 
-    async def _commit(self, prepared: Prepared, extra: Extra | None = None) -> Started:
-        change = prepared.change
+    async def _commit(
+        self, prepared: Prepared, key: Key | None = None, extra: Extra | None = None
+    ) -> Started:
+        change, run = prepared.change, prepared.run
         if extra is not None:
-            change = together(change, extra(prepared.run))
+            change = together(change, extra(run))
+        if key is not None:
+            # What is stored with the change cannot have the numbers that its events will get.
+            first_seq = prepared.first_seq or await self._next_seq(run)
+            outcome = Outcome(
+                thread_id=run.thread_id, run_id=run.run_id, status=run.status, first_seq=first_seq
+            )
+            change = together(change, Change(rows=(key.answer(outcome, self.clock.now()),)))
         numbers = await self.storage.commit(change)
         self.engine.submit(prepared.run, prepared.thread)
         await self._stop(prepared.stopped)
-        return Started(prepared.run, prepared.first_seq or numbers[0])
+        return Started(run, prepared.first_seq or numbers[0])
+
+    async def run_schedule(self, schedule_id: str, *, by: str, key: Key | None = None) -> Run:
+        """Start a run of the schedule now; or return the one that the same request under this `key`
+        started. Raises what `Schedules.run` does."""
+
+        async def start() -> Started:
+            return Started(await self.schedules.run(schedule_id, by=by, key=key), first_seq=0)
+
+        return (await self._once(key, start)).run
 
     async def _submit_scheduled(self, submission: Submission, extra: Extra) -> Run:
         return (await self.submit(submission, extra=extra)).run
@@ -288,14 +331,22 @@ class Runs:
         target: str | None = None,
         by: Actor,
         metadata: Mapping[str, Any],
+        key: Key | None = None,
     ) -> Started:
-        """Begin a new thread with the state of this one at a checkpoint, or at its head.
+        """Begin a new thread with the state of this one at a checkpoint, or at its head; or return
+        the run that did so for the same request under this `key`.
 
         The run that does it ends at once: if that state waits for a person, it pauses and asks
         anew; otherwise the thread is idle. Raises `NotFound` for an unknown thread or checkpoint,
         `InvalidRequest` for a thread without any, `Conflict` if the thread `target` exists, or
         `Tampered`.
         """
+        submission = Submission(message="", by=by, thread_id=target, metadata=metadata, key=key)
+        return await self._once(key, lambda: self._fork(thread_id, checkpoint_id, submission))
+
+    async def _fork(
+        self, thread_id: str, checkpoint_id: str | None, submission: Submission
+    ) -> Started:
         source = await self.thread(thread_id)
         source.check_trusted()
         snapshot = await self.state(source, checkpoint_id)
@@ -307,14 +358,13 @@ class Runs:
             )
         # All that the state was made of is in the fork too, also what nobody has agreed with yet.
         requesters = each_once(requesters_at(snapshot), source.requested_by)
-        submission = Submission(
-            message="", by=by, thread_id=target, metadata=metadata, requested_by=requesters
-        )
+        submission = replace(submission, requested_by=requesters)
         run = self._new_run(submission, self.agent_for(submission, source))
         run = replace(run, input={"fork_of": thread_id, "checkpoint_id": found_id})
         try:
             with self.engine.reserve() as worker:
-                return await self._commit(await self._start_now(None, run, worker, submission))
+                prepared = await self._start_now(None, run, worker, submission)
+                return await self._commit(prepared, submission.key)
         except Conflict as error:
             raise Conflict(
                 f"There is a thread '{run.thread_id}' already. Fork to a new one."
@@ -327,7 +377,11 @@ class Runs:
         new input decides nothing."""
         decision = await self._decision_in(submission, thread)
         verdict = Verdict(
-            decisions=decision, by=submission.by, for_all=True, message=submission.message
+            decisions=decision,
+            by=submission.by,
+            for_all=True,
+            message=submission.message,
+            key=submission.key,
         )
         try:
             outcome = await self.approvals.decide(thread.thread_id, verdict)
@@ -340,10 +394,7 @@ class Runs:
                 **error.details,
             ) from error
         if outcome.run_id is None:
-            raise await self._paused(
-                thread,
-                "Your message was taken as your vote, and others must agree before anything runs. ",
-            )
+            raise await self._paused(thread, TAKEN_AS_VOTE)
         return Started(await self.run(outcome.run_id), outcome.first_seq)
 
     async def _decision_in(self, submission: Submission, thread: Thread) -> Decision:

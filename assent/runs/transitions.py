@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
+from assent.approvals.idempotency import Key
 from assent.approvals.record import record
 from assent.approvals.requesters import each_once
 from assent.approvals.rules import Cancel, advance
@@ -55,6 +56,7 @@ class Submission:
     what it did to the thread's state; then the new run goes. A run with `due_at` starts then, or as
     soon after as the thread is free; those of a higher `priority` first where there are more than
     may run at once. `requested_by` are others whose words or changes it can be traced to.
+    Under a `key` that the same request had before, nothing is done again.
     """
 
     message: str
@@ -70,6 +72,7 @@ class Submission:
     budget: Mapping[str, Any] = field(default_factory=dict)
     requested_by: tuple[str, ...] = ()
     schedule_id: str | None = None
+    key: Key | None = None
 
 
 def new_thread(thread_id: str, owner: str, metadata: Mapping[str, Any], now: datetime) -> Thread:

@@ -216,6 +216,12 @@ class Storage(ABC):
         """
 
     @abstractmethod
+    async def check_cursor(self, thread_id: str, after: int) -> None:
+        """Raise `Gone`, as `read_log` does, if events above the number were removed; or if the
+        thread has no such number, so that it is another thread's or of a newer copy of the
+        database."""
+
+    @abstractmethod
     async def newest_event(self, thread_id: str, run_id: str) -> LogEntry | None:
         """Return the newest event of the thread that is of this run; None if there is none."""
 

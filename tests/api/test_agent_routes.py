@@ -44,6 +44,21 @@ async def test_a_stream_is_ids_and_data_and_nothing_else(api: Api, thread: str) 
     assert re.sub(rb"(data: )\{[^\n]*\}\n\n", rb"\1", response.content) == frames
 
 
+async def test_no_line_of_a_stream_ends_in_the_middle_for_a_client_that_knows_unicode(
+    api: Api, thread: str
+) -> None:
+    """httpx's `aiter_lines`, like `str.splitlines`, splits at more than CR and LF."""
+    message = "tell 1 \u0085 \u2028 \u2029 \x0b \x0c \x1c \x1d \x1e \r end"
+    async with api.http.stream(
+        "POST", "/agent/stream", json={"message": message, "thread_id": thread}
+    ) as response:
+        lines = [line async for line in response.aiter_lines()]
+    assert {line.partition(": ")[0] for line in lines if line} == {"id", "data"}
+    data = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data")]
+    assert data == await api.events(thread)
+    assert data[0]["message"] == message
+
+
 async def test_event_names_are_there_for_who_asks(api: Api, thread: str) -> None:
     await api.stream("tell 5", thread_id=thread)
     count = len(await api.events(thread))

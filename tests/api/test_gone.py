@@ -1,4 +1,4 @@
-"""410: events that were asked for and have been removed."""
+"""410: events that were asked for and have been removed, or are not there yet."""
 
 from __future__ import annotations
 
@@ -30,6 +30,26 @@ async def test_a_thread_that_was_deleted_and_begun_anew(api: Api, thread: str) -
         assert f"Begin after {last}, or after 0" in told["detail"]
     assert await api.events(thread, limit=1000) == await api.events(thread, after=last) == anew
     assert anew[0]["seq"] == last + 1
+
+
+async def test_a_number_above_the_last(api: Api, thread: str) -> None:
+    """As of a reader whose thread was on a server that was put back to an older backup."""
+    events = await api.stream("tell 5", thread_id=thread)
+    last, run = events[-1]["seq"], events[-1]["run_id"]
+    for path in (f"/threads/{thread}/events", f"/runs/{run}/stream"):
+        for headers in (SSE, {**SSE, "last-event-id": str(last + 1)}):
+            after = 0 if "last-event-id" in headers else last + 1
+            response = await api.http.get(path, params={"after": after}, headers=headers)
+            told = await problem(response, 410)
+            assert (told["title"], told["first"]) == ("Gone", last + 1)
+            assert f"its last is {last}. " in told["detail"]
+    assert (await asked(api, thread, last + 1, JSON))["first"] == last + 1
+    await problem(await api.http.get("/approvals/stream", params={"after": 10**9}), 410)
+    # Whoever has the last event waits for the next.
+    assert await api.events(thread, after=last) == []
+    async with api.following(thread, last) as following:
+        await api.run(thread, "tell 1")
+        assert (await anext(following))["seq"] == last + 1
 
 
 async def test_events_older_than_they_may_be(tmp_path: Path) -> None:

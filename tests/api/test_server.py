@@ -147,6 +147,23 @@ def _references(value: Any) -> Iterator[str]:
 # ── what it does not understand ───────────────────────────────────────────────────────────────────
 
 
+async def test_head_is_taken_wherever_get_is(api: Api, thread: str) -> None:
+    run = (await api.stream("tell 1", thread_id=thread))[-1]["run_id"]
+    paths = (await api.get("/openapi.json"))["paths"]
+    ids = {"/runs": run, "/threads": thread}
+    for path in [*(path for path, methods in paths.items() if "get" in methods), "/docs"]:
+        url = path.replace("{id}", ids.get(path[: path.find("/", 1)], "x")).replace("{token}", "x")
+        # A stream has no end that one could wait for, so for the comparison a page is asked for.
+        head = await api.http.head(url)
+        got = await api.http.get(url, headers={"accept": "application/json"})
+        assert (head.status_code, head.content) == (got.status_code, b""), url
+        if "text/event-stream" not in head.headers["content-type"]:
+            assert head.headers["content-length"] == got.headers["content-length"], url
+    assert (await api.http.head("/agent/stream")).status_code == 405
+    # The connections are in order after it.
+    await api.get("/health")
+
+
 async def test_what_is_not_there_and_what_is_not_taken_are_problems_too(api: Api) -> None:
     assert "/nowhere" in (await problem(await api.http.get("/nowhere"), 404))["detail"]
     refused = await api.http.put("/threads")
@@ -155,10 +172,25 @@ async def test_what_is_not_there_and_what_is_not_taken_are_problems_too(api: Api
     await problem(await api.http.get("/threads/a/b/c"), 404)
 
 
-BODIES = {
+NOT_JSON = {
     "not JSON": b'{"message": ',
-    "nothing": b"",
+    "nothing but white space": b" ",
+    "two values": b'{"message": "tell 1"} {}',
+    "a comma at the end": b'{"message": "tell 1",}',
     "not UTF-8": b'{"message": "\xff\xfe"}',
+    "a mark before it": b'\xef\xbb\xbf{"message": "tell 1"}',
+    "UTF-16": '{"message": "tell 1"}'.encode("utf-16"),
+    "UTF-16 without a mark": '{"message": "tell 1"}'.encode("utf-16-le"),
+    "UTF-32": '{"message": "tell 1"}'.encode("utf-32"),
+    "UTF-32 without a mark": '{"message": "tell 1"}'.encode("utf-32-be"),
+    "NaN": b'{"message": "tell 1", "metadata": {"a": NaN}}',
+    "minus infinity": b'{"message": "tell 1", "metadata": {"a": -Infinity}}',
+    "a field twice": b'{"message": "tell 1", "message": "tell 2"}',
+    "a field twice, once escaped": b'{"message": "tell 1", "\\u006dessage": "tell 2"}',
+    "a field twice, deep inside": b'{"message": "tell 1", "metadata": {"a": [{"b": 1, "b": 1}]}}',
+}
+BODIES = {
+    "nothing": b"",
     "an array": b"[]",
     "a string": b'"pay 1"',
     "no message": b"{}",
@@ -173,21 +205,80 @@ BODIES = {
     "half a surrogate pair in a name": b'{"message": "tell 1", "metadata": {"\\ud800": 1}}',
     "an integer that nobody can hold": b'{"message": "tell 1", "metadata": {"a": %s}}'
     % (b"9" * 100),
-    "NaN": b'{"message": "tell 1", "metadata": {"a": NaN}}',
+    "an integer that nobody can read": b'{"message": "tell 1", "metadata": {"a": %s}}'
+    % (b"9" * 5000),
+    "much metadata": json.dumps(
+        {"message": "tell 1", "metadata": {str(n): 0 for n in range(70_000)}}
+    ).encode(),
+    "much metadata, deep inside": json.dumps(
+        {"message": "tell 1", "metadata": {"a": [{str(n): 0} for n in range(1000)]}}
+    ).encode(),
     "deep metadata": b'{"message": "tell 1", "metadata": {"a": %s%s}}' % (b"[" * 400, b"]" * 400),
     "very deep metadata": b'{"message": "tell 1", "metadata": {"a": %s%s}}'
     % (b"[" * 50_000, b"]" * 50_000),
 }
+JSON = {"content-type": "application/json"}
+
+
+@pytest.mark.parametrize("name", NOT_JSON)
+async def test_a_body_that_is_not_json_is_a_400_and_changes_nothing(api: Api, name: str) -> None:
+    before = await api.get("/threads")
+    for path in ("/agent/invoke", "/agent/stream"):
+        response = await api.http.post(path, content=NOT_JSON[name], headers=JSON)
+        assert (await problem(response, 400))["detail"].endswith(". Nothing was changed.")
+    assert await api.get("/threads") == before
+
+
+async def test_a_decision_that_says_two_things_is_none(api: Api, thread: str, amount: int) -> None:
+    (approval,) = await api.paused(f"pay {amount}", thread_id=thread)
+    id = approval["approval_id"]
+    twice = b'{"type": "reject", "type": "approve"}'
+    both = b'{"decisions": {"%s": {"type": "reject"}, "%s": {"type": "approve"}}}'
+    for path, body in (
+        (f"/threads/{thread}/resume", twice),
+        (f"/approvals/{id}/decide", twice),
+        (f"/threads/{thread}/resume", both % (id.encode(), id.encode())),
+        ("/approvals/decide", both % (id.encode(), id.encode())),
+    ):
+        response = await api.http.post(path, content=body, headers=JSON)
+        assert "more than once" in (await problem(response, 400))["detail"]
+    assert [each["approval_id"] for each in await api.pending(thread)] == [id]
+
+
+async def test_a_thousand_fields_of_metadata_are_taken(api: Api, thread: str) -> None:
+    metadata = {str(n): n for n in range(1000)}
+    await expect(
+        await api.http.post("/threads", json={"thread_id": thread, "metadata": metadata}), 201
+    )
+    assert (await api.get(f"/threads/{thread}"))["metadata"] == metadata
+
+
+async def test_a_parameter_that_nobody_knows_is_refused(api: Api, thread: str) -> None:
+    await api.stream("tell 1", thread_id=thread)
+    for path, name in (
+        ("/approvals?statsu=pending", "statsu"),
+        (f"/threads/{thread}/events?from=3", "from"),
+        (f"/threads/{thread}/history?limit=1&after=2", "after"),
+        ("/agents?limit=3", "limit"),
+    ):
+        told = await problem(await api.http.get(path), 422)
+        assert f"has no query parameter '{name}'" in told["detail"]
+    assert "limit, status" in (await problem(await api.http.get("/threads?x"), 422))["detail"]
+    await problem(await api.http.post(f"/threads/{thread}/cancel?mode=rollback"), 422)
+    # What passes links on may add to them.
+    await expect(await api.http.get("/links/x?utm_source=mail"), 404)
+
+
+async def test_a_thread_can_be_made_without_a_body(api: Api) -> None:
+    made = (await expect(await api.http.post("/threads"), 201)).json()
+    assert (await api.get(f"/threads/{made['thread_id']}"))["status"] == "idle"
 
 
 @pytest.mark.parametrize("name", BODIES)
 async def test_a_bad_body_is_a_422_and_changes_nothing(api: Api, name: str) -> None:
     before = await api.get("/threads")
     for path in ("/agent/invoke", "/agent/stream"):
-        response = await api.http.post(
-            path, content=BODIES[name], headers={"content-type": "application/json"}
-        )
-        await problem(response, 422)
+        await problem(await api.http.post(path, content=BODIES[name], headers=JSON), 422)
     assert await api.get("/threads") == before
 
 
@@ -222,7 +313,6 @@ DECISIONS = {
     "half a surrogate pair in an id": b'{"decisions": {"\\ud800": {"type": "approve"}}}',
     "an answer of an integer that nobody can hold": b'{"type": "respond", "message": %s}'
     % (b"9" * 100),
-    "an answer that is no number": b'{"type": "respond", "message": -Infinity}',
     "a deep answer": b'{"type": "respond", "message": %s%s}' % (b"[" * 400, b"]" * 400),
     "a very deep answer": b'{"type": "respond", "message": %s%s}' % (b"[" * 50_000, b"]" * 50_000),
 }

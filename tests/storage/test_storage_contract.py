@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from assent.core.approval import ApprovalStatus, Delegation, Target
-from assent.core.errors import Conflict, InvalidRequest
+from assent.core.errors import Conflict, Gone, InvalidRequest
 from assent.core.events import Custom, Done, Token, decode
 from assent.core.grant import Bound
 from assent.core.policy import Policy
@@ -396,6 +396,20 @@ async def test_the_log_is_read_past_a_cursor_by_type_and_in_part(
         assert await storage.read_log("t", 6) == ()
         assert await storage.read_log("t", 1000) == ()
         assert await storage.read_log("nowhere") == ()
+
+
+async def test_a_cursor_is_a_number_that_the_thread_has(storage: Storage) -> None:
+    await storage.commit(Change(events=(token(), token(), token())))
+    for thread_id, after in (("t", 0), ("t", 1), ("t", 3), ("nowhere", 0)):
+        await storage.check_cursor(thread_id, after)
+    for thread_id, after, last in (("t", 4, 3), ("t", 2**63 - 1, 3), ("nowhere", 1, 0)):
+        with pytest.raises(Gone, match=f"Begin after {last}, or after 0") as caught:
+            await storage.check_cursor(thread_id, after)
+        assert caught.value.details == {"first": last + 1}
+    await storage.commit(Change(erase="t"))
+    await storage.check_cursor("t", 3)
+    with pytest.raises(Gone, match="up to number 3 have been removed"):
+        await storage.check_cursor("t", 2)
 
 
 async def test_what_was_written_before_anybody_listened_is_read_too(storage: Storage) -> None:

@@ -5,17 +5,19 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from assent.api.deps import TheActor, TheRuns
+from assent.api.idempotency import TheKey
+from assent.api.json_body import JsonRoute
 from assent.api.openapi import SSE_RESPONSE
-from assent.api.outcomes import outcome_response, run_headers
+from assent.api.outcomes import after_start, outcome_response, run_headers
 from assent.api.schemas import AgentRequest
 from assent.api.sse import EventStream
 from assent.runs.follow import follow_run
 
-router = APIRouter(tags=["agent"])
+router = APIRouter(tags=["agent"], route_class=JsonRoute)
 
 
 @router.post("/agent/stream", status_code=200, responses=SSE_RESPONSE, response_class=EventStream)
-async def stream(body: AgentRequest, runs: TheRuns, by: TheActor) -> Response:
+async def stream(body: AgentRequest, runs: TheRuns, by: TheActor, key: TheKey) -> Response:
     """Send a message, and receive the run's Server-Sent Events until `done`, `error`, `run_paused`
     or `run_cancelled`. If standing grants answer a pause, the events of the run that goes on
     follow.
@@ -23,7 +25,7 @@ async def stream(body: AgentRequest, runs: TheRuns, by: TheActor) -> Response:
     A client that disconnects does not stop the run: `GET /threads/{id}/events` continues after the
     last id that you have.
     """
-    started = await runs.submit(body.submission(by, body.thread_id))
+    started = await runs.submit(body.submission(by, body.thread_id, key=key))
     run = started.run
     return EventStream(
         follow_run(runs.storage, run.thread_id, run.run_id, started.first_seq - 1),
@@ -32,11 +34,14 @@ async def stream(body: AgentRequest, runs: TheRuns, by: TheActor) -> Response:
 
 
 @router.post("/agent/invoke")
-async def invoke(body: AgentRequest, request: Request, runs: TheRuns, by: TheActor) -> Response:
+async def invoke(
+    body: AgentRequest, request: Request, runs: TheRuns, by: TheActor, key: TheKey
+) -> Response:
     """Send a message, and wait until it is answered or somebody is asked.
 
     The response has the run's `status` and `error`, the thread's `values`, the agent's last message
     as `output`, and the `approvals` that are pending now.
     """
-    started = await runs.submit(body.submission(by, body.thread_id))
-    return await outcome_response(request, runs, started.run)
+    started = await runs.submit(body.submission(by, body.thread_id, key=key))
+    with after_start(started.run):
+        return await outcome_response(request, runs, started.run)

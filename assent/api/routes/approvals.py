@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from assent.api.decision_bodies import ApprovalAnswer
 from assent.api.deps import TheActor, TheRuns, wants_page
 from assent.api.event_query import MOST_ON_A_PAGE, After, Named, OnAPage, Types, event_page
-from assent.api.idempotency import IdempotencyKey, decided_response, key_of
+from assent.api.idempotency import TheKey, decided_response
+from assent.api.json_body import JsonRoute
 from assent.api.openapi import SSE_RESPONSE
 from assent.api.problems import status_of
 from assent.api.responses import PageLimit, json_response, page_response
@@ -34,7 +35,7 @@ from assent.runs.approvals import Approvals
 from assent.runs.follow import Batches, follow
 from assent.storage.base import LogEntry, Storage
 
-router = APIRouter(tags=["approvals"])
+router = APIRouter(tags=["approvals"], route_class=JsonRoute)
 
 Text = Annotated[str | None, Query(min_length=1, max_length=200)]
 
@@ -92,10 +93,11 @@ async def stream(
     """Follow what happens to approvals on all threads, past `after` (or `Last-Event-ID`), replayed
     and then live; or a page of it as JSON, if you accept `application/json`. Numbers are the feed's
     own. What was asked and said is not in it: look at the approval."""
+    await runs.storage.check_cursor(FEED, after)
     if wants_page(request):
         entries = await runs.storage.read_log(FEED, after, limit=limit, types=types)
         return event_page(map(_with_its_thread, entries), after)
-    # If events after `after` were removed, this raises while the status can still be a 410.
+    # While the status can still be a 410, or a 500 for an event that was tampered with.
     await runs.storage.read_log(FEED, after, limit=1)
     return EventStream(_feed(runs.storage, after, types), named=named)
 
@@ -123,17 +125,10 @@ async def get_approval(id: str, runs: TheRuns, by: TheActor) -> Response:
 
 
 @router.post("/approvals/decide")
-async def decide_several(
-    body: BatchRequest,
-    request: Request,
-    runs: TheRuns,
-    by: TheActor,
-    idempotency_key: IdempotencyKey = None,
-) -> Response:
+async def decide_several(body: BatchRequest, runs: TheRuns, by: TheActor, key: TheKey) -> Response:
     """Decide several approvals of a low risk, on any threads. Each has an outcome of its own:
     `outcomes` has its `status` by id, and what `POST /approvals/{id}/decide` would have answered.
     Sent again under its key, what was decided is answered as then, and the rest is tried again."""
-    key = await key_of(request, by, idempotency_key)
     if key is not None:
         await runs.approvals.claim(key)
     outcomes: dict[str, JsonObject] = {}
@@ -173,12 +168,12 @@ async def decide(
     request: Request,
     runs: TheRuns,
     by: TheActor,
-    idempotency_key: IdempotencyKey = None,
+    key: TheKey,
 ) -> Response:
     """Decide one approval: the same as `POST /threads/{id}/resume` with its id. Where several must
     agree, it is pending until they do."""
     approval = await runs.approvals.get(id)
-    verdict = _verdict(id, body, by, await key_of(request, by, idempotency_key))
+    verdict = _verdict(id, body, by, key)
     outcome = await runs.approvals.decide(approval.thread_id, verdict)
     return decided_response(request, runs, outcome)
 

@@ -6,13 +6,14 @@ import msgspec
 from fastapi import APIRouter, Response
 
 from assent.api.deps import TheActor, TheRuns
+from assent.api.json_body import JsonRoute
 from assent.api.responses import PageLimit, json_response, page_response
 from assent.api.schemas import GrantRequest
 from assent.api.views import grant_view
 from assent.core.errors import InvalidRequest
 from assent.core.grant import Bound
 
-router = APIRouter(tags=["grants"])
+router = APIRouter(tags=["grants"], route_class=JsonRoute)
 
 
 @router.post("/grants", status_code=201)

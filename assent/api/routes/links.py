@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse
 from pydantic import Field
 
 from assent.api.deps import TheActor, TheRuns
+from assent.api.json_body import JsonRoute
 from assent.api.link_page import MAX_REASON_CHARACTERS, asking_page, decided_page, refusing_page
 from assent.api.problems import distrust
 from assent.api.responses import json_response
@@ -46,7 +47,7 @@ from assent.notify.links import (
 )
 from assent.runs.service import Runs
 
-router = APIRouter(tags=["links"])
+router = APIRouter(tags=["links"], route_class=JsonRoute)
 
 
 class LinkRequest(Body):

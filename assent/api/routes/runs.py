@@ -9,6 +9,8 @@ from fastapi import APIRouter, Query, Request, Response
 
 from assent.api.deps import TheActor, TheRuns
 from assent.api.event_query import After, Named
+from assent.api.idempotency import TheKey
+from assent.api.json_body import JsonRoute
 from assent.api.openapi import ENDED_RESPONSE, SSE_RESPONSE
 from assent.api.outcomes import cancelled_response, outcome_response, run_headers, started_response
 from assent.api.responses import PageLimit, json_response, page_response
@@ -19,13 +21,15 @@ from assent.api.views import run_view
 from assent.core.rows import RunStatus
 from assent.runs.follow import replay_run
 
-router = APIRouter(tags=["runs"])
+router = APIRouter(tags=["runs"], route_class=JsonRoute)
 
 MAX_WAIT_SECONDS = 3600
 
 
 @router.post("/threads/{id}/runs", status_code=202)
-async def start_run(id: ThreadId, body: RunRequest, runs: TheRuns, by: TheActor) -> Response:
+async def start_run(
+    id: ThreadId, body: RunRequest, runs: TheRuns, by: TheActor, key: TheKey
+) -> Response:
     """Start a run in the background, now or in `after_seconds`. A thread that does not exist is
     created.
 
@@ -34,7 +38,7 @@ async def start_run(id: ThreadId, body: RunRequest, runs: TheRuns, by: TheActor)
     due_at = None
     if body.after_seconds:
         due_at = runs.clock.now() + timedelta(seconds=body.after_seconds)
-    started = await runs.submit(body.submission(by, id, due_at=due_at))
+    started = await runs.submit(body.submission(by, id, due_at=due_at, key=key))
     return started_response(runs, started.run)
 
 
@@ -90,10 +94,11 @@ async def stream_run(
     `error`, `run_paused` or `run_cancelled`. If standing grants answer a pause, the events of the
     run that goes on follow.
 
-    If events after `after` were removed, the response is a 410.
+    If events after `after` were removed, or it is above the thread's last, the response is a 410.
     """
     run = await runs.run(id)
-    # If events after `after` were removed, this raises while the status can still be a 410.
+    await runs.storage.check_cursor(run.thread_id, after)
+    # While the status can still be a 410, or a 500 for an event that was tampered with.
     await runs.storage.read_log(run.thread_id, after, limit=1)
     return EventStream(replay_run(runs.storage, run, after), named=named, headers=run_headers(run))
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from assent.api.deps import TheActor, TheRuns
+from assent.api.idempotency import TheKey
+from assent.api.json_body import JsonRoute
 from assent.api.outcomes import started_response
 from assent.api.responses import PageLimit, json_response, page_response
 from assent.api.schemas import ScheduleChange, ScheduleRequest
 from assent.api.views import schedule_view
 from assent.runs.schedules import Plan
 
-router = APIRouter(tags=["schedules"])
+router = APIRouter(tags=["schedules"], route_class=JsonRoute)
 
 
 @router.post("/schedules", status_code=201)
@@ -58,6 +60,6 @@ async def delete_schedule(id: str, runs: TheRuns, by: TheActor) -> Response:
 
 
 @router.post("/schedules/{id}/run", status_code=202)
-async def run_schedule(id: str, runs: TheRuns, by: TheActor) -> Response:
+async def run_schedule(id: str, runs: TheRuns, by: TheActor, key: TheKey) -> Response:
     """Run now, whatever the time. `events` is the URL of the run's events."""
-    return started_response(runs, await runs.schedules.run(id, by=by.name))
+    return started_response(runs, await runs.run_schedule(id, by=by.name, key=key))

@@ -9,9 +9,10 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from assent.api.decision_bodies import ThreadAnswer
 from assent.api.deps import TheActor, TheRuns, wants_page
 from assent.api.event_query import MOST_ON_A_PAGE, After, Named, OnAPage, Types, event_page
-from assent.api.idempotency import IdempotencyKey, decided_response, key_of
+from assent.api.idempotency import TheKey, decided_response
+from assent.api.json_body import JsonRoute
 from assent.api.openapi import ENDED_RESPONSE, SSE_RESPONSE
-from assent.api.outcomes import cancelled_response
+from assent.api.outcomes import after_start, cancelled_response
 from assent.api.responses import PageLimit, json_response, page_response
 from assent.api.schemas import THREAD_ID, CancelRequest, ForkRequest, ThreadRequest
 from assent.api.sse import EventStream
@@ -21,7 +22,7 @@ from assent.core.errors import Conflict, Tampered
 from assent.core.rows import ThreadStatus
 from assent.runs.follow import follow, wait_for_run
 
-router = APIRouter(tags=["threads"])
+router = APIRouter(tags=["threads"], route_class=JsonRoute)
 
 ThreadId = Annotated[str, Path(alias="id", pattern=THREAD_ID)]
 
@@ -41,9 +42,10 @@ async def list_threads(
 
 
 @router.post("/threads", status_code=201)
-async def create_thread(body: ThreadRequest, runs: TheRuns, by: TheActor) -> Response:
+async def create_thread(runs: TheRuns, by: TheActor, body: ThreadRequest | None = None) -> Response:
     """A new thread. One that exists is a 409, or is returned as it is with `"if_exists":
     "do_nothing"`."""
+    body = body or ThreadRequest()
     try:
         thread = await runs.create_thread(body.thread_id, owner=by.name, metadata=body.metadata)
     except Conflict:
@@ -121,9 +123,10 @@ async def get_events(
     or a page of them as JSON, if you accept `application/json`: `{"events": [...], "next": <the
     number to go on after>}`. Events past `after` that were removed are a 410."""
     await runs.thread(id)
+    await runs.storage.check_cursor(id, after)
     if wants_page(request):
         return event_page(await runs.storage.read_log(id, after, limit=limit, types=types), after)
-    # If events after `after` were removed, this raises while the status can still be a 410.
+    # While the status can still be a 410, or a 500 for an event that was tampered with.
     await runs.storage.read_log(id, after, limit=1)
     return EventStream(follow(runs.storage, id, after, types=types), named=named)
 
@@ -135,7 +138,7 @@ async def resume(
     request: Request,
     runs: TheRuns,
     by: TheActor,
-    idempotency_key: IdempotencyKey = None,
+    key: TheKey,
 ) -> Response:
     """Decide what the thread waits for. The decisions are durable when this answers, and the run
     goes on once none is left to take.
@@ -143,7 +146,6 @@ async def resume(
     An answer that is of no known form, or that what is pending does not take, is a 422, and nothing
     was decided. With `Accept: text/event-stream` the answer is the resumed run's events.
     """
-    key = await key_of(request, by, idempotency_key)
     verdict = Verdict(decisions=body.choices, by=by, key=key)
     outcome = await runs.approvals.decide(id, verdict)
     return decided_response(request, runs, outcome)
@@ -170,7 +172,7 @@ async def cancel(
 
 @router.post("/threads/{id}/fork", status_code=201)
 async def fork(
-    id: ThreadId, runs: TheRuns, by: TheActor, body: ForkRequest | None = None
+    id: ThreadId, runs: TheRuns, by: TheActor, key: TheKey, body: ForkRequest | None = None
 ) -> Response:
     """Begin a new thread with the state of this one at a checkpoint.
 
@@ -179,16 +181,17 @@ async def fork(
     """
     body = body or ForkRequest()
     started = await runs.fork(
-        id, body.checkpoint_id, target=body.thread_id, by=by, metadata=body.metadata
+        id, body.checkpoint_id, target=body.thread_id, by=by, metadata=body.metadata, key=key
     )
-    run = await wait_for_run(runs.storage, started.run)
-    if run.error is not None:
-        raise Conflict(
-            f"The state could not be taken over: {run.error.get('message')}",
-            thread_id=run.thread_id,
-            run_id=run.run_id,
-        )
-    thread = await runs.thread(run.thread_id)
-    pending, values = await runs.approvals.pending(thread), (await runs.state(thread)).values
+    with after_start(started.run):
+        run = await wait_for_run(runs.storage, started.run)
+        if run.error is not None:
+            raise Conflict(
+                f"The state could not be taken over: {run.error.get('message')}",
+                thread_id=run.thread_id,
+                run_id=run.run_id,
+            )
+        thread = await runs.thread(run.thread_id)
+        pending, values = await runs.approvals.pending(thread), (await runs.state(thread)).values
     view = thread_view(thread, pending, values, runs.approvals.people)
     return json_response(view, status=201, headers={"Location": f"/threads/{thread.thread_id}"})

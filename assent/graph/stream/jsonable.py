@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from assent.core.json import Json
@@ -14,20 +16,20 @@ MAX_DEPTH = 20
 whole."""
 
 
-def event_json(value: Any) -> Json:
+def _type_name(value: Any) -> str:
+    return f"<{type(value).__name__}>"
+
+
+def event_json(value: Any, *, unknown: Callable[[Any], str] = _type_name) -> Json:
     """Convert any value to JSON. Never raises.
 
-    Messages, models and dataclasses become objects, bytes become base64, and anything else that is
-    not JSON becomes the name of its type in angle brackets.
+    Messages, models and dataclasses become objects, and bytes become base64. Anything else that is
+    not JSON becomes what `unknown` makes of it: by default, the name of its type in angle brackets.
     """
     try:
-        return _with_valid_text(
-            to_jsonable_python(
-                value, fallback=_type_name, serialize_unknown=True, bytes_mode="base64"
-            )
-        )
+        return _with_valid_text(_serialised(value, unknown))
     except Exception:
-        return _salvaged(value, MAX_DEPTH)
+        return _salvaged(value, unknown, MAX_DEPTH)
 
 
 def valid_text(text: str) -> str:
@@ -42,6 +44,15 @@ def valid_text(text: str) -> str:
     return text
 
 
+def _serialised(value: Any, unknown: Callable[[Any], str]) -> Any:
+    return to_jsonable_python(
+        value,
+        fallback=unknown,
+        serialize_unknown=True,
+        bytes_mode="base64",
+    )
+
+
 def _with_valid_text(jsonable: Json) -> Json:
     if isinstance(jsonable, str):
         return valid_text(jsonable)
@@ -52,17 +63,36 @@ def _with_valid_text(jsonable: Json) -> Json:
     return jsonable
 
 
-def _salvaged(value: Any, depth: int) -> Json:
+def _salvaged(value: Any, unknown: Callable[[Any], str], depth: int) -> Json:
     """The usable parts of a value that contains itself, or one of whose parts raises."""
-    if depth and isinstance(value, Mapping):
-        return {valid_text(str(key)): _salvaged(item, depth - 1) for key, item in value.items()}
+    parts = _named_parts(value)
+    if depth and parts is not None:
+        return {
+            _field_name(name, unknown): _salvaged(item, unknown, depth - 1) for name, item in parts
+        }
     if depth and isinstance(value, list | tuple | set | frozenset):
-        return [_salvaged(item, depth - 1) for item in value]
+        return [_salvaged(item, unknown, depth - 1) for item in value]
     try:
-        return _with_valid_text(to_jsonable_python(value, fallback=_type_name, bytes_mode="base64"))
+        return _with_valid_text(_serialised(value, unknown))
     except Exception:
         return _type_name(value)
 
 
-def _type_name(value: Any) -> str:
-    return f"<{type(value).__name__}>"
+def _field_name(key: Any, unknown: Callable[[Any], str]) -> str:
+    """The key of a mapping as the name of a field."""
+    try:
+        (name,) = _serialised({key: None}, unknown)
+    except Exception:
+        name = str(key)
+    return valid_text(name)
+
+
+def _named_parts(value: Any) -> Iterable[tuple[Any, Any]] | None:
+    """The parts of a value that becomes an object; None for any other."""
+    if isinstance(value, Mapping):
+        return value.items()
+    if isinstance(value, BaseModel):
+        return iter(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return [(field.name, getattr(value, field.name, None)) for field in fields(value)]
+    return None

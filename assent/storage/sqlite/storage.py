@@ -163,19 +163,23 @@ class SqliteStorage(Storage):
         follows = bool(entries) and entries[0].seq == after + 1
         if after > 0 and not follows:
             # Asked after the events were read: any removal before that read is known by now.
-            _, removed = await self._log_head(thread_id)
-            if removed > after:
-                raise Gone(
-                    f"The events of the thread '{thread_id}' up to number {removed} have been "
-                    f"removed, and you asked for those after {after}. Begin after {removed}, or "
-                    "after 0 for all that are left.",
-                    first=removed + 1,
-                )
+            _check_not_removed(thread_id, after, await self._log_head(thread_id))
         return entries
 
     async def newest_event(self, thread_id: str, run_id: str) -> LogEntry | None:
         found = await self._reader.rows(queries.NEWEST_EVENT, (thread_id, run_id))
         return self._entry(thread_id, *found[0]) if found else None
+
+    async def check_cursor(self, thread_id: str, after: int) -> None:
+        last, _ = head = await self._log_head(thread_id)
+        _check_not_removed(thread_id, after, head)
+        if after > last:
+            raise Gone(
+                f"The thread '{thread_id}' has no event number {after}: its last is {last}. The "
+                "number may be another thread's, or the database an older copy. "
+                f"Begin after {last}, or after 0 for all that are left.",
+                first=last + 1,
+            )
 
     async def last_seq(self, thread_id: str) -> int:
         ((newest,),) = await self._reader.rows(
@@ -557,3 +561,15 @@ def _forget_workers(connection: sqlite3.Connection, path: Path) -> None:
         connection.execute("DELETE FROM workers")
     except sqlite3.Error as error:
         raise files.unusable(path, error) from error
+
+
+def _check_not_removed(thread_id: str, after: int, head: tuple[int, int]) -> None:
+    """Raise `Gone` if events above the number were removed from the log with this head."""
+    _, removed = head
+    if 0 < after < removed:
+        raise Gone(
+            f"The events of the thread '{thread_id}' up to number {removed} have been "
+            f"removed, and you asked for those after {after}. Begin after {removed}, or "
+            "after 0 for all that are left.",
+            first=removed + 1,
+        )
