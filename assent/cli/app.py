@@ -12,6 +12,7 @@ import typer
 
 from assent.cli.approvals import commands as approvals
 from assent.cli.audit import commands as audit
+from assent.cli.backup import backup
 from assent.cli.chat import chat
 from assent.cli.doctor import doctor
 from assent.cli.imports import import_checkpoints
@@ -30,6 +31,7 @@ app.command()(chat)
 app.add_typer(approvals, name="approvals")
 app.add_typer(audit, name="audit")
 app.command()(doctor)
+app.command()(backup)
 app.command()(import_checkpoints)
 
 

@@ -92,6 +92,35 @@ async def test_a_second_server_on_the_same_file_refuses_to_start(path: Path) -> 
     assert open_elsewhere(path) == "opened\n"
 
 
+LOOKER = """
+import sys
+from pathlib import Path
+from assent.storage.sqlite.files import is_held
+path = Path(sys.argv[1])
+is_held(path)
+print("looking", flush=True)
+while True:
+    is_held(path)
+"""
+
+
+def test_a_checkup_beside_it_keeps_no_server_from_starting(path: Path) -> None:
+    """Whoever looks whether the lock is held holds it for a moment."""
+    with files.opened(path, Clock()):
+        pass
+    with subprocess.Popen(
+        [sys.executable, "-c", LOOKER, str(path)], stdout=subprocess.PIPE
+    ) as looker:
+        assert looker.stdout is not None
+        looker.stdout.readline()
+        try:
+            for _ in range(50):
+                with files.opened(path, Clock()):
+                    pass
+        finally:
+            looker.kill()
+
+
 @contextmanager
 def umask(mask: int) -> Iterator[None]:
     before = os.umask(mask)
@@ -176,6 +205,7 @@ async def test_a_file_that_is_no_database_is_refused_and_left_alone(
         async with SqliteStorage.open(path):
             pass
     assert holds(diary, b"Dear diary, " * 1000)
+    assert [file.name for file in path.parent.iterdir()] == ["assent.db"]
 
 
 async def test_another_programs_database_is_refused(path: Path) -> None:
@@ -184,6 +214,7 @@ async def test_another_programs_database_is_refused(path: Path) -> None:
         async with SqliteStorage.open(path):
             pass
     assert sql(path, "SELECT name FROM sqlite_master") == [("threads",)]
+    assert [file.name for file in path.parent.iterdir()] == ["assent.db"]
 
 
 async def test_a_start_that_fails_half_way_lets_go_of_the_file(path: Path, diary: Path) -> None:
@@ -241,11 +272,35 @@ async def test_the_next_start_applies_the_next_migration_and_keeps_what_is_there
         async with SqliteStorage.open(path, Clock(now=lambda: NOON)) as storage:
             assert await storage.thread("t") == thread()
             assert await storage.last_seq("t") == 1
+            await storage.commit(Change(events=(token("later"),)))
     assert sql(path, "SELECT colour FROM threads") == [("red",)]
     assert sql(path, "PRAGMA user_version") == [(2,)]
     assert sql(path, "SELECT name, applied_at FROM migrations WHERE number = 2") == [
         ("made_up", "2026-01-02T12:00:00.123456Z")
     ]
+    # The copy is of the moment before, and a start without a migration makes none.
+    copy = path.with_name("assent.db.schema-1")
+    assert stat.filemode(copy.stat().st_mode) == "-rw-------"
+    assert sql(copy, "PRAGMA user_version") == [(1,)]
+    assert sql(copy, "SELECT thread_id FROM threads") == [("t",)]
+    assert sql(copy, "SELECT count(*) FROM events") == [(1,)]
+
+
+async def test_without_a_copy_there_is_no_migration(
+    path: Path, second: Callable[[str], None]
+) -> None:
+    async with SqliteStorage.open(path):
+        pass
+    # Nothing can take the place of a folder.
+    path.with_name("assent.db.schema-1").mkdir()
+    second("CREATE TABLE colours (name TEXT);")
+    with pytest.raises(ConfigurationError, match=r"cannot be copied to .*schema-1"):
+        async with SqliteStorage.open(path):
+            pass
+    assert sql(path, "PRAGMA user_version") == [(1,)]
+    assert {file.name for file in path.parent.iterdir()} == {
+        *("assent.db", "assent.db.lock", "assent.db.audit-key", "assent.db.schema-1")
+    }
 
 
 async def test_a_migration_that_fails_changes_nothing(

@@ -19,6 +19,7 @@ The file:
   that read.
 - `failures.py` translates SQLite's errors.
 - `retention.py` removes old events and answers, and gives their space back.
+- `backup.py` copies it, for `assent backup` and before a migration.
 - `checkup.py` looks for damage and contradictions, for `assent doctor`.
 
 Rows:

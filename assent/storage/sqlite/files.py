@@ -3,6 +3,7 @@ commit is lost."""
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -16,13 +17,20 @@ from filelock import FileLock, Timeout
 
 from assent.core.clock import Clock, time_text
 from assent.core.errors import ConfigurationError
+from assent.storage.sqlite.backup import copy_database
 from assent.storage.sqlite.failures import is_outage, translated
+
+logger = logging.getLogger(__name__)
 
 APPLICATION_ID = 1098083956
 """'Asnt', in the header of every Assent database."""
 
 BUSY_SECONDS = 5.0
 """The wait for another program, such as a backup, to release the file."""
+
+LOCK_SECONDS = 0.5
+"""The wait for the lock. `assent doctor` takes it for some microseconds, to see if anybody has it;
+on a busy machine the kernel may take its processor away meanwhile."""
 
 
 def resolved(path: str | Path) -> Path:
@@ -49,6 +57,7 @@ def opened(
     Raises `ConfigurationError` if one of these is impossible.
     """
     _create(path)
+    _check_before_locking(path)
     with _locked(path), connected(path, clock, synchronous) as connection:
         yield connection
 
@@ -64,6 +73,30 @@ def _create(path: Path) -> None:
         ) from error
 
 
+def _check_before_locking(path: Path) -> None:
+    """Refuse the database of another program before anything is put beside it.
+
+    Read as it is, without the write-ahead log, so that SQLite puts nothing there either: a database
+    of ours that was only just begun looks empty then.
+    """
+    uri = f"{path.as_uri()}?mode=ro&immutable=1"
+    try:
+        with closing(sqlite3.connect(uri, uri=True)) as connection:
+            refuse_foreign(connection, path)
+    except sqlite3.Error as error:
+        raise unusable(path, error) from error
+
+
+def refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise `ConfigurationError` if the database is another program's."""
+    application = pragma(connection, "application_id")
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if application != APPLICATION_ID and tables:
+        raise ConfigurationError(
+            f"The file {path} is the database of another program. Name another file."
+        )
+
+
 # ── the lock ──
 
 
@@ -72,7 +105,7 @@ def _locked(path: Path) -> Iterator[None]:
     """Lock the file for this process. The lock ends with the process, however that ends."""
     lock = _lock(path)
     try:
-        lock.acquire()
+        lock.acquire(timeout=LOCK_SECONDS, poll_interval=0.01)
     except Timeout as error:
         raise ConfigurationError(
             f"The database {path} is open in another Assent process. Stop that one first, or give "
@@ -120,6 +153,22 @@ def snapshot(path: Path) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
+def back_up(path: Path, copy: Path) -> list[str]:
+    """Copy the database to another file, also while a server has it open. Returns the ids of the
+    encryption keys that it is sealed with.
+
+    Raises `ConfigurationError`.
+    """
+    try:
+        with snapshot(path) as source:
+            refuse_foreign(source, path)
+            keys = source.execute("SELECT key_id FROM seals ORDER BY key_id").fetchall()
+            copy_database(source, copy)
+    except sqlite3.Error as error:
+        raise unusable(path, error) from error
+    return [id for (id,) in keys]
+
+
 @contextmanager
 def connected(
     path: Path, clock: Clock, synchronous: Literal["full", "normal"] = "full"
@@ -141,12 +190,7 @@ def connected(
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, synchronous: str) -> None:
-    application = pragma(connection, "application_id")
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if application != APPLICATION_ID and tables:
-        raise ConfigurationError(
-            f"The file {path} is the database of another program. Name another file."
-        )
+    refuse_foreign(connection, path)
     # Free pages can then be given back in small steps. SQLite accepts this only for an empty file,
     # before its first page is written.
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
@@ -194,6 +238,8 @@ def migrations() -> tuple[Migration, ...]:
 
 
 def _migrate(connection: sqlite3.Connection, path: Path, clock: Clock) -> None:
+    """Bring the file to the newest schema. One that is in use is copied first, to a file that has
+    the number of its schema in its name."""
     steps = migrations()
     done = pragma(connection, "user_version")
     newest = steps[-1].number
@@ -202,6 +248,10 @@ def _migrate(connection: sqlite3.Connection, path: Path, clock: Clock) -> None:
             f"The database {path} was written by a newer Assent (schema {done}; this one knows "
             f"{newest}). Install that version, or restore the backup made before it."
         )
+    if 0 < done < newest:
+        copy = path.with_name(f"{path.name}.schema-{done}")
+        copy_database(connection, copy)
+        logger.warning("The database %s was copied to %s before its migration.", path, copy)
     for step in steps:
         if step.number > done:
             _apply(connection, step, time_text(clock.now()))

@@ -1,0 +1,61 @@
+"""`assent backup`: a copy of the database."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from assent.cli.terminal import console, errors_as_sentences, fail, read_settings
+from assent.config.settings import Settings
+from assent.core.text import visible
+from assent.storage.sqlite.files import back_up, resolved
+
+MIB = 1 << 20
+
+
+def backup(
+    file: Annotated[Path, typer.Argument(help="The copy, which must not exist yet.")],
+) -> None:
+    """Copy the database to one file, also while a server has it open.
+
+    The copy has everything that was committed when it began. Keys are named, and not copied: keep
+    them in another place. Exits with 0 if the copy was made, 1 if it could not be, 2 if the request
+    makes no sense.
+    """
+    settings = read_settings()
+    path, copy = resolved(settings.database_path), resolved(file)
+    if not path.is_file():
+        fail(f"There is no database at {path}. Set ASSENT_DATABASE.", code=2)
+    if copy.exists():
+        fail(f"There is a file {copy} already. Name another.", code=2)
+    with errors_as_sentences():
+        key_ids = back_up(path, copy)
+
+    out = console()
+    out.print(
+        visible(f"Copied {path} to {copy}, {copy.stat().st_size / MIB:,.1f} MiB."), soft_wrap=True
+    )
+    keys = list(_keys(path, key_ids, settings))
+    if keys:
+        out.print("These keys were not copied. Keep them too, in another place:")
+    for key in keys:
+        out.print(visible(f"  {key}"), soft_wrap=True)
+
+
+def _keys(path: Path, key_ids: Sequence[str], settings: Settings) -> Iterator[str]:
+    """The keys that a server over the copy needs, as their keepers know them."""
+    if key_ids:
+        yield f"ASSENT_ENCRYPTION_KEY: {', '.join(key_ids)}"
+    for variable, is_set in (
+        ("ASSENT_AUDIT_KEY", settings.audit_key),
+        ("ASSENT_LINK_KEY", settings.link_key),
+    ):
+        if is_set is not None:
+            yield variable
+    # Those that were made because none was set.
+    for file in sorted(path.parent.glob(f"{glob.escape(path.name)}.*-key")):
+        yield str(file)

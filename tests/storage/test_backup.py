@@ -1,0 +1,68 @@
+"""Copies of a database that is being written to."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from pathlib import Path
+
+import pytest
+
+from assent.core.errors import ConfigurationError
+from assent.core.rows import ThreadStatus
+from assent.storage.base import Change
+from assent.storage.sqlite import SqliteStorage
+from assent.storage.sqlite.checkup import Level, check_up
+from assent.storage.sqlite.files import back_up
+from tests.storage.samples import thread, token
+from tests.support.keys import KEY
+
+
+def hidden(folder: Path) -> list[str]:
+    """The names of unfinished copies."""
+    return [file.name for file in folder.glob(".*")]
+
+
+async def test_a_copy_has_all_that_was_committed_before_and_nothing_by_halves(
+    tmp_path: Path,
+) -> None:
+    path, writing = tmp_path / "assent.db", True
+    committed = 0
+
+    async def write(storage: SqliteStorage) -> None:
+        nonlocal committed
+        while writing:
+            # Each commit has one event of each of two threads.
+            await storage.commit(Change(events=(token("one"), token("two"))))
+            committed += 1
+
+    async with SqliteStorage.open(path, audit_key=KEY) as storage:
+        rows = tuple(thread(name, status=ThreadStatus.IDLE, pending=()) for name in ("one", "two"))
+        await storage.commit(Change(rows=rows))
+        task = asyncio.create_task(write(storage))
+        for number in range(5):
+            before = committed
+            copy = tmp_path / f"copy-{number}.db"
+            assert await asyncio.to_thread(back_up, path, copy) == []
+            assert stat.filemode(copy.stat().st_mode) == "-rw-------"
+            assert Level.WRONG not in {finding.level for finding in check_up(copy)}
+            async with SqliteStorage.open(copy, audit_key=KEY) as copied:
+                last = await copied.last_seq("one")
+                assert before <= last == await copied.last_seq("two") <= committed
+        writing = False
+        await task
+    assert hidden(tmp_path) == []
+
+
+async def test_a_copy_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "assent.db"
+    async with SqliteStorage.open(path):
+        pass
+    (tmp_path / "taken").mkdir()
+    for copy in (tmp_path / "taken", tmp_path / "nowhere" / "copy.db"):
+        with pytest.raises(ConfigurationError, match="cannot be copied to"):
+            back_up(path, copy)
+    (tmp_path / "text").write_text("This is no database, and was never meant to be one. " * 20)
+    with pytest.raises(ConfigurationError, match="cannot be used as a database"):
+        back_up(tmp_path / "text", tmp_path / "copy.db")
+    assert not (tmp_path / "copy.db").exists() and hidden(tmp_path) == []
