@@ -470,7 +470,7 @@ async def test_a_start_while_nothing_can_be_written_says_why_and_changes_nothing
     path: Path,
 ) -> None:
     async with SqliteStorage.open(path) as storage:
-        await storage.heartbeat("w", NOON)
+        await storage.heartbeat("w", agents={"clerk"})
     with files_at_most(0), pytest.raises(ConfigurationError) as refused:
         async with SqliteStorage.open(path):
             pass
