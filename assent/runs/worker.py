@@ -367,6 +367,9 @@ class EmbeddedEngine(Engine):
         return sum(result for result in results if isinstance(result, int))
 
     async def _retire_silent(self) -> None:
+        if self._storage.outage() is not None:
+            # Nobody can count a heartbeat now.
+            return
         heartbeats = await self._storage.workers()
         for worker in self._watch.silent(heartbeats, asyncio.get_running_loop().time()):
             if worker != self.worker:

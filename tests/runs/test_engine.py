@@ -21,7 +21,7 @@ from assent.core.rows import LEASE_KEY, Lease, Run, RunStatus, Timer
 from assent.runs.engine import Ending, Engine, HeldRun, RecoveryState
 from assent.runs.transitions import MAX_RECOVERIES
 from assent.runs.worker import TAKEN_OVER_AT_ONCE, EmbeddedEngine
-from assent.storage.base import Change, Storage
+from assent.storage.base import Change, Outage, Storage
 from tests.runs.harness import EngineHarness, Jobs, status, taken_over, until
 from tests.support.waiting import PATIENCE
 
@@ -584,9 +584,13 @@ class Looks:
 
     storage: Storage
     count: int = 0
+    is_away: bool = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.storage, name)
+
+    def outage(self) -> Outage | None:
+        return Outage("The disk is full.", 0.0) if self.is_away else None
 
     async def orphaned_runs(self, *args: Any, **query: Any) -> tuple[Run, ...]:
         found = await self.storage.orphaned_runs(*args, **query)
@@ -671,6 +675,21 @@ async def test_a_worker_that_is_dead_is_found_out_whatever_the_clock_is_set_to(
             harness.jobs.go.set()
             assert (await status(storage, run)).attempt == 2
             await dead.abandon("t")
+
+
+async def test_nobody_is_taken_for_dead_while_nobody_can_write(harness: EngineHarness) -> None:
+    async with harness.storage() as storage:
+        looks = Looks(storage, is_away=True)
+        silent = harness.engine(storage)
+        other = harness.engine(looks, lease_seconds=0.0)  # type: ignore[arg-type]
+        async with silent.working(), other.working():
+            run = await harness.claim(storage, silent, "t", "hold")
+            await looks.more()
+            assert (await status(storage, run, *RunStatus)).attempt == 1
+            looks.is_away = False
+            assert (await taken_over(storage, run)).worker == other.worker
+            harness.jobs.go.set()
+            await status(storage, run)
 
 
 async def test_nobody_hears_twice_of_a_run_that_was_taken_over(harness: EngineHarness) -> None:
