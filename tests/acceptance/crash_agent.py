@@ -25,6 +25,9 @@ from langchain_core.tools import tool
 from assent import build_hitl_agent, idempotency_key
 from tests.support.models import ScriptedModel, calls, lc_history_problems, say
 
+AGENT = "crash"
+"""The name that it is served by."""
+
 GATED = ("pay", "post")
 FREE = ("look", "note", "save")
 ONCE = ("note", "pay")
@@ -104,5 +107,5 @@ agent: Any = build_hitl_agent(
     [look, note, save, pay, post],
     approve=list(GATED),
     effects={"look": "none", "save": "idempotent", "post": "idempotent"},
-    name="crash",
+    name=AGENT,
 )

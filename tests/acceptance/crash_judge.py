@@ -60,7 +60,7 @@ class Life:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """What was found when all was over: threads with their values, runs and approvals, by id; the
-    ledger's lines; the processes."""
+    ledger's lines; the processes, if the clock by which they are known was not moved."""
 
     threads: Mapping[str, Json]
     runs: Mapping[str, Json]
@@ -101,7 +101,8 @@ def judge(book: Book, found: Found) -> list[Finding]:
     findings += not_acted_upon(book, calls)
     for log in book.logs.values():
         findings += endings(log, found.runs)
-        findings += recoveries(log, found.lives)
+        if found.lives:
+            findings += recoveries(log, found.lives)
         findings += standing(log, found)
     findings += messages(book, found)
     findings += cancellations(book, found)
@@ -365,7 +366,8 @@ def messages(book: Book, found: Found) -> Iterator[Finding]:
     for sent in book.sent:
         if sent.run_id and sent.run_id not in found.runs:
             yield "message", f"{sent} was taken, and nothing came of it."
-        if sent.status == 409 and (starts[sent.text] or said[sent.text]):
+        refused = sent.status in (404, 409, 503) and not sent.run_id
+        if refused and (starts[sent.text] or said[sent.text]):
             yield "message", f"{sent} was refused, and is there."
         if starts[sent.text] > 1 or said[sent.text] > 1:
             yield (

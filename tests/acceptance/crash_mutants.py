@@ -6,6 +6,7 @@ Plan(…, environment={"BEFORE_SERVING": "tests.acceptance.crash_mutants:without
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -16,10 +17,18 @@ from assent.core.clock import Clock
 from assent.core.rows import ACTIVE, Run
 from assent.runs.ledger import StoredEffects
 from assent.runs.worker import EmbeddedEngine
-from assent.storage.sqlite import SqliteStorage, changes
+from assent.storage.sqlite import SqliteStorage, changes, files
 from assent.storage.sqlite.leases import Leases
 from assent.storage.sqlite.tables import Table
 from tests.support import moved_clock
+
+
+def in_bad_weather() -> None:
+    """Nothing is taken out: the clock is one that is moved, and a lock is waited for as long as is
+    planned."""
+    moved_clock.install()
+    if seconds := os.environ.get("BUSY_SECONDS"):
+        files.BUSY_SECONDS = float(seconds)
 
 
 def without_intents() -> None:

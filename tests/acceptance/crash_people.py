@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from typing import Any
 
 import httpx
 
-from tests.acceptance.crash_agent import FREE, GATED
+from tests.acceptance.crash_agent import AGENT, FREE, GATED
 from tests.support.server import Api, Event, events_of
 
 MESSAGES_PER_THREAD = 6
@@ -83,6 +84,8 @@ class Book:
     logs: dict[str, Log] = field(default_factory=dict)
     current: dict[str, Log] = field(default_factory=dict)
     complaints: list[tuple[str, str]] = field(default_factory=list)
+    refusals: Counter[int] = field(default_factory=Counter)
+    """How often a patient one was told: not now, by status."""
 
 
 # ── following ─────────────────────────────────────────────────────────────────────────────────────
@@ -117,15 +120,28 @@ async def follow(api: Api, log: Log, book: Book, chance: random.Random) -> None:
 # ── one of them ───────────────────────────────────────────────────────────────────────────────────
 
 
+NOT_NOW = (404, 503)
+"""Answers of a server that does not have the agent now, or cannot store anything: nothing has
+changed, and whoever asks again later is served."""
+
+
 class Person:
-    """Talks on threads of his own, and on some that others talk on too; decides what is asked
-    there. `others` are who he argues with."""
+    """Talks on threads of their own, and on some that others talk on too; decides what is asked
+    there. `others` are who they argue with. A `patient` one may be told: not now."""
 
     def __init__(
-        self, name: str, api: Api, book: Book, chance: random.Random, going: asyncio.Event
+        self,
+        name: str,
+        api: Api,
+        book: Book,
+        chance: random.Random,
+        going: asyncio.Event,
+        *,
+        patient: bool = False,
     ) -> None:
         self.name = name
         self.others: Sequence[Person] = ()
+        self._refusals = NOT_NOW if patient else ()
         self._api = api
         self._book = book
         self._chance = chance
@@ -172,7 +188,7 @@ class Person:
         log.sent += 1
         sent = Sent(log.thread_id, self._script())
         self._book.sent.append(sent)
-        request = {"message": sent.text, "thread_id": log.thread_id, **body}
+        request = {"message": sent.text, "thread_id": log.thread_id, "agent": AGENT, **body}
         # One that waits for its turn is not waited for: its thread may pause, and who else would
         # decide?
         way = (
@@ -182,7 +198,9 @@ class Person:
         )
         with suppress(httpx.TransportError):
             await way(sent, request)
-            if sent.status not in (200, 202, 409):
+            if sent.status in self._refusals:
+                self._book.refusals[sent.status] += 1
+            elif sent.status not in (200, 202, 409):
                 self._book.complaints.append(("status", f"{sent} was answered {sent.status}."))
 
     async def _say_meanwhile(self, log: Log) -> None:
@@ -199,6 +217,9 @@ class Person:
         """Wait for what it comes to."""
         response = await self._api.http.post("/agent/invoke", json=body)
         sent.status, sent.run_id = response.status_code, response.headers.get("x-run-id", "")
+        if sent.status == 503:
+            # If the storage was away for long, it was taken all the same.
+            sent.run_id = response.json().get("run_id", "")
 
     async def _stream(self, sent: Sent, body: Json) -> None:
         """Listen for a while, and hang up."""
@@ -213,7 +234,9 @@ class Person:
     async def _background(self, sent: Sent, body: Json) -> None:
         """Do not wait for anything."""
         request = {key: value for key, value in body.items() if key != "thread_id"}
-        if body.get("on_busy") == "enqueue" and self._chance.random() < 0.3:
+        # A patient one's clock may be set back by hours.
+        sooner = not self._refusals
+        if sooner and body.get("on_busy") == "enqueue" and self._chance.random() < 0.3:
             request["after_seconds"] = round(self._chance.random(), 3)
         response = await self._api.http.post(f"/threads/{sent.thread_id}/runs", json=request)
         sent.status, sent.run_id = response.status_code, response.headers.get("x-run-id", "")
@@ -337,7 +360,7 @@ class Person:
         }
         response = await self._ask("POST", path, json=body)
         self._expect(response, 200, 202, 409)
-        if response.status_code != 409:
+        if response.status_code in (200, 202):
             self._book.stopped += [
                 Stopped(log.thread_id, run["run_id"]) for run in response.json()["runs"]
             ]
@@ -345,14 +368,17 @@ class Person:
     # ── asking ────────────────────────────────────────────────────────────────────────────────────
 
     async def _ask(self, method: str, path: str, **request: Json) -> httpx.Response:
-        """Ask until there is an answer."""
+        """Ask until there is an answer that is not: the storage is away."""
         while True:
             with suppress(httpx.TransportError):
-                return await self._api.http.request(method, path, **request)
+                response = await self._api.http.request(method, path, **request)
+                if response.status_code != 503 or not self._refusals:
+                    return response
+                self._book.refusals[503] += 1
             await asyncio.sleep(0.05)
 
     def _expect(self, response: httpx.Response, *statuses: int) -> httpx.Response:
-        if response.status_code not in statuses:
+        if response.status_code not in (*statuses, *self._refusals):
             request = response.request
             what = f"{request.method} {request.url.path} {request.content.decode()[:300]}"
             self._book.complaints.append(

@@ -1,21 +1,22 @@
 """The storm: people talk to the real server while it is killed again and again, and then it is
 judged.
 
-    report = await storm(folder, Plan(kills=100, seed=7))
+    report = await storm(folder, Plan(rounds=100, seed=7))
     assert not report.findings
 
-A kill comes at a random moment of a process's life, or of its start, when it is taking up what the
-one before left. From time to time the server is left alone and nobody asks for anything: then every
+Each round is a kill, which comes at a random moment of a process's life, or of its start, when it
+is taking up what the one before left. From time to time the server is left alone and nobody asks for anything: then every
 run must come to its end within seconds.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,14 +24,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from tests.acceptance.crash_agent import AGENT
 from tests.acceptance.crash_judge import Finding, Found, Life, is_given_up, judge, read_ledger
 from tests.acceptance.crash_people import Book, Log, Person
+from tests.support import agents
 from tests.support.server import Api, Server, asking, serving
 
 REST_SECONDS = 10
 """How long after a start a run may take to come to its end, if nobody asks for anything."""
 
-CALM_EVERY = 10
 AT_ITS_START = 0.15
 """How many of the kills come while a process starts."""
 
@@ -43,14 +45,15 @@ given up, which has tests of its own."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How many kills, within how many seconds after each start, by which random numbers, and under
-    what environment."""
+    """How many rounds, with a rest after each so many; within how many seconds after each start the
+    kills come; by which random numbers, and under what environment."""
 
-    kills: int
+    rounds: int
     seed: int
     people: int = 8
+    rest_every: int = 10
     longest_life: float = 1.5
-    environment: dict[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -88,31 +91,46 @@ class Report:
         )
 
 
+GRAPHS = {
+    AGENT: f"{Path(__file__).with_name('crash_agent.py')}:agent",
+    "other": f"{agents.__file__}:agent",
+}
+
+
+def configured(folder: Path, *names: str) -> str:
+    """Have the next process serve these graphs; the configuration's path."""
+    file = folder / "langgraph.json"
+    file.write_text(json.dumps({"graphs": {name: GRAPHS[name] for name in names}}))
+    return str(file)
+
+
 async def storm(folder: Path, plan: Plan) -> Report:
     """Do as planned, and judge."""
-    report = Report(plan)
-    begun = time.monotonic()
-    names = [f"c{number}" for number in range(plan.people)]
-    keys = ",".join(f"{name}:the-secret-of-{name}" for name in names)
-    target = f"{Path(__file__).with_name('crash_agent.py')}:agent"
-    with serving(folder, target, ASSENT_API_KEYS=keys, **plan.environment) as server:
-        async with AsyncExitStack() as stack:
-            apis = [
-                await stack.enter_async_context(
-                    asking(server, authorization=f"Bearer the-secret-of-{name}")
-                )
-                for name in names
-            ]
-            await _Storm(server, plan, report).rage(dict(zip(names, apis, strict=True)))
-    report.seconds = time.monotonic() - begun
-    return report
+    target = configured(folder, AGENT)
+    with serving(folder, target, **keys_of(plan), **plan.environment) as server:
+        return await Storm(server, plan).report()
 
 
-class _Storm:
-    def __init__(self, server: Server, plan: Plan, report: Report) -> None:
+def keys_of(plan: Plan) -> dict[str, str]:
+    """The setting with the people's keys."""
+    keys = [f"{name}:the-secret-of-{name}" for name in _names(plan)]
+    return {"ASSENT_API_KEYS": ",".join(keys)}
+
+
+def _names(plan: Plan) -> list[str]:
+    return [f"c{number}" for number in range(plan.people)]
+
+
+class Storm:
+    """People who talk to a server, which is killed in each round."""
+
+    patient = False
+    """Whether the people may be told: not now."""
+
+    def __init__(self, server: Server, plan: Plan) -> None:
         self._server = server
         self._plan = plan
-        self._report = report
+        self._report = Report(plan)
         self._chance = random.Random(plan.seed)
         self._book = Book()
         now = datetime.now(UTC)
@@ -120,11 +138,25 @@ class _Storm:
         self._lives = [Life(datetime.min.replace(tzinfo=UTC), now)]
         self._going = asyncio.Event()
 
-    async def rage(self, apis: dict[str, Api]) -> None:
-        people = [
-            Person(name, api, self._book, random.Random(f"{self._plan.seed} {name}"), self._going)
-            for name, api in apis.items()
-        ]
+    async def report(self) -> Report:
+        """Do as planned, and judge."""
+        begun = time.monotonic()
+        async with AsyncExitStack() as stack:
+            apis = {
+                name: await stack.enter_async_context(
+                    asking(self._server, authorization=f"Bearer the-secret-of-{name}")
+                )
+                for name in _names(self._plan)
+            }
+            await self._rage(apis)
+        self._report.seconds = time.monotonic() - begun
+        return self._report
+
+    async def _rage(self, apis: dict[str, Api]) -> None:
+        people = []
+        for name, api in apis.items():
+            chance = random.Random(f"{self._plan.seed} {name}")
+            people.append(Person(name, api, self._book, chance, self._going, patient=self.patient))
         for person in people:
             person.others = people
         any_api = next(iter(apis.values()))
@@ -132,9 +164,9 @@ class _Storm:
         async with _all_cancelled_in_the_end(
             [asyncio.create_task(person.live()) for person in people]
         ) as lives:
-            for number in range(1, self._plan.kills + 1):
-                await self._kill()
-                if number % CALM_EVERY == 0:
+            for number in range(1, self._plan.rounds + 1):
+                await self._round()
+                if number % self._plan.rest_every == 0:
                     await self._rest(any_api)
                 for life in lives:
                     if life.done():
@@ -144,7 +176,7 @@ class _Storm:
         self._report.findings += judge(self._book, found)
         self._count(found)
 
-    async def _kill(self) -> None:
+    async def _round(self) -> None:
         """Let the process live for a while, kill it, and start another; which may be killed before
         it has started."""
         await asyncio.sleep(self._life_time())
@@ -153,7 +185,10 @@ class _Storm:
         begun = time.monotonic()
         self._lives.append(Life(datetime.now(UTC)))
         await asyncio.to_thread(self._server.launch)
-        if self._chance.random() < AT_ITS_START and self._report.counts["kills"] < self._plan.kills:
+        if (
+            self._chance.random() < AT_ITS_START
+            and self._report.counts["kills"] < self._plan.rounds
+        ):
             await asyncio.sleep(self._chance.random() * LONGEST_START)
             return
         await asyncio.to_thread(self._server.wait_until_healthy)

@@ -27,7 +27,7 @@ luck."""
 async def test_killed_at_any_moment_it_loses_doubles_and_leaves_nothing(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    report = await storm(tmp_path, Plan(kills=KILLS, seed=SEED))
+    report = await storm(tmp_path, Plan(rounds=KILLS, seed=SEED))
     with capfd.disabled():
         print(f"\n{report}")  # noqa: T201  (what `make crash` is run for)
     assert not report.findings, str(report)
@@ -67,4 +67,4 @@ def _short(mutant: str) -> Plan:
         "BEFORE_SERVING": f"tests.acceptance.crash_mutants:{mutant}",
         "CRASH_TOOL_SECONDS": "0.5",
     }
-    return Plan(kills=MUTANT_KILLS, seed=random.randrange(1_000_000), environment=environment)
+    return Plan(rounds=MUTANT_KILLS, seed=random.randrange(1_000_000), environment=environment)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import sqlite3
@@ -35,11 +36,6 @@ def locked(path: Path) -> Iterator[None]:
         connection.execute("ROLLBACK")
 
 
-def may_mount() -> bool:
-    """True if this process may mount a disk."""
-    return os.getuid() == 0 and _mount("-t", "tmpfs", "--fake", "tmpfs", "/mnt")
-
-
 @contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[Callable[[str], None]]:
     """Mount a disk of that size at the folder; what is yielded makes it another size."""
@@ -50,7 +46,56 @@ def small_disk(folder: Path, size: str) -> Iterator[Callable[[str], None]]:
     try:
         yield lambda size: _must_mount("-o", f"remount,size={size}", str(folder))
     finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+        _unmount(folder)
+
+
+class Disk:
+    """A disk of its own, which can be filled up."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        """Leave no room on it."""
+        filler = self._folder / "filler"
+        with filler.open("wb") as file:
+            _fill(file.fileno(), os.fstatvfs(file.fileno()))
+        try:
+            yield
+        finally:
+            filler.unlink()
+
+
+@contextmanager
+def own_disk(folder: Path, size: str) -> Iterator[Disk | None]:
+    """The folder as a disk of that size; None if only root may mount one. Then it is a folder like
+    any other."""
+    folder.mkdir()
+    if not _mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)):
+        yield None
+        return
+    try:
+        yield Disk(folder)
+    finally:
+        _unmount(folder)
+
+
+def _fill(descriptor: int, disk: os.statvfs_result) -> None:
+    """Make the file as large as it goes, though others take some of the room meanwhile."""
+    size, filled = disk.f_bavail * disk.f_frsize, 0
+    while size >= disk.f_frsize:
+        try:
+            os.posix_fallocate(descriptor, filled, size)
+            filled += size
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            size //= 2
+
+
+def _unmount(folder: Path) -> None:
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def _must_mount(*arguments: str) -> None:

@@ -83,6 +83,11 @@ class Server:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a process that has not ended."""
+        return self._process is not None and self._process.poll() is None
+
     def start(self) -> None:
         """Start the process, and wait until it answers."""
         self.launch()
@@ -109,7 +114,7 @@ class Server:
         """Wait until the process answers."""
         assert self._process is not None
         deadline = time.monotonic() + PATIENCE
-        while not self._answers():
+        while not self.answers():
             code = self._process.poll()
             assert code is None, f"The server ended with {code} as it started:\n{self.output}"
             assert time.monotonic() < deadline, (
@@ -167,7 +172,8 @@ class Server:
         ):
             return connection.execute(query, parameters).fetchall()
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Whether it answers."""
         with closing(
             http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         ) as connection:
