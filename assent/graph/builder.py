@@ -2,6 +2,7 @@
 
     START -> agent -> (route) ┬-> tools     one task per call that may run; then settle -> (route)
                               ├-> approval  after a pause, by interrupt_before; then (route)
+                              ├-> ask       in place of it where the agent is nested (nested.py)
                               ├-> agent
                               └-> END
 
@@ -36,6 +37,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.prebuilt.tool_node import ToolInvocationError
+from langgraph.types import Send
 from pydantic import BaseModel
 
 from assent.core.clock import uuid7
@@ -45,6 +47,7 @@ from assent.graph.approval_rules import ApprovalPolicy, ApproveOption, approval_
 from assent.graph.effects import Effects
 from assent.graph.gate import Gate, GateError
 from assent.graph.model_retry import ModelCalls, Retry, Timeout, retry_policy, timeout_policy
+from assent.graph.nested import ask_node, is_nested
 from assent.graph.provider_history import provider_history
 from assent.graph.state import AgentState, Conversation
 from assent.graph.tool_calls import ToolTimeout, as_tool, failure, tool_calls
@@ -52,6 +55,7 @@ from assent.graph.tool_calls import ToolTimeout, as_tool, failure, tool_calls
 __all__ = ["APPROVAL_NODE", "ApprovalPolicy", "HitlGraph", "build_hitl_agent"]
 
 APPROVAL_NODE = "approval"
+ASK_NODE = "ask"
 
 logger = logging.getLogger(__name__)
 
@@ -128,23 +132,30 @@ def _add_gate(graph: HitlGraph) -> None:
     graph.add_node("tools", tool_node)
     graph.add_node("settle", _without_thread(_settle))
     graph.add_node(APPROVAL_NODE, _approval_node(gate))
-    routed = ["agent", "settle", APPROVAL_NODE]
+    graph.add_node(ASK_NODE, ask_node(gate))
+    routed = ["agent", "settle", APPROVAL_NODE, ASK_NODE]
     waiting = APPROVAL_NODE
     if graph.takes_chat_decisions:
         waiting = "consent"
         graph.add_node(waiting, _consent_node(gate))
         routed.append(waiting)
 
+    def here(node: str, config: RunnableConfig) -> str:
+        return ASK_NODE if node == APPROVAL_NODE and is_nested(config) else node
+
+    def route(state: AgentState, config: RunnableConfig) -> str | list[Send]:
+        to = gate.route(state)
+        return here(to, config) if isinstance(to, str) else to
+
+    def start(state: AgentState, config: RunnableConfig) -> str:
+        # New input goes to the model, unless calls of the last turn still wait for a person.
+        return here(waiting, config) if gate.waiting(state) else "agent"
+
     graph.add_edge("tools", "settle")
     for node in routed:
-        routes = ["agent", "tools", APPROVAL_NODE, END]
-        graph.add_conditional_edges(node, _without_thread(gate.route), routes)
-
-    def start(state: AgentState) -> str:
-        # New input goes to the model, unless calls of the last turn still wait for a person.
-        return waiting if gate.waiting(state) else "agent"
-
-    graph.add_conditional_edges(START, _without_thread(start), [waiting, "agent"])
+        routes = ["agent", "tools", APPROVAL_NODE, ASK_NODE, END]
+        graph.add_conditional_edges(node, _without_thread(route), routes)
+    graph.add_conditional_edges(START, _without_thread(start), [waiting, ASK_NODE, "agent"])
 
 
 def _by_name(

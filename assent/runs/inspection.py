@@ -139,8 +139,8 @@ class _WithAgent:
             check_decision(self.agent, found, decision)
 
     def requires(self, approval: Approval, args: Mapping[str, Json]) -> Requirement:
-        """Ask the rules of the gate that asked. In other graphs, other arguments need the same
-        policy."""
+        """Ask the rules of the gate that asked. Where it is not known, and in other graphs, other
+        arguments need the same policy."""
         gate = gate_of(graph_of(self.agent, approval.node))
         if approval.kind is not ApprovalKind.TOOL or gate is None:
             return Requirement(approval.policy)

@@ -88,6 +88,8 @@ STYLES = [
     Style(graph="nested_batch"),
     Style(graph="nested_agent", says=f"Results: paid 1 | {NO}"),
     Style(graph="deep_agent", says=f"Results: paid 1 | {NO}"),
+    Style(graph="delegating", says=f"Results: paid 1 | {NO}"),
+    Style(graph="delegating_agent", says=f"Results: paid 1 | {NO}"),
     Style(graph="stops_before", asks=(("node", {}),), decisions=(APPROVE,), traces=("write", "publish"), says="Published."),
     Style(graph="stops_before", asks=(("node", {}),), decisions=(REJECT,), traces=("write",), says="Written."),
     Style(graph="stops_after", asks=(("node", {}),), decisions=(APPROVE,), traces=("write", "publish"), says="Published."),
@@ -163,7 +165,10 @@ async def test_a_server_that_dies_when_it_was_told_goes_on_with_what_was_decided
         style
         for style in STYLES
         if style.graph
-        in ("own", "nested_agent", "deep_agent", "asker", "question", "nested_question")
+        in (
+            *("own", "nested_agent", "deep_agent", "delegating"),
+            *("asker", "question", "nested_question"),
+        )
     ]
     async with asking(server) as api:
         for number, style in enumerate(styles):
@@ -485,7 +490,7 @@ async def test_a_pause_that_nobody_can_see_is_an_error_and_not_the_end(server: S
             "stopped at a pause inside of 'tools' that nobody can see and decide"
             in events[-1]["message"]
         )
-    assert server.traces() == []
+    assert server.traces() == ["write"]
 
 
 async def test_a_tool_that_was_approved_and_then_asks_is_answered_in_a_third_process(

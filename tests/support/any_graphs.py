@@ -216,25 +216,39 @@ def _mixed() -> Any:
 mixed = _mixed()
 
 
-@tool
-async def delegate(task: str) -> str:
-    """Let an agent do it. LangGraph does not find a graph that is called in here, so its static
-    pause cannot be seen."""
-    result = await own.ainvoke({"messages": [("user", task)]})
-    return str(result["messages"][-1].text)
+def _delegate(agent: Any) -> Any:
+    """A tool that lets an agent do it. LangGraph does not find a graph that is called in it, so
+    nobody can see a static pause of that."""
+
+    @tool
+    async def delegate(task: str) -> str:
+        """Let an agent do it."""
+        result = await agent.ainvoke({"messages": [("user", task)]})
+        return str(result["messages"][-1].text)
+
+    return delegate
 
 
-def _hidden() -> Any:
+def _delegating(agent: Any, name: str) -> Any:
     def think(state: MessagesState) -> dict[str, Any]:
         return {"messages": [call("delegate", task=state["messages"][-1].text)]}
 
-    graph = (
-        StateGraph(MessagesState).add_node("think", think).add_node("tools", ToolNode([delegate]))
-    )
-    return graph.add_edge(START, "think").add_edge("think", "tools").compile(name="hidden")
+    tools = ToolNode([_delegate(agent)])
+    graph = StateGraph(MessagesState).add_node("think", think).add_node("tools", tools)
+    return graph.add_edge(START, "think").add_edge("think", "tools").compile(name=name)
 
 
-hidden = _hidden()
+def _delegates(history: list[BaseMessage]) -> AIMessage:
+    if history[-1].type == "tool":
+        return say(history[-1].text)
+    return call("delegate", task=history[-1].text)
+
+
+delegating = _delegating(own, "delegating")
+delegating_agent = build_hitl_agent(
+    ScriptedModel(script=_delegates), [_delegate(own)], approve=[], name="delegating_agent"
+)
+hidden = _delegating(stops_before, "hidden")
 
 
 # ── ask_human ─────────────────────────────────────────────────────────────────────────────────────
@@ -274,6 +288,8 @@ ALL = (
     "bare_inbox",
     "batched",
     "deep_agent",
+    "delegating",
+    "delegating_agent",
     "foreign_asker",
     "form",
     "gated_asker",

@@ -2,6 +2,9 @@
 
 - The gate, about a call that a crash cut off: `{kind: "unknown_outcome", tool, tool_call_id, args,
   digest, attempt}`. It takes our decision, with that `kind` and `digest`.
+- An agent of ours within another graph: `{kind: "tool_approvals", digest,
+  message_id, calls: […]}`. It takes `{kind, digest, decisions: {…}}`, our decisions by tool call
+  id, also for some of the calls.
 - `ask_human`: `{type: "ask_human", prompt, tool_call_id, …}`. It takes the answer, or `{type:
   "reject", message}`.
 - LangChain's middleware, several calls at once: `{action_requests: […], review_configs: […]}`. It
@@ -19,10 +22,11 @@ Everything here is a pure function of values.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jsonschema
+import msgspec
 from jsonschema.validators import validator_for
 from pydantic_core import to_jsonable_python
 from referencing import Registry
@@ -38,7 +42,11 @@ from assent.core.decisions import (
     decision_to_json,
 )
 from assent.core.json import Json, JsonObject
+from assent.core.policy import Policy
 from assent.graph.effects import UNKNOWN_OUTCOME
+
+TOOL_APPROVALS = "tool_approvals"
+"""The `kind` of the question that an agent within another graph asks (`graph/nested.py`)."""
 
 ASK_HUMAN = "ask_human"
 """The `type` of the question that the tool `ask_human` asks."""
@@ -46,13 +54,16 @@ ASK_HUMAN = "ask_human"
 Schema = Mapping[str, Any]
 """A JSON Schema."""
 
-Answer = Callable[[Sequence[Decision]], Json]
+Answer = Callable[[Sequence[Any]], Json]
+"""Makes an answer of decisions in the order of the questions. Where a form takes some, None stands
+for a question that was not decided."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
     """One thing to decide. `schema` describes the arguments of an edit (kind `tool`) or the answer
-    (kind `input`); None allows any."""
+    (kind `input`); None allows any. `message_id` is of the model's message in an agent of ours that
+    asks from within another graph."""
 
     kind: ApprovalKind
     args: Json
@@ -62,20 +73,24 @@ class Question:
     digest: str | None = None
     description: str = ""
     schema: Schema | None = None
+    message_id: str = ""
+    preview: Json = None
+    policy: Policy = field(default_factory=Policy)
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
     """The questions of an interrupt. `answer` turns the decisions on all of them, in their order,
-    into the value that `interrupt()` returns."""
+    into the value that `interrupt()` returns. A form that `takes_some` asks again for the rest."""
 
     questions: tuple[Question, ...]
     answer: Answer
+    takes_some: bool = False
 
 
 def read_interrupt(value: Any, response_schema: Any = None) -> Form:
     """The form of an interrupt. A value of no known form is a question of kind `input`."""
-    for read in (_lost_call, _ask_human, _batched, _per_call, _inbox):
+    for read in (_lost_call, _tool_approvals, _ask_human, _batched, _per_call, _inbox):
         form = read(value, response_schema)
         if form is not None:
             return form
@@ -102,6 +117,40 @@ def _lost_call(value: Any, schema: Any) -> Form | None:
     # The gate accepts only an answer that names its question.
     named = {"kind": UNKNOWN_OUTCOME, "digest": digest}
     return Form((question,), lambda decisions: {**decision_to_json(decisions[0]), **named})
+
+
+def _tool_approvals(value: Any, schema: Any) -> Form | None:
+    if not _has(value, kind=str, digest=str, message_id=str, calls=list):
+        return None
+    if value["kind"] != TOOL_APPROVALS:
+        return None
+    questions = tuple(_approval_of(call, value["message_id"]) for call in value["calls"])
+    named = {"kind": TOOL_APPROVALS, "digest": value["digest"]}
+
+    def answer(decisions: Sequence[Decision | None]) -> Json:
+        given: JsonObject = {}
+        for question, decision in zip(questions, decisions, strict=True):
+            if decision is not None:
+                given[question.tool_call_id] = decision_to_json(decision)
+        return {**named, "decisions": given}
+
+    return Form(questions, answer, takes_some=True)
+
+
+def _approval_of(call: Mapping[str, Any], message_id: str) -> Question:
+    policy = msgspec.convert(call["policy"], Policy)
+    return Question(
+        kind=ApprovalKind.TOOL,
+        tool=call["tool"],
+        tool_call_id=call["tool_call_id"],
+        args=question_json(call["args"]),
+        digest=call["digest"],
+        allowed=policy.allowed,
+        schema=call["schema"],
+        message_id=message_id,
+        preview=call["preview"],
+        policy=policy,
+    )
 
 
 def _ask_human(value: Any, schema: Any) -> Form | None:

@@ -9,10 +9,7 @@ its own `interrupt_before/after`. To see into subgraphs, the state must have bee
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -27,9 +24,10 @@ from msgspec.structs import replace
 from assent.core.approval import Approval, ApprovalKind
 from assent.core.digest import approval_id_for, call_digest
 from assent.core.policy import Policy, plain_policy
-from assent.graph.builder import APPROVAL_NODE, HitlGraph
+from assent.graph.builder import APPROVAL_NODE, ASK_NODE, HitlGraph
 from assent.graph.gate import Gate
 from assent.graph.interrupts.forms import Form, question_json, read_interrupt
+from assent.graph.previews import preview_of
 from assent.graph.state import AgentState, messages_in, open_calls
 
 Agent = CompiledStateGraph[Any, Any, Any, Any]
@@ -70,9 +68,11 @@ class Level:
             yield from level.walk()
 
 
-def gate_of(agent: Agent) -> Gate | None:
+def gate_of(agent: Agent | None) -> Gate | None:
     """The gate of an agent of `build_hitl_agent`; None for any other graph."""
-    return agent.builder.gate if isinstance(agent.builder, HitlGraph) else None
+    if agent is None or not isinstance(agent.builder, HitlGraph):
+        return None
+    return agent.builder.gate
 
 
 def levels_of(agent: Agent, snapshot: StateSnapshot, path: tuple[str, ...] = ()) -> Level:
@@ -161,9 +161,14 @@ class _Finder:
             parts = {"interrupt": interrupt.id, "digest": digest}
             if position:
                 parts["position"] = str(position)
+            if question.message_id:
+                # It is asked again, by another interrupt, if some other call was decided.
+                parts = {"message": question.message_id, "call": call_id, "digest": digest}
             if question.kind is ApprovalKind.UNKNOWN_OUTCOME:
                 parts["attempt"] = str(interrupt.value["attempt"])
-            description = question.description
+            preview = question.preview
+            if question.description:
+                preview = {"description": question.description}
             yield self._approval(
                 level,
                 parts,
@@ -173,12 +178,13 @@ class _Finder:
                 args=question.args,
                 digest=digest,
                 allowed=question.allowed,
-                preview={"description": description} if description else None,
+                preview=preview,
                 schema=question.schema,
-                node=level.node(task.name),
-                message_id=(turn.id if turn and call_id else None) or "",
+                node=_agent_node(level, task) if question.message_id else level.node(task.name),
+                message_id=question.message_id or (turn.id if turn and call_id else None) or "",
                 interrupt_id=interrupt.id,
                 position=position,
+                policy=question.policy,
             )
 
     def _before_nodes(self, level: Level) -> list[Approval]:
@@ -245,6 +251,14 @@ class _Finder:
         )
 
 
+def _agent_node(level: Level, task: PregelTask) -> str:
+    """The node at which an agent of ours asks: that of this level, or one that the task has called
+    and nobody sees."""
+    if level.gate is not None and task.name == ASK_NODE:
+        return level.node(APPROVAL_NODE)
+    return PATH.join((level.node(task.name), APPROVAL_NODE))
+
+
 def _place(level: Level) -> dict[str, str]:
     return {"namespace": level.namespace} if level.namespace else {}
 
@@ -278,42 +292,36 @@ def stops_before(agent: Agent, nodes: Sequence[str]) -> bool:
 
 
 async def with_previews(agent: Agent, pending: Sequence[Approval]) -> list[Approval]:
-    """The same approvals, each with what its tool's policy shows of the effect, if it shows any.
-
-    A preview that fails says so and stops nothing.
-    """
+    """The same approvals, each with what its tool's policy shows of the effect, if it shows any. An
+    interrupt has brought its own."""
     return [replace(each, preview=await _preview(agent, each)) for each in pending]
 
 
 async def _preview(agent: Agent, approval: Approval) -> Any:
     gate = gate_of(graph_of(agent, approval.node))
     policy = gate.rules.policies.get(approval.tool) if gate else None
-    if policy is None or policy.preview is None or approval.kind is not ApprovalKind.TOOL:
+    if policy is None or approval.interrupt_id or approval.kind is not ApprovalKind.TOOL:
         return approval.preview
-    try:
-        # A copy, so that what is shown stays what will run. In a thread, since a plain function may
-        # take its time.
-        shown = await asyncio.to_thread(policy.preview, deepcopy(approval.args))
-        if inspect.isawaitable(shown):
-            shown = await shown
-        return question_json(shown)
-    except (Exception, SystemExit) as error:
-        return {"unavailable": f"The preview failed with {type(error).__name__}."}
+    return await preview_of(policy, approval.args)
 
 
 # ── the origin of a question ───────────────────────────────────────────────────────────────────
 
 
-def graph_of(agent: Agent, node: str) -> Agent:
-    """The graph that a node is of, given the node with those around it."""
+def graph_of(agent: Agent, node: str) -> Agent | None:
+    """The graph that a node is of, given the node with those around it; None if it is not known, as
+    for one that a tool has called."""
+    graph: Agent | None = agent
     for name in node.split(PATH)[:-1]:
-        agent = subgraphs_of(agent).get(name, agent)
-    return agent
+        graph = subgraphs_of(graph).get(name) if graph is not None else None
+    return graph
 
 
 def tool_of(agent: Agent, node: str, tool: str) -> BaseTool | None:
     """The tool of this name in the graph that a node is of; None if it is not known."""
     graph = graph_of(agent, node)
+    if graph is None:
+        return None
     if (gate := gate_of(graph)) is not None:
         return gate.tools.get(tool)
     for each in graph.nodes.values():

@@ -10,9 +10,7 @@ Nothing but a checkpointer is needed:
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +25,6 @@ from pydantic import BaseModel, ValidationError
 from assent.core.approval import Approval, ApprovalKind, match_decisions
 from assent.core.decisions import Approve, Decision, Edit, Respond, check_allowed
 from assent.core.errors import InvalidDecision
-from assent.graph.builder import APPROVAL_NODE
 from assent.graph.interrupts.forms import read_interrupt, schema_problem
 from assent.graph.interrupts.questions import (
     PATH,
@@ -39,8 +36,8 @@ from assent.graph.interrupts.questions import (
     tool_of,
     with_previews,
 )
+from assent.graph.previews import run_apart
 from assent.graph.state import (
-    AgentState,
     DecisionRecord,
     messages_in,
     open_calls,
@@ -81,9 +78,7 @@ class Continuation:
 def pending_approvals(agent: Agent, config: RunnableConfig) -> list[Approval]:
     """`apending_approvals`, for sync code."""
     pending = find_pending(agent, agent.get_state(config, subgraphs=True))
-    # Previews may be async, and in a notebook this thread has a loop that is running already.
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        return thread.submit(lambda: asyncio.run(with_previews(agent, pending))).result()
+    return run_apart(with_previews(agent, pending))
 
 
 async def apending_approvals(agent: Agent, config: RunnableConfig) -> list[Approval]:
@@ -239,12 +234,12 @@ def _answers(root: Level, decided: Decided) -> Iterator[tuple[str, Any]]:
         form = read_interrupt(interrupt.value, interrupt.response_schema)
         positions = range(len(form.questions))
         missing = [form.questions[at].tool for at in positions if at not in given]
-        if missing:
+        if missing and not form.takes_some:
             raise InvalidDecision(
                 f"The graph asks about {len(form.questions)} actions at once and takes one answer "
                 f"for all of them. Decide these too: {', '.join(missing)}."
             )
-        yield interrupt.id, form.answer([given[at] for at in positions])
+        yield interrupt.id, form.answer([given.get(at) for at in positions])
 
 
 def _records(level: Level, decided: Decided) -> dict[str, DecisionRecord]:
@@ -286,15 +281,6 @@ def _inner_updates(level: Level, decided: Decided) -> Iterator[InnerUpdate]:
     namespace = level.namespace
     here = [each for each in decided if namespace and each[0].namespace == namespace]
     if not here:
-        return
-    if level.gate is not None:
-        # As its approval node would have written it: no input reaches a subgraph from outside.
-        records = _records(level, here)
-        state = level.snapshot.values
-        decisions = {**(state.get("decisions") or {}), **records}
-        state_after = AgentState(messages=state["messages"], decisions=decisions)
-        values = {"decisions": records, "messages": level.gate.answers(state_after)}
-        yield InnerUpdate(namespace=namespace, values=values, as_node=APPROVAL_NODE)
         return
     ((_, decision),) = here
     if isinstance(decision, Approve):

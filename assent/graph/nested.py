@@ -1,0 +1,120 @@
+"""An agent within another graph: how it asks for approvals.
+
+Where LangGraph knows the graph inside of a node, it sees a static pause in it. It knows of none
+that a tool calls, as in `await agent.ainvoke(…)`: such a pause is seen by nobody. An `interrupt()`
+comes through from everywhere. So an agent that is nested asks by it, for all calls that wait at
+once, and says what a client of the outer graph cannot know: the policy of each call, its preview,
+and the schema of its tool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from langchain_core.messages import AIMessage, ToolCall
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
+from langchain_core.tools import BaseTool
+from langgraph._internal._constants import NS_SEP
+from langgraph.types import interrupt
+from pydantic import BaseModel
+
+from assent.core.decisions import decision_from_json
+from assent.core.digest import call_digest
+from assent.core.json import Json, JsonObject
+from assent.core.policy import plain_policy
+from assent.graph.gate import Gate
+from assent.graph.interrupts.forms import TOOL_APPROVALS
+from assent.graph.previews import preview_of, run_apart
+from assent.graph.state import AgentState, DecisionRecord, open_calls, record_decision
+
+
+def is_nested(config: RunnableConfig) -> bool:
+    """True for the config of a node whose graph another graph has called."""
+    return NS_SEP in config.get("configurable", {}).get("checkpoint_ns", "")
+
+
+def ask_node(gate: Gate) -> Runnable[AgentState, JsonObject]:
+    """The node that asks for the approval of the calls that wait, and records the decisions."""
+
+    def ask(state: AgentState) -> JsonObject:
+        return _asked(gate, state, run_apart(_previews(gate, gate.waiting(state))))
+
+    async def aask(state: AgentState) -> JsonObject:
+        return _asked(gate, state, await _previews(gate, gate.waiting(state)))
+
+    return RunnableLambda(ask, aask, name="ask")
+
+
+async def _previews(gate: Gate, calls: Sequence[ToolCall]) -> list[Json]:
+    return [await preview_of(gate.rules.policies[call["name"]], call["args"]) for call in calls]
+
+
+def _asked(gate: Gate, state: AgentState, previews: Sequence[Json]) -> JsonObject:
+    """Ask, and return what is decided as an update of the state.
+
+    LangGraph hands out a task's answers by position, so one to another question of the same task
+    may come up here, and anybody may send `Command(resume=…)`. Only an answer that names this
+    question counts; after any other, it is asked again.
+    """
+    turn, _ = open_calls(state["messages"])
+    assert turn is not None
+    waiting = {str(call["id"]): call for call in gate.waiting(state)}
+    calls = [
+        _call_json(gate, call, preview)
+        for call, preview in zip(waiting.values(), previews, strict=True)
+    ]
+    digest = call_digest(TOOL_APPROVALS, {"message": turn.id, "calls": [*map(_identity, calls)]})
+    question = {
+        "kind": TOOL_APPROVALS,
+        "digest": digest,
+        "message_id": turn.id,
+        "calls": calls,
+    }
+    while True:
+        answer = interrupt(question)
+        if isinstance(answer, Mapping) and answer.get("digest") == digest:
+            break
+    records = _records(turn, waiting, answer["decisions"])
+    known = {**(state.get("decisions") or {}), **records}
+    decided = AgentState(messages=state["messages"], decisions=known)
+    return {"decisions": records, "messages": gate.answers(decided)}
+
+
+def _call_json(gate: Gate, call: ToolCall, preview: Json) -> JsonObject:
+    name = call["name"]
+    return {
+        "tool": name,
+        "tool_call_id": call["id"],
+        "args": call["args"],
+        "digest": call_digest(name, call["args"]),
+        "policy": msgspec.to_builtins(plain_policy(gate.rules.policies[name])),
+        "preview": preview,
+        "schema": _schema_of(gate.tools[name]),
+    }
+
+
+def _identity(call: JsonObject) -> JsonObject:
+    return {name: call[name] for name in ("tool_call_id", "digest")}
+
+
+def _schema_of(tool: BaseTool) -> JsonObject:
+    """The JSON Schema of what a model may call the tool with. Other names are refused, since a tool
+    drops them in silence."""
+    schema = tool.tool_call_schema
+    if isinstance(schema, dict):
+        return schema
+    assert issubclass(schema, BaseModel)
+    return {"additionalProperties": False, **schema.model_json_schema()}
+
+
+def _records(
+    turn: AIMessage, waiting: Mapping[str, ToolCall], decisions: Mapping[str, Any]
+) -> dict[str, DecisionRecord]:
+    records: dict[str, DecisionRecord] = {}
+    for call_id, call in waiting.items():
+        if call_id in decisions:
+            decision = decision_from_json(decisions[call_id])
+            records[call_id] = record_decision(turn, call, decision)
+    return records
