@@ -348,23 +348,22 @@ class EmbeddedEngine(Engine):
 
     async def _take_over_all(self, orphans: Iterator[Run]) -> int:
         """Take over the runs, some at a time; return how many."""
+        taken: list[Run] = []
 
-        async def take_over_next() -> int:
-            taken = 0
+        async def take_over_next() -> None:
             for run in orphans:
                 if self._draining:
                     break
-                taken += await self._take_over(run)
+                if await self._take_over(run):
+                    taken.append(run)
                 self._orphans -= 1
-            return taken
 
-        # A failure ends this only when nothing is under way any more.
+        # One that fails cuts no other off: what is committed must also begin.
         calls = [take_over_next() for _ in range(TAKEN_OVER_AT_ONCE)]
-        results = await asyncio.gather(*calls, return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-        return sum(result for result in results if isinstance(result, int))
+        for failure in await asyncio.gather(*calls, return_exceptions=True):
+            if failure is not None:
+                raise failure
+        return len(taken)
 
     async def _retire_silent(self) -> None:
         if self._storage.outage() is not None:
