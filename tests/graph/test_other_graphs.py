@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from assent.core.errors import InvalidDecision, NotFound
 from assent.graph.interrupts.questions import find_pending
 from assent.graph.interrupts.resume import apply_updates, continuation
 from assent.graph.provider_history import provider_history
+from tests.graph.savers import Died, Fate, FatedMemory
 from tests.support import any_graphs
 from tests.support.models import lc_history_problems
 
@@ -505,6 +507,44 @@ async def test_a_rejected_call_of_a_subgraph_is_answered_and_does_not_let_the_ne
         == "A person rejected this call. It did not run. The reason: No."
     )
     assert desk.traces == []
+
+
+@pytest.mark.parametrize("name", ["stopped_calls", "nested_stopped_calls", "stopped_nodes"])
+async def test_a_rejection_that_a_crash_cuts_off_is_whole_or_asked_again(
+    name: str, bench: Benches
+) -> None:
+    """Amid the writes of a rejection of two calls, none of which runs."""
+    writes = await rejected(bench(name), Fate())
+    assert writes
+    for dies_at in range(1, writes + 1):
+        for after in (False, True):
+            await rejected(bench(name), Fate(dies_at=dies_at, after=after))
+
+
+async def rejected(desk: Bench, fate: Fate) -> int:
+    """Reject two calls before which a graph stops, by a server that may die of it, and see it
+    through; the number of writes it took at first."""
+    saver = FatedMemory()
+    saver.fate = Fate()
+    desk.graph = desk.graph.copy(update={"checkpointer": saver})
+    (asked,) = await desk.told("pay 1; look 2")
+    saver.fate = fate
+    snapshot = await desk.graph.aget_state(THREAD, subgraphs=True)
+    plan = continuation(desk.graph, snapshot, [(asked, Reject("No."))])
+    with pytest.raises(Died) if fate.dies_at else nullcontext():
+        await apply_updates(desk.graph, THREAD, plan)
+    writes, saver.fate = len(fate.puts), Fate()
+
+    pending = await desk.pending()
+    assert pending in ([asked], [])
+    if pending:
+        result = await desk.decide(Reject("No."))
+    else:
+        result = await desk.graph.ainvoke(None, THREAD)
+    no = "A person rejected this call. It did not run. The reason: No."
+    assert result["messages"][-1].text == f"Results: {no} | {no}"
+    assert desk.traces == []
+    return writes
 
 
 # ── ids, and what a crash leaves ──────────────────────────────────────────────────────────────────

@@ -265,20 +265,21 @@ def _foreign() -> Any:
     """A graph of somebody else's, as LangGraph's own tutorials write it: a pause before its node of
     tools."""
     tools = [look, pay, die]
-    return _with_tools(tools, ToolNode(tools)).compile(interrupt_before=["tools"], name="foreign")
+    model = ScriptedModel(script=reply).bind_tools(tools)
+    return with_tools(model, ToolNode(tools)).compile(interrupt_before=["tools"], name="foreign")
 
 
 def _noted() -> Any:
     """A graph of somebody else's that asks nobody, and has its calls noted; all calls of a turn are
     made in one node."""
     tools = [look, pay, slow]
-    return _with_tools(
-        tools, ToolNode(tools, awrap_tool_call=call_once(tools, effects={"look": "none"}))
-    ).compile(name="noted")
-
-
-def _with_tools(tools: list[Any], node: ToolNode) -> Any:
+    once = call_once(tools, effects={"look": "none"})
     model = ScriptedModel(script=reply).bind_tools(tools)
+    return with_tools(model, ToolNode(tools, awrap_tool_call=once)).compile(name="noted")
+
+
+def with_tools(model: Any, node: ToolNode) -> Any:
+    """A graph of a model and one node that makes the calls of its turns."""
 
     async def think(state: MessagesState) -> dict[str, Any]:
         return {"messages": [await model.ainvoke(state["messages"])]}

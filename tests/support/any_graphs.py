@@ -8,24 +8,27 @@ They are told what to do as those of `agents.py` are, and leave their traces in 
 
 from __future__ import annotations
 
+import asyncio
+import math
 import operator
 import re
+from datetime import date
 from typing import Annotated, Any
 
 from langchain.agents import create_agent
-from langchain.agents.middleware import HumanInTheLoopMiddleware
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain.agents.middleware import HumanInTheLoopMiddleware, wrap_tool_call
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.types import Send, interrupt
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 from typing_extensions import TypedDict
 
-from assent import ask_human, build_hitl_agent
+from assent import ask_human, build_hitl_agent, call_once
 from tests.support import agents
 from tests.support.agents import look, pay, results, trace
-from tests.support.models import ScriptedModel, call, say
+from tests.support.models import ScriptedModel, call, calls, say
 
 # ── langchain's middleware ────────────────────────────────────────────────────────────────────────
 
@@ -101,7 +104,26 @@ def _asks(name: str, value: Any, **schema: Any) -> Any:
     return StateGraph(MessagesState).add_node("ask", ask).add_edge(START, "ask").compile(name=name)
 
 
+class Trip(BaseModel):
+    """What its schema cannot say: the day must be to come."""
+
+    day: date
+
+    @field_validator("day")
+    @classmethod
+    def _is_to_come(cls, day: date) -> date:
+        if day.year < 2030:
+            raise ValueError("That day is over.")
+        return day
+
+
 question = _asks("question", {"question": "Which colour?"})
+trip = _asks("trip", "When?", response_schema=Trip)
+odd_question = _asks("odd_question", {"estimate": math.nan, "bounds": [-math.inf, math.inf]})
+lookalike = _asks(
+    "lookalike",
+    {"kind": "unknown_outcome", "tool": "pay", "tool_call_id": "c", "args": {}, "digest": "d"},
+)
 form = _asks("form", "Where to?", response_schema=Booking)
 own_schema = _asks(
     "own_schema", {"question": "How many?", "schema": {"type": "integer", "minimum": 1}}
@@ -140,7 +162,7 @@ def _parallel() -> Any:
 parallel = _parallel()
 
 
-# ── subgraphs ─────────────────────────────────────────────────────────────────────────────────────
+# ── one in another ────────────────────────────────────────────────────────────────────────────────
 
 
 def around(inner: Any, name: str) -> Any:
@@ -152,6 +174,78 @@ def around(inner: Any, name: str) -> Any:
         .add_edge("inner", END)
         .compile(name=name)
     )
+
+
+# ── several that ask in one node ──────────────────────────────────────────────────────────────────
+
+_has_asked = asyncio.Event()
+
+
+@tool
+async def consent(amount: int) -> str:
+    """Ask whether an amount is all right. Of two that run side by side, the one that the file
+    `<ledger>.first` names asks first."""
+    is_first = agents.ledger(".first").read_text() == str(amount)
+    if not is_first:
+        await _has_asked.wait()
+        _has_asked.clear()
+    try:
+        answer = interrupt({"may": amount})
+    finally:
+        if is_first:
+            _has_asked.set()
+    trace(f"told {amount} {answer}")
+    return f"{amount} was told {answer}"
+
+
+@tool
+async def consent_alike(amount: int) -> str:
+    """Ask twice, in words that are the same for each amount."""
+    answers = [interrupt("May I?"), interrupt("Really?")]
+    trace(f"told {amount} {answers}")
+    return f"{amount} was told {answers}"
+
+
+ASKING = [consent, consent_alike, agents.slow]
+
+
+def asking_side_by_side(history: list[BaseMessage]) -> AIMessage:
+    """Makes all calls that it is told of in one turn."""
+    if isinstance(history[-1], ToolMessage):
+        return say(f"Results: {' | '.join(results(history))}")
+    found = re.findall(r"(consent_alike|consent|slow) (\d+)", history[-1].text)
+    return calls(*((name, {"amount": int(amount)}) for name, amount in found))
+
+
+def _in_one_node(name: str, node: ToolNode) -> Any:
+    model = ScriptedModel(script=asking_side_by_side).bind_tools(ASKING)
+    return agents.with_tools(model, node).compile(name=name)
+
+
+side_by_side = _in_one_node("side_by_side", ToolNode(ASKING))
+noted_side_by_side = _in_one_node(
+    "noted_side_by_side",
+    ToolNode(ASKING, awrap_tool_call=call_once(ASKING)),
+)
+
+
+def _quoting() -> Any:
+    """Asks about a price that may be another one when the answer comes."""
+
+    def buy(state: MessagesState) -> dict[str, Any]:
+        price = agents.ledger(".price").read_text()
+        answer = interrupt({"buy at": price})
+        trace(f"bought at {price}: {answer}")
+        return {"messages": [AIMessage("Bought.")]}
+
+    return StateGraph(MessagesState).add_node("buy", buy).add_edge(START, "buy").compile()
+
+
+quoting = _quoting()
+nested_quoting = around(quoting, "nested_quoting")
+
+
+# ── subgraphs ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def _stopping(name: str, **pause: Any) -> Any:
@@ -171,6 +265,78 @@ def _stopping(name: str, **pause: Any) -> Any:
 
 stops_before = _stopping("stops_before", interrupt_before=["publish"])
 stops_after = _stopping("stops_after", interrupt_after=["write"])
+
+
+@tool
+async def plan_trip() -> str:
+    """Ask when to go."""
+    answer = interrupt("When?", response_schema=Trip)
+    trace(f"answer {answer!r}")
+    return "planned"
+
+
+def trip_reply(history: list[BaseMessage]) -> AIMessage:
+    """Plans one trip."""
+    return say("Bye.") if isinstance(history[-1], ToolMessage) else call("plan_trip")
+
+
+noted_trip = create_agent(
+    ScriptedModel(script=trip_reply),
+    [plan_trip],
+    middleware=[wrap_tool_call(call_once([plan_trip]))],
+    name="noted_trip",
+)
+
+stopped_calls = create_agent(
+    ScriptedModel(script=agents.reply),
+    [look, pay],
+    interrupt_before=["tools"],
+    name="stopped_calls",
+)
+
+
+def _stopped_nodes() -> Any:
+    """Each tool has a node of its own, before which the graph pauses."""
+    model = ScriptedModel(script=agents.reply).bind_tools([look, pay])
+
+    async def think(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [await model.ainvoke(state["messages"])]}
+
+    def fan_out(state: MessagesState) -> list[Send]:
+        (*_, turn) = state["messages"]
+        assert isinstance(turn, AIMessage)
+        return [Send(each["name"], [each]) for each in turn.tool_calls]
+
+    graph = StateGraph(MessagesState).add_node("think", think).add_edge(START, "think")
+    for each in (look, pay):
+        graph.add_node(each.name, ToolNode([each])).add_edge(each.name, "think")
+    graph.add_conditional_edges("think", fan_out, ["look", "pay"])
+    return graph.compile(interrupt_before=["look", "pay"], name="stopped_nodes")
+
+
+stopped_nodes = _stopped_nodes()
+nested_stopped_calls = around(stopped_calls, "nested_stopped_calls")
+
+
+@tool
+async def weigh(amount: float) -> str:
+    """Weigh an amount, which need not be a number."""
+    trace(f"weigh {amount}")
+    return f"weighed {amount}"
+
+
+def odd_reply(history: list[BaseMessage]) -> AIMessage:
+    """Weighs what is no number, as pandas makes them."""
+    done = results(history) if isinstance(history[-1], ToolMessage) else []
+    return say(f"Results: {done[0]}") if done else call("weigh", amount=math.nan)
+
+
+odd_call = build_hitl_agent(
+    ScriptedModel(script=odd_reply), [weigh], approve="weigh", name="odd_call"
+)
+odd_stop = create_agent(
+    ScriptedModel(script=odd_reply), [weigh], interrupt_before=["tools"], name="odd_stop"
+)
 
 nested_question = around(around(question, "middle"), "nested_question")
 nested_batch = around(batched, "nested_batch")
@@ -307,3 +473,21 @@ ALL = (
     "stops_after",
     "stops_before",
 )
+
+UNLISTED = (
+    "hidden",
+    "lookalike",
+    "nested_quoting",
+    "nested_stopped_calls",
+    "noted_side_by_side",
+    "noted_trip",
+    "odd_call",
+    "odd_question",
+    "odd_stop",
+    "quoting",
+    "side_by_side",
+    "stopped_calls",
+    "stopped_nodes",
+    "trip",
+)
+"""Graphs with tests of their own."""

@@ -143,7 +143,11 @@ class Server:
     def let_go(self, *amounts: int) -> None:
         """Let the tools that wait with these amounts end."""
         for amount in amounts:
-            self.ledger.with_name(f"{self.ledger.name}.go-{amount}").touch()
+            self.ledger_file(f"go-{amount}").touch()
+
+    def ledger_file(self, suffix: str) -> Path:
+        """A file beside the traces, by which a test and its tools understand each other."""
+        return self.ledger.with_name(f"{self.ledger.name}.{suffix}")
 
     async def until_traced(self, *lines: str, times: int = 1) -> None:
         """Wait until the tools have left each of these lines so many times."""

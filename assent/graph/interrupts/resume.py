@@ -11,15 +11,16 @@ Nothing but a checkpointer is needed:
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 import jsonschema
 from langchain_core.messages import BaseMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 from langgraph.graph import END
-from langgraph.types import Command, StateSnapshot
+from langgraph.types import Command, StateSnapshot, StateUpdate
 from pydantic import BaseModel, ValidationError
 
 from assent.core.approval import Approval, ApprovalKind, match_decisions
@@ -48,27 +49,22 @@ from assent.graph.tool_calls import rejection
 Decided = Sequence[tuple[Approval, Decision]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InnerUpdate:
-    """Values to write to the state of a subgraph as one of its nodes."""
+@dataclass(frozen=True, slots=True)
+class Update:
+    """A change of a graph's state, in steps as LangGraph takes them. `namespace` is the subgraph's;
+    "" for the graph itself."""
 
     namespace: str
-    values: Any
-    as_node: str
+    supersteps: Sequence[Sequence[StateUpdate]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Continuation:
     """The way in which a graph goes on: after `apply_updates` it is run with `input`, unless it has
-    `ended` or waits again.
-
-    `updates` are values to write to the graph's own state (values, as which node), `inner` to the
-    states of subgraphs.
-    """
+    `ended` or waits again. The `updates` are written in their order."""
 
     input: Any = None
-    updates: tuple[tuple[Any, str], ...] = ()
-    inner: tuple[InnerUpdate, ...] = ()
+    updates: tuple[Update, ...] = ()
     ended: bool = False
 
 
@@ -184,7 +180,7 @@ def continuation(
         return Continuation(ended=True)
     answers = dict(_answers(root, answered))
     inner = tuple(update for level in root.walk() for update in _inner_updates(level, paused))
-    return Continuation(input=_command(root, answers, messages), inner=inner)
+    return Continuation(input=_command(root, answers, messages), updates=inner)
 
 
 def _inner_stops_left(agent: Agent, snapshot: StateSnapshot, decided: Decided) -> list[Approval]:
@@ -260,14 +256,13 @@ def _past_static_pause(
     if isinstance(decision, Approve):
         return Continuation()
     answers = _rejections(level, decision)
-    if answers and len(level.snapshot.next) == 1:
-        values = {"messages": [*answers, *messages]}
-        return Continuation(updates=((values, level.snapshot.next[0]),))
+    if answers:
+        return Continuation(updates=(_answered(level, [*answers, *messages]),))
     if messages:
         # New input takes the waiting nodes off, and the graph begins anew with it.
-        return Continuation(input={"messages": [*answers, *messages]})
+        return Continuation(input={"messages": list(messages)})
     # No message can tell the graph of it, so its waiting nodes are taken off and the run is over.
-    return Continuation(updates=((None, END),), ended=True)
+    return Continuation(updates=(_over(level),), ended=True)
 
 
 def _rejections(level: Level, decision: Decision) -> list[ToolMessage]:
@@ -275,7 +270,27 @@ def _rejections(level: Level, decision: Decision) -> list[ToolMessage]:
     return [rejection(call, decision) for call in calls]
 
 
-def _inner_updates(level: Level, decided: Decided) -> Iterator[InnerUpdate]:
+def _answered(level: Level, messages: Sequence[BaseMessage]) -> Update:
+    """The update by which the nodes that wait have these messages as their result. Several tasks
+    may be of one node, such as one for each call of a tool."""
+    first, *others = dict.fromkeys(level.snapshot.next)
+    # LangGraph would store this as the result of one of the waiting tasks before it stores the new
+    # state. A crash in between would leave the others waiting, and part of a decision.
+    id = uuid5(NAMESPACE_URL, str(level.snapshot.config["configurable"].get("checkpoint_id")))
+    steps = [[StateUpdate({"messages": list(messages)}, first, str(id))]]
+    if others:
+        # Then all of them at once, so that what follows each is chosen by a state that has the
+        # messages, and what follows only all of them runs too.
+        steps.append([StateUpdate(None, node) for node in (first, *others)])
+    return Update(level.namespace, steps)
+
+
+def _over(level: Level) -> Update:
+    """The update that takes the nodes off that wait."""
+    return Update(level.namespace, [[StateUpdate(None, END)]])
+
+
+def _inner_updates(level: Level, decided: Decided) -> Iterator[Update]:
     """The updates of a subgraph's state, so that it goes on with these decisions when the graph
     around it does."""
     namespace = level.namespace
@@ -286,14 +301,13 @@ def _inner_updates(level: Level, decided: Decided) -> Iterator[InnerUpdate]:
     if isinstance(decision, Approve):
         return
     answers = _rejections(level, decision)
-    if answers and len(level.snapshot.next) == 1:
-        (node,) = level.snapshot.next
-        yield InnerUpdate(namespace=namespace, values={"messages": answers}, as_node=node)
+    if answers:
+        yield _answered(level, answers)
         if not _has_other_stops(level):
             return
     # The subgraph is over. It would otherwise pass a pause right behind this one unasked, as the
     # graph around it goes on.
-    yield InnerUpdate(namespace=namespace, values=None, as_node=END)
+    yield _over(level)
 
 
 def _has_other_stops(level: Level) -> bool:
@@ -304,21 +318,23 @@ def _has_other_stops(level: Level) -> bool:
 async def apply_updates(agent: Agent, config: RunnableConfig, plan: Continuation) -> Continuation:
     """Write the plan's updates. What is left of the plan is to run the graph with `input`, or that
     it has `ended`."""
-    for where, values, as_node in _writes(config, plan):
-        await agent.aupdate_state(where, values, as_node=as_node)
-    stopped = bool(plan.updates) and _waits_before_a_stop(agent, await agent.aget_state(config))
-    return Continuation(input=plan.input, ended=plan.ended or stopped)
+    for update in plan.updates:
+        await agent.abulk_update_state(_place(config, update), update.supersteps)
+    stopped = _moves(plan) and _waits_before_a_stop(agent, await agent.aget_state(config))
+    return replace(plan, updates=(), ended=plan.ended or stopped)
 
 
-def _writes(
-    config: RunnableConfig, plan: Continuation
-) -> Iterator[tuple[RunnableConfig, Any, str]]:
-    """The updates in order: the config, the values, and as which node they are written."""
-    for inner in plan.inner:
-        configurable = {**config["configurable"], "checkpoint_ns": inner.namespace}
-        yield {**config, "configurable": configurable}, inner.values, inner.as_node
-    for values, as_node in plan.updates:
-        yield config, values, as_node
+def _place(config: RunnableConfig, update: Update) -> RunnableConfig:
+    """The config of the graph that the update is for."""
+    if not update.namespace:
+        return config
+    configurable = {**config["configurable"], "checkpoint_ns": update.namespace}
+    return {**config, "configurable": configurable}
+
+
+def _moves(plan: Continuation) -> bool:
+    """True if the plan's updates take the graph itself to other nodes."""
+    return any(not update.namespace for update in plan.updates)
 
 
 def _waits_before_a_stop(agent: Agent, snapshot: StateSnapshot) -> bool:
@@ -396,10 +412,10 @@ def _applied(
     """The way in which the graph goes on, after its updates were written."""
     snapshot = agent.get_state(config, subgraphs=True)
     plan = continuation(agent, snapshot, checked_decisions(agent, snapshot, decisions))
-    for where, values, as_node in _writes(config, plan):
-        agent.update_state(where, values, as_node=as_node)
-    stopped = bool(plan.updates) and _waits_before_a_stop(agent, agent.get_state(config))
-    return Continuation(input=plan.input, ended=plan.ended or stopped)
+    for update in plan.updates:
+        agent.bulk_update_state(_place(config, update), update.supersteps)
+    stopped = _moves(plan) and _waits_before_a_stop(agent, agent.get_state(config))
+    return replace(plan, updates=(), ended=plan.ended or stopped)
 
 
 async def _aapplied(
