@@ -14,9 +14,8 @@ from assent.api.responses import json_response
 from assent.api.schemas import CancelRequest
 from assent.api.views import approval_view, run_view, state_json
 from assent.core.errors import Unavailable
-from assent.core.json import Json, JsonObject
+from assent.core.json import Json, JsonObject, valid_text
 from assent.core.rows import UNFINISHED, Run
-from assent.graph.stream.jsonable import valid_text
 from assent.runs.follow import wait_for_rest, wait_for_run
 from assent.runs.service import Runs
 from assent.storage.base import Storage

@@ -43,6 +43,11 @@ CheckpointId = Annotated[str, Field(min_length=1, max_length=100)]
 Amount = Annotated[float, Field(gt=0)]
 
 
+MAX_NESTING = 100
+"""The most levels of objects and lists in a body. It is stored and shown within others, and the
+writers of JSON end at 254 levels."""
+
+
 def _not_too_many_fields(metadata: JsonObject) -> JsonObject:
     count = 0
     values: list[Json] = [metadata]
@@ -73,12 +78,28 @@ def storable(body: Json) -> Json:
     if isinstance(body, bytes):
         # FastAPI did not parse it, because its content type is another.
         raise ValueError("send JSON, with the header 'content-type: application/json'")
+    if _levels(body) > MAX_NESTING:
+        raise ValueError(f"it is nested deeper than {MAX_NESTING} levels")
     try:
         orjson.dumps(body)
         json.dumps(body, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"it cannot be stored: {error}") from error
     return body
+
+
+def _levels(body: Json) -> int:
+    """The levels of objects and lists in the body, counted up to one too many."""
+    level, levels = [body], 0
+    while level and levels <= MAX_NESTING + 1:
+        inner: list[Json] = []
+        for value in level:
+            if isinstance(value, dict):
+                inner += value.values()
+            elif isinstance(value, list):
+                inner += value
+        level, levels = inner, levels + 1
+    return levels - 1
 
 
 class Body(BaseModel):

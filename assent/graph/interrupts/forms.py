@@ -28,7 +28,6 @@ from typing import Any
 import jsonschema
 import msgspec
 from jsonschema.validators import validator_for
-from pydantic_core import to_jsonable_python
 from referencing import Registry
 
 from assent.core.approval import ApprovalKind
@@ -41,9 +40,11 @@ from assent.core.decisions import (
     Respond,
     decision_to_json,
 )
+from assent.core.digest import call_digest
 from assent.core.json import Json, JsonObject
 from assent.core.policy import Policy
 from assent.graph.effects import UNKNOWN_OUTCOME
+from assent.graph.stream.jsonable import event_json
 
 TOOL_APPROVALS = "tool_approvals"
 """The `kind` of the question that an agent within another graph asks (`graph/nested.py`)."""
@@ -70,7 +71,6 @@ class Question:
     allowed: tuple[str, ...]
     tool: str = ""
     tool_call_id: str = ""
-    digest: str | None = None
     description: str = ""
     schema: Schema | None = None
     message_id: str = ""
@@ -101,22 +101,30 @@ def read_interrupt(value: Any, response_schema: Any = None) -> Form:
 
 
 def _lost_call(value: Any, schema: Any) -> Form | None:
-    if not _has(value, kind=str, tool=str, tool_call_id=str, digest=str):
+    if not _has(value, kind=str, tool=str, tool_call_id=str, digest=str, attempt=int):
         return None
-    if value["kind"] != UNKNOWN_OUTCOME:
+    if value["kind"] != UNKNOWN_OUTCOME or not _has_own_digest(value):
+        # A graph's own question may look alike.
         return None
     digest = value["digest"]
     question = Question(
         kind=ApprovalKind.UNKNOWN_OUTCOME,
         tool=value["tool"],
         tool_call_id=value["tool_call_id"],
-        args=value.get("args"),
-        digest=digest,
+        args=question_json(value.get("args")),
         allowed=("approve", "reject", "respond"),
     )
     # The gate accepts only an answer that names its question.
     named = {"kind": UNKNOWN_OUTCOME, "digest": digest}
     return Form((question,), lambda decisions: {**decision_to_json(decisions[0]), **named})
+
+
+def _has_own_digest(value: Mapping[str, Any]) -> bool:
+    try:
+        return bool(value["digest"] == call_digest(value["tool"], value.get("args")))
+    except (TypeError, ValueError):
+        # The arguments are not JSON.
+        return False
 
 
 def _tool_approvals(value: Any, schema: Any) -> Form | None:
@@ -144,7 +152,6 @@ def _approval_of(call: Mapping[str, Any], message_id: str) -> Question:
         tool=call["tool"],
         tool_call_id=call["tool_call_id"],
         args=question_json(call["args"]),
-        digest=call["digest"],
         allowed=policy.allowed,
         schema=call["schema"],
         message_id=message_id,
@@ -399,8 +406,10 @@ def _references(schema: Any) -> Iterator[str]:
 
 
 def question_json(value: Any) -> Json:
-    """A value that a graph asks about, as JSON. An object without a JSON form becomes its text."""
-    return to_jsonable_python(value, serialize_unknown=True)
+    """A value that a graph asks about, as JSON: exactly what is shown, digested, stored and
+    compared. Bytes become base64, NaN and the infinities their names, and an object without a JSON
+    form its text."""
+    return event_json(value, unknown=str)
 
 
 def _has(value: Any, **types: Any) -> bool:

@@ -157,7 +157,7 @@ class _Finder:
         outermost = (*level.path, task.name)[0]
         for position, question in enumerate(form.questions):
             call_id = call_ids[position]
-            digest = question.digest or call_digest(question.tool or outermost, question.args)
+            digest = call_digest(question.tool or outermost, question.args)
             parts = {"interrupt": interrupt.id, "digest": digest}
             if position:
                 parts["position"] = str(position)
@@ -201,14 +201,15 @@ class _Finder:
         for call in gate.waiting(state):
             policy = gate.rules.policy_for(call)
             call_id = call["id"] or ""
-            digest = call_digest(call["name"], call["args"])
+            args = question_json(call["args"])
+            digest = call_digest(call["name"], args)
             yield self._approval(
                 level,
                 {"message": message_id, "call": call_id, "digest": digest, **_place(level)},
                 kind=ApprovalKind.TOOL,
                 tool=call["name"],
                 tool_call_id=call_id,
-                args=call["args"],
+                args=args,
                 digest=digest,
                 allowed=policy.allowed if policy else (),
                 node=level.node(APPROVAL_NODE),
@@ -224,7 +225,7 @@ class _Finder:
             return
         _, open = open_calls(messages_in(level.snapshot.values))
         calls = [{"id": call["id"], "name": call["name"], "args": call["args"]} for call in open]
-        args = {"tool_calls": calls} if calls else {}
+        args = question_json({"tool_calls": calls} if calls else {})
         digest = call_digest(", ".join(nodes), args)
         own_checkpoint = str(level.snapshot.config["configurable"].get("checkpoint_id", ""))
         yield self._approval(

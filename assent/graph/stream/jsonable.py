@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-from assent.core.json import Json
+from assent.core.json import Json, plain_json, valid_text
 
 MAX_DEPTH = 20
 """The depth to which `event_json` looks for usable parts of a value that pydantic cannot serialise
@@ -23,25 +23,14 @@ def _type_name(value: Any) -> str:
 def event_json(value: Any, *, unknown: Callable[[Any], str] = _type_name) -> Json:
     """Convert any value to JSON. Never raises.
 
-    Messages, models and dataclasses become objects, and bytes become base64. Anything else that is
-    not JSON becomes what `unknown` makes of it: by default, the name of its type in angle brackets.
+    Messages, models and dataclasses become objects, bytes become base64, and NaN and the infinities
+    their names. Anything else that is not JSON becomes what `unknown` makes of it: by default, the
+    name of its type in angle brackets.
     """
     try:
-        return _with_valid_text(_serialised(value, unknown))
+        return plain_json(_serialised(value, unknown))
     except Exception:
         return _salvaged(value, unknown, MAX_DEPTH)
-
-
-def valid_text(text: str) -> str:
-    """The text, with whatever UTF-8 cannot encode replaced by "?".
-
-    A provider that splits its stream in the middle of a character sends half surrogate pairs.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "replace").decode()
-    return text
 
 
 def _serialised(value: Any, unknown: Callable[[Any], str]) -> Any:
@@ -51,16 +40,6 @@ def _serialised(value: Any, unknown: Callable[[Any], str]) -> Any:
         serialize_unknown=True,
         bytes_mode="base64",
     )
-
-
-def _with_valid_text(jsonable: Json) -> Json:
-    if isinstance(jsonable, str):
-        return valid_text(jsonable)
-    if isinstance(jsonable, dict):
-        return {valid_text(key): _with_valid_text(item) for key, item in jsonable.items()}
-    if isinstance(jsonable, list):
-        return [_with_valid_text(item) for item in jsonable]
-    return jsonable
 
 
 def _salvaged(value: Any, unknown: Callable[[Any], str], depth: int) -> Json:
@@ -73,7 +52,7 @@ def _salvaged(value: Any, unknown: Callable[[Any], str], depth: int) -> Json:
     if depth and isinstance(value, list | tuple | set | frozenset):
         return [_salvaged(item, unknown, depth - 1) for item in value]
     try:
-        return _with_valid_text(_serialised(value, unknown))
+        return plain_json(_serialised(value, unknown))
     except Exception:
         return _type_name(value)
 

@@ -66,9 +66,9 @@ from assent.core.events import (
     ToolStart,
     Usage,
 )
-from assent.core.json import Json
+from assent.core.json import Json, valid_text
 from assent.graph.model_retry import LLM_RETRY
-from assent.graph.stream.jsonable import event_json, valid_text
+from assent.graph.stream.jsonable import event_json
 from assent.graph.stream.media import media_fields, without_bytes
 from assent.graph.stream.updates import changes, state_updates
 from assent.graph.tool_calls import TIMED_OUT
