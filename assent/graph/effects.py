@@ -36,8 +36,8 @@ UNKNOWN_OUTCOME = "unknown_outcome"
 """The `kind` of the question that the gate asks if a call's outcome is lost."""
 
 ASKED = {"type": "asked", "data": ""}
-"""The outcome of a call that stopped to ask a person with `interrupt()`. It is not lost: after the
-answer, the call is made as a new attempt."""
+"""The outcome of a call that stopped to ask a person with `interrupt()`, perhaps again since their
+answer was invalid. It is not lost: after the answer, the call is made as a new attempt."""
 
 _current_key: ContextVar[str] = ContextVar("assent_idempotency_key")
 

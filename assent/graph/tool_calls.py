@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -18,7 +19,7 @@ from langchain_core.callbacks import adispatch_custom_event
 from langchain_core.messages import AIMessage, InvalidToolCall, ToolCall, ToolMessage
 from langchain_core.tools import BaseTool
 from langchain_core.tools import tool as make_tool
-from langgraph.errors import GraphInterrupt
+from langgraph.errors import GraphInterrupt, is_invalid_resume
 from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.types import Command, interrupt
 
@@ -37,6 +38,7 @@ from assent.graph.effects import (
     unpack_outcome,
     within_call,
 )
+from assent.graph.interrupts.matching import asking_as
 from assent.graph.provider_history import call_ids
 from assent.graph.tool_names import check_tool_names
 
@@ -75,7 +77,7 @@ class ToolCalls:
                 f"The tool '{call['name']}' has a tool_timeout, so the run must be async: "
                 "use ainvoke or astream."
             )
-        with within_call(_key(request, 1)):
+        with within_call(_key(request, 1)), _own_questions(request):
             return execute(request)
 
     async def arun(self, request: ToolCallRequest, execute: AsyncExecute) -> ToolOutput:
@@ -124,7 +126,7 @@ class ToolCalls:
             elif outcome == ASKED:
                 continue
             if output is None:
-                decision = _ask_what_happened(call, digest, attempt)
+                decision = _ask_what_happened(request, digest, attempt)
                 if isinstance(decision, Approve):
                     continue
                 output = _answer_for_lost(call, decision)
@@ -137,19 +139,20 @@ class ToolCalls:
         """Make the call and return its output, or None if its outcome is lost."""
         try:
             return await self._in_time(request, execute, key)
-        except GraphInterrupt:
-            await ledger.finish(key, ASKED)
-            raise
         except OutOfTime:
             if self._effects(request.tool_call) == "idempotent":
                 return await self._report_timeout(request)
             return None
+        except Exception as error:
+            if isinstance(error, GraphInterrupt) or is_invalid_resume(error):
+                await ledger.finish(key, ASKED)
+            raise
 
     async def _in_time(
         self, request: ToolCallRequest, execute: AsyncExecute, key: str
     ) -> ToolOutput:
         try:
-            with within_call(key):
+            with within_call(key), _own_questions(request):
                 async with asyncio.timeout(self.timeouts.get(request.tool_call["name"])) as limit:
                     output = await execute(request)
         except TimeoutError as error:
@@ -296,13 +299,18 @@ def _with_reason(text: str, decision: Decision) -> str:
     return text
 
 
-def _ask_what_happened(call: ToolCall, digest: str, attempt: int) -> Decision:
+def _own_questions(request: ToolCallRequest) -> AbstractContextManager[None]:
+    """The tool's own questions are this call's, in each attempt at it."""
+    return asking_as(request.runtime.config, request.tool_call["id"] or "")
+
+
+def _ask_what_happened(request: ToolCallRequest, digest: str, attempt: int) -> Decision:
     """Ask a person about a call whose outcome is lost, and return the decision.
 
-    LangGraph hands out a task's answers by position, so one to the tool's own question may come up
-    here, and anybody may send `Command(resume=...)`. Only an answer that names this call counts;
-    after any other, the question is asked again.
+    Anybody may send `Command(resume=...)`. Only an answer that names this call counts; after any
+    other, the question is asked again.
     """
+    call = request.tool_call
     question = {
         "kind": UNKNOWN_OUTCOME,
         "tool": call["name"],
@@ -311,13 +319,13 @@ def _ask_what_happened(call: ToolCall, digest: str, attempt: int) -> Decision:
         "digest": digest,
         "attempt": attempt,
     }
-    while True:
-        answer = interrupt(question)
-        if not isinstance(answer, Mapping):
-            continue
-        decision = dict(answer)
-        if (decision.pop("kind", None), decision.pop("digest", None)) == (UNKNOWN_OUTCOME, digest):
-            return decision_from_json(decision)
+    with asking_as(request.runtime.config, f"{attempt}:{call['id']}"):
+        while True:
+            answer = interrupt(question)
+            decision = dict(answer) if isinstance(answer, Mapping) else {}
+            named = (decision.pop("kind", None), decision.pop("digest", None))
+            if named == (UNKNOWN_OUTCOME, digest):
+                return decision_from_json(decision)
 
 
 def _answer_for_lost(call: ToolCall, decision: Decision) -> ToolMessage:

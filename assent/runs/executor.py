@@ -9,10 +9,11 @@ from datetime import datetime
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.errors import GraphDrained, GraphRecursionError
+from langgraph.errors import GraphDrained, GraphRecursionError, is_invalid_resume
 from langgraph.runtime import RunControl
 from langgraph.types import StateSnapshot
 from msgspec import structs
+from pydantic import ValidationError
 
 from assent.core.approval import Approval, ApprovalKind
 from assent.core.clock import Clock
@@ -26,8 +27,14 @@ from assent.graph.closing import close, roll_back
 from assent.graph.effects import EFFECTS_KEY
 from assent.graph.excerpt import excerpt
 from assent.graph.forking import at_checkpoint, fork, saver_of
-from assent.graph.interrupts.questions import Agent, find_pending, with_previews
-from assent.graph.interrupts.resume import apply_updates
+from assent.graph.interrupts.matching import SHOWN_KEY, Shown
+from assent.graph.interrupts.questions import (
+    Agent,
+    find_pending,
+    with_previews,
+    with_problem,
+)
+from assent.graph.interrupts.resume import apply_updates, problems_in
 from assent.graph.state import checkpoint_of, messages_in, open_calls
 from assent.graph.stream.callbacks import run_graph
 from assent.runs import outcome
@@ -137,8 +144,19 @@ class GraphExecutor(Executor):
         effects = self._effects(work.held)
         planner = Planner(self._storage, run, work.agent, work.config, effects)
         plan = await apply_updates(work.agent, work.config, await planner.plan())
-        drained = not plan.ended and await self._run(work, plan.input)
-        return await self._ended(work, drained=drained, ran=not plan.ended)
+        shown = Shown(plan.shown)
+        if plan.shown:
+            work.config["configurable"][SHOWN_KEY] = shown
+        drained = False
+        if not plan.ended:
+            try:
+                drained = await self._run(work, plan.input)
+            except ValidationError as error:
+                if not is_invalid_resume(error):
+                    raise
+                # LangGraph keeps nothing of an answer that its `interrupt()` does not take.
+                shown.invalid = f"The graph did not take the answer: {problems_in(error)}."
+        return await self._ended(work, shown, drained=drained, ran=not plan.ended)
 
     async def _check_budgets_first(self, work: Work) -> Ending | None:
         """The run's ending, if its budgets leave it nothing to begin with."""
@@ -212,14 +230,15 @@ class GraphExecutor(Executor):
 
     # ── how a run ended ───────────────────────────────────────────────────────────────────────────
 
-    async def _ended(self, work: Work, *, drained: bool, ran: bool) -> Ending:
+    async def _ended(self, work: Work, shown: Shown, *, drained: bool, ran: bool) -> Ending:
         """The ending, by the thread's state. A `drained` run is between two steps, and asks
-        nothing."""
+        nothing. What it asks although it had been `shown` and answered says why."""
         run, agent = work.held.run, work.agent
         snapshot = await agent.aget_state(work.config, subgraphs=True)
         asked: list[Approval] = []
         if not drained:
             asked = _with_lost_nodes(run, snapshot, find_pending(agent, snapshot, pause=run.run_id))
+            asked = [with_problem(each, shown.problem(each.interrupt_id)) for each in asked]
         reached = work.reached(snapshot) if ran and snapshot.tasks else []
         if reached:
             work.log.check_budgets()

@@ -10,6 +10,7 @@ from assent.approvals.people import People
 from assent.approvals.record import APPROVAL_TIMER
 from assent.core.clock import Clock
 from assent.core.policy import PolicyBook
+from assent.graph.interrupts.matching import matched
 from assent.graph.interrupts.questions import Agent
 from assent.graph.state_types import state_types as state_types_of
 from assent.runs.approvals import Approvals
@@ -62,7 +63,7 @@ async def open_runs(
     served: dict[str, Agent] = {}
     for name, agent in agents.items():
         checkpointer = saver.with_allowlist(state_types_of(agent))
-        served[name] = agent.copy(update={"checkpointer": checkpointer})
+        served[name] = matched(agent).copy(update={"checkpointer": checkpointer})
 
     threads = SyncThreads(sync_threads)
     asyncio.get_running_loop().set_default_executor(threads)

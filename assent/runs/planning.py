@@ -4,7 +4,7 @@ crash."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig
@@ -17,8 +17,10 @@ from assent.core.rows import Run, RunKind
 from assent.graph.closing import close
 from assent.graph.effects import EffectIntent
 from assent.graph.forking import Standing, fork, saver_of, without_run
+from assent.graph.interrupts.matching import shown_questions
 from assent.graph.interrupts.questions import Agent, find_pending
 from assent.graph.interrupts.resume import Continuation, continuation
+from assent.graph.state import checkpoint_of
 from assent.runs.ledger import StoredEffects
 from assent.runs.states import thread_config
 from assent.storage.base import Storage
@@ -48,10 +50,12 @@ class Planner:
         if run.kind is RunKind.INPUT:
             return await self._first_input()
 
-        decided = await self._decided(snapshot)
+        asked = await self._approvals_of(str(run.input["paused_run"]))
+        decided = self._decided(snapshot, asked)
         if await self._approved_node_began(decided):
             return Continuation(ended=True)
-        return continuation(agent, snapshot, decided, messages=self._messages())
+        plan = continuation(agent, snapshot, decided, messages=self._messages())
+        return replace(plan, shown=await self._shown(snapshot, asked))
 
     def _messages(self) -> list[HumanMessage]:
         text = str(self.run.input.get("message", ""))
@@ -93,23 +97,44 @@ class Planner:
 
     # ── decisions ─────────────────────────────────────────────────────────────────────────────────
 
-    async def _decided(self, snapshot: StateSnapshot) -> list[tuple[Approval, Decision]]:
+    async def _approvals_of(self, paused_run: str) -> Sequence[Approval]:
+        """The approvals that a run paused for."""
+        thread_id = self.run.thread_id
+        page = await self.storage.approvals(thread_id=thread_id, run_id=paused_run, limit=1000)
+        await check_trusted(self.storage, thread_id)
+        return page.rows
+
+    def _decided(
+        self, snapshot: StateSnapshot, asked: Sequence[Approval]
+    ) -> list[tuple[Approval, Decision]]:
         """The pending approvals that have a decision.
 
         After a crash a task may have asked its next question already. That question has another
         interrupt id, so it finds no decision here, and no answer is given twice.
         """
-        thread_id, paused = self.run.thread_id, str(self.run.input["paused_run"])
-        page = await self.storage.approvals(thread_id=thread_id, run_id=paused, limit=1000)
-        await check_trusted(self.storage, thread_id)
-        decisions = {row.approval_id: row.decision for row in page.rows}
-
+        decisions = {row.approval_id: row.decision for row in asked}
+        paused = str(self.run.input["paused_run"])
         decided = []
         for approval in find_pending(self.agent, snapshot, pause=paused):
             decision = decisions.get(approval.approval_id)
             if decision is not None:
                 decided.append((approval, decision))
         return decided
+
+    async def _shown(self, snapshot: StateSnapshot, asked: Sequence[Approval]) -> dict[str, str]:
+        """What people were shown for each answer that the waiting tasks have: in this pause, and in
+        earlier ones at the same checkpoint, in which the same tasks had asked."""
+        head = checkpoint_of(snapshot).checkpoint_id
+        shown: dict[str, str] = {}
+        while True:
+            asked = [row for row in asked if row.interrupt_id and row.checkpoint_id == head]
+            if not asked:
+                return shown
+            shown = {**shown_questions(asked), **shown}
+            asking = await self.storage.run(asked[0].run_id)
+            if asking is None or asking.kind is not RunKind.RESUME:
+                return shown
+            asked = await self._approvals_of(str(asking.input["paused_run"]))
 
     async def _approved_node_began(self, decided: Sequence[tuple[Approval, Decision]]) -> bool:
         """Store an intent for each approved node of a user's graph. Return True if one had begun

@@ -8,6 +8,7 @@ at the traces that are new.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
@@ -16,7 +17,8 @@ import pytest
 
 from assent.core.digest import call_digest
 from tests.support import any_graphs
-from tests.support.server import Server, asking, problem, serving, types_of
+from tests.support.server import Server, asking, problem, serving, types_of, without_tokens
+from tests.support.waiting import until
 
 APPROVE = {"type": "approve"}
 NO = "A person rejected this call. It did not run. The reason: No."
@@ -131,3 +133,136 @@ async def test_an_edit_that_is_nested_too_deep_to_be_shown_is_refused(
         refused = await problem(await api.resume(thread, type="edit", args=nested), 422)
         assert "nested deeper than 100 levels" in refused["detail"]
         assert await api.pending(thread) == [approval]
+
+
+# ── an answer that the graph itself does not take ─────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("graph", ["trip", "noted_trip"])
+async def test_an_answer_that_only_the_graph_can_refuse_is_asked_for_again(
+    graph: str, server: Server, thread: str
+) -> None:
+    async with asking(server) as api:
+        (first,) = await api.paused("ask", agent=graph, thread_id=thread)
+        refused = await problem(await api.resume(thread, **answer({"day": "tomorrow"})), 422)
+        assert "is not a 'date'" in refused["detail"]
+        assert await api.pending(thread) == [first]
+
+        before = len(await api.events(thread))
+        for killed in (False, True):
+            await api.decided(thread, **answer({"day": "2020-01-01"}))
+            if killed:
+                server.restart()
+            assert (await api.at_rest(thread))["status"] == "interrupted"
+            (again,) = await api.pending(thread)
+            assert again["approval_id"] != first["approval_id"]
+            assert (again["kind"], again["args"], again["schema"]) == (
+                "input",
+                first["args"],
+                first["schema"],
+            )
+            assert "day: Value error, That day is over." in again["preview"]["problem"]
+            first = again
+        story = without_tokens(await api.events(thread, after=before))
+        assert not {"error", "tool_error", "tool_unknown"} & set(story)
+        assert story.count("approval_required") == 2
+
+        await api.decided(thread, **answer({"day": "2031-01-01"}))
+        await api.at_rest(thread)
+    assert server.traces() == ["answer Trip(day=datetime.date(2031, 1, 1))"]
+
+
+# ── several that ask in one node ──────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("graph", ["side_by_side", "noted_side_by_side"])
+async def test_an_answer_goes_to_the_tool_that_asked_in_whatever_order_they_ask_again(
+    graph: str, server: Server, thread: str
+) -> None:
+    async with asking(server) as api:
+        said = {1: "yes", 2: "no"}
+        server.ledger_file("first").write_text("1")
+        await api.paused("consent 1; consent 2", agent=graph, thread_id=thread)
+        asked: list[int] = []
+        for _ in said:
+            (approval,) = await api.pending(thread)
+            assert approval["preview"] is None
+            amount = approval["args"]["may"]
+            asked.append(amount)
+            # From now on the other one comes first.
+            server.ledger_file("first").write_text(str(3 - asked[0]))
+            await api.decided(thread, **answer(said[amount]))
+            await api.at_rest(thread)
+        assert sorted(asked) == [1, 2]
+        assert await api.last_words(thread) == "Results: 1 was told yes | 2 was told no"
+    told = sorted(server.traces())
+    if graph == "side_by_side":
+        # LangGraph makes all calls of a node again; with call_once none is made twice.
+        told = sorted(set(told))
+    assert told == ["told 1 yes", "told 2 no"]
+
+
+async def test_tools_that_ask_in_the_same_words_get_their_own_answers(
+    server: Server, thread: str
+) -> None:
+    async with asking(server) as api:
+        await api.stream(
+            "consent_alike 1; consent_alike 2", agent="noted_side_by_side", thread_id=thread
+        )
+        asked: list[str] = []
+        for number in range(4):
+            assert (await api.at_rest(thread))["status"] == "interrupted"
+            (approval,) = await api.pending(thread)
+            asked.append(approval["args"])
+            if number == 2:
+                server.restart()
+            await api.decided(thread, **answer(str(number)))
+        assert (await api.at_rest(thread))["status"] == "idle"
+        assert sorted(asked) == ["May I?"] * 2 + ["Really?"] * 2
+        told = server.traces()
+        assert len(told) == 2
+        answers = [line.split(" ", 2)[2] for line in told]
+        assert sorted(re.findall(r"\d", "".join(answers))) == ["0", "1", "2", "3"]
+
+
+async def test_a_pause_waits_for_the_tools_beside_the_one_that_asks(
+    server: Server, thread: str
+) -> None:
+    """What they did is known by then, so it is neither done twice nor asked about."""
+    async with asking(server) as api:
+        server.ledger_file("first").write_text("1")
+        run = await api.run(thread, "consent 1; slow 5", agent="noted_side_by_side")
+        await server.until_traced("slow 5")
+        finished = "SELECT 1 FROM effects WHERE tool = 'consent' AND status = 'finished'"
+        await until(lambda: server.sql(finished))
+        # Another run comes to its end meanwhile.
+        await api.stream("ask", agent="question", thread_id="other")
+        assert (await api.get(f"/threads/{thread}"))["status"] == "busy"
+        server.let_go(5)
+        await api.ended(run["run_id"])
+        (approval,) = await api.pending(thread)
+        assert (approval["kind"], approval["args"]) == ("input", {"may": 1})
+        await api.decided(thread, **answer("yes"))
+        assert await api.last_words(thread) == "Results: 1 was told yes | slowly paid 5"
+    assert server.traces() == ["slow 5", "told 1 yes"]
+
+
+@pytest.mark.parametrize("graph", ["quoting", "nested_quoting"])
+async def test_an_answer_is_not_given_to_another_question_than_was_shown(
+    graph: str, server: Server, thread: str
+) -> None:
+    async with asking(server) as api:
+        server.ledger_file("price").write_text("5")
+        (first,) = await api.paused("buy", agent=graph, thread_id=thread)
+        assert first["args"] == {"buy at": "5"}
+        server.ledger_file("price").write_text("7")
+        await api.decided(thread, **answer("yes"))
+        assert (await api.at_rest(thread))["status"] == "interrupted"
+        (second,) = await api.pending(thread)
+        assert second["args"] == {"buy at": "7"}
+        assert "something else than what was answered" in second["preview"]["problem"]
+        assert server.traces() == []
+        server.restart()
+        await api.decided(thread, **answer("all right"))
+        await api.at_rest(thread)
+    assert server.traces() == ["bought at 7: all right"]

@@ -23,11 +23,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, time, timedelta
+from functools import cache
 from typing import Any
 
 import jsonschema
 import msgspec
 from jsonschema.validators import validator_for
+from pydantic import AnyUrl, TypeAdapter
 from referencing import Registry
 
 from assent.core.approval import ApprovalKind
@@ -363,9 +366,31 @@ def _one_by_one(questions: Sequence[Question], worded: Callable[[str, Decision],
 def schema_problem(value: Any, schema: Schema) -> str | None:
     """The reason why a value does not fit, as the end of a sentence; None if it fits."""
     # With an empty registry, no schema can make the server fetch another document.
-    validator = validator_for(schema, jsonschema.Draft202012Validator)(schema, registry=Registry())
+    validator = validator_for(schema, jsonschema.Draft202012Validator)(
+        schema, registry=Registry(), format_checker=_formats()
+    )
     error = jsonschema.exceptions.best_match(validator.iter_errors(value))
     return None if error is None else f"{error.message} (at {error.json_path})"
+
+
+@cache
+def _formats() -> jsonschema.FormatChecker:
+    """Checks a text's `format`. Of those that pydantic writes into a schema, jsonschema knows some,
+    and pydantic itself the others."""
+    checker = jsonschema.FormatChecker()
+    parsed = {"date-time": datetime, "time": time, "duration": timedelta, "uri": AnyUrl}
+    for name, kind in parsed.items():
+        checker.checks(name, raises=ValueError)(_parses(TypeAdapter(kind)))
+    return checker
+
+
+def _parses(adapter: TypeAdapter[Any]) -> Callable[[object], bool]:
+    def check(value: object) -> bool:
+        if isinstance(value, str):
+            adapter.validate_python(value)
+        return True
+
+    return check
 
 
 def _usable(schema: Any) -> Schema | None:

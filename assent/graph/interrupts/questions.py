@@ -306,6 +306,13 @@ async def _preview(agent: Agent, approval: Approval) -> Any:
     return await preview_of(policy, approval.args)
 
 
+def with_problem(approval: Approval, problem: str) -> Approval:
+    """The approval with the reason why it is asked again, if there is one, beside its preview."""
+    if not problem:
+        return approval
+    return replace(approval, preview={**(approval.preview or {}), "problem": problem})
+
+
 # ── the origin of a question ───────────────────────────────────────────────────────────────────
 
 

@@ -11,11 +11,10 @@ Nothing but a checkpointer is needed:
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-import jsonschema
 from langchain_core.messages import BaseMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
@@ -61,11 +60,13 @@ class Update:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Continuation:
     """The way in which a graph goes on: after `apply_updates` it is run with `input`, unless it has
-    `ended` or waits again. The `updates` are written in their order."""
+    `ended` or waits again. The `updates` are written in their order. `shown` is what people were
+    shown for the answers, as digests by interrupt id."""
 
     input: Any = None
     updates: tuple[Update, ...] = ()
     ended: bool = False
+    shown: Mapping[str, str] = field(default_factory=dict)
 
 
 # ── reading ───────────────────────────────────────────────────────────────────────────────────────
@@ -132,16 +133,23 @@ def check_args(tool: BaseTool, args: Mapping[str, Any]) -> None:
             f"The tool '{tool.name}' has no argument '{unknown[0]}'. "
             f"It has: {', '.join(sorted(known)) or 'none'}."
         )
-    try:
-        if isinstance(schema, dict):
-            jsonschema.validate(dict(args), schema)
-        elif issubclass(schema, BaseModel):
+    if isinstance(schema, dict):
+        if problem := schema_problem(dict(args), schema):
+            raise _wrong_args(tool.name, problem)
+    elif issubclass(schema, BaseModel):
+        try:
             schema.model_validate(dict(args))
-    except jsonschema.ValidationError as error:
-        raise _wrong_args(tool.name, f"{error.message} (at {error.json_path})") from error
-    except ValidationError as error:
-        problems = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
-        raise _wrong_args(tool.name, "; ".join(problems)) from error
+        except ValidationError as error:
+            raise _wrong_args(tool.name, problems_in(error)) from error
+
+
+def problems_in(error: ValidationError) -> str:
+    """What a validator of pydantic's does not take, as the end of a sentence."""
+    return "; ".join(_problem(each["loc"], each["msg"]) for each in error.errors())
+
+
+def _problem(place: tuple[int | str, ...], message: str) -> str:
+    return f"{'.'.join(map(str, place))}: {message}" if place else message
 
 
 def _wrong_args(tool: str, problem: str) -> InvalidDecision:

@@ -23,6 +23,7 @@ chat model) that is called asynchronously does not report its start to the handl
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -34,6 +35,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generati
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config, var_child_runnable_config
 from langgraph._internal._constants import CONFIG_KEY_RUNTIME, CONFIG_KEY_STREAM
+from langgraph.errors import GraphInterrupt
 from langgraph.pregel import Pregel
 from langgraph.pregel._tools import _tool_call_writer
 from langgraph.pregel.protocol import StreamProtocol
@@ -67,6 +69,9 @@ async def run_graph(
     The callbacks in `config` are kept. `options` are arguments for the graph's `astream`, such as
     `context` and `control`. Checkpoints are written with durability "sync". Raises what the graph
     raises, after the `node_error` of the node that raised it.
+
+    If one of several tools that run side by side in a node asks a person, or fails, LangGraph
+    leaves the others running. Here a pause waits for them, and a failure cuts them off.
     """
     mapper = EventMapper(emit, thread_id=thread_id, run_id=run_id, now=now)
     handler = EventHandler(mapper)
@@ -75,7 +80,10 @@ async def run_graph(
         with tool_output_to(handler.tool_progress):
             async for _ in graph.astream(graph_input, config, **run_options(graph), **options):
                 pass
+            if handler.asked:
+                await handler.tools_ended()
     except BaseException as error:
+        await handler.cut_off_tools()
         mapper.run_failed(error)
         raise
     finally:
@@ -136,7 +144,31 @@ class EventHandler(BaseCallbackHandler):
     raise_error = True
 
     def __init__(self, mapper: EventMapper) -> None:
+        self.asked = False
         self._mapper = mapper
+        self._run_task = asyncio.current_task()
+        self._tool_tasks: set[asyncio.Task[Any]] = set()
+
+    async def tools_ended(self) -> None:
+        """Wait for the asyncio tasks in which tools still run."""
+        if self._tool_tasks:
+            await asyncio.wait(self._tool_tasks)
+
+    async def cut_off_tools(self) -> None:
+        """Cancel the asyncio tasks in which tools still run, and wait for them."""
+        for task in self._tool_tasks:
+            task.cancel()
+        await self.tools_ended()
+
+    def _note_tool_task(self) -> None:
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:
+            # A sync tool in a thread, for which somebody waits in any case.
+            return
+        if task is not None and task is not self._run_task:
+            self._tool_tasks.add(task)
+            task.add_done_callback(self._tool_tasks.discard)
 
     def write(self, data: Any) -> None:
         """Stand in for LangGraph's stream writer."""
@@ -167,6 +199,7 @@ class EventHandler(BaseCallbackHandler):
         self._mapper.chain_end(run_id, outputs)
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        self.asked = self.asked or isinstance(error, GraphInterrupt)
         self._mapper.chain_error(run_id, error)
 
     def _on_model_start(self, *args: Any, run_id: UUID, **kwargs: Any) -> None:
@@ -204,6 +237,7 @@ class EventHandler(BaseCallbackHandler):
         tool_call_id: str | None = None,
         **kwargs: Any,
     ) -> None:
+        self._note_tool_task()
         tool = kwargs.get("name") or (serialized or {}).get("name", "")
         tool_input = input_str if inputs is None else inputs
         self._mapper.tool_start(

@@ -16,7 +16,8 @@ did not stream. So the id is not known when the model is called, and `llm_start`
   first id that a provider chose, so the message in the state has this id too, unless a provider
   names a message only after its first chunk.
 
-**Order and failures.** A node that pauses (`GraphBubbleUp`) or is cancelled has a start and no end.
+**Order and failures.** A node that pauses (`GraphBubbleUp`), is given an answer that its
+`interrupt()` does not take, or is cancelled has a start and no end.
 A node that hands over to its parent graph (`ParentCommand`) has ended well. LangGraph cancels an
 attempt that ran out of time, which looks like any other cancellation; its `node_error` is emitted
 when the same task starts again, or when the run fails with that error.
@@ -35,7 +36,13 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.tools import ToolException
 from langgraph.constants import TAG_HIDDEN, TAG_NOSTREAM
-from langgraph.errors import GraphBubbleUp, NodeCancelledError, NodeTimeoutError, ParentCommand
+from langgraph.errors import (
+    GraphBubbleUp,
+    NodeCancelledError,
+    NodeTimeoutError,
+    ParentCommand,
+    is_invalid_resume,
+)
 from langgraph.prebuilt import ToolRuntime
 from langgraph.runtime import Runtime
 from langgraph.store.base import BaseStore
@@ -190,7 +197,7 @@ class EventMapper:
             self._end(node, _command_for(node, error))
         elif isinstance(error, asyncio.CancelledError):
             self._cancelled[node.task_id] = node
-        elif not isinstance(error, GraphBubbleUp):
+        elif not _asks(error):
             self._fail(node, _error_info(error))
 
     def run_failed(self, error: BaseException) -> None:
@@ -411,7 +418,7 @@ class EventMapper:
         """A tool raised. One that asks a person, or whose run is stopped, will be called again and
         has not failed."""
         run = self._tools.pop(run_id, None)
-        if run is not None and not isinstance(error, GraphBubbleUp | asyncio.CancelledError):
+        if run is not None and not (_asks(error) or isinstance(error, asyncio.CancelledError)):
             self._emit(ToolError(error=_error_info(error), **self._at(run)))
 
     # ── what nodes write ──────────────────────────────────────────────────────────────────────────
@@ -684,6 +691,12 @@ def _tool_message(output: Any) -> ToolMessage | None:
             if isinstance(item, ToolMessage):
                 return item
     return None
+
+
+def _asks(error: BaseException) -> bool:
+    """True for what LangGraph raises where a person is asked, or asked again since their answer was
+    invalid."""
+    return isinstance(error, GraphBubbleUp) or is_invalid_resume(error)
 
 
 def _error_info(error: BaseException) -> ErrorInfo:
