@@ -64,5 +64,7 @@ def decided_response(request: Request, runs: Runs, outcome: Outcome) -> Response
 async def _read(storage: Storage, thread_id: str, after: int, count: int) -> Batches:
     """The events of decisions after which others are still pending: nothing runs yet, so the stream
     ends with them."""
-    if count:
-        yield await storage.read_log(thread_id, after, limit=count)
+    while count:
+        entries = await storage.read_log(thread_id, after, limit=count)
+        yield entries
+        after, count = entries[-1].seq, count - len(entries)

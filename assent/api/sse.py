@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import aclosing, suppress
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -14,6 +14,10 @@ from assent.runs.follow import Batches
 from assent.storage.base import LogEntry
 
 PING_SECONDS = 15
+CHUNK_BYTES = 64 << 10
+"""The size from which frames are sent by themselves. The server holds a chunk as often as it has
+readers, and 64 KiB is what asyncio lets wait for the network anyway."""
+
 SEND_SECONDS = 30
 """A reader that takes nothing for this long is cut off; it can return with `Last-Event-ID`."""
 
@@ -47,7 +51,22 @@ async def _frames(batches: Batches, named: bool) -> AsyncIterator[bytes]:
     with suppress(Gone, Tampered, Unavailable):
         async with aclosing(batches):
             async for entries in batches:
-                yield b"".join([_frame(entry, named) for entry in entries])
+                for frames in _chunks(entries, named):
+                    yield frames
+
+
+def _chunks(entries: Iterable[LogEntry], named: bool) -> Iterator[bytes]:
+    """The frames of the entries, many at a time, but never much more than `CHUNK_BYTES`."""
+    frames: list[bytes] = []
+    size = 0
+    for entry in entries:
+        if size + len(entry.body) > CHUNK_BYTES and frames:
+            yield b"".join(frames)
+            frames, size = [], 0
+        frames.append(_frame(entry, named))
+        size += len(entry.body)
+    if frames:
+        yield b"".join(frames)
 
 
 def _frame(entry: LogEntry, named: bool) -> bytes:

@@ -54,8 +54,10 @@ class Change:
     - `removed` rows are deleted; their versions must still be the same.
     - `events` are stored and numbered in order.
     - `audit` entries are added to the audit chain in order.
-    - `erase` names a thread whose rows, events and checkpoints are all removed. Its event numbers
-      are never used again, and its audit records stay.
+    - `erase` names a thread whose rows, events and checkpoints are all removed: nobody sees them
+      from this change on, and they go from the file in small steps. Its event numbers are never
+      used again, and its audit records stay. A change that begins the thread anew may have to wait
+      until its old rows have gone.
     - `lease`: nothing is done unless this lease still holds. What a run writes under its lease
       waits while the storage is away; any other change is refused then.
     """
@@ -209,6 +211,9 @@ class Storage(ABC):
     ) -> tuple[LogEntry, ...]:
         """Read at most `limit` of the thread's events numbered above `after`, in order: only those
         of these types and of this run, if given. Empty if there are none (yet).
+
+        Fewer are returned, but at least one, where they are large: a read takes a bounded amount
+        of memory.
 
         With `after` 0, reading begins at the first event that is left. Any other `after` raises
         `Gone` if events above it were removed, by retention or because the thread was erased;

@@ -19,7 +19,12 @@ from assent.core.rows import Thread, ThreadStatus
 from assent.storage.base import Change, Storage
 from assent.storage.chain import Heads, Verification, heads_from_text
 from assent.storage.sqlite import SqliteStorage
-from assent.storage.sqlite.audit_chain import AuditFile, key_file, parse_audit_keys
+from assent.storage.sqlite.audit_chain import (
+    PAGE_ROWS,
+    AuditFile,
+    key_file,
+    parse_audit_keys,
+)
 from tests.support.keys import KEY, key
 
 # Hundreds of chains, each broken in its own place.
@@ -509,3 +514,33 @@ def test_a_file_without_a_chain_is_refused_with_a_sentence(tmp_path: Path) -> No
     (tmp_path / "text.db").write_text("hello" * 1000)
     with pytest.raises(ConfigurationError, match="cannot be used"):
         verified(tmp_path / "text.db")
+
+
+# ── beside a server ───────────────────────────────────────────────────────────────────────────────
+
+
+def empty_log(connection: sqlite3.Connection) -> tuple[int, int, int]:
+    found: tuple[int, int, int] = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return found
+
+
+async def test_whoever_takes_their_time_reading_holds_nothing_up(tmp_path: Path) -> None:
+    """As `assent audit export | less` does."""
+    path = tmp_path / "assent.db"
+    wal = path.with_name("assent.db-wal")
+    count = 3 * PAGE_ROWS
+    async with SqliteStorage.open(path, audit_key=AUDIT_KEY) as storage:
+        await storage.commit(Change(audit=tuple(entry(number) for number in range(count))))
+        with AuditFile.open(path, audit_key=AUDIT_KEY) as file:
+            export = file.records()
+            shown = [next(export).number for _ in range(PAGE_ROWS + 1)]
+            await storage.commit(Change(audit=(entry(0), entry(1))))
+            # A snapshot would keep what is in the log from being moved into the database.
+            busy, *_ = await storage._writer.outside_transaction(empty_log)
+            assert not busy
+            assert wal.stat().st_size == 0
+            shown += [record.number for record in export]
+            # What was added since is for the next export, or a busy server would never let it end.
+            assert shown == list(range(1, count + 1))
+            assert len(list(file.records(START + timedelta(seconds=count - 2)))) == 2
+    assert is_whole(path, count + 2)

@@ -22,7 +22,7 @@ from assent.storage.sqlite import SqliteStorage
 from assent.storage.sqlite.retention import ROWS_PER_STEP, SPARE_PAGES
 from tests.storage.samples import NOON, approval, run, thread, token
 from tests.support.rows import replace
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 HOUR = timedelta(hours=1)
 
@@ -203,6 +203,15 @@ def size(path: Path) -> int:
     return sum(file.stat().st_size for file in (path, path.with_name(f"{path.name}-wal")))
 
 
+async def until_gone(storage: SqliteStorage) -> None:
+    """Wait until the events of every erased thread have gone from the file."""
+
+    async def are_gone() -> bool:
+        return not await storage._reader.rows("SELECT 1 FROM erased_events")
+
+    await until(are_gone)
+
+
 @pytest.mark.slow
 async def test_the_file_shrinks_when_a_thread_is_erased(tmp_path: Path) -> None:
     path = tmp_path / "assent.db"
@@ -219,6 +228,7 @@ async def test_the_file_shrinks_when_a_thread_is_erased(tmp_path: Path) -> None:
         full = size(path)
         assert full > 8 << 20
         await storage.commit(Change(erase="t"))
+        await until_gone(storage)
         await storage.shrink()
         # Two thirds were of the thread; some free pages are kept for what comes next.
         assert size(path) < full / 3 + (SPARE_PAGES + 64) * 4096
@@ -234,6 +244,7 @@ async def test_room_is_given_back_between_the_writes_of_others(tmp_path: Path) -
             Change(events=tuple(at(0, content=os.urandom(1500).hex()) for _ in range(1500)))
         )
         await storage.commit(Change(erase="t"))
+        await until_gone(storage)
         shrinking = asyncio.create_task(storage.shrink())
         count, free = 0, SPARE_PAGES + 1
         while free > SPARE_PAGES:
@@ -259,6 +270,7 @@ async def test_a_file_that_cannot_shrink_is_left_alone(tmp_path: Path) -> None:
         connection.executescript("PRAGMA journal_mode = DELETE; PRAGMA auto_vacuum = NONE; VACUUM;")
     async with SqliteStorage.open(path) as storage, asyncio.timeout(PATIENCE):
         await storage.commit(Change(erase="u"))
+        await until_gone(storage)
         await storage.shrink()
         assert await storage.commit(Change(events=(at(0),))) == (501,)
 

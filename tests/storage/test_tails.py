@@ -3,13 +3,22 @@ there is."""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assent.storage.base import LogEntry
 from assent.storage.sqlite.log import StoredEvent
-from assent.storage.sqlite.tails import MAX_BYTES, MAX_ENTRIES, RECENT_THREADS, Tail, Tails
+from assent.storage.sqlite.tails import (
+    ALL_BYTES,
+    MAX_BYTES,
+    MAX_ENTRIES,
+    RECENT_THREADS,
+    Tail,
+    Tails,
+)
 
 Steps = st.lists(
     st.sampled_from(["commit", "deliver", "read head", "prime", "erase", "listen", "leave"]),
@@ -142,3 +151,28 @@ def test_only_so_many_threads_without_a_listener_are_remembered() -> None:
         assert first is not None
         assert last is not None
         assert (first.base, last.base) == (None, 0)
+
+
+@pytest.mark.parametrize("listening", [0, 50, 200])
+def test_all_that_is_held_is_bounded_in_bytes(listening: int) -> None:
+    """Of threads that somebody follows, and of threads that nobody does."""
+    tails = Tails()
+    # Each body is the same object: what counts is what would be held if they were not.
+    body = bytes(MAX_BYTES // 4)
+    with ExitStack() as stack:
+        for number in range(listening):
+            stack.enter_context(tails.listen(f"t{number}"))
+        for seq in range(1, 9):
+            for number in range(200):
+                tails.store([(f"t{number}", seq, "r", "custom", 0, body)])
+                assert tails._held() <= ALL_BYTES
+        # What is held can be read, and is the newest of its thread.
+        held = 0
+        for number in range(200):
+            with tails.listen(f"t{number}"):
+                tail = tails.get(f"t{number}")
+                if tail is not None and tail.base is not None:
+                    entries = tail.read(tail.base, 100, None)
+                    assert [entry.seq for entry in entries] == list(range(tail.base + 1, 9))
+                    held += len(entries)
+        assert held * len(body) > ALL_BYTES // 8

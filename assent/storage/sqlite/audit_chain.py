@@ -48,6 +48,12 @@ COLUMNS = (
 )
 SELECT = f"SELECT {', '.join(COLUMNS)} FROM audit"
 LAST = f"{SELECT} ORDER BY number DESC LIMIT 1"
+PAGE = f"""
+    {SELECT} NOT INDEXED WHERE number > ?1 AND number <= ?2 AND (?3 IS NULL OR at >= ?3)
+    ORDER BY number LIMIT ?4
+"""
+PAGE_ROWS = 500
+BEFORE_ALL = -(1 << 63)
 _INSERT = f"INSERT INTO audit VALUES ({', '.join(f':{column}' for column in COLUMNS)})"
 
 
@@ -259,8 +265,8 @@ def _sync_folder(folder: Path) -> None:
 
 
 class AuditFile:
-    """The chain of a database as it was at one moment. It only reads, also beside a server that has
-    the file open."""
+    """The chain of a database, as far as it goes when it is read. It only reads, also beside a
+    server that has the file open."""
 
     def __init__(
         self, connection: sqlite3.Connection, keys: Sequence[AuditKey], seal: Seal
@@ -284,7 +290,7 @@ class AuditFile:
         keys = list(parse_audit_keys(audit_key))
         given = parse_keys(encryption_key)
         try:
-            with files.snapshot(path) as connection:
+            with files.reading(path) as connection:
                 if files.pragma(connection, "application_id") != files.APPLICATION_ID:
                     raise ConfigurationError(f"The file {path} is the database of another program.")
                 own = _read_key(path)
@@ -300,7 +306,7 @@ class AuditFile:
     def verify(self, heads: Heads | None = None) -> Verification:
         """Verify every record, up to the first that is wrong."""
         verification = Verification(self._keys, heads)
-        for columns in self._connection.execute(f"{SELECT} ORDER BY number"):
+        for columns in self._rows():
             if not verification.add(columns[0], decode(columns, self._seal)):
                 break
         verification.end()
@@ -309,9 +315,7 @@ class AuditFile:
     def records(self, since: datetime | None = None) -> Iterator[AuditRecord]:
         """Read every record, or those from `since` on, in order. Raises `Tampered` at a record that
         cannot be read."""
-        for columns in self._connection.execute(
-            f"{SELECT} WHERE at >= ? ORDER BY number", (time_text(since) if since else "",)
-        ):
+        for columns in self._rows(time_text(since) if since else None):
             record = decode(columns, self._seal)
             if record is None:
                 number = columns[0]
@@ -321,3 +325,15 @@ class AuditFile:
                     "be read.",
                 )
             yield record
+
+    def _rows(self, since: str | None = None) -> Iterator[Sequence[Any]]:
+        """Read the rows up to the chain's present end, in order.
+
+        They are read in pages, between which no snapshot is held: a snapshot would keep the server
+        from emptying its write-ahead log for as long as somebody looks at a row.
+        """
+        (end,) = self._connection.execute("SELECT max(number) FROM audit").fetchone()
+        number = BEFORE_ALL
+        while page := self._connection.execute(PAGE, (number, end, since, PAGE_ROWS)).fetchall():
+            yield from page
+            number = page[-1][0]

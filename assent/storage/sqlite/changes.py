@@ -8,15 +8,18 @@ from collections.abc import Callable
 from assent.core.errors import Conflict
 from assent.core.rows import Row, Run
 from assent.storage.base import Change
-from assent.storage.sqlite.checkpoints.removals import erase_thread
+from assent.storage.sqlite.erasing import Erased
 from assent.storage.sqlite.tables import Tables
 from assent.storage.sqlite.writer import Transaction
 
 Step = Callable[[Transaction], None]
 
 
-def operation(change: Change, tables: Tables) -> Callable[[Transaction], tuple[int, ...]]:
-    """The operation that applies the change, and returns the numbers of its events.
+def operation(
+    change: Change, tables: Tables, erased: Erased
+) -> Callable[[Transaction], tuple[int, ...]]:
+    """The operation that applies the change, and returns the numbers of its events; or raises
+    `StillErased`.
 
     Rows are encoded here, before anything is queued. Raises `TypeError` or `ValueError` if a row
     cannot be stored.
@@ -24,13 +27,16 @@ def operation(change: Change, tables: Tables) -> Callable[[Transaction], tuple[i
     steps = [_check_unchanged(row, tables) for row in change.unchanged]
     steps += [_remove(row, tables) for row in change.removed]
     if change.erase is not None:
-        steps.append(_erase(change.erase, tables))
+        begins_anew = any(row.thread_id == change.erase for row in change.rows)
+        steps.append(_erase(change.erase, erased, begins_anew))
     steps += [_write(row, tables) for row in change.rows]
+    threads = {row.thread_id for row in (*change.rows, *change.unchanged, *change.removed)}
     runs = [row.run_id for row in (*change.rows, *change.removed) if isinstance(row, Run)]
 
     def apply(transaction: Transaction) -> tuple[int, ...]:
         # Checked before the change's own rows are written, because they may end the run.
         transaction.leases.check(change.lease)
+        erased.check(threads)
         for step in steps:
             step(transaction)
         for run_id in runs:
@@ -78,15 +84,9 @@ def _remove(row: Row, tables: Tables) -> Step:
     return remove
 
 
-def _erase(thread_id: str, tables: Tables) -> Step:
+def _erase(thread_id: str, erased: Erased, begins_anew: bool) -> Step:
     def erase(transaction: Transaction) -> None:
-        for table in tables:
-            transaction.connection.execute(
-                f"DELETE FROM {table.name} WHERE thread_id = ?", (thread_id,)
-            )
-        transaction.leases.forget_all()
-        erase_thread(transaction.connection, thread_id)
-        transaction.log.erase(thread_id)
+        erased.erase(transaction, thread_id, begins_anew=begins_anew)
 
     return erase
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from assent.core.sealing import NoSeal
 from assent.storage.sqlite import files
+from assent.storage.sqlite.tables import Tables
 
 SHOWN = 5
 """Of many problems of one kind, so many are shown. The others are counted."""
@@ -47,6 +49,7 @@ def check_up(path: str | Path) -> list[Finding]:
             schema = _schema(connection)
             findings.append(schema)
             if schema.level is not Level.WRONG:
+                _hide_what_was_erased(connection)
                 for check in CHECKS:
                     findings += _checked(connection, check)
                 findings += _contents(connection, is_held=files.is_held(path))
@@ -64,6 +67,24 @@ def _summary(subject: str, problems: Sequence[str], all_well: str) -> list[Findi
     if len(problems) > SHOWN:
         sentences.append(f"And {len(problems) - SHOWN} more of this kind.")
     return [Finding(Level.WRONG, subject, sentence) for sentence in sentences]
+
+
+def _hide_what_was_erased(connection: sqlite3.Connection) -> None:
+    """Let every check see what the server shows: what is left of erased threads is removed in
+    steps, and contradicts nothing."""
+    for table in Tables(NoSeal()):
+        connection.execute(
+            f"CREATE TEMP VIEW {table.name} AS SELECT * FROM main.{table.name} "
+            "WHERE thread_id NOT IN (SELECT thread_id FROM erased_rows)"
+        )
+    connection.execute(
+        """
+        CREATE TEMP VIEW events AS SELECT * FROM main.events WHERE NOT EXISTS (
+            SELECT 1 FROM erased_events JOIN log_heads USING (thread_id)
+            WHERE thread_id = main.events.thread_id AND main.events.seq <= removed
+        )
+        """
+    )
 
 
 # ── the file ──

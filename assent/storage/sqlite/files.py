@@ -142,13 +142,20 @@ def _lock(path: Path) -> FileLock:
 
 
 @contextmanager
-def snapshot(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that only reads, and sees the file as it is at one moment, whatever a server
-    writes meanwhile."""
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that only reads."""
     uri = f"{path.as_uri()}?mode=ro"
     with closing(
         sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
     ) as connection:
+        yield connection
+
+
+@contextmanager
+def snapshot(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that only reads, and sees the file as it is at one moment, whatever a server
+    writes meanwhile."""
+    with reading(path) as connection:
         connection.execute("BEGIN")
         yield connection
 

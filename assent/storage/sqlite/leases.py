@@ -11,6 +11,7 @@ import sqlite3
 
 from assent.core.errors import StaleLease
 from assent.core.rows import ACTIVE, Lease
+from assent.storage.sqlite.tables import visible
 
 REMEMBERED = 10_000
 """The number of runs whose tokens are kept in memory. The file has them all."""
@@ -47,7 +48,7 @@ class Leases:
         if len(self._tokens) >= REMEMBERED:
             self._tokens.clear()
         found = self._connection.execute(
-            "SELECT attempt, status FROM runs WHERE run_id = ?", (run_id,)
+            f"SELECT attempt, status FROM {visible('runs')} WHERE run_id = ?", (run_id,)
         ).fetchone()
         token: int | None = found[0] if found and found[1] in ACTIVE else None
         self._tokens[run_id] = token

@@ -36,9 +36,13 @@ UPDATE_HEADS = """
 """
 CUT_HEAD = """
     UPDATE log_heads SET removed = :last, oldest = (
-        SELECT at FROM events WHERE thread_id = :thread_id ORDER BY seq LIMIT 1
+        SELECT at FROM events WHERE thread_id = :thread_id AND seq > :last ORDER BY seq LIMIT 1
     )
     WHERE thread_id = :thread_id
+"""
+OLDEST = """
+    SELECT events.seq, run_id, at FROM log_heads JOIN events USING (thread_id)
+    WHERE thread_id = ? AND events.seq > removed ORDER BY events.seq LIMIT ?
 """
 
 REMEMBERED = 10_000
@@ -95,9 +99,11 @@ class Log:
         return numbers
 
     def erase(self, thread_id: str) -> None:
-        """Remove the thread's events, including those not yet flushed. Its numbering goes on."""
+        """Show no event of the thread any more, nor those not yet flushed. Its numbering goes on.
+
+        They are still in the file, and no longer needed there.
+        """
         self.flush()
-        self._connection.execute("DELETE FROM events WHERE thread_id = ?", (thread_id,))
         self._connection.execute(
             "UPDATE log_heads SET removed = seq, oldest = NULL WHERE thread_id = ?", (thread_id,)
         )
@@ -107,10 +113,7 @@ class Log:
         """Remove events from the log's beginning up to the first that `keeps(run_id, at)`, at most
         `limit`, and return how many."""
         self.flush()
-        page = self._connection.execute(
-            "SELECT seq, run_id, at FROM events WHERE thread_id = ? ORDER BY seq LIMIT ?",
-            (thread_id, limit),
-        ).fetchall()
+        page = self._connection.execute(OLDEST, (thread_id, limit)).fetchall()
         removed = list(takewhile(lambda row: not keeps(row[1], row[2]), page))
         if removed:
             last = removed[-1][0]

@@ -6,12 +6,14 @@ parameters in order.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
 import orjson
 
 from assent.core.clock import time_text
+from assent.storage.sqlite.tables import visible
 
 # ── runs and workers ──
 
@@ -60,9 +62,9 @@ HEARTBEAT = """
 RETIRE = "DELETE FROM workers WHERE worker = ?"
 RETIRE_SILENT = f"{RETIRE} AND heartbeats = ?"
 
-USAGE = """
+USAGE = f"""
     SELECT each.key, sum(each.value)
-    FROM runs, json_each(iif(json_valid(usage), usage, '{}')) AS each
+    FROM {visible("runs")}, json_each(iif(json_valid(usage), usage, '{{}}')) AS each
 """
 """To be followed by conditions, of which `IS_NUMBER` is one, and `GROUP BY each.key`. A usage that
 is not valid JSON, or not a number, was not written by Assent, and counts as nothing."""
@@ -70,7 +72,99 @@ is not valid JSON, or not a number, was not written by Assent, and counts as not
 IS_NUMBER = "each.type IN ('integer', 'real')"
 
 
-# ── events ──
+# ── the event log ──
+
+PIECES = frozenset({"token", "reasoning", "tool_call_delta"})
+"""The pieces of messages, which the indexes of events leave out."""
+
+_NO_PIECE = "type NOT IN ('token', 'reasoning', 'tool_call_delta')"
+
+_BEHIND = """
+    max(:after, ifnull((SELECT removed FROM log_heads WHERE thread_id = :thread_id), 0))
+"""
+"""The number behind which a page begins: events up to `removed` may still be in the file."""
+
+_WHOLE_LOG = f"""
+    SELECT seq, type, run_id, body FROM events
+    WHERE thread_id = :thread_id AND seq > {_BEHIND}
+    AND (:types IS NULL OR type IN (SELECT value FROM json_each(:types)))
+    ORDER BY seq LIMIT :limit
+"""
+
+_OF_TYPE = f"""
+    SELECT * FROM (
+        SELECT seq FROM events INDEXED BY events_by_type
+        WHERE thread_id = :thread_id AND type = :{{}} AND seq > {_BEHIND} AND {_NO_PIECE}
+        ORDER BY seq LIMIT :limit
+    )
+"""
+
+_OF_TYPES = """
+    SELECT seq, type, run_id, body FROM events
+    WHERE thread_id = :thread_id AND seq IN ({} ORDER BY seq LIMIT :limit)
+    ORDER BY seq
+"""
+
+_OF_RUN = f"""
+    WITH of_run AS (
+        SELECT seq, type FROM events INDEXED BY events_by_run
+        WHERE thread_id = :thread_id AND run_id = :run_id AND {_NO_PIECE}
+    )
+    SELECT seq, type, run_id, body FROM events
+    WHERE thread_id = :thread_id AND run_id = :run_id
+    AND seq > max({_BEHIND}, ifnull((
+        SELECT min(seq) - 1 FROM of_run HAVING sum(type IN ('run_start', 'run_resumed'))
+    ), 0))
+    AND seq <= ifnull((
+        SELECT max(seq) FROM of_run
+        HAVING sum(type IN ('done', 'error', 'run_paused', 'run_cancelled'))
+    ), {(1 << 63) - 1})
+    AND (:types IS NULL OR type IN (SELECT value FROM json_each(:types)))
+    ORDER BY seq LIMIT :limit
+"""
+"""A run's pieces are found between its other events: none is before its start, nor behind its end.
+Where the start was removed, the run is at the beginning of the log anyway."""
+
+_OF_RUN_AND_TYPES = f"""
+    SELECT seq, type, run_id, body FROM events
+    WHERE thread_id = :thread_id AND seq IN (
+        SELECT seq FROM events INDEXED BY events_by_run
+        WHERE thread_id = :thread_id AND run_id = :run_id AND seq > {_BEHIND}
+        AND type IN (SELECT value FROM json_each(:types)) AND {_NO_PIECE}
+        ORDER BY seq LIMIT :limit
+    )
+    ORDER BY seq
+"""
+
+
+def log_page(types: Collection[str] | None, run_id: str | None) -> str:
+    """The query for a page of a thread's log, of these types and this run only, if given. Its
+    parameters are `log_parameters`."""
+    with_pieces = types is None or not PIECES.isdisjoint(types)
+    if run_id is not None:
+        return _OF_RUN if with_pieces else _OF_RUN_AND_TYPES
+    if types is None or with_pieces:
+        return _WHOLE_LOG
+    # Of each type the first ones, so that no more is read than the page may need.
+    each = (_OF_TYPE.format(f"type{number}") for number in range(len(types)))
+    return _OF_TYPES.format(" UNION ALL ".join(each) or "SELECT 0 AS seq WHERE false")
+
+
+def log_parameters(
+    thread_id: str, after: int, limit: int, types: Collection[str] | None, run_id: str | None
+) -> dict[str, str | int | None]:
+    """The parameters of `log_page`."""
+    named = {f"type{number}": type_ for number, type_ in enumerate(types or ())}
+    wanted = None if types is None else parameter(types)
+    return {
+        "thread_id": thread_id,
+        "after": after,
+        "limit": limit,
+        "run_id": run_id,
+        "types": wanted,
+        **named,
+    }
+
 
 NEWEST_EVENT = """
     SELECT seq, type, run_id, body FROM events WHERE thread_id = ? AND +run_id = ?
@@ -129,7 +223,7 @@ DUE_NOTIFICATIONS = f"""
 """Endpoint, now, limit."""
 
 NEXT_NOTIFICATION = f"""
-    SELECT next_at FROM notifications
+    SELECT next_at FROM {visible("notifications")}
     WHERE endpoint = ? AND status = 'pending' AND {_NOT_TAMPERED}
     ORDER BY next_at, notification_id LIMIT 1
 """

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
-
-import aiosqlite
 
 from assent.storage.sqlite.failures import closed, translated
 
@@ -18,13 +19,26 @@ CONNECTIONS = 2
 """Two, so that one slow query does not hold up every other. More would only compete for the
 interpreter."""
 
+Parameters = Sequence[Any] | Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query, and the future of whoever waits for its rows."""
+
+    future: asyncio.Future[list[Any]]
+    sql: str
+    parameters: Parameters
+    most_bytes: int | None
+
 
 class Reader:
-    """A few connections, each lent to one query at a time."""
+    """A few connections, each with a thread of its own, which takes the next query that waits."""
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._idle: asyncio.LifoQueue[aiosqlite.Connection] = asyncio.LifoQueue()
+        self._loop = asyncio.get_running_loop()
+        self._queue: SimpleQueue[Query | None] = SimpleQueue()
         self._open = False
 
     @classmethod
@@ -33,28 +47,97 @@ class Reader:
         """Open the connections to the database at `path`, which must exist."""
         reader = cls(path.name)
         uri = f"{path.as_uri()}?mode=ro"
-        async with AsyncExitStack() as stack:
+        with ExitStack() as stack:
+            connections = []
             for _ in range(CONNECTIONS):
-                connection = aiosqlite.connect(uri, uri=True, isolation_level=None)
-                reader._idle.put_nowait(await stack.enter_async_context(connection))
+                connection = sqlite3.connect(
+                    uri, uri=True, isolation_level=None, check_same_thread=False
+                )
+                connections.append(stack.enter_context(closing(connection)))
+            ends = [reader._start(connection) for connection in connections]
             reader._open = True
             try:
                 yield reader
             finally:
                 reader._open = False
+                for _ in ends:
+                    reader._queue.put(None)
+                await _until_all(ends)
 
-    async def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+    async def rows(
+        self, sql: str, parameters: Parameters = (), *, most_bytes: int | None = None
+    ) -> list[Any]:
         """Return every row of the query. All of it is read in one step, so that no snapshot stays
         open, which would keep the write-ahead log from being emptied.
+
+        With `most_bytes` only the first rows are read, whose last columns together have no more
+        bytes than that; but at least one row.
 
         Raises `Unavailable` if the file cannot serve.
         """
         if not self._open:
             raise closed(self._name)
-        connection = await self._idle.get()
-        try:
-            return list(await connection.execute_fetchall(sql, parameters))
-        except sqlite3.Error as error:
-            raise translated(error, self._name) from error
-        finally:
-            self._idle.put_nowait(connection)
+        query = Query(self._loop.create_future(), sql, parameters, most_bytes)
+        self._queue.put(query)
+        return await query.future
+
+    def _start(self, connection: sqlite3.Connection) -> asyncio.Future[None]:
+        """Start the thread of a connection; return the future of its end."""
+        end: asyncio.Future[None] = self._loop.create_future()
+        name = f"assent-reader-{self._name}"
+        threading.Thread(target=self._work, args=(connection, end), name=name).start()
+        return end
+
+    # ── on a connection's thread ──
+
+    def _work(self, connection: sqlite3.Connection, end: asyncio.Future[None]) -> None:
+        while (query := self._queue.get()) is not None:
+            try:
+                rows = _read(connection, query)
+            except Exception as error:
+                self._call_on_loop(_fail, query.future, translated(error, self._name))
+            else:
+                self._call_on_loop(_answer, query.future, rows)
+        self._call_on_loop(_answer, end, None)
+
+    def _call_on_loop(self, callback: Callable[..., None], *arguments: Any) -> None:
+        # If the loop was closed before the storage, nobody waits any more.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(callback, *arguments)
+
+
+async def _until_all(ends: Sequence[asyncio.Future[None]]) -> None:
+    """Wait for the threads. A connection must not be closed under its thread, so even a cancelled
+    caller waits for the queries that were begun."""
+    ended = asyncio.gather(*ends)
+    try:
+        await asyncio.shield(ended)
+    except asyncio.CancelledError:
+        await ended
+        raise
+
+
+def _read(connection: sqlite3.Connection, query: Query) -> list[Any]:
+    cursor = connection.execute(query.sql, query.parameters)
+    if query.most_bytes is None:
+        return cursor.fetchall()
+
+    rows: list[Any] = []
+    size = 0
+    with closing(cursor):
+        for row in cursor:
+            size += len(row[-1]) if isinstance(row[-1], bytes) else 0
+            if rows and size > query.most_bytes:
+                break
+            rows.append(row)
+    return rows
+
+
+def _answer(future: asyncio.Future[Any], result: Any) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _fail(future: asyncio.Future[Any], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)

@@ -37,6 +37,7 @@ from assent.storage.base import Change, Doorbell, LogEntry, Outage, Page, Storag
 from assent.storage.sqlite import audit_chain, files, paging, queries, retention
 from assent.storage.sqlite.changes import operation
 from assent.storage.sqlite.distrust import distrusting
+from assent.storage.sqlite.erasing import Erased, Eraser, StillErased
 from assent.storage.sqlite.file_keys import seal_of
 from assent.storage.sqlite.queries import Where, among
 from assent.storage.sqlite.reader import Reader
@@ -46,6 +47,10 @@ from assent.storage.sqlite.tails import Tails
 from assent.storage.sqlite.writer import Writer
 
 logger = logging.getLogger(__name__)
+
+READ_BYTES = 4 << 20
+"""The most bytes of events that are read at once, unless a single one is larger. A thousand of the
+usual size are 300 KiB; this much of large ones is there in a few milliseconds."""
 
 REMOVED_AT_ONCE = 200
 """Notifications removed in one transaction, so that nobody has to wait long for it."""
@@ -62,13 +67,18 @@ class SqliteStorage(Storage):
         checkpointer: SqliteSaver,
         seal: Seal,
         clock: Clock,
+        tables: Tables,
+        erased: Erased,
+        eraser: Eraser,
     ) -> None:
         self.checkpointer: SqliteSaver = checkpointer
         self._writer = writer
         self._reader = reader
         self._tails = tails
         self._seal = seal
-        self._tables = Tables(seal)
+        self._tables = tables
+        self._erased = erased
+        self._eraser = eraser
         self._clock = clock
         self._logged: set[str] = set()
 
@@ -106,12 +116,15 @@ class SqliteStorage(Storage):
             connection = stack.enter_context(files.opened(path, clock, synchronous))
             seal = seal_of(connection, path, keys)
             _forget_workers(connection, path)
+            tables = Tables(seal)
+            erased = Erased(connection, tables)
             signing_key = audit_chain.signing_key(connection, path, audit_keys)
             writer = Writer(connection, path.name, tails.store, seal, signing_key)
             stack.push_async_callback(writer.close)
             reader = await stack.enter_async_context(Reader.open(path))
             saver = await SqliteSaver.over(writer, reader, seal=seal)
-            yield cls(writer, reader, tails, saver, seal, clock)
+            eraser = await stack.enter_async_context(Eraser.open(writer, reader, erased))
+            yield cls(writer, reader, tails, saver, seal, clock, tables, erased, eraser)
 
     def outage(self) -> Outage | None:
         return self._writer.outage
@@ -126,9 +139,18 @@ class SqliteStorage(Storage):
             # Events under a run's lease must be stored before the change that ends the lease.
             if isinstance(row, Run):
                 threads.add(row.thread_id)
-        return await self._writer.write(
-            operation(change, self._tables), threads=threads, waits=change.lease is not None
-        )
+        apply = operation(change, self._tables, self._erased)
+        numbers = None
+        while numbers is None:
+            try:
+                numbers = await self._writer.write(
+                    apply, threads=threads, waits=change.lease is not None
+                )
+            except StillErased as error:
+                await self._eraser.finish_rows(error.thread_id)
+        if change.erase is not None:
+            self._eraser.wake()
+        return numbers
 
     def append(
         self,
@@ -182,10 +204,8 @@ class SqliteStorage(Storage):
             )
 
     async def last_seq(self, thread_id: str) -> int:
-        ((newest,),) = await self._reader.rows(
-            "SELECT max(seq) FROM events WHERE thread_id = ?", (thread_id,)
-        )
-        return newest or 0
+        newest, removed = await self._log_head(thread_id)
+        return newest if newest > removed else 0
 
     def listen(self, thread_id: str) -> AbstractContextManager[Doorbell]:
         return self._tails.listen(thread_id)
@@ -208,12 +228,10 @@ class SqliteStorage(Storage):
         types: Collection[str] | None,
         run_id: str | None,
     ) -> tuple[LogEntry, ...]:
-        where = Where(thread_id=thread_id, run_id=run_id)
-        where.add("seq > ?", after)
-        where.add(among("type"), types)
-        sql = f"SELECT seq, type, run_id, body FROM events {where} ORDER BY seq LIMIT ?"
+        sql = queries.log_page(types, run_id)
+        parameters = queries.log_parameters(thread_id, after, limit, types, run_id)
         entries: list[LogEntry] = []
-        for columns in await self._reader.rows(sql, (*where.parameters, limit)):
+        for columns in await self._reader.rows(sql, parameters, most_bytes=READ_BYTES):
             try:
                 entries.append(self._entry(thread_id, *columns))
             except Tampered:

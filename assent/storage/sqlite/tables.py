@@ -36,6 +36,15 @@ Column = str | int | bytes | None
 _NULL = b"null"
 
 
+def visible(table: str) -> str:
+    """The table to read, under its own name: without the rows of threads that were erased, which
+    are removed from the file in steps."""
+    return (
+        f"(SELECT * FROM {table} WHERE thread_id NOT IN (SELECT thread_id FROM erased_rows))"
+        f" AS {table}"
+    )
+
+
 class Tables:
     """Every table of rows, with the columns of each that are content."""
 
@@ -124,7 +133,7 @@ class Table(Generic[R]):
         sets = ", ".join(f'"{column}" = ?' for column in self.columns)
         same_version = f'WHERE "{self.key}" = ? AND version = ?'
         selected = ", ".join(f'"{column}"' for column in self.selected)
-        self.select = f"SELECT {selected} FROM {name}"
+        self.select = f"SELECT {selected} FROM {visible(name)}"
         self.insert = (
             f'INSERT INTO {name} ({names}) VALUES ({marks}) ON CONFLICT ("{self.key}") DO NOTHING'
         )

@@ -27,6 +27,10 @@ RECENT_ENTRIES = 16
 """The number of threads without a listener whose last commit is remembered, and the number of
 events of each."""
 
+ALL_BYTES = 64 << 20
+"""The most that all tails and remembered commits may hold together: a full tail of 64 threads, or
+the last 20 seconds of 10,000 tokens a second. Whatever is not held is read from the file."""
+
 
 class Bell:
     """One listener's doorbell. A ring is kept until the next `wait`, and a `wait` makes no task."""
@@ -66,13 +70,14 @@ class Bell:
 
 
 class Tail:
-    """The newest events of one thread. `base` is None until it is known where they begin."""
+    """The newest events of one thread. `base` is None until it is known where they begin, and
+    `size` counts the bytes of the events."""
 
     def __init__(self) -> None:
         self.bells: set[Bell] = set()
         self.base: int | None = None
+        self.size = 0
         self._entries: list[LogEntry] = []
-        self._bytes = 0
 
     def prime(self, last: int) -> None:
         """Begin behind the thread's last number, which was read from the file since the tail was
@@ -86,15 +91,15 @@ class Tail:
             self.forget()
             self.base = entry.seq - 1
         self._entries.append(entry)
-        self._bytes += len(entry.body)
-        while len(self._entries) > MAX_ENTRIES or self._bytes > MAX_BYTES:
-            self._drop_older_half()
+        self.size += len(entry.body)
+        while len(self._entries) > MAX_ENTRIES or self.size > MAX_BYTES:
+            self.drop_older_half()
 
     def forget(self) -> None:
         """Drop everything, because the thread was erased or its oldest events were removed."""
         self.base = None
         self._entries.clear()
-        self._bytes = 0
+        self.size = 0
 
     def covers(self, after: int) -> bool:
         """True if every event above `after` is here, as far as it was delivered."""
@@ -116,12 +121,15 @@ class Tail:
         )
         return tuple(islice(wanted, limit))
 
-    def _drop_older_half(self) -> None:
-        # By halves, so that each event costs little to drop, and a read finds its place by
-        # counting.
-        assert self.base is not None
+    def drop_older_half(self) -> None:
+        """Drop the older half of the events, if there are any.
+
+        By halves, so that each event costs little to drop, and a read finds its place by counting.
+        """
+        if self.base is None:
+            return
         count = (len(self._entries) + 1) // 2
-        self._bytes -= sum(len(entry.body) for entry in self._entries[:count])
+        self.size -= sum(len(entry.body) for entry in self._entries[:count])
         del self._entries[:count]
         self.base += count
 
@@ -133,6 +141,8 @@ class Tails:
     def __init__(self) -> None:
         self._tails: dict[str, Tail] = {}
         self._recent: dict[str, list[LogEntry]] = {}
+        # Never less than what is held: what was dropped is subtracted when all is counted anew.
+        self._size = 0
         self._ended = False
 
     def end(self) -> None:
@@ -171,6 +181,7 @@ class Tails:
         changed: set[str] = set()
         recent: dict[str, list[LogEntry]] = {}
         for thread_id, seq, run_id, type_, _, body in stored:
+            self._size += len(body)
             tail = self._tails.get(thread_id)
             if tail is None:
                 entries = recent.setdefault(thread_id, [])
@@ -187,6 +198,8 @@ class Tails:
             else:
                 tail.forget()
         self._remember(recent)
+        if self._size > ALL_BYTES:
+            self._shrink()
         for thread_id in changed:
             for bell in self._tails[thread_id].bells:
                 bell.ring()
@@ -197,3 +210,19 @@ class Tails:
         if len(self._recent) + len(recent) > RECENT_THREADS:
             self._recent.clear()
         self._recent.update(recent)
+
+    def _shrink(self) -> None:
+        """Count what is held, and if it is too much, drop the recent commits, and the older halves
+        of the tails until half of all room is free."""
+        self._size = self._held()
+        if self._size <= ALL_BYTES * 3 // 4:
+            return
+        self._recent.clear()
+        while (size := self._held()) > ALL_BYTES // 2:
+            for tail in self._tails.values():
+                tail.drop_older_half()
+        self._size = size
+
+    def _held(self) -> int:
+        recent = sum(len(entry.body) for entries in self._recent.values() for entry in entries)
+        return recent + sum(tail.size for tail in self._tails.values())

@@ -46,7 +46,8 @@ CHECKPOINTS = f"""
 NAMESPACE = "SELECT k, generation FROM checkpoint_threads WHERE thread_id = ? AND ns = ?"
 
 PAGE_OF = f"""
-    SELECT {COLUMNS} FROM checkpoint_threads t JOIN checkpoints c ON c.k = t.k WHERE {{}}
+    SELECT {COLUMNS} FROM checkpoint_threads t JOIN checkpoints c ON c.k = t.k
+    WHERE t.thread_id IS NOT NULL AND {{}}
     ORDER BY c.number DESC LIMIT ?
 """
 

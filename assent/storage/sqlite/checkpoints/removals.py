@@ -14,6 +14,7 @@ from langgraph._internal._constants import NS_END
 from assent.checkpoint import bindings
 from assent.checkpoint.codec import Codec
 from assent.checkpoint.extents import Extent, extents_of, from_json, position, positions
+from assent.storage.sqlite.steps import remove_some
 from assent.storage.sqlite.writer import Transaction
 
 NAMESPACES = """
@@ -23,18 +24,57 @@ NAMESPACES = """
 """
 """A thread's namespaces, each with its newest checkpoint."""
 
+LOGS_PER_STEP = 8
+"""Logs of a namespace without a thread that one step may remove."""
+
 
 def delete_thread(thread_id: str) -> Callable[[Transaction], set[int]]:
     """Remove everything of the thread."""
-    return lambda transaction: erase_thread(transaction.connection, thread_id)
+
+    def apply(transaction: Transaction) -> set[int]:
+        keys = _keys(transaction.connection, thread_id)
+        for k in keys:
+            _erase(transaction.connection, k)
+        return keys
+
+    return apply
 
 
-def erase_thread(connection: sqlite3.Connection, thread_id: str) -> set[int]:
-    """Remove everything of the thread, in the caller's transaction."""
-    keys = _keys(connection, thread_id)
-    for k in keys:
-        _erase(connection, k)
+def detach_thread(connection: sqlite3.Connection, thread_id: str) -> list[int]:
+    """Let nobody see the thread's namespaces any more, and refuse every write to them. Return their
+    keys."""
+    keys = sorted(_keys(connection, thread_id))
+    connection.execute(
+        "UPDATE checkpoint_threads SET thread_id = NULL, generation = generation + 1 "
+        "WHERE thread_id = ?",
+        (thread_id,),
+    )
     return keys
+
+
+def remove_detached(k: int) -> Callable[[Transaction], bool]:
+    """The step that removes some of a namespace that has no thread. It returns True if nothing of
+    it is left."""
+
+    def step(transaction: Transaction) -> bool:
+        connection = transaction.connection
+        for table in ("checkpoint_writes", "checkpoints"):
+            if not remove_some(connection, table, "number", "k = ?", (k,)):
+                return False
+        of_it = "SELECT log FROM checkpoint_logs WHERE k = ? LIMIT ?"
+        logs = _column(connection, of_it, k, LOGS_PER_STEP)
+        for log in logs:
+            stretch = (position(log, 0), position(log + 1, 0))
+            inside = "position >= ? AND position < ?"
+            if not remove_some(connection, "checkpoint_blobs", "position", inside, stretch):
+                return False
+            connection.execute("DELETE FROM checkpoint_logs WHERE log = ?", (log,))
+        if len(logs) == LOGS_PER_STEP:
+            return False
+        connection.execute("DELETE FROM checkpoint_threads WHERE k = ?", (k,))
+        return True
+
+    return step
 
 
 def delete_for_runs(run_ids: Sequence[str]) -> Callable[[Transaction], set[int]]:

@@ -120,6 +120,9 @@ def _insert(connection: sqlite3.Connection, sql: str, rows: Sequence[tuple[Any, 
 
 
 def _all_exist(connection: sqlite3.Connection, keys: set[int]) -> bool:
-    sql = "SELECT count(*) FROM json_each(?) JOIN checkpoint_threads ON k = value"
+    sql = (
+        "SELECT count(*) FROM json_each(?) JOIN checkpoint_threads ON k = value "
+        "WHERE thread_id IS NOT NULL"
+    )
     (count,) = connection.execute(sql, (orjson.dumps(list(keys)).decode(),)).fetchone()
     return bool(count == len(keys))

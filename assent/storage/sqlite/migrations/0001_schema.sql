@@ -30,12 +30,20 @@ CREATE TABLE events (
     PRIMARY KEY (thread_id, seq)
 ) WITHOUT ROWID;
 
+-- For reads of some types, or of one run. The pieces of messages are most of a log, and written
+-- while somebody waits for them, so they are left out.
+CREATE INDEX events_by_type ON events (thread_id, type, seq)
+WHERE type NOT IN ('token', 'reasoning', 'tool_call_delta');
+CREATE INDEX events_by_run ON events (thread_id, run_id, type, seq)
+WHERE type NOT IN ('token', 'reasoning', 'tool_call_delta');
+
 -- The last event number of each thread. The row outlives the thread and its events, so no number is
 -- ever used twice.
 CREATE TABLE log_heads (
     thread_id TEXT PRIMARY KEY NOT NULL,
     seq INTEGER NOT NULL,
-    -- A log is only ever cut at its beginning: every event above this number is there.
+    -- A log is only ever cut at its beginning: every event above this number is there, and nobody
+    -- sees one that is not above it.
     removed INTEGER NOT NULL DEFAULT 0,
     -- The `at` of the first event that is left, NULL if none is. Retention finds old events with it,
     -- and needs no index on all of them.
@@ -43,6 +51,12 @@ CREATE TABLE log_heads (
 ) WITHOUT ROWID;
 
 CREATE INDEX log_heads_by_oldest ON log_heads (oldest, thread_id) WHERE oldest IS NOT NULL;
+
+-- Threads that were erased, whose rows or events are still in the file. They are removed in steps.
+-- Nobody sees them any more: all rows with the id of a thread in the first table, and the events up
+-- to `log_heads.removed` of a thread in the second.
+CREATE TABLE erased_rows (thread_id TEXT PRIMARY KEY NOT NULL) WITHOUT ROWID;
+CREATE TABLE erased_events (thread_id TEXT PRIMARY KEY NOT NULL) WITHOUT ROWID;
 
 
 -- ── threads and runs ──
@@ -337,7 +351,8 @@ CREATE INDEX schedules_by_thread ON schedules (thread_id);
 -- that was computed from removed rows is refused, and computed anew.
 CREATE TABLE checkpoint_threads (
     k INTEGER PRIMARY KEY,
-    thread_id TEXT NOT NULL,
+    -- NULL once its thread was erased: nobody sees its checkpoints, and they are removed in steps.
+    thread_id TEXT,
     ns TEXT NOT NULL,
     generation INTEGER NOT NULL,
     UNIQUE (thread_id, ns)
