@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from importlib.metadata import version
 
 import structlog
@@ -40,6 +41,7 @@ from assent.notify.notifier import Notifier
 from assent.notify.outbox import with_outbox
 from assent.runs.log_lines import with_log_lines
 from assent.runs.opening import open_runs
+from assent.runs.recursion import RecursionLimits
 from assent.runs.retention import Retention, sweeping
 from assent.runs.service import Runs
 from assent.storage.base import Storage
@@ -169,6 +171,15 @@ def _head_sinks(
     return sinks
 
 
+def _recursion_limits(settings: Settings, configuration: Configuration) -> RecursionLimits:
+    limits = RecursionLimits(
+        agents=configuration.recursion_limits, most=settings.max_recursion_limit
+    )
+    if settings.recursion_limit is None:
+        return limits
+    return replace(limits, default=settings.recursion_limit)
+
+
 def _runs(
     settings: Settings,
     configuration: Configuration,
@@ -181,7 +192,7 @@ def _runs(
         storage,
         agents,
         clock=clock,
-        recursion_limit=settings.recursion_limit,
+        recursion=_recursion_limits(settings, configuration),
         drain_seconds=settings.drain_seconds,
         max_runs=settings.max_runs,
         sync_threads=settings.sync_threads,

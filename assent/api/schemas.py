@@ -169,6 +169,12 @@ class Input(Body):
         description="Runs of a higher priority start first when the server is at its limit",
     )
     budget: Budget = Field(default=Budget(), description="Limits on the run")
+    recursion_limit: int | None = Field(
+        default=None,
+        ge=1,
+        description="The turns of the model, or in other graphs the supersteps, that the run may "
+        "take, up to the server's highest limit",
+    )
 
     @model_validator(mode="after")
     def _has_input(self) -> Input:
@@ -197,6 +203,7 @@ class Input(Body):
             due_at=due_at,
             priority=self.priority,
             budget=self.budget.given(),
+            recursion_limit=self.recursion_limit,
             key=key,
         )
 

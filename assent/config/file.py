@@ -7,6 +7,9 @@ roles = ["lead"]
 roles = ["lead"]
 quorum = 2
 
+[recursion_limits]
+clerk = 50
+
 [budgets.run]
 total_tokens = 100_000
 
@@ -22,7 +25,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -36,10 +39,12 @@ from assent.runs.budgets import Budgets, budgets_from_json
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
     """The file's contents: `people` by name with their roles, the `policies` that calls are
-    approved by, the `budgets` of runs, and the `endpoints` that are notified of approvals."""
+    approved by, the `recursion_limits` of agents, the `budgets` of runs, and the `endpoints` that
+    are notified of approvals."""
 
     people: Mapping[str, Person] = field(default_factory=dict)
     policies: PolicyBook = field(default_factory=PolicyBook)
+    recursion_limits: Mapping[str, int] = field(default_factory=dict)
     budgets: Budgets = field(default_factory=Budgets)
     endpoints: tuple[Endpoint, ...] = ()
 
@@ -106,6 +111,15 @@ def _policies(section: Json, environment: Mapping[str, str]) -> PolicyBook:
     return policies_from_json(_table(section))
 
 
+def _recursion_limits(section: Json, environment: Mapping[str, str]) -> dict[str, int]:
+    try:
+        return msgspec.convert(section, dict[str, Annotated[int, msgspec.Meta(ge=1)]])
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(
+            f"{error}. Write a number from 1 for each agent, as in clerk = 50."
+        ) from None
+
+
 def _budgets(section: Json, environment: Mapping[str, str]) -> Budgets:
     return budgets_from_json(section)
 
@@ -122,6 +136,7 @@ Read = Callable[[Json, Mapping[str, str]], Any]
 _SECTIONS: Mapping[str, tuple[str, Read]] = {
     "people": ("people", _people),
     "policies": ("policies", _policies),
+    "recursion_limits": ("recursion_limits", _recursion_limits),
     "budgets": ("budgets", _budgets),
     "notify": ("endpoints", endpoints_from_json),
 }

@@ -24,6 +24,7 @@ from assent.core.errors import ConfigurationError
 from assent.core.policy import not_a_duration, read_duration
 from assent.core.sealing import parse_keys
 from assent.notify.links import key_beside, parse_key
+from assent.runs.recursion import MOST
 from assent.runs.sync_threads import MAX_THREADS
 
 SQLITE = "sqlite:///"
@@ -83,8 +84,12 @@ class Settings(BaseSettings):
     """The keys of the people who may use the server: `alice:secret1,bob:secret2`. Without any,
     everybody who reaches the port may use it, so it stays on loopback."""
 
-    recursion_limit: int = Field(default=25, ge=1)
-    """The most supersteps of a run, whichever limit its graph comes with."""
+    recursion_limit: int | None = Field(default=None, ge=1)
+    """The turns of the model, or in other graphs the supersteps, that a run may take if neither its
+    graph nor its request says otherwise. Without it, LangGraph's default."""
+
+    max_recursion_limit: int = Field(default=MOST, ge=1)
+    """The highest such limit of any run."""
 
     drain_seconds: float = Field(default=5.0, ge=0)
     """The time that a stopping server waits for its active runs before it leaves them to the next

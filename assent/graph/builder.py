@@ -51,6 +51,7 @@ from assent.graph.nested import ask_node, is_nested
 from assent.graph.provider_history import provider_history
 from assent.graph.state import AgentState, Conversation
 from assent.graph.tool_calls import ToolTimeout, as_tool, failure, tool_calls
+from assent.graph.turns import as_agent, begin_turn
 
 __all__ = ["APPROVAL_NODE", "ApprovalPolicy", "HitlGraph", "build_hitl_agent"]
 
@@ -102,7 +103,7 @@ def build_hitl_agent(
     `model_retry` is the number of tries of a model call in all, if the provider fails for a moment
     (429, 5xx, a dropped connection), or a LangGraph `RetryPolicy`; None is one try. `model_timeout`
     is the limit of one try in seconds, or a LangGraph `TimeoutPolicy`. Both timeouts need an async
-    run.
+    run. A run's `recursion_limit` counts turns of the model.
 
     Raises `ConfigurationError` for a tool name that no tool has, an invalid option, or a model that
     cannot be set up or cannot call tools.
@@ -117,7 +118,9 @@ def build_hitl_agent(
     graph = HitlGraph(gate, chat_decisions=chat_decisions)
     graph.add_node("agent", _agent_node(model_calls, system_prompt))
     _add_gate(graph)
-    return graph.compile(checkpointer=checkpointer, interrupt_before=[APPROVAL_NODE], name=name)
+    return as_agent(
+        graph.compile(checkpointer=checkpointer, interrupt_before=[APPROVAL_NODE], name=name)
+    )
 
 
 def _add_gate(graph: HitlGraph) -> None:
@@ -197,10 +200,12 @@ def _agent_node(
     system = [] if system_prompt is None else [system_prompt]
 
     def call(state: AgentState, config: RunnableConfig) -> JsonObject:
+        begin_turn(config)
         history = provider_history(state["messages"])
         return _turn(state, model.call([*system, *history], config))
 
     async def acall(state: AgentState, config: RunnableConfig) -> JsonObject:
+        begin_turn(config)
         history = provider_history(state["messages"])
         return _turn(state, await model.acall([*system, *history], config))
 

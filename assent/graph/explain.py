@@ -27,7 +27,7 @@ def explain(error: BaseException) -> tuple[str, str]:
         return (
             "recursion_limit",
             "The agent took more steps than a run may take. Ask for less at once, or raise the "
-            "limit: recursion_limit in the config, or ASSENT_RECURSION_LIMIT on a server.",
+            "limit: recursion_limit in the config or the request, or ASSENT_RECURSION_LIMIT.",
         )
     if isinstance(error, AssentError):
         return _SNAKE.sub("_", type(error).__name__).lower(), error.message

@@ -44,6 +44,7 @@ from assent.runs.engine import Ending, Executor, HeldRun, RecoveryState, RunDrai
 from assent.runs.ledger import StoredEffects, StoredOutcomes
 from assent.runs.metering import BUDGET_STOP, MARGIN_SECONDS, Meter, Metering, Terms, watch_time
 from assent.runs.planning import Planner, check_trusted, wrote
+from assent.runs.recursion import RecursionLimits
 from assent.runs.states import run_metadata, thread_config
 from assent.runs.sync_threads import SyncThreads
 from assent.storage.base import Change, Storage
@@ -76,7 +77,7 @@ class Work:
 
 
 class GraphExecutor(Executor):
-    """Runs the graphs of `agents`, each for at most `recursion_limit` supersteps."""
+    """Runs the graphs of `agents`, each as far as its recursion limit allows."""
 
     def __init__(
         self,
@@ -84,15 +85,15 @@ class GraphExecutor(Executor):
         agents: Mapping[str, Agent],
         *,
         clock: Clock,
-        recursion_limit: int,
         threads: SyncThreads,
+        recursion: RecursionLimits = RecursionLimits(),
         budgets: Budgets = Budgets(),
         policies: PolicyBook = PolicyBook(),
     ) -> None:
         self._storage = storage
         self._agents = agents
         self._clock = clock
-        self._recursion_limit = recursion_limit
+        self._recursion = recursion
         self._threads = threads
         self._policies = policies
         self._metering = Metering(storage, budgets, clock)
@@ -127,7 +128,10 @@ class GraphExecutor(Executor):
                 admits_tools=isinstance(agent.builder, HitlGraph),
             )
             run_log = RunLog(self._storage, held.lease, usage, meter)
-            work = Work(held, agent, self._config(held, meter), terms, meter, run_log)
+            config = self._config(held, meter)
+            limit = self._recursion.of(run.agent, agent, terms.recursion_limit)
+            config["recursion_limit"] = limit
+            work = Work(held, agent, config, terms, meter, run_log)
             async with self._threads.joined():
                 return await self._work(work)
 
@@ -182,7 +186,7 @@ class GraphExecutor(Executor):
         stopped between two steps."""
         held = work.held
         async with watch_time(work.meter, work.log.check_budgets):
-            for _ in range(self._recursion_limit):
+            for _ in range(work.config["recursion_limit"]):
                 try:
                     await self._run_in_time(work, graph_input)
                     if not await self._held_back_needlessly(work):
@@ -429,7 +433,6 @@ class GraphExecutor(Executor):
     def _config(self, held: HeldRun, meter: Meter | None = None) -> RunnableConfig:
         run = held.run
         config = thread_config(run.thread_id)
-        config["recursion_limit"] = self._recursion_limit
         config["configurable"][EFFECTS_KEY] = self._effects(held)
         config["configurable"][LEASE_KEY] = held.lease
         if meter is not None and meter.limits:

@@ -57,15 +57,16 @@ MARGIN_SECONDS = 0.001
 class Terms:
     """The budgets of a run.
 
-    `requested`, `before` and `granted` are handed on to the run that goes on after a pause. `input`
-    is the run's own, or that of an earlier run which was stopped before it began. `refusal` is the
-    approval in which a larger budget was refused.
+    `requested`, `before`, `granted` and the `recursion_limit` that was asked for are handed on to
+    the run that goes on after a pause. `input` is the run's own, or that of an earlier run which
+    was stopped before it began. `refusal` is the approval in which a larger budget was refused.
     """
 
     limits: tuple[Limit, ...] = ()
     requested: Mapping[str, Json] = field(default_factory=dict)
     before: Mapping[str, float] = field(default_factory=dict)
     granted: Mapping[str, float] = field(default_factory=dict)
+    recursion_limit: int | None = None
     input: Mapping[str, Json] = field(default_factory=dict)
     refusal: Approval | None = None
 
@@ -85,6 +86,8 @@ class Terms:
             }
         if self.granted:
             budget["granted"] = dict(self.granted)
+        if self.recursion_limit is not None:
+            budget["recursion_limit"] = self.recursion_limit
         if asked:
             budget["asked"] = True
         if unbegun:
@@ -339,6 +342,7 @@ class Metering:
             requested=requested,
             before=before,
             granted=granted,
+            recursion_limit=run.budget.get("recursion_limit") or earlier.get("recursion_limit"),
             input={**run.input, **earlier.get("input", {})},
             refusal=refused_budget(approvals),
         )

@@ -20,6 +20,7 @@ from assent.runs.engine import OnTimer
 from assent.runs.executor import GraphExecutor
 from assent.runs.inspection import check_people, check_policies
 from assent.runs.loop_watch import watched_loop
+from assent.runs.recursion import RecursionLimits
 from assent.runs.schedules import SCHEDULE_TIMER
 from assent.runs.service import Runs
 from assent.runs.sync_threads import MAX_THREADS, SyncThreads
@@ -33,7 +34,7 @@ async def open_runs(
     agents: Mapping[str, Agent],
     *,
     clock: Clock | None = None,
-    recursion_limit: int = 25,
+    recursion: RecursionLimits = RecursionLimits(),
     drain_seconds: float = 5.0,
     max_runs: int = 500,
     sync_threads: int = MAX_THREADS,
@@ -49,13 +50,14 @@ async def open_runs(
 
     At most `max_runs` run at once, and `sync_threads` of their sync nodes and tools; more wait
     their turn. `state_types` are the types, as module and name, that agents keep in their state
-    without declaring them. `budgets` limit what runs may use, `policies` say how calls are
-    approved, and `people` are those who decide. Raises `ConfigurationError` for budgets or policies
-    of an unknown agent, for policies that contradict the agent's code, and for those that none of
-    the people can meet.
+    without declaring them. `recursion` and `budgets` limit what runs may do and use, `policies` say
+    how calls are approved, and `people` are those who decide. Raises `ConfigurationError` for
+    limits, budgets or policies of an unknown agent, for policies that contradict the agent's code,
+    and for those that none of the people can meet.
     """
     clock = clock or Clock()
     check_agents(budgets, agents)
+    recursion.check_agents(agents)
     check_policies(policies, agents)
     check_people(people, policies, agents)
     # The server's checkpointer takes the place of a graph's own: a pause must outlive the process.
@@ -71,7 +73,7 @@ async def open_runs(
         storage,
         served,
         clock=clock,
-        recursion_limit=recursion_limit,
+        recursion=recursion,
         threads=threads,
         budgets=budgets,
         policies=policies,
@@ -83,7 +85,15 @@ async def open_runs(
     }
     engine = EmbeddedEngine(storage, executor, clock=clock, max_runs=max_runs, on_timer=on_timer)
     approvals = Approvals(storage, engine, served, clock=clock, policies=policies, people=people)
-    runs = Runs(storage, served, engine, approvals, clock=clock, drain_seconds=drain_seconds)
+    runs = Runs(
+        storage,
+        served,
+        engine,
+        approvals,
+        clock=clock,
+        recursion=recursion,
+        drain_seconds=drain_seconds,
+    )
     async with AsyncExitStack() as stack:
         stack.enter_context(watched_loop())
         stack.push_async_callback(runs.drain)

@@ -43,6 +43,7 @@ from assent.runs import transitions
 from assent.runs.approvals import Approvals
 from assent.runs.distrust import distrust
 from assent.runs.engine import Engine
+from assent.runs.recursion import RecursionLimits
 from assent.runs.schedules import Schedules
 from assent.runs.shielding import shielded
 from assent.runs.states import requesters_at, thread_config
@@ -91,6 +92,7 @@ class Runs:
         approvals: Approvals,
         *,
         clock: Clock,
+        recursion: RecursionLimits,
         drain_seconds: float,
     ) -> None:
         self.storage = storage
@@ -99,6 +101,7 @@ class Runs:
         self.approvals = approvals
         self.clock = clock
         self.schedules = Schedules(storage, clock, self._submit_scheduled, self.agent_for)
+        self._recursion = recursion
         self._drain_seconds = drain_seconds
 
     async def drain(self) -> None:
@@ -120,11 +123,13 @@ class Runs:
 
         With `extra` rows, `Conflict` is raised if anything has moved, so that the caller can
         compute them anew. Raises `ThreadBusy`, `ThreadPaused`, `NotFound` for an unknown agent or
-        checkpoint, `InvalidRequest` for another agent than the thread's, or `Tampered`.
+        checkpoint, `InvalidRequest` for another agent than the thread's or too high a recursion
+        limit, or `Tampered`.
         """
         return await self._once(submission.key, lambda: self._submit(submission, extra))
 
     async def _submit(self, submission: Submission, extra: Extra | None) -> Started:
+        self._recursion.check_requested(submission.recursion_limit)
         while True:
             thread = await self._thread_of(submission)
             agent = self.agent_for(submission, thread)

@@ -23,6 +23,7 @@ from assent.approvals.rules import Cancel, advance
 from assent.core.approval import Approval
 from assent.core.audit import Actor
 from assent.core.events import Event, RunCancelled, RunRecovered, RunStart
+from assent.core.json import JsonObject
 from assent.core.rows import (
     CancelMode,
     Row,
@@ -70,6 +71,7 @@ class Submission:
     due_at: datetime | None = None
     priority: int = 0
     budget: Mapping[str, Any] = field(default_factory=dict)
+    recursion_limit: int | None = None
     requested_by: tuple[str, ...] = ()
     schedule_id: str | None = None
     key: Key | None = None
@@ -89,6 +91,11 @@ def new_thread(thread_id: str, owner: str, metadata: Mapping[str, Any], now: dat
 
 def new_run(submission: Submission, thread_id: str, agent: str, run_id: str, now: datetime) -> Run:
     """The run that a submission asks for, before anything was done about it."""
+    budget: JsonObject = {}
+    if submission.budget:
+        budget["limits"] = dict(submission.budget)
+    if submission.recursion_limit is not None:
+        budget["recursion_limit"] = submission.recursion_limit
     place = {"checkpoint_id": submission.checkpoint_id} if submission.checkpoint_id else {}
     return Run(
         run_id=run_id,
@@ -101,7 +108,7 @@ def new_run(submission: Submission, thread_id: str, agent: str, run_id: str, now
         metadata=submission.metadata,
         priority=submission.priority,
         due_at=submission.due_at,
-        budget={"limits": dict(submission.budget)} if submission.budget else {},
+        budget=budget,
         requested_by=each_once([submission.by.name], submission.requested_by),
         schedule_id=submission.schedule_id,
         created_at=now,

@@ -335,10 +335,32 @@ async def test_what_was_done_before_a_failure_stays_done(
 
 
 async def test_a_run_that_goes_round_in_circles_is_stopped(
-    api: Api, thread: str, amount: int
+    api: Api, server: Server, thread: str, amount: int
 ) -> None:
-    events = await api.stream(" then ".join([f"look {amount}"] * 20), thread_id=thread)
+    circles = " then ".join([f"look {amount}"] * 20)
+    events = await api.stream(circles, thread_id=thread, recursion_limit=4)
     assert (events[-1]["type"], events[-1]["code"]) == ("error", "recursion_limit")
+    assert server.traces(f"look {amount}") == [f"look {amount}"] * 4
+    assert (await api.stream(circles, thread_id=thread, recursion_limit=21))[-1]["type"] == "done"
+
+
+async def test_a_run_that_goes_on_after_a_pause_has_the_limit_that_was_asked_for(
+    api: Api, server: Server, thread: str, amount: int
+) -> None:
+    looks = " then ".join([f"look {amount}"] * 20)
+    await api.paused(f"pay {amount} then {looks}", thread_id=thread, recursion_limit=4)
+    decided = await api.decided(thread, type="approve")
+    ended = await api.ended(decided["run_id"])
+    assert (ended["status"], ended["error"]["code"]) == ("error", "recursion_limit")
+    assert server.traces(f"look {amount}") == [f"look {amount}"] * 4
+
+
+@pytest.mark.parametrize("limit", [0, -1, 10_001, "many"])
+async def test_a_recursion_limit_is_within_those_of_the_server(
+    api: Api, thread: str, limit: Any
+) -> None:
+    body = {"message": "Hi", "thread_id": thread, "recursion_limit": limit}
+    await problem(await api.http.post("/agent/invoke", json=body), 422)
 
 
 async def test_a_run_that_fails_holds_up_nobody_and_writes_no_values_into_the_log(

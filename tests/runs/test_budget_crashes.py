@@ -35,9 +35,7 @@ class House:
             for name in ("counted", "own")
         }
         self.storage = storage
-        self.executor = GraphExecutor(
-            storage, agents, clock=Clock(), recursion_limit=25, threads=SyncThreads()
-        )
+        self.executor = GraphExecutor(storage, agents, clock=Clock(), threads=SyncThreads())
 
     async def begun(self, message: str, **budget: Any) -> HeldRun:
         submission = Submission(message=message, by=Actor("ann"), agent="counted", budget=budget)

@@ -105,7 +105,11 @@ def prepared_config(
 ) -> RunnableConfig:
     """The config with `handler` after its own callbacks, and with `write` as the writer that
     `get_stream_writer()` returns."""
+    has_limit = "recursion_limit" in config
     config = ensure_config(config)
+    if not has_limit:
+        # LangChain's default is not LangGraph's, and would hide the graph's own.
+        config.pop("recursion_limit", None)
     callbacks = config.get("callbacks")
     if isinstance(callbacks, BaseCallbackManager):
         callbacks = callbacks.copy()
