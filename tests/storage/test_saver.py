@@ -717,6 +717,19 @@ async def test_of_subgraphs_calls_pruning_keeps_what_is_still_open(
         assert rows(path)["checkpoint_threads"] == len(namespaces(path))
 
 
+async def test_a_call_that_is_stored_before_the_step_that_it_is_made_in_is_kept(path: Path) -> None:
+    """The step's checkpoint is still to come."""
+    inside = at()
+    inside["configurable"]["checkpoint_ns"] = "inner:task"
+    async with SqliteSaver.from_conn_string(path) as saver:
+        config = await put(saver, at(), 1, messages=[1])
+        await put(saver, inside, 9, {"parents": {"": "00000002"}}, messages=[1])
+        for number, is_kept in ((2, True), (3, True), (4, False)):
+            await saver.aprune(["t"])
+            assert (namespaces(path) == ["", "inner:"]) is is_kept
+            config = await put(saver, config, number, messages=[number])
+
+
 async def test_a_subgraph_that_remembers_is_kept(path: Path) -> None:
     async with SqliteSaver.from_conn_string(path) as saver:
         graph = calling(saver, remembers=True)

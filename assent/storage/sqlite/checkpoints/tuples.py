@@ -203,10 +203,7 @@ class Values:
             # If the blob at `begin` was removed, the one before may be of another log and owner.
             if place // PLACES < begin // PLACES:
                 continue
-            at = begin + len(items)
-            if place > at:
-                raise Gone
-            items += self._blob_items(place, owner)[at - place : end - place]
+            items += self._blob_items(place, owner)[max(begin - place, 0) : end - place]
         if len(items) < end - begin:
             raise Gone
         return items
