@@ -406,8 +406,9 @@ async def test_killed_amid_messages_cancels_decisions_and_going_back_every_run_e
 
 
 async def test_whatever_state_one_goes_on_from_no_call_is_left_open(tmp_path: Path) -> None:
-    """After a storm, each state of the history is gone on from: a run asks about the calls that
-    are open there, or ends without any, and the next message is not asked about an old one."""
+    """After a storm, each state of the history is gone on from, on its thread and on a fork: a run
+    asks about the calls that are open there, or ends without any, and the next message is not asked
+    about an old one."""
     storm = Storm(["t0"])
 
     async def goes_on(api: Api, thread: str, state: Json) -> None:
@@ -433,11 +434,18 @@ async def test_whatever_state_one_goes_on_from_no_call_is_left_open(tmp_path: Pa
                 for at in range(0, len(states), 10):
                     some = states[at : at + 10]
                     await asyncio.gather(*(goes_on(api, thread, state) for state in some))
-                # Messages from places in the past, which take the place of what was asked there.
-                for state in states:
-                    events = await api.stream(
-                        "tell 1", thread_id=thread, checkpoint_id=id_of(state)
-                    )
+                assert len(states) < 1000
+                for number, state in enumerate(states):
+                    place = {"checkpoint_id": id_of(state)}
+                    if number % 2:
+                        # Without a message, and then one from the head that this led to.
+                        response = await api.http.post(f"/threads/{thread}/runs", json=place)
+                        await expect(response, 202)
+                        await _brought_to_its_end(api, thread)
+                        assert not open_ids(await api.get(f"/threads/{thread}/state"))
+                        place = {}
+                    # A message from the past takes the place of what was asked there.
+                    events = await api.stream("tell 1", thread_id=thread, **place)
                     assert events[-1]["type"] == "done"
 
 
