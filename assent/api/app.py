@@ -44,7 +44,7 @@ from assent.runs.opening import open_runs
 from assent.runs.recursion import RecursionLimits
 from assent.runs.retention import Retention, sweeping
 from assent.runs.service import Runs
-from assent.storage.base import Storage
+from assent.storage.base import QueueLimits, Storage
 from assent.storage.sqlite import SqliteStorage
 
 ROUTES = (agent, threads, runs, approvals, grants, links, notifications, audit, schedules, server)
@@ -196,6 +196,7 @@ def _runs(
         drain_seconds=settings.drain_seconds,
         max_runs=settings.max_runs,
         sync_threads=settings.sync_threads,
+        queue=QueueLimits(per_thread=settings.max_pending_per_thread, in_all=settings.max_pending),
         state_types=settings.state_types,
         budgets=configuration.budgets,
         policies=configuration.policies,

@@ -23,6 +23,7 @@ from assent.core.errors import (
     Gone,
     InvalidRequest,
     NotFound,
+    QueueFull,
     Tampered,
     Unavailable,
 )
@@ -37,12 +38,16 @@ STATUSES: tuple[tuple[type[AssentError], int], ...] = (
     (Conflict, 409),
     (Gone, 410),
     (InvalidRequest, 422),
+    (QueueFull, 429),
     # The request was right, and another would not help: the stored data is wrong.
     (Tampered, 500),
     (Unavailable, 503),
 )
 """The status of an error is that of its first class here. Any other error is a 500 without
 details."""
+
+QUEUE_SECONDS = 10
+"""A client that found a full queue may try again then: within that time, most runs end."""
 
 RETRY_AFTER_SECONDS = 5
 """A client that was refused while the storage was away may try again then. The storage itself is
@@ -131,6 +136,8 @@ async def _ours(request: Request, error: Exception) -> Response:
     # If the error names a run, the request was taken, and must not be sent again.
     if isinstance(error, Unavailable) and "run_id" not in error.details:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    elif isinstance(error, QueueFull):
+        headers["Retry-After"] = str(QUEUE_SECONDS)
     return problem(status, title, error.message, headers=headers, **members)
 
 

@@ -101,6 +101,13 @@ class Settings(BaseSettings):
     sync_threads: int = Field(default=MAX_THREADS, ge=1, le=1000)
     """The most sync nodes and tools that run at once, each in a thread. More wait their turn."""
 
+    max_pending: int = Field(default=100_000, ge=1)
+    """The most runs that wait for their turn, or their time, on all threads together. Another one
+    is refused."""
+
+    max_pending_per_thread: int = Field(default=100, ge=1)
+    """The most runs that wait on one thread. Another one is refused."""
+
     events_ttl: Duration | None = None
     """The time that events are kept: `30d`, `12h`, `45m`, `90s`, a number of seconds, or ISO 8601
     (`P30D`). Without it, for ever."""

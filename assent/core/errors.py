@@ -15,6 +15,7 @@ AssentError
 │   ├── AlreadyDecided     the approval is no longer pending; has who, what and when
 │   ├── Superseded         the question was changed since it was shown; has the new one
 │   └── StaleLease         the lease on the run was lost: stop writing for it
+├── QueueFull              too many runs wait already; try again later, nothing was changed
 ├── Tampered               stored data was changed from outside; its thread runs no more
 └── Unavailable            the storage cannot take the change now (disk full, read-only,
                            locked); nothing was changed
@@ -92,6 +93,10 @@ class Superseded(Conflict):
 class StaleLease(Conflict):
     """The run was acquired by another worker, or has ended. Whoever still writes for it must
     stop."""
+
+
+class QueueFull(AssentError):
+    """Too many runs wait for their turn already; nothing was changed."""
 
 
 class Tampered(AssentError):

@@ -25,7 +25,7 @@ from assent.runs.schedules import SCHEDULE_TIMER
 from assent.runs.service import Runs
 from assent.runs.sync_threads import MAX_THREADS, SyncThreads
 from assent.runs.worker import EmbeddedEngine
-from assent.storage.base import Storage
+from assent.storage.base import QueueLimits, Storage
 
 
 @asynccontextmanager
@@ -42,6 +42,7 @@ async def open_runs(
     budgets: Budgets = Budgets(),
     policies: PolicyBook = PolicyBook(),
     people: People = People(),
+    queue: QueueLimits = QueueLimits(),
 ) -> AsyncIterator[Runs]:
     """Go on with what the last process left, and take runs until the context is left.
 
@@ -49,11 +50,11 @@ async def open_runs(
     off, and all go on at the next start.
 
     At most `max_runs` run at once, and `sync_threads` of their sync nodes and tools; more wait
-    their turn. `state_types` are the types, as module and name, that agents keep in their state
-    without declaring them. `recursion` and `budgets` limit what runs may do and use, `policies` say
-    how calls are approved, and `people` are those who decide. Raises `ConfigurationError` for
-    limits, budgets or policies of an unknown agent, for policies that contradict the agent's code,
-    and for those that none of the people can meet.
+    their turn, as many as `queue` admits. `state_types` are the types, as module and name, that
+    agents keep in their state without declaring them. `recursion` and `budgets` limit what runs may
+    do and use, `policies` say how calls are approved, and `people` are those who decide. Raises
+    `ConfigurationError` for limits, budgets or policies of an unknown agent, for policies that
+    contradict the agent's code, and for those that none of the people can meet.
     """
     clock = clock or Clock()
     check_agents(budgets, agents)
@@ -93,6 +94,7 @@ async def open_runs(
         clock=clock,
         recursion=recursion,
         drain_seconds=drain_seconds,
+        queue=queue,
     )
     async with AsyncExitStack() as stack:
         stack.enter_context(watched_loop())

@@ -31,6 +31,7 @@ from assent.core.errors import (
     Conflict,
     InvalidRequest,
     NotFound,
+    QueueFull,
     Tampered,
     ThreadBusy,
     ThreadPaused,
@@ -380,7 +381,14 @@ class Schedules:
                     ),
                 )
                 return
-            except (ThreadBusy, ThreadPaused, NotFound, InvalidRequest, Tampered) as error:
+            except (
+                ThreadBusy,
+                ThreadPaused,
+                NotFound,
+                InvalidRequest,
+                QueueFull,
+                Tampered,
+            ) as error:
                 moved = replace(moved, last_error=error.message)
         await self._storage.commit(with_timer(moved, timer))
         log.warning(

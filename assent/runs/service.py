@@ -48,7 +48,7 @@ from assent.runs.schedules import Schedules
 from assent.runs.shielding import shielded
 from assent.runs.states import requesters_at, thread_config
 from assent.runs.transitions import Submission
-from assent.storage.base import Change, Storage, together
+from assent.storage.base import Change, QueueLimits, Storage, together
 
 CANCEL_STEP = 200
 """The most queued runs that are cancelled in one transaction: it takes about as long as others can
@@ -94,6 +94,7 @@ class Runs:
         clock: Clock,
         recursion: RecursionLimits,
         drain_seconds: float,
+        queue: QueueLimits,
     ) -> None:
         self.storage = storage
         self.agents = agents
@@ -103,6 +104,7 @@ class Runs:
         self.schedules = Schedules(storage, clock, self._submit_scheduled, self.agent_for)
         self._recursion = recursion
         self._drain_seconds = drain_seconds
+        self._queue_limits = queue
 
     async def drain(self) -> None:
         """Take no more runs, let the active ones reach the end of a step, and tell whoever follows
@@ -124,7 +126,7 @@ class Runs:
         With `extra` rows, `Conflict` is raised if anything has moved, so that the caller can
         compute them anew. Raises `ThreadBusy`, `ThreadPaused`, `NotFound` for an unknown agent or
         checkpoint, `InvalidRequest` for another agent than the thread's or too high a recursion
-        limit, or `Tampered`.
+        limit, `QueueFull`, or `Tampered`.
         """
         return await self._once(submission.key, lambda: self._submit(submission, extra))
 
@@ -184,6 +186,8 @@ class Runs:
         self, prepared: Prepared, key: Key | None = None, extra: Extra | None = None
     ) -> Started:
         change, run = prepared.change, prepared.run
+        if run.status is RunStatus.PENDING:
+            change = replace(change, queue=self._queue_limits)
         if extra is not None:
             change = together(change, extra(run))
         if key is not None:
@@ -245,6 +249,9 @@ class Runs:
         if thread.status is ThreadStatus.INTERRUPTED and thread.run_id is not None:
             paused = await self.run(thread.run_id)
             return await self._replace(submission, thread, agent, [paused], CancelMode.INTERRUPT)
+        if thread.status is ThreadStatus.BUSY and submission.on_busy == "enqueue":
+            # However many wait there, none of them has to be read.
+            return await self._queue(submission, thread, agent)
         ahead = await self._ahead(thread)
         if ahead:
             return await self._go_behind(submission, thread, agent, ahead)

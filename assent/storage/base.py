@@ -46,6 +46,14 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QueueLimits:
+    """The most runs that may be pending on one thread, and on all threads together."""
+
+    per_thread: int = 100
+    in_all: int = 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """Everything that one transaction writes.
 
@@ -60,6 +68,7 @@ class Change:
       until its old rows have gone.
     - `lease`: nothing is done unless this lease still holds. What a run writes under its lease
       waits while the storage is away; any other change is refused then.
+    - `queue`: nothing is done if one of its threads, or all, had more pending runs than these.
     """
 
     rows: tuple[Row, ...] = ()
@@ -69,6 +78,7 @@ class Change:
     audit: tuple[AuditEntry, ...] = ()
     erase: str | None = None
     lease: Lease | None = None
+    queue: QueueLimits | None = None
 
 
 def together(*changes: Change) -> Change:
@@ -85,6 +95,7 @@ def together(*changes: Change) -> Change:
         audit=tuple(entry for change in changes for entry in change.audit),
         erase=next((change.erase for change in changes if change.erase is not None), None),
         lease=next((change.lease for change in changes if change.lease is not None), None),
+        queue=next((change.queue for change in changes if change.queue is not None), None),
     )
 
 
@@ -174,8 +185,9 @@ class Storage(ABC):
         """Apply the whole change durably, and return the numbers of its events, in order.
 
         Raises `Conflict` if a row's version is not the expected one (or the row exists, or is
-        missing, against expectation), and `StaleLease` if the change's lease does not hold any
-        more; then nothing was changed.
+        missing, against expectation), `StaleLease` if the change's lease does not hold any more,
+        and `QueueFull` if there would be more pending runs than its limits; then nothing was
+        changed.
         """
 
     @abstractmethod

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from assent.core.errors import Conflict
+from assent.core.errors import Conflict, QueueFull
 from assent.core.rows import Row, Run
-from assent.storage.base import Change
+from assent.storage.base import Change, QueueLimits
 from assent.storage.sqlite.erasing import Erased
+from assent.storage.sqlite.queries import QUEUE_LENGTHS
 from assent.storage.sqlite.tables import Tables
 from assent.storage.sqlite.writer import Transaction
 
@@ -41,6 +42,8 @@ def operation(
             step(transaction)
         for run_id in runs:
             transaction.leases.forget(run_id)
+        if change.queue is not None:
+            _check_queue(transaction, change.queue, threads)
         transaction.chain.add(change.audit)
         return tuple(transaction.log.add(change.events))
 
@@ -89,6 +92,23 @@ def _erase(thread_id: str, erased: Erased, begins_anew: bool) -> Step:
         erased.erase(transaction, thread_id, begins_anew=begins_anew)
 
     return erase
+
+
+def _check_queue(transaction: Transaction, limits: QueueLimits, threads: set[str]) -> None:
+    for thread_id in threads:
+        lengths = dict(transaction.connection.execute(QUEUE_LENGTHS, (thread_id,)).fetchall())
+        if lengths.get(thread_id, 0) > limits.per_thread:
+            raise QueueFull(
+                f"{limits.per_thread:,} runs wait on the thread '{thread_id}' already, so no other "
+                "was added. Try again when some of them have ended, or cancel them with POST "
+                f"/threads/{thread_id}/cancel.",
+                thread_id=thread_id,
+            )
+        if lengths.get("", 0) > limits.in_all:
+            raise QueueFull(
+                f"{limits.in_all:,} runs wait for their turn already, so no other was added. "
+                "Try again when some of them have ended."
+            )
 
 
 def _version(transaction: Transaction, row: Row, tables: Tables) -> int | None:

@@ -72,6 +72,10 @@ is not valid JSON, or not a number, was not written by Assent, and counts as not
 IS_NUMBER = "each.type IN ('integer', 'real')"
 
 
+QUEUE_LENGTHS = "SELECT thread_id, length FROM queue_lengths WHERE thread_id IN (?, '')"
+"""Thread. The length of its queue, and under the empty name that of all queues."""
+
+
 # ── the event log ──
 
 PIECES = frozenset({"token", "reasoning", "tool_call_delta"})

@@ -129,6 +129,39 @@ CREATE INDEX runs_waiting
 ON runs (coalesce(due_at, ''), thread_id, run_id, agent, priority, due_at, status)
 WHERE status = 'pending';
 
+-- ── the lengths of queues ──
+
+-- The pending runs of each thread that has any, and under the empty name those of all threads.
+-- Triggers count them.
+CREATE TABLE queue_lengths (
+    thread_id TEXT PRIMARY KEY NOT NULL,
+    length INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TRIGGER run_queued AFTER INSERT ON runs WHEN new.status = 'pending' BEGIN
+    INSERT INTO queue_lengths VALUES (new.thread_id, 1), ('', 1)
+    ON CONFLICT (thread_id) DO UPDATE SET length = length + 1;
+END;
+
+CREATE TRIGGER run_queued_again AFTER UPDATE OF status ON runs
+WHEN old.status != 'pending' AND new.status = 'pending'
+BEGIN
+    INSERT INTO queue_lengths VALUES (new.thread_id, 1), ('', 1)
+    ON CONFLICT (thread_id) DO UPDATE SET length = length + 1;
+END;
+
+CREATE TRIGGER run_left_queue AFTER UPDATE OF status ON runs
+WHEN old.status = 'pending' AND new.status != 'pending'
+BEGIN
+    UPDATE queue_lengths SET length = length - 1 WHERE thread_id IN (old.thread_id, '');
+    DELETE FROM queue_lengths WHERE thread_id = old.thread_id AND length = 0;
+END;
+
+CREATE TRIGGER queued_run_removed AFTER DELETE ON runs WHEN old.status = 'pending' BEGIN
+    UPDATE queue_lengths SET length = length - 1 WHERE thread_id IN (old.thread_id, '');
+    DELETE FROM queue_lengths WHERE thread_id = old.thread_id AND length = 0;
+END;
+
 -- The workers, the agents that each runs, as a JSON list, and a count that grows while it lives.
 -- Emptied at a start, since no worker outlives the lock on the file.
 CREATE TABLE workers (
