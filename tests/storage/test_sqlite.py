@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -464,6 +465,28 @@ async def test_while_a_file_cannot_grow_changes_are_refused_and_events_wait(path
             Change(rows=(replace(thread(), version=2),), events=(token(),))
         ) == (3,)
         assert sql(path, "PRAGMA integrity_check") == [("ok",)]
+
+
+def cut_off_checkpoint(whole: Path, left: Path) -> None:
+    """Leave what a full disk or a kill does that stops a checkpoint after the first page, given the
+    file as the whole checkpoint would leave it."""
+    page = whole.read_bytes()[:4096]
+    assert left.stat().st_size == len(page)
+    left.write_bytes(page)
+
+
+async def test_a_start_reads_what_a_cut_off_checkpoint_left(path: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "left"
+    folder.mkdir()
+    async with SqliteStorage.open(path) as storage:
+        await storage.commit(Change(rows=(thread(),), events=(token(),)))
+        for file in path.parent.glob("assent.db*"):
+            shutil.copy(file, folder)
+    left = folder / path.name
+    cut_off_checkpoint(path, left)
+    async with SqliteStorage.open(left) as storage:
+        assert await storage.thread("t") == thread()
+        assert await storage.last_seq("t") == 1
 
 
 async def test_a_start_while_nothing_can_be_written_says_why_and_changes_nothing(

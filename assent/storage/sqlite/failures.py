@@ -29,6 +29,11 @@ def is_outage(error: Exception) -> bool:
     return _code(error) in OUTAGES and getattr(error, "sqlite_errorcode", 0) not in UNREADABLE
 
 
+def is_damage(error: Exception) -> bool:
+    """True if pages of the file contradict each other."""
+    return _code(error) == sqlite3.SQLITE_CORRUPT
+
+
 def translated(error: Exception, name: str) -> Exception:
     """The error for the caller. `name` is the database's, without its folder, since clients may
     read it."""

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from assent.core.clock import Clock, time_text
 from assent.core.errors import ConfigurationError
 from assent.storage.sqlite.backup import copy_database
-from assent.storage.sqlite.failures import is_outage, translated
+from assent.storage.sqlite.failures import is_damage, is_outage, translated
 
 logger = logging.getLogger(__name__)
 
@@ -76,15 +76,18 @@ def _create(path: Path) -> None:
 def _check_before_locking(path: Path) -> None:
     """Refuse the database of another program before anything is put beside it.
 
-    Read as it is, without the write-ahead log, so that SQLite puts nothing there either: a database
-    of ours that was only just begun looks empty then.
+    Read as it is, without the write-ahead log, so that SQLite puts nothing there either. A database
+    of ours that was only just begun looks empty then, and one whose last checkpoint was cut off, by
+    a full disk or a kill, looks damaged.
     """
     uri = f"{path.as_uri()}?mode=ro&immutable=1"
     try:
         with closing(sqlite3.connect(uri, uri=True)) as connection:
             refuse_foreign(connection, path)
     except sqlite3.Error as error:
-        raise unusable(path, error) from error
+        # Whether it is damaged, the write-ahead log decides.
+        if not is_damage(error):
+            raise unusable(path, error) from error
 
 
 def refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
