@@ -290,10 +290,11 @@ class Writer:
         self._call_on_loop(self._ended.set_result, None)
 
     def _take(self, *, block: bool = True) -> tuple[list[Item], Maintenance[Any] | End | None]:
-        """Take the items that wait, up to anything that must follow after their commit."""
+        """Take the items that wait, up to anything that must follow after their commit: a batch,
+        or, without blocking, all of them."""
         items: list[Item] = []
         with suppress(Empty):
-            while len(items) < MAX_BATCH:
+            while not block or len(items) < MAX_BATCH:
                 item = self._queue.get(block=block and not items)
                 if isinstance(item, (Maintenance, End)):
                     return items, item
