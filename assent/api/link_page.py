@@ -9,15 +9,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from html import escape
 
 from fastapi.responses import HTMLResponse
 
-from assent.core.approval import Approval, ApprovalStatus
+from assent.api import link_answers
+from assent.core.approval import Approval, ApprovalKind, ApprovalStatus
 from assent.core.json import Json
+from assent.core.questions import read_question
 from assent.core.rows import Link
-from assent.core.text import pretty, unseen, visible
+from assent.core.text import look_alike_warnings, pretty, unseen, visible
 
 MAX_REASON_CHARACTERS = 4_000
 
@@ -36,11 +39,11 @@ pre.model { border-color: #a60 }
 .who { color: #a60; font-weight: normal }
 mark { background: #ffd24d; color: #000 }
 .careful { background: #fff3cd; border: 1px solid #a60; padding: .6rem .8rem }
-textarea { width: 100%; box-sizing: border-box; font: inherit }
+textarea, input, select { width: 100%; box-sizing: border-box; font: inherit }
 form div { display: flex; gap: 1rem; margin: 1rem 0 2rem }
 button { font: inherit; font-weight: 600; padding: .7rem; min-width: 9rem; cursor: pointer;
          background: #fff; border: 2px solid; border-radius: .4rem }
-button[value=approve] { color: #176b2c }
+button[value=approve], button[value=respond] { color: #176b2c }
 button[value=reject] { color: #a3211b }
 .details { font-size: .85rem; border-top: 1px solid #ccc; padding-top: 1rem }
 @media (max-width: 30rem) { button { flex: 1; min-width: 0 } }
@@ -65,19 +68,29 @@ HEADERS = {
 _OUTCOMES = {
     ApprovalStatus.APPROVED: "It is approved, and the agent continues.",
     ApprovalStatus.REJECTED: "It is rejected, and will not run.",
+    ApprovalStatus.RESPONDED: "The agent gets your answer, and continues.",
     ApprovalStatus.PENDING: "Your vote is counted. Others still have to agree.",
 }
 
+_BUTTONS = {"approve": "Approve", "reject": "Reject", "respond": "Answer"}
 
-def asking_page(approval: Approval, link: Link) -> HTMLResponse:
-    """The question, and a button for each decision."""
-    tool = visible(approval.tool or approval.node or "a question", keep="")
+
+def asking_page(
+    approval: Approval, link: Link, *, given: Mapping[str, str] | None = None, problem: str = ""
+) -> HTMLResponse:
+    """The question, and a button for each decision. If what was `given` is not understood, the
+    `problem` says why, and it can be corrected."""
+    is_question = approval.kind is ApprovalKind.INPUT
+    title = f"Approval needed: {visible(approval.tool or approval.node, keep='')}"
+    if is_question:
+        title = "A question for you"
     expires_at = min(link.expires_at, approval.expires_at or link.expires_at)
     facts = {
         "You are": link.recipient,
         "Agent": approval.agent,
         "Requested by": ", ".join(approval.requested_by) or approval.owner,
         "Risk": approval.risk,
+        "Agreed so far": _agreed(approval),
         "Decide until": _time(expires_at),
     }
     details = {
@@ -85,14 +98,18 @@ def asking_page(approval: Approval, link: Link) -> HTMLResponse:
         "Thread": approval.thread_id,
         "SHA-256": approval.current_digest,
     }
-    body = f"{_list(facts)}{_content(approval)}{_form(link)}{_list(details, 'details')}"
-    return _page(f"Approval needed: {tool}", body, 200)
+    form = _form(approval, link, given or {}, problem)
+    body = f"{_list(facts)}{_content(approval)}{form}{_list(details, 'details')}"
+    return _page(title, body, 422 if problem else 200)
 
 
 def decided_page(approval: Approval, decision: str) -> HTMLResponse:
     """The outcome of the decision."""
     outcome = _OUTCOMES.get(approval.status, f"The approval is '{approval.status}'.")
-    sentences = f"You chose: {decision}. {outcome} You can close this page."
+    if approval.is_pending:
+        outcome += f" So far: {_agreed(approval)}."
+    chosen = _BUTTONS[decision].lower()
+    sentences = f"You chose: {chosen}. {outcome} You can close this page."
     return _page("Thank you", f"<p>{escape(sentences)}</p>", 200)
 
 
@@ -125,7 +142,10 @@ def _content(approval: Approval) -> str:
         author = f"changed by {visible(approval.edit.by, keep='')}"
     shown = approval.conversation
 
-    parts = _part("Arguments", approval.current_args, f"{author}; exactly these will run")
+    if approval.kind is ApprovalKind.INPUT:
+        parts = _question(approval)
+    else:
+        parts = _part("Arguments", approval.current_args, f"{author}; exactly these will run")
     if approval.preview is not None:
         parts += _part("Preview", approval.preview, "from the tool")
     if shown.get("asked"):
@@ -134,18 +154,40 @@ def _content(approval: Approval) -> str:
         parts += _part("What the agent wrote", shown["model_wrote"], "written by the model")
 
     texts = (approval.current_args, approval.preview, *shown.values(), approval.tool)
-    hidden = sum(map(unseen, texts))
-    if not hidden:
-        return parts
-    return (
-        f'<p class="careful">Careful: {hidden} character(s) here are invisible, or change how '
-        f"others look. They are shown as <mark>\\u….</mark></p>{parts}"
-    )
+    careful = ""
+    if hidden := sum(map(unseen, texts)):
+        careful = (
+            f'<p class="careful">Careful: {hidden} character(s) here are invisible, or change how '
+            "others look. They are shown as <mark>\\u….</mark></p>"
+        )
+    named = {"arguments": approval.current_args, "preview": approval.preview, **shown}
+    for sentence in look_alike_warnings({**named, "tool": approval.tool}, "approval"):
+        careful += f'<p class="careful">Careful: {_marked(sentence)}</p>'
+    return f"{careful}{parts}"
+
+
+def _question(approval: Approval) -> str:
+    """What a graph asks. Its words may be the model's."""
+    question = read_question(approval.current_args, approval.schema)
+    parts = "".join(_part("Question", words, "from the agent") for words in question.words)
+    parts += "".join(f"<p>{_marked(visible(note))}</p>" for note in question.notes)
+    if question.value is not None:
+        parts += _part("More" if question.words else "Question", question.value, "from the agent")
+    return parts
+
+
+def _agreed(approval: Approval) -> str:
+    """How many have agreed, and who; "" where one person decides."""
+    if approval.policy.quorum == 1:
+        return ""
+    names = ", ".join(vote.by for vote in approval.agreeing)
+    count = f"{len(approval.agreeing)} of {approval.policy.quorum}"
+    return f"{count} ({names})" if names else count
 
 
 def _part(title: str, value: Json, author: str) -> str:
     kinds = []
-    if "model" in author:
+    if "model" in author or "agent" in author:
         kinds.append("model")
     if isinstance(value, str):
         kinds.append("text")
@@ -171,18 +213,21 @@ def _marked(text: str) -> str:
     return html
 
 
-def _form(link: Link) -> str:
-    reason = buttons = ""
+def _form(approval: Approval, link: Link, given: Mapping[str, str], problem: str) -> str:
+    answer = reason = buttons = ""
+    if "respond" in link.decisions:
+        answer = link_answers.inputs(approval, given)
+    if problem:
+        answer = f'<p class="careful">{_marked(visible(problem))}</p>{answer}'
     if "reject" in link.decisions:
         reason = (
             '<h2><label for="message">Reason, if you reject (the agent reads it)</label></h2>'
             '<textarea id="message" name="message" rows="3" '
-            f'maxlength="{MAX_REASON_CHARACTERS}"></textarea>'
+            f'maxlength="{MAX_REASON_CHARACTERS}">{escape(given.get("message", ""))}</textarea>'
         )
     for each in link.decisions:
-        decision = escape(each)
-        buttons += f'<button name="decision" value="{decision}">{decision.title()}</button>'
-    return f'<form method="post">{reason}<div>{buttons}</div></form>'
+        buttons += f'<button name="decision" value="{escape(each)}">{_BUTTONS[each]}</button>'
+    return f'<form method="post">{answer}{reason}<div>{buttons}</div></form>'
 
 
 def _time(time: datetime) -> str:

@@ -14,7 +14,6 @@ from msgspec.structs import replace
 from assent.approvals.rules import needs_another, voting_right
 from assent.core.approval import Approval
 from assent.core.audit import LOCAL
-from assent.core.decisions import Approve
 from assent.core.policy import Person, Policy
 
 
@@ -64,11 +63,7 @@ class People:
             may = voting_right(in_time, self.person(name)) is not None
             if may and not needs_another(approval, name):
                 able.add(name)
-        agreed = {
-            vote.by
-            for vote in approval.votes
-            if isinstance(vote.decision, Approve) and vote.digest == approval.current_digest
-        }
+        agreed = {vote.by for vote in approval.agreeing}
         left, needed = able - agreed, policy.quorum - len(agreed)
         has_part = any(needs_another(approval, name) for name in entitled)
         if len(left) > needed or (len(left) == needed and not has_part):

@@ -21,7 +21,7 @@ from rich.text import Text
 from assent.cli.client import PAUSES, ApiKey, Client, Unreachable, connected
 from assent.cli.screen import Screen
 from assent.cli.terminal import console, errors_as_sentences
-from assent.cli.wording import Approval, as_asked_now, local_time, news_of, subject_of
+from assent.cli.wording import Approval, local_time, news_of, subject_of
 from assent.core.clock import Clock, uuid7
 from assent.core.errors import InvalidRequest
 from assent.core.json import Json, JsonObject
@@ -225,7 +225,6 @@ class Session:
     def show(self, approval: Approval) -> None:
         """Show all of one."""
         screen = Screen(self._console)
-        asked_now = as_asked_now(approval)
         for warning in approval["warnings"]:
             screen.line(f"! {warning}", "bold red")
         if shortage := approval["shortage"]:
@@ -236,9 +235,9 @@ class Session:
         if wrote := conversation.get("model_wrote"):
             screen.line(f"the model wrote, and it may mislead: {wrote}", "dim")
 
-        screen.approval({**asked_now, **_SHOWN_BELOW})
+        screen.approval({**approval, **_SHOWN_BELOW})
         if edit := approval["edit"]:
-            first = pretty(approval["args"])
+            first = pretty(approval["asked_first"]["args"])
             screen.line(f"{edit['by']} has edited it. First was asked: {first}", "yellow")
 
         expires_at = approval["expires_at"]
@@ -250,7 +249,7 @@ class Session:
             ("for", _deciders(approval)),
             ("needs", _needed(approval)),
             ("until", expires_at and local_time(expires_at)),
-            ("digest", asked_now["digest"]),
+            ("digest", approval["digest"]),
         ]
         for vote in approval["votes"]:
             facts.append(("vote", f"{vote['by']}: {vote['decision']['type']}"))
@@ -269,8 +268,8 @@ class Session:
                 self._console.print(Text(f"instead:\n{pretty(decision['args'])}", style="bold"))
             typer.confirm(question, abort=True)
 
-        digest = as_asked_now(approval)["digest"]
-        answer = self._post_once(f"/approvals/{id}/decide", {**decision, "digest": digest})
+        body = {**decision, "digest": approval["digest"]}
+        answer = self._post_once(f"/approvals/{id}/decide", body)
         (after,) = answer["decisions"].values()
         if after["status"] == "pending":
             sentence = "It waits for others to agree."

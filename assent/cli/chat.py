@@ -21,7 +21,6 @@ from assent.cli.prompts import Prompts
 from assent.cli.screen import Screen
 from assent.cli.serve import server_in_thread
 from assent.cli.terminal import console, errors_as_sentences, fail
-from assent.cli.wording import as_asked_now
 from assent.core.clock import Clock
 from assent.core.events import TERMINAL_TYPES
 from assent.core.json import JsonObject
@@ -291,9 +290,7 @@ class Chat:
 
     def _ask(self, approvals: list[JsonObject], *, once: bool) -> JsonObject | None:
         """The decisions on those that were not decided here yet; None if they are left pending."""
-        undecided = [
-            as_asked_now(each) for each in approvals if each["approval_id"] not in self._decided
-        ]
+        undecided = [each for each in approvals if each["approval_id"] not in self._decided]
         if not undecided:
             self._screen.line("What you said is noted. Others must decide too.", "yellow")
             return None

@@ -10,17 +10,9 @@ from collections.abc import Sequence
 import click
 
 from assent.cli.screen import Screen, call_line
-from assent.cli.wording import (
-    Answers,
-    Approval,
-    Field,
-    NotUnderstood,
-    answers_for,
-    choices,
-    form_of,
-    limit_from,
-)
+from assent.cli.wording import Approval, choices, limit_from
 from assent.core.json import Json, JsonObject
+from assent.core.questions import Answers, Field, NotUnderstood, answers_for, form_of
 from assent.core.text import pretty, visible
 
 REFUSE = "/reject"
@@ -143,7 +135,7 @@ class Prompts:
                 self._screen.line(f"Please fill in{refusal}:", "dim")
                 message = self._fill_in(fields, refusal)
             else:
-                answers = answers_for(approval)
+                answers = answers_for(approval["args"], approval.get("schema"))
                 question = f"your answer ({answers.hint}{refusal}): "
                 message = self._read(question, answers, refusal)
         except _Declined as declined:

@@ -16,7 +16,7 @@ from rich.text import Text
 from assent.cli.wording import Approval, asked, line_of, local_time, said_by_people, subject
 from assent.core.events import TERMINAL_TYPES
 from assent.core.json import Json, JsonObject
-from assent.core.text import JOINERS, pretty, unseen, visible
+from assent.core.text import JOINERS, look_alike_warnings, pretty, unseen, visible
 
 ARGUMENTS_WIDTH = 60
 """Characters of a tool's arguments on its line."""
@@ -253,6 +253,8 @@ def _context(approval: Approval) -> Iterator[RenderableType]:
     if count := unseen([approval["args"], preview]):
         note = f"\n{count} character(s) in this cannot be seen, and are shown like \\u200b."
         yield Text(note, style="red")
+    for warning in look_alike_warnings({"args": approval["args"], "preview": preview}, "this"):
+        yield Text(f"\n{visible(warning)}", style="red", overflow="fold")
     if lines := said_by_people(approval):
         yield Text("\n" + visible("\n".join(lines)), style="yellow", overflow="fold")
     if approval.get("expires_at"):

@@ -189,6 +189,19 @@ class Approval(Struct, frozen=True, kw_only=True):
         return self.edit.digest if self.edit else self.digest
 
     @property
+    def agreeing(self) -> tuple[Vote, ...]:
+        """The votes on exactly what is asked now that say the same: of several answers, those of
+        the most frequent one."""
+        most: list[Vote] = []
+        by_meaning: dict[str, list[Vote]] = {}
+        for vote in self.votes:
+            if vote.digest == self.current_digest:
+                same = by_meaning.setdefault(vote.meaning, [])
+                same.append(vote)
+                most = max(most, same, key=len)
+        return tuple(most)
+
+    @property
     def asked_at(self) -> datetime:
         """The time at which the people of the present step were asked."""
         return self.step_at or self.requested_at

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 
@@ -14,6 +15,20 @@ format (such as right-to-left overrides), …"""
 
 BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 """Letters and marks that look like nothing, though Unicode counts them among the visible ones."""
+
+LOOK_ALIKES = {
+    # Cyrillic
+    **dict(zip("асеорхуіјѕһԁԛԝӏѵ", "aceopxyijshdqwlv", strict=True)),
+    **dict(zip("АВСЕНІЈКМОРЅТХУԚԜѴӀ", "ABCEHIJKMOPSTXYQWVI", strict=True)),
+    # Greek
+    **dict(zip("αικνορυχ", "aikvopux", strict=True)),
+    **dict(zip("ΑΒΕΖΗΙΚΜΝΟΡΤΥΧ", "ABEZHIKMNOPTYX", strict=True)),
+    # Armenian
+    **dict(zip("հոսցօՏՍՕ", "hnugoSUO", strict=True)),
+    # Phonetic: Latin letters that no language writes with
+    **dict(zip("ɑɡ", "ag", strict=True)),
+}
+"""Letters that look like common Latin ones, and which."""
 
 JOINERS = "\u200c\u200d\ufe0e\ufe0f"
 """Invisible characters that some scripts and emoji need."""
@@ -59,7 +74,8 @@ def unseen(value: Json) -> int:
 
 
 def warnings(value: Json, name: str) -> list[str]:
-    """A sentence for each text or field name with unseen characters, at most `MAX_WARNINGS`.
+    """A sentence for each text or field name with unseen characters, and for each with letters that
+    look like others; at most `MAX_WARNINGS`.
 
     `name` is the value's name in these sentences.
     """
@@ -69,7 +85,47 @@ def warnings(value: Json, name: str) -> list[str]:
         if hidden:
             names = ", ".join(map(_named, hidden))
             found.append(f"{visible(path, keep='')} has invisible characters: {names}.")
+    return [*found, *look_alike_warnings(value, name)][:MAX_WARNINGS]
+
+
+def look_alike_warnings(value: Json, name: str) -> list[str]:
+    """A sentence for each text or field name with letters that look like Latin ones and are others,
+    at most `MAX_WARNINGS`."""
+    found: list[str] = []
+    for path, text in _texts(value, name):
+        if letters := look_alikes(text):
+            named = ", ".join(f"{_named(each)} like '{seen}'" for each, seen in letters.items())
+            where = visible(path, keep="")
+            found.append(f"{where} has letters that are not what they look like: {named}.")
     return found[:MAX_WARNINGS]
+
+
+def look_alikes(text: str) -> dict[str, str]:
+    """The letters of the text that could be taken for Latin ones, each with the one that it looks
+    like.
+
+    A letter of another script counts in a word that has Latin letters too; or if all that the text
+    has of that script looks Latin, so that nothing tells a reader which script it is. So a text in
+    Russian or Greek is not suspicious.
+    """
+    if text.isascii():
+        return {}
+    found: dict[str, str] = {}
+    for word in _WORD.findall(text):
+        is_latin = any(_script(char) == "LATIN" for char in word)
+        for char in word:
+            if is_latin and char in LOOK_ALIKES:
+                found[char] = LOOK_ALIKES[char]
+            elif plain := _plain_form(char):
+                found[char] = plain
+    by_script: dict[str, set[str]] = {}
+    for char in set(text):
+        if char.isalpha() and not char.isascii():
+            by_script.setdefault(_script(char), set()).add(char)
+    for letters in by_script.values():
+        if letters <= LOOK_ALIKES.keys():
+            found |= {char: LOOK_ALIKES[char] for char in letters}
+    return dict(sorted(found.items()))
 
 
 def pretty(value: Json) -> str:
@@ -94,6 +150,23 @@ def _texts(value: Json, path: str) -> Iterator[tuple[str, str]]:
     elif isinstance(value, list | tuple):
         for place, item in enumerate(value):
             yield from _texts(item, f"{path}[{place}]")
+
+
+_WORD = re.compile(r"\w+")
+
+
+def _script(letter: str) -> str:
+    """The script of a letter, such as LATIN."""
+    return unicodedata.name(letter, "").partition(" ")[0]
+
+
+def _plain_form(char: str) -> str:
+    """The ASCII letter or digit that this is another form of, such as a bold one; "" if it is
+    none. Raised ones, as in m², are seen as what they are."""
+    if char.isascii() or unicodedata.category(char) not in ("Lu", "Ll", "Nd", "Nl"):
+        return ""
+    plain = unicodedata.normalize("NFKC", char)
+    return plain if len(plain) == 1 and plain.isascii() else ""
 
 
 def _named(char: str) -> str:

@@ -17,7 +17,7 @@ from pkgutil import resolve_name
 from assent.core.clock import Clock
 from assent.core.errors import ConfigurationError
 from assent.core.json import Json, JsonObject, encode_json
-from assent.core.text import pretty, unseen, visible
+from assent.core.text import look_alike_warnings, pretty, unseen, visible
 from assent.notify.audit_head import AUDIT_HEAD
 from assent.notify.endpoints import Endpoint
 from assent.notify.links import LinkKey
@@ -190,6 +190,7 @@ def texts(message: Message) -> tuple[str, str]:
         lines += ["", "Arguments (written by the model):", block]
     if hidden := unseen(args):
         lines.append(f"Careful: {hidden} hidden character(s) in them are shown as \\u….")
+    lines += [f"Careful: {warning}" for warning in look_alike_warnings(args, "args")]
     return title, "\n".join(lines)
 
 

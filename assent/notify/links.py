@@ -11,26 +11,28 @@ from __future__ import annotations
 import base64
 import hmac
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import rfc8785
 
-from assent.core.approval import Approval
+from assent.core.approval import Approval, ApprovalKind
 from assent.core.atomic_file import replace_file
 from assent.core.audit import AuditAction, AuditEntry, Authentication
 from assent.core.clock import time_text
-from assent.core.decisions import Approve, Decision, Reject
 from assent.core.errors import ConfigurationError, Gone, InvalidRequest, NotFound, Superseded
 from assent.core.rows import Link
 from assent.storage.base import Change, Storage
 
 KEY_BYTES = 32
 
-BY_LINK: Mapping[str, type[Approve] | type[Reject]] = {"approve": Approve, "reject": Reject}
-"""The decisions that links can make. To edit or to answer takes more than a button."""
+BY_LINK = ("approve", "reject")
+"""The decisions that links can make about an action. To edit it, or to answer in its place, takes
+more than a button."""
+
+ON_QUESTIONS = ("respond", "reject")
+"""The decisions that links can make about a graph's question."""
 
 DEFAULT_LIFETIME = timedelta(days=3)
 MAX_LIFETIME = timedelta(days=30)
@@ -90,12 +92,12 @@ def new_link(
     Without a `decision` the recipient chooses. Raises `InvalidRequest` for a decision that links
     cannot make or the approval does not allow, and for a lifetime out of bounds.
     """
-    wanted = (decision,) if decision else tuple(BY_LINK)
-    decisions = tuple(each for each in wanted if each in BY_LINK and each in approval.allowed)
+    offered = decisions_by_link(approval)
+    decisions = tuple(each for each in offered if decision in (None, each))
     if not decisions:
         raise InvalidRequest(
             f"The approval {approval.approval_id} takes: {', '.join(approval.allowed)}. "
-            f"A link can only be for: {', '.join(BY_LINK)}."
+            f"A link to it can only be for: {', '.join(offered) or 'none of these'}."
         )
     if not timedelta(0) < lasts <= MAX_LIFETIME:
         raise InvalidRequest(
@@ -120,6 +122,12 @@ def new_link(
     )
 
 
+def decisions_by_link(approval: Approval) -> tuple[str, ...]:
+    """The decisions that a link to the approval can make."""
+    by_link = ON_QUESTIONS if approval.kind is ApprovalKind.INPUT else BY_LINK
+    return tuple(each for each in by_link if each in approval.allowed)
+
+
 def check_usable(link: Link, approval: Approval, now: datetime) -> None:
     """Raises `Gone` if the link was used or has expired or its approval is no longer pending, and
     `Superseded` if the approval asks something else now."""
@@ -136,11 +144,10 @@ def check_usable(link: Link, approval: Approval, now: datetime) -> None:
         )
 
 
-def decision_by(link: Link, chosen: str, message: str = "") -> Decision:
-    """The chosen decision. Raises `InvalidRequest` for one that the link is not for."""
+def check_chosen(link: Link, chosen: str) -> None:
+    """Raise `InvalidRequest` for a decision that the link is not for."""
     if chosen not in link.decisions:
         raise InvalidRequest(f"This link is for: {', '.join(link.decisions)}.")
-    return Reject(message=message) if chosen == "reject" else BY_LINK[chosen]()
 
 
 async def store_link(storage: Storage, link: Link, approval: Approval) -> None:

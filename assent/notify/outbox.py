@@ -20,7 +20,7 @@ from assent.core.events import ApprovalEvent, event_type
 from assent.core.json import Json, JsonObject, encode_json
 from assent.core.rows import Notification, NotificationStatus, Row
 from assent.notify.endpoints import Endpoint
-from assent.notify.links import BY_LINK, new_link
+from assent.notify.links import decisions_by_link, new_link
 from assent.storage.base import Change, Storage
 
 MAX_PAYLOAD_BYTES = 62 * 1024
@@ -140,7 +140,7 @@ def _rows_for(
 
 def _takes_links(approval: Approval, now: datetime) -> bool:
     in_time = approval.expires_at is None or now < approval.expires_at
-    return approval.is_pending and in_time and not set(BY_LINK).isdisjoint(approval.allowed)
+    return approval.is_pending and in_time and bool(decisions_by_link(approval))
 
 
 # ── payloads ──────────────────────────────────────────────────────────────────────────────────────

@@ -264,7 +264,8 @@ async def test_an_edit_runs_with_the_edited_arguments_and_the_model_is_told(
     )
     (stored,) = answer["decisions"].values()
     assert stored["status"] == "edited"
-    assert stored["args"] == {"amount": amount}
+    assert stored["args"] == {"amount": amount + 500_000, "note": "rent"}
+    assert stored["asked_first"]["args"] == {"amount": amount}
     events = await api.until(thread, "done", after=0)
     assert only(events, "tool_start")["input"] == {"amount": amount + 500_000, "note": "rent"}
     assert only(events, "approval_decided")["args"] == {"amount": amount + 500_000, "note": "rent"}

@@ -9,7 +9,9 @@ from html import unescape
 import pytest
 
 from assent.api.link_page import asking_page
-from assent.core.approval import Edited
+from assent.core.approval import Edited, Vote
+from assent.core.decisions import Approve
+from assent.core.policy import Policy
 from assent.core.text import is_unseen
 from tests.support.notifications import NOW, PENDING, UNUSED_LINK
 from tests.support.rows import replace
@@ -67,6 +69,25 @@ def test_what_the_model_wrote_is_marked_as_such() -> None:
         "What was asked of the agent": "written by a person",
         "What the agent wrote": "written by the model",
     }
+
+
+def test_letters_that_look_like_others_are_pointed_out() -> None:
+    said = unescape(page(args={"to": "p\u0430ypal"}, conversation={"model_wrote": "Оплатить"}))
+    warned = re.findall(r'class="careful">([^<]*)<', said)
+    assert warned == [
+        "Careful: approval.arguments.to has letters that are not what they look like: "
+        "U+0430 CYRILLIC SMALL LETTER A like 'a'."
+    ]
+
+
+def test_the_page_says_how_many_have_agreed() -> None:
+    assert "Agreed so far" not in page()
+    policy = Policy(roles=("lead",), quorum=2)
+    assert "<dt>Agreed so far</dt><dd>0 of 2</dd>" in page(policy=policy)
+    vote = Vote(by="cy", decision=Approve(), digest=PENDING.digest, at=NOW, voting_right="cy")
+    before_the_edit = replace(vote, by="dee", digest="1" * 64)
+    said = page(policy=policy, votes=(before_the_edit, vote))
+    assert "<dt>Agreed so far</dt><dd>1 of 2 (cy)</dd>" in said
 
 
 def test_after_an_edit_the_page_shows_what_runs_now() -> None:

@@ -34,18 +34,45 @@ def key(name: str) -> dict[str, str]:
 
 
 PAIR = """
+from typing import Annotated, TypedDict
+from langgraph.graph import START, StateGraph
+from langgraph.graph.message import add_messages
+from langgraph.types import interrupt
 from assent import ApprovalPolicy, build_hitl_agent
 from tests.support.agents import pay, reply
 from tests.support.models import ScriptedModel
 
 pair = build_hitl_agent(ScriptedModel(script=reply), [pay], approve={"pay": ApprovalPolicy(quorum=2)}, name="pair")
+
+class Booking(TypedDict):
+    messages: Annotated[list, add_messages]
+
+ROOM = {
+    "type": "object",
+    "properties": {
+        "nights": {"type": "integer", "minimum": 1, "description": "How long"},
+        "class": {"enum": ["first", "second"]},
+        "window": {"type": "boolean"},
+        "wish": {"type": "string"},
+    },
+    "required": ["nights", "class"],
+}
+
+def ask(state):
+    schema = ROOM if state["messages"][-1].text == "a form" else {"type": "integer"}
+    return {"messages": [("ai", f"Answer: {interrupt({'question': 'Which <b>room</b>?', 'schema': schema})!r}")]}
+
+graph = StateGraph(Booking)
+graph.add_node("ask", ask)
+graph.add_edge(START, "ask")
+hotel = graph.compile(name="hotel")
 lead = build_hitl_agent(ScriptedModel(script=reply), [pay], approve={"pay": ApprovalPolicy(names=("ann",))}, name="lead")
 """
 
 
 def with_pair(folder: Path) -> str:
-    """The agents of `agents.py`, one whose payments two people must agree to, and one whose only
-    Ann decides."""
+    """The agents of `agents.py`, one whose payments two people must agree to, one whose only Ann
+    decides, and a graph that asks questions."""
     (folder / "pair.py").write_text(PAIR)
     file = Path(scripted_agents(folder, "agent"))
     graphs = json.loads(file.read_text())["graphs"]
@@ -56,6 +83,7 @@ def with_pair(folder: Path) -> str:
                     **graphs,
                     "pair": f"{folder}/pair.py:pair",
                     "lead": f"{folder}/pair.py:lead",
+                    "hotel": f"{folder}/pair.py:hotel",
                 }
             }
         )
@@ -140,7 +168,8 @@ async def test_a_link_opened_a_hundred_times_decides_nothing_and_works_then(
         ):
             await page(response, 200)
         if number == 0:
-            for method in ("HEAD", "OPTIONS", "PUT", "DELETE"):
+            assert (await browser.head(path)).status_code == 200
+            for method in ("OPTIONS", "PUT", "DELETE"):
                 assert (await browser.request(method, path)).status_code == 405
     assert await api.approval(approval["approval_id"]) == approval
     assert await api.events(thread) == before
@@ -234,6 +263,74 @@ async def test_a_link_for_one_decision_takes_no_other(
     await page(await browser.post(path, content=b"&" * 100 + b"decision=reject" * 20), 422)
     assert (await api.approval(approval["approval_id"]))["status"] == "pending"
     await page(await browser.post(path, data={"decision": "reject"}), 200)
+
+
+# ── questions ──
+
+
+async def test_a_question_is_answered_by_its_link(
+    api: Api, browser: httpx.AsyncClient, thread: str
+) -> None:
+    (question,) = await api.paused("a number", thread_id=thread, agent="hotel")
+    path = await path_for(api, question)
+    shown = await page(await browser.get(path), 200)
+    assert "Which &lt;b&gt;room&lt;/b&gt;?" in shown
+    assert re.findall(r'name="decision" value="(\w+)"', shown) == ["respond"]
+    # What the question does not take is said on the page, and the link is as good as before.
+    for typed, sentence in (
+        ("", "An answer is needed."),
+        ("two", "This is not a whole number."),
+        ("2.5", "does not take this answer: 2.5 is not of type 'integer'"),
+    ):
+        answer = {"decision": "respond", "answer": typed}
+        again = unescape(await page(await browser.post(path, data=answer), 422))
+        assert sentence in again
+        assert f'value="{typed}"' in again
+    assert (await api.approval(question["approval_id"]))["status"] == "pending"
+    said = await page(await browser.post(path, data={"decision": "respond", "answer": "7"}), 200)
+    assert "You chose: answer. The agent gets your answer" in said
+    assert await api.last_words(thread) == "Answer: 7"
+    decided = await api.approval(question["approval_id"])
+    assert (decided["decision"], decided["decided_by"]) == (
+        {"type": "respond", "message": 7},
+        "bob",
+    )
+    await page(await browser.post(path, data={"decision": "respond", "answer": "8"}), 410)
+
+
+async def test_a_question_with_fields_is_a_form(
+    api: Api, browser: httpx.AsyncClient, thread: str
+) -> None:
+    (question,) = await api.paused("a form", thread_id=thread, agent="hotel")
+    path = await path_for(api, question, decision="respond")
+    shown = await page(await browser.get(path), 200)
+    labels = re.findall(r"<label[^>]*>([^<]*)</label>", shown)
+    assert labels == [
+        "nights: How long (a whole number)",
+        "class (a number or the answer itself)",
+        "window (yes or no; may be empty)",
+        "wish (text; may be empty)",
+    ]
+    form = {"decision": "respond", "answer.0": "0", "answer.1": "second", "answer.3": "<Quiet>"}
+    again = await page(await browser.post(path, data=form), 422)
+    assert "0 is less than the minimum of 1" in again
+    assert '<option value="second" selected>' in again
+    assert "&lt;Quiet&gt;</textarea>" in again
+    await page(await browser.post(path, data={**form, "answer.0": "2", "answer.2": "yes"}), 200)
+    answer = {"nights": 2, "class": "second", "window": True, "wish": "<Quiet>"}
+    assert await api.last_words(thread) == f"Answer: {answer!r}"
+
+
+async def test_a_page_says_how_many_have_agreed(
+    api: Api, browser: httpx.AsyncClient, thread: str, amount: int
+) -> None:
+    approval = await paused(api, thread, amount, agent="pair")
+    path = await path_for(api, approval)
+    assert "<dd>0 of 2</dd>" in await page(await browser.get(path), 200)
+    await api.decided(thread, type="approve")
+    assert "<dd>1 of 2 (ann)</dd>" in await page(await browser.get(path), 200)
+    await page(await browser.post(path, data={"decision": "approve"}), 200)
+    assert (await api.approval(approval["approval_id"]))["status"] == "approved"
 
 
 # ── links that are none, or no longer ──

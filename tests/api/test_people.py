@@ -195,6 +195,23 @@ async def test_an_edit_is_for_another_to_approve_with_its_digest(
     )
     edit = edited["decisions"][approval["approval_id"]]["edit"]
     assert (edit["by"], edit["args"]) == ("bob", {"amount": amount + 500_000})
+    # What is asked now is shown everywhere alike.
+    (listed,) = await found(people["ann"], thread_id=thread)
+    of_thread = (await people["ann"].get(f"/threads/{thread}"))["interrupts"]["approval"][0][
+        "value"
+    ]
+    of_state = (await people["ann"].get(f"/threads/{thread}/state"))["interrupts"][0]["value"]
+    stored = await people["ann"].approval(approval["approval_id"])
+    for shown in (
+        edited["decisions"][approval["approval_id"]],
+        listed,
+        of_thread,
+        of_state,
+        stored,
+    ):
+        assert (shown["args"], shown["digest"]) == (edit["args"], edit["digest"])
+        assert shown["asked_first"] == {"args": {"amount": amount}, "digest": approval["digest"]}
+    assert approval["asked_first"] is None
     stale = await decide(people["cy"], approval, APPROVE, 409)
     assert stale["digest"] == edit["digest"]
     await decide(people["cy"], approval, {**APPROVE, "digest": edit["digest"]})

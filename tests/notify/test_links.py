@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from assent.approvals.decide import Verdict
-from assent.core.approval import ApprovalStatus
+from assent.core.approval import ApprovalKind, ApprovalStatus
 from assent.core.audit import Actor, Authentication
 from assent.core.decisions import Approve, Reject
 from assent.core.errors import (
@@ -27,8 +27,8 @@ from assent.core.rows import Link
 from assent.notify.links import (
     MAX_LIFETIME,
     LinkKey,
+    check_chosen,
     check_usable,
-    decision_by,
     key_beside,
     new_link,
     parse_key,
@@ -169,13 +169,23 @@ def test_when_nothing_is_left_to_decide_a_link_is_for_nothing(status: ApprovalSt
 
 def test_a_link_decides_only_what_it_is_for() -> None:
     both = replace(UNUSED_LINK, decisions=("approve", "reject"))
-    assert decision_by(both, "approve", "ignored") == Approve()
-    assert decision_by(both, "reject", "why") == Reject(message="why")
+    for chosen in both.decisions:
+        check_chosen(both, chosen)
     for chosen in ("edit", "respond", "", "APPROVE"):
         with pytest.raises(InvalidRequest):
-            decision_by(both, chosen)
+            check_chosen(both, chosen)
     with pytest.raises(InvalidRequest):
-        decision_by(UNUSED_LINK, "reject")
+        check_chosen(UNUSED_LINK, "reject")
+
+
+def test_a_link_answers_questions_and_nothing_in_place_of_a_tool() -> None:
+    every = ("approve", "edit", "reject", "respond")
+    made = {
+        kind: new_link(replace(PENDING, kind=kind, allowed=every), "bob", link_id="l", now=NOW)
+        for kind in ApprovalKind
+    }
+    assert made.pop(ApprovalKind.INPUT).decisions == ("respond", "reject")
+    assert {link.decisions for link in made.values()} == {("approve", "reject")}
 
 
 # ── the key ──

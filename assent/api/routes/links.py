@@ -3,6 +3,7 @@ that scan mail open every link."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Literal
 from urllib.parse import parse_qs
@@ -11,6 +12,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 from pydantic import Field
 
+from assent.api import link_answers
 from assent.api.deps import TheActor, TheRuns
 from assent.api.json_body import JsonRoute
 from assent.api.link_page import MAX_REASON_CHARACTERS, asking_page, decided_page, refusing_page
@@ -20,13 +22,14 @@ from assent.api.schemas import Body, Name
 from assent.approvals.decide import Verdict
 from assent.core.approval import Approval
 from assent.core.audit import LOCAL, Actor, Authentication
-from assent.core.decisions import Decision
+from assent.core.decisions import Approve, Decision, Reject, Respond
 from assent.core.errors import (
     AlreadyDecided,
     AssentError,
     Conflict,
     Forbidden,
     Gone,
+    InvalidDecision,
     InvalidRequest,
     NotFound,
     NothingPending,
@@ -34,13 +37,14 @@ from assent.core.errors import (
     Tampered,
     Unavailable,
 )
+from assent.core.questions import NotUnderstood
 from assent.core.rows import Link
 from assent.notify.links import (
     DEFAULT_LIFETIME,
     MAX_LIFETIME,
     LinkKey,
+    check_chosen,
     check_usable,
-    decision_by,
     new_link,
     store_link,
     using,
@@ -49,13 +53,16 @@ from assent.runs.service import Runs
 
 router = APIRouter(tags=["links"], route_class=JsonRoute)
 
+MAX_FIELDS = 200
+"""The most fields of a form: more than a question that a person can fill in has."""
+
 
 class LinkRequest(Body):
     """The recipient of a link, its decision (default: the recipient chooses), and its lifetime in
     seconds."""
 
     recipient: Name
-    decision: Literal["approve", "reject"] | None = None
+    decision: Literal["approve", "reject", "respond"] | None = None
     expires_in: float = Field(
         default=DEFAULT_LIFETIME.total_seconds(),
         gt=0,
@@ -116,14 +123,32 @@ async def show(token: str, request: Request, runs: TheRuns) -> Response:
 
 @router.post("/links/{token}", response_class=HTMLResponse)
 async def decide(token: str, request: Request, runs: TheRuns) -> Response:
-    """Decide, as the page's form does: `decision`, and a `message` if it is `reject`."""
+    """Decide, as the page's form does: `decision`, and a `message` if it is `reject`, or the inputs
+    of the answer if it is `respond`. An answer that the question does not take can be corrected on
+    the same page."""
     try:
-        chosen, message = await _form(request)
+        given = await _form(request)
         link, approval = await _usable(token, request, runs)
-        decided = await _decide(runs, link, approval, decision_by(link, chosen, message))
+        try:
+            decided = await _decide(runs, link, approval, _chosen(link, approval, given))
+        except (InvalidDecision, NotUnderstood) as problem:
+            if given.get("decision") != "respond":
+                raise
+            return asking_page(approval, link, given=given, problem=str(problem))
     except AssentError as error:
         return await _refused(error, runs)
-    return decided_page(decided, chosen)
+    return decided_page(decided, given["decision"])
+
+
+def _chosen(link: Link, approval: Approval, given: Mapping[str, str]) -> Decision:
+    """The decision in the form. Raises `InvalidRequest` or `NotUnderstood`."""
+    chosen = given.get("decision", "")
+    check_chosen(link, chosen)
+    if chosen == "approve":
+        return Approve()
+    if chosen == "reject":
+        return Reject(message=given.get("message", "")[:MAX_REASON_CHARACTERS])
+    return Respond(message=link_answers.read(approval, given))
 
 
 async def _decide(runs: Runs, link: Link, approval: Approval, decision: Decision) -> Approval:
@@ -146,16 +171,14 @@ async def _usable(token: str, request: Request, runs: Runs) -> tuple[Link, Appro
     return link, approval
 
 
-async def _form(request: Request) -> tuple[str, str]:
-    """The form's decision and message."""
+async def _form(request: Request) -> dict[str, str]:
+    """The form's fields. Of one that is given several times, the first counts."""
     body = (await request.body()).decode("utf-8", "replace")
     try:
-        fields = parse_qs(body, max_num_fields=10)
+        fields = parse_qs(body, max_num_fields=MAX_FIELDS)
     except ValueError:
         raise InvalidRequest("The body is not that of the page's form.") from None
-    # Of a field that is given several times, the first counts.
-    decision, message = (fields.get(name, [""])[0] for name in ("decision", "message"))
-    return decision, message[:MAX_REASON_CHARACTERS].replace("\r\n", "\n")
+    return {name: values[0].replace("\r\n", "\n") for name, values in fields.items()}
 
 
 def _key(request: Request) -> LinkKey:
