@@ -147,7 +147,9 @@ def _content(approval: Approval) -> str:
     else:
         parts = _part("Arguments", approval.current_args, f"{author}; exactly these will run")
     if approval.preview is not None:
-        parts += _part("Preview", approval.preview, "from the tool")
+        is_node = approval.kind is ApprovalKind.NODE
+        title = "What it is about to see" if is_node else "Preview"
+        parts += _part(title, approval.preview, "from the graph" if is_node else "from the tool")
     if shown.get("asked"):
         parts += _part("What was asked of the agent", shown["asked"], "written by a person")
     if shown.get("model_wrote"):
@@ -220,8 +222,10 @@ def _form(approval: Approval, link: Link, given: Mapping[str, str], problem: str
     if problem:
         answer = f'<p class="careful">{_marked(visible(problem))}</p>{answer}'
     if "reject" in link.decisions:
+        # A graph that keeps no messages has no place for a reason.
+        reader = "" if approval.kind is ApprovalKind.NODE else " (the agent reads it)"
         reason = (
-            '<h2><label for="message">Reason, if you reject (the agent reads it)</label></h2>'
+            f'<h2><label for="message">Reason, if you reject{reader}</label></h2>'
             '<textarea id="message" name="message" rows="3" '
             f'maxlength="{MAX_REASON_CHARACTERS}">{escape(given.get("message", ""))}</textarea>'
         )

@@ -114,7 +114,9 @@ class Prompts:
             return None if args is None else {"type": "edit", "args": args}
 
         if decision == "reject":
-            reader = "" if approval["kind"] == "budget" else "the agent reads it; "
+            # Nobody reads why no more may be used, and a graph may keep no messages.
+            is_read = approval["kind"] not in ("budget", "node")
+            reader = "the agent reads it; " if is_read else ""
             return _rejection(input(f"why ({reader}may be empty): "))
 
         if decision == "respond" and approval["kind"] == "unknown_outcome":

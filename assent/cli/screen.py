@@ -247,7 +247,8 @@ def _context(approval: Approval) -> Iterator[RenderableType]:
         case None:
             pass
         case _:
-            yield Text("\npreview", style="dim")
+            label = "what it is about to see (the graph's)"
+            yield Text(f"\n{label if approval['kind'] == 'node' else 'preview'}", style="dim")
             yield Text(_first_lines(pretty(preview)), style="dim", overflow="fold")
 
     if count := unseen([approval["args"], preview]):

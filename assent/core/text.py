@@ -136,6 +136,16 @@ def pretty(value: Json) -> str:
     return "\n".join(_json_lines(value, ""))
 
 
+def shortened(text: str, most: int) -> str:
+    """The beginning of the text, marked as cut."""
+    return f"{text[:most]}… (cut: {len(text)} characters in all)"
+
+
+def is_shortened(value: Json) -> bool:
+    """True for a text that `shortened` returned."""
+    return isinstance(value, str) and value.endswith("characters in all)")
+
+
 def _is_unexpected(char: str) -> bool:
     return char not in LINE_BREAKS and is_unseen(char)
 

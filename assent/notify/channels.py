@@ -17,12 +17,19 @@ from pkgutil import resolve_name
 from assent.core.clock import Clock
 from assent.core.errors import ConfigurationError
 from assent.core.json import Json, JsonObject, encode_json
-from assent.core.text import look_alike_warnings, pretty, unseen, visible
+from assent.core.text import (
+    is_shortened,
+    look_alike_warnings,
+    pretty,
+    shortened,
+    unseen,
+    visible,
+)
 from assent.notify.audit_head import AUDIT_HEAD
 from assent.notify.endpoints import Endpoint
 from assent.notify.links import LinkKey
 from assent.notify.notifier import Message, NotDelivered, Notifier
-from assent.notify.outbox import ASKING_EVENTS, is_shortened, shortened
+from assent.notify.outbox import ASKING_EVENTS
 from assent.notify.webhooks import Resolve, WebhookSender
 
 CHAT_SECONDS = 30.0
@@ -178,9 +185,11 @@ def texts(message: Message) -> tuple[str, str]:
 
     preview = approval.get("preview")
     if preview is not None and message.type in ASKING_EVENTS:
+        is_node = approval.get("kind") == "node"
+        title_of_preview = "The state that it is about to see (from the graph):"
         lines += [
             "",
-            "What it would do (from the tool):",
+            title_of_preview if is_node else "What it would do (from the tool):",
             _indented(preview, MAX_PREVIEW_CHARACTERS),
         ]
 

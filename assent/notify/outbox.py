@@ -17,8 +17,9 @@ from assent.approvals.feed import FEED
 from assent.core.approval import Approval
 from assent.core.clock import Clock
 from assent.core.events import ApprovalEvent, event_type
-from assent.core.json import Json, JsonObject, encode_json
+from assent.core.json import JsonObject, encode_json
 from assent.core.rows import Notification, NotificationStatus, Row
+from assent.core.text import shortened
 from assent.notify.endpoints import Endpoint
 from assent.notify.links import decisions_by_link, new_link
 from assent.storage.base import Change, Storage
@@ -193,16 +194,6 @@ def _bounded(payload: JsonObject) -> JsonObject:
         cut.append(f"{part}.{name}")
         payload["cut"] = cut
     return payload
-
-
-def shortened(text: str, most: int) -> str:
-    """The beginning of the text, marked as cut."""
-    return f"{text[:most]}… (cut: {len(text)} characters in all)"
-
-
-def is_shortened(value: Json) -> bool:
-    """True for a text that `shortened` returned."""
-    return isinstance(value, str) and value.endswith("characters in all)")
 
 
 def data_of(notification: Notification) -> JsonObject:

@@ -9,7 +9,8 @@ from datetime import datetime
 from assent.core.clock import Clock
 from assent.core.rows import Run, RunKind, RunStatus, Thread
 from assent.graph.excerpt import excerpt
-from assent.graph.interrupts.questions import Agent, find_pending, with_previews
+from assent.graph.interrupts.previews import with_previews
+from assent.graph.interrupts.questions import Agent, find_pending
 from assent.graph.state import checkpoint_of
 from assent.runs import outcome
 from assent.runs.states import thread_config
@@ -39,7 +40,7 @@ class Adopter:
             # Taken back by one, since a pause is a change to a row that is there.
             replace(thread, run_id=run.run_id, version=thread.version - 1),
             run,
-            await with_previews(self.agent, pending),
+            await with_previews(self.agent, pending, snapshot),
             known=(),
             checkpoint=checkpoint_of(snapshot),
             now=self.clock.now(),

@@ -28,12 +28,8 @@ from assent.graph.effects import EFFECTS_KEY
 from assent.graph.excerpt import excerpt
 from assent.graph.forking import at_checkpoint, fork, saver_of
 from assent.graph.interrupts.matching import SHOWN_KEY, Shown
-from assent.graph.interrupts.questions import (
-    Agent,
-    find_pending,
-    with_previews,
-    with_problem,
-)
+from assent.graph.interrupts.previews import with_previews, with_problem
+from assent.graph.interrupts.questions import Agent, find_pending
 from assent.graph.interrupts.resume import apply_updates, problems_in
 from assent.graph.state import checkpoint_of, messages_in, open_calls
 from assent.graph.stream.callbacks import run_graph
@@ -279,7 +275,7 @@ class GraphExecutor(Executor):
             budget_question(limit, work.meter.used(limit), run, checkpoint.checkpoint_id, now)
             for limit in reached
         ]
-        pending = [*await with_previews(work.agent, asked), *questions]
+        pending = [*await with_previews(work.agent, asked, snapshot), *questions]
         known: set[str] = set()
         for approval in pending:
             if await self._storage.approval(approval.approval_id) is not None:

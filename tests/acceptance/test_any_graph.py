@@ -21,6 +21,7 @@ APPROVE = {"type": "approve"}
 REJECT = {"type": "reject", "message": "No."}
 ALL = ("approve", "edit", "reject", "respond")
 NO = "A person rejected this call. It did not run. The reason: No."
+NO_STEP = "The step 'publish' was rejected. The reason: No."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,10 +92,10 @@ STYLES = [
     Style(graph="delegating", says=f"Results: paid 1 | {NO}"),
     Style(graph="delegating_agent", says=f"Results: paid 1 | {NO}"),
     Style(graph="stops_before", asks=(("node", {}),), decisions=(APPROVE,), traces=("write", "publish"), says="Published."),
-    Style(graph="stops_before", asks=(("node", {}),), decisions=(REJECT,), traces=("write",), says="Written."),
+    Style(graph="stops_before", asks=(("node", {}),), decisions=(REJECT,), traces=("write",), says=NO_STEP),
     Style(graph="stops_after", asks=(("node", {}),), decisions=(APPROVE,), traces=("write", "publish"), says="Published."),
     Style(graph="nested_stop", asks=(("node", {}),), decisions=(APPROVE,), traces=("write", "publish"), says="Published."),
-    Style(graph="nested_stop", asks=(("node", {}),), decisions=(REJECT,), traces=("write",)),
+    Style(graph="nested_stop", asks=(("node", {}),), decisions=(REJECT,), traces=("write",), says=NO_STEP),
     Style(
         graph="mixed",
         asks=(("tool", {"amount": 1}), ("tool", {"amount": 2}), ("input", "Which colour?"), ("node", {})),

@@ -621,8 +621,11 @@ async def test_a_node_that_a_person_rejects_does_not_run(
 ) -> None:
     (approval,) = await api.paused(f"page of {thread}", thread_id=thread, agent="stopping")
     assert (approval["kind"], approval["node"], approval["args"]) == ("node", "publish", {})
+    seen = [{"type": "human", "content": f"page of {thread}"}]
+    assert approval["preview"] == {"state": {"messages": seen}}
     await api.decided(thread, type="reject", message="Not yet.")
     assert (await api.at_rest(thread))["status"] == "idle"
+    assert await api.last_words(thread) == "The step 'publish' was rejected. The reason: Not yet."
     assert server.traces(f"publish page of {thread}") == []
     # The thread is free again.
     await api.paused(f"book of {thread}", thread_id=thread, agent="stopping")

@@ -9,7 +9,7 @@ from html import unescape
 import pytest
 
 from assent.api.link_page import asking_page
-from assent.core.approval import Edited, Vote
+from assent.core.approval import ApprovalKind, Edited, Vote
 from assent.core.decisions import Approve
 from assent.core.policy import Policy
 from assent.core.text import is_unseen
@@ -88,6 +88,13 @@ def test_the_page_says_how_many_have_agreed() -> None:
     before_the_edit = replace(vote, by="dee", digest="1" * 64)
     said = page(policy=policy, votes=(before_the_edit, vote))
     assert "<dt>Agreed so far</dt><dd>1 of 2 (cy)</dd>" in said
+
+
+def test_what_a_step_is_about_to_see_is_marked_as_the_graphs() -> None:
+    said = page(kind=ApprovalKind.NODE, tool="", preview={"state": {"notes": "The news."}})
+    assert 'What it is about to see <span class="who">(from the graph)</span>' in said
+    assert "The news." in said
+    assert "Reason, if you reject</label>" in said
 
 
 def test_after_an_edit_the_page_shows_what_runs_now() -> None:

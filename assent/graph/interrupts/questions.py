@@ -19,7 +19,6 @@ from langchain_core.tools import BaseTool
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.types import Interrupt, PregelTask, StateSnapshot
-from msgspec.structs import replace
 
 from assent.core.approval import Approval, ApprovalKind
 from assent.core.digest import approval_id_for, call_digest
@@ -27,7 +26,6 @@ from assent.core.policy import Policy, plain_policy
 from assent.graph.builder import APPROVAL_NODE, ASK_NODE, HitlGraph
 from assent.graph.gate import Gate
 from assent.graph.interrupts.forms import Form, question_json, read_interrupt
-from assent.graph.previews import preview_of
 from assent.graph.state import AgentState, messages_in, open_calls
 
 Agent = CompiledStateGraph[Any, Any, Any, Any]
@@ -287,30 +285,6 @@ def stops_before(agent: Agent, nodes: Sequence[str]) -> bool:
     return agent.interrupt_before_nodes == "*" or bool(
         set(nodes) & set(agent.interrupt_before_nodes)
     )
-
-
-# ── previews ──────────────────────────────────────────────────────────────────────────────────────
-
-
-async def with_previews(agent: Agent, pending: Sequence[Approval]) -> list[Approval]:
-    """The same approvals, each with what its tool's policy shows of the effect, if it shows any. An
-    interrupt has brought its own."""
-    return [replace(each, preview=await _preview(agent, each)) for each in pending]
-
-
-async def _preview(agent: Agent, approval: Approval) -> Any:
-    gate = gate_of(graph_of(agent, approval.node))
-    policy = gate.rules.policies.get(approval.tool) if gate else None
-    if policy is None or approval.interrupt_id or approval.kind is not ApprovalKind.TOOL:
-        return approval.preview
-    return await preview_of(policy, approval.args)
-
-
-def with_problem(approval: Approval, problem: str) -> Approval:
-    """The approval with the reason why it is asked again, if there is one, beside its preview."""
-    if not problem:
-        return approval
-    return replace(approval, preview={**(approval.preview or {}), "problem": problem})
 
 
 # ── the origin of a question ───────────────────────────────────────────────────────────────────

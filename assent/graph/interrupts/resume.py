@@ -15,17 +15,22 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from langchain_core.messages import BaseMessage, ToolMessage
+from langchain_core.messages import BaseMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
+from langgraph._internal._constants import NULL_TASK_ID
+from langgraph.channels import BinaryOperatorAggregate, LastValue
+from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.graph import END
 from langgraph.types import Command, StateSnapshot, StateUpdate
 from pydantic import BaseModel, ValidationError
 
 from assent.core.approval import Approval, ApprovalKind, match_decisions
-from assent.core.decisions import Approve, Decision, Edit, Respond, check_allowed
+from assent.core.decisions import Approve, Decision, Edit, Reject, Respond, check_allowed
 from assent.core.errors import InvalidDecision
+from assent.graph.forking import saver_of
 from assent.graph.interrupts.forms import read_interrupt, schema_problem
+from assent.graph.interrupts.previews import with_previews
 from assent.graph.interrupts.questions import (
     PATH,
     Agent,
@@ -34,7 +39,6 @@ from assent.graph.interrupts.questions import (
     levels_of,
     stops_before,
     tool_of,
-    with_previews,
 )
 from assent.graph.previews import run_apart
 from assent.graph.state import (
@@ -51,10 +55,12 @@ Decided = Sequence[tuple[Approval, Decision]]
 @dataclass(frozen=True, slots=True)
 class Update:
     """A change of a graph's state, in steps as LangGraph takes them. `namespace` is the subgraph's;
-    "" for the graph itself."""
+    "" for the graph itself. `first` are values, by channel, that the first step applies before all
+    else."""
 
     namespace: str
     supersteps: Sequence[Sequence[StateUpdate]]
+    first: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,15 +80,15 @@ class Continuation:
 
 def pending_approvals(agent: Agent, config: RunnableConfig) -> list[Approval]:
     """`apending_approvals`, for sync code."""
-    pending = find_pending(agent, agent.get_state(config, subgraphs=True))
-    return run_apart(with_previews(agent, pending))
+    snapshot = agent.get_state(config, subgraphs=True)
+    return run_apart(with_previews(agent, find_pending(agent, snapshot), snapshot))
 
 
 async def apending_approvals(agent: Agent, config: RunnableConfig) -> list[Approval]:
     """The approvals that the thread waits for, in the order in which it asks, with previews; empty
     if it waits for nobody."""
     snapshot = await agent.aget_state(config, subgraphs=True)
-    return await with_previews(agent, find_pending(agent, snapshot))
+    return await with_previews(agent, find_pending(agent, snapshot), snapshot)
 
 
 # ── checking ──────────────────────────────────────────────────────────────────────────────────────
@@ -269,8 +275,22 @@ def _past_static_pause(
     if messages:
         # New input takes the waiting nodes off, and the graph begins anew with it.
         return Continuation(input={"messages": list(messages)})
-    # No message can tell the graph of it, so its waiting nodes are taken off and the run is over.
-    return Continuation(updates=(_over(level),), ended=True)
+    # The waiting nodes are taken off, and the run is over.
+    return Continuation(updates=(_over(level, _reason(level, decision)),), ended=True)
+
+
+def _reason(level: Level, decision: Decision) -> dict[str, Any] | None:
+    """The values that tell the thread why its waiting nodes did not run; None if there is no
+    reason, or the graph keeps no conversation."""
+    messages = messages_in(level.snapshot.values)
+    if not isinstance(decision, Reject) or not decision.message or not messages:
+        return None
+    nodes = ", ".join(dict.fromkeys(level.snapshot.next))
+    said = HumanMessage(f"The step '{nodes}' was rejected. The reason: {decision.message}")
+    channel = level.graph.channels["messages"]
+    if isinstance(channel, LastValue):
+        return {"messages": [*messages, said]}
+    return {"messages": [said]} if isinstance(channel, BinaryOperatorAggregate) else None
 
 
 def _rejections(level: Level, decision: Decision) -> list[ToolMessage]:
@@ -293,9 +313,9 @@ def _answered(level: Level, messages: Sequence[BaseMessage]) -> Update:
     return Update(level.namespace, steps)
 
 
-def _over(level: Level) -> Update:
-    """The update that takes the nodes off that wait."""
-    return Update(level.namespace, [[StateUpdate(None, END)]])
+def _over(level: Level, first: Mapping[str, Any] | None) -> Update:
+    """The update that takes the nodes off that wait, and applies the `first` values."""
+    return Update(level.namespace, [[StateUpdate(None, END)]], first)
 
 
 def _inner_updates(level: Level, decided: Decided) -> Iterator[Update]:
@@ -315,7 +335,7 @@ def _inner_updates(level: Level, decided: Decided) -> Iterator[Update]:
             return
     # The subgraph is over. It would otherwise pass a pause right behind this one unasked, as the
     # graph around it goes on.
-    yield _over(level)
+    yield _over(level, None if answers else _reason(level, decision))
 
 
 def _has_other_stops(level: Level) -> bool:
@@ -327,7 +347,12 @@ async def apply_updates(agent: Agent, config: RunnableConfig, plan: Continuation
     """Write the plan's updates. What is left of the plan is to run the graph with `input`, or that
     it has `ended`."""
     for update in plan.updates:
-        await agent.abulk_update_state(_place(config, update), update.supersteps)
+        where = _place(config, update)
+        if update.first:
+            saver = saver_of(agent)
+            place = _at(where, await saver.aget_tuple(where))
+            await saver.aput_writes(place, list(update.first.items()), NULL_TASK_ID)
+        await agent.abulk_update_state(where, update.supersteps)
     stopped = _moves(plan) and _waits_before_a_stop(agent, await agent.aget_state(config))
     return replace(plan, updates=(), ended=plan.ended or stopped)
 
@@ -343,6 +368,16 @@ def _place(config: RunnableConfig, update: Update) -> RunnableConfig:
 def _moves(plan: Continuation) -> bool:
     """True if the plan's updates take the graph itself to other nodes."""
     return any(not update.namespace for update in plan.updates)
+
+
+def _at(where: RunnableConfig, head: CheckpointTuple | None) -> RunnableConfig:
+    """The place of an update's `first` values: beside the checkpoint that it follows, as LangGraph
+    stores those of a `Command`. So both are one new checkpoint, and a crash in between leaves the
+    pause as it was."""
+    assert head is not None, "What waits has a checkpoint."
+    configurable = {**where["configurable"], "checkpoint_id": head.checkpoint["id"]}
+    configurable.setdefault("checkpoint_ns", "")
+    return {**where, "configurable": configurable}
 
 
 def _waits_before_a_stop(agent: Agent, snapshot: StateSnapshot) -> bool:
@@ -421,7 +456,12 @@ def _applied(
     snapshot = agent.get_state(config, subgraphs=True)
     plan = continuation(agent, snapshot, checked_decisions(agent, snapshot, decisions))
     for update in plan.updates:
-        agent.bulk_update_state(_place(config, update), update.supersteps)
+        where = _place(config, update)
+        if update.first:
+            saver = saver_of(agent)
+            place = _at(where, saver.get_tuple(where))
+            saver.put_writes(place, list(update.first.items()), NULL_TASK_ID)
+        agent.bulk_update_state(where, update.supersteps)
     stopped = _moves(plan) and _waits_before_a_stop(agent, agent.get_state(config))
     return replace(plan, updates=(), ended=plan.ended or stopped)
 

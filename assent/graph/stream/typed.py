@@ -42,7 +42,8 @@ from assent.core.events import (
     Usage,
 )
 from assent.graph.explain import explain
-from assent.graph.interrupts.questions import find_pending, with_previews
+from assent.graph.interrupts.previews import with_previews
+from assent.graph.interrupts.questions import find_pending
 from assent.graph.interrupts.resume import (
     Continuation,
     apply_updates,
@@ -196,7 +197,8 @@ class _Run:
         snapshot = await self._agent.aget_state(_head(self._config), subgraphs=True)
         pending: list[Approval] = []
         if snapshot.next:
-            pending = await with_previews(self._agent, find_pending(self._agent, snapshot))
+            found = find_pending(self._agent, snapshot)
+            pending = await with_previews(self._agent, found, snapshot)
         for approval in pending:
             self._frame(approval_event(ApprovalRequired, approval, approval.requested_at))
         self._frame(checkpoint_of(snapshot))

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import Annotated, Any, TypedDict
 
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import StructuredTool
+from langgraph._internal._constants import NULL_TASK_ID
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, ToolRuntime
@@ -33,6 +34,8 @@ from assent import (
 )
 from assent.core.digest import call_digest
 from assent.core.errors import InvalidDecision, NotFound, NothingPending
+from assent.core.json import encode_json
+from assent.graph.interrupts.previews import MAX_BYTES
 from assent.graph.interrupts.resume import continuation
 from tests.graph.harness import ASKED, THREAD, AgentHarness, Json, asks, told
 from tests.support.models import ScriptedModel, say
@@ -500,6 +503,125 @@ async def test_a_message_that_rejects_a_static_pause_is_what_the_graph_begins_an
     result = await agent.ainvoke(plan.input, THREAD)
     assert [message.text for message in result["messages"]] == ["A page.", "A leaf."]
     assert [approval.node for approval in await apending_approvals(agent, THREAD)] == ["publish"]
+
+
+def publishing(**options: Any) -> Any:
+    """A graph that keeps messages, and pauses before it publishes."""
+    graph = StateGraph(MessagesState)
+    graph.add_node("publish", lambda state: {"messages": [("ai", "Published.")]})
+    graph.add_node("celebrate", lambda state: {"messages": [("ai", "Hooray.")]})
+    graph.add_edge(START, "publish").add_edge("publish", "celebrate")
+    return graph.compile(interrupt_before=["publish"], **options)
+
+
+NOT_YET = "The step 'publish' was rejected. The reason: Not yet."
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("nested", [False, True])
+async def test_the_reason_of_a_rejected_step_is_in_the_conversation(
+    asynchronous: bool, nested: bool
+) -> None:
+    agent = publishing(checkpointer=InMemorySaver())
+    if nested:
+        graph = StateGraph(MessagesState).add_node("inner", publishing()).add_edge(START, "inner")
+        agent = graph.compile(checkpointer=InMemorySaver())
+    await agent.ainvoke({"messages": [("user", "A page.")]}, THREAD)
+    before = len([state async for state in agent.aget_state_history(THREAD)])
+    reject = Reject("Not yet.")
+    result = await aresume(agent, THREAD, reject) if asynchronous else resume(agent, THREAD, reject)
+    assert [message.text for message in result["messages"]] == ["A page.", NOT_YET]
+    assert (await agent.aget_state(THREAD)).next == ()
+    after = len([state async for state in agent.aget_state_history(THREAD)])
+    assert after == before + 1
+
+
+async def test_a_rejection_that_a_crash_cut_off_is_told_once() -> None:
+    agent = publishing(checkpointer=InMemorySaver())
+    await agent.ainvoke({"messages": [("user", "A page.")]}, THREAD)
+    pending = await apending_approvals(agent, THREAD)
+    # The reason was stored, and the process died before the pause was ended.
+    plan = continuation(
+        agent, await agent.aget_state(THREAD, subgraphs=True), [(pending[0], Reject("Not yet."))]
+    )
+    (update,) = plan.updates
+    head = agent.checkpointer.get_tuple(THREAD)
+    agent.checkpointer.put_writes(head.config, list(update.first.items()), NULL_TASK_ID)
+    assert [each.approval_id for each in await apending_approvals(agent, THREAD)] == [
+        pending[0].approval_id
+    ]
+    result = await aresume(agent, THREAD, Reject("Not yet."))
+    assert [message.text for message in result["messages"]] == ["A page.", NOT_YET]
+
+
+# ── what a step is about to see ───────────────────────────────────────────────────────────────────
+
+
+class Reads(MessagesState):
+    """The part of a desk that a node reads."""
+
+    notes: str
+    rows: list[dict[str, Any]]
+
+
+class Desk(Reads):
+    """All that a desk has."""
+
+    secret: str
+
+
+def desk(notes: str = "", rows: int = 0) -> Any:
+    """A graph that pauses before a node that sees messages, notes and rows."""
+
+    def publish(state: Reads) -> Json:
+        return {}
+
+    graph = StateGraph(Desk)
+    graph.add_node("publish", publish, input_schema=Reads)
+    graph.add_edge(START, "publish")
+    agent = graph.compile(checkpointer=InMemorySaver(), interrupt_before=["publish"])
+    call = {"name": "pay", "args": {"amount": 3}, "id": "c1"}
+    answered = [AIMessage("I pay.", tool_calls=[call]), ToolMessage("paid", tool_call_id="c1")]
+    agent.invoke(
+        {
+            "messages": [HumanMessage("Publish the news."), *answered],
+            "notes": notes,
+            "rows": [{"row": number} for number in range(rows)],
+            "secret": "not for this node",
+        },
+        THREAD,
+    )
+    return agent
+
+
+async def test_a_step_is_shown_with_what_it_is_about_to_see() -> None:
+    (approval,) = await apending_approvals(desk("The news is out.", 2), THREAD)
+    assert approval.kind == "node"
+    assert approval.preview == {
+        "state": {
+            "messages": [
+                {"type": "human", "content": "Publish the news."},
+                {
+                    "type": "ai",
+                    "content": "I pay.",
+                    "tool_calls": [{"name": "pay", "args": {"amount": 3}}],
+                },
+                {"type": "tool", "content": "paid"},
+            ],
+            "notes": "The news is out.",
+            "rows": [{"row": 0}, {"row": 1}],
+        }
+    }
+
+
+async def test_of_a_large_state_the_newest_is_shown() -> None:
+    (approval,) = await apending_approvals(desk("x" * 1_000_000, 100_000), THREAD)
+    assert len(encode_json(approval.preview)) < MAX_BYTES + 1_000
+    state = approval.preview["state"]
+    assert state["notes"].endswith("x… (cut: 1000000 characters in all)")
+    first, *rows = state["rows"]
+    assert first == f"({100_000 - len(rows)} more before these)"
+    assert rows[-1] == {"row": 99_999}
 
 
 def asking(*questions: Any) -> Any:

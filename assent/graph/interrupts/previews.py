@@ -1,0 +1,139 @@
+"""What people are shown beside a question: the effect of a call, as its tool's policy previews it;
+or the state that a node of a user's graph is about to see, which is the graph's own, and bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from langchain_core.messages import BaseMessage
+from langgraph.types import StateSnapshot
+from msgspec.structs import replace
+
+from assent.core.approval import Approval, ApprovalKind
+from assent.core.json import Json, JsonObject, encode_json
+from assent.core.text import shortened
+from assent.graph.interrupts.forms import question_json
+from assent.graph.interrupts.questions import Agent, Level, gate_of, graph_of, levels_of
+from assent.graph.previews import preview_of
+
+MAX_CHANNEL_BYTES = 4_000
+"""Of one channel as JSON: about a screen. Of a list, the last items that fit are shown: those are
+what the node acts on."""
+
+MAX_BYTES = 16_000
+"""Of all channels together. A preview goes into notifications, which have 62 KiB for everything."""
+
+
+async def with_previews(
+    agent: Agent, pending: Sequence[Approval], snapshot: StateSnapshot
+) -> list[Approval]:
+    """The same approvals, which were found in this state, each with its preview, if it has any.
+
+    A preview that fails says so and stops nothing.
+    """
+    return [replace(each, preview=await _preview(agent, each, snapshot)) for each in pending]
+
+
+def with_problem(approval: Approval, problem: str) -> Approval:
+    """The approval with the reason why it is asked again, if there is one, beside its preview."""
+    if not problem:
+        return approval
+    return replace(approval, preview={**(approval.preview or {}), "problem": problem})
+
+
+async def _preview(agent: Agent, approval: Approval, snapshot: StateSnapshot) -> Json:
+    if approval.interrupt_id:
+        # It has brought its own.
+        return approval.preview
+    if not approval.tool:
+        return await _state_preview(agent, approval, snapshot)
+    gate = gate_of(graph_of(agent, approval.node))
+    policy = gate.rules.policies.get(approval.tool) if gate else None
+    if policy is None or approval.kind is not ApprovalKind.TOOL:
+        return approval.preview
+    return await preview_of(policy, approval.args)
+
+
+# ── the state that a node sees ────────────────────────────────────────────────────────────────────
+
+
+async def _state_preview(agent: Agent, approval: Approval, snapshot: StateSnapshot) -> Json:
+    """What the waiting nodes are about to see. If it has no JSON form, that says so and stops
+    nothing."""
+    levels = levels_of(agent, snapshot).walk()
+    level = next(each for each in levels if each.namespace == approval.namespace)
+    try:
+        # In a thread, since the state may be large.
+        return await asyncio.to_thread(state_preview, level)
+    except Exception as error:
+        return {"unavailable": f"The state cannot be shown: {type(error).__name__}."}
+
+
+def state_preview(level: Level) -> JsonObject:
+    """`{"state": {channel: value}}` with the channels that the waiting nodes of this graph read.
+    `left_out` names those for which there is no room."""
+    values = level.snapshot.values
+    if not isinstance(values, Mapping):
+        return {"state": _bounded(values, MAX_CHANNEL_BYTES)}
+    state: JsonObject = {}
+    left_out: list[str] = []
+    room = MAX_BYTES
+    for name in _channels(level):
+        if name not in values:
+            continue
+        shown = _bounded(values[name], MAX_CHANNEL_BYTES)
+        room -= len(encode_json(shown))
+        if room < 0:
+            left_out.append(name)
+        else:
+            state[name] = shown
+    return {"state": state, **({"left_out": left_out} if left_out else {})}
+
+
+def _channels(level: Level) -> list[str]:
+    """The channels that the waiting nodes read, each once."""
+    names: dict[str, None] = {}
+    for node in level.snapshot.next:
+        read = level.graph.nodes[node].channels
+        names |= dict.fromkeys([read] if isinstance(read, str) else read)
+    return list(names)
+
+
+def _bounded(value: Any, most: int) -> Json:
+    if isinstance(value, list | tuple):
+        return _last_items(value, most)
+    if isinstance(value, str):
+        return value if len(value) <= most else shortened(value, most)
+    shown = _plain(value)
+    text = encode_json(shown).decode()
+    return shown if len(text) <= most else shortened(text, most)
+
+
+def _last_items(items: Sequence[Any], most: int) -> list[Json]:
+    shown: list[Json] = []
+    room = most
+    for item in reversed(items):
+        # The last one is always shown, as far as it goes.
+        bounded = _bounded(item, most if not shown else room)
+        room -= len(encode_json(bounded))
+        if shown and room < 0:
+            break
+        shown.append(bounded)
+    earlier = len(items) - len(shown)
+    shown.reverse()
+    return [f"({earlier} more before these)", *shown] if earlier else shown
+
+
+def _plain(value: Any) -> Json:
+    """The value as JSON; of a message, what it says."""
+    if not isinstance(value, BaseMessage):
+        return question_json(value)
+    said = {"type": value.type, "content": question_json(value.content)}
+    calls = [
+        {"name": call["name"], "args": question_json(call["args"])}
+        for call in getattr(value, "tool_calls", ())
+    ]
+    return {**said, "tool_calls": calls} if calls else said
