@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -24,6 +24,8 @@ from assent.runs.retention import OVERLAP, THREADS_PER_STEP, Retention, Sweeper,
 from assent.storage.base import Change
 from assent.storage.sqlite import SqliteStorage
 from tests.storage.samples import NOON, run, thread, token
+from tests.support import waiting
+from tests.support.disk import files_at_most
 from tests.support.waiting import PATIENCE
 
 DAY = timedelta(days=1)
@@ -94,16 +96,12 @@ async def test_a_sweep_that_fails_is_tried_again(storage: SqliteStorage) -> None
     hands = Hands()
     hands.time += 40 * DAY
     await write(storage, NOON)
-    # As on a full or broken disk, nothing can be written for a while.
-    await storage._writer.outside_transaction(
-        lambda connection: connection.execute("PRAGMA query_only = ON")
-    )
-    async with sweeping(storage, MONTH, clock=hands.clock, every=0.01):
-        await asyncio.sleep(0.1)
-        assert await numbers(storage) == [1]
-        await storage._writer.outside_transaction(
-            lambda connection: connection.execute("PRAGMA query_only = OFF")
-        )
+    async with AsyncExitStack() as stack:
+        with files_at_most(1):
+            sweep = sweeping(storage, MONTH, clock=hands.clock, every=0.01)
+            await stack.enter_async_context(sweep)
+            await waiting.until(lambda: storage.outage() is not None)
+            assert await numbers(storage) == [1]
         await until(storage, [])
 
 

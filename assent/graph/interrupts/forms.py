@@ -135,7 +135,11 @@ def _tool_approvals(value: Any, schema: Any) -> Form | None:
         return None
     if value["kind"] != TOOL_APPROVALS:
         return None
-    questions = tuple(_approval_of(call, value["message_id"]) for call in value["calls"])
+    try:
+        questions = tuple(_approval_of(call, value["message_id"]) for call in value["calls"])
+    except (KeyError, TypeError, msgspec.ValidationError):
+        # A graph's own question may look alike.
+        return None
     named = {"kind": TOOL_APPROVALS, "digest": value["digest"]}
 
     def answer(decisions: Sequence[Decision | None]) -> Json:
