@@ -1,6 +1,9 @@
 # Everything runs from .venv, which the first target that needs it makes from the pinned requirements.
+# With LOWEST=1 it is .venv-lowest, with the lowest versions that pyproject.toml admits.
 PYTHON ?= python3
-BIN := .venv/bin
+VENV := $(if $(LOWEST),.venv-lowest,.venv)
+PINS := $(if $(LOWEST),requirements/lowest.txt,requirements/dev.txt)
+BIN := $(VENV)/bin
 HOST ?= 127.0.0.1
 PORT ?= 8000
 CRASH_KILLS ?= 1000
@@ -14,24 +17,24 @@ WIRED_LIVES ?= 300
 help:  ## What there is to run
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
-.venv/ready: requirements/dev.txt pyproject.toml
+$(VENV)/ready: $(PINS) pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Assent needs Python 3.11 or newer, and '$(PYTHON)' is older. Name another: make PYTHON=/path/to/python3.11"; exit 1; }
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(PINS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-serve: .venv/ready  ## Start the server with the demo agent
+serve: $(VENV)/ready  ## Start the server with the demo agent
 	$(BIN)/assent serve --host $(HOST) --port $(PORT)
 
-test: .venv/ready  ## Run the tests
+test: $(VENV)/ready  ## Run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test-fast: .venv/ready  ## Run the tests that start no process
+test-fast: $(VENV)/ready  ## Run the tests that start no process; make test-fast LOWEST=1 with the lowest versions of all requirements
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
-crash: .venv/ready  ## Kill the server 1,000 times, the storage 5,000 times, brave 200 rounds of bad weather, and live 5,300 lives of approvals; its variables are in CONTRIBUTING.md
+crash: $(VENV)/ready  ## Kill the server 1,000 times, the storage 5,000 times, brave 200 rounds of bad weather, and live 5,300 lives of approvals; its variables are in CONTRIBUTING.md
 	CRASH_KILLS=$(CRASH_KILLS) $(BIN)/python -m pytest tests/acceptance/test_crash_storm.py
 	WEATHER_ROUNDS=$(WEATHER_ROUNDS) $(BIN)/python -m pytest tests/acceptance/test_crash_weather.py
 	CRASH_KILLS=$(STORAGE_KILLS) $(BIN)/python -m pytest tests/storage/test_crash.py
@@ -39,21 +42,24 @@ crash: .venv/ready  ## Kill the server 1,000 times, the storage 5,000 times, bra
 	ASSENT_SEEDS=$(LIVES) $(BIN)/python -m pytest tests/approvals/test_lives.py
 	ASSENT_LIVES=$(WIRED_LIVES) $(BIN)/python -m pytest tests/runs/test_lives.py
 
-check: .venv/ready  ## Lint, format, types and layers
+check: $(VENV)/ready  ## Lint, format, types and layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/ready  ## Print the ratios
+bench: $(VENV)/ready  ## Print the ratios
 	$(BIN)/python -m benchmarks
 
-lock: .venv/ready  ## Pin the requirements anew; make lock LOCK=--upgrade for newer ones
+lock: $(VENV)/ready  ## Pin the requirements anew; make lock LOCK=--upgrade for newer ones
 	$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --no-header --extra openai --extra anthropic --output-file requirements/run.txt $(LOCK)
 	$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --no-header --extra openai --extra anthropic --group dev --constraint requirements/run.txt \
 		--output-file requirements/dev.txt $(LOCK)
+	$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-emit-find-links --no-header --extra openai --extra anthropic --group dev --resolution lowest-direct \
+		--output-file requirements/lowest.txt $(LOCK)
 
 clean:  ## Remove the environment
-	rm -rf .venv
+	rm -rf .venv .venv-lowest
