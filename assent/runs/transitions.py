@@ -187,6 +187,12 @@ def is_poison(run: Run, state: RecoveryState) -> bool:
     )
 
 
+def is_suspect(run: Run) -> bool:
+    """True if the next recovery is the run's last, unless it comes further. The process may have
+    died of another run beside it."""
+    return run.status is RunStatus.RUNNING and run.stuck == MAX_RECOVERIES - 1
+
+
 def released(run: Run) -> Change:
     """A worker that stops puts a run back. Such a restart does not count as a crash of the run."""
     free = replace(run, worker=None, at_checkpoint=None, stuck=0, version=run.version + 1)

@@ -342,9 +342,29 @@ class EmbeddedEngine(Engine):
         found = await self._storage.orphaned_runs(agents=self._executor.agents)
         # Others may have retired this worker while its process slept. It never takes over its own
         # runs: they have not stopped.
-        return [
+        orphans = [
             run for run in found if run.worker != self.worker and run.run_id not in self._active
         ]
+        return await self._with_one_suspect(orphans)
+
+    async def _with_one_suspect(self, orphans: list[Run]) -> list[Run]:
+        """The orphans, with one at most of those that the process may have died of. If it dies
+        again, it was of that one, and the others are not given up with it."""
+        suspects = [run.run_id for run in orphans if transitions.is_suspect(run)]
+        if not suspects:
+            return orphans
+        waiting = set(suspects if await self._tries_suspect() else suspects[1:])
+        return [run for run in orphans if run.run_id not in waiting]
+
+    async def _tries_suspect(self) -> bool:
+        """True if a run is active on its last recovery, and has not come further yet."""
+        for active in list(self._active.values()):
+            run = active.held.run
+            if run.status is RunStatus.RUNNING and run.stuck >= transitions.MAX_RECOVERIES:
+                state = await self._executor.recovery_state(run)
+                if state.checkpoint_id == run.at_checkpoint:
+                    return True
+        return False
 
     async def _take_over_all(self, orphans: Iterator[Run]) -> int:
         """Take over the runs, some at a time; return how many."""

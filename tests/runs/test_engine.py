@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -876,6 +877,78 @@ async def test_a_run_that_always_kills_its_worker_at_the_same_place_is_given_up(
         assert (
             await status(storage, await harness.submit(storage, engine, "t"))
         ).status is RunStatus.SUCCESS
+
+
+async def test_runs_beside_one_that_kills_its_worker_are_not_given_up_with_it(
+    harness: EngineHarness,
+) -> None:
+    begun = harness.jobs.begun
+    async with harness.storage() as storage:
+        engine = harness.engine(storage)
+        async with engine.working():
+            runs = [await harness.claim(storage, engine, name, "hold") for name in "tuv"]
+            await until(lambda: len(begun) == 3, "they have begun")
+            await die_with(engine, runs)
+    for life in range(2, MAX_RECOVERIES + 1):
+        async with harness.storage() as storage:
+            engine = harness.engine(storage)
+            async with engine.working():
+                await until(lambda: len(begun) == 3 * life, "they were taken up")  # noqa: B023
+                await die_with(engine, runs)
+
+    # The next death would be one too many for all three, so each is tried by itself.
+    killer, *beside = runs
+    async with harness.storage() as storage:
+        engine = harness.engine(storage)
+        async with engine.working():
+            await until(lambda: len(begun) == 3 * MAX_RECOVERIES + 1, "one was taken up")
+            newcomer = await harness.submit(storage, engine, "new")
+            await status(storage, newcomer)
+            assert set(begun[3 * MAX_RECOVERIES :]) == {killer.run_id, newcomer.run_id}
+            await die_with(engine, runs)
+    async with harness.at_work() as (storage, _):
+        assert (await status(storage, killer)).status is RunStatus.ERROR
+        harness.jobs.go.set()
+        for run in beside:
+            ended = await status(storage, run)
+            assert (ended.status, ended.stuck) == (RunStatus.SUCCESS, MAX_RECOVERIES)
+
+
+async def die_with(engine: Engine, runs: Sequence[Run]) -> None:
+    """End the work on these runs, as the death of the process does."""
+    for run in runs:
+        await engine.abandon(run.thread_id)
+
+
+async def test_a_suspect_that_comes_further_lets_the_next_one_go(harness: EngineHarness) -> None:
+    begun = harness.jobs.begun
+    async with harness.storage() as storage:
+        engine = harness.engine(storage)
+        async with engine.working():
+            runs = [await harness.claim(storage, engine, name, "hold") for name in "tu"]
+            await die_with(engine, runs)
+    for life in range(1, MAX_RECOVERIES):
+        async with harness.storage() as storage:
+            engine = harness.engine(storage)
+            async with engine.working():
+                for run in runs:
+                    await until_stuck(storage, run, life)
+                await die_with(engine, runs)
+    async with harness.at_work() as (storage, _):
+        await until_stuck(storage, runs[0], MAX_RECOVERIES)
+        before = len(begun)
+        # Both hold on, and the first has reached another checkpoint.
+        harness.jobs.place = "c2"
+        await until(lambda: len(begun) > before, "the next was taken up")
+        assert (await status(storage, runs[0], *RunStatus)).status is RunStatus.RUNNING
+        harness.jobs.go.set()
+
+
+async def until_stuck(storage: Storage, run: Run, times: int) -> None:
+    """Wait until the run was taken up so many times in a row."""
+    async with asyncio.timeout(PATIENCE):
+        while (await status(storage, run, *RunStatus)).stuck != times:
+            await asyncio.sleep(0.005)
 
 
 async def test_a_run_that_comes_further_each_time_is_not_given_up(harness: EngineHarness) -> None:
