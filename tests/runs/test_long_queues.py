@@ -22,12 +22,13 @@ from assent.runs import transitions
 from assent.runs.opening import open_runs
 from assent.runs.service import CANCEL_STEP, Runs
 from assent.runs.transitions import Submission
-from assent.storage.base import Change, Storage
+from assent.storage.base import Change, QueueLimits, Storage
 from assent.storage.sqlite import SqliteStorage
 from tests.support.waiting import PATIENCE
 
 ANN = Actor("ann")
 MANY = 1_100
+ROOM = QueueLimits(per_thread=MANY)
 CLOCK = Clock()
 
 
@@ -74,7 +75,9 @@ class House:
     async def open(self) -> AsyncIterator[tuple[Runs, Counting]]:
         async with SqliteStorage.open(self.folder / "a.db") as storage:
             counting = Counting(storage)
-            async with open_runs(counting, {"agent": self.agent()}, clock=CLOCK) as runs:
+            async with open_runs(
+                counting, {"agent": self.agent()}, clock=CLOCK, queue=ROOM
+            ) as runs:
                 yield runs, counting
 
     async def queue(self, runs: Runs, **changes: Any) -> list[Run]:
