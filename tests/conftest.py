@@ -1,7 +1,10 @@
-"""Marks the tests that start a process or a server as `slow`: `make test-fast` leaves them out."""
+"""Marks the tests that start a process or a server as `slow`: `make test-fast` leaves them out.
+And ends with each test what it set about the log.
+"""
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import subprocess
 from collections.abc import Hashable, Iterator
@@ -10,7 +13,9 @@ from types import CodeType
 from typing import Any
 
 import pytest
+import structlog
 
+from assent.config.logging import TALKATIVE, configure_logging
 from tests.support.openai_server import OpenAIServer
 from tests.support.server import Server
 from tests.support.zygote import Zygote
@@ -26,6 +31,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             starts_a_process(function, found) for function in functions_of(item)
         ):
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_runtest_teardown() -> None:
+    """Undo what a command of the CLI has set about the log: the next test is in this process too."""
+    root = logging.getLogger()
+    ours = [each for each in root.handlers if each.name == configure_logging.__module__]
+    if not ours:
+        return
+    for handler in ours:
+        root.removeHandler(handler)
+    root.setLevel(logging.WARNING)
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(logging.NOTSET)
+    logging.captureWarnings(False)
+    structlog.reset_defaults()
 
 
 def functions_of(item: pytest.Function) -> Iterator[Any]:

@@ -8,7 +8,6 @@ import logging
 import re
 import sys
 import warnings
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,21 +20,6 @@ from assent.core.text import is_unseen
 from tests.support.server import asking, scripted_agents, serving
 
 NAMES = ("uvicorn.access", "langchain", *TALKATIVE)
-
-
-@pytest.fixture(autouse=True)
-def restored() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    # A test that has configured the log before may have left it believing that it captures.
-    logging.captureWarnings(False)
-    yield
-    logging.captureWarnings(False)
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    for name in TALKATIVE:
-        logging.getLogger(name).setLevel(logging.NOTSET)
-    structlog.reset_defaults()
 
 
 def logged(monkeypatch: pytest.MonkeyPatch, log_format: LogFormat, level: str = "info") -> str:
