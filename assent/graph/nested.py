@@ -25,7 +25,7 @@ from assent.core.digest import call_digest
 from assent.core.json import Json, JsonObject
 from assent.core.policy import plain_policy
 from assent.graph.gate import Gate
-from assent.graph.interrupts.forms import TOOL_APPROVALS
+from assent.graph.interrupts.forms import TOOL_APPROVALS, question_json
 from assent.graph.previews import preview_of, run_apart
 from assent.graph.state import AgentState, DecisionRecord, open_calls, record_decision
 
@@ -38,11 +38,11 @@ def is_nested(config: RunnableConfig) -> bool:
 def ask_node(gate: Gate) -> Runnable[AgentState, JsonObject]:
     """The node that asks for the approval of the calls that wait, and records the decisions."""
 
-    def ask(state: AgentState) -> JsonObject:
-        return _asked(gate, state, run_apart(_previews(gate, gate.waiting(state))))
+    def ask(state: AgentState, config: RunnableConfig) -> JsonObject:
+        return _asked(gate, state, config, run_apart(_previews(gate, gate.waiting(state))))
 
-    async def aask(state: AgentState) -> JsonObject:
-        return _asked(gate, state, await _previews(gate, gate.waiting(state)))
+    async def aask(state: AgentState, config: RunnableConfig) -> JsonObject:
+        return _asked(gate, state, config, await _previews(gate, gate.waiting(state)))
 
     return RunnableLambda(ask, aask, name="ask")
 
@@ -51,7 +51,9 @@ async def _previews(gate: Gate, calls: Sequence[ToolCall]) -> list[Json]:
     return [await preview_of(gate.rules.policies[call["name"]], call["args"]) for call in calls]
 
 
-def _asked(gate: Gate, state: AgentState, previews: Sequence[Json]) -> JsonObject:
+def _asked(
+    gate: Gate, state: AgentState, config: RunnableConfig, previews: Sequence[Json]
+) -> JsonObject:
     """Ask, and return what is decided as an update of the state.
 
     LangGraph hands out a task's answers by position, so one to another question of the same task
@@ -65,16 +67,15 @@ def _asked(gate: Gate, state: AgentState, previews: Sequence[Json]) -> JsonObjec
         _call_json(gate, call, preview)
         for call, preview in zip(waiting.values(), previews, strict=True)
     ]
-    digest = call_digest(TOOL_APPROVALS, {"message": turn.id, "calls": [*map(_identity, calls)]})
-    question = {
-        "kind": TOOL_APPROVALS,
-        "digest": digest,
-        "message_id": turn.id,
-        "calls": calls,
-    }
+    # Of the agent: another in the same task may have the same calls.
+    namespace, _, _ = config["configurable"]["checkpoint_ns"].rpartition(NS_SEP)
+    place = {"namespace": namespace, "message_id": turn.id}
+    digest = call_digest(TOOL_APPROVALS, {**place, "calls": [*map(_identity, calls)]})
+    question = {"kind": TOOL_APPROVALS, "digest": digest, **place, "calls": calls}
     while True:
         answer = interrupt(question)
-        if isinstance(answer, Mapping) and answer.get("digest") == digest:
+        named = isinstance(answer, Mapping) and answer.get("digest") == digest
+        if named and isinstance(answer.get("decisions"), Mapping):
             break
     records = _records(turn, waiting, answer["decisions"])
     known = {**(state.get("decisions") or {}), **records}
@@ -83,12 +84,12 @@ def _asked(gate: Gate, state: AgentState, previews: Sequence[Json]) -> JsonObjec
 
 
 def _call_json(gate: Gate, call: ToolCall, preview: Json) -> JsonObject:
-    name = call["name"]
+    name, args = call["name"], question_json(call["args"])
     return {
         "tool": name,
         "tool_call_id": call["id"],
-        "args": call["args"],
-        "digest": call_digest(name, call["args"]),
+        "args": args,
+        "digest": call_digest(name, args),
         "policy": msgspec.to_builtins(plain_policy(gate.rules.policies[name])),
         "preview": preview,
         "schema": _schema_of(gate.tools[name]),

@@ -22,8 +22,8 @@ TURNS_KEY = "__assent_turns"
 
 STEPS_OF_A_TURN = 3
 FURTHER_STEPS = 4
-"""Supersteps before the first turn of a run that goes on after a pause: the decision, its tools,
-and the joining step. One more, for a graph may also end."""
+"""The decision, its tools and the joining step before the first turn of a run that goes on after a
+pause; and the step in which a turn too many is refused."""
 
 
 @dataclass(slots=True)

@@ -66,7 +66,11 @@ class _LoopWatch:
             noted_at = self._noted_at
             if time.monotonic() - noted_at < LOOK_SECONDS + BLOCKED_SECONDS:
                 continue
-            blocker = self._blocker()
+            try:
+                blocker = self._blocker()
+            except Exception:
+                # The frames may change while they are looked at.
+                blocker = {}
             if blocker is not None:
                 log.error("the event loop is blocked", **blocker)
                 self._look_for_its_end(noted_at, blocker)
@@ -102,7 +106,7 @@ def _node_of(frames: list[FrameType]) -> Found:
     for frame in frames:
         config = frame.f_locals.get("config")
         metadata = config.get("metadata") if isinstance(config, dict) else None
-        if isinstance(metadata, dict) and "langgraph_node" in metadata:
+        if isinstance(metadata, Mapping) and "langgraph_node" in metadata:
             names = {"node": "langgraph_node", "run_id": "run_id", "thread_id": "thread_id"}
             return {name: str(metadata[key]) for name, key in names.items() if key in metadata}
     return {}

@@ -36,7 +36,9 @@ def harness() -> AgentHarness:
 
 def payer(harness: AgentHarness, *amounts: int, **options: Any) -> Any:
     """An agent that pays these amounts in one turn."""
-    turn = asks(*((f"c{amount}", "pay", {"amount": amount}) for amount in amounts))
+    calls = [(f"c{amount}", "pay", {"amount": amount}) for amount in amounts]
+    # Some providers use the id of a message again.
+    turn = asks(*calls, message_id="m")
     return harness.agent(turn, say(f"Paid {amounts}."), checkpointer=None, **options)
 
 
@@ -80,6 +82,37 @@ async def test_what_it_asks_says_all_that_its_own_thread_would(harness: AgentHar
     assert told(result, "t1").text == "Paid (5,)."
 
 
+async def test_where_the_agent_is_a_node_its_tool_itself_checks_an_edit(
+    harness: AgentHarness,
+) -> None:
+    """It takes what a model may call it with, also a number as a text."""
+    outer = StateGraph(MessagesState).add_node("payer", payer(harness, 5)).add_edge(START, "payer")
+    graph = outer.compile(checkpointer=InMemorySaver())
+    await graph.ainvoke(ASKED, THREAD)
+    assert ((await only(graph)).node, (await only(graph)).schema) == ("payer|approval", None)
+    with pytest.raises(InvalidDecision, match="has no argument 'too'"):
+        await aresume(graph, THREAD, Edit({"amount": 1, "too": "Ada"}))
+    await aresume(graph, THREAD, Edit({"amount": "4"}))
+    assert harness.ran == [("pay", 4)]
+
+
+async def test_two_that_ask_the_same_at_once_are_told_apart(harness: AgentHarness) -> None:
+    turn = asks(("c5", "pay", {"amount": 5}), message_id="m")
+    agents = [harness.agent(turn, say("Paid."), checkpointer=None) for _ in range(2)]
+
+    async def delegate() -> str:
+        """Let the next agent do it."""
+        return str((await agents.pop().ainvoke(ASKED))["messages"][-1].text)
+
+    tools = ToolNode([tool("delegate")(delegate)])
+    graph = StateGraph(MessagesState).add_node("first", tools).add_node("second", tools)
+    both = graph.add_edge(START, "first").add_edge(START, "second")
+    compiled = both.compile(checkpointer=InMemorySaver())
+    await compiled.ainvoke(DELEGATED, THREAD)
+    asked = await apending_approvals(compiled, THREAD)
+    assert len({approval.approval_id for approval in asked}) == len(asked) == 2
+
+
 async def test_of_several_calls_those_that_are_left_are_asked_again(
     harness: AgentHarness,
 ) -> None:
@@ -95,15 +128,18 @@ async def test_of_several_calls_those_that_are_left_are_asked_again(
 
 async def test_an_answer_reaches_the_agent_that_has_asked(harness: AgentHarness) -> None:
     """LangGraph hands a task's answers out by position, and the first agent does not ask again."""
-    graph = calling(payer(harness, 1), payer(harness, 2))
+    graph = calling(payer(harness, 1), payer(harness, 1), payer(harness, 2))
     await graph.ainvoke(DELEGATED, THREAD)
-    assert (await only(graph)).args == {"amount": 1}
+    first = await only(graph)
     await aresume(graph, THREAD, Approve())
+    second = await only(graph)
+    assert (first.args, second.args) == ({"amount": 1}, {"amount": 1})
+    assert first.approval_id != second.approval_id
+    await aresume(graph, THREAD, Reject("Once is enough."))
     assert harness.ran == [("pay", 1)]
-    assert (await only(graph)).args == {"amount": 2}
-    result = await aresume(graph, THREAD, Reject("Once is enough."))
-    assert harness.ran == [("pay", 1)]
-    assert told(result, "t1").text == "Paid (1,). Paid (2,)."
+    result = await aresume(graph, THREAD, Approve())
+    assert harness.ran == [("pay", 1), ("pay", 2)]
+    assert told(result, "t1").text == "Paid (1,). Paid (1,). Paid (2,)."
 
 
 @pytest.mark.parametrize("answer", ["yes", True, {"decisions": {"c1": {"type": "approve"}}}])

@@ -2,9 +2,9 @@
 
 - The gate, about a call that a crash cut off: `{kind: "unknown_outcome", tool, tool_call_id, args,
   digest, attempt}`. It takes our decision, with that `kind` and `digest`.
-- An agent of ours within another graph: `{kind: "tool_approvals", digest,
-  message_id, calls: […]}`. It takes `{kind, digest, decisions: {…}}`, our decisions by tool call
-  id, also for some of the calls.
+- An agent of ours within another graph: `{kind: "tool_approvals", digest, namespace, message_id,
+  calls: […]}`. It takes `{kind, digest, decisions: {…}}`, our decisions by tool call id, also for
+  some of the calls.
 - `ask_human`: `{type: "ask_human", prompt, tool_call_id, …}`. It takes the answer, or `{type:
   "reject", message}`.
 - LangChain's middleware, several calls at once: `{action_requests: […], review_configs: […]}`. It
@@ -66,8 +66,8 @@ for a question that was not decided."""
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
     """One thing to decide. `schema` describes the arguments of an edit (kind `tool`) or the answer
-    (kind `input`); None allows any. `message_id` is of the model's message in an agent of ours that
-    asks from within another graph."""
+    (kind `input`); None allows any. An agent of ours that asks from within another graph has a
+    `namespace` there, and a `message_id`, of its model's message."""
 
     kind: ApprovalKind
     args: Json
@@ -76,6 +76,7 @@ class Question:
     tool_call_id: str = ""
     description: str = ""
     schema: Schema | None = None
+    namespace: str = ""
     message_id: str = ""
     preview: Json = None
     policy: Policy = field(default_factory=Policy)
@@ -131,12 +132,12 @@ def _has_own_digest(value: Mapping[str, Any]) -> bool:
 
 
 def _tool_approvals(value: Any, schema: Any) -> Form | None:
-    if not _has(value, kind=str, digest=str, message_id=str, calls=list):
+    if not _has(value, kind=str, digest=str, namespace=str, message_id=str, calls=list):
         return None
     if value["kind"] != TOOL_APPROVALS:
         return None
     try:
-        questions = tuple(_approval_of(call, value["message_id"]) for call in value["calls"])
+        questions = tuple(_approval_of(call, value) for call in value["calls"])
     except (KeyError, TypeError, msgspec.ValidationError):
         # A graph's own question may look alike.
         return None
@@ -152,7 +153,7 @@ def _tool_approvals(value: Any, schema: Any) -> Form | None:
     return Form(questions, answer, takes_some=True)
 
 
-def _approval_of(call: Mapping[str, Any], message_id: str) -> Question:
+def _approval_of(call: Mapping[str, Any], asked: Mapping[str, Any]) -> Question:
     policy = msgspec.convert(call["policy"], Policy)
     return Question(
         kind=ApprovalKind.TOOL,
@@ -161,7 +162,8 @@ def _approval_of(call: Mapping[str, Any], message_id: str) -> Question:
         args=question_json(call["args"]),
         allowed=policy.allowed,
         schema=call["schema"],
-        message_id=message_id,
+        namespace=asked["namespace"],
+        message_id=asked["message_id"],
         preview=call["preview"],
         policy=policy,
     )

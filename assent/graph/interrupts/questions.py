@@ -159,9 +159,15 @@ class _Finder:
             parts = {"interrupt": interrupt.id, "digest": digest}
             if position:
                 parts["position"] = str(position)
+            node, schema = level.node(task.name), question.schema
             if question.message_id:
                 # It is asked again, by another interrupt, if some other call was decided.
                 parts = {"message": question.message_id, "call": call_id, "digest": digest}
+                parts["namespace"] = question.namespace
+                node = PATH.join((node, APPROVAL_NODE))
+                if level.gate is not None and task.name == ASK_NODE:
+                    # The agent is seen, and its tool itself checks an edit.
+                    node, schema = level.node(APPROVAL_NODE), None
             if question.kind is ApprovalKind.UNKNOWN_OUTCOME:
                 parts["attempt"] = str(interrupt.value["attempt"])
             preview = question.preview
@@ -177,8 +183,8 @@ class _Finder:
                 digest=digest,
                 allowed=question.allowed,
                 preview=preview,
-                schema=question.schema,
-                node=_agent_node(level, task) if question.message_id else level.node(task.name),
+                schema=schema,
+                node=node,
                 message_id=question.message_id or (turn.id if turn and call_id else None) or "",
                 interrupt_id=interrupt.id,
                 position=position,
@@ -248,14 +254,6 @@ class _Finder:
             namespace=level.namespace,
             **fields,
         )
-
-
-def _agent_node(level: Level, task: PregelTask) -> str:
-    """The node at which an agent of ours asks: that of this level, or one that the task has called
-    and nobody sees."""
-    if level.gate is not None and task.name == ASK_NODE:
-        return level.node(APPROVAL_NODE)
-    return PATH.join((level.node(task.name), APPROVAL_NODE))
 
 
 def _place(level: Level) -> dict[str, str]:

@@ -112,8 +112,20 @@ def test_agent_inbox_takes_what_its_flags_allow(
         {"type": "tool_approval", "name": "pay"},
         {"type": "ask_human"},
         {"kind": "unknown_outcome"},
-        {"kind": "tool_approvals", "digest": "d", "message_id": "m", "calls": ["pay"]},
-        {"kind": "tool_approvals", "digest": "d", "message_id": "m", "calls": [{"policy": {}}]},
+        {
+            "kind": "tool_approvals",
+            "digest": "d",
+            "namespace": "n",
+            "message_id": "m",
+            "calls": ["pay"],
+        },
+        {
+            "kind": "tool_approvals",
+            "digest": "d",
+            "namespace": "n",
+            "message_id": "m",
+            "calls": [{"policy": {}}],
+        },
     ],
     ids=repr,
 )
