@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
+from assent.api.schemas import storable
 from assent.core.approval import Approval
 from assent.core.json import Json
 from assent.core.questions import Answers, Field, NotUnderstood, answers_for, form_of
@@ -54,7 +55,11 @@ def _named(fields: Sequence[Field]) -> Iterator[tuple[str, Field]]:
 def _read(answers: Answers, text: str) -> Json:
     if not text:
         raise NotUnderstood("An answer is needed.")
-    return answers.read(text)
+    try:
+        return storable(answers.read(text))
+    except ValueError as problem:
+        # The page is a door like any other: what is stored must be what was typed.
+        raise NotUnderstood(f"This cannot be taken: {problem}.") from None
 
 
 def _label(field: Field) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
-from assent.core.json import Json
+from assent.core.json import Json, JsonObject
 
 # ── the question ──────────────────────────────────────────────────────────────────────────────────
 
@@ -169,13 +171,36 @@ def _read(text: str, kind: str) -> Json:
     if kind == "boolean" and text.lower() in YES | NO:
         return text.lower() in YES
     try:
-        return json.loads(text)
+        return _json(text)
     except ValueError as error:
         if not kind and text[:1] not in ("{", "[", '"'):
             return text
         if kind in ("integer", "number", "boolean"):
             raise NotUnderstood(f"This is not {HINTS[kind]}.") from error
         raise NotUnderstood(f"This is not JSON: {error}.") from error
+
+
+def _json(text: str) -> Json:
+    """The JSON value. Raises `ValueError` also for what Python takes, and RFC 8259 does not or
+    another program may read otherwise: what is stored would be another answer."""
+    try:
+        value = json.loads(text, object_pairs_hook=_each_once, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("the number is too large")
+    return value
+
+
+def _each_once(pairs: Sequence[tuple[str, Json]]) -> JsonObject:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError("a field is there twice")
+    return fields
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number there")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,8 +58,10 @@ ROOM = {
     "required": ["nights", "class"],
 }
 
+SCHEMAS = {"a form": ROOM, "a number": {"type": "integer"}, "anything": None}
+
 def ask(state):
-    schema = ROOM if state["messages"][-1].text == "a form" else {"type": "integer"}
+    schema = SCHEMAS[state["messages"][-1].text]
     return {"messages": [("ai", f"Answer: {interrupt({'question': 'Which <b>room</b>?', 'schema': schema})!r}")]}
 
 graph = StateGraph(Booking)
@@ -319,6 +321,27 @@ async def test_a_question_with_fields_is_a_form(
     await page(await browser.post(path, data={**form, "answer.0": "2", "answer.2": "yes"}), 200)
     answer = {"nights": 2, "class": "second", "window": True, "wish": "<Quiet>"}
     assert await api.last_words(thread) == f"Answer: {answer!r}"
+
+
+async def test_what_could_not_be_stored_as_it_was_typed_is_no_answer(
+    api: Api, browser: httpx.AsyncClient, thread: str
+) -> None:
+    (question,) = await api.paused("anything", thread_id=thread, agent="hotel")
+    path = await path_for(api, question)
+    for typed, sentence in (
+        ('{"pay": "ann", "pay": "bob"}', "This is not JSON: a field is there twice."),
+        ("[NaN]", "This is not JSON: NaN is no number there."),
+        ("[1e999]", "This cannot be taken: it cannot be stored"),
+        ("9" * 30, "This cannot be taken: it cannot be stored"),
+        ('"\\ud800"', "This cannot be taken: it cannot be stored"),
+        ("[" * 100_000, "This is not JSON: it is nested too deeply."),
+        ("9" * 5_000, "This cannot be taken: "),
+    ):
+        form = {"decision": "respond", "answer": typed}
+        assert sentence in unescape(await page(await browser.post(path, data=form), 422)), typed
+    # Python would read a number, which is stored as null.
+    await page(await browser.post(path, data={"decision": "respond", "answer": "NaN"}), 200)
+    assert await api.last_words(thread) == "Answer: 'NaN'"
 
 
 async def test_a_page_says_how_many_have_agreed(
