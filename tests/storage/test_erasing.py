@@ -33,6 +33,7 @@ from tests.storage.samples import (
     timer,
     token,
 )
+from tests.support.disk import files_at_most
 from tests.support.rows import replace
 from tests.support.waiting import until
 
@@ -233,6 +234,24 @@ async def put_one(storage: Storage) -> None:
     assert await storage.checkpointer.aget_tuple(config) is None
     await storage.checkpointer.aput(config, empty_checkpoint(), {"step": 0}, {})
     assert len([each async for each in storage.checkpointer.alist(config)]) == 1
+
+
+async def test_it_begins_anew_where_a_full_disk_took_the_removal_of_its_rows_back(
+    storage: SqliteStorage, path: Path
+) -> None:
+    # The transaction that erases it removes a hundred rows, and one step the others.
+    runs = tuple(run(f"u-{number}", thread_id="u") for number in range(MANY))
+    await storage.commit(Change(rows=(thread("u"), *runs)))
+    await storage.commit(Change(erase="u"))
+    with files_at_most(path.with_name(f"{path.name}-wal").stat().st_size):
+        await until(lambda: storage.outage() is not None)
+    await until(lambda: storage.outage() is None)
+    assert counts(path)["erased_rows"] == 1
+    begun = thread("u", owner="bob")
+    await storage.commit(Change(rows=(begun, run("again", thread_id="u"))))
+    await until(lambda: not counts(path)["erased_rows"])
+    assert await storage.thread("u") == begun
+    assert await storage.runs(thread_id="u") == (run("again", thread_id="u"),)
 
 
 async def test_in_one_change_it_begins_anew_too(storage: SqliteStorage) -> None:

@@ -37,7 +37,7 @@ def operation(
     def apply(transaction: Transaction) -> tuple[int, ...]:
         # Checked before the change's own rows are written, because they may end the run.
         transaction.leases.check(change.lease)
-        erased.check(threads)
+        erased.check(transaction.connection, threads)
         for step in steps:
             step(transaction)
         for run_id in runs:

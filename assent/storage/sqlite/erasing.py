@@ -58,18 +58,23 @@ class StillErased(Exception):
 class Erased:
     """The erased threads that may have rows in the file. Used by the writer's thread only.
 
-    A thread stays here if its erasure was rolled back, until somebody looks for its rows.
+    A thread stays here as its last rows are removed, since that may be rolled back. Whether it has
+    any, the file says.
     """
 
     def __init__(self, connection: sqlite3.Connection, tables: Tables) -> None:
         self._tables = tables
+        self.look(connection)
+
+    def look(self, connection: sqlite3.Connection) -> None:
+        """Read from the file which threads have rows, between two transactions."""
         found = connection.execute("SELECT thread_id FROM erased_rows")
         self._threads = {thread_id for (thread_id,) in found}
 
-    def check(self, thread_ids: Iterable[str]) -> None:
-        """Raise `StillErased` if one of the threads may have rows that nobody sees."""
+    def check(self, connection: sqlite3.Connection, thread_ids: Iterable[str]) -> None:
+        """Raise `StillErased` if one of the threads has rows that nobody sees."""
         for thread_id in thread_ids:
-            if thread_id in self._threads:
+            if thread_id in self._threads and _has_rows(connection, thread_id):
                 raise StillErased(thread_id)
 
     def erase(self, transaction: Transaction, thread_id: str, *, begins_anew: bool) -> None:
@@ -98,8 +103,7 @@ class Erased:
 
         def step(transaction: Transaction) -> bool:
             connection = transaction.connection
-            is_erased = "SELECT 1 FROM erased_rows WHERE thread_id = ?"
-            if connection.execute(is_erased, (thread_id,)).fetchone():
+            if _has_rows(connection, thread_id):
                 left = ROWS_PER_STEP
                 for table in self._tables:
                     if left:
@@ -111,10 +115,15 @@ class Erased:
                 if not left:
                     return False
                 connection.execute("DELETE FROM erased_rows WHERE thread_id = ?", (thread_id,))
-            self._threads.discard(thread_id)
             return True
 
         return step
+
+
+def _has_rows(connection: sqlite3.Connection, thread_id: str) -> bool:
+    """True if the thread was erased, and rows of it are left."""
+    sql = "SELECT 1 FROM erased_rows WHERE thread_id = ?"
+    return connection.execute(sql, (thread_id,)).fetchone() is not None
 
 
 def remove_events(thread_id: str) -> Step:
@@ -176,6 +185,7 @@ class Eraser:
                 while step := await self._next():
                     await self._step(step)
                     await asyncio.sleep(PAUSE_SECONDS)
+                await self._writer.outside_transaction(self._erased.look)
             except Exception as error:
                 # Nobody sees what is left, so it can wait until the storage is back.
                 if not isinstance(error, Unavailable):
