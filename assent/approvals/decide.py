@@ -15,7 +15,7 @@ from typing import Protocol
 
 from assent.approvals.idempotency import Key, stored_outcome
 from assent.approvals.record import record
-from assent.approvals.requesters import after_decisions, each_once
+from assent.approvals.requesters import after_decisions, each_once, is_agreed
 from assent.approvals.rules import (
     Advanced,
     CheckDeadline,
@@ -237,6 +237,17 @@ class Decider:
                     newest = row
         return already_decided(newest) if newest else None
 
+    async def _earlier(self, acted: Sequence[Acted]) -> list[Approval]:
+        """The approvals of the pause that are decided already, if somebody now agrees with what
+        they decide."""
+        earlier: list[Approval] = []
+        if any(is_agreed(done.approval) for _, done in acted):
+            asked, _ = acted[0]
+            pause = {"thread_id": asked.thread_id, "run_id": asked.run_id}
+            async for rows in all_pages(self.storage.approvals, **pause):
+                earlier += [row for row in rows if not row.is_pending]
+        return earlier
+
     # ── committing ────────────────────────────────────────────────────────────────────────────────
 
     async def _store(
@@ -260,6 +271,7 @@ class Decider:
             now,
             self.clock.new_id(),
             worker=self.worker if thread.agent in self.agents else None,
+            earlier=await self._earlier(acted),
             message=verdict.message if verdict else "",
             authentication=verdict.by.authentication if verdict else Authentication.ASSENT,
         )
@@ -363,14 +375,17 @@ def decided_change(
     new_run_id: str,
     *,
     worker: str | None = None,
+    earlier: Sequence[Approval] = (),
     message: str = "",
     authentication: Authentication = Authentication.ASSENT,
 ) -> Decided:
     """The change that stores actions on some of the approvals that a thread waits for. When none is
     left pending, it has the run `new_run_id` that goes on.
 
-    `timers` are those of the approvals, by their ids. A vote that decides nothing leaves the
-    thread's row alone, so people who vote on different approvals do not meet.
+    `timers` are those of the approvals, by their ids. `earlier` are approvals of the pause that
+    were decided before; they are needed if somebody agrees with the requesters of one. A vote that
+    decides nothing leaves the thread's row alone, so people who vote on different approvals do not
+    meet.
     """
     ended = {each.approval_id for each, done in acted if not done.approval.is_pending}
     left = tuple(each.approval_id for each in pending if each.approval_id not in ended)
@@ -395,7 +410,7 @@ def decided_change(
     thread = replace(
         thread,
         pending=left,
-        requested_by=after_decisions(thread.requested_by, decided),
+        requested_by=after_decisions(thread.requested_by, [*earlier, *decided]),
         updated_at=now,
         version=thread.version + 1,
     )

@@ -7,7 +7,8 @@ the schedule or went back to an earlier state. With four eyes, none of them deci
 A run keeps its requesters to its end, through all its pauses; each answer, reason or edit that it
 goes on with adds its author. A thread keeps those of its runs for the runs to come, until somebody
 else has agreed with them: has approved, with four eyes, what they are the requesters of. Words that
-were rejected, or approved in advance, stay with their authors. A checkpoint has the requesters of
+were rejected, or approved in advance, stay with their authors, and so do those that came by the
+decisions on other calls of the same pause, whenever these were. A checkpoint has the requesters of
 the run that wrote it, so whoever goes back to it meets them again.
 """
 
@@ -25,8 +26,9 @@ def each_once(*names: Iterable[str]) -> tuple[str, ...]:
 
 
 def after_decisions(requested_by: Iterable[str], decided: Sequence[Approval]) -> tuple[str, ...]:
-    """A thread's requesters after these approvals were decided."""
-    agreed_with = {name for each in decided if _is_agreed(each) for name in each.requested_by}
+    """A thread's requesters after these approvals of a pause were decided. If somebody has agreed
+    with any, these must be all of the pause that are decided."""
+    agreed_with = {name for each in decided if is_agreed(each) for name in each.requested_by}
     left = (name for name in requested_by if name not in agreed_with)
     return each_once(left, *map(authors, decided))
 
@@ -46,7 +48,7 @@ def authors(approval: Approval) -> tuple[str, ...]:
     return ()
 
 
-def _is_agreed(approval: Approval) -> bool:
+def is_agreed(approval: Approval) -> bool:
     """True if people who are none of its requesters have looked at it and approved it."""
     is_approved = approval.status in (ApprovalStatus.APPROVED, ApprovalStatus.EDITED)
     in_advance = any(vote.grant for vote in approval.votes)

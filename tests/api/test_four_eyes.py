@@ -388,6 +388,25 @@ async def test_nobody_agrees_with_themselves(case: Case) -> None:
     await case.decide("bob", await case.asked(), 403)
 
 
+@pytest.mark.parametrize("decided_first", ["pay", "slow"])
+async def test_whoever_approved_one_call_has_not_seen_the_reason_given_to_another(
+    case: Case, decided_first: str
+) -> None:
+    await case.bob.stream("tell 1", thread_id=case.thread)
+    asked = await case.ann.paused(f"pay {case.amount}; {case.slow}", thread_id=case.thread)
+    for approval in sorted(asked, key=lambda each: each["tool"] != decided_first):
+        if approval["tool"] == "slow":
+            await case.decide("cy", approval)
+        else:
+            path = f"/approvals/{approval['approval_id']}/decide"
+            await case.post("bob", path, 202, type="reject", message=REASON)
+    await case.ann.at_rest(case.thread)
+    await case.ann.paused(case.slow, thread_id=case.thread)
+    again = await case.asked()
+    assert again["requested_by"] == ["ann", "bob"]
+    await case.decide("bob", again, 403)
+
+
 async def test_what_a_run_was_told_counts_to_its_end(case: Case) -> None:
     await case.bob.stream("tell 1", thread_id=case.thread)
     await case.ann.paused(f"{case.slow} then {case.slow}", thread_id=case.thread)
