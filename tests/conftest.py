@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import structlog
+from hypothesis import settings
 
 from assent.config.logging import TALKATIVE, configure_logging
 from tests.support.openai_server import OpenAIServer
@@ -22,6 +23,10 @@ from tests.support.zygote import Zygote
 
 STARTING = (subprocess, multiprocessing, OpenAIServer, Server, Zygote)
 BY_NAME = {"create_subprocess_exec", "create_subprocess_shell"}
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("assent", deadline=None)
+settings.load_profile("assent")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

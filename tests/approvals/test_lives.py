@@ -354,6 +354,5 @@ TestLife = Life.TestCase
 TestLife.settings = settings(
     max_examples=int(os.environ.get("ASSENT_SEEDS", "300")),
     stateful_step_count=50,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

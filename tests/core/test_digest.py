@@ -28,7 +28,7 @@ def backwards(value: Any) -> Any:
 
 
 @pytest.mark.slow
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(ARGS)
 def test_it_depends_on_no_order_of_keys_and_survives_a_trip_through_json(
     args: dict[str, Any],
@@ -40,7 +40,7 @@ def test_it_depends_on_no_order_of_keys_and_survives_a_trip_through_json(
 
 
 @pytest.mark.slow
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(ARGS, st.text(), JSON, JSON)
 def test_another_value_anywhere_has_another_digest(
     args: dict[str, Any], key: str, one: Any, other: Any

@@ -216,7 +216,7 @@ PARTS = "delete|find|how many|change the status of record 1 to|records|older tha
 WORDS = st.sampled_from([*PARTS.split("|"), "for", "Miller", "17,", "#", '"', "“", "\n", "\0", "ſ"])
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.one_of(WORDS, st.text(max_size=5)), max_size=30).map(" ".join))
 def test_no_message_is_too_odd(message: str) -> None:
     assert read_request(message).words

@@ -142,7 +142,7 @@ ACTIONS = st.one_of(
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(ACTIONS, max_size=12))
 def test_whatever_happens_in_between_only_what_was_approved_runs_once(actions: list[Any]) -> None:
     harness = AgentHarness()

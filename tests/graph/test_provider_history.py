@@ -55,7 +55,7 @@ def spoken(messages: list[AnyMessage]) -> list[tuple[str, str]]:
 
 
 @pytest.mark.slow
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(CONVERSATIONS)
 def test_any_conversation_becomes_one_that_a_provider_accepts(
     conversation: list[AnyMessage],
@@ -73,14 +73,14 @@ def test_any_conversation_becomes_one_that_a_provider_accepts(
             assert any(message is said for said in conversation)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(CONVERSATIONS)
 def test_it_changes_nothing_more_the_second_time(conversation: list[AnyMessage]) -> None:
     once = provider_history(conversation)
     assert provider_history(once) == once
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.permutations(["a", "b", "c"]), st.integers(0, 3))
 def test_each_call_gets_its_own_answer_in_whatever_order_they_came(
     order: list[str], spoken_after: int

@@ -443,6 +443,5 @@ TestLives = Life.TestCase
 TestLives.settings = settings(
     max_examples=int(os.environ.get("ASSENT_LIVES", "25")),
     stateful_step_count=50,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
 )

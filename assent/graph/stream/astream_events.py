@@ -17,6 +17,7 @@ Without notes those fields stay empty, and a node that failed has a start and no
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -172,10 +173,13 @@ async def run_graph_v2(
     config = prepared_config(graph, config, recorder, partial(dispatch_custom_event, WRITTEN))
     options |= run_options(graph)
     try:
+        raw_events: Any = graph.astream_events(graph_input, config, version="v2", **options)
         with tool_output_to(partial(dispatch_custom_event, TOOL_PROGRESS)):
-            async for raw in graph.astream_events(graph_input, config, version="v2", **options):
-                for event in mapper.feed(raw, recorder.note_for(raw)):
-                    emit(event)
+            # If `emit` raises, the graph is stopped here, and not whenever it is found unused.
+            async with aclosing(raw_events):
+                async for raw in raw_events:
+                    for event in mapper.feed(raw, recorder.note_for(raw)):
+                        emit(event)
     except BaseException as error:
         for event in mapper.run_failed(error, recorder.last_failures()):
             emit(event)

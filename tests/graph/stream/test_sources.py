@@ -252,6 +252,18 @@ def message_line(message: dict[str, Any]) -> str:
     return f"{message['type']}: {' '.join(shown)}"
 
 
+@both_sources
+async def test_nothing_goes_on_after_an_event_that_cannot_be_taken(source: Source) -> None:
+    def refuse(event: Event) -> None:
+        if isinstance(event, Token):
+            raise OverflowError("No room.")
+
+    scenario = SCENARIOS["plain_chat"]()
+    with pytest.raises(OverflowError):
+        await source(scenario.graph, ASKED, THREAD, refuse, thread_id="thread", run_id="run")
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
 # ── any runnable ──────────────────────────────────────────────────────────────────────────────────
 
 
