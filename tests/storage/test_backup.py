@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -66,3 +68,22 @@ async def test_a_copy_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None
     with pytest.raises(ConfigurationError, match="cannot be used as a database"):
         back_up(tmp_path / "text", tmp_path / "copy.db")
     assert not (tmp_path / "copy.db").exists() and hidden(tmp_path) == []
+
+
+async def test_a_copy_is_not_put_beside_what_is_left_of_another_file(tmp_path: Path) -> None:
+    path, copy = tmp_path / "assent.db", tmp_path / "copy.db"
+    async with SqliteStorage.open(path) as storage:
+        await storage.commit(Change(rows=(thread("one"),)))
+        back_up(path, copy)
+        with closing(sqlite3.connect(copy, isolation_level=None)) as killed:
+            killed.execute("UPDATE threads SET thread_id = 'of another file'")
+            log = copy.with_name("copy.db-wal").read_bytes()
+        copy.unlink()
+        copy.with_name("copy.db-wal").write_bytes(log)
+        with pytest.raises(ConfigurationError, match=r"copy\.db-wal is left of another file"):
+            back_up(path, copy)
+        assert not copy.exists() and hidden(tmp_path) == []
+        copy.with_name("copy.db-wal").unlink()
+        back_up(path, copy)
+    async with SqliteStorage.open(copy, audit_key=KEY) as copied:
+        assert await copied.thread("one") == thread("one")

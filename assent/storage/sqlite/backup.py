@@ -9,6 +9,9 @@ from pathlib import Path
 
 from assent.core.errors import ConfigurationError
 
+LEFT_BESIDE = ("-wal", "-journal")
+"""What SQLite leaves beside a database whose program was killed, and reads at the next start."""
+
 
 def copy_database(source: sqlite3.Connection, copy: Path) -> None:
     """Copy everything that was committed to one file. It takes its name, and the place of a file
@@ -16,6 +19,14 @@ def copy_database(source: sqlite3.Connection, copy: Path) -> None:
 
     Raises `ConfigurationError`.
     """
+    for suffix in LEFT_BESIDE:
+        left = copy.with_name(f"{copy.name}{suffix}")
+        if left.exists():
+            # SQLite would write what it holds into the copy, as soon as somebody opens that.
+            raise ConfigurationError(
+                f"The database cannot be copied to {copy}: {left} is left of another file that had "
+                "this name. Move it away, or name another copy."
+            )
     partial = copy.with_name(f".{copy.name}.{os.getpid()}")
     try:
         os.close(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
