@@ -319,7 +319,10 @@ class Storage(ABC):
     ) -> tuple[Run, ...]:
         """List the pending runs of these agents that could start now: each is due and the first of
         its thread, and the thread is free, or the run's already. The highest priority first, then
-        the one that was submitted first."""
+        the one that was submitted first.
+
+        Of the runs of a thread that were to start at a time, the one with the earliest time is the
+        first."""
 
     @abstractmethod
     async def orphaned_runs(self, *, agents: Collection[str], limit: int = 1000) -> tuple[Run, ...]:

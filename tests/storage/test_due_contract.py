@@ -121,7 +121,8 @@ async def test_a_delayed_run_starts_when_it_is_due_and_not_before(storage: Stora
     assert ids(await storage.due_runs(NOON - timedelta(microseconds=1), agents=CLERK)) == []
     assert ids(await storage.due_runs(NOON, agents=CLERK)) == ["u1"]
     assert ids(await storage.due_runs(after(5), agents=CLERK)) == ["later", "u1"]
-    assert ids(await storage.due_runs(after(10), agents=CLERK)) == ["late", "u1"]
+    # Of two that have come to their time, the one that did first.
+    assert ids(await storage.due_runs(after(10), agents=CLERK)) == ["later", "u1"]
 
 
 async def test_a_run_starts_where_its_agent_is(storage: Storage) -> None:

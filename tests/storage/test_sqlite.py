@@ -23,7 +23,7 @@ from assent.core.errors import ConfigurationError, Unavailable
 from assent.core.rows import RunStatus
 from assent.core.sealing import NoSeal
 from assent.storage.base import Change
-from assent.storage.sqlite import SqliteStorage, files, queries
+from assent.storage.sqlite import SqliteStorage, files
 from assent.storage.sqlite.tables import Table, Tables
 from tests.storage.samples import NOON, run, thread, token
 from tests.support.disk import files_at_most, small_disk
@@ -328,80 +328,6 @@ async def test_each_table_has_the_columns_of_its_row(path: Path, table: Table[An
     found = sql(path, f"SELECT name FROM pragma_table_info('{table.name}')")
     # In no order: in the file the small columns come first.
     assert {name for (name,) in found} == set(table.selected)
-
-
-@pytest.mark.parametrize(
-    "query",
-    [
-        "SELECT * FROM threads WHERE status = ? AND (created_at, thread_id) < (?, ?) ORDER BY created_at DESC, thread_id DESC LIMIT 1",
-        "SELECT * FROM threads WHERE (created_at, thread_id) < (?, ?) ORDER BY created_at DESC, thread_id DESC LIMIT 1",
-        "SELECT * FROM approvals WHERE thread_id = ? AND (requested_at, approval_id) > (?, ?) ORDER BY requested_at, approval_id LIMIT 1",
-        "SELECT * FROM approvals WHERE status = ? AND (requested_at, approval_id) > (?, ?) ORDER BY requested_at, approval_id LIMIT 1",
-        "SELECT * FROM approvals WHERE run_id = ? ORDER BY requested_at, approval_id LIMIT 1",
-        "SELECT * FROM runs WHERE thread_id = ? ORDER BY number, run_id LIMIT 1",
-        "SELECT * FROM runs WHERE (number, run_id) < (?, ?) ORDER BY number DESC, run_id DESC LIMIT 1",
-        "SELECT * FROM effects WHERE thread_id = ? AND tool_call_id = ? ORDER BY number",
-        "SELECT * FROM schedules WHERE (created_at, schedule_id) < (?, ?) ORDER BY created_at DESC, schedule_id DESC LIMIT 1",
-        "DELETE FROM effects WHERE thread_id = ?",
-        "DELETE FROM timers WHERE thread_id = ?",
-        "DELETE FROM schedules WHERE thread_id = ?",
-    ],
-)
-async def test_no_page_scans_or_sorts_a_table(path: Path, query: str) -> None:
-    async with SqliteStorage.open(path):
-        pass
-    with closing(sqlite3.connect(path)) as connection:
-        plan = [
-            detail
-            for *_, detail in connection.execute(
-                "EXPLAIN QUERY PLAN " + query, ["x"] * query.count("?")
-            )
-        ]
-    assert len(plan) == 1
-    assert plan[0].startswith("SEARCH")
-
-
-@pytest.mark.parametrize(
-    ("query", "index"),
-    [
-        (
-            f"SELECT * FROM runs {queries.DUE_RUNS}",
-            "SEARCH runs USING COVERING INDEX runs_waiting (<expr><?)",
-        ),
-        (
-            f"SELECT * FROM runs {queries.ORPHANED_RUNS}",
-            "SEARCH runs USING INDEX runs_by_status (status=?)",
-        ),
-        (
-            f"SELECT * FROM timers {queries.DUE_TIMERS}",
-            "SEARCH timers USING INDEX timers_by_time (due_at<?)",
-        ),
-        (queries.NEXT_DUE, "SEARCH timers USING COVERING INDEX timers_by_time (due_at>?)"),
-        (queries.NEXT_DUE, "SEARCH runs USING COVERING INDEX runs_waiting (<expr>>?)"),
-        (
-            f"{queries.USAGE} WHERE thread_id = ? AND {queries.IS_NUMBER} GROUP BY each.key",
-            "SEARCH runs USING INDEX runs_by_thread (thread_id=?)",
-        ),
-        (
-            f"{queries.USAGE} WHERE agent = ? AND created_at >= ? AND {queries.IS_NUMBER} GROUP BY each.key",
-            "SEARCH runs USING INDEX runs_by_agent (agent=? AND created_at>?)",
-        ),
-    ],
-)
-async def test_what_is_asked_all_the_time_passes_by_what_has_ended(
-    path: Path, query: str, index: str
-) -> None:
-    async with SqliteStorage.open(path):
-        pass
-    with closing(sqlite3.connect(path)) as connection:
-        plan = [
-            detail
-            for *_, detail in connection.execute(
-                "EXPLAIN QUERY PLAN " + query, ["x"] * query.count("?")
-            )
-        ]
-    assert index in plan
-    assert not [detail for detail in plan if detail in ("SCAN runs", "SCAN threads", "SCAN timers")]
 
 
 async def test_nobody_who_ran_something_lives_after_a_start(path: Path) -> None:

@@ -97,14 +97,14 @@ def _erase(thread_id: str, erased: Erased, begins_anew: bool) -> Step:
 def _check_queue(transaction: Transaction, limits: QueueLimits, threads: set[str]) -> None:
     for thread_id in threads:
         lengths = dict(transaction.connection.execute(QUEUE_LENGTHS, (thread_id,)).fetchall())
-        if lengths.get(thread_id, 0) > limits.per_thread:
+        if lengths.get("thread", 0) > limits.per_thread:
             raise QueueFull(
                 f"{limits.per_thread:,} runs wait on the thread '{thread_id}' already, so no other "
                 "was added. Try again when some of them have ended, or cancel them with POST "
                 f"/threads/{thread_id}/cancel.",
                 thread_id=thread_id,
             )
-        if lengths.get("", 0) > limits.in_all:
+        if lengths.get("all", 0) > limits.in_all:
             raise QueueFull(
                 f"{limits.in_all:,} runs wait for their turn already, so no other was added. "
                 "Try again when some of them have ended."

@@ -22,7 +22,7 @@ from assent.storage.sqlite.tables import Tables
 from assent.storage.sqlite.writer import Transaction, Writer
 
 ROWS_PER_STEP = 100
-"""Rows of all tables that are removed in one transaction. Each is in up to seven indexes."""
+"""Rows of all tables that are removed in one transaction. Each is in up to nine indexes."""
 
 NAMESPACES_AT_ONCE = 8
 """Namespaces of which a part is removed in the transaction that erases their thread."""

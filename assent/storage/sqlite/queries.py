@@ -6,7 +6,7 @@ parameters in order.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -21,25 +21,31 @@ IS_DUE = "coalesce(due_at, '') <= ?"
 """Now."""
 
 DUE_RUNS = """
-    WHERE run_id IN (
-        SELECT run_id FROM (
-            SELECT runs.run_id, runs.agent, priority, runs.number, row_number() OVER (
-                PARTITION BY runs.thread_id
-                ORDER BY runs.run_id IS NOT threads.run_id, runs.number
-            ) AS place
-            FROM runs INDEXED BY runs_waiting
-            CROSS JOIN threads ON threads.thread_id = runs.thread_id
-            WHERE runs.status = 'pending' AND coalesce(due_at, '') <= ?
-            AND threads.tampered IS NULL
-            AND (threads.run_id = runs.run_id OR threads.status IN ('idle', 'error'))
+    WHERE number IN (
+        WITH asked (now, agents, most) AS (VALUES (?, ?, ?))
+        SELECT ready.number FROM json_each((SELECT agents FROM asked)) AS agents
+        CROSS JOIN ready_runs AS ready ON ready.number IN (
+            SELECT * FROM (
+                SELECT number FROM ready_runs AS first INDEXED BY ready_runs_now
+                WHERE agent = agents.value AND due_at IS NULL AND NOT EXISTS (
+                    SELECT 1 FROM ready_runs AS earlier WHERE earlier.thread_id = first.thread_id
+                    AND earlier.due_at <= (SELECT now FROM asked)
+                )
+                ORDER BY priority DESC, number LIMIT (SELECT most FROM asked)
+            )
+            UNION ALL SELECT * FROM (
+                SELECT number FROM ready_runs INDEXED BY ready_runs_later
+                WHERE agent = agents.value AND due_at <= (SELECT now FROM asked)
+                ORDER BY due_at LIMIT 1000
+            )
         )
-        WHERE place = 1 AND agent IN (SELECT value FROM json_each(?))
-        ORDER BY priority DESC, number LIMIT ?
+        ORDER BY priority DESC, ready.number LIMIT (SELECT most FROM asked)
     )
     ORDER BY priority DESC, number
 """
 """Now, agents, limit. Of each thread, the run that it is busy with already, or else its first
-pending one."""
+pending one. If more than a thousand of an agent have come to their time, those of the earliest
+times go first, whatever their priority."""
 
 ORPHANED_RUNS = """
     WHERE status IN ('running', 'cancelling') AND agent IN (SELECT value FROM json_each(?))
@@ -49,7 +55,11 @@ ORPHANED_RUNS = """
 """Agents, limit."""
 
 UNFINISHED_RUNS = """
-    SELECT agent, count(*) FROM runs WHERE status IN ('pending', 'running', 'cancelling')
+    SELECT agent, sum(runs) FROM (
+        SELECT name AS agent, length AS runs FROM queue_lengths
+        WHERE kind = 'agent' AND length > 0
+        UNION ALL SELECT agent, 1 FROM runs WHERE status IN ('running', 'cancelling')
+    )
     GROUP BY agent
 """
 
@@ -72,8 +82,11 @@ is not valid JSON, or not a number, was not written by Assent, and counts as not
 IS_NUMBER = "each.type IN ('integer', 'real')"
 
 
-QUEUE_LENGTHS = "SELECT thread_id, length FROM queue_lengths WHERE thread_id IN (?, '')"
-"""Thread. The length of its queue, and under the empty name that of all queues."""
+QUEUE_LENGTHS = """
+    SELECT kind, length FROM queue_lengths
+    WHERE kind = 'thread' AND name = ? OR kind = 'all' AND name = ''
+"""
+"""Thread. The length of its queue, and that of all queues."""
 
 
 # ── the event log ──
@@ -193,8 +206,8 @@ NEXT_DUE = """
     SELECT min(due) FROM (
         SELECT (SELECT min(due_at) FROM timers WHERE due_at > ?) AS due
         UNION ALL SELECT (
-            SELECT min(coalesce(due_at, '')) FROM runs INDEXED BY runs_waiting
-            WHERE status = 'pending' AND coalesce(due_at, '') > ?
+            SELECT min(due_at) FROM runs INDEXED BY runs_due
+            WHERE status = 'pending' AND due_at > ?
         )
     )
 """
@@ -263,17 +276,12 @@ KEPT_RUNS = """
     SELECT run_id FROM runs
     WHERE thread_id = ? AND status IN ('pending', 'running', 'cancelling')
     UNION
-    SELECT run_id FROM approvals WHERE thread_id = ? AND status = 'pending'
+    SELECT run_id FROM approvals WHERE thread_id = ? AND +status = 'pending'
 """
 """Thread, twice. The runs whose events are kept."""
 
 
 # ── the conditions of lists ──
-
-
-def among(column: str) -> str:
-    """The condition that the column has one of the values of a JSON list."""
-    return f"{column} IN (SELECT value FROM json_each(?))"
 
 
 class Where:
@@ -297,6 +305,34 @@ class Where:
 
     def __str__(self) -> str:
         return f"WHERE {' AND '.join(self._conditions)}" if self._conditions else ""
+
+
+def runs_where(
+    thread_id: str | None, status: Collection[str] | None, due_by: datetime | None
+) -> Where:
+    """The conditions of a list of runs. An index has those of one status in order, and those of
+    several have to be sorted."""
+    if status is not None and len(status) == 1:
+        where = Where(thread_id=thread_id, status=next(iter(status)))
+    elif status is not None and thread_id is not None:
+        # As a pair, or SQLite goes through all runs of the thread, which are in order.
+        where = Where()
+        where.add("(thread_id, status) IN (SELECT ?, value FROM json_each(?))", thread_id, status)
+    else:
+        where = Where(thread_id=thread_id)
+        where.add("status IN (SELECT value FROM json_each(?))", status)
+    where.add(IS_DUE, due_by)
+    return where
+
+
+def where_few(few: Mapping[str, str | None], **others: str | None) -> Where:
+    """The rows with these values; those with the first ones are few. By the plus SQLite looks for
+    these, and not among all that have the others."""
+    where = Where(**few)
+    plus = "+" if where.parameters else ""
+    for column, value in others.items():
+        where.add(f"{plus}{column} = ?", value)
+    return where
 
 
 def parameter(value: Any) -> str | int:

@@ -39,7 +39,7 @@ from assent.storage.sqlite.changes import operation
 from assent.storage.sqlite.distrust import distrusting
 from assent.storage.sqlite.erasing import Erased, Eraser, StillErased
 from assent.storage.sqlite.file_keys import seal_of
-from assent.storage.sqlite.queries import Where, among
+from assent.storage.sqlite.queries import Where, runs_where, where_few
 from assent.storage.sqlite.reader import Reader
 from assent.storage.sqlite.saver import SqliteSaver
 from assent.storage.sqlite.tables import R, Table, Tables
@@ -287,9 +287,7 @@ class SqliteStorage(Storage):
         due_by: datetime | None = None,
         limit: int = 1000,
     ) -> tuple[Run, ...]:
-        where = Where(thread_id=thread_id)
-        where.add(among("status"), status)
-        where.add(queries.IS_DUE, due_by)
+        where = runs_where(thread_id, status, due_by)
         page = await self._page(self._tables.runs, "number", where, limit, None)
         return page.rows
 
@@ -302,9 +300,7 @@ class SqliteStorage(Storage):
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page[Run]:
-        where = Where(thread_id=thread_id)
-        where.add(among("status"), status)
-        where.add(queries.IS_DUE, due_by)
+        where = runs_where(thread_id, status, due_by)
         return await self._latest(self._tables.runs, "number", where, limit, cursor)
 
     async def ended_runs(
@@ -389,7 +385,8 @@ class SqliteStorage(Storage):
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page[Approval]:
-        where = Where(thread_id=thread_id, run_id=run_id, status=status, agent=agent, tool=tool)
+        few = {"thread_id": thread_id, "run_id": run_id}
+        where = where_few(few, status=status, agent=agent, tool=tool)
         where.add("? IN (SELECT value FROM json_each(roles))", role)
         where.add(
             "? IN (SELECT value FROM json_each(names)"
@@ -434,10 +431,14 @@ class SqliteStorage(Storage):
         cursor: str | None = None,
     ) -> Page[AuditRecord]:
         paging.check_limit(limit)
-        where = Where(thread_id=thread_id, approval_id=approval_id, actor=actor)
+        few = {"thread_id": thread_id, "approval_id": approval_id}
+        where = where_few(few, actor=actor)
         where.add("at >= ?", since)
         if cursor is not None:
             where.add("number > ?", paging.number(cursor))
+        else:
+            # The records are in the order of their numbers, and may be years old before that time.
+            where.add("number >= (SELECT min(number) FROM audit WHERE at >= ?)", since)
         sql = f"{audit_chain.SELECT} {where} ORDER BY number LIMIT ?"
         found = await self._reader.rows(sql, (*where.parameters, limit + 1))
 
@@ -464,7 +465,7 @@ class SqliteStorage(Storage):
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page[Notification]:
-        where = Where(status=status, endpoint=endpoint, approval_id=approval_id)
+        where = where_few({"approval_id": approval_id}, status=status, endpoint=endpoint)
         return await self._latest(self._tables.notifications, "created_at", where, limit, cursor)
 
     async def due_notifications(

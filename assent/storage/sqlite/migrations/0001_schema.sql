@@ -119,47 +119,132 @@ CREATE TABLE runs (
 
 -- Every index ends with the number.
 CREATE INDEX runs_by_thread ON runs (thread_id);
+CREATE INDEX runs_by_thread_and_status ON runs (thread_id, status);
 CREATE INDEX runs_by_status ON runs (status);
 CREATE INDEX runs_by_agent ON runs (agent, created_at);
 CREATE INDEX runs_by_end ON runs (ended_at, run_id) WHERE ended_at IS NOT NULL;
 
--- The next run to start is asked for all the time: the index has only those that wait, and every
--- column that the query needs.
-CREATE INDEX runs_waiting
-ON runs (coalesce(due_at, ''), thread_id, run_id, agent, priority, due_at, status)
-WHERE status = 'pending';
+-- The queue of each thread: first those that may start at once, whose `due_at` is NULL.
+CREATE INDEX runs_pending ON runs (thread_id, due_at) WHERE status = 'pending';
+CREATE INDEX runs_due ON runs (due_at) WHERE status = 'pending' AND due_at IS NOT NULL;
 
--- ── the lengths of queues ──
 
--- The pending runs of each thread that has any, and under the empty name those of all threads.
--- Triggers count them.
+-- ── queues ──
+
+-- The next run to start is asked for all the time, and no index can have it: it depends on the rows
+-- of runs and of threads. So triggers keep what has to be known, in the transaction of whoever writes
+-- those.
+
+-- The pending runs of each thread that has any, of each agent, and of all: the kinds are 'thread',
+-- 'agent' and 'all'.
 CREATE TABLE queue_lengths (
-    thread_id TEXT PRIMARY KEY NOT NULL,
-    length INTEGER NOT NULL
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    length INTEGER NOT NULL,
+    PRIMARY KEY (kind, name)
 ) WITHOUT ROWID;
 
+-- The pending runs that wait for no other of their thread, nor for a person: the run that has the
+-- thread; or else, if it is free, the first that may start at once, and the one to start at the
+-- earliest time, if it was submitted before that.
+CREATE TABLE ready_runs (
+    number INTEGER PRIMARY KEY,
+    thread_id TEXT NOT NULL,
+    agent TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    -- NULL if it may start now.
+    due_at TEXT
+);
+
+CREATE INDEX ready_runs_by_thread ON ready_runs (thread_id, due_at);
+CREATE INDEX ready_runs_now ON ready_runs (agent, priority DESC, number) WHERE due_at IS NULL;
+CREATE INDEX ready_runs_later ON ready_runs (agent, due_at) WHERE due_at IS NOT NULL;
+
+-- To insert a thread here is to look anew for its runs that are ready.
+CREATE VIEW changed_queues AS SELECT thread_id FROM threads;
+
+CREATE TRIGGER queue_changed INSTEAD OF INSERT ON changed_queues BEGIN
+    DELETE FROM ready_runs WHERE thread_id = new.thread_id;
+
+    -- It was due when it took the thread, whatever the clock shows now.
+    INSERT INTO ready_runs
+    SELECT number, runs.thread_id, runs.agent, priority, NULL
+    FROM threads JOIN runs ON runs.run_id = threads.run_id
+    WHERE threads.thread_id = new.thread_id AND tampered IS NULL
+    AND runs.thread_id = new.thread_id AND runs.status = 'pending';
+
+    INSERT INTO ready_runs
+    SELECT number, thread_id, agent, priority, due_at FROM runs
+    WHERE number IN (
+        SELECT * FROM (
+            SELECT number FROM runs INDEXED BY runs_pending
+            WHERE thread_id = new.thread_id AND status = 'pending' AND due_at IS NULL
+            ORDER BY number LIMIT 1
+        )
+        UNION ALL SELECT * FROM (
+            SELECT number FROM runs INDEXED BY runs_pending
+            WHERE thread_id = new.thread_id AND status = 'pending' AND due_at IS NOT NULL
+            ORDER BY due_at, number LIMIT 1
+        )
+    )
+    AND EXISTS (
+        SELECT 1 FROM threads
+        WHERE thread_id = new.thread_id AND status IN ('idle', 'error') AND tampered IS NULL
+    )
+    AND NOT EXISTS (SELECT 1 FROM ready_runs WHERE thread_id = new.thread_id);
+
+    DELETE FROM ready_runs
+    WHERE thread_id = new.thread_id AND due_at IS NOT NULL AND number > (
+        SELECT number FROM ready_runs WHERE thread_id = new.thread_id AND due_at IS NULL
+    );
+END;
+
+CREATE TRIGGER thread_made AFTER INSERT ON threads BEGIN
+    INSERT INTO changed_queues VALUES (new.thread_id);
+END;
+
+CREATE TRIGGER thread_moved AFTER UPDATE ON threads
+WHEN old.status != new.status OR old.run_id IS NOT new.run_id OR old.tampered IS NOT new.tampered
+BEGIN
+    INSERT INTO changed_queues VALUES (new.thread_id);
+END;
+
+CREATE TRIGGER thread_removed AFTER DELETE ON threads BEGIN
+    DELETE FROM ready_runs WHERE thread_id = old.thread_id;
+END;
+
 CREATE TRIGGER run_queued AFTER INSERT ON runs WHEN new.status = 'pending' BEGIN
-    INSERT INTO queue_lengths VALUES (new.thread_id, 1), ('', 1)
-    ON CONFLICT (thread_id) DO UPDATE SET length = length + 1;
+    INSERT INTO queue_lengths
+    VALUES ('thread', new.thread_id, 1), ('agent', new.agent, 1), ('all', '', 1)
+    ON CONFLICT (kind, name) DO UPDATE SET length = length + 1;
+    INSERT INTO changed_queues VALUES (new.thread_id);
 END;
 
 CREATE TRIGGER run_queued_again AFTER UPDATE OF status ON runs
 WHEN old.status != 'pending' AND new.status = 'pending'
 BEGIN
-    INSERT INTO queue_lengths VALUES (new.thread_id, 1), ('', 1)
-    ON CONFLICT (thread_id) DO UPDATE SET length = length + 1;
+    INSERT INTO queue_lengths
+    VALUES ('thread', new.thread_id, 1), ('agent', new.agent, 1), ('all', '', 1)
+    ON CONFLICT (kind, name) DO UPDATE SET length = length + 1;
+    INSERT INTO changed_queues VALUES (new.thread_id);
 END;
 
 CREATE TRIGGER run_left_queue AFTER UPDATE OF status ON runs
 WHEN old.status = 'pending' AND new.status != 'pending'
 BEGIN
-    UPDATE queue_lengths SET length = length - 1 WHERE thread_id IN (old.thread_id, '');
-    DELETE FROM queue_lengths WHERE thread_id = old.thread_id AND length = 0;
+    UPDATE queue_lengths SET length = length - 1
+    WHERE kind = 'thread' AND name = old.thread_id OR kind = 'agent' AND name = old.agent
+    OR kind = 'all' AND name = '';
+    DELETE FROM queue_lengths WHERE kind = 'thread' AND name = old.thread_id AND length = 0;
+    INSERT INTO changed_queues VALUES (old.thread_id);
 END;
 
 CREATE TRIGGER queued_run_removed AFTER DELETE ON runs WHEN old.status = 'pending' BEGIN
-    UPDATE queue_lengths SET length = length - 1 WHERE thread_id IN (old.thread_id, '');
-    DELETE FROM queue_lengths WHERE thread_id = old.thread_id AND length = 0;
+    UPDATE queue_lengths SET length = length - 1
+    WHERE kind = 'thread' AND name = old.thread_id OR kind = 'agent' AND name = old.agent
+    OR kind = 'all' AND name = '';
+    DELETE FROM queue_lengths WHERE kind = 'thread' AND name = old.thread_id AND length = 0;
+    INSERT INTO changed_queues VALUES (old.thread_id);
 END;
 
 -- The workers, the agents that each runs, as a JSON list, and a count that grows while it lives.
@@ -225,8 +310,12 @@ CREATE INDEX approvals_by_age ON approvals (requested_at, approval_id);
 CREATE INDEX approvals_by_thread ON approvals (thread_id, requested_at, approval_id);
 CREATE INDEX approvals_by_run ON approvals (run_id, requested_at, approval_id);
 CREATE INDEX approvals_by_status ON approvals (status, requested_at, approval_id);
-CREATE INDEX approvals_by_tool ON approvals (tool, status, requested_at, approval_id);
-CREATE INDEX approvals_by_agent ON approvals (agent, status, requested_at, approval_id);
+CREATE INDEX approvals_by_tool ON approvals (tool, requested_at, approval_id);
+CREATE INDEX approvals_by_tool_and_status
+ON approvals (tool, status, requested_at, approval_id);
+CREATE INDEX approvals_by_agent ON approvals (agent, requested_at, approval_id);
+CREATE INDEX approvals_by_agent_and_status
+ON approvals (agent, status, requested_at, approval_id);
 
 -- Standing grants. Sealed: bounds. `until` and the counts are clear, because each pause asks which
 -- grants could be used.
