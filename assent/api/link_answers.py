@@ -1,5 +1,5 @@
 """The answer to a question on the page behind a link: its inputs in plain HTML, and what was typed
-into them. The words are those that a terminal takes (`assent.core.questions`)."""
+into them. The words are those that a terminal takes (`assent.core.question_text`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from html import escape
 from assent.api.schemas import storable
 from assent.core.approval import Approval
 from assent.core.json import Json
-from assent.core.questions import Answers, Field, NotUnderstood, answers_for, form_of
+from assent.core.question_text import Answers, Field, NotUnderstood, answers_for, form_of
 from assent.core.text import visible
 
 ANSWER = "answer"

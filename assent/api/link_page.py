@@ -18,7 +18,7 @@ from fastapi.responses import HTMLResponse
 from assent.api import link_answers
 from assent.core.approval import Approval, ApprovalKind, ApprovalStatus
 from assent.core.json import Json
-from assent.core.questions import read_question
+from assent.core.question_text import read_question
 from assent.core.rows import Link
 from assent.core.text import look_alike_warnings, pretty, unseen, visible
 

@@ -12,7 +12,7 @@ import click
 from assent.cli.screen import Screen, call_line
 from assent.cli.wording import Approval, choices, limit_from
 from assent.core.json import Json, JsonObject
-from assent.core.questions import Answers, Field, NotUnderstood, answers_for, form_of
+from assent.core.question_text import Answers, Field, NotUnderstood, answers_for, form_of
 from assent.core.text import pretty, visible
 
 REFUSE = "/reject"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from assent.core.json import Json, JsonObject
-from assent.core.questions import Asked, read_question
+from assent.core.question_text import Asked, read_question
 
 Approval = Mapping[str, Json]
 """An approval as the server shows it."""

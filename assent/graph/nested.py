@@ -24,9 +24,9 @@ from assent.core.decisions import decision_from_json
 from assent.core.digest import call_digest
 from assent.core.json import Json, JsonObject
 from assent.core.policy import plain_policy
+from assent.graph.call_preview import preview_of, run_apart
 from assent.graph.gate import Gate
 from assent.graph.interrupts.forms import TOOL_APPROVALS, question_json
-from assent.graph.previews import preview_of, run_apart
 from assent.graph.state import AgentState, DecisionRecord, open_calls, record_decision
 
 

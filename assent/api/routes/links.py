@@ -37,7 +37,7 @@ from assent.core.errors import (
     Tampered,
     Unavailable,
 )
-from assent.core.questions import NotUnderstood
+from assent.core.question_text import NotUnderstood
 from assent.core.rows import Link
 from assent.notify.links import (
     DEFAULT_LIFETIME,

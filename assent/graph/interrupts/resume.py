@@ -28,6 +28,7 @@ from pydantic import BaseModel, ValidationError
 from assent.core.approval import Approval, ApprovalKind, match_decisions
 from assent.core.decisions import Approve, Decision, Edit, Reject, Respond, check_allowed
 from assent.core.errors import InvalidDecision
+from assent.graph.call_preview import run_apart
 from assent.graph.forking import saver_of
 from assent.graph.interrupts.forms import read_interrupt, schema_problem
 from assent.graph.interrupts.previews import with_previews
@@ -40,7 +41,6 @@ from assent.graph.interrupts.questions import (
     stops_before,
     tool_of,
 )
-from assent.graph.previews import run_apart
 from assent.graph.state import (
     DecisionRecord,
     messages_in,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from assent.core.questions import NotUnderstood, answers_for, form_of
+from assent.core.question_text import NotUnderstood, answers_for, form_of
 
 
 @pytest.mark.parametrize(
