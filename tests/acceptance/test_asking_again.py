@@ -7,6 +7,7 @@ at the traces that are new.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -223,6 +224,28 @@ async def test_tools_that_ask_in_the_same_words_get_their_own_answers(
         assert len(told) == 2
         answers = [line.split(" ", 2)[2] for line in told]
         assert sorted(re.findall(r"\d", "".join(answers))) == ["0", "1", "2", "3"]
+
+
+async def test_a_node_that_asks_around_its_tool_call_gets_its_own_answers(
+    server: Server, thread: str
+) -> None:
+    async with asking(server) as api:
+        (approval,) = await api.paused("ask", agent="asking_around", thread_id=thread)
+        state = await api.get(f"/threads/{thread}/state")
+        (task,), call = state["tasks"], state["values"]["messages"][-1]["tool_calls"][0]
+        # In this form the task keeps the answers of its tool calls.
+        question = f"act:{task['id']}|{call['id']}|0"
+        id = hashlib.sha256(question.encode()).hexdigest()[:32]
+        forged = {"interrupt": id, "answer": "yes"}
+        for asks, said in (("Before?", forged), ("May I?", 1), ("Really?", 2), ("After?", 3)):
+            (approval,) = await api.pending(thread)
+            assert approval["args"] == asks
+            if asks == "Really?":
+                server.restart()
+            await api.decided(thread, **answer(said))
+            await api.at_rest(thread)
+        assert await api.pending(thread) == []
+    assert server.traces() == ["told 1 [1, 2]", f"around {[forged, 3]}"]
 
 
 async def test_a_pause_waits_for_the_tools_beside_the_one_that_asks(

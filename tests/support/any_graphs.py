@@ -18,6 +18,7 @@ from typing import Annotated, Any
 from langchain.agents import create_agent
 from langchain.agents.middleware import HumanInTheLoopMiddleware, wrap_tool_call
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
@@ -227,6 +228,26 @@ noted_side_by_side = _in_one_node(
     "noted_side_by_side",
     ToolNode(ASKING, awrap_tool_call=call_once(ASKING)),
 )
+
+
+def _asking_around() -> Any:
+    """Asks before and after a call of a tool that asks too, all in one node."""
+    tools = ToolNode([consent_alike], awrap_tool_call=call_once([consent_alike]))
+
+    def plan(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [calls(("consent_alike", {"amount": 1}))]}
+
+    async def act(state: MessagesState, config: RunnableConfig) -> Any:
+        before = interrupt("Before?")
+        done = await tools.ainvoke(state, config)
+        trace(f"around {[before, interrupt('After?')]}")
+        return done
+
+    graph = StateGraph(MessagesState).add_node("plan", plan).add_node("act", act)
+    return graph.add_edge(START, "plan").add_edge("plan", "act").compile(name="asking_around")
+
+
+asking_around = _asking_around()
 
 
 def _quoting() -> Any:
@@ -475,6 +496,7 @@ ALL = (
 )
 
 UNLISTED = (
+    "asking_around",
     "hidden",
     "lookalike",
     "nested_quoting",

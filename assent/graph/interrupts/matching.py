@@ -7,7 +7,9 @@ theirs in the same order again, and a node may ask something else than what a pe
 - In the nodes of `matched(agent)`, a run that knows what was shown (`Shown`) gives an answer only
   to what it was given to, in whatever order that is asked. Anything else is asked.
 - Tool calls that go through `ToolCalls` have answers of their own, whatever the calls beside them
-  ask: `asking_as` gives each of its questions an id that no other call's has.
+  and the node around them ask: `asking_as` gives each of its questions an id that no other call's
+  has. The task keeps these answers among its own, and in the nodes of `matched(agent)` nothing else
+  is given them.
 
 This rests on internals of LangGraph, which has no public way: the scratchpad of a task, whose
 counter says which answer `interrupt()` takes; the writes to RESUME, which are the answers so far;
@@ -48,6 +50,9 @@ from assent.graph.interrupts.forms import read_interrupt
 SHOWN_KEY = "__assent_shown"
 """The key of a run's `Shown` in `config["configurable"]`. LangGraph keeps names that start with
 `__` out of checkpoints."""
+
+KEPT_FOR = "interrupt"
+"""The key of the interrupt's id in an answer that a task keeps for a tool call."""
 
 OTHER_QUESTION = "It asks something else than what was answered before, so that answer is not used."
 
@@ -136,12 +141,10 @@ class _Answers:
     def place(self) -> int:
         """The place of the answer to what `interrupt()` asks now; behind all of them if there is
         none. `interrupt()` calls it in place of LangGraph's counter, from any thread."""
-        digest = _digest_of_question()
+        digest = _digest_of_question() if self._answers else None
         with self._lock:
             position = self._asked
             self._asked += 1
-            if digest is None:
-                return position
             place = self._place_of(digest, position)
             if place is not None:
                 self._taken.add(place)
@@ -150,18 +153,23 @@ class _Answers:
             self._ask_instead()
             return len(self._answers)
 
-    def _place_of(self, digest: str, position: int) -> int | None:
+    def _place_of(self, digest: str | None, position: int) -> int | None:
         """The place of an answer to what has this digest; or by its position, if nobody knows what
-        was shown for that."""
-        for place in range(len(self._answers)):
-            shown = self._shown.questions.get(self._id_of(place))
-            is_for_this = shown == digest if shown is not None else place == position
+        was shown for that, or what is asked."""
+        for number, place in enumerate(self._places()):
+            shown = self._shown.questions.get(self._id_of(place)) if digest else None
+            is_for_this = shown == digest if shown is not None else number == position
             if is_for_this and place not in self._taken:
                 return place
         return None
 
+    def _places(self) -> list[int]:
+        """The places of the answers that are this asker's. Those that a task keeps for its tool
+        calls stand among its own."""
+        return [place for place, each in enumerate(self._answers) if not _is_kept(each)]
+
     def _ask_instead(self) -> None:
-        places = set(range(len(self._answers))) - self._taken
+        places = set(self._places()) - self._taken
         if places:
             self._shown.asks_instead(self._id_of(len(self._answers)), set(map(self._id_of, places)))
         # LangGraph would store none that has not been taken yet.
@@ -171,17 +179,19 @@ class _Answers:
 def _in_node(config: RunnableConfig) -> RunnableConfig:
     """The config in which a task's answers go to what they were given to."""
     outer = config.get("configurable", {})
-    shown, scratchpad = outer.get(SHOWN_KEY), outer.get(CONFIG_KEY_SCRATCHPAD)
-    if shown is None or scratchpad is None or not scratchpad.resume:
+    scratchpad = outer.get(CONFIG_KEY_SCRATCHPAD)
+    if scratchpad is None:
         return config
     send: Send = outer[CONFIG_KEY_SEND]
+    # Also without any: a tool call within the node puts what it keeps here.
     answers: list[Any] = scratchpad.resume
 
     def keep() -> None:
-        send([(RESUME, list(answers))])
+        if answers:
+            send([(RESUME, list(answers))])
 
     id_of = partial(_interrupt_id, outer[CONFIG_KEY_CHECKPOINT_NS])
-    place = _Answers(answers, id_of, shown, keep).place
+    place = _Answers(answers, id_of, outer.get(SHOWN_KEY), keep).place
     configurable = {
         **outer,
         CONFIG_KEY_SCRATCHPAD: replace(scratchpad, interrupt_counter=place),
@@ -278,7 +288,7 @@ def asking_as(config: RunnableConfig, asker: str) -> Iterator[None]:
     def keep() -> None:
         known.update({id_of(place): answer for place, answer in enumerate(answers)})
         new = known.keys() - _kept(of_task)
-        of_task.extend({"interrupt": id, "answer": known[id]} for id in sorted(new))
+        of_task.extend({KEPT_FOR: id.encode(), "answer": known[id]} for id in sorted(new))
         send([(RESUME, list(of_task))])
 
     place = _Answers(answers, id_of, outer.get(SHOWN_KEY), keep).place
@@ -305,11 +315,17 @@ def asking_as(config: RunnableConfig, asker: str) -> Iterator[None]:
 
 def _kept(of_task: Sequence[Any]) -> dict[str, Any]:
     """The answers that a task keeps for its askers, by interrupt id."""
-    return {
-        each["interrupt"]: each["answer"]
-        for each in of_task
-        if isinstance(each, dict) and each.keys() == {"interrupt", "answer"}
-    }
+    return {each[KEPT_FOR].decode(): each["answer"] for each in of_task if _is_kept(each)}
+
+
+def _is_kept(answer: Any) -> bool:
+    """True for an answer that a task keeps for a tool call. The id is in bytes, which JSON has not:
+    so nobody can give an answer that looks like one to another question."""
+    return (
+        isinstance(answer, dict)
+        and answer.keys() == {KEPT_FOR, "answer"}
+        and isinstance(answer[KEPT_FOR], bytes)
+    )
 
 
 def _own_id(namespace: str, asker: str, place: int) -> str:

@@ -31,6 +31,7 @@ from assent.core.errors import InvalidDecision
 from assent.graph.call_preview import run_apart
 from assent.graph.forking import saver_of
 from assent.graph.interrupts.forms import read_interrupt, schema_problem
+from assent.graph.interrupts.matching import matched
 from assent.graph.interrupts.previews import with_previews
 from assent.graph.interrupts.questions import (
     PATH,
@@ -407,7 +408,7 @@ def resume(
     plan = _applied(agent, config, decisions)
     if plan.ended:
         return agent.get_state(config).values
-    return agent.invoke(plan.input, config, **_stored_at_once(options))
+    return matched(agent).invoke(plan.input, config, **_stored_at_once(options))
 
 
 async def aresume(
@@ -420,7 +421,7 @@ async def aresume(
     plan = await _aapplied(agent, config, decisions)
     if plan.ended:
         return (await agent.aget_state(config)).values
-    return await agent.ainvoke(plan.input, config, **_stored_at_once(options))
+    return await matched(agent).ainvoke(plan.input, config, **_stored_at_once(options))
 
 
 def stream_resume(
@@ -433,7 +434,7 @@ def stream_resume(
     as `stream_mode`. Yields nothing if the decisions leave nothing to run."""
     plan = _applied(agent, config, decisions)
     if not plan.ended:
-        yield from agent.stream(plan.input, config, **_stored_at_once(options))
+        yield from matched(agent).stream(plan.input, config, **_stored_at_once(options))
 
 
 async def astream_resume(
@@ -445,7 +446,7 @@ async def astream_resume(
     """`stream_resume`, async. For typed events, give the decisions to `astream_typed`."""
     plan = await _aapplied(agent, config, decisions)
     if not plan.ended:
-        async for part in agent.astream(plan.input, config, **_stored_at_once(options)):
+        async for part in matched(agent).astream(plan.input, config, **_stored_at_once(options)):
             yield part
 
 

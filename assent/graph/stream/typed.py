@@ -42,6 +42,7 @@ from assent.core.events import (
     Usage,
 )
 from assent.graph.explain import explain
+from assent.graph.interrupts.matching import matched
 from assent.graph.interrupts.previews import with_previews
 from assent.graph.interrupts.questions import find_pending
 from assent.graph.interrupts.resume import (
@@ -167,7 +168,7 @@ class _Run:
             plan = await apply_updates(self._agent, self._config, plan)
             if not plan.ended:
                 await run(
-                    self._agent,
+                    matched(self._agent),
                     plan.input,
                     self._config,
                     self._watch,

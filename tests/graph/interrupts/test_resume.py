@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypedDict
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import StructuredTool
 from langgraph._internal._constants import NULL_TASK_ID
 from langgraph.checkpoint.memory import InMemorySaver
@@ -28,6 +29,7 @@ from assent import (
     apending_approvals,
     aresume,
     astream_resume,
+    call_once,
     pending_approvals,
     resume,
     stream_resume,
@@ -55,6 +57,37 @@ def paused(harness: AgentHarness, *calls: tuple[str, str, Json], **options: Any)
     )
     agent.invoke(ASKED, THREAD)
     return agent
+
+
+# ── whose answers ─────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_an_answer_to_a_tool_call_is_none_to_the_node_around_it() -> None:
+    """LangGraph hands a task's answers out by position, and `call_once` keeps its own among them."""
+    told: list[Any] = []
+
+    async def buy() -> str:
+        """Buy."""
+        told.append(interrupt("May I?"))
+        return "Bought."
+
+    tool = StructuredTool.from_function(coroutine=buy)
+    tools = ToolNode([tool], awrap_tool_call=call_once([tool]))
+
+    async def shop(state: MessagesState, config: RunnableConfig) -> Any:
+        done = await tools.ainvoke(state, config)
+        told.append(interrupt("Keep it?"))
+        return done
+
+    graph = StateGraph(MessagesState).add_node("shop", shop).add_edge(START, "shop")
+    agent = graph.compile(checkpointer=InMemorySaver())
+    await agent.ainvoke({"messages": [asks(("c1", "buy", {}))]}, THREAD)
+    await aresume(agent, THREAD, Respond("yes"))
+    assert told == ["yes"]
+    (approval,) = await apending_approvals(agent, THREAD)
+    assert approval.args == "Keep it?"
+    await aresume(agent, THREAD, Respond("no"))
+    assert told == ["yes", "yes", "no"]
 
 
 # ── what is pending ───────────────────────────────────────────────────────────────────────────────
