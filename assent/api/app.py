@@ -132,7 +132,10 @@ async def _open(
     app.state.links = link_key
 
     retention = Retention(
-        events_ttl=settings.events_ttl, checkpoints_keep=settings.checkpoints_keep
+        threads_ttl=settings.threads_ttl,
+        events_ttl=settings.events_ttl,
+        checkpoints_keep=settings.checkpoints_keep,
+        endpoints=frozenset(endpoint.name for endpoint in endpoints),
     )
     await opened(sweeping(storage, retention, clock=clock))
 

@@ -112,6 +112,10 @@ class Settings(BaseSettings):
     """The time that events are kept: `30d`, `12h`, `45m`, `90s`, a number of seconds, or ISO 8601
     (`P30D`). Without it, for ever."""
 
+    threads_ttl: Duration | None = None
+    """The time that a thread is kept after its last run has ended, and an older run of a thread
+    after its end, in the same form. Without it, for ever."""
+
     checkpoints_keep: int | None = Field(default=None, ge=1)
     """The number of its latest checkpoints that a thread keeps once its run has ended. Without it,
     all."""

@@ -66,6 +66,8 @@ class Change:
       from this change on, and they go from the file in small steps. Its event numbers are never
       used again, and its audit records stay. A change that begins the thread anew may have to wait
       until its old rows have gone.
+    - `if_idle`: nothing is done unless the thread to erase is idle. None of its runs is unfinished,
+      none of its approvals is pending, and no schedule names it.
     - `lease`: nothing is done unless this lease still holds. What a run writes under its lease
       waits while the storage is away; any other change is refused then.
     - `queue`: nothing is done if one of its threads, or all, had more pending runs than these.
@@ -77,6 +79,7 @@ class Change:
     events: tuple[Event, ...] = ()
     audit: tuple[AuditEntry, ...] = ()
     erase: str | None = None
+    if_idle: bool = False
     lease: Lease | None = None
     queue: QueueLimits | None = None
 
@@ -94,6 +97,7 @@ def together(*changes: Change) -> Change:
         events=tuple(event for change in changes for event in change.events),
         audit=tuple(entry for change in changes for entry in change.audit),
         erase=next((change.erase for change in changes if change.erase is not None), None),
+        if_idle=any(change.if_idle for change in changes),
         lease=next((change.lease for change in changes if change.lease is not None), None),
         queue=next((change.queue for change in changes if change.queue is not None), None),
     )
@@ -185,9 +189,9 @@ class Storage(ABC):
         """Apply the whole change durably, and return the numbers of its events, in order.
 
         Raises `Conflict` if a row's version is not the expected one (or the row exists, or is
-        missing, against expectation), `StaleLease` if the change's lease does not hold any more,
-        and `QueueFull` if there would be more pending runs than its limits; then nothing was
-        changed.
+        missing, against expectation) or the thread to erase is not idle as it should be,
+        `StaleLease` if the change's lease does not hold any more, and `QueueFull` if there would be
+        more pending runs than its limits; then nothing was changed.
         """
 
     @abstractmethod
@@ -342,7 +346,8 @@ class Storage(ABC):
         since: datetime | None = None,
     ) -> Mapping[str, float]:
         """Sum up what runs have used, by name: the runs of the thread or the agent, created at
-        `since` or later."""
+        `since` or later. Runs that were removed count too, and may do so for ten minutes longer.
+        """
 
     @abstractmethod
     async def heartbeat(self, worker: str, *, agents: Collection[str]) -> None:
@@ -493,9 +498,30 @@ class Storage(ABC):
     # ── retention ──
 
     @abstractmethod
-    async def remove_events(self, before: datetime) -> int:
-        """Remove the events that happened before `before`, a few in each transaction, and return
-        how many were removed.
+    async def idle_threads(
+        self, since: datetime, *, limit: int = 100, cursor: str | None = None
+    ) -> Page[Thread]:
+        """List the threads that have been idle since `since` or longer, the longest idle first: on
+        which no run has begun or ended since then, and that `Change.if_idle` admits.
+
+        Those are left out that were tampered with, that an idempotency key's answer names, and that
+        a clock makes look older than they are: one of their runs was submitted after one that is
+        newer than `since`.
+        """
+
+    @abstractmethod
+    async def remove_runs(self, before: datetime) -> int:
+        """Remove the runs that ended before `before`, with their approvals and effects, a few in
+        each transaction, and return how many rows were removed.
+
+        It leaves whatever belongs to threads that `Change.if_idle` would not admit, the last run of
+        each thread, and approvals of budgets. What the runs have used goes on counting.
+        """
+
+    @abstractmethod
+    async def remove_events(self, before: datetime, *, thread_id: str | None = None) -> int:
+        """Remove the events that happened before `before`, of this log or of all, a few in each
+        transaction, and return how many were removed.
 
         A log is only cut at its beginning, and never beyond an event of an unfinished run, or of a
         run that paused for an approval that is still pending. The other events keep their numbers.
@@ -506,9 +532,29 @@ class Storage(ABC):
         """Remove the answers given before `before`, and return how many were removed."""
 
     @abstractmethod
-    async def remove_notifications(self, status: NotificationStatus, before: datetime) -> int:
-        """Remove some notifications that have this status and were made before `before`, in one
-        transaction, and return how many. Call it again until it returns 0."""
+    async def remove_grants(self, before: datetime) -> int:
+        """Remove the standing grants that were over at `before`, and return how many."""
+
+    @abstractmethod
+    async def remove_links(self, before: datetime) -> int:
+        """Remove the links that had expired at `before`, and return how many."""
+
+    @abstractmethod
+    async def forget_times_of_usage(self, before: datetime) -> None:
+        """Add up what removed runs have used that were created before `before`: from then on it
+        counts only where no time is asked for."""
+
+    @abstractmethod
+    async def remove_notifications(
+        self,
+        status: NotificationStatus,
+        before: datetime,
+        *,
+        other_than: Collection[str] = (),
+    ) -> int:
+        """Remove some notifications that have this status and were made before `before`, but for
+        those to the endpoints `other_than`, in one transaction, and return how many. Call it again
+        until it returns 0."""
 
     @abstractmethod
     async def prune_checkpoints(self, thread_ids: Sequence[str], keep: int) -> None:

@@ -15,29 +15,55 @@ import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 from msgspec import structs
 
+from assent.approvals.feed import FEED
+from assent.core.approval import ApprovalKind, ApprovalStatus
 from assent.core.clock import Clock
-from assent.core.errors import Gone
+from assent.core.errors import Conflict, Gone
 from assent.core.events import Done
-from assent.core.rows import Run, RunStatus, Thread, ThreadStatus
+from assent.core.rows import NotificationStatus, Row, Run, RunStatus, Thread, ThreadStatus
 from assent.runs.follow import follow
 from assent.runs.retention import OVERLAP, THREADS_PER_STEP, Retention, Sweeper, sweeping
 from assent.storage.base import Change
 from assent.storage.sqlite import SqliteStorage
-from tests.storage.samples import NOON, run, thread, token
+from tests.storage.samples import (
+    NOON,
+    answer,
+    approval,
+    effect,
+    grant,
+    link,
+    notification,
+    run,
+    schedule,
+    thread,
+    token,
+)
 from tests.support import waiting
 from tests.support.disk import files_at_most
 from tests.support.waiting import PATIENCE
 
 DAY = timedelta(days=1)
 MONTH = Retention(events_ttl=30 * DAY)
+APPROVED, BUDGET = ApprovalStatus.APPROVED, ApprovalKind.BUDGET
+PENDING = NotificationStatus.PENDING
 
 
 class Hands:
-    """A clock that is moved by hand."""
+    """A clock that is set by hand, and the time that really passes."""
 
     def __init__(self) -> None:
         self.time = NOON
+        self.passed = 0.0
         self.clock = Clock(now=lambda: self.time)
+
+    def wait(self, time: timedelta) -> None:
+        """Let time pass."""
+        self.time += time
+        self.passed += time.total_seconds()
+
+    def sweeper(self, storage: SqliteStorage, retention: Retention) -> Sweeper:
+        """A sweeper by this clock."""
+        return Sweeper(storage, retention, self.clock, lambda: self.passed)
 
 
 @pytest.fixture
@@ -63,9 +89,10 @@ async def until(storage: SqliteStorage, expected: list[int]) -> None:
 async def test_events_go_when_their_time_has_come(storage: SqliteStorage) -> None:
     hands = Hands()
     await write(storage, NOON, NOON + DAY)
-    sweeper = Sweeper(storage, MONTH, hands.clock)
-    for day, left in ((29, [1, 2]), (30, [1, 2]), (30.5, [2]), (32, [])):
-        hands.time = NOON + day * DAY
+    sweeper = hands.sweeper(storage, MONTH)
+    await sweeper.sweep()
+    for days, left in ((29, [1, 2]), (1, [1, 2]), (0.5, [2]), (1.5, [])):
+        hands.wait(days * DAY)
         await sweeper.sweep()
         assert await numbers(storage) == left
 
@@ -73,33 +100,43 @@ async def test_events_go_when_their_time_has_come(storage: SqliteStorage) -> Non
 async def test_without_a_setting_events_are_kept(storage: SqliteStorage) -> None:
     hands = Hands()
     await write(storage, NOON)
-    hands.time += 10_000 * DAY
-    await Sweeper(storage, Retention(), hands.clock).sweep()
+    await storage.commit(Change(rows=ended("t", NOON)))
+    sweeper = hands.sweeper(storage, Retention())
+    for _ in range(2):
+        await sweeper.sweep()
+        hands.wait(10_000 * DAY)
     assert await numbers(storage) == [1]
+    assert await storage.thread("t") is not None
 
 
 async def test_it_sweeps_at_once_and_again_until_it_is_closed(storage: SqliteStorage) -> None:
     hands = Hands()
-    hands.time += 40 * DAY
     await write(storage, NOON, NOON + 20 * DAY)
-    async with sweeping(storage, MONTH, clock=hands.clock, every=0.01):
+    async with sweeping(
+        storage, MONTH, clock=hands.clock, every=0.01, monotonic=lambda: hands.passed
+    ):
+        await asyncio.sleep(0)
+        hands.wait(40 * DAY)
         await until(storage, [2])
-        hands.time += 20 * DAY
+        hands.wait(20 * DAY)
         await until(storage, [])
         await write(storage, NOON + 60 * DAY)
-    hands.time += 60 * DAY
+    hands.wait(60 * DAY)
     await asyncio.sleep(0.1)
     assert await numbers(storage) == [3]
 
 
 async def test_a_sweep_that_fails_is_tried_again(storage: SqliteStorage) -> None:
     hands = Hands()
-    hands.time += 40 * DAY
     await write(storage, NOON)
     async with AsyncExitStack() as stack:
         with files_at_most(1):
-            sweep = sweeping(storage, MONTH, clock=hands.clock, every=0.01)
+            sweep = sweeping(
+                storage, MONTH, clock=hands.clock, every=0.01, monotonic=lambda: hands.passed
+            )
             await stack.enter_async_context(sweep)
+            await asyncio.sleep(0)
+            hands.wait(40 * DAY)
             await waiting.until(lambda: storage.outage() is not None)
             assert await numbers(storage) == [1]
         await until(storage, [])
@@ -124,9 +161,10 @@ async def steps(storage: SqliteStorage, thread_id: str) -> list[int]:
 
 def ended(thread_id: str, at: datetime, **changes: Any) -> tuple[Thread, Run]:
     """A thread and a run of it that has ended."""
-    at_rest = thread(thread_id, status=ThreadStatus.IDLE, pending=())
+    run_id = f"run of {thread_id}"
+    at_rest = thread(thread_id, status=ThreadStatus.IDLE, pending=(), run_id=run_id, updated_at=at)
     return replace(at_rest, **changes), run(
-        f"run of {thread_id}", thread_id=thread_id, status=RunStatus.SUCCESS, ended_at=at
+        run_id, thread_id=thread_id, status=RunStatus.SUCCESS, created_at=at, ended_at=at
     )
 
 
@@ -139,7 +177,7 @@ async def test_the_latest_checkpoints_are_kept_of_threads_whose_runs_have_ended(
         await put_checkpoints(storage, name, 6)
     busy, earlier = ended("busy", NOON, status=ThreadStatus.BUSY)
     await storage.commit(Change(rows=(*ended("ended", NOON), busy, earlier)))
-    sweeper = Sweeper(storage, Retention(checkpoints_keep=2), hands.clock)
+    sweeper = hands.sweeper(storage, Retention(checkpoints_keep=2))
     await sweeper.sweep()
     assert [await steps(storage, name) for name in ("ended", "busy", "never ran")] == [
         [5, 4],
@@ -163,7 +201,7 @@ async def test_the_latest_checkpoints_are_kept_of_threads_whose_runs_have_ended(
 async def test_without_a_setting_checkpoints_are_kept(storage: SqliteStorage) -> None:
     await put_checkpoints(storage, "t", 6)
     await storage.commit(Change(rows=ended("t", NOON)))
-    await Sweeper(storage, Retention(), Hands().clock).sweep()
+    await Hands().sweeper(storage, Retention()).sweep()
     assert len(await steps(storage, "t")) == 6
 
 
@@ -172,8 +210,236 @@ async def test_more_threads_than_fit_in_a_step_are_all_pruned(storage: SqliteSto
     for number, name in enumerate(names):
         await put_checkpoints(storage, name, 3)
         await storage.commit(Change(rows=ended(name, NOON + number * DAY)))
-    await Sweeper(storage, Retention(checkpoints_keep=1), Hands().clock).sweep()
+    await Hands().sweeper(storage, Retention(checkpoints_keep=1)).sweep()
     assert [await steps(storage, name) for name in names] == [[2]] * len(names)
+
+
+# ── threads ──
+
+KEEP = Retention(threads_ttl=30 * DAY)
+
+
+async def swept(
+    storage: SqliteStorage, hands: Hands, days: float, retention: Retention = KEEP
+) -> None:
+    """So many days later, the sweeper that has been there all the time has swept."""
+    sweeper = hands.sweeper(storage, retention)
+    await sweeper.sweep()
+    hands.wait(days * DAY)
+    await sweeper.sweep()
+
+
+async def left(storage: SqliteStorage) -> set[str]:
+    """The threads that are there."""
+    return {each.thread_id for each in (await storage.threads()).rows}
+
+
+async def test_a_thread_that_was_idle_for_so_long_is_erased_with_all_that_is_of_it(
+    storage: SqliteStorage,
+) -> None:
+    hands = Hands()
+    await storage.commit(
+        Change(
+            rows=(
+                *ended("old", NOON - DAY),
+                approval("a", thread_id="old", run_id="run of old", status=APPROVED),
+                effect("e", thread_id="old", run_id="run of old"),
+                *ended("used", NOON + DAY),
+            ),
+            events=(token("old"),),
+        )
+    )
+    await put_checkpoints(storage, "old", 2)
+    await swept(storage, hands, 29)
+    assert await left(storage) == {"old", "used"}
+    await swept(storage, hands, 1.5)
+    assert await left(storage) == {"used"}
+    gone = [await storage.run("run of old"), await storage.approval("a"), await storage.effect("e")]
+    assert gone == [None, None, None]
+    assert (await steps(storage, "old"), await storage.read_log("old")) == ([], ())
+    (record,) = (await storage.audit(thread_id="old")).rows
+    assert (record.entry.action, record.entry.authentication) == ("erased", "time")
+
+
+async def test_what_is_not_idle_is_kept(storage: SqliteStorage) -> None:
+    def waits(name: str, status: RunStatus = RunStatus.PENDING) -> Run:
+        return run(f"next of {name}", thread_id=name, status=status, created_at=NOON, ended_at=None)
+
+    asks = approval("asks", thread_id="asks", status=ApprovalStatus.PENDING)
+    kept: dict[str, tuple[Row, ...]] = {
+        "paused": ended("paused", NOON, status=ThreadStatus.INTERRUPTED, pending=("p",)),
+        "asks": (*ended("asks", NOON), asks),
+        "busy": (*ended("busy", NOON, status=ThreadStatus.BUSY), waits("busy", RunStatus.RUNNING)),
+        "queued": (*ended("queued", NOON), waits("queued")),
+        "scheduled": (*ended("scheduled", NOON), schedule("s", thread_id="scheduled")),
+        "tampered": ended("tampered", NOON, tampered="It was changed."),
+        "new": ended("new", NOON + 20 * DAY),
+    }
+    idle = ended("idle", NOON)
+    made = ended("made by a schedule", NOON)
+    rows = [row for rows in (idle, made, *kept.values()) for row in rows]
+    await storage.commit(Change(rows=tuple(rows)))
+    await swept(storage, Hands(), 40)
+    assert await left(storage) == set(kept)
+
+
+async def test_what_begins_meanwhile_is_kept(storage: SqliteStorage) -> None:
+    """A message for later moves neither the thread's row nor its version."""
+    await storage.commit(Change(rows=ended("t", NOON)))
+    (listed,) = (await storage.idle_threads(NOON + DAY)).rows
+    later = run("later", thread_id="t", status=RunStatus.PENDING, created_at=NOON)
+    await storage.commit(Change(rows=(later,), unchanged=(listed,)))
+    with pytest.raises(Conflict, match="not idle"):
+        await storage.commit(Change(unchanged=(listed,), erase="t", if_idle=True))
+    assert await storage.run("later") == later
+
+
+async def test_a_repeated_request_finds_its_thread_for_a_day(storage: SqliteStorage) -> None:
+    hands = Hands()
+    await storage.commit(Change(rows=(*ended("t", NOON), answer(thread_id="t", created_at=NOON))))
+    sweeper = hands.sweeper(storage, Retention(threads_ttl=timedelta(hours=1)))
+    for hours, there in ((0, {"t"}), (20, {"t"}), (5, set())):
+        hands.wait(timedelta(hours=hours))
+        await sweeper.sweep()
+        assert await left(storage) == there
+
+
+async def test_old_runs_of_a_thread_in_use_go_with_what_is_theirs(storage: SqliteStorage) -> None:
+    hands = Hands()
+    used, last = ended("t", NOON + 20 * DAY)
+    old = run(
+        "old",
+        thread_id="t",
+        status=RunStatus.SUCCESS,
+        created_at=NOON,
+        ended_at=NOON,
+        usage={"cost": 0.25},
+    )
+    await storage.commit(
+        Change(
+            rows=(
+                used,
+                old,
+                approval("a", thread_id="t", run_id="old", status=APPROVED),
+                approval("more", thread_id="t", run_id="old", status=APPROVED, kind=BUDGET),
+                *(effect(f"e{n}", thread_id="t", run_id="old") for n in range(400)),
+                replace(last, usage={"cost": 1}),
+            )
+        )
+    )
+    await swept(storage, hands, 40)
+    assert await left(storage) == {"t"}
+    assert (await storage.run("old"), await storage.effect("e399")) == (None, None)
+    assert await storage.run(last.run_id) is not None
+    assert [each.approval_id for each in (await storage.approvals()).rows] == ["more"]
+    assert await storage.usage(thread_id="t") == {"cost": 1.25}
+    assert await storage.usage(thread_id="t", since=NOON + DAY) == {"cost": 1}
+
+
+async def test_what_was_used_goes_on_counting(storage: SqliteStorage) -> None:
+    """Or a budget of the agent would be refilled by erasing."""
+    hands = Hands()
+    for name, at in (("a", NOON), ("b", NOON + 2 * DAY)):
+        idle, done = ended(name, at)
+        await storage.commit(Change(rows=(idle, replace(done, usage={"cost": 2, "seconds": 1.5}))))
+    for thread_id, counted in (("a", 2), ("b", 2)):
+        await storage.commit(Change(erase=thread_id))
+        await until_gone(storage)
+        assert await storage.usage(agent="clerk") == {"cost": 4, "seconds": 3}
+        assert (await storage.usage(agent="clerk", since=NOON + DAY))["cost"] == counted
+        assert await storage.usage(thread_id=thread_id) == {}
+    await swept(storage, hands, 31)
+    assert await storage.usage(agent="clerk", since=NOON) == {"cost": 2, "seconds": 1.5}
+    assert await storage.usage(agent="clerk") == {"cost": 4, "seconds": 3}
+
+
+async def until_gone(storage: SqliteStorage) -> None:
+    """Wait until nothing of erased threads is in the file."""
+
+    async def is_gone() -> bool:
+        return not await storage._reader.rows("SELECT 1 FROM erased_rows")
+
+    await waiting.until(is_gone)
+
+
+async def test_grants_and_links_that_are_over_go(storage: SqliteStorage) -> None:
+    rows = [
+        *(grant(f"g{day}", given_at=NOON - DAY, until=NOON + day * DAY) for day in (0, 20)),
+        *(link(f"l{day}", expires_at=NOON + day * DAY) for day in (0, 20)),
+    ]
+    await storage.commit(Change(rows=tuple(rows)))
+    await swept(storage, Hands(), 31)
+    assert [each.grant_id for each in (await storage.grants()).rows] == ["g20"]
+    assert (await storage.link("l0"), (await storage.link("l20")) is None) == (None, False)
+
+
+async def test_notifications_to_endpoints_that_are_gone_go(storage: SqliteStorage) -> None:
+    waiting_for = [("gone", 0), ("gone", 20), ("here", 0)]
+    rows = tuple(
+        notification(f"{name}{day}", endpoint=name, created_at=NOON + day * DAY, status=PENDING)
+        for name, day in waiting_for
+    )
+    await storage.commit(Change(rows=rows))
+    await swept(storage, Hands(), 31, replace(KEEP, endpoints=frozenset({"here"})))
+    there = {each.notification_id for each in (await storage.notifications()).rows}
+    assert there == {"gone20", "here0"}
+
+
+async def test_the_feed_forgets_with_the_threads(storage: SqliteStorage) -> None:
+    copies = tuple(structs.replace(token(), thread_id=FEED, ts=NOON + day * DAY) for day in (0, 20))
+    await storage.commit(Change(events=(*copies, structs.replace(token(), ts=NOON))))
+    await swept(storage, Hands(), 40)
+    assert [entry.seq for entry in await storage.read_log(FEED)] == [2]
+    assert await numbers(storage) == [1]
+
+
+# ── clocks that are set ──
+
+
+async def test_a_clock_that_is_ahead_for_a_while_erases_nothing(storage: SqliteStorage) -> None:
+    hands = Hands()
+    await storage.commit(Change(rows=ended("t", NOON), events=(structs.replace(token(), ts=NOON),)))
+    sweeper = hands.sweeper(storage, replace(KEEP, events_ttl=30 * DAY))
+    minute = timedelta(minutes=1)
+    for step, minutes in ((timedelta(0), 20), (40 * DAY, 9), (-40 * DAY, 20), (40 * DAY, 9)):
+        hands.time += step
+        for _ in range(minutes):
+            await sweeper.sweep()
+            hands.wait(minute)
+    assert (await left(storage), await numbers(storage)) == ({"t"}, [1])
+    # Nobody has set it back: it is believed.
+    for _ in range(2):
+        await sweeper.sweep()
+        hands.wait(minute)
+    assert (await left(storage), await numbers(storage)) == (set(), [])
+
+
+async def test_a_process_that_starts_with_a_wrong_clock_erases_nothing_at_first(
+    storage: SqliteStorage,
+) -> None:
+    hands = Hands()
+    await storage.commit(Change(rows=ended("t", NOON)))
+    hands.time += 40 * DAY
+    sweeper = hands.sweeper(storage, KEEP)
+    for _ in range(9):
+        await sweeper.sweep()
+        hands.wait(timedelta(minutes=1))
+    hands.time -= 40 * DAY
+    await sweeper.sweep()
+    assert await left(storage) == {"t"}
+
+
+async def test_what_was_written_by_a_clock_that_was_behind_counts_as_new(
+    storage: SqliteStorage,
+) -> None:
+    await storage.commit(Change(rows=ended("before", NOON)))
+    await storage.commit(Change(rows=ended("right", NOON + 20 * DAY)))
+    await storage.commit(Change(rows=ended("behind", NOON - 50 * DAY)))
+    await swept(storage, Hands(), 40)
+    assert await left(storage) == {"right", "behind"}
+    await swept(storage, hands := Hands(), 60)
+    assert hands.time == NOON + 60 * DAY
+    assert await left(storage) == set()
 
 
 # ── followers ──

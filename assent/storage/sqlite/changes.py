@@ -9,7 +9,7 @@ from assent.core.errors import Conflict, QueueFull
 from assent.core.rows import Row, Run
 from assent.storage.base import Change, QueueLimits
 from assent.storage.sqlite.erasing import Erased
-from assent.storage.sqlite.queries import QUEUE_LENGTHS
+from assent.storage.sqlite.queries import IDLE_THREAD, QUEUE_LENGTHS
 from assent.storage.sqlite.tables import Tables
 from assent.storage.sqlite.writer import Transaction
 
@@ -29,6 +29,8 @@ def operation(
     steps += [_remove(row, tables) for row in change.removed]
     if change.erase is not None:
         begins_anew = any(row.thread_id == change.erase for row in change.rows)
+        if change.if_idle:
+            steps.append(_check_idle(change.erase))
         steps.append(_erase(change.erase, erased, begins_anew))
     steps += [_write(row, tables) for row in change.rows]
     threads = {row.thread_id for row in (*change.rows, *change.unchanged, *change.removed)}
@@ -85,6 +87,19 @@ def _remove(row: Row, tables: Tables) -> Step:
             raise _conflict(transaction, row, tables, expected=row.version)
 
     return remove
+
+
+def _check_idle(thread_id: str) -> Step:
+    def check(transaction: Transaction) -> None:
+        if not transaction.connection.execute(IDLE_THREAD, (thread_id,)).fetchone():
+            raise Conflict(
+                f"The thread {thread_id} is not idle: a run of it has not ended, it waits for a "
+                "person, or a schedule names it. Leave it, or look again later.",
+                kind="thread",
+                id=thread_id,
+            )
+
+    return check
 
 
 def _erase(thread_id: str, erased: Erased, begins_anew: bool) -> Step:

@@ -40,6 +40,13 @@ LEFT = """
 """
 """One of each kind that is left, or NULL."""
 
+TAKE_PAST_USAGE = """
+    INSERT INTO past_usage
+    SELECT '', agent, created, name, amount FROM past_usage WHERE thread_id = ?
+    ON CONFLICT DO UPDATE SET amount = amount + excluded.amount
+"""
+"""Thread."""
+
 logger = logging.getLogger(__name__)
 
 Step = Callable[[Transaction], bool]
@@ -91,6 +98,9 @@ class Erased:
 
         connection.execute("INSERT OR IGNORE INTO erased_rows VALUES (?)", (thread_id,))
         self._threads.add(thread_id)
+        # Its runs' usage goes on counting for the agent.
+        connection.execute(TAKE_PAST_USAGE, (thread_id,))
+        connection.execute("DELETE FROM past_usage WHERE thread_id = ?", (thread_id,))
         # A schedule may be moved to another thread, by somebody who has read it before.
         schedules = self._tables.schedules.name
         connection.execute(f"DELETE FROM {schedules} WHERE thread_id = ?", (thread_id,))

@@ -72,14 +72,25 @@ HEARTBEAT = """
 RETIRE = "DELETE FROM workers WHERE worker = ?"
 RETIRE_SILENT = f"{RETIRE} AND heartbeats = ?"
 
-USAGE = f"""
-    SELECT each.key, sum(each.value)
-    FROM {visible("runs")}, json_each(iif(json_valid(usage), usage, '{{}}')) AS each
+USAGE = """
+    SELECT name, sum(amount) FROM (
+        SELECT each.key AS name, each.value AS amount
+        FROM runs, json_each(iif(json_valid(usage), usage, '{{}}')) AS each {}
+        UNION ALL SELECT name, amount FROM past_usage {}
+    )
+    GROUP BY name
 """
-"""To be followed by conditions, of which `IS_NUMBER` is one, and `GROUP BY each.key`. A usage that
-is not valid JSON, or not a number, was not written by Assent, and counts as nothing."""
+"""The conditions on runs, of which `IS_NUMBER` is one, and on `past_usage` go into it. For an
+agent, the runs of erased threads that are still in the file count too: their usage is not in
+`past_usage` yet. One that is not valid JSON, or not a number, was not written by Assent, and counts
+as nothing."""
+
+IS_VISIBLE = "thread_id NOT IN (SELECT thread_id FROM erased_rows)"
 
 IS_NUMBER = "each.type IN ('integer', 'real')"
+
+IN_PAST = "created >= substr(?, 1, 15)"
+"""The time from which on runs in `past_usage` were created."""
 
 
 QUEUE_LENGTHS = """
@@ -249,13 +260,107 @@ NEXT_NOTIFICATION = f"""
 
 # ── retention ──
 
+_IDLE = """
+    +threads.status IN ('idle', 'error') AND threads.tampered IS NULL
+    AND NOT EXISTS (
+        SELECT 1 FROM runs AS own WHERE own.thread_id = threads.thread_id
+        AND own.status IN ('pending', 'running', 'cancelling')
+    )
+    AND NOT EXISTS (
+        SELECT 1 FROM approvals
+        WHERE approvals.thread_id = threads.thread_id AND +approvals.status = 'pending'
+    )
+"""
+"""The `+` keeps SQLite from going through all that have a status, instead of those of the thread.
+"""
+
+_IN_NO_SCHEDULE = """
+    NOT EXISTS (SELECT 1 FROM schedules WHERE schedules.thread_id = threads.thread_id)
+"""
+
+IDLE_THREAD = f"SELECT 1 FROM threads WHERE thread_id = ? AND {_IDLE} AND {_IN_NO_SCHEDULE}"
+"""Thread."""
+
+FIRST_RECENT_RUN = """
+    SELECT number FROM runs WHERE created_at >= ? AND created_at <= ? ORDER BY number LIMIT 1
+"""
+"""The time from which on a run is recent, and now: times that are yet to come are wrong. Whatever
+was submitted after that run is more recent still, whatever its time says."""
+
+IDLE_SINCE = f"""
+    updated_at < ? AND {_IDLE} AND {_IN_NO_SCHEDULE}
+    AND NOT EXISTS (SELECT 1 FROM answers WHERE answers.thread_id = threads.thread_id)
+    AND NOT EXISTS (
+        SELECT 1 FROM runs AS own WHERE own.thread_id = threads.thread_id
+        AND (own.created_at >= ? OR own.ended_at >= ? OR own.number > ?)
+    )
+"""
+"""The time since when, three times, and the number of the first recent run."""
+
+_IS_OLD = f"""
+    runs.ended_at < ? AND +runs.number < ? AND runs.run_id IS NOT threads.run_id AND {_IDLE}
+"""
+
+OLD_RUNS = f"""
+    SELECT runs.ended_at, runs.run_id FROM runs INDEXED BY runs_by_end
+    CROSS JOIN threads ON threads.thread_id = runs.thread_id
+    WHERE {_IS_OLD} AND (runs.ended_at, runs.run_id) > (?, ?)
+    ORDER BY runs.ended_at, runs.run_id LIMIT ?
+"""
+"""The time before which they ended, the number of the first recent run, the `ended_at` and `run_id`
+behind which to go on, limit."""
+
+STILL_OLD_RUNS = f"""
+    SELECT runs.run_id, runs.thread_id FROM json_each(?)
+    CROSS JOIN runs ON runs.run_id = json_each.value
+    CROSS JOIN threads ON threads.thread_id = runs.thread_id
+    WHERE {_IS_OLD}
+"""
+"""The ids of the runs as JSON, and then the first two as for `OLD_RUNS`."""
+
+REMOVE_APPROVALS_OF_RUN = """
+    DELETE FROM approvals WHERE approval_id IN (
+        SELECT approval_id FROM approvals WHERE run_id = ? AND kind != 'budget' LIMIT ?
+    )
+"""
+"""Run, limit. What a person granted to a budget goes on counting with what was used."""
+
+REMOVE_EFFECTS_OF_RUN = """
+    DELETE FROM effects WHERE number IN (
+        SELECT number FROM effects WHERE thread_id = ? AND run_id = ? LIMIT ?
+    )
+"""
+"""Thread, run, limit."""
+
+REMOVE_RUN = "DELETE FROM runs WHERE run_id = ?"
+
+REMOVE_GRANTS = """
+    DELETE FROM grants WHERE grant_id IN (SELECT grant_id FROM grants WHERE "until" < ? LIMIT ?)
+"""
+"""The time at which they were over, limit."""
+
+REMOVE_LINKS = """
+    DELETE FROM links WHERE link_id IN (SELECT link_id FROM links WHERE expires_at < ? LIMIT ?)
+"""
+"""The time at which they had expired, limit."""
+
+JOIN_PAST_USAGE = """
+    INSERT INTO past_usage
+    SELECT thread_id, agent, '', name, sum(amount) FROM past_usage
+    WHERE created > '' AND created < substr(?, 1, 15) GROUP BY thread_id, agent, name
+    ON CONFLICT DO UPDATE SET amount = amount + excluded.amount
+"""
+FORGET_PAST_USAGE = "DELETE FROM past_usage WHERE created > '' AND created < substr(?, 1, 15)"
+"""One after the other. The time before which the runs were created."""
+
 REMOVE_NOTIFICATIONS = """
     DELETE FROM notifications WHERE notification_id IN (
         SELECT notification_id FROM notifications WHERE status = ? AND created_at < ?
+        AND endpoint NOT IN (SELECT value FROM json_each(?))
         ORDER BY created_at, notification_id LIMIT ?
     )
 """
-"""Status, the time before which they were made, limit."""
+"""Status, the time before which they were made, endpoints as JSON, limit."""
 
 REMOVE_ANSWERS = """
     DELETE FROM answers WHERE answer_id IN (
@@ -271,6 +376,9 @@ OLD_LOGS = """
 """
 """The time (in milliseconds) before which events are old, and the `oldest` and `thread_id` behind
 which to go on."""
+
+OLD_LOG = "SELECT 1 FROM log_heads WHERE oldest < ? AND thread_id = ?"
+"""The same time, and the log."""
 
 KEPT_RUNS = """
     SELECT run_id FROM runs

@@ -1,4 +1,4 @@
-"""Retention: old events and answers are removed, and their space is given back to the disk.
+"""Retention: what is old is removed, and its space is given back to the disk.
 
 It goes in steps, each so small that nobody notices it. A step is one operation of the writer, and
 after each of them the other operations get their turn.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -22,6 +22,9 @@ from assent.storage.sqlite.writer import Transaction, Writer
 ROWS_PER_STEP = 150
 """Rows removed in one transaction. With 150 of them, or 16 pages, tokens at 2,000/s arrive within
 4 ms (p99) all through a sweep."""
+
+RUNS_PER_PAGE = 50
+"""Old runs that are looked at together. Most have a few rows each."""
 
 PAGES_PER_STEP = 16
 """Pages of 4 KiB given back in one transaction."""
@@ -38,11 +41,22 @@ QUIET_ATTEMPTS = 5
 at the next sweep."""
 
 
-async def remove_events(writer: Writer, reader: Reader, before: datetime) -> int:
-    """Cut the log of every thread that has events from before that time, and return how many events
-    were removed."""
+NO_RUN = 1 << 62
+"""A number that no run has: none is recent."""
+
+
+async def remove_events(
+    writer: Writer, reader: Reader, before: datetime, thread_id: str | None = None
+) -> int:
+    """Cut this log, or that of every thread that has events from before that time, and return how
+    many events were removed."""
     removed = 0
     cutoff = milliseconds(before)
+    if thread_id is not None:
+        if not await reader.rows(queries.OLD_LOG, (cutoff, thread_id)):
+            return 0
+        cut = _cutting(thread_id, cutoff)
+        return await _in_steps(partial(writer.write, cut, threads=(thread_id,)))
     position = (-(1 << 62), "")
     while page := await reader.rows(queries.OLD_LOGS, (cutoff, *position)):
         for _, thread_id in page:
@@ -53,11 +67,64 @@ async def remove_events(writer: Writer, reader: Reader, before: datetime) -> int
     return removed
 
 
+async def first_recent_run(reader: Reader, since: datetime, now: datetime) -> int:
+    """The number of the first run that was submitted between the two times. What comes after it is
+    recent too, also where a clock that was behind gave it an earlier time."""
+    found = await reader.rows(queries.FIRST_RECENT_RUN, (time_text(since), time_text(now)))
+    number: int = found[0][0] if found else NO_RUN
+    return number
+
+
+async def remove_runs(writer: Writer, reader: Reader, before: datetime, now: datetime) -> int:
+    """Remove the runs of idle threads that ended before that time, and what belongs to them."""
+    old = (time_text(before), await first_recent_run(reader, before, now))
+    removed = 0
+    position = ("", "")
+    while page := await reader.rows(queries.OLD_RUNS, (*old, *position, RUNS_PER_PAGE)):
+        step = _removing_runs(old, [run_id for _, run_id in page])
+        removed += await _in_steps(partial(writer.write, step))
+        position = page[-1]
+    return removed
+
+
+def _removing_runs(old: tuple[str, int], run_ids: Sequence[str]) -> Callable[[Transaction], int]:
+    def remove(transaction: Transaction) -> int:
+        connection = transaction.connection
+        # Asked for in the transaction that removes, so that no run can begin in between.
+        asked = (queries.parameter(run_ids), *old)
+        left = ROWS_PER_STEP
+        for run_id, thread_id in connection.execute(queries.STILL_OLD_RUNS, asked).fetchall():
+            sql = queries.REMOVE_APPROVALS_OF_RUN
+            left -= connection.execute(sql, (run_id, left)).rowcount
+            sql = queries.REMOVE_EFFECTS_OF_RUN
+            left -= connection.execute(sql, (thread_id, run_id, left)).rowcount
+            if not left:
+                break
+            left -= connection.execute(queries.REMOVE_RUN, (run_id,)).rowcount
+            transaction.leases.forget(run_id)
+        return ROWS_PER_STEP - left
+
+    return remove
+
+
+async def remove_over(writer: Writer, sql: str, before: datetime) -> int:
+    """Remove the rows that were over at that time, and return how many."""
+    return await _in_steps(lambda: writer.execute(sql, time_text(before), ROWS_PER_STEP))
+
+
+async def forget_times_of_usage(writer: Writer, before: datetime) -> None:
+    """Add up what removed runs have used that were created before that time."""
+
+    def forget(transaction: Transaction) -> None:
+        for sql in (queries.JOIN_PAST_USAGE, queries.FORGET_PAST_USAGE):
+            transaction.connection.execute(sql, (time_text(before),))
+
+    await writer.write(forget, threads=())
+
+
 async def remove_answers(writer: Writer, before: datetime) -> int:
     """Remove the answers that were given before that time, and return how many."""
-    return await _in_steps(
-        lambda: writer.execute(queries.REMOVE_ANSWERS, time_text(before), ROWS_PER_STEP)
-    )
+    return await remove_over(writer, queries.REMOVE_ANSWERS, before)
 
 
 async def _in_steps(step: Callable[[], Awaitable[int]]) -> int:

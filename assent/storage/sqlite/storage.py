@@ -328,11 +328,14 @@ class SqliteStorage(Storage):
         agent: str | None = None,
         since: datetime | None = None,
     ) -> Mapping[str, float]:
-        where = Where(thread_id=thread_id, agent=agent)
-        where.add("created_at >= ?", since)
-        where.add(queries.IS_NUMBER)
-        sql = f"{queries.USAGE} {where} GROUP BY each.key"
-        return dict(await self._reader.rows(sql, where.parameters))
+        runs, past = (Where(thread_id=thread_id, agent=agent) for _ in range(2))
+        runs.add("created_at >= ?", since)
+        runs.add(queries.IS_NUMBER)
+        if thread_id is not None:
+            runs.add(queries.IS_VISIBLE)
+        past.add(queries.IN_PAST, since)
+        sql = queries.USAGE.format(runs, past)
+        return dict(await self._reader.rows(sql, (*runs.parameters, *past.parameters)))
 
     async def heartbeat(self, worker: str, *, agents: Collection[str]) -> None:
         served = queries.parameter(sorted(agents))
@@ -483,15 +486,46 @@ class SqliteStorage(Storage):
 
     # ── retention ──
 
-    async def remove_events(self, before: datetime) -> int:
-        return await retention.remove_events(self._writer, self._reader, before)
+    async def idle_threads(
+        self, since: datetime, *, limit: int = 100, cursor: str | None = None
+    ) -> Page[Thread]:
+        recent = await retention.first_recent_run(self._reader, since, self._clock.now())
+        where = Where()
+        where.add(queries.IDLE_SINCE, since, since, since, recent)
+        return await self._page(self._tables.threads, "updated_at", where, limit, cursor)
+
+    async def remove_runs(self, before: datetime) -> int:
+        now = self._clock.now()
+        return await retention.remove_runs(self._writer, self._reader, before, now)
+
+    async def remove_events(self, before: datetime, *, thread_id: str | None = None) -> int:
+        return await retention.remove_events(self._writer, self._reader, before, thread_id)
 
     async def remove_answers(self, before: datetime) -> int:
         return await retention.remove_answers(self._writer, before)
 
-    async def remove_notifications(self, status: NotificationStatus, before: datetime) -> int:
+    async def remove_grants(self, before: datetime) -> int:
+        return await retention.remove_over(self._writer, queries.REMOVE_GRANTS, before)
+
+    async def remove_links(self, before: datetime) -> int:
+        return await retention.remove_over(self._writer, queries.REMOVE_LINKS, before)
+
+    async def forget_times_of_usage(self, before: datetime) -> None:
+        await retention.forget_times_of_usage(self._writer, before)
+
+    async def remove_notifications(
+        self,
+        status: NotificationStatus,
+        before: datetime,
+        *,
+        other_than: Collection[str] = (),
+    ) -> int:
         return await self._writer.execute(
-            queries.REMOVE_NOTIFICATIONS, status.value, time_text(before), REMOVED_AT_ONCE
+            queries.REMOVE_NOTIFICATIONS,
+            status.value,
+            time_text(before),
+            queries.parameter(sorted(other_than)),
+            REMOVED_AT_ONCE,
         )
 
     async def prune_checkpoints(self, thread_ids: Sequence[str], keep: int) -> None:

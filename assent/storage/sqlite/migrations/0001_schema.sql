@@ -83,6 +83,7 @@ CREATE TABLE threads (
 
 CREATE INDEX threads_by_age ON threads (created_at, thread_id);
 CREATE INDEX threads_by_status ON threads (status, created_at, thread_id);
+CREATE INDEX threads_by_use ON threads (updated_at, thread_id);
 
 -- Sealed: input, error, metadata.
 CREATE TABLE runs (
@@ -247,6 +248,36 @@ CREATE TRIGGER queued_run_removed AFTER DELETE ON runs WHEN old.status = 'pendin
     INSERT INTO changed_queues VALUES (old.thread_id);
 END;
 
+-- ── the usage of removed runs ──
+
+-- What runs had used that are not in the file any more: budgets count it all the same. A trigger
+-- adds to it. An erased thread's is under the empty thread.
+CREATE TABLE past_usage (
+    thread_id TEXT NOT NULL,
+    agent TEXT NOT NULL,
+    -- The ten minutes in which the runs were created, as the beginning of a time; empty where they
+    -- are so long ago that no budget's window has them.
+    created TEXT NOT NULL,
+    name TEXT NOT NULL,
+    amount REAL NOT NULL,
+    PRIMARY KEY (thread_id, agent, created, name)
+) WITHOUT ROWID;
+
+CREATE INDEX past_usage_by_agent ON past_usage (agent, created);
+
+CREATE TRIGGER run_removed AFTER DELETE ON runs WHEN old.usage != '{}' BEGIN
+    INSERT INTO past_usage
+    SELECT
+        iif(old.thread_id IN (SELECT thread_id FROM erased_rows), '', old.thread_id),
+        old.agent, substr(old.created_at, 1, 15), each.key, each.value
+    FROM json_each(iif(json_valid(old.usage), old.usage, '{}')) AS each
+    WHERE each.type IN ('integer', 'real')
+    ON CONFLICT DO UPDATE SET amount = amount + excluded.amount;
+END;
+
+
+-- ── workers ──
+
 -- The workers, the agents that each runs, as a JSON list, and a count that grows while it lives.
 -- Emptied at a start, since no worker outlives the lock on the file.
 CREATE TABLE workers (
@@ -340,6 +371,7 @@ CREATE TABLE grants (
 CREATE INDEX grants_by_tool ON grants (agent, tool, given_at, grant_id) WHERE revoked_at IS NULL;
 CREATE INDEX grants_by_age ON grants (given_at, grant_id);
 CREATE INDEX grants_by_thread ON grants (thread_id);
+CREATE INDEX grants_by_end ON grants ("until");
 
 -- The answers that clients were given under idempotency keys of their own. Sealed: outcome.
 CREATE TABLE answers (
@@ -420,6 +452,7 @@ CREATE TABLE links (
 ) WITHOUT ROWID;
 
 CREATE INDEX links_by_thread ON links (thread_id);
+CREATE INDEX links_by_end ON links (expires_at);
 
 
 -- ── timers and schedules ──
