@@ -8,6 +8,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 CRASH_KILLS ?= 1000
 WEATHER_ROUNDS ?= 200
+SOAK_MINUTES ?= 30
 STORAGE_KILLS ?= 5000
 LIVES ?= 5000
 WIRED_LIVES ?= 300
@@ -34,9 +35,10 @@ test: $(VENV)/ready  ## Run the tests
 test-fast: $(VENV)/ready  ## Run the tests that start no process; make test-fast LOWEST=1 with the lowest versions of all requirements
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
-crash: $(VENV)/ready  ## Kill the server 1,000 times, the storage 5,000 times, brave 200 rounds of bad weather, and live 5,300 lives of approvals; its variables are in CONTRIBUTING.md
+crash: $(VENV)/ready  ## Kill the server 1,000 times, the storage 5,000 times, brave 200 rounds of bad weather, soak it for 30 minutes, and live 5,300 lives of approvals; its variables are in CONTRIBUTING.md
 	CRASH_KILLS=$(CRASH_KILLS) $(BIN)/python -m pytest tests/acceptance/test_crash_storm.py
 	WEATHER_ROUNDS=$(WEATHER_ROUNDS) $(BIN)/python -m pytest tests/acceptance/test_crash_weather.py
+	SOAK_MINUTES=$(SOAK_MINUTES) $(BIN)/python -m pytest tests/acceptance/test_crash_soak.py
 	CRASH_KILLS=$(STORAGE_KILLS) $(BIN)/python -m pytest tests/storage/test_crash.py
 	CRASH_ROUNDS=10 $(BIN)/python -m pytest tests/acceptance/test_approval_crashes.py
 	ASSENT_SEEDS=$(LIVES) $(BIN)/python -m pytest tests/approvals/test_lives.py

@@ -161,7 +161,7 @@ class Storm:
             person.others = people
         any_api = next(iter(apis.values()))
         self._going.set()
-        async with _all_cancelled_in_the_end(
+        async with all_cancelled_in_the_end(
             [asyncio.create_task(person.live()) for person in people]
         ) as lives:
             for number in range(1, self._plan.rounds + 1):
@@ -312,7 +312,7 @@ class Storm:
 
 
 @asynccontextmanager
-async def _all_cancelled_in_the_end(
+async def all_cancelled_in_the_end(
     tasks: list[asyncio.Task[Any]],
 ) -> AsyncIterator[list[asyncio.Task[Any]]]:
     try:
