@@ -324,10 +324,9 @@ class Metering:
             paused = await self._storage.run(paused_run)
             earlier = paused.budget if paused is not None else {}
             if earlier.get("asked"):
-                page = await self._storage.approvals(
-                    thread_id=run.thread_id, run_id=paused_run, limit=1000
-                )
-                approvals = page.rows
+                pause = {"thread_id": run.thread_id, "run_id": paused_run}
+                async for rows in all_pages(self._storage.approvals, **pause, limit=1000):
+                    approvals = (*approvals, *rows)
 
         requested = run.budget.get("limits") or earlier.get("limits") or {}
         before = earlier.get("before") or {}

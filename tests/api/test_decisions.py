@@ -642,3 +642,11 @@ async def test_a_message_that_rejects_a_node_is_what_the_graph_goes_on_with(
     contents = [message["content"] for message in (await api.at_rest(thread))["values"]["messages"]]
     assert contents == [f"page of {thread}", f"leaf of {thread}"]
     assert server.traces(f"publish page of {thread}") == []
+
+
+async def test_of_very_many_decisions_on_one_pause_none_is_lost(api: Api, thread: str) -> None:
+    asks = "; ".join(f"pay {amount}" for amount in range(1, 1_002))
+    assert (await api.stream(asks, thread_id=thread))[-1]["type"] == "run_paused"
+    decided = await api.decided(thread, type="reject", all=True)
+    assert decided["pending"] == []
+    assert (await api.at_rest(thread))["status"] == "idle"

@@ -195,7 +195,8 @@ def _decision(approval: Approval, answer: Json) -> Decision:
 
 def _check_unchanged(approval: Approval, answer: Mapping[str, Json]) -> None:
     """An approval has no other fields, but agent-inbox may repeat the call as it was shown."""
-    repeated = (None, approval.args, {"action": approval.tool, "args": approval.args})
+    shown = approval.current_args
+    repeated = (None, shown, {"action": approval.tool, "args": shown})
     if answer.get("message") or "edited_action" in answer or answer.get("args") not in repeated:
         raise InvalidDecision(
             f"The approval {approval.approval_id} is for exactly what was shown, so an approval "

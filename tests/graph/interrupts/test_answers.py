@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from assent import Approval, Approve, Edit, Reject, Respond
-from assent.core.approval import ApprovalKind
+from assent.core.approval import ApprovalKind, Edited
 from assent.core.errors import InvalidDecision, NotFound, NothingPending
 from assent.graph.interrupts.answers import decisions_from_answer
 
@@ -110,6 +111,15 @@ def test_several_are_decided_by_position_or_by_name() -> None:
 def test_what_is_no_decision_decides_nothing(answer: Any) -> None:
     with pytest.raises(InvalidDecision):
         decisions_from_answer([ONE], answer)
+
+
+def test_an_approval_may_repeat_what_an_edit_asks_now_and_nothing_earlier() -> None:
+    edit = Edited(args={"amount": 5}, digest="", by="bob", at=ONE.requested_at)
+    edited = replace(ONE, edit=edit)
+    for args in ({"amount": 5}, {"action": "pay", "args": {"amount": 5}}):
+        assert on_one({"type": "accept", "args": args}, edited) == Approve()
+    with pytest.raises(InvalidDecision, match="exactly what was shown"):
+        on_one({"type": "accept", "args": {"amount": 1}}, edited)
 
 
 @pytest.mark.parametrize(
