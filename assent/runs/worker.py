@@ -299,7 +299,13 @@ class EmbeddedEngine(Engine):
         self._queue_may_have_runs = bool(pending) or changes != self._queue_changes
 
     async def _acquire(self, run: Run) -> bool:
-        thread = await self._storage.thread(run.thread_id)
+        try:
+            thread = await self._storage.thread(run.thread_id)
+        except Tampered as error:
+            # It ends with its thread, and keeps no other run waiting.
+            log_of(run).error("a run is not begun", reason=error.message)
+            await self._storage.distrust(run.thread_id, error.message)
+            return False
         if thread is None or run.run_id in self._active:
             return False
         change, thread, running = transitions.started(thread, run, self.worker, self._clock.now())
@@ -369,20 +375,23 @@ class EmbeddedEngine(Engine):
     async def _take_over_all(self, orphans: Iterator[Run]) -> int:
         """Take over the runs, some at a time; return how many."""
         taken: list[Run] = []
+        failures: list[Exception] = []
 
         async def take_over_next() -> None:
             for run in orphans:
                 if self._draining:
                     break
-                if await self._take_over(run):
-                    taken.append(run)
+                try:
+                    if await self._take_over(run):
+                        taken.append(run)
+                except Exception as error:
+                    # It keeps no other from its turn: perhaps a page is damaged that only it needs.
+                    failures.append(error)
                 self._orphans -= 1
 
-        # One that fails cuts no other off: what is committed must also begin.
-        calls = [take_over_next() for _ in range(TAKEN_OVER_AT_ONCE)]
-        for failure in await asyncio.gather(*calls, return_exceptions=True):
-            if failure is not None:
-                raise failure
+        await asyncio.gather(*(take_over_next() for _ in range(TAKEN_OVER_AT_ONCE)))
+        if failures:
+            raise failures[0]
         return len(taken)
 
     async def _retire_silent(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import AbstractAsyncContextManager, closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -11,8 +13,11 @@ from structlog.testing import capture_logs
 from assent.core.errors import Unavailable
 from assent.core.rows import Run, RunKind, RunStatus
 from assent.runs.engine import Ending, HeldRun, RecoveryState
+from assent.runs.worker import TAKEN_OVER_AT_ONCE
+from assent.storage.base import Storage
 from assent.storage.sqlite import SqliteStorage
 from tests.runs.harness import EngineHarness, Jobs, a_busy_thread, rows, status, until
+from tests.support.keys import KEY
 
 
 @dataclass
@@ -21,6 +26,8 @@ class Troubled(Jobs):
     with."""
 
     unreadable: set[str] = field(default_factory=set)
+    damaged: set[str] = field(default_factory=set)
+    """The runs whose pages of the file cannot be read."""
     speechless: int = 0
     """How often."""
     forsaken: int = 0
@@ -35,6 +42,8 @@ class Troubled(Jobs):
     async def recovery_state(self, run: Run) -> RecoveryState:
         if run.run_id in self.unreadable:
             raise ValueError("This is no checkpoint.")
+        if run.run_id in self.damaged:
+            raise Unavailable("A page is damaged. Restore the file.")
         return await super().recovery_state(run)
 
     async def fail(self, held: HeldRun, error: Exception) -> Ending:
@@ -136,3 +145,45 @@ async def test_an_engine_that_starts_while_the_storage_is_away_works_when_it_is_
     told = [line["event"] for line in logs if line["event"].startswith("storage")]
     assert told == ["storage away", "storage back"]
     assert not any("exc_info" in line for line in logs)
+
+
+async def test_runs_that_the_storage_cannot_read_keep_no_other_from_being_gone_on_with(
+    tmp_path: Path,
+) -> None:
+    lost = {f"r{number}" for number in range(TAKEN_OVER_AT_ONCE)}
+    jobs = Troubled(damaged=lost)
+    harness = EngineHarness(tmp_path, jobs=jobs)
+    async with harness.storage() as storage:
+        now = harness.clock.now()
+        runs = [active(name, f"t {name}", now) for name in (*sorted(lost), "whole")]
+        busy = [a_busy_thread(run.thread_id, run.run_id, now) for run in runs]
+        await storage.commit(rows(*runs, *busy))
+    async with harness.at_work() as (storage, _):
+        assert (await status(storage, runs[-1])).status is RunStatus.SUCCESS
+        # They are tried again, and go on once they can be read.
+        jobs.damaged.clear()
+        for run in runs:
+            assert (await status(storage, run)).status is RunStatus.SUCCESS
+
+
+class Sealed(EngineHarness):
+    """A harness whose storage notices what was changed from outside."""
+
+    def storage(self) -> AbstractAsyncContextManager[Storage]:
+        return SqliteStorage.open(self.folder / "assent.db", self.clock, encryption_key=KEY)
+
+
+async def test_a_queued_run_of_a_thread_that_was_tampered_with_keeps_no_other_waiting(
+    tmp_path: Path,
+) -> None:
+    harness = Sealed(tmp_path)
+    async with harness.storage() as storage:
+        runs = [await harness.submit(storage, None, thread_id) for thread_id in ("t1", "t2")]
+    with closing(sqlite3.connect(tmp_path / "assent.db", isolation_level=None)) as connection:
+        connection.execute("UPDATE threads SET metadata = x'00' WHERE thread_id = 't1'")
+    async with harness.at_work() as (storage, _):
+        assert (await status(storage, runs[1])).status is RunStatus.SUCCESS
+        ended = await status(storage, runs[0])
+        assert (ended.status, ended.attempt) == (RunStatus.ERROR, 0)
+        assert ended.error is not None
+        assert ended.error["code"] == "tampered"
