@@ -40,7 +40,8 @@ def authors(approval: Approval) -> tuple[str, ...]:
     if approval.kind is ApprovalKind.BUDGET:
         return ()
     if isinstance(decision, Edit):
-        return (approval.edit.by if approval.edit else decided_by,)
+        edit = approval.edit
+        return each_once([*edit.earlier, edit.by]) if edit else (decided_by,)
     if isinstance(decision, Respond):
         return each_once([each.by for each in approval.votes if each.decision == decision])
     if isinstance(decision, Reject) and decision.message:

@@ -40,6 +40,7 @@ from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
+from assent.approvals.requesters import each_once
 from assent.core import events
 from assent.core.approval import (
     Approval,
@@ -377,7 +378,9 @@ def _edit(approval: Approval, action: Decide, decision: Edit, now: datetime) -> 
         raise ValueError("An edit came without the policy that its arguments require.")
     by = action.by
     digest = call_digest(approval.tool, decision.args)
-    edit = Edited(args=decision.args, digest=digest, by=by.name, at=now)
+    before = approval.edit
+    earlier = each_once(before.earlier, [before.by]) if before else ()
+    edit = Edited(args=decision.args, digest=digest, by=by.name, at=now, earlier=earlier)
     edited = replace(approval, edit=edit, votes=())
     policy = action.requires.policy
     if policy is None:

@@ -73,12 +73,14 @@ class Vote(Struct, frozen=True, kw_only=True):
 
 
 class Edited(Struct, frozen=True, kw_only=True):
-    """Arguments that somebody put in place of those that were asked."""
+    """Arguments that somebody put in place of those that were asked. `earlier` are the people whose
+    edits these replace: of their words some may be left."""
 
     args: JsonObject
     digest: str
     by: str
     at: datetime
+    earlier: tuple[str, ...] = ()
 
 
 class Target(Struct, frozen=True, kw_only=True):

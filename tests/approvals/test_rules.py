@@ -7,6 +7,7 @@ from datetime import timedelta
 import msgspec
 import pytest
 
+from assent.approvals.requesters import authors
 from assent.approvals.rules import (
     MAX_COMMENT_CHARACTERS,
     MAX_COMMENTS,
@@ -263,6 +264,15 @@ def test_under_a_quorum_an_edit_starts_the_vote_again() -> None:
         Edit(args={"amount": 5}),
         "cy",
     )
+
+
+def test_whoever_edited_before_the_last_editor_is_an_author_too() -> None:
+    asked = question(TWO)
+    for by, amount in ((BOB, 2), (CY, 3), (BOB, 4), (CY, 5)):
+        asked = after(asked, edit(by, amount, TWO))
+    decided = after(asked, approve(DEE, asked.current_digest))
+    assert decided.status is ApprovalStatus.EDITED
+    assert authors(decided) == ("bob", "cy")
 
 
 def test_an_edit_is_only_approved_by_who_has_seen_it() -> None:
