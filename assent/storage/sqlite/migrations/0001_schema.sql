@@ -133,8 +133,8 @@ CREATE INDEX runs_due ON runs (due_at) WHERE status = 'pending' AND due_at IS NO
 -- ── queues ──
 
 -- The next run to start is asked for all the time, and no index can have it: it depends on the rows
--- of runs and of threads. So triggers keep what has to be known, in the transaction of whoever writes
--- those.
+-- of runs and of threads. So triggers keep what has to be known, in the transaction of whoever
+-- writes those.
 
 -- The pending runs of each thread that has any, of each agent, and of all: the kinds are 'thread',
 -- 'agent' and 'all'.
