@@ -41,7 +41,7 @@ def authors(approval: Approval) -> tuple[str, ...]:
         return ()
     if isinstance(decision, Edit):
         edit = approval.edit
-        return each_once([*edit.earlier, edit.by]) if edit else (decided_by,)
+        return edit.editors if edit else (decided_by,)
     if isinstance(decision, Respond):
         return each_once([each.by for each in approval.votes if each.decision == decision])
     if isinstance(decision, Reject) and decision.message:

@@ -17,7 +17,7 @@ change the approval. The rules:
    if they may approve those. The tool cannot be changed. The new arguments get the policy that
    they need: if it is the one they had, who is asked and until when stays; if it is another,
    everything but the comments begins again; if they need nobody, the edit decides.
-6. With four eyes, whoever it can be traced to (`requested_by`) and whoever edited last may reject,
+6. With four eyes, whoever it can be traced to (`requested_by`) and whoever edited it may reject,
    and nothing else. None of them may delegate.
 7. An edited approval is approved only with the digest of the new arguments: whoever has not seen
    the edit has not agreed to it. Any decision with another digest raises `Superseded`.
@@ -40,7 +40,6 @@ from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
-from assent.approvals.requesters import each_once
 from assent.core import events
 from assent.core.approval import (
     Approval,
@@ -262,7 +261,7 @@ def needs_another(approval: Approval, name: str) -> bool:
     is asked now, or edited it."""
     if not name or not approval.policy.needs_another:
         return False
-    is_editor = approval.edit is not None and approval.edit.by == name
+    is_editor = approval.edit is not None and name in approval.edit.editors
     return is_editor or name in approval.requested_by
 
 
@@ -379,7 +378,7 @@ def _edit(approval: Approval, action: Decide, decision: Edit, now: datetime) -> 
     by = action.by
     digest = call_digest(approval.tool, decision.args)
     before = approval.edit
-    earlier = each_once(before.earlier, [before.by]) if before else ()
+    earlier = before.editors if before else ()
     edit = Edited(args=decision.args, digest=digest, by=by.name, at=now, earlier=earlier)
     edited = replace(approval, edit=edit, votes=())
     policy = action.requires.policy

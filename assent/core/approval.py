@@ -82,6 +82,11 @@ class Edited(Struct, frozen=True, kw_only=True):
     at: datetime
     earlier: tuple[str, ...] = ()
 
+    @property
+    def editors(self) -> tuple[str, ...]:
+        """Everybody whose words the arguments may have."""
+        return (*(name for name in self.earlier if name != self.by), self.by)
+
 
 class Target(Struct, frozen=True, kw_only=True):
     """The receiver of a voting right: the person `name`, or anyone with the `role`. One of both."""

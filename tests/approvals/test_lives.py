@@ -326,7 +326,7 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def four_eyes_are_not_two(self) -> None:
         if self.question.policy.needs_another:
-            barred = {"ann", self.question.edit.by if self.question.edit else "ann"}
+            barred = {"ann", *(self.question.edit.editors if self.question.edit else ())}
             assert barred.isdisjoint(each.by for each in self.question.votes)
 
     @invariant()

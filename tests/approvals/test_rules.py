@@ -275,6 +275,18 @@ def test_whoever_edited_before_the_last_editor_is_an_author_too() -> None:
     assert authors(decided) == ("bob", "cy")
 
 
+def test_with_four_eyes_no_editor_approves_also_after_somebody_else_has_edited() -> None:
+    """Of an earlier editor's words some may be left."""
+    policy = Policy(four_eyes=True)
+    asked = question(policy)
+    for by, amount in ((BOB, 2), (CY, 3)):
+        asked = after(asked, edit(by, amount, policy))
+    for by in (BOB, CY):
+        with pytest.raises(Forbidden, match=f"{by.name} edited"):
+            after(asked, approve(by, asked.current_digest))
+    assert after(asked, approve(DEE, asked.current_digest)).status is ApprovalStatus.EDITED
+
+
 def test_an_edit_is_only_approved_by_who_has_seen_it() -> None:
     asked = question(TWO)
     edited = after(asked, edit(BOB, 5, TWO))
