@@ -47,7 +47,7 @@ async def test_a_state_with_bytes_and_other_odd_values_is_shown(api: Api, thread
         "decimal": "1.50",
         "delta": "PT5S",
         "path": "a/b",
-        "nan": None,
+        "nan": "NaN",
         "by tuple": {"1,2": 3},
     }
     assert shown["messages"][-2]["artifact"] == "_w=="

@@ -326,7 +326,7 @@ async def test_a_message_that_was_changed_in_place_is_what_it_was_at_each_step(
 async def test_a_list_is_stored_once(tmp_path: Path) -> None:
     old, new = tmp_path / "old.sqlite", tmp_path / "new.db"
     async with AsyncSqliteSaver.from_conn_string(str(old)) as saver:
-        for turn in range(60):
+        for turn in range(80):
             await chat_of_lines(saver).ainvoke(
                 said(f"{turn} {'x' * 500}"), at("t"), durability="sync"
             )
