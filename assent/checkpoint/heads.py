@@ -20,6 +20,11 @@ V = TypeVar("V")
 MAX_KEYS = 10_000
 MAX_CHECKPOINTS = 4_096
 
+OBJECT_BYTES = 1_500
+PLAIN_BYTES = 32
+"""What an item of a list takes in memory beside its bytes in the file: measured of messages, which
+are seven times as large as objects, and of numbers."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
@@ -37,7 +42,7 @@ class Listing:
     """A list in the file, as objects that others may hold too.
 
     `digest` and `hashes` are those of the list and of its items when it was stored, `hashes` None
-    for plain values; `size` is in bytes.
+    for plain values; `size` is in bytes of the file.
     """
 
     k: int
@@ -45,6 +50,12 @@ class Listing:
     digest: bytes | None
     hashes: Hashes
     size: int
+
+    @property
+    def memory(self) -> int:
+        """The bytes that it takes in memory, roughly."""
+        each = PLAIN_BYTES if self.hashes is None else OBJECT_BYTES
+        return self.size + OBJECT_BYTES + each * len(self.items)
 
 
 class Remembered(Generic[V]):
@@ -88,7 +99,7 @@ class Heads:
     def __init__(self, cache_bytes: int) -> None:
         self.keys: Remembered[Key] = Remembered(MAX_KEYS)
         self.checkpoints: Remembered[Stored] = Remembered(MAX_CHECKPOINTS)
-        self.lists: Remembered[Listing] = Remembered(cache_bytes, lambda listing: listing.size)
+        self.lists: Remembered[Listing] = Remembered(cache_bytes, lambda listing: listing.memory)
 
     def key(self, thread_id: str, ns: str) -> Key | None:
         return self.keys.get((thread_id, ns))

@@ -351,6 +351,11 @@ async def test_the_memory_it_takes_is_bounded(path: Path) -> None:
         assert 5 <= len(kept) <= 10
         assert (await values(saver, at("t0")))["messages"][0].content == "x" * 10_000
 
+        # A short message is far larger as an object than in the file.
+        for number in range(100):
+            await put(saver, at(f"s{number}"), 1, messages=[HumanMessage("x", id="1")])
+        assert 10 <= len(saver._checkpoints._heads.lists._values) <= 50
+
 
 async def test_the_sync_methods_serve_other_threads_and_refuse_the_loops_own(path: Path) -> None:
     async with SqliteSaver.from_conn_string(path) as saver:

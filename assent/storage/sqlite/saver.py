@@ -58,9 +58,8 @@ from assent.storage.sqlite.writer import Writer
 T = TypeVar("T")
 P = ParamSpec("P")
 
-CACHE_BYTES = 32 << 20
-"""The size of the lists to remember, counted as they are stored. As objects they take about four
-times that."""
+CACHE_BYTES = 64 << 20
+"""The memory of the lists to remember, roughly."""
 
 
 def _from_another_thread(
