@@ -237,11 +237,9 @@ async def test_of_twenty_at_once_each_that_was_taken_ends_once(
     one_after_another(events)
     if strategy == "enqueue":
         assert statuses == {"success": 20}
-        # In the order in which they were taken.
-        order = [
-            run["run_id"]
-            for run in sorted(runs.values(), key=lambda run: (run["created_at"], run["run_id"]))
-        ]
+        # In the order in which they were stored, which is that of the list.
+        newest_first = [run["run_id"] for run in await all_runs(api, "t")]
+        order = newest_first[::-1]
         assert [event["run_id"] for event in events if event["type"] == "run_start"] == order
         assert sorted(server.traces()) == [f"look {number}" for number in range(100, 120)]
     else:
