@@ -7,15 +7,14 @@ what is carried out may not be what another program, such as a proxy that checks
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
-from assent.core.json import Json, JsonObject
+from assent.core.json import FieldTwice, Json, NoNumber, read_strictly
 from assent.core.text import visible
 
 SHOWN = 100
@@ -46,29 +45,22 @@ def read_json(body: bytes) -> Json:
     """The value. Raises `HTTPException`: 400 if the body is not JSON, 422 if it is, and no program
     could be expected to read it."""
     try:
-        return json.loads(body.decode(), object_pairs_hook=_object, parse_constant=_refuse_constant)
+        return read_strictly(body.decode())
     except UnicodeDecodeError:
         raise HTTPException(400, "The body is not UTF-8.") from None
+    except FieldTwice as error:
+        name = visible(error.name[:SHOWN])
+        raise HTTPException(
+            400, f"The body has the field '{name}' more than once in one object."
+        ) from None
+    except NoNumber as error:
+        raise HTTPException(
+            400, f"The body is not JSON: it has {error.name}, which is no number there."
+        ) from None
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise HTTPException(400, f"The body is not JSON: {error.msg} at {where}.") from None
     except RecursionError:
         raise HTTPException(422, "The body is nested too deeply.") from None
     except ValueError:
-        # Python reads no number of more than 4,300 digits.
         raise HTTPException(422, "The body has a number that is too long.") from None
-
-
-def _object(pairs: Sequence[tuple[str, Json]]) -> JsonObject:
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        counted = Counter(name for name, _ in pairs)
-        ((twice, _),) = counted.most_common(1)
-        raise HTTPException(
-            400, f"The body has the field '{visible(twice[:SHOWN])}' more than once in one object."
-        )
-    return fields
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise HTTPException(400, f"The body is not JSON: it has {name}, which is no number there.")

@@ -1,9 +1,11 @@
 """JSON values: their names in annotations, their encoding, and what becomes of values that JSON has
-not."""
+not. And texts, of which Python's parser takes more than RFC 8259 has."""
 
 import json
 import math
-from typing import Any
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -15,6 +17,45 @@ JsonObject = dict[str, Any]
 
 encode_json = msgspec.json.Encoder().encode
 """Encode a value as JSON bytes. Times are RFC 3339, enums their values."""
+
+
+class FieldTwice(ValueError):
+    """A text of JSON has this field more than once in one object."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__("a field is there twice")
+        self.name = name
+
+
+class NoNumber(ValueError):
+    """A text of JSON has this constant: NaN, Infinity or -Infinity."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is no number there")
+        self.name = name
+
+
+def read_strictly(text: str) -> Json:
+    """The value of the text, where every program reads the same.
+
+    Raises `json.JSONDecodeError` for what is not JSON, `FieldTwice` or `NoNumber` for what is taken
+    for it by Python, `RecursionError` for endless nesting, and any other `ValueError` for a number
+    of more digits than Python reads (4,300).
+    """
+    return json.loads(text, object_pairs_hook=_each_once, parse_constant=_refuse_constant)
+
+
+def _each_once(pairs: Sequence[tuple[str, Json]]) -> JsonObject:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        counted = Counter(name for name, _ in pairs)
+        ((twice, _),) = counted.most_common(1)
+        raise FieldTwice(twice)
+    return fields
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise NoNumber(name)
 
 
 def plain_json(value: Json) -> Json:

@@ -6,9 +6,8 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
 
-from assent.core.json import Json, JsonObject
+from assent.core.json import Json, read_strictly
 
 # ── the question ──────────────────────────────────────────────────────────────────────────────────
 
@@ -184,23 +183,12 @@ def _json(text: str) -> Json:
     """The JSON value. Raises `ValueError` also for what Python takes, and RFC 8259 does not or
     another program may read otherwise: what is stored would be another answer."""
     try:
-        value = json.loads(text, object_pairs_hook=_each_once, parse_constant=_refuse_constant)
+        value = read_strictly(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("the number is too large")
     return value
-
-
-def _each_once(pairs: Sequence[tuple[str, Json]]) -> JsonObject:
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        raise ValueError("a field is there twice")
-    return fields
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number there")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
