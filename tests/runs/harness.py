@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -234,7 +234,7 @@ async def taken_over(storage: Storage, run: Run) -> Run:
 
 def a_busy_thread(thread_id: str, run_id: str, now: datetime) -> Thread:
     """A thread that is taken by a run."""
-    made = Thread(
+    return Thread(
         thread_id=thread_id,
         owner="ann",
         status=ThreadStatus.BUSY,
@@ -243,7 +243,6 @@ def a_busy_thread(thread_id: str, run_id: str, now: datetime) -> Thread:
         agent="agent",
         run_id=run_id,
     )
-    return replace(made)
 
 
 def rows(*rows: Any) -> Change:
