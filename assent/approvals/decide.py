@@ -43,7 +43,7 @@ from assent.core.events import RunResumed
 from assent.core.json import Json
 from assent.core.policy import Person
 from assent.core.rows import Run, RunKind, RunStatus, Thread, ThreadStatus, Timer
-from assent.storage.base import Change, Storage, all_pages, together
+from assent.storage.base import Change, Storage, all_pages, all_rows, together
 
 ReadAnswer = Callable[[Sequence[Approval]], Sequence[Choice]]
 """Reads an answer as choices, given what is pending. Raises what `match_decisions` does."""
@@ -240,13 +240,12 @@ class Decider:
     async def _earlier(self, acted: Sequence[Acted]) -> list[Approval]:
         """The approvals of the pause that are decided already, if somebody now agrees with what
         they decide."""
-        earlier: list[Approval] = []
-        if any(is_agreed(done.approval) for _, done in acted):
-            asked, _ = acted[0]
-            pause = {"thread_id": asked.thread_id, "run_id": asked.run_id}
-            async for rows in all_pages(self.storage.approvals, **pause):
-                earlier += [row for row in rows if not row.is_pending]
-        return earlier
+        if not any(is_agreed(done.approval) for _, done in acted):
+            return []
+        asked, _ = acted[0]
+        pause = {"thread_id": asked.thread_id, "run_id": asked.run_id}
+        rows = await all_rows(self.storage.approvals, **pause)
+        return [row for row in rows if not row.is_pending]
 
     # ── committing ────────────────────────────────────────────────────────────────────────────────
 

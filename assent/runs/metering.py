@@ -41,7 +41,7 @@ from assent.runs.budgets import (
     refused_budget,
     rounded,
 )
-from assent.storage.base import Storage, all_pages
+from assent.storage.base import Storage, all_rows
 
 BUDGET_STOP = "A budget is used up."
 """The drain reason of a run that a budget stops at its next step."""
@@ -318,15 +318,14 @@ class Metering:
         """The terms of the run. A run that goes on after a pause has those of the run that paused,
         and what was granted since."""
         earlier: Mapping[str, Json] = {}
-        approvals: tuple[Approval, ...] = ()
+        approvals: list[Approval] = []
         if run.kind is RunKind.RESUME:
             paused_run = str(run.input["paused_run"])
             paused = await self._storage.run(paused_run)
             earlier = paused.budget if paused is not None else {}
             if earlier.get("asked"):
                 pause = {"thread_id": run.thread_id, "run_id": paused_run}
-                async for rows in all_pages(self._storage.approvals, **pause, limit=1000):
-                    approvals = (*approvals, *rows)
+                approvals = await all_rows(self._storage.approvals, **pause, limit=1000)
 
         requested = run.budget.get("limits") or earlier.get("limits") or {}
         before = earlier.get("before") or {}
@@ -367,9 +366,7 @@ class Metering:
                 short.append(limit)
         if not short:
             return {}
-        approvals: list[Approval] = []
-        async for rows in all_pages(self._storage.approvals, thread_id=run.thread_id, limit=1000):
-            approvals += rows
+        approvals = await all_rows(self._storage.approvals, thread_id=run.thread_id, limit=1000)
         granted = {}
         for limit in short:
             within = [approval for approval in approvals if _is_within(limit, approval)]

@@ -23,7 +23,7 @@ from assent.graph.interrupts.resume import Continuation, continuation
 from assent.graph.state import checkpoint_of
 from assent.runs.ledger import StoredEffects
 from assent.runs.states import thread_config
-from assent.storage.base import Storage, all_pages
+from assent.storage.base import Storage, all_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +100,9 @@ class Planner:
     async def _approvals_of(self, paused_run: str) -> Sequence[Approval]:
         """The approvals that a run paused for."""
         thread_id = self.run.thread_id
-        asked: list[Approval] = []
-        async for rows in all_pages(
+        asked = await all_rows(
             self.storage.approvals, thread_id=thread_id, run_id=paused_run, limit=1000
-        ):
-            asked += rows
+        )
         await check_trusted(self.storage, thread_id)
         return asked
 

@@ -153,6 +153,14 @@ async def all_pages(
             return
 
 
+async def all_rows(read: Callable[..., Awaitable[Page[T]]], **filters: Any) -> list[T]:
+    """Every row of a list, read page by page."""
+    rows: list[T] = []
+    async for page in all_pages(read, **filters):
+        rows += page
+    return rows
+
+
 class Doorbell(Protocol):
     """Rings when a thread's log has grown. It may ring without need. Take it before reading the
     log, so that no event is missed."""
