@@ -18,7 +18,7 @@ import structlog
 
 from assent.core.clock import Clock
 from assent.core.errors import AssentError, Conflict, StaleLease, Tampered, Unavailable
-from assent.core.pauses import pauses
+from assent.core.pauses import pauses, pauses_while_away
 from assent.core.rows import ACTIVE, Run, RunStatus, Thread, Timer
 from assent.runs import transitions
 from assent.runs.engine import (
@@ -33,7 +33,6 @@ from assent.runs.engine import (
 )
 from assent.runs.liveness import Watch
 from assent.runs.log_lines import OutageLines
-from assent.runs.patience import FIRST_SECONDS, LONGEST_SECONDS
 from assent.storage.base import Change, Storage
 
 log = structlog.get_logger(__name__)
@@ -579,7 +578,7 @@ class EmbeddedEngine(Engine):
     async def _store(self, held: HeldRun, ending: Ending, *, fenced: bool = True) -> None:
         """Commit the run's ending, unless the run is no longer this worker's. A worker that is to
         stop leaves it to the next one, if the storage is away."""
-        retries = pauses(FIRST_SECONDS, LONGEST_SECONDS)
+        retries = pauses_while_away()
         # The run as it was read for the ending: meanwhile somebody may cancel it.
         left: tuple[Run, Ending] | None = (held.run, ending)
         while left is not None:

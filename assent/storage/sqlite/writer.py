@@ -24,7 +24,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from assent.core.errors import Unavailable
 from assent.core.events import Event
-from assent.core.pauses import pauses
+from assent.core.pauses import pauses_while_away
 from assent.core.rows import Lease
 from assent.core.sealing import NoSeal, Seal
 from assent.storage.base import Outage
@@ -45,13 +45,9 @@ when their results are delivered."""
 MAX_WAITING = 250_000
 """Operations that may wait while the disk stands still, before callers are refused."""
 
-RETRY_FIRST, RETRY_LONGEST = 0.1, 2.0
-"""Seconds between two attempts while the file cannot be written: at first, and at most. Whoever
-waits goes on within two seconds of its return."""
-
 RETRY_BUSY_MS = 200
-"""The wait of each such attempt for another program's lock, so that the thread hears soon that it
-is to end."""
+"""While the file cannot be written: the wait of each attempt for another program's lock, so that
+the thread hears soon that it is to end."""
 
 logger = logging.getLogger(__name__)
 
@@ -309,7 +305,7 @@ class Writer:
         """Keep what waits until the storage is back, and commit it then. Refuse everything else.
         Return what follows."""
         since = time.monotonic()
-        retries = pauses(RETRY_FIRST, RETRY_LONGEST)
+        retries = pauses_while_away()
         kept = list(items)
         with self._hasty():
             while True:
