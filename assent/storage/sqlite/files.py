@@ -225,6 +225,18 @@ def pragma(connection: sqlite3.Connection, name: str) -> Any:
     return value
 
 
+@contextmanager
+def waiting_for_locks(connection: sqlite3.Connection, milliseconds: int) -> Iterator[None]:
+    """Let the connection wait only so long where another program holds a lock, until the context is
+    left."""
+    usual = pragma(connection, "busy_timeout")
+    pragma(connection, f"busy_timeout = {milliseconds}")
+    try:
+        yield
+    finally:
+        pragma(connection, f"busy_timeout = {usual}")
+
+
 # ── migrations ──
 
 

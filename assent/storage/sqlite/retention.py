@@ -14,7 +14,7 @@ from functools import partial
 
 from assent.core.clock import time_text
 from assent.storage.sqlite import queries
-from assent.storage.sqlite.files import pragma
+from assent.storage.sqlite.files import pragma, waiting_for_locks
 from assent.storage.sqlite.log import milliseconds
 from assent.storage.sqlite.reader import Reader
 from assent.storage.sqlite.writer import Transaction, Writer
@@ -180,9 +180,5 @@ def _give_back(connection: sqlite3.Connection) -> bool:
 def _empty_log(connection: sqlite3.Connection) -> None:
     # This also cuts the database's file. A reader in the middle of a query is not waited for: the
     # next sweep comes.
-    patience = pragma(connection, "busy_timeout")
-    connection.execute("PRAGMA busy_timeout = 0").fetchone()
-    try:
+    with waiting_for_locks(connection, 0):
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    finally:
-        connection.execute(f"PRAGMA busy_timeout = {patience}").fetchone()

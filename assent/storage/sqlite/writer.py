@@ -16,7 +16,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from queue import Empty, SimpleQueue
@@ -31,7 +31,7 @@ from assent.storage.base import Outage
 from assent.storage.chain import AuditKey
 from assent.storage.sqlite.audit_chain import Chain
 from assent.storage.sqlite.failures import closed, is_outage, is_unavailable, overrun, translated
-from assent.storage.sqlite.files import pragma
+from assent.storage.sqlite.files import pragma, waiting_for_locks
 from assent.storage.sqlite.leases import Leases
 from assent.storage.sqlite.log import Log, StoredEvent
 from assent.storage.sqlite.merging import MERGE_FROM, Append, merged
@@ -307,7 +307,7 @@ class Writer:
         since = time.monotonic()
         retries = pauses_while_away()
         kept = list(items)
-        with self._hasty():
+        with waiting_for_locks(self._connection, RETRY_BUSY_MS):
             while True:
                 self.outage = Outage(str(translated(error, self._name)), since)
                 kept = self._keep(kept, error)
@@ -325,16 +325,6 @@ class Writer:
                     self._kept = 0
                     return following
                 error = still
-
-    @contextmanager
-    def _hasty(self) -> Iterator[None]:
-        """Wait only for a moment where another program holds a lock."""
-        patience = pragma(self._connection, "busy_timeout")
-        pragma(self._connection, f"busy_timeout = {RETRY_BUSY_MS}")
-        try:
-            yield
-        finally:
-            pragma(self._connection, f"busy_timeout = {patience}")
 
     def _keep(self, items: Sequence[Item], error: Exception) -> list[Item]:
         """The items that wait. The others are refused."""
