@@ -128,17 +128,6 @@ def budgets_from_json(value: Json) -> Budgets:
         raise ConfigurationError(f"{problem}. It may have: {known}.") from error
 
 
-def check_agents(budgets: Budgets, agents: Iterable[str]) -> None:
-    """Raise `ConfigurationError` if a budget names an agent that does not exist."""
-    known = list(agents)
-    for name in budgets.agents:
-        if name not in known:
-            raise ConfigurationError(
-                f"There is a budget for the agent '{name}', and no such agent. "
-                f"There are: {', '.join(known)}."
-            )
-
-
 def requested_amounts(requested: Mapping[str, Any]) -> Amounts:
     """The amounts that a request sets for its run. Raises `InvalidRequest`."""
     try:

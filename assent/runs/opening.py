@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from assent.approvals.people import People
 from assent.approvals.record import APPROVAL_TIMER
 from assent.core.clock import Clock
+from assent.core.errors import ConfigurationError
 from assent.core.policy import PolicyBook
 from assent.graph.interrupts.matching import matched
 from assent.graph.interrupts.questions import Agent
 from assent.graph.state_types import state_types as state_types_of
 from assent.runs.approvals import Approvals
-from assent.runs.budgets import Budgets, check_agents
+from assent.runs.budgets import Budgets
 from assent.runs.distrust import end_unreadable
 from assent.runs.engine import OnTimer
 from assent.runs.executor import GraphExecutor
@@ -57,8 +58,9 @@ async def open_runs(
     contradict the agent's code, and for those that none of the people can meet.
     """
     clock = clock or Clock()
-    check_agents(budgets, agents)
-    recursion.check_agents(agents)
+    check_agents("budget", budgets.agents, agents)
+    check_agents("recursion limit", recursion.agents, agents)
+    recursion.check_highest()
     check_policies(policies, agents)
     check_people(people, policies, agents)
     # The server's checkpointer takes the place of a graph's own: a pause must outlive the process.
@@ -102,3 +104,14 @@ async def open_runs(
         await end_unreadable(storage)
         await stack.enter_async_context(engine.working())
         yield runs
+
+
+def check_agents(what: str, named: Iterable[str], agents: Collection[str]) -> None:
+    """Raise `ConfigurationError` if there is a budget, or `what` else, for an agent that does not
+    exist."""
+    for name in named:
+        if name not in agents:
+            raise ConfigurationError(
+                f"There is a {what} for the agent '{name}', and no such agent. "
+                f"There are: {', '.join(agents)}."
+            )

@@ -6,7 +6,7 @@ any other graph LangGraph's supersteps.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from langgraph._internal._config import DEFAULT_RECURSION_LIMIT
@@ -33,16 +33,9 @@ class RecursionLimits:
         own = (agent.config or {}).get("recursion_limit")
         return min(requested or self.agents.get(name) or own or self.default, self.most)
 
-    def check_agents(self, agents: Iterable[str]) -> None:
-        """Raise `ConfigurationError` for a limit that is too high, or of an agent that does not
-        exist."""
-        known = list(agents)
+    def check_highest(self) -> None:
+        """Raise `ConfigurationError` for an agent's limit that is too high."""
         for name, limit in self.agents.items():
-            if name not in known:
-                raise ConfigurationError(
-                    f"There is a recursion limit for the agent '{name}', and no such agent. "
-                    f"There are: {', '.join(known)}."
-                )
             if limit > self.most:
                 raise ConfigurationError(
                     f"The recursion limit of the agent '{name}' is {limit}, and "

@@ -45,7 +45,6 @@ from assent.runs.budgets import (
     Windowed,
     budget_question,
     budgets_from_json,
-    check_agents,
     check_grant,
     granted_limits,
     limit_message,
@@ -136,14 +135,6 @@ def test_the_file_in_the_documentation_is_right(tmp_path: Path) -> None:
         Price(10, 40),
         "error",
     )
-
-
-def test_a_budget_for_an_agent_that_there_is_not_is_refused() -> None:
-    check_agents(Budgets(agents={"clerk": Windowed(cost=1)}), ["clerk"])
-    with pytest.raises(
-        ConfigurationError, match=r"agent 'clark', and no such agent\. There are: clerk"
-    ):
-        check_agents(Budgets(agents={"clark": Windowed(cost=1)}), ["clerk"])
 
 
 # ── limits ────────────────────────────────────────────────────────────────────────────────────────

@@ -12,6 +12,7 @@ from assent.config.file import read_configuration
 from assent.core.audit import Actor
 from assent.core.errors import ConfigurationError, InvalidRequest
 from assent.core.rows import RunStatus
+from assent.runs.budgets import Budgets, Windowed
 from assent.runs.opening import open_runs
 from assent.runs.recursion import MOST, RecursionLimits
 from assent.runs.transitions import Submission
@@ -50,14 +51,30 @@ def test_unless_anybody_says_otherwise_it_is_langgraph_s_up_to_the_highest() -> 
 
 
 def test_a_limit_that_cannot_be_is_refused(tmp_path: Path) -> None:
-    LIMITS.check_agents(["named"])
-    with pytest.raises(ConfigurationError, match="'named', and no such agent"):
-        LIMITS.check_agents(["other"])
+    LIMITS.check_highest()
     with pytest.raises(ConfigurationError, match="ASSENT_MAX_RECURSION_LIMIT is 30"):
-        RecursionLimits(agents={"named": 40}, most=30).check_agents(["named"])
+        RecursionLimits(agents={"named": 40}, most=30).check_highest()
     LIMITS.check_requested(50)
     with pytest.raises(InvalidRequest, match="at most 50"):
         LIMITS.check_requested(51)
+
+
+@pytest.mark.parametrize(
+    ("what", "limits"),
+    [
+        ("recursion limit", {"recursion": RecursionLimits(agents={"clark": 40})}),
+        ("budget", {"budgets": Budgets(agents={"clark": Windowed(cost=1)})}),
+    ],
+)
+async def test_a_limit_of_an_agent_that_there_is_not_is_refused(
+    tmp_path: Path, what: str, limits: Any
+) -> None:
+    agents = {"clerk": around(recursion_limit=7)}
+    said = rf"a {what} for the agent 'clark', and no such agent\. There are: clerk\."
+    async with SqliteStorage.open(tmp_path / "a.db") as storage:
+        with pytest.raises(ConfigurationError, match=said):
+            async with open_runs(storage, agents, **limits):
+                pass
 
 
 def test_the_operator_writes_the_limits_of_agents(tmp_path: Path) -> None:
