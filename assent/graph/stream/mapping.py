@@ -349,16 +349,25 @@ class EventMapper:
         )
 
     def _emit_content(self, call: ModelCall, message: BaseMessage) -> None:
-        for kind, index, text in _pieces(message):
-            if kind != REASONING:
+        media: list[tuple[int, dict[str, Any]]] = []
+        for index, block in _blocks(message):
+            kind, text = _piece(block)
+            if kind == REASONING and text:
+                self._emit_reasoning(call, text, index)
+            elif text:
                 self._emit_token(call, text, index, kind)
-                continue
-            content = valid_text(text)
-            at = self._at(call.place)
-            self._emit(Reasoning(message_id=call.message_id, content=content, index=index, **at))
-        for index, fields in _media(message):
+            fields = media_fields(block)
+            if fields is not None:
+                media.append((index, fields))
+        # Behind all words of the message.
+        for index, fields in media:
             at = self._at(call.place)
             self._emit(Media(message_id=call.message_id, index=index, **fields, **at))
+
+    def _emit_reasoning(self, call: ModelCall, text: str, index: int) -> None:
+        content = valid_text(text)
+        at = self._at(call.place)
+        self._emit(Reasoning(message_id=call.message_id, content=content, index=index, **at))
 
     def _emit_tool_call_deltas(self, call: ModelCall, chunk: BaseMessage) -> None:
         for delta in getattr(chunk, "tool_call_chunks", ()):
@@ -550,26 +559,8 @@ def plain_message(text: str, generation_info: Mapping[str, Any] | None) -> AIMes
     return AIMessage(text, response_metadata={"finish_reason": reason})
 
 
-def _pieces(message: BaseMessage) -> Iterator[tuple[str, int, str]]:
-    """The non-empty pieces of text in a message or a chunk, each as (kind, index of its content
-    block, text). The kind is that of a `token`, or `REASONING`."""
-    extra = message.additional_kwargs
-    reasoning = _reasoning_text(extra.get("reasoning_content") or extra.get("reasoning"))
-    if reasoning:
-        yield REASONING, 0, reasoning
-    for index, block in _blocks(message):
-        kind, text = _piece(block)
-        if text:
-            yield kind, index, text
-    # OpenAI's chat completions have these beside the content.
-    refusal, audio = extra.get("refusal"), extra.get("audio")
-    if isinstance(refusal, str) and refusal:
-        yield REFUSAL, 0, refusal
-    if isinstance(audio, Mapping) and audio.get("transcript"):
-        yield TRANSCRIPT, 0, audio["transcript"]
-
-
 def _piece(block: str | dict[str, Any]) -> tuple[str, str]:
+    """The text of a content block, and its kind: that of a `token`, or `REASONING`."""
     if isinstance(block, str):
         return "", block
     match block.get("type"):
@@ -584,25 +575,25 @@ def _piece(block: str | dict[str, Any]) -> tuple[str, str]:
     return "", ""
 
 
-def _media(message: BaseMessage) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The fields of a `media` event for each image, audio, video and file in a message or a chunk,
-    with the index of its content block."""
-    audio = message.additional_kwargs.get("audio")
-    blocks = [*_blocks(message), (0, {"type": "audio", "audio": audio})]
-    for index, block in blocks:
-        fields = media_fields(block)
-        if fields is not None:
-            yield index, fields
-
-
 def _blocks(message: BaseMessage) -> Iterator[tuple[int, Any]]:
-    """The content blocks of a message or a chunk, with their indexes."""
+    """The content blocks of a message or a chunk, with their indexes, and as such what some
+    providers have beside the content."""
+    extra = message.additional_kwargs
+    reasoning = extra.get("reasoning_content") or extra.get("reasoning")
+    if reasoning:
+        yield 0, {"type": "reasoning", "reasoning": reasoning}
     blocks = [message.content] if isinstance(message.content, str) else message.content
     for position, block in enumerate(blocks):
         if isinstance(block, Mapping) and block.get("type") == "non_standard":
             block = block.get("value") or block
         index = block.get("index") if isinstance(block, Mapping) else position
         yield _index(index, position), block
+    # OpenAI's chat completions have these there.
+    refusal, audio = extra.get("refusal"), extra.get("audio")
+    if isinstance(refusal, str):
+        yield 0, {"type": "refusal", "refusal": refusal}
+    if isinstance(audio, Mapping):
+        yield 0, {**audio, "type": "audio"}
 
 
 def _reasoning_text(block: Any) -> str:
