@@ -6,14 +6,15 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager, closing, suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 from assent.storage.sqlite.failures import closed, translated
+from assent.storage.sqlite.handing_over import Waiting, call_on_loop, until_ended
 
 CONNECTIONS = 2
 """Two, so that one slow query does not hold up every other. More would only compete for the
@@ -22,11 +23,10 @@ interpreter."""
 Parameters = Sequence[Any] | Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
-    """A query, and the future of whoever waits for its rows."""
+@dataclass(slots=True)
+class Query(Waiting[list[Any]]):
+    """A query, and whoever waits for its rows."""
 
-    future: asyncio.Future[list[Any]]
     sql: str
     parameters: Parameters
     most_bytes: int | None
@@ -62,7 +62,7 @@ class Reader:
                 reader._open = False
                 for _ in ends:
                     reader._queue.put(None)
-                await _until_all(ends)
+                await until_ended(ends)
 
     async def rows(
         self, sql: str, parameters: Parameters = (), *, most_bytes: int | None = None
@@ -95,26 +95,10 @@ class Reader:
             try:
                 rows = _read(connection, query)
             except Exception as error:
-                self._call_on_loop(_fail, query.future, translated(error, self._name))
+                call_on_loop(self._loop, query.on_error, translated(error, self._name))
             else:
-                self._call_on_loop(_answer, query.future, rows)
-        self._call_on_loop(_answer, end, None)
-
-    def _call_on_loop(self, callback: Callable[..., None], *arguments: Any) -> None:
-        # If the loop was closed before the storage, nobody waits any more.
-        with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(callback, *arguments)
-
-
-async def _until_all(ends: Sequence[asyncio.Future[None]]) -> None:
-    """Wait for the threads. A connection must not be closed under its thread, so even a cancelled
-    caller waits for the queries that were begun."""
-    ended = asyncio.gather(*ends)
-    try:
-        await asyncio.shield(ended)
-    except asyncio.CancelledError:
-        await ended
-        raise
+                call_on_loop(self._loop, query.on_result, rows)
+        call_on_loop(self._loop, end.set_result, None)
 
 
 def _read(connection: sqlite3.Connection, query: Query) -> list[Any]:
@@ -131,13 +115,3 @@ def _read(connection: sqlite3.Connection, query: Query) -> list[Any]:
                 break
             rows.append(row)
     return rows
-
-
-def _answer(future: asyncio.Future[Any], result: Any) -> None:
-    if not future.done():
-        future.set_result(result)
-
-
-def _fail(future: asyncio.Future[Any], error: Exception) -> None:
-    if not future.done():
-        future.set_exception(error)

@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from queue import Empty, SimpleQueue
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from assent.core.errors import Unavailable
 from assent.core.events import Event
@@ -32,6 +32,7 @@ from assent.storage.chain import AuditKey
 from assent.storage.sqlite.audit_chain import Chain
 from assent.storage.sqlite.failures import closed, is_outage, is_unavailable, overrun, translated
 from assent.storage.sqlite.files import pragma, waiting_for_locks
+from assent.storage.sqlite.handing_over import Waiting, call_on_loop, until_ended
 from assent.storage.sqlite.leases import Leases
 from assent.storage.sqlite.log import Log, StoredEvent
 from assent.storage.sqlite.merging import MERGE_FROM, Append, merged
@@ -78,21 +79,6 @@ class BulkOperation(ABC):
     @abstractmethod
     def apply_all(transaction: Transaction, operations: Sequence[Any]) -> None:
         """Apply all of them. If this raises, they are applied one by one instead."""
-
-
-@dataclass(slots=True)
-class Waiting(Generic[T]):
-    """A caller that waits for a result."""
-
-    future: asyncio.Future[T]
-
-    def on_result(self, result: T) -> None:
-        if not self.future.done():
-            self.future.set_result(result)
-
-    def on_error(self, error: Exception) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
 
 
 @dataclass(slots=True)
@@ -239,14 +225,7 @@ class Writer:
         self._queue.put(End.END)
         self._ending.set()
         try:
-            # The thread itself says that it has come to its end: threads of an executor may all be
-            # busy.
-            await asyncio.shield(self._ended)
-        except asyncio.CancelledError:
-            # The connection must not be closed under the thread, so even a cancelled caller waits
-            # for its last commit.
-            await asyncio.shield(self._ended)
-            raise
+            await until_ended([self._ended])
         finally:
             self._thread.join()
 
@@ -283,7 +262,7 @@ class Writer:
                 following = self._outlast(error, items, following)
             if isinstance(following, Maintenance):
                 self._maintain(following)
-        self._call_on_loop(self._ended.set_result, None)
+        call_on_loop(self._loop, self._ended.set_result, None)
 
     def _take(self, *, block: bool = True) -> tuple[list[Item], Maintenance[Any] | End | None]:
         """Take the items that wait, up to anything that must follow after their commit: a batch,
@@ -312,7 +291,7 @@ class Writer:
                 self.outage = Outage(str(translated(error, self._name)), since)
                 kept = self._keep(kept, error)
                 if isinstance(following, Maintenance):
-                    self._call_on_loop(following.on_error, translated(error, self._name))
+                    call_on_loop(self._loop, following.on_error, translated(error, self._name))
                 if following is End.END:
                     self._refuse(kept, error)
                     return following
@@ -343,7 +322,7 @@ class Writer:
         # An exception each: raised in several tasks, one would gather the tracebacks of all.
         failed = [(item, translated(error, self._name)) for item in items]
         if failed:
-            self._call_on_loop(self._deliver, BatchResult(failed=failed))
+            call_on_loop(self._loop, self._deliver, BatchResult(failed=failed))
 
     def _commit_kept(self, kept: list[Item]) -> Exception | None:
         """Commit what was kept, some at a time, and leave the rest if the storage is still away."""
@@ -359,9 +338,9 @@ class Writer:
         try:
             result = maintenance.operation(self._connection)
         except Exception as error:
-            self._call_on_loop(maintenance.on_error, translated(error, self._name))
+            call_on_loop(self._loop, maintenance.on_error, translated(error, self._name))
         else:
-            self._call_on_loop(maintenance.on_result, result)
+            call_on_loop(self._loop, maintenance.on_result, result)
 
     def _commit(self, items: Sequence[Item]) -> Exception | None:
         """Commit one transaction, and deliver its results. Return the error if the storage is away;
@@ -382,7 +361,7 @@ class Writer:
         else:
             # Before anybody learns of their success, and asks for more.
             self.outage = None
-            self._call_on_loop(self._deliver, outcome)
+            call_on_loop(self._loop, self._deliver, outcome)
         return None
 
     def _transact(self, items: Sequence[Item], *, each_flushed: bool = False) -> BatchResult:
@@ -471,11 +450,6 @@ class Writer:
         self._leases.forget_all()
         self._chain.rewind()
         self._log.begin()
-
-    def _call_on_loop(self, callback: Callable[[Any], None], value: object) -> None:
-        # If the loop was closed before the storage, nobody waits any more.
-        with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(callback, value)
 
     # ── on the event loop ──
 
