@@ -15,6 +15,7 @@ import structlog
 
 from assent.core.atomic_file import replace_file
 from assent.core.audit import AuditHead
+from assent.core.background import background
 from assent.core.errors import Unavailable
 from assent.notify.notifier import Message, NotDelivered, Notifier
 from assent.storage.base import Storage
@@ -78,16 +79,11 @@ async def publish_heads(
     A sink that fails delays no other. At the end each has `last_seconds`.
     """
     publishers = [_Publisher(storage, sink) for sink in sinks]
-    repeating = asyncio.gather(
-        *(publisher.publish_every(every.total_seconds()) for publisher in publishers)
-    )
+    repeating = [publisher.publish_every(every.total_seconds()) for publisher in publishers]
     try:
-        yield
+        async with background(*repeating, name="heads of the audit chain"):
+            yield
     finally:
-        repeating.cancel()
-        with suppress(asyncio.CancelledError):
-            await repeating
-
         with suppress(TimeoutError):
             async with asyncio.timeout(last_seconds):
                 await asyncio.gather(*(publisher.publish() for publisher in publishers))

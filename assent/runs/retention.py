@@ -13,6 +13,7 @@ import structlog
 
 from assent.approvals.feed import FEED
 from assent.core.audit import AuditAction, AuditEntry, Authentication
+from assent.core.background import background
 from assent.core.clock import Clock
 from assent.core.errors import Conflict, Unavailable
 from assent.core.rows import NotificationStatus, Thread, ThreadStatus
@@ -192,13 +193,8 @@ async def sweeping(
     if every is None:
         every = min(SWEEP_SECONDS, max(1.0, retention.shortest_seconds))
     sweeper = Sweeper(storage, retention, clock, monotonic)
-    task = asyncio.create_task(_sweep_forever(sweeper, storage, every), name="sweeping")
-    try:
+    async with background(_sweep_forever(sweeper, storage, every), name="sweeping"):
         yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 async def _sweep_forever(sweeper: Sweeper, storage: Storage, every: float) -> None:

@@ -16,6 +16,7 @@ from enum import Enum, auto
 
 import structlog
 
+from assent.core.background import background
 from assent.core.clock import Clock
 from assent.core.errors import AssentError, Conflict, StaleLease, Tampered, Unavailable
 from assent.core.pauses import pauses, pauses_while_away
@@ -181,16 +182,9 @@ class EmbeddedEngine(Engine):
         await self._try(self._extend)
         self._orphans = len(await self._find_orphans())
         await self._try(self._tick)
-        loops = [
-            asyncio.create_task(loop, name=f"engine {self.worker}")
-            for loop in (self._tick_forever(), self._extend_forever(), self._reap_forever())
-        ]
-        try:
+        loops = (self._tick_forever(), self._extend_forever(), self._reap_forever())
+        async with background(*loops, name=f"engine {self.worker}"):
             yield
-        finally:
-            for loop in loops:
-                loop.cancel()
-            await asyncio.wait(loops)
 
     async def drain(self, seconds: float) -> None:
         if self._draining:

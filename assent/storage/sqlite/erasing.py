@@ -12,8 +12,9 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
+from assent.core.background import background
 from assent.core.errors import Unavailable
 from assent.storage.sqlite.checkpoints import removals
 from assent.storage.sqlite.reader import Reader
@@ -170,13 +171,8 @@ class Eraser:
         """Work until the context is left. What is left then goes at the next start."""
         eraser = cls(writer, reader, erased)
         eraser.wake()
-        task = asyncio.create_task(eraser._work(), name="erasing")
-        try:
+        async with background(eraser._work(), name="erasing"):
             yield eraser
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
     def wake(self) -> None:
         """Look for something to remove, because a thread was erased."""
