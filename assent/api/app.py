@@ -9,12 +9,11 @@ from dataclasses import replace
 from importlib.metadata import version
 
 import structlog
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 
 from assent.api import openapi, problems
 from assent.api.head import HeadAsGet
 from assent.api.limits import BodyLimit, LoopbackNames
-from assent.api.query import only_known
 from assent.api.routes import (
     agent,
     approvals,
@@ -75,6 +74,9 @@ def create_app(settings: Settings, open_agents: OpenAgents) -> FastAPI:
         version=version("assent"),
         description="Runs LangGraph agents that must ask a person before they act.",
         lifespan=lifespan,
+        # The routes themselves, as they were made when they were imported. To include their routers
+        # would be to make every route anew at the first request: half of the cost of a start.
+        routes=[route for routes in ROUTES for route in routes.router.routes],
     )
     app.state.api_keys = settings.api_keys
     app.state.link_issuers = settings.link_issuers
@@ -82,10 +84,6 @@ def create_app(settings: Settings, open_agents: OpenAgents) -> FastAPI:
     app.add_middleware(BodyLimit)
     if not settings.api_keys:
         app.add_middleware(LoopbackNames)
-    for routes in ROUTES:
-        # Programs that send links, or that open them, may add parameters of theirs.
-        checks = [] if routes is links else [Depends(only_known)]
-        app.include_router(routes.router, dependencies=checks)
     problems.install(app)
     openapi.install(app)
     return app

@@ -34,6 +34,15 @@ from typing import Any
 HAS_SAFE_FORK = hasattr(os, "fork") and sys.platform != "darwin"
 """On macOS the system's own libraries may have threads that a fork loses."""
 
+UVICORN_TAKES = (
+    "uvicorn.lifespan.off",
+    "uvicorn.loops.auto",
+    "uvicorn.loops.uvloop",
+    "uvicorn.protocols.http.auto",
+    "uvicorn.protocols.websockets.auto",
+)
+"""Imported by uvicorn only once it starts: by these, what they choose."""
+
 STARTS = "from tests.support.zygote import main; main()"
 
 
@@ -142,6 +151,8 @@ def main() -> None:
     # are.
     importlib.import_module("tests.support.agents")
     del sys.modules["tests.support.agents"]
+    for module in UVICORN_TAKES:
+        importlib.import_module(module)
     assert threading.active_count() == 1, threading.enumerate()
     # Ctrl-C is for the tests, who then let go of the socket.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

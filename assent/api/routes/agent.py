@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from assent.api.deps import TheActor, TheRuns
 from assent.api.idempotency import TheKey
 from assent.api.json_body import JsonRoute
 from assent.api.openapi import SSE_RESPONSE
 from assent.api.outcomes import after_start, outcome_response, run_headers
+from assent.api.query import only_known
 from assent.api.schemas import AgentRequest
 from assent.api.sse import EventStream
 from assent.runs.follow import follow_run
 
-router = APIRouter(tags=["agent"], route_class=JsonRoute)
+router = APIRouter(tags=["agent"], route_class=JsonRoute, dependencies=[Depends(only_known)])
 
 
 @router.post("/agent/stream", status_code=200, responses=SSE_RESPONSE, response_class=EventStream)

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import ValidationError
 
 from assent.api.decision_bodies import ApprovalAnswer
@@ -18,6 +18,7 @@ from assent.api.idempotency import TheKey, decided_response
 from assent.api.json_body import JsonRoute
 from assent.api.openapi import SSE_RESPONSE
 from assent.api.problems import status_of
+from assent.api.query import only_known
 from assent.api.responses import PageLimit, json_response, page_response
 from assent.api.schemas import THREAD_ID, BatchRequest, CommentRequest, DelegateRequest
 from assent.api.sse import EventStream
@@ -35,7 +36,7 @@ from assent.runs.approvals import Approvals
 from assent.runs.follow import Batches, follow
 from assent.storage.base import LogEntry, Storage
 
-router = APIRouter(tags=["approvals"], route_class=JsonRoute)
+router = APIRouter(tags=["approvals"], route_class=JsonRoute, dependencies=[Depends(only_known)])
 
 Text = Annotated[str | None, Query(min_length=1, max_length=200)]
 

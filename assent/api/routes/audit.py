@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 from pydantic import AwareDatetime
 
 from assent.api.deps import TheActor, TheRuns
+from assent.api.query import only_known
 from assent.api.responses import PageLimit, json_response, page_response
 from assent.api.schemas import THREAD_ID
 from assent.storage.chain import head_to_json, record_to_json
 
-router = APIRouter(tags=["audit"])
+router = APIRouter(tags=["audit"], dependencies=[Depends(only_known)])
 
 
 @router.get("/audit")

@@ -51,6 +51,7 @@ from assent.notify.links import (
 )
 from assent.runs.service import Runs
 
+# Programs that send links, or that open them, may add parameters of theirs: all are let in.
 router = APIRouter(tags=["links"], route_class=JsonRoute)
 
 MAX_FIELDS = 200

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from assent.api.deps import TheActor, TheRuns
+from assent.api.query import only_known
 from assent.api.responses import PageLimit, json_response, page_response
 from assent.api.views import pick
 from assent.core.errors import NotFound
@@ -13,7 +14,7 @@ from assent.core.rows import Notification, NotificationStatus
 from assent.notify.delivery import Dispatcher
 from assent.notify.outbox import data_of
 
-router = APIRouter(tags=["notifications"])
+router = APIRouter(tags=["notifications"], dependencies=[Depends(only_known)])
 
 _FIELDS = (
     *("notification_id", "endpoint", "event", "thread_id", "approval_id", "run_id", "status"),

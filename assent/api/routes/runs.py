@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from assent.api.deps import TheActor, TheRuns
 from assent.api.event_query import After, Named
@@ -13,6 +13,7 @@ from assent.api.idempotency import TheKey
 from assent.api.json_body import JsonRoute
 from assent.api.openapi import ENDED_RESPONSE, SSE_RESPONSE
 from assent.api.outcomes import cancelled_response, outcome_response, run_headers, started_response
+from assent.api.query import only_known
 from assent.api.responses import PageLimit, json_response, page_response
 from assent.api.routes.threads import ThreadId
 from assent.api.schemas import CancelRequest, RunRequest
@@ -21,7 +22,7 @@ from assent.api.views import run_view
 from assent.core.rows import RunStatus
 from assent.runs.follow import replay_run
 
-router = APIRouter(tags=["runs"], route_class=JsonRoute)
+router = APIRouter(tags=["runs"], route_class=JsonRoute, dependencies=[Depends(only_known)])
 
 MAX_WAIT_SECONDS = 3600
 

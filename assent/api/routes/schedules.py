@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 
 from assent.api.deps import TheActor, TheRuns
 from assent.api.idempotency import TheKey
 from assent.api.json_body import JsonRoute
 from assent.api.outcomes import started_response
+from assent.api.query import only_known
 from assent.api.responses import PageLimit, json_response, page_response
 from assent.api.schemas import ScheduleChange, ScheduleRequest
 from assent.api.views import schedule_view
 from assent.runs.schedules import Plan
 
-router = APIRouter(tags=["schedules"], route_class=JsonRoute)
+router = APIRouter(tags=["schedules"], route_class=JsonRoute, dependencies=[Depends(only_known)])
 
 
 @router.post("/schedules", status_code=201)

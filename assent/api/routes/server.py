@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 
 from assent.api.deps import TheActor, TheRuns
+from assent.api.query import only_known
 from assent.api.responses import json_response
 from assent.core.clock import time_text
 from assent.core.errors import Unavailable
@@ -15,7 +16,7 @@ from assent.graph.builder import HitlGraph
 from assent.graph.interrupts.questions import Agent
 from assent.runs.service import Runs
 
-router = APIRouter(tags=["server"])
+router = APIRouter(tags=["server"], dependencies=[Depends(only_known)])
 
 
 @router.get("/agents")

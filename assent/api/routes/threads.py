@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from assent.api.decision_bodies import ThreadAnswer
 from assent.api.deps import TheActor, TheRuns, wants_page
@@ -13,6 +13,7 @@ from assent.api.idempotency import TheKey, decided_response
 from assent.api.json_body import JsonRoute
 from assent.api.openapi import ENDED_RESPONSE, SSE_RESPONSE
 from assent.api.outcomes import after_start, cancelled_response
+from assent.api.query import only_known
 from assent.api.responses import PageLimit, json_response, page_response
 from assent.api.schemas import THREAD_ID, CancelRequest, ForkRequest, ThreadRequest
 from assent.api.sse import EventStream
@@ -22,7 +23,7 @@ from assent.core.errors import Conflict, Tampered
 from assent.core.rows import ThreadStatus
 from assent.runs.follow import follow, wait_for_run
 
-router = APIRouter(tags=["threads"], route_class=JsonRoute)
+router = APIRouter(tags=["threads"], route_class=JsonRoute, dependencies=[Depends(only_known)])
 
 ThreadId = Annotated[str, Path(alias="id", pattern=THREAD_ID)]
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import cache
 from operator import attrgetter
 from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -109,20 +110,19 @@ class Table(Generic[R]):
         derived: Collection[str] = (),
         numbered: bool = False,
     ) -> None:
-        hints = get_type_hints(row_type)
-        self._fields = tuple(hints)
-        for column in derived:
-            hints[column] = get_type_hints(getattr(row_type, column).fget)["return"]
+        # mypy takes a class whose instances have no hash for one that has none itself.
+        kinds = _kinds(row_type, tuple(derived))  # type: ignore[arg-type]
 
         self.row_type = row_type
         self.name = name
-        self.columns = tuple(hints)
+        self.columns = tuple(kinds)
         self.selected = (*self.columns, "number") if numbered else self.columns
         self.key = self.columns[0]
         self.key_of: Callable[[R], str] = attrgetter(self.key)
         self._make: Callable[..., R] = row_type
         self._values = attrgetter(*self.columns)
-        self._kinds = tuple(_kind(hint) for hint in hints.values())
+        self._fields = self.columns[: len(kinds) - len(derived)]
+        self._kinds = tuple(kinds.values())
         self._seal = seal
         self._sealed_at = [self.columns.index(column) for column in content]
         self._clear_at = [at for at in range(len(self.columns)) if at not in self._sealed_at]
@@ -230,6 +230,18 @@ class Kind:
 
 def _as_is(value: Any) -> Any:
     return value
+
+
+@cache
+def _kinds(row_type: type, derived: tuple[str, ...]) -> dict[str, Kind]:
+    """The kind of each field, and of each property that has a column.
+
+    Remembered, since to read annotations takes as long as the rest of opening a storage.
+    """
+    hints = get_type_hints(row_type)
+    for name in derived:
+        hints[name] = get_type_hints(getattr(row_type, name).fget)["return"]
+    return {name: _kind(hint) for name, hint in hints.items()}
 
 
 def _kind(hint: Any) -> Kind:
