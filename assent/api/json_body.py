@@ -6,6 +6,7 @@ what is carried out may not be what another program, such as a proxy that checks
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -21,14 +22,24 @@ SHOWN = 100
 """The most characters of a field's name that are repeated to the client."""
 
 
+CUT_OFF = (
+    "The server stops before it could answer, and what you asked for may have been done or not. "
+    "Look when the server is back, or repeat the request under the same Idempotency-Key."
+)
+
+
 class JsonRoute(APIRoute):
-    """A route whose body is read by `read_json`."""
+    """A route whose body is read by `read_json`. A request that is cut off because the server ends
+    is told so with 503."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def handle_json(request: Request) -> Response:
-            return await handle(_JsonRequest(request.scope, request.receive))
+            try:
+                return await handle(_JsonRequest(request.scope, request.receive))
+            except asyncio.CancelledError:
+                raise HTTPException(503, CUT_OFF) from None
 
         return handle_json
 

@@ -64,6 +64,7 @@ _HTTP_TITLES = {
     410: "Gone",
     413: "Too Large",
     422: "Invalid Request",
+    503: "Unavailable",
 }
 
 _VALIDATION_MESSAGES = {

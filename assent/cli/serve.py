@@ -79,6 +79,9 @@ CLOSING_SECONDS = 4.5
 to end, 5 s."""
 
 
+CLOSING_POLL_SECONDS = 0.05
+
+
 class AgentServer(uvicorn.Server):
     """uvicorn with our app. Unlike with uvicorn's own lifespan, errors at the start are raised from
     `run`, and not only logged."""
@@ -162,7 +165,19 @@ class AgentServer(uvicorn.Server):
         async with self._resources, asyncio.TaskGroup() as closing:
             # At the same time, so that open streams show a run that ends meanwhile to its end.
             closing.create_task(self._app.state.runs.drain())
-            closing.create_task(super().shutdown(sockets))
+            closing.create_task(self._close_connections(super().shutdown(sockets)))
+
+    async def _close_connections(self, shutdown: Coroutine[None, None, None]) -> None:
+        """Shut down, and also close connections that are accepted as the shutdown begins. uvicorn
+        closes only those that it knows by then, and would serve the others until its time-out."""
+        closing = asyncio.create_task(shutdown)
+        told: set[object] = set()
+        while not closing.done():
+            for connection in self.server_state.connections - told:
+                connection.shutdown()
+            told |= self.server_state.connections
+            await asyncio.wait({closing}, timeout=CLOSING_POLL_SECONDS)
+        await closing
 
 
 @asynccontextmanager

@@ -9,10 +9,19 @@ may be many, and neither timers nor new runs wait for them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
+from typing import Any
 
 import structlog
 
@@ -50,6 +59,8 @@ of its process, or a slow disk."""
 
 EXTEND_SECONDS = 4.0
 REAP_SECONDS = 1.0
+
+IDLE_POLL_SECONDS = 0.01
 
 TAKEN_OVER_AT_ONCE = 8
 """Runs of dead workers that are taken over at the same time. Each waits for reads and for one
@@ -123,6 +134,8 @@ class EmbeddedEngine(Engine):
         self._watch = Watch(lease_seconds)
         self._active: dict[str, ActiveRun] = {}
         self._reserved = 0
+        # Runs whose start is being committed.
+        self._starting = 0
         self._draining = self._retired = False
         self._woken = asyncio.Event()
         self._queue_may_have_runs = True
@@ -190,17 +203,16 @@ class EmbeddedEngine(Engine):
         if self._draining:
             return
         self._draining = True
-        runs = list(self._active.values())
-        for active in runs:
+        for active in self._active.values():
             active.held.control.request_drain("The server stops.")
 
         # Keep some of the time for storing how the runs that are cut off ended, and as much again
         # for closing everything that is open.
         reserve = min(0.5, seconds / 5)
-        await _wait_for(runs, timeout=seconds - 2 * reserve)
+        await self._until_idle(seconds - 2 * reserve)
         for active in self._active.values():
             active.cut_off(StopReason.DRAINED)
-        await _wait_for(self._active.values(), timeout=reserve)
+        await self._until_idle(reserve)
         # A tool that cannot be cut off is not waited for.
         for active in list(self._active.values()):
             await self._let_go(active.held.run)
@@ -209,6 +221,14 @@ class EmbeddedEngine(Engine):
         with suppress(Unavailable):
             await self._storage.retire(self.worker)
         log.info("engine stopped", worker=self.worker)
+
+    async def _until_idle(self, seconds: float) -> None:
+        """Wait until no run is active or about to begin, but not longer than this."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._active or self._reserved or self._starting:
+                    await _wait_for(self._active.values())
+                    await asyncio.sleep(IDLE_POLL_SECONDS)
 
     # ── the loop ──────────────────────────────────────────────────────────────────────────────────
 
@@ -299,15 +319,25 @@ class EmbeddedEngine(Engine):
             log_of(run).error("a run is not begun", reason=error.message)
             await self._storage.distrust(run.thread_id, error.message)
             return False
-        if thread is None or run.run_id in self._active:
+        if thread is None or run.run_id in self._active or self._draining:
             return False
         change, thread, running = transitions.started(thread, run, self.worker, self._clock.now())
-        try:
-            await self._storage.commit(change)
-        except Conflict:
-            return False
-        self._begin(HeldRun(running, thread))
+        with self._start():
+            try:
+                await self._storage.commit(change)
+            except Conflict:
+                return False
+            self._begin(HeldRun(running, thread))
         return True
+
+    @contextmanager
+    def _start(self) -> Iterator[None]:
+        """Hold up the end of the engine until a run has begun whose start is being committed."""
+        self._starting += 1
+        try:
+            yield
+        finally:
+            self._starting -= 1
 
     # ── leases ────────────────────────────────────────────────────────────────────────────────────
 
@@ -375,8 +405,9 @@ class EmbeddedEngine(Engine):
                 if self._draining:
                     break
                 try:
-                    if await self._take_over(run):
-                        taken.append(run)
+                    with self._start():
+                        if await self._take_over(run):
+                            taken.append(run)
                 except Exception as error:
                     # It keeps no other from its turn: perhaps a page is damaged that only it needs.
                     failures.append(error)
@@ -492,7 +523,11 @@ class EmbeddedEngine(Engine):
 
     def _begin(self, held: HeldRun) -> None:
         run_id = held.run.run_id
-        if held.run.status is RunStatus.CANCELLING:
+        work: Coroutine[Any, Any, Ending]
+        if self._draining:
+            # Its start was being committed when the draining began.
+            work = _not_now()
+        elif held.run.status is RunStatus.CANCELLING:
             work = self._executor.cancel(held)
         else:
             work = self._executor.execute(held)
@@ -652,7 +687,11 @@ class EmbeddedEngine(Engine):
                 await asyncio.sleep(RETRY_SECONDS)
 
 
-async def _wait_for(runs: Iterable[ActiveRun], timeout: float | None = None) -> None:
+async def _not_now() -> Ending:
+    raise RunDrained
+
+
+async def _wait_for(runs: Iterable[ActiveRun]) -> None:
     supervisors = {active.supervisor for active in runs}
     if supervisors:
-        await asyncio.wait(supervisors, timeout=timeout)
+        await asyncio.wait(supervisors)

@@ -163,3 +163,16 @@ async def test_a_server_that_ends_while_its_storage_is_away_leaves_its_runs_to_t
     assert (await api.ended(decided))["status"] == "success"
     assert server.traces("acts") == ["acts"]
     assert "Traceback" not in server.output
+
+
+async def test_a_request_that_still_waits_when_the_server_ends_is_told_so(
+    server: Server, api: Api
+) -> None:
+    with lock(server):
+        asked = asyncio.create_task(api.http.post("/threads", json={}))
+        # Whatever was sent before is read before.
+        await api.http.get("/health")
+        await asyncio.to_thread(server.terminate)
+        told = await problem(await asked, 503)
+    assert "stops before it could answer" in told["detail"]
+    assert "Traceback" not in server.output

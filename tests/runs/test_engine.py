@@ -501,6 +501,23 @@ async def test_a_drained_run_reaches_the_end_of_its_step_and_goes_on_in_the_next
         assert (taken.status, taken.attempt) == (RunStatus.RUNNING, 2)
 
 
+async def test_a_run_that_is_being_stored_as_the_engine_stops_is_left_to_the_next_process(
+    harness: EngineHarness,
+) -> None:
+    async with harness.storage() as storage:
+        engine = harness.engine(storage)
+        async with engine.working():
+            with engine.reserve() as worker:
+                draining = asyncio.create_task(engine.drain(PATIENCE))
+                run = await harness.store_claimed(storage, worker, "t", "listen")
+                assert not draining.done()
+                engine.submit(run)
+            await draining
+            left = await status(storage, run, *RunStatus)
+            assert (left.status, left.worker) == (RunStatus.RUNNING, None)
+        assert harness.jobs.begun == []
+
+
 async def test_an_engine_that_is_woken_in_the_moment_in_which_it_stops_stops(
     harness: EngineHarness,
 ) -> None:
@@ -809,6 +826,24 @@ async def test_a_worker_that_stops_amid_taking_over_leaves_the_rest_to_the_next(
         for run in orphans:
             ended = await status(storage, run)
             assert (ended.status, ended.attempt <= 3) == (RunStatus.SUCCESS, True)
+
+
+async def test_no_run_that_is_being_taken_over_begins_after_the_worker_has_stopped(
+    harness: EngineHarness,
+) -> None:
+    harness.jobs = jobs = SlowToRecover()
+    orphans = await leave_orphans(harness)
+    async with harness.storage() as storage:
+        engine = harness.engine(storage)
+        async with engine.working():
+            await until(lambda: jobs.recovering, "some are taken over")
+            draining = asyncio.create_task(engine.drain(PATIENCE))
+            await asyncio.sleep(0)
+            jobs.may_recover.set()
+            await draining
+            rows = [await status(storage, run, *RunStatus) for run in orphans]
+        assert {row.worker for row in rows} == {None, "gone"}
+        assert jobs.begun == []
 
 
 async def test_one_that_cannot_be_taken_over_keeps_no_other_from_it(harness: EngineHarness) -> None:

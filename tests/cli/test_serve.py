@@ -1,0 +1,56 @@
+"""The server that `assent serve` runs."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from assent.cli.serve import AgentServer, bind
+from assent.config.settings import Settings
+from tests.support.server import scripted_agents
+from tests.support.waiting import PATIENCE
+
+
+@pytest.fixture(autouse=True)
+def collects_garbage_as_before() -> Iterator[None]:
+    """A server tunes the collector of its process, which is the tests' here."""
+    threshold = gc.get_threshold()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*threshold)
+
+
+@pytest.mark.parametrize("steps", range(1, 6))
+async def test_a_connection_that_is_accepted_as_the_server_stops_is_closed(
+    tmp_path: Path, steps: int
+) -> None:
+    """The server stops so many steps of its loop after a client has connected. It would wait for
+    the connection for an hour."""
+    settings = Settings(database=f"sqlite:///{tmp_path / 'assent.db'}", drain_seconds=3600)
+    server = AgentServer(settings, scripted_agents(tmp_path), log_level="error")
+    listening = bind("127.0.0.1", 0, settings)
+    server.config.load()
+    server.lifespan = server.config.lifespan_class(server.config)
+    await server.startup([listening])
+
+    with closing(socket.create_connection(listening.getsockname())) as client:
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(PATIENCE):
+            await server.shutdown([listening])
+            reader, writer = await asyncio.open_connection(sock=client)
+            assert await _end_of(reader)
+            writer.close()
+
+
+async def _end_of(reader: asyncio.StreamReader) -> bool:
+    try:
+        return await reader.read() == b""
+    except ConnectionResetError:
+        return True
