@@ -91,10 +91,13 @@ class Book:
 # ── following ─────────────────────────────────────────────────────────────────────────────────────
 
 
-async def follow(api: Api, log: Log, book: Book, chance: random.Random) -> None:
+async def follow(
+    api: Api, log: Log, book: Book, chance: random.Random, served: asyncio.Event
+) -> None:
     """Read the thread's events for ever, with the number of the last one after each connection that
     broke, or that was left."""
     while True:
+        await served.wait()
         with suppress(httpx.TransportError):
             log.connections += 1
             async with api.http.stream(
@@ -127,7 +130,11 @@ changed, and whoever asks again later is served."""
 
 class Person:
     """Talks on threads of their own, and on some that others talk on too; decides what is asked
-    there. `others` are who they argue with. A `patient` one may be told: not now."""
+    there. `others` are who they argue with. A `patient` one may be told: not now.
+
+    They ask while `served` is set: to ask where nobody listens takes the processor from the server
+    that starts.
+    """
 
     def __init__(
         self,
@@ -136,6 +143,7 @@ class Person:
         book: Book,
         chance: random.Random,
         going: asyncio.Event,
+        served: asyncio.Event,
         *,
         patient: bool = False,
     ) -> None:
@@ -146,6 +154,7 @@ class Person:
         self._book = book
         self._chance = chance
         self._going = going
+        self._served = served
 
     async def live(self) -> None:
         """Go on for ever, one deed after another, with rests while `going` is not set."""
@@ -154,6 +163,7 @@ class Person:
         ]
         while True:
             await self._going.wait()
+            await self._served.wait()
             await self._act(self._log_of(self._chance.choice(slots)))
             await asyncio.sleep(self._chance.random() * 0.02)
 
@@ -162,7 +172,9 @@ class Person:
         if log is None or log.sent >= MESSAGES_PER_THREAD:
             number = sum(1 for id in self._book.logs if id.rpartition("-")[0] == slot)
             log = Log(f"{slot}-{number}", may_stop=number % 3 == 2)
-            log.follower = asyncio.create_task(follow(self._api, log, self._book, self._chance))
+            log.follower = asyncio.create_task(
+                follow(self._api, log, self._book, self._chance, self._served)
+            )
             self._book.current[slot] = self._book.logs[log.thread_id] = log
         return log
 
@@ -370,6 +382,7 @@ class Person:
     async def _ask(self, method: str, path: str, **request: Json) -> httpx.Response:
         """Ask until there is an answer that is not: the storage is away."""
         while True:
+            await self._served.wait()
             with suppress(httpx.TransportError):
                 response = await self._api.http.request(method, path, **request)
                 if response.status_code != 503 or not self._refusals:

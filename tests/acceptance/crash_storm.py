@@ -38,7 +38,7 @@ AT_ITS_START = 0.15
 
 LONGEST_START = 0.4
 
-LONG_ENOUGH = 0.7
+LONG_ENOUGH = 0.5
 """Of three lives in a row one is at least that long: a run that gets nowhere in several lives is
 given up, which has tests of its own."""
 
@@ -52,7 +52,7 @@ class Plan:
     seed: int
     people: int = 8
     rest_every: int = 10
-    longest_life: float = 1.5
+    longest_life: float = 0.8
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -137,6 +137,8 @@ class Storm:
         # The first process has recovered nothing, so when it started does not matter.
         self._lives = [Life(datetime.min.replace(tzinfo=UTC), now)]
         self._going = asyncio.Event()
+        self._served = asyncio.Event()
+        self._served.set()
 
     async def report(self) -> Report:
         """Do as planned, and judge."""
@@ -156,7 +158,10 @@ class Storm:
         people = []
         for name, api in apis.items():
             chance = random.Random(f"{self._plan.seed} {name}")
-            people.append(Person(name, api, self._book, chance, self._going, patient=self.patient))
+            person = Person(
+                name, api, self._book, chance, self._going, self._served, patient=self.patient
+            )
+            people.append(person)
         for person in people:
             person.others = people
         any_api = next(iter(apis.values()))
@@ -181,6 +186,7 @@ class Storm:
         it has started."""
         await asyncio.sleep(self._life_time())
         await asyncio.to_thread(self._server.kill)
+        self._served.clear()
         self._report.counts["kills"] += 1
         begun = time.monotonic()
         self._lives.append(Life(datetime.now(UTC)))
@@ -189,9 +195,12 @@ class Storm:
             self._chance.random() < AT_ITS_START
             and self._report.counts["kills"] < self._plan.rounds
         ):
+            # By these, what is asked of a server that only just listens is asked too.
+            self._served.set()
             await asyncio.sleep(self._chance.random() * LONGEST_START)
             return
         await asyncio.to_thread(self._server.wait_until_healthy)
+        self._served.set()
         self._lives[-1].healthy_at = datetime.now(UTC)
         self._report.start_seconds.append(time.monotonic() - begun)
 
