@@ -9,7 +9,6 @@ import io
 import json
 import random
 import sqlite3
-import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -20,10 +19,10 @@ import pytest
 from standardwebhooks.webhooks import Webhook
 
 from tests.support.audit import AUDIT_KEY, assent_audit
+from tests.support.command import run
 from tests.support.keys import KEY, NEW_SECRET, key
 from tests.support.receiver import Receiver, receiving
 from tests.support.server import (
-    COMMAND,
     Api,
     Server,
     asking,
@@ -136,9 +135,8 @@ async def test_who_did_what_is_audited_and_outlives_the_thread(tmp_path: Path) -
 
 async def test_the_command_looks_beside_a_server_and_finds_another_hand(server: Server) -> None:
     assert "no rows yet" in assent_audit(server, "verify")
-    command = [*COMMAND, "audit", "verify"]
     ended = await asyncio.to_thread(
-        subprocess.run, command, env=server.environment, capture_output=True, text=True, timeout=60
+        run, ["audit", "verify"], folder=server.folder, environment=server.environment
     )
     assert (ended.returncode, ended.stdout) == (
         0,

@@ -32,9 +32,8 @@ from assent.cli.app import app
 from assent.cli.screen import Screen
 from assent.core.text import pretty, visible
 from tests.support import agents, any_graphs
+from tests.support.command import COMMAND, Process, on_terminal, run, started
 from tests.support.server import serving
-
-ASSENT = [sys.executable, "-c", "from assent.cli.app import main; main()"]
 
 DESK = """
 import asyncio, contextlib, os, pathlib
@@ -90,16 +89,7 @@ def assent(
     folder: Path, *arguments: str, stdin: str = "", **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """The command, run to its end in a folder of its own."""
-    return subprocess.run(
-        [*ASSENT, *arguments],
-        cwd=folder,
-        env=environment(**variables),
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return run(arguments, folder=folder, environment=environment(**variables), stdin=stdin)
 
 
 @dataclass(frozen=True)
@@ -107,7 +97,7 @@ class Server:
     """A server that runs, and what it said as it started."""
 
     url: str
-    process: subprocess.Popen[bytes] | None
+    process: Process | None
     log: Path
 
     def get(self, path: str, **headers: str) -> Any:
@@ -120,26 +110,24 @@ class Server:
 @contextlib.contextmanager
 def served(folder: Path, *arguments: str, **variables: str) -> Iterator[Server]:
     """`assent serve --port 0 …`, and its process ended at the end."""
-    # A file takes all that the server logs, where a pipe that nobody reads would make it wait.
     log = folder / "server.log"
-    with log.open("w") as err:
-        process = subprocess.Popen(
-            [*ASSENT, "serve", "--port", "0", *arguments],
-            cwd=folder,
-            env=environment(**variables),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=err,
-        )
+    process = started(
+        ["serve", "--port", "0", *arguments],
+        folder=folder,
+        environment=environment(**variables),
+        log=log,
+    )
     try:
-        while "  or  " not in (banner := log.read_text()) or not banner.endswith("\n"):
+        while "  or  " not in (
+            banner := log.read_text() if log.exists() else ""
+        ) or not banner.endswith("\n"):
             assert process.poll() is None, f"the server did not start: {banner}"
             time.sleep(0.05)
         url = re.search(r"Assent is at (\S+)", banner)
         assert url is not None
         yield Server(url[1], process, log)
     finally:
-        process.terminate()
+        process.send_signal(signal.SIGTERM)
         process.wait(20)
 
 
@@ -629,7 +617,7 @@ def test_a_person_says_what_became_of_a_call_that_a_crash_cut_off(
 
 def test_a_decision_that_others_took_first_is_told_and_its_outcome_shown(clerk: Server) -> None:
     process = subprocess.Popen(
-        [*ASSENT, "chat", "--url", clerk.url],
+        [*COMMAND, "chat", "--url", clerk.url],
         env=environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -763,20 +751,18 @@ def test_a_connection_that_drops_in_a_run_is_taken_up_after_the_last_event(clerk
 class Terminal:
     """A program on a terminal, and what it has shown."""
 
-    def __init__(self, *arguments: str, **variables: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, **variables: str) -> None:
         import pty
 
         self._near, far = pty.openpty()
-        self.process = subprocess.Popen(
-            [*ASSENT, *arguments],
-            env=environment(TERM="dumb", **variables),
-            stdin=far,
-            stdout=far,
-            stderr=far,
-            start_new_session=True,
-            preexec_fn=_take_terminal,
+        self.process = on_terminal(
+            arguments,
+            os.ttyname(far),
+            folder=folder,
+            environment=environment(TERM="dumb", **variables),
         )
-        os.close(far)
+        # Held open: it is closed for whoever reads it while nobody has it open.
+        self._far = far
         self.shown = ""
 
     def type(self, text: str) -> None:
@@ -797,16 +783,10 @@ class Terminal:
         return before
 
     def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(20)
         os.close(self._near)
-
-
-def _take_terminal() -> None:
-    import fcntl
-    import termios
-
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        os.close(self._far)
 
 
 @pytest.fixture
@@ -816,7 +796,9 @@ def terminal(clerk: Server, tmp_path: Path) -> Iterator[Terminal]:
         f"#!{sys.executable}\nimport sys\nfile = sys.argv[1]\ntext = open(file).read()\nopen(file, 'w').write(text.replace('120', '121'))\n"
     )
     editor.chmod(0o755)
-    terminal = Terminal("chat", "--url", clerk.url, EDITOR=str(editor), VISUAL=str(editor))
+    terminal = Terminal(
+        tmp_path, "chat", "--url", clerk.url, EDITOR=str(editor), VISUAL=str(editor)
+    )
     yield terminal
     terminal.close()
 
@@ -858,8 +840,10 @@ def test_the_arguments_are_edited_in_the_editor(terminal: Terminal) -> None:
     assert terminal.process.wait(10) == 0
 
 
-def test_ctrl_c_in_a_run_cancels_it_and_comes_back_to_the_prompt(desk: Server) -> None:
-    terminal = Terminal("chat", "--url", desk.url)
+def test_ctrl_c_in_a_run_cancels_it_and_comes_back_to_the_prompt(
+    desk: Server, tmp_path: Path
+) -> None:
+    terminal = Terminal(tmp_path, "chat", "--url", desk.url)
     try:
         terminal.until("you> ")
         terminal.type("wait 60\n")
@@ -882,8 +866,8 @@ def test_ctrl_c_in_a_run_cancels_it_and_comes_back_to_the_prompt(desk: Server) -
         terminal.close()
 
 
-def test_ctrl_c_in_a_run_of_one_message_cancels_it_and_leaves(desk: Server) -> None:
-    terminal = Terminal("chat", "--url", desk.url, "wait 60")
+def test_ctrl_c_in_a_run_of_one_message_cancels_it_and_leaves(desk: Server, tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path, "chat", "--url", desk.url, "wait 60")
     try:
         while not (busy := desk.get("/threads?status=busy")["threads"]):
             time.sleep(0.05)
@@ -899,7 +883,7 @@ def test_ctrl_c_in_a_run_of_one_message_cancels_it_and_leaves(desk: Server) -> N
 def test_a_second_ctrl_c_leaves_while_a_tool_takes_its_time(tmp_path: Path) -> None:
     (tmp_path / "desk.py").write_text(HOLDING)
     with served(tmp_path, "desk.py:desk") as server:
-        terminal = Terminal("chat", "--url", server.url)
+        terminal = Terminal(tmp_path, "chat", "--url", server.url)
         try:
             terminal.until("you> ")
             terminal.type("hold\n")
@@ -939,8 +923,8 @@ desk = builder.compile(name="desk")
 """
 
 
-def test_ctrl_c_at_json_lines_leaves_the_run_to_itself(desk: Server) -> None:
-    terminal = Terminal("chat", "--url", desk.url, "--json", "wait 3")
+def test_ctrl_c_at_json_lines_leaves_the_run_to_itself(desk: Server, tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path, "chat", "--url", desk.url, "--json", "wait 3")
     try:
         terminal.until("node_start")
         terminal.type("\x03")
@@ -1144,14 +1128,7 @@ def test_a_call_whose_outcome_is_unknown_is_explained() -> None:
 
 
 def test_an_agent_that_cannot_be_loaded_leaves_no_file_behind(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [*ASSENT, "serve", "nowhere.py:agent", "--port", "0"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = assent(tmp_path, "serve", "nowhere.py:agent", "--port", "0")
     assert done.returncode == 1
     assert "nowhere.py" in done.stderr
     assert list(tmp_path.iterdir()) == []

@@ -16,26 +16,14 @@ import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, closing, contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from tests.support import agents
+from tests.support.command import COLD, REPOSITORY, Process, started
 from tests.support.waiting import PATIENCE, until
-from tests.support.zygote import HAS_SAFE_FORK, Forked, Zygote
-
-REPOSITORY = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-c", "from assent.cli.app import main; main()"]
-PREPARED = [
-    sys.executable,
-    "-c",
-    "from tests.support.zygote import prepare; prepare(); from assent.cli.app import main; main()",
-]
-COLD = not HAS_SAFE_FORK or bool(os.environ.get("COLD_SERVERS"))
-"""Whether every server is started as its command is, imports and all, and not as a fork of a
-process that has imported already."""
 
 FRAME = re.compile(rb"id: ([1-9][0-9]*)\n(?:event: ([a-z_]+)\n)?data: (\{[^\r\n]*\})")
 
@@ -75,7 +63,7 @@ class Server:
             **environment,
         }
         self._log = folder / "server.log"
-        self._process: subprocess.Popen[bytes] | Forked | None = None
+        self._process: Process | None = None
 
     @property
     def pid(self) -> int:
@@ -96,19 +84,13 @@ class Server:
     def launch(self) -> None:
         """Start the process, and do not wait for it."""
         assert self._process is None, "The server runs already."
-        if self._cold:
-            with self._log.open("ab") as log:
-                command = [
-                    *(PREPARED if "BEFORE_SERVING" in self.environment else COMMAND),
-                    *self._argv,
-                ]
-                self._process = subprocess.Popen(
-                    command, cwd=self.folder, env=self.environment, stdout=log, stderr=log
-                )
-        else:
-            self._process = _zygote().start(
-                self._argv, folder=self.folder, environment=self.environment, log=self._log
-            )
+        self._process = started(
+            self._argv,
+            folder=self.folder,
+            environment=self.environment,
+            log=self._log,
+            cold=self._cold,
+        )
 
     def wait_until_healthy(self) -> None:
         """Wait until the process answers."""
@@ -201,12 +183,6 @@ class Server:
             raise AssertionError(
                 f"The server did not end within {PATIENCE:g} s of {with_signal.name}:\n{self.output}"
             ) from None
-
-
-@cache
-def _zygote() -> Zygote:
-    """One for all tests: it has nothing of theirs."""
-    return Zygote(REPOSITORY)
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.server import COLD, REPOSITORY, scripted_agents, serving
+from tests.support.command import COLD, REPOSITORY
+from tests.support.server import scripted_agents, serving
 from tests.support.zygote import Forked, Zygote
 
 pytestmark = pytest.mark.skipif(COLD, reason="no server is forked here")

@@ -19,6 +19,7 @@ from __future__ import annotations
 import atexit
 import gc
 import importlib
+import io
 import json
 import os
 import signal
@@ -74,15 +75,27 @@ class Zygote:
         atexit.register(self.close)
 
     def start(
-        self, argv: list[str], *, folder: Path, environment: Mapping[str, str], log: Path
+        self,
+        argv: list[str],
+        *,
+        folder: Path,
+        environment: Mapping[str, str],
+        log: Path,
+        errors: Path | None = None,
+        typed: Path | None = None,
+        terminal: str | None = None,
     ) -> Forked:
-        """A child that runs `assent` with these arguments in this folder, and writes what it says
-        to the log."""
+        """A child that runs `assent` with these arguments in this folder. It reads what is in
+        `typed`, or nothing, and writes to the log, and its errors to a file of their own if one is
+        named; or it does both on a terminal."""
         asked = {
             "argv": argv,
             "folder": str(folder),
             "environment": dict(environment),
             "log": str(log),
+            "errors": str(errors or log),
+            "typed": str(typed or os.devnull),
+            "terminal": terminal,
         }
         return Forked(self, self.ask(start=asked))
 
@@ -200,11 +213,32 @@ def _reap(codes: dict[int, int | None]) -> None:
 def _become(request: Mapping[str, Any]) -> None:
     """Be a process as the cold command's would be."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    log = os.open(request["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
+    # Before they are on a terminal, where Python cannot tell a place from which it has read.
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        assert isinstance(stream, io.TextIOWrapper)
+        stream.reconfigure(encoding="utf-8", line_buffering=stream is not sys.stdin)
+    if request["terminal"]:
+        take_terminal(request["terminal"])
+    else:
+        appended = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        _open_as(0, request["typed"], os.O_RDONLY)
+        _open_as(1, request["log"], appended)
+        _open_as(2, request["errors"], appended)
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
     sys.argv = ["assent", *request["argv"]]
+
+
+def take_terminal(name: str) -> None:
+    """Be on this terminal, alone: what is typed there is read, and Ctrl-C is a signal."""
+    os.setsid()
+    for descriptor in range(3):
+        # The first that a session opens becomes its own.
+        _open_as(descriptor, name, os.O_RDWR)
+
+
+def _open_as(descriptor: int, path: str, flags: int) -> None:
+    opened = os.open(path, flags, 0o600)
+    os.dup2(opened, descriptor)
+    os.close(opened)
