@@ -29,6 +29,9 @@ $(VENV)/ready: $(PINS) pyproject.toml
 serve: $(VENV)/ready  ## Start the server with the demo agent
 	$(BIN)/assent serve --host $(HOST) --port $(PORT)
 
+# The tests start many processes. Without stored bytecode each would compile every module anew.
+test test-fast crash: export PYTHONDONTWRITEBYTECODE :=
+
 test: $(VENV)/ready  ## Run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 

@@ -245,9 +245,9 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 async def asking(server: Server, **headers: str) -> AsyncIterator[Api]:
     """A client of the server."""
     timeout = httpx.Timeout(PATIENCE)
-    # The server closes a connection that was idle for 5 s. A client that keeps it for as long may
-    # send a request on it at that very moment, and gets no answer.
-    limits = httpx.Limits(max_connections=None, keepalive_expiry=1)
+    # A client that closes idle connections may close one on which a request has just been sent, if
+    # its loop is busy. The server keeps them for longer than any test is idle.
+    limits = httpx.Limits(max_connections=None, keepalive_expiry=None)
     async with httpx.AsyncClient(
         base_url=server.url, headers=headers, timeout=timeout, limits=limits, trust_env=False
     ) as http:
