@@ -46,13 +46,18 @@ class Forecast(Plan):
         }
     )
 
+    @property
+    def disk_size(self) -> str:
+        """The room for what all rounds leave, in `mount`'s words. A round leaves some 1.5 MiB."""
+        return f"{max(64, 4 * self.rounds)}m"
+
 
 async def weather(folder: Path, plan: Forecast) -> Report:
     """Do as planned, and judge."""
     environment = {**keys_of(plan), **plan.environment, "CLOCK": str(folder / "clock")}
     if plan.busy_seconds is not None:
         environment["BUSY_SECONDS"] = str(plan.busy_seconds)
-    with own_disk(folder / "disk", "64m") as disk:
+    with own_disk(folder / "disk", plan.disk_size) as disk:
         environment["ASSENT_DATABASE"] = f"sqlite:///{folder / 'disk' / 'assent.db'}"
         with serving(folder, configured(folder, AGENT, "other"), **environment) as server:
             return await Weather(server, plan, disk).report()
