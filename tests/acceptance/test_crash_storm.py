@@ -18,7 +18,10 @@ KILLS = int(os.environ.get("CRASH_KILLS", "100"))
 SEED = int(os.environ.get("CRASH_SEED", random.randrange(1_000_000)))
 
 MUTANT_KILLS = 5
-ATTEMPTS = 4
+MUTANT_LIFE = 2.0
+"""The longest life of a mutant, in seconds: time for people to argue, also on a busy machine."""
+
+ATTEMPTS = 6
 """How many short storms a mutant may survive: which kill comes in the midst of what is a matter of
 luck."""
 
@@ -67,4 +70,9 @@ def _short(mutant: str) -> Plan:
         "BEFORE_SERVING": f"tests.acceptance.crash_mutants:{mutant}",
         "CRASH_TOOL_SECONDS": "0.5",
     }
-    return Plan(rounds=MUTANT_KILLS, seed=random.randrange(1_000_000), environment=environment)
+    return Plan(
+        rounds=MUTANT_KILLS,
+        seed=random.randrange(1_000_000),
+        longest_life=MUTANT_LIFE,
+        environment=environment,
+    )
