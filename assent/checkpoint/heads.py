@@ -7,15 +7,12 @@ gives it too: a forgotten entry costs a read, and a write that was rolled back l
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from assent.checkpoint.fingerprints import Hashes
+from assent.checkpoint.remembered import Remembered
 from assent.checkpoint.values import Encoded, Key, Refs
-
-V = TypeVar("V")
 
 MAX_KEYS = 10_000
 MAX_CHECKPOINTS = 4_096
@@ -58,48 +55,18 @@ class Listing:
         return self.size + OBJECT_BYTES + each * len(self.items)
 
 
-class Remembered(Generic[V]):
-    """The values that were used last, up to a total weight."""
-
-    def __init__(self, limit: int, weight: Callable[[V], int] = lambda value: 1) -> None:
-        self._limit = limit
-        self._weight = weight
-        self._values: OrderedDict[Hashable, V] = OrderedDict()
-        self._total = 0
-
-    def get(self, name: Hashable) -> V | None:
-        value = self._values.get(name)
-        if value is not None:
-            self._values.move_to_end(name)
-        return value
-
-    def put(self, name: Hashable, value: V) -> None:
-        self.drop(name)
-        self._values[name] = value
-        self._total += self._weight(value)
-        while self._total > self._limit:
-            _, oldest = self._values.popitem(last=False)
-            self._total -= self._weight(oldest)
-
-    def drop(self, name: Hashable) -> None:
-        value = self._values.pop(name, None)
-        if value is not None:
-            self._total -= self._weight(value)
-
-    def drop_where(self, matches: Callable[[V], bool]) -> None:
-        for name, value in list(self._values.items()):
-            if matches(value):
-                self.drop(name)
-
-
 class Heads:
     """The keys that were used last, by thread and namespace; the checkpoints, by number of the key
     and id; and the lists, by extents."""
 
     def __init__(self, cache_bytes: int) -> None:
-        self.keys: Remembered[Key] = Remembered(MAX_KEYS)
-        self.checkpoints: Remembered[Stored] = Remembered(MAX_CHECKPOINTS)
-        self.lists: Remembered[Listing] = Remembered(cache_bytes, lambda listing: listing.memory)
+        self.keys: Remembered[Key] = Remembered(MAX_KEYS, owner=lambda key: key.thread_id)
+        self.checkpoints: Remembered[Stored] = Remembered(
+            MAX_CHECKPOINTS, owner=lambda stored: stored.key.k
+        )
+        self.lists: Remembered[Listing] = Remembered(
+            cache_bytes, weight=lambda listing: listing.memory, owner=lambda listing: listing.k
+        )
 
     def key(self, thread_id: str, ns: str) -> Key | None:
         return self.keys.get((thread_id, ns))
@@ -107,8 +74,22 @@ class Heads:
     def put_key(self, key: Key) -> None:
         self.keys.put((key.thread_id, key.ns), key)
 
+    def keys_of(self, thread_id: str) -> set[int]:
+        """The numbers of the thread's namespaces that are remembered."""
+        return {key.k for key in self.keys.owned(thread_id)}
+
     def forget(self, keys: set[int]) -> None:
         """Forget everything of these namespaces."""
         self.keys.drop_where(lambda key: key.k in keys)
-        self.checkpoints.drop_where(lambda stored: stored.key.k in keys)
-        self.lists.drop_where(lambda listing: listing.k in keys)
+        self._forget_values(keys)
+
+    def forget_thread(self, thread_id: str) -> None:
+        """Forget everything of the thread."""
+        keys = self.keys_of(thread_id)
+        self.keys.drop_owned(thread_id)
+        self._forget_values(keys)
+
+    def _forget_values(self, keys: set[int]) -> None:
+        for k in keys:
+            self.checkpoints.drop_owned(k)
+            self.lists.drop_owned(k)

@@ -27,6 +27,7 @@ from assent.checkpoint.extents import (
 )
 from assent.checkpoint.fingerprints import Fingerprints, Hashes
 from assent.checkpoint.heads import Listing, Stored
+from assent.checkpoint.remembered import Remembered
 from assent.checkpoint.values import Blob, Encoded, Key, Refs
 
 SMALL = 128
@@ -47,6 +48,10 @@ def is_log(channel: str, value: Any) -> bool:
     return type(value) is list and bool(value) and channel not in UNSHARED
 
 
+MAX_LOGS = 100_000
+"""The logs whose ends are remembered: those of some 20,000 threads."""
+
+
 class Logs:
     """Hands out places in the file's logs, ahead of the writes. A place that was taken for a write
     that failed stays empty."""
@@ -54,21 +59,24 @@ class Logs:
     def __init__(self, first_new: int) -> None:
         self._first_new = first_new
         self._numbers = count(first_new)
-        self._ends: dict[int, int] = {}
-        self._for_values: dict[int, int] = {}
+        # Lists whose end was forgotten are stored anew when they grow.
+        self._ends: Remembered[int] = Remembered(MAX_LOGS)
+        self._for_values: Remembered[int] = Remembered(MAX_LOGS)
 
     def new(self, items: int = 0) -> int:
         """A new log, with this many places taken."""
         log = next(self._numbers)
-        self._ends[log] = items
+        self._ends.put(log, items)
         return log
 
     def should_learn_end(self, log: int) -> bool:
         """True if the log is older than the opening of the file and its end is not known yet."""
-        return log < self._first_new and log not in self._ends
+        return log < self._first_new and self._ends.get(log) is None
 
     def learn_end(self, log: int, end: int) -> None:
-        self._ends.setdefault(log, end)
+        # Another task may have been faster, and have taken places since.
+        if self._ends.get(log) is None:
+            self._ends.put(log, end)
 
     def extend(self, extents: Extents, items: int) -> Extent | None:
         """Take the places right behind the list; None if its last log does not end where it does.
@@ -82,22 +90,23 @@ class Logs:
         # The very last place is never taken, so that two logs never touch.
         if self._ends.get(log) != stop or end >= PLACES:
             return None
-        self._ends[log] = end
+        self._ends.put(log, end)
         return Extent(log, stop, end)
 
     def for_value(self, k: int) -> int:
         """Take the position of a value of the namespace."""
         log = self._for_values.get(k)
-        if log is None or self._ends[log] + 1 >= PLACES:
-            log = self._for_values[k] = self.new()
-        place = self._ends[log]
-        self._ends[log] += 1
+        place = None if log is None else self._ends.get(log)
+        if log is None or place is None or place + 1 >= PLACES:
+            log, place = self.new(), 0
+            self._for_values.put(k, log)
+        self._ends.put(log, place + 1)
         return position(log, place)
 
     def forget_values(self, keys: set[int]) -> None:
         """Take no more places in these namespaces' logs of values, which may have been removed."""
         for k in keys:
-            self._for_values.pop(k, None)
+            self._for_values.drop(k)
 
 
 class Plan:

@@ -4,8 +4,10 @@ which others write, and a kill in between forgets nothing."""
 from __future__ import annotations
 
 import asyncio
+import gc
 import multiprocessing
 import sqlite3
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import closing
 from multiprocessing.connection import Connection
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.base import empty_checkpoint
 
 from assent.core.errors import Conflict, Gone, StaleLease
@@ -334,3 +337,25 @@ async def test_the_next_process_removes_what_a_killed_one_left(path: Path, pause
         left = counts(path)
         assert (left["events"], left["checkpoints"], left["runs"]) == (3, 3, 3)
         assert len(await storage.runs(thread_id="other")) == 3
+
+
+async def test_nothing_of_an_erased_thread_stays_in_memory(storage: SqliteStorage) -> None:
+    kept = weakref.ref(await remembered(storage, "kept"))
+    erased = weakref.ref(await remembered(storage, "erased"))
+    await storage.commit(Change(erase="erased"))
+    gc.collect()
+    assert kept() is not None
+    assert erased() is None
+
+
+async def remembered(storage: SqliteStorage, thread_id: str) -> HumanMessage:
+    """A message of the thread's checkpoint, which the checkpointer holds to compare it with the
+    next one."""
+    await storage.commit(Change(rows=(thread(thread_id),)))
+    message = HumanMessage("hello", id="1")
+    checkpoint = empty_checkpoint()
+    checkpoint["channel_values"] = {"messages": [message]}
+    checkpoint["channel_versions"] = {"messages": 1}
+    config: Any = {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}}
+    await storage.checkpointer.aput(config, checkpoint, {}, {"messages": 1})
+    return message

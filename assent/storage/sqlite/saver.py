@@ -238,6 +238,10 @@ class SqliteSaver(BaseCheckpointSaver[int]):
     ) -> Mapping[str, DeltaChannelHistory]:
         return await self._here(self._checkpoints.delta_history(config, channels, self.serde))
 
+    def forget_thread(self, thread_id: str) -> None:
+        """Keep nothing of an erased thread in memory. On the event loop that opened the file."""
+        self._checkpoints.forget_thread(thread_id)
+
     async def _here(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run on the loop that opened the file, and wait for it on the loop that runs here."""
         if asyncio.get_running_loop() is self._loop:

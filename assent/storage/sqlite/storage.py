@@ -149,6 +149,7 @@ class SqliteStorage(Storage):
             except StillErased as error:
                 await self._eraser.finish_rows(error.thread_id)
         if change.erase is not None:
+            self.checkpointer.forget_thread(change.erase)
             self._eraser.wake()
         return numbers
 

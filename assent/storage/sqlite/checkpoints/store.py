@@ -278,6 +278,11 @@ class Checkpoints:
         """Run an operation that returns the keys of the namespaces to forget."""
         self._forget(await self._writer.write(operation, threads=()))
 
+    def forget_thread(self, thread_id: str) -> None:
+        """Keep nothing of the thread in memory, because it was erased from the file."""
+        self._logs.forget_values(self._heads.keys_of(thread_id))
+        self._heads.forget_thread(thread_id)
+
     def _forget(self, keys: set[int]) -> None:
         self._heads.forget(keys)
         self._logs.forget_values(keys)
