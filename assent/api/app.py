@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 import structlog
 from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from assent.api import openapi, problems
+from assent.api.context import SCOPE_KEY, Served
 from assent.api.head import HeadAsGet
-from assent.api.limits import BodyLimit, LoopbackNames
+from assent.api.limits import LoopbackNames
 from assent.api.routes import (
     agent,
     approvals,
@@ -78,15 +80,24 @@ def create_app(settings: Settings, open_agents: OpenAgents) -> FastAPI:
         # would be to make every route anew at the first request: half of the cost of a start.
         routes=[route for routes in ROUTES for route in routes.router.routes],
     )
-    app.state.api_keys = settings.api_keys
-    app.state.link_issuers = settings.link_issuers
     app.add_middleware(HeadAsGet)
-    app.add_middleware(BodyLimit)
     if not settings.api_keys:
         app.add_middleware(LoopbackNames)
+    app.add_middleware(_Server)
     problems.install(app)
     openapi.install(app)
     return app
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """Tells each request whose it is."""
+
+    app: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[SCOPE_KEY] = getattr(scope["app"].state, "served", None)
+        await self.app(scope, receive, send)
 
 
 async def _open(
@@ -125,9 +136,14 @@ async def _open(
     )
 
     outbox = with_outbox(storage, endpoints, clock, dispatcher.wake)
-    app.state.runs = await opened(_runs(settings, configuration, people, outbox, agents, clock))
-    app.state.dispatcher = dispatcher
-    app.state.links = link_key
+    runs = await opened(_runs(settings, configuration, people, outbox, agents, clock))
+    app.state.served = Served(
+        runs=runs,
+        dispatcher=dispatcher,
+        links=link_key,
+        api_keys=settings.api_keys,
+        link_issuers=settings.link_issuers,
+    )
 
     retention = Retention(
         threads_ttl=settings.threads_ttl,

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import Depends, HTTPException, Request
 
+from assent.api.context import served
 from assent.core.audit import LOCAL, Actor, Authentication
 
 
 async def principal(request: Request) -> str:
     """The name that the request's key belongs to. Raises 401 if the server has keys, and this is
     none of them."""
-    keys: Mapping[str, str] = request.app.state.api_keys
+    keys = served(request).api_keys
     if not keys:
         return LOCAL
 
@@ -34,5 +34,5 @@ async def principal(request: Request) -> str:
 
 async def actor(request: Request, name: Annotated[str, Depends(principal)]) -> Actor:
     """The sender of the request, and the way in which the server knows that it is they."""
-    has_keys = bool(request.app.state.api_keys)
+    has_keys = bool(served(request).api_keys)
     return Actor(name, Authentication.API_KEY if has_keys else Authentication.LOCAL)

@@ -8,13 +8,13 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from assent.api.auth import actor
+from assent.api.context import served
 from assent.core.audit import Actor
 from assent.runs.service import Runs
 
 
 async def _runs(request: Request) -> Runs:
-    runs: Runs = request.app.state.runs
-    return runs
+    return served(request).runs
 
 
 TheRuns = Annotated[Runs, Depends(_runs)]

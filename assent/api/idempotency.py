@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Request, Response
 
+from assent.api.context import own_path_of, prefix_of
 from assent.api.deps import TheActor, wants_stream
 from assent.api.responses import json_response
 from assent.api.sse import EventStream
@@ -34,7 +35,7 @@ async def _key(
     if idempotency_key is None:
         return None
     request.state.has_key = True
-    return Key.given(idempotency_key, by.name, request.url.path, await request.json())
+    return Key.given(idempotency_key, by.name, own_path_of(request), await request.json())
 
 
 TheKey = Annotated[Key | None, Depends(_key)]
@@ -48,7 +49,7 @@ def has_key(request: Request) -> bool:
 
 def decided_response(request: Request, runs: Runs, outcome: Outcome) -> Response:
     """202 with the outcome; or, with `Accept: text/event-stream`, the events that follow."""
-    view = outcome_view(outcome, runs.approvals.people)
+    view = outcome_view(outcome, runs.approvals.people, prefix_of(request))
     thread_id, run_id = outcome.thread_id, outcome.run_id
     headers = {"X-Thread-Id": thread_id}
     if run_id is not None:

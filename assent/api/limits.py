@@ -14,30 +14,20 @@ from assent.api.problems import problem
 MAX_BODY_BYTES = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class BodyLimit:
-    """Refuses a body of more than `MAX_BODY_BYTES` with 413, before it is held in memory."""
+def limited(receive: Receive, most: int) -> Receive:
+    """The same messages. Raises 413 at a body of more than `most` bytes, before it is held in
+    memory."""
+    seen = 0
 
-    app: ASGIApp
+    async def counted() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > most:
+            raise HTTPException(413, f"The body is larger than {most} bytes. Nothing was changed.")
+        return message
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-
-        seen = 0
-
-        async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > MAX_BODY_BYTES:
-                raise HTTPException(
-                    413, f"The body is larger than {MAX_BODY_BYTES} bytes. Nothing was changed."
-                )
-            return message
-
-        await self.app(scope, counted, send)
+    return counted
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from fastapi import Request, Response
 from langchain_core.messages import AIMessage
 
+from assent.api.context import prefix_of, url
 from assent.api.responses import json_response
 from assent.api.schemas import CancelRequest
 from assent.api.views import approval_view, run_view, state_json
@@ -45,13 +46,14 @@ async def outcome_response(
     """The outcome of the run, once it has ended or somebody is asked: 200. After `timeout` seconds,
     the run as it is: 202."""
     last = await _unless_gone(request, wait_for_rest(runs.storage, run), timeout)
-    return await _response(runs, run, last)
+    return await _response(request, runs, run, last)
 
 
-def started_response(runs: Runs, run: Run) -> Response:
+def started_response(request: Request, runs: Runs, run: Run) -> Response:
     """A run in the background: 202, and the URL of the run as `Location`."""
-    headers = {**run_headers(run), "Location": f"/runs/{run.run_id}"}
-    return json_response(run_view(run, runs.agents), status=202, headers=headers)
+    headers = {**run_headers(run), "Location": url(request, f"/runs/{run.run_id}")}
+    view = run_view(run, runs.agents, prefix_of(request))
+    return json_response(view, status=202, headers=headers)
 
 
 async def cancelled_response(
@@ -66,7 +68,8 @@ async def cancelled_response(
         ended = await _unless_gone(request, _all_ended(runs.storage, cancelled))
         cancelled = ended or cancelled
     status = 200 if all(run.ended_at for run in cancelled) else 202
-    views = [run_view(run, runs.agents) for run in cancelled]
+    prefix = prefix_of(request)
+    views = [run_view(run, runs.agents, prefix) for run in cancelled]
     return json_response({**members, "runs": views}, status=status)
 
 
@@ -75,12 +78,13 @@ def run_headers(run: Run) -> dict[str, str]:
     return {"X-Thread-Id": run.thread_id, "X-Run-Id": run.run_id}
 
 
-async def _response(runs: Runs, asked: Run, last: Run | None) -> Response:
+async def _response(request: Request, runs: Runs, asked: Run, last: Run | None) -> Response:
     headers = run_headers(asked)
     # A very short timeout is over before the run was read.
     run = last or await runs.run(asked.run_id)
     if run.status in UNFINISHED:
-        return json_response(run_view(run, runs.agents), status=202, headers=headers)
+        view = run_view(run, runs.agents, prefix_of(request))
+        return json_response(view, status=202, headers=headers)
 
     thread = await runs.thread(run.thread_id)
     # Only its agent can read the values, and the server may not have that any more.

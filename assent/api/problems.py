@@ -11,10 +11,10 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from assent.api.context import served
 from assent.api.idempotency import has_key
 from assent.api.responses import json_response
 from assent.api.views import approval_view
-from assent.approvals.people import People
 from assent.core.approval import Approval
 from assent.core.errors import (
     AssentError,
@@ -81,12 +81,25 @@ _VALIDATION_MESSAGES = {
 """Replacements for messages of pydantic that only a Python programmer understands."""
 
 
+EXPECTED = (AssentError, RequestValidationError, HTTPException)
+"""The errors by which routes refuse a request."""
+
+
 def install(app: FastAPI) -> None:
     """Answer every error with a problem document."""
-    app.add_exception_handler(AssentError, _ours)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
+    for kind in EXPECTED:
+        app.add_exception_handler(kind, answer)
     app.add_exception_handler(Exception, _unexpected)
+
+
+async def answer(request: Request, error: Exception) -> Response:
+    """The problem document for one of the `EXPECTED` errors."""
+    if isinstance(error, AssentError):
+        return await _ours(request, error)
+    if isinstance(error, RequestValidationError):
+        return _invalid(request, error)
+    assert isinstance(error, HTTPException)
+    return _http(request, error)
 
 
 def problem(
@@ -121,18 +134,16 @@ async def distrust(runs: Runs, error: Tampered) -> None:
         await runs.distrust(str(error.details["thread_id"]), error)
 
 
-async def _ours(request: Request, error: Exception) -> Response:
-    assert isinstance(error, AssentError)
+async def _ours(request: Request, error: AssentError) -> Response:
     status = status_of(error)
     if status is None:
         return await _unexpected(request, error)
     if isinstance(error, Tampered):
         log.error("a stored value was tampered with", path=request.url.path, **error.details)
-        await distrust(request.app.state.runs, error)
+        await distrust(served(request).runs, error)
 
     title = re.sub(r"(?<=.)(?=[A-Z])", " ", type(error).__name__)
-    people = request.app.state.runs.approvals.people
-    members = {name: _member(value, people) for name, value in error.details.items()}
+    members = {name: _member(value, request) for name, value in error.details.items()}
     headers: dict[str, str] = {}
     # If the error names a run, the request was taken, and must not be sent again.
     if isinstance(error, Unavailable) and "run_id" not in error.details:
@@ -142,16 +153,14 @@ async def _ours(request: Request, error: Exception) -> Response:
     return problem(status, title, error.message, headers=headers, **members)
 
 
-async def _invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
+def _invalid(request: Request, error: RequestValidationError) -> Response:
     sentences = [_sentence(item) for item in error.errors()]
     if request.method != "GET":
         sentences.append("Nothing was changed.")
     return problem(422, "Invalid Request", " ".join(sentences))
 
 
-async def _http(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
+def _http(request: Request, error: HTTPException) -> Response:
     status, detail = error.status_code, str(error.detail)
     if status in (400, 422):
         detail = f"{detail} Nothing was changed."
@@ -180,8 +189,9 @@ def _whether_again(request: Request) -> str:
     return "It may have been carried out all the same: look before you send it again."
 
 
-def _member(value: Json, people: People) -> Json:
+def _member(value: Json, request: Request) -> Json:
     if isinstance(value, Sequence) and value and isinstance(value[0], Approval):
+        people = served(request).runs.approvals.people
         return [approval_view(approval, people) for approval in value]
     return value
 

@@ -83,17 +83,17 @@ def pick(value: Any, fields: Sequence[str]) -> JsonObject:
     return {name: to_builtins(getattr(value, name)) for name in fields}
 
 
-def run_view(run: Run, agents: Collection[str]) -> JsonObject:
+def run_view(run: Run, agents: Collection[str], prefix: str = "") -> JsonObject:
     """A run. `reason` is a sentence if it cannot go on, because its agent is not among the server's
     `agents`. `assistant_id` is the agent, by the name that the SDK has for it; `events` is where to
-    follow the run."""
+    follow the run, under the server's `prefix`."""
     return {
         **pick(run, _RUN_FIELDS),
         "reason": _why_left(run, agents),
         "assistant_id": run.agent,
         "updated_at": run.ended_at or run.started_at or run.created_at,
         "budget": run.budget.get("limits", {}),
-        "events": f"/runs/{run.run_id}/stream",
+        "events": f"{prefix}/runs/{run.run_id}/stream",
     }
 
 
@@ -163,9 +163,9 @@ def schedule_view(schedule: Schedule, upcoming: Sequence[datetime] | None = None
     return view
 
 
-def outcome_view(outcome: Outcome, people: People) -> JsonObject:
+def outcome_view(outcome: Outcome, people: People, prefix: str = "") -> JsonObject:
     """The outcome of decisions. `pending` are the approvals that still wait; `events` is where to
-    follow what happens now."""
+    follow what happens now, under the server's `prefix`."""
     thread_id = outcome.thread_id
     return {
         "thread_id": thread_id,
@@ -173,7 +173,7 @@ def outcome_view(outcome: Outcome, people: People) -> JsonObject:
         "status": outcome.status,
         "decisions": {each.approval_id: approval_view(each, people) for each in outcome.approvals},
         "pending": outcome.pending,
-        "events": f"/threads/{thread_id}/events?after={outcome.first_seq - 1}",
+        "events": f"{prefix}/threads/{thread_id}/events?after={outcome.first_seq - 1}",
     }
 
 

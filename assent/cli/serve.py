@@ -164,7 +164,7 @@ class AgentServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         async with self._resources, asyncio.TaskGroup() as closing:
             # At the same time, so that open streams show a run that ends meanwhile to its end.
-            closing.create_task(self._app.state.runs.drain())
+            closing.create_task(self._app.state.served.runs.drain())
             closing.create_task(self._close_connections(super().shutdown(sockets)))
 
     async def _close_connections(self, shutdown: Coroutine[None, None, None]) -> None:

@@ -11,6 +11,7 @@ import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import ValidationError
 
+from assent.api.context import prefix_of
 from assent.api.decision_bodies import ApprovalAnswer
 from assent.api.deps import TheActor, TheRuns, wants_page
 from assent.api.event_query import MOST_ON_A_PAGE, After, Named, OnAPage, Types, event_page
@@ -126,7 +127,9 @@ async def get_approval(id: str, runs: TheRuns, by: TheActor) -> Response:
 
 
 @router.post("/approvals/decide")
-async def decide_several(body: BatchRequest, runs: TheRuns, by: TheActor, key: TheKey) -> Response:
+async def decide_several(
+    body: BatchRequest, request: Request, runs: TheRuns, by: TheActor, key: TheKey
+) -> Response:
     """Decide several approvals of a low risk, on any threads. Each has an outcome of its own:
     `outcomes` has its `status` by id, and what `POST /approvals/{id}/decide` would have answered.
     Sent again under its key, what was decided is answered as then, and the rest is tried again."""
@@ -135,13 +138,18 @@ async def decide_several(body: BatchRequest, runs: TheRuns, by: TheActor, key: T
     outcomes: dict[str, JsonObject] = {}
     for id, answer in body.decisions.items():
         outcomes[id] = await _decide_one(
-            runs.approvals, id, answer, by, key.part(id) if key else None
+            request, runs.approvals, id, answer, by, key.part(id) if key else None
         )
     return json_response({"outcomes": outcomes})
 
 
 async def _decide_one(
-    approvals: Approvals, approval_id: str, answer: Json, by: Actor, key: Key | None
+    request: Request,
+    approvals: Approvals,
+    approval_id: str,
+    answer: Json,
+    by: Actor,
+    key: Key | None,
 ) -> JsonObject:
     try:
         approval = await approvals.get(approval_id)
@@ -152,7 +160,8 @@ async def _decide_one(
             )
         verdict = _verdict(approval_id, ApprovalAnswer(answer), by, key)
         outcome = await approvals.decide(approval.thread_id, verdict)
-        return {**outcome_view(outcome, approvals.people), "status": 202}
+        view = outcome_view(outcome, approvals.people, prefix_of(request))
+        return {**view, "status": 202}
     except ValidationError as error:
         return {"status": 422, "detail": str(error.errors()[0]["msg"])}
     except AssentError as error:

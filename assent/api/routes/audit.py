@@ -8,12 +8,13 @@ from fastapi import APIRouter, Depends, Query, Response
 from pydantic import AwareDatetime
 
 from assent.api.deps import TheActor, TheRuns
+from assent.api.json_body import JsonRoute
 from assent.api.query import only_known
 from assent.api.responses import PageLimit, json_response, page_response
 from assent.api.schemas import THREAD_ID
 from assent.storage.chain import head_to_json, record_to_json
 
-router = APIRouter(tags=["audit"], dependencies=[Depends(only_known)])
+router = APIRouter(tags=["audit"], route_class=JsonRoute, dependencies=[Depends(only_known)])
 
 
 @router.get("/audit")

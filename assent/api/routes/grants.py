@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import msgspec
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Request, Response
 
+from assent.api.context import url
 from assent.api.deps import TheActor, TheRuns
 from assent.api.json_body import JsonRoute
 from assent.api.query import only_known
@@ -18,7 +19,7 @@ router = APIRouter(tags=["grants"], route_class=JsonRoute, dependencies=[Depends
 
 
 @router.post("/grants", status_code=201)
-async def give(body: GrantRequest, runs: TheRuns, by: TheActor) -> Response:
+async def give(body: GrantRequest, request: Request, runs: TheRuns, by: TheActor) -> Response:
     """Approve in advance: calls of this tool with arguments within these bounds. It counts as your
     vote would, so it is a 403 if you could not approve such calls yourself."""
     try:
@@ -38,9 +39,8 @@ async def give(body: GrantRequest, runs: TheRuns, by: TheActor) -> Response:
         thread_id=body.thread_id or "",
         user=body.user or "",
     )
-    return json_response(
-        grant_view(grant), status=201, headers={"Location": f"/grants/{grant.grant_id}"}
-    )
+    location = url(request, f"/grants/{grant.grant_id}")
+    return json_response(grant_view(grant), status=201, headers={"Location": location})
 
 
 @router.get("/grants")

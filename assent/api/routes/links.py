@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse
 from pydantic import Field
 
 from assent.api import link_answers
+from assent.api.context import served
 from assent.api.deps import TheActor, TheRuns
 from assent.api.json_body import JsonRoute
 from assent.api.link_page import MAX_REASON_CHARACTERS, asking_page, decided_page, refusing_page
@@ -81,7 +82,7 @@ async def create_link(
     Whoever has the link can use it: give it to nobody else. `url` is not shown again.
     """
     # Whoever can create a link can decide as its recipient.
-    if by.name not in (LOCAL, body.recipient, *request.app.state.link_issuers):
+    if by.name not in (LOCAL, body.recipient, *served(request).link_issuers):
         raise Forbidden(
             f"'{by.name}' may not make links for others, because links decide in their name. "
             f"To permit it, add '{by.name}' to ASSENT_LINK_ISSUERS."
@@ -183,7 +184,7 @@ async def _form(request: Request) -> dict[str, str]:
 
 
 def _key(request: Request) -> LinkKey:
-    key: LinkKey | None = request.app.state.links
+    key = served(request).links
     if key is None:
         raise NotFound(
             "This server makes no links: it does not know its own address. Set ASSENT_PUBLIC_URL."

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Depends, Request, Response
 
+from assent.api.context import served
 from assent.api.deps import TheActor, TheRuns
+from assent.api.json_body import JsonRoute
 from assent.api.query import only_known
 from assent.api.responses import PageLimit, json_response, page_response
 from assent.api.views import pick
 from assent.core.errors import NotFound
 from assent.core.json import JsonObject
 from assent.core.rows import Notification, NotificationStatus
-from assent.notify.delivery import Dispatcher
 from assent.notify.outbox import data_of
 
-router = APIRouter(tags=["notifications"], dependencies=[Depends(only_known)])
+router = APIRouter(
+    tags=["notifications"], route_class=JsonRoute, dependencies=[Depends(only_known)]
+)
 
 _FIELDS = (
     *("notification_id", "endpoint", "event", "thread_id", "approval_id", "run_id", "status"),
@@ -52,8 +55,8 @@ async def get_notification(id: str, runs: TheRuns, by: TheActor) -> Response:
 @router.post("/notifications/{id}/resend", status_code=202)
 async def resend(id: str, request: Request, by: TheActor) -> Response:
     """Send a notification again with the same id, starting now."""
-    dispatcher: Dispatcher = request.app.state.dispatcher
-    return json_response(_view(await dispatcher.resend(id)), status=202)
+    notification = await served(request).dispatcher.resend(id)
+    return json_response(_view(notification), status=202)
 
 
 def _view(row: Notification) -> JsonObject:

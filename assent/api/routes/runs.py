@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
+from assent.api.context import prefix_of
 from assent.api.deps import TheActor, TheRuns
 from assent.api.event_query import After, Named
 from assent.api.idempotency import TheKey
@@ -29,7 +30,12 @@ MAX_WAIT_SECONDS = 3600
 
 @router.post("/threads/{id}/runs", status_code=202)
 async def start_run(
-    id: ThreadId, body: RunRequest, runs: TheRuns, by: TheActor, key: TheKey
+    id: ThreadId,
+    body: RunRequest,
+    request: Request,
+    runs: TheRuns,
+    by: TheActor,
+    key: TheKey,
 ) -> Response:
     """Start a run in the background, now or in `after_seconds`. A thread that does not exist is
     created.
@@ -40,12 +46,13 @@ async def start_run(
     if body.after_seconds:
         due_at = runs.clock.now() + timedelta(seconds=body.after_seconds)
     started = await runs.submit(body.submission(by, id, due_at=due_at, key=key))
-    return started_response(runs, started.run)
+    return started_response(request, runs, started.run)
 
 
 @router.get("/threads/{id}/runs")
 async def list_runs(
     id: ThreadId,
+    request: Request,
     runs: TheRuns,
     by: TheActor,
     status: RunStatus | None = None,
@@ -56,13 +63,15 @@ async def list_runs(
     await runs.thread(id)
     wanted = None if status is None else (status,)
     page = await runs.storage.latest_runs(thread_id=id, status=wanted, limit=limit, cursor=cursor)
-    return page_response("runs", page, lambda run: run_view(run, runs.agents))
+    prefix = prefix_of(request)
+    return page_response("runs", page, lambda run: run_view(run, runs.agents, prefix))
 
 
 @router.get("/runs/{id}")
-async def get_run(id: str, runs: TheRuns, by: TheActor) -> Response:
+async def get_run(id: str, request: Request, runs: TheRuns, by: TheActor) -> Response:
     """One run. `reason` says why it does not go on, if this server does not have its agent."""
-    return json_response(run_view(await runs.run(id), runs.agents))
+    view = run_view(await runs.run(id), runs.agents, prefix_of(request))
+    return json_response(view)
 
 
 @router.get(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Request, Response
 
+from assent.api.context import url
 from assent.api.deps import TheActor, TheRuns
 from assent.api.idempotency import TheKey
 from assent.api.json_body import JsonRoute
@@ -18,11 +19,13 @@ router = APIRouter(tags=["schedules"], route_class=JsonRoute, dependencies=[Depe
 
 
 @router.post("/schedules", status_code=201)
-async def create_schedule(body: ScheduleRequest, runs: TheRuns, by: TheActor) -> Response:
+async def create_schedule(
+    body: ScheduleRequest, request: Request, runs: TheRuns, by: TheActor
+) -> Response:
     """Create a schedule. The response has its next times."""
     schedule = await runs.schedules.create(Plan(**body.model_dump()), owner=by.name)
     view = schedule_view(schedule, runs.schedules.upcoming(schedule))
-    location = f"/schedules/{schedule.schedule_id}"
+    location = url(request, f"/schedules/{schedule.schedule_id}")
     return json_response(view, status=201, headers={"Location": location})
 
 
@@ -61,6 +64,9 @@ async def delete_schedule(id: str, runs: TheRuns, by: TheActor) -> Response:
 
 
 @router.post("/schedules/{id}/run", status_code=202)
-async def run_schedule(id: str, runs: TheRuns, by: TheActor, key: TheKey) -> Response:
+async def run_schedule(
+    id: str, request: Request, runs: TheRuns, by: TheActor, key: TheKey
+) -> Response:
     """Run now, whatever the time. `events` is the URL of the run's events."""
-    return started_response(runs, await runs.run_schedule(id, by=by.name, key=key))
+    run = await runs.run_schedule(id, by=by.name, key=key)
+    return started_response(request, runs, run)

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from fastapi import APIRouter, Depends, Response
 
 from assent.api.deps import TheActor, TheRuns
+from assent.api.json_body import JsonRoute
 from assent.api.query import only_known
 from assent.api.responses import json_response
 from assent.core.clock import time_text
@@ -16,7 +17,7 @@ from assent.graph.builder import HitlGraph
 from assent.graph.interrupts.questions import Agent
 from assent.runs.service import Runs
 
-router = APIRouter(tags=["server"], dependencies=[Depends(only_known)])
+router = APIRouter(tags=["server"], route_class=JsonRoute, dependencies=[Depends(only_known)])
 
 
 @router.get("/agents")

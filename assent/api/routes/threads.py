@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
+from assent.api.context import url
 from assent.api.decision_bodies import ThreadAnswer
 from assent.api.deps import TheActor, TheRuns, wants_page
 from assent.api.event_query import MOST_ON_A_PAGE, After, Named, OnAPage, Types, event_page
@@ -173,7 +174,12 @@ async def cancel(
 
 @router.post("/threads/{id}/fork", status_code=201)
 async def fork(
-    id: ThreadId, runs: TheRuns, by: TheActor, key: TheKey, body: ForkRequest | None = None
+    id: ThreadId,
+    request: Request,
+    runs: TheRuns,
+    by: TheActor,
+    key: TheKey,
+    body: ForkRequest | None = None,
 ) -> Response:
     """Begin a new thread with the state of this one at a checkpoint.
 
@@ -195,4 +201,5 @@ async def fork(
         thread = await runs.thread(run.thread_id)
         pending, values = await runs.approvals.pending(thread), (await runs.state(thread)).values
     view = thread_view(thread, pending, values, runs.approvals.people)
-    return json_response(view, status=201, headers={"Location": f"/threads/{thread.thread_id}"})
+    location = url(request, f"/threads/{thread.thread_id}")
+    return json_response(view, status=201, headers={"Location": location})

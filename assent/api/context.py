@@ -1,0 +1,63 @@
+"""The server behind a request, and the URLs that its answers name.
+
+The server may stand at the root, be mounted in another app, or be a router of one. So a request
+says whose it is, and its own path says under which prefix the other paths are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from fastapi import Request
+
+from assent.core.errors import Unavailable
+from assent.notify.delivery import Dispatcher
+from assent.notify.links import LinkKey
+from assent.runs.service import Runs
+
+SCOPE_KEY = "assent"
+"""Where the scope of a request has its server."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """All that requests need of a server, from its start to its end."""
+
+    runs: Runs
+    dispatcher: Dispatcher
+    links: LinkKey | None
+    api_keys: Mapping[str, str]
+    link_issuers: tuple[str, ...]
+
+
+def served(request: Request) -> Served:
+    """The server that the request is for. Raises `Unavailable` before it has started, and after its
+    end."""
+    found: Served | None = request.scope.get(SCOPE_KEY)
+    if found is None:
+        raise Unavailable("The server is starting, or has stopped.")
+    return found
+
+
+def url(request: Request, path: str) -> str:
+    """The path as clients of this server have to ask for it."""
+    return prefix_of(request) + path
+
+
+def prefix_of(request: Request) -> str:
+    """The part of the request's URL under which our paths are: "" at the root."""
+    own_segments = request.scope["route"].own_path.count("/")
+    prefix: str = request.scope["path"].rsplit("/", own_segments)[0]
+    outer: str = request.scope.get("root_path", "").rstrip("/")
+    # A proxy may have taken a prefix off the path. Then only the scope has it.
+    if outer and not f"{prefix}/".startswith(f"{outer}/"):
+        prefix = outer + prefix
+    return quote(prefix)
+
+
+def own_path_of(request: Request) -> str:
+    """The request's path without the prefix."""
+    own_segments = request.scope["route"].own_path.count("/")
+    return "/" + "/".join(request.scope["path"].rsplit("/", own_segments)[1:])
