@@ -22,7 +22,8 @@ from assent.approvals.rules import MAX_COMMENT_CHARACTERS
 from assent.core.audit import Actor
 from assent.core.json import Json, JsonObject
 from assent.core.rows import CancelMode
-from assent.runs.schedules import IfMissed
+from assent.core.run_input import RunInput
+from assent.runs.schedules import IfMissed, Plan
 from assent.runs.transitions import IfPaused, OnBusy, Submission
 
 THREAD_ID = r"^[A-Za-z0-9_-]{1,64}$"
@@ -192,7 +193,7 @@ class Input(Body):
     ) -> Submission:
         """The submission of this input by the actor, under the key that came with it."""
         return Submission(
-            message=self.message or "",
+            given=RunInput(self.message),
             by=by,
             agent=self.agent,
             thread_id=thread_id,
@@ -305,6 +306,11 @@ class ScheduleRequest(Body):
     enabled: bool = True
     metadata: Metadata = Field(default_factory=dict)
     budget: Budget = Field(default=Budget(), description="Limits on each of its runs")
+
+    def plan(self) -> Plan:
+        """The plan for the schedule."""
+        fields = self.model_dump()
+        return Plan(given=RunInput(fields.pop("message")), **fields)
 
 
 class ScheduleChange(Body):

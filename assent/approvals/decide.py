@@ -40,9 +40,10 @@ from assent.core.errors import (
     Superseded,
 )
 from assent.core.events import RunResumed
-from assent.core.json import Json
+from assent.core.json import Json, JsonObject
 from assent.core.policy import Person
 from assent.core.rows import Run, RunKind, RunStatus, Thread, ThreadStatus, Timer
+from assent.core.run_input import given_in
 from assent.storage.base import Change, Storage, all_pages, all_rows, together
 
 ReadAnswer = Callable[[Sequence[Approval]], Sequence[Choice]]
@@ -247,6 +248,12 @@ class Decider:
         rows = await all_rows(self.storage.approvals, **pause)
         return [row for row in rows if not row.is_pending]
 
+    async def _inherited(self, acted: Sequence[Acted]) -> JsonObject:
+        """The part of the input of the run that asked which the run that goes on takes over."""
+        asked, _ = acted[0]
+        run = await self.storage.run(asked.run_id)
+        return given_in(run.input).inherited() if run is not None else {}
+
     # ── committing ────────────────────────────────────────────────────────────────────────────────
 
     async def _store(
@@ -271,6 +278,7 @@ class Decider:
             self.clock.new_id(),
             worker=self.worker if thread.agent in self.agents else None,
             earlier=await self._earlier(acted),
+            inherited=await self._inherited(acted),
             message=verdict.message if verdict else "",
             authentication=verdict.by.authentication if verdict else Authentication.ASSENT,
         )
@@ -375,6 +383,7 @@ def decided_change(
     *,
     worker: str | None = None,
     earlier: Sequence[Approval] = (),
+    inherited: Mapping[str, Json] = {},
     message: str = "",
     authentication: Authentication = Authentication.ASSENT,
 ) -> Decided:
@@ -382,9 +391,9 @@ def decided_change(
     left pending, it has the run `new_run_id` that goes on.
 
     `timers` are those of the approvals, by their ids. `earlier` are approvals of the pause that
-    were decided before; they are needed if somebody agrees with the requesters of one. A vote that
-    decides nothing leaves the thread's row alone, so people who vote on different approvals do not
-    meet.
+    were decided before; they are needed if somebody agrees with the requesters of one. `inherited`
+    are the fields of the paused run's input that the new one takes over. A vote that decides
+    nothing leaves the thread's row alone, so people who vote on different approvals do not meet.
     """
     ended = {each.approval_id for each, done in acted if not done.approval.is_pending}
     left = tuple(each.approval_id for each in pending if each.approval_id not in ended)
@@ -418,7 +427,14 @@ def decided_change(
     if not left:
         ids = [approval.approval_id for approval in approvals]
         thread, run, resumed = going_on(
-            thread, approvals[0], ids, now, new_run_id, worker=worker, message=message
+            thread,
+            approvals[0],
+            ids,
+            now,
+            new_run_id,
+            worker=worker,
+            message=message,
+            inherited=inherited,
         )
         resumes = Change(rows=(run,), events=(resumed,))
         outcome = outcome.resumed_by(run.run_id, run.status)
@@ -435,14 +451,17 @@ def going_on(
     *,
     worker: str | None = None,
     message: str = "",
+    inherited: Mapping[str, Json] = {},
 ) -> tuple[Thread, Run, RunResumed]:
     """The thread's row, the run that goes on with the decisions on these `approvals`, and the event
-    that reports it. `paused` is the run that asked, or one of its approvals.
+    that reports it. `paused` is the run that asked, or one of its approvals; `inherited` are the
+    fields of its input that are this run's too.
 
     The run belongs to the owner of the paused one, even if the thread is somebody else's. It acts
     on the words that the paused one acted on, and on those of the thread's row.
     """
-    started: dict[str, Json] = {"paused_run": paused.run_id}
+    # Copied, as runs that ended long ago are removed.
+    started: JsonObject = {**inherited, "paused_run": paused.run_id}
     if message:
         started["message"] = message
     run = Run(

@@ -111,10 +111,11 @@ class Run:
     """The work between an input or a decision and the next `done`, `run_paused`, `error` or
     `run_cancelled`.
 
-    `input` is `{"message"?: str, "checkpoint_id"?: str}`, or `{"paused_run": run_id, "message"?:
-    str}` for a run that goes on with the decisions on what that run asked, or `{"fork_of":
-    thread_id, "checkpoint_id": str}` for one that begins its thread with that state. A `pending`
-    run starts when its thread is free, not before `due_at`, those of a higher `priority` first.
+    `input` has the fields of `core.run_input.RunInput` that were given, with `"checkpoint_id"` for
+    a run that goes on from there; `"paused_run"` for one that goes on with the decisions on what
+    that run asked; and `"fork_of": thread_id` and `"checkpoint_id"` for one that begins its thread
+    with that state. A `pending` run starts when its thread is free, not before `due_at`, those of a
+    higher `priority` first.
 
     A paused run whose questions standing grants have answered names the run that went on at once,
     `next_run`.

@@ -19,8 +19,10 @@ from assent.core.approval import Approval, ApprovalKind
 from assent.core.clock import Clock
 from assent.core.errors import AssentError, Conflict, Tampered, Unavailable
 from assent.core.events import Checkpoint, decode
+from assent.core.json import JsonObject
 from assent.core.policy import PolicyBook
 from assent.core.rows import LEASE_KEY, CancelMode, Run, RunKind, RunStatus, Thread
+from assent.core.run_input import given_in
 from assent.graph.admission import ADMISSION_KEY, Admission
 from assent.graph.builder import HitlGraph
 from assent.graph.closing import close, roll_back
@@ -60,6 +62,14 @@ class Work:
     terms: Terms
     meter: Meter
     log: RunLog
+
+    @property
+    def context(self) -> JsonObject | None:
+        """The context that the graph is run with; None for a graph that declares none. Without any
+        given, the defaults of its schema hold."""
+        if self.agent.context_schema is None:
+            return None
+        return given_in(self.held.run.input).context or {}
 
     async def state(self) -> StateSnapshot:
         """The thread's state."""
@@ -222,6 +232,7 @@ class GraphExecutor(Executor):
                     run_id=run.run_id,
                     now=self._clock.now,
                     control=work.held.control,
+                    context=work.context,
                 )
         except TimeoutError:
             if not limit.expired():

@@ -25,6 +25,7 @@ from assent.core.events import (
 from assent.core.grant import Grant
 from assent.core.policy import PolicyBook
 from assent.core.rows import Run, RunStatus, Thread, ThreadStatus
+from assent.core.run_input import given_in
 from assent.graph.explain import explain as explain_error
 from assent.storage.base import Change, together
 
@@ -88,7 +89,9 @@ def paused(
     )
     if left:
         return together(Change(rows=(stopped, ended)), asks)
-    busy, resuming, resumed = going_on(stopped, ended, ids, now, under.next_run)
+    busy, resuming, resumed = going_on(
+        stopped, ended, ids, now, under.next_run, inherited=given_in(run.input).inherited()
+    )
     return together(
         Change(rows=(busy, ended, resuming)),
         asks,

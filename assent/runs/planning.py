@@ -14,6 +14,7 @@ from langgraph.types import StateSnapshot
 from assent.core.approval import Approval, ApprovalKind
 from assent.core.decisions import Approve, Decision
 from assent.core.rows import Run, RunKind
+from assent.core.run_input import given_in
 from assent.graph.closing import close
 from assent.graph.effects import EffectIntent
 from assent.graph.forking import Standing, fork, saver_of, without_run
@@ -58,7 +59,7 @@ class Planner:
         return replace(plan, shown=await self._shown(snapshot, asked))
 
     def _messages(self) -> list[HumanMessage]:
-        text = str(self.run.input.get("message", ""))
+        text = given_in(self.run.input).text
         # The message has the run's id. If the input is applied twice, it is in the conversation
         # once.
         return [HumanMessage(text, id=self.run.run_id)] if text else []

@@ -38,6 +38,7 @@ from assent.core.errors import (
 )
 from assent.core.json import Json
 from assent.core.rows import Run, RunStatus, Schedule, Thread, ThreadStatus, Timer
+from assent.core.run_input import GIVEN, RunInput, given_in, with_changes
 from assent.runs.transitions import OnBusy, Submission
 from assent.storage.base import Change, Storage
 
@@ -115,7 +116,7 @@ def _zone(name: str) -> ZoneInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The wish for a schedule: this message to this agent, at the times of the cron expression.
+    """The wish for a schedule: this input for this agent, at the times of the cron expression.
 
     Without a `thread_id` each run has a thread of its own. `on_busy` says what to do while another
     run is active on the thread, or waits for a person: `reject` skips the time, and `interrupt` and
@@ -123,7 +124,7 @@ class Plan:
     """
 
     cron: str
-    message: str
+    given: RunInput
     timezone: str = "UTC"
     agent: str | None = None
     thread_id: str | None = None
@@ -141,11 +142,18 @@ SAME_FIELDS = ("cron", "timezone", "on_busy", "if_missed", "enabled", "metadata"
 def plan_of(schedule: Schedule) -> Plan:
     """The plan that the schedule follows."""
     return Plan(
-        message=str(schedule.input["message"]),
+        given=given_in(schedule.input),
         agent=schedule.agent,
         thread_id=schedule.thread_id or None,
         **{name: getattr(schedule, name) for name in SAME_FIELDS},
     )
+
+
+def changed_plan(plan: Plan, changes: Mapping[str, Json]) -> Plan:
+    """The plan with these fields changed, and those of its input."""
+    given = {name: value for name, value in changes.items() if name in GIVEN}
+    others = {name: value for name, value in changes.items() if name not in GIVEN}
+    return replace(plan, given=with_changes(plan.given, given), **others)
 
 
 def apply_plan(schedule: Schedule, plan: Plan, agent: str, now: datetime) -> Schedule:
@@ -170,7 +178,7 @@ def apply_plan(schedule: Schedule, plan: Plan, agent: str, now: datetime) -> Sch
     return replace(
         schedule,
         agent=agent,
-        input={"message": plan.message},
+        input=plan.given.stored(),
         thread_id=plan.thread_id or "",
         next_at=next_at if plan.enabled else None,
         **{name: getattr(plan, name) for name in SAME_FIELDS},
@@ -238,7 +246,7 @@ def submission(schedule: Schedule, due_at: datetime | None, started_by: str = ""
     answers what the thread waits for."""
     plan = plan_of(schedule)
     return Submission(
-        message=plan.message,
+        given=plan.given,
         by=Actor(schedule.owner, Authentication.TIME),
         agent=plan.agent,
         thread_id=plan.thread_id,
@@ -305,7 +313,7 @@ class Schedules:
         person `by` whom it was changed, too. Raises what `create` raises, or `NotFound`."""
         while True:
             schedule = await self.schedule(schedule_id)
-            plan = replace(plan_of(schedule), **changes)
+            plan = changed_plan(plan_of(schedule), changes)
             agent = await self._agent(plan, schedule.owner)
             changed = apply_plan(schedule, plan, agent, self._clock.now())
             requesters = each_once(schedule.requested_by, [by])
@@ -424,7 +432,7 @@ class Schedules:
     async def _agent(self, plan: Plan, owner: str) -> str:
         thread = await self._storage.thread(plan.thread_id) if plan.thread_id else None
         asked = Submission(
-            message=plan.message, by=Actor(owner), agent=plan.agent, thread_id=plan.thread_id
+            given=plan.given, by=Actor(owner), agent=plan.agent, thread_id=plan.thread_id
         )
         return self._agent_for(asked, thread)
 

@@ -36,6 +36,7 @@ from assent.core.rows import (
     ThreadStatus,
     Timer,
 )
+from assent.core.run_input import RunInput
 from assent.graph.builder import HitlGraph
 from assent.graph.chat_decisions import decision_from_message
 from assent.graph.interrupts.questions import Agent
@@ -353,7 +354,9 @@ class Runs:
         `InvalidRequest` for a thread without any, `Conflict` if the thread `target` exists, or
         `Tampered`.
         """
-        submission = Submission(message="", by=by, thread_id=target, metadata=metadata, key=key)
+        submission = Submission(
+            given=RunInput(), by=by, thread_id=target, metadata=metadata, key=key
+        )
         return await self._once(key, lambda: self._fork(thread_id, checkpoint_id, submission))
 
     async def _fork(
@@ -392,7 +395,7 @@ class Runs:
             decisions=decision,
             by=submission.by,
             for_all=True,
-            message=submission.message,
+            message=submission.given.text,
             key=submission.key,
         )
         try:
@@ -418,10 +421,10 @@ class Runs:
                     'checkpoint. To drop what is pending, send "if_paused": "cancel" with the '
                     '"checkpoint_id".'
                 )
-            return Reject(submission.message)
+            return Reject(submission.given.text)
         takes_decisions = isinstance(builder, HitlGraph) and builder.takes_chat_decisions
         if submission.checkpoint_id is None and takes_decisions:
-            return decision_from_message(submission.message)
+            return decision_from_message(submission.given.text)
         raise await self._paused(thread)
 
     async def _paused(self, thread: Thread, first: str = "") -> ThreadPaused:

@@ -34,6 +34,7 @@ from assent.core.rows import (
     ThreadStatus,
     Timer,
 )
+from assent.core.run_input import RunInput, given_in
 from assent.runs.engine import RecoveryState
 from assent.storage.base import Change, together
 
@@ -49,7 +50,7 @@ IfPaused = Literal["refuse", "reject", "wait", "cancel"]
 class Submission:
     """New input for a thread. `thread_id` None makes a new one.
 
-    `message` is empty only with a `checkpoint_id`, a state of the thread's past to go on from: then
+    `given` is empty only with a `checkpoint_id`, a state of the thread's past to go on from: then
     the graph goes on there by itself. `if_paused="reject"` rejects what is pending, for the message
     as reason; `wait` leaves it, and goes when it was decided and has run; `cancel` cancels it, and
     then takes the input. `on_busy` says what to do while a run is active or waits its turn:
@@ -60,7 +61,7 @@ class Submission:
     Under a `key` that the same request had before, nothing is done again.
     """
 
-    message: str
+    given: RunInput
     by: Actor
     agent: str | None = None
     thread_id: str | None = None
@@ -104,7 +105,7 @@ def new_run(submission: Submission, thread_id: str, agent: str, run_id: str, now
         agent=agent,
         kind=RunKind.INPUT,
         status=RunStatus.PENDING,
-        input={**({"message": submission.message} if submission.message else {}), **place},
+        input={**submission.given.stored(), **place},
         metadata=submission.metadata,
         priority=submission.priority,
         due_at=submission.due_at,
@@ -280,7 +281,7 @@ def run_start(run: Run, now: datetime) -> RunStart:
         thread_id=run.thread_id,
         run_id=run.run_id,
         agent=run.agent,
-        message=str(run.input.get("message", "")),
+        message=given_in(run.input).text,
         metadata=dict(run.metadata),
     )
 

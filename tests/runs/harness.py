@@ -15,6 +15,7 @@ from assent.core.audit import Actor
 from assent.core.clock import Clock
 from assent.core.errors import Conflict
 from assent.core.rows import Run, RunStatus, Thread, ThreadStatus
+from assent.core.run_input import RunInput
 from assent.runs import outcome, transitions
 from assent.runs.engine import Ending, Engine, Executor, HeldRun, OnTimer, RecoveryState, RunDrained
 from assent.runs.transitions import Submission
@@ -146,7 +147,9 @@ class EngineHarness:
         while True:
             now = self.clock.now()
             thread = await storage.thread(thread_id)
-            asked = Submission(message=message, by=Actor("ann"), thread_id=thread_id, **options)
+            asked = Submission(
+                given=RunInput(message), by=Actor("ann"), thread_id=thread_id, **options
+            )
             agent = asked.agent or "agent"
             run = transitions.new_run(asked, thread_id, agent, self.clock.new_id(), now)
             change, _ = transitions.queued(thread, run, now, metadata={})
@@ -173,7 +176,7 @@ class EngineHarness:
     ) -> Run:
         """The row of a run on a new thread that is this worker's, and that it has not heard of."""
         now = self.clock.now()
-        asked = Submission(message=message, by=Actor("ann"), thread_id=thread_id)
+        asked = Submission(given=RunInput(message), by=Actor("ann"), thread_id=thread_id)
         run = transitions.new_run(asked, thread_id, "agent", self.clock.new_id(), now)
         change, _ = transitions.submitted(None, run, worker, now, metadata={})
         await storage.commit(change)

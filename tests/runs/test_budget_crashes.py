@@ -16,6 +16,7 @@ from assent.core.audit import Actor
 from assent.core.clock import Clock
 from assent.core.events import Error
 from assent.core.rows import Lease, Run, RunStatus, Thread, ThreadStatus
+from assent.core.run_input import RunInput
 from assent.runs import transitions
 from assent.runs.engine import HeldRun
 from assent.runs.executor import GraphExecutor
@@ -38,7 +39,9 @@ class House:
         self.executor = GraphExecutor(storage, agents, clock=Clock(), threads=SyncThreads())
 
     async def begun(self, message: str, **budget: Any) -> HeldRun:
-        submission = Submission(message=message, by=Actor("ann"), agent="counted", budget=budget)
+        submission = Submission(
+            given=RunInput(message), by=Actor("ann"), agent="counted", budget=budget
+        )
         run = transitions.new_run(submission, "t", "counted", "r", now())
         change, thread = transitions.submitted(None, run, "w1", now(), metadata={})
         await self.storage.commit(change)

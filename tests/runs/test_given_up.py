@@ -14,6 +14,7 @@ from langchain_core.tools import tool
 from assent import build_hitl_agent
 from assent.core.audit import Actor
 from assent.core.rows import Run, RunStatus
+from assent.core.run_input import RunInput
 from assent.graph.closing import CUT_OFF, close
 from assent.runs.follow import wait_for_run
 from assent.runs.opening import open_runs
@@ -50,7 +51,9 @@ async def test_a_call_of_a_run_that_was_given_up_is_not_made_again_by_the_next_m
     async with SqliteStorage.open(path) as storage:
         async with open_runs(storage, agents, drain_seconds=0.1) as runs:
             poison = (
-                await runs.submit(Submission(message="Note it.", by=Actor("ann"), thread_id="t"))
+                await runs.submit(
+                    Submission(given=RunInput("Note it."), by=Actor("ann"), thread_id="t")
+                )
             ).run
             async with asyncio.timeout(PATIENCE):
                 await started.wait()
@@ -63,7 +66,9 @@ async def test_a_call_of_a_run_that_was_given_up_is_not_made_again_by_the_next_m
     ):
         assert (await wait_for_run(storage, poison)).status is RunStatus.ERROR
         after = (
-            await runs.submit(Submission(message="And now?", by=Actor("ann"), thread_id="t"))
+            await runs.submit(
+                Submission(given=RunInput("And now?"), by=Actor("ann"), thread_id="t")
+            )
         ).run
         assert (await wait_for_run(storage, after)).status is RunStatus.SUCCESS
         thread = await storage.thread("t")
@@ -98,7 +103,9 @@ async def test_a_failed_run_that_dies_once_its_calls_are_closed_has_still_failed
     async with SqliteStorage.open(path) as storage:
         async with open_runs(storage, {"agent": agent}, drain_seconds=0.1) as runs:
             run = (
-                await runs.submit(Submission(message="Note it.", by=Actor("ann"), thread_id="t"))
+                await runs.submit(
+                    Submission(given=RunInput("Note it."), by=Actor("ann"), thread_id="t")
+                )
             ).run
             async with asyncio.timeout(PATIENCE):
                 await started.wait()

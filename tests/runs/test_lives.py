@@ -40,6 +40,7 @@ from assent.core.errors import AssentError
 from assent.core.events import ApprovalEvent, decode
 from assent.core.policy import OnTimeout, Person, Risk
 from assent.core.rows import UNFINISHED, RunStatus, ThreadStatus
+from assent.core.run_input import RunInput
 from assent.runs.opening import open_runs
 from assent.runs.transitions import Submission
 from assent.storage.sqlite import SqliteStorage
@@ -186,7 +187,9 @@ class Life(RuleBasedStateMachine):
         thread_id = f"t{len(self.threads)}"
         self.threads.append(thread_id)
         message = ";".join(f"{tool} {next(self.amounts)}" for tool in tools)
-        self.do(self.runs.submit(Submission(message=message, by=Actor(by), thread_id=thread_id)))
+        self.do(
+            self.runs.submit(Submission(given=RunInput(message), by=Actor(by), thread_id=thread_id))
+        )
         self.do(self.settle())
 
     async def pending(self) -> list[Approval]:

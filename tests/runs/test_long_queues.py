@@ -18,6 +18,7 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from assent.core.audit import Actor
 from assent.core.clock import Clock
 from assent.core.rows import Run, RunStatus
+from assent.core.run_input import RunInput
 from assent.runs import transitions
 from assent.runs.opening import open_runs
 from assent.runs.service import CANCEL_STEP, Runs
@@ -82,14 +83,14 @@ class House:
 
     async def queue(self, runs: Runs, **changes: Any) -> list[Run]:
         """An active run on the thread "t", and many behind it, of which some start tomorrow."""
-        await runs.submit(Submission(message="active", by=ANN, thread_id="t"))
+        await runs.submit(Submission(given=RunInput("active"), by=ANN, thread_id="t"))
         async with asyncio.timeout(PATIENCE):
             while not self.began:
                 await asyncio.sleep(0.005)
         now = CLOCK.now()
         queued: list[Run] = []
         for number in range(MANY):
-            asked = Submission(message=f"queued {number}", by=ANN, thread_id="t")
+            asked = Submission(given=RunInput(f"queued {number}"), by=ANN, thread_id="t")
             at = now + timedelta(microseconds=number)
             run = transitions.new_run(asked, "t", "agent", f"run-{number:05}", at)
             queued.append(run)
@@ -134,7 +135,7 @@ async def test_all_that_is_queued_makes_way(house: House, on_busy: Any) -> None:
     async with house.open() as (runs, storage):
         await house.queue(runs)
         storage.sizes.clear()
-        new = Submission(message="new", by=ANN, thread_id="t", on_busy=on_busy)
+        new = Submission(given=RunInput("new"), by=ANN, thread_id="t", on_busy=on_busy)
         started = await runs.submit(new)
         assert max(storage.sizes) <= CANCEL_STEP + 2
         house.go.set()

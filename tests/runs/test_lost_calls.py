@@ -18,6 +18,7 @@ from assent.core.approval import ApprovalKind, ApprovalStatus
 from assent.core.audit import Actor
 from assent.core.decisions import Decision
 from assent.core.rows import EffectStatus, Run, RunStatus
+from assent.core.run_input import RunInput
 from assent.runs.follow import follow_run
 from assent.runs.opening import open_runs
 from assent.runs.transitions import Submission
@@ -67,7 +68,7 @@ async def test_a_call_that_ran_out_of_time_is_asked_of(
         SqliteStorage.open(tmp_path / "a.db") as storage,
         open_runs(storage, {"agent": agent(till, {})}) as runs,
     ):
-        started = await runs.submit(Submission(message="Pay 3.", by=Actor("ada")))
+        started = await runs.submit(Submission(given=RunInput("Pay 3."), by=Actor("ada")))
         run, types = await ended(storage, started.run, started.first_seq)
         assert run.status is RunStatus.INTERRUPTED
         assert "llm_retry" in types
@@ -102,7 +103,7 @@ async def test_a_call_that_may_be_made_again_is_told_to_the_model(
         SqliteStorage.open(tmp_path / "a.db") as storage,
         open_runs(storage, {"agent": agent(till, {"pay": effects})}) as runs,
     ):
-        started = await runs.submit(Submission(message="Pay 3.", by=Actor("ada")))
+        started = await runs.submit(Submission(given=RunInput("Pay 3."), by=Actor("ada")))
         run, types = await ended(storage, started.run, started.first_seq)
         assert run.status is RunStatus.SUCCESS
         assert "tool_error" in types
@@ -122,7 +123,7 @@ async def test_an_approved_node_that_was_cut_off_is_asked_about(tmp_path: Path) 
         SqliteStorage.open(tmp_path / "a.db") as storage,
         open_runs(storage, agents, drain_seconds=0) as runs,
     ):
-        started = await runs.submit(Submission(message="Go.", by=Actor("ada")))
+        started = await runs.submit(Submission(given=RunInput("Go."), by=Actor("ada")))
         run, _ = await ended(storage, started.run, started.first_seq)
         verdict = Verdict(decisions=Approve(), by=Actor("bob"))
         decided = await runs.approvals.decide(run.thread_id, verdict)

@@ -12,6 +12,7 @@ from assent.config.file import read_configuration
 from assent.core.audit import Actor
 from assent.core.errors import ConfigurationError, InvalidRequest
 from assent.core.rows import RunStatus
+from assent.core.run_input import RunInput
 from assent.runs.budgets import Budgets, Windowed
 from assent.runs.opening import open_runs
 from assent.runs.recursion import MOST, RecursionLimits
@@ -91,7 +92,7 @@ def test_the_operator_writes_the_limits_of_agents(tmp_path: Path) -> None:
 async def test_a_run_takes_so_many_steps(tmp_path: Path, requested: int | None, steps: int) -> None:
     agents = {"around": around(recursion_limit=7)}
     async with SqliteStorage.open(tmp_path / "a.db") as storage, open_runs(storage, agents) as runs:
-        asked = Submission(message="Go.", by=Actor("ann"), recursion_limit=requested)
+        asked = Submission(given=RunInput("Go."), by=Actor("ann"), recursion_limit=requested)
         run = (await runs.submit(asked)).run
         await until(lambda: ended(storage, run.run_id))
         stored = await storage.run(run.run_id)

@@ -24,6 +24,7 @@ from assent.core.clock import Clock
 from assent.core.decisions import Approve
 from assent.core.errors import InvalidRequest, NotFound, ThreadPaused, Unavailable
 from assent.core.rows import Run, RunStatus, Schedule, Timer
+from assent.core.run_input import RunInput
 from assent.runs.opening import open_runs
 from assent.runs.schedules import ON_TIME, Plan, next_time, next_times, pass_due_time, timer_id
 from assent.runs.service import Runs
@@ -326,7 +327,7 @@ def house(tmp_path: Path) -> House:
     return House(tmp_path)
 
 
-PLAN = Plan(cron="0 * * * *", message="Anything new?", agent="agent")
+PLAN = Plan(cron="0 * * * *", given=RunInput("Anything new?"), agent="agent")
 
 
 async def runs_of(runs: Runs, made: Schedule) -> list[Run]:
@@ -455,7 +456,7 @@ async def test_a_thread_that_waits_for_a_person_goes_on_only_by_a_decision(house
     two would say."""
     house.agents = {"agent": flow(pauses=True)}
     async with house.open() as runs:
-        await runs.submit(Submission(message="First.", by=Actor("ann"), thread_id="t"))
+        await runs.submit(Submission(given=RunInput("First."), by=Actor("ann"), thread_id="t"))
         made = await runs.schedules.create(replace(PLAN, thread_id="t"), owner="ann")
         await runs_of(runs, made)
         (approval,) = (await runs.storage.approvals(thread_id="t")).rows
@@ -484,7 +485,7 @@ async def asked(runs: Runs) -> tuple[Approval, ...]:
 async def test_rejecting_it_passes_a_time_over_and_says_why(house: House) -> None:
     house.agents = {"agent": flow(pauses=True)}
     async with house.open() as runs:
-        await runs.submit(Submission(message="First.", by=Actor("ann"), thread_id="t"))
+        await runs.submit(Submission(given=RunInput("First."), by=Actor("ann"), thread_id="t"))
         made = await runs.schedules.create(
             replace(PLAN, thread_id="t", on_busy="reject"), owner="ann"
         )
@@ -505,7 +506,7 @@ async def test_what_is_done_while_another_run_is_active(house: House, on_busy: A
     house.agents = {"agent": flow(go=go)}
     async with house.open() as runs:
         active = (
-            await runs.submit(Submission(message="First.", by=Actor("ann"), thread_id="t"))
+            await runs.submit(Submission(given=RunInput("First."), by=Actor("ann"), thread_id="t"))
         ).run
         made = await runs.schedules.create(
             replace(PLAN, thread_id="t", on_busy=on_busy), owner="ann"
@@ -712,7 +713,7 @@ async def test_a_thread_of_another_agent_is_refused(house: House) -> None:
     house.agents = {"agent": flow(), "other": flow()}
     async with house.open() as runs:
         await runs.submit(
-            Submission(message="Hello.", by=Actor("ann"), thread_id="t", agent="other")
+            Submission(given=RunInput("Hello."), by=Actor("ann"), thread_id="t", agent="other")
         )
         assert (
             await runs.schedules.create(replace(PLAN, agent=None, thread_id="t"), owner="ann")

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from assent.core.audit import Actor
 from assent.core.rows import Run, RunStatus
+from assent.core.run_input import RunInput
 from assent.runs.follow import follow_run
 from assent.runs.opening import open_runs
 from assent.runs.transitions import Submission
@@ -38,7 +39,7 @@ async def run_of(folder: Path, **options: Any) -> tuple[Run, Any]:
         SqliteStorage.open(folder / "a.db") as storage,
         open_runs(storage, {"agent": agent}, **options) as runs,
     ):
-        started = await runs.submit(Submission(message="look", by=Actor("ada")))
+        started = await runs.submit(Submission(given=RunInput("look"), by=Actor("ada")))
         async for _ in follow_run(
             storage, started.run.thread_id, started.run.run_id, started.first_seq - 1
         ):

@@ -19,6 +19,7 @@ from assent.core.approval import Approval, ApprovalStatus
 from assent.core.audit import Actor
 from assent.core.errors import Superseded
 from assent.core.rows import Run, RunStatus, ThreadStatus
+from assent.core.run_input import RunInput
 from assent.runs.follow import wait_for_run
 from assent.runs.opening import open_runs
 from assent.runs.service import Runs
@@ -60,7 +61,7 @@ async def desk(
 
 
 async def paused(storage: SqliteStorage, runs: Runs) -> tuple[Run, list[Approval]]:
-    started = await runs.submit(Submission(message="Pay.", by=Actor("ann"), thread_id="t"))
+    started = await runs.submit(Submission(given=RunInput("Pay."), by=Actor("ann"), thread_id="t"))
     return await stopped(storage, started.run)
 
 

@@ -13,7 +13,6 @@ from assent.api.query import only_known
 from assent.api.responses import PageLimit, json_response, page_response
 from assent.api.schemas import ScheduleChange, ScheduleRequest
 from assent.api.views import schedule_view
-from assent.runs.schedules import Plan
 
 router = APIRouter(tags=["schedules"], route_class=JsonRoute, dependencies=[Depends(only_known)])
 
@@ -23,7 +22,7 @@ async def create_schedule(
     body: ScheduleRequest, request: Request, runs: TheRuns, by: TheActor
 ) -> Response:
     """Create a schedule. The response has its next times."""
-    schedule = await runs.schedules.create(Plan(**body.model_dump()), owner=by.name)
+    schedule = await runs.schedules.create(body.plan(), owner=by.name)
     view = schedule_view(schedule, runs.schedules.upcoming(schedule))
     location = url(request, f"/schedules/{schedule.schedule_id}")
     return json_response(view, status=201, headers={"Location": location})
