@@ -30,6 +30,7 @@ from assent.api.routes import (
 )
 from assent.approvals.people import People
 from assent.config.file import Configuration, read_configuration
+from assent.config.project import with_project
 from assent.config.settings import Settings
 from assent.config.without_effect import without_effect
 from assent.core.clock import Clock
@@ -114,6 +115,7 @@ async def _open(
 
     # The agents first: one that cannot be loaded should leave no file behind.
     agents = await opened(open_agents())
+    settings = with_project(settings, agents)
     for setting, reason in without_effect(settings, configuration, os.environ):
         log.warning("a setting has no effect", setting=setting, reason=reason)
     storage = with_log_lines(await opened(_storage(settings, clock)), people)

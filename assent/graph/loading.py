@@ -1,14 +1,12 @@
 """Agents that users bring: from a file, a module, or an existing LangGraph project's
 langgraph.json.
 
-On purpose, this differs from LangGraph's own server in three ways:
+On purpose, this differs from LangGraph's own server in two ways:
 
-1. A function that makes a graph is called once, at the start, with an empty config; not again for
-   each run.
+1. A function that makes a graph is called once, at the start, not again for each run: with an empty
+   config, or with a `ServerRuntime` that has no user, for no run.
 2. A file that belongs to no package may still write `from .tools import …`. It has the same module
    name at every start, since states are stored with the names of their types.
-3. Of a project's langgraph.json only `graphs`, `dependencies` and `env` are read. A warning names
-   the other settings in it.
 """
 
 from __future__ import annotations
@@ -20,10 +18,12 @@ import importlib.util
 import inspect
 import json
 import os
+import re
+import shlex
 import sys
 import sysconfig
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -32,6 +32,7 @@ from contextlib import (
     contextmanager,
 )
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -42,138 +43,162 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel import Pregel
+from langgraph.store.base import BaseStore, Op, Result
 
 from assent.core.errors import AgentLoadError
 from assent.graph.interrupts.questions import Agent
-
-KNOWN_KEYS = {
-    *("graphs", "dependencies", "env"),
-    # About building an image, which is not done here.
-    *("$schema", "python_version", "node_version", "pip_config_file", "pip_installer"),
-    *("base_image", "image_distro", "dockerfile_lines", "keep_pkg_tools", "api_version"),
-}
-"""The settings in a langgraph.json that are read, and those that do not matter here."""
+from assent.graph.langgraph_json import ProjectFile, read_project
 
 MAX_CAUSE = 500
 """Characters of an exception's text in an error message."""
 
 
+class Project(dict[str, Agent]):
+    """The agents of a target, by id, and what its langgraph.json says besides: the `file`, and the
+    code that it names: `app` of `http.app`, and `embed` of `store.index`, which is a function, or
+    "provider:model" as it stands there."""
+
+    file: ProjectFile | None = None
+    app: Any = None
+    embed: Any = None
+
+
 @asynccontextmanager
-async def open_agents(target: str) -> AsyncIterator[dict[str, Agent]]:
+async def open_agents(target: str) -> AsyncIterator[Project]:
     """The agents that `target` names, by id, for as long as the context is entered.
 
     `target` is "path/to/module.py:variable", "package.module:variable", or the path of a
     langgraph.json. A variable may hold a compiled graph, a `StateGraph` that is not compiled yet, a
-    function (sync or async, of no argument or of a config) that returns one, or a context manager
-    (sync or async, or a function that returns one) that yields one and is closed at the end. The id
-    is the graph's own name, or else the variable's; in a langgraph.json it is the key. The graph
-    keeps the checkpointer that it came with.
+    function (sync or async; of no argument, of a config, or of a `ServerRuntime`) that returns one,
+    or a context manager (sync or async; or a class or function that makes one) that yields one and
+    is closed at the end. The id is the graph's own name, or else the variable's; in a
+    langgraph.json it is the key. The graph keeps the checkpointer that it came with.
 
     While the context is entered, `sys.path` and `os.environ` hold what the target needs. Raises
     `AgentLoadError`, which names the file and the cause.
     """
     async with AsyncExitStack() as stack:
         if target.endswith(".json"):
-            yield await _project_agents(Path(target), stack)
+            yield await _open_project(Path(target), stack)
             return
         source = _source(target, base=Path())
         agent = await _agent(source, stack)
         is_named = agent.name not in (None, "LangGraph")
-        yield {agent.name if is_named else source.variable: agent}
+        yield Project({agent.name if is_named else source.variable: agent})
 
 
 # ── langgraph.json ────────────────────────────────────────────────────────────────────────────────
 
 
-async def _project_agents(file: Path, stack: AsyncExitStack) -> dict[str, Agent]:
-    config = _read_json(file)
-    graphs = config.get("graphs")
-    if not isinstance(graphs, Mapping) or not graphs:
-        raise AgentLoadError(
-            f'{file} names no graphs. Add for example: "graphs": {{"agent": "./agent.py:graph"}}.'
-        )
-    unread = sorted(set(config) - KNOWN_KEYS)
-    if unread:
-        structlog.get_logger(__name__).warning(
-            "langgraph.json has settings that Assent does not read", file=str(file), keys=unread
-        )
-    stack.enter_context(_environment(_project_env(file, config.get("env") or {})))
-    dependencies = _dependency_folders(file, config.get("dependencies") or [])
-    folders = [file.parent.resolve(), *dependencies]
+async def _open_project(path: Path, stack: AsyncExitStack) -> Project:
+    file = read_project(path)
+    _say_what_is_not_used(path, file)
+    stack.enter_context(_environment(_variables(path, file.env)))
+    folders = [path.parent.resolve(), *_dependency_folders(path, file.dependencies)]
     for folder in reversed(folders):
         stack.enter_context(_on_path(folder))
-    agents: dict[str, Agent] = {}
-    for name, value in graphs.items():
-        agents[name] = await _agent(_project_source(file, name, value, folders), stack)
-    return agents
+    project = Project()
+    for name, graph in file.graphs.items():
+        source = _project_source(path, f"The graph '{name}'", graph.path, folders)
+        project[name] = await _agent(source, stack)
+    project.file = file
+    if file.http is not None and file.http.app is not None:
+        source = _project_source(path, '"http.app"', file.http.app, folders)
+        project.app = await _variable_of(source, stack)
+    if file.store is not None and file.store.index is not None:
+        project.embed = embed = file.store.index.embed
+        if ".py:" in embed:
+            source = _project_source(path, '"store.index.embed"', embed, folders)
+            project.embed = await _variable_of(source, stack)
+    return project
 
 
-def _read_json(file: Path) -> Mapping[str, Any]:
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise AgentLoadError(f"There is no file {file}.") from None
-    except OSError as error:
-        raise AgentLoadError(f"{file} cannot be read: {error.strerror}.") from error
-    except json.JSONDecodeError as error:
-        raise AgentLoadError(
-            f"{file} is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise AgentLoadError(f"{file} is not UTF-8 text.") from error
-    if not isinstance(config, Mapping):
-        raise AgentLoadError(f'{file} must hold a JSON object with "graphs".')
-    return config
+def _say_what_is_not_used(path: Path, file: ProjectFile) -> None:
+    log = structlog.get_logger(__name__)
+    if file.without_effect:
+        log.debug(
+            "langgraph.json has settings that have no effect here",
+            file=str(path),
+            keys=list(file.without_effect),
+        )
+    if unread := file.unread():
+        log.warning(
+            "langgraph.json has settings that Assent does not read", file=str(path), keys=unread
+        )
+    ours = sys.version_info[:2]
+    wanted = tuple(map(int, re.findall(r"\d+", file.python_version or "")[:2]))
+    if wanted > ours:
+        log.warning(
+            "the project asks for a newer Python than the one that runs",
+            file=str(path),
+            python_version=file.python_version,
+            running=".".join(map(str, ours)),
+        )
 
 
-def _project_env(file: Path, env: Any) -> dict[str, str]:
-    """The variables in `env`, which is a mapping or the path of a .env file."""
+def _variables(path: Path, env: Mapping[str, Any] | str) -> dict[str, str]:
+    """The variables in `env`, which is a mapping or the path of a .env file. A file that is not
+    there has none: projects keep theirs out of version control."""
     variables: dict[str, str] = {}
     if isinstance(env, Mapping):
         for name, value in env.items():
             variables[name] = value if isinstance(value, str) else json.dumps(value)
         return variables
-    if not isinstance(env, str):
-        raise AgentLoadError(
-            f'"env" in {file} must be an object of variables, or the path of a .env file.'
+    if not env:
+        return variables
+    env_file = path.parent / env
+    if not env_file.is_file():
+        structlog.get_logger(__name__).warning(
+            "the project's file of variables is not there", file=str(path), env=str(env_file)
         )
-    path = file.parent / env
-    if not path.is_file():
-        raise AgentLoadError(f'"env" in {file} names {path}, and there is no such file.')
-    for name, text in dotenv_values(path).items():
+        return variables
+    for name, text in dotenv_values(env_file).items():
         if text is not None:
             variables[name] = text
     return variables
 
 
-def _dependency_folders(file: Path, dependencies: Any) -> Iterator[Path]:
+def _dependency_folders(path: Path, dependencies: Sequence[str]) -> Iterator[Path]:
     """The folders with the project's own code. Packages from an index must be installed already."""
-    is_list = isinstance(dependencies, list)
-    if not is_list or not all(isinstance(entry, str) for entry in dependencies):
-        raise AgentLoadError(f'"dependencies" in {file} must be a list of strings.')
     for entry in dependencies:
-        folder = (file.parent / entry).resolve()
+        folder = (path.parent / entry).resolve()
         if folder.is_dir():
             yield folder
             if (folder / "src").is_dir():
                 yield folder / "src"
         elif entry.startswith("."):
             raise AgentLoadError(
-                f'"dependencies" in {file} names {folder}, and there is no such folder.'
+                f'"dependencies" in {path} names {folder}, and there is no such folder.'
+            )
+        elif _is_missing(entry):
+            structlog.get_logger(__name__).warning(
+                "the project names a package that is not installed",
+                file=str(path),
+                package=entry,
+                install=f"pip install {shlex.quote(entry)}",
             )
 
 
-def _project_source(file: Path, name: str, value: Any, folders: Sequence[Path]) -> Source:
-    path = value.get("path") if isinstance(value, Mapping) else value
-    if not isinstance(path, str):
-        raise AgentLoadError(
-            f"The graph '{name}' in {file} must be \"./path/file.py:variable\" or "
-            '{"path": "./path/file.py:variable"}.'
-        )
+PACKAGE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*(\[[^]]*\]\s*)?([<>=!~;].*)?")
+"""A package by its name, and maybe with extras and versions; not by a URL."""
+
+
+def _is_missing(requirement: str) -> bool:
+    package = PACKAGE.fullmatch(requirement)
+    if package is None:
+        return False
     try:
-        return _source(path, base=file.parent, folders=folders)
+        distribution(package[1])
+    except PackageNotFoundError:
+        return True
+    return False
+
+
+def _project_source(path: Path, what: str, target: str, folders: Sequence[Path]) -> Source:
+    try:
+        return _source(target, base=path.parent, folders=folders)
     except AgentLoadError as error:
-        raise AgentLoadError(f"The graph '{name}' in {file} cannot be loaded. {error}") from error
+        raise AgentLoadError(f"{what} in {path} cannot be loaded. {error}") from error
 
 
 # ── from a target to a module ─────────────────────────────────────────────────────────────────────
@@ -337,16 +362,30 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 # ── from a module to a graph ──────────────────────────────────────────────────────────────────────
 
 
-async def _agent(source: Source, stack: AsyncExitStack) -> Agent:
+async def _module(source: Source, stack: AsyncExitStack) -> ModuleType:
     if str(source.root) not in sys.path:
         stack.enter_context(_on_path(source.root))
     try:
         # In a thread, because a module may call asyncio.run as it is imported.
-        module = await asyncio.to_thread(_load_module, source, stack)
+        return await asyncio.to_thread(_load_module, source, stack)
     except (Exception, SystemExit) as error:
         raise AgentLoadError(
             f"{source} cannot be imported: {_cause(error)}.{_advice(error, source)}"
         ) from error
+
+
+async def _variable_of(source: Source, stack: AsyncExitStack) -> Any:
+    """What a variable holds that is no graph."""
+    module = await _module(source, stack)
+    if not callable(value := getattr(module, source.variable, None)):
+        raise AgentLoadError(
+            f"{source} has no '{source.variable}' that can be called, as an app or a function can."
+        )
+    return value
+
+
+async def _agent(source: Source, stack: AsyncExitStack) -> Agent:
+    module = await _module(source, stack)
     if not hasattr(module, source.variable):
         raise AgentLoadError(f"{source} has no variable '{source.variable}'. {_graphs_in(module)}")
     name = f"'{source.variable}' in {source}"
@@ -372,7 +411,7 @@ async def _graph_of(value: Any, name: str, stack: AsyncExitStack) -> tuple[Any, 
     it is none."""
     verb = "is not"
     is_graph = isinstance(value, StateGraph | Pregel)
-    if not is_graph and (inspect.isroutine(value) or isinstance(value, functools.partial)):
+    if not is_graph and _makes_a_graph(value):
         verb = "does not return"
         value = _called(value, name)
         if inspect.isawaitable(value):
@@ -384,8 +423,15 @@ async def _graph_of(value: Any, name: str, stack: AsyncExitStack) -> tuple[Any, 
     return value, verb
 
 
+def _makes_a_graph(value: Any) -> bool:
+    if inspect.isclass(value):
+        return issubclass(value, AbstractAsyncContextManager | AbstractContextManager)
+    return inspect.isroutine(value) or isinstance(value, functools.partial)
+
+
 def _called(make: Callable[..., Any], name: str) -> Any:
-    """Call a function that makes a graph, with an empty config if it needs an argument."""
+    """Call a function that makes a graph, with an empty config or a runtime if it needs an
+    argument."""
     required: list[inspect.Parameter] = []
     for parameter in inspect.signature(make).parameters.values():
         is_variadic = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
@@ -397,12 +443,41 @@ def _called(make: Callable[..., Any], name: str) -> Any:
         names = ", ".join(parameter.name for parameter in required)
         raise AgentLoadError(
             f"{name} takes {len(required)} arguments ({names}), and a function that makes a graph "
-            "is called with none, or with one config."
+            "is called with none, with one config, or with one runtime."
         )
-    config = RunnableConfig(configurable={})
+    argument: Any = RunnableConfig(configurable={})
+    if _takes_a_runtime(required[0]):
+        argument = _server_runtime()
     if required[0].kind is inspect.Parameter.KEYWORD_ONLY:
-        return make(**{required[0].name: config})
-    return make(config)
+        return make(**{required[0].name: argument})
+    return make(argument)
+
+
+def _takes_a_runtime(parameter: inspect.Parameter) -> bool:
+    """True for a parameter that is annotated with LangGraph's `ServerRuntime`, also as text, or
+    that has no annotation and is called `runtime`."""
+    if parameter.annotation is parameter.empty:
+        return parameter.name == "runtime"
+    return "ServerRuntime" in str(parameter.annotation)
+
+
+def _server_runtime() -> Any:
+    """LangGraph's runtime for a function that makes a graph: of no run, and so of nobody."""
+    from langgraph_sdk.runtime import _ReadRuntime
+
+    return _ReadRuntime(access_context="assistants.read", user=None, store=NoStoreYet())
+
+
+class NoStoreYet(BaseStore):
+    """The store while graphs are made. Nodes find theirs in their own runtime."""
+
+    def batch(self, ops: Iterable[Op]) -> list[Result]:
+        raise RuntimeError(
+            "There is no store yet while graphs are made. Use the store of a node's runtime."
+        )
+
+    async def abatch(self, ops: Iterable[Op]) -> list[Result]:
+        return self.batch(ops)
 
 
 # ── error messages ────────────────────────────────────────────────────────────────────────────────

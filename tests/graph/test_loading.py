@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import structlog
 from langgraph.checkpoint.memory import InMemorySaver
 
 from assent.core.errors import AgentLoadError
@@ -25,6 +24,16 @@ from langgraph.graph import START, MessagesState, StateGraph
 builder = StateGraph(MessagesState)
 builder.add_node("answer", lambda state: {"messages": [AIMessage("hello")]})
 builder.add_edge(START, "answer")
+"""
+
+RUNTIME = """
+from langgraph_sdk.runtime import ServerRuntime
+
+def made(runtime):
+    assert runtime.access_context == "assistants.read"
+    assert runtime.user is None and runtime.execution_runtime is None
+    return builder.compile()
+
 """
 
 NAMED = f"{GRAPH}\nagent = builder.compile(name='greeter')\n"
@@ -92,6 +101,18 @@ async def failure_of(target: object) -> str:
         ("make", "def make(config=None): return builder.compile() if config is None else None"),
         ("make", "async def make(): return builder.compile()"),
         ("make", "async def make(config): return builder.compile()"),
+        ("make", f"{RUNTIME}def make(runtime: ServerRuntime): return made(runtime)"),
+        ("make", f"{RUNTIME}def make(given: ServerRuntime[dict]): return made(given)"),
+        ("make", f"{RUNTIME}def make(given: 'ServerRuntime'): return made(given)"),
+        ("make", f"{RUNTIME}async def make(runtime): return made(runtime)"),
+        (
+            "make",
+            f"{RUNTIME}import contextlib\n@contextlib.asynccontextmanager\nasync def make(runtime): yield made(runtime)",
+        ),
+        (
+            "Opening",
+            "class Opening:\n async def __aenter__(self): return builder\n async def __aexit__(self, *_): pass",
+        ),
         (
             "make",
             "import functools\nmake = functools.partial(lambda graph: graph.compile(), builder)",
@@ -357,21 +378,6 @@ async def test_a_langgraph_project_may_hold_its_variables(
     assert await answer_of(str(file)) == {"a": "inline"}
 
 
-async def test_what_is_not_read_of_a_langgraph_json_is_named(write: Write) -> None:
-    write("agent.py", GRAPH)
-    file = write(
-        "langgraph.json",
-        json.dumps(
-            {"graphs": {"a": "./agent.py:builder"}, "auth": {"path": "./auth.py:auth"}, "env": {}}
-        ),
-    )
-    with structlog.testing.capture_logs() as logs:
-        await answer_of(str(file))
-    assert [(entry["log_level"], entry["file"], entry["keys"]) for entry in logs] == [
-        ("warning", str(file), ["auth"])
-    ]
-
-
 # ── every failure names the file and the cause ────────────────────────────────────────────────────
 
 
@@ -541,10 +547,6 @@ async def test_a_module_that_is_not_there(tmp_path: Path, monkeypatch: pytest.Mo
         (
             '{"graphs": {"a": "./b.py:g"}, "dependencies": ["./nowhere"]}',
             r'"dependencies" in {file} names {folder}/nowhere, and there is no such folder\.',
-        ),
-        (
-            '{"graphs": {"a": "./b.py:g"}, "env": "nowhere.env"}',
-            r'"env" in {file} names {folder}/nowhere\.env, and there is no such file\.',
         ),
         (
             '{"graphs": {"a": "./b.py:g"}, "env": 3}',

@@ -1,0 +1,5 @@
+"""A new project's agent."""
+
+from agent.graph import graph
+
+__all__ = ["graph"]
