@@ -8,6 +8,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 
 from langchain_core.messages import ToolCall
+from msgspec.structs import replace
 
 from assent.core.errors import ConfigurationError
 from assent.core.json import Json, JsonObject
@@ -53,13 +54,25 @@ ApproveOption = (
 
 @dataclass(frozen=True, slots=True)
 class ApprovalRules:
-    """The policies of an agent's tools, by name."""
+    """The policies of an agent's tools, by name.
+
+    `otherwise` is that of tools which only a turn knows, if the agent may have such; not of the
+    `others`, which it knows and which have no policy.
+    """
 
     policies: Mapping[str, ApprovalPolicy]
+    others: Collection[str] = ()
+    otherwise: ApprovalPolicy | None = None
+
+    def policy_of(self, tool: str) -> ApprovalPolicy | None:
+        """The tool's policy, if it has one."""
+        if tool in self.others:
+            return None
+        return self.policies.get(tool, self.otherwise)
 
     def policy_for(self, call: ToolCall) -> ApprovalPolicy | None:
         """The policy under which this call needs a person, or None if it needs nobody."""
-        policy = self.policies.get(call["name"])
+        policy = self.policy_of(call["name"])
         if policy is None or policy.when is None:
             return policy
         try:
@@ -71,13 +84,18 @@ class ApprovalRules:
         return policy if is_needed else None
 
 
-def approval_rules(approve: ApproveOption, tool_names: Collection[str]) -> ApprovalRules:
+def approval_rules(
+    approve: ApproveOption, tool_names: Collection[str], *, has_others: bool = False
+) -> ApprovalRules:
     """The rules that `approve` stands for.
 
     `approve` is a tool's name or several, a mapping of name to policy (an `ApprovalPolicy`, a
     predicate over the arguments, or True for every call, False for none), one `ApprovalPolicy` for
     all tools, or one predicate for all: `predicate(args)` or `predicate(tool, args)`. Raises
     `ConfigurationError` for a name that no tool has.
+
+    With `has_others` the agent may have tools besides these. `approve` may name them too; those
+    that it does not name always need a person.
     """
     by_name: Mapping[str, PolicyLike]
     if isinstance(approve, ApprovalPolicy):
@@ -94,10 +112,15 @@ def approval_rules(approve: ApproveOption, tool_names: Collection[str]) -> Appro
             f"approve= is {approve!r}. Give it tool names, a mapping of tool name to policy, "
             "an ApprovalPolicy, or a predicate."
         )
-    check_tool_names("approve", by_name, tool_names)
-    return ApprovalRules(
-        {name: _policy(name, value) for name, value in by_name.items() if value is not False}
-    )
+    if not has_others:
+        check_tool_names("approve", by_name, tool_names)
+    policies = {name: _policy(name, value) for name, value in by_name.items() if value is not False}
+    if not has_others:
+        return ApprovalRules(policies)
+    otherwise = ApprovalPolicy()
+    if isinstance(approve, ApprovalPolicy):
+        otherwise = replace(approve, when=None)
+    return ApprovalRules(policies, {*tool_names, *by_name} - policies.keys(), otherwise)
 
 
 def _policy(name: str, value: PolicyLike) -> ApprovalPolicy:

@@ -46,23 +46,24 @@ _current_key: ContextVar[str] = ContextVar("assent_idempotency_key")
 
 
 def effect_rules(
-    effects: Mapping[str, Effects], tool_names: Collection[str]
+    effects: Mapping[str, Effects], tool_names: Collection[str], *, has_others: bool = False
 ) -> Mapping[str, Effects]:
-    """The effects of each tool. Raises `ConfigurationError` for a name that no tool has, or an
-    unknown word."""
+    """The effects of each tool. Raises `ConfigurationError` for a name that no tool has, unless the
+    agent `has_others` than those named here, or for an unknown word."""
     if not isinstance(effects, Mapping):
         raise ConfigurationError(
             f"effects= is {effects!r}. "
             'Give it a mapping of tool name to effects, such as {"search": "none"}.'
         )
-    check_tool_names("effects", effects, tool_names)
+    if not has_others:
+        check_tool_names("effects", effects, tool_names)
     for name, declared in effects.items():
         if declared not in get_args(Effects):
             raise ConfigurationError(
                 f"effects= gives the tool '{name}' {declared!r}. "
                 f"Give it one of: {', '.join(get_args(Effects))}."
             )
-    return {name: effects.get(name, "once") for name in tool_names}
+    return {**dict.fromkeys(tool_names, "once"), **effects}
 
 
 # ── the key ───────────────────────────────────────────────────────────────────────────────────────

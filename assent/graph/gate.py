@@ -37,6 +37,8 @@ from assent.graph.tool_calls import (
     rejection,
     response,
 )
+from assent.graph.tool_errors import GateError
+from assent.graph.tool_middleware import AroundTools
 
 NOT_APPROVED = (
     "This call needs a person's approval, and none is recorded for exactly these arguments. "
@@ -44,23 +46,21 @@ NOT_APPROVED = (
 )
 
 
-class GateError(Exception):
-    """Something around a call failed, such as its ledger, and not the call itself. It must end the
-    run: as the tool's failure, it would invite the model to repeat a call that may have
-    happened."""
-
-    def __init__(self, cause: Exception) -> None:
-        super().__init__(str(cause))
-        self.cause = cause
-
-
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """Routes the calls of a turn, and checks each of them before it runs."""
+    """Routes the calls of a turn, and checks each of them before it runs. `around` is what a
+    permitted call goes through on its way to the tool, in agents that have more there than the
+    tool itself."""
 
     rules: ApprovalRules
     tools: Mapping[str, BaseTool]
     calls: ToolCalls
+    around: AroundTools | None = None
+
+    @property
+    def has_others(self) -> bool:
+        """True if the agent may have tools besides those that it knows."""
+        return self.rules.otherwise is not None
 
     # ── routing ───────────────────────────────────────────────────────────────────────────────────
 
@@ -125,6 +125,9 @@ class Gate:
             permitted, note = self._permit(request)
             if permitted is None:
                 return failure(request.tool_call, NOT_APPROVED)
+            if self.around is not None:
+                permitted = self.around.with_tool(permitted)
+                execute = self.around.wrapped(execute, self.calls.effects_of(request.tool_call))
             return _output_with_note(self.calls.run(permitted, execute), permitted.tool_call, note)
 
     async def arun(self, request: ToolCallRequest, execute: AsyncExecute) -> ToolOutput:
@@ -134,6 +137,9 @@ class Gate:
             if permitted is None:
                 return failure(request.tool_call, NOT_APPROVED)
             await hold_back(request)
+            if self.around is not None:
+                permitted = await self.around.awith_tool(permitted)
+                execute = self.around.awrapped(execute, self.calls.effects_of(request.tool_call))
             output = await self.calls.arun(permitted, execute)
             return _output_with_note(output, permitted.tool_call, note)
 

@@ -24,6 +24,7 @@ from assent.core.decisions import decision_from_json
 from assent.core.digest import call_digest
 from assent.core.json import Json, JsonObject
 from assent.core.policy import plain_policy
+from assent.graph.approval_rules import ApprovalPolicy
 from assent.graph.call_preview import preview_of, run_apart
 from assent.graph.gate import Gate
 from assent.graph.interrupts.forms import TOOL_APPROVALS, question_json
@@ -48,7 +49,14 @@ def ask_node(gate: Gate) -> Runnable[AgentState, JsonObject]:
 
 
 async def _previews(gate: Gate, calls: Sequence[ToolCall]) -> list[Json]:
-    return [await preview_of(gate.rules.policies[call["name"]], call["args"]) for call in calls]
+    return [await preview_of(_policy(gate, call), call["args"]) for call in calls]
+
+
+def _policy(gate: Gate, call: ToolCall) -> ApprovalPolicy:
+    """The policy of a call that waits."""
+    policy = gate.rules.policy_of(call["name"])
+    assert policy is not None
+    return policy
 
 
 def _asked(
@@ -90,9 +98,9 @@ def _call_json(gate: Gate, call: ToolCall, preview: Json) -> JsonObject:
         "tool_call_id": call["id"],
         "args": args,
         "digest": call_digest(name, args),
-        "policy": msgspec.to_builtins(plain_policy(gate.rules.policies[name])),
+        "policy": msgspec.to_builtins(plain_policy(_policy(gate, call))),
         "preview": preview,
-        "schema": _schema_of(gate.tools[name]),
+        "schema": _schema_of(gate.tools.get(name)),
     }
 
 
@@ -100,9 +108,11 @@ def _identity(call: JsonObject) -> JsonObject:
     return {name: call[name] for name in ("tool_call_id", "digest")}
 
 
-def _schema_of(tool: BaseTool) -> JsonObject:
+def _schema_of(tool: BaseTool | None) -> JsonObject | None:
     """The JSON Schema of what a model may call the tool with. Other names are refused, since a tool
-    drops them in silence."""
+    drops them in silence. None for a tool that only a turn knows."""
+    if tool is None:
+        return None
     schema = tool.tool_call_schema
     if isinstance(schema, dict):
         return schema

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ToolCall, ToolMessage
 from langgraph.graph import MessagesState
-from langgraph.types import StateSnapshot
+from langgraph.types import Command, StateSnapshot
 
 from assent.core.decisions import Decision, decision_from_json, decision_to_json
 from assent.core.digest import call_digest
@@ -33,6 +34,15 @@ class AgentState(MessagesState):
     """The conversation, and the decisions on the open calls of its last turn, by tool call id."""
 
     decisions: Annotated[dict[str, DecisionRecord], merge_decisions]
+
+
+def without_decisions(command: Command[Any]) -> Command[Any]:
+    """The command of code that is not a person, without decisions."""
+    update = command._update_as_tuples()
+    kept = [(name, value) for name, value in update if name != "decisions"]
+    if len(kept) == len(update):
+        return command
+    return replace(command, update=dict(kept) if isinstance(command.update, dict) else kept)
 
 
 def messages_in(values: Any) -> list[AnyMessage]:

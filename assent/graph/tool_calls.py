@@ -59,16 +59,19 @@ class OutOfTime(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ToolCalls:
-    """Makes an agent's tool calls. Both mappings are by tool name; timeouts are in seconds."""
+    """Makes an agent's tool calls. Both mappings are by tool name; timeouts are in seconds.
+    `otherwise` are the effects of a tool that is not known by name."""
 
     effects: Mapping[str, Effects]
     timeouts: Mapping[str, float]
+    # A tool that the model made up does nothing.
+    otherwise: Effects = "none"
 
     def run(self, request: ToolCallRequest, execute: Execute) -> ToolOutput:
         """Make one call in a sync run. Raises `ConfigurationError` if it needs an async one, for a
         ledger or a timeout."""
         call = request.tool_call
-        if self._effects(call) != "none" and ledger_of(request.runtime.config) is not None:
+        if self.effects_of(call) != "none" and ledger_of(request.runtime.config) is not None:
             raise ConfigurationError(
                 "A run with an effect ledger must be async: use ainvoke or astream."
             )
@@ -83,7 +86,7 @@ class ToolCalls:
     async def arun(self, request: ToolCallRequest, execute: AsyncExecute) -> ToolOutput:
         """Make one call in an async run."""
         ledger = ledger_of(request.runtime.config)
-        if ledger is not None and self._effects(request.tool_call) != "none":
+        if ledger is not None and self.effects_of(request.tool_call) != "none":
             return await self._once(request, execute, ledger)
         try:
             return await self._in_time(request, execute, _key(request, 1))
@@ -102,7 +105,7 @@ class ToolCalls:
         call = request.tool_call
         name, call_id = call["name"], call["id"] or ""
         digest = call_digest(name, call["args"])
-        is_idempotent = self._effects(call) == "idempotent"
+        is_idempotent = self.effects_of(call) == "idempotent"
         attempt = 0
         while True:
             attempt += 1
@@ -140,7 +143,7 @@ class ToolCalls:
         try:
             return await self._in_time(request, execute, key)
         except OutOfTime:
-            if self._effects(request.tool_call) == "idempotent":
+            if self.effects_of(request.tool_call) == "idempotent":
                 return await self._report_timeout(request)
             return None
         except Exception as error:
@@ -167,15 +170,15 @@ class ToolCalls:
         call = request.tool_call
         seconds = self.timeouts[call["name"]]
         text = f"The tool ran out of time after {seconds:g} seconds and was stopped."
-        if self._effects(call) != "none":
+        if self.effects_of(call) != "none":
             text += " The call may or may not have happened."
         event = {"tool": call["name"], "tool_call_id": call["id"] or "", "message": text}
         await adispatch_custom_event(TIMED_OUT, event, config=request.runtime.config)
         return failure(call, text)
 
-    def _effects(self, call: ToolCall) -> Effects:
-        # A tool that the model made up does nothing.
-        return self.effects.get(call["name"], "none")
+    def effects_of(self, call: ToolCall) -> Effects:
+        """The effects of the call's tool."""
+        return self.effects.get(call["name"], self.otherwise)
 
 
 # ── declaring ─────────────────────────────────────────────────────────────────────────────────────
@@ -209,10 +212,14 @@ def tool_calls(
     tools: Mapping[str, BaseTool],
     effects: Mapping[str, Effects] | None,
     timeout: ToolTimeout,
+    *,
+    has_others: bool = False,
 ) -> ToolCalls:
-    """The calls of these tools, as the options declare them. Raises `ConfigurationError`."""
-    declared = effect_rules(effects or {}, tools)
-    return ToolCalls(declared, _timeout_rules(timeout, tools, declared))
+    """The calls of these tools, as the options declare them. With `has_others` there may be further
+    tools, which the options may name too. Raises `ConfigurationError`."""
+    declared = effect_rules(effects or {}, tools, has_others=has_others)
+    timeouts = _timeout_rules(timeout, tools, declared)
+    return ToolCalls(declared, timeouts, otherwise="once" if has_others else "none")
 
 
 def as_tool(tool: BaseTool | Callable[..., Any]) -> BaseTool:

@@ -20,6 +20,16 @@ from assent.graph.state import AgentState, Conversation
 TURNS_KEY = "__assent_turns"
 """The key of the configurable under which a run's turns are counted."""
 
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """The supersteps that an agent takes beside those that every agent takes: in each turn, and in
+    a run."""
+
+    of_a_turn: int = 0
+    further: int = 0
+
+
 STEPS_OF_A_TURN = 3
 FURTHER_STEPS = 4
 """The decision, its tools and the joining step before the first turn of a run that goes on after a
@@ -31,12 +41,14 @@ class Turns:
     """The turns of the model in one run."""
 
     limit: int
+    also: Steps = Steps()
     taken: int = 0
 
     @property
     def steps(self) -> int:
         """Supersteps that are enough for all the turns."""
-        return self.limit * STEPS_OF_A_TURN + FURTHER_STEPS
+        of_a_turn = STEPS_OF_A_TURN + self.also.of_a_turn
+        return self.limit * of_a_turn + FURTHER_STEPS + self.also.further
 
     def begin(self) -> None:
         """Count a turn. Raises `GraphRecursionError` if it is one too many."""
@@ -55,8 +67,14 @@ def begin_turn(config: RunnableConfig) -> None:
         turns.begin()
 
 
-class HitlAgent(CompiledStateGraph[AgentState, None, Conversation, Conversation]):
+class HitlAgent(CompiledStateGraph[AgentState, Any, Conversation, Conversation]):
     """A compiled agent of `build_hitl_agent`, whose recursion limit counts turns of the model."""
+
+    @property
+    def _steps(self) -> Steps:
+        builder: Any = self.builder
+        steps: Steps = builder.steps
+        return steps
 
     def stream(
         self, input: Any, config: RunnableConfig | None = None, **options: Any
@@ -76,7 +94,7 @@ class HitlAgent(CompiledStateGraph[AgentState, None, Conversation, Conversation]
         if around is not None and limit == around.steps:
             # An agent within an agent inherits its limit.
             limit = around.limit
-        turns = Turns(limit)
+        turns = Turns(limit, self._steps)
         counting = RunnableConfig(**(config or {}))
         counting["recursion_limit"] = turns.steps
         counting["configurable"] = {**counting.get("configurable", {}), TURNS_KEY: turns}

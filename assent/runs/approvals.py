@@ -165,5 +165,5 @@ class Approvals:
         if agent not in self._agents:
             raise NotFound(f"There is no agent '{agent}'. There are: {', '.join(self._agents)}.")
         gate = gate_of(self._agents[agent])
-        written = gate.rules.policies.get(tool) if gate else None
+        written = gate.rules.policy_of(tool) if gate else None
         return self._policies.policy(agent, tool, written)

@@ -36,7 +36,7 @@ def check_policies(policies: PolicyBook, agents: Mapping[str, Agent]) -> None:
             )
         gate = gate_of(agents[name])
         unknown = sorted(set(rules.tools) - set(gate.tools)) if gate else []
-        if gate and unknown:
+        if gate and unknown and not gate.has_others:
             raise ConfigurationError(
                 f"The policies are for a tool '{unknown[0]}' of the agent '{name}', "
                 f"and it has only: {', '.join(sorted(gate.tools))}."
@@ -65,9 +65,9 @@ def check_people(people: People, policies: PolicyBook, agents: Mapping[str, Agen
 
 def check_tool(agent: Agent, name: str, tool: str) -> None:
     """Raise `NotFound` if the agent of this name has no such tool. The tools of a user's own graph
-    are not known."""
+    are not known, nor those that only a turn of an agent knows."""
     gate = gate_of(agent)
-    if gate is not None and tool not in gate.tools:
+    if gate is not None and tool not in gate.tools and not gate.has_others:
         raise NotFound(
             f"The agent '{name}' has no tool '{tool}'. It has: {', '.join(sorted(gate.tools))}."
         )

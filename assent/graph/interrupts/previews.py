@@ -51,7 +51,7 @@ async def _preview(agent: Agent, approval: Approval, snapshot: StateSnapshot) ->
     if not approval.tool:
         return await _state_preview(agent, approval, snapshot)
     gate = gate_of(graph_of(agent, approval.node))
-    policy = gate.rules.policies.get(approval.tool) if gate else None
+    policy = gate.rules.policy_of(approval.tool) if gate else None
     if policy is None or approval.kind is not ApprovalKind.TOOL:
         return approval.preview
     return await preview_of(policy, approval.args)
