@@ -19,7 +19,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 
 from assent.core.events import Event, LlmStart, NodeStart, RunStart, Token
 from assent.core.rows import Run, RunKind, RunStatus, Thread, ThreadStatus, Timer
-from assent.graph.interrupts.questions import Agent
+from assent.graph.kinds import Agent
 from assent.runs.opening import open_runs
 from assent.runs.states import thread_config
 from assent.storage.base import Change, Storage

@@ -34,7 +34,7 @@ from assent.config.project import with_project
 from assent.config.settings import Settings
 from assent.config.without_effect import without_effect
 from assent.core.clock import Clock
-from assent.graph.interrupts.questions import Agent
+from assent.graph.kinds import Agent
 from assent.notify.audit_head import AUDIT_HEAD, HeadSink, publish_heads, to_endpoint, to_file
 from assent.notify.channels import open_notifiers
 from assent.notify.delivery import Dispatcher

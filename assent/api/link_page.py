@@ -163,7 +163,9 @@ def _content(approval: Approval) -> str:
             "others look. They are shown as <mark>\\u….</mark></p>"
         )
     named = {"arguments": approval.current_args, "preview": approval.preview, **shown}
-    for sentence in look_alike_warnings({**named, "tool": approval.tool}, "approval"):
+    notes = [shown["warning"]] if "warning" in shown else []
+    look_alikes = look_alike_warnings({**named, "tool": approval.tool}, "approval")
+    for sentence in [*notes, *look_alikes]:
         careful += f'<p class="careful">Careful: {_marked(sentence)}</p>'
     return f"{careful}{parts}"
 

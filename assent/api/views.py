@@ -48,23 +48,27 @@ _SCHEDULE_FIELDS = (
 def approval_view(approval: Approval, people: People) -> JsonObject:
     """An approval. `args` and `digest` are what is asked now; if somebody edited them, `edit` says
     who, and `asked_first` has the first ones. `model_wrote` in `conversation` was written by the
-    model, and may mislead. `warnings` are sentences about characters that are not seen as they are.
-    `shortage` is one too, if hardly enough of the `people` are left to decide."""
+    model, and may mislead. `warnings` are sentences about what the graph cannot promise, and about
+    characters that are not seen as they are. `shortage` is one too, if hardly enough of the
+    `people` are left to decide."""
     shortage = people.shortage(approval)
     shown = {
         "tool": approval.tool,
         "args": approval.current_args,
         "preview": approval.preview,
     }
+    conversation = dict(approval.conversation)
+    notes = [conversation.pop("warning")] if "warning" in conversation else []
     first = {"args": approval.args, "digest": approval.digest}
     return {
         **pick(approval, _APPROVAL_FIELDS),
         "args": approval.current_args,
+        "conversation": conversation,
         "digest": approval.current_digest,
         "asked_first": first if approval.edit else None,
         "quorum": approval.policy.quorum,
         "four_eyes": approval.policy.needs_another,
-        "warnings": warnings(shown, "approval"),
+        "warnings": [*notes, *warnings(shown, "approval")],
         "shortage": shortage.sentence if shortage else None,
     }
 

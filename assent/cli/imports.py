@@ -26,7 +26,7 @@ from assent.core.clock import Clock
 from assent.core.errors import AssentError, InvalidRequest, Unavailable
 from assent.core.rows import Thread
 from assent.core.text import visible
-from assent.graph.interrupts.questions import Agent
+from assent.graph.kinds import Agent
 from assent.graph.loading import open_agents
 from assent.graph.state_types import state_types
 from assent.importing.foreign import OldFile, OldThread, must_be_copied, remove_copies

@@ -31,7 +31,7 @@ from assent.config.settings import Settings
 from assent.core.errors import AgentLoadError, ConfigurationError
 from assent.core.text import visible
 from assent.demo import open_clerk
-from assent.graph.interrupts.questions import Agent
+from assent.graph.kinds import Agent
 from assent.graph.loading import open_agents
 
 log = structlog.get_logger(__name__)

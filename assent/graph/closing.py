@@ -44,10 +44,9 @@ from langgraph.graph.message import REMOVE_ALL_MESSAGES, add_messages
 from langgraph.types import Command
 
 from assent.core.decisions import Edit
-from assent.graph.builder import HitlGraph
 from assent.graph.forking import at_checkpoint, saver_of, store_state, without_run
 from assent.graph.gate import answer_for, edit_note, with_note
-from assent.graph.interrupts.questions import Agent
+from assent.graph.kinds import Agent, gate_of, gated_graph
 from assent.graph.provider_history import call_ids
 from assent.graph.state import answered_calls, last_turn, messages_in, recorded_decision
 from assent.graph.tool_calls import failure
@@ -120,7 +119,7 @@ async def roll_back(
         # The run's command and its first tasks wrote to the checkpoint before the run. Only the
         # decisions are kept: they have the arguments that a call ran with.
         values = (await agent.aget_state(head)).values
-        kept = values.get("decisions") if isinstance(agent.builder, HitlGraph) else None
+        kept = values.get("decisions") if gated_graph(agent) else None
         writes = [(NULL_TASK_ID, "decisions", kept)] if kept else []
         saved = saved._replace(pending_writes=writes)
     await _bring_to_rest(agent, head, saved, outcomes)
@@ -172,7 +171,7 @@ def _closing_writes(agent: Agent, values: Any, outcomes: Mapping[str, CallOutcom
             answers.append(message)
             writes += [(channel, value) for channel, value in others if channel in agent.channels]
         writes += _placed(agent, values["messages"], answers)
-    if isinstance(agent.builder, HitlGraph) and values.get("decisions"):
+    if gated_graph(agent) and values.get("decisions"):
         writes.append(("decisions", None))
     return writes
 
@@ -183,7 +182,7 @@ def _answer(
     """The message about an open call, and the call's other writes to the state."""
     turn = last_turn(values["messages"])
     assert turn is not None
-    is_ours = isinstance(agent.builder, HitlGraph)
+    is_ours = gated_graph(agent) is not None
     decision = recorded_decision(values, turn, call) if is_ours else None
 
     if outcome is None:
@@ -206,8 +205,8 @@ def _answer(
 def _unrecorded(agent: Agent, tool: str | None) -> str:
     """The answer to a call that the ledger has no intent of. A tool without effects never has
     one, so nobody knows whether it ran."""
-    builder = agent.builder
-    if isinstance(builder, HitlGraph) and builder.gate.calls.effects.get(tool or "") == "none":
+    gate = gate_of(agent)
+    if gate is not None and gate.calls.effects.get(tool or "") == "none":
         return NO_RESULT
     return NOT_STARTED
 
@@ -265,7 +264,7 @@ def _placed(agent: Agent, messages: list[AnyMessage], answers: Sequence[ToolMess
     if not isinstance(channel, BinaryOperatorAggregate):
         return [("messages", list(answers))]
     is_by_id = channel.operator is add_messages
-    if is_by_id and at < len(messages) and not isinstance(agent.builder, HitlGraph):
+    if is_by_id and at < len(messages) and not gated_graph(agent):
         return [("messages", [RemoveMessage(REMOVE_ALL_MESSAGES), *in_order])]
     try:
         # A reducer that refuses the answers must not keep the thread from being closed.

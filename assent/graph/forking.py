@@ -42,8 +42,8 @@ from langgraph.pregel._checkpoint import achannels_from_checkpoint, create_check
 from langgraph.types import StateSnapshot
 
 from assent.core.errors import ConfigurationError, InvalidRequest, NotFound
-from assent.graph.builder import HitlGraph
-from assent.graph.interrupts.questions import Agent, find_pending, stops_before
+from assent.graph.interrupts.questions import find_pending, stops_before
+from assent.graph.kinds import Agent, gated_graph, refuse_workflow
 from assent.graph.state import AgentState, messages_in, open_calls
 
 
@@ -95,8 +95,9 @@ async def fork(
     LangGraph would take the next run for that one resumed, and drop its input.
 
     Raises `NotFound` if the thread has no such checkpoint, and `InvalidRequest` if the target has
-    one; then nothing was changed.
+    one, or if the agent is a workflow; then nothing was changed.
     """
+    refuse_workflow(agent)
     saver = saver_of(agent)
     source = at_checkpoint(config, checkpoint_id)
     if not checkpoint_id or await saver.aget_tuple(source) is None:
@@ -111,7 +112,7 @@ async def fork(
             f"The thread '{thread_id}' has a history already. Fork to a new thread."
         )
     then = await agent.aget_state(source)
-    is_ours = isinstance(agent.builder, HitlGraph)
+    is_ours = gated_graph(agent) is not None
     if not is_ours:
         then = await _last_question(agent, config, then)
         source = at_checkpoint(config, then.config["configurable"]["checkpoint_id"])
@@ -225,8 +226,8 @@ def _writes_to_route_again(
 ) -> dict[str, Any] | None:
     """The values to write before routing again, so that calls which were decided then are asked
     about anew; None if nothing was decided."""
-    graph = agent.builder
-    assert isinstance(graph, HitlGraph)
+    graph = gated_graph(agent)
+    assert graph is not None
     names = {task.name for task in then.tasks}
     if START in names:
         waiting = graph.gate.waiting(cast(AgentState, then.values))

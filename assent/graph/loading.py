@@ -40,14 +40,16 @@ from typing import Any
 import structlog
 from dotenv import dotenv_values
 from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.base import RunnableBindingBase
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel import Pregel
 from langgraph.store.base import BaseStore, Op, Result
 
 from assent.core.errors import AgentLoadError
-from assent.graph.interrupts.questions import Agent
+from assent.graph.kinds import Agent, is_workflow
 from assent.graph.langgraph_json import ProjectFile, read_project
+from assent.graph.retrying import unwrapped
 
 MAX_CAUSE = 500
 """Characters of an exception's text in an error message."""
@@ -68,11 +70,12 @@ async def open_agents(target: str) -> AsyncIterator[Project]:
     """The agents that `target` names, by id, for as long as the context is entered.
 
     `target` is "path/to/module.py:variable", "package.module:variable", or the path of a
-    langgraph.json. A variable may hold a compiled graph, a `StateGraph` that is not compiled yet, a
-    function (sync or async; of no argument, of a config, or of a `ServerRuntime`) that returns one,
-    or a context manager (sync or async; or a class or function that makes one) that yields one and
-    is closed at the end. The id is the graph's own name, or else the variable's; in a
-    langgraph.json it is the key. The graph keeps the checkpointer that it came with.
+    langgraph.json. A variable may hold a compiled graph, a workflow of LangGraph's functional API,
+    a `StateGraph` that is not compiled yet, or what `with_retry()` makes of one; a function (sync
+    or async; of no argument, of a config, or of a `ServerRuntime`) that returns one; or a context
+    manager (sync or async; or a class or function that makes one) that yields one and is closed at
+    the end. The id is the graph's own name, or else the variable's; in a langgraph.json it is the
+    key. The graph keeps the checkpointer that it came with.
 
     While the context is entered, `sys.path` and `os.environ` hold what the target needs. Raises
     `AgentLoadError`, which names the file and the cause.
@@ -391,26 +394,30 @@ async def _agent(source: Source, stack: AsyncExitStack) -> Agent:
     name = f"'{source.variable}' in {source}"
     try:
         graph, verb = await _graph_of(getattr(module, source.variable), name, stack)
-        if isinstance(graph, StateGraph):
-            graph = graph.compile()
+        graph = unwrapped(graph.compile() if isinstance(graph, StateGraph) else graph)
     except AgentLoadError:
         raise
     except (Exception, SystemExit) as error:
         raise AgentLoadError(
             f"{name} failed to make a graph: {_cause(error)}.{_advice(error, source)}"
         ) from error
-    if not isinstance(graph, CompiledStateGraph):
+    if not isinstance(graph, CompiledStateGraph) and not _is_a_workflow(graph):
         raise AgentLoadError(
             f"{name} {verb} a graph but {_description(graph)}. {_graphs_in(module)}"
         )
-    return graph
+    agent: Agent = graph
+    return agent
+
+
+def _is_a_workflow(graph: Any) -> bool:
+    return isinstance(graph, Pregel) and is_workflow(graph)
 
 
 async def _graph_of(value: Any, name: str, stack: AsyncExitStack) -> tuple[Any, str]:
     """The graph that `value` is, returns or yields; and that verb, negated, for an error message if
     it is none."""
     verb = "is not"
-    is_graph = isinstance(value, StateGraph | Pregel)
+    is_graph = isinstance(value, StateGraph | Pregel | RunnableBindingBase)
     if not is_graph and _makes_a_graph(value):
         verb = "does not return"
         value = _called(value, name)
@@ -484,10 +491,10 @@ class NoStoreYet(BaseStore):
 
 
 def _description(value: Any) -> str:
-    if isinstance(value, Pregel):
+    if isinstance(value, RunnableBindingBase):
         return (
-            "a workflow of LangGraph's functional API, which has no nodes to pause at; "
-            "Assent runs state graphs"
+            f"a {type(value).__name__}, as .bind() and .with_listeners() make of one; name the "
+            "graph itself, or what its .with_config() or .with_retry() returns"
         )
     return f"the class {value.__name__}" if inspect.isclass(value) else f"a {type(value).__name__}"
 
@@ -495,7 +502,7 @@ def _description(value: Any) -> str:
 def _graphs_in(module: ModuleType) -> str:
     names: list[str] = []
     for name, value in vars(module).items():
-        if isinstance(value, StateGraph | CompiledStateGraph):
+        if isinstance(value, StateGraph | CompiledStateGraph) or _is_a_workflow(value):
             names.append(name)
     return f"The graphs found there: {', '.join(names)}." if names else "No graph was found there."
 

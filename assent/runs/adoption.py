@@ -10,7 +10,8 @@ from assent.core.clock import Clock
 from assent.core.rows import Run, RunKind, RunStatus, Thread
 from assent.graph.excerpt import excerpt
 from assent.graph.interrupts.previews import with_previews
-from assent.graph.interrupts.questions import Agent, find_pending
+from assent.graph.interrupts.questions import find_pending
+from assent.graph.kinds import Agent
 from assent.graph.state import checkpoint_of
 from assent.runs import outcome
 from assent.runs.states import thread_config

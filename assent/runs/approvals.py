@@ -18,7 +18,7 @@ from assent.core.errors import NotFound, Tampered
 from assent.core.grant import Bound, Grant
 from assent.core.policy import Person, Policy, PolicyBook
 from assent.core.rows import Thread, Timer
-from assent.graph.interrupts.questions import Agent, gate_of
+from assent.graph.kinds import Agent, gate_of
 from assent.runs.distrust import distrust
 from assent.runs.engine import Engine
 from assent.runs.inspection import AgentInspector, check_tool

@@ -24,15 +24,15 @@ from assent.core.policy import PolicyBook
 from assent.core.rows import LEASE_KEY, CancelMode, Run, RunKind, RunStatus, Thread
 from assent.core.run_input import given_in
 from assent.graph.admission import ADMISSION_KEY, Admission
-from assent.graph.builder import HitlGraph
 from assent.graph.closing import close, roll_back
 from assent.graph.effects import EFFECTS_KEY
 from assent.graph.excerpt import excerpt
 from assent.graph.forking import at_checkpoint, fork, saver_of
 from assent.graph.interrupts.matching import SHOWN_KEY, Shown
 from assent.graph.interrupts.previews import with_previews, with_problem
-from assent.graph.interrupts.questions import Agent, find_pending
+from assent.graph.interrupts.questions import find_pending
 from assent.graph.interrupts.resume import apply_updates, problems_in
+from assent.graph.kinds import Agent, gated_graph, graph_notes
 from assent.graph.state import checkpoint_of, messages_in, open_calls
 from assent.graph.stream.callbacks import run_graph
 from assent.runs import outcome
@@ -131,7 +131,7 @@ class GraphExecutor(Executor):
                 reported=progress.reported,
                 by_others=by_others,
                 stop=lambda: _stop(held),
-                admits_tools=isinstance(agent.builder, HitlGraph),
+                admits_tools=gated_graph(agent) is not None,
             )
             run_log = RunLog(self._storage, held.lease, usage, meter)
             config = self._config(held, meter)
@@ -180,7 +180,7 @@ class GraphExecutor(Executor):
 
         work.log.check_budgets()
         # A gated agent asks the meter before each call of a tool, so its run may begin.
-        gated = isinstance(work.agent.builder, HitlGraph)
+        gated = gated_graph(work.agent) is not None
         reached = meter.reached(tools=False) if gated else work.reached(snapshot)
         if reached and run.kind is RunKind.RESUME and not wrote(run, snapshot):
             # Decisions that nobody can act on now are kept for the run that can.
@@ -293,7 +293,7 @@ class GraphExecutor(Executor):
                 known.add(approval.approval_id)
         usage = work.meter.usage
         budget = work.terms.for_next_run(usage, asked=bool(questions), unbegun=unbegun)
-        conversation = excerpt(snapshot)
+        conversation = {**excerpt(snapshot), **graph_notes(work.agent)}
 
         async def ending(thread: Thread, run: Run, now: datetime) -> Change:
             # Other runs use the same grants, so they are read at each attempt to commit.

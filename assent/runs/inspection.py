@@ -19,8 +19,9 @@ from assent.core.errors import ConfigurationError, NotFound
 from assent.core.json import Json
 from assent.core.policy import PolicyBook
 from assent.core.rows import Thread
-from assent.graph.interrupts.questions import Agent, find_pending, gate_of, graph_of
+from assent.graph.interrupts.questions import find_pending, graph_of
 from assent.graph.interrupts.resume import check_decision
+from assent.graph.kinds import Agent, gate_of
 from assent.runs.budgets import check_grant
 from assent.runs.states import thread_config
 

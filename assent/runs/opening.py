@@ -12,7 +12,8 @@ from assent.core.clock import Clock
 from assent.core.errors import ConfigurationError
 from assent.core.policy import PolicyBook
 from assent.graph.interrupts.matching import matched
-from assent.graph.interrupts.questions import Agent
+from assent.graph.kinds import Agent
+from assent.graph.retrying import unwrapped
 from assent.graph.state_types import state_types as state_types_of
 from assent.runs.approvals import Approvals
 from assent.runs.budgets import Budgets
@@ -58,6 +59,7 @@ async def open_runs(
     contradict the agent's code, and for those that none of the people can meet.
     """
     clock = clock or Clock()
+    agents = {name: unwrapped(agent) for name, agent in agents.items()}
     check_agents("budget", budgets.agents, agents)
     check_agents("recursion limit", recursion.agents, agents)
     recursion.check_highest()

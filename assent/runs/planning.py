@@ -19,8 +19,9 @@ from assent.graph.closing import close
 from assent.graph.effects import EffectIntent
 from assent.graph.forking import Standing, fork, saver_of, without_run
 from assent.graph.interrupts.matching import shown_questions
-from assent.graph.interrupts.questions import Agent, find_pending
+from assent.graph.interrupts.questions import find_pending
 from assent.graph.interrupts.resume import Continuation, continuation
+from assent.graph.kinds import Agent
 from assent.graph.state import checkpoint_of
 from assent.runs.ledger import StoredEffects
 from assent.runs.states import thread_config

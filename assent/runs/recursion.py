@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from langgraph._internal._config import DEFAULT_RECURSION_LIMIT
 
 from assent.core.errors import ConfigurationError, InvalidRequest
-from assent.graph.interrupts.questions import Agent
+from assent.graph.kinds import Agent
 
 MOST = 10_000
 """The highest limit of any run, unless a setting says otherwise: about LangGraph's default."""

@@ -37,9 +37,8 @@ from assent.core.rows import (
     Timer,
 )
 from assent.core.run_input import RunInput
-from assent.graph.builder import HitlGraph
 from assent.graph.chat_decisions import decision_from_message
-from assent.graph.interrupts.questions import Agent
+from assent.graph.kinds import Agent, gated_graph, refuse_workflow
 from assent.runs import transitions
 from assent.runs.approvals import Approvals
 from assent.runs.distrust import distrust
@@ -137,6 +136,7 @@ class Runs:
             thread = await self._thread_of(submission)
             agent = self.agent_for(submission, thread)
             if submission.checkpoint_id is not None:
+                refuse_workflow(self.agents[agent], agent)
                 submission = await self._going_back(submission, thread)
             starts_later = submission.due_at is not None and submission.due_at > self.clock.now()
             if thread and thread.status is ThreadStatus.INTERRUPTED and not starts_later:
@@ -374,7 +374,9 @@ class Runs:
         # All that the state was made of is in the fork too, also what nobody has agreed with yet.
         requesters = each_once(requesters_at(snapshot), source.requested_by)
         submission = replace(submission, requested_by=requesters)
-        run = self._new_run(submission, self.agent_for(submission, source))
+        agent = self.agent_for(submission, source)
+        refuse_workflow(self.agents[agent], agent)
+        run = self._new_run(submission, agent)
         run = replace(run, input={"fork_of": thread_id, "checkpoint_id": found_id})
         try:
             with self.engine.reserve() as worker:
@@ -413,7 +415,7 @@ class Runs:
         return Started(await self.run(outcome.run_id), outcome.first_seq)
 
     async def _decision_in(self, submission: Submission, thread: Thread) -> Decision:
-        builder = self._agent(thread).builder
+        graph = gated_graph(self._agent(thread))
         if submission.if_paused == "reject":
             if submission.checkpoint_id is not None:
                 raise InvalidRequest(
@@ -422,7 +424,7 @@ class Runs:
                     '"checkpoint_id".'
                 )
             return Reject(submission.given.text)
-        takes_decisions = isinstance(builder, HitlGraph) and builder.takes_chat_decisions
+        takes_decisions = graph is not None and graph.takes_chat_decisions
         if submission.checkpoint_id is None and takes_decisions:
             return decision_from_message(submission.given.text)
         raise await self._paused(thread)

@@ -17,7 +17,7 @@ from assent import build_hitl_agent
 from assent.api.app import ROUTES, create_app
 from assent.api.context import SCOPE_KEY
 from assent.config.settings import Settings
-from assent.graph.interrupts.questions import Agent
+from assent.graph.kinds import Agent
 from tests.support.models import ScriptedModel, call, say
 from tests.support.server import expect, problem
 

@@ -88,6 +88,11 @@ async def failure_of(target: object) -> str:
     [
         ("compiled", "compiled = builder.compile()"),
         ("builder", ""),
+        ("retried", "retried = builder.compile().with_retry(stop_after_attempt=2)"),
+        (
+            "flow",
+            "from langgraph.func import entrypoint\n@entrypoint()\nasync def flow(given): return await builder.compile().ainvoke(given)",
+        ),
         ("make", "def make(): return builder.compile()"),
         ("make", "def make(): return builder"),
         (
@@ -437,9 +442,16 @@ async def test_a_langgraph_project_may_hold_its_variables(
             r"'make' in {folder}/module\.py takes 2 arguments \(config, runtime\), and a function that makes .*",
         ),
         (
+            f"{GRAPH}\nbound = builder.compile().bind(x=1)",
+            "module.py:bound",
+            r"'bound' in {folder}/module\.py is not a graph but a RunnableBinding, as \.bind\(\) and "
+            r"\.with_listeners\(\) make of one; name the graph itself, or what its \.with_config\(\) or "
+            r"\.with_retry\(\) returns\. The graphs found there: builder\.",
+        ),
+        (
             "from langgraph.func import entrypoint\n@entrypoint()\ndef flow(x): return x",
-            "module.py:flow",
-            r"'flow' in {folder}/module\.py is not a graph but a workflow of LangGraph's functional API, .*",
+            "module.py:agent",
+            r"{folder}/module\.py has no variable 'agent'\. The graphs found there: flow\.",
         ),
         (
             "\nx = = 1",

@@ -13,8 +13,7 @@ from assent.api.responses import json_response
 from assent.core.clock import time_text
 from assent.core.errors import Unavailable
 from assent.core.json import JsonObject
-from assent.graph.builder import HitlGraph
-from assent.graph.interrupts.questions import Agent
+from assent.graph.kinds import Agent, gated_graph
 from assent.runs.service import Runs
 
 router = APIRouter(tags=["server"], route_class=JsonRoute, dependencies=[Depends(only_known)])
@@ -52,10 +51,11 @@ def _health(status: str, runs: Runs) -> Response:
 
 
 def _agent_view(name: str, agent: Agent) -> JsonObject:
-    if not isinstance(agent.builder, HitlGraph):
+    graph = gated_graph(agent)
+    if graph is None:
         nodes = [node for node in agent.nodes if not node.startswith("__")]
         return {"agent": name, "nodes": nodes}
-    gate = agent.builder.gate
+    gate = graph.gate
     tools = [
         {
             "name": tool.name,
@@ -64,4 +64,4 @@ def _agent_view(name: str, agent: Agent) -> JsonObject:
         }
         for tool in gate.tools.values()
     ]
-    return {"agent": name, "tools": tools, "chat_decisions": agent.builder.takes_chat_decisions}
+    return {"agent": name, "tools": tools, "chat_decisions": graph.takes_chat_decisions}

@@ -39,6 +39,7 @@ from langgraph._internal._constants import (
 )
 from langgraph.errors import GraphInterrupt
 from langgraph.graph.state import CompiledStateGraph
+from langgraph.pregel import Pregel
 from langgraph.pregel._read import PregelNode
 from langgraph.types import Interrupt, _interrupt_id, interrupt
 
@@ -217,7 +218,7 @@ def _sending(send: Send, keep: Callable[[], None]) -> Send:
 # ── the nodes of a graph ──────────────────────────────────────────────────────────────────────────
 
 
-def matched(agent: CompiledStateGraph[Any, Any, Any, Any]) -> Any:
+def matched(agent: Pregel[Any, Any, Any, Any]) -> Any:
     """The graph with nodes, those of its subgraphs too, in which an answer goes only to what it was
     given to. A graph that is called by a function keeps its own."""
     nodes = {name: _matched_node(node) for name, node in agent.nodes.items()}

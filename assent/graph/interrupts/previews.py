@@ -17,7 +17,8 @@ from assent.core.json import Json, JsonObject, encode_json
 from assent.core.text import shortened
 from assent.graph.call_preview import preview_of
 from assent.graph.interrupts.forms import question_json
-from assent.graph.interrupts.questions import Agent, Level, gate_of, graph_of, levels_of
+from assent.graph.interrupts.questions import Level, graph_of, levels_of
+from assent.graph.kinds import Agent, gate_of
 
 MAX_CHANNEL_BYTES = 4_000
 """Of one channel as JSON: about a screen. Of a list, the last items that fit are shown: those are

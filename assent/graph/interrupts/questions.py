@@ -23,12 +23,11 @@ from langgraph.types import Interrupt, PregelTask, StateSnapshot
 from assent.core.approval import Approval, ApprovalKind
 from assent.core.digest import approval_id_for, call_digest
 from assent.core.policy import Policy, plain_policy
-from assent.graph.builder import APPROVAL_NODE, ASK_NODE, HitlGraph
+from assent.graph.builder import APPROVAL_NODE, ASK_NODE
 from assent.graph.gate import Gate
 from assent.graph.interrupts.forms import Form, question_json, read_interrupt
+from assent.graph.kinds import Agent, gate_of
 from assent.graph.state import AgentState, messages_in, open_calls
-
-Agent = CompiledStateGraph[Any, Any, Any, Any]
 
 PATH = "|"
 """Between the names of a node in a subgraph and the nodes around it. LangGraph allows it in no
@@ -64,13 +63,6 @@ class Level:
         yield self
         for level in self.inner.values():
             yield from level.walk()
-
-
-def gate_of(agent: Agent | None) -> Gate | None:
-    """The gate of an agent of `build_hitl_agent`; None for any other graph."""
-    if agent is None or not isinstance(agent.builder, HitlGraph):
-        return None
-    return agent.builder.gate
 
 
 def levels_of(agent: Agent, snapshot: StateSnapshot, path: tuple[str, ...] = ()) -> Level:

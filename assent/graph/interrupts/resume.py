@@ -35,13 +35,13 @@ from assent.graph.interrupts.matching import matched
 from assent.graph.interrupts.previews import with_previews
 from assent.graph.interrupts.questions import (
     PATH,
-    Agent,
     Level,
     find_pending,
     levels_of,
     stops_before,
     tool_of,
 )
+from assent.graph.kinds import Agent
 from assent.graph.state import (
     DecisionRecord,
     messages_in,

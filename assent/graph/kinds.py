@@ -1,0 +1,57 @@
+"""The kinds of graphs that Assent runs: agents of `build_hitl_agent`, which have a gate; state
+graphs of anybody's; and workflows of LangGraph's functional API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langgraph._internal._constants import PREVIOUS
+from langgraph.graph import END, START
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.pregel import Pregel
+
+from assent.core.errors import InvalidRequest
+from assent.graph.builder import HitlGraph
+from assent.graph.gate import Gate
+
+Agent = Pregel[Any, Any, Any, Any]
+
+RUNS_AGAIN = (
+    "This workflow runs again from its beginning when it goes on: steps outside of @task, and a "
+    "task that was cut off, happen again."
+)
+
+
+def gated_graph(agent: Agent | None) -> HitlGraph | None:
+    """The graph that an agent of `build_hitl_agent` was made of; None for any other agent."""
+    builder = agent.builder if isinstance(agent, CompiledStateGraph) else None
+    return builder if isinstance(builder, HitlGraph) else None
+
+
+def gate_of(agent: Agent | None) -> Gate | None:
+    """The gate of an agent of `build_hitl_agent`; None for any other agent."""
+    graph = gated_graph(agent)
+    return None if graph is None else graph.gate
+
+
+def is_workflow(agent: Agent) -> bool:
+    """True for an `@entrypoint` of LangGraph's functional API. Its state is what it returned."""
+    is_state_graph = isinstance(agent, CompiledStateGraph)
+    return not is_state_graph and {START, END, PREVIOUS} <= agent.channels.keys()
+
+
+def refuse_workflow(agent: Agent, name: str | None = None) -> None:
+    """Raise `InvalidRequest` if the agent is a workflow: it has no state to go back to, and would
+    do its tasks again without anybody being asked. Without a `name` it has its function's."""
+    if is_workflow(agent):
+        raise InvalidRequest(
+            f"The agent '{name or next(iter(agent.nodes))}' is a workflow: its state is what it "
+            "returned, so it cannot be forked, and cannot go on from a checkpoint. "
+            "Start a new thread."
+        )
+
+
+def graph_notes(agent: Agent) -> dict[str, str]:
+    """The `warning` for whoever decides what the agent asks: what it cannot promise. Empty if there
+    is none."""
+    return {"warning": RUNS_AGAIN} if is_workflow(agent) else {}
