@@ -30,7 +30,7 @@ from assent.api.routes import (
 )
 from assent.approvals.people import People
 from assent.config.file import Configuration, read_configuration
-from assent.config.project import with_project
+from assent.config.project import open_store_options, with_project
 from assent.config.settings import Settings
 from assent.config.without_effect import without_effect
 from assent.core.clock import Clock
@@ -48,6 +48,7 @@ from assent.runs.retention import Retention, sweeping
 from assent.runs.service import Runs
 from assent.storage.base import QueueLimits, Storage
 from assent.storage.sqlite import SqliteStorage
+from assent.storage.store import StoreOptions
 
 ROUTES = (agent, threads, runs, approvals, grants, links, notifications, audit, schedules, server)
 
@@ -116,6 +117,7 @@ async def _open(
     # The agents first: one that cannot be loaded should leave no file behind.
     agents = await opened(open_agents())
     settings = with_project(settings, agents)
+    store = await opened(open_store_options(settings, agents))
     for setting, reason in without_effect(settings, configuration, os.environ):
         log.warning("a setting has no effect", setting=setting, reason=reason)
     storage = with_log_lines(await opened(_storage(settings, clock)), people)
@@ -138,7 +140,7 @@ async def _open(
     )
 
     outbox = with_outbox(storage, endpoints, clock, dispatcher.wake)
-    runs = await opened(_runs(settings, configuration, people, outbox, agents, clock))
+    runs = await opened(_runs(settings, configuration, people, outbox, agents, clock, store))
     app.state.served = Served(
         runs=runs,
         dispatcher=dispatcher,
@@ -206,6 +208,7 @@ def _runs(
     storage: Storage,
     agents: Mapping[str, Agent],
     clock: Clock,
+    store: StoreOptions,
 ) -> AbstractAsyncContextManager[Runs]:
     return open_runs(
         storage,
@@ -220,4 +223,5 @@ def _runs(
         budgets=configuration.budgets,
         policies=configuration.policies,
         people=people,
+        store=store,
     )

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import structlog
+from langgraph.store.base import IndexConfig, TTLConfig
 
-from assent.config.settings import Settings
+from assent.config.settings import Settings, StoreIndex
+from assent.core.errors import ConfigurationError
+from assent.graph.embeddings import open_embeddings
 from assent.graph.langgraph_json import Checkpointer, ProjectFile, Serde, ThreadTtl
+from assent.graph.langgraph_json import StoreIndex as ProjectIndex
+from assent.graph.langgraph_json import StoreOptions as ProjectStore
 from assent.graph.loading import Project
+from assent.storage.store import StoreOptions
 
 log = structlog.get_logger(__name__)
 
@@ -53,3 +61,44 @@ def _state_types(file: ProjectFile) -> set[tuple[str, str]]:
         for parts in listed if isinstance(listed, tuple) else ():
             types.add((".".join(parts[:-1]), parts[-1]))
     return types
+
+
+@asynccontextmanager
+async def open_store_options(
+    settings: Settings, agents: Mapping[str, Any]
+) -> AsyncIterator[StoreOptions]:
+    """The options of the store that agents get, for as long as the context is entered: those of
+    their langgraph.json, if they have one, and of the settings.
+
+    Raises `ConfigurationError` if the two name different embeddings, and `AgentLoadError` if those
+    of the settings cannot be loaded.
+    """
+    project = agents if isinstance(agents, Project) else Project()
+    store = (project.file.store if project.file else None) or ProjectStore()
+    ttl = None
+    if store.ttl is not None:
+        given = store.ttl
+        ttl = TTLConfig(refresh_on_read=given.refresh_on_read, default_ttl=given.default_ttl)
+    theirs, ours = store.index, settings.store_index
+    if theirs is not None:
+        _check_same_index(theirs, ours)
+        index = _index(theirs, project.embed)
+        yield StoreOptions(index=index, ttl=ttl)
+    elif ours is not None:
+        async with open_embeddings(ours.embed) as embeddings:
+            yield StoreOptions(index=_index(ours, embeddings), ttl=ttl)
+    else:
+        yield StoreOptions(ttl=ttl)
+
+
+def _check_same_index(theirs: ProjectIndex, ours: StoreIndex | None) -> None:
+    if ours is not None and ours.model_dump() != msgspec.structs.asdict(theirs):
+        raise ConfigurationError(
+            'ASSENT_STORE_INDEX and "store.index" in langgraph.json name different embeddings, and '
+            "a store has one index. Leave one of them."
+        )
+
+
+def _index(named: ProjectIndex | StoreIndex, embeddings: Any) -> IndexConfig:
+    fields = list(named.fields) if named.fields else None
+    return IndexConfig(dims=named.dims, embed=embeddings, fields=fields)

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
+    BaseModel,
     Field,
     SecretStr,
     ValidationError,
@@ -21,6 +22,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from assent.config.logging import LogFormat
 from assent.core.errors import ConfigurationError
+from assent.core.json import read_strictly
 from assent.core.policy import not_a_duration, read_duration
 from assent.core.sealing import parse_keys
 from assent.notify.links import key_beside, parse_key
@@ -58,6 +60,19 @@ def _duration(value: str | timedelta, read: ValidatorFunctionWrapHandler) -> tim
 
 
 Duration = Annotated[timedelta, WrapValidator(_duration), Field(gt=timedelta(0))]
+
+
+class StoreIndex(BaseModel, frozen=True, extra="forbid"):
+    """The embeddings by which a query finds what agents have stored."""
+
+    embed: str = Field(min_length=1)
+    """`provider:model`, or `path/to/file.py:function`."""
+
+    dims: int = Field(ge=1)
+    """The number of numbers in one of their vectors."""
+
+    fields: tuple[str, ...] | None = None
+    """The paths to the texts in an item. Without it, all of an item is one text."""
 
 
 class Settings(BaseSettings):
@@ -158,6 +173,10 @@ class Settings(BaseSettings):
     state_types: Annotated[tuple[tuple[str, str], ...], NoDecode] = ()
     """Types that agents keep in their state without declaring them: `package.module:Name,…`."""
 
+    store_index: Annotated[StoreIndex | None, NoDecode] = None
+    """The embeddings by which agents search what they have stored, as JSON:
+    `{"embed": "openai:text-embedding-3-small", "dims": 1536, "fields": ["text"]}`."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     log_format: LogFormat = "console"
@@ -208,6 +227,19 @@ class Settings(BaseSettings):
                     )
             keys[name] = secret
         return keys
+
+    @field_validator("store_index", mode="before")
+    @classmethod
+    def _an_object(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return StoreIndex.model_validate(read_strictly(value))
+        except (ValueError, RecursionError):
+            raise ValueError(
+                'write it as JSON: {"embed": "openai:text-embedding-3-small", "dims": 1536}, with '
+                '"fields" if only some of an item is searched'
+            ) from None
 
     @field_validator("state_types", mode="before")
     @classmethod

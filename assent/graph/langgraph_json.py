@@ -185,14 +185,12 @@ class ProjectFile(_Strict, frozen=True):
 
     def unread(self) -> list[str]:
         """The settings of the file that are valid, and that nothing here follows."""
-        store, http = self.store or StoreOptions(), self.http or Http()
+        http = self.http or Http()
         settings: Mapping[str, Any] = {
             "http.app": http.app,
             "http.cors": http.cors,
             "http.enable_custom_route_auth": http.enable_custom_route_auth,
             "http.mount_prefix": http.mount_prefix,
-            "store.index": store.index,
-            "store.ttl": store.ttl,
         }
         return [name for name, value in settings.items() if value]
 

@@ -90,6 +90,14 @@ async def open_agents(target: str) -> AsyncIterator[Project]:
         yield Project({agent.name if is_named else source.variable: agent})
 
 
+@asynccontextmanager
+async def open_function(target: str) -> AsyncIterator[Any]:
+    """The function that `target` names, as in `open_agents`, for as long as the context is entered.
+    Raises `AgentLoadError`."""
+    async with AsyncExitStack() as stack:
+        yield await _variable_of(_source(target, base=Path()), stack)
+
+
 # ── langgraph.json ────────────────────────────────────────────────────────────────────────────────
 
 

@@ -364,7 +364,8 @@ class GraphExecutor(Executor):
 
     async def fail(self, held: HeldRun, error: BaseException) -> Ending:
         code, message = outcome.explain(error, held.run)
-        if isinstance(error, Tampered):
+        # What is no thread's, an item of the store, says nothing about this one.
+        if isinstance(error, Tampered) and error.details.get("thread_id"):
             await self._storage.distrust(held.run.thread_id, error.message)
         elif await self._leaves_open_calls(held):
             # Store the failure first: if the process dies while it closes the thread, the next one

@@ -28,6 +28,7 @@ from assent.runs.service import Runs
 from assent.runs.sync_threads import MAX_THREADS, SyncThreads
 from assent.runs.worker import EmbeddedEngine
 from assent.storage.base import QueueLimits, Storage
+from assent.storage.store import StoreOptions
 
 
 @asynccontextmanager
@@ -45,6 +46,7 @@ async def open_runs(
     policies: PolicyBook = PolicyBook(),
     people: People = People(),
     queue: QueueLimits = QueueLimits(),
+    store: StoreOptions = StoreOptions(),
 ) -> AsyncIterator[Runs]:
     """Go on with what the last process left, and take runs until the context is left.
 
@@ -54,7 +56,8 @@ async def open_runs(
     At most `max_runs` run at once, and `sync_threads` of their sync nodes and tools; more wait
     their turn, as many as `queue` admits. `state_types` are the types, as module and name, that
     agents keep in their state without declaring them. `recursion` and `budgets` limit what runs may
-    do and use, `policies` say how calls are approved, and `people` are those who decide. Raises
+    do and use, `policies` say how calls are approved, and `people` are those who decide. Agents
+    without a store of their own get the storage's, with these options. Raises
     `ConfigurationError` for limits, budgets or policies of an unknown agent, for policies that
     contradict the agent's code, and for those that none of the people can meet.
     """
@@ -65,12 +68,16 @@ async def open_runs(
     recursion.check_highest()
     check_policies(policies, agents)
     check_people(people, policies, agents)
+    memory = storage.store(store)
     # The server's checkpointer takes the place of a graph's own: a pause must outlive the process.
+    # A store of its own is left to it: nothing else depends on what it remembers.
     saver = storage.checkpointer.with_allowlist(list(state_types))
     served: dict[str, Agent] = {}
     for name, agent in agents.items():
         checkpointer = saver.with_allowlist(state_types_of(agent))
-        served[name] = matched(agent).copy(update={"checkpointer": checkpointer})
+        given = memory if agent.store is None else agent.store
+        update = {"checkpointer": checkpointer, "store": given}
+        served[name] = matched(agent).copy(update=update)
 
     threads = SyncThreads(sync_threads)
     asyncio.get_running_loop().set_default_executor(threads)

@@ -109,6 +109,7 @@ class Sweeper:
                 log.info("old events removed", count=removed)
         await storage.remove_grants(now - OVER_KEPT)
         await storage.remove_links(now - OVER_KEPT)
+        await storage.remove_items(now)
         await storage.forget_times_of_usage(now - LONGEST_WINDOW)
         if retention.endpoints is not None:
             await self._remove_undeliverable(now - OVER_KEPT, retention.endpoints)

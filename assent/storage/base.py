@@ -21,6 +21,7 @@ from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.store.base import BaseStore
 
 from assent.core.approval import Approval, ApprovalStatus
 from assent.core.audit import AuditEntry, AuditHead, AuditRecord
@@ -41,6 +42,7 @@ from assent.core.rows import (
     ThreadStatus,
     Timer,
 )
+from assent.storage.store import StoreOptions
 
 T = TypeVar("T")
 
@@ -185,6 +187,13 @@ class Storage(ABC):
     checkpointer: BaseCheckpointSaver[Any]
     """The agents' checkpoint saver. A write whose config carries a `Lease` (`LEASE_KEY`) that does
     not hold any more raises `StaleLease`."""
+
+    @abstractmethod
+    def store(self, options: StoreOptions = StoreOptions()) -> BaseStore:
+        """Return LangGraph's store, in which agents keep what is to outlive their threads.
+
+        What a run's node or tool puts raises `StaleLease`, and is not stored, once the run's lease
+        does not hold any more. Raises `ConfigurationError` if its embeddings cannot be opened."""
 
     @abstractmethod
     def outage(self) -> Outage | None:
@@ -546,6 +555,10 @@ class Storage(ABC):
     @abstractmethod
     async def remove_links(self, before: datetime) -> int:
         """Remove the links that had expired at `before`, and return how many."""
+
+    @abstractmethod
+    async def remove_items(self, before: datetime) -> int:
+        """Remove the store's items that had expired at `before`, and return how many."""
 
     @abstractmethod
     async def forget_times_of_usage(self, before: datetime) -> None:

@@ -135,3 +135,30 @@ def test_without_one_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASSENT_ENCRYPTION_KEY", "")
     with pytest.raises(ValidationError, match="encryption_key"):
         Settings()
+
+
+def test_the_stores_index_is_an_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings().store_index is None
+    given = '{"embed": "openai:text-embedding-3-small", "dims": 1536, "fields": ["text"]}'
+    monkeypatch.setenv("ASSENT_STORE_INDEX", given)
+    index = Settings().store_index
+    assert index is not None
+    assert (index.dims, index.fields) == (1536, ("text",))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "openai",
+        "[]",
+        '{"dims": 4}',
+        '{"embed": "a:b", "dims": 0}',
+        '{"embed": "a:b", "dims": 4, "x": 1}',
+    ],
+)
+def test_an_index_that_makes_no_sense_is_refused(
+    monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.setenv("ASSENT_STORE_INDEX", given)
+    with pytest.raises(ValidationError, match="write it as JSON"):
+        Settings()

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from assent.config.project import with_project
+from assent.config.project import open_store_options, with_project
 from assent.config.settings import Settings
-from assent.core.errors import AgentLoadError
+from assent.config.settings import StoreIndex as StoreIndexSetting
+from assent.core.errors import AgentLoadError, ConfigurationError
 from assent.graph.langgraph_json import (
     NOT_HERE,
     READ,
@@ -141,8 +142,6 @@ async def test_a_file_of_variables_that_is_not_there_is_warned_of(write: Write) 
             {"http": {"mount_prefix": "/api", "enable_custom_route_auth": True}},
             ["http.enable_custom_route_auth", "http.mount_prefix"],
         ),
-        ({"store": {"ttl": {"default_ttl": 5}}}, ["store.ttl"]),
-        ({"store": {"index": {"embed": "openai:small", "dims": 3}}}, ["store.index"]),
     ],
 )
 async def test_what_is_valid_and_not_followed_is_warned_of(
@@ -334,6 +333,30 @@ async def test_the_code_that_the_file_names_is_loaded(write: Write) -> None:
         assert project.file.store.ttl == StoreTtl(default_ttl=5.5, refresh_on_read=False)
         origins = ("https://a.example:8443",)
         assert project.file.http.cors == Cors(allow_origins=origins, allow_methods=("*",))
+
+
+INDEX = {"embed": "./langgraph_json_code.py:embed", "dims": 2, "fields": ["text"]}
+
+
+async def test_the_options_of_the_store_are_those_of_the_file(write: Write) -> None:
+    file = write(store={"index": INDEX, "ttl": {"default_ttl": 5.5, "refresh_on_read": False}})
+    code = "def embed(texts): return [[0.0, 1.0] for _ in texts]\n"
+    (file.parent / "langgraph_json_code.py").write_text(code)
+    same = Settings(store_index=StoreIndexSetting(**INDEX))
+    for settings in (Settings(), same):
+        async with (
+            open_agents(str(file)) as agents,
+            open_store_options(settings, agents) as options,
+        ):
+            assert options.index is not None and options.ttl is not None
+            assert (options.index["dims"], options.index["fields"]) == (2, ["text"])
+            assert options.index["embed"](["a"]) == [[0.0, 1.0]]  # type: ignore[operator]
+            assert (options.ttl["default_ttl"], options.ttl["refresh_on_read"]) == (5.5, False)
+
+    other = Settings(store_index=StoreIndexSetting(**{**INDEX, "dims": 3}))
+    with pytest.raises(ConfigurationError, match="name different embeddings"):
+        async with open_agents(str(file)) as agents, open_store_options(other, agents):
+            pass
 
 
 async def test_a_new_project_of_the_cli_runs_without_its_variables() -> None:

@@ -14,7 +14,7 @@ import pytest
 from assent.core.approval import ApprovalStatus
 from assent.core.rows import UNFINISHED, NotificationStatus, RunStatus, ThreadStatus
 from assent.core.sealing import NoSeal
-from assent.storage.sqlite import SqliteStorage, files, queries
+from assent.storage.sqlite import SqliteStorage, files, queries, store
 from assent.storage.sqlite.paging import cursor_behind
 from assent.storage.sqlite.reader import Reader
 from assent.storage.sqlite.tables import Table, Tables
@@ -211,6 +211,13 @@ async def test_a_row_is_written_by_its_key_and_removed_with_its_thread(
         queries.REMOVE_NOTIFICATIONS,
         queries.RETIRE_SILENT,
         queries.QUEUE_LENGTHS,
+        store.FIRST_WRITTEN,
+        store.LAST_NUMBER,
+        store.REMOVE,
+        store.REFRESH,
+        store.REMOVE_EXPIRED,
+        store.BY_KEY,
+        store.NAMESPACES,
     ],
 )
 async def test_what_the_writer_looks_for_is_found_by_an_index(
@@ -219,6 +226,16 @@ async def test_what_the_writer_looks_for_is_found_by_an_index(
     reader = ExplainingReader(connection)
     assert reader.explain(sql)
     assert not reader.passes_through(), reader.plan
+
+
+async def test_a_search_of_the_store_sorts_no_values(connection: sqlite3.Connection) -> None:
+    plan = ExplainingReader(connection).explain(store.NEWEST)
+    sorted_at = plan.index("USE TEMP B-TREE FOR ORDER BY")
+    # The numbers of one namespace are sorted, from the index alone.
+    assert (
+        "COVERING INDEX" in plan[sorted_at - 1] and "prefix>? AND prefix<?" in plan[sorted_at - 1]
+    )
+    assert "SEARCH store_items USING INTEGER PRIMARY KEY (rowid=?)" in plan
 
 
 async def test_the_runs_whose_events_are_kept_are_those_of_one_thread(

@@ -6,11 +6,12 @@
     async with SqliteSaver.from_conn_string("checkpoints.db") as saver:
         graph = builder.compile(checkpointer=saver)
 
-The two entrances:
+The three entrances:
 
 - `storage.py`: `SqliteStorage`, all of `Storage` over one file.
 - `saver.py`: `SqliteSaver`, LangGraph's checkpoint saver over the same writer and reader. Its rows
   are the business of the folder `checkpoints/`.
+- `store.py`: `SqliteStore`, LangGraph's store over them.
 
 The file:
 

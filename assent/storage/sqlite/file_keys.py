@@ -29,6 +29,7 @@ USED_TABLES = (
     "audit",
     "checkpoint_threads",
     "checkpoints",
+    "store_items",
 )
 """The tables that are all empty in a file that nobody has used."""
 

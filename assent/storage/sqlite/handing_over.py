@@ -1,9 +1,10 @@
-"""Handing over to the event loop from the threads of connections: results, errors, their end."""
+"""Handing over to the event loop that opened the file: results and errors from the threads of
+connections, and calls from other loops and threads."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -45,3 +46,35 @@ async def until_ended(ends: Sequence[asyncio.Future[None]]) -> None:
         # what was begun.
         await asyncio.wait(ends)
         raise
+
+
+async def on_loop(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
+    """Do the work on that loop, and wait for it on the loop that runs here."""
+    if asyncio.get_running_loop() is loop:
+        return await work
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))
+
+
+def from_thread(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
+    """Do the work on that loop, and wait for it in this thread. Raises what `check_may_wait`
+    does."""
+    try:
+        check_may_wait(loop)
+    except asyncio.InvalidStateError:
+        work.close()
+        raise
+    return asyncio.run_coroutine_threadsafe(work, loop).result()
+
+
+def check_may_wait(loop: asyncio.AbstractEventLoop) -> None:
+    """Raise `asyncio.InvalidStateError` on the loop's own thread, where waiting for it would never
+    end."""
+    try:
+        running = asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    if running is loop:
+        raise asyncio.InvalidStateError(
+            "A method that waits was called on the event loop that serves it. Call the async "
+            "one there (aget_tuple, ainvoke, aget, ...), or this one in another thread."
+        )

@@ -52,6 +52,7 @@ from assent.core.sealing import NoSeal, Seal, parse_keys
 from assent.storage.sqlite import files
 from assent.storage.sqlite.checkpoints.store import Checkpoints
 from assent.storage.sqlite.file_keys import seal_of
+from assent.storage.sqlite.handing_over import from_thread, on_loop
 from assent.storage.sqlite.reader import Reader
 from assent.storage.sqlite.writer import Writer
 
@@ -243,10 +244,7 @@ class SqliteSaver(BaseCheckpointSaver[int]):
         self._checkpoints.forget_thread(thread_id)
 
     async def _here(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run on the loop that opened the file, and wait for it on the loop that runs here."""
-        if asyncio.get_running_loop() is self._loop:
-            return await coroutine
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self._loop))
+        return await on_loop(self._loop, coroutine)
 
     # ── from another thread ──
 
@@ -272,21 +270,7 @@ class SqliteSaver(BaseCheckpointSaver[int]):
             yield each
 
     def _there(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run on the loop that opened the file, and wait for it in this thread.
-
-        Raises `asyncio.InvalidStateError` on that loop's own thread, where waiting would never end.
-        """
-        try:
-            running = asyncio.get_running_loop()
-        except RuntimeError:
-            running = None
-        if running is self._loop:
-            coroutine.close()
-            raise asyncio.InvalidStateError(
-                "A method that waits was called on the event loop that serves it. Call the async "
-                "one there (aget_tuple, ainvoke, ...), or this one in another thread."
-            )
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+        return from_thread(self._loop, coroutine)
 
 
 class Opening:

@@ -42,9 +42,11 @@ from assent.storage.sqlite.file_keys import seal_of
 from assent.storage.sqlite.queries import Where, runs_where, where_few
 from assent.storage.sqlite.reader import Reader
 from assent.storage.sqlite.saver import SqliteSaver
+from assent.storage.sqlite.store import REMOVE_EXPIRED, SqliteStore
 from assent.storage.sqlite.tables import R, Table, Tables
 from assent.storage.sqlite.tails import Tails
 from assent.storage.sqlite.writer import Writer
+from assent.storage.store import StoreOptions
 
 logger = logging.getLogger(__name__)
 
@@ -125,6 +127,9 @@ class SqliteStorage(Storage):
             saver = await SqliteSaver.over(writer, reader, seal=seal)
             eraser = await stack.enter_async_context(Eraser.open(writer, reader, erased))
             yield cls(writer, reader, tails, saver, seal, clock, tables, erased, eraser)
+
+    def store(self, options: StoreOptions = StoreOptions()) -> SqliteStore:
+        return SqliteStore(self._writer, self._reader, self._seal, self._clock, options)
 
     def outage(self) -> Outage | None:
         return self._writer.outage
@@ -510,6 +515,9 @@ class SqliteStorage(Storage):
 
     async def remove_links(self, before: datetime) -> int:
         return await retention.remove_over(self._writer, queries.REMOVE_LINKS, before)
+
+    async def remove_items(self, before: datetime) -> int:
+        return await retention.remove_over(self._writer, REMOVE_EXPIRED, before)
 
     async def forget_times_of_usage(self, before: datetime) -> None:
         await retention.forget_times_of_usage(self._writer, before)
