@@ -30,7 +30,7 @@ from assent.api.routes import (
 )
 from assent.approvals.people import People
 from assent.config.file import Configuration, read_configuration
-from assent.config.project import open_store_options, with_project
+from assent.config.project import descriptions_of, open_store_options, with_project
 from assent.config.settings import Settings
 from assent.config.without_effect import without_effect
 from assent.core.clock import Clock
@@ -147,6 +147,7 @@ async def _open(
         links=link_key,
         api_keys=settings.api_keys,
         link_issuers=settings.link_issuers,
+        descriptions=descriptions_of(agents),
     )
 
     retention = Retention(

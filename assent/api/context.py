@@ -23,13 +23,15 @@ SCOPE_KEY = "assent"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """All that requests need of a server, from its start to its end."""
+    """All that requests need of a server, from its start to its end. `descriptions` say what its
+    agents are for, by name, where a langgraph.json does."""
 
     runs: Runs
     dispatcher: Dispatcher
     links: LinkKey | None
     api_keys: Mapping[str, str]
     link_issuers: tuple[str, ...]
+    descriptions: Mapping[str, str]
 
 
 def served(request: Request) -> Served:

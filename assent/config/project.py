@@ -43,6 +43,13 @@ def with_project(settings: Settings, agents: Mapping[str, Any]) -> Settings:
     return settings.model_copy(update={**update, "state_types": tuple(sorted(types))})
 
 
+def descriptions_of(agents: Mapping[str, Any]) -> dict[str, str]:
+    """What the agents are for, as far as their langgraph.json says so."""
+    file = agents.file if isinstance(agents, Project) else None
+    graphs = {} if file is None else file.graphs
+    return {name: graph.description for name, graph in graphs.items() if graph.description}
+
+
 def _settings_in(file: ProjectFile) -> dict[str, tuple[str, Any]]:
     """The settings that the file makes, by name: the place in it, and the value."""
     ttl = (file.checkpointer or Checkpointer()).ttl or ThreadTtl()

@@ -16,6 +16,7 @@ from tests.support.waiting import until
 RETRIED = ("graph", "few", "other", "stopping", "paying", "noted")
 GRAPHS = {
     "workflow": f"{workflow.__file__}:graph",
+    "plain": f"{workflow.__file__}:plain",
     **{name: f"{retried.__file__}:{name}" for name in RETRIED},
 }
 YES = {"type": "respond", "message": "yes"}
@@ -95,6 +96,14 @@ async def test_a_workflow_remembers_what_it_returned(server: Server) -> None:
             await answer(api, "w4", YES)
         letters = (await api.get("/threads/w4/state"))["values"]["letters"]
     assert letters == ["Dear Dora: yes", "Dear Emil: yes"]
+
+
+async def test_a_workflow_may_return_anything(server: Server) -> None:
+    async with asking(server) as api:
+        await api.stream("Ask.", agent="plain", thread_id="w8")
+        await answer(api, "w8", {"type": "respond", "message": 2019})
+        assert (await api.get("/threads/w8"))["values"] == "told 2019"
+        assert (await api.events("w8"))[-1]["type"] == "done"
 
 
 async def test_a_workflow_that_waits_is_cancelled(server: Server) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from assent.config.project import open_store_options, with_project
+from assent.config.project import descriptions_of, open_store_options, with_project
 from assent.config.settings import Settings
 from assent.config.settings import StoreIndex as StoreIndexSetting
 from assent.core.errors import AgentLoadError, ConfigurationError
@@ -24,7 +24,6 @@ from assent.graph.langgraph_json import (
     Cors,
     StoreIndex,
     StoreTtl,
-    read_project,
 )
 from assent.graph.loading import open_agents
 
@@ -368,8 +367,9 @@ async def test_a_new_project_of_the_cli_runs_without_its_variables() -> None:
     assert ended == {"changeme": "output from call_model. Configured with None"}
 
 
-def test_graphs_may_say_what_they_are_for(write: Write) -> None:
+async def test_graphs_may_say_what_they_are_for(write: Write) -> None:
     place = {"path": "./langgraph_json_agent.py:graph", "description": "Answers."}
-    project = read_project(write(graphs={"a": place, "b": place["path"]}))
-    described = {name: graph.description for name, graph in project.graphs.items()}
-    assert described == {"a": "Answers.", "b": None}
+    async with open_agents(str(write(graphs={"a": place, "b": place["path"]}))) as agents:
+        assert list(agents) == ["a", "b"]
+        assert descriptions_of(agents) == {"a": "Answers."}
+    assert descriptions_of({}) == {}

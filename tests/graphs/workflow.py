@@ -46,3 +46,9 @@ async def graph(given: dict[str, Any], *, previous: Any = None) -> dict[str, Any
     sent = await send(text, str(answer))
     letters = [*((previous or {}).get("letters", [])), sent]
     return {"messages": [AIMessage(sent, id=f"m{len(letters)}")], "letters": letters}
+
+
+@entrypoint()
+def plain(given: dict[str, Any]) -> str:
+    """Ask, and return words: sync, and without a state that is an object."""
+    return f"told {interrupt('Which year?')}"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Request, Response
 
+from assent.api.context import served
 from assent.api.deps import TheActor, TheRuns
 from assent.api.json_body import JsonRoute
 from assent.api.query import only_known
@@ -20,10 +21,13 @@ router = APIRouter(tags=["server"], route_class=JsonRoute, dependencies=[Depends
 
 
 @router.get("/agents")
-async def list_agents(runs: TheRuns, by: TheActor) -> Response:
+async def list_agents(request: Request, runs: TheRuns, by: TheActor) -> Response:
     """The agents. The first takes messages that name no agent. An agent that Assent built has its
-    tools, and says which of them need approval."""
-    views = [_agent_view(name, agent) for name, agent in runs.agents.items()]
+    tools, and says which of them need approval. The `description` is its langgraph.json's."""
+    descriptions = served(request).descriptions
+    views: list[JsonObject] = []
+    for name, agent in runs.agents.items():
+        views.append({**_agent_view(name, agent), "description": descriptions.get(name)})
     return json_response({"agents": views})
 
 

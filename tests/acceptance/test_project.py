@@ -1,0 +1,52 @@
+"""A project of LangGraph's CLI, served unchanged by its langgraph.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.support.server import asking, serving
+
+MAKING = """
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.types import interrupt
+from langgraph_sdk.runtime import ServerRuntime
+
+OPENED = Path(__file__).with_name("opened")
+
+
+@asynccontextmanager
+async def make(runtime: ServerRuntime):
+    with OPENED.open("a") as file:
+        file.write("+")
+    graph = StateGraph(MessagesState)
+    graph.add_node("ask", lambda state: {"messages": [("ai", interrupt("Which year?"))]})
+    yield graph.add_edge(START, "ask")
+    with OPENED.open("a") as file:
+        file.write("-")
+"""
+
+
+async def test_a_graph_of_a_context_manager_waits_dies_and_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "making.py").write_text(MAKING)
+    opened = tmp_path / "opened"
+    file = tmp_path / "langgraph.json"
+    graphs = {"making": {"path": "./making.py:make", "description": "Asks for a year."}}
+    file.write_text(json.dumps({"graphs": graphs, "env": {}, "dependencies": ["."]}))
+    with serving(tmp_path, str(file)) as server:
+        async with asking(server) as api:
+            (listed,) = (await api.get("/agents"))["agents"]
+            assert listed["description"] == "Asks for a year."
+            (approval,) = await api.paused("Ask.", thread_id="t")
+            server.restart()
+            decisions = {approval["approval_id"]: {"type": "respond", "message": "2019"}}
+            decided = await api.decided("t", decisions=decisions)
+            await api.ended(decided["run_id"])
+            assert await api.last_words("t") == "2019"
+        # Once for each process, and closed by the one that was not killed.
+        assert opened.read_text() == "++"
+        server.terminate()
+        assert opened.read_text() == "++-"
