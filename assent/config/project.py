@@ -80,14 +80,15 @@ async def open_store_options(
     Raises `ConfigurationError` if the two name different embeddings, and `AgentLoadError` if those
     of the settings cannot be loaded.
     """
-    project = agents if isinstance(agents, Project) else Project()
-    store = (project.file.store if project.file else None) or ProjectStore()
+    project = agents if isinstance(agents, Project) else None
+    file = project.file if project else None
+    store = (file.store if file else None) or ProjectStore()
     ttl = None
     if store.ttl is not None:
         given = store.ttl
         ttl = TTLConfig(refresh_on_read=given.refresh_on_read, default_ttl=given.default_ttl)
     theirs, ours = store.index, settings.store_index
-    if theirs is not None:
+    if project is not None and theirs is not None:
         _check_same_index(theirs, ours)
         index = _index(theirs, project.embed)
         yield StoreOptions(index=index, ttl=ttl)

@@ -23,7 +23,7 @@ import shlex
 import sys
 import sysconfig
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -44,11 +44,12 @@ from langchain_core.runnables.base import RunnableBindingBase
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel import Pregel
-from langgraph.store.base import BaseStore, Op, Result
+from langgraph.store.base import BaseStore
 
 from assent.core.errors import AgentLoadError
 from assent.graph.kinds import Agent, is_workflow
 from assent.graph.langgraph_json import ProjectFile, read_project
+from assent.graph.late_store import LateStore
 from assent.graph.retrying import unwrapped
 
 MAX_CAUSE = 500
@@ -58,11 +59,17 @@ MAX_CAUSE = 500
 class Project(dict[str, Agent]):
     """The agents of a target, by id, and what its langgraph.json says besides: the `file`, and the
     code that it names: `app` of `http.app`, and `embed` of `store.index`, which is a function, or
-    "provider:model" as it stands there."""
+    "provider:model" as it stands there.
 
-    file: ProjectFile | None = None
-    app: Any = None
-    embed: Any = None
+    Functions that make graphs are given the `store`. Whoever runs the agents opens it.
+    """
+
+    def __init__(self, agents: Mapping[str, Agent], store: LateStore) -> None:
+        super().__init__(agents)
+        self.store = store
+        self.file: ProjectFile | None = None
+        self.app: Any = None
+        self.embed: Any = None
 
 
 @asynccontextmanager
@@ -85,9 +92,10 @@ async def open_agents(target: str) -> AsyncIterator[Project]:
             yield await _open_project(Path(target), stack)
             return
         source = _source(target, base=Path())
-        agent = await _agent(source, stack)
+        store = LateStore()
+        agent = await _agent(source, stack, store)
         is_named = agent.name not in (None, "LangGraph")
-        yield Project({agent.name if is_named else source.variable: agent})
+        yield Project({agent.name if is_named else source.variable: agent}, store)
 
 
 @asynccontextmanager
@@ -108,10 +116,10 @@ async def _open_project(path: Path, stack: AsyncExitStack) -> Project:
     folders = [path.parent.resolve(), *_dependency_folders(path, file.dependencies)]
     for folder in reversed(folders):
         stack.enter_context(_on_path(folder))
-    project = Project()
+    project = Project({}, LateStore())
     for name, graph in file.graphs.items():
         source = _project_source(path, f"The graph '{name}'", graph.path, folders)
-        project[name] = await _agent(source, stack)
+        project[name] = await _agent(source, stack, project.store)
     project.file = file
     if file.http is not None and file.http.app is not None:
         source = _project_source(path, '"http.app"', file.http.app, folders)
@@ -395,13 +403,13 @@ async def _variable_of(source: Source, stack: AsyncExitStack) -> Any:
     return value
 
 
-async def _agent(source: Source, stack: AsyncExitStack) -> Agent:
+async def _agent(source: Source, stack: AsyncExitStack, store: BaseStore) -> Agent:
     module = await _module(source, stack)
     if not hasattr(module, source.variable):
         raise AgentLoadError(f"{source} has no variable '{source.variable}'. {_graphs_in(module)}")
     name = f"'{source.variable}' in {source}"
     try:
-        graph, verb = await _graph_of(getattr(module, source.variable), name, stack)
+        graph, verb = await _graph_of(getattr(module, source.variable), name, stack, store)
         graph = unwrapped(graph.compile() if isinstance(graph, StateGraph) else graph)
     except AgentLoadError:
         raise
@@ -421,14 +429,16 @@ def _is_a_workflow(graph: Any) -> bool:
     return isinstance(graph, Pregel) and is_workflow(graph)
 
 
-async def _graph_of(value: Any, name: str, stack: AsyncExitStack) -> tuple[Any, str]:
+async def _graph_of(
+    value: Any, name: str, stack: AsyncExitStack, store: BaseStore
+) -> tuple[Any, str]:
     """The graph that `value` is, returns or yields; and that verb, negated, for an error message if
     it is none."""
     verb = "is not"
     is_graph = isinstance(value, StateGraph | Pregel | RunnableBindingBase)
     if not is_graph and _makes_a_graph(value):
         verb = "does not return"
-        value = _called(value, name)
+        value = _called(value, name, store)
         if inspect.isawaitable(value):
             value = await value
     if isinstance(value, AbstractAsyncContextManager):
@@ -444,7 +454,7 @@ def _makes_a_graph(value: Any) -> bool:
     return inspect.isroutine(value) or isinstance(value, functools.partial)
 
 
-def _called(make: Callable[..., Any], name: str) -> Any:
+def _called(make: Callable[..., Any], name: str, store: BaseStore) -> Any:
     """Call a function that makes a graph, with an empty config or a runtime if it needs an
     argument."""
     required: list[inspect.Parameter] = []
@@ -462,7 +472,7 @@ def _called(make: Callable[..., Any], name: str) -> Any:
         )
     argument: Any = RunnableConfig(configurable={})
     if _takes_a_runtime(required[0]):
-        argument = _server_runtime()
+        argument = _server_runtime(store)
     if required[0].kind is inspect.Parameter.KEYWORD_ONLY:
         return make(**{required[0].name: argument})
     return make(argument)
@@ -476,23 +486,11 @@ def _takes_a_runtime(parameter: inspect.Parameter) -> bool:
     return "ServerRuntime" in str(parameter.annotation)
 
 
-def _server_runtime() -> Any:
+def _server_runtime(store: BaseStore) -> Any:
     """LangGraph's runtime for a function that makes a graph: of no run, and so of nobody."""
     from langgraph_sdk.runtime import _ReadRuntime
 
-    return _ReadRuntime(access_context="assistants.read", user=None, store=NoStoreYet())
-
-
-class NoStoreYet(BaseStore):
-    """The store while graphs are made. Nodes find theirs in their own runtime."""
-
-    def batch(self, ops: Iterable[Op]) -> list[Result]:
-        raise RuntimeError(
-            "There is no store yet while graphs are made. Use the store of a node's runtime."
-        )
-
-    async def abatch(self, ops: Iterable[Op]) -> list[Result]:
-        return self.batch(ops)
+    return _ReadRuntime(access_context="assistants.read", user=None, store=store)
 
 
 # ── error messages ────────────────────────────────────────────────────────────────────────────────

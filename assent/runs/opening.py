@@ -13,6 +13,7 @@ from assent.core.errors import ConfigurationError
 from assent.core.policy import PolicyBook
 from assent.graph.interrupts.matching import matched
 from assent.graph.kinds import Agent
+from assent.graph.loading import Project
 from assent.graph.retrying import unwrapped
 from assent.graph.state_types import state_types as state_types_of
 from assent.runs.approvals import Approvals
@@ -62,6 +63,7 @@ async def open_runs(
     contradict the agent's code, and for those that none of the people can meet.
     """
     clock = clock or Clock()
+    late = agents.store if isinstance(agents, Project) else None
     agents = {name: unwrapped(agent) for name, agent in agents.items()}
     check_agents("budget", budgets.agents, agents)
     check_agents("recursion limit", recursion.agents, agents)
@@ -69,6 +71,8 @@ async def open_runs(
     check_policies(policies, agents)
     check_people(people, policies, agents)
     memory = storage.store(store)
+    if late is not None:
+        late.open(memory)
     # The server's checkpointer takes the place of a graph's own: a pause must outlive the process.
     # A store of its own is left to it: nothing else depends on what it remembers.
     saver = storage.checkpointer.with_allowlist(list(state_types))

@@ -22,15 +22,29 @@ OPENED = Path(__file__).with_name("opened")
 async def make(runtime: ServerRuntime):
     with OPENED.open("a") as file:
         file.write("+")
-    graph = StateGraph(MessagesState)
-    graph.add_node("ask", lambda state: {"messages": [("ai", interrupt("Which year?"))]})
-    yield graph.add_edge(START, "ask")
+    try:
+        runtime.store.get(("years",), "last")
+    except RuntimeError as error:
+        OPENED.with_name("refused").write_text(str(error))
+
+    async def ask(state):
+        year = interrupt("Which year?")
+        await runtime.store.aput(("years",), "last", {"year": year})
+        return {}
+
+    def tell(state, *, store):
+        return {"messages": [("ai", store.get(("years",), "last").value["year"])]}
+
+    graph = StateGraph(MessagesState).add_node("ask", ask).add_node("tell", tell)
+    yield graph.add_edge(START, "ask").add_edge("ask", "tell")
     with OPENED.open("a") as file:
         file.write("-")
 """
 
 
-async def test_a_graph_of_a_context_manager_waits_dies_and_goes_on(tmp_path: Path) -> None:
+async def test_a_graph_that_is_made_waits_dies_and_goes_on_with_the_servers_store(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "making.py").write_text(MAKING)
     opened = tmp_path / "opened"
     file = tmp_path / "langgraph.json"
@@ -48,5 +62,7 @@ async def test_a_graph_of_a_context_manager_waits_dies_and_goes_on(tmp_path: Pat
             assert await api.last_words("t") == "2019"
         # Once for each process, and closed by the one that was not killed.
         assert opened.read_text() == "++"
+        sentence = "The store is not open while graphs are made. Use it in their nodes and tools."
+        assert (tmp_path / "refused").read_text() == sentence
         server.terminate()
         assert opened.read_text() == "++-"
