@@ -26,6 +26,7 @@ from assent.api.routes import (
     runs,
     schedules,
     server,
+    thread_runs,
     threads,
 )
 from assent.approvals.people import People
@@ -50,7 +51,10 @@ from assent.storage.base import QueueLimits, Storage
 from assent.storage.sqlite import SqliteStorage
 from assent.storage.store import StoreOptions
 
-ROUTES = (agent, threads, runs, approvals, grants, links, notifications, audit, schedules, server)
+ROUTES = (
+    *(agent, threads, thread_runs, runs, approvals, grants, links, notifications, audit),
+    *(schedules, server),
+)
 
 log = structlog.get_logger(__name__)
 

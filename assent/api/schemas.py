@@ -222,7 +222,7 @@ class AgentRequest(Input):
         return self
 
 
-class RunRequest(Input):
+class RunRequest(AgentRequest):
     """A run in the background, now or later."""
 
     after_seconds: float = Field(
@@ -257,14 +257,6 @@ class ForkRequest(Body):
     checkpoint_id: CheckpointId | None = None
     thread_id: ThreadId | None = None
     metadata: Metadata = Field(default_factory=dict)
-
-
-class ThreadRequest(Body):
-    """A new thread."""
-
-    thread_id: ThreadId | None = None
-    metadata: Metadata = Field(default_factory=dict)
-    if_exists: Literal["raise", "do_nothing"] = "raise"
 
 
 Cron = Annotated[

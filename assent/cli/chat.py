@@ -186,8 +186,9 @@ class Chat:
         if not self._options.json:
             self._recall(thread)
         else:
+            waits_for = {approval["approval_id"] for approval in thread["approvals"]}
             for received in seen:
-                if received.event.get("approval_id") in thread["pending"]:
+                if received.event.get("approval_id") in waits_for:
                     self._show(received)
         return self._outcome_of(thread)
 

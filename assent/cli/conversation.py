@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from assent.cli.client import Client, Params, Received
+from assent.cli.client import Client, Received, Refused
 from assent.core.events import TERMINAL_TYPES
 from assent.core.json import Json, JsonObject
 
@@ -44,8 +44,17 @@ class Conversation:
     def cancel(self) -> None:
         """Ask the run to stop. Raises `Refused` if it has ended, or nothing has run yet."""
         # Of a run that has only just begun, no event may have been seen.
-        run_id = self._run_id or self.thread()["run_id"]
+        run_id = self._run_id or self._last_run()
         self._client.post(f"/runs/{run_id}/cancel", {})
+
+    def _last_run(self) -> str:
+        """The run that is active on the thread, or else the newest."""
+        path = f"/threads/{self.thread_id}/runs"
+        runs = self._client.get(path, {"status": "running"}) or self._client.get(path)
+        if not runs:
+            raise Refused("Nothing has run yet.", status=404)
+        run_id: str = runs[0]["run_id"]
+        return run_id
 
     def logged(self, types: Sequence[str] = ()) -> Iterator[Received]:
         """All events so far past the last one seen; with `types`, only those."""
@@ -67,14 +76,8 @@ class Conversation:
 
     def pending(self) -> list[JsonObject]:
         """The approvals that the thread waits for, in the order in which the agent asked."""
-        params: Params = {"status": "pending", "thread_id": self.thread_id, "limit": 1000}
-        approvals = {
-            approval["approval_id"]: approval
-            for approval in self._client.get("/approvals", params)["approvals"]
-        }
-        # That list is by time, which is the same for all approvals of a turn.
-        in_order = self.thread()["pending"]
-        return [approvals[approval_id] for approval_id in in_order if approval_id in approvals]
+        approvals: list[JsonObject] = self.thread()["approvals"]
+        return [approval for approval in approvals if approval["status"] == "pending"]
 
     @property
     def _events_path(self) -> str:

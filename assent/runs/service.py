@@ -26,6 +26,7 @@ from assent.core.errors import (
     ThreadBusy,
     ThreadPaused,
 )
+from assent.core.json import Json
 from assent.core.rows import (
     ACTIVE,
     UNFINISHED,
@@ -557,31 +558,42 @@ class Runs:
             raise NotFound(f"There is no thread '{thread_id}'.")
         return thread
 
-    async def state(self, thread: Thread, checkpoint_id: str | None = None) -> StateSnapshot:
-        """The thread's state at its head, or at a checkpoint. Raises `NotFound` for an unknown
-        one."""
-        snapshot = await self._snapshot(thread, checkpoint_id)
+    async def state(
+        self, thread: Thread, checkpoint_id: str | None = None, *, subgraphs: bool = False
+    ) -> StateSnapshot:
+        """The thread's state at its head, or at a checkpoint; with those of its `subgraphs`. Raises
+        `NotFound` for an unknown one."""
+        snapshot = await self._snapshot(thread, checkpoint_id, subgraphs=subgraphs)
         if snapshot is None:
             raise NotFound(f"The thread '{thread.thread_id}' has no checkpoint '{checkpoint_id}'.")
         return snapshot
 
-    async def _snapshot(self, thread: Thread, checkpoint_id: str | None) -> StateSnapshot | None:
+    async def _snapshot(
+        self, thread: Thread, checkpoint_id: str | None, *, subgraphs: bool = False
+    ) -> StateSnapshot | None:
         config = thread_config(thread.thread_id, checkpoint_id)
-        snapshot = await self._agent(thread).aget_state(config)
+        snapshot = await self._agent(thread).aget_state(config, subgraphs=subgraphs)
         # For a checkpoint that does not exist, LangGraph gives an empty state.
         exists = checkpoint_id is None or snapshot.metadata is not None
         return snapshot if exists else None
 
     async def history(
-        self, thread: Thread, *, limit: int, before: str | None
+        self,
+        thread: Thread,
+        *,
+        limit: int,
+        before: str | None,
+        metadata: Mapping[str, Json] | None = None,
     ) -> list[StateSnapshot]:
-        """The thread's states, newest first; `before` is a checkpoint id. Raises `NotFound` for an
-        unknown one."""
+        """The thread's states, newest first, or those of them that have this `metadata`; `before`
+        is a checkpoint id. Raises `NotFound` for an unknown one."""
         config = thread_config(thread.thread_id)
         if before:
             await self.state(thread, before)
         cursor = thread_config(thread.thread_id, before) if before else None
-        states = self._agent(thread).aget_state_history(config, before=cursor, limit=limit)
+        states = self._agent(thread).aget_state_history(
+            config, filter=dict(metadata or {}), before=cursor, limit=limit
+        )
         return [state async for state in states]
 
     async def delete(self, thread: Thread, by: Actor) -> None:

@@ -97,7 +97,11 @@ def new_run(submission: Submission, thread_id: str, agent: str, run_id: str, now
         budget["limits"] = dict(submission.budget)
     if submission.recursion_limit is not None:
         budget["recursion_limit"] = submission.recursion_limit
-    place = {"checkpoint_id": submission.checkpoint_id} if submission.checkpoint_id else {}
+    beside: JsonObject = {}
+    if submission.checkpoint_id:
+        beside["checkpoint_id"] = submission.checkpoint_id
+    if submission.on_busy != "reject":
+        beside["on_busy"] = submission.on_busy
     return Run(
         run_id=run_id,
         thread_id=thread_id,
@@ -105,7 +109,7 @@ def new_run(submission: Submission, thread_id: str, agent: str, run_id: str, now
         agent=agent,
         kind=RunKind.INPUT,
         status=RunStatus.PENDING,
-        input={**submission.given.stored(), **place},
+        input={**submission.given.stored(), **beside},
         metadata=submission.metadata,
         priority=submission.priority,
         due_at=submission.due_at,

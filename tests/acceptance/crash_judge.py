@@ -324,7 +324,8 @@ def standing(log: Log, found: Found) -> Iterator[Finding]:
         if log.events:
             yield "stuck", f"The thread {log.thread_id} is gone."
         return
-    pending = [found.approvals[id]["status"] for id in thread["pending"]]
+    waits_for = [approval["approval_id"] for approval in thread["approvals"]]
+    pending = [found.approvals[id]["status"] for id in waits_for]
     if thread["status"] == "busy":
         yield "stuck", f"The thread {log.thread_id} is busy."
     elif (thread["status"] == "interrupted") != bool(pending) or set(pending) - {"pending"}:
@@ -343,10 +344,10 @@ def standing(log: Log, found: Found) -> Iterator[Finding]:
         for id, approval in found.approvals.items()
         if approval["thread_id"] == log.thread_id and approval["status"] == "pending"
     }
-    if left != set(thread["pending"]):
+    if left != set(waits_for):
         yield (
             "stuck",
-            f"The thread {log.thread_id} waits for {thread['pending']}, but pending are {left}.",
+            f"The thread {log.thread_id} waits for {waits_for}, but pending are {left}.",
         )
 
 

@@ -188,7 +188,7 @@ class Person:
         elif status != "busy":
             await self._say(log)
         elif log.may_stop and luck < 0.15:
-            await self._stop(log, thread["run_id"])
+            await self._stop_what_runs(log)
         elif luck < 0.3:
             await self._say_meanwhile(log)
         else:
@@ -245,12 +245,12 @@ class Person:
 
     async def _background(self, sent: Sent, body: Json) -> None:
         """Do not wait for anything."""
-        request = {key: value for key, value in body.items() if key != "thread_id"}
+        request = dict(body)
         # A patient one's clock may be set back by hours.
         sooner = not self._refusals
         if sooner and body.get("on_busy") == "enqueue" and self._chance.random() < 0.3:
             request["after_seconds"] = round(self._chance.random(), 3)
-        response = await self._api.http.post(f"/threads/{sent.thread_id}/runs", json=request)
+        response = await self._api.http.post("/agent/runs", json=request)
         sent.status, sent.run_id = response.status_code, response.headers.get("x-run-id", "")
 
     def _script(self) -> str:
@@ -361,6 +361,15 @@ class Person:
             self._book.known.append(Known(approval_id, decision, self.name))
         elif response.status_code == 409 and answer.get("decided_by"):
             self._book.known.append(Known(approval_id, answer["decision"], answer["decided_by"]))
+
+    async def _stop_what_runs(self, log: Log) -> None:
+        """Cancel the run that the thread is busy with, be it active or the first that waits."""
+        response = await self._ask("GET", "/runs", params={"thread_id": log.thread_id})
+        newest = self._expect(response, 200).json().get("runs", ())
+        left = [run for run in newest if run["status"] in ("pending", "running", "cancelling")]
+        if left:
+            run = next((run for run in left if run["status"] != "pending"), left[-1])
+            await self._stop(log, run["run_id"])
 
     async def _stop(self, log: Log, run_id: str) -> None:
         """Cancel the run, or all that goes on there. It may have ended meanwhile."""

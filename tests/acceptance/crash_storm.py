@@ -255,11 +255,7 @@ class Storm:
             for log in self._book.logs.values()
             if log.follower is not None and log.events
         ]
-        waiting = [
-            run
-            for id in followed
-            for run in (await api.get(f"/threads/{id}/runs", status="pending"))["runs"]
-        ]
+        waiting = [run for id in followed for run in await api.runs(id, status="pending")]
         return [
             run["run_id"]
             for run in waiting
@@ -300,7 +296,7 @@ class Storm:
         runs = {
             run["run_id"]: run
             for id in threads
-            for run in await _all_pages(api, f"/threads/{id}/runs", "runs")
+            for run in await _all_pages(api, "/runs", "runs", thread_id=id)
         }
         return Found(
             threads=threads,
@@ -340,11 +336,11 @@ async def all_cancelled_in_the_end(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _all_pages(api: Api, path: str, what: str) -> list[Any]:
+async def _all_pages(api: Api, path: str, what: str, **parameters: str) -> list[Any]:
     rows: list[Any] = []
     cursor: dict[str, str] = {}
     while True:
-        page = await api.get(path, limit=1000, **cursor)
+        page = await api.get(path, limit=1000, **parameters, **cursor)
         rows += page[what]
         if page["next"] is None:
             return rows

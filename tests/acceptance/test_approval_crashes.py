@@ -358,11 +358,11 @@ async def test_killed_amid_pauses_that_a_grant_decides_it_is_used_as_often_as_it
     ).json()
 
     async def runs(threads: Sequence[str]) -> None:
-        told = [{"message": f"pay {next(amounts)}", "agent": "chat_agent"} for _ in threads]
-        starts = [
-            post(people["ann"], f"/threads/{thread}/runs", each)
-            for thread, each in zip(threads, told, strict=True)
+        told = [
+            {"message": f"pay {next(amounts)}", "agent": "chat_agent", "thread_id": thread}
+            for thread in threads
         ]
+        starts = [post(people["ann"], "/agent/runs", each) for each in told]
         # What was answered is that it begins. It pauses, and goes on, a little later.
         await killed_amid(server, when, starts, within=0.1)
 

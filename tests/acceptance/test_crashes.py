@@ -15,7 +15,6 @@ from tests.support.server import (
     Event,
     Server,
     asking,
-    expect,
     only,
     scripted_agents,
     serving,
@@ -137,7 +136,7 @@ async def test_killed_while_a_gated_tool_runs_a_person_is_asked_what_became_of_i
         server.let_go(61)
         said = {61: {"type": "approve"}, 62: {"type": "respond", "message": "62 went through"}}
         await api.decided("t6", decisions={both[0]["approval_id"]: said[both[0]["args"]["amount"]]})
-        assert (await api.get("/threads/t6"))["pending"] == [both[1]["approval_id"]]
+        assert await api.pending("t6") == [both[1]]
         assert server.traces().count("slow 61") == 1
         await api.decided("t6", decisions={both[1]["approval_id"]: said[both[1]["args"]["amount"]]})
         assert await api.last_words("t6") == "Results: slowly paid 61 | 62 went through"
@@ -387,12 +386,7 @@ async def test_killed_in_a_noted_call_of_somebody_elses_graph_a_person_is_asked_
     """All calls of the turn are made in one node, which runs again from its beginning."""
     async with asking(server) as api:
         for thread, message in (("t1", "pay 50; slow 5; look 500"), ("t2", "slow 61; slow 62")):
-            await expect(
-                await api.http.post(
-                    f"/threads/{thread}/runs", json={"message": message, "agent": "noted"}
-                ),
-                202,
-            )
+            await api.run(thread, message, agent="noted")
         await server.until_traced("pay 50", "slow 5", "look 500", "slow 61", "slow 62")
         finished = "SELECT 1 FROM effects WHERE tool = 'pay' AND status = 'finished'"
         await until(lambda: server.sql(finished))

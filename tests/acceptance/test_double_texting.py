@@ -40,7 +40,7 @@ async def said(api: Api, thread: str) -> list[str]:
 
 
 async def all_runs(api: Api, thread: str) -> list[Json]:
-    return list((await api.get(f"/threads/{thread}/runs", limit=1000))["runs"])
+    return await api.runs(thread)
 
 
 def one_after_another(events: list[Event]) -> None:
@@ -64,12 +64,10 @@ async def test_reject_refuses_and_says_what_can_be_done(server: Server, api: Api
         while "tool_start" not in [event["type"] for event in await api.events("t")]:
             await asyncio.sleep(0.05)
     before = await api.events("t")
-    for path in ("/agent/stream", "/agent/invoke", "/threads/t/runs"):
+    for path in ("/agent/stream", "/agent/invoke", "/agent/runs"):
         for strategy in ({}, {"on_busy": "reject"}):
-            thread = {} if path.startswith("/threads") else {"thread_id": "t"}
-            body = await problem(
-                await api.http.post(path, json={"message": "look 1", **thread, **strategy}), 409
-            )
+            message = {"message": "look 1", "thread_id": "t", **strategy}
+            body = await problem(await api.http.post(path, json=message), 409)
             assert body["runs"] == [running["run_id"]]
             assert all(
                 word in body["detail"]
@@ -150,7 +148,7 @@ async def test_a_thread_that_is_free_takes_a_message_with_any_of_them(api: Api) 
 
 
 async def test_one_that_nobody_knows_is_refused(api: Api) -> None:
-    for path in ("/agent/stream", "/agent/invoke", "/threads/t/runs"):
+    for path in ("/agent/stream", "/agent/invoke", "/agent/runs"):
         await problem(
             await api.http.post(path, json={"message": "tell 1", "on_busy": "queue"}), 422
         )
@@ -161,15 +159,12 @@ async def test_one_that_nobody_knows_is_refused(api: Api) -> None:
 
 async def test_what_waits_for_a_person_is_not_busy(server: Server, api: Api) -> None:
     pending = await api.paused("pay 1", thread_id="t")
+    message = {"message": "tell 1", "thread_id": "t"}
     for strategy in ("reject", "enqueue", "interrupt", "rollback"):
-        body = await problem(
-            await api.http.post("/threads/t/runs", json={"message": "tell 1", "on_busy": strategy}),
-            409,
-        )
-        assert body["approvals"] == pending
-    body = await problem(
-        await api.http.post("/threads/t/runs", json={"message": "tell 1", "if_paused": "wait"}), 409
-    )
+        refused = await api.http.post("/agent/runs", json={**message, "on_busy": strategy})
+        assert (await problem(refused, 409))["approvals"] == pending
+    refused = await api.http.post("/agent/runs", json={**message, "if_paused": "wait"})
+    body = await problem(refused, 409)
     assert '"wait" with "on_busy": "enqueue"' in body["detail"]
     waits = await api.run("t", "tell 2", if_paused="wait", on_busy="enqueue")
     await asyncio.sleep(0.6)
@@ -201,7 +196,10 @@ async def test_of_a_decision_and_a_message_in_its_place_one_wins(server: Server,
             server,
             [
                 (f"/threads/{thread}/resume", {"type": "approve"}),
-                (f"/threads/{thread}/runs", {"message": "tell 1", "if_paused": "cancel"}),
+                (
+                    "/agent/runs",
+                    {"message": "tell 1", "thread_id": thread, "if_paused": "cancel"},
+                ),
             ],
         )
         await api.at_rest(thread)
@@ -222,8 +220,11 @@ async def test_of_a_decision_and_a_message_in_its_place_one_wins(server: Server,
 async def test_of_twenty_at_once_each_that_was_taken_ends_once(
     server: Server, api: Api, strategy: str
 ) -> None:
-    bodies = [{"message": f"look {number}", "on_busy": strategy} for number in range(100, 120)]
-    answers = await volley(server, [("/threads/t/runs", body) for body in bodies])
+    bodies = [
+        {"message": f"look {number}", "thread_id": "t", "on_busy": strategy}
+        for number in range(100, 120)
+    ]
+    answers = await volley(server, [("/agent/runs", body) for body in bodies])
     taken = [answer for status, answer in answers if status == 202]
     assert all(status in ((202,) if strategy != "reject" else (202, 409)) for status, _ in answers)
     runs = {run["run_id"]: await api.ended(run["run_id"]) for run in taken}
@@ -254,8 +255,13 @@ async def test_of_all_strategies_at_once_from_many_clients_none_leaves_a_thread_
     threads = [f"t{number}" for number in range(4)]
     requests = [
         (
-            f"/threads/{thread}/runs",
-            {"message": f"tell {number}", "on_busy": strategy, "agent": "slow_agent"},
+            "/agent/runs",
+            {
+                "message": f"tell {number}",
+                "thread_id": thread,
+                "on_busy": strategy,
+                "agent": "slow_agent",
+            },
         )
         for number in range(2, 5)
         for strategy in ("reject", "enqueue", "interrupt", "rollback", "enqueue")
@@ -346,6 +352,7 @@ class Storm:
         match chance.choice(["message"] * 6 + ["cancel", "decide", "decide", "back"]):
             case "message":
                 body = {
+                    "thread_id": thread,
                     "message": chance.choice(
                         ["look 1 then look 2", "tell 5; look 3", "pay 1", "look 1; pay 2"]
                     ),
@@ -353,7 +360,7 @@ class Storm:
                     "if_paused": chance.choice(["reject", "cancel", "wait"]),
                     "priority": chance.randrange(-5, 5),
                 }
-                return await api.http.post(f"/threads/{thread}/runs", json=body)
+                return await api.http.post("/agent/runs", json=body)
             case "cancel":
                 return await api.http.post(
                     f"/threads/{thread}/cancel",
@@ -372,11 +379,12 @@ class Storm:
             return await api.http.post(f"/threads/{thread}/fork", json=place)
         body = {
             **place,
+            "thread_id": thread,
             "on_busy": "enqueue",
             "if_paused": "cancel",
             **({"message": "tell 2"} if chance.random() < 0.5 else {}),
         }
-        return await api.http.post(f"/threads/{thread}/runs", json=body)
+        return await api.http.post("/agent/runs", json=body)
 
 
 async def test_killed_amid_messages_cancels_decisions_and_going_back_every_run_ends_once(
@@ -416,8 +424,8 @@ async def test_whatever_state_one_goes_on_from_no_call_is_left_open(tmp_path: Pa
         head = await api.get(f"/threads/{forked}/state")
         if (await api.at_rest(forked))["status"] == "idle" and head["next"]:
             # A fork amid a turn runs nothing by itself.
-            body = {"checkpoint_id": id_of(head)}
-            await expect(await api.http.post(f"/threads/{forked}/runs", json=body), 202)
+            body = {"thread_id": forked, "checkpoint_id": id_of(head)}
+            await expect(await api.http.post("/agent/runs", json=body), 202)
         await _brought_to_its_end(api, forked)
         assert {run["status"] for run in await all_runs(api, forked)} <= ENDED_WELL
         assert not open_ids(await api.get(f"/threads/{forked}/state"))
@@ -437,8 +445,8 @@ async def test_whatever_state_one_goes_on_from_no_call_is_left_open(tmp_path: Pa
                     place = {"checkpoint_id": id_of(state)}
                     if number % 2:
                         # Without a message, and then one from the head that this led to.
-                        response = await api.http.post(f"/threads/{thread}/runs", json=place)
-                        await expect(response, 202)
+                        body = {"thread_id": thread, **place}
+                        await expect(await api.http.post("/agent/runs", json=body), 202)
                         await _brought_to_its_end(api, thread)
                         assert not open_ids(await api.get(f"/threads/{thread}/state"))
                         place = {}
@@ -465,6 +473,6 @@ async def _brought_to_its_end(api: Api, thread: str) -> None:
             found = await api.at_rest(thread)
             if found["status"] == "interrupted":
                 await api.resume(thread, type="reject", all=True)
-            elif not (await api.get(f"/threads/{thread}/runs", status="pending"))["runs"]:
+            elif not await api.runs(thread, status="pending"):
                 return
             await asyncio.sleep(0.1)

@@ -132,7 +132,7 @@ async def _say_what_waits(server: Server, api: Api) -> None:
     (sentence,) = [each for each in said if "'agent'" in each]
     assert sentence.startswith("7 run(s) of the agent 'agent' are left as they are")
     assert "runs wait for their agent" in server.output
-    (listed,) = (await api.get("/threads/queued/runs"))["runs"]
+    (listed,) = await api.runs("queued")
     assert listed["reason"] is not None
     # Threads can still be looked at, without the values that only their agent can read.
     threads = [await api.get(f"/threads/{id}") for id in ("cut-off", "asked")]

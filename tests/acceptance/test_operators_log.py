@@ -67,7 +67,7 @@ async def test_a_run_that_asks_and_ends(server: Server, api: Api) -> None:
     assert decided.items() >= {**second, **edited}.items()
     assert goes_on.items() >= {**second, "approval_ids": [id]}.items()
     assert ended.items() >= second.items()
-    runs = {run["run_id"]: run for run in (await api.get("/threads/t/runs"))["runs"]}
+    runs = {run["run_id"]: run for run in await api.runs("t")}
     assert set(runs) == {line["run_id"] for line in (paused, ended)}
     assert 0 < paused["duration"] < 60
     assert 0 < ended["duration"] < 60

@@ -142,7 +142,7 @@ async def test_what_waits_its_turn_goes_in_the_order_in_which_it_came(
         second = await api.run("t", "tell 3", on_busy="enqueue")
         moved_clock.move(clock, -HOUR)
         third = await api.run("t", "tell 4", on_busy="enqueue")
-        listed = (await api.get("/threads/t/runs", status="pending"))["runs"]
+        listed = await api.runs("t", status="pending")
         waiting = [third, second, first]
         assert [run["run_id"] for run in listed] == [run["run_id"] for run in waiting]
         server.let_go(1)

@@ -16,22 +16,24 @@ async def test_as_many_wait_as_may_and_the_others_are_told_to_come_again(tmp_pat
         async with asking(server) as api:
             await api.run("t", "hold 5")
             await server.until_traced("hold 5")
-            asked = {"message": "look 1", "on_busy": "enqueue"}
-            answers = await volley(server, [("/threads/t/runs", asked)] * 20)
+            asked = {"message": "look 1", "thread_id": "t", "on_busy": "enqueue"}
+            answers = await volley(server, [("/agent/runs", asked)] * 20)
             assert sorted(status for status, _ in answers) == [202] * 3 + [429] * 17
-            refused = await api.http.post("/threads/t/runs", json=asked)
+            refused = await api.http.post("/agent/runs", json=asked)
             assert refused.headers["retry-after"] == "10"
             body = await problem(refused, 429)
             assert body["type"] == "urn:assent:problem:queue-full"
             assert "3 runs wait on the thread 't' already" in body["detail"]
             for path in ("/agent/stream", "/agent/invoke"):
-                await problem(await api.http.post(path, json={**asked, "thread_id": "t"}), 429)
+                await problem(await api.http.post(path, json=asked), 429)
 
             # On other threads there is room for two, which are to start later.
             later = {"message": "look 2", "after_seconds": 3600}
             for thread_id in ("u", "v"):
-                await expect(await api.http.post(f"/threads/{thread_id}/runs", json=later), 202)
-            body = await problem(await api.http.post("/threads/w/runs", json=later), 429)
+                delayed = {**later, "thread_id": thread_id}
+                await expect(await api.http.post("/agent/runs", json=delayed), 202)
+            too_many = {**later, "thread_id": "w"}
+            body = await problem(await api.http.post("/agent/runs", json=too_many), 429)
             assert "5 runs wait for their turn already" in body["detail"]
             assert (await api.http.get("/threads/w")).status_code == 404
             # A message that can start at once waits for nobody.
@@ -53,15 +55,14 @@ async def test_as_many_wait_as_may_and_the_others_are_told_to_come_again(tmp_pat
             # Those who replace what runs make room by it.
             await expect(await _replacing(api.http), 202)
             server.let_go(5)
-            waiting = await api.get("/threads/t/runs", status="pending")
-            for run in waiting["runs"]:
+            for run in await api.runs("t", status="pending"):
                 await api.ended(run["run_id"])
-            runs = (await api.get("/threads/t/runs"))["runs"]
+            runs = await api.runs("t")
             assert len(runs) == 1 + 3 + 1
             assert {run["status"] for run in runs} == {"cancelled", "success"}
-            await expect(await api.http.post("/threads/t/runs", json=asked), 202)
+            await expect(await api.http.post("/agent/runs", json=asked), 202)
 
 
 async def _replacing(http: httpx.AsyncClient) -> httpx.Response:
-    body = {"message": "look 5", "on_busy": "interrupt"}
-    return await http.post("/threads/t/runs", json=body)
+    body = {"message": "look 5", "thread_id": "t", "on_busy": "interrupt"}
+    return await http.post("/agent/runs", json=body)

@@ -86,7 +86,7 @@ async def refused_at_once(request: Awaitable[httpx.Response]) -> Json:
 async def nothing_changes(api: Api, thread_id: str) -> None:
     """What is asked of a server while its storage is away, and what it answers. The thread waits
     for an answer."""
-    for path in ("/agent/invoke", "/agent/stream", "/threads/new/runs", "/threads"):
+    for path in ("/agent/invoke", "/agent/stream", "/agent/runs", "/threads"):
         body = {} if path == "/threads" else {"message": "look 1"}
         refusal = await refused_at_once(api.http.post(path, json=body))
         assert "assent.db cannot serve" in refusal["detail"]

@@ -162,12 +162,20 @@ async def test_on_a_thread_that_waits_one_says_what_becomes_of_the_question(
     past = id_of(await api.get("/threads/t/state"))
     (approval,) = await api.paused("pay 1", thread_id="t")
     body = await problem(
-        await api.http.post("/threads/t/runs", json={"message": "tell 2", "checkpoint_id": past}),
+        await api.http.post(
+            "/agent/runs", json={"message": "tell 2", "thread_id": "t", "checkpoint_id": past}
+        ),
         409,
     )
     assert body["approvals"] == [approval]
     refused = await api.http.post(
-        "/threads/t/runs", json={"message": "tell 2", "checkpoint_id": past, "if_paused": "reject"}
+        "/agent/runs",
+        json={
+            "message": "tell 2",
+            "thread_id": "t",
+            "checkpoint_id": past,
+            "if_paused": "reject",
+        },
     )
     await problem(refused, 422)
     events = await api.stream("tell 2", thread_id="t", checkpoint_id=past, if_paused="cancel")
@@ -195,8 +203,9 @@ async def test_a_checkpoint_that_is_not_there_starts_nothing(api: Api) -> None:
                 ),
                 404,
             )
-        await problem(await api.http.post("/threads/t/runs", json={"checkpoint_id": wrong}), 404)
-        await problem(await api.http.post("/threads/new/runs", json={"checkpoint_id": wrong}), 404)
+        for thread in ("t", "new"):
+            body = {"thread_id": thread, "checkpoint_id": wrong}
+            await problem(await api.http.post("/agent/runs", json=body), 404)
         await problem(await api.http.post("/threads/t/fork", json={"checkpoint_id": wrong}), 404)
     await problem(
         await api.http.post("/agent/stream", json={"message": "tell 2", "checkpoint_id": others}),
@@ -309,7 +318,7 @@ async def test_forks_of_graphs_of_somebody_elses(server: Server, api: Api) -> No
     await api.paused("Which?; When?", thread_id="t", agent="asking")
     forked = await fork(api, "t")
     # It is a node that asks, and none runs by itself in a fork.
-    assert (forked["status"], forked["pending"]) == ("idle", [])
+    assert (forked["status"], forked["approvals"]) == ("idle", [])
     head = id_of(await api.get(f"/threads/{forked['thread_id']}/state"))
     response = await api.http.post(
         "/agent/invoke", json={"thread_id": forked["thread_id"], "checkpoint_id": head}
@@ -338,7 +347,8 @@ async def test_a_fork_amid_a_turn_is_gone_on_with_from_its_head(server: Server, 
     assert forked["status"] == "idle"
     assert server.traces() == ["look 1"]
     head = id_of(await api.get("/threads/f/state"))
-    response = await api.http.post("/threads/f/runs", json={"checkpoint_id": head})
+    body = {"thread_id": "f", "checkpoint_id": head}
+    response = await api.http.post("/agent/runs", json=body)
     run = (await expect(response, 202)).json()
     assert (await api.ended(run["run_id"]))["status"] == "success"
     assert await api.last_words("f") == "word0 word1"

@@ -70,7 +70,7 @@ async def test_a_request_that_failed_after_it_had_begun_is_not_to_be_sent_again(
     (server.folder / "broken").touch()
 
     async def runs() -> int:
-        return len((await api.get(f"/threads/{thread}/runs"))["runs"])
+        return len(await api.runs(thread))
 
     async def failed(**headers: str) -> str:
         sent = {"message": "fragile", "thread_id": thread}

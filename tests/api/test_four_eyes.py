@@ -129,6 +129,7 @@ def way(route: str) -> Callable[[Way], Way]:
 
 NO_WAY = {
     "POST /threads": "an empty thread has no words, and its metadata does not reach the agent",
+    "POST /threads/{id}/history": "it reads",
     "DELETE /threads/{id}": "nothing is left",
     "POST /approvals/{id}/withdraw": "a vote has no words",
     "POST /approvals/{id}/delegate": "a voting right has no words",
@@ -176,7 +177,7 @@ async def dropped_the_question_for_another_request(case: Case) -> None:
     await case.ann.paused(case.slow, thread_id=case.thread)
 
 
-@way("POST /threads/{id}/runs")
+@way("POST /agent/runs")
 async def waited_in_the_queue(case: Case) -> None:
     await case.ann.run(case.thread, f"hold {case.amount + 1_000_000}")
     await case.bob.run(case.thread, "tell 1", on_busy="enqueue")
@@ -185,7 +186,7 @@ async def waited_in_the_queue(case: Case) -> None:
     await case.ann.ended(last["run_id"])
 
 
-@way("POST /threads/{id}/runs")
+@way("POST /agent/runs")
 async def wrote_while_the_thread_was_paused(case: Case) -> None:
     await case.ann.paused(f"pay {case.amount}", thread_id=case.thread)
     await case.bob.run(case.thread, "tell 1", on_busy="enqueue", if_paused="wait")

@@ -31,9 +31,9 @@ async def request(api: Api, route: str, thread: str) -> tuple[str, Any]:
             # The server chooses the thread.
             return "/agent/invoke", {"message": "tell 1", "metadata": {"for": thread}}
         case "background":
-            return f"/threads/{thread}/runs", {"message": "tell 1", "on_busy": "enqueue"}
+            return "/agent/runs", {**said, "on_busy": "enqueue"}
         case "later":
-            return f"/threads/{thread}/runs", {"message": "tell 1", "after_seconds": 3600}
+            return "/agent/runs", {**said, "after_seconds": 3600}
         case "schedule":
             plan = {"cron": "0 0 29 2 *", "message": "tell 1", "thread_id": thread}
             schedule = (await expect(await api.http.post("/schedules", json=plan), 201)).json()
@@ -59,7 +59,7 @@ async def test_the_same_request_gets_the_same_run(api: Api, thread: str, route: 
     assert await sent(api, path, body, thread) == first
     run = await api.get(f"/runs/{first}")
     if route != "fork":
-        runs = (await api.get(f"/threads/{run['thread_id']}/runs"))["runs"]
+        runs = await api.runs(run["thread_id"])
         assert [each["run_id"] for each in runs] == [first]
     assert await sent(api, path, body, f"{thread}-2") != first
 
@@ -79,11 +79,11 @@ async def test_another_request_with_the_key_is_refused(api: Api, thread: str) ->
     for path, other in (
         ("/agent/invoke", {**body, "message": "tell 2"}),
         ("/agent/stream", body),
-        (f"/threads/{thread}/runs", {"message": "tell 1"}),
+        ("/agent/runs", body),
     ):
         response = await api.http.post(path, json=other, headers={"Idempotency-Key": thread})
         assert "sent with another request" in (await problem(response, 422))["detail"]
-    assert len((await api.get(f"/threads/{thread}/runs"))["runs"]) == 1
+    assert len(await api.runs(thread)) == 1
 
 
 async def test_a_stream_is_told_again_from_its_beginning(api: Api, thread: str) -> None:
@@ -121,7 +121,7 @@ async def test_a_message_that_decides_decides_once(api: Api, thread: str, amount
     run = await sent(api, "/agent/invoke", body, thread)
     # It would be taken as a message now.
     assert await sent(api, "/agent/invoke", body, thread) == run
-    assert len((await api.get(f"/threads/{thread}/runs"))["runs"]) == 2
+    assert len(await api.runs(thread)) == 2
 
 
 async def test_it_is_the_same_run_after_a_kill(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ async def test_it_is_the_same_run_after_a_kill(tmp_path: Path) -> None:
                 await asyncio.gather(running, return_exceptions=True)
                 run = await sent(api, "/agent/invoke", body, f"key-{moment}")
                 assert await sent(api, "/agent/invoke", body, f"key-{moment}") == run
-            assert len((await api.get("/threads/t/runs"))["runs"]) == 3
+            assert len(await api.runs("t")) == 3
             messages = (await api.get("/threads/t"))["values"]["messages"]
             said = [each["content"] for each in messages if each["type"] == "human"]
             assert said == ["look 1", "look 2", "look 3"]

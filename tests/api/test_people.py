@@ -197,10 +197,8 @@ async def test_an_edit_is_for_another_to_approve_with_its_digest(
     assert (edit["by"], edit["args"]) == ("bob", {"amount": amount + 500_000})
     # What is asked now is shown everywhere alike.
     (listed,) = await found(people["ann"], thread_id=thread)
-    of_thread = (await people["ann"].get(f"/threads/{thread}"))["interrupts"]["approval"][0][
-        "value"
-    ]
-    of_state = (await people["ann"].get(f"/threads/{thread}/state"))["interrupts"][0]["value"]
+    (of_thread,) = (await people["ann"].get(f"/threads/{thread}"))["approvals"]
+    (of_state,) = (await people["ann"].get(f"/threads/{thread}/state"))["approvals"]
     stored = await people["ann"].approval(approval["approval_id"])
     for shown in (
         edited["decisions"][approval["approval_id"]],

@@ -102,14 +102,14 @@ async def test_every_url_in_an_answer_has_the_prefix(place: tuple[httpx.AsyncCli
     def has_prefix(url: str, path: str) -> bool:
         return url.startswith(prefix + path)
 
-    started = await client.post("/threads/t/runs", json={"message": "Pay 3."})
+    started = await client.post("/agent/runs", json={"message": "Pay 3.", "thread_id": "t"})
     run = (await expect(started, 202)).json()
     assert has_prefix(started.headers["location"], f"/runs/{run['run_id']}")
     assert has_prefix(run["events"], f"/runs/{run['run_id']}/stream")
 
     await client.get(f"/runs/{run['run_id']}/wait")
     read = (await client.get(f"/runs/{run['run_id']}")).json()
-    listed = (await client.get("/threads/t/runs")).json()["runs"]
+    listed = (await client.get("/runs?thread_id=t")).json()["runs"]
     assert [each["events"] for each in (read, *listed)] == [run["events"]] * 2
 
     decided = await client.post("/threads/t/resume", json={"type": "approve"})
@@ -137,7 +137,7 @@ async def test_a_repeated_request_is_answered_as_before(
     client, _ = place
     headers = {"idempotency-key": "k"}
     answers = [
-        await client.post("/threads/t/runs", json={"message": "Pay 3."}, headers=headers)
+        await client.post("/agent/runs", json={"message": "Pay 3."}, headers=headers)
         for _ in range(2)
     ]
     assert len({answer.json()["run_id"] for answer in answers}) == 1

@@ -860,7 +860,7 @@ def test_ctrl_c_in_a_run_cancels_it_and_comes_back_to_the_prompt(
         thread = re.search(r"--thread (\S+)", terminal.until(r"--thread \S+\s"))
         assert thread is not None
         assert terminal.process.wait(10) == 0
-        runs = desk.get(f"/threads/{thread[1]}/runs")["runs"]
+        runs = desk.get(f"/runs?thread_id={thread[1]}")["runs"]
         assert [run["status"] for run in runs] == ["success", "cancelled"]
     finally:
         terminal.close()
@@ -869,13 +869,13 @@ def test_ctrl_c_in_a_run_cancels_it_and_comes_back_to_the_prompt(
 def test_ctrl_c_in_a_run_of_one_message_cancels_it_and_leaves(desk: Server, tmp_path: Path) -> None:
     terminal = Terminal(tmp_path, "chat", "--url", desk.url, "wait 60")
     try:
-        while not (busy := desk.get("/threads?status=busy")["threads"]):
+        while not (active := desk.get("/runs?status=running")["runs"]):
             time.sleep(0.05)
         time.sleep(0.5)
         terminal.type("\x03")
         terminal.until("The run was cancelled.")
         assert terminal.process.wait(10) == 130
-        assert desk.get(f"/runs/{busy[0]['run_id']}")["status"] == "cancelled"
+        assert desk.get(f"/runs/{active[0]['run_id']}")["status"] == "cancelled"
     finally:
         terminal.close()
 
@@ -895,9 +895,7 @@ def test_a_second_ctrl_c_leaves_while_a_tool_takes_its_time(tmp_path: Path) -> N
             terminal.type("\x03")
             terminal.until("Left the run to itself, which is being cancelled. Come back with: ")
             assert terminal.process.wait(10) == 130
-            (run,) = server.get(
-                f"/threads/{server.get('/threads')['threads'][0]['thread_id']}/runs"
-            )["runs"]
+            (run,) = server.get("/runs")["runs"]
             assert run["status"] == "cancelling"
         finally:
             terminal.close()

@@ -15,13 +15,16 @@ def fields(kind: Any) -> set[str]:
 
 
 def check_state(state: Mapping[str, Any], thread: str) -> None:
-    """The state has what the SDK's `ThreadState` has."""
+    """The state has what the SDK's `ThreadState` has, and what else LangGraph's server says."""
     assert state.keys() >= fields(schema.ThreadState)
-    for checkpoint in filter(None, (state["checkpoint"], state["parent_checkpoint"])):
-        assert checkpoint.keys() >= fields(schema.Checkpoint) - {"checkpoint_map"}
-        assert checkpoint["thread_id"] == thread
+    for name in ("checkpoint", "parent_checkpoint"):
+        checkpoint = state[name]
+        assert state[f"{name}_id"] == (checkpoint and checkpoint["checkpoint_id"])
+        if checkpoint is not None:
+            assert checkpoint.keys() == fields(schema.Checkpoint)
+            assert checkpoint["thread_id"] == thread
     for task in state["tasks"]:
-        assert task.keys() >= fields(schema.ThreadTask)
+        assert task.keys() == {*fields(schema.ThreadTask), "path"}
     for interrupt in [
         *state["interrupts"],
         *(interrupt for task in state["tasks"] for interrupt in task["interrupts"]),

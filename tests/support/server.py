@@ -284,11 +284,13 @@ class Api:
 
     async def pending(self, thread_id: str) -> list[Json]:
         """The approvals that the thread waits for, in the order in which they were asked for."""
-        order: list[str] = (await self.get(f"/threads/{thread_id}"))["pending"]
+        in_order = (await self.get(f"/threads/{thread_id}"))["approvals"]
         approvals: list[Json] = (
             await self.get("/approvals", thread_id=thread_id, status="pending")
         )["approvals"]
-        assert [approval["approval_id"] for approval in approvals] == order
+        assert [each["approval_id"] for each in approvals] == [
+            each["approval_id"] for each in in_order
+        ]
         return approvals
 
     async def approval(self, approval_id: str) -> Json:
@@ -297,10 +299,14 @@ class Api:
 
     async def run(self, thread_id: str, message: str, **body: Json) -> Json:
         """Start a run in the background; its view."""
-        response = await self.http.post(
-            f"/threads/{thread_id}/runs", json={"message": message, **body}
-        )
-        return (await expect(response, 202)).json()
+        body = {"message": message, "thread_id": thread_id, **body}
+        return (await expect(await self.http.post("/agent/runs", json=body), 202)).json()
+
+    async def runs(self, thread_id: str, **parameters: Json) -> list[Json]:
+        """The newest runs of the thread, the last one first."""
+        parameters = {"thread_id": thread_id, "limit": 1000, **parameters}
+        runs: list[Json] = (await self.get("/runs", **parameters))["runs"]
+        return runs
 
     async def ended(self, run_id: str) -> Json:
         """The run, once it has ended or paused."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from fastapi import APIRouter, Depends, Request, Response
 
 from assent.api.deps import TheActor, TheRuns
 from assent.api.idempotency import TheKey
 from assent.api.json_body import JsonRoute
 from assent.api.openapi import SSE_RESPONSE
-from assent.api.outcomes import after_start, outcome_response, run_headers
+from assent.api.outcomes import after_start, outcome_response, run_headers, started_response
 from assent.api.query import only_known
-from assent.api.schemas import AgentRequest
+from assent.api.schemas import AgentRequest, RunRequest
 from assent.api.sse import EventStream
 from assent.runs.follow import follow_run
 
@@ -46,3 +48,19 @@ async def invoke(
     started = await runs.submit(body.submission(by, body.thread_id, key=key))
     with after_start(started.run):
         return await outcome_response(request, runs, started.run)
+
+
+@router.post("/agent/runs", status_code=202)
+async def start(
+    body: RunRequest, request: Request, runs: TheRuns, by: TheActor, key: TheKey
+) -> Response:
+    """Start a run in the background, now or in `after_seconds`.
+
+    The run is durable when this responds; `events` is the URL of its events.
+    """
+    due_at = None
+    if body.after_seconds:
+        due_at = runs.clock.now() + timedelta(seconds=body.after_seconds)
+    submission = body.submission(by, body.thread_id, due_at=due_at, key=key)
+    started = await runs.submit(submission)
+    return started_response(request, runs, started.run)

@@ -1,8 +1,7 @@
-"""Runs in the background: start, list, follow, wait for and cancel them."""
+"""Runs: list, follow, wait for and cancel them."""
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -10,14 +9,12 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from assent.api.context import prefix_of
 from assent.api.deps import TheActor, TheRuns
 from assent.api.event_query import After, Named
-from assent.api.idempotency import TheKey
 from assent.api.json_body import JsonRoute
 from assent.api.openapi import ENDED_RESPONSE, SSE_RESPONSE
-from assent.api.outcomes import cancelled_response, outcome_response, run_headers, started_response
+from assent.api.outcomes import cancelled_response, outcome_response, run_headers
 from assent.api.query import only_known
 from assent.api.responses import PageLimit, json_response, page_response
-from assent.api.routes.threads import ThreadId
-from assent.api.schemas import CancelRequest, RunRequest
+from assent.api.schemas import THREAD_ID, CancelRequest
 from assent.api.sse import EventStream
 from assent.api.views import run_view
 from assent.core.rows import RunStatus
@@ -28,41 +25,22 @@ router = APIRouter(tags=["runs"], route_class=JsonRoute, dependencies=[Depends(o
 MAX_WAIT_SECONDS = 3600
 
 
-@router.post("/threads/{id}/runs", status_code=202)
-async def start_run(
-    id: ThreadId,
-    body: RunRequest,
-    request: Request,
-    runs: TheRuns,
-    by: TheActor,
-    key: TheKey,
-) -> Response:
-    """Start a run in the background, now or in `after_seconds`. A thread that does not exist is
-    created.
-
-    The run is durable when this responds; `events` is the URL of its events.
-    """
-    due_at = None
-    if body.after_seconds:
-        due_at = runs.clock.now() + timedelta(seconds=body.after_seconds)
-    started = await runs.submit(body.submission(by, id, due_at=due_at, key=key))
-    return started_response(request, runs, started.run)
-
-
-@router.get("/threads/{id}/runs")
+@router.get("/runs")
 async def list_runs(
-    id: ThreadId,
     request: Request,
     runs: TheRuns,
     by: TheActor,
+    thread_id: Annotated[str | None, Query(pattern=THREAD_ID)] = None,
     status: RunStatus | None = None,
     limit: PageLimit = 100,
     cursor: str | None = None,
 ) -> Response:
-    """The thread's runs, newest first. `next` is the cursor of the next page, or null."""
-    await runs.thread(id)
+    """Runs, of all threads or of one, newest first. `next` is the cursor of the next page, or
+    null."""
     wanted = None if status is None else (status,)
-    page = await runs.storage.latest_runs(thread_id=id, status=wanted, limit=limit, cursor=cursor)
+    page = await runs.storage.latest_runs(
+        thread_id=thread_id, status=wanted, limit=limit, cursor=cursor
+    )
     prefix = prefix_of(request)
     return page_response("runs", page, lambda run: run_view(run, runs.agents, prefix))
 

@@ -12,17 +12,25 @@ from assent.api.deps import TheActor, TheRuns, wants_page
 from assent.api.event_query import MOST_ON_A_PAGE, After, Named, OnAPage, Types, event_page
 from assent.api.idempotency import TheKey, decided_response
 from assent.api.json_body import JsonRoute
+from assent.api.langgraph_shapes import (
+    NOTHING,
+    Content,
+    HistoryRequest,
+    ThreadRequest,
+    state_view,
+    thread_view,
+)
 from assent.api.openapi import ENDED_RESPONSE, SSE_RESPONSE
-from assent.api.outcomes import after_start, cancelled_response
+from assent.api.outcomes import after_start, cancelled_response, run_headers
 from assent.api.query import only_known
 from assent.api.responses import PageLimit, json_response, page_response
-from assent.api.schemas import THREAD_ID, CancelRequest, ForkRequest, ThreadRequest
+from assent.api.schemas import THREAD_ID, CancelRequest, CheckpointId, ForkRequest
 from assent.api.sse import EventStream
-from assent.api.views import state_view, thread_view
 from assent.approvals.decide import Verdict
 from assent.core.errors import Conflict, Tampered
-from assent.core.rows import ThreadStatus
+from assent.core.rows import Thread, ThreadStatus
 from assent.runs.follow import follow, wait_for_run
+from assent.runs.service import Runs
 
 router = APIRouter(tags=["threads"], route_class=JsonRoute, dependencies=[Depends(only_known)])
 
@@ -43,7 +51,7 @@ async def list_threads(
     return page_response("threads", page, thread_view)
 
 
-@router.post("/threads", status_code=201)
+@router.post("/threads")
 async def create_thread(runs: TheRuns, by: TheActor, body: ThreadRequest | None = None) -> Response:
     """A new thread. One that exists is a 409, or is returned as it is with `"if_exists":
     "do_nothing"`."""
@@ -53,24 +61,42 @@ async def create_thread(runs: TheRuns, by: TheActor, body: ThreadRequest | None 
     except Conflict:
         if body.if_exists == "raise" or body.thread_id is None:
             raise Conflict(f"There is a thread '{body.thread_id}' already.") from None
-        return json_response(thread_view(await runs.thread(body.thread_id)))
-    return json_response(thread_view(thread), status=201)
+        return await _thread_response(runs, await runs.thread(body.thread_id))
+    return await _thread_response(runs, thread)
 
 
 @router.get("/threads/{id}")
 async def get_thread(id: ThreadId, runs: TheRuns, by: TheActor) -> Response:
-    """A thread, with the values of its state and what it waits for; without them, if something of
-    it was tampered with, or if the server does not have its agent."""
-    thread = await runs.thread(id)
-    if thread.tampered is None and (thread.agent is None or thread.agent in runs.agents):
+    """A thread, with the values of its state and what it waits for. It has no values if the server
+    does not have its agent, and neither if something of it was tampered with."""
+    return await _thread_response(runs, await runs.thread(id))
+
+
+async def _thread_response(
+    runs: Runs, thread: Thread, *, status: int = 200, headers: dict[str, str] | None = None
+) -> Response:
+    content = NOTHING
+    if thread.tampered is None:
         try:
-            values = (await runs.state(thread)).values
-            pending = await runs.approvals.pending(thread)
-            return json_response(thread_view(thread, pending, values, runs.approvals.people))
+            content = await _content(runs, thread)
         except Tampered as error:
-            await runs.distrust(id, error)
-            thread = await runs.thread(id)
-    return json_response(thread_view(thread))
+            await runs.distrust(thread.thread_id, error)
+            thread = await runs.thread(thread.thread_id)
+    view = thread_view(thread, content, runs.approvals.people)
+    return json_response(view, status=status, headers=headers)
+
+
+async def _content(runs: Runs, thread: Thread) -> Content:
+    # Only its agent can read the values, and the server may not have that any more.
+    is_readable = thread.agent is None or thread.agent in runs.agents
+    failed = None
+    if thread.status is ThreadStatus.ERROR and thread.run_id is not None:
+        failed = await runs.storage.run(thread.run_id)
+    return Content(
+        state=await runs.state(thread) if is_readable else None,
+        approvals=await runs.approvals.pending(thread),
+        error=failed.error if failed else None,
+    )
 
 
 @router.delete("/threads/{id}", status_code=204)
@@ -86,14 +112,28 @@ async def get_state(
     id: ThreadId,
     runs: TheRuns,
     by: TheActor,
-    checkpoint_id: Annotated[str | None, Query(min_length=1, max_length=100)] = None,
+    checkpoint_id: Annotated[CheckpointId | None, Query()] = None,
+    subgraphs: bool = False,
 ) -> Response:
-    """The state at the thread's head, or at a checkpoint."""
+    """The state at the thread's head, or at a checkpoint. With `subgraphs`, tasks have the states
+    of the graphs that they are."""
     thread = await runs.thread(id)
-    if checkpoint_id is not None:
-        return json_response(state_view(await runs.state(thread, checkpoint_id)))
-    pending = await runs.approvals.pending(thread)
-    return json_response(state_view(await runs.state(thread), pending, runs.approvals.people))
+    state = await runs.state(thread, checkpoint_id, subgraphs=subgraphs)
+    pending = [] if checkpoint_id else await runs.approvals.pending(thread)
+    return json_response(state_view(state, pending, runs.approvals.people))
+
+
+@router.get("/threads/{id}/state/{checkpoint_id}")
+async def get_state_at(
+    id: ThreadId,
+    checkpoint_id: Annotated[CheckpointId, Path()],
+    runs: TheRuns,
+    by: TheActor,
+    subgraphs: bool = False,
+) -> Response:
+    """The thread's state at a checkpoint."""
+    thread = await runs.thread(id)
+    return json_response(state_view(await runs.state(thread, checkpoint_id, subgraphs=subgraphs)))
 
 
 @router.get("/threads/{id}/history")
@@ -105,8 +145,22 @@ async def get_history(
     before: str | None = None,
 ) -> Response:
     """The states that the thread has been in, newest first; `before` is a checkpoint id."""
-    thread = await runs.thread(id)
-    states = await runs.history(thread, limit=limit, before=before)
+    states = await runs.history(await runs.thread(id), limit=limit, before=before)
+    return json_response(list(map(state_view, states)))
+
+
+@router.post("/threads/{id}/history")
+async def search_history(
+    id: ThreadId, runs: TheRuns, by: TheActor, body: HistoryRequest | None = None
+) -> Response:
+    """The states that the thread has been in, newest first."""
+    body = body or HistoryRequest()
+    states = await runs.history(
+        await runs.thread(id),
+        limit=body.limit,
+        before=body.before_id,
+        metadata=body.metadata,
+    )
     return json_response(list(map(state_view, states)))
 
 
@@ -198,8 +252,6 @@ async def fork(
                 thread_id=run.thread_id,
                 run_id=run.run_id,
             )
+        headers = {**run_headers(run), "Location": url(request, f"/threads/{run.thread_id}")}
         thread = await runs.thread(run.thread_id)
-        pending, values = await runs.approvals.pending(thread), (await runs.state(thread)).values
-    view = thread_view(thread, pending, values, runs.approvals.people)
-    location = url(request, f"/threads/{thread.thread_id}")
-    return json_response(view, status=201, headers={"Location": location})
+        return await _thread_response(runs, thread, status=201, headers=headers)

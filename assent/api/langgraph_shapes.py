@@ -1,0 +1,247 @@
+"""Bodies and answers in the shapes of LangGraph's server, with the field names of the
+`langgraph-sdk` package: threads, their states, and their runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+from uuid import UUID, uuid5
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.types import Interrupt, PregelTask, StateSnapshot
+from pydantic import ConfigDict, Field, model_validator
+
+from assent.api.schemas import Body, Metadata, ThreadId
+from assent.api.views import approval_view, pick, state_json
+from assent.approvals.people import People
+from assent.core.approval import Approval
+from assent.core.json import Json, JsonObject
+from assent.core.rows import Run, RunStatus, Thread
+
+ASSISTANTS = UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8")
+"""The namespace in which LangGraph's server makes the id of an assistant from its graph's name."""
+
+LangGraphStatus = Literal["pending", "running", "error", "success", "timeout", "interrupted"]
+"""The statuses of runs that LangGraph knows. `interrupted` is one that was cancelled."""
+
+_STATUSES: Mapping[RunStatus, LangGraphStatus] = {
+    RunStatus.PENDING: "pending",
+    RunStatus.RUNNING: "running",
+    RunStatus.CANCELLING: "running",
+    RunStatus.ERROR: "error",
+    RunStatus.SUCCESS: "success",
+    RunStatus.INTERRUPTED: "success",
+    RunStatus.TIMEOUT: "timeout",
+    RunStatus.CANCELLED: "interrupted",
+}
+
+
+def statuses_of(status: LangGraphStatus) -> tuple[RunStatus, ...]:
+    """Our statuses that LangGraph calls so."""
+    return tuple(ours for ours, theirs in _STATUSES.items() if theirs == status)
+
+
+def assistant_id_of(agent: str) -> str:
+    """The id of the agent, as LangGraph's server makes it."""
+    return str(uuid5(ASSISTANTS, agent))
+
+
+# ── bodies ────────────────────────────────────────────────────────────────────────────────────────
+
+
+class LangGraphBody(Body):
+    """A body in the shape of LangGraph's server. Unknown fields are ignored, since clients of its
+    other releases send them."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    refused: ClassVar[Mapping[str, str]] = {}
+    """The fields that are not ignored, because something else would be done than was asked for;
+    each with a sentence on what to do."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _can_be_done(cls, body: Json) -> Json:
+        if isinstance(body, dict):
+            for name, instead in cls.refused.items():
+                if body.get(name) is not None:
+                    raise ValueError(f"'{name}' is not supported here. {instead}")
+        return body
+
+
+class ThreadRequest(LangGraphBody):
+    """A new thread."""
+
+    refused = {
+        "supersteps": "To begin with the state of a thread, use POST /threads/{id}/fork.",
+        "ttl": "ASSENT_THREADS_TTL removes threads that nobody uses.",
+        "graph_id": "A thread belongs to the agent that it is first sent to.",
+    }
+
+    thread_id: ThreadId | None = None
+    metadata: Metadata = Field(default_factory=dict)
+    if_exists: Literal["raise", "do_nothing"] = "raise"
+
+
+class HistoryRequest(LangGraphBody):
+    """The states of a thread to list."""
+
+    limit: int = Field(default=10, ge=1, le=1000)
+    before: str | JsonObject | None = Field(
+        default=None, description="The state to begin after: its checkpoint, or the id of that"
+    )
+    checkpoint: JsonObject | None = Field(
+        default=None, description="The graph whose states are listed: only the thread's own"
+    )
+    metadata: JsonObject | None = Field(
+        default=None, description="List only states with these values in their metadata"
+    )
+
+    @property
+    def before_id(self) -> str | None:
+        """The id of the checkpoint to begin after."""
+        return None if self.before is None else checkpoint_id_in(self.before)
+
+    @model_validator(mode="after")
+    def _names_states_of_the_thread(self) -> HistoryRequest:
+        if self.before is not None:
+            checkpoint_id_in(self.before)
+        check_root(self.checkpoint or {})
+        return self
+
+
+def checkpoint_id_in(place: str | JsonObject) -> str:
+    """The id of a checkpoint that is given as such, as a checkpoint, or as a config with one.
+    Raises `ValueError`."""
+    if isinstance(place, str):
+        return place
+    inner = place.get("configurable", place)
+    checkpoint_id = inner.get("checkpoint_id") if isinstance(inner, dict) else None
+    if not isinstance(checkpoint_id, str):
+        raise ValueError("send a checkpoint with its 'checkpoint_id'")
+    check_root(inner)
+    return checkpoint_id
+
+
+def check_root(checkpoint: JsonObject) -> None:
+    """Raise `ValueError` for a checkpoint of a subgraph."""
+    if checkpoint.get("checkpoint_ns"):
+        raise ValueError(
+            "'checkpoint_ns' names a subgraph, and only the states of the whole graph are kept "
+            "apart here: leave it out"
+        )
+
+
+# ── threads ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """All of a thread that is not in its row: its state, if the server has its agent; the approvals
+    that it waits for; and the error of its last run."""
+
+    state: StateSnapshot | None
+    approvals: Sequence[Approval]
+    error: Mapping[str, Json] | None
+
+
+NOTHING = Content(state=None, approvals=(), error=None)
+
+
+def thread_view(
+    thread: Thread, content: Content = NOTHING, people: People = People()
+) -> JsonObject:
+    """A thread. `interrupts` has, by the id of its task, each question that a graph asked with
+    `interrupt()`; `approvals` has all that is waited for, of whatever kind."""
+    state = content.state
+    asking = [task for task in state.tasks if task.interrupts] if state else []
+    return {
+        **pick(thread, ("thread_id", "created_at", "updated_at")),
+        "state_updated_at": thread.updated_at,
+        "metadata": {**thread.metadata, **_graph(thread.agent)},
+        "status": thread.status,
+        "config": {"configurable": {}},
+        "values": state_json(state.values) if state else None,
+        "interrupts": {task.id: list(map(_interrupt, task.interrupts)) for task in asking},
+        "error": content.error,
+        "approvals": [approval_view(each, people) for each in content.approvals],
+    }
+
+
+def _graph(agent: str | None) -> JsonObject:
+    """The metadata that LangGraph's clients find a thread's agent by."""
+    return {"graph_id": agent, "assistant_id": assistant_id_of(agent)} if agent else {}
+
+
+# ── states ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def state_view(
+    snapshot: StateSnapshot, approvals: Sequence[Approval] = (), people: People = People()
+) -> JsonObject:
+    """A state of a thread, with the approvals that it waits for. `interrupts` are the questions
+    that a graph asked with `interrupt()`."""
+    checkpoint, parent = _checkpoint(snapshot.config), _checkpoint(snapshot.parent_config)
+    return {
+        "values": state_json(snapshot.values),
+        "next": list(snapshot.next),
+        "checkpoint": checkpoint,
+        "metadata": state_json(snapshot.metadata),
+        "created_at": snapshot.created_at,
+        "parent_checkpoint": parent,
+        "tasks": list(map(_task, snapshot.tasks)),
+        "interrupts": list(map(_interrupt, snapshot.interrupts)),
+        "checkpoint_id": checkpoint and checkpoint["checkpoint_id"],
+        "parent_checkpoint_id": parent and parent["checkpoint_id"],
+        "approvals": [approval_view(each, people) for each in approvals],
+    }
+
+
+def _task(task: PregelTask) -> JsonObject:
+    # The state of a subgraph, or the config by which to ask for it.
+    inner = task.state
+    return {
+        "id": task.id,
+        "name": task.name,
+        "path": state_json(task.path),
+        # The text of an exception is for the server's log.
+        "error": type(task.error).__name__ if task.error else None,
+        "interrupts": list(map(_interrupt, task.interrupts)),
+        "checkpoint": _checkpoint(inner.config if isinstance(inner, StateSnapshot) else inner),
+        "state": state_view(inner) if isinstance(inner, StateSnapshot) else None,
+        "result": state_json(task.result),
+    }
+
+
+def _interrupt(interrupt: Interrupt) -> JsonObject:
+    return {"id": interrupt.id, "value": state_json(interrupt.value)}
+
+
+def _checkpoint(config: RunnableConfig | None) -> JsonObject | None:
+    if config is None:
+        return None
+    configurable = config["configurable"]
+    return {
+        "thread_id": configurable.get("thread_id"),
+        "checkpoint_ns": configurable.get("checkpoint_ns", ""),
+        "checkpoint_id": configurable.get("checkpoint_id"),
+        "checkpoint_map": configurable.get("checkpoint_map"),
+    }
+
+
+# ── runs ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def langgraph_run_view(run: Run) -> JsonObject:
+    """A run. One that paused for a person is a `success`, since it did what it could; one that was
+    cancelled is `interrupted`. `kwargs` has the input that was given."""
+    given = ("message", "input", "context", "config")
+    return {
+        **pick(run, ("run_id", "thread_id", "created_at", "metadata")),
+        "assistant_id": assistant_id_of(run.agent),
+        "updated_at": run.ended_at or run.started_at or run.created_at,
+        "status": _STATUSES[run.status],
+        "kwargs": {name: run.input[name] for name in given if name in run.input},
+        "multitask_strategy": run.input.get("on_busy", "reject"),
+    }

@@ -1,0 +1,69 @@
+"""The runs of a thread, as LangGraph's server shows them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Response
+
+from assent.api.deps import TheActor, TheRuns
+from assent.api.json_body import JsonRoute
+from assent.api.langgraph_shapes import LangGraphStatus, langgraph_run_view, statuses_of
+from assent.api.query import only_known
+from assent.api.responses import PageLimit, json_response
+from assent.api.routes.threads import ThreadId
+from assent.core.errors import NotFound
+from assent.core.rows import Run, RunStatus
+from assent.storage.base import Storage
+
+router = APIRouter(tags=["threads"], route_class=JsonRoute, dependencies=[Depends(only_known)])
+
+MOST_LEFT_OUT = 10_000
+"""The most runs that a list may leave out: they are read all the same. `GET /runs` has pages."""
+
+
+@router.get("/threads/{id}/runs")
+async def list_runs(
+    id: ThreadId,
+    runs: TheRuns,
+    by: TheActor,
+    limit: PageLimit = 10,
+    offset: Annotated[int, Query(ge=0, le=MOST_LEFT_OUT)] = 0,
+    status: LangGraphStatus | None = None,
+) -> Response:
+    """The thread's runs, newest first. If there are more, the header `X-Pagination-Next` is the
+    `offset` of those."""
+    await runs.thread(id)
+    wanted = None if status is None else statuses_of(status)
+    end = offset + limit
+    # One more than asked for says that there are more.
+    newest = await _newest(runs.storage, id, wanted, end + 1)
+    headers = {"X-Pagination-Next": str(end)} if len(newest) > end else {}
+    views = list(map(langgraph_run_view, newest[offset:end]))
+    return json_response(views, headers=headers)
+
+
+async def _newest(
+    storage: Storage, thread_id: str, status: tuple[RunStatus, ...] | None, count: int
+) -> list[Run]:
+    newest: list[Run] = []
+    cursor: str | None = None
+    while len(newest) < count:
+        limit = min(count - len(newest), 1000)
+        page = await storage.latest_runs(
+            thread_id=thread_id, status=status, limit=limit, cursor=cursor
+        )
+        newest += page.rows
+        cursor = page.next
+        if cursor is None:
+            break
+    return newest
+
+
+@router.get("/threads/{id}/runs/{run_id}")
+async def get_run(id: ThreadId, run_id: str, runs: TheRuns, by: TheActor) -> Response:
+    """One run of the thread. `GET /runs/{id}` says more of it."""
+    run = await runs.run(run_id)
+    if run.thread_id != id:
+        raise NotFound(f"The thread '{id}' has no run '{run_id}'.")
+    return json_response(langgraph_run_view(run))

@@ -1,0 +1,215 @@
+"""The paths that have LangGraph's shapes, read by the langgraph-sdk package itself."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
+from uuid import NAMESPACE_DNS, uuid5
+
+import pytest
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.types import interrupt
+from langgraph_sdk import get_client, schema
+from langgraph_sdk.client import LangGraphClient
+
+from assent.api.langgraph_shapes import assistant_id_of, state_view
+from tests.support.sdk import check_state, fields
+from tests.support.server import Api, Server, problem
+
+RUN_FIELDS = {*fields(schema.Run), "kwargs"}
+
+
+@pytest.fixture
+async def sdk(server: Server) -> AsyncIterator[LangGraphClient]:
+    async with get_client(url=server.url) as client:
+        yield client
+
+
+# ── threads ───────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_thread_is_made_and_read(sdk: LangGraphClient, api: Api, thread: str) -> None:
+    made = await sdk.threads.create(thread_id=thread, metadata={"user": "ann"})
+    assert made.keys() >= fields(schema.Thread)
+    assert (made["thread_id"], made["status"], made["metadata"]) == (
+        thread,
+        "idle",
+        {"user": "ann"},
+    )
+    assert made == await sdk.threads.get(thread)
+    assert made == await sdk.threads.create(thread_id=thread, if_exists="do_nothing")
+
+    await api.stream("tell 1", thread_id=thread)
+    found = await sdk.threads.get(thread)
+    assert found["metadata"] == {
+        "user": "ann",
+        "graph_id": "agent",
+        "assistant_id": assistant_id_of("agent"),
+    }
+    assert found["values"] == (await sdk.threads.get_state(thread))["values"]
+    assert (found["config"], found["error"]) == ({"configurable": {}}, None)
+    assert found["state_updated_at"] == found["updated_at"] > made["updated_at"]
+
+
+async def test_a_thread_says_why_its_last_run_failed(api: Api, thread: str) -> None:
+    failed = (await api.stream("boom", thread_id=thread))[-1]
+    found = await api.get(f"/threads/{thread}")
+    assert found["status"] == failed["type"] == "error"
+    assert found["error"] == (await api.get(f"/runs/{failed['run_id']}"))["error"] is not None
+    await api.stream("tell 1", thread_id=thread)
+    assert (await api.get(f"/threads/{thread}"))["error"] is None
+
+
+async def test_the_rows_of_a_list_are_threads_without_what_their_states_hold(
+    api: Api, thread: str, amount: int
+) -> None:
+    await api.paused(f"pay {amount}", thread_id=thread)
+    (row,) = [
+        row for row in (await api.get("/threads", limit=9))["threads"] if row["thread_id"] == thread
+    ]
+    found = await api.get(f"/threads/{thread}")
+    empty = {"values": None, "interrupts": {}, "approvals": [], "error": None}
+    assert row == {**found, **empty}
+    assert len(found["approvals"]) == 1
+
+
+async def test_fields_of_other_releases_are_ignored_unless_something_else_would_be_done(
+    api: Api, thread: str
+) -> None:
+    body = {"thread_id": thread, "colour": "red", "ttl": None}
+    assert (await api.http.post("/threads", json=body)).status_code == 200
+    for name, value in (("ttl", 5), ("supersteps", []), ("graph_id", "agent")):
+        refused = await problem(await api.http.post("/threads", json={name: value}), 422)
+        assert f"'{name}' is not supported here. " in refused["detail"]
+
+
+def test_assistants_have_the_ids_of_langgraphs_server() -> None:
+    # As its server answers for a graph of this name.
+    assert assistant_id_of("agent") == "fe096781-5601-53d2-b2f6-0d3403f7e9ca"
+    assert assistant_id_of("agent") != str(uuid5(NAMESPACE_DNS, "agent"))
+
+
+# ── states ────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_states_are_read_at_the_head_and_at_checkpoints(
+    sdk: LangGraphClient, api: Api, thread: str, amount: int
+) -> None:
+    await api.paused(f"look {amount} then pay {amount}", thread_id=thread)
+    head: Any = await sdk.threads.get_state(thread)
+    check_state(head, thread)
+    assert len(head["approvals"]) == 1
+    history: list[Any] = await sdk.threads.get_history(thread, limit=1000)
+    for state in history:
+        check_state(state, thread)
+        at = await sdk.threads.get_state(thread, checkpoint_id=state["checkpoint_id"])
+        assert at == state
+    assert {**head, "approvals": []} == history[0]
+    assert await sdk.threads.get_state(thread, subgraphs=True) == head
+    await problem(await api.http.get(f"/threads/{thread}/state/nothing"), 404)
+
+
+async def test_the_history_begins_after_a_checkpoint_in_any_form(
+    sdk: LangGraphClient, api: Api, thread: str, amount: int
+) -> None:
+    await api.stream(f"look {amount}", thread_id=thread)
+    history = await sdk.threads.get_history(thread)
+    third = history[2]["checkpoint"]
+    for before in (third["checkpoint_id"], third, {"configurable": third}):
+        found = await sdk.threads.get_history(thread, limit=2, before=before)  # type: ignore[arg-type]
+        assert found == history[3:5]
+    path = f"/threads/{thread}/history"
+    assert await api.get(path, before=third["checkpoint_id"], limit=2) == history[3:5]
+    for wrong in ({"before": {}}, {"before": {"configurable": 5}}, {"limit": 1001}, {"limit": 0}):
+        await problem(await api.http.post(path, json=wrong), 422)
+    for place in ("before", "checkpoint"):
+        inner = {place: {**third, "checkpoint_ns": "inner:1"}}
+        refused = await problem(await api.http.post(path, json=inner), 422)
+        assert "'checkpoint_ns'" in refused["detail"]
+    await problem(await api.http.post(path, json={"before": "nothing"}), 404)
+
+
+async def test_the_history_is_searched_by_metadata(
+    sdk: LangGraphClient, api: Api, thread: str
+) -> None:
+    await api.stream("tell 1", thread_id=thread)
+    run = (await api.stream("tell 1", thread_id=thread))[0]["run_id"]
+    history = await sdk.threads.get_history(thread)
+    asked = {"run_id": run, "source": "loop"}
+    found = await sdk.threads.get_history(thread, metadata=asked)
+    assert found == [
+        state for state in history if (state["metadata"] or {}).items() >= asked.items()
+    ]
+    assert 0 < len(found) < len(history)
+
+
+async def test_a_state_has_the_states_of_subgraphs_if_they_are_asked_for(
+    thread: str,
+) -> None:
+    def ask(state: MessagesState) -> dict[str, Any]:
+        return {"messages": interrupt("Which?")}
+
+    inner = StateGraph(MessagesState).add_node("ask", ask).add_edge(START, "ask").compile()
+    outer = StateGraph(MessagesState).add_node("inner", inner).add_edge(START, "inner")
+    graph = outer.compile(checkpointer=InMemorySaver())
+    config: RunnableConfig = {"configurable": {"thread_id": thread}}
+    await graph.ainvoke({"messages": []}, config)
+    (task,) = state_view(await graph.aget_state(config))["tasks"]
+    assert task["state"] is None
+    assert task["checkpoint"]["checkpoint_ns"] == f"{task['name']}:{task['id']}"
+    (task,) = state_view(await graph.aget_state(config, subgraphs=True))["tasks"]
+    check_state(task["state"], thread)
+    assert task["state"]["checkpoint"] == task["checkpoint"]
+    assert task["checkpoint"]["checkpoint_ns"] == f"{task['name']}:{task['id']}"
+
+
+# ── runs ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_runs_are_listed_by_number_and_found(
+    sdk: LangGraphClient, api: Api, thread: str
+) -> None:
+    ids = [
+        (await api.stream("tell 1", thread_id=thread, metadata={"number": number}))[0]["run_id"]
+        for number in range(5)
+    ][::-1]
+    listed = await sdk.runs.list(thread)
+    assert [run["run_id"] for run in listed] == ids
+    assert [run["metadata"] for run in listed] == [{"number": number} for number in range(5)][::-1]
+    for run in listed:
+        assert run.keys() == RUN_FIELDS
+        assert run == await sdk.runs.get(thread, run["run_id"])
+        assert (run["thread_id"], run["status"]) == (thread, "success")
+        assert run["assistant_id"] == assistant_id_of("agent")
+        assert datetime.fromisoformat(str(run["created_at"])).tzinfo is not None
+
+    path = f"/threads/{thread}/runs"
+    page = await api.http.get(path, params={"limit": 2, "offset": 1})
+    assert [run["run_id"] for run in page.json()] == ids[1:3]
+    assert page.headers["x-pagination-next"] == "3"
+    last = await api.http.get(path, params={"limit": 2, "offset": 3})
+    assert [run["run_id"] for run in last.json()] == ids[3:]
+    assert "x-pagination-next" not in last.headers
+    for wrong in ({"limit": 0}, {"offset": -1}, {"offset": 10_001}, {"status": "cancelled"}):
+        await problem(await api.http.get(path, params=wrong), 422)
+    await problem(await api.http.get(f"/threads/{thread}-other/runs"), 404)
+    await problem(await api.http.get(f"/threads/{thread}-other/runs/{ids[0]}"), 404)
+
+
+async def test_runs_have_the_statuses_that_langgraph_knows(
+    sdk: LangGraphClient, api: Api, thread: str, amount: int
+) -> None:
+    await api.paused(f"pay {amount}", thread_id=thread)
+    (paused,) = await sdk.runs.list(thread)
+    assert paused["status"] == "success"
+    assert await sdk.runs.list(thread, status="success") == [paused]
+    await api.cancel(f"/threads/{thread}", wait=True)
+    (cancelled,) = await sdk.runs.list(thread, status="interrupted")
+    assert cancelled["run_id"] == paused["run_id"]
+    assert await sdk.runs.list(thread, status="success") == []
+    later = await api.run(thread, "tell 1", after_seconds=3600, on_busy="enqueue")
+    (pending,) = await sdk.runs.list(thread, status="pending")
+    assert (pending["run_id"], pending["multitask_strategy"]) == (later["run_id"], "enqueue")
