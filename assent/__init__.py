@@ -1,5 +1,7 @@
 """Assent runs LangGraph agents that must ask a person before they act."""
 
+from typing import TYPE_CHECKING, Any
+
 from assent.core.approval import Approval
 from assent.core.decisions import Approve, Edit, Reject, Respond
 from assent.core.errors import AssentError
@@ -19,10 +21,14 @@ from assent.graph.interrupts.resume import (
 from assent.graph.stream.typed import astream_typed
 from assent.graph.tool_calls import call_once
 
+if TYPE_CHECKING:
+    from assent.api.embedding import Assent
+
 __all__ = [
     "Approval",
     "ApprovalPolicy",
     "Approve",
+    "Assent",
     "AssentError",
     "Edit",
     "Escalation",
@@ -40,3 +46,12 @@ __all__ = [
     "resume",
     "stream_resume",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Whoever only builds an agent does not import the server.
+    if name == "Assent":
+        from assent.api.embedding import Assent
+
+        return Assent
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

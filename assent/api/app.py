@@ -1,21 +1,22 @@
-"""Puts the server together: opens every resource, and closes it again."""
+"""Puts the server together: opens every resource, and closes it again. `embedding.py` is the server
+as an object."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 import structlog
-from fastapi import FastAPI
-from starlette.types import ASGIApp, Receive, Scope, Send
+from fastapi import APIRouter, FastAPI
+from langgraph.store.base import BaseStore
+from starlette.types import Lifespan
 
 from assent.api import openapi, problems
-from assent.api.context import SCOPE_KEY, Served
-from assent.api.head import HeadAsGet
-from assent.api.limits import LoopbackNames
+from assent.api.context import Served
+from assent.api.cors import Origins
 from assent.api.routes import (
     agent,
     approvals,
@@ -36,6 +37,7 @@ from assent.config.settings import Settings
 from assent.config.without_effect import without_effect
 from assent.core.clock import Clock
 from assent.graph.kinds import Agent
+from assent.graph.loading import Project
 from assent.notify.audit_head import AUDIT_HEAD, HeadSink, publish_heads, to_endpoint, to_file
 from assent.notify.channels import open_notifiers
 from assent.notify.delivery import Dispatcher
@@ -67,16 +69,27 @@ OpenAgents = Callable[[], AbstractAsyncContextManager[Mapping[str, Agent]]]
 no agent."""
 
 
-def create_app(settings: Settings, open_agents: OpenAgents) -> FastAPI:
-    """The server as an ASGI app. Its lifespan opens every resource, and raises if one cannot be
-    opened."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """The surroundings of a server. In an app of somebody's own it reads no environment, and leaves
+    the process alone; with `has_auth`, that app knows who sends a request."""
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with AsyncExitStack() as stack:
-            await _open(stack, app, settings, open_agents)
-            yield
+    whole_process: bool = False
+    has_auth: bool = False
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A server whose resources are open: what its requests need, the `store` of its agents, and the
+    `project` whose agents it serves, if they are of one."""
+
+    served: Served
+    store: BaseStore
+    project: Project | None = None
+
+
+def make_app(routers: Sequence[APIRouter], lifespan: Lifespan[FastAPI]) -> FastAPI:
+    """The server's routes as an ASGI app. The requests' scopes must have the server."""
     app = FastAPI(
         title="Assent",
         version=version("assent"),
@@ -84,83 +97,95 @@ def create_app(settings: Settings, open_agents: OpenAgents) -> FastAPI:
         lifespan=lifespan,
         # The routes themselves, as they were made when they were imported. To include their routers
         # would be to make every route anew at the first request: half of the cost of a start.
-        routes=[route for routes in ROUTES for route in routes.router.routes],
+        routes=[route for router in routers for route in router.routes],
     )
-    app.add_middleware(HeadAsGet)
-    if not settings.api_keys:
-        app.add_middleware(LoopbackNames)
-    app.add_middleware(_Server)
     problems.install(app)
     openapi.install(app)
     return app
 
 
-@dataclass(frozen=True, slots=True)
-class _Server:
-    """Tells each request whose it is."""
+@asynccontextmanager
+async def open_server(
+    settings: Settings, open_agents: OpenAgents, place: Place
+) -> AsyncIterator[Opened]:
+    """Open every resource in this order; they are closed in the opposite one. Raises if one cannot
+    be opened."""
+    async with AsyncExitStack() as stack:
+        opened = stack.enter_async_context
+        clock = Clock()
+        configuration = _configuration(settings)
+        endpoints = configuration.endpoints
+        people = _people(settings, configuration, place)
 
-    app: ASGIApp
+        # The agents first: one that cannot be loaded should leave no file behind.
+        agents = await opened(open_agents())
+        project = agents if isinstance(agents, Project) else None
+        origins = _origins(settings, project, place)
+        settings = with_project(settings, agents)
+        store = await opened(open_store_options(settings, agents))
+        environment = os.environ if place.whole_process else {}
+        for setting, reason in without_effect(settings, configuration, environment):
+            log.warning("a setting has no effect", setting=setting, reason=reason)
+        storage = with_log_lines(await opened(_storage(settings, clock)), people)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope[SCOPE_KEY] = getattr(scope["app"].state, "served", None)
-        await self.app(scope, receive, send)
+        link_key = _link_key(settings)
+        notifiers = await opened(open_notifiers(endpoints, clock, links=link_key))
 
-
-async def _open(
-    stack: AsyncExitStack, app: FastAPI, settings: Settings, open_agents: OpenAgents
-) -> None:
-    """Open the resources in this order; the stack closes them in the opposite one."""
-    clock = Clock()
-    opened = stack.enter_async_context
-    configuration = _configuration(settings)
-    endpoints = configuration.endpoints
-    people = People(
-        configuration.people, frozenset(settings.api_keys), links=settings.public_url is not None
-    )
-
-    # The agents first: one that cannot be loaded should leave no file behind.
-    agents = await opened(open_agents())
-    settings = with_project(settings, agents)
-    store = await opened(open_store_options(settings, agents))
-    for setting, reason in without_effect(settings, configuration, os.environ):
-        log.warning("a setting has no effect", setting=setting, reason=reason)
-    storage = with_log_lines(await opened(_storage(settings, clock)), people)
-
-    link_key = _link_key(settings)
-    notifiers = await opened(open_notifiers(endpoints, clock, links=link_key))
-
-    # Both before the runs, and so closed after them: the head that is published last is the last
-    # one, and notifications of the last events are still delivered.
-    sinks = _head_sinks(settings, configuration, notifiers)
-    await opened(publish_heads(storage, sinks, settings.audit_head_every))
-    dispatcher = await opened(
-        Dispatcher.open(
-            storage,
-            notifiers,
-            clock=clock,
-            links=link_key,
-            drain_seconds=DELIVERIES_SECONDS,
+        # Both before the runs, and so closed after them: the head that is published last is the
+        # last one, and notifications of the last events are still delivered.
+        sinks = _head_sinks(settings, configuration, notifiers)
+        await opened(publish_heads(storage, sinks, settings.audit_head_every))
+        dispatcher = await opened(
+            Dispatcher.open(
+                storage,
+                notifiers,
+                clock=clock,
+                links=link_key,
+                drain_seconds=DELIVERIES_SECONDS,
+            )
         )
-    )
 
-    outbox = with_outbox(storage, endpoints, clock, dispatcher.wake)
-    runs = await opened(_runs(settings, configuration, people, outbox, agents, clock, store))
-    app.state.served = Served(
-        runs=runs,
-        dispatcher=dispatcher,
-        links=link_key,
-        api_keys=settings.api_keys,
-        link_issuers=settings.link_issuers,
-        descriptions=descriptions_of(agents),
-    )
+        outbox = with_outbox(storage, endpoints, clock, dispatcher.wake)
+        made = _runs(settings, configuration, people, outbox, agents, clock, store, place)
+        runs = await opened(made)
 
-    retention = Retention(
-        threads_ttl=settings.threads_ttl,
-        events_ttl=settings.events_ttl,
-        checkpoints_keep=settings.checkpoints_keep,
-        endpoints=frozenset(endpoint.name for endpoint in endpoints),
+        retention = Retention(
+            threads_ttl=settings.threads_ttl,
+            events_ttl=settings.events_ttl,
+            checkpoints_keep=settings.checkpoints_keep,
+            endpoints=frozenset(endpoint.name for endpoint in endpoints),
+        )
+        await opened(sweeping(storage, retention, clock=clock))
+        served = Served(
+            runs=runs,
+            dispatcher=dispatcher,
+            links=link_key,
+            api_keys=settings.api_keys,
+            link_issuers=settings.link_issuers,
+            descriptions=descriptions_of(agents),
+            has_auth=place.has_auth,
+            origins=origins,
+        )
+        yield Opened(served=served, store=storage.store(store), project=project)
+
+
+def _people(settings: Settings, configuration: Configuration, place: Place) -> People:
+    # An app's own code, and its users, may have any name.
+    anybody = settings.public_url is not None or not place.whole_process
+    return People(configuration.people, frozenset(settings.api_keys), links=anybody)
+
+
+def _origins(settings: Settings, project: Project | None, place: Place) -> Origins:
+    """The origins whose pages may use the server. Where the setting is made, it alone says."""
+    knows_nobody = not settings.api_keys and not place.has_auth
+    http = project.file.http if project is not None and project.file is not None else None
+    if settings.cors_origins or http is None or http.cors is None:
+        return Origins(listed=settings.cors_origins, loopback=knows_nobody)
+    return Origins(
+        listed=http.cors.allow_origins,
+        pattern=http.cors.allow_origin_regex,
+        loopback=knows_nobody,
     )
-    await opened(sweeping(storage, retention, clock=clock))
 
 
 def _configuration(settings: Settings) -> Configuration:
@@ -214,6 +239,7 @@ def _runs(
     agents: Mapping[str, Agent],
     clock: Clock,
     store: StoreOptions,
+    place: Place,
 ) -> AbstractAsyncContextManager[Runs]:
     return open_runs(
         storage,
@@ -229,4 +255,5 @@ def _runs(
         policies=configuration.policies,
         people=people,
         store=store,
+        watch_loop=place.whole_process,
     )

@@ -1,28 +1,49 @@
-"""Authentication of clients by their keys."""
+"""The senders of requests: known by their keys, or by the app that the server is a part of."""
 
 from __future__ import annotations
 
 import hmac
-from typing import Annotated
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
 
 from fastapi import Depends, HTTPException, Request
+from starlette.datastructures import URL
 
-from assent.api.context import served
+from assent.api.context import Served, served
+from assent.api.cors import Origins
 from assent.core.audit import LOCAL, Actor, Authentication
+from assent.core.errors import ConfigurationError
+
+USER_KEY = "assent_user"
+"""Where the scope of a request has its sender, if the app around the server knows them."""
+
+MAX_NAME = 200
+
+READING = ("GET", "HEAD", "OPTIONS")
 
 
-async def principal(request: Request) -> str:
-    """The name that the request's key belongs to. Raises 401 if the server has keys, and this is
-    none of them."""
-    keys = served(request).api_keys
-    if not keys:
-        return LOCAL
+async def actor(request: Request) -> Actor:
+    """The sender of the request, and the way in which the server knows that it is they. Raises 401
+    if it does not, and must."""
+    server = served(request)
+    if server.has_auth:
+        user: Actor | None = request.scope.get(USER_KEY)
+        if user is None:
+            raise HTTPException(401, "This server must know who you are, and does not.")
+        return user
+    if server.knows_nobody:
+        return Actor(LOCAL, Authentication.LOCAL)
+    return Actor(_of_key(request, server), Authentication.API_KEY)
 
+
+def _of_key(request: Request, server: Served) -> str:
+    """The name that the request's key belongs to."""
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     secret = given.strip().encode()
     # Every key is compared, each in constant time, so that the time says nothing about any of
     # them.
-    names = [name for name, key in keys.items() if hmac.compare_digest(key.encode(), secret)]
+    keys = server.api_keys.items()
+    names = [name for name, key in keys if hmac.compare_digest(key.encode(), secret)]
     if scheme.lower() != "bearer" or not names:
         raise HTTPException(
             401,
@@ -32,7 +53,58 @@ async def principal(request: Request) -> str:
     return names[0]
 
 
-async def actor(request: Request, name: Annotated[str, Depends(principal)]) -> Actor:
-    """The sender of the request, and the way in which the server knows that it is they."""
-    has_keys = bool(served(request).api_keys)
-    return Actor(name, Authentication.API_KEY if has_keys else Authentication.LOCAL)
+# ── known by the app around ───────────────────────────────────────────────────────────────────────
+
+
+def identifying(auth: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, None]]:
+    """A dependency that asks the app's own dependency who sends the request."""
+
+    found_by_app = Depends(auth)
+
+    async def identify(request: Request, found: Any = found_by_app) -> None:
+        name = _identity(found)
+        if not name:
+            raise HTTPException(401, "Log in first: this server must know who you are.")
+        _check_page(request, served(request).origins)
+        request.scope[USER_KEY] = Actor(name, Authentication.HOST)
+
+    return identify
+
+
+def _identity(found: Any) -> str:
+    """The name in what the app's dependency has found, "" for nobody. Raises `ConfigurationError`
+    if it gives something else: that is the app's mistake."""
+    if found is None:
+        return ""
+    name = found
+    if isinstance(found, Mapping):
+        name = found.get("identity")
+    elif not isinstance(found, str):
+        name = getattr(found, "identity", None)
+    if not isinstance(name, str) or len(name) > MAX_NAME:
+        raise ConfigurationError(
+            f"Assent(auth=…) gave a {type(found).__name__} without a name. It should give a text "
+            f"of at most {MAX_NAME} characters, a mapping with 'identity', an object with "
+            ".identity, or None for nobody."
+        )
+    return name.strip()
+
+
+def _check_page(request: Request, origins: Origins) -> None:
+    """Raise 403 for a change that a page of another site asks for. A browser sends cookies along
+    with what any page asks, so they do not say that the user wants it."""
+    scheme = request.headers.get("authorization", "").partition(" ")[0]
+    if request.method in READING or scheme.lower() == "bearer":
+        return
+    origin = request.headers.get("origin")
+    site = request.headers.get("sec-fetch-site")
+    if origin is not None and origins.allow(origin):
+        return
+    is_own = origin is None or URL(origin).netloc == request.headers.get("host")
+    if site in ("same-origin", "none") or (site is None and is_own):
+        return
+    raise HTTPException(
+        403,
+        "A page of another site may change nothing here. "
+        "If it is yours, name its origin in the setting cors_origins.",
+    )

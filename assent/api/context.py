@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from fastapi import Request
 
+from assent.api.cors import Origins
 from assent.core.errors import Unavailable
 from assent.notify.delivery import Dispatcher
 from assent.notify.links import LinkKey
@@ -24,7 +25,8 @@ SCOPE_KEY = "assent"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
     """All that requests need of a server, from its start to its end. `descriptions` say what its
-    agents are for, by name, where a langgraph.json does."""
+    agents are for, by name, where a langgraph.json does. With `has_auth` the app around it knows
+    who sends a request; pages of the `origins` may."""
 
     runs: Runs
     dispatcher: Dispatcher
@@ -32,6 +34,13 @@ class Served:
     api_keys: Mapping[str, str]
     link_issuers: tuple[str, ...]
     descriptions: Mapping[str, str]
+    has_auth: bool
+    origins: Origins
+
+    @property
+    def knows_nobody(self) -> bool:
+        """True if anybody may ask, so that only those on this machine are let in."""
+        return not self.api_keys and not self.has_auth
 
 
 def served(request: Request) -> Served:

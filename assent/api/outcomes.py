@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from fastapi import Request, Response
@@ -14,9 +15,10 @@ from assent.api.context import prefix_of, url
 from assent.api.responses import json_response
 from assent.api.schemas import CancelRequest
 from assent.api.views import approval_view, run_view, state_json
+from assent.core.approval import Approval
 from assent.core.errors import Unavailable
 from assent.core.json import Json, JsonObject, valid_text
-from assent.core.rows import UNFINISHED, Run
+from assent.core.rows import UNFINISHED, Run, RunStatus
 from assent.runs.follow import wait_for_rest, wait_for_run
 from assent.runs.service import Runs
 from assent.storage.base import Storage
@@ -86,20 +88,51 @@ async def _response(request: Request, runs: Runs, asked: Run, last: Run | None) 
         view = run_view(run, runs.agents, prefix_of(request))
         return json_response(view, status=202, headers=headers)
 
+    result = await result_of(runs, run)
+    people = runs.approvals.people
+    body = {
+        "thread_id": result.thread_id,
+        "run_id": result.run_id,
+        "status": result.status,
+        "error": result.error,
+        "output": result.output,
+        "approvals": [approval_view(approval, people) for approval in result.approvals],
+        "values": state_json(result.values),
+    }
+    return json_response(body, headers=headers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """The end of a run, or its pause.
+
+    `output` is the agent's last message, `values` the thread's state, and `approvals` are what
+    waits for people now. `error` says why the run failed, if it has.
+    """
+
+    thread_id: str
+    run_id: str
+    status: RunStatus
+    output: str
+    values: Any
+    approvals: tuple[Approval, ...]
+    error: Mapping[str, Json] | None
+
+
+async def result_of(runs: Runs, run: Run) -> RunResult:
+    """The result of a run that has ended or paused."""
     thread = await runs.thread(run.thread_id)
     # Only its agent can read the values, and the server may not have that any more.
     values = (await runs.state(thread)).values if thread.agent in runs.agents else None
-    approvals = await runs.approvals.pending(thread)
-    body = {
-        "thread_id": run.thread_id,
-        "run_id": run.run_id,
-        "status": run.status,
-        "error": run.error,
-        "output": _last_words(values),
-        "approvals": [approval_view(approval, runs.approvals.people) for approval in approvals],
-        "values": state_json(values),
-    }
-    return json_response(body, headers=headers)
+    return RunResult(
+        thread_id=run.thread_id,
+        run_id=run.run_id,
+        status=run.status,
+        output=_last_words(values),
+        values=values,
+        approvals=tuple(await runs.approvals.pending(thread)),
+        error=run.error,
+    )
 
 
 async def _all_ended(storage: Storage, runs: Sequence[Run]) -> Sequence[Run]:

@@ -9,6 +9,7 @@ from contextlib import suppress
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from assent.api.context import served
@@ -63,6 +64,7 @@ _HTTP_TITLES = {
     405: "Method Not Allowed",
     410: "Gone",
     413: "Too Large",
+    421: "Misdirected Request",
     422: "Invalid Request",
     503: "Unavailable",
 }
@@ -154,7 +156,7 @@ async def _ours(request: Request, error: AssentError) -> Response:
 
 
 def _invalid(request: Request, error: RequestValidationError) -> Response:
-    sentences = [_sentence(item) for item in error.errors()]
+    sentences = in_sentences(error)
     if request.method != "GET":
         sentences.append("Nothing was changed.")
     return problem(422, "Invalid Request", " ".join(sentences))
@@ -196,8 +198,13 @@ def _member(value: Json, request: Request) -> Json:
     return value
 
 
+def in_sentences(error: RequestValidationError | ValidationError) -> list[str]:
+    """What pydantic found wrong, in sentences."""
+    return [_sentence({**item}) for item in error.errors()]
+
+
 def _sentence(item: JsonObject) -> str:
-    place, *path = map(str, item["loc"])
+    place, *path = map(str, item["loc"] or ["request"])
     pydantics = str(item["msg"]).removeprefix("Value error, ")
     message = _VALIDATION_MESSAGES.get(item["type"], pydantics)
     if not path:

@@ -24,7 +24,7 @@ import uvicorn
 from rich.text import Text
 from sse_starlette.sse import AppStatus
 
-from assent.api.app import create_app
+from assent.api.embedding import Assent
 from assent.cli.terminal import console, errors_as_sentences, fail, read_settings
 from assent.config.logging import configure_logging
 from assent.config.settings import Settings
@@ -90,7 +90,9 @@ class AgentServer(uvicorn.Server):
         self.agents: tuple[str, ...] = ()
         self.on_start: Callable[[], None] = lambda: None
         self.is_demo = target is None
-        self._app = create_app(settings, lambda: self._open(settings, target))
+        self._assent = Assent(
+            lambda: self._open(settings, target), settings=settings, whole_process=True
+        )
         self._resources = AsyncExitStack()
         self._drain_seconds = settings.drain_seconds
 
@@ -99,7 +101,7 @@ class AgentServer(uvicorn.Server):
         configure_logging(settings.log_format, log_level)
         super().__init__(
             uvicorn.Config(
-                self._app,
+                self._assent.app,
                 lifespan="off",
                 log_config=None,
                 log_level=log_level,
@@ -146,7 +148,7 @@ class AgentServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         assert sockets
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._app.router.lifespan_context(self._app))
+            await stack.enter_async_context(self._assent)
             # Two processes can bind one port, as long as neither listens on it.
             with _port_problems(*sockets[0].getsockname()[:2]):
                 await super().startup(sockets)
@@ -164,7 +166,7 @@ class AgentServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         async with self._resources, asyncio.TaskGroup() as closing:
             # At the same time, so that open streams show a run that ends meanwhile to its end.
-            closing.create_task(self._app.state.served.runs.drain())
+            closing.create_task(self._assent.drain())
             closing.create_task(self._close_connections(super().shutdown(sockets)))
 
     async def _close_connections(self, shutdown: Coroutine[None, None, None]) -> None:

@@ -14,7 +14,7 @@ from langgraph.store.base import IndexConfig, TTLConfig
 from assent.config.settings import Settings, StoreIndex
 from assent.core.errors import ConfigurationError
 from assent.graph.embeddings import open_embeddings
-from assent.graph.langgraph_json import Checkpointer, ProjectFile, Serde, ThreadTtl
+from assent.graph.langgraph_json import Checkpointer, Cors, Http, ProjectFile, Serde, ThreadTtl
 from assent.graph.langgraph_json import StoreIndex as ProjectIndex
 from assent.graph.langgraph_json import StoreOptions as ProjectStore
 from assent.graph.loading import Project
@@ -52,13 +52,17 @@ def descriptions_of(agents: Mapping[str, Any]) -> dict[str, str]:
 
 def _settings_in(file: ProjectFile) -> dict[str, tuple[str, Any]]:
     """The settings that the file makes, by name: the place in it, and the value."""
+    settings: dict[str, tuple[str, Any]] = {}
+    cors = (file.http or Http()).cors or Cors()
+    if cors.allow_origins:
+        settings["cors_origins"] = ("http.cors.allow_origins", cors.allow_origins)
     ttl = (file.checkpointer or Checkpointer()).ttl or ThreadTtl()
-    if ttl.default_ttl is None:
-        return {}
-    if ttl.strategy == "keep_latest":
-        return {"checkpoints_keep": ("checkpointer.ttl.strategy", 1)}
-    kept = timedelta(minutes=ttl.default_ttl)
-    return {"threads_ttl": ("checkpointer.ttl.default_ttl", kept)}
+    if ttl.default_ttl is not None and ttl.strategy == "keep_latest":
+        settings["checkpoints_keep"] = ("checkpointer.ttl.strategy", 1)
+    elif ttl.default_ttl is not None:
+        kept = timedelta(minutes=ttl.default_ttl)
+        settings["threads_ttl"] = ("checkpointer.ttl.default_ttl", kept)
+    return settings
 
 
 def _state_types(file: ProjectFile) -> set[tuple[str, str]]:

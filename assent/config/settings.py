@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -18,7 +18,12 @@ from pydantic import (
     WrapValidator,
     field_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from assent.config.logging import LogFormat
 from assent.core.errors import ConfigurationError
@@ -166,6 +171,10 @@ class Settings(BaseSettings):
     link_issuers: Annotated[tuple[str, ...], NoDecode] = ()
     """The names of keys that may make links for others, separated by commas."""
 
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """The origins whose pages may use the server from a browser: `https://app.example.com,…`.
+    Without keys, pages of loopback may anyway."""
+
     synchronous: Literal["full", "normal"] = "full"
     """With `full`, each commit waits for the disk. With `normal`, a power cut may lose the last
     commits; a kill of the server loses none."""
@@ -181,6 +190,18 @@ class Settings(BaseSettings):
 
     log_format: LogFormat = "console"
     """Lines for people, or `json`: one JSON object a line."""
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _origins(cls, value: object) -> object:
+        origins = _parts(value) if isinstance(value, str) else value
+        for origin in origins if isinstance(origins, list | tuple) else ():
+            if not re.fullmatch(r"https?://[^/?#\s*@,]+", str(origin)):
+                raise ValueError(
+                    f"'{origin}' is no origin: write each as https://app.example.com or "
+                    "http://localhost:5173, separated by commas, without a path; '*' is not taken"
+                )
+        return origins
 
     @field_validator("database")
     @classmethod
@@ -256,6 +277,20 @@ class Settings(BaseSettings):
             types.append(names)
         return types
 
+    @classmethod
+    def given(cls, values: Mapping[str, Any]) -> Settings:
+        """These settings, and otherwise the defaults, whatever the environment has. Raises
+        `ConfigurationError`."""
+        try:
+            return _Given(**values)
+        except ValidationError as error:
+            problems = error.errors()
+        # The value is not repeated: it may hold secrets.
+        sentences = [
+            f"The setting {each['loc'][0]} is wrong: {_reason(each['msg'])}." for each in problems
+        ]
+        raise ConfigurationError(" ".join(sentences))
+
     @property
     def encryption_secret(self) -> str | None:
         """`encryption_key` in the clear, for whoever opens the database."""
@@ -280,3 +315,26 @@ class Settings(BaseSettings):
     def database_path(self) -> Path:
         """The SQLite file that `database` names."""
         return Path(self.database.removeprefix(SQLITE))
+
+
+class _Given(Settings):
+    """Settings that are not read from the environment."""
+
+    model_config = SettingsConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
+def _reason(message: str) -> str:
+    if message == "Extra inputs are not permitted":
+        return "there is no such setting"
+    return message.removeprefix("Value error, ").rstrip(".")

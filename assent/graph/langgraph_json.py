@@ -183,17 +183,6 @@ class ProjectFile(_Strict, frozen=True):
     http: Http | None = None
     without_effect: tuple[str, ...] = ()
 
-    def unread(self) -> list[str]:
-        """The settings of the file that are valid, and that nothing here follows."""
-        http = self.http or Http()
-        settings: Mapping[str, Any] = {
-            "http.app": http.app,
-            "http.cors": http.cors,
-            "http.enable_custom_route_auth": http.enable_custom_route_auth,
-            "http.mount_prefix": http.mount_prefix,
-        }
-        return [name for name, value in settings.items() if value]
-
 
 READ = frozenset(ProjectFile.__struct_fields__) - {"without_effect"}
 """The settings whose values are read."""

@@ -140,10 +140,6 @@ def _say_what_is_not_used(path: Path, file: ProjectFile) -> None:
             file=str(path),
             keys=list(file.without_effect),
         )
-    if unread := file.unread():
-        log.warning(
-            "langgraph.json has settings that Assent does not read", file=str(path), keys=unread
-        )
     ours = sys.version_info[:2]
     wanted = tuple(map(int, re.findall(r"\d+", file.python_version or "")[:2]))
     if wanted > ours:

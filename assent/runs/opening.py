@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -48,6 +47,7 @@ async def open_runs(
     people: People = People(),
     queue: QueueLimits = QueueLimits(),
     store: StoreOptions = StoreOptions(),
+    watch_loop: bool = True,
 ) -> AsyncIterator[Runs]:
     """Go on with what the last process left, and take runs until the context is left.
 
@@ -58,7 +58,8 @@ async def open_runs(
     their turn, as many as `queue` admits. `state_types` are the types, as module and name, that
     agents keep in their state without declaring them. `recursion` and `budgets` limit what runs may
     do and use, `policies` say how calls are approved, and `people` are those who decide. Agents
-    without a store of their own get the storage's, with these options. Raises
+    without a store of their own get the storage's, with these options. With `watch_loop` the log
+    names code that blocks the event loop. Raises
     `ConfigurationError` for limits, budgets or policies of an unknown agent, for policies that
     contradict the agent's code, and for those that none of the people can meet.
     """
@@ -84,7 +85,6 @@ async def open_runs(
         served[name] = matched(agent).copy(update=update)
 
     threads = SyncThreads(sync_threads)
-    asyncio.get_running_loop().set_default_executor(threads)
     executor = GraphExecutor(
         storage,
         served,
@@ -112,7 +112,9 @@ async def open_runs(
         queue=queue,
     )
     async with AsyncExitStack() as stack:
-        stack.enter_context(watched_loop())
+        stack.enter_context(threads.taking_over())
+        if watch_loop:
+            stack.enter_context(watched_loop())
         stack.push_async_callback(runs.drain)
         await end_unreadable(storage)
         await stack.enter_async_context(engine.working())

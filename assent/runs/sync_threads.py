@@ -7,9 +7,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -34,13 +34,15 @@ TOLD_EVERY_SECONDS = 60.0
 
 
 class SyncThreads(ThreadPoolExecutor):
-    """The event loop's default executor. What is called within `joined` is a run's: it gets one of
-    `max_threads` threads, and everything else one of the server's own."""
+    """The event loop's default executor, while it is `taking_over`. What is called within `joined`
+    is a run's: it gets one of `max_threads` threads. Everything else goes to the executor that the
+    loop had before, or else to one of the server's own threads."""
 
     def __init__(self, max_threads: int = MAX_THREADS) -> None:
         super().__init__(thread_name_prefix=f"{SYNC_THREAD}-own")
         self._for_runs = ThreadPoolExecutor(max_threads, thread_name_prefix=SYNC_THREAD)
         self._max_threads = max_threads
+        self._before: Executor | None = None
         self._unfinished: set[Future[Any]] = set()
         self._told_at = float("-inf")
         self._joined: ContextVar[set[Future[Any]] | None] = ContextVar("joined", default=None)
@@ -48,6 +50,8 @@ class SyncThreads(ThreadPoolExecutor):
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         joined = self._joined.get()
         if joined is None or fn in NAME_LOOKUPS:
+            if self._before is not None:
+                return self._before.submit(fn, *args, **kwargs)
             return super().submit(fn, *args, **kwargs)
 
         self._warn_if_busy()
@@ -56,6 +60,22 @@ class SyncThreads(ThreadPoolExecutor):
             futures.add(future)
             future.add_done_callback(futures.discard)
         return future
+
+    @contextmanager
+    def taking_over(self) -> Iterator[None]:
+        """Be the running loop's default executor until the context is left, and then give the loop
+        back the one that it had. Where it does not say which that is, as uvloop does not, ours
+        stays: outside of runs it does what asyncio's own does."""
+        loop = asyncio.get_running_loop()
+        before: ThreadPoolExecutor | None = getattr(loop, "_default_executor", None)
+        self._before = before
+        loop.set_default_executor(self)
+        try:
+            yield
+        finally:
+            self._for_runs.shutdown(wait=False, cancel_futures=True)
+            if before is not None and getattr(loop, "_default_executor", None) is self:
+                loop.set_default_executor(before)
 
     def _warn_if_busy(self) -> None:
         now = time.monotonic()

@@ -4,25 +4,21 @@ app."""
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import FastAPI
 from langchain_core.tools import tool
+from starlette.types import ASGIApp
 
-from assent import build_hitl_agent
-from assent.api.app import ROUTES, create_app
-from assent.api.context import SCOPE_KEY
-from assent.config.settings import Settings
-from assent.graph.kinds import Agent
+from assent import Assent, build_hitl_agent
 from tests.support.models import ScriptedModel, call, say
 from tests.support.server import expect, problem
 
 Json = Any
-Place = Callable[[FastAPI], FastAPI]
+Place = Callable[[Assent], ASGIApp]
 
 
 @tool
@@ -31,37 +27,31 @@ async def pay(amount: int) -> str:
     return f"paid {amount}"
 
 
-def at_the_root(server: FastAPI) -> FastAPI:
-    return server
+def at_the_root(assent: Assent) -> ASGIApp:
+    return assent.app
 
 
-def mounted(server: FastAPI) -> FastAPI:
+def mounted(assent: Assent) -> FastAPI:
     host = FastAPI()
-    host.mount("/ai", server)
+    host.mount("/ai", assent.app)
     return host
 
 
-def mounted_twice(server: FastAPI) -> FastAPI:
+def mounted_twice(assent: Assent) -> FastAPI:
     host = FastAPI()
-    host.mount("/team a", mounted(server))
+    host.mount("/team a", mounted(assent))
     return host
 
 
-def included(server: FastAPI) -> FastAPI:
-    async def bound(request: Request) -> None:
-        request.scope[SCOPE_KEY] = server.state.served
-
-    router = APIRouter(dependencies=[Depends(bound)])
-    for module in ROUTES:
-        router.include_router(module.router)
+def included(assent: Assent) -> FastAPI:
     host = FastAPI()
-    host.include_router(router, prefix="/ai")
+    host.include_router(assent.router, prefix="/ai")
     return host
 
 
-def behind_a_proxy(server: FastAPI) -> FastAPI:
+def behind_a_proxy(assent: Assent) -> FastAPI:
     """The proxy takes its prefix off, and the host is told which."""
-    host = included(server)
+    host = included(assent)
     host.root_path = "/shop"
     return host
 
@@ -83,14 +73,8 @@ async def place(
     put, asked, named = request.param
     model = ScriptedModel(script=[call("pay", amount=3), say("Paid."), say("Hello.")])
     agent = build_hitl_agent(model, [pay], approve=["pay"])
-
-    @asynccontextmanager
-    async def agents() -> AsyncIterator[Mapping[str, Agent]]:
-        yield {"agent": agent}
-
-    server = create_app(Settings(database=f"sqlite:///{tmp_path / 'a.db'}"), agents)
-    async with server.router.lifespan_context(server):
-        transport = httpx.ASGITransport(put(server))
+    async with Assent(agent, database=str(tmp_path / "a.db")) as assent:
+        transport = httpx.ASGITransport(put(assent))
         base_url = f"http://localhost{asked}"
         async with httpx.AsyncClient(transport=transport, base_url=base_url) as client:
             yield client, named

@@ -133,23 +133,6 @@ async def test_a_file_of_variables_that_is_not_there_is_warned_of(write: Write) 
     assert warning["env"] == str(file.parent / ".env")
 
 
-@pytest.mark.parametrize(
-    ("settings", "names"),
-    [
-        ({"http": {"cors": {"allow_origins": ["https://a.example"]}}}, ["http.cors"]),
-        (
-            {"http": {"mount_prefix": "/api", "enable_custom_route_auth": True}},
-            ["http.enable_custom_route_auth", "http.mount_prefix"],
-        ),
-    ],
-)
-async def test_what_is_valid_and_not_followed_is_warned_of(
-    write: Write, settings: dict[str, Any], names: list[str]
-) -> None:
-    (warning,) = await warnings_of(write(**settings))
-    assert warning["keys"] == names
-
-
 # ── what is refused ───────────────────────────────────────────────────────────────────────────────
 
 SIZED = {"includes": ["x-tenant"]}

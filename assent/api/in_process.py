@@ -1,0 +1,268 @@
+"""What the routes do, for code in the same process."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+from langchain_core.messages import BaseMessage
+from langgraph.types import Command, StateSnapshot
+from pydantic import BaseModel, ValidationError
+from typing_extensions import TypedDict, Unpack
+
+from assent.api.auth import MAX_NAME
+from assent.api.outcomes import RunResult, after_start, result_of
+from assent.api.problems import in_sentences
+from assent.api.schemas import AgentRequest
+from assent.approvals.decide import Verdict
+from assent.core.approval import Approval, ApprovalStatus, Outcome
+from assent.core.audit import Actor, Authentication
+from assent.core.decisions import Decision
+from assent.core.errors import Conflict, InvalidRequest
+from assent.core.events import AnyEvent, decode
+from assent.core.json import Json, JsonObject
+from assent.core.rows import CancelMode, Run, Thread
+from assent.core.run_input import Message, NodeNames
+from assent.runs.follow import (
+    Batches,
+    follow,
+    follow_run,
+    wait_for_rest,
+    wait_for_run,
+)
+from assent.runs.service import Runs, Started
+from assent.runs.transitions import IfPaused, OnBusy
+from assent.storage.base import all_pages
+
+MESSAGE_FIELDS = ("type", "content", "id", "name", "tool_calls", "tool_call_id")
+"""The fields of a message that an input has."""
+
+
+class RunOptions(TypedDict, total=False):
+    """The fields of `POST /agent/stream`, and `due_at`, the time at which the run is to start."""
+
+    input: Json
+    thread_id: str
+    agent: str
+    context: Any
+    config: JsonObject
+    metadata: JsonObject
+    if_paused: IfPaused
+    on_busy: OnBusy
+    checkpoint_id: str
+    priority: int
+    budget: JsonObject
+    recursion_limit: int
+    interrupt_before: NodeNames
+    interrupt_after: NodeNames
+    due_at: datetime
+
+
+class InProcess(ABC):
+    """The operations of a server. `user` is who does it, by name: the rules of approvals hold for
+    them as they do over HTTP."""
+
+    @property
+    @abstractmethod
+    def runs(self) -> Runs:
+        """The server's runs. Raises `Unavailable` while it is not open."""
+
+    # ── running ───────────────────────────────────────────────────────────────────────────────────
+
+    async def submit(
+        self, message: Message | None = None, *, user: str, **options: Unpack[RunOptions]
+    ) -> Run:
+        """Start a run; it is durable when this returns, and goes on in the background.
+
+        Give a `message`, or the graph's own `input`. A thread that does not exist is created.
+        Raises `InvalidRequest`, `NotFound`, `ThreadBusy`, `ThreadPaused` or `QueueFull`.
+        """
+        return (await self._start(message, user, options)).run
+
+    async def invoke(
+        self, message: Message | None = None, *, user: str, **options: Unpack[RunOptions]
+    ) -> RunResult:
+        """`submit`, and wait until the run has ended or somebody is asked: then its status is
+        "interrupted"."""
+        started = await self._start(message, user, options)
+        with after_start(started.run):
+            last = await wait_for_rest(self.runs.storage, started.run)
+            return await result_of(self.runs, last)
+
+    async def stream(
+        self, message: Message | None = None, *, user: str, **options: Unpack[RunOptions]
+    ) -> AsyncGenerator[AnyEvent, None]:
+        """`submit`, and follow the run until it ends or pauses. It starts when the first event is
+        asked for; whoever stops reading does not stop it."""
+        started = await self._start(message, user, options)
+        run = started.run
+        after = started.first_seq - 1
+        batches = follow_run(self.runs.storage, run.thread_id, run.run_id, after)
+        async with aclosing(_events(batches)) as events:
+            async for event in events:
+                yield event
+
+    async def _start(self, message: Message | None, user: str, options: RunOptions) -> Started:
+        fields: JsonObject = {**options}
+        if message is not None:
+            fields["message"] = message
+        due_at = fields.pop("due_at", None)
+        try:
+            request = AgentRequest.model_validate(_as_json(fields))
+        except ValidationError as error:
+            raise InvalidRequest(" ".join(in_sentences(error))) from None
+        submission = request.submission(_actor(user), request.thread_id, due_at=due_at)
+        return await self.runs.submit(submission)
+
+    # ── deciding ──────────────────────────────────────────────────────────────────────────────────
+
+    async def approvals(
+        self,
+        *,
+        thread_id: str | None = None,
+        status: ApprovalStatus | Literal["pending"] | None = "pending",
+        agent: str | None = None,
+        tool: str | None = None,
+        role: str | None = None,
+        assignee: str | None = None,
+    ) -> list[Approval]:
+        """Approvals, oldest first: those that wait for people, or those of another `status`, None
+        for all."""
+        pages = all_pages(
+            self.runs.storage.approvals,
+            thread_id=thread_id,
+            status=None if status is None else ApprovalStatus(status),
+            agent=agent,
+            tool=tool,
+            role=role,
+            assignee=assignee,
+        )
+        return [approval async for page in pages for approval in page]
+
+    async def resume(
+        self,
+        thread_id: str,
+        decisions: Decision | Mapping[str, Decision],
+        *,
+        user: str,
+        digests: Mapping[str, str] | None = None,
+    ) -> Outcome:
+        """Decide what the thread waits for. The decisions are durable when this returns, and the
+        run goes on once none is left to take.
+
+        `decisions` maps ids of approvals (or of their tool calls) to decisions; a bare one does if
+        exactly one approval is pending. `digests` are of what the person was shown, by the same
+        ids, or by "" for a bare decision: if something else is asked now, nothing is decided.
+        Raises what `POST /threads/{id}/resume` answers.
+        """
+        verdict = Verdict(decisions=decisions, by=_actor(user), digests=digests or {})
+        return await self.runs.approvals.decide(thread_id, verdict)
+
+    async def stream_resume(
+        self,
+        thread_id: str,
+        decisions: Decision | Mapping[str, Decision],
+        *,
+        user: str,
+        digests: Mapping[str, str] | None = None,
+    ) -> AsyncGenerator[AnyEvent, None]:
+        """`resume`, and follow the run that goes on until it ends or pauses; nothing, while others
+        must decide too."""
+        outcome = await self.resume(thread_id, decisions, user=user, digests=digests)
+        if outcome.run_id is None:
+            return
+        after = outcome.first_seq - 1
+        batches = follow_run(self.runs.storage, thread_id, outcome.run_id, after)
+        async with aclosing(_events(batches)) as events:
+            async for event in events:
+                yield event
+
+    # ── threads ───────────────────────────────────────────────────────────────────────────────────
+
+    async def state(self, thread_id: str, checkpoint_id: str | None = None) -> StateSnapshot:
+        """The thread's state at its head, or at a checkpoint. Raises `NotFound`."""
+        return await self.runs.state(await self.runs.thread(thread_id), checkpoint_id)
+
+    async def events(self, thread_id: str, after: int = 0) -> AsyncGenerator[AnyEvent, None]:
+        """The thread's events numbered above `after`, and those to come, across runs. Raises
+        `NotFound`, or `Gone` if events above `after` were removed."""
+        await self.runs.thread(thread_id)
+        await self.runs.storage.check_cursor(thread_id, after)
+        batches = follow(self.runs.storage, thread_id, after)
+        async with aclosing(_events(batches)) as events:
+            async for event in events:
+                yield event
+
+    async def cancel(
+        self, thread_id: str, *, user: str, mode: CancelMode | str = CancelMode.INTERRUPT
+    ) -> tuple[Run, ...]:
+        """Stop what runs on the thread, what it waits for a person to decide, and what waits its
+        turn; return those runs as they are then. Raises `NotFound`."""
+        return await self.runs.cancel_thread(thread_id, _actor(user), CancelMode(mode))
+
+    async def fork(
+        self,
+        thread_id: str,
+        checkpoint_id: str | None = None,
+        *,
+        user: str,
+        target: str | None = None,
+        metadata: Mapping[str, Json] | None = None,
+    ) -> Thread:
+        """Begin a new thread, `target`, with the state of this one at a checkpoint, or at its head.
+        What that state waits for is asked anew. Raises `NotFound`, `InvalidRequest` or
+        `Conflict`."""
+        started = await self.runs.fork(
+            thread_id, checkpoint_id, target=target, by=_actor(user), metadata=metadata or {}
+        )
+        with after_start(started.run):
+            run = await wait_for_run(self.runs.storage, started.run)
+            if run.error is not None:
+                raise Conflict(f"The state could not be taken over: {run.error.get('message')}")
+            return await self.runs.thread(run.thread_id)
+
+    async def delete(self, thread_id: str, *, user: str) -> None:
+        """Remove the thread and everything of it, but for its audit entries. Raises `NotFound` or
+        `ThreadBusy`."""
+        await self.runs.delete(await self.runs.thread(thread_id), _actor(user))
+
+
+def _actor(user: str) -> Actor:
+    if not isinstance(user, str) or not user.strip() or len(user) > MAX_NAME:
+        raise InvalidRequest(f"The user is a name of 1 to {MAX_NAME} characters.")
+    return Actor(user, Authentication.HOST)
+
+
+async def _events(batches: Batches) -> AsyncGenerator[AnyEvent, None]:
+    async with aclosing(batches):
+        async for entries in batches:
+            for entry in entries:
+                yield decode(entry.body)
+
+
+# ── input as JSON ─────────────────────────────────────────────────────────────────────────────────
+
+
+def _as_json(fields: JsonObject) -> JsonObject:
+    """The fields as a body of a request has them."""
+    if isinstance(fields.get("input"), Command):
+        raise InvalidRequest("A Command is not taken as input: decide with resume().")
+    try:
+        found: JsonObject = msgspec.to_builtins(fields, enc_hook=_plain)
+    except TypeError as error:
+        raise InvalidRequest(f"The input has no form in JSON: {error}") from None
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """A message or a pydantic model as JSON."""
+    if isinstance(value, BaseMessage):
+        fields = {name: getattr(value, name, None) for name in MESSAGE_FIELDS}
+        return {name: field for name, field in fields.items() if field}
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    raise TypeError(f"a {type(value).__name__}")

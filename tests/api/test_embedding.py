@@ -1,0 +1,434 @@
+"""`Assent` in an app of somebody's own: mounted, as a router, and in process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from threading import current_thread
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import Cookie, FastAPI, Header, HTTPException, Request, Response
+from langchain_core.tools import tool
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.types import Command
+from starlette.middleware.base import RequestResponseEndpoint
+from starlette.types import ASGIApp
+
+from assent import Approve, Assent, Reject, build_hitl_agent
+from assent.core.errors import (
+    ConfigurationError,
+    InvalidRequest,
+    NotFound,
+    Unavailable,
+)
+from assent.core.events import Done, RunPaused, RunStart
+from assent.runs.follow import wait_for_run
+from tests.support.models import ScriptedModel, call, say
+from tests.support.server import expect, problem
+
+SESSIONS = {"ann's cookie": "ann", "bob's cookie": "bob"}
+
+HOST = "http://shop.example"
+
+Place = Callable[[FastAPI, Assent], None]
+
+
+def payments(ledger: list[int], *amounts: int) -> Any:
+    """An agent that pays these amounts, one for each message, once a person agrees."""
+
+    @tool
+    def pay(amount: int) -> str:
+        """Pay an amount."""
+        ledger.append(amount)
+        return f"paid {amount}"
+
+    script = [turn for amount in amounts for turn in (call("pay", amount=amount), say("Paid."))]
+    return build_hitl_agent(ScriptedModel(script=script), [pay], approve=["pay"])
+
+
+def client_of(app: ASGIApp, base_url: str, *, client: str = "127.0.0.1") -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(app, client=(client, 50_000))
+    return httpx.AsyncClient(transport=transport, base_url=base_url)
+
+
+def mounted(host: FastAPI, assent: Assent) -> None:
+    host.mount("/ai", assent.app)
+
+
+def included(host: FastAPI, assent: Assent) -> None:
+    host.include_router(assent.router, prefix="/ai")
+
+
+both = pytest.mark.parametrize("put", [mounted, included])
+
+
+# ── in an app ─────────────────────────────────────────────────────────────────────────────────────
+
+
+async def by_header(x_user: str | None = Header(None)) -> Any:
+    if x_user == "nameless":
+        return SimpleNamespace(identity=4711)
+    if x_user == "gone":
+        raise HTTPException(410, "This account was closed.")
+    return x_user and SimpleNamespace(identity=x_user)
+
+
+def by_cookie(session: str | None = Cookie(None)) -> dict[str, str] | None:
+    name = SESSIONS.get(session or "")
+    return None if name is None else {"identity": name, "plan": "gold"}
+
+
+@asynccontextmanager
+async def hosted(put: Place, assent: Assent) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a shop's app, which has its own lifespan, middleware and routes."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with assent:
+            yield
+
+    host = FastAPI(lifespan=lifespan)
+
+    @host.middleware("http")
+    async def stamped(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        response = await call_next(request)
+        response.headers["x-shop"] = "1"
+        return response
+
+    @host.get("/basket")
+    async def basket() -> list[str]:
+        return ["tea"]
+
+    put(host, assent)
+    async with host.router.lifespan_context(host), client_of(host, f"{HOST}/ai") as client:
+        yield client
+
+
+@both
+async def test_the_app_says_who_asks_and_who_decides(put: Place, tmp_path: Path) -> None:
+    ledger: list[int] = []
+    agent = payments(ledger, 3)
+    assent = Assent({"payer": agent}, database=str(tmp_path / "a.db"), auth=by_header)
+    async with hosted(put, assent) as client:
+        assert (await client.get(f"{HOST}/basket")).json() == ["tea"]
+        ann, bob = {"x-user": "ann"}, {"x-user": "bob"}
+        body = {"message": "Pay 3.", "thread_id": "t"}
+        paused = await expect(await client.post("/agent/invoke", json=body, headers=ann), 200)
+        assert paused.headers["x-shop"] == "1"
+        [approval] = paused.json()["approvals"]
+        assert approval["requested_by"] == ["ann"]
+
+        decision = {"type": "approve", "digest": approval["digest"]}
+        path = f"/approvals/{approval['approval_id']}/decide"
+        await expect(await client.post(path, json=decision, headers=bob), 202)
+        await client.get("/threads/t/state", headers=ann)
+        records = (await client.get("/audit", headers=ann)).json()["audit"]
+        who = [(each["actor"], each["authentication"]) for each in records]
+        assert ("bob", "host") in who
+        assert {name for name, _ in who} <= {"ann", "bob", ""}
+        run_id = (await assent.runs.thread("t")).run_id
+        assert run_id is not None
+        await client.get(f"/runs/{run_id}/wait", headers=ann)
+    assert ledger == [3]
+
+
+@both
+async def test_whom_the_app_does_not_know_is_refused(put: Place, tmp_path: Path) -> None:
+    agent = payments([])
+    async with hosted(put, Assent(agent, database=str(tmp_path / "a.db"), auth=by_header)) as ai:
+        await problem(await ai.get("/threads"), 401)
+        await problem(await ai.post("/agent/invoke", json={"message": "Hi."}), 401)
+        # A key of somebody's choosing is none.
+        await problem(await ai.get("/threads", headers={"authorization": "Bearer x"}), 401)
+        await problem(await ai.get("/threads", headers={"x-user": "gone"}), 410)
+        await problem(await ai.get("/threads", headers={"x-user": "nameless"}), 500)
+        assert (await ai.get("/threads", headers={"x-user": "ann"})).json()["threads"] == []
+        # These tell nothing that is anybody's.
+        await expect(await ai.get("/health"), 200)
+
+
+@both
+async def test_a_page_of_another_site_changes_nothing_by_the_user_s_cookie(
+    put: Place, tmp_path: Path
+) -> None:
+    database = str(tmp_path / "a.db")
+    settings = {"cors_origins": ["https://admin.example"]}
+    assent = Assent(payments([]), database=database, auth=by_cookie, settings=settings)
+    async with hosted(put, assent) as client:
+        client.cookies.set("session", "ann's cookie")
+
+        async def create(**headers: str) -> httpx.Response:
+            sent = {name.replace("_", "-"): value for name, value in headers.items()}
+            return await client.post("/threads", headers=sent)
+
+        for refused in (
+            await create(origin="https://evil.example"),
+            await create(origin="https://evil.example", sec_fetch_site="cross-site"),
+            await create(origin="https://blog.shop.example", sec_fetch_site="same-site"),
+            await create(origin="null"),
+        ):
+            await problem(refused, 403)
+        assert (await client.get("/threads")).json()["threads"] == []
+        for taken in (
+            await create(),
+            await create(origin=HOST),
+            await create(origin=HOST, sec_fetch_site="same-origin"),
+            await create(origin="https://admin.example", sec_fetch_site="cross-site"),
+            await create(origin="https://app.example", authorization="Bearer app"),
+        ):
+            assert taken.is_success
+        threads = (await client.get("/threads")).json()["threads"]
+        assert len(threads) == 5
+
+
+@both
+async def test_without_auth_only_this_machine_is_answered(put: Place, tmp_path: Path) -> None:
+    host = FastAPI()
+    async with Assent(payments([]), database=str(tmp_path / "a.db")) as assent:
+        put(host, assent)
+        for client, url, status in (
+            ("127.0.0.1", "http://localhost:8000/ai", 200),
+            ("::ffff:127.0.0.1", "http://127.0.0.1:8000/ai", 200),
+            ("testclient", "http://localhost/ai", 200),
+            ("203.0.113.7", "http://localhost:8000/ai", 421),
+            # As a proxy on this machine passes on what it was asked.
+            ("127.0.0.1", "https://shop.example/ai", 421),
+        ):
+            async with client_of(host, url, client=client) as http:
+                answer = await http.get("/threads")
+                assert answer.status_code == status, (client, url, answer.text)
+                assert (await http.get("/health")).status_code == status
+        async with client_of(host, "http://localhost/ai") as http:
+            evil = {"origin": "https://evil.example"}
+            await problem(await http.post("/threads", headers=evil), 403)
+
+
+@both
+async def test_keys_work_in_an_app_as_in_a_server(put: Place, tmp_path: Path) -> None:
+    settings = {"api_keys": "ann:secret-of-ann"}
+    assent = Assent(payments([]), database=str(tmp_path / "a.db"), settings=settings)
+    async with hosted(put, assent) as client:
+        await problem(await client.get("/threads"), 401)
+        key = {"authorization": "Bearer secret-of-ann"}
+        await expect(await client.get("/threads", headers=key), 200)
+
+
+@both
+async def test_before_its_start_and_after_its_end_it_answers_503(
+    put: Place, tmp_path: Path
+) -> None:
+    assent, host = Assent(payments([]), database=str(tmp_path / "a.db"), auth=by_header), FastAPI()
+    put(host, assent)
+    async with client_of(host, "http://localhost/ai") as client:
+        for _ in range(2):
+            for path in ("/threads", "/health", "/approvals/x"):
+                await problem(await client.get(path, headers={"x-user": "ann"}), 503)
+            async with assent:
+                await expect(await client.get("/health"), 200)
+
+
+async def test_served_alone_its_lifespan_opens_it(tmp_path: Path) -> None:
+    assent = Assent(payments([]), database=str(tmp_path / "a.db"))
+    sent: asyncio.Queue[Any] = asyncio.Queue()
+    told: asyncio.Queue[Any] = asyncio.Queue()
+    serving = asyncio.create_task(assent.app({"type": "lifespan"}, told.get, sent.put))  # type: ignore[arg-type]
+    await told.put({"type": "lifespan.startup"})
+    assert (await sent.get())["type"] == "lifespan.startup.complete"
+    assert await assent.approvals() == []
+    await told.put({"type": "lifespan.shutdown"})
+    assert (await sent.get())["type"] == "lifespan.shutdown.complete"
+    await serving
+    with pytest.raises(Unavailable):
+        await assent.approvals()
+
+
+async def test_a_host_that_fails_as_it_starts_leaves_nothing_open(tmp_path: Path) -> None:
+    assent = Assent(payments([]), database=str(tmp_path / "a.db"))
+    with pytest.raises(RuntimeError, match="no stock"):
+        async with assent:
+            raise RuntimeError("no stock")
+    async with assent:
+        pass
+
+
+async def test_the_host_keeps_its_threads(tmp_path: Path) -> None:
+    loop, names = asyncio.get_running_loop(), []
+    with ThreadPoolExecutor(1, thread_name_prefix="shop") as threads:
+        loop.set_default_executor(threads)
+
+        async def name() -> None:
+            names.append((await asyncio.to_thread(current_thread)).name)
+
+        ledger: list[int] = []
+        async with Assent(payments(ledger, 3), database=str(tmp_path / "a.db")) as assent:
+            await name()
+            await assent.invoke("Pay 3.", thread_id="t", user="ann")
+            events = [e async for e in assent.stream_resume("t", Approve(), user="ann")]
+        await name()
+        assert [each.partition("_")[0] for each in names] == ["shop", "shop"]
+        assert ledger == [3]
+        assert isinstance(events[-1], Done)
+        # `asyncio.run` waits for this one, which the host shuts down itself.
+        loop.set_default_executor(ThreadPoolExecutor())
+
+
+# ── set up wrongly ────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_it_is_entered_once(tmp_path: Path) -> None:
+    async with Assent(payments([]), database=str(tmp_path / "a.db")) as assent:
+        with pytest.raises(ConfigurationError, match="open already"):
+            await assent.__aenter__()
+        assert await assent.approvals() == []
+
+
+async def test_a_second_process_s_worker_is_told_why_it_cannot_start(tmp_path: Path) -> None:
+    database = str(tmp_path / "a.db")
+    async with Assent(payments([]), database=database):
+        with pytest.raises(ConfigurationError, match=r"another Assent process"):
+            async with Assent(payments([]), database=database):
+                pass
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"agents": {}}, "no agents"),
+        ({"agents": {"shop": "clerk"}}, "The agent 'shop' is a str, and not a compiled graph"),
+        ({"settings": {"max_run": 3}}, "The setting max_run is wrong: there is no such setting"),
+        ({"settings": {"max_runs": 0}}, "The setting max_runs is wrong"),
+        ({"settings": {"cors_origins": ["*"]}}, "'\\*' is no origin"),
+        ({"database": "postgresql://db"}, "is not a database that Assent knows"),
+        (
+            {"auth": by_header, "settings": {"api_keys": "ann:secret-of-ann"}},
+            "takes auth or api_keys",
+        ),
+    ],
+)
+def test_a_wrong_argument_is_refused_with_a_sentence(wrong: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigurationError, match=sentence):
+        Assent(**{"agents": payments([]), **wrong})
+
+
+@pytest.mark.parametrize("wrap", [lambda graph: graph, lambda graph: graph.with_retry()])
+async def test_any_graph_will_do(tmp_path: Path, wrap: Callable[[Any], Any]) -> None:
+    graph = StateGraph(MessagesState)
+    graph.add_node("answer", lambda state: {"messages": [say("Hello.")]})
+    graph.add_edge(START, "answer")
+    for agents in (graph, wrap(graph.compile()), {"hello": wrap(graph.compile())}):
+        async with Assent(agents, database=str(tmp_path / "a.db")) as assent:
+            assert (await assent.invoke("Hi.", user="ann")).output == "Hello."
+
+
+def test_the_environment_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASSENT_API_KEYS", "short")
+    Assent(payments([]), database=str(tmp_path / "a.db"), settings={"max_runs": 3})
+
+
+# ── in process ────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+async def ledger() -> list[int]:
+    return []
+
+
+@pytest.fixture
+async def assent(tmp_path: Path, ledger: list[int]) -> AsyncIterator[Assent]:
+    async with Assent(payments(ledger, 3, 5), database=str(tmp_path / "a.db")) as assent:
+        yield assent
+
+
+async def test_a_run_is_streamed_and_decided_in_process(assent: Assent, ledger: list[int]) -> None:
+    events = [event async for event in assent.stream("Pay 3.", thread_id="t", user="ann")]
+    assert isinstance(events[0], RunStart)
+    assert isinstance(events[-1], RunPaused)
+    [approval] = await assent.approvals(thread_id="t")
+    assert (approval.current_args, approval.requested_by) == ({"amount": 3}, ("ann",))
+    assert ledger == []
+
+    events = [
+        event
+        async for event in assent.stream_resume(
+            "t", {approval.approval_id: Approve()}, user="bob", digests={}
+        )
+    ]
+    assert isinstance(events[-1], Done)
+    assert ledger == [3]
+    [decided] = await assent.approvals(status=None)
+    assert decided.decided_by == "bob"
+    state = await assent.state("t")
+    assert state.values["messages"][-1].text == "Paid."
+
+    told = []
+    async for event in assent.events("t"):
+        told.append(event)
+        if isinstance(event, Done):
+            break
+    assert told[-len(events) :] == events
+
+
+async def test_a_result_says_what_waits(assent: Assent, ledger: list[int]) -> None:
+    paused = await assent.invoke("Pay 3.", thread_id="t", user="ann")
+    assert (paused.status, paused.output) == ("interrupted", "")
+    assert [each.tool for each in paused.approvals] == ["pay"]
+    with pytest.raises(NotFound):
+        await assent.resume("t", {"another": Approve()}, user="ann")
+    outcome = await assent.resume("t", Reject("Too much."), user="ann")
+    assert outcome.run_id is not None
+    run = await assent.runs.run(outcome.run_id)
+    assert (await wait_for_run(assent.runs.storage, run)).status == "success"
+    assert ledger == []
+
+
+async def test_agents_and_the_app_share_a_store(assent: Assent) -> None:
+    await assent.store.aput(("people", "ann"), "likes", {"drink": "tea"})
+    [agent] = assent.runs.agents.values()
+    assert agent.store is not None
+    item = await agent.store.aget(("people", "ann"), "likes")
+    assert item is not None
+    assert item.value == {"drink": "tea"}
+
+
+async def test_a_thread_is_forked_cancelled_and_deleted(assent: Assent) -> None:
+    await assent.invoke("Pay 3.", thread_id="t", user="ann")
+    forked = await assent.fork("t", user="bob", target="u")
+    assert len(await assent.approvals()) == 2
+    [cancelled] = await assent.cancel("u", user="bob")
+    assert (await wait_for_run(assent.runs.storage, cancelled)).status == "cancelled"
+    await assent.delete(forked.thread_id, user="bob")
+    with pytest.raises(NotFound):
+        await assent.state("u")
+    assert len(await assent.approvals()) == 1
+
+
+async def test_a_run_can_wait_for_its_time(assent: Assent) -> None:
+    later = assent.runs.clock.now().replace(year=2999)
+    run = await assent.submit("Pay 3.", thread_id="t", user="ann", due_at=later, on_busy="enqueue")
+    assert run.status == "pending"
+    assert [each.run_id for each in await assent.cancel("t", user="ann")] == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"message": "Pay.", "massage": "Pay."}, "massage"),
+        ({"message": ""}, "message"),
+        ({"message": "Pay.", "thread_id": "not an id"}, "an id is 1 to 64"),
+        ({"message": "Pay.", "user": " "}, "The user is a name"),
+        ({"input": Command(resume=Approve())}, r"decide with resume\(\)"),
+        ({"input": {"when": object()}}, "no form in JSON"),
+    ],
+)
+async def test_a_wrong_input_is_refused_with_a_sentence(
+    assent: Assent, wrong: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=sentence):
+        await assent.invoke(**{"user": "ann", **wrong})
+    assert (await assent.runs.storage.threads(limit=1)).rows == ()
