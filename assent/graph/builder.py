@@ -25,9 +25,11 @@ It differs from LangGraph's prebuilt agents on purpose:
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
+from langchain.agents.middleware import AgentMiddleware
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import SystemMessage
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
@@ -44,9 +46,9 @@ from assent.graph.approval_rules import ApprovalPolicy, ApproveOption, approval_
 from assent.graph.each_turn import EachTurn, ModelOfTurn, Tools, ToolsOfTurn, tools_by_name
 from assent.graph.effects import Effects
 from assent.graph.gate import Gate
+from assent.graph.middleware import Middleware, read_middleware
 from assent.graph.model_node import (
     ModelNode,
-    ResponseFormat,
     ResponseNode,
     TurnCalls,
     chat_model,
@@ -108,6 +110,7 @@ def build_hitl_agent(
     context_schema: type | None = None,
     state_schema: type | None = None,
     response_format: Any = None,
+    middleware: Sequence[AgentMiddleware[Any, Any, Any]] = (),
 ) -> CompiledStateGraph[AgentState, Any, Conversation, Conversation]:
     """Build an agent that runs its free tools at once and pauses before the gated ones.
 
@@ -138,33 +141,46 @@ def build_hitl_agent(
     the state, which the input takes too. With `response_format`, a schema, the model is asked at
     the end for its answer in that form: `structured_response` in the output.
 
+    `middleware` is langchain's. It stands around the model and the tools, and not around the gate:
+    what a hook makes of a turn is what people are asked about, and a call reaches its tool as it
+    was permitted, or not at all. Tools of middleware are tools like the others. With a
+    `wrap_tool_call`, any tool that the agent does not know is gated.
+
     Raises `ConfigurationError` for a tool name that no tool has, an invalid option, or a model that
     cannot be set up or cannot call tools.
     """
     retry = retry_policy(model_retry)
     if isinstance(model, str):
         model = chat_model(model, retries=retry.max_attempts > 1)
-    has_others = callable(tools)
-    known = {} if callable(tools) else tools_by_name(tools)
-    _check_predicates(approve, () if callable(tools) else tools)
-    each = EachTurn(model, tools if callable(tools) else known)
+    hooks = read_middleware(middleware)
+    static: Tools = () if callable(tools) else tools
+    _check_predicates(approve, static)
+    known = tools_by_name([*static, *hooks.tools])
+    each = EachTurn(model, known, tools if callable(tools) else None)
+    has_others = callable(tools) or bool(hooks.around_tools)
     gate = Gate(
         approval_rules(approve, known, has_others=has_others),
         known,
         tool_calls(known, effects, tool_timeout, has_others=has_others),
-        AroundTools(each) if has_others else None,
+        AroundTools(each, hooks.around_tools) if has_others else None,
     )
     response = read_response_format(response_format)
     graph = HitlGraph(
         gate,
-        schemas_of(state_schema, response=response and response.type),
+        schemas_of(state_schema, hooks.schemas, response=response and response.type),
         context_schema=context_schema,
         chat_decisions=chat_decisions,
-        steps=Steps(further=1 if response else 0),
+        steps=_steps(hooks, has_response=response is not None),
     )
     turns = TurnCalls(each, retry, timeout_policy(model_timeout))
-    _add_model(graph, turns, _system(system_prompt), response)
-    _add_gate(graph, end="respond" if response else END)
+    system = _system(system_prompt)
+    agent_node = ModelNode(turns, system, hooks.around_model, response is not None)
+    graph.add_node("agent", agent_node.runnable())
+    roads = _roads(hooks, has_response=response is not None)
+    if response is not None:
+        graph.add_node("respond", ResponseNode(turns, response, system).runnable())
+        graph.add_edge("respond", roads.leave)
+    _add_gate(graph, roads, hooks)
     compiled = graph.compile(
         checkpointer=checkpointer, store=store, interrupt_before=[APPROVAL_NODE], name=name
     )
@@ -177,28 +193,43 @@ def _system(prompt: str | SystemMessage | None) -> Sequence[SystemMessage]:
     return (SystemMessage(prompt) if isinstance(prompt, str) else prompt,)
 
 
-def _add_model(
-    graph: HitlGraph,
-    turns: TurnCalls,
-    system: Sequence[SystemMessage],
-    response: ResponseFormat | None,
-) -> None:
-    """Add the node of the model, and that of its structured response."""
-    node = ModelNode(turns, system, resets_response=response is not None)
-    graph.add_node("agent", node.runnable())
-    if response is not None:
-        graph.add_node("respond", ResponseNode(turns, response, system).runnable())
-        graph.add_edge("respond", END)
+@dataclass(frozen=True, slots=True)
+class Roads:
+    """The nodes to which an agent's ways lead: those of new input, of the next turn, of the answer
+    after the last turn, and out of the agent."""
+
+    start: str
+    turn: str
+    answer: str
+    leave: str
 
 
-def _add_gate(graph: HitlGraph, end: str) -> None:
-    """Add the nodes around the model's, and the edges. `end` is where the last turn leads."""
+def _roads(hooks: Middleware, *, has_response: bool) -> Roads:
+    turn = hooks.first("before_model") or "agent"
+    leave = hooks.first("after_agent") or END
+    answer = "respond" if has_response else leave
+    return Roads(hooks.first("before_agent") or turn, turn, answer, leave)
+
+
+def _steps(hooks: Middleware, *, has_response: bool) -> Steps:
+    return Steps(
+        of_a_turn=hooks.count("before_model", "after_model"),
+        further=hooks.count("before_agent", "before_model", "after_agent") + has_response,
+    )
+
+
+def _add_gate(graph: HitlGraph, roads: Roads, hooks: Middleware) -> None:
+    """Add the nodes around the model's, and the edges."""
     gate = graph.gate
     graph.add_node("tools", _tool_node(gate))
     graph.add_node("settle", _without_thread(_settle))
     graph.add_node(APPROVAL_NODE, _approval_node(gate))
     graph.add_node(ASK_NODE, ask_node(gate))
-    routed = ["agent", "settle", APPROVAL_NODE, ASK_NODE]
+    routed = ["settle", APPROVAL_NODE, ASK_NODE]
+    if after_model := hooks.first("after_model"):
+        graph.add_edge("agent", after_model)
+    else:
+        routed.append("agent")
     waiting = APPROVAL_NODE
     if graph.takes_chat_decisions:
         waiting = "consent"
@@ -212,17 +243,50 @@ def _add_gate(graph: HitlGraph, end: str) -> None:
         to = gate.route(state)
         if not isinstance(to, str):
             return to
-        return end if to == END else here(to, config)
+        return {"agent": roads.turn, END: roads.answer}.get(to) or here(to, config)
 
     def start(state: AgentState, config: RunnableConfig) -> str:
         # New input goes to the model, unless calls of the last turn still wait for a person.
-        return here(waiting, config) if gate.waiting(state) else "agent"
+        return here(waiting, config) if gate.waiting(state) else roads.start
 
     graph.add_edge("tools", "settle")
+    routes = [roads.turn, "tools", APPROVAL_NODE, ASK_NODE, roads.answer]
     for node in routed:
-        routes = ["agent", "tools", APPROVAL_NODE, ASK_NODE, end]
         graph.add_conditional_edges(node, _without_thread(route), routes)
-    graph.add_conditional_edges(START, _without_thread(start), [waiting, ASK_NODE, "agent"])
+    graph.add_conditional_edges(START, _without_thread(start), [waiting, ASK_NODE, roads.start])
+    _add_hooks(graph, roads, hooks, route)
+
+
+def _add_hooks(
+    graph: HitlGraph, roads: Roads, hooks: Middleware, route: Callable[..., Any]
+) -> None:
+    """Add the nodes of hooks, each with the edge to the next one, or to where its `jump_to` leads.
+    While calls are open, only the gate's routing leads to the tools or to the end."""
+    gate = graph.gate
+
+    def edge(following: str | None) -> Callable[..., Any]:
+        def onward(state: Any, config: RunnableConfig) -> str | list[Send]:
+            jump = state.get("jump_to")
+            if jump == "model":
+                return roads.turn
+            if jump in ("tools", "end") and gate.has_open_calls(state):
+                to: str | list[Send] = route(state, config)
+                return to
+            if jump == "end":
+                return roads.leave
+            return following or route(state, config)
+
+        return onward
+
+    # After the last `after_model`, the gate's routing follows.
+    ends = {"before_agent": roads.turn, "before_model": "agent", "after_agent": END}
+    places = {roads.turn, "tools", APPROVAL_NODE, ASK_NODE, roads.answer, roads.leave}
+    for hook, nodes in hooks.nodes.items():
+        names = [*nodes]
+        for name, following in zip(names, [*names[1:], ends.get(hook)], strict=False):
+            graph.add_node(name, nodes[name])
+            ways = sorted(places | {following or roads.turn})
+            graph.add_conditional_edges(name, _without_thread(edge(following)), ways)
 
 
 def _tool_node(gate: Gate) -> ToolNode:

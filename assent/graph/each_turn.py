@@ -37,11 +37,12 @@ def runtime_of(config: RunnableConfig) -> Runtime[Any]:
 
 @dataclass(frozen=True, slots=True)
 class EachTurn:
-    """Chooses the model and the tools of each turn. What is given as a function of the state and
-    the runtime is called; the rest stays as it is."""
+    """Chooses the model and the tools of each turn. A model that is given as a function of the
+    state and the runtime is called; `further` are such tools, beside those that are `known`."""
 
     model: ChatModel | ModelOfTurn
-    tools: Mapping[str, BaseTool] | ToolsOfTurn
+    known: Mapping[str, BaseTool]
+    further: ToolsOfTurn | None = None
 
     def model_now(self, state: AgentState, config: RunnableConfig) -> ChatModel:
         """The model, in a sync run. The config is that of a node."""
@@ -57,15 +58,17 @@ class EachTurn:
 
     def tools_now(self, state: AgentState, config: RunnableConfig) -> Mapping[str, BaseTool]:
         """The tools by name, in a sync run."""
-        if isinstance(self.tools, Mapping):
-            return self.tools
-        return tools_by_name(_now("tools", self.tools(state, runtime_of(config))))
+        if self.further is None:
+            return self.known
+        further = _now("tools", self.further(state, runtime_of(config)))
+        return tools_by_name([*self.known.values(), *further])
 
     async def atools_now(self, state: AgentState, config: RunnableConfig) -> Mapping[str, BaseTool]:
         """The tools by name, in an async run."""
-        if isinstance(self.tools, Mapping):
-            return self.tools
-        return tools_by_name(await _awaited(self.tools(state, runtime_of(config))))
+        if self.further is None:
+            return self.known
+        further = await _awaited(self.further(state, runtime_of(config)))
+        return tools_by_name([*self.known.values(), *further])
 
 
 def tools_by_name(tools: Tools) -> dict[str, BaseTool]:

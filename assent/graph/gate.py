@@ -82,6 +82,10 @@ class Gate:
         has_answers = any(isinstance(message, ToolMessage) for message in since)
         return "agent" if has_answers else END
 
+    def has_open_calls(self, state: AgentState) -> bool:
+        """True if calls of the last turn have no answer yet."""
+        return bool(open_calls(state["messages"])[1])
+
     def waiting(self, state: AgentState) -> list[ToolCall]:
         """The last turn's calls that need a person and have no decision, in the model's order."""
         waiting: list[ToolCall] = []

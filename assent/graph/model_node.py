@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+from langchain.agents.middleware.types import ModelRequest
 from langchain.agents.structured_output import AutoStrategy, ProviderStrategy, ToolStrategy
 from langchain.chat_models import init_chat_model
 from langchain_core.exceptions import OutputParserException
@@ -19,23 +20,31 @@ from langchain_core.messages import (
     SystemMessage,
     ToolCall,
     ToolMessage,
+    convert_to_messages,
 )
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_core.runnables.config import merge_configs
 from langgraph.constants import TAG_NOSTREAM
-from langgraph.types import RetryPolicy, TimeoutPolicy
+from langgraph.types import Command, RetryPolicy, TimeoutPolicy
 from pydantic import ValidationError
 
 from assent.core.clock import uuid7
 from assent.core.errors import AssentError, ConfigurationError
 from assent.core.json import JsonObject
-from assent.graph.each_turn import BoundModel, ChatModel, EachTurn
+from assent.graph.each_turn import BoundModel, ChatModel, EachTurn, runtime_of
+from assent.graph.model_middleware import ModelResult, around_model, around_model_async
 from assent.graph.model_retry import ModelCalls
 from assent.graph.provider_history import provider_history
-from assent.graph.state import AgentState
+from assent.graph.state import AgentState, with_call_ids, without_own
 from assent.graph.state_schema import RESPONSE
 from assent.graph.tool_calls import failure
 from assent.graph.turns import begin_turn
+from assent.graph.wrappers import Wrapper, command_update
+
+
+def _prompt_of(request: ModelRequest) -> list[BaseMessage]:
+    system = [request.system_message] if request.system_message is not None else []
+    return [*system, *request.messages]
 
 
 class TurnCalls:
@@ -48,8 +57,8 @@ class TurnCalls:
         self._retry = retry
         self._timeout = timeout
         self._usual: ModelCalls | None = None
-        if isinstance(each.model, Runnable) and isinstance(each.tools, Mapping):
-            self._usual = self.with_tools(each.model, each.tools.values())
+        if isinstance(each.model, Runnable) and each.further is None:
+            self._usual = self.with_tools(each.model, each.known.values())
 
     def usual(self, model: ChatModel, tools: Collection[Any]) -> ModelCalls:
         """The calls of this model with these tools."""
@@ -73,30 +82,93 @@ class ModelNode:
 
     calls: TurnCalls
     system: Sequence[SystemMessage] = ()
+    around: Sequence[Wrapper] = ()
     resets_response: bool = False
 
-    def runnable(self) -> Runnable[AgentState, JsonObject]:
+    def runnable(self) -> Runnable[AgentState, Any]:
         """The node as LangGraph takes it."""
         return RunnableLambda(self._call, self._acall, name="agent")
 
-    def _call(self, state: AgentState, config: RunnableConfig) -> JsonObject:
+    def _call(self, state: AgentState, config: RunnableConfig) -> Any:
         begin_turn(config)
         each = self.calls.each
-        calls = self.calls.usual(
-            each.model_now(state, config), each.tools_now(state, config).values()
-        )
-        return self._writes(state, [calls.call(self._prompt(state), config)])
+        model = each.model_now(state, config)
+        tools = each.tools_now(state, config).values()
+        if not self.around:
+            calls = self.calls.usual(model, tools)
+            return self._writes(state, [calls.call(self._prompt(state), config)])
 
-    async def _acall(self, state: AgentState, config: RunnableConfig) -> JsonObject:
+        def innermost(request: ModelRequest) -> BaseMessage:
+            return self._calls_of(request, model, tools).call(_prompt_of(request), config)
+
+        request = self._request(state, config, model, tools)
+        return self._all_writes(state, around_model(self.around, innermost, request))
+
+    async def _acall(self, state: AgentState, config: RunnableConfig) -> Any:
         begin_turn(config)
         each = self.calls.each
         model = await each.amodel_now(state, config)
-        tools = await each.atools_now(state, config)
-        calls = self.calls.usual(model, tools.values())
-        return self._writes(state, [await calls.acall(self._prompt(state), config)])
+        tools = (await each.atools_now(state, config)).values()
+        if not self.around:
+            calls = self.calls.usual(model, tools)
+            return self._writes(state, [await calls.acall(self._prompt(state), config)])
+
+        async def innermost(request: ModelRequest) -> BaseMessage:
+            return await self._calls_of(request, model, tools).acall(_prompt_of(request), config)
+
+        request = self._request(state, config, model, tools)
+        return self._all_writes(state, await around_model_async(self.around, innermost, request))
 
     def _prompt(self, state: AgentState) -> list[BaseMessage]:
         return [*self.system, *provider_history(state["messages"])]
+
+    def _request(
+        self, state: AgentState, config: RunnableConfig, model: ChatModel, tools: Collection[Any]
+    ) -> ModelRequest:
+        history: list[Any] = [*provider_history(state["messages"])]
+        seen: Any = without_own(state)
+        return ModelRequest(
+            model=cast(BaseChatModel, model),
+            messages=history,
+            system_message=self.system[0] if self.system else None,
+            tools=list(tools),
+            state=seen,
+            runtime=runtime_of(config),
+        )
+
+    def _calls_of(
+        self, request: ModelRequest, model: ChatModel, tools: Collection[Any]
+    ) -> ModelCalls:
+        """The calls of the model of a request, as middleware left it."""
+        if request.response_format is not None:
+            raise AssentError(
+                "A middleware has given a response_format to a turn of the model. Give it to "
+                "build_hitl_agent: the model is asked for its answer after the last turn."
+            )
+        options = dict(request.model_settings)
+        if request.tool_choice is not None:
+            options["tool_choice"] = request.tool_choice
+        if (
+            request.model is model
+            and not options
+            and [*map(id, request.tools)] == [*map(id, tools)]
+        ):
+            return self.calls.usual(model, tools)
+        return self.calls.with_tools(request.model, request.tools, **options)
+
+    def _all_writes(self, state: AgentState, result: ModelResult) -> Any:
+        """The writes of a turn, and those that middleware added to them."""
+        messages = [*result.messages]
+        others: list[JsonObject] = []
+        for command in result.commands:
+            update = command_update("wrap_model_call", command)
+            added = update.pop("messages", [])
+            messages += convert_to_messages(added if isinstance(added, list) else [added])
+            others.append(update)
+        writes = self._writes(state, messages)
+        # One after the other, since two may write the same key.
+        commands: list[Command[Any]] = [Command(update=update) for update in others if update]
+        return [writes, *commands] if commands else writes
 
     def _writes(self, state: AgentState, messages: Sequence[BaseMessage]) -> JsonObject:
         writes = turn_writes(state, messages)
@@ -114,8 +186,10 @@ def turn_writes(state: AgentState, messages: Sequence[BaseMessage]) -> JsonObjec
         raise AssentError("A middleware has put no message of a model in place of the model's.")
     at = places[-1]
     turn, refused = _turn(state, messages[at])
-    written = [*messages[:at], turn, *refused, *messages[at + 1 :]]
-    return {"messages": written, "decisions": None}
+    before = [
+        with_call_ids(each) if isinstance(each, AIMessage) else each for each in messages[:at]
+    ]
+    return {"messages": [*before, turn, *refused, *messages[at + 1 :]], "decisions": None}
 
 
 def _turn(state: AgentState, message: Any) -> tuple[AIMessage, list[ToolMessage]]:
@@ -150,22 +224,6 @@ def _is_cut_off(message: AIMessage) -> bool:
     if reason is None and metadata.get("model_provider") == "openai":
         return "status" not in metadata
     return reason in ("length", "max_tokens")
-
-
-def with_call_ids(message: AIMessage) -> AIMessage:
-    """The message, each of whose calls has an id of its own. Some providers give none, or one id to
-    two calls, and a decision must name its call."""
-    seen: set[str] = set()
-    fixed: list[ToolCall] = []
-    for call in message.tool_calls:
-        call_id = call["id"]
-        if not call_id or call_id in seen:
-            call_id = uuid7()
-        seen.add(call_id)
-        fixed.append(ToolCall(**{**call, "id": call_id}))
-    if fixed == message.tool_calls:
-        return message
-    return message.model_copy(update={"tool_calls": fixed})
 
 
 # ── the structured response ───────────────────────────────────────────────────────────────────────

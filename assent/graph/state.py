@@ -10,6 +10,7 @@ from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ToolCall
 from langgraph.graph import MessagesState
 from langgraph.types import Command, StateSnapshot
 
+from assent.core.clock import uuid7
 from assent.core.decisions import Decision, decision_from_json, decision_to_json
 from assent.core.digest import call_digest
 from assent.core.events import Checkpoint
@@ -45,6 +46,11 @@ def without_decisions(command: Command[Any]) -> Command[Any]:
     return replace(command, update=dict(kept) if isinstance(command.update, dict) else kept)
 
 
+def without_own(state: AgentState) -> dict[str, Any]:
+    """The state as middleware sees it, without the decisions, which are the agent's own."""
+    return {name: value for name, value in state.items() if name != "decisions"}
+
+
 def messages_in(values: Any) -> list[AnyMessage]:
     """The messages in any graph's state; none if it keeps something else under that name."""
     messages = values.get("messages") if isinstance(values, dict) else None
@@ -68,6 +74,22 @@ def last_turn(messages: Sequence[AnyMessage]) -> AIMessage | None:
         if isinstance(message, AIMessage):
             return message
     return None
+
+
+def with_call_ids(message: AIMessage) -> AIMessage:
+    """The message, each of whose calls has an id of its own. Some providers give none, or one id to
+    two calls, and a decision must name its call."""
+    seen: set[str] = set()
+    fixed: list[ToolCall] = []
+    for call in message.tool_calls:
+        call_id = call["id"]
+        if not call_id or call_id in seen:
+            call_id = uuid7()
+        seen.add(call_id)
+        fixed.append(ToolCall(**{**call, "id": call_id}))
+    if fixed == message.tool_calls:
+        return message
+    return message.model_copy(update={"tool_calls": fixed})
 
 
 def messages_since(messages: Sequence[AnyMessage], turn: AIMessage) -> Sequence[AnyMessage]:

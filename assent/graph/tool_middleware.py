@@ -9,10 +9,9 @@ that were permitted, and no more often than the tool's effects allow.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from langchain_core.messages import ToolCall, ToolMessage
@@ -22,12 +21,12 @@ from langgraph.prebuilt.tool_node import ToolCallRequest, ToolInvocationError
 from langgraph.types import Command
 
 from assent.core.digest import call_digest
-from assent.core.errors import ConfigurationError
 from assent.graph.each_turn import EachTurn
 from assent.graph.effects import Effects
 from assent.graph.state import without_decisions
 from assent.graph.tool_calls import AsyncExecute, Execute, ToolOutput, failure
 from assent.graph.tool_errors import error_message, is_about_arguments
+from assent.graph.wrappers import Wrapper, within
 
 OTHER_CALL = (
     "A middleware of the agent has changed this call after it was permitted. It did not run."
@@ -38,15 +37,6 @@ NO_SUCH_TOOL = "The agent has no such tool. The call did not run."
 NO_ANSWER = (
     "A middleware of the agent left no answer to this call. It may or may not have happened."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Wrapper:
-    """A middleware's `wrap_tool_call` and `awrap_tool_call`; None for one that it does not have."""
-
-    name: str
-    sync: Callable[..., Any] | None
-    asynchronous: Callable[..., Awaitable[Any]] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +63,7 @@ class AroundTools:
     def wrapped(self, execute: Execute, effects: Effects) -> Execute:
         """The execution of a call in a sync run, within the wrappers. Raises `ConfigurationError`
         if one of them is only async."""
-        wrappers = [_has(each, each.sync, "awrap_tool_call", "async") for each in self.wrappers]
+        wraps = [each.in_sync() for each in self.wrappers]
 
         def call(request: ToolCallRequest) -> ToolOutput:
             permitted = _Permitted(request, effects)
@@ -87,11 +77,8 @@ class AroundTools:
                 except Exception as error:
                     return permitted.failed_in_tool(error)
 
-            chain: Callable[[ToolCallRequest], Any] = innermost
-            for wrap in reversed(wrappers):
-                chain = partial(_inside_of, wrap, chain)
             try:
-                return permitted.answer(chain(request))
+                return permitted.answer(within(wraps, innermost)(request))
             except Exception as error:
                 return permitted.failed(error)
             finally:
@@ -102,9 +89,7 @@ class AroundTools:
     def awrapped(self, execute: AsyncExecute, effects: Effects) -> AsyncExecute:
         """The execution of a call in an async run, within the wrappers. Raises
         `ConfigurationError` if one of them is only sync."""
-        wrappers = [
-            _has(each, each.asynchronous, "wrap_tool_call", "sync") for each in self.wrappers
-        ]
+        wraps = [each.in_async() for each in self.wrappers]
 
         async def call(request: ToolCallRequest) -> ToolOutput:
             permitted = _Permitted(request, effects)
@@ -118,11 +103,8 @@ class AroundTools:
                 except Exception as error:
                     return permitted.failed_in_tool(error)
 
-            chain: Callable[[ToolCallRequest], Awaitable[Any]] = innermost
-            for wrap in reversed(wrappers):
-                chain = partial(_inside_of, wrap, chain)
             try:
-                return permitted.answer(await chain(request))
+                return permitted.answer(await within(wraps, innermost)(request))
             except Exception as error:
                 return permitted.failed(error)
             finally:
@@ -226,17 +208,3 @@ def _undecided(part: ToolMessage | Command[Any]) -> ToolMessage | Command[Any]:
 
 def _with_tool(request: ToolCallRequest, tool: BaseTool | None) -> ToolCallRequest:
     return request if tool is None else request.override(tool=tool)
-
-
-def _has(wrapper: Wrapper, function: Callable[..., Any] | None, other: str, kind: str) -> Any:
-    if function is None:
-        use = "ainvoke or astream" if kind == "async" else "invoke or stream"
-        raise ConfigurationError(
-            f"The middleware '{wrapper.name}' has only {other}, so the run must be {kind}: "
-            f"use {use}."
-        )
-    return function
-
-
-def _inside_of(wrap: Callable[..., Any], handler: Any, request: ToolCallRequest) -> Any:
-    return wrap(request, handler)
