@@ -9,6 +9,7 @@ from langgraph._internal._constants import PREVIOUS
 from langgraph.graph import END, START
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel import Pregel
+from langgraph.types import RetryPolicy
 
 from assent.core.errors import InvalidRequest
 from assent.graph.builder import HitlGraph
@@ -20,6 +21,14 @@ RUNS_AGAIN = (
     "This workflow runs again from its beginning when it goes on: steps outside of @task, and a "
     "task that was cut off, happen again."
 )
+
+TRIED_AGAIN = (
+    "If a step of this graph fails, it is tried again, with all that it had done until then."
+)
+
+
+class GraphRetry(RetryPolicy):
+    """The retry policy that nodes have by `graph.with_retry()`."""
 
 
 def gated_graph(agent: Agent | None) -> HitlGraph | None:
@@ -53,5 +62,15 @@ def refuse_workflow(agent: Agent, name: str | None = None) -> None:
 
 def graph_notes(agent: Agent) -> dict[str, str]:
     """The `warning` for whoever decides what the agent asks: what it cannot promise. Empty if there
-    is none."""
-    return {"warning": RUNS_AGAIN} if is_workflow(agent) else {}
+    is none. A gate promises that no call is made twice, so an agent with one has none."""
+    notes: list[str] = []
+    if is_workflow(agent):
+        notes.append(RUNS_AGAIN)
+    if gated_graph(agent) is None and _is_tried_again(agent):
+        notes.append(TRIED_AGAIN)
+    return {"warning": " ".join(notes)} if notes else {}
+
+
+def _is_tried_again(agent: Agent) -> bool:
+    policies = [policy for node in agent.nodes.values() for policy in node.retry_policy or ()]
+    return any(isinstance(policy, GraphRetry) for policy in policies)

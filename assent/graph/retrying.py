@@ -19,11 +19,10 @@ from langchain_core.runnables.base import RunnableBinding
 from langchain_core.runnables.retry import RunnableRetry
 from langgraph.graph import START
 from langgraph.pregel import Pregel
-from langgraph.types import RetryPolicy
 
 from assent.core.errors import AssentError
 from assent.graph.interrupts.questions import PATH
-from assent.graph.kinds import Agent
+from assent.graph.kinds import Agent, GraphRetry
 
 
 def unwrapped(graph: Any) -> Any:
@@ -42,7 +41,7 @@ def unwrapped(graph: Any) -> Any:
     return agent.with_config(graph.config) if graph.config else agent
 
 
-def _retried(agent: Agent, policy: RetryPolicy) -> Agent:
+def _retried(agent: Agent, policy: GraphRetry) -> Agent:
     nodes = dict(agent.nodes)
     for name, node in agent.nodes.items():
         if not node.retry_policy and not _is_approved(agent, name):
@@ -50,10 +49,10 @@ def _retried(agent: Agent, policy: RetryPolicy) -> Agent:
     return agent.copy(update={"nodes": nodes})
 
 
-def _policy_of(graph: RunnableRetry[Any, Any]) -> RetryPolicy:
+def _policy_of(graph: RunnableRetry[Any, Any]) -> GraphRetry:
     retry_on = _without_ours(graph.retry_exception_types)
     if not graph.wait_exponential_jitter:
-        return RetryPolicy(
+        return GraphRetry(
             initial_interval=0,
             max_attempts=graph.max_attempt_number,
             jitter=False,
@@ -61,7 +60,7 @@ def _policy_of(graph: RunnableRetry[Any, Any]) -> RetryPolicy:
         )
     # As the wrapper waits, and at most a minute if it does not say for how long.
     waits = graph.exponential_jitter_params or {}
-    return RetryPolicy(
+    return GraphRetry(
         initial_interval=waits.get("initial", 1.0),
         backoff_factor=waits.get("exp_base", 2.0),
         max_interval=waits.get("max", 60.0),

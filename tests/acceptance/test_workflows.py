@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from assent.graph.kinds import RUNS_AGAIN
+from assent.graph.kinds import RUNS_AGAIN, TRIED_AGAIN
 from tests.graphs import retried, workflow
 from tests.support.server import Api, Server, asking, problem, serving
 from tests.support.waiting import until
@@ -165,6 +165,8 @@ async def test_a_node_is_tried_again_where_it_failed_also_by_the_next_process(
         await until(lambda: len(server.traces("reach")) > len(before) + 1)
         server.let_go(1)
         await api.ended(run["run_id"])
+        (approval,) = await api.pending("r1")
+        assert approval["warnings"] == [TRIED_AGAIN]
         await answer(api, "r1", YES)
         assert await api.last_words("r1") == "Told: yes"
     assert server.traces("begin") == ["begin"]
@@ -191,6 +193,7 @@ async def test_a_node_that_a_person_approved_is_not_tried_again(server: Server) 
 async def test_a_call_that_failed_is_not_made_again_unasked(server: Server) -> None:
     async with asking(server) as api:
         (approval,) = await api.paused("Pay.", agent="paying", thread_id="r3")
+        assert approval["warnings"] == []
         decided = await api.decided("r3", decisions={approval["approval_id"]: {"type": "approve"}})
         await api.ended(decided["run_id"])
         # The model is told.
