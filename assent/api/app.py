@@ -256,4 +256,5 @@ def _runs(
         people=people,
         store=store,
         watch_loop=place.whole_process,
+        configurable=configuration.configurable,
     )

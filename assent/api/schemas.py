@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import orjson
 from pydantic import (
@@ -13,6 +13,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    WithJsonSchema,
     model_serializer,
     model_validator,
 )
@@ -20,9 +21,10 @@ from pydantic import (
 from assent.approvals.idempotency import Key
 from assent.approvals.rules import MAX_COMMENT_CHARACTERS
 from assent.core.audit import Actor
+from assent.core.blocks import MAX_TEXT_CHARACTERS
 from assent.core.json import Json, JsonObject
 from assent.core.rows import CancelMode
-from assent.core.run_input import RunInput
+from assent.core.run_input import GIVEN, INHERITED, RunInput
 from assent.runs.schedules import IfMissed, Plan
 from assent.runs.transitions import IfPaused, OnBusy, Submission
 
@@ -39,10 +41,15 @@ ThreadId = Annotated[
     str, Field(pattern=THREAD_ID, description="1 to 64 letters, digits, `_` or `-`")
 ]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
-Message = Annotated[str, Field(min_length=1, max_length=200_000)]
 CheckpointId = Annotated[str, Field(min_length=1, max_length=100)]
 Amount = Annotated[float, Field(gt=0)]
 
+
+MAX_BLOCKS = 100
+"""The most content blocks of a message."""
+
+MAX_GIVEN_BYTES = 64 * 1024
+"""The most bytes of a context, and of a config, as JSON: runs that go on keep copies."""
 
 MAX_NESTING = 100
 """The most levels of objects and lists in a body. It is stored and shown within others, and the
@@ -114,6 +121,111 @@ class Body(BaseModel):
         return storable(body)
 
 
+def _message(value: Json) -> Json:
+    """Refuse what is neither a text nor a list of content blocks. The agent's check reads them."""
+    if isinstance(value, str):
+        if not value:
+            raise ValueError("it is empty")
+        if len(value) > MAX_TEXT_CHARACTERS:
+            most = f"{MAX_TEXT_CHARACTERS:,} are the most"
+            raise ValueError(f"it has {len(value):,} characters, and {most}")
+    elif isinstance(value, list):
+        if not 1 <= len(value) <= MAX_BLOCKS:
+            raise ValueError(f"it has {len(value)} blocks, and may have 1 to {MAX_BLOCKS}")
+    elif value is not None:
+        raise ValueError("it should be a text, or a list of content blocks")
+    return value
+
+
+def _not_too_large(value: JsonObject | None) -> JsonObject | None:
+    size = 0 if value is None else len(orjson.dumps(value))
+    if size > MAX_GIVEN_BYTES:
+        raise ValueError(f"it has {size:,} bytes as JSON, and {MAX_GIVEN_BYTES:,} are the most")
+    return value
+
+
+Message = Annotated[
+    Json,
+    AfterValidator(_message),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "minLength": 1, "maxLength": MAX_TEXT_CHARACTERS},
+                {
+                    "type": "array",
+                    "items": {"type": "object"},
+                    "minItems": 1,
+                    "maxItems": MAX_BLOCKS,
+                },
+            ]
+        }
+    ),
+]
+Context = Annotated[JsonObject, AfterValidator(_not_too_large)]
+Configurable = Annotated[JsonObject, AfterValidator(_not_too_large)]
+Tag = Annotated[str, Field(min_length=1, max_length=100)]
+Scalar = str | int | float | bool | None
+NodeName = Annotated[str, Field(min_length=1, max_length=200)]
+Breakpoints = Literal["*"] | Annotated[list[NodeName], Field(max_length=100)]
+
+
+class ClientConfig(Body):
+    """The part of a graph's config that a client may set."""
+
+    configurable: Configurable = Field(
+        default_factory=dict, description="Keys that the graph or the server's file declares"
+    )
+    tags: list[Tag] = Field(
+        default_factory=list, max_length=20, description="For callbacks and tracing"
+    )
+    metadata: dict[str, Scalar] = Field(
+        default_factory=dict, max_length=100, description="For callbacks and tracing"
+    )
+    recursion_limit: int | None = Field(
+        default=None, ge=1, description="The same as `recursion_limit` beside `config`"
+    )
+
+
+class Given(Body):
+    """The input of a run, and what its graph is run with."""
+
+    message: Message | None = Field(
+        default=None, description="A text, or a list of content blocks: text, or media by URL"
+    )
+    input: Json = Field(
+        default=None,
+        description="The graph's own input, in place of a `message`: an object with fields of its "
+        "input schema",
+    )
+    context: Context | None = Field(
+        default=None, description="The context that the graph's `context_schema` declares"
+    )
+    config: ClientConfig | None = None
+    interrupt_before: Breakpoints | None = Field(
+        default=None, description='Nodes to pause before too, or `"*"`'
+    )
+    interrupt_after: Breakpoints | None = Field(
+        default=None, description='Nodes to pause after too, or `"*"`'
+    )
+
+    @model_validator(mode="after")
+    def _has_one_input(self) -> Self:
+        if self.message is not None and "input" in self.model_fields_set:
+            raise ValueError("send a 'message' or an 'input', not both")
+        return self
+
+    def fields_given(self) -> JsonObject:
+        """The fields of a `RunInput` that were sent."""
+        sent = {name: getattr(self, name) for name in self.model_fields_set if name in GIVEN}
+        if self.config is not None:
+            sent["config"] = self.config.model_dump(exclude_unset=True, exclude={"recursion_limit"})
+        return sent
+
+    def given(self) -> RunInput:
+        """The run's input."""
+        return RunInput(**self.fields_given())
+
+
 class Budget(Body):
     """Limits on a run and the runs that resume it. The server's own budgets apply as well. `cost`
     needs a price for the model in the file that `ASSENT_CONFIG` names."""
@@ -139,12 +251,10 @@ class Budget(Body):
         return {name: value for name, value in self if value is not None}
 
 
-class Input(Body):
-    """The input of a run."""
+class Input(Given):
+    """The input of a run. It has a `message` or an `input`, unless it continues from a
+    `checkpoint_id`."""
 
-    message: Message | None = Field(
-        default=None, description="Required unless the run continues from a `checkpoint_id`"
-    )
     agent: str | None = None
     metadata: Metadata = Field(default_factory=dict)
     if_paused: IfPaused = Field(
@@ -179,8 +289,16 @@ class Input(Body):
 
     @model_validator(mode="after")
     def _has_input(self) -> Input:
-        if self.message is None and self.checkpoint_id is None:
-            raise ValueError("send a 'message', or a 'checkpoint_id' to continue from")
+        has_input = self.message is not None or "input" in self.model_fields_set
+        if not has_input and self.checkpoint_id is None:
+            raise ValueError("send a 'message' or an 'input', or a 'checkpoint_id' to go on from")
+        return self
+
+    @model_validator(mode="after")
+    def _has_one_limit(self) -> Input:
+        limits = {self.recursion_limit, self.config and self.config.recursion_limit} - {None}
+        if len(limits) > 1:
+            raise ValueError("'recursion_limit' and that of 'config' differ: send one of them")
         return self
 
     def submission(
@@ -192,8 +310,9 @@ class Input(Body):
         key: Key | None = None,
     ) -> Submission:
         """The submission of this input by the actor, under the key that came with it."""
+        in_config = self.config.recursion_limit if self.config is not None else None
         return Submission(
-            given=RunInput(self.message),
+            given=self.given(),
             by=by,
             agent=self.agent,
             thread_id=thread_id,
@@ -204,7 +323,7 @@ class Input(Body):
             due_at=due_at,
             priority=self.priority,
             budget=self.budget.given(),
-            recursion_limit=self.recursion_limit,
+            recursion_limit=self.recursion_limit or in_config,
             key=key,
         )
 
@@ -284,13 +403,12 @@ ScheduleIfMissed = Annotated[
 ]
 
 
-class ScheduleRequest(Body):
-    """A message to an agent at the times of a cron expression. Without a `thread_id`, each run has
+class ScheduleRequest(Given):
+    """Input for an agent at the times of a cron expression. Without a `thread_id`, each run has
     a new thread."""
 
     cron: Cron
     timezone: Zone = "UTC"
-    message: Message
     agent: str | None = None
     thread_id: ThreadId | None = None
     on_busy: ScheduleOnBusy = "enqueue"
@@ -301,17 +419,28 @@ class ScheduleRequest(Body):
 
     def plan(self) -> Plan:
         """The plan for the schedule."""
-        fields = self.model_dump()
-        return Plan(given=RunInput(fields.pop("message")), **fields)
+        return Plan(given=self.given(), **self.model_dump(exclude=set(GIVEN)))
+
+    @model_validator(mode="after")
+    def _has_input(self) -> ScheduleRequest:
+        if self.message is None and "input" not in self.model_fields_set:
+            raise ValueError("send a 'message' or an 'input'")
+        _check_no_limit(self.config)
+        return self
 
 
-class ScheduleChange(Body):
-    """The fields to change. `"thread_id": null` means a new thread for each run; no other field may
-    be null."""
+def _check_no_limit(config: ClientConfig | None) -> None:
+    if config is not None and config.recursion_limit is not None:
+        raise ValueError("the runs of a schedule have the agent's own 'recursion_limit'")
+
+
+class ScheduleChange(Given):
+    """The fields to change. A `message` takes the place of an `input`, and an `input` that of a
+    `message`. `"thread_id": null` means a new thread for each run, and null takes the `context`,
+    `config` and breakpoints off; no other field may be null."""
 
     cron: Cron | None = None
     timezone: Zone | None = None
-    message: Message | None = None
     agent: str | None = None
     thread_id: ThreadId | None = None
     on_busy: ScheduleOnBusy | None = None
@@ -322,10 +451,16 @@ class ScheduleChange(Body):
 
     @model_validator(mode="after")
     def _not_null(self) -> ScheduleChange:
-        for name in self.model_fields_set - {"thread_id"}:
+        for name in self.model_fields_set - {"thread_id", *INHERITED}:
             if getattr(self, name) is None:
                 raise ValueError(f"'{name}' is null: send a value, or leave the field out")
+        _check_no_limit(self.config)
         return self
+
+    def changes(self) -> JsonObject:
+        """The fields that were sent, with their new values."""
+        others = self.model_dump(exclude_unset=True, exclude=set(GIVEN))
+        return {**others, **self.fields_given()}
 
 
 class GrantRequest(Body):

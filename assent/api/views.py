@@ -13,6 +13,7 @@ from assent.core.approval import Approval, Outcome
 from assent.core.grant import Grant
 from assent.core.json import Json, JsonObject
 from assent.core.rows import UNFINISHED, Run, Schedule
+from assent.core.run_input import GIVEN
 from assent.core.text import warnings
 from assent.graph.stream.jsonable import event_json
 
@@ -37,6 +38,8 @@ _SCHEDULE_FIELDS = (
     *("metadata", "budget", "created_at", "requested_by", "next_at", "last_at", "last_run_id"),
     "last_error",
 )
+
+_GIVEN = tuple(name for name in GIVEN if name != "user")
 
 
 def approval_view(approval: Approval, people: People) -> JsonObject:
@@ -106,7 +109,8 @@ def schedule_view(schedule: Schedule, upcoming: Sequence[datetime] | None = None
     view = {
         **pick(schedule, _SCHEDULE_FIELDS),
         "thread_id": schedule.thread_id or None,
-        "message": schedule.input.get("message"),
+        "message": None,
+        **{name: schedule.input[name] for name in _GIVEN if name in schedule.input},
     }
     if upcoming is not None:
         view["next_times"] = upcoming

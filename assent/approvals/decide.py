@@ -43,7 +43,7 @@ from assent.core.events import RunResumed
 from assent.core.json import Json, JsonObject
 from assent.core.policy import Person
 from assent.core.rows import Run, RunKind, RunStatus, Thread, ThreadStatus, Timer
-from assent.core.run_input import given_in
+from assent.core.run_input import Message, given_in
 from assent.storage.base import Change, Storage, all_pages, all_rows, together
 
 ReadAnswer = Callable[[Sequence[Approval]], Sequence[Choice]]
@@ -65,7 +65,7 @@ class Verdict:
     by: Actor
     for_all: bool = False
     digests: Mapping[str, str] = field(default_factory=dict)
-    message: str = ""
+    message: Message = ""
     key: Key | None = None
     also: Change = Change()  # noqa: RUF009  (it is frozen)
 
@@ -384,7 +384,7 @@ def decided_change(
     worker: str | None = None,
     earlier: Sequence[Approval] = (),
     inherited: Mapping[str, Json] = {},
-    message: str = "",
+    message: Message = "",
     authentication: Authentication = Authentication.ASSENT,
 ) -> Decided:
     """The change that stores actions on some of the approvals that a thread waits for. When none is
@@ -450,7 +450,7 @@ def going_on(
     run_id: str,
     *,
     worker: str | None = None,
-    message: str = "",
+    message: Message = "",
     inherited: Mapping[str, Json] = {},
 ) -> tuple[Thread, Run, RunResumed]:
     """The thread's row, the run that goes on with the decisions on these `approvals`, and the event

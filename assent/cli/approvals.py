@@ -234,6 +234,8 @@ class Session:
             screen.line(f"asked: {asked}", "dim")
         if wrote := conversation.get("model_wrote"):
             screen.line(f"the model wrote, and it may mislead: {wrote}", "dim")
+        if context := conversation.get("context"):
+            screen.line(f"runs with the context: {context}", "dim")
 
         screen.approval({**approval, **_SHOWN_BELOW})
         if edit := approval["edit"]:

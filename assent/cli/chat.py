@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,7 +25,7 @@ from assent.cli.serve import server_in_thread
 from assent.cli.terminal import console, errors_as_sentences, fail
 from assent.core.clock import Clock
 from assent.core.events import TERMINAL_TYPES
-from assent.core.json import JsonObject
+from assent.core.json import Json, JsonObject
 from assent.core.text import visible
 
 RECALLED = 4
@@ -55,6 +57,24 @@ def chat(
             "--json", help="Write one event per line; read decisions as JSON, one per line."
         ),
     ] = False,
+    input: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JSON",
+            help="Send this input of the graph's own in place of a message. @FILE "
+            "reads it from a file.",
+        ),
+    ] = None,
+    context: Annotated[
+        str | None,
+        typer.Option(metavar="JSON", help="The graph's context, as JSON or @FILE."),
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JSON", help="configurable, tags and metadata of its config, as JSON or @FILE."
+        ),
+    ] = None,
     api_key: ApiKey = None,
     serve: Annotated[
         str | None,
@@ -75,11 +95,24 @@ def chat(
             code=2,
         )
 
+    if message is not None and input is not None:
+        fail("Give a message or an --input, but not both.", code=2)
+
     command = ["assent chat"]
     for name, value in (("--url", url), ("--serve", serve), ("--agent", agent)):
         if value:
             command.append(f"{name} {value}")
-    options = Options(agent=agent, thread_id=thread, json=json, command=" ".join(command))
+    given: JsonObject = {}
+    for name, value in (("context", context), ("config", config)):
+        if value is not None:
+            given[name] = _json_of(f"--{name}", value)
+            command.append(shlex.join([f"--{name}", value]))
+    first = None if message is None else {"message": message}
+    if input is not None:
+        first = {"input": _json_of("--input", input)}
+    options = Options(
+        agent=agent, thread_id=thread, json=json, command=" ".join(command), given=given
+    )
 
     with errors_as_sentences(), contextlib.ExitStack() as stack:
         if url:
@@ -88,7 +121,7 @@ def chat(
             own, secret = stack.enter_context(server_in_thread(serve))
             # No proxy stands between this process and itself.
             client = stack.enter_context(connected(own, api_key or secret, trust_env=False))
-        code = Chat(client, options, Clock()).run(message)
+        code = Chat(client, options, Clock()).run(first)
     raise typer.Exit(code)
 
 
@@ -112,12 +145,13 @@ EXIT_CODES = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """`command` is the command that comes back here, without its --thread. With `json`, events and
-    decisions are lines of JSON."""
+    decisions are lines of JSON. `given` goes with each message."""
 
     agent: str | None = None
     thread_id: str | None = None
     json: bool = False
     command: str = "assent chat"
+    given: JsonObject = field(default_factory=dict)
 
 
 class Chat:
@@ -135,14 +169,15 @@ class Chat:
         self._farewell = "Left the run to itself."
         client.on_drop = lambda: self._note("The connection dropped. Trying to come back …")
 
-    def run(self, message: str | None) -> int:
-        """Talk until there is no more to say, or say only `message`; return the exit code."""
+    def run(self, first: JsonObject | None) -> int:
+        """Talk until there is no more to say, or send only this message or input; return the exit
+        code."""
         if self._prompts.interactive:
             _make_input_editable()
         try:
-            outcome = self._settle(self._attach(), once=message is not None)
-            if outcome is not ExitCode.PAUSED and message is not None:
-                outcome = self._settle(self._say(message), once=True)
+            outcome = self._settle(self._attach(), once=first is not None)
+            if outcome is not ExitCode.PAUSED and first is not None:
+                outcome = self._settle(self._say(first), once=True)
             elif outcome is not ExitCode.PAUSED:
                 outcome = self._talk()
         except KeyboardInterrupt:
@@ -160,7 +195,7 @@ class Chat:
 
         while (message := self._read_message()) is not None:
             try:
-                outcome = self._settle(self._say(message))
+                outcome = self._settle(self._say({"message": message}))
             except Refused as refused:
                 self._note(refused.message, "red")
                 outcome = ExitCode.FAILED
@@ -203,10 +238,11 @@ class Chat:
                 return ExitCode.FAILED
         return ExitCode.DONE
 
-    def _say(self, message: str) -> ExitCode:
+    def _say(self, given: JsonObject) -> ExitCode:
         self._begun = True
+        given = {**given, **self._options.given}
         try:
-            return self._watch(self._conversation.say(message, self._options.agent))
+            return self._watch(self._conversation.say(given, self._options.agent))
         except Refused as refused:
             if "approvals" not in refused.details:
                 raise
@@ -359,6 +395,17 @@ class Chat:
     def _note(self, text: str, style: str = "dim") -> None:
         """Write to standard error what is not part of the conversation."""
         self._notes.print(Text(visible(text), style=style), soft_wrap=True)
+
+
+def _json_of(option: str, value: str) -> Json:
+    """The value of an option that takes JSON, or `@` and the name of a file with it."""
+    try:
+        text = Path(value[1:]).read_text(encoding="utf-8") if value.startswith("@") else value
+        return json.loads(text)
+    except OSError as error:
+        fail(f"{option}: the file {value[1:]} cannot be read: {error.strerror}.", code=2)
+    except ValueError as error:
+        fail(f"{option} is not JSON: {error}. Quote it, or write @FILE.", code=2)
 
 
 def _message_of(line: str) -> str:

@@ -26,9 +26,10 @@ class Conversation:
         self._run_id: str | None = None
         """The run that it was of."""
 
-    def say(self, message: str, agent: str | None) -> Iterator[Received]:
-        """Send a message; the events of its run. A new thread id makes the thread."""
-        body = {"message": message, "thread_id": self.thread_id}
+    def say(self, given: JsonObject, agent: str | None) -> Iterator[Received]:
+        """Send a message or another input; the events of its run. A new thread id makes the
+        thread."""
+        body = {**given, "thread_id": self.thread_id}
         if agent:
             body["agent"] = agent
         return self._run(("/agent/stream", body))

@@ -10,6 +10,9 @@ quorum = 2
 [recursion_limits]
 clerk = 50
 
+[configurable]
+clerk = ["model"]
+
 [budgets.run]
 total_tokens = 100_000
 
@@ -22,13 +25,14 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
+from assent.core.config_keys import is_own_key
 from assent.core.errors import ConfigurationError
 from assent.core.json import Json, JsonObject
 from assent.core.policy import Person, PolicyBook, policies_from_json
@@ -39,12 +43,13 @@ from assent.runs.budgets import Budgets, budgets_from_json
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
     """The file's contents: `people` by name with their roles, the `policies` that calls are
-    approved by, the `recursion_limits` of agents, the `budgets` of runs, and the `endpoints` that
-    are notified of approvals."""
+    approved by, the `recursion_limits` of agents, the `configurable` keys of their config that
+    clients may set, the `budgets` of runs, and the `endpoints` that are notified of approvals."""
 
     people: Mapping[str, Person] = field(default_factory=dict)
     policies: PolicyBook = field(default_factory=PolicyBook)
     recursion_limits: Mapping[str, int] = field(default_factory=dict)
+    configurable: Mapping[str, Sequence[str]] = field(default_factory=dict)
     budgets: Budgets = field(default_factory=Budgets)
     endpoints: tuple[Endpoint, ...] = ()
 
@@ -120,6 +125,23 @@ def _recursion_limits(section: Json, environment: Mapping[str, str]) -> dict[str
         ) from None
 
 
+def _configurable(section: Json, environment: Mapping[str, str]) -> dict[str, list[str]]:
+    try:
+        keys = msgspec.convert(section, dict[str, list[str]])
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(
+            f'{error}. Write a list of keys for each agent, as in clerk = ["model"].'
+        ) from None
+    for agent, names in keys.items():
+        own = [name for name in names if is_own_key(name)]
+        if own:
+            raise ConfigurationError(
+                f"The agent '{agent}' is to take '{own[0]}' from clients. LangGraph and Assent "
+                "find threads and runs by it, so no client may set it."
+            )
+    return keys
+
+
 def _budgets(section: Json, environment: Mapping[str, str]) -> Budgets:
     return budgets_from_json(section)
 
@@ -137,6 +159,7 @@ _SECTIONS: Mapping[str, tuple[str, Read]] = {
     "people": ("people", _people),
     "policies": ("policies", _policies),
     "recursion_limits": ("recursion_limits", _recursion_limits),
+    "configurable": ("configurable", _configurable),
     "budgets": ("budgets", _budgets),
     "notify": ("endpoints", endpoints_from_json),
 }

@@ -4,7 +4,8 @@ AssentError
 ├── ConfigurationError     the program is set up wrongly: fix the code or the settings
 │   └── AgentLoadError     a user's graph could not be loaded; names the file and the cause
 ├── InvalidRequest         the request makes no sense; nothing was changed
-│   └── InvalidDecision    the decision does not fit its approval
+│   ├── InvalidDecision    the decision does not fit its approval
+│   └── InvalidInput       the agent does not take this input, or nobody may send it
 ├── Forbidden              the caller may not do this; nothing was changed
 ├── NotFound               no such thread, run, approval or agent
 ├── Gone                   it existed, and was removed for good
@@ -51,6 +52,10 @@ class InvalidRequest(AssentError):
 
 class InvalidDecision(InvalidRequest):
     """The decision does not fit its approval."""
+
+
+class InvalidInput(InvalidRequest):
+    """The agent does not take this input, context or config, or no client may send it."""
 
 
 class Forbidden(AssentError):

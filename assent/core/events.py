@@ -88,10 +88,11 @@ class ToolCall(msgspec.Struct, frozen=True):
 
 
 class RunStart(Event, kw_only=True, tag="run_start"):
-    """A run began with a new message."""
+    """A run began with new input: the text of a `message`, or the graph's own `input`."""
 
     agent: str
     message: str = ""
+    input: Json = None
     metadata: JsonObject = {}
 
 

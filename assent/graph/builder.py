@@ -44,7 +44,7 @@ from assent.core.errors import ConfigurationError
 from assent.core.json import JsonObject
 from assent.graph.approval_rules import ApprovalPolicy, ApproveOption, approval_rules
 from assent.graph.each_turn import EachTurn, ModelOfTurn, Tools, ToolsOfTurn, tools_by_name
-from assent.graph.effects import Effects
+from assent.graph.effects import Effects, ledger_of
 from assent.graph.gate import Gate
 from assent.graph.middleware import Middleware, read_middleware
 from assent.graph.model_node import (
@@ -125,7 +125,9 @@ def build_hitl_agent(
     its calls needs a person, unless `approve` maps its name to something else, such as False. A
     pause needs a `checkpointer`; a server brings its own. With `chat_decisions=True` a chat message
     on a paused thread decides: a whole message that is exactly a word of consent approves, any
-    other rejects with that text as the reason.
+    other rejects with that text as the reason. In code, input is trusted: whoever can also put the
+    call itself into the state can consent to it. Under a server only messages to a paused thread
+    decide, by its rules.
 
     `effects` declares, by tool name, what to do about a call that was cut off: "none" (it changes
     nothing: call it again), "idempotent" (call it again with the same `idempotency_key()`), or
@@ -246,14 +248,18 @@ def _add_gate(graph: HitlGraph, roads: Roads, hooks: Middleware) -> None:
         return {"agent": roads.turn, END: roads.answer}.get(to) or here(to, config)
 
     def start(state: AgentState, config: RunnableConfig) -> str:
-        # New input goes to the model, unless calls of the last turn still wait for a person.
-        return here(waiting, config) if gate.waiting(state) else roads.start
+        # New input goes to the model, unless calls of the last turn still wait for a person. A
+        # server has taken the messages that decide, each from who may; in an input, anybody may
+        # write the call and the consent to it.
+        ask = waiting if ledger_of(config) is None else APPROVAL_NODE
+        return here(ask, config) if gate.waiting(state) else roads.start
 
     graph.add_edge("tools", "settle")
     routes = [roads.turn, "tools", APPROVAL_NODE, ASK_NODE, roads.answer]
     for node in routed:
         graph.add_conditional_edges(node, _without_thread(route), routes)
-    graph.add_conditional_edges(START, _without_thread(start), [waiting, ASK_NODE, roads.start])
+    first = dict.fromkeys([waiting, APPROVAL_NODE, ASK_NODE, roads.start])
+    graph.add_conditional_edges(START, _without_thread(start), list(first))
     _add_hooks(graph, roads, hooks, route)
 
 

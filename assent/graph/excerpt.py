@@ -7,10 +7,13 @@ from typing import Any
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.types import StateSnapshot
 
+from assent.core.json import JsonObject, encode_json
 from assent.graph.state import messages_in
 
 MAX_CHARACTERS = 1_000
 """Of each of the two texts."""
+
+MAX_CONTEXT_CHARACTERS = 4_096
 
 
 def excerpt(snapshot: StateSnapshot) -> dict[str, Any]:
@@ -25,7 +28,15 @@ def excerpt(snapshot: StateSnapshot) -> dict[str, Any]:
     return shown
 
 
-def _shortened(text: str) -> str:
+def context_excerpt(context: JsonObject | None) -> dict[str, str]:
+    """`{"context"?: …}`: the context that the graph is run with, as JSON. It can change what an
+    approved call does."""
+    if not context:
+        return {}
+    return {"context": _shortened(encode_json(context).decode(), MAX_CONTEXT_CHARACTERS)}
+
+
+def _shortened(text: str, most: int = MAX_CHARACTERS) -> str:
     # Half a surrogate pair, which no file can hold, is left out.
     text = text.strip().encode("utf-8", "ignore").decode()
-    return text if len(text) <= MAX_CHARACTERS else f"{text[: MAX_CHARACTERS - 1]}…"
+    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -51,9 +51,9 @@ def without_own(state: AgentState) -> dict[str, Any]:
     return {name: value for name, value in state.items() if name != "decisions"}
 
 
-def messages_in(values: Any) -> list[AnyMessage]:
+def messages_in(values: Any, key: str = "messages") -> list[AnyMessage]:
     """The messages in any graph's state; none if it keeps something else under that name."""
-    messages = values.get("messages") if isinstance(values, dict) else None
+    messages = values.get(key) if isinstance(values, dict) else None
     if isinstance(messages, list) and all(isinstance(each, BaseMessage) for each in messages):
         return messages
     return []

@@ -18,6 +18,7 @@ from assent.core.errors import NotFound, Tampered
 from assent.core.grant import Bound, Grant
 from assent.core.policy import Person, Policy, PolicyBook
 from assent.core.rows import Thread, Timer
+from assent.graph.breakpoints import Breakpoints
 from assent.graph.kinds import Agent, gate_of
 from assent.runs.distrust import distrust
 from assent.runs.engine import Engine
@@ -45,7 +46,7 @@ class Approvals:
         self._clock = clock
         self._policies = policies
         self.people = people
-        self._inspector = AgentInspector(agents, policies)
+        self._inspector = AgentInspector(storage, agents, policies, Breakpoints(agents))
 
     async def get(self, approval_id: str) -> Approval:
         """The approval. Raises `NotFound`."""

@@ -18,16 +18,18 @@ from pydantic import ValidationError
 from assent.core.approval import Approval, ApprovalKind
 from assent.core.clock import Clock
 from assent.core.errors import AssentError, Conflict, Tampered, Unavailable
-from assent.core.events import Checkpoint, decode
+from assent.core.events import Checkpoint, Custom, decode
 from assent.core.json import JsonObject
 from assent.core.policy import PolicyBook
 from assent.core.rows import LEASE_KEY, CancelMode, Run, RunKind, RunStatus, Thread
 from assent.core.run_input import given_in
 from assent.graph.admission import ADMISSION_KEY, Admission
+from assent.graph.breakpoints import Breakpoints
 from assent.graph.closing import close, roll_back
 from assent.graph.effects import EFFECTS_KEY
-from assent.graph.excerpt import excerpt
+from assent.graph.excerpt import context_excerpt, excerpt
 from assent.graph.forking import at_checkpoint, fork, saver_of
+from assent.graph.inputs import InputShape
 from assent.graph.interrupts.matching import SHOWN_KEY, Shown
 from assent.graph.interrupts.previews import with_previews, with_problem
 from assent.graph.interrupts.questions import find_pending
@@ -39,6 +41,7 @@ from assent.runs import outcome
 from assent.runs.budgets import Budgets, Limit, budget_question, limit_message, refusal_message
 from assent.runs.emitter import PROGRESS_TYPES, RunLog, RunProgress, UsageCounter, past_events
 from assent.runs.engine import Ending, Executor, HeldRun, RecoveryState, RunDrained, log_of
+from assent.runs.inputs import Shapes, add_given_config, shapes_of
 from assent.runs.ledger import StoredEffects, StoredOutcomes
 from assent.runs.metering import BUDGET_STOP, MARGIN_SECONDS, Meter, Metering, Terms, watch_time
 from assent.runs.planning import Planner, check_trusted, wrote
@@ -95,9 +98,12 @@ class GraphExecutor(Executor):
         recursion: RecursionLimits = RecursionLimits(),
         budgets: Budgets = Budgets(),
         policies: PolicyBook = PolicyBook(),
+        shapes: Shapes | None = None,
     ) -> None:
         self._storage = storage
         self._agents = agents
+        self._shapes = shapes if shapes is not None else shapes_of(agents)
+        self._breakpoints = Breakpoints(agents)
         self._clock = clock
         self._recursion = recursion
         self._threads = threads
@@ -111,7 +117,7 @@ class GraphExecutor(Executor):
     # ── running ───────────────────────────────────────────────────────────────────────────────────
 
     async def execute(self, held: HeldRun) -> Ending:
-        run, agent = held.run, self._agents[held.run.agent]
+        run, agent = held.run, self._agent(held.run)
         if run.error is not None:
             # It failed before, and its worker died before it could store that.
             await self._close_failed(held)
@@ -151,8 +157,17 @@ class GraphExecutor(Executor):
                 return ending
 
         run = replace(work.held.run, input=work.terms.input)
-        effects = self._effects(work.held)
-        planner = Planner(self._storage, run, work.agent, work.config, effects)
+        shape = self._shapes[run.agent]
+        _check_input(shape, run)
+        planner = Planner(
+            self._storage,
+            run,
+            work.agent,
+            work.config,
+            self._effects(work.held),
+            shape,
+            lambda id, reason: work.log.emit(self._left_out(run, id, reason)),
+        )
         plan = await apply_updates(work.agent, work.config, await planner.plan())
         shown = Shown(plan.shown)
         if plan.shown:
@@ -293,7 +308,8 @@ class GraphExecutor(Executor):
                 known.add(approval.approval_id)
         usage = work.meter.usage
         budget = work.terms.for_next_run(usage, asked=bool(questions), unbegun=unbegun)
-        conversation = {**excerpt(snapshot), **graph_notes(work.agent)}
+        context = context_excerpt(given_in(run.input).context)
+        conversation = {**excerpt(snapshot), **context, **graph_notes(work.agent)}
 
         async def ending(thread: Thread, run: Run, now: datetime) -> Change:
             # Other runs use the same grants, so they are read at each attempt to commit.
@@ -338,7 +354,7 @@ class GraphExecutor(Executor):
         )
 
     async def _close_cancelled(self, held: HeldRun) -> Checkpoint:
-        run, agent, config = held.run, self._agents[held.run.agent], self._config(held)
+        run, agent, config = held.run, self._agent(held.run), self._config(held)
         outcomes = self._outcomes(run)
         if run.cancel is not CancelMode.ROLLBACK:
             await close(agent, config, outcomes)
@@ -394,7 +410,7 @@ class GraphExecutor(Executor):
     async def _leaves_open_calls(self, held: HeldRun) -> bool:
         run = held.run
         try:
-            snapshot = await self._agents[run.agent].aget_state(self._config(held))
+            snapshot = await self._agent(run).aget_state(self._config(held))
             return _has_open_calls(snapshot)
         except Unavailable:
             raise
@@ -409,7 +425,7 @@ class GraphExecutor(Executor):
         run = held.run
         try:
             async with self._threads.joined():
-                await close(self._agents[run.agent], self._config(held), self._outcomes(run))
+                await close(self._agent(run), self._config(held), self._outcomes(run))
         except Unavailable:
             raise
         except Exception:
@@ -421,7 +437,7 @@ class GraphExecutor(Executor):
         await check_trusted(self._storage, run.thread_id)
         progress = await self._progress(run)
         state = RecoveryState(message_ids=progress.message_ids, usage=progress.usage)
-        snapshot = await self._agents[run.agent].aget_state(thread_config(run.thread_id))
+        snapshot = await self._agent(run).aget_state(thread_config(run.thread_id))
         checkpoint_id = checkpoint_of(snapshot).checkpoint_id
         return replace(state, checkpoint_id=checkpoint_id, next=snapshot.next)
 
@@ -436,7 +452,20 @@ class GraphExecutor(Executor):
             progress.add_time(decode(newest.body))
         return progress
 
+    def _left_out(self, run: Run, id: str, reason: str) -> Custom:
+        return Custom(
+            ts=self._clock.now(),
+            thread_id=run.thread_id,
+            run_id=run.run_id,
+            name="assent:message_left_out",
+            data={"id": id, "reason": reason},
+        )
+
     # ── what a run needs ──────────────────────────────────────────────────────────────────────────
+
+    def _agent(self, run: Run) -> Agent:
+        """The run's agent, which pauses where the run asks for it."""
+        return self._breakpoints.agent(run.agent, given_in(run.input))
 
     def _config(self, held: HeldRun, meter: Meter | None = None) -> RunnableConfig:
         run = held.run
@@ -448,6 +477,7 @@ class GraphExecutor(Executor):
         config["metadata"] = {**run_metadata(run)}
         if "checkpoint_id" in run.input:
             config["metadata"][FORKED] = run.run_id
+        add_given_config(config, run)
         return config
 
     def _admission(self, thread_id: str, meter: Meter) -> Admission:
@@ -466,6 +496,17 @@ class GraphExecutor(Executor):
 
     def _outcomes(self, run: Run) -> StoredOutcomes:
         return StoredOutcomes(self._storage, run.thread_id)
+
+
+def _check_input(shape: InputShape, run: Run) -> None:
+    """Raise `InvalidInput` if the agent does not take what the run was given. It may have waited,
+    and the agent be another version of itself."""
+    given = given_in(run.input)
+    if run.kind is RunKind.RESUME:
+        # Its message is a reason or a comment, and no input.
+        shape.check_run_with(given)
+    elif "fork_of" not in run.input:
+        shape.check(given)
 
 
 def _stop(held: HeldRun) -> None:

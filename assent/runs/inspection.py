@@ -19,11 +19,14 @@ from assent.core.errors import ConfigurationError, NotFound
 from assent.core.json import Json
 from assent.core.policy import PolicyBook
 from assent.core.rows import Thread
+from assent.core.run_input import given_in
+from assent.graph.breakpoints import Breakpoints
 from assent.graph.interrupts.questions import find_pending, graph_of
 from assent.graph.interrupts.resume import check_decision
 from assent.graph.kinds import Agent, gate_of
 from assent.runs.budgets import check_grant
 from assent.runs.states import thread_config
+from assent.storage.base import Storage
 
 
 def check_policies(policies: PolicyBook, agents: Mapping[str, Agent]) -> None:
@@ -78,16 +81,18 @@ def check_tool(agent: Agent, name: str, tool: str) -> None:
 class AgentInspector:
     """Compares pending approvals with what their threads' checkpoints ask."""
 
+    storage: Storage
     agents: Mapping[str, Agent]
     policies: PolicyBook
+    breakpoints: Breakpoints
 
     async def inspect(self, thread: Thread, pending: Sequence[Approval]) -> Inspection:
         """The knowledge of the agent about these approvals. If this server does not have the agent,
         nothing can be decided."""
         name = thread.agent or ""
-        agent = self.agents.get(name)
-        if agent is None:
+        if name not in self.agents:
             return _WithoutAgent()
+        agent = await self._agent(name, pending)
         found = await _found(agent, thread, pending) if pending else {}
         stale: dict[str, str] = {}
         for approval in pending:
@@ -95,6 +100,11 @@ class AgentInspector:
             if reason is not None:
                 stale[approval.approval_id] = reason
         return _WithAgent(agent, name, self.policies, found, stale)
+
+    async def _agent(self, name: str, pending: Sequence[Approval]) -> Agent:
+        """The agent as the run that asked had it, with the breakpoints of that run."""
+        asking = await self.storage.run(pending[0].run_id) if pending else None
+        return self.breakpoints.agent(name, given_in(asking.input if asking else {}))
 
 
 async def _found(agent: Agent, thread: Thread, pending: Sequence[Approval]) -> dict[str, Approval]:

@@ -20,6 +20,7 @@ from assent.runs.budgets import Budgets
 from assent.runs.distrust import end_unreadable
 from assent.runs.engine import OnTimer
 from assent.runs.executor import GraphExecutor
+from assent.runs.inputs import shapes_of
 from assent.runs.inspection import check_people, check_policies
 from assent.runs.loop_watch import watched_loop
 from assent.runs.recursion import RecursionLimits
@@ -47,6 +48,7 @@ async def open_runs(
     people: People = People(),
     queue: QueueLimits = QueueLimits(),
     store: StoreOptions = StoreOptions(),
+    configurable: Mapping[str, Collection[str]] | None = None,
     watch_loop: bool = True,
 ) -> AsyncIterator[Runs]:
     """Go on with what the last process left, and take runs until the context is left.
@@ -56,12 +58,13 @@ async def open_runs(
 
     At most `max_runs` run at once, and `sync_threads` of their sync nodes and tools; more wait
     their turn, as many as `queue` admits. `state_types` are the types, as module and name, that
-    agents keep in their state without declaring them. `recursion` and `budgets` limit what runs may
-    do and use, `policies` say how calls are approved, and `people` are those who decide. Agents
-    without a store of their own get the storage's, with these options. With `watch_loop` the log
-    names code that blocks the event loop. Raises
-    `ConfigurationError` for limits, budgets or policies of an unknown agent, for policies that
-    contradict the agent's code, and for those that none of the people can meet.
+    agents keep in their state without declaring them. `configurable` are keys of the config that
+    clients may set, by agent, besides those that the graphs declare. `recursion` and `budgets`
+    limit what runs may do and use, `policies` say how calls are approved, and `people` are those
+    who decide. Agents without a store of their own get the storage's, with the options `store`.
+    With `watch_loop` the log names code that blocks the event loop. Raises `ConfigurationError` for
+    limits, budgets, keys or policies of an unknown agent, for policies that contradict the agent's
+    code, and for those that none of the people can meet.
     """
     clock = clock or Clock()
     late = agents.store if isinstance(agents, Project) else None
@@ -71,6 +74,7 @@ async def open_runs(
     recursion.check_highest()
     check_policies(policies, agents)
     check_people(people, policies, agents)
+    check_agents("configurable", configurable or {}, agents)
     memory = storage.store(store)
     if late is not None:
         late.open(memory)
@@ -84,6 +88,7 @@ async def open_runs(
         update = {"checkpointer": checkpointer, "store": given}
         served[name] = matched(agent).copy(update=update)
 
+    shapes = shapes_of(served, configurable)
     threads = SyncThreads(sync_threads)
     executor = GraphExecutor(
         storage,
@@ -93,6 +98,7 @@ async def open_runs(
         threads=threads,
         budgets=budgets,
         policies=policies,
+        shapes=shapes,
     )
     # The engine needs these, and they the engine: it calls them only once it works.
     on_timer: dict[str, OnTimer] = {
@@ -110,6 +116,7 @@ async def open_runs(
         recursion=recursion,
         drain_seconds=drain_seconds,
         queue=queue,
+        shapes=shapes,
     )
     async with AsyncExitStack() as stack:
         stack.enter_context(threads.taking_over())

@@ -3,26 +3,35 @@ crash."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph import START
 from langgraph.types import StateSnapshot
 
 from assent.core.approval import Approval, ApprovalKind
 from assent.core.decisions import Approve, Decision
+from assent.core.json import Json, JsonObject
 from assent.core.rows import Run, RunKind
-from assent.core.run_input import given_in
+from assent.core.run_input import RunInput, given_in
 from assent.graph.closing import close
 from assent.graph.effects import EffectIntent
 from assent.graph.forking import Standing, fork, saver_of, without_run
+from assent.graph.inputs import MESSAGES, InputShape
 from assent.graph.interrupts.matching import shown_questions
 from assent.graph.interrupts.questions import find_pending
 from assent.graph.interrupts.resume import Continuation, continuation
 from assent.graph.kinds import Agent
-from assent.graph.state import checkpoint_of
+from assent.graph.outside_messages import (
+    joining,
+    may_clash,
+    read_messages,
+    spoken,
+    with_ids,
+)
+from assent.graph.state import checkpoint_of, messages_in
 from assent.runs.ledger import StoredEffects
 from assent.runs.states import thread_config
 from assent.storage.base import Storage, all_rows
@@ -37,6 +46,9 @@ class Planner:
     agent: Agent
     config: RunnableConfig
     effects: StoredEffects
+    shape: InputShape
+    leave_out: Callable[[str, str], None]
+    """Reports that a message of the input, by its id, does not join the conversation, and why."""
 
     async def plan(self) -> Continuation:
         """The input for the graph. After a crash it depends on how far the run had come."""
@@ -60,32 +72,53 @@ class Planner:
         return replace(plan, shown=await self._shown(snapshot, asked))
 
     def _messages(self) -> list[HumanMessage]:
-        text = given_in(self.run.input).text
+        message = given_in(self.run.input).message
         # The message has the run's id. If the input is applied twice, it is in the conversation
         # once.
-        return [HumanMessage(text, id=self.run.run_id)] if text else []
+        return [spoken(message, self.run.run_id)] if message else []
 
     # ── new input ─────────────────────────────────────────────────────────────────────────────────
 
     async def _first_input(self) -> Continuation:
         run, agent, config = self.run, self.agent, self.config
-        messages = self._messages()
-        graph_input = {"messages": messages} if messages else None
+        given = given_in(run.input)
         if "checkpoint_id" not in run.input:
-            return Continuation(input=graph_input)
+            return Continuation(input=await self._graph_input(given))
         if "fork_of" in run.input:
             await self._copy_state(str(run.input["fork_of"]))
             return Continuation(ended=True)
 
         forked = await fork(agent, config, str(run.input["checkpoint_id"]))
-        if graph_input is None:
+        if given.is_empty:
             return Continuation(ended=forked.standing is not Standing.CAN_GO_ON)
         if (await agent.aget_state(config)).next != (START,):
-            # The message takes the place of an answer, so the question and its calls are closed.
+            # The input takes the place of an answer, so the question and its calls are closed.
             # This is done without the run's id: after a checkpoint that has it, LangGraph takes
             # the input for one that is applied already.
             await close(agent, without_run(config), {})
-        return Continuation(input=graph_input)
+        return Continuation(input=await self._graph_input(given))
+
+    async def _graph_input(self, given: RunInput) -> Json:
+        """The input as the graph takes it, with its messages as LangChain's."""
+        if given.message:
+            return {MESSAGES: self._messages()}
+        if not isinstance(given.input, dict):
+            return given.input
+        graph_input: JsonObject = dict(given.input)
+        for key in sorted(self.shape.messages_keys & set(graph_input)):
+            messages = read_messages(graph_input[key], f"In the input, '{key}'")
+            graph_input[key] = await self._joining(key, messages)
+        return graph_input
+
+    async def _joining(self, key: str, messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+        """Those of the messages that may join the ones that the thread has."""
+        if not may_clash(messages):
+            return with_ids(messages, self.run.run_id)
+        values = (await self.agent.aget_state(self.config)).values
+        kept, left_out = joining(with_ids(messages, self.run.run_id), messages_in(values, key))
+        for id, reason in left_out:
+            self.leave_out(id, reason)
+        return kept
 
     async def _copy_state(self, source: str) -> None:
         """Begin the run's thread with a state of the thread `source`."""

@@ -58,6 +58,9 @@ has moved."""
 AgentFor = Callable[[Submission, Thread | None], str]
 """The name of the agent for a submission. Raises `NotFound` or `InvalidRequest`."""
 
+CheckInput = Callable[[Submission, str], None]
+"""Raises `InvalidInput` if the agent of this name does not take the submission's input."""
+
 
 # ── times ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -266,11 +269,19 @@ def submission(schedule: Schedule, due_at: datetime | None, started_by: str = ""
 class Schedules:
     """Stores schedules, and starts their runs when their timers fire."""
 
-    def __init__(self, storage: Storage, clock: Clock, submit: Submit, agent_for: AgentFor) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        clock: Clock,
+        submit: Submit,
+        agent_for: AgentFor,
+        check_input: CheckInput,
+    ) -> None:
         self._storage = storage
         self._clock = clock
         self._submit = submit
         self._agent_for = agent_for
+        self._check_input = check_input
 
     async def create(self, plan: Plan, *, owner: str) -> Schedule:
         """Create a schedule. Raises `InvalidRequest`, or `NotFound` for an unknown agent."""
@@ -434,7 +445,9 @@ class Schedules:
         asked = Submission(
             given=plan.given, by=Actor(owner), agent=plan.agent, thread_id=plan.thread_id
         )
-        return self._agent_for(asked, thread)
+        agent = self._agent_for(asked, thread)
+        self._check_input(asked, agent)
+        return agent
 
     async def _timer(self, schedule_id: str) -> Timer | None:
         return await self._storage.timer(timer_id(schedule_id))

@@ -8,25 +8,28 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from langgraph.types import StateSnapshot
+from msgspec import structs
 
 from assent.approvals.decide import Verdict
 from assent.approvals.idempotency import Key, is_about_a_key, stored_outcome
 from assent.approvals.requesters import each_once
 from assent.core.approval import Approval, Outcome
 from assent.core.audit import Actor, AuditAction, AuditEntry
+from assent.core.blocks import check_blocks
 from assent.core.clock import Clock
 from assent.core.decisions import Decision, Reject
 from assent.core.errors import (
     AssentError,
     Conflict,
     InvalidDecision,
+    InvalidInput,
     InvalidRequest,
     NotFound,
     Tampered,
     ThreadBusy,
     ThreadPaused,
 )
-from assent.core.json import Json
+from assent.core.json import Json, JsonObject
 from assent.core.rows import (
     ACTIVE,
     UNFINISHED,
@@ -37,17 +40,19 @@ from assent.core.rows import (
     ThreadStatus,
     Timer,
 )
-from assent.core.run_input import RunInput
-from assent.graph.chat_decisions import decision_from_message
+from assent.core.run_input import RunInput, given_in
+from assent.graph.chat_decisions import decision_from_messages
 from assent.graph.kinds import Agent, gated_graph, refuse_workflow
+from assent.graph.outside_messages import spoken
 from assent.runs import transitions
 from assent.runs.approvals import Approvals
 from assent.runs.distrust import distrust
 from assent.runs.engine import Engine
+from assent.runs.inputs import Shapes
 from assent.runs.recursion import RecursionLimits
 from assent.runs.schedules import Schedules
 from assent.runs.shielding import shielded
-from assent.runs.states import requesters_at, thread_config
+from assent.runs.states import requesters_at, run_id_at, thread_config
 from assent.runs.transitions import Submission
 from assent.storage.base import Change, QueueLimits, Storage, together
 
@@ -96,16 +101,20 @@ class Runs:
         recursion: RecursionLimits,
         drain_seconds: float,
         queue: QueueLimits,
+        shapes: Shapes,
     ) -> None:
         self.storage = storage
         self.agents = agents
         self.engine = engine
         self.approvals = approvals
         self.clock = clock
-        self.schedules = Schedules(storage, clock, self._submit_scheduled, self.agent_for)
+        self.schedules = Schedules(
+            storage, clock, self._submit_scheduled, self.agent_for, self.check_input
+        )
         self._recursion = recursion
         self._drain_seconds = drain_seconds
         self._queue_limits = queue
+        self._shapes = shapes
 
     async def drain(self) -> None:
         """Take no more runs, let the active ones reach the end of a step, and tell whoever follows
@@ -126,8 +135,8 @@ class Runs:
 
         With `extra` rows, `Conflict` is raised if anything has moved, so that the caller can
         compute them anew. Raises `ThreadBusy`, `ThreadPaused`, `NotFound` for an unknown agent or
-        checkpoint, `InvalidRequest` for another agent than the thread's or too high a recursion
-        limit, `QueueFull`, or `Tampered`.
+        checkpoint, `InvalidRequest` for another agent than the thread's, too high a recursion limit
+        or input that the agent does not take, `QueueFull`, or `Tampered`.
         """
         return await self._once(submission.key, lambda: self._submit(submission, extra))
 
@@ -147,6 +156,7 @@ class Runs:
                     if submission.on_busy == "reject":
                         raise await self._paused(thread)
                     starts_later = True
+            self.check_input(submission, agent)
             try:
                 with self.engine.reserve() as worker:
                     if starts_later:
@@ -229,6 +239,15 @@ class Runs:
                 "Start a new thread."
             )
         return name
+
+    def check_input(self, submission: Submission, agent: str) -> None:
+        """Raise `InvalidInput` if the agent does not take the submission's input."""
+        given = submission.given
+        if given.is_empty and submission.checkpoint_id is None:
+            raise InvalidInput(
+                "Send a 'message' or an 'input', or a 'checkpoint_id' to go on from."
+            )
+        self._shapes[agent].check(given)
 
     async def _going_back(self, submission: Submission, thread: Thread | None) -> Submission:
         """The submission with the requesters of the checkpoint that it goes on from."""
@@ -378,7 +397,8 @@ class Runs:
         agent = self.agent_for(submission, source)
         refuse_workflow(self.agents[agent], agent)
         run = self._new_run(submission, agent)
-        run = replace(run, input={"fork_of": thread_id, "checkpoint_id": found_id})
+        place = {"fork_of": thread_id, "checkpoint_id": found_id}
+        run = replace(run, input={**await self._inherited_at(snapshot), **place})
         try:
             with self.engine.reserve() as worker:
                 prepared = await self._start_now(None, run, worker, submission)
@@ -388,17 +408,24 @@ class Runs:
                 f"There is a thread '{run.thread_id}' already. Fork to a new one."
             ) from error
 
+    async def _inherited_at(self, snapshot: StateSnapshot) -> JsonObject:
+        """The context, config and so on that the state's run was given, if its row is left."""
+        run_id = run_id_at(snapshot)
+        run = await self.storage.run(run_id) if run_id else None
+        return given_in(run.input).inherited() if run is not None else {}
+
     # ── new input on a paused thread ──────────────────────────────────────────────────────────────
 
     async def _answer_pause(self, submission: Submission, thread: Thread) -> Started:
         """Take the message as a decision, if the caller or the agent says that it is one. Otherwise
         new input decides nothing."""
         decision = await self._decision_in(submission, thread)
+        await self._check_inherits(submission.given, thread)
         verdict = Verdict(
             decisions=decision,
             by=submission.by,
             for_all=True,
-            message=submission.given.text,
+            message=submission.given.message or "",
             key=submission.key,
         )
         try:
@@ -424,11 +451,34 @@ class Runs:
                     'checkpoint. To drop what is pending, send "if_paused": "cancel" with the '
                     '"checkpoint_id".'
                 )
+            if submission.given.has_input:
+                raise InvalidInput(
+                    "The reason of a rejection is a 'message'. To drop what is pending and send "
+                    'an \'input\', send "if_paused": "cancel".'
+                )
             return Reject(submission.given.text)
         takes_decisions = graph is not None and graph.takes_chat_decisions
-        if submission.checkpoint_id is None and takes_decisions:
-            return decision_from_message(submission.given.text)
+        message = submission.given.message
+        if submission.checkpoint_id is None and takes_decisions and message:
+            return decision_from_messages([spoken(message, "")])
         raise await self._paused(thread)
+
+    async def _check_inherits(self, given: RunInput, thread: Thread) -> None:
+        """Raise `InvalidInput` if a message that decides brings another context, config or
+        breakpoints than the run that asked was shown with."""
+        if isinstance(given.message, list):
+            check_blocks(given.message)
+        asked = structs.replace(given, user=None).inherited()
+        if not asked or thread.run_id is None:
+            return
+        paused = given_in((await self.run(thread.run_id)).input).inherited()
+        changed = [name for name in asked if asked[name] != paused.get(name)]
+        if changed:
+            raise InvalidInput(
+                f"This message decides what the thread waits for, and that goes on with the "
+                f"'{changed[0]}' that it was asked with. Leave '{changed[0]}' out; or send "
+                '"if_paused": "cancel" to drop what is pending.'
+            )
 
     async def _paused(self, thread: Thread, first: str = "") -> ThreadPaused:
         approvals = await self.approvals.pending(thread)

@@ -27,6 +27,12 @@ def run_metadata(run: Run) -> dict[str, str]:
     return {"run_id": run.run_id, REQUESTED_BY: json.dumps(run.requested_by)}
 
 
+def run_id_at(snapshot: StateSnapshot) -> str | None:
+    """The id of the run that wrote this checkpoint; None if no run of Assent did."""
+    run_id = (snapshot.metadata or {}).get("run_id")
+    return str(run_id) if run_id else None
+
+
 def requesters_at(snapshot: StateSnapshot) -> tuple[str, ...]:
     """The requesters of the run that wrote this checkpoint; none if no run of Assent did."""
     stored = (snapshot.metadata or {}).get(REQUESTED_BY)

@@ -280,12 +280,14 @@ def _running(run: Run, worker: str, now: datetime) -> Run:
 
 def run_start(run: Run, now: datetime) -> RunStart:
     """The event that reports the start of a run with new input."""
+    given = given_in(run.input)
     return RunStart(
         ts=now,
         thread_id=run.thread_id,
         run_id=run.run_id,
         agent=run.agent,
-        message=given_in(run.input).text,
+        message=given.text,
+        input=given.input if given.has_input else None,
         metadata=dict(run.metadata),
     )
 

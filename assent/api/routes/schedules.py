@@ -50,8 +50,7 @@ async def get_schedule(id: str, runs: TheRuns, by: TheActor) -> Response:
 @router.patch("/schedules/{id}")
 async def change_schedule(id: str, body: ScheduleChange, runs: TheRuns, by: TheActor) -> Response:
     """Change the fields that are sent. New times, or `enabled`, count from now on."""
-    changes = body.model_dump(exclude_unset=True)
-    schedule = await runs.schedules.change(id, changes, by=by.name)
+    schedule = await runs.schedules.change(id, body.changes(), by=by.name)
     return json_response(schedule_view(schedule, runs.schedules.upcoming(schedule)))
 
 

@@ -1,0 +1,52 @@
+"""Breakpoints that a run asks for: added to those that its graph was compiled with, and never in
+their place."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from assent.core.run_input import NodeNames, RunInput
+from assent.graph.kinds import Agent
+
+KEPT = 64
+"""The most copies of graphs that are kept."""
+
+
+class Breakpoints:
+    """Agents by name, and copies of them that also pause where their runs say."""
+
+    def __init__(self, agents: Mapping[str, Agent]) -> None:
+        self._agents = agents
+        self._copies: OrderedDict[str, Agent] = OrderedDict()
+
+    def agent(self, name: str, given: RunInput) -> Agent:
+        """The agent of this name as a run with this input has it."""
+        agent = self._agents[name]
+        before, after = given.interrupt_before, given.interrupt_after
+        if not before and not after:
+            return agent
+        key = repr((name, before, after))
+        if key not in self._copies:
+            self._copies[key] = with_breakpoints(agent, before or [], after or [])
+        self._copies.move_to_end(key)
+        if len(self._copies) > KEPT:
+            self._copies.popitem(last=False)
+        return self._copies[key]
+
+
+def with_breakpoints(agent: Agent, before: NodeNames, after: NodeNames) -> Agent:
+    """A copy of the agent that also pauses before and after these nodes."""
+    return agent.copy(
+        update={
+            "interrupt_before_nodes": _both(agent.interrupt_before_nodes, before),
+            "interrupt_after_nodes": _both(agent.interrupt_after_nodes, after),
+        }
+    )
+
+
+def _both(compiled: Literal["*"] | Sequence[str], asked: NodeNames) -> Literal["*"] | Sequence[str]:
+    if compiled == "*" or asked == "*":
+        return "*"
+    return list(dict.fromkeys([*compiled, *asked]))

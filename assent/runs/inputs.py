@@ -1,0 +1,57 @@
+"""The input that each agent takes, found out once, and what a graph is run with."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import structlog
+from langchain_core.callbacks import AsyncCallbackManager
+from langchain_core.runnables import RunnableConfig
+
+from assent.core.config_keys import is_own_key, is_trace_key
+from assent.core.rows import Run
+from assent.core.run_input import given_in
+from assent.graph.inputs import InputShape, shape_of
+from assent.graph.kinds import Agent
+
+log = structlog.get_logger(__name__)
+
+Shapes = Mapping[str, InputShape]
+"""The input that agents take, by their names."""
+
+
+def shapes_of(
+    agents: Mapping[str, Agent], configurable: Mapping[str, Collection[str]] | None = None
+) -> Shapes:
+    """The input that these agents take; `configurable` has keys that the operator declares for
+    them. Logs which of them take no message."""
+    declared = configurable or {}
+    shapes = {name: shape_of(agent, name, declared.get(name, ())) for name, agent in agents.items()}
+    for name, shape in shapes.items():
+        if not shape.takes_message:
+            log.warning("agent takes no messages", agent=name, input=shape.fields.shown())
+    return shapes
+
+
+def add_given_config(config: RunnableConfig, run: Run) -> None:
+    """Add the client's part to the config of a run's graph.
+
+    Tags and metadata go by a callback manager: what is in the config's own `metadata`, LangGraph
+    writes into checkpoints, where it says whose a checkpoint is and who asked.
+    """
+    given = given_in(run.input).config or {}
+    configurable = given.get("configurable", {})
+    ours = config["configurable"]
+    for key, value in configurable.items():
+        if not is_own_key(key):
+            ours.setdefault(key, value)
+
+    of_run = {key: value for key, value in run.metadata.items() if not is_trace_key(key)}
+    metadata = {**of_run, **given.get("metadata", {})}
+    tags = given.get("tags", [])
+    if metadata or tags:
+        config["callbacks"] = AsyncCallbackManager(
+            handlers=[],
+            inheritable_tags=list(tags),
+            inheritable_metadata=metadata,
+        )
