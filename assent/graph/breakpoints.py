@@ -9,6 +9,7 @@ from typing import Literal
 
 from assent.core.run_input import NodeNames, RunInput
 from assent.graph.kinds import Agent
+from assent.graph.retrying import approved_once
 
 KEPT = 64
 """The most copies of graphs that are kept."""
@@ -38,12 +39,11 @@ class Breakpoints:
 
 def with_breakpoints(agent: Agent, before: NodeNames, after: NodeNames) -> Agent:
     """A copy of the agent that also pauses before and after these nodes."""
-    return agent.copy(
-        update={
-            "interrupt_before_nodes": _both(agent.interrupt_before_nodes, before),
-            "interrupt_after_nodes": _both(agent.interrupt_after_nodes, after),
-        }
-    )
+    paused = {
+        "interrupt_before_nodes": _both(agent.interrupt_before_nodes, before),
+        "interrupt_after_nodes": _both(agent.interrupt_after_nodes, after),
+    }
+    return approved_once(agent.copy(update=paused))
 
 
 def _both(compiled: Literal["*"] | Sequence[str], asked: NodeNames) -> Literal["*"] | Sequence[str]:

@@ -13,6 +13,7 @@ from its last checkpoint: nodes that have ended do not run again, and nobody is 
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 from langchain_core.runnables.base import RunnableBinding
@@ -46,6 +47,18 @@ def _retried(agent: Agent, policy: GraphRetry) -> Agent:
     for name, node in agent.nodes.items():
         if not node.retry_policy and not _is_approved(agent, name):
             nodes[name] = node.copy({"retry_policy": [policy]})
+    return agent.copy(update={"nodes": nodes})
+
+
+def approved_once(agent: Agent) -> Agent:
+    """The agent, without the rule of `with_retry()` on nodes that it pauses before by now."""
+    nodes = dict(agent.nodes)
+    for name, node in agent.nodes.items():
+        is_ours = any(isinstance(policy, GraphRetry) for policy in node.retry_policy or ())
+        if is_ours and _is_approved(agent, name):
+            # Not its own copy(), which forgets how the node is run.
+            nodes[name] = copy(node)
+            nodes[name].retry_policy = None
     return agent.copy(update={"nodes": nodes})
 
 

@@ -3,9 +3,36 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
-from tests.support.server import asking, serving
+from tests.support.server import asking, expect, problem, serving
+
+TEMPLATE = Path(__file__).parents[1] / "graphs/template"
+
+
+async def test_a_new_project_runs_without_its_variables(tmp_path: Path) -> None:
+    folder = shutil.copytree(TEMPLATE, tmp_path / "project")
+    with serving(tmp_path, str(folder / "langgraph.json")) as server:
+        async with asking(server) as api:
+            ended = await api.http.post("/agent/invoke", json={"input": {"changeme": "hello"}})
+            assert ended.json()["status"] == "success", ended.text
+            answer = "output from call_model. Configured with"
+            state = await api.get(f"/threads/{ended.json()['thread_id']}/state")
+            assert state["values"] == {"changeme": f"{answer} None"}
+
+            context = {"my_configurable_param": "care"}
+            body = {"input": {}, "context": context, "thread_id": "t"}
+            await expect(await api.http.post("/agent/invoke", json=body), 200)
+            state = await api.get("/threads/t/state")
+            assert state["values"] == {"changeme": f"{answer} care"}
+
+            refused = await problem(
+                await api.http.post("/agent/invoke", json={"message": "Hi."}), 422
+            )
+            assert "keeps no messages, so it takes an 'input'" in refused["detail"]
+        assert "the project's file of variables is not there" in server.output
+
 
 MAKING = """
 from contextlib import asynccontextmanager

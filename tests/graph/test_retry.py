@@ -10,6 +10,8 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import RetryPolicy
 
 from assent.core.errors import StaleLease
+from assent.graph.breakpoints import with_breakpoints
+from assent.graph.interrupts.matching import matched
 from assent.graph.retrying import unwrapped
 
 
@@ -77,6 +79,21 @@ def test_what_a_person_may_have_approved_is_not_tried_again(pause: dict[str, Any
     assert not retried(compiled).nodes["inner"].retry_policy
     plain = StateGraph(MessagesState).add_node("inner", graph.compile())
     assert retried(plain.add_edge(START, "inner").compile()).nodes["inner"].retry_policy
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "left"),
+    [(["reach"], [], ["begin"]), ("*", [], []), ([], ["begin"], []), ([], [], ["begin", "reach"])],
+)
+def test_nor_what_a_run_pauses_before(before: Any, after: Any, left: list[str]) -> None:
+    graph = failing([], OSError(), fails=0)
+    own = graph.add_node("own", lambda state: None, retry_policy=RetryPolicy()).compile()
+    agent = with_breakpoints(matched(retried(own)), before, after)
+    tried = [name for name, node in agent.nodes.items() if node.retry_policy]
+    assert tried == [*left, "own"]
+    for name in ("begin", "reach"):
+        # It still is the node that gives an answer only to what it was given to.
+        assert type(agent.nodes[name].node).__name__ == "_Matched"
 
 
 def test_a_policy_of_a_nodes_own_stays() -> None:
