@@ -70,18 +70,29 @@ class LangGraphBody(Body):
         return body
 
 
+NO_TTL = "ASSENT_THREADS_TTL removes threads that nobody uses."
+
+
 class ThreadRequest(LangGraphBody):
     """A new thread."""
 
     refused = {
         "supersteps": "To begin with the state of a thread, use POST /threads/{id}/fork.",
-        "ttl": "ASSENT_THREADS_TTL removes threads that nobody uses.",
+        "ttl": NO_TTL,
         "graph_id": "A thread belongs to the agent that it is first sent to.",
     }
 
     thread_id: ThreadId | None = None
     metadata: Metadata = Field(default_factory=dict)
     if_exists: Literal["raise", "do_nothing"] = "raise"
+
+
+class ThreadChange(LangGraphBody):
+    """The fields of a thread's metadata to change. Those that are null are taken off."""
+
+    refused = {"ttl": NO_TTL}
+
+    metadata: Metadata = Field(default_factory=dict)
 
 
 class HistoryRequest(LangGraphBody):

@@ -23,6 +23,7 @@ from assent.approvals.rules import MAX_COMMENT_CHARACTERS
 from assent.core.audit import Actor
 from assent.core.blocks import MAX_TEXT_CHARACTERS
 from assent.core.json import Json, JsonObject
+from assent.core.metadata import MAX_METADATA_FIELDS, count_fields
 from assent.core.rows import CancelMode
 from assent.core.run_input import GIVEN, INHERITED, RunInput
 from assent.runs.schedules import IfMissed, Plan
@@ -32,10 +33,6 @@ THREAD_ID = r"^[A-Za-z0-9_-]{1,64}$"
 
 MAX_DELAY_SECONDS = 365 * 24 * 3600
 """The longest delay of a run."""
-
-MAX_METADATA_FIELDS = 1000
-"""The most fields of metadata, at any depth: it is repeated with every thread, run and event that
-shows it, and is for a handful of names."""
 
 ThreadId = Annotated[
     str, Field(pattern=THREAD_ID, description="1 to 64 letters, digits, `_` or `-`")
@@ -57,15 +54,7 @@ writers of JSON end at 254 levels."""
 
 
 def _not_too_many_fields(metadata: JsonObject) -> JsonObject:
-    count = 0
-    values: list[Json] = [metadata]
-    while values:
-        value = values.pop()
-        if isinstance(value, dict):
-            count += len(value)
-            values += value.values()
-        elif isinstance(value, list):
-            values += value
+    count = count_fields(metadata)
     if count > MAX_METADATA_FIELDS:
         raise ValueError(
             f"it has {count:,} fields, and {MAX_METADATA_FIELDS:,} are the most that it may have"

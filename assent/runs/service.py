@@ -30,6 +30,7 @@ from assent.core.errors import (
     ThreadPaused,
 )
 from assent.core.json import Json, JsonObject
+from assent.core.metadata import MAX_METADATA_FIELDS, count_fields
 from assent.core.rows import (
     ACTIVE,
     UNFINISHED,
@@ -354,6 +355,33 @@ class Runs:
         )
         await self.storage.commit(Change(rows=(thread,)))
         return thread
+
+    @shielded
+    async def change_metadata(self, thread_id: str, changes: Mapping[str, Json]) -> Thread:
+        """Give fields of the thread's metadata other values, or take those off that are None; the
+        thread as it is then.
+
+        That is no use of the thread: it is kept no longer for it. Raises `NotFound`, `Tampered`, or
+        `InvalidRequest` for too many fields.
+        """
+        removed = {name for name, value in changes.items() if value is None}
+        while True:
+            thread = await self.thread(thread_id)
+            thread.check_trusted()
+            merged = {**thread.metadata, **changes}
+            metadata = {name: value for name, value in merged.items() if name not in removed}
+            if (count := count_fields(metadata)) > MAX_METADATA_FIELDS:
+                raise InvalidRequest(
+                    f"The thread's metadata would have {count:,} fields, and "
+                    f"{MAX_METADATA_FIELDS:,} are the most that it may have."
+                )
+            changed = replace(thread, metadata=metadata, version=thread.version + 1)
+            try:
+                await self.storage.commit(Change(rows=(changed,)))
+                return changed
+            except Conflict:
+                # A run has begun or ended meanwhile. What it wrote stays.
+                continue
 
     @shielded
     async def fork(

@@ -17,7 +17,7 @@ from tests.support.waiting import until
 async def takes_input(api: Api, thread: str) -> None:
     """The thread is at rest, and the agent answers there with a history that a provider takes."""
     found = await api.at_rest(thread)
-    assert (found["status"], found["pending"], found["interrupts"]) == ("idle", [], {})
+    assert (found["status"], found["approvals"], found["interrupts"]) == ("idle", [], {})
     assert (await api.get(f"/threads/{thread}/state"))["next"] == []
     assert (await api.stream("tell 2", thread_id=thread))[-1]["type"] == "done"
     assert await api.last_words(thread) == "word0 word1"
@@ -158,7 +158,7 @@ async def test_while_a_graph_of_somebody_elses_asks(server: Server, api: Api) ->
         (run,) = await api.cancel(f"/threads/{agent}")
         await is_cancelled(api, run["run_id"])
         found = await api.at_rest(agent)
-        assert (found["status"], found["pending"]) == ("idle", [])
+        assert (found["status"], found["approvals"]) == ("idle", [])
         assert (await api.get(f"/threads/{agent}/state"))["next"] == []
     await takes_input(api, "foreign")
     assert server.traces() == []

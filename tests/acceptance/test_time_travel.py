@@ -243,12 +243,8 @@ async def test_a_fork_is_a_thread_of_its_own(api: Api) -> None:
     await api.stream("tell 2", thread_id="t")
     as_it_was = await api.get("/threads/t")
     forked = await fork(api, "t", checkpoint_id=past, thread_id="f", metadata={"why": "to try"})
-    assert (forked["thread_id"], forked["status"], forked["metadata"], forked["agent"]) == (
-        "f",
-        "idle",
-        {"why": "to try"},
-        "agent",
-    )
+    assert (forked["thread_id"], forked["status"]) == ("f", "idle")
+    assert forked["metadata"].items() >= {"why": "to try", "graph_id": "agent"}.items()
     assert texts(forked["values"]) == ["tell 1", "word0"]
     assert (await api.stream("tell 3", thread_id="f"))[-1]["type"] == "done"
     assert texts((await api.get("/threads/f"))["values"]) == [

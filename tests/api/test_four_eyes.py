@@ -129,6 +129,7 @@ def way(route: str) -> Callable[[Way], Way]:
 
 NO_WAY = {
     "POST /threads": "an empty thread has no words, and its metadata does not reach the agent",
+    "PATCH /threads/{id}": "metadata of a thread does not reach the agent",
     "POST /threads/{id}/history": "it reads",
     "DELETE /threads/{id}": "nothing is left",
     "POST /approvals/{id}/withdraw": "a vote has no words",

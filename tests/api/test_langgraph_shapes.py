@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
@@ -74,6 +75,43 @@ async def test_the_rows_of_a_list_are_threads_without_what_their_states_hold(
     empty = {"values": None, "interrupts": {}, "approvals": [], "error": None}
     assert row == {**found, **empty}
     assert len(found["approvals"]) == 1
+
+
+async def test_metadata_is_changed_field_by_field(
+    sdk: LangGraphClient, api: Api, thread: str, amount: int
+) -> None:
+    await sdk.threads.create(thread_id=thread, metadata={"a": {"b": 1}, "c": None, "d": 2})
+    await api.paused(f"pay {amount}", thread_id=thread)
+    before = await sdk.threads.get(thread)
+    changed = await sdk.threads.update(thread, metadata={"a": {"e": 3}, "d": None, "f": 4})
+    graph = {name: changed["metadata"][name] for name in ("graph_id", "assistant_id")}  # type: ignore[index]
+    assert changed["metadata"] == {"a": {"e": 3}, "c": None, "f": 4, **graph}
+    # All else is as it was, also the time of the last use.
+    assert {**changed, "metadata": None} == {**before, "metadata": None}
+    assert await sdk.threads.get(thread) == changed
+
+    path = f"/threads/{thread}"
+    many = {str(number): number for number in range(1000)}
+    for wrong in ({"metadata": many}, {"metadata": None}, {"metadata": []}, {"ttl": 5}, None):
+        await problem(await api.http.patch(path, json=wrong), 422)
+    assert await sdk.threads.get(thread) == changed
+    await problem(await api.http.patch(f"{path}-other", json={"metadata": {}}), 404)
+
+
+async def test_metadata_that_is_changed_while_runs_begin_and_end_is_not_lost(
+    sdk: LangGraphClient, api: Api, thread: str
+) -> None:
+    async def change(number: int) -> None:
+        await sdk.threads.update(thread, metadata={str(number): number})
+
+    await sdk.threads.create(thread_id=thread)
+    said = [api.run(thread, "tell 3", on_busy="enqueue") for _ in range(5)]
+    runs, *_ = await asyncio.gather(asyncio.gather(*said), *map(change, range(20)))
+    ended = [(await api.ended(run["run_id"]))["status"] for run in runs]
+    assert ended == ["success"] * 5
+    metadata = (await sdk.threads.get(thread))["metadata"]
+    assert metadata is not None
+    assert metadata.items() >= {str(number): number for number in range(20)}.items()
 
 
 async def test_fields_of_other_releases_are_ignored_unless_something_else_would_be_done(

@@ -16,6 +16,7 @@ from assent.api.langgraph_shapes import (
     NOTHING,
     Content,
     HistoryRequest,
+    ThreadChange,
     ThreadRequest,
     state_view,
     thread_view,
@@ -97,6 +98,13 @@ async def _content(runs: Runs, thread: Thread) -> Content:
         approvals=await runs.approvals.pending(thread),
         error=failed.error if failed else None,
     )
+
+
+@router.patch("/threads/{id}")
+async def change_thread(id: ThreadId, body: ThreadChange, runs: TheRuns, by: TheActor) -> Response:
+    """Change fields of the thread's metadata, whatever goes on there. The others stay, and those
+    that are null are taken off."""
+    return await _thread_response(runs, await runs.change_metadata(id, body.metadata))
 
 
 @router.delete("/threads/{id}", status_code=204)

@@ -1,0 +1,23 @@
+"""Metadata: what clients keep with a thread, a run or a schedule."""
+
+from __future__ import annotations
+
+from assent.core.json import Json
+
+MAX_METADATA_FIELDS = 1000
+"""The most fields of metadata, at any depth: it is repeated with every thread, run and event that
+shows it, and is for a handful of names."""
+
+
+def count_fields(metadata: Json) -> int:
+    """The fields of the metadata, at any depth."""
+    count = 0
+    values: list[Json] = [metadata]
+    while values:
+        value = values.pop()
+        if isinstance(value, dict):
+            count += len(value)
+            values += value.values()
+        elif isinstance(value, list):
+            values += value
+    return count
