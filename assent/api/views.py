@@ -54,18 +54,16 @@ def approval_view(approval: Approval, people: People) -> JsonObject:
         "args": approval.current_args,
         "preview": approval.preview,
     }
-    conversation = dict(approval.conversation)
-    notes = [conversation.pop("warning")] if "warning" in conversation else []
+    note = approval.conversation.get("warning")
     first = {"args": approval.args, "digest": approval.digest}
     return {
         **pick(approval, _APPROVAL_FIELDS),
         "args": approval.current_args,
-        "conversation": conversation,
         "digest": approval.current_digest,
         "asked_first": first if approval.edit else None,
         "quorum": approval.policy.quorum,
         "four_eyes": approval.policy.needs_another,
-        "warnings": [*notes, *warnings(shown, "approval")],
+        "warnings": [*([note] if note else []), *warnings(shown, "approval")],
         "shortage": shortage.sentence if shortage else None,
     }
 

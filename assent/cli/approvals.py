@@ -315,7 +315,14 @@ class Session:
         self._console.print(Text(visible(line, keep="")), soft_wrap=True)
 
 
-_SHOWN_BELOW = {"edit": None, "votes": (), "comments": (), "quorum": 1, "expires_at": None}
+_SHOWN_BELOW: Mapping[str, Json] = {
+    "edit": None,
+    "votes": (),
+    "comments": (),
+    "quorum": 1,
+    "expires_at": None,
+    "conversation": {},
+}
 """Left out of the frame around what is asked."""
 
 

@@ -251,6 +251,8 @@ def _context(approval: Approval) -> Iterator[RenderableType]:
             yield Text(f"\n{label if approval['kind'] == 'node' else 'preview'}", style="dim")
             yield Text(_first_lines(pretty(preview)), style="dim", overflow="fold")
 
+    if note := approval.get("conversation", {}).get("warning"):
+        yield Text(f"\n{visible(note)}", style="red", overflow="fold")
     if count := unseen([approval["args"], preview]):
         note = f"\n{count} character(s) in this cannot be seen, and are shown like \\u200b."
         yield Text(note, style="red")

@@ -199,6 +199,8 @@ def texts(message: Message) -> tuple[str, str]:
         lines += ["", "Arguments (written by the model):", block]
     if hidden := unseen(args):
         lines.append(f"Careful: {hidden} hidden character(s) in them are shown as \\u….")
+    if note := approval.get("conversation", {}).get("warning"):
+        lines.append(f"Careful: {note}")
     lines += [f"Careful: {warning}" for warning in look_alike_warnings(args, "args")]
     return title, "\n".join(lines)
 

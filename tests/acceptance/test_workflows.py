@@ -10,13 +10,14 @@ import pytest
 
 from assent.graph.kinds import RUNS_AGAIN, TRIED_AGAIN
 from tests.graphs import retried, workflow
-from tests.support.server import Api, Server, asking, problem, serving
+from tests.support.server import Api, Server, asking, expect, problem, serving
 from tests.support.waiting import until
 
 RETRIED = ("graph", "few", "other", "stopping", "paying", "noted")
 GRAPHS = {
     "workflow": f"{workflow.__file__}:graph",
     "plain": f"{workflow.__file__}:plain",
+    "number": f"{workflow.__file__}:number",
     **{name: f"{retried.__file__}:{name}" for name in RETRIED},
 }
 YES = {"type": "respond", "message": "yes"}
@@ -52,7 +53,6 @@ async def test_a_workflow_asks_dies_goes_on_and_ends(server: Server) -> None:
         (approval,) = await api.paused("Ada", agent="workflow", thread_id="w1")
         assert (approval["kind"], approval["args"]) == ("input", {"send": "Dear Ada"})
         assert approval["warnings"] == [RUNS_AGAIN]
-        assert "warning" not in approval["conversation"]
         server.restart()
         assert await api.pending("w1") == [approval]
         await answer(api, "w1", YES)
@@ -104,6 +104,18 @@ async def test_a_workflow_may_return_anything(server: Server) -> None:
         await answer(api, "w8", {"type": "respond", "message": 2019})
         assert (await api.get("/threads/w8"))["values"] == "told 2019"
         assert (await api.events("w8"))[-1]["type"] == "done"
+
+
+async def test_a_workflow_takes_any_argument_and_dies_with_it(server: Server) -> None:
+    async with asking(server) as api:
+        body = {"agent": "number", "thread_id": "w9", "input": 20}
+        run = (await expect(await api.http.post("/agent/runs", json=body), 202)).json()
+        await server.until_traced("halve 20")
+        server.restart()
+        server.let_go(1)
+        assert (await api.ended(run["run_id"]))["status"] == "success"
+        assert (await api.get("/threads/w9"))["values"] == 10
+    assert server.traces() == ["halve 20"] * 2
 
 
 async def test_a_workflow_that_waits_is_cancelled(server: Server) -> None:

@@ -1125,6 +1125,14 @@ def test_a_call_whose_outcome_is_unknown_is_explained() -> None:
     assert '{"euros": 5}' in out.getvalue() and "sha256 abababababab" in out.getvalue()
 
 
+def test_what_a_graph_cannot_promise_is_said_before_somebody_decides() -> None:
+    out = io.StringIO()
+    asked = {"kind": "input", "node": "pay", "args": "Pay?", "allowed": ["respond"], "digest": "ab"}
+    note = {"warning": "It happens again."}
+    Screen(Console(file=out, width=100)).approval({**asked, "conversation": note}, "")
+    assert "It happens again." in out.getvalue()
+
+
 def test_an_agent_that_cannot_be_loaded_leaves_no_file_behind(tmp_path: Path) -> None:
     done = assent(tmp_path, "serve", "nowhere.py:agent", "--port", "0")
     assert done.returncode == 1

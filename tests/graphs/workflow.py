@@ -52,3 +52,17 @@ async def graph(given: dict[str, Any], *, previous: Any = None) -> dict[str, Any
 def plain(given: dict[str, Any]) -> str:
     """Ask, and return words: sync, and without a state that is an object."""
     return f"told {interrupt('Which year?')}"
+
+
+@task
+async def halve(amount: int) -> int:
+    """Halve it, once it is let go."""
+    trace(f"halve {amount}")
+    await let_go(1)
+    return amount // 2
+
+
+@entrypoint()
+async def number(amount: int) -> int:
+    """Halve a number, in a task."""
+    return await halve(amount)

@@ -274,6 +274,10 @@ def test_what_the_model_wrote_comes_last_and_cannot_pose_as_anything_else() -> N
     assert "2 hidden character(s)" in after
 
 
+def test_people_read_what_the_graph_cannot_promise() -> None:
+    assert "\nCareful: It happens again." in text(conversation={"warning": "It happens again."})
+
+
 def test_people_read_what_the_tool_would_do_as_long_as_they_are_asked() -> None:
     preview = {"records": 12, "first": ["a\u202eb"]}
     assert (
