@@ -3,21 +3,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import ClassVar, Literal
 from uuid import UUID, uuid5
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import Interrupt, PregelTask, StateSnapshot
+from msgspec import UNSET
 from pydantic import ConfigDict, Field, model_validator
 
-from assent.api.schemas import Body, Metadata, ThreadId
+from assent.api.schemas import (
+    Body,
+    CheckpointId,
+    Delay,
+    GraphInput,
+    Metadata,
+    Name,
+    ThreadId,
+)
 from assent.api.views import approval_view, pick, state_json
+from assent.approvals.idempotency import Key
 from assent.approvals.people import People
 from assent.core.approval import Approval
+from assent.core.audit import Actor
 from assent.core.json import Json, JsonObject
 from assent.core.rows import Run, RunStatus, Thread
+from assent.core.run_input import RunInput
+from assent.runs.transitions import OnBusy, Submission
 
 ASSISTANTS = UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8")
 """The namespace in which LangGraph's server makes the id of an assistant from its graph's name."""
@@ -120,6 +134,94 @@ class HistoryRequest(LangGraphBody):
             checkpoint_id_in(self.before)
         check_root(self.checkpoint or {})
         return self
+
+
+OUR_FIELD = "Send it to POST /agent/runs."
+
+
+class RunRequest(GraphInput, LangGraphBody):
+    """A run on a thread."""
+
+    refused = {
+        **dict.fromkeys(
+            ("message", "agent", "if_paused", "on_busy", "priority", "budget", "recursion_limit"),
+            OUR_FIELD,
+        ),
+        "command": "Decide with POST /threads/{id}/resume.",
+        "supersteps": "To write to the state of a thread, use POST /threads/{id}/state.",
+        "ttl": NO_TTL,
+        "webhook": "The file that ASSENT_CONFIG names says who is told of what happens.",
+        "on_completion": "Threads are kept until they are removed.",
+    }
+
+    assistant_id: Name = Field(description="The agent's name, or the `assistant_id` of its threads")
+    metadata: Metadata = Field(default_factory=dict)
+    multitask_strategy: OnBusy = Field(
+        default="enqueue", description="What `on_busy` is in POST /agent/runs"
+    )
+    checkpoint_id: CheckpointId | None = Field(
+        default=None, description="A checkpoint of the thread's history to go on from"
+    )
+    checkpoint: JsonObject | None = Field(
+        default=None, description="The same, as a checkpoint with its `checkpoint_id`"
+    )
+    after_seconds: Delay = 0
+    if_not_exists: Literal["create", "reject"] = Field(
+        default="reject", description="If there is no such thread: make it, or answer 404"
+    )
+
+    @property
+    def place(self) -> str | None:
+        """The id of the checkpoint to go on from."""
+        return checkpoint_id_in(self.checkpoint) if self.checkpoint else self.checkpoint_id
+
+    @model_validator(mode="after")
+    def _names_one_place(self) -> RunRequest:
+        if self.checkpoint_id not in (None, self.place):
+            raise ValueError("'checkpoint_id' and that of 'checkpoint' differ: send one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _delayed_runs_wait(self) -> RunRequest:
+        if self.after_seconds and self.multitask_strategy != "enqueue":
+            raise ValueError(
+                "a delayed run waits until the thread is free, so "
+                f'"multitask_strategy": "{self.multitask_strategy}" is not possible: leave it out'
+            )
+        return self
+
+    def given(self) -> RunInput:
+        """The run's input. With a place to go on from, null is none."""
+        fields = self.fields_given()
+        if self.place is not None and fields.get("input", UNSET) is None:
+            del fields["input"]
+        elif self.place is None:
+            fields.setdefault("input", None)
+        return RunInput(**fields)
+
+    def submission(
+        self,
+        by: Actor,
+        thread_id: str,
+        agents: Collection[str],
+        *,
+        due_at: datetime | None = None,
+        key: Key | None = None,
+    ) -> Submission:
+        """The submission of this input by the actor, to one of the server's agents."""
+        names = {assistant_id_of(agent): agent for agent in agents}
+        return Submission(
+            given=self.given(),
+            by=by,
+            agent=names.get(self.assistant_id, self.assistant_id),
+            thread_id=thread_id,
+            metadata=self.metadata,
+            on_busy=self.multitask_strategy,
+            checkpoint_id=self.place,
+            due_at=due_at,
+            recursion_limit=self.config.recursion_limit if self.config else None,
+            key=key,
+        )
 
 
 def checkpoint_id_in(place: str | JsonObject) -> str:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from fastapi import Request, Response
@@ -49,6 +50,11 @@ async def outcome_response(
     the run as it is: 202."""
     last = await _unless_gone(request, wait_for_rest(runs.storage, run), timeout)
     return await _response(request, runs, run, last)
+
+
+def due_after(runs: Runs, seconds: float) -> datetime | None:
+    """The time when a run with this delay is due; None without one."""
+    return runs.clock.now() + timedelta(seconds=seconds) if seconds else None
 
 
 def started_response(request: Request, runs: Runs, run: Run) -> Response:

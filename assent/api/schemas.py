@@ -40,6 +40,15 @@ ThreadId = Annotated[
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 CheckpointId = Annotated[str, Field(min_length=1, max_length=100)]
 Amount = Annotated[float, Field(gt=0)]
+Delay = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=MAX_DELAY_SECONDS,
+        allow_inf_nan=False,
+        description="The delay; the run starts then, or as soon after as the thread is free",
+    ),
+]
 
 
 MAX_BLOCKS = 100
@@ -175,12 +184,9 @@ class ClientConfig(Body):
     )
 
 
-class Given(Body):
-    """The input of a run, and what its graph is run with."""
+class GraphInput(Body):
+    """The graph's own input, and what the graph is run with."""
 
-    message: Message | None = Field(
-        default=None, description="A text, or a list of content blocks: text, or media by URL"
-    )
     input: Json = Field(
         default=None,
         description="The graph's own input, in place of a `message`: an object with fields of its "
@@ -197,12 +203,6 @@ class Given(Body):
         default=None, description='Nodes to pause after too, or `"*"`'
     )
 
-    @model_validator(mode="after")
-    def _has_one_input(self) -> Self:
-        if self.message is not None and "input" in self.model_fields_set:
-            raise ValueError("send a 'message' or an 'input', not both")
-        return self
-
     def fields_given(self) -> JsonObject:
         """The fields of a `RunInput` that were sent."""
         sent = {name: getattr(self, name) for name in self.model_fields_set if name in GIVEN}
@@ -213,6 +213,20 @@ class Given(Body):
     def given(self) -> RunInput:
         """The run's input."""
         return RunInput(**self.fields_given())
+
+
+class Given(GraphInput):
+    """The input of a run, and what its graph is run with."""
+
+    message: Message | None = Field(
+        default=None, description="A text, or a list of content blocks: text, or media by URL"
+    )
+
+    @model_validator(mode="after")
+    def _has_one_input(self) -> Self:
+        if self.message is not None and "input" in self.model_fields_set:
+            raise ValueError("send a 'message' or an 'input', not both")
+        return self
 
 
 class Budget(Body):
@@ -333,13 +347,7 @@ class AgentRequest(Input):
 class RunRequest(AgentRequest):
     """A run in the background, now or later."""
 
-    after_seconds: float = Field(
-        default=0,
-        ge=0,
-        le=MAX_DELAY_SECONDS,
-        allow_inf_nan=False,
-        description="The delay; the run starts then, or as soon after as the thread is free",
-    )
+    after_seconds: Delay = 0
 
     @model_validator(mode="after")
     def _delayed_runs_wait(self) -> RunRequest:

@@ -178,6 +178,15 @@ async def dropped_the_question_for_another_request(case: Case) -> None:
     await case.ann.paused(case.slow, thread_id=case.thread)
 
 
+@way("POST /threads/{id}/runs")
+async def gave_the_graphs_own_input(case: Case) -> None:
+    await case.ann.stream("tell 1", thread_id=case.thread)
+    body = {"assistant_id": "agent", "input": {"messages": "tell 1"}}
+    run = await case.post("bob", f"/threads/{case.thread}/runs", 200, **body)
+    await case.ann.ended(run["run_id"])
+    await case.ann.paused(case.slow, thread_id=case.thread)
+
+
 @way("POST /agent/runs")
 async def waited_in_the_queue(case: Case) -> None:
     await case.ann.run(case.thread, f"hold {case.amount + 1_000_000}")

@@ -251,3 +251,129 @@ async def test_runs_have_the_statuses_that_langgraph_knows(
     later = await api.run(thread, "tell 1", after_seconds=3600, on_busy="enqueue")
     (pending,) = await sdk.runs.list(thread, status="pending")
     assert (pending["run_id"], pending["multitask_strategy"]) == (later["run_id"], "enqueue")
+
+
+async def test_a_run_is_started_with_the_graphs_own_input(
+    sdk: LangGraphClient, api: Api, thread: str
+) -> None:
+    await sdk.threads.create(thread_id=thread)
+    said = {"messages": [{"role": "user", "content": "tell 1"}]}
+    named: list[Any] = []
+    run = await sdk.runs.create(
+        thread,
+        "agent",
+        input=said,
+        metadata={"a": 1},
+        stream_mode="values",
+        durability="async",
+        on_run_created=named.append,
+    )
+    assert run.keys() == RUN_FIELDS
+    assert (run["assistant_id"], run["metadata"]) == (assistant_id_of("agent"), {"a": 1})
+    assert (run["kwargs"], run["multitask_strategy"]) == ({"input": said}, "enqueue")  # type: ignore[typeddict-item]
+    assert named == [{"run_id": run["run_id"], "thread_id": thread}]
+    assert (await api.ended(run["run_id"]))["status"] == "success"
+    assert await api.last_words(thread) == "word0"
+
+    # By the id that threads and runs show, and after those that go before.
+    later = [
+        await sdk.runs.create(thread, run["assistant_id"], input={"messages": "tell 2"})
+        for _ in range(2)
+    ]
+    assert [(await api.ended(each["run_id"]))["status"] for each in later] == ["success"] * 2
+    assert len((await api.get(f"/threads/{thread}"))["values"]["messages"]) == 6
+
+
+async def test_a_started_run_names_its_place_and_is_started_once(api: Api, thread: str) -> None:
+    body = {"assistant_id": "agent", "input": {"messages": "tell 1"}, "if_not_exists": "create"}
+    path, headers = f"/threads/{thread}/runs", {"Idempotency-Key": thread}
+    answers = [await api.http.post(path, json=body, headers=headers) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    (run_id,) = {answer.json()["run_id"] for answer in answers}
+    place = answers[0].headers["location"]
+    assert place == answers[0].headers["content-location"] == f"{path}/{run_id}"
+    assert (await api.get(place))["run_id"] == run_id
+
+
+async def test_a_run_goes_on_from_a_checkpoint(sdk: LangGraphClient, api: Api, thread: str) -> None:
+    await api.stream("tell 1", thread_id=thread)
+    place = (await sdk.threads.get_state(thread))["checkpoint"]
+    await api.stream("tell 2", thread_id=thread)
+    for form in ({"checkpoint": place}, {"checkpoint_id": place["checkpoint_id"]}):
+        run = await sdk.runs.create(thread, "agent", input={"messages": "tell 3"}, **form)  # type: ignore[call-overload]
+        assert (await api.ended(run["run_id"]))["status"] == "success"
+        values = (await api.get(f"/threads/{thread}"))["values"]
+        contents = [message["content"] for message in values["messages"]]
+        assert contents == ["tell 1", "word0", "tell 3", "word0 word1 word2"]
+
+
+async def test_a_run_is_delayed(sdk: LangGraphClient, api: Api, thread: str) -> None:
+    await sdk.threads.create(thread_id=thread)
+    said = {"messages": "tell 1"}
+    run = await sdk.runs.create(thread, "agent", input=said, after_seconds=3600)
+    assert run["status"] == "pending"
+    assert (await api.get(f"/runs/{run['run_id']}"))["due_at"] is not None
+    body = {"assistant_id": "agent", "input": said, "after_seconds": 5}
+    for strategy in ("reject", "interrupt", "rollback"):
+        await problem(
+            await api.http.post(
+                f"/threads/{thread}/runs", json={**body, "multitask_strategy": strategy}
+            ),
+            422,
+        )
+
+
+REFUSED_RUNS: list[tuple[dict[str, Any], str]] = [
+    ({"message": "tell 1"}, "'message' is not supported here. Send it to POST /agent/runs."),
+    ({"command": {"resume": "yes"}}, "Decide with POST /threads/{id}/resume."),
+    ({"command": {"goto": "tools"}}, "'command' is not supported here."),
+    ({"webhook": "https://example.com"}, "'webhook' is not supported here."),
+    ({"budget": {"tool_calls": 1}}, "'budget' is not supported here."),
+    ({"assistant_id": None}, "'assistant_id'"),
+    ({"checkpoint": {"checkpoint_ns": "a:1", "checkpoint_id": "c"}}, "'checkpoint_ns'"),
+    ({"checkpoint_id": "c", "checkpoint": {"checkpoint_id": "d"}}, "differ"),
+    ({"multitask_strategy": "drop"}, "'multitask_strategy'"),
+    ({"input": None}, "nothing to do"),
+    ({"input": {"messages": "x", "decisions": {}}}, "takes no input 'decisions'"),
+    ({"config": {"configurable": {"thread_id": "other"}}}, "'thread_id'"),
+    ({"config": {"configurable": {"__pregel_resuming": True}}}, "'__pregel_resuming'"),
+    ({"interrupt_before": "*"}, "takes no other breakpoints"),
+]
+
+
+@pytest.mark.parametrize(("body", "sentence"), REFUSED_RUNS)
+async def test_what_would_be_something_else_starts_no_run(
+    api: Api, thread: str, body: dict[str, Any], sentence: str
+) -> None:
+    await api.http.post("/threads", json={"thread_id": thread})
+    given = {"assistant_id": "agent", "input": {"messages": "tell 1"}, **body}
+    refused = await api.http.post(f"/threads/{thread}/runs", json=given)
+    assert sentence in (await problem(refused, 422))["detail"]
+    assert await api.runs(thread) == []
+
+
+async def test_a_run_of_what_is_not_there_is_a_404(api: Api, thread: str) -> None:
+    body = {"assistant_id": "agent", "input": {"messages": "tell 1"}}
+    await problem(await api.http.post(f"/threads/{thread}/runs", json=body), 404)
+    await problem(await api.http.get(f"/threads/{thread}"), 404)
+    nobody = {**body, "assistant_id": "nobody", "if_not_exists": "create"}
+    await problem(await api.http.post(f"/threads/{thread}/runs", json=nobody), 404)
+
+
+@pytest.mark.parametrize("agent", ["agent", "chat_agent", "foreign"])
+async def test_no_run_goes_on_from_a_pause_without_a_decision(
+    api: Api, server: Server, thread: str, amount: int, agent: str
+) -> None:
+    """To LangGraph, null input on a pause means to go on, also from the checkpoint of the head."""
+    await api.paused(f"pay {amount}", thread_id=thread, agent=agent)
+    head = (await api.get(f"/threads/{thread}/state"))["checkpoint"]
+    for given in (
+        {},
+        {"input": None},
+        {"input": None, "checkpoint": head},
+        {"input": {"messages": [{"role": "user", "content": "yes"}]}},
+    ):
+        body = {"assistant_id": agent, **given}
+        await problem(await api.http.post(f"/threads/{thread}/runs", json=body), 409)
+    assert len(await api.pending(thread)) == 1
+    assert server.traces(f"pay {amount}") == []

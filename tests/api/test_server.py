@@ -75,6 +75,7 @@ async def test_the_document_is_valid_and_shows_every_route(api: Api) -> None:
         *("GET /approvals", "GET /approvals/{id}", "POST /approvals/{id}/decide"),
         *(
             "GET /threads/{id}/runs",
+            "POST /threads/{id}/runs",
             "GET /threads/{id}/runs/{run_id}",
             "POST /threads/{id}/cancel",
             "POST /threads/{id}/fork",

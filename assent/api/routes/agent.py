@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from fastapi import APIRouter, Depends, Request, Response
 
 from assent.api.deps import TheActor, TheRuns
 from assent.api.idempotency import TheKey
 from assent.api.json_body import JsonRoute
 from assent.api.openapi import SSE_RESPONSE
-from assent.api.outcomes import after_start, outcome_response, run_headers, started_response
+from assent.api.outcomes import (
+    after_start,
+    due_after,
+    outcome_response,
+    run_headers,
+    started_response,
+)
 from assent.api.query import only_known
 from assent.api.schemas import AgentRequest, RunRequest
 from assent.api.sse import EventStream
@@ -58,9 +62,7 @@ async def start(
 
     The run is durable when this responds; `events` is the URL of its events.
     """
-    due_at = None
-    if body.after_seconds:
-        due_at = runs.clock.now() + timedelta(seconds=body.after_seconds)
+    due_at = due_after(runs, body.after_seconds)
     submission = body.submission(by, body.thread_id, due_at=due_at, key=key)
     started = await runs.submit(submission)
     return started_response(request, runs, started.run)

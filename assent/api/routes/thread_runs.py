@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
+from assent.api.context import url
 from assent.api.deps import TheActor, TheRuns
+from assent.api.idempotency import TheKey
 from assent.api.json_body import JsonRoute
-from assent.api.langgraph_shapes import LangGraphStatus, langgraph_run_view, statuses_of
+from assent.api.langgraph_shapes import LangGraphStatus, RunRequest, langgraph_run_view, statuses_of
+from assent.api.outcomes import due_after, run_headers
 from assent.api.query import only_known
 from assent.api.responses import PageLimit, json_response
 from assent.api.routes.threads import ThreadId
@@ -20,6 +23,31 @@ router = APIRouter(tags=["threads"], route_class=JsonRoute, dependencies=[Depend
 
 MOST_LEFT_OUT = 10_000
 """The most runs that a list may leave out: they are read all the same. `GET /runs` has pages."""
+
+
+@router.post("/threads/{id}/runs")
+async def start_run(
+    id: ThreadId,
+    body: RunRequest,
+    request: Request,
+    runs: TheRuns,
+    by: TheActor,
+    key: TheKey,
+) -> Response:
+    """Start a run in the background with the graph's own `input`, now or in `after_seconds`. `POST
+    /agent/runs` takes messages, and more options.
+
+    The run is durable when this responds.
+    """
+    if body.if_not_exists == "reject":
+        await runs.thread(id)
+    due_at = due_after(runs, body.after_seconds)
+    submission = body.submission(by, id, runs.agents, due_at=due_at, key=key)
+    run = (await runs.submit(submission)).run
+    place = url(request, f"/threads/{id}/runs/{run.run_id}")
+    # A client of LangGraph's does not read the body of a 202.
+    headers = {**run_headers(run), "Location": place, "Content-Location": place}
+    return json_response(langgraph_run_view(run), headers=headers)
 
 
 @router.get("/threads/{id}/runs")
