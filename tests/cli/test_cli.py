@@ -31,7 +31,7 @@ from typer.testing import CliRunner, Result
 from assent.cli.app import app
 from assent.cli.screen import Screen
 from assent.core.text import pretty, visible
-from tests.support import agents, any_graphs
+from tests.support import agents, any_graphs, given_graphs
 from tests.support.command import COMMAND, Process, on_terminal, run, started
 from tests.support.server import serving
 
@@ -297,6 +297,39 @@ def test_a_langgraph_project_is_served_by_its_own_names(tmp_path: Path) -> None:
 
 
 # ── chat: saying something ────────────────────────────────────────────────────────────────────────
+
+
+def test_chat_gives_input_context_and_config(tmp_path: Path) -> None:
+    (tmp_path / "langgraph.json").write_text(
+        json.dumps(
+            {"graphs": {name: f"{given_graphs.__file__}:{name}" for name in ("report", "shop")}}
+        )
+    )
+    (tmp_path / "context.json").write_text('{"account": "acme"}')
+    with served(tmp_path, "langgraph.json", LEDGER=str(tmp_path / "ledger")) as server:
+        report = chat(server, "--agent", "report", "--input", '{"topic": "tea"}')
+        assert report.exit_code == 0, report.stderr
+        context = f"@{tmp_path / 'context.json'}"
+        asked = chat(server, "--agent", "shop", "--context", context, "pay 5")
+        assert asked.exit_code == 3
+        assert f"assent chat --url {server.url} --agent shop --context @" in asked.stderr
+        refused = chat(server, "--agent", "shop", "--context", "{}", "pay 5")
+        assert refused.stderr == "The agent 'shop' needs a 'context' with 'account'.\n"
+    assert (tmp_path / "ledger").read_text() == "publish tea: about tea\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--input", "{}", "Hello."], "Give a message or an --input, but not both."),
+        (["--context", "{account}"], "--context is not JSON: "),
+        (["--config", "@nowhere.json"], "--config: the file nowhere.json cannot be read: "),
+    ],
+)
+def test_chat_says_which_option_it_cannot_read(arguments: list[str], sentence: str) -> None:
+    result = CliRunner().invoke(app, ["chat", "--url", "http://127.0.0.1:1", *arguments])
+    assert result.exit_code == 2
+    assert sentence in result.stderr
 
 
 def test_chat_starts_a_server_of_its_own(tmp_path: Path) -> None:

@@ -16,18 +16,24 @@ from langchain.agents.middleware import HumanInTheLoopMiddleware
 from langchain.tools import ToolRuntime
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.tools import BaseTool, tool
+from langgraph.graph import START, MessagesState, StateGraph
 
 from assent.approvals.decide import Verdict
 from assent.core.approval import Approval, ApprovalKind, ApprovalStatus
 from assent.core.audit import Actor
+from assent.core.clock import Clock
 from assent.core.decisions import Approve, Decision, Edit, Reject
 from assent.core.grant import Bound
-from assent.core.rows import Run, RunStatus
+from assent.core.rows import Run, RunStatus, ThreadStatus
 from assent.core.run_input import RunInput, given_in, message_text, with_changes
+from assent.runs import transitions
 from assent.runs.budgets import Budgets, Windowed
+from assent.runs.engine import HeldRun
+from assent.runs.executor import GraphExecutor
 from assent.runs.follow import wait_for_run
 from assent.runs.opening import open_runs
 from assent.runs.service import Runs
+from assent.runs.sync_threads import SyncThreads
 from assent.runs.transitions import Submission
 from assent.storage.sqlite import SqliteStorage
 from tests.support.models import ScriptedModel, call, say
@@ -183,6 +189,62 @@ async def test_the_run_after_one_that_a_budget_kept_from_beginning_has_it(tmp_pa
         run = await decide(runs, grant_or_approve)
         assert run.input == {"paused_run": kept.run_id, **INHERITED}
         assert till.paid == ["1 from acme"]
+
+
+# ── workers that die ──────────────────────────────────────────────────────────────────────────────
+
+
+def talking() -> Any:
+    """A graph that keeps what it is told, and nothing else."""
+    graph = StateGraph(MessagesState).add_node("rest", lambda state: {})
+    return graph.add_edge(START, "rest").compile()
+
+
+TALK = RunInput(
+    input={"messages": [{"role": "system", "content": "Be kind."}, "Hello.", "Anybody?"]}
+)
+
+
+@pytest.mark.parametrize("executions", [0, 1])
+async def test_input_that_is_taken_up_again_is_there_once(tmp_path: Path, executions: int) -> None:
+    """The worker dies before it has begun, or when all is done but not stored as such."""
+    async with SqliteStorage.open(tmp_path / "a.db") as storage:
+        agent = talking().copy(update={"checkpointer": storage.checkpointer})
+        executor = GraphExecutor(storage, {"talk": agent}, clock=Clock(), threads=SyncThreads())
+        asked = Submission(given=TALK, by=ANN)
+        run = transitions.new_run(asked, "t", "talk", "r", datetime.now(UTC))
+        change, _ = transitions.submitted(None, run, "w1", datetime.now(UTC), metadata={})
+        await storage.commit(change)
+        (held,) = [HeldRun(row) for row in change.rows if isinstance(row, Run)]
+        for _ in range(executions):
+            await executor.execute(held)
+        state = await executor.recovery_state(held.run)
+        change, taken = transitions.taken_over(held.run, "w2", state, datetime.now(UTC))
+        await storage.commit(change)
+        await executor.execute(HeldRun(taken))
+        values = (await agent.aget_state({"configurable": {"thread_id": "t"}})).values
+        assert [(each.id, each.text) for each in values["messages"]] == [
+            ("r-1", "Be kind."),
+            ("r-2", "Hello."),
+            ("r-3", "Anybody?"),
+        ]
+
+
+async def test_input_that_an_agent_takes_no_more_ends_the_run_that_waited(tmp_path: Path) -> None:
+    """The server was stopped meanwhile, and the agent is another version now."""
+    async with SqliteStorage.open(tmp_path / "a.db") as storage:
+        asked = Submission(given=RunInput("Hello.", context={"old": "x"}), by=ANN)
+        run = transitions.new_run(asked, "t", "talk", "r", datetime.now(UTC))
+        change, _ = transitions.queued(None, run, datetime.now(UTC), metadata={})
+        await storage.commit(change)
+        async with open_runs(storage, {"talk": talking()}) as runs:
+            ended = await wait_for_run(storage, await runs.run("r"))
+            assert ended.status is RunStatus.ERROR
+            assert ended.error == {
+                "code": "invalid_input",
+                "message": "The agent 'talk' declares no context_schema, so it takes no 'context'.",
+            }
+            assert (await runs.thread("t")).status is ThreadStatus.ERROR
 
 
 # ── the value ─────────────────────────────────────────────────────────────────────────────────────

@@ -58,8 +58,9 @@ class Shop:
 @tool("pay")
 async def pay_from(amount: int, runtime: ToolRuntime[Shop]) -> str:
     """Pay an amount from the account of the context."""
-    agents.die_in_time()
     trace(f"pay {amount} from {runtime.context.account} in {runtime.context.language}")
+    if runtime.context.language == "slow":
+        await agents.let_go(amount)
     return f"paid {amount}"
 
 
