@@ -19,7 +19,8 @@ from assent.core.run_input import RunInput, given_in
 from assent.graph.closing import close
 from assent.graph.effects import EffectIntent
 from assent.graph.forking import Standing, fork, saver_of, without_run
-from assent.graph.inputs import MESSAGES, InputShape
+from assent.graph.input_fields import MESSAGES
+from assent.graph.inputs import InputShape
 from assent.graph.interrupts.matching import shown_questions
 from assent.graph.interrupts.questions import find_pending
 from assent.graph.interrupts.resume import Continuation, continuation

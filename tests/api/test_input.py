@@ -225,6 +225,20 @@ async def test_a_breakpoint_pauses_and_goes_on_when_approved(
     assert f"publish {thread}: about {thread}" in traces(server)
 
 
+async def test_a_reason_is_no_input_of_a_graph_without_messages(
+    api: Api, server: Server, thread: str
+) -> None:
+    """LangGraph would drop it, and begin anew with nothing."""
+    body: Any = {"agent": "report", "thread_id": thread, "interrupt_before": ["publish"]}
+    await invoke(api, input={"topic": thread}, **body)
+    answer = await invoke(
+        api, agent="report", thread_id=thread, message="Not now.", if_paused="reject"
+    )
+    assert answer["status"] == "success"
+    assert answer["values"] == {"topic": thread, "notes": [f"about {thread}"]}
+    assert f"publish {thread}: about {thread}" not in traces(server)
+
+
 # ── schedules ─────────────────────────────────────────────────────────────────────────────────────
 
 

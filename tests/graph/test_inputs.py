@@ -108,6 +108,7 @@ class Plain(typing.TypedDict):
 
     user: str
     many: list[Order]
+    more: typing.NotRequired[int]
 
 
 def shape(state: Any = Chat, *, configurable: Sequence[str] = (), **options: Any) -> InputShape:
@@ -152,7 +153,7 @@ def test_a_graphs_own_input_is_taken(state: Any, given: Any) -> None:
             "In the input of the agent 'x', 'topic': 5 is not of type 'string'. "
             "In the input of the agent 'x', 'notes.0': 1 is not of type 'string'.",
         ),
-        (Plain, {"zzz": 1}, "The agent 'x' takes no input 'zzz'. It takes: many, user."),
+        (Plain, {"zzz": 1}, "The agent 'x' takes no input 'zzz'. It takes: many, more, user."),
         (
             Plain,
             {"user": 5},
@@ -272,6 +273,7 @@ def test_blocks_by_url_are_taken() -> None:
         (Signed, {"tenant": "acme"}),
         (Typed, None),
         (Typed, {"user": "ann"}),
+        (Plain, {"user": "ann", "many": [{"item": "tea"}]}),
     ],
 )
 def test_a_context_is_taken(schema: Any, context: Any) -> None:
@@ -289,6 +291,11 @@ def test_a_context_is_taken(schema: Any, context: Any) -> None:
         (Shop, None, "The agent 'x' needs a 'context' with 'account'."),
         (Signed, None, "The agent 'x' needs a 'context' with 'tenant'."),
         (Plain, {"user": "x"}, "The agent 'x' needs a 'context' with 'many'."),
+        (
+            Plain,
+            {"user": "x", "many": [{"item": 5}]},
+            "In the context of the agent 'x', 'many.0.item': 5 is not of type 'string'.",
+        ),
         (Typed, {}, "The agent 'x' needs a 'context' with 'user'."),
         (
             Shop,

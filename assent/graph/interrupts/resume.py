@@ -273,7 +273,7 @@ def _past_static_pause(
     answers = _rejections(level, decision)
     if answers:
         return Continuation(updates=(_answered(level, [*answers, *messages]),))
-    if messages:
+    if messages and "messages" in level.graph.channels:
         # New input takes the waiting nodes off, and the graph begins anew with it.
         return Continuation(input={"messages": list(messages)})
     # The waiting nodes are taken off, and the run is over.
