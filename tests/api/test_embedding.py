@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from threading import current_thread
 from types import SimpleNamespace
@@ -14,8 +15,10 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import Cookie, FastAPI, Header, HTTPException, Request, Response
+from langchain_core.messages import HumanMessage
 from langchain_core.tools import tool
 from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.runtime import Runtime
 from langgraph.types import Command
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.types import ASGIApp
@@ -187,6 +190,20 @@ async def test_a_page_of_another_site_changes_nothing_by_the_user_s_cookie(
         assert len(threads) == 5
 
 
+async def test_nobody_gets_the_rights_of_a_server_without_keys_by_their_name(
+    tmp_path: Path,
+) -> None:
+    settings = {"public_url": "https://shop.example/ai"}
+    agent, database = payments([], 3), str(tmp_path / "a.db")
+    assent = Assent(agent, database=database, auth=by_header, settings=settings)
+    async with hosted(mounted, assent) as client:
+        client.headers["x-user"] = "local"
+        body = {"message": "Pay 3.", "thread_id": "t"}
+        [approval] = (await client.post("/agent/invoke", json=body)).json()["approvals"]
+        link = f"/approvals/{approval['approval_id']}/links"
+        await problem(await client.post(link, json={"recipient": "bob"}), 403)
+
+
 @both
 async def test_without_auth_only_this_machine_is_answered(put: Place, tmp_path: Path) -> None:
     host = FastAPI()
@@ -274,8 +291,10 @@ async def test_the_host_keeps_its_threads(tmp_path: Path) -> None:
         assert [each.partition("_")[0] for each in names] == ["shop", "shop"]
         assert ledger == [3]
         assert isinstance(events[-1], Done)
-        # `asyncio.run` waits for this one, which the host shuts down itself.
-        loop.set_default_executor(ThreadPoolExecutor())
+        # As `asyncio.run` does at the end: it is the host's own executor that ends.
+        await loop.shutdown_default_executor()
+        with pytest.raises(RuntimeError, match="shutdown"):
+            threads.submit(int)
 
 
 # ── set up wrongly ────────────────────────────────────────────────────────────────────────────────
@@ -372,6 +391,28 @@ async def test_a_run_is_streamed_and_decided_in_process(assent: Assent, ledger: 
         if isinstance(event, Done):
             break
     assert told[-len(events) :] == events
+
+
+async def test_a_graph_is_given_its_own_input_and_context(tmp_path: Path) -> None:
+    @dataclass
+    class Shop:
+        city: str = "Kent"
+
+    class Order(MessagesState):
+        item: str
+
+    async def answer(state: Order, runtime: Runtime[Shop]) -> dict[str, Any]:
+        said = state["messages"][-1].text
+        return {"messages": [say(f"{said} {state['item']} in {runtime.context.city}")]}
+
+    graph = StateGraph(Order, context_schema=Shop).add_node("answer", answer)
+    graph.add_edge(START, "answer")
+    async with Assent(graph, database=str(tmp_path / "a.db")) as assent:
+        given: Any = {"input": {"messages": [HumanMessage("Hi,")], "item": "tea"}}
+        result = await assent.invoke(**given, context=Shop("York"), user="ann")
+        assert result.output == "Hi, tea in York"
+        with pytest.raises(InvalidRequest, match="zzz"):
+            await assent.invoke(input={"zzz": 1}, user="ann")
 
 
 async def test_a_result_says_what_waits(assent: Assent, ledger: list[int]) -> None:
