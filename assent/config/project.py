@@ -35,7 +35,7 @@ def with_project(settings: Settings, agents: Mapping[str, Any]) -> Settings:
             update[name] = value
         elif getattr(settings, name) != value:
             log.warning(
-                "a setting goes before that of langgraph.json",
+                "a setting goes before that of the project",
                 setting=f"ASSENT_{name.upper()}",
                 key=place,
             )

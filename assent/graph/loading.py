@@ -144,7 +144,7 @@ def _say_what_is_not_used(path: Path, file: ProjectFile) -> None:
     wanted = tuple(map(int, re.findall(r"\d+", file.python_version or "")[:2]))
     if wanted > ours:
         log.warning(
-            "the project asks for a newer Python than the one that runs",
+            "the project asks for a newer version",
             file=str(path),
             python_version=file.python_version,
             running=".".join(map(str, ours)),
@@ -164,7 +164,7 @@ def _variables(path: Path, env: Mapping[str, Any] | str) -> dict[str, str]:
     env_file = path.parent / env
     if not env_file.is_file():
         structlog.get_logger(__name__).warning(
-            "the project's file of variables is not there", file=str(path), env=str(env_file)
+            "the file of variables is not there", file=str(path), env=str(env_file)
         )
         return variables
     for name, text in dotenv_values(env_file).items():
@@ -187,7 +187,7 @@ def _dependency_folders(path: Path, dependencies: Sequence[str]) -> Iterator[Pat
             )
         elif _is_missing(entry):
             structlog.get_logger(__name__).warning(
-                "the project names a package that is not installed",
+                "a package of the project is not installed",
                 file=str(path),
                 package=entry,
                 install=f"pip install {shlex.quote(entry)}",

@@ -31,7 +31,7 @@ async def test_a_new_project_runs_without_its_variables(tmp_path: Path) -> None:
                 await api.http.post("/agent/invoke", json={"message": "Hi."}), 422
             )
             assert "keeps no messages, so it takes an 'input'" in refused["detail"]
-        assert "the project's file of variables is not there" in server.output
+        assert "the file of variables is not there" in server.output
 
 
 MAKING = """

@@ -100,6 +100,11 @@ def test_nothing_is_documented_that_there_is_not() -> None:
     elsewhere = {
         "server started",
         "a setting has no effect",
+        "a setting goes before that of the project",
+        "the project asks for a newer version",
+        "a package of the project is not installed",
+        "the file of variables is not there",
+        "agent takes no messages",
         SHORT,
         "engine started",
         "engine stopped",
