@@ -21,6 +21,7 @@ from assent.api.routes import (
     agent,
     approvals,
     audit,
+    files,
     grants,
     links,
     notifications,
@@ -49,13 +50,14 @@ from assent.runs.opening import open_runs
 from assent.runs.recursion import RecursionLimits
 from assent.runs.retention import Retention, sweeping
 from assent.runs.service import Runs
+from assent.runs.uploads import UploadLimits
 from assent.storage.base import QueueLimits, Storage
 from assent.storage.sqlite import SqliteStorage
 from assent.storage.store import StoreOptions
 
 ROUTES = (
     *(agent, threads, thread_runs, runs, approvals, grants, links, notifications, audit),
-    *(schedules, server),
+    *(schedules, files, server),
 )
 
 log = structlog.get_logger(__name__)
@@ -155,7 +157,7 @@ async def open_server(
             checkpoints_keep=settings.checkpoints_keep,
             endpoints=frozenset(endpoint.name for endpoint in endpoints),
         )
-        await opened(sweeping(storage, retention, clock=clock))
+        await opened(sweeping(storage, retention, clock=clock, uploads=runs.uploads))
         served = Served(
             runs=runs,
             dispatcher=dispatcher,
@@ -255,6 +257,7 @@ def _runs(
         policies=configuration.policies,
         people=people,
         store=store,
+        uploads=UploadLimits(each=settings.max_upload_bytes, in_all=settings.max_uploads_bytes),
         watch_loop=place.whole_process,
         configurable=configuration.configurable,
     )

@@ -20,12 +20,14 @@ from assent.core.approval import Approval
 from assent.core.errors import (
     AssentError,
     Conflict,
+    FilesFull,
     Forbidden,
     Gone,
     InvalidRequest,
     NotFound,
     QueueFull,
     Tampered,
+    TooLarge,
     Unavailable,
 )
 from assent.core.json import Json, JsonObject
@@ -38,11 +40,13 @@ STATUSES: tuple[tuple[type[AssentError], int], ...] = (
     (NotFound, 404),
     (Conflict, 409),
     (Gone, 410),
+    (TooLarge, 413),
     (InvalidRequest, 422),
     (QueueFull, 429),
     # The request was right, and another would not help: the stored data is wrong.
     (Tampered, 500),
     (Unavailable, 503),
+    (FilesFull, 507),
 )
 """The status of an error is that of its first class here. Any other error is a 500 without
 details."""
@@ -64,6 +68,7 @@ _HTTP_TITLES = {
     405: "Method Not Allowed",
     410: "Gone",
     413: "Too Large",
+    415: "Unsupported Media Type",
     421: "Misdirected Request",
     422: "Invalid Request",
     503: "Unavailable",

@@ -294,7 +294,7 @@ class Decider:
         try:
             numbers = await storage.commit(change)
         except Conflict as error:
-            if error.details.get("kind") in ("answer", "link"):
+            if error.details.get("kind") in ("answer", "link", "file", "fileuse"):
                 raise
             return None
         if not outcome.first_seq:

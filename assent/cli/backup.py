@@ -12,6 +12,7 @@ import typer
 from assent.cli.terminal import console, errors_as_sentences, fail, read_settings
 from assent.config.settings import Settings
 from assent.core.text import visible
+from assent.storage.folder_files import folder_of
 from assent.storage.sqlite.files import back_up, resolved
 
 MIB = 1 << 20
@@ -20,7 +21,8 @@ MIB = 1 << 20
 def backup(
     file: Annotated[Path, typer.Argument(help="The copy, which must not exist yet.")],
 ) -> None:
-    """Copy the database to one file, also while a server has it open.
+    """Copy the database to one file, and its uploads to a folder beside that, also while a server
+    has them open.
 
     The copy has everything that was committed when it began. Keys are named, and not copied: keep
     them in another place. Exits with 0 if the copy was made, 1 if it could not be, 2 if the request
@@ -33,13 +35,15 @@ def backup(
     if copy.exists():
         fail(f"There is a file {copy} already. Name another.", code=2)
     with errors_as_sentences():
-        key_ids = back_up(path, copy)
+        made = back_up(path, copy)
 
     out = console()
     out.print(
         visible(f"Copied {path} to {copy}, {copy.stat().st_size / MIB:,.1f} MiB."), soft_wrap=True
     )
-    keys = list(_keys(path, key_ids, settings))
+    if made.uploads:
+        out.print(visible(f"Copied {made.uploads:,} uploads to {folder_of(copy)}."), soft_wrap=True)
+    keys = list(_keys(path, made.keys, settings))
     if keys:
         out.print("These keys were not copied. Keep them too, in another place:")
     for key in keys:

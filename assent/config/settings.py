@@ -182,6 +182,12 @@ class Settings(BaseSettings):
     state_types: Annotated[tuple[tuple[str, str], ...], NoDecode] = ()
     """Types that agents keep in their state without declaring them: `package.module:Name,…`."""
 
+    max_upload_bytes: int = Field(default=25 << 20, ge=1024, le=1 << 30)
+    """The most bytes of a file that is uploaded."""
+
+    max_uploads_bytes: int = Field(default=10 << 30, ge=1)
+    """The most bytes of all uploads together. Another one is refused."""
+
     store_index: Annotated[StoreIndex | None, NoDecode] = None
     """The embeddings by which agents search what they have stored, as JSON:
     `{"embed": "openai:text-embedding-3-small", "dims": 1536, "fields": ["text"]}`."""

@@ -5,7 +5,8 @@ AssentError
 │   └── AgentLoadError     a user's graph could not be loaded; names the file and the cause
 ├── InvalidRequest         the request makes no sense; nothing was changed
 │   ├── InvalidDecision    the decision does not fit its approval
-│   └── InvalidInput       the agent does not take this input, or nobody may send it
+│   ├── InvalidInput       the agent does not take this input, or nobody may send it
+│   └── TooLarge           a file has more bytes than are taken
 ├── Forbidden              the caller may not do this; nothing was changed
 ├── NotFound               no such thread, run, approval or agent
 ├── Gone                   it existed, and was removed for good
@@ -16,6 +17,7 @@ AssentError
 │   ├── AlreadyDecided     the approval is no longer pending; has who, what and when
 │   ├── Superseded         the question was changed since it was shown; has the new one
 │   └── StaleLease         the lease on the run was lost: stop writing for it
+├── FilesFull              the uploads take all the room that they may; nothing was changed
 ├── QueueFull              too many runs wait already; try again later, nothing was changed
 ├── Tampered               stored data was changed from outside; its thread runs no more
 └── Unavailable            the storage cannot take the change now (disk full, read-only,
@@ -58,6 +60,10 @@ class InvalidInput(InvalidRequest):
     """The agent does not take this input, context or config, or no client may send it."""
 
 
+class TooLarge(InvalidRequest):
+    """A file has more bytes than are taken; nothing was changed."""
+
+
 class Forbidden(AssentError):
     """The caller is known and may not do this; nothing was changed."""
 
@@ -98,6 +104,10 @@ class Superseded(Conflict):
 class StaleLease(Conflict):
     """The run was acquired by another worker, or has ended. Whoever still writes for it must
     stop."""
+
+
+class FilesFull(AssentError):
+    """The uploads take all the room that they may; nothing was changed."""
 
 
 class QueueFull(AssentError):

@@ -282,7 +282,47 @@ class Link:
     version: int = 1
 
 
-Row = Thread | Run | Approval | Grant | Answer | Effect | Timer | Schedule | Notification | Link
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """An upload: its bytes are elsewhere (`storage/files.py`). `mime_type` is what its first bytes
+    say. Its `thread_id` is empty; `FileUse` says which threads refer to it."""
+
+    file_id: str
+    owner: str
+    created_at: datetime
+    mime_type: str
+    size: int
+    sha256: str
+    name: str
+    thread_id: str = ""
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileUse:
+    """A thread refers to a file, so that it is kept as long as the thread."""
+
+    use_id: str
+    file_id: str
+    thread_id: str
+    purpose: str = "message"
+    version: int = 1
+
+
+Row = (
+    Thread
+    | Run
+    | Approval
+    | Grant
+    | Answer
+    | Effect
+    | Timer
+    | Schedule
+    | Notification
+    | Link
+    | File
+    | FileUse
+)
 
 
 @dataclass(frozen=True, slots=True)

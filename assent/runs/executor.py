@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -17,7 +18,7 @@ from pydantic import ValidationError
 
 from assent.core.approval import Approval, ApprovalKind
 from assent.core.clock import Clock
-from assent.core.errors import AssentError, Conflict, Tampered, Unavailable
+from assent.core.errors import AssentError, Conflict, NotFound, Tampered, Unavailable
 from assent.core.events import Checkpoint, Custom, decode
 from assent.core.json import JsonObject
 from assent.core.policy import PolicyBook
@@ -35,6 +36,7 @@ from assent.graph.interrupts.previews import with_previews, with_problem
 from assent.graph.interrupts.questions import find_pending
 from assent.graph.interrupts.resume import apply_updates, problems_in
 from assent.graph.kinds import Agent, gated_graph, graph_notes
+from assent.graph.model_files import EncodedFiles, uploads_from
 from assent.graph.state import checkpoint_of, messages_in, open_calls
 from assent.graph.stream.callbacks import run_graph
 from assent.runs import outcome
@@ -48,6 +50,7 @@ from assent.runs.planning import Planner, check_trusted, wrote
 from assent.runs.recursion import RecursionLimits
 from assent.runs.states import run_metadata, thread_config
 from assent.runs.sync_threads import SyncThreads
+from assent.runs.uploads import uploads_of
 from assent.storage.base import Change, Storage
 
 FORKED = "assent_forked_by"
@@ -103,6 +106,7 @@ class GraphExecutor(Executor):
         self._storage = storage
         self._agents = agents
         self._shapes = shapes if shapes is not None else shapes_of(agents)
+        self._encoded = EncodedFiles(storage.files.read_here)
         self._breakpoints = Breakpoints(agents)
         self._clock = clock
         self._recursion = recursion
@@ -237,22 +241,32 @@ class GraphExecutor(Executor):
         if seconds is not None:
             seconds += MARGIN_SECONDS
         try:
+            await self._read_uploads(run)
             async with asyncio.timeout(seconds) as limit, self._threads.joined():
-                await run_graph(
-                    work.agent,
-                    graph_input,
-                    work.config,
-                    work.log.emit,
-                    thread_id=run.thread_id,
-                    run_id=run.run_id,
-                    now=self._clock.now,
-                    control=work.held.control,
-                    context=work.context,
-                )
+                with uploads_from(self._encoded):
+                    await run_graph(
+                        work.agent,
+                        graph_input,
+                        work.config,
+                        work.log.emit,
+                        thread_id=run.thread_id,
+                        run_id=run.run_id,
+                        now=self._clock.now,
+                        control=work.held.control,
+                        context=work.context,
+                    )
         except TimeoutError:
             if not limit.expired():
                 raise
             work.log.check_budgets()
+
+    async def _read_uploads(self, run: Run) -> None:
+        """Read what a new message refers to. What earlier ones do, a call of a model
+        reads."""
+        for file_id in uploads_of(given_in(run.input), self._shapes[run.agent].messages_keys):
+            # One that is gone, the model is told of.
+            with suppress(NotFound):
+                self._encoded.keep(file_id, await self._storage.files.read(file_id))
 
     # ── how a run ended ───────────────────────────────────────────────────────────────────────────
 

@@ -13,6 +13,7 @@ from assent.core.policy import PolicyBook
 from assent.graph.interrupts.matching import matched
 from assent.graph.kinds import Agent
 from assent.graph.loading import Project
+from assent.graph.model_files import show_uploads_to_models
 from assent.graph.retrying import unwrapped
 from assent.graph.state_types import state_types as state_types_of
 from assent.runs.approvals import Approvals
@@ -27,6 +28,7 @@ from assent.runs.recursion import RecursionLimits
 from assent.runs.schedules import SCHEDULE_TIMER
 from assent.runs.service import Runs
 from assent.runs.sync_threads import MAX_THREADS, SyncThreads
+from assent.runs.uploads import UploadLimits, Uploads
 from assent.runs.worker import EmbeddedEngine
 from assent.storage.base import QueueLimits, Storage
 from assent.storage.store import StoreOptions
@@ -49,6 +51,7 @@ async def open_runs(
     queue: QueueLimits = QueueLimits(),
     store: StoreOptions = StoreOptions(),
     configurable: Mapping[str, Collection[str]] | None = None,
+    uploads: UploadLimits = UploadLimits(),
     watch_loop: bool = True,
 ) -> AsyncIterator[Runs]:
     """Go on with what the last process left, and take runs until the context is left.
@@ -88,6 +91,7 @@ async def open_runs(
         update = {"checkpointer": checkpointer, "store": given}
         served[name] = matched(agent).copy(update=update)
 
+    show_uploads_to_models()
     shapes = shapes_of(served, configurable)
     threads = SyncThreads(sync_threads)
     executor = GraphExecutor(
@@ -117,6 +121,7 @@ async def open_runs(
         drain_seconds=drain_seconds,
         queue=queue,
         shapes=shapes,
+        uploads=Uploads(storage, clock, uploads),
     )
     async with AsyncExitStack() as stack:
         stack.enter_context(threads.taking_over())
@@ -124,6 +129,7 @@ async def open_runs(
             stack.enter_context(watched_loop())
         stack.push_async_callback(runs.drain)
         await end_unreadable(storage)
+        await runs.uploads.remove_spare()
         await stack.enter_async_context(engine.working())
         yield runs
 

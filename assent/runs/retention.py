@@ -19,6 +19,7 @@ from assent.core.errors import Conflict, Unavailable
 from assent.core.rows import NotificationStatus, Thread, ThreadStatus
 from assent.core.settled_clock import SettledClock
 from assent.runs.budgets import PERIODS
+from assent.runs.uploads import Uploads
 from assent.storage.base import Change, Storage, all_pages
 
 log = structlog.get_logger(__name__)
@@ -36,6 +37,9 @@ THREADS_PER_STEP = 20
 
 PAUSE_SECONDS = 0.01
 """The pause between two such transactions, so that the storage is free most of the time."""
+
+UPLOADS_SECONDS = 3600.0
+"""The least time between two looks for unused uploads, which go through all old ones."""
 
 ANSWERS_KEPT = timedelta(days=1)
 """A request that is repeated with its idempotency key gets the stored answer for this long."""
@@ -80,12 +84,16 @@ class Sweeper:
         retention: Retention,
         clock: Clock,
         monotonic: Callable[[], float] = time.monotonic,
+        uploads: Uploads | None = None,
     ) -> None:
         settled_seconds = min(SETTLED_SECONDS, retention.shortest_seconds)
         self._storage = storage
         self._retention = retention
         self._clock = clock
         self._settled = SettledClock(clock.now, settled_seconds, monotonic)
+        self._uploads = uploads
+        self._monotonic = monotonic
+        self._uploads_due = 0.0
         self._pruned_until: datetime | None = None
 
     async def sweep(self) -> None:
@@ -110,6 +118,9 @@ class Sweeper:
         await storage.remove_grants(now - OVER_KEPT)
         await storage.remove_links(now - OVER_KEPT)
         await storage.remove_items(now)
+        if self._uploads is not None and self._monotonic() >= self._uploads_due:
+            await self._uploads.remove_unused(now)
+            self._uploads_due = self._monotonic() + UPLOADS_SECONDS
         await storage.forget_times_of_usage(now - LONGEST_WINDOW)
         if retention.endpoints is not None:
             await self._remove_undeliverable(now - OVER_KEPT, retention.endpoints)
@@ -188,12 +199,13 @@ async def sweeping(
     clock: Clock,
     every: float | None = None,
     monotonic: Callable[[], float] = time.monotonic,
+    uploads: Uploads | None = None,
 ) -> AsyncIterator[None]:
     """Sweep at once, and again after each `every` seconds, until the context is left. By default
     that is once a minute, or more often where things are kept for less than that."""
     if every is None:
         every = min(SWEEP_SECONDS, max(1.0, retention.shortest_seconds))
-    sweeper = Sweeper(storage, retention, clock, monotonic)
+    sweeper = Sweeper(storage, retention, clock, monotonic, uploads)
     async with background(_sweep_forever(sweeper, storage, every), name="sweeping"):
         yield
 

@@ -55,6 +55,7 @@ from assent.runs.schedules import Schedules
 from assent.runs.shielding import shielded
 from assent.runs.states import requesters_at, run_id_at, thread_config
 from assent.runs.transitions import Submission
+from assent.runs.uploads import Uploads, uploads_of
 from assent.storage.base import Change, QueueLimits, Storage, together
 
 CANCEL_STEP = 200
@@ -103,6 +104,7 @@ class Runs:
         drain_seconds: float,
         queue: QueueLimits,
         shapes: Shapes,
+        uploads: Uploads,
     ) -> None:
         self.storage = storage
         self.agents = agents
@@ -110,8 +112,9 @@ class Runs:
         self.approvals = approvals
         self.clock = clock
         self.schedules = Schedules(
-            storage, clock, self._submit_scheduled, self.agent_for, self.check_input
+            storage, clock, self._submit_scheduled, self.agent_for, self._check_scheduled
         )
+        self.uploads = uploads
         self._recursion = recursion
         self._drain_seconds = drain_seconds
         self._queue_limits = queue
@@ -158,13 +161,15 @@ class Runs:
                         raise await self._paused(thread)
                     starts_later = True
             self.check_input(submission, agent)
+            submission = await self._put_aside(submission, agent)
             try:
                 with self.engine.reserve() as worker:
                     if starts_later:
                         prepared = await self._queue(submission, thread, agent)
                     else:
                         prepared = await self._start(submission, thread, agent, worker)
-                    return await self._commit(prepared, submission.key, extra)
+                    uses = await self._uses(submission, agent, prepared.run)
+                    return await self._commit(prepared, submission.key, extra, uses)
             except Conflict as error:
                 can_retry = extra is None and submission.thread_id is not None
                 if not can_retry or type(error) is not Conflict or is_about_a_key(error):
@@ -195,10 +200,26 @@ class Runs:
             thread.check_trusted()
         return thread
 
+    async def _put_aside(self, submission: Submission, agent: str) -> Submission:
+        """The submission with uploads in place of the bytes of files."""
+        keys = self._shapes[agent].messages_keys
+        given = await self.uploads.put_aside(submission.given, keys, submission.by.name)
+        return replace(submission, given=given)
+
+    async def _uses(self, submission: Submission, agent: str, run: Run) -> Change:
+        keys = self._shapes[agent].messages_keys
+        return await self.uploads.uses(submission.given, keys, run.thread_id)
+
     async def _commit(
-        self, prepared: Prepared, key: Key | None = None, extra: Extra | None = None
+        self,
+        prepared: Prepared,
+        key: Key | None = None,
+        extra: Extra | None = None,
+        uses: Change | None = None,
     ) -> Started:
         change, run = prepared.change, prepared.run
+        if uses is not None and uses.unchanged:
+            change = together(change, uses)
         if run.status is RunStatus.PENDING:
             change = replace(change, queue=self._queue_limits)
         if extra is not None:
@@ -249,6 +270,14 @@ class Runs:
                 "Send a 'message' or an 'input', or a 'checkpoint_id' to go on from."
             )
         self._shapes[agent].check(given)
+
+    def _check_scheduled(self, submission: Submission, agent: str) -> None:
+        self.check_input(submission, agent)
+        if uploads_of(submission.given, self._shapes[agent].messages_keys):
+            raise InvalidInput(
+                "A schedule takes no uploads: nothing would refer to them until its first run, and "
+                "they would be gone by then. Send a URL, or base64."
+            )
 
     async def _going_back(self, submission: Submission, thread: Thread | None) -> Submission:
         """The submission with the requesters of the checkpoint that it goes on from."""
@@ -430,7 +459,8 @@ class Runs:
         try:
             with self.engine.reserve() as worker:
                 prepared = await self._start_now(None, run, worker, submission)
-                return await self._commit(prepared, submission.key)
+                uses = await self.uploads.uses_of_fork(thread_id, run.thread_id)
+                return await self._commit(prepared, submission.key, uses=uses)
         except Conflict as error:
             raise Conflict(
                 f"There is a thread '{run.thread_id}' already. Fork to a new one."
@@ -449,12 +479,14 @@ class Runs:
         new input decides nothing."""
         decision = await self._decision_in(submission, thread)
         await self._check_inherits(submission.given, thread)
+        given = await self.uploads.put_aside(submission.given, frozenset(), submission.by.name)
         verdict = Verdict(
             decisions=decision,
             by=submission.by,
             for_all=True,
-            message=submission.given.message or "",
+            message=given.message or "",
             key=submission.key,
+            also=await self.uploads.uses(given, frozenset(), thread.thread_id),
         )
         try:
             outcome = await self.approvals.decide(thread.thread_id, verdict)

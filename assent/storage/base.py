@@ -30,6 +30,8 @@ from assent.core.grant import Grant
 from assent.core.rows import (
     Answer,
     Effect,
+    File,
+    FileUse,
     Lease,
     Link,
     Notification,
@@ -42,6 +44,7 @@ from assent.core.rows import (
     ThreadStatus,
     Timer,
 )
+from assent.storage.files import Files
 from assent.storage.store import StoreOptions
 
 T = TypeVar("T")
@@ -187,6 +190,9 @@ class Storage(ABC):
     checkpointer: BaseCheckpointSaver[Any]
     """The agents' checkpoint saver. A write whose config carries a `Lease` (`LEASE_KEY`) that does
     not hold any more raises `StaleLease`."""
+
+    files: Files
+    """The bytes of uploads."""
 
     @abstractmethod
     def store(self, options: StoreOptions = StoreOptions()) -> BaseStore:
@@ -479,6 +485,33 @@ class Storage(ABC):
     @abstractmethod
     async def audit_head(self) -> AuditHead | None:
         """Return the head of the audit chain, its last record; None if the chain is empty."""
+
+    # ── uploads ──
+
+    @abstractmethod
+    async def file(self, file_id: str) -> File | None:
+        """Return the row of the upload, None if there is none."""
+
+    @abstractmethod
+    async def file_uses(self, thread_id: str) -> tuple[FileUse, ...]:
+        """List the uploads that the thread refers to."""
+
+    @abstractmethod
+    async def size_of_files(self) -> int:
+        """Sum up the bytes of all uploads."""
+
+    @abstractmethod
+    async def known_files(self, file_ids: Sequence[str]) -> frozenset[str]:
+        """Return those of the ids that uploads have."""
+
+    @abstractmethod
+    async def remove_file(self, file_id: str) -> bool:
+        """Remove the row of the upload, unless a thread refers to it. Return whether it is gone."""
+
+    @abstractmethod
+    async def remove_unused_files(self, before: datetime) -> tuple[str, ...]:
+        """Remove the rows of some uploads from before that time to which no thread refers, and
+        return their ids. Call it again until it returns none."""
 
     # ── notifications ──
 

@@ -241,7 +241,15 @@ def test_a_workflow_takes_its_argument() -> None:
         ({"type": "image", "url": "file:///etc/passwd"}, "its 'url' begins with https://"),
         ({"type": "image", "url": "https://e.x/" + "a" * 8_192}, "at most 8,192 characters"),
         ({"type": "image", "url": "https://e.x/a.png", "zzz": 1}, "it has 'zzz'"),
-        ({"type": "image_url", "image_url": {"url": "data:,x"}}, "its 'url' begins with https://"),
+        ({"type": "image_url", "image_url": {"url": "data:,x"}}, "its 'url' is not data:"),
+        ({"type": "image"}, "exactly one of 'url', 'base64' and 'file_id'"),
+        ({"type": "image", "url": "https://e.x", "file_id": "x"}, "exactly one of"),
+        ({"type": "image", "base64": "%"}, "its 'base64' is not base64"),
+        ({"type": "image", "base64": 5}, "its 'base64' is not base64"),
+        ({"type": "image", "url": "data:image/png;base64,%"}, "its 'url' is not data:"),
+        ({"type": "file", "file_id": ""}, "its 'file_id' is a text"),
+        ({"type": "file", "file_id": "x", "filename": 5}, "its 'filename' is a text"),
+        ({"type": "input_audio", "input_audio": {"data": "%"}}, "with 'data' and 'format'"),
     ],
 )
 def test_what_is_no_block_is_refused_with_its_place(block: Any, problem: str) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import stat
+from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from assent.core.clock import Clock
 from assent.core.errors import ConfigurationError
 from assent.core.rows import ThreadStatus
+from assent.runs.uploads import Uploads
 from assent.storage.base import Change
 from assent.storage.sqlite import SqliteStorage
 from assent.storage.sqlite.checkup import Level, check_up
@@ -45,7 +48,7 @@ async def test_a_copy_has_all_that_was_committed_before_and_nothing_by_halves(
         for number in range(5):
             before = committed
             copy = tmp_path / f"copy-{number}.db"
-            assert await asyncio.to_thread(back_up, path, copy) == []
+            assert (await asyncio.to_thread(back_up, path, copy)).keys == []
             assert stat.filemode(copy.stat().st_mode) == "-rw-------"
             assert Level.WRONG not in {finding.level for finding in check_up(copy)}
             async with SqliteStorage.open(copy, audit_key=KEY) as copied:
@@ -87,3 +90,21 @@ async def test_a_copy_is_not_put_beside_what_is_left_of_another_file(tmp_path: P
         back_up(path, copy)
     async with SqliteStorage.open(copy, audit_key=KEY) as copied:
         assert await copied.thread("one") == thread("one")
+
+
+async def test_uploads_are_copied_and_those_that_are_removed_later_stay_in_the_copy(
+    tmp_path: Path,
+) -> None:
+    path, copy = tmp_path / "assent.db", tmp_path / "copy.db"
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"a file"
+
+    async with SqliteStorage.open(path, encryption_key=KEY, audit_key=KEY) as storage:
+        uploads = Uploads(storage, Clock())
+        row = await uploads.add(chunks(), name="a", declared=None, owner="ada")
+        assert (await asyncio.to_thread(back_up, path, copy)).uploads == 1
+        await uploads.remove(row.file_id)
+    async with SqliteStorage.open(copy, encryption_key=KEY, audit_key=KEY) as storage:
+        assert await storage.file(row.file_id) == row
+        assert await storage.files.read(row.file_id) == b"a file"

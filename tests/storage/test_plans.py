@@ -74,6 +74,9 @@ QUESTIONS: Mapping[str, tuple[Any, ...]] = {
     "due_notifications": ("e", NOON),
     "next_notification": ("e",),
     "next_due": (NOON,),
+    "file": ("f",),
+    "file_uses": ("t",),
+    "known_files": (["f"],),
 }
 
 
@@ -133,7 +136,8 @@ def connection() -> Iterator[sqlite3.Connection]:
 def over(reader: Reader) -> Any:
     """A storage that only reads."""
     none = cast(Any, None)
-    return SqliteStorage(none, reader, Tails(), none, NoSeal(), none, Tables(NoSeal()), none, none)
+    tables = Tables(NoSeal())
+    return SqliteStorage(none, reader, Tails(), none, NoSeal(), none, tables, none, none, none)
 
 
 @pytest.mark.parametrize("name", LISTS)
@@ -211,6 +215,8 @@ async def test_a_row_is_written_by_its_key_and_removed_with_its_thread(
         queries.REMOVE_NOTIFICATIONS,
         queries.RETIRE_SILENT,
         queries.QUEUE_LENGTHS,
+        queries.UNUSED_FILES,
+        queries.REMOVE_FILE,
         store.FIRST_WRITTEN,
         store.LAST_NUMBER,
         store.REMOVE,

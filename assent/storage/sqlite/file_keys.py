@@ -30,6 +30,7 @@ USED_TABLES = (
     "checkpoint_threads",
     "checkpoints",
     "store_items",
+    "files",
 )
 """The tables that are all empty in a file that nobody has used."""
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib import resources
@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from assent.core.clock import Clock, time_text
 from assent.core.errors import ConfigurationError
+from assent.storage.folder_files import copy_files, folder_of
 from assent.storage.sqlite.backup import copy_database
 from assent.storage.sqlite.failures import is_damage, is_outage, translated
 
@@ -163,20 +164,39 @@ def snapshot(path: Path) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
-def back_up(path: Path, copy: Path) -> list[str]:
-    """Copy the database to another file, also while a server has it open. Returns the ids of the
-    encryption keys that it is sealed with.
+@dataclass(frozen=True, slots=True)
+class BackedUp:
+    """A copy of a database: the ids of the encryption keys that it is sealed with, and the number
+    of its uploads."""
+
+    keys: Sequence[str]
+    uploads: int
+
+
+def back_up(path: Path, copy: Path) -> BackedUp:
+    """Copy the database to another file, and its uploads to the folder beside that, also while a
+    server has them open.
 
     Raises `ConfigurationError`.
     """
+    uploads, copied = folder_of(path), folder_of(copy)
     try:
+        # Before and after, so that none is missing that is removed, or sent, meanwhile. Those that
+        # the copy does not know are removed when a server starts over it.
+        copy_files(uploads, copied)
         with snapshot(path) as source:
             refuse_foreign(source, path)
             keys = source.execute("SELECT key_id FROM seals ORDER BY key_id").fetchall()
             copy_database(source, copy)
+        count = copy_files(uploads, copied)
     except sqlite3.Error as error:
         raise unusable(path, error) from error
-    return [id for (id,) in keys]
+    except OSError as error:
+        raise ConfigurationError(
+            f"The uploads cannot be copied to {copied}: {error.strerror}. Make room for the copy, "
+            "in a folder that this user may write to."
+        ) from error
+    return BackedUp([id for (id,) in keys], count)
 
 
 @contextmanager

@@ -454,3 +454,24 @@ def parameter(value: Any) -> str | int:
             return time_text(value)
         case _:
             return orjson.dumps([str(each) for each in value]).decode()
+
+
+OF_THREAD = "WHERE thread_id = ?"
+
+SIZE_OF_FILES = "SELECT coalesce(sum(size), 0) FROM files"
+
+KNOWN_FILES = """
+    SELECT file_id FROM files WHERE file_id IN (SELECT value FROM json_each(?))
+"""
+
+UNUSED_FILES = """
+    SELECT file_id FROM files WHERE thread_id = '' AND created_at < ?
+    AND NOT EXISTS (SELECT 1 FROM file_uses WHERE file_uses.file_id = files.file_id)
+    ORDER BY created_at LIMIT ?
+"""
+"""Time, limit. The uses of erased threads count as long as they are in the file."""
+
+REMOVE_FILE = """
+    DELETE FROM files WHERE file_id = ?
+    AND NOT EXISTS (SELECT 1 FROM file_uses WHERE file_uses.file_id = files.file_id)
+"""

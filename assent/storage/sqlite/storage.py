@@ -21,6 +21,8 @@ from assent.core.grant import Grant
 from assent.core.rows import (
     Answer,
     Effect,
+    File,
+    FileUse,
     Lease,
     Link,
     Notification,
@@ -34,6 +36,8 @@ from assent.core.rows import (
 )
 from assent.core.sealing import Seal, parse_keys, tampered
 from assent.storage.base import Change, Doorbell, LogEntry, Outage, Page, Storage
+from assent.storage.files import Files
+from assent.storage.folder_files import FolderFiles, folder_of
 from assent.storage.sqlite import audit_chain, files, paging, queries, retention
 from assent.storage.sqlite.changes import operation
 from assent.storage.sqlite.distrust import distrusting
@@ -45,7 +49,7 @@ from assent.storage.sqlite.saver import SqliteSaver
 from assent.storage.sqlite.store import REMOVE_EXPIRED, SqliteStore
 from assent.storage.sqlite.tables import R, Table, Tables
 from assent.storage.sqlite.tails import Tails
-from assent.storage.sqlite.writer import Writer
+from assent.storage.sqlite.writer import Transaction, Writer
 from assent.storage.store import StoreOptions
 
 logger = logging.getLogger(__name__)
@@ -72,8 +76,10 @@ class SqliteStorage(Storage):
         tables: Tables,
         erased: Erased,
         eraser: Eraser,
+        files: Files,
     ) -> None:
         self.checkpointer: SqliteSaver = checkpointer
+        self.files = files
         self._writer = writer
         self._reader = reader
         self._tails = tails
@@ -126,7 +132,8 @@ class SqliteStorage(Storage):
             reader = await stack.enter_async_context(Reader.open(path))
             saver = await SqliteSaver.over(writer, reader, seal=seal)
             eraser = await stack.enter_async_context(Eraser.open(writer, reader, erased))
-            yield cls(writer, reader, tails, saver, seal, clock, tables, erased, eraser)
+            uploads = await stack.enter_async_context(FolderFiles.open(folder_of(path), seal))
+            yield cls(writer, reader, tails, saver, seal, clock, tables, erased, eraser, uploads)
 
     def store(self, options: StoreOptions = StoreOptions()) -> SqliteStore:
         return SqliteStore(self._writer, self._reader, self._seal, self._clock, options)
@@ -459,6 +466,35 @@ class SqliteStorage(Storage):
     async def audit_head(self) -> AuditHead | None:
         found = await self._reader.rows(audit_chain.LAST)
         return audit_chain.head_from(found[0]) if found else None
+
+    # ── uploads ──
+
+    async def file(self, file_id: str) -> File | None:
+        return await self._one(self._tables.files, file_id)
+
+    async def file_uses(self, thread_id: str) -> tuple[FileUse, ...]:
+        return await self._all(self._tables.file_uses, queries.OF_THREAD, thread_id)
+
+    async def size_of_files(self) -> int:
+        ((size,),) = await self._reader.rows(queries.SIZE_OF_FILES)
+        return int(size)
+
+    async def known_files(self, file_ids: Sequence[str]) -> frozenset[str]:
+        asked = (queries.parameter(list(file_ids)),)
+        return frozenset(id for (id,) in await self._reader.rows(queries.KNOWN_FILES, asked))
+
+    async def remove_file(self, file_id: str) -> bool:
+        return await self._writer.execute(queries.REMOVE_FILE, file_id) > 0
+
+    async def remove_unused_files(self, before: datetime) -> tuple[str, ...]:
+        asked = (time_text(before), REMOVED_AT_ONCE)
+        found = await self._reader.rows(queries.UNUSED_FILES, asked)
+
+        def remove(transaction: Transaction) -> tuple[str, ...]:
+            execute = transaction.connection.execute
+            return tuple(id for (id,) in found if execute(queries.REMOVE_FILE, (id,)).rowcount)
+
+        return await self._writer.write(remove, threads=()) if found else ()
 
     # ── notifications ──
 

@@ -26,7 +26,19 @@ import orjson
 from assent.core.approval import Approval
 from assent.core.clock import time_text
 from assent.core.grant import Grant
-from assent.core.rows import Answer, Effect, Link, Notification, Row, Run, Schedule, Thread, Timer
+from assent.core.rows import (
+    Answer,
+    Effect,
+    File,
+    FileUse,
+    Link,
+    Notification,
+    Row,
+    Run,
+    Schedule,
+    Thread,
+    Timer,
+)
 from assent.core.sealing import Seal, tampered
 
 R = TypeVar("R", bound=Row)
@@ -79,6 +91,9 @@ class Tables:
         # The decisions are no secret. Sealing them is what binds the rest of the row.
         self.links = Table(Link, "links", seal, content=["decisions"])
 
+        self.files = Table(File, "files", seal, content=["name"])
+        self.file_uses = Table(FileUse, "file_uses", seal, content=["purpose"])
+
         self._by_type: dict[type, Table[Any]] = {
             table.row_type: table for table in vars(self).values()
         }
@@ -122,7 +137,10 @@ class Table(Generic[R]):
         self._make: Callable[..., R] = row_type
         self._values = attrgetter(*self.columns)
         self._fields = self.columns[: len(kinds) - len(derived)]
-        self._kinds = tuple(kinds.values())
+        # As JSON a text is never taken for NULL, nor its bytes for a text, once it is opened.
+        self._kinds = tuple(
+            JSON if name in content and kind is PLAIN else kind for name, kind in kinds.items()
+        )
         self._seal = seal
         self._sealed_at = [self.columns.index(column) for column in content]
         self._clear_at = [at for at in range(len(self.columns)) if at not in self._sealed_at]
@@ -232,6 +250,10 @@ def _as_is(value: Any) -> Any:
     return value
 
 
+PLAIN = Kind(_as_is, _as_is)
+JSON = Kind(json_text, orjson.loads)
+
+
 @cache
 def _kinds(row_type: type, derived: tuple[str, ...]) -> dict[str, Kind]:
     """The kind of each field, and of each property that has a column.
@@ -249,7 +271,7 @@ def _kind(hint: Any) -> Kind:
     if get_origin(hint) in (Union, types.UnionType):
         hint = Union[tuple(each for each in get_args(hint) if each is not types.NoneType)]  # noqa: UP007
     if hint is str or hint is int:
-        return Kind(_as_is, _as_is)
+        return PLAIN
     if hint is bool:
         return Kind(int, bool)
     if hint is datetime:
@@ -260,7 +282,7 @@ def _kind(hint: Any) -> Kind:
         return Kind(json_text, msgspec.json.Decoder(hint).decode)
     if get_origin(hint) is tuple:
         return Kind(json_text, lambda text: tuple(orjson.loads(text)))
-    return Kind(json_text, orjson.loads)
+    return JSON
 
 
 def _holds_struct(hint: Any) -> bool:

@@ -1,0 +1,113 @@
+"""Uploads that nobody refers to, and limits of those of a thread."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from assent.core.clock import Clock
+from assent.core.errors import Conflict, InvalidInput, NotFound
+from assent.core.rows import File, FileUse
+from assent.core.run_input import RunInput
+from assent.runs.retention import Retention, Sweeper
+from assent.runs.uploads import MOST_OF_A_THREAD, Uploads
+from assent.storage.base import Change, Storage
+from assent.storage.sqlite import SqliteStorage
+from tests.storage.samples import NOON, thread
+
+HOUR = timedelta(hours=1)
+
+
+class Hands:
+    """A clock that is set by hand, and the time that really passes."""
+
+    def __init__(self) -> None:
+        self.time = NOON
+        self.passed = 0.0
+        self.clock = Clock(now=lambda: self.time)
+
+    def wait(self, hours: float) -> None:
+        self.time += hours * HOUR
+        self.passed += hours * 3600
+
+
+@pytest.fixture
+def hands() -> Hands:
+    return Hands()
+
+
+@pytest.fixture
+async def storage(tmp_path: Path, hands: Hands) -> AsyncIterator[Storage]:
+    async with SqliteStorage.open(tmp_path / "assent.db", hands.clock) as storage:
+        yield storage
+
+
+async def sent(uploads: Uploads, data: bytes = b"x") -> File:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield data
+
+    return await uploads.add(chunks(), name="a.txt", declared=None, owner="ada")
+
+
+def naming(*ids: str) -> RunInput:
+    return RunInput([{"type": "file", "file_id": id} for id in ids])
+
+
+async def test_uploads_go_after_a_day_unless_a_thread_refers_to_them(
+    storage: Storage, hands: Hands
+) -> None:
+    uploads = Uploads(storage, Clock(now=lambda: hands.time))
+    unused, used = await sent(uploads), await sent(uploads)
+    uses = await uploads.uses(naming(used.file_id), frozenset(), "t")
+    await storage.commit(Change(rows=(thread(), *uses.rows), unchanged=uses.unchanged))
+    sweeper = Sweeper(storage, Retention(), hands.clock, lambda: hands.passed, uploads)
+    await sweeper.sweep()
+    for hours, left in ((23, {unused, used}), (2, {used}), (1000, {used})):
+        hands.wait(hours)
+        await sweeper.sweep()
+        assert {await storage.file(row.file_id) for row in (unused, used)} - {None} == left
+        assert set(await storage.files.ids()) == {row.file_id for row in left}
+
+    await storage.commit(Change(erase="t"))
+    hands.wait(1)
+    await sweeper.sweep()
+    assert await storage.files.ids() == []
+    with pytest.raises(NotFound):
+        await uploads.get(used.file_id)
+
+
+async def test_a_file_that_was_removed_meanwhile_is_not_referred_to(storage: Storage) -> None:
+    uploads = Uploads(storage, Clock())
+    row = await sent(uploads)
+    uses = await uploads.uses(naming(row.file_id), frozenset(), "t")
+    await uploads.remove(row.file_id)
+    with pytest.raises(Conflict):
+        await storage.commit(uses)
+    with pytest.raises(InvalidInput, match="There is no upload"):
+        await uploads.uses(naming(row.file_id), frozenset(), "t")
+
+
+async def test_a_thread_refers_to_no_more_than_it_may(storage: Storage) -> None:
+    uploads = Uploads(storage, Clock())
+    row = await sent(uploads)
+    uses = (
+        FileUse(use_id=f"{number}:t", file_id=f"{number}", thread_id="t")
+        for number in range(MOST_OF_A_THREAD)
+    )
+    await storage.commit(Change(rows=tuple(uses)))
+    with pytest.raises(InvalidInput, match="refer to 1,001 uploads, and 1,000 are the most"):
+        await uploads.uses(naming(row.file_id), frozenset(), "t")
+
+
+async def test_a_second_message_with_the_same_file_notes_it_once(storage: Storage) -> None:
+    uploads = Uploads(storage, Clock())
+    row = await sent(uploads)
+    for _ in range(2):
+        await storage.commit(await uploads.uses(naming(row.file_id), frozenset(), "t"))
+    assert [use.file_id for use in await storage.file_uses("t")] == [row.file_id]
+    with pytest.raises(Conflict, match="A thread refers to"):
+        await uploads.remove(row.file_id)
+    assert await storage.files.read(row.file_id) == b"x"
