@@ -6,13 +6,16 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
-from langgraph.types import RetryPolicy
+from langgraph.types import RetryPolicy, interrupt
 
+from assent import Respond, aresume
 from assent.core.errors import StaleLease
 from assent.graph.breakpoints import with_breakpoints
 from assent.graph.interrupts.matching import matched
 from assent.graph.retrying import unwrapped
+from tests.graph.harness import THREAD
 
 
 def failing(ran: list[str], error: Exception, *, fails: int) -> StateGraph[Any, Any, Any, Any]:
@@ -120,3 +123,22 @@ def test_what_else_the_wrapper_was_given_stays() -> None:
     agent = unwrapped(graph.with_retry().with_config(tags=["t"]))
     assert (agent.name, agent.config["tags"]) == ("mine", ["t"])
     assert unwrapped(graph) is graph
+
+
+async def test_nobody_is_asked_twice_by_a_node_that_fails_behind_its_question() -> None:
+    ran: list[str] = []
+
+    def ask(state: MessagesState) -> dict[str, Any]:
+        answers = [interrupt("Which year?"), interrupt("Which month?")]
+        ran.append(f"told {answers}")
+        if len(ran) == 1:
+            raise OSError
+        return {"messages": [AIMessage("Done.")]}
+
+    graph = StateGraph(MessagesState).add_node("ask", ask).add_edge(START, "ask")
+    agent = retried(graph.compile(checkpointer=InMemorySaver()))
+    await agent.ainvoke({"messages": []}, THREAD)
+    await aresume(agent, THREAD, Respond(2019))
+    state = await aresume(agent, THREAD, Respond("May"))
+    assert state["messages"][-1].text == "Done."
+    assert ran == ["told [2019, 'May']"] * 2
