@@ -126,7 +126,9 @@ async def open_server(
         settings = with_project(settings, agents)
         store = await opened(open_store_options(settings, agents))
         environment = os.environ if place.whole_process else {}
-        for setting, reason in without_effect(settings, configuration, environment):
+        for setting, reason in without_effect(
+            settings, configuration, environment, known_by_key=not place.has_auth
+        ):
             log.warning("a setting has no effect", setting=setting, reason=reason)
         storage = with_log_lines(await opened(_storage(settings, clock)), people)
 

@@ -27,14 +27,19 @@ class WithoutEffect(NamedTuple):
 
 
 def without_effect(
-    settings: Settings, configuration: Configuration, environment: Mapping[str, str]
+    settings: Settings,
+    configuration: Configuration,
+    environment: Mapping[str, str],
+    *,
+    known_by_key: bool = True,
 ) -> Iterator[WithoutEffect]:
     """What of these has no effect. Call it once the agents are loaded, since their modules may
-    have the types that the settings name."""
+    have the types that the settings name. Unless people are `known_by_key`, they may have any
+    name."""
     yield from _unknown_variables(settings, environment)
     keys = settings.api_keys
     for name in settings.link_issuers:
-        if name not in keys:
+        if known_by_key and name not in keys:
             yield WithoutEffect("ASSENT_LINK_ISSUERS", f"It names '{name}', and {_no_key(name)}.")
     if keys and settings.public_url is None:
         for name in configuration.people:

@@ -47,6 +47,11 @@ def test_a_link_issuer_needs_a_key() -> None:
     assert said(api_keys=KEYS, link_issuers=issuers) == [("ASSENT_LINK_ISSUERS", reason)]
 
 
+def test_whom_another_app_knows_needs_none() -> None:
+    settings = Settings(link_issuers=("mailer", "bob"))
+    assert list(without_effect(settings, Configuration(), {}, known_by_key=False)) == []
+
+
 def test_so_does_somebody_with_roles_unless_there_are_links() -> None:
     reason = "It has roles for 'bob', and ASSENT_API_KEYS has no key of 'bob'."
     assert said(people=("ann", "bob"), api_keys=KEYS) == [("people", reason)]
