@@ -7,6 +7,7 @@ from assent.core.decisions import Approve, Edit, Reject, Respond
 from assent.core.errors import AssentError
 from assent.core.policy import Escalation
 from assent.graph.approval_rules import ApprovalPolicy
+from assent.graph.approved import Approved, approved_by
 from assent.graph.ask_human import ask_human
 from assent.graph.builder import build_hitl_agent
 from assent.graph.effects import idempotency_key
@@ -28,6 +29,7 @@ __all__ = [
     "Approval",
     "ApprovalPolicy",
     "Approve",
+    "Approved",
     "Assent",
     "AssentError",
     "Edit",
@@ -35,6 +37,7 @@ __all__ = [
     "Reject",
     "Respond",
     "apending_approvals",
+    "approved_by",
     "aresume",
     "ask_human",
     "astream_resume",

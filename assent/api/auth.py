@@ -6,6 +6,7 @@ import hmac
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
+import msgspec
 from fastapi import Depends, HTTPException, Request
 from starlette.datastructures import URL
 
@@ -13,11 +14,15 @@ from assent.api.context import Served, served
 from assent.api.cors import Origins
 from assent.core.audit import LOCAL, Actor, Authentication
 from assent.core.errors import ConfigurationError
+from assent.core.json import JsonObject, encode_json
 
 USER_KEY = "assent_user"
 """Where the scope of a request has its sender, if the app around the server knows them."""
 
 MAX_NAME = 200
+
+MAX_KNOWN_BYTES = 16 * 1024
+"""The most bytes, as JSON, of what an app says of a person besides their name."""
 
 READING = ("GET", "HEAD", "OPTIONS")
 
@@ -66,7 +71,7 @@ def identifying(auth: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, N
         if not name:
             raise HTTPException(401, "Log in first: this server must know who you are.")
         _check_page(request, served(request).origins)
-        request.scope[USER_KEY] = Actor(name, Authentication.HOST)
+        request.scope[USER_KEY] = Actor(name, Authentication.HOST, _known(found))
 
     return identify
 
@@ -88,6 +93,29 @@ def _identity(found: Any) -> str:
             ".identity, or None for nobody."
         )
     return name.strip()
+
+
+def _known(found: Any) -> JsonObject:
+    """What the app says of a person besides their name, as JSON. It is kept with their runs. Raises
+    `ConfigurationError` if it is too much."""
+    if not isinstance(found, Mapping):
+        fields = {name: getattr(found, name, None) for name in ("display_name", "permissions")}
+        found = {name: each for name, each in fields.items() if isinstance(each, str | list)}
+    try:
+        known: JsonObject = msgspec.to_builtins(
+            {name: each for name, each in found.items() if name != "identity"}
+        )
+    except TypeError as error:
+        raise ConfigurationError(
+            f"Assent(auth=…) gave a mapping that is not JSON: {error}. Leave out what your agents "
+            "need not see."
+        ) from error
+    if (size := len(encode_json(known))) > MAX_KNOWN_BYTES:
+        raise ConfigurationError(
+            f"Assent(auth=…) gave {size} bytes about a person, and at most {MAX_KNOWN_BYTES} are "
+            "kept with their runs. Leave out what your agents need not see."
+        )
+    return known
 
 
 def _check_page(request: Request, origins: Origins) -> None:

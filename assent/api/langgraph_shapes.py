@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, Literal
-from uuid import UUID, uuid5
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import Interrupt, PregelTask, StateSnapshot
@@ -27,14 +26,12 @@ from assent.api.views import approval_view, pick, state_json
 from assent.approvals.idempotency import Key
 from assent.approvals.people import People
 from assent.core.approval import Approval
+from assent.core.assistants import assistant_id_of
 from assent.core.audit import Actor
 from assent.core.json import Json, JsonObject
 from assent.core.rows import Run, RunStatus, Thread
 from assent.core.run_input import RunInput
 from assent.runs.transitions import OnBusy, Submission
-
-ASSISTANTS = UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8")
-"""The namespace in which LangGraph's server makes the id of an assistant from its graph's name."""
 
 LangGraphStatus = Literal["pending", "running", "error", "success", "timeout", "interrupted"]
 """The statuses of runs that LangGraph knows. `interrupted` is one that was cancelled."""
@@ -54,11 +51,6 @@ _STATUSES: Mapping[RunStatus, LangGraphStatus] = {
 def statuses_of(status: LangGraphStatus) -> tuple[RunStatus, ...]:
     """Our statuses that LangGraph calls so."""
     return tuple(ours for ours, theirs in _STATUSES.items() if theirs == status)
-
-
-def assistant_id_of(agent: str) -> str:
-    """The id of the agent, as LangGraph's server makes it."""
-    return str(uuid5(ASSISTANTS, agent))
 
 
 # ── bodies ────────────────────────────────────────────────────────────────────────────────────────

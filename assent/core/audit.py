@@ -55,10 +55,12 @@ LOCAL = "local"
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Whoever makes a request, and how it is known that it is they."""
+    """Whoever makes a request, and how it is known that it is they. `known` is what the app around
+    the server says of them besides, for their agents to see."""
 
     name: str
     authentication: Authentication = Authentication.LOCAL
+    known: Mapping[str, Json] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

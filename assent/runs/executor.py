@@ -25,6 +25,7 @@ from assent.core.policy import PolicyBook
 from assent.core.rows import LEASE_KEY, CancelMode, Run, RunKind, RunStatus, Thread
 from assent.core.run_input import given_in
 from assent.graph.admission import ADMISSION_KEY, Admission
+from assent.graph.approved import with_approvals
 from assent.graph.breakpoints import Breakpoints
 from assent.graph.closing import close, roll_back
 from assent.graph.effects import EFFECTS_KEY
@@ -40,6 +41,7 @@ from assent.graph.model_files import EncodedFiles, uploads_from
 from assent.graph.state import checkpoint_of, messages_in, open_calls
 from assent.graph.stream.callbacks import run_graph
 from assent.runs import outcome
+from assent.runs.asker import add_asker
 from assent.runs.budgets import Budgets, Limit, budget_question, limit_message, refusal_message
 from assent.runs.emitter import PROGRESS_TYPES, RunLog, RunProgress, UsageCounter, past_events
 from assent.runs.engine import Ending, Executor, HeldRun, RecoveryState, RunDrained, log_of
@@ -174,6 +176,7 @@ class GraphExecutor(Executor):
         )
         plan = await apply_updates(work.agent, work.config, await planner.plan())
         shown = Shown(plan.shown)
+        with_approvals(work.config, plan.approved)
         if plan.shown:
             work.config["configurable"][SHOWN_KEY] = shown
         drained = False
@@ -492,6 +495,7 @@ class GraphExecutor(Executor):
         if "checkpoint_id" in run.input:
             config["metadata"][FORKED] = run.run_id
         add_given_config(config, run)
+        add_asker(config, run)
         return config
 
     def _admission(self, thread_id: str, meter: Meter) -> Admission:

@@ -8,6 +8,7 @@ import structlog
 from langchain_core.callbacks import AsyncCallbackManager
 from langchain_core.runnables import RunnableConfig
 
+from assent.core.audit import LOCAL
 from assent.core.config_keys import is_own_key, is_trace_key
 from assent.core.rows import Run
 from assent.core.run_input import given_in
@@ -34,7 +35,7 @@ def shapes_of(
 
 
 def add_given_config(config: RunnableConfig, run: Run) -> None:
-    """Add the client's part to the config of a run's graph.
+    """Add the client's part to the config of a run's graph, and for tracing the name of who asks.
 
     Tags and metadata go by a callback manager: what is in the config's own `metadata`, LangGraph
     writes into checkpoints, where it says whose a checkpoint is and who asked.
@@ -48,10 +49,11 @@ def add_given_config(config: RunnableConfig, run: Run) -> None:
 
     of_run = {key: value for key, value in run.metadata.items() if not is_trace_key(key)}
     metadata = {**of_run, **given.get("metadata", {})}
+    if run.owner != LOCAL:
+        metadata["user"] = run.owner
     tags = given.get("tags", [])
     if metadata or tags:
-        config["callbacks"] = AsyncCallbackManager(
-            handlers=[],
-            inheritable_tags=list(tags),
-            inheritable_metadata=metadata,
-        )
+        callbacks = AsyncCallbackManager(handlers=[])
+        callbacks.add_tags(list(tags))
+        callbacks.add_metadata(metadata)
+        config["callbacks"] = callbacks

@@ -37,6 +37,11 @@ from assent.runs.ledger import StoredEffects
 from assent.runs.states import thread_config
 from assent.storage.base import Storage, all_rows
 
+CALLS_AND_STEPS = (ApprovalKind.TOOL, ApprovalKind.NODE)
+
+MAX_PAUSES = 10
+"""The most pauses amid a call before which its approval is looked for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Planner:
@@ -58,19 +63,20 @@ class Planner:
             return await self._first_input()
 
         snapshot = await agent.aget_state(self.config, subgraphs=True)
-        if wrote(run, snapshot):
-            # The state has the run's input already. It may even have the run's end, or its pause.
-            pending = find_pending(agent, snapshot, pause=run.run_id)
-            return Continuation(ended=bool(pending) or not snapshot.tasks)
-        if run.kind is RunKind.INPUT:
+        has_input = wrote(run, snapshot)
+        if run.kind is RunKind.INPUT and not has_input:
             return await self._first_input()
 
-        asked = await self._approvals_of(str(run.input["paused_run"]))
-        decided = self._decided(snapshot, asked)
-        if await self._approved_node_began(decided):
-            return Continuation(ended=True)
-        plan = continuation(agent, snapshot, decided, messages=self._messages())
-        return replace(plan, shown=await self._shown(snapshot, asked))
+        asked: Sequence[Approval] = ()
+        if run.kind is RunKind.RESUME:
+            asked = await self._approvals_of(str(run.input["paused_run"]))
+        if has_input:
+            # The state has the run's input already. It may even have the run's end, or its pause.
+            pending = find_pending(agent, snapshot, pause=run.run_id)
+            plan = Continuation(ended=bool(pending) or not snapshot.tasks)
+        else:
+            plan = await self._answered(snapshot, asked)
+        return plan if plan.ended else replace(plan, approved=await self._approved(asked))
 
     def _messages(self) -> list[HumanMessage]:
         message = given_in(self.run.input).message
@@ -158,6 +164,28 @@ class Planner:
             if decision is not None:
                 decided.append((approval, decision))
         return decided
+
+    async def _answered(self, snapshot: StateSnapshot, asked: Sequence[Approval]) -> Continuation:
+        """How the graph goes on with the decisions on what was asked."""
+        decided = self._decided(snapshot, asked)
+        if await self._approved_node_began(decided):
+            return Continuation(ended=True)
+        plan = continuation(self.agent, snapshot, decided, messages=self._messages())
+        return replace(plan, shown=await self._shown(snapshot, asked))
+
+    async def _approved(self, asked: Sequence[Approval]) -> Sequence[Approval]:
+        """The approvals of what may run now: those of this pause and, if it was amid calls, as one
+        that a tool makes by a question of its own, those of the pauses before it."""
+        found = [*asked]
+        for _ in range(MAX_PAUSES):
+            if not asked or all(each.kind in CALLS_AND_STEPS for each in asked):
+                break
+            asking = await self.storage.run(asked[0].run_id)
+            if asking is None or asking.kind is not RunKind.RESUME:
+                break
+            asked = await self._approvals_of(str(asking.input["paused_run"]))
+            found += asked
+        return found
 
     async def _shown(self, snapshot: StateSnapshot, asked: Sequence[Approval]) -> dict[str, str]:
         """What people were shown for each answer that the waiting tasks have: in this pause, and in

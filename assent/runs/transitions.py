@@ -16,6 +16,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
+from msgspec import structs
+
 from assent.approvals.idempotency import Key
 from assent.approvals.record import record
 from assent.approvals.requesters import each_once
@@ -109,7 +111,7 @@ def new_run(submission: Submission, thread_id: str, agent: str, run_id: str, now
         agent=agent,
         kind=RunKind.INPUT,
         status=RunStatus.PENDING,
-        input={**submission.given.stored(), **beside},
+        input={**_given(submission).stored(), **beside},
         metadata=submission.metadata,
         priority=submission.priority,
         due_at=submission.due_at,
@@ -118,6 +120,11 @@ def new_run(submission: Submission, thread_id: str, agent: str, run_id: str, now
         schedule_id=submission.schedule_id,
         created_at=now,
     )
+
+
+def _given(submission: Submission) -> RunInput:
+    """What was given, and what is known of who gives it: that is never the client's to say."""
+    return structs.replace(submission.given, user=dict(submission.by.known) or None)
 
 
 def submitted(

@@ -250,6 +250,24 @@ async def test_before_its_start_and_after_its_end_it_answers_503(
                 await expect(await client.get("/health"), 200)
 
 
+@both
+async def test_what_the_app_says_of_somebody_reaches_the_agent(put: Place, tmp_path: Path) -> None:
+    seen: list[Any] = []
+
+    async def note(state: MessagesState, runtime: Runtime) -> None:
+        info = runtime.server_info
+        seen.append(info.user if info else None)
+
+    graph = StateGraph(MessagesState).add_sequence([note]).add_edge(START, "note").compile()
+    assent = Assent(graph, database=str(tmp_path / "a.db"), auth=by_cookie)
+    async with hosted(put, assent) as client:
+        client.cookies.set("session", "ann's cookie")
+        body = {"message": "Hi.", "metadata": {"user": "eve"}}
+        await expect(await client.post("/agent/invoke", json=body), 200)
+    (user,) = seen
+    assert (user.identity, user["plan"], user["is_authenticated"]) == ("ann", "gold", True)
+
+
 async def test_served_alone_its_lifespan_opens_it(tmp_path: Path) -> None:
     assent = Assent(payments([]), database=str(tmp_path / "a.db"))
     sent: asyncio.Queue[Any] = asyncio.Queue()

@@ -16,7 +16,8 @@ from langgraph.types import interrupt
 from langgraph_sdk import get_client, schema
 from langgraph_sdk.client import LangGraphClient
 
-from assent.api.langgraph_shapes import assistant_id_of, state_view
+from assent.api.langgraph_shapes import state_view
+from assent.core.assistants import assistant_id_of
 from tests.support.sdk import check_state, fields
 from tests.support.server import Api, Server, problem
 

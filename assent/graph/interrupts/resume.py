@@ -68,12 +68,14 @@ class Update:
 class Continuation:
     """The way in which a graph goes on: after `apply_updates` it is run with `input`, unless it has
     `ended` or waits again. The `updates` are written in their order. `shown` is what people were
-    shown for the answers, as digests by interrupt id."""
+    shown for the answers, as digests by interrupt id; `approved` are the approvals that it goes on
+    with, for the calls that want to know."""
 
     input: Any = None
     updates: tuple[Update, ...] = ()
     ended: bool = False
     shown: Mapping[str, str] = field(default_factory=dict)
+    approved: Sequence[Approval] = ()
 
 
 # ── reading ───────────────────────────────────────────────────────────────────────────────────────
