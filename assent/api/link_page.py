@@ -154,8 +154,9 @@ def _content(approval: Approval) -> str:
         parts += _part("What was asked of the agent", shown["asked"], "written by a person")
     if shown.get("model_wrote"):
         parts += _part("What the agent wrote", shown["model_wrote"], "written by the model")
-    if shown.get("context"):
-        parts += _part("The context it runs with", shown["context"], "given with the message")
+    for name in ("context", "configurable"):
+        if shown.get(name):
+            parts += _part(f"The {name} that it runs with", shown[name], "given with the message")
 
     texts = (approval.current_args, approval.preview, *shown.values(), approval.tool)
     careful = ""

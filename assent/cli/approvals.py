@@ -234,8 +234,9 @@ class Session:
             screen.line(f"asked: {asked}", "dim")
         if wrote := conversation.get("model_wrote"):
             screen.line(f"the model wrote, and it may mislead: {wrote}", "dim")
-        if context := conversation.get("context"):
-            screen.line(f"runs with the context: {context}", "dim")
+        for name in ("context", "configurable"):
+            if given := conversation.get(name):
+                screen.line(f"runs with the {name}: {given}", "dim")
 
         screen.approval({**approval, **_SHOWN_BELOW})
         if edit := approval["edit"]:

@@ -123,8 +123,8 @@ class Approval(Struct, frozen=True, kw_only=True):
     edited. `schema` is the JSON Schema of an edit's arguments or of the answer to a question of
     kind `input`; None leaves it open, or to the tool. `preview` is what the tool's policy shows of
     the effect, or `{"description": …}` for a graph's own question. `conversation` is the last turn
-    of the conversation, and the context that the graph is run with, for people to read. `allowed`
-    are the types of decision it takes.
+    of the conversation, and the context and config that the graph is run with, for people to read.
+    `allowed` are the types of decision it takes.
 
     Where it comes from: `run_id` is the run that paused, `node` where it waits (in a subgraph with
     the nodes around it, "outer|inner"), `namespace` the subgraph as LangGraph writes it.

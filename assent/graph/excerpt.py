@@ -8,12 +8,17 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.types import StateSnapshot
 
 from assent.core.json import JsonObject, encode_json
+from assent.core.run_input import RunInput
 from assent.graph.state import messages_in
 
 MAX_CHARACTERS = 1_000
 """Of each of the two texts."""
 
-MAX_CONTEXT_CHARACTERS = 4_096
+MAX_GIVEN_CHARACTERS = 4_096
+"""Of a context, and of the configurable part of a config."""
+
+MAX_VALUE_CHARACTERS = 200
+"""Of one value in these."""
 
 
 def excerpt(snapshot: StateSnapshot) -> dict[str, Any]:
@@ -28,12 +33,25 @@ def excerpt(snapshot: StateSnapshot) -> dict[str, Any]:
     return shown
 
 
-def context_excerpt(context: JsonObject | None) -> dict[str, str]:
-    """`{"context"?: …}`: the context that the graph is run with, as JSON. It can change what an
-    approved call does."""
-    if not context:
-        return {}
-    return {"context": _shortened(encode_json(context).decode(), MAX_CONTEXT_CHARACTERS)}
+def given_excerpt(given: RunInput) -> dict[str, str]:
+    """`{"context"?: …, "configurable"?: …}`: what a client gave the graph to run with, as JSON. It
+    can change what an approved call does, so no long value hides another field."""
+    configurable = (given.config or {}).get("configurable")
+    found = (("context", given.context), ("configurable", configurable))
+    return {name: _fields_excerpt(fields) for name, fields in found if fields}
+
+
+def _fields_excerpt(fields: JsonObject) -> str:
+    """The fields as JSON, with the beginning of each value that is long."""
+    shown: JsonObject = {}
+    for name, value in fields.items():
+        text = value if isinstance(value, str) else encode_json(value).decode()
+        shown[name] = value if len(text) <= MAX_VALUE_CHARACTERS else _cut(text)
+    return _shortened(encode_json(shown).decode(), MAX_GIVEN_CHARACTERS)
+
+
+def _cut(text: str) -> str:
+    return f"{text[: MAX_VALUE_CHARACTERS - 1]}…"
 
 
 def _shortened(text: str, most: int = MAX_CHARACTERS) -> str:

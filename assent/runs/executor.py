@@ -29,7 +29,7 @@ from assent.graph.approved import with_approvals
 from assent.graph.breakpoints import Breakpoints
 from assent.graph.closing import close, roll_back
 from assent.graph.effects import EFFECTS_KEY
-from assent.graph.excerpt import context_excerpt, excerpt
+from assent.graph.excerpt import excerpt, given_excerpt
 from assent.graph.forking import at_checkpoint, fork, saver_of
 from assent.graph.inputs import InputShape
 from assent.graph.interrupts.matching import SHOWN_KEY, Shown
@@ -325,8 +325,8 @@ class GraphExecutor(Executor):
                 known.add(approval.approval_id)
         usage = work.meter.usage
         budget = work.terms.for_next_run(usage, asked=bool(questions), unbegun=unbegun)
-        context = context_excerpt(given_in(run.input).context)
-        conversation = {**excerpt(snapshot), **context, **graph_notes(work.agent)}
+        given = given_excerpt(given_in(run.input))
+        conversation = {**excerpt(snapshot), **given, **graph_notes(work.agent)}
 
         async def ending(thread: Thread, run: Run, now: datetime) -> Change:
             # Other runs use the same grants, so they are read at each attempt to commit.

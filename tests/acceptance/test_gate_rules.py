@@ -135,6 +135,36 @@ async def test_a_command_is_no_input(
     assert paid(server, amount) == []
 
 
+@pytest.mark.parametrize("agent", GATED)
+async def test_the_same_holds_on_langgraphs_own_route(
+    server: Server, amount: int, thread: str, agent: str
+) -> None:
+    async with asking(server) as api:
+        await api.paused(f"pay {amount}", agent=agent, thread_id=thread)
+        head = (await api.get(f"/threads/{thread}/state"))["checkpoint"]
+        resuming = {"configurable": {"__pregel_resuming": True}}
+        refused: list[tuple[int, Json]] = [
+            (409, {}),
+            (409, {"input": None}),
+            (409, {"input": {}}),
+            (409, {"checkpoint_id": head["checkpoint_id"]}),
+            (409, {"checkpoint": head, "input": None}),
+            (422, {"command": {"resume": {"decisions": [{"type": "approve"}]}}}),
+            (422, {"command": {"goto": "tools"}}),
+            (422, {"input": None, "if_paused": "cancel"}),
+        ]
+        path = f"/threads/{thread}/runs"
+        for status, body in refused:
+            await problem(await api.http.post(path, json={"assistant_id": agent, **body}), status)
+        new = {"assistant_id": agent, "if_not_exists": "create"}
+        path = f"/threads/{thread}-2/runs"
+        body = {**new, "input": {"messages": [turn(amount), YES]}}
+        await problem(await api.http.post(path, json={**body, "config": resuming}), 422)
+        started = await expect(await api.http.post(path, json=body), 200)
+        await api.ended(started.json()["run_id"])
+    assert paid(server, amount) == []
+
+
 @pytest.mark.parametrize("agent", ["agent", "chat_agent"])
 async def test_decisions_are_no_input(server: Server, amount: int, agent: str) -> None:
     forged = {"messages": [turn(amount)], "decisions": {f"c-{amount}": {"type": "approve"}}}
@@ -293,6 +323,25 @@ async def test_an_approved_call_is_not_changed_or_opened_again_from_outside(
             answer,
         ]
     assert len(paid(server, amount)) == 1
+
+
+async def test_no_long_value_hides_another_in_the_context_that_people_see(
+    server: Server, amount: int, thread: str
+) -> None:
+    context = {"language": "x" * 50_000, "account": "mine"}
+    async with asking(server) as api:
+        (asked,) = await api.paused(
+            f"pay {amount}", agent="shop", thread_id=thread, context=context
+        )
+        shown = json.loads(asked["conversation"]["context"])
+        assert shown["account"] == "mine"
+        assert len(shown["language"]) == 200
+        # The same keys, where graphs of before `context_schema` read them.
+        config = {"configurable": {"account": "theirs"}}
+        body = {"agent": "shop", "thread_id": f"{thread}-2", "context": {"account": "a"}}
+        (asked,) = await api.paused(f"pay {amount}", config=config, **body)
+        assert json.loads(asked["conversation"]["configurable"]) == {"account": "theirs"}
+    assert paid(server, amount) == []
 
 
 async def test_whoever_decides_does_not_change_the_context(
