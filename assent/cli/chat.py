@@ -23,6 +23,7 @@ from assent.cli.prompts import Prompts
 from assent.cli.screen import Screen
 from assent.cli.serve import server_in_thread
 from assent.cli.terminal import console, errors_as_sentences, fail
+from assent.core.blocks import MAX_NAME, MEDIA
 from assent.core.clock import Clock
 from assent.core.events import TERMINAL_TYPES
 from assent.core.json import Json, JsonObject
@@ -65,6 +66,10 @@ def chat(
             "reads it from a file.",
         ),
     ] = None,
+    file: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="PATH", help="Send this file with the message; also several times."),
+    ] = None,
     context: Annotated[
         str | None,
         typer.Option(metavar="JSON", help="The graph's context, as JSON or @FILE."),
@@ -98,6 +103,10 @@ def chat(
     if message is not None and input is not None:
         fail("Give a message or an --input, but not both.", code=2)
 
+    if file and message is None:
+        fail("Give a message with a --file.", code=2)
+    files = {path: _bytes_of(path) for path in file or ()}
+
     command = ["assent chat"]
     for name, value in (("--url", url), ("--serve", serve), ("--agent", agent)):
         if value:
@@ -107,7 +116,7 @@ def chat(
         if value is not None:
             given[name] = _json_of(f"--{name}", value)
             command.append(shlex.join([f"--{name}", value]))
-    first = None if message is None else {"message": message}
+    first: JsonObject | None = None if message is None else {"message": message}
     if input is not None:
         first = {"input": _json_of("--input", input)}
     options = Options(
@@ -121,6 +130,9 @@ def chat(
             own, secret = stack.enter_context(server_in_thread(serve))
             # No proxy stands between this process and itself.
             client = stack.enter_context(connected(own, api_key or secret, trust_env=False))
+        if files:
+            uploaded = [_upload(client, path, data) for path, data in files.items()]
+            first = {"message": [{"type": "text", "text": message}, *uploaded]}
         code = Chat(client, options, Clock()).run(first)
     raise typer.Exit(code)
 
@@ -406,6 +418,21 @@ def _json_of(option: str, value: str) -> Json:
         fail(f"{option}: the file {value[1:]} cannot be read: {error.strerror}.", code=2)
     except ValueError as error:
         fail(f"{option} is not JSON: {error}. Quote it, or write @FILE.", code=2)
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        fail(f"--file: the file {path} cannot be read: {error.strerror}.", code=2)
+
+
+def _upload(client: Client, path: Path, data: bytes) -> JsonObject:
+    """Send the file; the content block that names it."""
+    name = {"name": path.name[:MAX_NAME]}
+    uploaded = client.request("POST", "/files", params=name, content=data).json()
+    kind = uploaded["mime_type"].partition("/")[0]
+    return {"type": kind if kind in MEDIA else "file", "file_id": uploaded["file_id"]}
 
 
 def _message_of(line: str) -> str:

@@ -3,6 +3,7 @@ bytes."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import random
@@ -11,6 +12,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from typer.testing import CliRunner
+
+from assent.cli.app import app
 from tests.support.openai_server import Call, OpenAIServer, Reply, Say
 from tests.support.server import Api, Server, asking, expect, problem, serving
 
@@ -127,6 +131,22 @@ async def test_a_thread_goes_on_without_a_file_that_is_gone(tmp_path: Path) -> N
         await api.stream("And now?", thread_id="t")
         (block,) = seen(provider.requests[1])
         assert block["text"] == "[The file 'photo.png' is not there any more.]"
+
+
+async def test_a_terminal_sends_files(tmp_path: Path) -> None:
+    (tmp_path / "photo.png").write_bytes(SMALL)
+    (tmp_path / "bill.pdf").write_bytes(PDF)
+    async with seeing(tmp_path, Say("I see.")) as (server, _, provider):
+        files = [
+            part for name in ("photo.png", "bill.pdf") for part in ("--file", str(tmp_path / name))
+        ]
+        command = ["chat", "--url", server.url, *files, "Look."]
+        result = await asyncio.to_thread(CliRunner().invoke, app, command)
+        assert result.exit_code == 0, result.output
+        text, image, pdf = seen(provider.requests[0])
+        assert text["text"] == "Look."
+        assert image["image_url"]["url"] == data_url("image/png", SMALL)
+        assert pdf["file"]["filename"] == "bill.pdf"
 
 
 async def test_a_request_again_stores_no_file_again(tmp_path: Path) -> None:

@@ -55,6 +55,16 @@ async def test_a_file_is_taken_shown_given_back_and_removed(api: Api, server: Se
     assert list(server.folder.glob("assent.db.files/*/*")) == []
 
 
+async def test_a_file_whose_bytes_are_gone_is_not_found(api: Api, server: Server) -> None:
+    sent = await expect(await api.http.post("/files", content=PNG), 201)
+    id = sent.json()["file_id"]
+    (file,) = server.folder.glob(f"assent.db.files/*/{id}")
+    file.unlink()
+    found = await problem(await api.http.get(f"/files/{id}/content"), 404)
+    assert "The file is not there any more" in found["detail"]
+    await expect(await api.http.delete(f"/files/{id}"), 204)
+
+
 async def test_any_name_is_a_name(tmp_path: Path) -> None:
     with serving(tmp_path, scripted_agents(tmp_path, "agent"), ASSENT_ENCRYPTION_KEY=KEY) as server:
         async with asking(server) as api:

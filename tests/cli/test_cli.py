@@ -322,6 +322,8 @@ def test_chat_gives_input_context_and_config(tmp_path: Path) -> None:
     ("arguments", "sentence"),
     [
         (["--input", "{}", "Hello."], "Give a message or an --input, but not both."),
+        (["--file", "a.png"], "Give a message with a --file."),
+        (["--file", "/nowhere.png", "Hello."], "--file: the file /nowhere.png cannot be read"),
         (["--context", "{account}"], "--context is not JSON: "),
         (["--config", "@nowhere.json"], "--config: the file nowhere.json cannot be read: "),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Annotated
 from urllib.parse import quote
 
@@ -55,6 +56,19 @@ def _view(row: File) -> JsonObject:
     return pick(row, _FIELDS)
 
 
+async def _begun(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The chunks, of which the first is read already: a file that is gone is a 404, and not half a
+    response."""
+    first = await anext(chunks)
+
+    async def again() -> AsyncIterator[bytes]:
+        yield first
+        async for chunk in chunks:
+            yield chunk
+
+    return again()
+
+
 TheUploads = Annotated[Uploads, Depends(_uploads)]
 FileName = Annotated[str, Query(max_length=MAX_NAME_CHARACTERS)]
 
@@ -89,7 +103,7 @@ async def get_file(id: str, uploads: TheUploads, by: TheActor) -> Response:
 async def get_content(id: str, uploads: TheUploads, by: TheActor) -> Response:
     """The file itself, to be saved and not shown: it may be a page that somebody else has made."""
     row = await uploads.get(id)
-    content = uploads.storage.files.chunks(id)
+    content = await _begun(uploads.storage.files.chunks(id))
     headers = {
         "Content-Length": str(row.size),
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(row.name or id, safe='')}",
