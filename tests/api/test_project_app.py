@@ -88,8 +88,7 @@ async def test_everything_is_under_the_project_s_prefix_too(tmp_path: Path) -> N
     async with serving(tmp_path, {}, mount_prefix="/team/api") as client:
         await expect(await client.get("/health"), 200)
         assert (await client.get("/team/api/stock")).json() == ["tea"]
-        body = {"message": "Hi."}
-        started = await client.post("/team/api/threads/t/runs", json=body)
+        started = await client.post("/team/api/agent/runs", json={"message": "Hi."})
         assert started.headers["location"].startswith("/team/api/runs/")
         await client.get(f"{started.headers['location']}/wait")
 
