@@ -45,7 +45,7 @@ from assent.runs.asker import add_asker
 from assent.runs.budgets import Budgets, Limit, budget_question, limit_message, refusal_message
 from assent.runs.emitter import PROGRESS_TYPES, RunLog, RunProgress, UsageCounter, past_events
 from assent.runs.engine import Ending, Executor, HeldRun, RecoveryState, RunDrained, log_of
-from assent.runs.inputs import Shapes, add_given_config, shapes_of
+from assent.runs.inputs import Shapes, add_given_config, check_given, shapes_of
 from assent.runs.ledger import StoredEffects, StoredOutcomes
 from assent.runs.metering import BUDGET_STOP, MARGIN_SECONDS, Meter, Metering, Terms, watch_time
 from assent.runs.planning import Planner, check_trusted, wrote
@@ -164,7 +164,7 @@ class GraphExecutor(Executor):
 
         run = replace(work.held.run, input=work.terms.input)
         shape = self._shapes[run.agent]
-        _check_input(shape, run)
+        await _check_input(shape, run)
         planner = Planner(
             self._storage,
             run,
@@ -516,7 +516,7 @@ class GraphExecutor(Executor):
         return StoredOutcomes(self._storage, run.thread_id)
 
 
-def _check_input(shape: InputShape, run: Run) -> None:
+async def _check_input(shape: InputShape, run: Run) -> None:
     """Raise `InvalidInput` if the agent does not take what the run was given. It may have waited,
     and the agent be another version of itself."""
     given = given_in(run.input)
@@ -524,7 +524,7 @@ def _check_input(shape: InputShape, run: Run) -> None:
         # Its message is a reason or a comment, and no input.
         shape.check_run_with(given)
     elif "fork_of" not in run.input:
-        shape.check(given)
+        await check_given(shape, given)
 
 
 def _stop(held: HeldRun) -> None:

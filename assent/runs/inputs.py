@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Mapping
 
 import structlog
@@ -10,12 +11,16 @@ from langchain_core.runnables import RunnableConfig
 
 from assent.core.audit import LOCAL
 from assent.core.config_keys import is_own_key, is_trace_key
+from assent.core.json import encode_json
 from assent.core.rows import Run
-from assent.core.run_input import given_in
+from assent.core.run_input import RunInput, given_in
 from assent.graph.inputs import InputShape, shape_of
 from assent.graph.kinds import Agent
 
 log = structlog.get_logger(__name__)
+
+LARGE_BYTES = 16 * 1024
+"""The size of an input, as JSON, that is checked on the event loop at most."""
 
 Shapes = Mapping[str, InputShape]
 """The input that agents take, by their names."""
@@ -32,6 +37,15 @@ def shapes_of(
         if not shape.takes_message:
             log.warning("agent takes no messages", agent=name, input=shape.fields.shown())
     return shapes
+
+
+async def check_given(shape: InputShape, given: RunInput) -> None:
+    """Raise `InvalidInput` if the agent of the shape does not take this. A large input goes to a
+    thread: to hold a megabyte to a JSON Schema takes a second or more."""
+    if given.has_input and len(encode_json(given.input)) > LARGE_BYTES:
+        await asyncio.to_thread(shape.check, given)
+    else:
+        shape.check(given)
 
 
 def add_given_config(config: RunnableConfig, run: Run) -> None:

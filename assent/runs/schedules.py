@@ -58,7 +58,7 @@ has moved."""
 AgentFor = Callable[[Submission, Thread | None], str]
 """The name of the agent for a submission. Raises `NotFound` or `InvalidRequest`."""
 
-CheckInput = Callable[[Submission, str], None]
+CheckInput = Callable[[Submission, str], Awaitable[None]]
 """Raises `InvalidInput` if the agent of this name does not take the submission's input."""
 
 
@@ -446,7 +446,7 @@ class Schedules:
             given=plan.given, by=Actor(owner), agent=plan.agent, thread_id=plan.thread_id
         )
         agent = self._agent_for(asked, thread)
-        self._check_input(asked, agent)
+        await self._check_input(asked, agent)
         return agent
 
     async def _timer(self, schedule_id: str) -> Timer | None:

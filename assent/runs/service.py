@@ -49,7 +49,7 @@ from assent.runs import transitions
 from assent.runs.approvals import Approvals
 from assent.runs.distrust import distrust
 from assent.runs.engine import Engine
-from assent.runs.inputs import Shapes
+from assent.runs.inputs import Shapes, check_given
 from assent.runs.recursion import RecursionLimits
 from assent.runs.schedules import Schedules
 from assent.runs.shielding import shielded
@@ -160,7 +160,7 @@ class Runs:
                     if submission.on_busy == "reject":
                         raise await self._paused(thread)
                     starts_later = True
-            self.check_input(submission, agent)
+            await self.check_input(submission, agent)
             submission = await self._put_aside(submission, agent)
             try:
                 with self.engine.reserve() as worker:
@@ -262,17 +262,17 @@ class Runs:
             )
         return name
 
-    def check_input(self, submission: Submission, agent: str) -> None:
+    async def check_input(self, submission: Submission, agent: str) -> None:
         """Raise `InvalidInput` if the agent does not take the submission's input."""
         given = submission.given
         if given.is_empty and submission.checkpoint_id is None:
             raise InvalidInput(
                 "Send a 'message' or an 'input', or a 'checkpoint_id' to go on from."
             )
-        self._shapes[agent].check(given)
+        await check_given(self._shapes[agent], given)
 
-    def _check_scheduled(self, submission: Submission, agent: str) -> None:
-        self.check_input(submission, agent)
+    async def _check_scheduled(self, submission: Submission, agent: str) -> None:
+        await self.check_input(submission, agent)
         if uploads_of(submission.given, self._shapes[agent].messages_keys):
             raise InvalidInput(
                 "A schedule takes no uploads: nothing would refer to them until its first run, and "

@@ -3,6 +3,7 @@ pause was and whatever happened to the worker."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -26,11 +27,13 @@ from assent.core.decisions import Approve, Decision, Edit, Reject
 from assent.core.grant import Bound
 from assent.core.rows import Run, RunStatus, ThreadStatus
 from assent.core.run_input import RunInput, given_in, message_text, with_changes
+from assent.graph.inputs import shape_of
 from assent.runs import transitions
 from assent.runs.budgets import Budgets, Windowed
 from assent.runs.engine import HeldRun
 from assent.runs.executor import GraphExecutor
 from assent.runs.follow import wait_for_run
+from assent.runs.inputs import check_given
 from assent.runs.opening import open_runs
 from assent.runs.service import Runs
 from assent.runs.sync_threads import SyncThreads
@@ -245,6 +248,16 @@ async def test_input_that_an_agent_takes_no_more_ends_the_run_that_waited(tmp_pa
                 "message": "The agent 'talk' declares no context_schema, so it takes no 'context'.",
             }
             assert (await runs.thread("t")).status is ThreadStatus.ERROR
+
+
+async def test_a_large_input_does_not_hold_up_the_event_loop() -> None:
+    shape = shape_of(talking(), "talk")
+    checked = asyncio.create_task(
+        check_given(shape, RunInput(input={"messages": ["Hello."] * 5_000}))
+    )
+    await asyncio.sleep(0)
+    assert not checked.done()
+    await checked
 
 
 # ── the value ─────────────────────────────────────────────────────────────────────────────────────
