@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 from fastapi import Depends, HTTPException, Request
-from starlette.datastructures import URL
 
 from assent.api.context import Served, served
 from assent.api.cors import Origins
@@ -128,7 +127,7 @@ def _check_page(request: Request, origins: Origins) -> None:
     site = request.headers.get("sec-fetch-site")
     if origin is not None and origins.allow(origin):
         return
-    is_own = origin is None or URL(origin).netloc == request.headers.get("host")
+    is_own = origin is None or origin.partition("://")[2] == request.headers.get("host")
     if site in ("same-origin", "none") or (site is None and is_own):
         return
     raise HTTPException(

@@ -13,7 +13,11 @@ IN_PROCESS = "testclient"
 
 def is_loopback(url: URL) -> bool:
     """True if the host is this machine as it is written, whatever a name server makes of it."""
-    host = url.hostname or ""
+    try:
+        host = url.hostname or ""
+    except ValueError:
+        # It is no URL, as "http://[" is none.
+        return False
     return host == "localhost" or _is_loopback_address(host)
 
 

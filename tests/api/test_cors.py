@@ -116,6 +116,8 @@ async def test_without_keys_no_other_page_changes_anything(
 ) -> None:
     async with serving(tmp_path, settings) as http:
         await problem(await http.post("/threads", headers={"origin": EVIL}), 403)
+        for broken in ("http://[", "://", "http://localhost:x@evil.example"):
+            await problem(await http.post("/threads", headers={"origin": broken}), 403)
         rebound = {"host": "app.example", "origin": LISTED}
         await problem(await http.post("/threads", headers=rebound), 421)
         assert (await http.get("/threads")).json()["threads"] == []

@@ -175,6 +175,7 @@ async def test_a_page_of_another_site_changes_nothing_by_the_user_s_cookie(
             await create(origin="https://evil.example", sec_fetch_site="cross-site"),
             await create(origin="https://blog.shop.example", sec_fetch_site="same-site"),
             await create(origin="null"),
+            await create(origin="http://["),
         ):
             await problem(refused, 403)
         assert (await client.get("/threads")).json()["threads"] == []
