@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import ClassVar, Literal
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.graph import END
 from langgraph.types import Interrupt, PregelTask, StateSnapshot
 from msgspec import UNSET
 from pydantic import ConfigDict, Field, model_validator
@@ -101,6 +102,40 @@ class ThreadChange(LangGraphBody):
     metadata: Metadata = Field(default_factory=dict)
 
 
+class StateChange(LangGraphBody):
+    """What to write to the state of a thread."""
+
+    values: JsonObject | None = Field(
+        default=None, description="Fields of the graph's input schema; null writes none"
+    )
+    as_node: Name | None = Field(
+        default=None,
+        description="The node to write as, by default the one that wrote last. With null `values`, "
+        f"`{END}` drops what a paused thread waits for",
+    )
+    checkpoint_id: CheckpointId | None = Field(
+        default=None, description="A checkpoint of the thread's history, in place of its head"
+    )
+    checkpoint: JsonObject | None = Field(
+        default=None, description="The same, as a checkpoint with its `checkpoint_id`"
+    )
+
+    @property
+    def drops(self) -> bool:
+        """True if what the thread waits for is to be dropped."""
+        return self.values is None and self.as_node == END
+
+    @property
+    def place(self) -> str | None:
+        """The id of the checkpoint to write to."""
+        return one_place(self.checkpoint_id, self.checkpoint)
+
+    @model_validator(mode="after")
+    def _names_one_place(self) -> StateChange:
+        one_place(self.checkpoint_id, self.checkpoint)
+        return self
+
+
 class HistoryRequest(LangGraphBody):
     """The states of a thread to list."""
 
@@ -165,12 +200,11 @@ class RunRequest(GraphInput, LangGraphBody):
     @property
     def place(self) -> str | None:
         """The id of the checkpoint to go on from."""
-        return checkpoint_id_in(self.checkpoint) if self.checkpoint else self.checkpoint_id
+        return one_place(self.checkpoint_id, self.checkpoint)
 
     @model_validator(mode="after")
     def _names_one_place(self) -> RunRequest:
-        if self.checkpoint_id not in (None, self.place):
-            raise ValueError("'checkpoint_id' and that of 'checkpoint' differ: send one of them")
+        one_place(self.checkpoint_id, self.checkpoint)
         return self
 
     @model_validator(mode="after")
@@ -227,6 +261,15 @@ def checkpoint_id_in(place: str | JsonObject) -> str:
         raise ValueError("send a checkpoint with its 'checkpoint_id'")
     check_root(inner)
     return checkpoint_id
+
+
+def one_place(checkpoint_id: str | None, checkpoint: JsonObject | None) -> str | None:
+    """The id of the checkpoint that is given in one of these ways, if any is. Raises
+    `ValueError`."""
+    place = checkpoint_id_in(checkpoint) if checkpoint else checkpoint_id
+    if checkpoint_id not in (None, place):
+        raise ValueError("'checkpoint_id' and that of 'checkpoint' differ: send one of them")
+    return place
 
 
 def check_root(checkpoint: JsonObject) -> None:
@@ -299,6 +342,17 @@ def state_view(
         "interrupts": list(map(_interrupt, snapshot.interrupts)),
         "checkpoint_id": checkpoint and checkpoint["checkpoint_id"],
         "parent_checkpoint_id": parent and parent["checkpoint_id"],
+        "approvals": [approval_view(each, people) for each in approvals],
+    }
+
+
+def written_view(
+    thread: Thread, snapshot: StateSnapshot, approvals: Sequence[Approval], people: People
+) -> JsonObject:
+    """What has become of a thread whose state was written to."""
+    return {
+        "checkpoint": _checkpoint(snapshot.config),
+        "status": thread.status,
         "approvals": [approval_view(each, people) for each in approvals],
     }
 

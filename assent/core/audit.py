@@ -11,8 +11,8 @@ from assent.core.json import Json
 
 
 class AuditAction(StrEnum):
-    """The audited actions: everything that happens to approvals and standing grants, and the
-    erasure of a thread."""
+    """The audited actions: everything that happens to approvals and standing grants, what is
+    written to a thread's state from outside, and the erasure of a thread."""
 
     ASKED = "asked"
     VOTED = "voted"
@@ -29,6 +29,7 @@ class AuditAction(StrEnum):
     GRANTED = "granted"
     REVOKED = "revoked"
     LINK_USED = "link_used"
+    STATE_WRITTEN = "state_written"
     ERASED = "erased"
 
 

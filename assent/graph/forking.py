@@ -19,6 +19,7 @@ A fork takes over the state, and nothing that was decided or done with it:
    `checkpointer=True` has a memory of its own: on the same thread that stays as it is now, and on a
    new thread it is empty.
 6. A new thread gets the state at the checkpoint, and not the checkpoints before it.
+7. A state that was written from outside as a node (`updating.py`) is marked so in the fork too.
 """
 
 from __future__ import annotations
@@ -41,10 +42,14 @@ from langgraph.graph import START
 from langgraph.pregel._checkpoint import achannels_from_checkpoint, create_checkpoint
 from langgraph.types import StateSnapshot
 
-from assent.core.errors import ConfigurationError, InvalidRequest, NotFound
+from assent.core.errors import ConfigurationError, InvalidInput, InvalidRequest, NotFound
 from assent.graph.interrupts.questions import find_pending, stops_before
 from assent.graph.kinds import Agent, gated_graph, refuse_workflow
 from assent.graph.state import AgentState, messages_in, open_calls
+
+WRITTEN_AS = "assent_written_as"
+"""The metadata key of a checkpoint that was written from outside, for the node that it was written
+as. What follows there was never asked about."""
 
 
 class Standing(StrEnum):
@@ -122,10 +127,12 @@ async def fork(
     onto = without_run(target or config)
     thread_id = str(config["configurable"]["thread_id"])
     origin = saved.checkpoint["id"]
-    metadata = {
+    metadata: dict[str, Any] = {
         "source": "fork",
         "forked_from": {"thread_id": thread_id, "checkpoint_id": origin},
     }
+    if (node := saved.metadata.get(WRITTEN_AS)) is not None:
+        metadata[WRITTEN_AS] = node
     values: dict[str, Any] = {"decisions": {}} if is_ours else {}
     head = await store_state(agent, saved, onto, metadata, base=saved, saver=saver, values=values)
     if is_ours and (writes := _writes_to_route_again(agent, saved, then)):
@@ -216,6 +223,18 @@ def without_run(config: RunnableConfig) -> RunnableConfig:
     for part in ("metadata", "configurable"):
         bare[part] = {key: value for key, value in bare.get(part, {}).items() if key != "run_id"}
     return cast(RunnableConfig, bare)
+
+
+def check_may_go_on(metadata: Mapping[str, Any] | None) -> None:
+    """Raise `InvalidInput` if the graph must not go on by itself from a checkpoint with this
+    metadata."""
+    node = (metadata or {}).get(WRITTEN_AS)
+    if node is not None:
+        raise InvalidInput(
+            f"The state at this checkpoint was written from outside as the node '{node}', so "
+            "nobody was asked about what would follow. Send input with it, or write it as "
+            f"'{START}'."
+        )
 
 
 # ── asking again ──────────────────────────────────────────────────────────────────────────────────

@@ -4,7 +4,7 @@ before the graph runs, as the agent may be another version of itself by then."""
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from langgraph.graph import START
@@ -87,24 +87,26 @@ class InputShape:
             raise InvalidInput(
                 f"The 'input' of the agent '{self.agent}' is an object: {self.fields.shown()}."
             )
-        self._check_fields(value)
+        if isinstance(value, dict):
+            self._check_known(value)
+            self._check_nothing_is_missing(value)
+        self._check_fits(value, self.fields)
+
+    def _check_known(self, value: JsonObject) -> None:
+        if unknown := self.fields.unknown(value):
+            names = ", ".join(f"'{name:.100}'" for name in unknown[:SHOWN_PROBLEMS])
+            known = ", ".join(sorted(self.fields.names or ()))
+            raise InvalidInput(
+                f"The agent '{self.agent}' takes no input {names}. It takes: {known}."
+            )
+
+    def _check_fits(self, value: Json, fields: Fields) -> None:
+        problems = [f"{self._place(at)}: {why}." for at, why in fields.problems(value)]
+        if problems:
+            raise InvalidInput(" ".join(problems))
         if isinstance(value, dict):
             for key in self.messages_keys & set(value):
                 read_messages(value[key], self._place(key))
-
-    def _check_fields(self, value: Json) -> None:
-        if isinstance(value, dict):
-            unknown = self.fields.unknown(value)
-            if unknown:
-                names = ", ".join(f"'{name:.100}'" for name in unknown[:SHOWN_PROBLEMS])
-                known = ", ".join(sorted(self.fields.names or ()))
-                raise InvalidInput(
-                    f"The agent '{self.agent}' takes no input {names}. It takes: {known}."
-                )
-            self._check_nothing_is_missing(value)
-        problems = [f"{self._place(at)}: {why}." for at, why in self.fields.problems(value)]
-        if problems:
-            raise InvalidInput(" ".join(problems))
 
     def _check_nothing_is_missing(self, given: Collection[str]) -> None:
         if missing := self.fields.missing(given):
@@ -116,6 +118,13 @@ class InputShape:
     def _place(self, at: str) -> str:
         where = f"In the input of the agent '{self.agent}'"
         return f"{where}, '{at}'" if at else where
+
+    def check_update(self, values: JsonObject) -> None:
+        """Raise `InvalidInput` if these values are not to be written to the state from outside:
+        only those of the input are."""
+        self._check_known(values)
+        optional = {**self.fields.schema, "required": []}
+        self._check_fits(values, replace(self.fields, schema=optional))
 
     # ── what it is run with ───────────────────────────────────────────────────────────────────────
 

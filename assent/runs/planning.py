@@ -18,7 +18,7 @@ from assent.core.rows import Run, RunKind
 from assent.core.run_input import RunInput, given_in
 from assent.graph.closing import close
 from assent.graph.effects import EffectIntent
-from assent.graph.forking import Standing, fork, saver_of, without_run
+from assent.graph.forking import Standing, check_may_go_on, fork, saver_of, without_run
 from assent.graph.input_fields import MESSAGES
 from assent.graph.inputs import InputShape
 from assent.graph.interrupts.matching import shown_questions
@@ -33,6 +33,7 @@ from assent.graph.outside_messages import (
     with_ids,
 )
 from assent.graph.state import checkpoint_of, messages_in
+from assent.graph.updating import UPDATED_BY, head_of, write_state
 from assent.runs.ledger import StoredEffects
 from assent.runs.states import thread_config
 from assent.storage.base import Storage, all_rows
@@ -89,6 +90,9 @@ class Planner:
     async def _first_input(self) -> Continuation:
         run, agent, config = self.run, self.agent, self.config
         given = given_in(run.input)
+        if "update" in run.input:
+            await self._write(run.input["update"])
+            return Continuation(ended=True)
         if "checkpoint_id" not in run.input:
             return Continuation(input=await self._graph_input(given))
         if "fork_of" in run.input:
@@ -97,6 +101,8 @@ class Planner:
 
         forked = await fork(agent, config, str(run.input["checkpoint_id"]))
         if given.is_empty:
+            if forked.standing is Standing.CAN_GO_ON:
+                check_may_go_on((await agent.aget_state(config)).metadata)
             return Continuation(ended=forked.standing is not Standing.CAN_GO_ON)
         if (await agent.aget_state(config)).next != (START,):
             # The input takes the place of an answer, so the question and its calls are closed.
@@ -126,6 +132,22 @@ class Planner:
         for id, reason in left_out:
             self.leave_out(id, reason)
         return kept
+
+    async def _write(self, update: JsonObject) -> None:
+        """Write to the thread's state from outside. What was approved there is asked about anew."""
+        run, agent, config = self.run, self.agent, self.config
+        head = await head_of(agent, config)
+        if head is not None and head.metadata.get(UPDATED_BY) == run.run_id:
+            # It did so before a crash.
+            return
+        self.shape.check_update(update["values"])
+        if "checkpoint_id" in run.input:
+            await fork(agent, config, str(run.input["checkpoint_id"]))
+        values: JsonObject = dict(update["values"])
+        for key in sorted(self.shape.messages_keys & set(values)):
+            messages = read_messages(values[key], f"In the values, '{key}'")
+            values[key] = with_ids(messages, run.run_id)
+        await write_state(agent, config, values, update.get("as_node"), run_id=run.run_id)
 
     async def _copy_state(self, source: str) -> None:
         """Begin the run's thread with a state of the thread `source`."""

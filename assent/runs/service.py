@@ -18,6 +18,7 @@ from assent.core.audit import Actor, AuditAction, AuditEntry
 from assent.core.blocks import check_blocks
 from assent.core.clock import Clock
 from assent.core.decisions import Decision, Reject
+from assent.core.digest import call_digest
 from assent.core.errors import (
     AssentError,
     Conflict,
@@ -43,8 +44,10 @@ from assent.core.rows import (
 )
 from assent.core.run_input import RunInput, given_in
 from assent.graph.chat_decisions import decision_from_messages
+from assent.graph.forking import at_checkpoint, check_may_go_on, saver_of
 from assent.graph.kinds import Agent, gated_graph, refuse_workflow
 from assent.graph.outside_messages import spoken
+from assent.graph.updating import head_of, node_to_write_as
 from assent.runs import transitions
 from assent.runs.approvals import Approvals
 from assent.runs.distrust import distrust
@@ -288,6 +291,8 @@ class Runs:
                 f"The thread '{id}' has no checkpoint '{submission.checkpoint_id}'. "
                 f"GET /threads/{id}/history lists those that it has."
             )
+        if submission.given.is_empty and submission.update is None:
+            check_may_go_on(snapshot.metadata)
         requesters = each_once(submission.requested_by, requesters_at(snapshot))
         return replace(submission, requested_by=requesters)
 
@@ -471,6 +476,75 @@ class Runs:
         run_id = run_id_at(snapshot)
         run = await self.storage.run(run_id) if run_id else None
         return given_in(run.input).inherited() if run is not None else {}
+
+    # ── writing to the state ──────────────────────────────────────────────────────────────────────
+
+    @shielded
+    async def update_state(
+        self,
+        thread_id: str,
+        values: JsonObject,
+        *,
+        by: Actor,
+        as_node: str | None = None,
+        checkpoint_id: str | None = None,
+        key: Key | None = None,
+    ) -> Started:
+        """Write values to the thread's state, at its head or at a checkpoint, as a node of the
+        graph; or return the run that did so for the same request under this `key`.
+
+        The run that does it ends at once, or pauses: whatever the new state waits for is asked,
+        also if it was approved before. Raises `NotFound` for an unknown thread or checkpoint,
+        `ThreadBusy`, `ThreadPaused`, `InvalidRequest` for values that are no input of the graph, a
+        node that it does not have, or a workflow, or `Tampered`.
+        """
+        update: JsonObject = {"values": values, **({"as_node": as_node} if as_node else {})}
+        submission = Submission(
+            given=RunInput(),
+            by=by,
+            thread_id=thread_id,
+            checkpoint_id=checkpoint_id,
+            update=update,
+            key=key,
+        )
+        return await self._once(key, lambda: self._update_state(submission))
+
+    async def _update_state(self, submission: Submission) -> Started:
+        def written(run: Run) -> Change:
+            return Change(audit=(_state_written(run, submission),))
+
+        while True:
+            thread = await self.thread(str(submission.thread_id))
+            thread.check_trusted()
+            if thread.status is ThreadStatus.INTERRUPTED:
+                raise await self._paused(thread)
+            name = self.agent_for(submission, thread)
+            placed = await self._placed(submission, thread, name)
+            try:
+                with self.engine.reserve() as worker:
+                    prepared = await self._start(placed, thread, name, worker)
+                    return await self._commit(prepared, placed.key, written)
+            except Conflict as error:
+                if type(error) is not Conflict or is_about_a_key(error):
+                    raise
+
+    async def _placed(self, submission: Submission, thread: Thread, name: str) -> Submission:
+        """The checked update, with the checkpoint that it is written to, if there is any."""
+        agent, update = self.agents[name], submission.update or {}
+        refuse_workflow(agent, name)
+        self._shapes[name].check_update(update["values"])
+        config = thread_config(thread.thread_id)
+        if submission.checkpoint_id is None:
+            saved = await head_of(agent, config)
+        else:
+            saved = await saver_of(agent).aget_tuple(
+                at_checkpoint(config, submission.checkpoint_id)
+            )
+        node_to_write_as(agent, saved, update.get("as_node"))
+        if saved is None and submission.checkpoint_id is None:
+            return submission
+        found = saved.checkpoint["id"] if saved else submission.checkpoint_id
+        return await self._going_back(replace(submission, checkpoint_id=found), thread)
 
     # ── new input on a paused thread ──────────────────────────────────────────────────────────────
 
@@ -733,3 +807,15 @@ class Runs:
                 "which this server does not have."
             )
         return self.agents[name]
+
+
+def _state_written(run: Run, submission: Submission) -> AuditEntry:
+    return AuditEntry(
+        at=run.created_at,
+        action=AuditAction.STATE_WRITTEN,
+        authentication=submission.by.authentication,
+        actor=submission.by.name,
+        thread_id=run.thread_id,
+        run_id=run.run_id,
+        digest=call_digest("update_state", submission.update),
+    )

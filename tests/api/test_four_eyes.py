@@ -178,6 +178,13 @@ async def dropped_the_question_for_another_request(case: Case) -> None:
     await case.ann.paused(case.slow, thread_id=case.thread)
 
 
+@way("POST /threads/{id}/state")
+async def wrote_to_the_state(case: Case) -> None:
+    await case.ann.stream("tell 1", thread_id=case.thread)
+    await case.post("bob", f"/threads/{case.thread}/state", 200, values={"messages": "tell 1"})
+    await case.ann.paused(case.slow, thread_id=case.thread)
+
+
 @way("POST /threads/{id}/runs")
 async def gave_the_graphs_own_input(case: Case) -> None:
     await case.ann.stream("tell 1", thread_id=case.thread)

@@ -66,6 +66,7 @@ async def test_the_document_is_valid_and_shows_every_route(api: Api) -> None:
         *("GET /threads", "POST /threads", "GET /threads/{id}", "DELETE /threads/{id}"),
         *(
             "GET /threads/{id}/state",
+            "POST /threads/{id}/state",
             "GET /threads/{id}/state/{checkpoint_id}",
             "GET /threads/{id}/history",
             "POST /threads/{id}/history",

@@ -16,10 +16,12 @@ from assent.api.langgraph_shapes import (
     NOTHING,
     Content,
     HistoryRequest,
+    StateChange,
     ThreadChange,
     ThreadRequest,
     state_view,
     thread_view,
+    written_view,
 )
 from assent.api.openapi import ENDED_RESPONSE, SSE_RESPONSE
 from assent.api.outcomes import after_start, cancelled_response, run_headers
@@ -29,9 +31,9 @@ from assent.api.schemas import THREAD_ID, CancelRequest, CheckpointId, ForkReque
 from assent.api.sse import EventStream
 from assent.approvals.decide import Verdict
 from assent.core.errors import Conflict, Tampered
-from assent.core.rows import Thread, ThreadStatus
+from assent.core.rows import Run, Thread, ThreadStatus
 from assent.runs.follow import follow, wait_for_run
-from assent.runs.service import Runs
+from assent.runs.service import Runs, Started
 
 router = APIRouter(tags=["threads"], route_class=JsonRoute, dependencies=[Depends(only_known)])
 
@@ -129,6 +131,42 @@ async def get_state(
     state = await runs.state(thread, checkpoint_id, subgraphs=subgraphs)
     pending = [] if checkpoint_id else await runs.approvals.pending(thread)
     return json_response(state_view(state, pending, runs.approvals.people))
+
+
+@router.post("/threads/{id}/state")
+async def write_state(
+    id: ThreadId, body: StateChange, runs: TheRuns, by: TheActor, key: TheKey
+) -> Response:
+    """Write to the thread's state. What that then waits for is asked, also if it was approved
+    before. On a paused thread, only dropping what it waits for is possible."""
+    if body.drops and (await runs.thread(id)).status is ThreadStatus.INTERRUPTED:
+        for stopped in await runs.cancel_thread(id, by):
+            await wait_for_run(runs.storage, stopped)
+    else:
+        started = await runs.update_state(
+            id,
+            body.values or {},
+            as_node=body.as_node,
+            checkpoint_id=body.place,
+            by=by,
+            key=key,
+        )
+        await _carried_out(runs, started, "The state could not be written")
+    thread = await runs.thread(id)
+    pending = await runs.approvals.pending(thread)
+    view = written_view(thread, await runs.state(thread), pending, runs.approvals.people)
+    return json_response(view)
+
+
+async def _carried_out(runs: Runs, started: Started, failed: str) -> Run:
+    """The run, once it has done what a request waits for."""
+    with after_start(started.run):
+        run = await wait_for_run(runs.storage, started.run)
+    if run.error is not None:
+        raise Conflict(
+            f"{failed}: {run.error.get('message')}", thread_id=run.thread_id, run_id=run.run_id
+        )
+    return run
 
 
 @router.get("/threads/{id}/state/{checkpoint_id}")
@@ -252,14 +290,8 @@ async def fork(
     started = await runs.fork(
         id, body.checkpoint_id, target=body.thread_id, by=by, metadata=body.metadata, key=key
     )
-    with after_start(started.run):
-        run = await wait_for_run(runs.storage, started.run)
-        if run.error is not None:
-            raise Conflict(
-                f"The state could not be taken over: {run.error.get('message')}",
-                thread_id=run.thread_id,
-                run_id=run.run_id,
-            )
+    run = await _carried_out(runs, started, "The state could not be taken over")
+    with after_start(run):
         headers = {**run_headers(run), "Location": url(request, f"/threads/{run.thread_id}")}
         thread = await runs.thread(run.thread_id)
         return await _thread_response(runs, thread, status=201, headers=headers)
