@@ -219,10 +219,36 @@ class InProcess(ABC):
         started = await self.runs.fork(
             thread_id, checkpoint_id, target=target, by=_actor(user), metadata=metadata or {}
         )
+        return await self._carried_out(started, "The state could not be taken over")
+
+    async def update_state(
+        self,
+        thread_id: str,
+        values: Any,
+        *,
+        user: str,
+        as_node: str | None = None,
+        checkpoint_id: str | None = None,
+    ) -> Thread:
+        """Write values to the thread's state, at its head or at a checkpoint, as a node of the
+        graph. What it then waits for is asked, also if it was approved before. Raises `NotFound`,
+        `ThreadBusy`, `ThreadPaused`, `InvalidRequest` or `Conflict`."""
+        written = _as_json({"values": values or {}})["values"]
+        started = await self.runs.update_state(
+            thread_id,
+            written,
+            as_node=as_node,
+            checkpoint_id=checkpoint_id,
+            by=_actor(user),
+        )
+        return await self._carried_out(started, "The state could not be written")
+
+    async def _carried_out(self, started: Started, failed: str) -> Thread:
+        """The run's thread, once the run has done what it was started for."""
         with after_start(started.run):
             run = await wait_for_run(self.runs.storage, started.run)
             if run.error is not None:
-                raise Conflict(f"The state could not be taken over: {run.error.get('message')}")
+                raise Conflict(f"{failed}: {run.error.get('message')}")
             return await self.runs.thread(run.thread_id)
 
     async def delete(self, thread_id: str, *, user: str) -> None:
