@@ -419,7 +419,9 @@ class Progress(NodeEvent, kw_only=True, tag="progress"):
 
 
 class Custom(NodeEvent, kw_only=True, tag="custom"):
-    """A node wrote `data` to its stream writer, or dispatched it under a `name`."""
+    """A node wrote `data` to its stream writer, or dispatched it under a `name`. With the name
+    `assent:message_left_out`, `data` has the `id` of a message of the `input` that did not join the
+    conversation, and the `reason`."""
 
     name: str = ""
     data: Json = None

@@ -120,6 +120,7 @@ def test_nothing_is_documented_that_there_is_not() -> None:
         "idle threads erased",
         "old runs removed",
         "old events removed",
+        "unused uploads removed",
     }
     assert set(documented()) == {name for _, name in LINES.values()} | elsewhere
 

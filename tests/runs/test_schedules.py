@@ -411,7 +411,9 @@ async def test_if_the_run_is_not_stored_the_time_is_still_to_come(house: House) 
         async def submit(submission: Submission, along: Any) -> Run:
             raise Unavailable("The disk is full.")
 
-        broken = type(runs.schedules)(runs.storage, house.clock, submit, runs.agent_for)
+        broken = type(runs.schedules)(
+            runs.storage, house.clock, submit, runs.agent_for, runs.check_input
+        )
         with pytest.raises(Unavailable):
             await broken.fire(timer)
         assert await runs.storage.schedule(made.schedule_id) == made
