@@ -209,6 +209,12 @@ class Runs:
         given = await self.uploads.put_aside(submission.given, keys, submission.by.name)
         return replace(submission, given=given)
 
+    async def _put_aside_values(self, submission: Submission, agent: str) -> RunInput:
+        """The values of an update, with uploads in place of the bytes of files."""
+        values = (submission.update or {})["values"]
+        keys = self._shapes[agent].messages_keys
+        return await self.uploads.put_aside(RunInput(input=values), keys, submission.by.name)
+
     async def _uses(self, submission: Submission, agent: str, run: Run) -> Change:
         keys = self._shapes[agent].messages_keys
         return await self.uploads.uses(submission.given, keys, run.thread_id)
@@ -520,10 +526,17 @@ class Runs:
                 raise await self._paused(thread)
             name = self.agent_for(submission, thread)
             placed = await self._placed(submission, thread, name)
+            given = await self._put_aside_values(placed, name)
+            submission = replace(
+                submission, update={**(submission.update or {}), "values": given.input}
+            )
+            placed = replace(placed, update=submission.update)
+            keys = self._shapes[name].messages_keys
             try:
                 with self.engine.reserve() as worker:
                     prepared = await self._start(placed, thread, name, worker)
-                    return await self._commit(prepared, placed.key, written)
+                    uses = await self.uploads.uses(given, keys, thread.thread_id)
+                    return await self._commit(prepared, placed.key, written, uses)
             except Conflict as error:
                 if type(error) is not Conflict or is_about_a_key(error):
                     raise

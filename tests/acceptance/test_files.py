@@ -171,6 +171,20 @@ async def test_files_in_the_graphs_own_input_are_put_aside_too(tmp_path: Path) -
         assert b64(SMALL)[1000:1100].encode() not in stored(server)
 
 
+async def test_files_in_a_state_that_is_written_are_put_aside_too(tmp_path: Path) -> None:
+    async with seeing(tmp_path, Say("I see."), Say("A photo.")) as (server, api, provider):
+        await api.stream("Hello.", thread_id="t")
+        content = [{"type": "image", "base64": b64(SMALL), "mime_type": "image/png"}]
+        values = {"messages": [{"role": "user", "content": content}]}
+        answer = await api.http.post("/threads/t/state", json={"values": values})
+        await expect(answer, 200)
+        await api.stream("What is it?", thread_id="t")
+        sent = [each["content"] for each in provider.requests[1]["messages"]]
+        assert data_url("image/png", SMALL) in json.dumps(sent)
+        assert b64(SMALL)[1000:1100].encode() not in stored(server)
+        assert server.sql("SELECT thread_id FROM file_uses") == [("t",)]
+
+
 async def test_what_is_no_file_is_refused_and_named(tmp_path: Path) -> None:
     async with seeing(tmp_path) as (server, api, provider):
         for block, sentence in (
