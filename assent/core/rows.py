@@ -115,8 +115,8 @@ class Run:
     a run that goes on from there, and `"on_busy"` if it was not to fail because of others;
     `"paused_run"` for one that goes on with the decisions on what that run asked; and `"fork_of":
     thread_id` and `"checkpoint_id"` for one that begins its thread with that state. One with an
-    `"update"` writes that to the state. A `pending` run starts when its thread is free, not before
-    `due_at`, those of a higher `priority` first.
+    `"update"` writes its input to the state, `"as_node"` if that is said. A `pending` run starts
+    when its thread is free, not before `due_at`, those of a higher `priority` first.
 
     A paused run whose questions standing grants have answered names the run that went on at once,
     `next_run`.

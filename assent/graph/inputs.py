@@ -119,12 +119,14 @@ class InputShape:
         where = f"In the input of the agent '{self.agent}'"
         return f"{where}, '{at}'" if at else where
 
-    def check_update(self, values: JsonObject) -> None:
-        """Raise `InvalidInput` if these values are not to be written to the state from outside:
-        only those of the input are."""
-        self._check_known(values)
+    def check_update(self, given: RunInput) -> None:
+        """Raise `InvalidInput` if the values that are given as input are not to be written to the
+        state from outside: only those of the input are, any of them."""
+        if not isinstance(given.input, dict):
+            raise InvalidInput(f"The values are an object: {self.fields.shown()}.")
+        self._check_known(given.input)
         optional = {**self.fields.schema, "required": []}
-        self._check_fits(values, replace(self.fields, schema=optional))
+        self._check_fits(given.input, replace(self.fields, schema=optional))
 
     # ── what it is run with ───────────────────────────────────────────────────────────────────────
 

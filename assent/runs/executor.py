@@ -523,8 +523,8 @@ async def _check_input(shape: InputShape, run: Run) -> None:
     if run.kind is RunKind.RESUME:
         # Its message is a reason or a comment, and no input.
         shape.check_run_with(given)
-    elif not {"fork_of", "update"} & run.input.keys():
-        await check_given(shape, given)
+    elif "fork_of" not in run.input:
+        await check_given(shape, given, is_update="update" in run.input)
 
 
 def _stop(held: HeldRun) -> None:

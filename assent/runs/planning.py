@@ -91,7 +91,7 @@ class Planner:
         run, agent, config = self.run, self.agent, self.config
         given = given_in(run.input)
         if "update" in run.input:
-            await self._write(run.input["update"])
+            await self._write(run.input["input"], run.input["update"].get("as_node"))
             return Continuation(ended=True)
         if "checkpoint_id" not in run.input:
             return Continuation(input=await self._graph_input(given))
@@ -133,21 +133,20 @@ class Planner:
             self.leave_out(id, reason)
         return kept
 
-    async def _write(self, update: JsonObject) -> None:
+    async def _write(self, given: JsonObject, as_node: str | None) -> None:
         """Write to the thread's state from outside. What was approved there is asked about anew."""
         run, agent, config = self.run, self.agent, self.config
         head = await head_of(agent, config)
         if head is not None and head.metadata.get(UPDATED_BY) == run.run_id:
             # It did so before a crash.
             return
-        self.shape.check_update(update["values"])
         if "checkpoint_id" in run.input:
             await fork(agent, config, str(run.input["checkpoint_id"]))
-        values: JsonObject = dict(update["values"])
+        values = dict(given)
         for key in sorted(self.shape.messages_keys & set(values)):
             messages = read_messages(values[key], f"In the values, '{key}'")
             values[key] = with_ids(messages, run.run_id)
-        await write_state(agent, config, values, update.get("as_node"), run_id=run.run_id)
+        await write_state(agent, config, values, as_node, run_id=run.run_id)
 
     async def _copy_state(self, source: str) -> None:
         """Begin the run's thread with a state of the thread `source`."""

@@ -209,12 +209,6 @@ class Runs:
         given = await self.uploads.put_aside(submission.given, keys, submission.by.name)
         return replace(submission, given=given)
 
-    async def _put_aside_values(self, submission: Submission, agent: str) -> RunInput:
-        """The values of an update, with uploads in place of the bytes of files."""
-        values = (submission.update or {})["values"]
-        keys = self._shapes[agent].messages_keys
-        return await self.uploads.put_aside(RunInput(input=values), keys, submission.by.name)
-
     async def _uses(self, submission: Submission, agent: str, run: Run) -> Change:
         keys = self._shapes[agent].messages_keys
         return await self.uploads.uses(submission.given, keys, run.thread_id)
@@ -297,7 +291,7 @@ class Runs:
                 f"The thread '{id}' has no checkpoint '{submission.checkpoint_id}'. "
                 f"GET /threads/{id}/history lists those that it has."
             )
-        if submission.given.is_empty and submission.update is None:
+        if submission.given.is_empty:
             check_may_go_on(snapshot.metadata)
         requesters = each_once(submission.requested_by, requesters_at(snapshot))
         return replace(submission, requested_by=requesters)
@@ -504,9 +498,9 @@ class Runs:
         `ThreadBusy`, `ThreadPaused`, `InvalidRequest` for values that are no input of the graph, a
         node that it does not have, or a workflow, or `Tampered`.
         """
-        update: JsonObject = {"values": values, **({"as_node": as_node} if as_node else {})}
+        update: JsonObject = {"as_node": as_node} if as_node else {}
         submission = Submission(
-            given=RunInput(),
+            given=RunInput(input=values),
             by=by,
             thread_id=thread_id,
             checkpoint_id=checkpoint_id,
@@ -526,16 +520,13 @@ class Runs:
                 raise await self._paused(thread)
             name = self.agent_for(submission, thread)
             placed = await self._placed(submission, thread, name)
-            given = await self._put_aside_values(placed, name)
-            submission = replace(
-                submission, update={**(submission.update or {}), "values": given.input}
-            )
-            placed = replace(placed, update=submission.update)
-            keys = self._shapes[name].messages_keys
+            # Not twice, if somebody else is faster.
+            submission = await self._put_aside(submission, name)
+            placed = replace(placed, given=submission.given)
             try:
                 with self.engine.reserve() as worker:
                     prepared = await self._start(placed, thread, name, worker)
-                    uses = await self.uploads.uses(given, keys, thread.thread_id)
+                    uses = await self._uses(placed, name, prepared.run)
                     return await self._commit(prepared, placed.key, written, uses)
             except Conflict as error:
                 if type(error) is not Conflict or is_about_a_key(error):
@@ -545,7 +536,7 @@ class Runs:
         """The checked update, with the checkpoint that it is written to, if there is any."""
         agent, update = self.agents[name], submission.update or {}
         refuse_workflow(agent, name)
-        self._shapes[name].check_update(update["values"])
+        await check_given(self._shapes[name], submission.given, is_update=True)
         config = thread_config(thread.thread_id)
         if submission.checkpoint_id is None:
             saved = await head_of(agent, config)
@@ -830,5 +821,7 @@ def _state_written(run: Run, submission: Submission) -> AuditEntry:
         actor=submission.by.name,
         thread_id=run.thread_id,
         run_id=run.run_id,
-        digest=call_digest("update_state", submission.update),
+        digest=call_digest(
+            "update_state", {"values": submission.given.input, **run.input["update"]}
+        ),
     )

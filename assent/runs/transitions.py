@@ -52,16 +52,16 @@ IfPaused = Literal["refuse", "reject", "wait", "cancel"]
 class Submission:
     """New input for a thread. `thread_id` None makes a new one.
 
-    `given` is empty only with an `update`, or with a `checkpoint_id`, a state of the thread's past
-    to go on from: then the graph goes on there by itself. `if_paused="reject"` rejects what is
-    pending, for the message as reason; `wait` leaves it, and goes when it was decided and has run;
-    `cancel` cancels it, and then takes the input. `on_busy` says what to do while a run is active
-    or waits its turn: `reject` refuses, `enqueue` waits behind it, `interrupt` cancels it and
-    `rollback` also undoes what it did to the thread's state; then the new run goes. A run with
-    `due_at` starts then, or as soon after as the thread is free; those of a higher `priority` first
-    where there are more than may run at once. `requested_by` are others whose words or changes it
-    can be traced to. `update` is written to the state, in place of input: `values`, and the node to
-    write them as. Under a `key` that the same request had before, nothing is done again.
+    `given` is empty only with a `checkpoint_id`, a state of the thread's past to go on from: then
+    the graph goes on there by itself. `if_paused="reject"` rejects what is pending, for the message
+    as reason; `wait` leaves it, and goes when it was decided and has run; `cancel` cancels it, and
+    then takes the input. `on_busy` says what to do while a run is active or waits its turn:
+    `reject` refuses, `enqueue` waits behind it, `interrupt` cancels it and `rollback` also undoes
+    what it did to the thread's state; then the new run goes. A run with `due_at` starts then, or as
+    soon after as the thread is free; those of a higher `priority` first where there are more than
+    may run at once. `requested_by` are others whose words or changes it can be traced to. With an
+    `update` the input is written to the state, as the node that this names, and the graph does not
+    run. Under a `key` that the same request had before, nothing is done again.
     """
 
     given: RunInput

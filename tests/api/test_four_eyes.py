@@ -131,6 +131,8 @@ NO_WAY = {
     "POST /threads": "an empty thread has no words, and its metadata does not reach the agent",
     "PATCH /threads/{id}": "metadata of a thread does not reach the agent",
     "POST /threads/{id}/history": "it reads",
+    "POST /files": "a file reaches an agent only by a message, whose sender answers for it",
+    "DELETE /files/{id}": "nothing is left",
     "DELETE /threads/{id}": "nothing is left",
     "POST /approvals/{id}/withdraw": "a vote has no words",
     "POST /approvals/{id}/delegate": "a voting right has no words",
