@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from langgraph._internal._serde import build_serde_allowlist
@@ -10,7 +11,7 @@ from langgraph.pregel import Pregel
 
 def state_types(graph: Pregel[Any, Any, Any, Any]) -> set[tuple[str, ...]]:
     """Module and name of every model, dataclass and enum in the declared state of the graph and its
-    subgraphs.
+    subgraphs, and in the `response_format` of langchain's agents among them.
 
     LangGraph's `compile()` hands the same set to the checkpointer if LANGGRAPH_STRICT_MSGPACK was
     set before it was imported. Types that a state holds under `Any` or a type variable are not
@@ -28,4 +29,18 @@ def _schemas(graph: Any) -> list[Any]:
     if builder is None:
         return []
     nodes = [node.input_schema for node in builder.nodes.values()]
-    return [builder.state_schema, builder.input_schema, builder.output_schema, *nodes]
+    declared = [builder.state_schema, builder.input_schema, builder.output_schema, *nodes]
+    return [*declared, _response_schema(builder.nodes.get("model"))]
+
+
+def _response_schema(node: Any) -> Any:
+    """The schema of the `response_format`, if this is the node `model` of langchain's
+    `create_agent`, else None.
+
+    The state declares the answer as a type variable, and only the node's closure has the schema.
+    """
+    function = getattr(getattr(node, "runnable", None), "afunc", None)
+    if not inspect.isfunction(function):
+        return None
+    kept = inspect.getclosurevars(function).nonlocals
+    return getattr(kept.get("initial_response_format"), "schema", None)

@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any, TypedDict
 
-from langgraph.graph import START, StateGraph
+import pytest
+from langchain.agents import create_agent
+from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
+from langgraph.graph import START, MessagesState, StateGraph
 from pydantic import BaseModel
 
 from assent.graph.state_types import state_types
+from tests.support.models import ScriptedModel, say
 
 
 class Colour(Enum):
@@ -41,3 +45,23 @@ def test_declared_types_are_found_in_fields_and_in_subgraphs() -> None:
     assert names == {"Colour", "Point", "Pair"}
     assert {name for module, name in state_types(inner) if module == __name__} == {"Colour"}
     assert ("langchain_core.messages.ai", "AIMessage") in state_types(inner)
+
+
+@pytest.mark.parametrize(
+    ("response_format", "names"),
+    [
+        (Point, {"Point", "Colour"}),
+        (ToolStrategy(Point | Pair), {"Point", "Colour", "Pair"}),
+        (ProviderStrategy(Point), {"Point", "Colour"}),
+        ({"title": "Point", "type": "object", "properties": {}}, set()),
+        (None, set()),
+    ],
+)
+def test_an_agents_structured_answer_is_found_by_its_response_format(
+    response_format: Any, names: set[str]
+) -> None:
+    agent = create_agent(ScriptedModel(script=[say("Bye.")]), [], response_format=response_format)
+    outer = StateGraph(MessagesState).add_node("agent", agent).add_edge(START, "agent").compile()
+    for graph in (agent, outer):
+        found = {name for module, name in state_types(graph) if module == __name__}
+        assert found == names

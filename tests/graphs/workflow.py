@@ -66,3 +66,8 @@ async def halve(amount: int) -> int:
 async def number(amount: int) -> int:
     """Halve a number, in a task."""
     return await halve(amount)
+
+
+INPUT = {"messages": [{"role": "user", "content": "Ada slowly"}]}
+ANSWERS = [["yes"]]
+AGAIN = ["begin", "send Dear Ada slowly: yes"]

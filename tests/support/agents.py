@@ -92,6 +92,12 @@ async def let_go(amount: int) -> None:
         await asyncio.sleep(0.02)
 
 
+async def act(line: str) -> None:
+    """Leave a line, and be done when the file `<ledger>.go-1` is there."""
+    trace(line)
+    await let_go(1)
+
+
 # ── tools ─────────────────────────────────────────────────────────────────────────────────────────
 
 

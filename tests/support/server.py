@@ -260,11 +260,10 @@ class Api:
     def __init__(self, http: httpx.AsyncClient) -> None:
         self.http = http
 
-    async def stream(self, message: str, **body: Json) -> list[Event]:
-        """Say something; the events of the run."""
-        async with self.http.stream(
-            "POST", "/agent/stream", json={"message": message, **body}
-        ) as response:
+    async def stream(self, message: str | None = None, **body: Json) -> list[Event]:
+        """Say something, or give another input; the events of the run."""
+        body = body if message is None else {"message": message, **body}
+        async with self.http.stream("POST", "/agent/stream", json=body) as response:
             await expect(response, 200)
             return [event async for event in events_of(response)]
 
