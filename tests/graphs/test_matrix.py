@@ -205,8 +205,9 @@ async def killed_while_all_wait(server: Server, api: Api) -> dict[str, Ended]:
     for case in CASES:
         assert await api.pending(case.name) == asked[case.name]
         for answers in case.answers:
-            run = await answer(api, case.name, answers)
-            await api.ended(run["run_id"])
+            seen = (await api.events(case.name))[-1]["seq"]
+            await answer(api, case.name, answers)
+            await api.until(case.name, "run_paused", "done", "error", after=seen)
     return {case.name: await ended(api, case, case.name, server) for case in CASES}
 
 
