@@ -212,7 +212,7 @@ class Person:
             await way(sent, request)
             if sent.status in self._refusals:
                 self._book.refusals[sent.status] += 1
-            elif sent.status not in (200, 202, 409):
+            elif sent.status not in (None, 200, 202, 409):
                 self._book.complaints.append(("status", f"{sent} was answered {sent.status}."))
 
     async def _say_meanwhile(self, log: Log) -> None:
@@ -228,15 +228,15 @@ class Person:
     async def _invoke(self, sent: Sent, body: Json) -> None:
         """Wait for what it comes to."""
         response = await self._api.http.post("/agent/invoke", json=body)
-        sent.status, sent.run_id = response.status_code, response.headers.get("x-run-id", "")
-        if sent.status == 503:
+        sent.status, sent.run_id = _status(response), response.headers.get("x-run-id", "")
+        if response.status_code == 503:
             # If the storage was away for long, it was taken all the same.
             sent.run_id = response.json().get("run_id", "")
 
     async def _stream(self, sent: Sent, body: Json) -> None:
         """Listen for a while, and hang up."""
         async with self._api.http.stream("POST", "/agent/stream", json=body) as response:
-            sent.status, sent.run_id = response.status_code, response.headers.get("x-run-id", "")
+            sent.status, sent.run_id = _status(response), response.headers.get("x-run-id", "")
             patience = self._chance.randrange(60)
             async for _ in response.aiter_raw():
                 patience -= 1
@@ -251,7 +251,7 @@ class Person:
         if sooner and body.get("on_busy") == "enqueue" and self._chance.random() < 0.3:
             request["after_seconds"] = round(self._chance.random(), 3)
         response = await self._api.http.post("/agent/runs", json=request)
-        sent.status, sent.run_id = response.status_code, response.headers.get("x-run-id", "")
+        sent.status, sent.run_id = _status(response), response.headers.get("x-run-id", "")
 
     def _script(self) -> str:
         chance = self._chance
@@ -407,3 +407,10 @@ class Person:
                 ("status", f"{what} gave {response.status_code}: {response.text[:300]}")
             )
         return response
+
+
+def _status(response: httpx.Response) -> int | None:
+    """What became of a request: None if a server that was ending cut it off, and does not ask to
+    have it again."""
+    is_cut_off = response.status_code == 503 and "retry-after" not in response.headers
+    return None if is_cut_off else response.status_code
