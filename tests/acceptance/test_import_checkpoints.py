@@ -106,10 +106,10 @@ def test_threads_of_a_program_without_a_server_go_on_in_one(folder: Path) -> Non
 async def _go_on(server: Server) -> None:
     async with asking(server) as api:
         threads = {each["thread_id"]: each for each in (await api.get("/threads"))["threads"]}
-        assert {name: (each["status"], each["agent"]) for name, each in threads.items()} == {
-            "talked": ("idle", "agent"),
-            "waits": ("interrupted", "agent"),
+        found = {
+            name: (each["status"], each["metadata"]["graph_id"]) for name, each in threads.items()
         }
+        assert found == {"talked": ("idle", "agent"), "waits": ("interrupted", "agent")}
         first, second = await api.pending("waits")
         assert [(each["tool"], each["args"], each["preview"]) for each in (first, second)] == [
             ("pay", {"amount": 5}, {"pays": 5}),
