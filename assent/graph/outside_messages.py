@@ -107,20 +107,25 @@ def joining(
     """The messages that may join the conversation, and those that may not.
 
     No message takes the place of one of the model's or of a tool's; none of a tool's stands for a
-    call that is not open; and no answer of a tool is removed from a call that stays, since the call
-    would be open again.
+    call that is not open; no answer of a tool is removed from a call that stays, since the call
+    would be open again; and nothing is removed that is not there, since LangGraph could not read
+    the state any more.
     """
     known = {message.id: message for message in conversation}
     removed = {message.id for message in messages if isinstance(message, RemoveMessage)}
     kept: list[BaseMessage] = []
     left_out: list[LeftOut] = []
+    so_far: list[BaseMessage] = [*conversation]
     for message in messages:
-        so_far = [*conversation, *(each for each in kept if not isinstance(each, RemoveMessage))]
         reason = _why_not(message, known, removed, so_far)
-        if reason is None:
-            kept.append(message)
-        else:
+        if reason is not None:
             left_out.append((str(message.id), reason))
+            continue
+        kept.append(message)
+        if message.id == REMOVE_ALL_MESSAGES:
+            so_far = []
+        elif not isinstance(message, RemoveMessage):
+            so_far.append(message)
     return kept, left_out
 
 
@@ -132,6 +137,8 @@ def _why_not(
 ) -> str | None:
     there = known.get(message.id)
     if isinstance(message, RemoveMessage):
+        if message.id not in (REMOVE_ALL_MESSAGES, *(each.id for each in so_far)):
+            return "The conversation has no message with this id."
         if isinstance(there, ToolMessage) and not _turn_goes(there, known, removed):
             return "It would remove a tool's answer from a call that stays."
         return None

@@ -99,6 +99,7 @@ def left(messages: list[BaseMessage], *conversation: Any) -> list[str]:
         ToolMessage("Successfully handled tool call.", id="new", tool_call_id="c"),
         ToolMessage("other", id="new", tool_call_id="unknown"),
         RemoveMessage(id="answer"),
+        RemoveMessage(id="unknown"),
     ],
 )
 def test_what_the_model_and_tools_wrote_stays(message: BaseMessage) -> None:
@@ -123,3 +124,11 @@ def test_an_open_call_can_be_answered_once() -> None:
     answer = ToolMessage("by hand", id="new", tool_call_id="c")
     again = ToolMessage("again", id="newer", tool_call_id="c")
     assert left([answer, again], ASKED, TURN) == ["newer"]
+
+
+def test_what_is_removed_already_is_not_removed_once_more() -> None:
+    """After all messages were removed, LangGraph would keep this as a message."""
+    everything = RemoveMessage(id="__remove_all__")
+    assert left([everything, RemoveMessage(id="asked")], ASKED, TURN, ANSWER) == ["asked"]
+    late = ToolMessage("5", id="late", tool_call_id="c")
+    assert left([everything, late], ASKED, TURN) == ["late"]
