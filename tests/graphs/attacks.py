@@ -1,8 +1,8 @@
 """What an attacker sends, as strategies for hypothesis: bodies of requests with all that LangGraph,
 LangChain or Assent take for more than data. Most of it is refused, and none of it decides.
 
-A text of `NAMES` stands for an id of the attacked thread, which is put in its place before it is
-sent (`filled`); so do the numbers `LATEST` and `FORGED` stand for amounts.
+A text of `IDS` or `PLACES` stands for an id of the attacked thread, and the numbers `LATEST` and
+`FORGED` for amounts. `filled` puts these in their places before a body is sent.
 """
 
 from __future__ import annotations
