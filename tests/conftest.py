@@ -22,6 +22,9 @@ from tests.support.server import Server
 from tests.support.zygote import Zygote
 
 STARTING = (subprocess, multiprocessing, OpenAIServer, Server, Zygote)
+UVICORN = ("uvicorn.error", "uvicorn.access", "uvicorn.asgi")
+"""The loggers that uvicorn sets."""
+
 BY_NAME = {"create_subprocess_exec", "create_subprocess_shell"}
 
 # How long an example takes says how busy the machine is.
@@ -47,8 +50,9 @@ def pytest_runtest_teardown() -> None:
     for handler in ours:
         root.removeHandler(handler)
     root.setLevel(logging.WARNING)
-    for name in TALKATIVE:
+    for name in (*TALKATIVE, *UVICORN):
         logging.getLogger(name).setLevel(logging.NOTSET)
+        logging.getLogger(name).propagate = True
     logging.captureWarnings(False)
     structlog.reset_defaults()
 

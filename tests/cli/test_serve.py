@@ -26,6 +26,8 @@ def collects_garbage_as_before() -> Iterator[None]:
     gc.set_threshold(*threshold)
 
 
+# Old versions of uvicorn use what new ones of websockets call legacy.
+@pytest.mark.filterwarnings("ignore:websockets:DeprecationWarning")
 @pytest.mark.parametrize("steps", range(1, 6))
 async def test_a_connection_that_is_accepted_as_the_server_stops_is_closed(
     tmp_path: Path, steps: int
