@@ -81,6 +81,11 @@ def _converted(value: JsonObject, role: str, where: str) -> BaseMessage:
         ) from error
     if not isinstance(message.id, str | None) or (role == "remove" and not message.id):
         raise InvalidInput(f"{where}: its 'id' is not a text.")
+    if isinstance(message, AIMessage):
+        called = [call["id"] for call in message.tool_calls]
+        if not all(called) or len(set(called)) < len(called):
+            # An answer or a decision could not say which of them it is for.
+            raise InvalidInput(f"{where}: each of its 'tool_calls' needs an 'id' of its own.")
     return message
 
 

@@ -56,6 +56,8 @@ def test_a_message_is_read(given: Any, made: BaseMessage) -> None:
         ({"role": "user"}, "LangChain makes no message of it"),
         ({"role": "tool", "content": "5"}, "LangChain makes no message of it"),
         ({"role": "user", "content": 5}, "LangChain makes no message of it"),
+        ({"role": "assistant", "tool_calls": [PAY, PAY]}, "each of its 'tool_calls' needs an 'id'"),
+        ({"role": "ai", "tool_calls": [{**PAY, "id": ""}]}, "each of its 'tool_calls' needs an"),
         ({"type": "remove"}, "LangChain makes no message of it"),
     ],
 )
