@@ -22,6 +22,7 @@ from assent.cli.client import Client
 from assent.cli.wording import news_of
 from assent.notify.endpoints import APPROVAL_EVENTS
 from tests.support.server import Server, scripted_agents, serving
+from tests.support.waiting import PATIENCE
 
 ASSENT = [sys.executable, "-c", "from assent.cli.app import main; main()"]
 
@@ -232,7 +233,7 @@ def test_watching_tells_of_all_threads_from_now_on_and_over_a_restart(
         try:
             told: list[dict[str, Any]] = []
             asked_now: list[str] = []
-            deadline = time.monotonic() + 40
+            deadline = time.monotonic() + 2 * PATIENCE
             while len({event["approval_id"] for event in told} & set(asked_now)) < 2:
                 assert time.monotonic() < deadline, (tmp_path / "out").read_text()
                 asked_now.append(asked(server, "pay 17")["approval_id"])

@@ -230,8 +230,9 @@ async def test_the_file_shrinks_when_a_thread_is_erased(tmp_path: Path) -> None:
         await storage.commit(Change(erase="t"))
         await until_gone(storage)
         await storage.shrink()
-        # Two thirds were of the thread; some free pages are kept for what comes next.
-        assert size(path) < full / 3 + (SPARE_PAGES + 64) * 4096
+        # Two thirds were of the thread; some free pages are kept for what comes next. Tables that
+        # are empty take a page each, and so do their indexes.
+        assert size(path) < full / 3 + (SPARE_PAGES + 128) * 4096
         assert len(await numbers(storage, "u")) == 1000
         assert await storage._reader.rows("PRAGMA integrity_check") == [("ok",)]
 
