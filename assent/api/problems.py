@@ -211,7 +211,8 @@ def in_sentences(error: RequestValidationError | ValidationError) -> list[str]:
 def _sentence(item: JsonObject) -> str:
     place, *path = map(str, item["loc"] or ["request"])
     pydantics = str(item["msg"]).removeprefix("Value error, ")
-    message = _VALIDATION_MESSAGES.get(item["type"], pydantics)
+    # Our own messages may be whole sentences.
+    message = _VALIDATION_MESSAGES.get(item["type"], pydantics).removesuffix(".")
     if not path:
         return f"The {place}: {message}."
     return f"In the {place}, '{'.'.join(path)}': {message}."

@@ -123,6 +123,7 @@ async def test_fields_of_other_releases_are_ignored_unless_something_else_would_
     for name, value in (("ttl", 5), ("supersteps", []), ("graph_id", "agent")):
         refused = await problem(await api.http.post("/threads", json={name: value}), 422)
         assert f"'{name}' is not supported here. " in refused["detail"]
+        assert ".." not in refused["detail"]
 
 
 def test_assistants_have_the_ids_of_langgraphs_server() -> None:
