@@ -103,7 +103,7 @@ def reply(history: list[BaseMessage]) -> AIMessage | BaseException:
 
 
 agent: Any = build_hitl_agent(
-    ScriptedModel(script=reply, delay=0.001),
+    ScriptedModel(script=reply, delay=0.001, remembers=False),
     [look, note, save, pay, post],
     approve=list(GATED),
     effects={"look": "none", "save": "idempotent", "post": "idempotent"},

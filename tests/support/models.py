@@ -77,6 +77,9 @@ class ScriptedModel(BaseChatModel):
     """Whether every tool call gets a new id, so that one message can stand in the script several
     times."""
 
+    remembers: bool = True
+    """Whether `calls` has every call. A server that is used for long would never stop growing."""
+
     calls: list[list[BaseMessage]] = Field(default_factory=list)
     """The history of each call so far."""
 
@@ -141,7 +144,8 @@ class ScriptedModel(BaseChatModel):
         """The reply to this call. Taken by the number of calls so far, which copies of the model
         share."""
         turn = len(self.calls)
-        self.calls.append(list(messages))
+        if self.remembers:
+            self.calls.append(list(messages))
         reply = self.script if callable(self.script) else self._entry(turn)
         if callable(reply):
             reply = reply(list(messages))
