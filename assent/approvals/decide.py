@@ -230,11 +230,17 @@ class Decider:
 
     async def _already_decided(self, thread_id: str, key: str | None) -> AlreadyDecided | None:
         """The error that says who decided what the caller meant: the approval with this id, or of
-        this tool call or interrupt; or the newest one."""
+        this tool call or interrupt; or the newest one. One that is pending was asked after the
+        thread was read."""
         newest: Approval | None = None
         async for rows in all_pages(self.storage.approvals, thread_id=thread_id):
             for row in rows:
-                if key is None or key in (row.approval_id, row.tool_call_id, row.interrupt_id):
+                is_meant = key is None or key in (
+                    row.approval_id,
+                    row.tool_call_id,
+                    row.interrupt_id,
+                )
+                if is_meant and not row.is_pending:
                     newest = row
         return already_decided(newest) if newest else None
 

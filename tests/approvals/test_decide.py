@@ -353,6 +353,28 @@ async def test_a_thread_that_is_not_there_or_waits_for_nothing(storage: SqliteSt
         )
 
 
+async def test_what_is_asked_just_after_the_thread_was_read_is_not_called_decided(
+    storage: SqliteStorage,
+) -> None:
+    """Whoever read the thread before it asked finds an approval that it does not wait for yet."""
+    idle = a_thread(status=ThreadStatus.IDLE, version=1)
+    await storage.commit(Change(rows=(idle, an_approval("asked-since", version=1))))
+    verdict = Verdict(decisions=Approve(), by=Actor("bob"))
+    with pytest.raises(NothingPending):
+        await decide(decider(storage), "t", verdict)
+
+    earlier = an_approval(
+        "earlier", status=ApprovalStatus.REJECTED, decided_by="cy", decided_at=NOON, version=1
+    )
+    await storage.commit(Change(rows=(earlier,)))
+    with pytest.raises(AlreadyDecided) as told:
+        await decide(decider(storage), "t", verdict)
+    assert (told.value.details["approval_id"], told.value.details["decided_by"]) == (
+        "earlier",
+        "cy",
+    )
+
+
 # ── several people, and time ──────────────────────────────────────────────────────────────────────
 
 
