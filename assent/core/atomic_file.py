@@ -1,4 +1,4 @@
-"""Files that are whole at every moment."""
+"""Files that are whole at every moment, and that outlive a power cut."""
 
 from __future__ import annotations
 
@@ -20,3 +20,13 @@ def replace_file(path: Path, content: bytes, *, mode: int = 0o666) -> None:
         os.fsync(file.fileno())
 
     temporary.replace(path)
+
+
+def sync(path: Path) -> None:
+    """Make durable what was written to the file, or what was renamed in the folder. Raises
+    `OSError`."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

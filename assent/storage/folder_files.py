@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
+from assent.core.atomic_file import sync
 from assent.core.errors import NotFound, TooLarge, Unavailable
 from assent.core.sealing import Part, Seal, tampered
 from assent.storage.files import Files, WrittenFile
@@ -160,7 +161,7 @@ def _copy(path: Path, target: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(target)
-    _sync(target.parent)
+    sync(target.parent)
 
 
 def _made(path: Path) -> int:
@@ -202,8 +203,8 @@ class _Writing:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._partial.replace(self._path)
-        _sync(self._path.parent)
-        _sync(self._path.parent.parent)
+        sync(self._path.parent)
+        sync(self._path.parent.parent)
         return WrittenFile(self.size, self._digest.hexdigest())
 
     def close(self) -> None:
@@ -233,11 +234,3 @@ def _next_frame(file: BinaryIO, file_id: str) -> bytes | None:
     if len(head) < LENGTH_BYTES or len(frame) < length:
         raise tampered("", "file", file_id)
     return frame
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

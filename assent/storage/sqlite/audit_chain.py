@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import hmac
-import os
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,7 +21,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from assent.core.atomic_file import replace_file
+from assent.core.atomic_file import replace_file, sync
 from assent.core.audit import AuditEntry, AuditHead, AuditRecord
 from assent.core.clock import time_text
 from assent.core.errors import ConfigurationError, Tampered
@@ -243,22 +242,13 @@ def _make_key(path: Path) -> AuditKey:
     text = f"{key.id}:{base64.b64encode(key.secret).decode()}\n"
     try:
         replace_file(place, text.encode(), mode=0o600)
-        _sync_folder(place.parent)
+        sync(place.parent)
     except OSError as error:
         raise ConfigurationError(
             f"The audit key cannot be written to {place}: {error.strerror}. Let this user write to "
             "the folder, or set ASSENT_AUDIT_KEY."
         ) from error
     return key
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in the folder durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 # ── reading ───────────────────────────────────────────────────────────────────────────────────────

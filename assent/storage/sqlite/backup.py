@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from assent.core.atomic_file import sync
 from assent.core.errors import ConfigurationError
 
 LEFT_BESIDE = ("-wal", "-journal")
@@ -34,9 +35,9 @@ def copy_database(source: sqlite3.Connection, copy: Path) -> None:
             # All pages in one step, so that they are of one moment. A database with a write-ahead
             # log can be written to meanwhile.
             source.backup(target)
-        _sync(partial)
+        sync(partial)
         partial.replace(copy)
-        _sync(copy.parent)
+        sync(copy.parent)
     except (sqlite3.Error, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigurationError(
@@ -45,11 +46,3 @@ def copy_database(source: sqlite3.Connection, copy: Path) -> None:
         ) from error
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
