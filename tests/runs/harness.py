@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from assent.runs.transitions import Submission
 from assent.runs.worker import EmbeddedEngine
 from assent.storage.base import Change, Storage
 from assent.storage.sqlite import SqliteStorage
+from tests.storage.samples import NOON
 from tests.support.waiting import PATIENCE
 
 FINAL = frozenset({RunStatus.SUCCESS, RunStatus.ERROR, RunStatus.CANCELLED, RunStatus.INTERRUPTED})
@@ -251,3 +252,17 @@ def a_busy_thread(thread_id: str, run_id: str, now: datetime) -> Thread:
 def rows(*rows: Any) -> Change:
     """A change that writes these."""
     return Change(rows=rows)
+
+
+class Hands:
+    """A clock that is set by hand, and the time that really passes."""
+
+    def __init__(self) -> None:
+        self.time = NOON
+        self.passed = 0.0
+        self.clock = Clock(now=lambda: self.time)
+
+    def wait(self, time: timedelta) -> None:
+        """Let time pass."""
+        self.time += time
+        self.passed += time.total_seconds()

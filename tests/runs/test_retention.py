@@ -17,7 +17,6 @@ from msgspec import structs
 
 from assent.approvals.feed import FEED
 from assent.core.approval import ApprovalKind, ApprovalStatus
-from assent.core.clock import Clock
 from assent.core.errors import Conflict, Gone
 from assent.core.events import Done
 from assent.core.rows import NotificationStatus, Row, Run, RunStatus, Thread, ThreadStatus
@@ -25,6 +24,7 @@ from assent.runs.follow import follow
 from assent.runs.retention import OVERLAP, THREADS_PER_STEP, Retention, Sweeper, sweeping
 from assent.storage.base import Change
 from assent.storage.sqlite import SqliteStorage
+from tests.runs.harness import Hands
 from tests.storage.samples import (
     NOON,
     answer,
@@ -48,28 +48,15 @@ APPROVED, BUDGET = ApprovalStatus.APPROVED, ApprovalKind.BUDGET
 PENDING = NotificationStatus.PENDING
 
 
-class Hands:
-    """A clock that is set by hand, and the time that really passes."""
-
-    def __init__(self) -> None:
-        self.time = NOON
-        self.passed = 0.0
-        self.clock = Clock(now=lambda: self.time)
-
-    def wait(self, time: timedelta) -> None:
-        """Let time pass."""
-        self.time += time
-        self.passed += time.total_seconds()
-
-    def sweeper(self, storage: SqliteStorage, retention: Retention) -> Sweeper:
-        """A sweeper by this clock."""
-        return Sweeper(storage, retention, self.clock, lambda: self.passed)
-
-
 @pytest.fixture
 async def storage(tmp_path: Path) -> AsyncIterator[SqliteStorage]:
     async with SqliteStorage.open(tmp_path / "assent.db") as storage:
         yield storage
+
+
+def sweeper_of(hands: Hands, storage: SqliteStorage, retention: Retention) -> Sweeper:
+    """A sweeper by this clock."""
+    return Sweeper(storage, retention, hands.clock, lambda: hands.passed)
 
 
 async def write(storage: SqliteStorage, *times: datetime) -> None:
@@ -89,7 +76,7 @@ async def until(storage: SqliteStorage, expected: list[int]) -> None:
 async def test_events_go_when_their_time_has_come(storage: SqliteStorage) -> None:
     hands = Hands()
     await write(storage, NOON, NOON + DAY)
-    sweeper = hands.sweeper(storage, MONTH)
+    sweeper = sweeper_of(hands, storage, MONTH)
     await sweeper.sweep()
     for days, left in ((29, [1, 2]), (1, [1, 2]), (0.5, [2]), (1.5, [])):
         hands.wait(days * DAY)
@@ -101,7 +88,7 @@ async def test_without_a_setting_events_are_kept(storage: SqliteStorage) -> None
     hands = Hands()
     await write(storage, NOON)
     await storage.commit(Change(rows=ended("t", NOON)))
-    sweeper = hands.sweeper(storage, Retention())
+    sweeper = sweeper_of(hands, storage, Retention())
     for _ in range(2):
         await sweeper.sweep()
         hands.wait(10_000 * DAY)
@@ -177,7 +164,7 @@ async def test_the_latest_checkpoints_are_kept_of_threads_whose_runs_have_ended(
         await put_checkpoints(storage, name, 6)
     busy, earlier = ended("busy", NOON, status=ThreadStatus.BUSY)
     await storage.commit(Change(rows=(*ended("ended", NOON), busy, earlier)))
-    sweeper = hands.sweeper(storage, Retention(checkpoints_keep=2))
+    sweeper = sweeper_of(hands, storage, Retention(checkpoints_keep=2))
     await sweeper.sweep()
     assert [await steps(storage, name) for name in ("ended", "busy", "never ran")] == [
         [5, 4],
@@ -201,7 +188,7 @@ async def test_the_latest_checkpoints_are_kept_of_threads_whose_runs_have_ended(
 async def test_without_a_setting_checkpoints_are_kept(storage: SqliteStorage) -> None:
     await put_checkpoints(storage, "t", 6)
     await storage.commit(Change(rows=ended("t", NOON)))
-    await Hands().sweeper(storage, Retention()).sweep()
+    await sweeper_of(Hands(), storage, Retention()).sweep()
     assert len(await steps(storage, "t")) == 6
 
 
@@ -210,7 +197,7 @@ async def test_more_threads_than_fit_in_a_step_are_all_pruned(storage: SqliteSto
     for number, name in enumerate(names):
         await put_checkpoints(storage, name, 3)
         await storage.commit(Change(rows=ended(name, NOON + number * DAY)))
-    await Hands().sweeper(storage, Retention(checkpoints_keep=1)).sweep()
+    await sweeper_of(Hands(), storage, Retention(checkpoints_keep=1)).sweep()
     assert [await steps(storage, name) for name in names] == [[2]] * len(names)
 
 
@@ -223,7 +210,7 @@ async def swept(
     storage: SqliteStorage, hands: Hands, days: float, retention: Retention = KEEP
 ) -> None:
     """So many days later, the sweeper that has been there all the time has swept."""
-    sweeper = hands.sweeper(storage, retention)
+    sweeper = sweeper_of(hands, storage, retention)
     await sweeper.sweep()
     hands.wait(days * DAY)
     await sweeper.sweep()
@@ -297,7 +284,7 @@ async def test_what_begins_meanwhile_is_kept(storage: SqliteStorage) -> None:
 async def test_a_repeated_request_finds_its_thread_for_a_day(storage: SqliteStorage) -> None:
     hands = Hands()
     await storage.commit(Change(rows=(*ended("t", NOON), answer(thread_id="t", created_at=NOON))))
-    sweeper = hands.sweeper(storage, Retention(threads_ttl=timedelta(hours=1)))
+    sweeper = sweeper_of(hands, storage, Retention(threads_ttl=timedelta(hours=1)))
     for hours, there in ((0, {"t"}), (20, {"t"}), (5, set())):
         hands.wait(timedelta(hours=hours))
         await sweeper.sweep()
@@ -399,7 +386,7 @@ async def test_the_feed_forgets_with_the_threads(storage: SqliteStorage) -> None
 async def test_a_clock_that_is_ahead_for_a_while_erases_nothing(storage: SqliteStorage) -> None:
     hands = Hands()
     await storage.commit(Change(rows=ended("t", NOON), events=(structs.replace(token(), ts=NOON),)))
-    sweeper = hands.sweeper(storage, replace(KEEP, events_ttl=30 * DAY))
+    sweeper = sweeper_of(hands, storage, replace(KEEP, events_ttl=30 * DAY))
     minute = timedelta(minutes=1)
     for step, minutes in ((timedelta(0), 20), (40 * DAY, 9), (-40 * DAY, 20), (40 * DAY, 9)):
         hands.time += step
@@ -420,7 +407,7 @@ async def test_a_process_that_starts_with_a_wrong_clock_erases_nothing_at_first(
     hands = Hands()
     await storage.commit(Change(rows=ended("t", NOON)))
     hands.time += 40 * DAY
-    sweeper = hands.sweeper(storage, KEEP)
+    sweeper = sweeper_of(hands, storage, KEEP)
     for _ in range(9):
         await sweeper.sweep()
         hands.wait(timedelta(minutes=1))

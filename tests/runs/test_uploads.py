@@ -16,22 +16,10 @@ from assent.runs.retention import Retention, Sweeper
 from assent.runs.uploads import MOST_OF_A_THREAD, Uploads
 from assent.storage.base import Change, Storage
 from assent.storage.sqlite import SqliteStorage
-from tests.storage.samples import NOON, thread
+from tests.runs.harness import Hands
+from tests.storage.samples import thread
 
 HOUR = timedelta(hours=1)
-
-
-class Hands:
-    """A clock that is set by hand, and the time that really passes."""
-
-    def __init__(self) -> None:
-        self.time = NOON
-        self.passed = 0.0
-        self.clock = Clock(now=lambda: self.time)
-
-    def wait(self, hours: float) -> None:
-        self.time += hours * HOUR
-        self.passed += hours * 3600
 
 
 @pytest.fixture
@@ -66,13 +54,13 @@ async def test_uploads_go_after_a_day_unless_a_thread_refers_to_them(
     sweeper = Sweeper(storage, Retention(), hands.clock, lambda: hands.passed, uploads)
     await sweeper.sweep()
     for hours, left in ((23, {unused, used}), (2, {used}), (1000, {used})):
-        hands.wait(hours)
+        hands.wait(hours * HOUR)
         await sweeper.sweep()
         assert {await storage.file(row.file_id) for row in (unused, used)} - {None} == left
         assert set(await storage.files.ids()) == {row.file_id for row in left}
 
     await storage.commit(Change(erase="t"))
-    hands.wait(1)
+    hands.wait(HOUR)
     await sweeper.sweep()
     assert await storage.files.ids() == []
     with pytest.raises(NotFound):
