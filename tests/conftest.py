@@ -11,6 +11,7 @@ from collections.abc import Hashable, Iterator
 from inspect import isclass, isfunction, unwrap
 from types import CodeType
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import structlog
@@ -95,3 +96,18 @@ def names_in(code: CodeType) -> Iterator[str]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from names_in(constant)
+
+
+@pytest.fixture
+def thread() -> str:
+    """The id of a thread that no other test has."""
+    return f"t-{uuid4().hex}"
+
+
+_amounts = iter(range(1000, 1_000_000))
+
+
+@pytest.fixture
+def amount() -> int:
+    """An amount that no other test pays, so that its lines in the ledger are this test's."""
+    return next(_amounts)

@@ -15,7 +15,16 @@ import pytest
 
 from tests.support import any_graphs
 from tests.support.history import history_problems
-from tests.support.server import Server, asking, expect, only, problem, serving, types_of
+from tests.support.server import (
+    Server,
+    asking,
+    expect,
+    only,
+    problem,
+    project_of,
+    serving,
+    types_of,
+)
 
 APPROVE = {"type": "approve"}
 REJECT = {"type": "reject", "message": "No."}
@@ -111,17 +120,8 @@ STYLES = [
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    target = tmp_path / "langgraph.json"
-    target.write_text(
-        json.dumps(
-            {
-                "graphs": {
-                    name: f"{any_graphs.__file__}:{name}" for name in (*any_graphs.ALL, "hidden")
-                }
-            }
-        )
-    )
-    with serving(tmp_path, str(target)) as server:
+    target = project_of(tmp_path, {any_graphs: (*any_graphs.ALL, "hidden")})
+    with serving(tmp_path, target) as server:
         yield server
 
 

@@ -8,7 +8,6 @@ at the traces that are new.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +17,15 @@ import pytest
 
 from assent.core.digest import call_digest
 from tests.support import any_graphs
-from tests.support.server import Server, asking, problem, serving, types_of, without_tokens
+from tests.support.server import (
+    Server,
+    asking,
+    problem,
+    project_of,
+    serving,
+    types_of,
+    without_tokens,
+)
 from tests.support.waiting import until
 
 APPROVE = {"type": "approve"}
@@ -29,11 +36,7 @@ NO = "A person rejected this call. It did not run. The reason: No."
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
     names = (*any_graphs.UNLISTED, "bare_inbox", "question")
-    target = folder / "langgraph.json"
-    target.write_text(
-        json.dumps({"graphs": {name: f"{any_graphs.__file__}:{name}" for name in names}})
-    )
-    with serving(folder, str(target)) as server:
+    with serving(folder, project_of(folder, {any_graphs: names})) as server:
         yield server
 
 

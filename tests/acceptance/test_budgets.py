@@ -4,7 +4,6 @@ through kills too."""
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from tests.support.server import (
     expect,
     only,
     problem,
+    project_of,
     serving,
     types_of,
     without_tokens,
@@ -32,11 +32,7 @@ PAUSE = {"on_exceeded": "pause"}
 
 
 def agents(folder: Path) -> str:
-    file = folder / "langgraph.json"
-    file.write_text(
-        json.dumps({"graphs": {name: f"{counted.__file__}:{name}" for name in counted.ALL}})
-    )
-    return str(file)
+    return project_of(folder, {counted: counted.ALL})
 
 
 BUDGETS = """

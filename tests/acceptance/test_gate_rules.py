@@ -3,17 +3,13 @@ of a real server, and the gated tool does not run."""
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Iterator
-from uuid import uuid4
 
 import pytest
 
 from tests.support import agents, any_graphs, given_graphs
-from tests.support.server import Json, Server, asking, expect, only, problem, serving
-
-_amounts = itertools.count(5001)
+from tests.support.server import Json, Server, asking, expect, only, problem, project_of, serving
 
 YES = {"role": "user", "content": "yes"}
 
@@ -21,29 +17,13 @@ YES = {"role": "user", "content": "yes"}
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("gates")
-    modules = {
+    names = {
         agents: ("agent", "chat_agent"),
         any_graphs: ("batched", "stopped_calls"),
         given_graphs: ("shop", "nested_chat_agent"),
     }
-    graphs = {
-        name: f"{module.__file__}:{name}" for module, names in modules.items() for name in names
-    }
-    file = folder / "langgraph.json"
-    file.write_text(json.dumps({"graphs": graphs}))
-    with serving(folder, str(file)) as server:
+    with serving(folder, project_of(folder, names)) as server:
         yield server
-
-
-@pytest.fixture
-def amount() -> int:
-    """An amount that only this test could pay."""
-    return next(_amounts)
-
-
-@pytest.fixture
-def thread() -> str:
-    return f"t-{uuid4().hex}"
 
 
 def turn(amount: int, **fields: Json) -> Json:

@@ -11,16 +11,14 @@ from typing import Any
 import pytest
 
 from tests.support import given_graphs
-from tests.support.server import Server, asking, serving
+from tests.support.server import Server, asking, project_of, serving
 
 ACME: Any = {"agent": "shop", "context": {"account": "acme"}}
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    file = tmp_path / "langgraph.json"
-    file.write_text(json.dumps({"graphs": {"shop": f"{given_graphs.__file__}:shop"}}))
-    with serving(tmp_path, str(file)) as server:
+    with serving(tmp_path, project_of(tmp_path, {given_graphs: ["shop"]})) as server:
         yield server
 
 

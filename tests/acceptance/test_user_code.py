@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import time
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance import rough_agent
-from tests.support.server import Api, Server, only, serving
+from tests.support.server import Api, Server, only, project_of, serving
 from tests.support.waiting import until
 
 DRAIN_SECONDS = 1
@@ -25,15 +24,13 @@ THREADS = 2
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    target = tmp_path / "langgraph.json"
-    graphs = {name: f"{rough_agent.__file__}:{name}" for name in rough_agent.ALL}
-    target.write_text(json.dumps({"graphs": graphs}))
+    target = project_of(tmp_path, {rough_agent: rough_agent.ALL})
     settings = {
         "ASSENT_DRAIN_SECONDS": str(DRAIN_SECONDS),
         "ASSENT_SYNC_THREADS": str(THREADS),
         "NO_COLOR": "1",
     }
-    with serving(tmp_path, str(target), **settings) as server:
+    with serving(tmp_path, target, **settings) as server:
         yield server
 
 

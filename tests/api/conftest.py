@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from uuid import uuid4
 
 import pytest
 
@@ -23,18 +22,3 @@ async def api(server: Server) -> AsyncIterator[Api]:
     """A client."""
     async with asking(server) as api:
         yield api
-
-
-@pytest.fixture
-def thread() -> str:
-    """The id of a thread that no other test has."""
-    return f"t-{uuid4().hex}"
-
-
-_amounts = iter(range(1000, 1_000_000))
-
-
-@pytest.fixture
-def amount() -> int:
-    """An amount that no other test pays, so that its lines in the ledger are this test's."""
-    return next(_amounts)

@@ -10,7 +10,17 @@ from typing import Any
 import pytest
 
 from tests.support import agents, given_graphs
-from tests.support.server import Api, Json, Server, asking, expect, only, problem, serving
+from tests.support.server import (
+    Api,
+    Json,
+    Server,
+    asking,
+    expect,
+    only,
+    problem,
+    project_of,
+    serving,
+)
 
 NEVER = "0 0 1 1 *"
 
@@ -18,13 +28,9 @@ NEVER = "0 0 1 1 *"
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("input")
-    graphs = {name: f"{given_graphs.__file__}:{name}" for name in given_graphs.ALL}
-    graphs["agent"] = f"{agents.__file__}:agent"
-    (folder / "langgraph.json").write_text(json.dumps({"graphs": graphs}))
+    project = project_of(folder, {given_graphs: given_graphs.ALL, agents: ["agent"]})
     (folder / "assent.toml").write_text('[configurable]\nlooking = ["model"]\n')
-    with serving(
-        folder, str(folder / "langgraph.json"), ASSENT_CONFIG=str(folder / "assent.toml")
-    ) as server:
+    with serving(folder, project, ASSENT_CONFIG=str(folder / "assent.toml")) as server:
         yield server
 
 

@@ -4,19 +4,14 @@ not passed over."""
 from __future__ import annotations
 
 import asyncio
-import itertools
-import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from langgraph_sdk import get_client
 
 from tests.support import agents, any_graphs, given_graphs
-from tests.support.server import Api, Json, Server, asking, expect, problem, serving
-
-_amounts = itertools.count(7001)
+from tests.support.server import Api, Json, Server, expect, problem, project_of, serving
 
 GATED = ["agent", "chat_agent", "foreign", "batched", "stopped_calls", "nested_chat_agent"]
 
@@ -24,33 +19,13 @@ GATED = ["agent", "chat_agent", "foreign", "batched", "stopped_calls", "nested_c
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("updates")
-    modules = {
+    names = {
         agents: ("agent", "chat_agent", "foreign"),
         any_graphs: ("batched", "stopped_calls"),
         given_graphs: ("report", "nested_chat_agent"),
     }
-    graphs = {
-        name: f"{module.__file__}:{name}" for module, names in modules.items() for name in names
-    }
-    (folder / "langgraph.json").write_text(json.dumps({"graphs": graphs}))
-    with serving(folder, str(folder / "langgraph.json")) as server:
+    with serving(folder, project_of(folder, names)) as server:
         yield server
-
-
-@pytest.fixture
-async def api(server: Server) -> AsyncIterator[Api]:
-    async with asking(server) as api:
-        yield api
-
-
-@pytest.fixture
-def amount() -> int:
-    return next(_amounts)
-
-
-@pytest.fixture
-def thread() -> str:
-    return f"t-{uuid4().hex}"
 
 
 async def write(api: Api, thread: str, **body: Json) -> Json:
@@ -201,13 +176,13 @@ async def test_what_was_approved_before_is_asked_again(
 @pytest.mark.parametrize("agent", GATED)
 @pytest.mark.parametrize("pauses_before", [False, True])
 async def test_no_gated_tool_runs_whatever_node_a_call_is_written_as(
-    server: Server, api: Api, thread: str, agent: str, pauses_before: bool
+    server: Server, api: Api, thread: str, amount: int, agent: str, pauses_before: bool
 ) -> None:
     """Nor when the thread then goes on without input, as it is or in a fork, and with new words."""
     first = f"{thread}-0"
     await api.stream("tell 1", thread_id=first, agent=agent)
     for number, node in enumerate([*await nodes_of(api, first), None]):
-        amount, place = next(_amounts), f"{thread}-{number}"
+        place = f"{thread}-{number}"
         said = f"pay {amount}" if pauses_before else "tell 1"
         await api.stream(said, thread_id=place, agent=agent)
         if pauses_before:

@@ -33,7 +33,7 @@ from assent.cli.screen import Screen
 from assent.core.text import pretty, visible
 from tests.support import agents, any_graphs, given_graphs
 from tests.support.command import COMMAND, Process, on_terminal, run, started
-from tests.support.server import serving
+from tests.support.server import project_of, serving
 
 DESK = """
 import asyncio, contextlib, os, pathlib
@@ -300,11 +300,7 @@ def test_a_langgraph_project_is_served_by_its_own_names(tmp_path: Path) -> None:
 
 
 def test_chat_gives_input_context_and_config(tmp_path: Path) -> None:
-    (tmp_path / "langgraph.json").write_text(
-        json.dumps(
-            {"graphs": {name: f"{given_graphs.__file__}:{name}" for name in ("report", "shop")}}
-        )
-    )
+    project_of(tmp_path, {given_graphs: ("report", "shop")})
     (tmp_path / "context.json").write_text('{"account": "acme"}')
     with served(tmp_path, "langgraph.json", LEDGER=str(tmp_path / "ledger")) as server:
         report = chat(server, "--agent", "report", "--input", '{"topic": "tea"}')
@@ -521,11 +517,9 @@ def test_a_question_takes_text_or_json(desk: Server, typed: str, got: str) -> No
 def others(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Graphs as other people write them."""
     folder = tmp_path_factory.mktemp("others")
-    graphs = {
-        name: f"{any_graphs.__file__}:{name}"
-        for name in ("asker", "form", "question", "own_schema", "mixed", "batched")
-    }
-    (folder / "langgraph.json").write_text(json.dumps({"graphs": graphs}))
+    project_of(
+        folder, {any_graphs: ("asker", "form", "question", "own_schema", "mixed", "batched")}
+    )
     root = str(Path(__file__).parents[2])
     with served(folder, "langgraph.json", PYTHONPATH=root, LEDGER=str(folder / "ledger")) as server:
         yield server

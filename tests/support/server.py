@@ -14,9 +14,10 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, closing, contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import httpx
@@ -202,7 +203,12 @@ def serving(
 
 def scripted_agents(folder: Path, *names: str) -> str:
     """A langgraph.json for the agents of `agents.py`: these, or all."""
-    graphs = {name: f"{agents.__file__}:{name}" for name in names or agents.ALL}
+    return project_of(folder, {agents: names or agents.ALL})
+
+
+def project_of(folder: Path, names: Mapping[ModuleType, Iterable[str]]) -> str:
+    """A langgraph.json for these graphs of the modules, by their own names."""
+    graphs = {name: f"{module.__file__}:{name}" for module, its in names.items() for name in its}
     file = folder / "langgraph.json"
     file.write_text(json.dumps({"graphs": graphs}))
     return str(file)
