@@ -13,6 +13,7 @@ STORAGE_KILLS ?= 5000
 LIVES ?= 5000
 WIRED_LIVES ?= 300
 ATTACKS ?= 2000
+CONTESTS ?= 50
 
 .PHONY: help serve test test-fast crash check bench lock clean
 
@@ -34,16 +35,17 @@ serve: $(VENV)/ready  ## Start the server with the demo agent
 test test-fast crash: export PYTHONDONTWRITEBYTECODE :=
 
 test: $(VENV)/ready  ## Run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)/ready  ## Run the tests that start no process; make test-fast LOWEST=1 with the lowest versions of all requirements
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not slow"
 
-crash: $(VENV)/ready  ## Kill the server 1,000 times, the storage 5,000 times, brave 200 rounds of bad weather, soak it for 30 minutes, live 5,300 lives of approvals, and attack 2,000 times; its variables are in CONTRIBUTING.md
+crash: $(VENV)/ready  ## Kill the server 1,000 times, the storage 5,000 times, brave 200 rounds of bad weather, soak it for 30 minutes, contest 50 decisions, live 5,300 lives of approvals, and attack 2,000 times; its variables are in CONTRIBUTING.md
 	CRASH_KILLS=$(CRASH_KILLS) $(BIN)/python -m pytest tests/acceptance/test_crash_storm.py
 	WEATHER_ROUNDS=$(WEATHER_ROUNDS) $(BIN)/python -m pytest tests/acceptance/test_crash_weather.py
 	SOAK_MINUTES=$(SOAK_MINUTES) $(BIN)/python -m pytest tests/acceptance/test_crash_soak.py
 	CRASH_KILLS=$(STORAGE_KILLS) $(BIN)/python -m pytest tests/storage/test_crash.py
+	CRASH_CONTESTS=$(CONTESTS) $(BIN)/python -m pytest tests/acceptance/test_contested_decisions.py
 	CRASH_ROUNDS=10 $(BIN)/python -m pytest tests/acceptance/test_approval_crashes.py
 	ASSENT_SEEDS=$(LIVES) $(BIN)/python -m pytest tests/approvals/test_lives.py
 	ASSENT_LIVES=$(WIRED_LIVES) $(BIN)/python -m pytest tests/runs/test_lives.py

@@ -3,8 +3,10 @@ deadline has come."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from datetime import datetime
+from weakref import WeakValueDictionary
 
 from assent.approvals import grants, idempotency
 from assent.approvals.decide import Decider, Verdict, pending_approvals, stored_approval
@@ -47,6 +49,7 @@ class Approvals:
         self._policies = policies
         self.people = people
         self._inspector = AgentInspector(storage, agents, policies, Breakpoints(agents))
+        self._turns = WeakValueDictionary[str, asyncio.Lock]()
 
     async def get(self, approval_id: str) -> Approval:
         """The approval. Raises `NotFound`."""
@@ -63,15 +66,18 @@ class Approvals:
         Raises `NotFound`, `NothingPending`, `AlreadyDecided`, `InvalidDecision`, `Forbidden`,
         `Superseded` or `Tampered`, and then nothing was decided.
         """
-        with self._engine.reserve() as worker:
-            try:
-                return await self._decider(worker).decide(thread_id, verdict)
-            except Tampered as error:
-                # The row itself may name another thread, if that is what was changed.
-                details = {**error.details, "thread_id": thread_id}
-                found = Tampered(error.message, **details)
-                await distrust(self._storage, self._engine, thread_id, found)
-                raise found from error
+        # The storage takes one of those that decide at once and has the others try again. A hundred
+        # on one thread would try five thousand times, so those of this process take turns.
+        async with self._turns.setdefault(thread_id, asyncio.Lock()):
+            with self._engine.reserve() as worker:
+                try:
+                    return await self._decider(worker).decide(thread_id, verdict)
+                except Tampered as error:
+                    # The row itself may name another thread, if that is what was changed.
+                    details = {**error.details, "thread_id": thread_id}
+                    found = Tampered(error.message, **details)
+                    await distrust(self._storage, self._engine, thread_id, found)
+                    raise found from error
 
     async def claim(self, key: Key) -> None:
         """Reserve an idempotency key for a request whose parts are decided one by one. Raises

@@ -1,15 +1,17 @@
 """A hundred people decide one approval at the same moment, each in another way: one is heard, and
-what he said happens once."""
+what they said happens once. `make crash` does the same for longer; CRASH_CONTESTS says how often.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
 from tests.support.server import Api, Server, asking, scripted_agents, serving, types_of, volley
 
-ROUNDS = 50
+ROUNDS = int(os.environ.get("CRASH_CONTESTS", "15"))
 PEOPLE = 100
 ABREAST = 5
 """Rounds that are prepared, and looked at afterwards, together."""

@@ -25,7 +25,7 @@ APPROVAL_FIELDS = {
     *("approval_id", "thread_id", "run_id", "tool_call_id", "kind", "tool", "args", "digest"),
     *("status", "allowed", "requested_at", "expires_at", "preview"),
 }
-"""What the issue names."""
+"""What whoever decides is shown."""
 
 
 async def unchanged(api: Api, thread: str) -> tuple[Any, ...]:
@@ -649,4 +649,19 @@ async def test_of_very_many_decisions_on_one_pause_none_is_lost(api: Api, thread
     assert (await api.stream(asks, thread_id=thread))[-1]["type"] == "run_paused"
     decided = await api.decided(thread, type="reject", all=True)
     assert decided["pending"] == []
+    assert (await api.at_rest(thread))["status"] == "idle"
+
+
+async def test_a_hundred_people_who_decide_a_pause_at_once_all_count(
+    api: Api, server: Server, thread: str
+) -> None:
+    asks = "; ".join(f"pay {amount}" for amount in range(1, 101))
+    assert (await api.stream(asks, thread_id=thread))[-1]["type"] == "run_paused"
+    pending = await api.pending(thread)
+    answers = await volley(
+        server,
+        [(f"/approvals/{each['approval_id']}/decide", {"type": "reject"}) for each in pending],
+    )
+    assert [status for status, _ in answers] == [202] * 100
+    assert sum(bool(outcome["run_id"]) for _, outcome in answers) == 1
     assert (await api.at_rest(thread))["status"] == "idle"

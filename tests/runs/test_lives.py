@@ -5,7 +5,7 @@ What is held to is what a person could check who has the payments, the rows and 
 paid but what was decided, once; what is over stays as it is; and the log, the feed, the audit chain
 and the timers tell the same story.
 
-ASSENT_LIVES says how many lives of 50 steps; 25 otherwise.
+ASSENT_LIVES says how many lives of 50 steps; 15 otherwise.
 """
 
 from __future__ import annotations
@@ -444,7 +444,7 @@ ENDINGS = {"ApprovalDecided", "ApprovalExpired", "ApprovalCancelled", "ApprovalS
 
 TestLives = Life.TestCase
 TestLives.settings = settings(
-    max_examples=int(os.environ.get("ASSENT_LIVES", "25")),
+    max_examples=int(os.environ.get("ASSENT_LIVES", "15")),
     stateful_step_count=50,
     suppress_health_check=list(HealthCheck),
 )
