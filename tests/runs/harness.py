@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,7 @@ from assent.runs.transitions import Submission
 from assent.runs.worker import EmbeddedEngine
 from assent.storage.base import Change, Storage
 from assent.storage.sqlite import SqliteStorage
-from tests.storage.samples import NOON
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import until
 
 FINAL = frozenset({RunStatus.SUCCESS, RunStatus.ERROR, RunStatus.CANCELLED, RunStatus.INTERRUPTED})
 
@@ -206,34 +205,29 @@ class EngineHarness:
             return stopped
 
 
-async def until(condition: Callable[[], Any], what: str) -> None:
-    """Wait until it holds."""
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.005)
-    assert condition(), what
-
-
 async def status(storage: Storage, run: Run, *wanted: RunStatus) -> Run:
     """Wait until the run has one of these; by default, until it is final."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            stored = await storage.run(run.run_id)
-            assert stored is not None
-            if stored.status in (wanted or FINAL):
-                return stored
-            await asyncio.sleep(0.005)
+    return await until_run(storage, run, lambda stored: stored.status in (wanted or FINAL))
 
 
 async def taken_over(storage: Storage, run: Run) -> Run:
     """Wait until the run is at a later attempt than here, or is final."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            stored = await storage.run(run.run_id)
-            assert stored is not None
-            if stored.attempt > run.attempt or stored.status in FINAL:
-                return stored
-            await asyncio.sleep(0.005)
+    return await until_run(
+        storage, run, lambda stored: stored.attempt > run.attempt or stored.status in FINAL
+    )
+
+
+async def until_run(storage: Storage, run: Run, is_there: Callable[[Run], bool]) -> Run:
+    """Wait until the run is as it should be."""
+
+    async def look() -> Run | None:
+        stored = await storage.run(run.run_id)
+        assert stored is not None
+        return stored if is_there(stored) else None
+
+    found = await until(look)
+    assert found is not None
+    return found
 
 
 def a_busy_thread(thread_id: str, run_id: str, now: datetime) -> Thread:
@@ -252,17 +246,3 @@ def a_busy_thread(thread_id: str, run_id: str, now: datetime) -> Thread:
 def rows(*rows: Any) -> Change:
     """A change that writes these."""
     return Change(rows=rows)
-
-
-class Hands:
-    """A clock that is set by hand, and the time that really passes."""
-
-    def __init__(self) -> None:
-        self.time = NOON
-        self.passed = 0.0
-        self.clock = Clock(now=lambda: self.time)
-
-    def wait(self, time: timedelta) -> None:
-        """Let time pass."""
-        self.time += time
-        self.passed += time.total_seconds()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,8 +24,8 @@ from assent.runs.engine import Ending, Engine, HeldRun, RecoveryState
 from assent.runs.transitions import MAX_RECOVERIES
 from assent.runs.worker import TAKEN_OVER_AT_ONCE, EmbeddedEngine
 from assent.storage.base import Change, Outage, Storage
-from tests.runs.harness import EngineHarness, Jobs, status, taken_over, until
-from tests.support.waiting import PATIENCE
+from tests.runs.harness import EngineHarness, Jobs, status, taken_over, until_run
+from tests.support.waiting import PATIENCE, until
 
 ENGINES = {"embedded": EmbeddedEngine}
 
@@ -53,7 +54,7 @@ async def test_a_thousand_runs_over_twenty_threads_run_one_at_a_time_in_order(
             await harness.submit(storage, engine, f"t{number % 20}", "nap")
             for number in range(1000)
         ]
-        await until(lambda: len(harness.jobs.ended) >= 1000, "all have run")
+        await until(lambda: len(harness.jobs.ended) >= 1000)
         for run in runs:
             assert (await status(storage, run)).status is RunStatus.SUCCESS
     assert harness.jobs.crowded == []
@@ -84,7 +85,7 @@ async def test_a_run_that_is_claimed_begins_at_once_and_counts_against_the_cap(
 ) -> None:
     async with harness.at_work(max_runs=1) as (storage, engine):
         run = await harness.claim(storage, engine, "t", "hold")
-        await until(lambda: harness.jobs.begun == [run.run_id], "it has begun")
+        await until(lambda: harness.jobs.begun == [run.run_id])
         with engine.reserve() as worker:
             assert worker is None
         waits = await harness.submit(storage, engine, "u")
@@ -122,7 +123,7 @@ async def test_newcomers_do_not_go_before_those_who_wait(harness: EngineHarness)
             await asyncio.sleep(0)
         await status(storage, runs[-1])
         # Then there is nobody any more.
-        await until(lambda: _is_free(engine), "there is room")
+        await until(lambda: _is_free(engine))
 
 
 def _is_free(engine: Engine) -> bool:
@@ -176,7 +177,7 @@ async def test_a_worker_leaves_the_runs_of_agents_that_it_does_not_have(
         one, other = harness.engine(storage), elsewhere.engine(storage)
         async with one.working():
             running = await harness.claim(storage, one, "running", "hold")
-            await until(lambda: harness.jobs.begun, "it has begun")
+            await until(lambda: harness.jobs.begun)
             await one.abandon("running")
         await storage.retire(one.worker)
         queued = await harness.submit(storage, None, "queued")
@@ -225,7 +226,7 @@ async def test_a_running_run_is_cancelling_until_it_has_really_ended(
     async with harness.at_work() as (storage, engine):
         run = await harness.claim(storage, engine, "t", "deaf")
         behind = await harness.submit(storage, engine, "t")
-        await until(lambda: harness.jobs.begun, "it has begun")
+        await until(lambda: harness.jobs.begun)
         assert (await harness.cancel(storage, engine, run)).status is RunStatus.CANCELLING
         await asyncio.sleep(0.6)
         assert (await status(storage, run, *RunStatus)).status is RunStatus.CANCELLING
@@ -325,7 +326,7 @@ async def test_a_timer_fires_once_never_early_and_soon(harness: EngineHarness) -
             unwanted = await storage.timer("t9")
             assert unwanted is not None
             await storage.commit(Change(removed=(unwanted,)))
-            await until(lambda: len(fired) >= 9, "they have fired")
+            await until(lambda: len(fired) >= 9)
             await asyncio.sleep(0.4)
     assert sorted(timer_id for timer_id, _ in fired) == sorted(set(due) - {"t9"})
     for timer_id, at in fired:
@@ -348,7 +349,7 @@ async def test_a_timer_outlives_its_process(harness: EngineHarness) -> None:
 
     async with harness.storage() as storage:
         async with harness.engine(storage, on_timer={"bell": done}).working():
-            await until(lambda: fired, "it has fired")
+            await until(lambda: fired)
         assert await storage.timer("t") is None
     ((timer, at),) = fired
     assert timer.payload == {"tone": "high"}
@@ -441,7 +442,7 @@ async def test_a_timer_that_failed_is_done_again_and_keeps_no_other_waiting(
                 timer = Timer(timer_id=timer_id, kind="bell", due_at=harness.clock.now())
                 await set_timer(storage, timer)
             engine.wake()
-            await until(lambda: times.count("bad") == 2, "it was done again")
+            await until(lambda: times.count("bad") == 2)
     assert times == ["bad", "good", "bad"]
 
 
@@ -488,7 +489,7 @@ async def test_a_drained_run_reaches_the_end_of_its_step_and_goes_on_in_the_next
 ) -> None:
     async with harness.at_work() as (storage, engine):
         run = await harness.claim(storage, engine, "t", "listen")
-        await until(lambda: harness.jobs.begun, "it has begun")
+        await until(lambda: harness.jobs.begun)
         began = asyncio.get_running_loop().time()
         await engine.drain(10)
         assert asyncio.get_running_loop().time() - began < 2
@@ -535,7 +536,7 @@ async def test_a_run_that_does_not_listen_is_cut_off_in_time(harness: EngineHarn
         async with engine.working():
             held = await harness.claim(storage, engine, "held", "hold")
             deaf = await harness.claim(storage, engine, "deaf", "deaf")
-            await until(lambda: len(harness.jobs.begun) == 2, "they have begun")
+            await until(lambda: len(harness.jobs.begun) == 2)
             began = asyncio.get_running_loop().time()
             await engine.drain(1.0)
             assert asyncio.get_running_loop().time() - began < PATIENCE / 2
@@ -553,7 +554,7 @@ async def test_a_worker_that_is_not_heard_of_loses_its_run_and_can_write_nothing
         stalled, other = harness.engine(storage), harness.engine(storage)
         async with stalled.working():
             run = await harness.claim(storage, stalled, "t", "hold")
-            await until(lambda: harness.jobs.begun, "it has begun")
+            await until(lambda: harness.jobs.begun)
             old = Lease(run.run_id, run.attempt)
             await put_checkpoint(storage, "t", old)
             # As if its machine had slept through its lease.
@@ -618,7 +619,7 @@ class Looks:
     async def more(self) -> None:
         """Wait until somebody has begun to look from now on, and done so."""
         seen = self.count
-        await until(lambda: self.count > seen + 1, "somebody has looked")
+        await until(lambda: self.count > seen + 1)
 
 
 STEPS = [timedelta(hours=1), timedelta(hours=-1)]
@@ -640,7 +641,7 @@ async def test_a_worker_does_not_take_over_its_own_run_when_the_clock_is_set(
                 clock.step += step
                 await looks.more()
                 engine.submit(run)
-            await until(lambda: harness.jobs.begun, "it has begun")
+            await until(lambda: harness.jobs.begun)
             clock.step += step
             await looks.more()
             harness.jobs.go.set()
@@ -685,11 +686,11 @@ async def test_a_worker_that_is_dead_is_found_out_whatever_the_clock_is_set_to(
         dead, other = harness.engine(storage), harness.engine(storage, lease_seconds=0.5)
         async with dead.working():
             run = await harness.claim(storage, dead, "t", "hold")
-            await until(lambda: harness.jobs.begun, "it has begun")
+            await until(lambda: harness.jobs.begun)
         # It was not asked to stop, so nothing is stored of its end.
         clock.step += step
         async with other.working():
-            await until(lambda: len(harness.jobs.begun) == 2, "it was taken over")
+            await until(lambda: len(harness.jobs.begun) == 2)
             harness.jobs.go.set()
             assert (await status(storage, run)).attempt == 2
             await dead.abandon("t")
@@ -759,6 +760,20 @@ async def leave_orphans(harness: EngineHarness) -> list[Run]:
         ]
 
 
+@asynccontextmanager
+async def taking_over(
+    harness: EngineHarness,
+) -> AsyncIterator[tuple[Storage, Engine, SlowToRecover, list[Run]]]:
+    """An engine in the middle of taking over what a process has left."""
+    harness.jobs = jobs = SlowToRecover()
+    orphans = await leave_orphans(harness)
+    async with harness.storage() as storage:
+        engine = harness.engine(storage)
+        async with engine.working():
+            await until(lambda: jobs.recovering)
+            yield storage, engine, jobs, orphans
+
+
 async def test_timers_and_new_runs_do_not_wait_for_those_that_are_taken_over(
     harness: EngineHarness,
 ) -> None:
@@ -776,11 +791,11 @@ async def test_timers_and_new_runs_do_not_wait_for_those_that_are_taken_over(
         engine = harness.engine(storage, on_timer={"bell": done})
         async with asyncio.timeout(PATIENCE), engine.working():
             assert fired == ["before"]
-            await until(lambda: len(jobs.recovering) == TAKEN_OVER_AT_ONCE, "some are taken over")
+            await until(lambda: len(jobs.recovering) == TAKEN_OVER_AT_ONCE)
             await set_timer(storage, Timer(timer_id="amid", kind="bell", due_at=now))
             new = await harness.submit(storage, engine, "new")
             assert (await status(storage, new)).status is RunStatus.SUCCESS
-            await until(lambda: fired == ["before", "amid"], "it has fired")
+            await until(lambda: fired == ["before", "amid"])
             assert jobs.begun == [new.run_id]
 
             jobs.may_recover.set()
@@ -803,25 +818,20 @@ async def test_runs_that_are_about_to_be_taken_over_keep_their_places(
         async with engine.working():
             with engine.reserve() as worker:
                 assert worker is None
-            await until(lambda: jobs.recovering, "some are taken over")
+            await until(lambda: jobs.recovering)
             assert jobs.begun == []
             jobs.may_recover.set()
             assert (await status(storage, waiting)).status is RunStatus.SUCCESS
-            await until(lambda: _is_free(engine), "there is room")
+            await until(lambda: _is_free(engine))
     assert jobs.most <= ORPHANS
 
 
 async def test_a_worker_that_stops_amid_taking_over_leaves_the_rest_to_the_next(
     harness: EngineHarness,
 ) -> None:
-    harness.jobs = jobs = SlowToRecover()
-    orphans = await leave_orphans(harness)
-    async with harness.storage() as storage:
-        engine = harness.engine(storage)
-        async with engine.working():
-            await until(lambda: jobs.recovering, "some are taken over")
-            await engine.drain(0.2)
-            jobs.may_recover.set()
+    async with taking_over(harness) as (_, engine, jobs, orphans):
+        await engine.drain(0.2)
+        jobs.may_recover.set()
     async with harness.at_work() as (storage, _):
         for run in orphans:
             ended = await status(storage, run)
@@ -831,19 +841,14 @@ async def test_a_worker_that_stops_amid_taking_over_leaves_the_rest_to_the_next(
 async def test_no_run_that_is_being_taken_over_begins_after_the_worker_has_stopped(
     harness: EngineHarness,
 ) -> None:
-    harness.jobs = jobs = SlowToRecover()
-    orphans = await leave_orphans(harness)
-    async with harness.storage() as storage:
-        engine = harness.engine(storage)
-        async with engine.working():
-            await until(lambda: jobs.recovering, "some are taken over")
-            draining = asyncio.create_task(engine.drain(PATIENCE))
-            await asyncio.sleep(0)
-            jobs.may_recover.set()
-            await draining
-            rows = [await status(storage, run, *RunStatus) for run in orphans]
-        assert {row.worker for row in rows} == {None, "gone"}
-        assert jobs.begun == []
+    async with taking_over(harness) as (storage, engine, jobs, orphans):
+        draining = asyncio.create_task(engine.drain(PATIENCE))
+        await asyncio.sleep(0)
+        jobs.may_recover.set()
+        await draining
+        rows = [await status(storage, run, *RunStatus) for run in orphans]
+    assert {row.worker for row in rows} == {None, "gone"}
+    assert jobs.begun == []
 
 
 async def test_one_that_cannot_be_taken_over_keeps_no_other_from_it(harness: EngineHarness) -> None:
@@ -879,7 +884,7 @@ async def die(harness: EngineHarness, run: Run) -> Run:
         (left,) = await storage.runs(thread_id=run.thread_id)
         async with engine.working():
             if (taken := await taken_over(storage, left)).status is RunStatus.RUNNING:
-                await until(lambda: len(harness.jobs.begun) > begun, "it was taken up")
+                await until(lambda: len(harness.jobs.begun) > begun)
                 await engine.abandon(run.thread_id)
     return taken
 
@@ -891,7 +896,7 @@ async def test_a_run_that_always_kills_its_worker_at_the_same_place_is_given_up(
         engine = harness.engine(storage)
         async with engine.working():
             run = await harness.claim(storage, engine, "t", "hold")
-            await until(lambda: harness.jobs.begun, "it has begun")
+            await until(lambda: harness.jobs.begun)
             await engine.abandon("t")
     for number in range(1, MAX_RECOVERIES + 1):
         taken = await die(harness, run)
@@ -922,13 +927,13 @@ async def test_runs_beside_one_that_kills_its_worker_are_not_given_up_with_it(
         engine = harness.engine(storage)
         async with engine.working():
             runs = [await harness.claim(storage, engine, name, "hold") for name in "tuv"]
-            await until(lambda: len(begun) == 3, "they have begun")
+            await until(lambda: len(begun) == 3)
             await die_with(engine, runs)
     for life in range(2, MAX_RECOVERIES + 1):
         async with harness.storage() as storage:
             engine = harness.engine(storage)
             async with engine.working():
-                await until(lambda: len(begun) == 3 * life, "they were taken up")  # noqa: B023
+                await until(lambda: len(begun) == 3 * life)  # noqa: B023
                 await die_with(engine, runs)
 
     # The next death would be one too many for all three, so each is tried by itself.
@@ -936,7 +941,7 @@ async def test_runs_beside_one_that_kills_its_worker_are_not_given_up_with_it(
     async with harness.storage() as storage:
         engine = harness.engine(storage)
         async with engine.working():
-            await until(lambda: len(begun) == 3 * MAX_RECOVERIES + 1, "one was taken up")
+            await until(lambda: len(begun) == 3 * MAX_RECOVERIES + 1)
             newcomer = await harness.submit(storage, engine, "new")
             await status(storage, newcomer)
             assert set(begun[3 * MAX_RECOVERIES :]) == {killer.run_id, newcomer.run_id}
@@ -974,16 +979,14 @@ async def test_a_suspect_that_comes_further_lets_the_next_one_go(harness: Engine
         before = len(begun)
         # Both hold on, and the first has reached another checkpoint.
         harness.jobs.place = "c2"
-        await until(lambda: len(begun) > before, "the next was taken up")
+        await until(lambda: len(begun) > before)
         assert (await status(storage, runs[0], *RunStatus)).status is RunStatus.RUNNING
         harness.jobs.go.set()
 
 
 async def until_stuck(storage: Storage, run: Run, times: int) -> None:
     """Wait until the run was taken up so many times in a row."""
-    async with asyncio.timeout(PATIENCE):
-        while (await status(storage, run, *RunStatus)).stuck != times:
-            await asyncio.sleep(0.005)
+    await until_run(storage, run, lambda stored: stored.stuck == times)
 
 
 async def test_a_run_that_comes_further_each_time_is_not_given_up(harness: EngineHarness) -> None:

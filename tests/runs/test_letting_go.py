@@ -16,8 +16,9 @@ from assent.runs.engine import Ending, HeldRun, RecoveryState
 from assent.runs.worker import TAKEN_OVER_AT_ONCE
 from assent.storage.base import Storage
 from assent.storage.sqlite import SqliteStorage
-from tests.runs.harness import EngineHarness, Jobs, a_busy_thread, rows, status, until
+from tests.runs.harness import EngineHarness, Jobs, a_busy_thread, rows, status
 from tests.support.keys import KEY
+from tests.support.waiting import until
 
 
 @dataclass
@@ -136,7 +137,7 @@ async def test_an_engine_that_starts_while_the_storage_is_away_works_when_it_is_
         engine = harness.engine(storage)
         with capture_logs() as logs:
             async with engine.working():
-                await until(lambda: storage.outage() is not None, "The storage is away.")
+                await until(lambda: storage.outage() is not None)
                 waits = await storage.run("r1")
                 assert waits == run
                 connection.execute("PRAGMA query_only = OFF")

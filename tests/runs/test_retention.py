@@ -24,7 +24,6 @@ from assent.runs.follow import follow
 from assent.runs.retention import OVERLAP, THREADS_PER_STEP, Retention, Sweeper, sweeping
 from assent.storage.base import Change
 from assent.storage.sqlite import SqliteStorage
-from tests.runs.harness import Hands
 from tests.storage.samples import (
     NOON,
     answer,
@@ -40,6 +39,7 @@ from tests.storage.samples import (
 )
 from tests.support import waiting
 from tests.support.disk import files_at_most
+from tests.support.manual_clock import ManualClock
 from tests.support.waiting import PATIENCE
 
 DAY = timedelta(days=1)
@@ -54,9 +54,9 @@ async def storage(tmp_path: Path) -> AsyncIterator[SqliteStorage]:
         yield storage
 
 
-def sweeper_of(hands: Hands, storage: SqliteStorage, retention: Retention) -> Sweeper:
+def sweeper_of(manual: ManualClock, storage: SqliteStorage, retention: Retention) -> Sweeper:
     """A sweeper by this clock."""
-    return Sweeper(storage, retention, hands.clock, lambda: hands.passed)
+    return Sweeper(storage, retention, manual.clock, lambda: manual.passed)
 
 
 async def write(storage: SqliteStorage, *times: datetime) -> None:
@@ -74,56 +74,56 @@ async def until(storage: SqliteStorage, expected: list[int]) -> None:
 
 
 async def test_events_go_when_their_time_has_come(storage: SqliteStorage) -> None:
-    hands = Hands()
+    manual = ManualClock()
     await write(storage, NOON, NOON + DAY)
-    sweeper = sweeper_of(hands, storage, MONTH)
+    sweeper = sweeper_of(manual, storage, MONTH)
     await sweeper.sweep()
     for days, left in ((29, [1, 2]), (1, [1, 2]), (0.5, [2]), (1.5, [])):
-        hands.wait(days * DAY)
+        manual.wait(days * DAY)
         await sweeper.sweep()
         assert await numbers(storage) == left
 
 
 async def test_without_a_setting_events_are_kept(storage: SqliteStorage) -> None:
-    hands = Hands()
+    manual = ManualClock()
     await write(storage, NOON)
     await storage.commit(Change(rows=ended("t", NOON)))
-    sweeper = sweeper_of(hands, storage, Retention())
+    sweeper = sweeper_of(manual, storage, Retention())
     for _ in range(2):
         await sweeper.sweep()
-        hands.wait(10_000 * DAY)
+        manual.wait(10_000 * DAY)
     assert await numbers(storage) == [1]
     assert await storage.thread("t") is not None
 
 
 async def test_it_sweeps_at_once_and_again_until_it_is_closed(storage: SqliteStorage) -> None:
-    hands = Hands()
+    manual = ManualClock()
     await write(storage, NOON, NOON + 20 * DAY)
     async with sweeping(
-        storage, MONTH, clock=hands.clock, every=0.01, monotonic=lambda: hands.passed
+        storage, MONTH, clock=manual.clock, every=0.01, monotonic=lambda: manual.passed
     ):
         await asyncio.sleep(0)
-        hands.wait(40 * DAY)
+        manual.wait(40 * DAY)
         await until(storage, [2])
-        hands.wait(20 * DAY)
+        manual.wait(20 * DAY)
         await until(storage, [])
         await write(storage, NOON + 60 * DAY)
-    hands.wait(60 * DAY)
+    manual.wait(60 * DAY)
     await asyncio.sleep(0.1)
     assert await numbers(storage) == [3]
 
 
 async def test_a_sweep_that_fails_is_tried_again(storage: SqliteStorage) -> None:
-    hands = Hands()
+    manual = ManualClock()
     await write(storage, NOON)
     async with AsyncExitStack() as stack:
         with files_at_most(1):
             sweep = sweeping(
-                storage, MONTH, clock=hands.clock, every=0.01, monotonic=lambda: hands.passed
+                storage, MONTH, clock=manual.clock, every=0.01, monotonic=lambda: manual.passed
             )
             await stack.enter_async_context(sweep)
             await asyncio.sleep(0)
-            hands.wait(40 * DAY)
+            manual.wait(40 * DAY)
             await waiting.until(lambda: storage.outage() is not None)
             assert await numbers(storage) == [1]
         await until(storage, [])
@@ -159,12 +159,12 @@ def ended(thread_id: str, at: datetime, **changes: Any) -> tuple[Thread, Run]:
 async def test_the_latest_checkpoints_are_kept_of_threads_whose_runs_have_ended(
     storage: SqliteStorage,
 ) -> None:
-    hands = Hands()
+    manual = ManualClock()
     for name in ("ended", "busy", "never ran"):
         await put_checkpoints(storage, name, 6)
     busy, earlier = ended("busy", NOON, status=ThreadStatus.BUSY)
     await storage.commit(Change(rows=(*ended("ended", NOON), busy, earlier)))
-    sweeper = sweeper_of(hands, storage, Retention(checkpoints_keep=2))
+    sweeper = sweeper_of(manual, storage, Retention(checkpoints_keep=2))
     await sweeper.sweep()
     assert [await steps(storage, name) for name in ("ended", "busy", "never ran")] == [
         [5, 4],
@@ -174,13 +174,13 @@ async def test_the_latest_checkpoints_are_kept_of_threads_whose_runs_have_ended(
 
     # Once its run has ended it is found, though that ended a little before the last sweep by its
     # own clock.
-    hands.time += DAY
+    manual.time += DAY
     await sweeper.sweep()
     last = run(
-        "last", thread_id="busy", status=RunStatus.SUCCESS, ended_at=hands.time - OVERLAP / 2
+        "last", thread_id="busy", status=RunStatus.SUCCESS, ended_at=manual.time - OVERLAP / 2
     )
     await storage.commit(Change(rows=(replace(busy, status=ThreadStatus.IDLE, version=2), last)))
-    hands.time += DAY
+    manual.time += DAY
     await sweeper.sweep()
     assert await steps(storage, "busy") == [5, 4]
 
@@ -188,7 +188,7 @@ async def test_the_latest_checkpoints_are_kept_of_threads_whose_runs_have_ended(
 async def test_without_a_setting_checkpoints_are_kept(storage: SqliteStorage) -> None:
     await put_checkpoints(storage, "t", 6)
     await storage.commit(Change(rows=ended("t", NOON)))
-    await sweeper_of(Hands(), storage, Retention()).sweep()
+    await sweeper_of(ManualClock(), storage, Retention()).sweep()
     assert len(await steps(storage, "t")) == 6
 
 
@@ -197,7 +197,7 @@ async def test_more_threads_than_fit_in_a_step_are_all_pruned(storage: SqliteSto
     for number, name in enumerate(names):
         await put_checkpoints(storage, name, 3)
         await storage.commit(Change(rows=ended(name, NOON + number * DAY)))
-    await sweeper_of(Hands(), storage, Retention(checkpoints_keep=1)).sweep()
+    await sweeper_of(ManualClock(), storage, Retention(checkpoints_keep=1)).sweep()
     assert [await steps(storage, name) for name in names] == [[2]] * len(names)
 
 
@@ -207,12 +207,12 @@ KEEP = Retention(threads_ttl=30 * DAY)
 
 
 async def swept(
-    storage: SqliteStorage, hands: Hands, days: float, retention: Retention = KEEP
+    storage: SqliteStorage, manual: ManualClock, days: float, retention: Retention = KEEP
 ) -> None:
     """So many days later, the sweeper that has been there all the time has swept."""
-    sweeper = sweeper_of(hands, storage, retention)
+    sweeper = sweeper_of(manual, storage, retention)
     await sweeper.sweep()
-    hands.wait(days * DAY)
+    manual.wait(days * DAY)
     await sweeper.sweep()
 
 
@@ -224,7 +224,7 @@ async def left(storage: SqliteStorage) -> set[str]:
 async def test_a_thread_that_was_idle_for_so_long_is_erased_with_all_that_is_of_it(
     storage: SqliteStorage,
 ) -> None:
-    hands = Hands()
+    manual = ManualClock()
     await storage.commit(
         Change(
             rows=(
@@ -237,9 +237,9 @@ async def test_a_thread_that_was_idle_for_so_long_is_erased_with_all_that_is_of_
         )
     )
     await put_checkpoints(storage, "old", 2)
-    await swept(storage, hands, 29)
+    await swept(storage, manual, 29)
     assert await left(storage) == {"old", "used"}
-    await swept(storage, hands, 1.5)
+    await swept(storage, manual, 1.5)
     assert await left(storage) == {"used"}
     gone = [await storage.run("run of old"), await storage.approval("a"), await storage.effect("e")]
     assert gone == [None, None, None]
@@ -266,7 +266,7 @@ async def test_what_is_not_idle_is_kept(storage: SqliteStorage) -> None:
     made = ended("made by a schedule", NOON)
     rows = [row for rows in (idle, made, *kept.values()) for row in rows]
     await storage.commit(Change(rows=tuple(rows)))
-    await swept(storage, Hands(), 40)
+    await swept(storage, ManualClock(), 40)
     assert await left(storage) == set(kept)
 
 
@@ -282,17 +282,17 @@ async def test_what_begins_meanwhile_is_kept(storage: SqliteStorage) -> None:
 
 
 async def test_a_repeated_request_finds_its_thread_for_a_day(storage: SqliteStorage) -> None:
-    hands = Hands()
+    manual = ManualClock()
     await storage.commit(Change(rows=(*ended("t", NOON), answer(thread_id="t", created_at=NOON))))
-    sweeper = sweeper_of(hands, storage, Retention(threads_ttl=timedelta(hours=1)))
+    sweeper = sweeper_of(manual, storage, Retention(threads_ttl=timedelta(hours=1)))
     for hours, there in ((0, {"t"}), (20, {"t"}), (5, set())):
-        hands.wait(timedelta(hours=hours))
+        manual.wait(timedelta(hours=hours))
         await sweeper.sweep()
         assert await left(storage) == there
 
 
 async def test_old_runs_of_a_thread_in_use_go_with_what_is_theirs(storage: SqliteStorage) -> None:
-    hands = Hands()
+    manual = ManualClock()
     used, last = ended("t", NOON + 20 * DAY)
     old = run(
         "old",
@@ -314,7 +314,7 @@ async def test_old_runs_of_a_thread_in_use_go_with_what_is_theirs(storage: Sqlit
             )
         )
     )
-    await swept(storage, hands, 40)
+    await swept(storage, manual, 40)
     assert await left(storage) == {"t"}
     assert (await storage.run("old"), await storage.effect("e399")) == (None, None)
     assert await storage.run(last.run_id) is not None
@@ -325,7 +325,7 @@ async def test_old_runs_of_a_thread_in_use_go_with_what_is_theirs(storage: Sqlit
 
 async def test_what_was_used_goes_on_counting(storage: SqliteStorage) -> None:
     """Or a budget of the agent would be refilled by erasing."""
-    hands = Hands()
+    manual = ManualClock()
     for name, at in (("a", NOON), ("b", NOON + 2 * DAY)):
         idle, done = ended(name, at)
         await storage.commit(Change(rows=(idle, replace(done, usage={"cost": 2, "seconds": 1.5}))))
@@ -335,7 +335,7 @@ async def test_what_was_used_goes_on_counting(storage: SqliteStorage) -> None:
         assert await storage.usage(agent="clerk") == {"cost": 4, "seconds": 3}
         assert (await storage.usage(agent="clerk", since=NOON + DAY))["cost"] == counted
         assert await storage.usage(thread_id=thread_id) == {}
-    await swept(storage, hands, 31)
+    await swept(storage, manual, 31)
     assert await storage.usage(agent="clerk", since=NOON) == {"cost": 2, "seconds": 1.5}
     assert await storage.usage(agent="clerk") == {"cost": 4, "seconds": 3}
 
@@ -355,7 +355,7 @@ async def test_grants_and_links_that_are_over_go(storage: SqliteStorage) -> None
         *(link(f"l{day}", expires_at=NOON + day * DAY) for day in (0, 20)),
     ]
     await storage.commit(Change(rows=tuple(rows)))
-    await swept(storage, Hands(), 31)
+    await swept(storage, ManualClock(), 31)
     assert [each.grant_id for each in (await storage.grants()).rows] == ["g20"]
     assert (await storage.link("l0"), (await storage.link("l20")) is None) == (None, False)
 
@@ -367,7 +367,7 @@ async def test_notifications_to_endpoints_that_are_gone_go(storage: SqliteStorag
         for name, day in waiting_for
     )
     await storage.commit(Change(rows=rows))
-    await swept(storage, Hands(), 31, replace(KEEP, endpoints=frozenset({"here"})))
+    await swept(storage, ManualClock(), 31, replace(KEEP, endpoints=frozenset({"here"})))
     there = {each.notification_id for each in (await storage.notifications()).rows}
     assert there == {"gone20", "here0"}
 
@@ -375,7 +375,7 @@ async def test_notifications_to_endpoints_that_are_gone_go(storage: SqliteStorag
 async def test_the_feed_forgets_with_the_threads(storage: SqliteStorage) -> None:
     copies = tuple(structs.replace(token(), thread_id=FEED, ts=NOON + day * DAY) for day in (0, 20))
     await storage.commit(Change(events=(*copies, structs.replace(token(), ts=NOON))))
-    await swept(storage, Hands(), 40)
+    await swept(storage, ManualClock(), 40)
     assert [entry.seq for entry in await storage.read_log(FEED)] == [2]
     assert await numbers(storage) == [1]
 
@@ -384,34 +384,34 @@ async def test_the_feed_forgets_with_the_threads(storage: SqliteStorage) -> None
 
 
 async def test_a_clock_that_is_ahead_for_a_while_erases_nothing(storage: SqliteStorage) -> None:
-    hands = Hands()
+    manual = ManualClock()
     await storage.commit(Change(rows=ended("t", NOON), events=(structs.replace(token(), ts=NOON),)))
-    sweeper = sweeper_of(hands, storage, replace(KEEP, events_ttl=30 * DAY))
+    sweeper = sweeper_of(manual, storage, replace(KEEP, events_ttl=30 * DAY))
     minute = timedelta(minutes=1)
     for step, minutes in ((timedelta(0), 20), (40 * DAY, 9), (-40 * DAY, 20), (40 * DAY, 9)):
-        hands.time += step
+        manual.time += step
         for _ in range(minutes):
             await sweeper.sweep()
-            hands.wait(minute)
+            manual.wait(minute)
     assert (await left(storage), await numbers(storage)) == ({"t"}, [1])
     # Nobody has set it back: it is believed.
     for _ in range(2):
         await sweeper.sweep()
-        hands.wait(minute)
+        manual.wait(minute)
     assert (await left(storage), await numbers(storage)) == (set(), [])
 
 
 async def test_a_process_that_starts_with_a_wrong_clock_erases_nothing_at_first(
     storage: SqliteStorage,
 ) -> None:
-    hands = Hands()
+    manual = ManualClock()
     await storage.commit(Change(rows=ended("t", NOON)))
-    hands.time += 40 * DAY
-    sweeper = sweeper_of(hands, storage, KEEP)
+    manual.time += 40 * DAY
+    sweeper = sweeper_of(manual, storage, KEEP)
     for _ in range(9):
         await sweeper.sweep()
-        hands.wait(timedelta(minutes=1))
-    hands.time -= 40 * DAY
+        manual.wait(timedelta(minutes=1))
+    manual.time -= 40 * DAY
     await sweeper.sweep()
     assert await left(storage) == {"t"}
 
@@ -422,10 +422,10 @@ async def test_what_was_written_by_a_clock_that_was_behind_counts_as_new(
     await storage.commit(Change(rows=ended("before", NOON)))
     await storage.commit(Change(rows=ended("right", NOON + 20 * DAY)))
     await storage.commit(Change(rows=ended("behind", NOON - 50 * DAY)))
-    await swept(storage, Hands(), 40)
+    await swept(storage, ManualClock(), 40)
     assert await left(storage) == {"right", "behind"}
-    await swept(storage, hands := Hands(), 60)
-    assert hands.time == NOON + 60 * DAY
+    await swept(storage, manual := ManualClock(), 60)
+    assert manual.time == NOON + 60 * DAY
     assert await left(storage) == set()
 
 

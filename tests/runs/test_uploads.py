@@ -16,20 +16,20 @@ from assent.runs.retention import Retention, Sweeper
 from assent.runs.uploads import MOST_OF_A_THREAD, Uploads
 from assent.storage.base import Change, Storage
 from assent.storage.sqlite import SqliteStorage
-from tests.runs.harness import Hands
 from tests.storage.samples import thread
+from tests.support.manual_clock import ManualClock
 
 HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
-def hands() -> Hands:
-    return Hands()
+def manual() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture
-async def storage(tmp_path: Path, hands: Hands) -> AsyncIterator[Storage]:
-    async with SqliteStorage.open(tmp_path / "assent.db", hands.clock) as storage:
+async def storage(tmp_path: Path, manual: ManualClock) -> AsyncIterator[Storage]:
+    async with SqliteStorage.open(tmp_path / "assent.db", manual.clock) as storage:
         yield storage
 
 
@@ -45,22 +45,22 @@ def naming(*ids: str) -> RunInput:
 
 
 async def test_uploads_go_after_a_day_unless_a_thread_refers_to_them(
-    storage: Storage, hands: Hands
+    storage: Storage, manual: ManualClock
 ) -> None:
-    uploads = Uploads(storage, Clock(now=lambda: hands.time))
+    uploads = Uploads(storage, manual.clock)
     unused, used = await sent(uploads), await sent(uploads)
     uses = await uploads.uses(naming(used.file_id), frozenset(), "t")
     await storage.commit(Change(rows=(thread(), *uses.rows), unchanged=uses.unchanged))
-    sweeper = Sweeper(storage, Retention(), hands.clock, lambda: hands.passed, uploads)
+    sweeper = Sweeper(storage, Retention(), manual.clock, lambda: manual.passed, uploads)
     await sweeper.sweep()
     for hours, left in ((23, {unused, used}), (2, {used}), (1000, {used})):
-        hands.wait(hours * HOUR)
+        manual.wait(hours * HOUR)
         await sweeper.sweep()
         assert {await storage.file(row.file_id) for row in (unused, used)} - {None} == left
         assert set(await storage.files.ids()) == {row.file_id for row in left}
 
     await storage.commit(Change(erase="t"))
-    hands.wait(HOUR)
+    manual.wait(HOUR)
     await sweeper.sweep()
     assert await storage.files.ids() == []
     with pytest.raises(NotFound):

@@ -12,6 +12,12 @@ from assent.storage.sqlite import SqliteStorage
 from tests.support.keys import KEY
 
 
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A database that is not there yet."""
+    return tmp_path / "assent.db"
+
+
 @pytest.fixture(params=["sqlite", pytest.param("sqlite sealed", marks=pytest.mark.slow)])
 async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Storage]:
     """An empty storage of each backend."""

@@ -3,9 +3,8 @@ that was changed in it is believed."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from tests.storage.samples import (
     timer,
     token,
 )
+from tests.support.database import sql
 from tests.support.keys import KEY, key
 from tests.support.rows import replace
 
@@ -43,19 +43,8 @@ SECRET = "swordfish"
 OTHER = key("2027", "o")
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "assent.db"
-
-
 def open_(path: Path, keys: str | None = KEY) -> Any:
     return SqliteStorage.open(path, Clock(now=lambda: NOON), encryption_key=keys)
-
-
-def sql(path: Path, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-    """Run a statement as another program would."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        return connection.execute(statement, parameters).fetchall()
 
 
 def contents(path: Path) -> bytes:

@@ -66,11 +66,6 @@ TABLES = [
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "assent.db"
-
-
-@pytest.fixture
 async def storage(path: Path) -> AsyncIterator[SqliteStorage]:
     async with SqliteStorage.open(path) as storage:
         await fill(storage, "t")

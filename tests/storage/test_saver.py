@@ -8,12 +8,11 @@ import multiprocessing
 import os
 import random
 import re
-import sqlite3
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from itertools import count
@@ -44,6 +43,7 @@ from assent.storage.sqlite.checkpoints.writes import Stale
 from assent.storage.sqlite.writer import Writer
 from tests.storage import saver_crash
 from tests.storage.saver_crash import answering
+from tests.support.database import sql
 from tests.support.disk import files_at_most
 from tests.support.keys import KEY
 from tests.support.waiting import until
@@ -89,12 +89,6 @@ async def put(
 async def values(saver: BaseCheckpointSaver[Any], config: Any) -> Any:
     found = await saver.aget_tuple(config)
     return found and found.checkpoint["channel_values"]
-
-
-def sql(path: Path, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-    """Run a statement as another program would."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        return connection.execute(statement, parameters).fetchall()
 
 
 def holds(path: Path, text: bytes) -> bool:

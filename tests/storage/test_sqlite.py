@@ -34,11 +34,6 @@ def fail(error: Exception) -> None:
     raise error
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "assent.db"
-
-
 def sql(path: Path, *statements: str) -> list[tuple[object, ...]]:
     """Run statements as another program would; return the rows of the last."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:

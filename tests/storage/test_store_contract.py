@@ -27,13 +27,13 @@ from langgraph.store.base import (
 )
 from langgraph.store.memory import InMemoryStore
 
-from assent.core.clock import Clock
 from assent.core.errors import ConfigurationError, StaleLease
 from assent.core.rows import LEASE_KEY, Lease, RunStatus
 from assent.storage.base import Change, Storage
 from assent.storage.sqlite import SqliteStorage
 from assent.storage.store import MAX_OPERATIONS, MAX_VALUE_BYTES, StoreOptions
 from tests.storage.samples import NOON, run
+from tests.support.manual_clock import ManualClock
 from tests.support.rows import replace
 
 WORDS = ("red", "green", "blue", "redder", "")
@@ -47,22 +47,14 @@ def embed(texts: Sequence[str]) -> list[list[float]]:
 INDEXED = StoreOptions(index={"embed": embed, "dims": 4, "fields": ["text", "notes[*]"]})
 
 
-class Hands:
-    """A clock that is set by hand."""
-
-    def __init__(self) -> None:
-        self.time = NOON
-        self.clock = Clock(now=lambda: self.time)
-
-    def wait(self, minutes: float) -> None:
-        self.time += timedelta(minutes=minutes)
+MINUTE = timedelta(minutes=1)
 
 
 @asynccontextmanager
-async def by_hand(folder: Path) -> AsyncIterator[tuple[SqliteStorage, Hands]]:
-    hands = Hands()
-    async with SqliteStorage.open(folder / "assent.db", hands.clock) as storage:
-        yield storage, hands
+async def by_hand(folder: Path) -> AsyncIterator[tuple[SqliteStorage, ManualClock]]:
+    manual = ManualClock()
+    async with SqliteStorage.open(folder / "assent.db", manual.clock) as storage:
+        yield storage, manual
 
 
 @pytest.fixture
@@ -205,24 +197,24 @@ async def test_it_answers_as_the_store_of_langgraph(indexed: BaseStore) -> None:
 
 
 async def test_the_newest_comes_first_whatever_the_clock_says(tmp_path: Path) -> None:
-    async with by_hand(tmp_path) as (storage, hands):
+    async with by_hand(tmp_path) as (storage, manual):
         store = storage.store()
         for key in ("one", "two", "three", "one"):
             await store.aput(("n",), key, {"key": key})
-            hands.wait(-60)
+            manual.wait(-60 * MINUTE)
         found = await store.asearch(("n",))
     assert [item.key for item in found] == ["one", "three", "two"]
 
 
 async def test_an_item_that_is_written_again_keeps_the_time_it_was_made(tmp_path: Path) -> None:
-    async with by_hand(tmp_path) as (storage, hands):
+    async with by_hand(tmp_path) as (storage, manual):
         store = storage.store()
         await store.aput(("n",), "k", {})
-        hands.wait(1)
+        manual.wait(MINUTE)
         await store.aput(("n",), "k", {})
         item = await store.aget(("n",), "k")
     assert item is not None
-    assert (item.created_at, item.updated_at) == (NOON, NOON + timedelta(minutes=1))
+    assert (item.created_at, item.updated_at) == (NOON, NOON + MINUTE)
 
 
 async def test_a_search_goes_on_behind_a_page(store: BaseStore) -> None:
@@ -301,36 +293,36 @@ async def test_a_root_that_langgraph_keeps_for_itself_is_refused(store: BaseStor
 
 
 async def test_an_item_ends_when_nobody_has_read_it_for_its_time(tmp_path: Path) -> None:
-    async with by_hand(tmp_path) as (storage, hands):
+    async with by_hand(tmp_path) as (storage, manual):
         store = storage.store()
         await store.aput(("n",), "read", {}, ttl=10)
         await store.aput(("n",), "found", {"found": True}, ttl=10)
         await store.aput(("n",), "left", {}, ttl=10)
         await store.aput(("other",), "kept", {})
-        hands.wait(9)
+        manual.wait(9 * MINUTE)
         assert await store.aget(("n",), "read") is not None
         assert await store.aget(("n",), "left", refresh_ttl=False) is not None
         assert len(await store.asearch(("n",), filter={"found": True})) == 1
         assert len(await store.asearch(("n",), refresh_ttl=False)) == 3
-        hands.wait(2)
+        manual.wait(2 * MINUTE)
         assert {item.key for item in await store.asearch((), refresh_ttl=False)} == {
             "read", "found", "kept"
         }  # fmt: skip
         assert await store.aget(("n",), "left") is None
-        hands.wait(9)
+        manual.wait(9 * MINUTE)
         assert await store.alist_namespaces() == [("other",)]
-        assert await storage.remove_items(hands.time) == 3
-        assert await storage.remove_items(hands.time) == 0
+        assert await storage.remove_items(manual.time) == 3
+        assert await storage.remove_items(manual.time) == 0
 
 
 async def test_items_get_the_end_that_the_store_gives_them(tmp_path: Path) -> None:
-    async with by_hand(tmp_path) as (storage, hands):
+    async with by_hand(tmp_path) as (storage, manual):
         store = storage.store(StoreOptions(ttl={"default_ttl": 10, "refresh_on_read": False}))
         await store.aput(("n",), "short", {})
         await store.aput(("n",), "long", {}, ttl=None)
-        hands.wait(9)
+        manual.wait(9 * MINUTE)
         assert await store.aget(("n",), "short") is not None
-        hands.wait(2)
+        manual.wait(2 * MINUTE)
         assert [item.key for item in await store.asearch(("n",))] == ["long"]
 
 

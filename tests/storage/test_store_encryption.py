@@ -3,9 +3,7 @@ there is believed."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import pytest
 from assent.core.errors import Tampered
 from assent.storage.sqlite import SqliteStorage
 from assent.storage.store import StoreOptions
+from tests.support.database import sql
 from tests.support.keys import KEY, key
 
 SECRET = "swordfish"
@@ -26,17 +25,6 @@ def embed(texts: Sequence[str]) -> list[list[float]]:
 
 
 OPTIONS = StoreOptions(index={"embed": embed, "dims": 4, "fields": ["said"]})
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "assent.db"
-
-
-def sql(path: Path, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-    """Run a statement as another program would."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        return connection.execute(statement, parameters).fetchall()
 
 
 def contents(folder: Path) -> bytes:

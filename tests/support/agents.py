@@ -35,7 +35,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from assent import ApprovalPolicy, build_hitl_agent, call_once
-from tests.support.models import ScriptedModel, calls, lc_history_problems, say
+from tests.support.models import ScriptedModel, call, calls, lc_history_problems, say
 
 SECRET = "swordfish-4711"
 """Stands in exceptions that nobody outside may read."""
@@ -171,6 +171,13 @@ def reply(history: list[BaseMessage]) -> AIMessage | BaseException:
     if len(turns) < len(parts):
         return part_of_script(parts[len(turns)])
     return say(f"Results: {' | '.join(results(history))}")
+
+
+def pays(history: list[BaseMessage]) -> AIMessage:
+    """What a model says that pays the amount that it is told, and then what came of it."""
+    if isinstance(history[-1], ToolMessage):
+        return say(history[-1].text)
+    return call("pay", amount=int(history[-1].text))
 
 
 def part_of_script(text: str) -> AIMessage | BaseException:

@@ -3,13 +3,12 @@ this file."""
 
 from __future__ import annotations
 
-from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.tools import tool
 from langgraph.prebuilt import ToolRuntime
 
 from assent import approved_by, build_hitl_agent
-from tests.support.agents import die_once, trace
-from tests.support.models import ScriptedModel, call, say
+from tests.support.agents import die_once, pays, trace
+from tests.support.models import ScriptedModel
 
 
 @tool
@@ -23,14 +22,8 @@ async def pay(amount: int, runtime: ToolRuntime) -> str:
     return f"paid {amount}"
 
 
-def reply(history: list[BaseMessage]) -> AIMessage:
-    if isinstance(history[-1], ToolMessage):
-        return say(history[-1].text)
-    return call("pay", amount=int(history[-1].text))
-
-
 graph = build_hitl_agent(
-    ScriptedModel(script=reply, unique_ids=True),
+    ScriptedModel(script=pays, unique_ids=True),
     [pay],
     approve=["pay"],
     effects={"pay": "idempotent"},

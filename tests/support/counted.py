@@ -7,10 +7,10 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage
 from langgraph.graph import START, MessagesState, StateGraph
-from langgraph.prebuilt import ToolNode, tools_condition
+from langgraph.prebuilt import ToolNode
 
 from assent import build_hitl_agent
-from tests.support.agents import die, look, pay, reply, slow
+from tests.support.agents import die, look, pay, reply, slow, with_tools
 from tests.support.models import ScriptedModel
 
 TOOLS = [look, pay, slow, die]
@@ -39,17 +39,7 @@ def _counted(name: str, chat_decisions: bool = False, **options: Any) -> Any:
 def _own(name: str, **options: Any) -> Any:
     """A graph of somebody else's, whose one node of tools runs all calls of a turn."""
     model = CountedModel(script=reply).bind_tools(TOOLS)
-
-    async def think(state: MessagesState) -> dict[str, Any]:
-        return {"messages": [await model.ainvoke(state["messages"])]}
-
-    graph = StateGraph(MessagesState)
-    graph.add_node("think", think)
-    graph.add_node("tools", ToolNode(TOOLS))
-    graph.add_edge(START, "think")
-    graph.add_conditional_edges("think", tools_condition)
-    graph.add_edge("tools", "think")
-    return graph.compile(name=name, **options)
+    return with_tools(model, ToolNode(TOOLS)).compile(name=name, **options)
 
 
 counted = _counted("counted")

@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from langchain.agents.middleware import after_model, before_model, wrap_tool_call
-from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool, tool
 
 from assent import build_hitl_agent
-from tests.support.agents import die_once, trace
-from tests.support.models import ScriptedModel, call, say
+from tests.support.agents import die_once, pays, trace
+from tests.support.models import ScriptedModel
 
 
 @tool
@@ -52,14 +52,8 @@ def doubles_and_dies(state: Any, runtime: Any) -> dict[str, Any] | None:
     return {"messages": [turn.model_copy(update={"tool_calls": [doubled]})]}
 
 
-def reply(history: list[BaseMessage]) -> AIMessage:
-    if isinstance(history[-1], ToolMessage):
-        return say(history[-1].text)
-    return call("pay", amount=int(history[-1].text))
-
-
 graph = build_hitl_agent(
-    ScriptedModel(script=reply, unique_ids=True),
+    ScriptedModel(script=pays, unique_ids=True),
     tools_now,
     approve=["pay"],
     middleware=[dies_behind_the_tool, dies_before_the_model, doubles_and_dies],
