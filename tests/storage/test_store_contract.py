@@ -315,6 +315,23 @@ async def test_an_item_ends_when_nobody_has_read_it_for_its_time(tmp_path: Path)
         assert await storage.remove_items(manual.time) == 0
 
 
+async def test_what_was_read_gives_no_other_item_its_end(tmp_path: Path) -> None:
+    async with by_hand(tmp_path) as (storage, manual):
+        store = storage.store()
+        for _ in range(20):
+            await store.aput(("n",), "old", {}, ttl=10)
+            manual.wait(5 * MINUTE)
+            # The new item has the number that the old one had while it was read.
+            await asyncio.gather(
+                store.aget(("n",), "old"),
+                store.adelete(("n",), "old"),
+                store.aput(("n",), "new", {}),
+            )
+            manual.wait(60 * MINUTE)
+            assert await store.aget(("n",), "new") is not None
+            await store.adelete(("n",), "new")
+
+
 async def test_items_get_the_end_that_the_store_gives_them(tmp_path: Path) -> None:
     async with by_hand(tmp_path) as (storage, manual):
         store = storage.store(StoreOptions(ttl={"default_ttl": 10, "refresh_on_read": False}))

@@ -95,7 +95,9 @@ REMOVE = 'DELETE FROM store_items WHERE prefix = ? AND "key" = ?'
 
 INSERT = f"INSERT INTO store_items ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
-REFRESH = "UPDATE store_items SET expires_at = ? WHERE number = ?"
+REFRESH = "UPDATE store_items SET expires_at = ? WHERE number = ? AND expires_at = ?"
+"""The new end, the item's number, the end that was read. Without that it might be another item's: a
+number is given again once the newest item is gone."""
 
 REMOVE_EXPIRED = """
     DELETE FROM store_items WHERE number IN (
@@ -343,20 +345,23 @@ class SqliteStore(BaseStore):
             written.append(Written(prefix_of(op.namespace), op.key, value, ttl, vectors))
         return written
 
-    def _new_ends(self, read: Iterable[Row]) -> list[tuple[str, int]]:
-        """When those of the items that were read expire from now on, by their numbers."""
+    def _new_ends(self, read: Iterable[Row]) -> list[tuple[str, int, str]]:
+        """When the items that were read expire from now on: the parameters of `REFRESH`."""
         now = self._clock.now()
-        ends: list[tuple[str, int]] = []
+        ends: list[tuple[str, int, str]] = []
         for row in read:
             if row.ttl_minutes is not None and row.expires_at is not None:
                 ttl = timedelta(minutes=row.ttl_minutes)
                 # So that reading again and again does not write each time.
                 if now + ttl - datetime.fromisoformat(row.expires_at) > ttl / 100:
-                    ends.append((time_text(now + ttl), row.number))
+                    ends.append((time_text(now + ttl), row.number, row.expires_at))
         return ends
 
     def _writing(
-        self, written: Sequence[Written], ends: Sequence[tuple[str, int]], lease: Lease | None
+        self,
+        written: Sequence[Written],
+        ends: Sequence[tuple[str, int, str]],
+        lease: Lease | None,
     ) -> Callable[[Transaction], None]:
         now = self._clock.now()
 
