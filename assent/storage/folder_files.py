@@ -68,16 +68,17 @@ class FolderFiles(Files):
 
     async def chunks(self, file_id: str) -> AsyncIterator[bytes]:
         path = self._path(file_id)
-        file = await self._do(lambda: _opened(path))
+        file = await self._do(lambda: path.open("rb"))
         try:
-            number = 0
-            frame = await self._do(lambda: _next_frame(file, file_id))
-            while frame is not None:
-                following = await self._do(lambda: _next_frame(file, file_id))
-                yield self._seal.open(frame, *place(file_id, number, is_last=following is None))
-                frame, number = following, number + 1
+            opened = self._opened(file, file_id)
+            while (chunk := await self._do(lambda: next(opened, None))) is not None:
+                yield chunk
         finally:
             file.close()
+
+    def read_here(self, file_id: str) -> bytes:
+        with _errors_as_ours(), self._path(file_id).open("rb") as file:
+            return b"".join(self._opened(file, file_id))
 
     async def remove(self, file_id: str) -> None:
         await self._do(lambda: self._path(file_id).unlink(missing_ok=True))
@@ -93,16 +94,16 @@ class FolderFiles(Files):
         for path in self._folder.glob(UNFINISHED):
             path.unlink()
 
-    def read_here(self, file_id: str) -> bytes:
-        with _errors_as_ours(), self._path(file_id).open("rb") as file:
-            frames: list[bytes] = []
-            while (frame := _next_frame(file, file_id)) is not None:
-                frames.append(frame)
-        last = len(frames) - 1
-        return b"".join(
-            self._seal.open(frame, *place(file_id, number, is_last=number == last))
-            for number, frame in enumerate(frames)
-        )
+    def _opened(self, file: BinaryIO, file_id: str) -> Iterator[bytes]:
+        """The chunks of the file, of which there is at least one."""
+        frame = _next_frame(file, file_id)
+        if frame is None:
+            raise tampered("", "file", file_id)
+        number = 0
+        while frame is not None:
+            following = _next_frame(file, file_id)
+            yield self._seal.open(frame, *place(file_id, number, is_last=following is None))
+            frame, number = following, number + 1
 
     async def _do(self, work: Callable[[], T]) -> T:
         """Do the work in a thread of ours, since those of the loop are the agents'."""
@@ -139,7 +140,7 @@ def copy_files(folder: Path, copy: Path) -> int:
     count = 0
     for path in folder.glob(WHOLE):
         target = copy / path.parent.name / path.name
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_folder_of(target)
         # One that is removed meanwhile is not needed.
         with suppress(FileNotFoundError):
             if not target.exists():
@@ -164,6 +165,12 @@ def _copy(path: Path, target: Path) -> None:
     sync(target.parent)
 
 
+def _make_folder_of(path: Path) -> None:
+    """Make the folder of a file, in that of all of them, for its owner only."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.parent.parent.chmod(0o700)
+
+
 def _made(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
 
@@ -172,8 +179,7 @@ class _Writing:
     """A file that is being written, under a name of its own."""
 
     def __init__(self, path: Path, seal: Seal, file_id: str) -> None:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.parent.parent.chmod(0o700)
+        _make_folder_of(path)
         self.size = 0
         self._path = path
         self._partial = path.with_name(f".{path.name}")
@@ -218,10 +224,6 @@ class _Writing:
         self._file.write(len(sealed).to_bytes(LENGTH_BYTES, "big"))
         self._file.write(sealed)
         self._number += 1
-
-
-def _opened(path: Path) -> BinaryIO:
-    return path.open("rb")
 
 
 def _next_frame(file: BinaryIO, file_id: str) -> bytes | None:

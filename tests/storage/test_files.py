@@ -11,7 +11,7 @@ import pytest
 
 from assent.core.errors import NotFound, Tampered, TooLarge, Unavailable
 from assent.core.sealing import KeySeal, NoSeal, parse_keys
-from assent.storage.folder_files import CHUNK_BYTES, LENGTH_BYTES, FolderFiles
+from assent.storage.folder_files import CHUNK_BYTES, LENGTH_BYTES, FolderFiles, copy_files
 from tests.support.keys import KEY
 
 ID, OTHER = "upload_00ff", "upload_11ff"
@@ -41,7 +41,7 @@ async def test_what_is_written_is_read(files: FolderFiles, size: int) -> None:
     data = (b"0123456789abcdef" * (size // 16 + 1))[:size]
     written = await files.write(ID, parts(data[:10], data[10:]), most=size)
     assert (written.size, written.sha256) == (size, hashlib.sha256(data).hexdigest())
-    assert await files.read(ID) == data
+    assert await files.read(ID) == files.read_here(ID) == data
     assert await files.ids() == [ID]
     await files.remove(ID)
     await files.remove(ID)
@@ -70,6 +70,14 @@ async def test_only_its_owner_can_open_a_file(files: FolderFiles, tmp_path: Path
     assert sorted(modes) == [0o600, 0o700, 0o700]
 
 
+async def test_only_its_owner_can_look_into_a_copy(files: FolderFiles, tmp_path: Path) -> None:
+    await files.write(ID, parts(b"x"), most=MOST)
+    copy = tmp_path / "copy"
+    assert copy_files(tmp_path / "files", copy) == 1
+    modes = [path.stat().st_mode & 0o777 for path in (copy, *everything(copy))]
+    assert modes == [0o700, 0o700, 0o600]
+
+
 async def test_a_place_that_cannot_serve_is_said_to_be_away(tmp_path: Path) -> None:
     (tmp_path / "files").write_text("no folder")
     async with FolderFiles.open(tmp_path / "files", NoSeal()) as files:
@@ -96,6 +104,7 @@ CHANGES: dict[str, Callable[[bytes, bytes], bytes]] = {
     "its last chunk": lambda data, other: data[: 2 * FRAME],
     "its first chunk": lambda data, other: data[FRAME:],
     "two chunks": lambda data, other: data[FRAME : 2 * FRAME] + data[:FRAME] + data[2 * FRAME :],
+    "all of it": lambda data, other: b"",
     "half a chunk": lambda data, other: data[:-5],
     "half a length": lambda data, other: data[: 2 * FRAME + 2],
     "a chunk of another file": lambda data, other: other[:FRAME] + data[FRAME:],
@@ -116,3 +125,5 @@ async def test_a_sealed_file_that_was_changed_is_not_believed(tmp_path: Path, ch
         path.write_bytes(CHANGES[change](data, other.read_bytes()))
         with pytest.raises(Tampered, match=f"the file '{ID}'"):
             await files.read(ID)
+        with pytest.raises(Tampered, match=f"the file '{ID}'"):
+            files.read_here(ID)
