@@ -1119,6 +1119,34 @@ async def test_a_checkpoint_whose_values_are_missing_is_said_to_be_damaged(path:
             await saver.aget_tuple(at())
 
 
+async def test_a_history_whose_values_are_missing_is_said_to_be_damaged(path: Path) -> None:
+    async with SqliteSaver.from_conn_string(path) as saver:
+        first = await put(saver, at(), 1, value="x" * 1000)
+        second = await put(saver, first, 2, value="y" * 1000)
+        sql(path, "DELETE FROM checkpoint_blobs")
+        with pytest.raises(ConfigurationError, match="'t' refers to values that the file lacks"):
+            await saver.aget_delta_channel_history(config=second, channels=["value"])
+
+
+async def test_a_history_that_is_removed_while_it_is_read_is_read_anew(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with SqliteSaver.from_conn_string(path) as saver:
+        first = await put(saver, at(), 1, value="x" * 1000)
+        second = await put(saver, first, 2, value="y" * 1000)
+        reads = saver._checkpoints._reads
+        blobs = reads.blobs
+
+        async def prune_first(stretches: Any) -> Any:
+            monkeypatch.setattr(reads, "blobs", blobs)
+            await saver.aprune(["t"])
+            return await blobs(stretches)
+
+        monkeypatch.setattr(reads, "blobs", prune_first)
+        history = await saver.aget_delta_channel_history(config=second, channels=["value"])
+        assert history == {"value": {"writes": []}}
+
+
 def received(pipe: Connection) -> Iterator[tuple[str, int]]:
     """Everything that was sent before the sender died; it may have died in the middle of a
     message."""

@@ -495,6 +495,21 @@ class Checkpoints:
         """By channel: its value at the nearest ancestor that has one, and the writes from there on,
         oldest first."""
         at, codec = address(config), Codec(serde, self._seal)
+        tried: Any = ()
+        while True:
+            try:
+                return await self._delta_history(at, channels, codec)
+            except Gone:
+                namespace = await self._reads.namespace(at)
+                if namespace == tried:
+                    # Nothing was removed between the two times that it was read.
+                    raise _damaged(at.thread_id) from None
+                tried = namespace
+
+    async def _delta_history(
+        self, at: Address, channels: Sequence[str], codec: Codec
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """The history as it is read now. Raises `Gone`."""
         history: dict[str, DeltaChannelHistory] = {channel: {"writes": []} for channel in channels}
         looking = set(channels)
         async for row, pending in self._ancestors(at, looking, codec):
