@@ -17,9 +17,10 @@ The file:
 
 - `files.py` makes, locks, opens and migrates it; `migrations/` holds the schema.
 - `writer.py` has the one connection that writes, on a thread of its own, and `reader.py` the ones
-  that read.
+  that read; `handing_over.py` brings their results to the event loop.
 - `failures.py` translates SQLite's errors.
-- `retention.py` removes old events and answers, and gives their space back.
+- `retention.py` removes what is old, and gives its space back.
+- `erasing.py` removes threads, in steps (`steps.py`).
 - `backup.py` copies it, for `assent backup` and before a migration.
 - `checkup.py` looks for damage and contradictions, for `assent doctor`.
 

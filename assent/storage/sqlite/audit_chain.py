@@ -287,7 +287,7 @@ class AuditFile:
                 if own is not None and own.id not in {key.id for key in keys}:
                     keys.append(own)
                 _check(path, _recorded(connection), keys)
-                used = {id for (id,) in connection.execute("SELECT key_id FROM seals")}
+                used = files.column(connection, files.SEALED_WITH)
                 seal = seal_of(connection, path, [key for key in given if key.id in used])
                 yield cls(connection, keys, seal)
         except sqlite3.Error as error:

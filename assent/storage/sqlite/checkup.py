@@ -12,7 +12,7 @@ from pathlib import Path
 
 from assent.core.sealing import NoSeal
 from assent.storage.sqlite import files
-from assent.storage.sqlite.tables import Tables
+from assent.storage.sqlite.tables import IS_VISIBLE, Tables
 
 SHOWN = 5
 """Of many problems of one kind, so many are shown. The others are counted."""
@@ -74,8 +74,7 @@ def _hide_what_was_erased(connection: sqlite3.Connection) -> None:
     steps, and contradicts nothing."""
     for table in Tables(NoSeal()):
         connection.execute(
-            f"CREATE TEMP VIEW {table.name} AS SELECT * FROM main.{table.name} "
-            "WHERE thread_id NOT IN (SELECT thread_id FROM erased_rows)"
+            f"CREATE TEMP VIEW {table.name} AS SELECT * FROM main.{table.name} WHERE {IS_VISIBLE}"
         )
     connection.execute(
         """
@@ -359,11 +358,11 @@ def _contents(connection: sqlite3.Connection, *, is_held: bool) -> Iterator[Find
     yield from _unfinished(connection, is_held=is_held)
 
     # The sealed values themselves are not opened here: the doctor has no key.
-    keys = _column(connection, "SELECT key_id FROM seals ORDER BY key_id")
+    keys = files.column(connection, files.SEALED_WITH)
     if keys:
         sentence = f"What it holds is encrypted, with the key {', '.join(keys)}."
         yield Finding(Level.OK, "sealed", sentence)
-    reasons = _column(
+    reasons = files.column(
         connection, "SELECT tampered FROM threads WHERE tampered IS NOT NULL ORDER BY thread_id"
     )
     if reasons:
@@ -379,7 +378,7 @@ def _contents(connection: sqlite3.Connection, *, is_held: bool) -> Iterator[Find
 def _unfinished(connection: sqlite3.Connection, *, is_held: bool) -> Iterator[Finding]:
     """The runs that have not ended, by agent: only a server that has the agent goes on with
     them."""
-    served = set(_column(connection, "SELECT value FROM workers, json_each(agents)"))
+    served = set(files.column(connection, "SELECT value FROM workers, json_each(agents)"))
     runs: dict[str, list[str]] = {}
     for agent, run_id in connection.execute(_UNFINISHED):
         runs.setdefault(agent, []).append(run_id)
@@ -396,7 +395,3 @@ def _unfinished(connection: sqlite3.Connection, *, is_held: bool) -> Iterator[Fi
             )
         sentence = f"{len(run_ids):,} run(s) of the agent '{agent}' {rest}"
         yield Finding(Level.NOTE, "holds", sentence)
-
-
-def _column(connection: sqlite3.Connection, query: str) -> list[str]:
-    return [value for (value,) in connection.execute(query)]

@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from assent.core.background import background
 from assent.core.errors import Unavailable
 from assent.storage.sqlite.checkpoints import removals
+from assent.storage.sqlite.files import column
 from assent.storage.sqlite.reader import Reader
 from assent.storage.sqlite.steps import remove_some
 from assent.storage.sqlite.tables import Tables
@@ -76,8 +77,7 @@ class Erased:
 
     def look(self, connection: sqlite3.Connection) -> None:
         """Read from the file which threads have rows, between two transactions."""
-        found = connection.execute("SELECT thread_id FROM erased_rows")
-        self._threads = {thread_id for (thread_id,) in found}
+        self._threads = set(column(connection, "SELECT thread_id FROM erased_rows"))
 
     def check(self, connection: sqlite3.Connection, thread_ids: Iterable[str]) -> None:
         """Raise `StillErased` if one of the threads has rows that nobody sees."""

@@ -33,6 +33,9 @@ LOCK_SECONDS = 0.5
 """The wait for the lock. `assent doctor` takes it for some microseconds, to see if anybody has it;
 on a busy machine the kernel may take its processor away meanwhile."""
 
+SEALED_WITH = "SELECT key_id FROM seals ORDER BY key_id"
+"""The ids of the keys that the file is sealed with."""
+
 
 def resolved(path: str | Path) -> Path:
     """The one spelling of the path, so that all of its spellings share one lock."""
@@ -186,7 +189,7 @@ def back_up(path: Path, copy: Path) -> BackedUp:
         copy_files(uploads, copied)
         with snapshot(path) as source:
             refuse_foreign(source, path)
-            keys = source.execute("SELECT key_id FROM seals ORDER BY key_id").fetchall()
+            keys = column(source, SEALED_WITH)
             copy_database(source, copy)
         count = copy_files(uploads, copied)
     except sqlite3.Error as error:
@@ -196,7 +199,7 @@ def back_up(path: Path, copy: Path) -> BackedUp:
             f"The uploads cannot be copied to {copied}: {error.strerror}. Make room for the copy, "
             "in a folder that this user may write to."
         ) from error
-    return BackedUp([id for (id,) in keys], count)
+    return BackedUp(keys, count)
 
 
 @contextmanager
@@ -243,6 +246,11 @@ def pragma(connection: sqlite3.Connection, name: str) -> Any:
     """The value of the pragma."""
     (value,) = connection.execute(f"PRAGMA {name}").fetchone()
     return value
+
+
+def column(connection: sqlite3.Connection, sql: str, *parameters: Any) -> list[Any]:
+    """The values of the query's one column."""
+    return [value for (value,) in connection.execute(sql, parameters)]
 
 
 @contextmanager

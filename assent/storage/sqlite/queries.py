@@ -85,8 +85,6 @@ agent, the runs of erased threads that are still in the file count too: their us
 `past_usage` yet. One that is not valid JSON, or not a number, was not written by Assent, and counts
 as nothing."""
 
-IS_VISIBLE = "thread_id NOT IN (SELECT thread_id FROM erased_rows)"
-
 IS_NUMBER = "each.type IN ('integer', 'real')"
 
 IN_PAST = "created >= substr(?, 1, 15)"
@@ -233,6 +231,31 @@ OPEN_GRANTS = """
     ORDER BY given_at, grant_id
 """
 """Agent, tools as JSON, now."""
+
+
+# ── uploads ──
+
+USES_OF_THREAD = "WHERE thread_id = ?"
+"""Thread."""
+
+SIZE_OF_FILES = "SELECT coalesce(sum(size), 0) FROM files"
+
+KNOWN_FILES = """
+    SELECT file_id FROM files WHERE file_id IN (SELECT value FROM json_each(?))
+"""
+"""The ids of files as JSON."""
+
+_UNUSED = "NOT EXISTS (SELECT 1 FROM file_uses WHERE file_uses.file_id = files.file_id)"
+"""The uses of erased threads count as long as they are in the file."""
+
+UNUSED_FILES = f"""
+    SELECT file_id FROM files WHERE thread_id = '' AND created_at < ? AND {_UNUSED}
+    ORDER BY created_at LIMIT ?
+"""
+"""The time before which they were sent, limit."""
+
+REMOVE_FILE = f"DELETE FROM files WHERE file_id = ? AND {_UNUSED}"
+"""File."""
 
 
 # ── notifications ──
@@ -454,24 +477,3 @@ def parameter(value: Any) -> str | int:
             return time_text(value)
         case _:
             return orjson.dumps([str(each) for each in value]).decode()
-
-
-OF_THREAD = "WHERE thread_id = ?"
-
-SIZE_OF_FILES = "SELECT coalesce(sum(size), 0) FROM files"
-
-KNOWN_FILES = """
-    SELECT file_id FROM files WHERE file_id IN (SELECT value FROM json_each(?))
-"""
-
-UNUSED_FILES = """
-    SELECT file_id FROM files WHERE thread_id = '' AND created_at < ?
-    AND NOT EXISTS (SELECT 1 FROM file_uses WHERE file_uses.file_id = files.file_id)
-    ORDER BY created_at LIMIT ?
-"""
-"""Time, limit. The uses of erased threads count as long as they are in the file."""
-
-REMOVE_FILE = """
-    DELETE FROM files WHERE file_id = ?
-    AND NOT EXISTS (SELECT 1 FROM file_uses WHERE file_uses.file_id = files.file_id)
-"""

@@ -14,7 +14,7 @@ from functools import partial
 
 from assent.core.clock import time_text
 from assent.storage.sqlite import queries
-from assent.storage.sqlite.files import pragma, waiting_for_locks
+from assent.storage.sqlite.files import column, pragma, waiting_for_locks
 from assent.storage.sqlite.log import milliseconds
 from assent.storage.sqlite.reader import Reader
 from assent.storage.sqlite.writer import Transaction, Writer
@@ -122,11 +122,6 @@ async def forget_times_of_usage(writer: Writer, before: datetime) -> None:
     await writer.write(forget, threads=())
 
 
-async def remove_answers(writer: Writer, before: datetime) -> int:
-    """Remove the answers that were given before that time, and return how many."""
-    return await remove_over(writer, queries.REMOVE_ANSWERS, before)
-
-
 async def _in_steps(step: Callable[[], Awaitable[int]]) -> int:
     """Repeat the step until it removes fewer rows than it may, and return how many were removed."""
     removed = 0
@@ -141,8 +136,7 @@ async def _in_steps(step: Callable[[], Awaitable[int]]) -> int:
 def _cutting(thread_id: str, cutoff: int) -> Callable[[Transaction], int]:
     def cut(transaction: Transaction) -> int:
         # Asked for in the transaction that removes, so that no run can begin or pause in between.
-        found = transaction.connection.execute(queries.KEPT_RUNS, (thread_id, thread_id))
-        kept = {run_id for (run_id,) in found}
+        kept = set(column(transaction.connection, queries.KEPT_RUNS, thread_id, thread_id))
         return transaction.log.cut(
             thread_id, lambda run_id, at: at >= cutoff or run_id in kept, ROWS_PER_STEP
         )

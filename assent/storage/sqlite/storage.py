@@ -47,7 +47,7 @@ from assent.storage.sqlite.queries import Where, runs_where, where_few
 from assent.storage.sqlite.reader import Reader
 from assent.storage.sqlite.saver import SqliteSaver
 from assent.storage.sqlite.store import REMOVE_EXPIRED, SqliteStore
-from assent.storage.sqlite.tables import R, Table, Tables
+from assent.storage.sqlite.tables import IS_VISIBLE, R, Table, Tables
 from assent.storage.sqlite.tails import Tails
 from assent.storage.sqlite.writer import Transaction, Writer
 from assent.storage.store import StoreOptions
@@ -59,7 +59,8 @@ READ_BYTES = 4 << 20
 usual size are 300 KiB; this much of large ones is there in a few milliseconds."""
 
 REMOVED_AT_ONCE = 200
-"""Notifications removed in one transaction, so that nobody has to wait long for it."""
+"""Notifications, or uploads, whose rows are removed in one transaction, so that nobody has to wait
+long for it."""
 
 
 class SqliteStorage(Storage):
@@ -273,8 +274,9 @@ class SqliteStorage(Storage):
         return await self._latest(self._tables.threads, "created_at", where, limit, cursor)
 
     async def distrust(self, thread_id: str, reason: str, *, stopped: bool = False) -> None:
-        operation = distrusting(thread_id, reason, self._clock.now(), self._tables, stopped=stopped)
-        await self._writer.write(operation, threads=(thread_id,))
+        now = self._clock.now()
+        mark = distrusting(thread_id, reason, now, self._tables, stopped=stopped)
+        await self._writer.write(mark, threads=(thread_id,))
 
     async def _distrust_thread_of(self, error: Tampered) -> str:
         """Log the error once, distrust the thread that it names, if any, and return its id."""
@@ -345,7 +347,7 @@ class SqliteStorage(Storage):
         runs.add("created_at >= ?", since)
         runs.add(queries.IS_NUMBER)
         if thread_id is not None:
-            runs.add(queries.IS_VISIBLE)
+            runs.add(IS_VISIBLE)
         past.add(queries.IN_PAST, since)
         sql = queries.USAGE.format(runs, past)
         return dict(await self._reader.rows(sql, (*runs.parameters, *past.parameters)))
@@ -473,7 +475,7 @@ class SqliteStorage(Storage):
         return await self._one(self._tables.files, file_id)
 
     async def file_uses(self, thread_id: str) -> tuple[FileUse, ...]:
-        return await self._all(self._tables.file_uses, queries.OF_THREAD, thread_id)
+        return await self._all(self._tables.file_uses, queries.USES_OF_THREAD, thread_id)
 
     async def size_of_files(self) -> int:
         ((size,),) = await self._reader.rows(queries.SIZE_OF_FILES)
@@ -544,7 +546,7 @@ class SqliteStorage(Storage):
         return await retention.remove_events(self._writer, self._reader, before, thread_id)
 
     async def remove_answers(self, before: datetime) -> int:
-        return await retention.remove_answers(self._writer, before)
+        return await retention.remove_over(self._writer, queries.REMOVE_ANSWERS, before)
 
     async def remove_grants(self, before: datetime) -> int:
         return await retention.remove_over(self._writer, queries.REMOVE_GRANTS, before)

@@ -49,13 +49,14 @@ Column = str | int | bytes | None
 _NULL = b"null"
 
 
+IS_VISIBLE = "thread_id NOT IN (SELECT thread_id FROM erased_rows)"
+"""The condition on a row of a thread: the rows of erased ones are removed from the file in
+steps."""
+
+
 def visible(table: str) -> str:
-    """The table to read, under its own name: without the rows of threads that were erased, which
-    are removed from the file in steps."""
-    return (
-        f"(SELECT * FROM {table} WHERE thread_id NOT IN (SELECT thread_id FROM erased_rows))"
-        f" AS {table}"
-    )
+    """The table to read, under its own name: without the rows of threads that were erased."""
+    return f"(SELECT * FROM {table} WHERE {IS_VISIBLE}) AS {table}"
 
 
 class Tables:
@@ -90,7 +91,6 @@ class Tables:
         self.notifications = Table(Notification, "notifications", seal, content=["payload"])
         # The decisions are no secret. Sealing them is what binds the rest of the row.
         self.links = Table(Link, "links", seal, content=["decisions"])
-
         self.files = Table(File, "files", seal, content=["name"])
         self.file_uses = Table(FileUse, "file_uses", seal, content=["purpose"])
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 from langgraph._internal._constants import NS_END
@@ -14,6 +13,7 @@ from langgraph._internal._constants import NS_END
 from assent.checkpoint import bindings
 from assent.checkpoint.codec import Codec
 from assent.checkpoint.extents import Extent, extents_of, from_json, position, positions
+from assent.storage.sqlite.files import column
 from assent.storage.sqlite.steps import remove_some
 from assent.storage.sqlite.writer import Transaction
 
@@ -62,7 +62,7 @@ def remove_detached(k: int) -> Callable[[Transaction], bool]:
             if not remove_some(connection, table, "number", "k = ?", (k,)):
                 return False
         of_it = "SELECT log FROM checkpoint_logs WHERE k = ? LIMIT ?"
-        logs = _column(connection, of_it, k, LOGS_PER_STEP)
+        logs = column(connection, of_it, k, LOGS_PER_STEP)
         for log in logs:
             stretch = (position(log, 0), position(log + 1, 0))
             inside = "position >= ? AND position < ?"
@@ -84,7 +84,7 @@ def delete_for_runs(run_ids: Sequence[str]) -> Callable[[Transaction], set[int]]
 
     def apply(transaction: Transaction) -> set[int]:
         connection = transaction.connection
-        keys = set(_column(connection, f"SELECT DISTINCT k {made}", runs))
+        keys = set(column(connection, f"SELECT DISTINCT k {made}", runs))
         connection.execute(
             "DELETE FROM checkpoint_writes "
             f"WHERE (k, checkpoint_id) IN (SELECT k, checkpoint_id {made})",
@@ -117,11 +117,11 @@ def sweep(connection: sqlite3.Connection, k: int) -> None:
     """Remove the blobs of the namespace that no checkpoint refers to, and the logs that are empty
     then."""
     extents: list[Extent] = []
-    for refs in _column(connection, "SELECT refs FROM checkpoints WHERE k = ?", k):
+    for refs in column(connection, "SELECT refs FROM checkpoints WHERE k = ?", k):
         for ref in orjson.loads(refs).values():
             extents += extents_of(from_json(ref))
     live = positions(extents)
-    for log in _column(connection, "SELECT log FROM checkpoint_logs WHERE k = ?", k):
+    for log in column(connection, "SELECT log FROM checkpoint_logs WHERE k = ?", k):
         begin, end = position(log, 0), position(log + 1, 0)
         stretches = [stretch for stretch in live if begin <= stretch[0] < end]
         for first, last in stretches:
@@ -184,7 +184,7 @@ def _is_over(newest: int, outer: Mapping[str, str], kept: Mapping[str, Kept | No
 
 def _prune(connection: sqlite3.Connection, k: int, keep: int, codec: Codec) -> set[str]:
     """Prune one namespace; return the ids of the checkpoints that are left."""
-    latest = _column(
+    latest = column(
         connection,
         "SELECT checkpoint_id FROM checkpoints WHERE k = ? ORDER BY number DESC LIMIT ?",
         k,
@@ -269,9 +269,4 @@ def _erase(connection: sqlite3.Connection, k: int) -> None:
 
 def _keys(connection: sqlite3.Connection, thread_id: str) -> set[int]:
     sql = "SELECT k FROM checkpoint_threads WHERE thread_id = ?"
-    return set(_column(connection, sql, thread_id))
-
-
-def _column(connection: sqlite3.Connection, sql: str, *parameters: Any) -> list[Any]:
-    """The values of a query's one column."""
-    return [value for (value,) in connection.execute(sql, parameters)]
+    return set(column(connection, sql, thread_id))

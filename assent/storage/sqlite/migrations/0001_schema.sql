@@ -289,7 +289,8 @@ CREATE TABLE workers (
 
 -- ── approvals ──
 
--- Sealed: args, schema, preview, decision, policy, edit, votes, delegations, comments, shown.
+-- Sealed: args, schema, preview, decision, policy, edit, votes, delegations, comments,
+-- conversation.
 CREATE TABLE approvals (
     approval_id TEXT PRIMARY KEY NOT NULL,
     thread_id TEXT NOT NULL,
