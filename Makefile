@@ -40,7 +40,7 @@ test: $(VENV)/ready  ## Run the tests
 test-fast: $(VENV)/ready  ## Run the tests that start no process; make test-fast LOWEST=1 with the lowest versions of all requirements
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not slow"
 
-crash: $(VENV)/ready  ## Kill the server 1,000 times, the storage 5,000 times, brave 200 rounds of bad weather, soak it for 30 minutes, contest 50 decisions, live 5,300 lives of approvals, and attack 2,000 times; its variables are in CONTRIBUTING.md
+crash: $(VENV)/ready  ## Kill, starve and attack the server for hours; CONTRIBUTING.md says with what, and how to do less
 	CRASH_KILLS=$(CRASH_KILLS) $(BIN)/python -m pytest tests/acceptance/test_crash_storm.py
 	WEATHER_ROUNDS=$(WEATHER_ROUNDS) $(BIN)/python -m pytest tests/acceptance/test_crash_weather.py
 	SOAK_MINUTES=$(SOAK_MINUTES) $(BIN)/python -m pytest tests/acceptance/test_crash_soak.py
@@ -60,15 +60,13 @@ check: $(VENV)/ready  ## Lint, format, types and layers
 bench: $(VENV)/ready  ## Print the ratios
 	$(BIN)/python -m benchmarks
 
+COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra openai --extra anthropic
+
 lock: $(VENV)/ready  ## Pin the requirements anew; make lock LOCK=--upgrade for newer ones
-	$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-emit-find-links --no-header --extra openai --extra anthropic --output-file requirements/run.txt $(LOCK)
-	$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-emit-find-links --no-header --extra openai --extra anthropic --group dev --constraint requirements/run.txt \
-		--output-file requirements/dev.txt $(LOCK)
-	$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-emit-find-links --no-header --extra openai --extra anthropic --group dev --resolution lowest-direct \
-		--output-file requirements/lowest.txt $(LOCK)
+	$(COMPILE) --output-file requirements/run.txt $(LOCK)
+	$(COMPILE) --group dev --constraint requirements/run.txt --output-file requirements/dev.txt $(LOCK)
+	$(COMPILE) --group dev --resolution lowest-direct --output-file requirements/lowest.txt $(LOCK)
 
 clean:  ## Remove the environment
 	rm -rf .venv .venv-lowest
