@@ -154,12 +154,15 @@ class ToolCalls:
     async def _in_time(
         self, request: ToolCallRequest, execute: AsyncExecute, key: str
     ) -> ToolOutput:
+        limit = asyncio.timeout(self.timeouts.get(request.tool_call["name"]))
         try:
             with within_call(key), _own_questions(request):
-                async with asyncio.timeout(self.timeouts.get(request.tool_call["name"])) as limit:
+                async with limit:
                     output = await execute(request)
         except TimeoutError as error:
-            # `execute` turns a tool's own errors into messages, so this one is of the limit.
+            if not limit.expired():
+                # The tool's own.
+                raise
             raise OutOfTime from error
         if limit.expired() and isinstance(output, ToolMessage) and output.status == "error":
             # The tool has turned its cancellation into an error.

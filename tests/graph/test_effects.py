@@ -13,7 +13,8 @@ import pytest
 from langchain_core.tools import BaseTool, StructuredTool, tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.config import get_stream_writer
-from langgraph.prebuilt import ToolRuntime
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode, ToolRuntime
 from langgraph.types import Command, interrupt
 
 from assent import (
@@ -23,6 +24,7 @@ from assent import (
     Respond,
     apending_approvals,
     aresume,
+    call_once,
     idempotency_key,
     resume,
 )
@@ -472,6 +474,20 @@ async def test_a_timeout_of_the_tools_own_is_the_tools_failure() -> None:
     shop = Shop([TimeoutError("The bank does not answer.")])
     message = told(await shop.run(tool_timeout=60), "c1")
     assert (message.text, message.status) == ("The tool failed with TimeoutError.", "error")
+
+
+async def test_a_timeout_of_the_tools_own_goes_where_its_other_errors_go() -> None:
+    """A `ToolNode` by itself lets them end the run."""
+
+    async def ask_the_bank() -> str:
+        """Ask."""
+        raise TimeoutError("The bank does not answer.")
+
+    tool = StructuredTool.from_function(coroutine=ask_the_bank)
+    node = ToolNode([tool], awrap_tool_call=call_once([tool]))
+    graph = StateGraph(MessagesState).add_node("tools", node).add_edge(START, "tools").compile()
+    with pytest.raises(TimeoutError, match="The bank does not answer"):
+        await graph.ainvoke({"messages": [asks(("c1", "ask_the_bank", {}))]})
 
 
 async def test_a_tool_in_time_is_not_touched() -> None:
