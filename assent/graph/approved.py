@@ -14,7 +14,7 @@ from assent.core.approval import Approval, ApprovalKind
 from assent.core.decisions import Approve, Edit
 from assent.core.digest import call_digest
 from assent.graph.interrupts.forms import question_json
-from assent.graph.state import messages_in, recorded_decision
+from assent.graph.state import asked_call, recorded_decision
 
 APPROVED_KEY = "__assent_approved"
 """The key of the configurable for the approvals that a run goes on with. LangGraph stores no key
@@ -40,7 +40,7 @@ def approved_by(runtime: Any) -> Approved | None:
     `messages` that ask for the call, for calls that were approved as calls and for those of a step
     that was approved as a whole.
     """
-    turn, call = _call(runtime.state, runtime.tool_call_id)
+    turn, call = asked_call(runtime.state, runtime.tool_call_id)
     if turn is None or call is None:
         return None
     for approval in _approvals(runtime.config):
@@ -71,17 +71,6 @@ def with_approvals(config: RunnableConfig, approvals: Sequence[Approval]) -> Non
 def _approvals(config: RunnableConfig) -> Sequence[Approval]:
     found: Sequence[Approval] = config.get("configurable", {}).get(APPROVED_KEY, ())
     return found
-
-
-def _call(state: Any, call_id: str | None) -> tuple[AIMessage | None, ToolCall | None]:
-    """The newest call of this id, and the message that asks for it."""
-    messages = messages_in(state if isinstance(state, Mapping) else {"messages": state})
-    for message in reversed(messages):
-        if isinstance(message, AIMessage):
-            for call in message.tool_calls:
-                if call["id"] == call_id:
-                    return message, call
-    return None, None
 
 
 def _is_of(approval: Approval, turn: AIMessage, call: ToolCall) -> bool:

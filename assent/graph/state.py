@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -111,6 +111,22 @@ def open_calls(messages: Sequence[AnyMessage]) -> tuple[AIMessage | None, list[T
         return turn, []
     answered = answered_calls(messages, turn)
     return turn, [call for call in turn.tool_calls if call["id"] not in answered]
+
+
+def asked_call(state: Any, call_id: str | None) -> tuple[AIMessage | None, ToolCall | None]:
+    """The newest call of this id, and before it the message that asks for it, in the state as a
+    tool of any graph sees it: a list of messages, or a mapping or an object that has one."""
+    messages = state
+    if isinstance(state, Mapping):
+        messages = state.get("messages")
+    elif not isinstance(state, list):
+        messages = getattr(state, "messages", None)
+    for message in reversed(messages if isinstance(messages, list) else []):
+        if isinstance(message, AIMessage):
+            for call in message.tool_calls:
+                if call["id"] == call_id:
+                    return message, call
+    return None, None
 
 
 def record_decision(turn: AIMessage, call: ToolCall, decision: Decision) -> DecisionRecord:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from langchain_core.callbacks import adispatch_custom_event
-from langchain_core.messages import AIMessage, InvalidToolCall, ToolCall, ToolMessage
+from langchain_core.messages import InvalidToolCall, ToolCall, ToolMessage
 from langchain_core.tools import BaseTool
 from langchain_core.tools import tool as make_tool
 from langgraph.errors import GraphInterrupt, is_invalid_resume
@@ -39,7 +39,7 @@ from assent.graph.effects import (
     within_call,
 )
 from assent.graph.interrupts.matching import asking_as
-from assent.graph.provider_history import call_ids
+from assent.graph.state import asked_call
 from assent.graph.tool_names import check_tool_names
 
 ToolOutput: TypeAlias = ToolMessage | Command[Any]
@@ -104,6 +104,7 @@ class ToolCalls:
         """
         call = request.tool_call
         name, call_id = call["name"], call["id"] or ""
+        turn, _ = asked_call(request.state, call_id)
         digest = call_digest(name, call["args"])
         is_idempotent = self.effects_of(call) == "idempotent"
         attempt = 0
@@ -114,7 +115,7 @@ class ToolCalls:
                 key=key,
                 tool=name,
                 tool_call_id=call_id,
-                message_id=_message_id(request),
+                message_id=(turn and turn.id) or "",
                 digest=digest,
             )
             earlier = await ledger.begin(intent)
@@ -268,18 +269,6 @@ def _key(request: ToolCallRequest, attempt: int) -> str:
     thread_id = runtime.config.get("configurable", {}).get("thread_id", "")
     task_id = runtime.execution_info.task_id if runtime.execution_info is not None else ""
     return f"{thread_id}:{task_id}:{request.tool_call['id']}:{attempt}"
-
-
-def _message_id(request: ToolCallRequest) -> str:
-    """The id of the message that asks for the call; empty if the graph's state does not show it."""
-    state = request.state
-    messages = state if isinstance(state, list) else getattr(state, "messages", None)
-    if isinstance(state, Mapping):
-        messages = state.get("messages")
-    for message in reversed(messages or ()):
-        if isinstance(message, AIMessage) and request.tool_call["id"] in call_ids(message):
-            return message.id or ""
-    return ""
 
 
 # ── answers to the model ──────────────────────────────────────────────────────────────────────────

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import HumanInTheLoopMiddleware
 from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, AnyMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.graph.message import add_messages
 from langgraph.prebuilt import ToolNode, ToolRuntime
 from langgraph.runtime import Runtime
 from langgraph.types import interrupt
+from pydantic import BaseModel
 
 from assent import (
     Approve,
@@ -268,6 +270,28 @@ async def test_a_tool_that_asks_amid_its_call_still_sees_who_approved_it(tmp_pat
         await decided(storage, runs, Respond("The red one."), by="eve")
     ((answer, approved),) = desk.seen
     assert (answer, approved.approval_id, approved.names) == ("The red one.", first, ("bob",))
+
+
+# LangChain takes the state for a dict as it notes the call.
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
+async def test_a_tool_in_a_graph_whose_state_is_an_object_sees_who_approved_its_call(
+    tmp_path: Path,
+) -> None:
+    class Conversation(BaseModel):
+        messages: Annotated[list[AnyMessage], add_messages] = []
+
+    def think(state: Conversation) -> Any:
+        return {"messages": [call("pay", amount=3)]}
+
+    desk = Desk()
+    graph = StateGraph(Conversation).add_node("think", think)
+    graph.add_node("tools", ToolNode(desk.tools()))
+    graph.add_edge(START, "think").add_edge("think", "tools")
+    async with working(tmp_path, graph.compile(interrupt_before=["tools"])) as (storage, runs):
+        await submitted(storage, runs)
+        await decided(storage, runs)
+    ((amount, approved),) = desk.seen
+    assert (amount, approved.names) == (3, ("bob",))
 
 
 @pytest.mark.parametrize("edited", [False, True])
