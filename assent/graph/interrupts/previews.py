@@ -42,7 +42,12 @@ def with_problem(approval: Approval, problem: str) -> Approval:
     """The approval with the reason why it is asked again, if there is one, beside its preview."""
     if not problem:
         return approval
-    return replace(approval, preview={**(approval.preview or {}), "problem": problem})
+    shown = approval.preview
+    if shown is None:
+        shown = {}
+    elif not isinstance(shown, Mapping):
+        shown = {"preview": shown}
+    return replace(approval, preview={**shown, "problem": problem})
 
 
 async def _preview(agent: Agent, approval: Approval, snapshot: StateSnapshot) -> Json:

@@ -37,7 +37,7 @@ from assent import (
 from assent.core.digest import call_digest
 from assent.core.errors import InvalidDecision, NotFound, NothingPending
 from assent.core.json import encode_json
-from assent.graph.interrupts.previews import MAX_BYTES
+from assent.graph.interrupts.previews import MAX_BYTES, with_problem
 from assent.graph.interrupts.resume import continuation
 from tests.graph.harness import ASKED, THREAD, AgentHarness, Json, asks, told
 from tests.support.models import ScriptedModel, say
@@ -190,6 +190,23 @@ def test_a_preview_shows_the_effect_and_stops_nothing(
     assert approval.args == {"amount": 3}
     resume(agent, THREAD, Approve())
     assert harness.ran == [("pay", 3)]
+
+
+@pytest.mark.parametrize(
+    ("preview", "shown"),
+    [
+        (None, {}),
+        (plain, {"pays": 3}),
+        (lambda args: "two rows", {"preview": "two rows"}),
+    ],
+)
+def test_why_something_is_asked_again_stands_beside_its_preview(
+    harness: AgentHarness, preview: Any, shown: Json
+) -> None:
+    agent = paused(harness, approve={"pay": ApprovalPolicy(preview=preview)})
+    (approval,) = pending_approvals(agent, THREAD)
+    assert with_problem(approval, "") is approval
+    assert with_problem(approval, "Too late.").preview == {**shown, "problem": "Too late."}
 
 
 async def test_a_slow_preview_does_not_block_the_loop(harness: AgentHarness) -> None:
