@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 
 from langchain_core.messages import ToolCall
 from msgspec.structs import replace
@@ -143,4 +144,4 @@ def _for_tool(predicate: Callable[..., bool], tool: str) -> ArgsPredicate:
     required = 0
     for parameter in inspect.signature(predicate).parameters.values():
         required += parameter.kind in positional and parameter.default is parameter.empty
-    return predicate if required < 2 else lambda args: predicate(tool, args)
+    return predicate if required < 2 else partial(predicate, tool)

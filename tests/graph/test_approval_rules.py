@@ -71,6 +71,10 @@ def test_a_predicate_cannot_change_the_call() -> None:
     assert args == {"who": ["Ada"]}
 
 
+async def asynchronous_of_tool(tool: str, args: dict[str, Any]) -> bool:
+    return large(args)
+
+
 async def asynchronous(args: dict[str, Any]) -> bool:
     return False
 
@@ -91,6 +95,7 @@ async def asynchronous(args: dict[str, Any]) -> bool:
         (None, "approve= is None"),
         ({"pay": asynchronous}, "`when` is async"),
         (asynchronous, "`when` is async"),
+        (asynchronous_of_tool, "`when` is async"),
     ],
 )
 def test_what_makes_no_sense_is_refused_when_the_agent_is_built(
