@@ -8,6 +8,7 @@ from types import TracebackType
 from langgraph.errors import GraphRecursionError
 
 from assent.core.errors import AssentError
+from assent.graph.model_retry import status_of
 
 _SNAKE = re.compile(r"(?<=.)(?=[A-Z])")
 """Before each capital but the first: `NotFound` becomes `not_found`."""
@@ -31,8 +32,8 @@ def explain(error: BaseException) -> tuple[str, str]:
         )
     if isinstance(error, AssentError):
         return _SNAKE.sub("_", type(error).__name__).lower(), error.message
-    status = getattr(error, "status_code", None)
-    if isinstance(status, int) and _is_of_a_provider(error):
+    status = status_of(error)
+    if status is not None and _is_of_a_provider(error):
         return (
             "provider_error",
             f"The model's provider answered with status {status}. "

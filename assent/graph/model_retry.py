@@ -163,7 +163,7 @@ def is_transient(error: BaseException) -> bool:
     itself (5xx), or the connection was cut. False for what the provider refuses (400, 401, 403,
     404)."""
     for cause in _causes(error):
-        status = status_of(cause)
+        status = _own_status(cause)
         if status is not None:
             return status in TRANSIENT_STATUSES or status >= 500
         if isinstance(cause, ConnectionError | TimeoutError):
@@ -176,6 +176,15 @@ def is_transient(error: BaseException) -> bool:
 
 
 def status_of(error: BaseException) -> int | None:
+    """The HTTP status with which a provider answered, if the exception or one that it was raised
+    from says so."""
+    for cause in _causes(error):
+        if (status := _own_status(cause)) is not None:
+            return status
+    return None
+
+
+def _own_status(error: BaseException) -> int | None:
     """The HTTP status that an exception of a provider's client carries, under any of the names that
     clients give it."""
     response = getattr(error, "response", None)

@@ -79,6 +79,18 @@ def openai_error(status: int) -> Exception:
     return openai.APIStatusError(SECRET, response=response, body=None)
 
 
+def googles(code: int) -> Exception:
+    error = RuntimeError(SECRET)
+    error.code = code  # type: ignore[attr-defined]
+    return error
+
+
+def wrapped(cause: Exception) -> Exception:
+    error = RuntimeError(SECRET)
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "code", "says"),
     [
@@ -90,6 +102,9 @@ def openai_error(status: int) -> Exception:
         # A tool's own client: its server's status says nothing about the model's provider.
         (ProviderError(429), "agent_error", "ProviderError"),
         (openai_error(429), "provider_error", "429"),
+        # As Google's and LangChain's own integrations raise it.
+        (raised_by_a_model(googles(429)), "provider_error", "429"),
+        (raised_by_a_model(wrapped(ProviderError(429))), "provider_error", "429"),
         (GraphRecursionError(SECRET), "recursion_limit", "ASSENT_RECURSION_LIMIT"),
         (InvalidRequest("Ask for less."), "invalid_request", "Ask for less."),
         (AgentLoadError("There is no file."), "agent_load_error", "There is no file."),
