@@ -254,7 +254,7 @@ class InProcess(ABC):
     async def delete(self, thread_id: str, *, user: str) -> None:
         """Remove the thread and everything of it, but for its audit entries. Raises `NotFound` or
         `ThreadBusy`."""
-        await self.runs.delete(await self.runs.thread(thread_id), _actor(user))
+        await self.runs.delete(thread_id, _actor(user))
 
 
 def _actor(user: str) -> Actor:

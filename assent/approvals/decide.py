@@ -371,9 +371,10 @@ async def stored_approval(storage: Storage, approval_id: str) -> Approval:
 
 
 async def pending_approvals(storage: Storage, thread: Thread) -> list[Approval]:
-    """The approvals that the thread waits for, in the order in which they were asked."""
+    """The approvals that the thread waits for, in the order in which they were asked; without those
+    that were decided since the thread was read."""
     found = [await storage.approval(approval_id) for approval_id in thread.pending]
-    return [approval for approval in found if approval is not None]
+    return [approval for approval in found if approval is not None and approval.is_pending]
 
 
 # ── changes ───────────────────────────────────────────────────────────────────────────────────────

@@ -643,9 +643,9 @@ class Runs:
         """
         while True:
             run = await self.run(run_id)
-            thread = await self.storage.thread(run.thread_id)
-            if run.status in (RunStatus.CANCELLED, RunStatus.CANCELLING) or thread is None:
+            if run.status in (RunStatus.CANCELLED, RunStatus.CANCELLING):
                 return run
+            thread = await self.thread(run.thread_id)
             waits = run.status is RunStatus.INTERRUPTED and transitions.is_its_own(run, thread)
             if run.status not in UNFINISHED and not waits:
                 raise Conflict(
@@ -674,7 +674,8 @@ class Runs:
             runs = await self._ahead(thread)
             if thread.status is ThreadStatus.INTERRUPTED and thread.run_id is not None:
                 runs.insert(0, await self.run(thread.run_id))
-            stopped = await self._cancel(thread, runs, by, mode) if runs else ()
+            # Also without any: a run that was active may have paused since the thread was read.
+            stopped = await self._cancel(thread, runs, by, mode)
             if stopped is not None:
                 return (*stopped, *reversed(queued))
 
@@ -784,24 +785,31 @@ class Runs:
         )
         return [state async for state in states]
 
-    async def delete(self, thread: Thread, by: Actor) -> None:
-        """Remove the thread and everything of it, but for its audit entries. Raises `ThreadBusy`
-        while a run is active, unless it is left for want of its agent: it may never end."""
-        if thread.status is ThreadStatus.BUSY and thread.agent in self.agents:
-            raise ThreadBusy(
-                f"A run is active on the thread '{thread.thread_id}'. "
-                "Wait for its end, or cancel it, then delete the thread."
+    async def delete(self, thread_id: str, by: Actor) -> None:
+        """Remove the thread and everything of it, but for its audit entries. Raises `NotFound`, or
+        `ThreadBusy` while a run is active, unless it is left for want of its agent: it may never
+        end."""
+        while True:
+            thread = await self.thread(thread_id)
+            if thread.status is ThreadStatus.BUSY and thread.agent in self.agents:
+                raise ThreadBusy(
+                    f"A run is active on the thread '{thread_id}'. "
+                    "Wait for its end, or cancel it, then delete the thread."
+                )
+            erased = AuditEntry(
+                at=self.clock.now(),
+                action=AuditAction.ERASED,
+                authentication=by.authentication,
+                actor=by.name,
+                thread_id=thread_id,
             )
-        erased = AuditEntry(
-            at=self.clock.now(),
-            action=AuditAction.ERASED,
-            authentication=by.authentication,
-            actor=by.name,
-            thread_id=thread.thread_id,
-        )
-        await self.storage.commit(
-            Change(unchanged=(thread,), erase=thread.thread_id, audit=(erased,))
-        )
+            try:
+                await self.storage.commit(
+                    Change(unchanged=(thread,), erase=thread_id, audit=(erased,))
+                )
+                return
+            except Conflict:
+                continue
 
     def _agent(self, thread: Thread) -> Agent:
         name = thread.agent or next(iter(self.agents))

@@ -564,9 +564,7 @@ async def test_a_thread_that_is_removed_takes_its_schedules_along(house: House) 
         other = await runs.schedules.create(PLAN, owner="ann")
         await house.goes_to(runs, NINE)
         await runs_of(runs, made)
-        thread = await runs.storage.thread("t")
-        assert thread is not None
-        await runs.delete(thread, by=Actor("ann"))
+        await runs.delete("t", by=Actor("ann"))
         with pytest.raises(NotFound):
             await runs.schedules.schedule(made.schedule_id)
         assert await runs.storage.timer(timer_id(made.schedule_id)) is None

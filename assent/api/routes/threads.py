@@ -113,7 +113,7 @@ async def change_thread(id: ThreadId, body: ThreadChange, runs: TheRuns, by: The
 async def delete_thread(id: ThreadId, runs: TheRuns, by: TheActor) -> Response:
     """Remove a thread with its state, events, runs and approvals. A thread with an active run is a
     409, unless the run is of an agent that this server does not have."""
-    await runs.delete(await runs.thread(id), by)
+    await runs.delete(id, by)
     return Response(status_code=204)
 
 
