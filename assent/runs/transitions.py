@@ -264,8 +264,16 @@ def cancelled(
 
 def is_its_own(run: Run, thread: Thread) -> bool:
     """True if the run has the thread, be it active, about to be, or waiting for a person."""
-    is_taken = thread.status in (ThreadStatus.BUSY, ThreadStatus.INTERRUPTED)
-    return is_taken and thread.run_id == run.run_id
+    return _is_taken(thread) and thread.run_id == run.run_id
+
+
+def may_start(run: Run, thread: Thread) -> bool:
+    """True if no other run has the thread."""
+    return not _is_taken(thread) or thread.run_id == run.run_id
+
+
+def _is_taken(thread: Thread) -> bool:
+    return thread.status in (ThreadStatus.BUSY, ThreadStatus.INTERRUPTED)
 
 
 def _stopping(run: Run, mode: CancelMode, by: Actor, now: datetime) -> Run:

@@ -321,6 +321,9 @@ class EmbeddedEngine(Engine):
             return False
         if thread is None or run.run_id in self._active or self._draining:
             return False
+        if not transitions.may_start(run, thread):
+            # Another run has taken it since the queue was read.
+            return False
         change, thread, running = transitions.started(thread, run, self.worker, self._clock.now())
         with self._start():
             try:

@@ -16,12 +16,15 @@ import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 from structlog.testing import capture_logs
 
+from assent.core.audit import Actor
 from assent.core.clock import Clock
 from assent.core.errors import StaleLease, Unavailable
 from assent.core.events import Custom, decode
 from assent.core.rows import LEASE_KEY, Lease, Run, RunStatus, Timer
+from assent.core.run_input import RunInput
+from assent.runs import transitions
 from assent.runs.engine import Ending, Engine, HeldRun, RecoveryState
-from assent.runs.transitions import MAX_RECOVERIES
+from assent.runs.transitions import MAX_RECOVERIES, Submission
 from assent.runs.worker import TAKEN_OVER_AT_ONCE, EmbeddedEngine
 from assent.storage.base import Change, Outage, Storage
 from tests.runs.harness import EngineHarness, Jobs, status, taken_over, until_run
@@ -167,6 +170,43 @@ class SlowToAnswer:
             self.asked.set()
             await self.answers.wait()
         return found
+
+
+async def test_a_thread_that_was_taken_since_the_queue_was_read_is_left_to_its_run(
+    harness: EngineHarness,
+) -> None:
+    async with harness.storage() as storage:
+        queued = await harness.submit(storage, None, "t", "nap")
+        newcomer = NewcomerOnThread(storage, harness)
+        engine = harness.engine(newcomer)  # type: ignore[arg-type]  (it is one, but for that)
+        async with engine.working():
+            await status(storage, queued)
+            await engine.drain(1.0)
+    assert newcomer.run is not None
+    assert harness.jobs.begun == [newcomer.run.run_id, queued.run_id]
+    assert harness.jobs.crowded == []
+
+
+class NewcomerOnThread:
+    """A storage on whose thread another run begins as soon as the queue was read."""
+
+    def __init__(self, storage: Storage, harness: EngineHarness) -> None:
+        self._storage = storage
+        self._harness = harness
+        self.run: Run | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    async def due_runs(self, now: datetime, **query: Any) -> tuple[Run, ...]:
+        due = await self._storage.due_runs(now, **query)
+        if due and self.run is None:
+            thread = await self._storage.thread("t")
+            asked = Submission(given=RunInput("nap"), by=Actor("ann"), thread_id="t")
+            self.run = transitions.new_run(asked, "t", "agent", "newcomer", now)
+            change, _ = transitions.submitted(thread, self.run, "elsewhere", now, metadata={})
+            await self._storage.commit(change)
+        return due
 
 
 async def test_a_worker_leaves_the_runs_of_agents_that_it_does_not_have(
