@@ -318,8 +318,8 @@ class Storage(ABC):
         due_by: datetime | None = None,
         limit: int = 1000,
     ) -> tuple[Run, ...]:
-        """List runs, in the order in which they were submitted. `due_by` leaves out those that are
-        to start later than that."""
+        """List runs, in the order in which they were submitted. `due_by` leaves out pending ones
+        that are to start later than that."""
 
     @abstractmethod
     async def latest_runs(
@@ -331,8 +331,8 @@ class Storage(ABC):
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page[Run]:
-        """List runs, the one that was submitted last first. `due_by` leaves out those that are to
-        start later than that."""
+        """List runs, the one that was submitted last first. `due_by` leaves out pending ones that
+        are to start later than that."""
 
     @abstractmethod
     async def ended_runs(

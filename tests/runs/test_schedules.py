@@ -22,7 +22,7 @@ from assent.core.approval import Approval
 from assent.core.audit import Actor
 from assent.core.clock import Clock
 from assent.core.decisions import Approve
-from assent.core.errors import InvalidRequest, NotFound, ThreadPaused, Unavailable
+from assent.core.errors import InvalidRequest, NotFound, ThreadBusy, ThreadPaused, Unavailable
 from assent.core.rows import Run, RunStatus, Schedule, Timer
 from assent.core.run_input import RunInput
 from assent.runs.opening import open_runs
@@ -534,6 +534,20 @@ async def test_what_is_done_while_another_run_is_active(house: House, on_busy: A
             assert now.last_error is None
         stopped = on_busy in ("interrupt", "rollback")
         assert first.status is (RunStatus.CANCELLED if stopped else RunStatus.SUCCESS)
+
+
+async def test_its_run_is_active_though_the_clock_is_set_to_before_its_time(house: House) -> None:
+    go = asyncio.Event()
+    house.agents = {"agent": flow(go=go)}
+    async with house.open() as runs:
+        await runs.create_thread("t", owner="ann", metadata={})
+        await runs.schedules.create(replace(PLAN, thread_id="t"), owner="ann")
+        await house.goes_to(runs, NINE)
+        house.time = NINE - HOUR
+        with pytest.raises(ThreadBusy):
+            await runs.submit(Submission(given=RunInput("Me?"), by=Actor("ann"), thread_id="t"))
+        (stopped,) = await runs.cancel_thread("t", Actor("ann"))
+        assert stopped.due_at == NINE
 
 
 async def test_an_agent_that_is_gone_is_told_of_at_each_time_and_harms_no_other(

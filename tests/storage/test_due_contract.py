@@ -276,3 +276,7 @@ async def test_lists_of_runs_leave_out_what_is_to_start_later(storage: Storage) 
     assert list(await storage.runs(due_by=after(5))) == due
     assert (await storage.latest_runs(due_by=after(5))).rows == (due[1], due[0])
     assert (await storage.latest_runs(due_by=after(6), limit=1)).rows == (later,)
+    # Whatever the clock shows by now, this one has started.
+    active = replace(later, status=RunStatus.RUNNING, version=2)
+    await storage.commit(Change(rows=(active,)))
+    assert list(await storage.runs(due_by=after(5))) == [*due, active]

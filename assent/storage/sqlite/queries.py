@@ -17,8 +17,8 @@ from assent.storage.sqlite.tables import visible
 
 # ── runs and workers ──
 
-IS_DUE = "coalesce(due_at, '') <= ?"
-"""Now."""
+HAS_COME = "(status != 'pending' OR coalesce(due_at, '') <= ?)"
+"""Now. A run that has started stays so, also if the clock is set to before its time."""
 
 DUE_RUNS = """
     WHERE number IN (
@@ -452,7 +452,7 @@ def runs_where(
     else:
         where = Where(thread_id=thread_id)
         where.add("status IN (SELECT value FROM json_each(?))", status)
-    where.add(IS_DUE, due_by)
+    where.add(HAS_COME, due_by)
     return where
 
 
