@@ -134,7 +134,7 @@ async def leave_run(storage: Storage, agent: Agent, number: int) -> None:
     config: Any = {**thread_config(thread_id), "metadata": {"run_id": run_id}}
     await saved.aupdate_state(config, {"messages": [HumanMessage("Hello.")]}, as_node=START)
 
-    at = {"thread_id": thread_id, "run_id": run_id, "ts": now}
+    at: dict[str, Any] = {"thread_id": thread_id, "run_id": run_id, "ts": now}
     model: dict[str, Any] = {**at, "node": "answer", "task_id": "task", "message_id": "message"}
     events: list[Event] = [
         RunStart(agent="agent", message="Hello.", **at),

@@ -31,6 +31,7 @@ from rich.table import Table
 from assent.core.audit import Actor
 from assent.core.events import TERMINAL_TYPES
 from assent.core.rows import RunStatus
+from assent.core.run_input import RunInput
 from assent.runs.opening import open_runs
 from assent.runs.transitions import Submission
 from assent.storage.sqlite import SqliteSaver, SqliteStorage
@@ -57,8 +58,10 @@ async def bare(folder: Path) -> float:
 
         async def one_run() -> None:
             config: Any = {"configurable": {"thread_id": str(uuid4())}}
-            state = {"messages": [("user", str(TOKENS))]}
-            tokens = graph.astream(state, config, stream_mode="messages", durability="sync")
+            state: Any = {"messages": [("user", str(TOKENS))]}
+            tokens: AsyncIterator[Any] = graph.astream(
+                state, config, stream_mode="messages", durability="sync"
+            )
             heard = [chunk async for chunk, _ in tokens if chunk.content]
             assert len(heard) == TOKENS
 
@@ -73,7 +76,7 @@ async def engine(folder: Path) -> float:
     ):
 
         async def one_run() -> None:
-            started = await runs.submit(Submission(message=str(TOKENS), by=Actor("bench")))
+            started = await runs.submit(Submission(given=RunInput(str(TOKENS)), by=Actor("bench")))
             thread_id, after = started.run.thread_id, 0
             with storage.listen(thread_id) as doorbell:
                 while True:

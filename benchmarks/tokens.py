@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -156,18 +157,14 @@ def contenders() -> dict[str, Callable[[], Awaitable[None]]]:
 def main() -> None:
     """Measure, and print each figure with its target beside it."""
     encoding = {"msgspec Struct": struct_token, "dataclass + orjson": dataclass_token}
-    cost = medians(
-        {name: lambda build=build: encoding_cost(build) for name, build in encoding.items()}
-    )  # type: ignore[misc]
+    cost = medians({name: partial(encoding_cost, build) for name, build in encoding.items()})
     print("Build and encode one token event")
     for name, microseconds in cost.items():
         print(f"  {name:24} {microseconds:7.2f} us")
     ratio("struct / dataclass", cost["msgspec Struct"] / cost["dataclass + orjson"], at_most=0.5)
 
     ways = contenders()
-    cost = medians(
-        {name: lambda stream=stream: streaming_cost(stream) for name, stream in ways.items()}
-    )  # type: ignore[misc]
+    cost = medians({name: partial(streaming_cost, stream) for name, stream in ways.items()})
     print(f"CPU per token, {TOKENS} tokens in one message")
     for name, microseconds in cost.items():
         times = microseconds / cost["bare model"]
