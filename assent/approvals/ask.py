@@ -15,7 +15,6 @@ from assent.approvals.rules import Advanced, ask_under
 from assent.core.approval import Approval, approval_event
 from assent.core.events import ApprovalRequired
 from assent.core.grant import Grant
-from assent.core.policy import Policy
 from assent.core.rows import Run
 from assent.storage.base import Change
 
@@ -41,12 +40,11 @@ class Asked:
 def new_approval(
     found: Approval,
     run: Run,
-    policy: Policy,
     now: datetime,
     conversation: Mapping[str, str],
 ) -> Approval:
-    """The approval that a graph was found to wait for, as the one that `run` asks under this
-    policy. It has version 0, since it is not stored yet."""
+    """The approval that a graph was found to wait for, as the one that `run` asks under its policy.
+    It has version 0, since it is not stored yet."""
     approval = replace(
         found,
         thread_id=run.thread_id,
@@ -55,19 +53,20 @@ def new_approval(
         agent=run.agent,
         requested_by=run.requested_by,
         requested_at=now,
-        allowed=_allowed(found, policy),
+        allowed=_allowed(found),
         conversation=dict(conversation),
         version=0,
     )
-    return ask_under(approval, policy, now)
+    return ask_under(approval, found.policy, now)
 
 
-def _allowed(found: Approval, policy: Policy) -> tuple[str, ...]:
+def _allowed(found: Approval) -> tuple[str, ...]:
     """A call held back by our own gate takes what its policy allows. A graph's own question takes
     what it offers and the policy allows too, unless that left nothing to say no with."""
+    allowed = found.policy.allowed
     if found.is_gated_call:
-        return policy.allowed
-    both = tuple(each for each in found.allowed if each in policy.allowed)
+        return allowed
+    both = tuple(each for each in found.allowed if each in allowed)
     return both if {"reject", "respond"} & set(both) else found.allowed
 
 

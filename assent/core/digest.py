@@ -26,6 +26,6 @@ def call_digest(tool: str, args: Json) -> str:
 
 
 def approval_id_for(parts: Mapping[str, str]) -> str:
-    """The id of a question. The same question has the same id, so asking it again after a crash
-    makes no second approval."""
+    """The id of a question: the same each time it is found, so that a decision is compared with
+    what is asked."""
     return "apr_" + hashlib.sha256(rfc8785.dumps(dict(parts))).hexdigest()[:32]

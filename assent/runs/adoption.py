@@ -42,7 +42,6 @@ class Adopter:
             replace(thread, run_id=run.run_id, version=thread.version - 1),
             run,
             await with_previews(self.agent, pending, snapshot),
-            known=(),
             checkpoint=checkpoint_of(snapshot),
             now=self.clock.now(),
             under=outcome.AskedUnder(conversation=excerpt(snapshot)),

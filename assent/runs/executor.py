@@ -318,11 +318,8 @@ class GraphExecutor(Executor):
             budget_question(limit, work.meter.used(limit), run, checkpoint.checkpoint_id, now)
             for limit in reached
         ]
-        pending = [*await with_previews(work.agent, asked, snapshot), *questions]
-        known: set[str] = set()
-        for approval in pending:
-            if await self._storage.approval(approval.approval_id) is not None:
-                known.add(approval.approval_id)
+        found = [*await with_previews(work.agent, asked, snapshot), *questions]
+        pending = [self._under_policy(run, approval) for approval in found]
         usage = work.meter.usage
         budget = work.terms.for_next_run(usage, asked=bool(questions), unbegun=unbegun)
         given = given_excerpt(given_in(run.input))
@@ -333,15 +330,18 @@ class GraphExecutor(Executor):
             tools = {approval.tool for approval in pending}
             grants = await self._storage.open_grants(run.agent, tools, now)
             under = outcome.AskedUnder(
-                policies=self._policies,
-                conversation=conversation,
-                grants=grants,
-                next_run=self._clock.new_id(),
+                conversation=conversation, grants=grants, next_run=self._clock.new_id()
             )
             run = replace(run, usage=usage, budget=budget)
-            return outcome.paused(thread, run, pending, known, checkpoint, now, under)
+            return outcome.paused(thread, run, pending, checkpoint, now, under)
 
         return ending
+
+    def _under_policy(self, run: Run, approval: Approval) -> Approval:
+        """The approval under the policy that the code and the operator give it. Raises
+        `ConfigurationError` if these contradict each other."""
+        policy = self._policies.policy(run.agent, approval.tool, approval.policy)
+        return structs.replace(approval, policy=policy)
 
     async def _out_of_budget(self, work: Work, reached: Sequence[Limit]) -> Ending:
         first = next((limit for limit in reached if limit.on_exceeded == "error"), reached[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -23,7 +23,6 @@ from assent.core.events import (
     Usage,
 )
 from assent.core.grant import Grant
-from assent.core.policy import PolicyBook
 from assent.core.rows import Run, RunStatus, Thread, ThreadStatus
 from assent.core.run_input import given_in
 from assent.graph.explain import explain as explain_error
@@ -32,11 +31,9 @@ from assent.storage.base import Change, together
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskedUnder:
-    """The circumstances of a pause: the operator's `policies`, the last turn of the `conversation`
-    for people to read, the standing `grants` that could answer, and the id of the run that goes on
-    if they answer all."""
+    """The circumstances of a pause: the last turn of the `conversation` for people to read, the
+    standing `grants` that could answer, and the id of the run that goes on if they answer all."""
 
-    policies: PolicyBook = field(default_factory=PolicyBook)
     conversation: Mapping[str, str] = field(default_factory=dict)
     grants: Sequence[Grant] = ()
     next_run: str = ""
@@ -46,24 +43,17 @@ def paused(
     thread: Thread,
     run: Run,
     pending: Sequence[Approval],
-    known: Collection[str],
     checkpoint: Checkpoint,
     now: datetime,
     under: AskedUnder = AskedUnder(),
 ) -> Change:
-    """The run waits for a person. `known` are the ids of approvals that are stored already, from
-    before a crash.
-
-    Raises `ConfigurationError` if the operator's policies contradict the agent's. What standing
-    grants answer is decided at once; if that is all, another run goes on.
-    """
+    """The run waits for a person. What standing grants answer is decided at once; if that is all,
+    another run goes on."""
     new: list[Approval] = []
     for place, found in enumerate(pending):
-        if found.approval_id not in known:
-            policy = under.policies.policy(run.agent, found.tool, found.policy)
-            # A microsecond apart, so that lists by time keep the order in which the agent asks.
-            at = now + timedelta(microseconds=place)
-            new.append(new_approval(found, run, policy, at, under.conversation))
+        # A microsecond apart, so that lists by time keep the order in which the agent asks.
+        at = now + timedelta(microseconds=place)
+        new.append(new_approval(found, run, at, under.conversation))
     asked, used_grants = ask_all(new, under.grants)
 
     ids = tuple(approval.approval_id for approval in pending)

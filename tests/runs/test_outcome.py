@@ -158,7 +158,7 @@ SECOND = LATER + timedelta(microseconds=1)
 
 
 def test_a_pause_stores_each_question_once_and_tells_of_it() -> None:
-    change = paused(THREAD, RUN, [asked("a"), asked("b")], {"a"}, CHECKPOINT, LATER)
+    change = paused(THREAD, RUN, [asked("a"), asked("b")], CHECKPOINT, LATER)
     thread, run, *approvals = change.rows
     assert thread == replace(
         THREAD,
@@ -170,20 +170,18 @@ def test_a_pause_stores_each_question_once_and_tells_of_it() -> None:
     )
     assert isinstance(run, Run)
     assert run.status is RunStatus.INTERRUPTED
-    # The first is a row already, from before a crash, and was told of. The second keeps its place
-    # behind it.
-    (row,) = approvals
-    assert (row.approval_id, row.status, row.requested_at, row.version) == (
-        "b",
-        ApprovalStatus.PENDING,
-        SECOND,
-        1,
-    )  # type: ignore[union-attr]
-    required, copy, checkpoint, last = change.events
+    assert [
+        (row.approval_id, row.status, row.requested_at, row.version)  # type: ignore[union-attr]
+        for row in approvals
+    ] == [
+        ("a", ApprovalStatus.PENDING, LATER, 1),
+        ("b", ApprovalStatus.PENDING, SECOND, 1),
+    ]
+    required, copy, *_, checkpoint, last = change.events
     assert (copy.thread_id, event_type(copy)) == (FEED, "approval_required")
     assert isinstance(required, ApprovalRequired)
     assert (required.approval_id, required.args, required.digest, required.preview) == (
-        "b",
+        "a",
         {"amount": 5},
         "d",
         {"pays": 5},
@@ -199,7 +197,6 @@ def test_a_call_that_was_cut_off_is_told_of_before_a_person_is_asked() -> None:
         THREAD,
         RUN,
         [asked("a", kind=ApprovalKind.UNKNOWN_OUTCOME, node="tools")],
-        (),
         CHECKPOINT,
         LATER,
     )
