@@ -23,7 +23,7 @@ from assent.notify.audit_head import publish_heads, to_file
 from assent.storage.base import Change, Storage, together
 from assent.storage.chain import heads_from_text, record_to_json
 from assent.storage.sqlite import SqliteStorage
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 WORDS = "a secret that somebody wrote"
@@ -201,9 +201,7 @@ class Sink:
         self.heads.append(head)
 
     async def until(self, number: int) -> None:
-        async with asyncio.timeout(PATIENCE):
-            while not self.heads or self.heads[-1].number < number:
-                await asyncio.sleep(0.005)
+        await until(lambda: self.heads and self.heads[-1].number >= number)
 
 
 async def add(storage: Storage) -> None:

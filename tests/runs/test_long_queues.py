@@ -25,7 +25,7 @@ from assent.runs.service import CANCEL_STEP, Runs
 from assent.runs.transitions import Submission
 from assent.storage.base import Change, QueueLimits, Storage
 from assent.storage.sqlite import SqliteStorage
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 ANN = Actor("ann")
 MANY = 1_100
@@ -84,9 +84,7 @@ class House:
     async def queue(self, runs: Runs, **changes: Any) -> list[Run]:
         """An active run on the thread "t", and many behind it, of which some start tomorrow."""
         await runs.submit(Submission(given=RunInput("active"), by=ANN, thread_id="t"))
-        async with asyncio.timeout(PATIENCE):
-            while not self.began:
-                await asyncio.sleep(0.005)
+        await until(lambda: self.began)
         now = CLOCK.now()
         queued: list[Run] = []
         for number in range(MANY):

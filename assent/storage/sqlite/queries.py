@@ -15,6 +15,17 @@ import orjson
 from assent.core.clock import time_text
 from assent.storage.sqlite.tables import visible
 
+
+def _not_tampered(table: str) -> str:
+    """The condition that leaves out the rows of threads that were tampered with."""
+    return f"""
+        NOT EXISTS (
+            SELECT 1 FROM threads
+            WHERE threads.thread_id = {table}.thread_id AND tampered IS NOT NULL
+        )
+    """
+
+
 # ── runs and workers ──
 
 HAS_COME = "(status != 'pending' OR coalesce(due_at, '') <= ?)"
@@ -202,14 +213,10 @@ index on the runs of events is used."""
 
 # ── timers ──
 
-DUE_TIMERS = """
-    WHERE due_at <= ? AND NOT EXISTS (
-        SELECT 1 FROM threads
-        WHERE threads.thread_id = timers.thread_id AND tampered IS NOT NULL
-    )
-    ORDER BY due_at, timer_id LIMIT ?
+DUE_TIMERS = f"""
+    WHERE due_at <= ? AND {_not_tampered("timers")} ORDER BY due_at, timer_id LIMIT ?
 """
-"""Now, limit. The timers of a thread that was tampered with are left out."""
+"""Now, limit."""
 
 NEXT_DUE = """
     SELECT min(due) FROM (
@@ -260,12 +267,7 @@ REMOVE_FILE = f"DELETE FROM files WHERE file_id = ? AND {_UNUSED}"
 
 # ── notifications ──
 
-_NOT_TAMPERED = """
-    NOT EXISTS (
-        SELECT 1 FROM threads
-        WHERE threads.thread_id = notifications.thread_id AND tampered IS NOT NULL
-    )
-"""
+_NOT_TAMPERED = _not_tampered("notifications")
 
 DUE_NOTIFICATIONS = f"""
     WHERE endpoint = ? AND status = 'pending' AND next_at <= ? AND {_NOT_TAMPERED}
