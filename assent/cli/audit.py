@@ -21,7 +21,7 @@ from assent.core.clock import time_text
 from assent.core.errors import InvalidRequest
 from assent.storage.chain import Heads, head_of, heads_from_text, record_to_json, unchecked_sentence
 from assent.storage.sqlite.audit_chain import AuditFile
-from assent.storage.sqlite.files import resolved
+from assent.storage.sqlite.database import resolved
 
 commands = typer.Typer(
     help="Verify or export the audit chain, also while a server has the database open.",

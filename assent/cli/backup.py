@@ -13,7 +13,7 @@ from assent.cli.terminal import console, errors_as_sentences, fail, read_setting
 from assent.config.settings import Settings
 from assent.core.text import visible
 from assent.storage.folder_files import folder_of
-from assent.storage.sqlite.files import back_up, resolved
+from assent.storage.sqlite.database import back_up, resolved
 
 MIB = 1 << 20
 

@@ -34,7 +34,7 @@ from assent.importing.importer import Adopt, Importer, ImportOutcome, Result, ju
 from assent.runs.adoption import Adopter
 from assent.storage.base import Change
 from assent.storage.sqlite import SqliteStorage
-from assent.storage.sqlite.files import resolved
+from assent.storage.sqlite.database import resolved
 
 STOPPED_EARLY = (
     "Imported as idle, but it had stopped before its end: it waited for a person, or was cut off. "

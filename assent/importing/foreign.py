@@ -27,7 +27,7 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from assent.checkpoint.serializer import PLAIN
 from assent.core.errors import AssentError, InvalidRequest
 from assent.storage.sqlite.checkpoints.tuples import config_of
-from assent.storage.sqlite.files import resolved
+from assent.storage.sqlite.database import resolved
 
 TABLES = {
     "checkpoints": "thread_id checkpoint_ns checkpoint_id parent_checkpoint_id type "

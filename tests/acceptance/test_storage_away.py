@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from assent.runs.follow import POLL_SECONDS, STALL_SECONDS
-from assent.storage.sqlite.files import BUSY_SECONDS
+from assent.storage.sqlite.database import BUSY_SECONDS
 from tests.support.disk import files_at_most, locked
 from tests.support.server import Api, Json, Server, problem, scripted_agents, serving
 from tests.support.waiting import PATIENCE, until

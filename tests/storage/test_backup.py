@@ -18,7 +18,7 @@ from assent.runs.uploads import Uploads
 from assent.storage.base import Change
 from assent.storage.sqlite import SqliteStorage
 from assent.storage.sqlite.checkup import Level, check_up
-from assent.storage.sqlite.files import back_up
+from assent.storage.sqlite.database import back_up
 from tests.storage.samples import thread, token
 from tests.support.keys import KEY
 

@@ -18,7 +18,7 @@ from assent.cli.app import app
 from assent.core.approval import ApprovalStatus
 from assent.core.rows import NotificationStatus, RunStatus, ThreadStatus
 from assent.storage.base import Change
-from assent.storage.sqlite import SqliteStorage, files
+from assent.storage.sqlite import SqliteStorage, database
 from assent.storage.sqlite.checkup import SHOWN, Level, check_up
 from tests.storage.samples import approval, notification, run, schedule, thread, timer, token
 
@@ -312,9 +312,9 @@ async def test_many_faults_of_a_kind_are_counted(path: Path) -> None:
 
 
 async def test_an_older_schema_is_no_fault(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    known = files.migrations()
-    newest = files.Migration(known[-1].number + 1, "made_up", "")
-    monkeypatch.setattr(files, "migrations", lambda: (*known, newest))
+    known = database.migrations()
+    newest = database.Migration(known[-1].number + 1, "made_up", "")
+    monkeypatch.setattr(database, "migrations", lambda: (*known, newest))
     assert wrong(path) == []
     assert f"the next start of a server brings it to {newest.number}" in sentences(path)
 

@@ -14,7 +14,7 @@ import pytest
 from assent.core.approval import ApprovalStatus
 from assent.core.rows import UNFINISHED, NotificationStatus, RunStatus, ThreadStatus
 from assent.core.sealing import NoSeal
-from assent.storage.sqlite import SqliteStorage, files, queries, store
+from assent.storage.sqlite import SqliteStorage, database, queries, store
 from assent.storage.sqlite.paging import cursor_behind
 from assent.storage.sqlite.reader import Reader
 from assent.storage.sqlite.tables import Table, Tables
@@ -128,7 +128,7 @@ class ExplainingReader(Reader):
 @pytest.fixture
 def connection() -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(":memory:")) as connection:
-        for migration in files.migrations():
+        for migration in database.migrations():
             connection.executescript(migration.sql)
         yield connection
 

@@ -23,7 +23,7 @@ from assent.core.errors import ConfigurationError, Unavailable
 from assent.core.rows import RunStatus
 from assent.core.sealing import NoSeal
 from assent.storage.base import Change
-from assent.storage.sqlite import SqliteStorage, files
+from assent.storage.sqlite import SqliteStorage, database
 from assent.storage.sqlite.tables import Table, Tables
 from tests.storage.samples import NOON, run, thread, token
 from tests.support.disk import files_at_most, small_disk
@@ -91,7 +91,7 @@ async def test_a_second_server_on_the_same_file_refuses_to_start(path: Path) -> 
 LOOKER = """
 import sys
 from pathlib import Path
-from assent.storage.sqlite.files import is_held
+from assent.storage.sqlite.database import is_held
 path = Path(sys.argv[1])
 is_held(path)
 print("looking", flush=True)
@@ -102,7 +102,7 @@ while True:
 
 def test_a_checkup_beside_it_keeps_no_server_from_starting(path: Path) -> None:
     """Whoever looks whether the lock is held holds it for a moment."""
-    with files.opened(path, Clock()):
+    with database.opened(path, Clock()):
         pass
     with subprocess.Popen(
         [sys.executable, "-c", LOOKER, str(path)], stdout=subprocess.PIPE
@@ -111,7 +111,7 @@ def test_a_checkup_beside_it_keeps_no_server_from_starting(path: Path) -> None:
         looker.stdout.readline()
         try:
             for _ in range(50):
-                with files.opened(path, Clock()):
+                with database.opened(path, Clock()):
                     pass
         finally:
             looker.kill()
@@ -166,7 +166,7 @@ async def test_an_erased_thread_leaves_no_trace_in_the_file(path: Path) -> None:
 
 
 def test_the_writer_loses_nothing_that_it_acknowledged(path: Path) -> None:
-    with files.connected(path, Clock()) as connection:
+    with database.connected(path, Clock()) as connection:
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
@@ -226,7 +226,7 @@ async def test_a_start_that_fails_half_way_lets_go_of_the_file(path: Path, diary
 
 
 async def test_migrations_are_numbered_applied_once_and_recorded(path: Path) -> None:
-    steps = files.migrations()
+    steps = database.migrations()
     assert [step.number for step in steps] == list(range(1, len(steps) + 1))
     for _ in range(2):
         async with SqliteStorage.open(path, Clock(now=lambda: NOON)):
@@ -245,18 +245,18 @@ async def test_a_database_of_a_newer_assent_is_refused(path: Path) -> None:
             pass
 
 
-NEWEST = len(files.migrations())
+NEWEST = len(database.migrations())
 
 
 @pytest.fixture
 def second(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Make these statements the migration after the newest one."""
-    steps = files.migrations()
+    steps = database.migrations()
     number = steps[-1].number + 1
 
     def add(statements: str) -> None:
-        added = files.Migration(number, "made_up", statements)
-        monkeypatch.setattr(files, "migrations", lambda: (*steps, added))
+        added = database.Migration(number, "made_up", statements)
+        monkeypatch.setattr(database, "migrations", lambda: (*steps, added))
 
     return add
 

@@ -14,7 +14,7 @@ import pytest
 
 from assent.core.clock import Clock
 from assent.core.errors import Unavailable
-from assent.storage.sqlite import files
+from assent.storage.sqlite import database
 from assent.storage.sqlite.log import StoredEvent
 from assent.storage.sqlite.writer import MAX_WAITING, Transaction, Writer
 from tests.storage.samples import token
@@ -70,7 +70,7 @@ class WriterHarness:
 @asynccontextmanager
 async def harness_at(path: Path) -> AsyncIterator[WriterHarness]:
     with ExitStack() as stack:
-        connection = stack.enter_context(files.connected(path, Clock()))
+        connection = stack.enter_context(database.connected(path, Clock()))
         connection.execute("CREATE TABLE notes (name TEXT PRIMARY KEY)")
         harness = WriterHarness(path, connection)
         try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from assent.core.clock import Clock
-from assent.storage.sqlite import files
+from assent.storage.sqlite import database
 from assent.storage.sqlite.writer import BulkOperation, Transaction, Writer
 
 
@@ -34,7 +34,7 @@ class Put(BulkOperation):
 
 async def stored(path: Path, *operations: Any) -> tuple[list[Any], list[tuple[int, int]]]:
     """What each caller got when all asked at once, and the rows there are then."""
-    with files.connected(path, Clock()) as connection:
+    with database.connected(path, Clock()) as connection:
         connection.execute("CREATE TABLE numbers (number INTEGER, together INTEGER)")
         writer = Writer(connection, path.name, lambda stored: None)
         try:
@@ -60,7 +60,7 @@ async def test_if_one_cannot_be_done_the_others_are_done_one_by_one(tmp_path: Pa
 
 async def test_what_was_asked_for_before_closing_is_done(tmp_path: Path) -> None:
     path = tmp_path / "assent.db"
-    with files.connected(path, Clock()) as connection:
+    with database.connected(path, Clock()) as connection:
         connection.execute("CREATE TABLE numbers (number INTEGER, together INTEGER)")
         writer = Writer(connection, path.name, lambda stored: None)
         waiting = asyncio.ensure_future(writer.write(Put(1)))

@@ -15,7 +15,7 @@ The three entrances:
 
 The file:
 
-- `files.py` makes, locks, opens and migrates it; `migrations/` holds the schema.
+- `database.py` makes, locks, opens and migrates it; `migrations/` holds the schema.
 - `writer.py` has the one connection that writes, on a thread of its own, and `reader.py` the ones
   that read; `handing_over.py` brings their results to the event loop.
 - `failures.py` translates SQLite's errors.

@@ -27,7 +27,7 @@ from assent.core.clock import time_text
 from assent.core.errors import ConfigurationError, Tampered
 from assent.core.sealing import KEY_BYTES, Seal, parse_keys
 from assent.storage.chain import AuditKey, Heads, Verification, head_of, record_to_json
-from assent.storage.sqlite import files
+from assent.storage.sqlite import database
 from assent.storage.sqlite.file_keys import seal_of
 
 COLUMNS = (
@@ -272,7 +272,7 @@ class AuditFile:
     ) -> Iterator[AuditFile]:
         """Open the chain of the database at `path`. Raises `ConfigurationError` if there is no such
         chain, or if a key is missing or not the one of its id."""
-        path = files.resolved(path)
+        path = database.resolved(path)
         if not path.is_file():
             raise ConfigurationError(
                 f"There is no database at {path}. Name it with ASSENT_DATABASE."
@@ -280,18 +280,18 @@ class AuditFile:
         keys = list(parse_audit_keys(audit_key))
         given = parse_keys(encryption_key)
         try:
-            with files.reading(path) as connection:
-                if files.pragma(connection, "application_id") != files.APPLICATION_ID:
+            with database.reading(path) as connection:
+                if database.pragma(connection, "application_id") != database.APPLICATION_ID:
                     raise ConfigurationError(f"The file {path} is the database of another program.")
                 own = _read_key(path)
                 if own is not None and own.id not in {key.id for key in keys}:
                     keys.append(own)
                 _check(path, _recorded(connection), keys)
-                used = files.column(connection, files.SEALED_WITH)
+                used = database.column(connection, database.SEALED_WITH)
                 seal = seal_of(connection, path, [key for key in given if key.id in used])
                 yield cls(connection, keys, seal)
         except sqlite3.Error as error:
-            raise files.unusable(path, error) from error
+            raise database.unusable(path, error) from error
 
     def verify(self, heads: Heads | None = None) -> Verification:
         """Verify every record, up to the first that is wrong."""

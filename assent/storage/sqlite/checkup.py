@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from assent.core.sealing import NoSeal
-from assent.storage.sqlite import files
+from assent.storage.sqlite import database
 from assent.storage.sqlite.tables import IS_VISIBLE, Tables
 
 SHOWN = 5
@@ -37,7 +37,7 @@ class Finding:
 
 def check_up(path: str | Path) -> list[Finding]:
     """Check the database, and return every finding. Reads the whole file."""
-    path = files.resolved(path)
+    path = database.resolved(path)
     if not path.is_file():
         sentence = (
             f"There is no database at {path}. `assent serve` makes one; or set ASSENT_DATABASE."
@@ -45,14 +45,14 @@ def check_up(path: str | Path) -> list[Finding]:
         return [Finding(Level.WRONG, "file", sentence)]
     findings = [_file(path), *_summary("modes", _modes(path), "Only its owner can read the files")]
     try:
-        with files.snapshot(path) as connection:
+        with database.snapshot(path) as connection:
             schema = _schema(connection)
             findings.append(schema)
             if schema.level is not Level.WRONG:
                 _hide_what_was_erased(connection)
                 for check in CHECKS:
                     findings += _checked(connection, check)
-                findings += _contents(connection, is_held=files.is_held(path))
+                findings += _contents(connection, is_held=database.is_held(path))
     except sqlite3.Error as error:
         sentence = f"The file {path} cannot be read as a database: {error}."
         findings.append(Finding(Level.WRONG, "file", sentence))
@@ -98,7 +98,7 @@ def _files(path: Path) -> Iterator[Path]:
 
 def _file(path: Path) -> Finding:
     size = sum(file.stat().st_size for file in _files(path)) / (1 << 20)
-    holder = "A server" if files.is_held(path) else "No server"
+    holder = "A server" if database.is_held(path) else "No server"
     return Finding(Level.OK, "file", f"{path}, {size:,.1f} MiB. {holder} has it open.")
 
 
@@ -115,10 +115,10 @@ def _modes(path: Path) -> list[str]:
 
 
 def _schema(connection: sqlite3.Connection) -> Finding:
-    if files.pragma(connection, "application_id") != files.APPLICATION_ID:
+    if database.pragma(connection, "application_id") != database.APPLICATION_ID:
         return Finding(Level.WRONG, "schema", "This is the database of another program.")
-    version = files.pragma(connection, "user_version")
-    known = files.migrations()
+    version = database.pragma(connection, "user_version")
+    known = database.migrations()
     newest = known[-1].number
     recorded = connection.execute("SELECT number, name FROM migrations ORDER BY number").fetchall()
     level = Level.WRONG
@@ -358,11 +358,11 @@ def _contents(connection: sqlite3.Connection, *, is_held: bool) -> Iterator[Find
     yield from _unfinished(connection, is_held=is_held)
 
     # The sealed values themselves are not opened here: the doctor has no key.
-    keys = files.column(connection, files.SEALED_WITH)
+    keys = database.column(connection, database.SEALED_WITH)
     if keys:
         sentence = f"What it holds is encrypted, with the key {', '.join(keys)}."
         yield Finding(Level.OK, "sealed", sentence)
-    reasons = files.column(
+    reasons = database.column(
         connection, "SELECT tampered FROM threads WHERE tampered IS NOT NULL ORDER BY thread_id"
     )
     if reasons:
@@ -378,7 +378,7 @@ def _contents(connection: sqlite3.Connection, *, is_held: bool) -> Iterator[Find
 def _unfinished(connection: sqlite3.Connection, *, is_held: bool) -> Iterator[Finding]:
     """The runs that have not ended, by agent: only a server that has the agent goes on with
     them."""
-    served = set(files.column(connection, "SELECT value FROM workers, json_each(agents)"))
+    served = set(database.column(connection, "SELECT value FROM workers, json_each(agents)"))
     runs: dict[str, list[str]] = {}
     for agent, run_id in connection.execute(_UNFINISHED):
         runs.setdefault(agent, []).append(run_id)

@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from assent.core.background import background
 from assent.core.errors import Unavailable
 from assent.storage.sqlite.checkpoints import removals
-from assent.storage.sqlite.files import column
+from assent.storage.sqlite.database import column
 from assent.storage.sqlite.reader import Reader
 from assent.storage.sqlite.steps import remove_some
 from assent.storage.sqlite.tables import Tables

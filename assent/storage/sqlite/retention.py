@@ -14,7 +14,7 @@ from functools import partial
 
 from assent.core.clock import time_text
 from assent.storage.sqlite import queries
-from assent.storage.sqlite.files import column, pragma, waiting_for_locks
+from assent.storage.sqlite.database import column, pragma, waiting_for_locks
 from assent.storage.sqlite.log import milliseconds
 from assent.storage.sqlite.reader import Reader
 from assent.storage.sqlite.writer import Transaction, Writer

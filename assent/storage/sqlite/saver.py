@@ -49,7 +49,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from assent.checkpoint.serializer import StrictSerializer, Type
 from assent.core.clock import Clock
 from assent.core.sealing import NoSeal, Seal, parse_keys
-from assent.storage.sqlite import files
+from assent.storage.sqlite import database
 from assent.storage.sqlite.checkpoints.store import Checkpoints
 from assent.storage.sqlite.file_keys import seal_of
 from assent.storage.sqlite.handing_over import from_thread, on_loop
@@ -124,8 +124,8 @@ class SqliteSaver(BaseCheckpointSaver[int]):
             if name == ":memory:":
                 folder = stack.enter_context(TemporaryDirectory(prefix="assent-"))
                 name = Path(folder) / "checkpoints.db"
-            path = files.resolved(name)
-            connection = stack.enter_context(files.opened(path, Clock()))
+            path = database.resolved(name)
+            connection = stack.enter_context(database.opened(path, Clock()))
             seal = seal_of(connection, path, keys)
             writer = Writer(connection, path.name, lambda stored: None, seal)
             stack.push_async_callback(writer.close)

@@ -38,7 +38,7 @@ from assent.core.sealing import Seal, parse_keys, tampered
 from assent.storage.base import Change, Doorbell, LogEntry, Outage, Page, Storage
 from assent.storage.files import Files
 from assent.storage.folder_files import FolderFiles, folder_of
-from assent.storage.sqlite import audit_chain, files, paging, queries, retention
+from assent.storage.sqlite import audit_chain, database, paging, queries, retention
 from assent.storage.sqlite.changes import operation
 from assent.storage.sqlite.distrust import distrusting
 from assent.storage.sqlite.erasing import Erased, Eraser, StillErased
@@ -116,13 +116,13 @@ class SqliteStorage(Storage):
         not an Assent database or that of a newer Assent; or if it is not sealed, or its audit chain
         not signed, with these keys.
         """
-        path = files.resolved(path)
+        path = database.resolved(path)
         keys = parse_keys(encryption_key)
         audit_keys = audit_chain.parse_audit_keys(audit_key)
         clock = clock or Clock()
         tails = Tails()
         async with AsyncExitStack() as stack:
-            connection = stack.enter_context(files.opened(path, clock, synchronous))
+            connection = stack.enter_context(database.opened(path, clock, synchronous))
             seal = seal_of(connection, path, keys)
             _forget_workers(connection, path)
             tables = Tables(seal)
@@ -660,7 +660,7 @@ def _forget_workers(connection: sqlite3.Connection, path: Path) -> None:
     try:
         connection.execute("DELETE FROM workers")
     except sqlite3.Error as error:
-        raise files.unusable(path, error) from error
+        raise database.unusable(path, error) from error
 
 
 def _check_not_removed(thread_id: str, after: int, head: tuple[int, int]) -> None:

@@ -30,8 +30,8 @@ from assent.core.sealing import NoSeal, Seal
 from assent.storage.base import Outage
 from assent.storage.chain import AuditKey
 from assent.storage.sqlite.audit_chain import Chain
+from assent.storage.sqlite.database import pragma, waiting_for_locks
 from assent.storage.sqlite.failures import closed, is_outage, is_unavailable, overrun, translated
-from assent.storage.sqlite.files import pragma, waiting_for_locks
 from assent.storage.sqlite.handing_over import Waiting, call_on_loop, until_ended
 from assent.storage.sqlite.leases import Leases
 from assent.storage.sqlite.log import Log, StoredEvent

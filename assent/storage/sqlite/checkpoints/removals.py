@@ -13,7 +13,7 @@ from langgraph._internal._constants import NS_END
 from assent.checkpoint import bindings
 from assent.checkpoint.codec import Codec
 from assent.checkpoint.extents import Extent, extents_of, from_json, position, positions
-from assent.storage.sqlite.files import column
+from assent.storage.sqlite.database import column
 from assent.storage.sqlite.steps import remove_some
 from assent.storage.sqlite.writer import Transaction
 
