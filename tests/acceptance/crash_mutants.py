@@ -17,7 +17,7 @@ from assent.core.clock import Clock
 from assent.core.rows import ACTIVE, Run
 from assent.runs.ledger import StoredEffects
 from assent.runs.worker import EmbeddedEngine
-from assent.storage.sqlite import SqliteStorage, changes, files
+from assent.storage.sqlite import SqliteStorage, changes, database
 from assent.storage.sqlite.leases import Leases
 from assent.storage.sqlite.tables import Table
 from tests.support import moved_clock
@@ -28,7 +28,7 @@ def in_bad_weather() -> None:
     planned."""
     moved_clock.install()
     if seconds := os.environ.get("BUSY_SECONDS"):
-        files.BUSY_SECONDS = float(seconds)
+        database.BUSY_SECONDS = float(seconds)
 
 
 def without_intents() -> None:
