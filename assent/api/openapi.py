@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from fastapi import FastAPI
@@ -12,10 +13,13 @@ from assent.core.json import JsonObject
 
 Responses = dict[int | str, dict[str, Any]]
 
+EVENTS = "text/event-stream"
+
 SSE_RESPONSE: Responses = {
     200: {
         "description": "Events, each as `id: <seq>` and `data: <an Event as JSON>`.",
-        "content": {"text/event-stream": {"schema": {"$ref": "#/components/schemas/Event"}}},
+        # In the document of another app nobody adds the schema that a reference would name.
+        "content": {EVENTS: {"schema": {"type": "string"}}},
     }
 }
 
@@ -23,7 +27,7 @@ ENDED_RESPONSE: Responses = {200: {"description": "All of the runs have ended"}}
 
 
 def install(app: FastAPI) -> None:
-    """Add the event types to the app's document."""
+    """Add the event types to the app's document, and say which responses are events."""
 
     def openapi() -> JsonObject:
         if app.openapi_schema is None:
@@ -33,7 +37,18 @@ def install(app: FastAPI) -> None:
             union, components = json_schemas()
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
             schemas.update(components, Event=union)
+            for content in _contents(document):
+                if EVENTS in content:
+                    content[EVENTS]["schema"] = {"$ref": "#/components/schemas/Event"}
             app.openapi_schema = document
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _contents(document: JsonObject) -> Iterator[JsonObject]:
+    """What each response of each route has, by its media type."""
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            for response in operation["responses"].values():
+                yield response.get("content", {})

@@ -146,7 +146,7 @@ async def _ours(request: Request, error: AssentError) -> Response:
     if status is None:
         return await _unexpected(request, error)
     if isinstance(error, Tampered):
-        log.error("a stored value was tampered with", path=request.url.path, **error.details)
+        log.error("a stored value was tampered with", path=_path(request), **error.details)
         await distrust(served(request).runs, error)
 
     title = re.sub(r"(?<=.)(?=[A-Z])", " ", type(error).__name__)
@@ -180,11 +180,17 @@ def _http(request: Request, error: HTTPException) -> Response:
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
-    log.error("request failed", path=request.url.path, exc_info=error)
+    log.error("request failed", path=_path(request), exc_info=error)
     detail = (
         f"The server failed at this request. Its log has the details. {_whether_again(request)}"
     )
     return problem(500, "Internal Error", detail)
+
+
+def _path(request: Request) -> str:
+    """The request's path for the log. A link's token is a secret."""
+    token = request.path_params.get("token")
+    return request.url.path.replace(token, "…") if token else request.url.path
 
 
 def _whether_again(request: Request) -> str:

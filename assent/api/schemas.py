@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
 import orjson
@@ -50,6 +50,17 @@ Delay = Annotated[
     ),
 ]
 
+
+def _in_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("it is out of range") from None
+
+
+Moment = Annotated[
+    AwareDatetime, AfterValidator(_in_utc), Field(description="RFC 3339, with a zone")
+]
 
 MAX_BLOCKS = 100
 """The most content blocks of a message."""
@@ -470,7 +481,7 @@ class GrantRequest(Body):
         description='By argument: `{"min": 0, "max": 9}`, `{"among": ["a", "b"]}` or '
         '`{"any": true}`. A call with an argument that has no bound is not covered'
     )
-    until: AwareDatetime = Field(description="RFC 3339, with a zone")
+    until: Moment
     uses: int = Field(ge=1, le=1_000_000, description="The number of calls that it approves")
     thread_id: ThreadId | None = None
     user: Name | None = Field(default=None, description="The user for whom the agent works")

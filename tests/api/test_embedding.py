@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -22,6 +24,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import Command
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.types import ASGIApp
+from structlog.testing import capture_logs
 
 from assent import Approve, Assent, Reject, build_hitl_agent
 from assent.core.errors import (
@@ -268,6 +271,32 @@ async def test_what_the_app_says_of_somebody_reaches_the_agent(put: Place, tmp_p
         await expect(await client.post("/agent/invoke", json=body), 200)
     (user,) = seen
     assert (user.identity, user["plan"], user["is_authenticated"]) == ("ann", "gold", True)
+
+
+async def test_the_app_s_own_document_refers_to_nothing_that_it_has_not(tmp_path: Path) -> None:
+    host = FastAPI()
+    assent = Assent(payments([]), database=str(tmp_path / "a.db"), auth=by_header)
+    included(host, assent)
+    document = host.openapi()
+    assert "/ai/agent/stream" in document["paths"]
+    for reference in re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)):
+        assert reference in document["components"]["schemas"]
+
+
+async def test_the_secret_of_a_link_stays_out_of_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("no page")
+
+    settings = {"public_url": "http://localhost"}
+    async with Assent(payments([]), database=str(tmp_path / "a.db"), settings=settings) as assent:
+        transport = httpx.ASGITransport(assent.app, raise_app_exceptions=False)
+        monkeypatch.setattr("assent.api.routes.links._key", fail)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            with capture_logs() as lines:
+                await problem(await client.get("/links/the.secret"), 500)
+    assert [line["path"] for line in lines if line["event"] == "request failed"] == ["/links/…"]
 
 
 async def test_served_alone_its_lifespan_opens_it(tmp_path: Path) -> None:

@@ -273,6 +273,17 @@ async def test_a_parameter_that_nobody_knows_is_refused(api: Api, thread: str) -
     await expect(await api.http.get("/links/x?utm_source=mail"), 404)
 
 
+async def test_a_time_that_no_calendar_has_is_refused(api: Api) -> None:
+    for path, parameters in (
+        ("/approvals", {"older_than": "9999999d"}),
+        ("/audit", {"since": "0001-01-01T00:00:00+14:00"}),
+    ):
+        await problem(await api.http.get(path, params=parameters), 422)
+    grant = {"tool": "pay", "bounds": {}, "uses": 1, "until": "9999-12-31T23:59:59-12:00"}
+    told = await problem(await api.http.post("/grants", json=grant), 422)
+    assert "'until': it is out of range" in told["detail"]
+
+
 async def test_a_thread_can_be_made_without_a_body(api: Api) -> None:
     made = (await expect(await api.http.post("/threads"), 200)).json()
     assert (await api.get(f"/threads/{made['thread_id']}"))["status"] == "idle"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from contextlib import aclosing
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import ValidationError
 
 from assent.api.context import prefix_of
 from assent.api.decision_bodies import ApprovalAnswer
@@ -75,7 +75,7 @@ async def list_approvals(
         tool=tool,
         role=role,
         assignee=assignee,
-        before=None if older_than is None else runs.clock.now() - _duration(older_than),
+        before=None if older_than is None else _ago(older_than, runs.clock.now()),
         limit=limit,
         cursor=cursor,
     )
@@ -162,8 +162,6 @@ async def _decide_one(
         outcome = await approvals.decide(approval.thread_id, verdict)
         view = outcome_view(outcome, approvals.people, prefix_of(request))
         return {**view, "status": 202}
-    except ValidationError as error:
-        return {"status": 422, "detail": str(error.errors()[0]["msg"])}
     except AssentError as error:
         status = status_of(error)
         if status is None:
@@ -220,8 +218,10 @@ def _verdict(approval_id: str, answer: ApprovalAnswer, by: Actor, key: Key | Non
     return Verdict(decisions=partial(answer.choices, approval_id), by=by, key=key)
 
 
-def _duration(text: str) -> Any:
+def _ago(duration: str, now: datetime) -> datetime:
     try:
-        return duration_from_text(text)
+        return now - duration_from_text(duration)
     except ConfigurationError as error:
         raise InvalidRequest(f"The parameter older_than is wrong: {error.message}") from None
+    except OverflowError:
+        raise InvalidRequest(f"No calendar begins '{duration}' ago. Ask for less.") from None

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import AwareDatetime
 
 from assent.api.deps import TheActor, TheRuns
 from assent.api.json_body import JsonRoute
 from assent.api.query import only_known
 from assent.api.responses import PageLimit, json_response, page_response
-from assent.api.schemas import THREAD_ID
+from assent.api.schemas import THREAD_ID, Moment
 from assent.storage.chain import head_to_json, record_to_json
 
 router = APIRouter(tags=["audit"], route_class=JsonRoute, dependencies=[Depends(only_known)])
@@ -24,7 +23,7 @@ async def list_audit(
     thread_id: Annotated[str | None, Query(pattern=THREAD_ID)] = None,
     approval_id: Annotated[str | None, Query(min_length=1, max_length=100)] = None,
     actor: Annotated[str | None, Query(min_length=1, max_length=200)] = None,
-    since: Annotated[AwareDatetime | None, Query(description="RFC 3339, with a zone")] = None,
+    since: Annotated[Moment | None, Query()] = None,
     limit: PageLimit = 100,
     cursor: str | None = None,
 ) -> Response:
