@@ -6,7 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from datetime import datetime
-from typing import Any, Literal
+from enum import StrEnum
+from typing import Any, Literal, TypeVar
 
 import msgspec
 from langchain_core.messages import BaseMessage
@@ -15,28 +16,24 @@ from pydantic import BaseModel, ValidationError
 from typing_extensions import TypedDict, Unpack
 
 from assent.api.auth import MAX_NAME
-from assent.api.outcomes import RunResult, after_start, result_of
+from assent.api.outcomes import RunResult, after_start, carried_out, result_of
 from assent.api.problems import in_sentences
-from assent.api.schemas import AgentRequest
+from assent.api.schemas import AgentRequest, Moment
 from assent.approvals.decide import Verdict
 from assent.core.approval import Approval, ApprovalStatus, Outcome
 from assent.core.audit import Actor, Authentication
 from assent.core.decisions import Decision
-from assent.core.errors import Conflict, InvalidRequest
+from assent.core.errors import InvalidRequest
 from assent.core.events import AnyEvent, decode
 from assent.core.json import Json, JsonObject
 from assent.core.rows import CancelMode, Run, Thread
 from assent.core.run_input import Message, NodeNames
-from assent.runs.follow import (
-    Batches,
-    follow,
-    follow_run,
-    wait_for_rest,
-    wait_for_run,
-)
+from assent.runs.follow import Batches, follow, follow_run, wait_for_rest
 from assent.runs.service import Runs, Started
 from assent.runs.transitions import IfPaused, OnBusy
-from assent.storage.base import all_pages
+from assent.storage.base import all_rows
+
+E = TypeVar("E", bound=StrEnum)
 
 MESSAGE_FIELDS = ("type", "content", "id", "name", "tool_calls", "tool_call_id")
 """The fields of a message that an input has."""
@@ -110,12 +107,11 @@ class InProcess(ABC):
         fields: JsonObject = {**options}
         if message is not None:
             fields["message"] = message
-        due_at = fields.pop("due_at", None)
         try:
-            request = AgentRequest.model_validate(_as_json(fields))
+            request = _Request.model_validate(_as_json(fields))
         except ValidationError as error:
             raise InvalidRequest(" ".join(in_sentences(error))) from None
-        submission = request.submission(_actor(user), request.thread_id, due_at=due_at)
+        submission = request.submission(_actor(user), request.thread_id, due_at=request.due_at)
         return await self.runs.submit(submission)
 
     # ── deciding ──────────────────────────────────────────────────────────────────────────────────
@@ -132,16 +128,15 @@ class InProcess(ABC):
     ) -> list[Approval]:
         """Approvals, oldest first: those that wait for people, or those of another `status`, None
         for all."""
-        pages = all_pages(
+        return await all_rows(
             self.runs.storage.approvals,
             thread_id=thread_id,
-            status=None if status is None else ApprovalStatus(status),
+            status=None if status is None else _member(ApprovalStatus, "status", status),
             agent=agent,
             tool=tool,
             role=role,
             assignee=assignee,
         )
-        return [approval async for page in pages for approval in page]
 
     async def resume(
         self,
@@ -202,7 +197,8 @@ class InProcess(ABC):
     ) -> tuple[Run, ...]:
         """Stop what runs on the thread, what it waits for a person to decide, and what waits its
         turn; return those runs as they are then. Raises `NotFound`."""
-        return await self.runs.cancel_thread(thread_id, _actor(user), CancelMode(mode))
+        how = _member(CancelMode, "mode", mode)
+        return await self.runs.cancel_thread(thread_id, _actor(user), how)
 
     async def fork(
         self,
@@ -219,7 +215,7 @@ class InProcess(ABC):
         started = await self.runs.fork(
             thread_id, checkpoint_id, target=target, by=_actor(user), metadata=metadata or {}
         )
-        return await self._carried_out(started, "The state could not be taken over")
+        return await self._thread_after(started, "The state could not be taken over")
 
     async def update_state(
         self,
@@ -241,20 +237,31 @@ class InProcess(ABC):
             checkpoint_id=checkpoint_id,
             by=_actor(user),
         )
-        return await self._carried_out(started, "The state could not be written")
+        return await self._thread_after(started, "The state could not be written")
 
-    async def _carried_out(self, started: Started, failed: str) -> Thread:
-        """The run's thread, once the run has done what it was started for."""
-        with after_start(started.run):
-            run = await wait_for_run(self.runs.storage, started.run)
-            if run.error is not None:
-                raise Conflict(f"{failed}: {run.error.get('message')}")
+    async def _thread_after(self, started: Started, failed: str) -> Thread:
+        run = await carried_out(self.runs, started, failed)
+        with after_start(run):
             return await self.runs.thread(run.thread_id)
 
     async def delete(self, thread_id: str, *, user: str) -> None:
         """Remove the thread and everything of it, but for its audit entries. Raises `NotFound` or
         `ThreadBusy`."""
         await self.runs.delete(thread_id, _actor(user))
+
+
+class _Request(AgentRequest):
+    due_at: Moment | None = None
+
+
+def _member(kind: type[E], name: str, value: str) -> E:
+    """The member of the enum with this value. Raises `InvalidRequest`."""
+    try:
+        return kind(value)
+    except ValueError:
+        raise InvalidRequest(
+            f"There is no {name} '{value}'. There are: {', '.join(kind)}."
+        ) from None
 
 
 def _actor(user: str) -> Actor:

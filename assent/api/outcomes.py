@@ -17,11 +17,11 @@ from assent.api.responses import json_response
 from assent.api.schemas import CancelRequest
 from assent.api.views import approval_view, run_view, state_json
 from assent.core.approval import Approval
-from assent.core.errors import Unavailable
+from assent.core.errors import Conflict, Unavailable
 from assent.core.json import Json, JsonObject, valid_text
 from assent.core.rows import UNFINISHED, Run, RunStatus
 from assent.runs.follow import wait_for_rest, wait_for_run
-from assent.runs.service import Runs
+from assent.runs.service import Runs, Started
 from assent.storage.base import Storage
 
 T = TypeVar("T")
@@ -41,6 +41,17 @@ def after_start(run: Run) -> Iterator[None]:
             f"{error.message} Ask for GET /runs/{run.run_id}/wait in a while.",
             **{**error.details, "thread_id": run.thread_id, "run_id": run.run_id},
         ) from error
+
+
+async def carried_out(runs: Runs, started: Started, failed: str) -> Run:
+    """The run, once it has done what it was started for. Raises `Conflict` if it has failed."""
+    with after_start(started.run):
+        run = await wait_for_run(runs.storage, started.run)
+    if run.error is not None:
+        raise Conflict(
+            f"{failed}: {run.error.get('message')}", thread_id=run.thread_id, run_id=run.run_id
+        )
+    return run
 
 
 async def outcome_response(

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from threading import current_thread
 from types import SimpleNamespace
@@ -299,6 +300,21 @@ async def test_the_secret_of_a_link_stays_out_of_the_log(
     assert [line["path"] for line in lines if line["event"] == "request failed"] == ["/links/…"]
 
 
+async def test_an_update_that_was_taken_is_not_to_be_sent_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: Any) -> None:
+        raise Unavailable("The disk is away.")
+
+    async with Assent(payments([]), database=str(tmp_path / "a.db")) as assent:
+        await assent.runs.create_thread("t", owner="ann", metadata={})
+        monkeypatch.setattr(assent.runs, "state", away)
+        async with client_of(assent.app, "http://localhost") as client:
+            answer = await client.post("/threads/t/state", json={"values": {"messages": "Hi."}})
+            assert "run_id" in await problem(answer, 503)
+            assert "retry-after" not in answer.headers
+
+
 async def test_served_alone_its_lifespan_opens_it(tmp_path: Path) -> None:
     assent = Assent(payments([]), database=str(tmp_path / "a.db"))
     sent: asyncio.Queue[Any] = asyncio.Queue()
@@ -524,6 +540,14 @@ async def test_a_run_can_wait_for_its_time(assent: Assent) -> None:
     assert [each.run_id for each in await assent.cancel("t", user="ann")] == []
 
 
+async def test_a_word_that_nobody_knows_is_refused_with_a_sentence(assent: Assent) -> None:
+    unknown: Any = "sideways"
+    with pytest.raises(InvalidRequest, match=r"no mode 'sideways'.+ interrupt, rollback"):
+        await assent.cancel("t", user="ann", mode=unknown)
+    with pytest.raises(InvalidRequest, match=r"no status 'sideways'.+ pending, "):
+        await assent.approvals(status=unknown)
+
+
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
@@ -533,6 +557,7 @@ async def test_a_run_can_wait_for_its_time(assent: Assent) -> None:
         ({"message": "Pay.", "user": " "}, "The user is a name"),
         ({"input": Command(resume=Approve())}, r"decide with resume\(\)"),
         ({"input": {"when": object()}}, "no form in JSON"),
+        ({"message": "Pay.", "due_at": datetime(2999, 1, 1)}, "due_at: .+ timezone"),
     ],
 )
 async def test_a_wrong_input_is_refused_with_a_sentence(

@@ -155,6 +155,19 @@ async def test_a_pause_is_dropped_as_langgraph_does(
     assert (written["status"], written["approvals"]) == ("idle", [])
     assert (await api.approval(approval["approval_id"]))["status"] == "cancelled"
     assert server.traces(f"pay {amount}") == []
+    # Nothing is left to drop.
+    assert await write(api, thread, values=None, as_node="__end__") == written
+
+
+async def test_what_waits_behind_a_dropped_pause_goes_on(
+    api: Api, thread: str, amount: int
+) -> None:
+    await api.paused(f"pay {amount}", thread_id=thread)
+    waiting = {"if_paused": "wait", "on_busy": "enqueue", "thread_id": thread}
+    body = {"message": "tell 1", **waiting}
+    queued = (await expect(await api.http.post("/agent/runs", json=body), 202)).json()
+    await write(api, thread, values=None, as_node="__end__")
+    assert (await api.ended(queued["run_id"]))["status"] == "success"
 
 
 # ── what would have been asked ────────────────────────────────────────────────────────────────────

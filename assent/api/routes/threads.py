@@ -24,16 +24,17 @@ from assent.api.langgraph_shapes import (
     written_view,
 )
 from assent.api.openapi import ENDED_RESPONSE, SSE_RESPONSE
-from assent.api.outcomes import after_start, cancelled_response, run_headers
+from assent.api.outcomes import after_start, cancelled_response, carried_out, run_headers
 from assent.api.query import only_known
 from assent.api.responses import PageLimit, json_response, page_response
 from assent.api.schemas import THREAD_ID, CancelRequest, CheckpointId, ForkRequest
 from assent.api.sse import EventStream
 from assent.approvals.decide import Verdict
+from assent.core.audit import Actor
 from assent.core.errors import Conflict, Tampered
-from assent.core.rows import Run, Thread, ThreadStatus
+from assent.core.rows import Thread, ThreadStatus
 from assent.runs.follow import follow, wait_for_run
-from assent.runs.service import Runs, Started
+from assent.runs.service import Runs
 
 router = APIRouter(tags=["threads"], route_class=JsonRoute, dependencies=[Depends(only_known)])
 
@@ -139,34 +140,34 @@ async def write_state(
 ) -> Response:
     """Write to the thread's state. What that then waits for is asked, also if it was approved
     before. On a paused thread, only dropping what it waits for is possible."""
-    if body.drops and (await runs.thread(id)).status is ThreadStatus.INTERRUPTED:
-        for stopped in await runs.cancel_thread(id, by):
-            await wait_for_run(runs.storage, stopped)
-    else:
-        started = await runs.update_state(
-            id,
-            body.values or {},
-            as_node=body.as_node,
-            checkpoint_id=body.place,
-            by=by,
-            key=key,
-        )
-        await _carried_out(runs, started, "The state could not be written")
-    thread = await runs.thread(id)
+    if body.drops and (thread := await runs.thread(id)).status is not ThreadStatus.BUSY:
+        await _drop_pause(runs, thread, by)
+        return await _written_response(runs, id)
+    started = await runs.update_state(
+        id,
+        body.values or {},
+        as_node=body.as_node,
+        checkpoint_id=body.place,
+        by=by,
+        key=key,
+    )
+    run = await carried_out(runs, started, "The state could not be written")
+    with after_start(run):
+        return await _written_response(runs, id)
+
+
+async def _drop_pause(runs: Runs, thread: Thread, by: Actor) -> None:
+    """Drop what the thread waits for, if it waits. What is queued behind it goes on."""
+    if thread.status is ThreadStatus.INTERRUPTED and thread.run_id is not None:
+        dropped = await runs.cancel_run(thread.run_id, by)
+        await wait_for_run(runs.storage, dropped)
+
+
+async def _written_response(runs: Runs, thread_id: str) -> Response:
+    thread = await runs.thread(thread_id)
     pending = await runs.approvals.pending(thread)
     view = written_view(thread, await runs.state(thread), pending, runs.approvals.people)
     return json_response(view)
-
-
-async def _carried_out(runs: Runs, started: Started, failed: str) -> Run:
-    """The run, once it has done what a request waits for."""
-    with after_start(started.run):
-        run = await wait_for_run(runs.storage, started.run)
-    if run.error is not None:
-        raise Conflict(
-            f"{failed}: {run.error.get('message')}", thread_id=run.thread_id, run_id=run.run_id
-        )
-    return run
 
 
 @router.get("/threads/{id}/state/{checkpoint_id}")
@@ -290,7 +291,7 @@ async def fork(
     started = await runs.fork(
         id, body.checkpoint_id, target=body.thread_id, by=by, metadata=body.metadata, key=key
     )
-    run = await _carried_out(runs, started, "The state could not be taken over")
+    run = await carried_out(runs, started, "The state could not be taken over")
     with after_start(run):
         headers = {**run_headers(run), "Location": url(request, f"/threads/{run.thread_id}")}
         thread = await runs.thread(run.thread_id)
