@@ -10,7 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Annotated
 
@@ -24,7 +24,7 @@ from assent.cli.terminal import console, errors_as_sentences
 from assent.cli.wording import Approval, local_time, news_of, subject_of
 from assent.core.clock import Clock, uuid7
 from assent.core.errors import InvalidRequest
-from assent.core.json import Json, JsonObject
+from assent.core.json import Json, JsonObject, read_typed
 from assent.core.text import pretty, visible
 
 TRIES = 3
@@ -157,7 +157,7 @@ def respond(
 @commands.command()
 def watch(url: Url = HERE, api_key: ApiKey = None, as_json: AsJson = False) -> None:
     """Follow what happens to approvals on all threads."""
-    with _session(url, api_key) as session:
+    with _session(url, api_key) as session, suppress(KeyboardInterrupt):
         session.watch(as_json=as_json)
 
 
@@ -351,15 +351,12 @@ def _age(moment: str) -> str:
 def _json_from(text: str) -> Json:
     """The JSON of an argument; of standard input if it is "-"."""
     try:
-        return json.loads(sys.stdin.read() if text == "-" else text)
+        return read_typed(sys.stdin.read() if text == "-" else text)
     except ValueError as error:
         raise InvalidRequest(f"This is not JSON: {error}.") from error
 
 
 @contextmanager
 def _session(url: str, api_key: str | None) -> Iterator[Session]:
-    try:
-        with errors_as_sentences(), connected(url, api_key) as client:
-            yield Session(client)
-    except KeyboardInterrupt:
-        raise typer.Exit(0) from None
+    with errors_as_sentences(), connected(url, api_key) as client:
+        yield Session(client)

@@ -26,7 +26,7 @@ from assent.cli.terminal import console, errors_as_sentences, fail
 from assent.core.blocks import MAX_NAME, MEDIA
 from assent.core.clock import Clock
 from assent.core.events import TERMINAL_TYPES
-from assent.core.json import Json, JsonObject
+from assent.core.json import Json, JsonObject, read_typed
 from assent.core.text import visible
 
 RECALLED = 4
@@ -371,7 +371,7 @@ class Chat:
             if not line.strip():
                 continue
             try:
-                body = json.loads(line)
+                body = read_typed(line)
             except ValueError as error:
                 self._note(f"This line is not JSON: {error}.", "red")
                 continue
@@ -413,7 +413,7 @@ def _json_of(option: str, value: str) -> Json:
     """The value of an option that takes JSON, or `@` and the name of a file with it."""
     try:
         text = Path(value[1:]).read_text(encoding="utf-8") if value.startswith("@") else value
-        return json.loads(text)
+        return read_typed(text)
     except OSError as error:
         fail(f"{option}: the file {value[1:]} cannot be read: {error.strerror}.", code=2)
     except ValueError as error:

@@ -26,6 +26,9 @@ ApiKey = Annotated[
 PAUSES = (0.5, 1, 2, 4, 8, 8, 8, 8, 8, 8)
 """Seconds before each try to reconnect to a server that is gone: about a minute in all."""
 
+JSON = "application/json"
+EVENTS = "text/event-stream"
+
 Params = Mapping[str, str | int]
 
 
@@ -78,12 +81,12 @@ class Client:
         self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **options: Any
     ) -> httpx.Response:
         """The response to any request."""
-        accepting = {"Accept": "application/json", **(headers or {})}
+        accepting = {"Accept": JSON, **(headers or {})}
         try:
             response = self._http.request(method, path, headers=accepting, **options)
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
-        return _checked(response)
+        return _checked(response, JSON)
 
     def events(
         self, path: str, *, after: int | None = None, opening: tuple[str, Json] | None = None
@@ -132,9 +135,7 @@ class Client:
             connecting = connect_sse(self._http, "POST", opening[0], json=opening[1])
 
         with connecting as source:
-            if source.response.is_error:
-                source.response.read()
-            _checked(source.response)
+            _checked(source.response, EVENTS)
             # A comment that keeps the connection alive may come as an event without data.
             yield source.response, filter(lambda event: event.data, source.iter_sse())
 
@@ -175,11 +176,12 @@ def _is_url(text: str) -> bool:
     return url.scheme in ("http", "https") and bool(url.host)
 
 
-def _checked(response: httpx.Response) -> httpx.Response:
-    """The response, or `Refused` with what its problem document says."""
-    if not response.is_error:
+def _checked(response: httpx.Response, media_type: str) -> httpx.Response:
+    """The response, if it is of this type, or `Refused` with what its problem document says."""
+    if response.is_success and response.headers.get("content-type", "").startswith(media_type):
         return response
 
+    response.read()
     try:
         problem = response.json()
         detail = str(problem["detail"])
@@ -187,6 +189,9 @@ def _checked(response: httpx.Response) -> httpx.Response:
         problem = {}
         status = f"{response.status_code} {response.reason_phrase}"
         detail = f"The server answered {status}: {response.text[:200].strip()}"
+    if response.has_redirect_location:
+        place = response.headers["location"]
+        detail = f"The server sends on to {place}. Give its own address as --url."
     if response.status_code == 401:
         detail += " Set ASSENT_API_KEY, or give --api-key."
     raise Refused(detail, **{**problem, "status": response.status_code})

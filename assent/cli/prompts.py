@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ import click
 
 from assent.cli.screen import Screen, call_line
 from assent.cli.wording import Approval, choices, limit_from
-from assent.core.json import Json, JsonObject
+from assent.core.json import Json, JsonObject, read_typed
 from assent.core.question_text import Answers, Field, NotUnderstood, answers_for, form_of
 from assent.core.text import pretty, visible
 
@@ -194,7 +193,7 @@ class Prompts:
                 return None
 
             try:
-                changed = json.loads(edited)
+                changed = read_typed(edited)
             except ValueError as error:
                 self._screen.line(f"This is not JSON: {error}.", "red")
                 if self.interactive:

@@ -23,7 +23,7 @@ class FieldTwice(ValueError):
     """A text of JSON has this field more than once in one object."""
 
     def __init__(self, name: str) -> None:
-        super().__init__("a field is there twice")
+        super().__init__(f"the field '{name}' is there twice")
         self.name = name
 
 
@@ -43,6 +43,20 @@ def read_strictly(text: str) -> Json:
     of more digits than Python reads (4,300).
     """
     return json.loads(text, object_pairs_hook=_each_once, parse_constant=_refuse_constant)
+
+
+def read_typed(text: str) -> Json:
+    """The value of a text that a person typed. Raises `ValueError` for what is not JSON, or what
+    another program may read otherwise: something else would be stored than was typed."""
+    try:
+        value = read_strictly(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        raise ValueError("the number is too large") from None
+    return value
 
 
 def _each_once(pairs: Sequence[tuple[str, Json]]) -> JsonObject:

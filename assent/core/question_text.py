@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from assent.core.json import Json, read_strictly
+from assent.core.json import Json, read_typed
 
 # ── the question ──────────────────────────────────────────────────────────────────────────────────
 
@@ -170,25 +169,13 @@ def _read(text: str, kind: str) -> Json:
     if kind == "boolean" and text.lower() in YES | NO:
         return text.lower() in YES
     try:
-        return _json(text)
+        return read_typed(text)
     except ValueError as error:
         if not kind and text[:1] not in ("{", "[", '"'):
             return text
         if kind in ("integer", "number", "boolean"):
             raise NotUnderstood(f"This is not {HINTS[kind]}.") from error
         raise NotUnderstood(f"This is not JSON: {error}.") from error
-
-
-def _json(text: str) -> Json:
-    """The JSON value. Raises `ValueError` also for what Python takes, and RFC 8259 does not or
-    another program may read otherwise: what is stored would be another answer."""
-    try:
-        value = read_strictly(text)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("the number is too large")
-    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

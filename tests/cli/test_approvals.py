@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ from typer.testing import CliRunner, Result
 
 from assent.cli.app import app
 from assent.cli.approvals import Session
-from assent.cli.client import Client
+from assent.cli.client import Client, Refused
 from assent.cli.wording import news_of
 from assent.notify.endpoints import APPROVAL_EVENTS
 from tests.support.server import Server, scripted_agents, serving
@@ -213,6 +214,63 @@ def test_what_is_wrong_is_one_sentence(server: Server) -> None:
     result = CliRunner().invoke(app, ["approvals", "list", "--url", "http://127.0.0.1:9"])
     assert result.exit_code == 1
     assert "does not answer" in result.output
+
+
+def test_only_watching_ends_well_with_ctrl_c(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pressed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Client, "get", pressed)
+    assert approvals(server, "watch").exit_code == 0
+    assert approvals(server, "approve", "apr_1").exit_code == 130
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ('{"amount": NaN}', "NaN is no number there"),
+        ('{"amount": 1e999}', "the number is too large"),
+        ('{"amount": 1, "amount": 2}', "the field 'amount' is there twice"),
+        ("[" * 100_000, "it is nested too deeply"),
+    ],
+)
+def test_arguments_that_programs_read_differently_are_none(
+    server: Server, arguments: str, said: str
+) -> None:
+    approval = asked(server, "pay 18")
+    result = approvals(server, "edit", approval["approval_id"], arguments)
+    assert (result.exit_code, result.output) == (1, f"This is not JSON: {said}.\n")
+
+
+@pytest.mark.parametrize(
+    ("response", "said"),
+    [
+        (
+            httpx.Response(301, headers={"location": "https://assent.example/approvals"}),
+            "The server sends on to https://assent.example/approvals. Give its own address as --url.",
+        ),
+        (
+            httpx.Response(200, html="<h1>Welcome</h1>"),
+            "The server answered 200 OK: <h1>Welcome</h1>",
+        ),
+        (
+            httpx.Response(502, html="<h1>Bad</h1>"),
+            "The server answered 502 Bad Gateway: <h1>Bad</h1>",
+        ),
+    ],
+)
+def test_a_server_that_is_another_one_is_named_in_a_sentence(
+    response: httpx.Response, said: str
+) -> None:
+    transport = httpx.MockTransport(lambda request: response)
+    with httpx.Client(base_url="http://assent.example", transport=transport) as http:
+        client = Client(http)
+        with pytest.raises(Refused, match=re.escape(said)):
+            client.get("/approvals")
+        with pytest.raises(Refused, match=re.escape(said)):
+            next(client.events("/approvals/stream"))
 
 
 def test_watching_tells_of_all_threads_from_now_on_and_over_a_restart(

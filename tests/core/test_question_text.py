@@ -42,7 +42,7 @@ def test_what_is_typed_is_read_by_what_the_question_takes(
     ("schema", "typed", "sentence"),
     [
         (None, "{bad", "This is not JSON: "),
-        (None, '{"a": 1, "a": 2}', "This is not JSON: a field is there twice."),
+        (None, '{"a": 1, "a": 2}', "This is not JSON: the field 'a' is there twice."),
         (None, "[" * 100_000, "This is not JSON: it is nested too deeply."),
         ({"type": "integer"}, "two", "This is not a whole number."),
         ({"type": "number"}, "NaN", "This is not a number."),
