@@ -44,10 +44,12 @@ from langgraph.graph.message import REMOVE_ALL_MESSAGES, add_messages
 from langgraph.types import Command
 
 from assent.core.decisions import Edit
+from assent.core.errors import AssentError
 from assent.graph.forking import at_checkpoint, saver_of, store_state, without_run
 from assent.graph.gate import answer_for, edit_note, with_note
 from assent.graph.kinds import Agent, gate_of, gated_graph
 from assent.graph.provider_history import call_ids
+from assent.graph.reading import read_state
 from assent.graph.state import answered_calls, last_turn, messages_in, recorded_decision
 from assent.graph.tool_calls import failure
 
@@ -86,6 +88,9 @@ is recorded of it."""
 Writes: TypeAlias = list[tuple[str, Any]]
 """Values to write to channels, in order."""
 
+Pending: TypeAlias = list[tuple[str, str, Any]]
+"""The same, each with the id of the task that wrote it."""
+
 
 async def close(agent: Agent, config: RunnableConfig, outcomes: CallOutcomes) -> None:
     """Bring the thread to rest. Its run must have ended. The configurable of `config` reaches the
@@ -94,10 +99,7 @@ async def close(agent: Agent, config: RunnableConfig, outcomes: CallOutcomes) ->
     In an agent of `build_hitl_agent`, a call without a recorded outcome has not started. In another
     graph it may have. A thread at rest stays as it is.
     """
-    head = at_checkpoint(config)
-    saved = await saver_of(agent).aget_tuple(head)
-    if saved is not None:
-        await _bring_to_rest(agent, head, saved, outcomes)
+    await _bring_to_rest(agent, at_checkpoint(config), outcomes)
 
 
 async def roll_back(
@@ -113,26 +115,66 @@ async def roll_back(
     head = without_run(at_checkpoint(config))
     await saver.adelete_for_runs([run_id])
     saved = await saver.aget_tuple(head)
-    if saved is None:
+    if saved is None or not saved.pending_writes:
+        await _bring_to_rest(agent, head, outcomes)
         return
-    if saved.pending_writes:
-        # The run's command and its first tasks wrote to the checkpoint before the run. Only the
-        # decisions are kept: they have the arguments that a call ran with.
-        values = (await agent.aget_state(head)).values
-        kept = values.get("decisions") if gated_graph(agent) else None
-        writes = [(NULL_TASK_ID, "decisions", kept)] if kept else []
-        saved = saved._replace(pending_writes=writes)
-    await _bring_to_rest(agent, head, saved, outcomes)
+    # The run's command and its first tasks wrote to the checkpoint before the run. Only the
+    # decisions are kept: they have the arguments that a call ran with.
+    values = (await read_state(agent, head)).values
+    kept = values.get("decisions") if gated_graph(agent) else None
+    pending = [(NULL_TASK_ID, "decisions", kept)] if kept else []
+    await _bring_to_rest(agent, head, outcomes, pending)
 
 
 async def _bring_to_rest(
-    agent: Agent, head: RunnableConfig, saved: CheckpointTuple, outcomes: CallOutcomes
+    agent: Agent, head: RunnableConfig, outcomes: CallOutcomes, pending: Pending | None = None
 ) -> None:
+    """Close the thread, with these writes `pending` on its checkpoint, or those that are there."""
+    for answers_only in (False, True):
+        # It is read anew, since LangGraph changes a checkpoint in place.
+        saved = await saver_of(agent).aget_tuple(head)
+        if saved is None:
+            return
+        if pending is not None:
+            saved = saved._replace(pending_writes=pending)
+        try:
+            draft = await _closed(agent, head, saved, outcomes, answers_only=answers_only)
+            break
+        except AssentError:
+            raise
+        except Exception:
+            # The state does not take what tasks have written, which must not keep the thread from
+            # being closed.
+            if answers_only:
+                raise
+    if draft.has_changed:
+        await store_state(
+            agent.copy({"checkpointer": draft}),
+            draft.head,
+            head,
+            {"source": "update"},
+            base=draft.base,
+            saver=saver_of(agent),
+        )
+
+
+async def _closed(
+    agent: Agent,
+    head: RunnableConfig,
+    saved: CheckpointTuple,
+    outcomes: CallOutcomes,
+    *,
+    answers_only: bool,
+) -> _Draft:
+    """The thread at rest, on top of what is saved. With `answers_only`, what tasks have written is
+    left out, but for the answers of calls."""
     # Not `next`: that leaves out tasks that have finished, though no checkpoint follows them yet.
-    tasks = (await agent.aget_state(head)).tasks
+    tasks = (await read_state(agent, head)).tasks
     pending = list(saved.pending_writes or ())
     written = {task_id for task_id, _, _ in pending}
-    if any(task.name == START and task.id not in written for task in tasks):
+    if answers_only:
+        pending = [write for write in pending if write[0] == NULL_TASK_ID]
+    elif any(task.name == START and task.id not in written for task in tasks):
         pending += _by_null_task(_input_writes(agent, saved))
 
     draft = _Draft(saver_of(agent), saved._replace(pending_writes=pending))
@@ -142,18 +184,16 @@ async def _bring_to_rest(
     elif saved.metadata.get("source") != "update":
         # The last run has ended by itself. After an update, an earlier version may have been killed
         # amid a closing.
-        return
+        return draft
 
     values = (await drafting.aget_state(head)).values
     known = await _recorded(values, outcomes)
     if writes := _closing_writes(agent, values, known):
+        if answers_only:
+            writes = [write for write in writes if write[0] in ("messages", "decisions")]
         draft.add_writes(writes)
         await _drop_tasks(drafting, head)
-
-    if draft.has_changed:
-        await store_state(
-            drafting, draft.head, head, {"source": "update"}, base=saved, saver=saver_of(agent)
-        )
+    return draft
 
 
 # ── the answers ───────────────────────────────────────────────────────────────────────────────────
@@ -298,7 +338,7 @@ class _Draft(BaseCheckpointSaver[Any]):
 
     def __init__(self, saver: BaseCheckpointSaver[Any], base: CheckpointTuple) -> None:
         super().__init__(serde=saver.serde)
-        self.head = base
+        self.base = self.head = base
         self._saver = saver
         self._by_id = {base.checkpoint["id"]: base}
 
@@ -356,5 +396,5 @@ def _input_writes(agent: Agent, saved: CheckpointTuple) -> Writes:
     return [(channel, value) for channel, value in items if channel in agent.channels]
 
 
-def _by_null_task(writes: Writes) -> list[tuple[str, str, Any]]:
+def _by_null_task(writes: Writes) -> Pending:
     return [(NULL_TASK_ID, channel, value) for channel, value in writes]

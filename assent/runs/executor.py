@@ -38,6 +38,7 @@ from assent.graph.interrupts.questions import find_pending
 from assent.graph.interrupts.resume import apply_updates, problems_in
 from assent.graph.kinds import Agent, gated_graph, graph_notes
 from assent.graph.model_files import EncodedFiles, uploads_from
+from assent.graph.reading import read_state
 from assent.graph.state import checkpoint_of, messages_in, open_calls
 from assent.graph.stream.callbacks import run_graph
 from assent.runs import outcome
@@ -427,7 +428,7 @@ class GraphExecutor(Executor):
     async def _leaves_open_calls(self, held: HeldRun) -> bool:
         run = held.run
         try:
-            snapshot = await self._agent(run).aget_state(self._config(held))
+            snapshot = await read_state(self._agent(run), self._config(held))
             return _has_open_calls(snapshot)
         except Unavailable:
             raise
@@ -454,7 +455,7 @@ class GraphExecutor(Executor):
         await check_trusted(self._storage, run.thread_id)
         progress = await self._progress(run)
         state = RecoveryState(message_ids=progress.message_ids, usage=progress.usage)
-        snapshot = await self._agent(run).aget_state(thread_config(run.thread_id))
+        snapshot = await read_state(self._agent(run), thread_config(run.thread_id))
         checkpoint_id = checkpoint_of(snapshot).checkpoint_id
         return replace(state, checkpoint_id=checkpoint_id, next=snapshot.next)
 

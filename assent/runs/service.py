@@ -47,6 +47,7 @@ from assent.graph.chat_decisions import decision_from_messages
 from assent.graph.forking import at_checkpoint, check_may_go_on, saver_of
 from assent.graph.kinds import Agent, gated_graph, refuse_workflow
 from assent.graph.outside_messages import spoken
+from assent.graph.reading import read_state
 from assent.graph.updating import head_of, node_to_write_as
 from assent.runs import transitions
 from assent.runs.approvals import Approvals
@@ -761,7 +762,7 @@ class Runs:
         self, thread: Thread, checkpoint_id: str | None, *, subgraphs: bool = False
     ) -> StateSnapshot | None:
         config = thread_config(thread.thread_id, checkpoint_id)
-        snapshot = await self._agent(thread).aget_state(config, subgraphs=subgraphs)
+        snapshot = await read_state(self._agent(thread), config, subgraphs=subgraphs)
         # For a checkpoint that does not exist, LangGraph gives an empty state.
         exists = checkpoint_id is None or snapshot.metadata is not None
         return snapshot if exists else None

@@ -90,3 +90,24 @@ async def test_a_request_that_failed_after_it_had_begun_is_not_to_be_sent_again(
     headers = {"Idempotency-Key": thread}
     reading = await api.http.get(f"/threads/{thread}/state", headers=headers)
     assert (await problem(reading, 500))["detail"].endswith("The request may be sent again.")
+
+
+async def test_input_that_a_reducer_refuses_leaves_the_thread_as_it_was(
+    api: Api, thread: str
+) -> None:
+    """The schema takes it, so there is a run, which fails."""
+    await invoked(api, "odd", thread_id=thread)
+    before = (await api.get(f"/threads/{thread}"))["values"]
+
+    body = {"input": {"small": 1000}, "thread_id": thread}
+    failed = (await expect(await api.http.post("/agent/invoke", json=body), 200)).json()
+    assert (failed["status"], failed["error"]["code"]) == ("error", "agent_error")
+    assert failed["values"] == before
+    assert (await api.get(f"/threads/{thread}"))["values"] == before
+    assert (await api.get(f"/threads/{thread}/state?subgraphs=true"))["values"] == before
+    forked = await expect(await api.http.post(f"/threads/{thread}/fork"), 201)
+    assert forked.json()["values"] == before
+
+    body = {"input": {"small": 10}, "thread_id": thread}
+    taken = (await expect(await api.http.post("/agent/invoke", json=body), 200)).json()
+    assert (taken["status"], taken["values"]["small"]) == ("success", 10)

@@ -11,13 +11,14 @@ from typing import Annotated, Any, TypedDict
 import pytest
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
-from langchain_core.tools import tool
+from langchain_core.tools import InjectedToolCallId, tool
 from langgraph._internal._constants import NULL_TASK_ID
 from langgraph.channels import DeltaChannel
+from langgraph.errors import InvalidUpdateError
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.graph.message import _messages_delta_reducer
 from langgraph.prebuilt import ToolNode
-from langgraph.types import Command, StateSnapshot, interrupt
+from langgraph.types import Command, Send, StateSnapshot, interrupt
 from pydantic import BaseModel
 
 from assent import Approve, Edit, Reject, Respond, apending_approvals, aresume
@@ -529,6 +530,55 @@ async def test_a_state_that_refuses_the_answers_keeps_its_messages(saver: Any) -
     await close(agent, THREAD, {})
     assert await is_at_rest(agent)
     assert len(await messages_of(agent)) == 2
+
+
+def limited(old: int, new: int) -> int:
+    if new > 100:
+        raise ValueError("It is too much.")
+    return old + new
+
+
+class Limited(MessagesState):
+    spent: Annotated[int, limited]
+    last: str
+
+
+@tool
+def spends(amount: int, tool_call_id: Annotated[str, InjectedToolCallId]) -> Command[Any]:
+    """Spend."""
+    answer = ToolMessage(f"Spent {amount}.", tool_call_id=tool_call_id)
+    return Command(update={"messages": [answer], "spent": amount, "last": str(amount)})
+
+
+def each_call(state: Limited) -> list[Send]:
+    turn = state["messages"][-1]
+    assert isinstance(turn, AIMessage)
+    return [Send("tools", [call]) for call in turn.tool_calls]
+
+
+@pytest.mark.parametrize("amounts", [(1000,), (3, 4)], ids=["a reducer raises", "one field twice"])
+async def test_what_a_state_does_not_take_keeps_no_thread_from_being_closed(
+    saver: Any, amounts: tuple[int, ...]
+) -> None:
+    asked = asks(*((f"c{amount}", "spends", {"amount": amount}) for amount in amounts))
+    model = ScriptedModel(script=[asked, say("Sorry.")])
+    graph = StateGraph(Limited)
+    graph.add_node("model", lambda state: {"messages": [model.invoke(state["messages"])]})
+    graph.add_node("tools", ToolNode([spends]))
+    graph.add_edge(START, "model")
+    graph.add_conditional_edges("model", each_call, ["tools"])
+    agent = graph.compile(checkpointer=saver)
+    with pytest.raises((ValueError, InvalidUpdateError)):
+        await agent.ainvoke({"messages": [HumanMessage("Please.")]}, THREAD)
+
+    finished = {str(call["id"]): Finished(spends.invoke(call)) for call in asked.tool_calls}
+    await close(agent, THREAD, finished)
+    assert await is_at_rest(agent)
+    state = await agent.aget_state(THREAD)
+    assert not has_dangling_calls(state)
+    assert [each.text for each in state.values["messages"][2:]] == [
+        f"Spent {amount}." for amount in amounts
+    ]
 
 
 # ── rolling back ──────────────────────────────────────────────────────────────────────────────────

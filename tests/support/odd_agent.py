@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from langchain_core.messages import AIMessage, ToolMessage
 from langgraph.graph import START, MessagesState, StateGraph
@@ -34,7 +34,15 @@ class Fragile:
             raise RuntimeError("It is broken.")
 
 
+def small(old: int, new: int) -> int:
+    """A reducer that does not take everything."""
+    if new > 100:
+        raise ValueError("It is too large.")
+    return new
+
+
 class State(MessagesState, total=False):
+    small: Annotated[int, small]
     odd: Any
     scan: Scan
     copied: Copy
@@ -59,7 +67,7 @@ def odd_values() -> dict[str, Any]:
 
 def answer(state: State) -> dict[str, Any]:
     said = AIMessage("Here they are.")
-    if state["messages"][-1].text == "fragile":
+    if state["messages"] and state["messages"][-1].text == "fragile":
         return {"fragile": Fragile(), "messages": [said]}
     scanned = ToolMessage("scanned", tool_call_id="1", artifact=b"\xff")
     return {"odd": odd_values(), "messages": [scanned, said]}
