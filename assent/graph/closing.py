@@ -50,7 +50,7 @@ from assent.graph.gate import answer_for, edit_note, with_note
 from assent.graph.kinds import Agent, gate_of, gated_graph
 from assent.graph.provider_history import call_ids
 from assent.graph.reading import read_state
-from assent.graph.state import answered_calls, last_turn, messages_in, recorded_decision
+from assent.graph.state import answered_calls, is_answer, last_turn, messages_in, recorded_decision
 from assent.graph.tool_calls import failure
 
 NOT_STARTED = "The run was stopped before this call. It did not run."
@@ -280,7 +280,7 @@ def _result(output: Any, call: Any) -> tuple[ToolMessage, Writes]:
         update.pop("decisions", None)
         others += update.items()
     for message in messages:
-        if isinstance(message, ToolMessage) and message.tool_call_id == call["id"]:
+        if is_answer(message, call):
             return message, others
     return ToolMessage(NO_MESSAGE, tool_call_id=call["id"], name=call["name"]), others
 

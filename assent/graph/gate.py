@@ -23,6 +23,7 @@ from assent.graph.chat_decisions import decision_from_messages
 from assent.graph.state import (
     AgentState,
     DecisionRecord,
+    is_answer,
     messages_since,
     open_calls,
     record_decision,
@@ -227,8 +228,8 @@ def _output_with_note(output: ToolOutput, call: ToolCall, note: str) -> ToolOutp
         return with_note(output, note)
     if not isinstance(output.update, dict):
         return output
-    messages: list[Any] = []
-    for message in output.update.get("messages", []):
-        is_own = isinstance(message, ToolMessage) and message.tool_call_id == call["id"]
-        messages.append(with_note(message, note) if is_own else message)
+    messages = [
+        with_note(message, note) if is_answer(message, call) else message
+        for message in output.update.get("messages", [])
+    ]
     return replace(output, update={**output.update, "messages": messages})

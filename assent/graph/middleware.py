@@ -129,7 +129,7 @@ def _node(wrapper: Wrapper) -> Runnable[AgentState, JsonObject]:
 
 def _writes(wrapper: Wrapper, state: AgentState, made: Any) -> JsonObject:
     """What a hook has made, as it is written to the state."""
-    writes = update_of(f"{wrapper.middleware}.{wrapper.hook}", made)
+    writes = _update_of(f"{wrapper.middleware}.{wrapper.hook}", made)
     if wrapper.hook in BEFORE and state.get("decisions"):
         # Those on the calls of the last turn have been used. If a hook takes an answer out of the
         # conversation, its call must not run again.
@@ -139,19 +139,19 @@ def _writes(wrapper: Wrapper, state: AgentState, made: Any) -> JsonObject:
     return writes
 
 
-def update_of(where: str, made: Any) -> JsonObject:
+def _update_of(where: str, made: Any) -> JsonObject:
     """The update of the state that a hook has made, without decisions. Raises `AssentError` for
     anything else."""
     if made is None:
         return {}
     if isinstance(made, Command):
-        made = command_update(where, made)
+        return command_update(where, made)
     if not isinstance(made, Mapping):
         raise AssentError(
             f"The middleware's {where} has returned {type(made).__name__}. Let it return a dict, a "
             "Command, or None."
         )
-    return {name: value for name, value in made.items() if name != "decisions"}
+    return without_own(made)
 
 
 def _with_call_ids(state: AgentState, writes: Mapping[str, Any]) -> JsonObject:

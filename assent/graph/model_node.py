@@ -42,6 +42,10 @@ from assent.graph.turns import begin_turn
 from assent.graph.wrappers import Wrapper, command_update
 
 
+def _prompt(system: Sequence[SystemMessage], state: AgentState) -> list[BaseMessage]:
+    return [*system, *provider_history(state["messages"])]
+
+
 def _prompt_of(request: ModelRequest) -> list[BaseMessage]:
     system = [request.system_message] if request.system_message is not None else []
     return [*system, *request.messages]
@@ -96,7 +100,7 @@ class ModelNode:
         tools = each.tools_now(state, config).values()
         if not self.around:
             calls = self.calls.usual(model, tools)
-            return self._writes(state, [calls.call(self._prompt(state), config)])
+            return self._writes(state, [calls.call(_prompt(self.system, state), config)])
 
         def innermost(request: ModelRequest) -> BaseMessage:
             return self._calls_of(request, model, tools).call(_prompt_of(request), config)
@@ -111,16 +115,13 @@ class ModelNode:
         tools = (await each.atools_now(state, config)).values()
         if not self.around:
             calls = self.calls.usual(model, tools)
-            return self._writes(state, [await calls.acall(self._prompt(state), config)])
+            return self._writes(state, [await calls.acall(_prompt(self.system, state), config)])
 
         async def innermost(request: ModelRequest) -> BaseMessage:
             return await self._calls_of(request, model, tools).acall(_prompt_of(request), config)
 
         request = self._request(state, config, model, tools)
         return self._all_writes(state, await around_model_async(self.around, innermost, request))
-
-    def _prompt(self, state: AgentState) -> list[BaseMessage]:
-        return [*self.system, *provider_history(state["messages"])]
 
     def _request(
         self, state: AgentState, config: RunnableConfig, model: ChatModel, tools: Collection[Any]
@@ -302,18 +303,15 @@ class ResponseNode:
     def _respond(self, state: AgentState, config: RunnableConfig) -> JsonObject:
         calls = self._calls(self.calls.each.model_now(state, config))
         with _in_its_form():
-            return self._writes(calls.call(self._prompt(state), _unseen(config)))
+            return self._writes(calls.call(_prompt(self.system, state), _unseen(config)))
 
     async def _arespond(self, state: AgentState, config: RunnableConfig) -> JsonObject:
         calls = self._calls(await self.calls.each.amodel_now(state, config))
         with _in_its_form():
-            return self._writes(await calls.acall(self._prompt(state), _unseen(config)))
+            return self._writes(await calls.acall(_prompt(self.system, state), _unseen(config)))
 
     def _calls(self, model: ChatModel) -> ModelCalls:
         return self.calls.of(self.format.model(model))
-
-    def _prompt(self, state: AgentState) -> list[BaseMessage]:
-        return [*self.system, *provider_history(state["messages"])]
 
     def _writes(self, response: Any) -> JsonObject:
         if response is None:
@@ -355,10 +353,8 @@ def chat_model(name: str, *, retries: bool) -> BaseChatModel:
 
 
 def _bind(model: ChatModel, tools: list[Any], options: Mapping[str, Any]) -> BoundModel:
-    if not isinstance(model, BaseChatModel):
-        # Any other runnable has its tools already.
-        return model.bind(**options) if options else model
-    if not tools:
+    # Any other runnable has its tools already.
+    if not isinstance(model, BaseChatModel) or not tools:
         return model.bind(**options) if options else model
     try:
         return model.bind_tools(tools, **options)

@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
-from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ToolCall, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    AnyMessage,
+    BaseMessage,
+    InvalidToolCall,
+    ToolCall,
+    ToolMessage,
+)
 from langgraph.graph import MessagesState
 from langgraph.types import Command, StateSnapshot
 
@@ -46,9 +53,10 @@ def without_decisions(command: Command[Any]) -> Command[Any]:
     return replace(command, update=dict(kept) if isinstance(command.update, dict) else kept)
 
 
-def without_own(state: AgentState) -> dict[str, Any]:
-    """The state as middleware sees it, without the decisions, which are the agent's own."""
-    return {name: value for name, value in state.items() if name != "decisions"}
+def without_own(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The state as middleware sees it, or what this writes: without the decisions, which are the
+    agent's own."""
+    return {name: value for name, value in values.items() if name != "decisions"}
 
 
 def messages_in(values: Any, key: str = "messages") -> list[AnyMessage]:
@@ -111,6 +119,11 @@ def open_calls(messages: Sequence[AnyMessage]) -> tuple[AIMessage | None, list[T
         return turn, []
     answered = answered_calls(messages, turn)
     return turn, [call for call in turn.tool_calls if call["id"] not in answered]
+
+
+def is_answer(message: Any, call: ToolCall | InvalidToolCall) -> bool:
+    """True for a tool message that answers this call."""
+    return isinstance(message, ToolMessage) and message.tool_call_id == call["id"]
 
 
 def asked_call(state: Any, call_id: str | None) -> tuple[AIMessage | None, ToolCall | None]:

@@ -23,7 +23,7 @@ from langgraph.types import Command
 from assent.core.digest import call_digest
 from assent.graph.each_turn import EachTurn
 from assent.graph.effects import Effects
-from assent.graph.state import without_decisions
+from assent.graph.state import is_answer, without_decisions
 from assent.graph.tool_calls import AsyncExecute, Execute, ToolOutput, failure
 from assent.graph.tool_errors import error_message, is_about_arguments
 from assent.graph.wrappers import Wrapper, within
@@ -191,15 +191,12 @@ def _digest(call: ToolCall) -> str:
 
 def _answers(part: ToolMessage | Command[Any], call: ToolCall) -> bool:
     if isinstance(part, ToolMessage):
-        return part.tool_call_id == call["id"]
+        return is_answer(part, call)
     if part.graph is not None:
         # The graph around this one goes on with it.
         return True
     messages = dict(part._update_as_tuples()).get("messages")
-    return isinstance(messages, list) and any(
-        isinstance(message, ToolMessage) and message.tool_call_id == call["id"]
-        for message in messages
-    )
+    return isinstance(messages, list) and any(is_answer(message, call) for message in messages)
 
 
 def _undecided(part: ToolMessage | Command[Any]) -> ToolMessage | Command[Any]:

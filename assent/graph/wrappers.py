@@ -12,7 +12,7 @@ from langgraph.types import Command
 
 from assent.core.errors import AssentError, ConfigurationError
 from assent.core.json import JsonObject
-from assent.graph.state import without_decisions
+from assent.graph.state import without_own
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def command_update(where: str, command: Command[Any]) -> JsonObject:
             f"The middleware's {where} has returned a Command with more than an update. To go to "
             "the model, the tools or the end, let before_model or after_model return 'jump_to'."
         )
-    return dict(without_decisions(command)._update_as_tuples())
+    return without_own(dict(command._update_as_tuples()))
 
 
 def _called_with(wrap: Callable[..., Any], handler: Any, request: Any) -> Any:

@@ -45,8 +45,7 @@ from langgraph.types import Interrupt, _interrupt_id, interrupt
 
 from assent.core.approval import Approval
 from assent.core.digest import call_digest
-from assent.core.json import Json
-from assent.graph.interrupts.forms import read_interrupt
+from assent.graph.interrupts.forms import Question, read_interrupt
 
 SHOWN_KEY = "__assent_shown"
 """The key of a run's `Shown` in `config["configurable"]`. LangGraph keeps names that start with
@@ -98,12 +97,12 @@ def shown_questions(approvals: Sequence[Approval]) -> dict[str, str]:
     shown: dict[str, str] = {}
     for interrupt_id, asked in parts.items():
         in_order = sorted(asked, key=lambda approval: approval.position)
-        shown[interrupt_id] = _digest([[each.tool, each.args] for each in in_order])
+        shown[interrupt_id] = _digest(in_order)
     return shown
 
 
-def _digest(questions: list[list[Json]]) -> str:
-    return call_digest("", questions)
+def _digest(asked: Sequence[Approval | Question]) -> str:
+    return call_digest("", [[each.tool, each.args] for each in asked])
 
 
 def _digest_of_question() -> str | None:
@@ -113,8 +112,7 @@ def _digest_of_question() -> str | None:
         frame = frame.f_back
     if frame.f_code is not interrupt.__code__:
         return None
-    form = read_interrupt(frame.f_locals["value"])
-    return _digest([[each.tool, each.args] for each in form.questions])
+    return _digest(read_interrupt(frame.f_locals["value"]).questions)
 
 
 # ── matching ──────────────────────────────────────────────────────────────────────────────────────

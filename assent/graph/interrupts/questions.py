@@ -219,8 +219,8 @@ class _Finder:
         nodes = level.snapshot.next
         if not nodes or not (stops_before(level.graph, nodes) or level.graph.interrupt_after_nodes):
             return
-        _, open = open_calls(messages_in(level.snapshot.values))
-        calls = [{"id": call["id"], "name": call["name"], "args": call["args"]} for call in open]
+        _, waiting = open_calls(messages_in(level.snapshot.values))
+        calls = [{"id": call["id"], "name": call["name"], "args": call["args"]} for call in waiting]
         args = question_json({"tool_calls": calls} if calls else {})
         digest = call_digest(", ".join(nodes), args)
         own_checkpoint = str(level.snapshot.config["configurable"].get("checkpoint_id", ""))
