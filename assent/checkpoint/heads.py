@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from assent.checkpoint.fingerprints import Hashes
-from assent.checkpoint.remembered import Remembered
 from assent.checkpoint.values import Encoded, Key, Refs
+from assent.core.remembered import Remembered
 
 MAX_KEYS = 10_000
 MAX_CHECKPOINTS = 4_096

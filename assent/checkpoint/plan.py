@@ -27,8 +27,8 @@ from assent.checkpoint.extents import (
 )
 from assent.checkpoint.fingerprints import Fingerprints, Hashes
 from assent.checkpoint.heads import Listing, Stored
-from assent.checkpoint.remembered import Remembered
 from assent.checkpoint.values import Blob, Encoded, Key, Refs
+from assent.core.remembered import Remembered
 
 SMALL = 128
 """A value of up to this many bytes is kept in the checkpoint itself."""

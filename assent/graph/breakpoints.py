@@ -3,10 +3,10 @@ their place."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from assent.core.remembered import Remembered
 from assent.core.run_input import NodeNames, RunInput
 from assent.graph.kinds import Agent
 from assent.graph.retrying import approved_once
@@ -20,7 +20,7 @@ class Breakpoints:
 
     def __init__(self, agents: Mapping[str, Agent]) -> None:
         self._agents = agents
-        self._copies: OrderedDict[str, Agent] = OrderedDict()
+        self._copies: Remembered[Agent] = Remembered(KEPT)
 
     def agent(self, name: str, given: RunInput) -> Agent:
         """The agent of this name as a run with this input has it."""
@@ -29,12 +29,11 @@ class Breakpoints:
         if not before and not after:
             return agent
         key = repr((name, before, after))
-        if key not in self._copies:
-            self._copies[key] = with_breakpoints(agent, before or [], after or [])
-        self._copies.move_to_end(key)
-        if len(self._copies) > KEPT:
-            self._copies.popitem(last=False)
-        return self._copies[key]
+        paused = self._copies.get(key)
+        if paused is None:
+            paused = with_breakpoints(agent, before or [], after or [])
+            self._copies.put(key, paused)
+        return paused
 
 
 def with_breakpoints(agent: Agent, before: NodeNames, after: NodeNames) -> Agent:

@@ -9,7 +9,6 @@ holds that every call goes through it.
 from __future__ import annotations
 
 import base64
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -22,6 +21,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 from assent.core.blocks import upload_in
 from assent.core.errors import ConfigurationError, NotFound
 from assent.core.json import Json
+from assent.core.remembered import Remembered
 
 CACHE_CHARACTERS = 64 << 20
 """The most characters of base64 that are kept in memory for the next call of a model."""
@@ -36,28 +36,24 @@ class EncodedFiles:
 
     def __init__(self, read: Callable[[str], bytes]) -> None:
         self._read = read
-        self._kept: OrderedDict[str, str] = OrderedDict()
-        self._characters = 0
+        self._kept: Remembered[str] = Remembered(CACHE_CHARACTERS, weight=len)
         self._lock = Lock()
 
     def __call__(self, file_id: str) -> str:
         """The base64 of the upload. Raises `NotFound`, `Tampered` or `Unavailable`."""
         with self._lock:
-            if file_id in self._kept:
-                self._kept.move_to_end(file_id)
-                return self._kept[file_id]
+            kept = self._kept.get(file_id)
+        if kept is not None:
+            return kept
         return self.keep(file_id, self._read(file_id))
 
     def keep(self, file_id: str, data: bytes) -> str:
         """Keep what was read of the upload, and return its base64."""
         text = base64.b64encode(data).decode()
         with self._lock:
-            if file_id not in self._kept and len(text) <= CACHE_CHARACTERS:
-                self._kept[file_id] = text
-                self._characters += len(text)
-            while self._characters > CACHE_CHARACTERS:
-                _, dropped = self._kept.popitem(last=False)
-                self._characters -= len(dropped)
+            # One that is larger would put all others out.
+            if len(text) <= CACHE_CHARACTERS:
+                self._kept.put(file_id, text)
         return text
 
 

@@ -13,7 +13,7 @@ stored all of them at every step, also one that was changed in place.
 from __future__ import annotations
 
 import copy
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -30,6 +30,7 @@ from langgraph.checkpoint.serde.types import INTERRUPT, TASKS
 from assent.core.clock import Clock
 from assent.core.errors import AssentError, Conflict, Unavailable
 from assent.core.json import JsonObject
+from assent.core.remembered import Remembered
 from assent.core.rows import Thread, ThreadStatus
 from assent.importing.foreign import (
     Carrier,
@@ -238,13 +239,13 @@ class Importer:
         head: CheckpointTuple | None = None
         began: datetime | None = None
         for ns, lineage in (await self._old.lineage(thread_id)).items():
-            remembered: OrderedDict[str, Channels] = OrderedDict()
+            remembered: Remembered[Channels] = Remembered(REMEMBERED)
             parents = {id: parent_id for id, (parent_id, _) in lineage.items()}
             for checkpoint_id in in_order(parents):
                 parent_id, size = lineage[checkpoint_id]
                 found = await self._old.checkpoint(thread_id, ns, checkpoint_id)
                 config = _config(thread_id, ns, parent_id)
-                await self._put(config, found, remembered.get(parent_id or "", {}), remembered)
+                await self._put(config, found, remembered.get(parent_id) or {}, remembered)
                 await self._put_writes(thread_id, ns, checkpoint_id)
                 time = _time(found)
                 if time is not None and (began is None or time < began):
@@ -263,7 +264,7 @@ class Importer:
         config: RunnableConfig,
         found: CheckpointTuple,
         before: Channels,
-        remembered: OrderedDict[str, Channels],
+        remembered: Remembered[Channels],
     ) -> None:
         versions, values = found.checkpoint["channel_versions"], found.checkpoint["channel_values"]
         channels: Channels = {}
@@ -274,9 +275,7 @@ class Importer:
             if channels[name] != before.get(name):
                 new[name] = versions.get(name, 0)
         await self._saver.aput(config, found.checkpoint, found.metadata, new)
-        remembered[found.checkpoint["id"]] = channels
-        if len(remembered) > REMEMBERED:
-            remembered.popitem(last=False)
+        remembered.put(found.checkpoint["id"], channels)
 
     async def _put_writes(self, thread_id: str, ns: str, checkpoint_id: str) -> None:
         config = _config(thread_id, ns, checkpoint_id)
