@@ -13,11 +13,10 @@ from langgraph.store.base import IndexConfig, TTLConfig
 
 from assent.config.settings import Settings, StoreIndex
 from assent.core.errors import ConfigurationError
-from assent.graph.embeddings import open_embeddings
 from assent.graph.langgraph_json import Checkpointer, Cors, Http, ProjectFile, Serde, ThreadTtl
 from assent.graph.langgraph_json import StoreIndex as ProjectIndex
 from assent.graph.langgraph_json import StoreOptions as ProjectStore
-from assent.graph.loading import Project
+from assent.graph.loading import Project, open_embeddings
 from assent.storage.store import StoreOptions
 
 log = structlog.get_logger(__name__)

@@ -99,11 +99,13 @@ async def open_agents(target: str) -> AsyncIterator[Project]:
 
 
 @asynccontextmanager
-async def open_function(target: str) -> AsyncIterator[Any]:
-    """The function that `target` names, as in `open_agents`, for as long as the context is entered.
-    Raises `AgentLoadError`."""
+async def open_embeddings(named: str) -> AsyncIterator[Any]:
+    """The embeddings of a store, as a setting names them, for as long as the context is entered:
+    "provider:model" as it stands there, as LangChain's `init_embeddings` takes it, or the function
+    that "path/to/file.py:function" names. Raises `AgentLoadError`."""
     async with AsyncExitStack() as stack:
-        yield await _variable_of(_source(target, base=Path()), stack)
+        is_function = ".py:" in named
+        yield await _variable_of(_source(named, base=Path()), stack) if is_function else named
 
 
 # ── langgraph.json ────────────────────────────────────────────────────────────────────────────────
