@@ -16,18 +16,33 @@ MAX_CONFIGURABLE_BYTES = 16 * 1024
 them into each checkpoint."""
 
 
-def check_client_config(agent: str, config: JsonObject, declared: Collection[str]) -> None:
-    """Raise `InvalidInput` for what a client may not set, or an agent of this name does not
-    declare."""
-    for key, value in config.get("configurable", {}).items():
+class _ClientConfig(msgspec.Struct, forbid_unknown_fields=True):
+    """The form of a client's config."""
+
+    configurable: JsonObject = {}
+    tags: list[str] = []
+    metadata: dict[str, str | int | float | bool | None] = {}
+
+
+def check_client_config(agent: str, config: Json, declared: Collection[str]) -> None:
+    """Raise `InvalidInput` if this is no config, for what a client may not set, or for what an
+    agent of this name does not declare."""
+    try:
+        given = msgspec.convert(config, _ClientConfig)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(
+            f"The 'config' is not right: {error}. It may have 'configurable', 'tags', which are "
+            "texts, and 'metadata' of texts and numbers."
+        ) from None
+    for key, value in given.configurable.items():
         _check_configurable(agent, key, value, declared)
-    for tag in config.get("tags", []):
+    for tag in given.tags:
         # Such tags steer LangChain and LangGraph: which steps are nodes, and what is streamed.
         if ":" in tag or tag == "nostream":
             raise InvalidInput(
                 f"The tag '{tag}' is not for clients: a tag has no ':', and is not 'nostream'."
             )
-    for key in config.get("metadata", {}):
+    for key in given.metadata:
         if is_trace_key(key):
             raise InvalidInput(
                 f"'{key}' in the 'metadata' of 'config' is not for clients. Give it another name."
@@ -49,22 +64,3 @@ def _check_configurable(agent: str, key: str, value: Json, declared: Collection[
         raise InvalidInput(
             f"'{key}' in 'configurable' is larger than {MAX_CONFIGURABLE_BYTES // 1024} KiB."
         )
-
-
-class _ClientConfig(msgspec.Struct, forbid_unknown_fields=True):
-    """The form of a client's config."""
-
-    configurable: JsonObject = {}
-    tags: list[str] = []
-    metadata: dict[str, str | int | float | bool | None] = {}
-
-
-def check_form(config: Json) -> None:
-    """Raise `InvalidInput` if this is no config that a client can give."""
-    try:
-        msgspec.convert(config, _ClientConfig)
-    except msgspec.ValidationError as error:
-        raise InvalidInput(
-            f"The 'config' is not right: {error}. It may have 'configurable', 'tags', which are "
-            "texts, and 'metadata' of texts and numbers."
-        ) from None

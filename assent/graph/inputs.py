@@ -15,7 +15,7 @@ from assent.core.blocks import check_blocks
 from assent.core.errors import InvalidInput
 from assent.core.json import Json, JsonObject
 from assent.core.run_input import Message, NodeNames, RunInput
-from assent.graph.client_config import check_client_config, check_form
+from assent.graph.client_config import check_client_config
 from assent.graph.input_fields import (
     MESSAGES,
     SHOWN_PROBLEMS,
@@ -59,7 +59,6 @@ class InputShape:
         that are given."""
         self._check_context(given.context)
         if given.config is not None:
-            check_form(given.config)
             check_client_config(self.agent, given.config, self.configurable)
         for names in (given.interrupt_before, given.interrupt_after):
             if names:
