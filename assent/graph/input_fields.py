@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, is_dataclass
 from itertools import islice
 from typing import Any, NamedTuple, NotRequired, Required, get_args, get_origin, get_type_hints
 
-import jsonschema
-from jsonschema.validators import validator_for
 from langgraph.graph.message import add_messages
 from langgraph.graph.state import CompiledStateGraph
 from pydantic import BaseModel, TypeAdapter
 from pydantic.errors import PydanticUserError
-from referencing import Registry
 from typing_extensions import ReadOnly, is_typeddict
 
 from assent.core.json import Json
+from assent.graph.json_schemas import Schema, validator
 from assent.graph.kinds import Agent
 
 MESSAGES = "messages"
@@ -28,8 +26,6 @@ PROBLEM_CHARACTERS = 300
 
 NO_SCHEMA = (PydanticUserError, ValueError, TypeError, NameError)
 """The errors of types that pydantic has no JSON Schema of."""
-
-Schema = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +49,9 @@ class Fields:
 
     def problems(self, value: Json) -> list[tuple[str, str]]:
         """The first reasons why the value does not fit, each with its place."""
-        # With an empty registry, no schema can make the server fetch another document.
-        kind = validator_for(self.schema, jsonschema.Draft202012Validator)
-        errors = kind(self.schema, registry=Registry()).iter_errors(value)
+        errors = islice(validator(self.schema).iter_errors(value), SHOWN_PROBLEMS)
         return [
-            (".".join(map(str, error.absolute_path)), _shortened(error.message))
-            for error in islice(errors, SHOWN_PROBLEMS)
+            (".".join(map(str, error.absolute_path)), _shortened(error.message)) for error in errors
         ]
 
     def shown(self) -> str:

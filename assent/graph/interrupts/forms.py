@@ -23,15 +23,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, time, timedelta
-from functools import cache
 from typing import Any
 
-import jsonschema
 import msgspec
-from jsonschema.validators import validator_for
-from pydantic import AnyUrl, TypeAdapter
-from referencing import Registry
 
 from assent.core.approval import ApprovalKind
 from assent.core.decisions import (
@@ -47,6 +41,7 @@ from assent.core.digest import call_digest
 from assent.core.json import Json, JsonObject
 from assent.core.policy import Policy
 from assent.graph.effects import UNKNOWN_OUTCOME
+from assent.graph.json_schemas import Schema, references, schema_problem, usable_schema
 from assent.graph.stream.jsonable import event_json
 
 TOOL_APPROVALS = "tool_approvals"
@@ -54,9 +49,6 @@ TOOL_APPROVALS = "tool_approvals"
 
 ASK_HUMAN = "ask_human"
 """The `type` of the question that the tool `ask_human` asks."""
-
-Schema = Mapping[str, Any]
-"""A JSON Schema."""
 
 Answer = Callable[[Sequence[Any]], Json]
 """Makes an answer of decisions in the order of the questions. Where a form takes some, None stands
@@ -178,16 +170,16 @@ def _ask_human(value: Any, schema: Any) -> Form | None:
         tool_call_id=value["tool_call_id"],
         args=question_json(args),
         allowed=("respond", "reject"),
-        schema=_usable(schema),
+        schema=usable_schema(schema),
     )
     return Form((question,), _free_answer)
 
 
 def _free_question(value: Any, schema: Any) -> Form:
     args = question_json(value)
-    usable = _usable(schema)
+    usable = usable_schema(schema)
     if usable is None and isinstance(args, dict):
-        usable = _usable(args.get("response_schema") or args.get("schema"))
+        usable = usable_schema(args.get("response_schema") or args.get("schema"))
     allowed: tuple[str, ...] = ("respond", "reject")
     if usable is not None and schema_problem({"type": "reject", "message": ""}, usable):
         # The graph says what it takes, and would fail on a rejection.
@@ -265,9 +257,9 @@ def _schema_of_edit(schema: Any, branches: Mapping[str, Schema]) -> Schema | Non
     if not isinstance(args, Mapping):
         return None
     args = _resolved(args, schema)
-    if any(_references(args)):
+    if any(references(args)):
         args = {"$defs": schema.get("$defs", {}), **args}
-    return _usable(args)
+    return usable_schema(args)
 
 
 def _resolved(part: Any, schema: Any) -> Schema:
@@ -364,73 +356,6 @@ def _one_by_one(questions: Sequence[Question], worded: Callable[[str, Decision],
     return lambda decisions: [
         worded(tool, decision) for tool, decision in zip(tools, decisions, strict=True)
     ]
-
-
-# ── schemas ───────────────────────────────────────────────────────────────────────────────────────
-
-
-def schema_problem(value: Any, schema: Schema) -> str | None:
-    """The reason why a value does not fit, as the end of a sentence; None if it fits."""
-    # With an empty registry, no schema can make the server fetch another document.
-    validator = validator_for(schema, jsonschema.Draft202012Validator)(
-        schema, registry=Registry(), format_checker=_formats()
-    )
-    error = jsonschema.exceptions.best_match(validator.iter_errors(value))
-    return None if error is None else f"{error.message} (at {error.json_path})"
-
-
-@cache
-def _formats() -> jsonschema.FormatChecker:
-    """Checks a text's `format`. Of those that pydantic writes into a schema, jsonschema knows some,
-    and pydantic itself the others."""
-    checker = jsonschema.FormatChecker()
-    parsed = {"date-time": datetime, "time": time, "duration": timedelta, "uri": AnyUrl}
-    for name, kind in parsed.items():
-        checker.checks(name, raises=ValueError)(_parses(TypeAdapter(kind)))
-    return checker
-
-
-def _parses(adapter: TypeAdapter[Any]) -> Callable[[object], bool]:
-    def check(value: object) -> bool:
-        if isinstance(value, str):
-            adapter.validate_python(value)
-        return True
-
-    return check
-
-
-def _usable(schema: Any) -> Schema | None:
-    """The schema, if it is a valid one that refers to no other document."""
-    if not isinstance(schema, Mapping) or not set(schema) & SCHEMA_WORDS:
-        return None
-    schema = question_json(schema)
-    try:
-        validator_for(schema, jsonschema.Draft202012Validator).check_schema(schema)
-    except jsonschema.SchemaError:
-        return None
-    if not all(reference.startswith("#") for reference in _references(schema)):
-        return None
-    return schema  # type: ignore[no-any-return]
-
-
-SCHEMA_WORDS = frozenset(
-    (
-        *("type", "enum", "const", "properties", "required", "items", "$ref"),
-        *("anyOf", "oneOf", "allOf", "not", "if"),
-    )
-)
-"""A mapping without any of these restricts nothing, and is something else of that name."""
-
-
-def _references(schema: Any) -> Iterator[str]:
-    if isinstance(schema, Mapping):
-        for name, part in schema.items():
-            if name in ("$ref", "$dynamicRef") and isinstance(part, str):
-                yield part
-            yield from _references(part)
-    elif isinstance(schema, list):
-        for part in schema:
-            yield from _references(part)
 
 
 # ── values ────────────────────────────────────────────────────────────────────────────────────────

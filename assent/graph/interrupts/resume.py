@@ -30,7 +30,7 @@ from assent.core.decisions import Approve, Decision, Edit, Reject, Respond, chec
 from assent.core.errors import InvalidDecision
 from assent.graph.call_preview import run_apart
 from assent.graph.forking import saver_of
-from assent.graph.interrupts.forms import read_interrupt, schema_problem
+from assent.graph.interrupts.forms import read_interrupt
 from assent.graph.interrupts.matching import matched
 from assent.graph.interrupts.previews import with_previews
 from assent.graph.interrupts.questions import (
@@ -41,6 +41,7 @@ from assent.graph.interrupts.questions import (
     stops_before,
     tool_of,
 )
+from assent.graph.json_schemas import schema_problem
 from assent.graph.kinds import Agent
 from assent.graph.state import (
     DecisionRecord,

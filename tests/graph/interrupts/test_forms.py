@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from assent import Approve, Edit, Reject, Respond
-from assent.graph.interrupts.forms import read_interrupt, schema_problem
+from assent.graph.interrupts.forms import read_interrupt
+from assent.graph.json_schemas import schema_problem
 
 ALL = ("approve", "edit", "reject", "respond")
 

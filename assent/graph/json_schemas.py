@@ -1,0 +1,86 @@
+"""JSON Schemas: which of them can be used, and what does not fit them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, time, timedelta
+from functools import cache
+from typing import Any
+
+import jsonschema
+from jsonschema.validators import validator_for
+from pydantic import AnyUrl, TypeAdapter
+from referencing import Registry
+
+from assent.graph.stream.jsonable import event_json
+
+Schema = Mapping[str, Any]
+"""A JSON Schema."""
+
+SCHEMA_WORDS = frozenset(
+    (
+        *("type", "enum", "const", "properties", "required", "items", "$ref"),
+        *("anyOf", "oneOf", "allOf", "not", "if"),
+    )
+)
+"""A mapping without any of these restricts nothing, and is something else of that name."""
+
+
+def validator(schema: Schema, **options: Any) -> Any:
+    """The validator of a schema, by the draft that it names."""
+    # With an empty registry, no schema can make the server fetch another document.
+    kind = validator_for(schema, jsonschema.Draft202012Validator)
+    return kind(schema, registry=Registry(), **options)
+
+
+def schema_problem(value: Any, schema: Schema) -> str | None:
+    """The reason why a value does not fit, as the end of a sentence; None if it fits."""
+    errors = validator(schema, format_checker=_formats()).iter_errors(value)
+    error = jsonschema.exceptions.best_match(errors)
+    return None if error is None else f"{error.message} (at {error.json_path})"
+
+
+@cache
+def _formats() -> jsonschema.FormatChecker:
+    """Checks a text's `format`. Of those that pydantic writes into a schema, jsonschema knows some,
+    and pydantic itself the others."""
+    checker = jsonschema.FormatChecker()
+    parsed = {"date-time": datetime, "time": time, "duration": timedelta, "uri": AnyUrl}
+    for name, kind in parsed.items():
+        checker.checks(name, raises=ValueError)(_parses(TypeAdapter(kind)))
+    return checker
+
+
+def _parses(adapter: TypeAdapter[Any]) -> Callable[[object], bool]:
+    def check(value: object) -> bool:
+        if isinstance(value, str):
+            adapter.validate_python(value)
+        return True
+
+    return check
+
+
+def usable_schema(schema: Any) -> Schema | None:
+    """The schema, if it is a valid one that refers to no other document."""
+    if not isinstance(schema, Mapping) or not set(schema) & SCHEMA_WORDS:
+        return None
+    schema = event_json(schema, unknown=str)
+    try:
+        validator_for(schema, jsonschema.Draft202012Validator).check_schema(schema)
+    except jsonschema.SchemaError:
+        return None
+    if not all(reference.startswith("#") for reference in references(schema)):
+        return None
+    return schema  # type: ignore[no-any-return]
+
+
+def references(schema: Any) -> Iterator[str]:
+    """The references in the schema, to its own definitions and to other documents."""
+    if isinstance(schema, Mapping):
+        for name, part in schema.items():
+            if name in ("$ref", "$dynamicRef") and isinstance(part, str):
+                yield part
+            yield from references(part)
+    elif isinstance(schema, list):
+        for part in schema:
+            yield from references(part)
