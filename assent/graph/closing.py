@@ -45,7 +45,7 @@ from langgraph.types import Command
 
 from assent.core.decisions import Edit
 from assent.core.errors import AssentError
-from assent.graph.forking import at_checkpoint, saver_of, store_state, without_run
+from assent.graph.checkpoints import at_checkpoint, saver_of, store_state, without_run
 from assent.graph.gate import answer_for, edit_note, with_note
 from assent.graph.kinds import Agent, gate_of, gated_graph
 from assent.graph.provider_history import call_ids

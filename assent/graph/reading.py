@@ -11,7 +11,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.types import StateSnapshot
 
 from assent.core.errors import AssentError
-from assent.graph.forking import at_checkpoint, saver_of
+from assent.graph.checkpoints import at_checkpoint, saver_of
 from assent.graph.kinds import Agent
 
 

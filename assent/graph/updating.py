@@ -2,11 +2,12 @@
 
 An agent of `build_hitl_agent` routes through its gate whichever node is written as, so open calls
 are asked about. Another graph may stand before a step that it would have asked about on its way, so
-its checkpoint is marked (`forking.WRITTEN_AS`): the graph does not go on from there by itself.
+its checkpoint is marked (`WRITTEN_AS`): the graph does not go on from there by itself.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -14,12 +15,16 @@ from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.graph import START
 
 from assent.core.errors import InvalidInput
-from assent.graph.forking import WRITTEN_AS, at_checkpoint, saver_of, without_run
+from assent.graph.checkpoints import at_checkpoint, head_of, without_run
 from assent.graph.kinds import Agent, gated_graph
 
 UPDATED_BY = "assent_updated_by"
 """The metadata key of a checkpoint for the run that wrote it from outside. It is not `run_id`:
 LangGraph would take the next run for that one resumed, and drop its input."""
+
+WRITTEN_AS = "assent_written_as"
+"""The metadata key of a checkpoint that was written from outside, for the node that it was written
+as. What follows there was never asked about."""
 
 
 def nodes_to_write_as(agent: Agent) -> list[str]:
@@ -52,11 +57,6 @@ def node_to_write_as(agent: Agent, saved: CheckpointTuple | None, as_node: str |
     return last
 
 
-async def head_of(agent: Agent, config: RunnableConfig) -> CheckpointTuple | None:
-    """The thread's head; None if nothing has happened there."""
-    return await saver_of(agent).aget_tuple(at_checkpoint(config))
-
-
 async def write_state(
     agent: Agent,
     config: RunnableConfig,
@@ -73,3 +73,15 @@ async def write_state(
     if gated_graph(agent) is None and node != START:
         metadata[WRITTEN_AS] = node
     await agent.aupdate_state({**onto, "metadata": metadata}, values, as_node=node)
+
+
+def check_may_go_on(metadata: Mapping[str, Any] | None) -> None:
+    """Raise `InvalidInput` if the graph must not go on by itself from a checkpoint with this
+    metadata."""
+    node = (metadata or {}).get(WRITTEN_AS)
+    if node is not None:
+        raise InvalidInput(
+            f"The state at this checkpoint was written from outside as the node '{node}', so "
+            "nobody was asked about what would follow. Send input with it, or write it as "
+            f"'{START}'."
+        )

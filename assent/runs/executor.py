@@ -27,10 +27,11 @@ from assent.core.run_input import given_in
 from assent.graph.admission import ADMISSION_KEY, Admission
 from assent.graph.approved import with_approvals
 from assent.graph.breakpoints import Breakpoints
+from assent.graph.checkpoints import at_checkpoint, saver_of
 from assent.graph.closing import close, roll_back
 from assent.graph.effects import EFFECTS_KEY
 from assent.graph.excerpt import excerpt, given_excerpt
-from assent.graph.forking import at_checkpoint, fork, saver_of
+from assent.graph.forking import fork
 from assent.graph.inputs import InputShape
 from assent.graph.interrupts.matching import SHOWN_KEY, Shown
 from assent.graph.interrupts.previews import with_previews, with_problem

@@ -16,9 +16,10 @@ from assent.core.decisions import Approve, Decision
 from assent.core.json import Json, JsonObject
 from assent.core.rows import Run, RunKind
 from assent.core.run_input import RunInput, given_in
+from assent.graph.checkpoints import head_of, saver_of, without_run
 from assent.graph.closing import close
 from assent.graph.effects import EffectIntent
-from assent.graph.forking import Standing, check_may_go_on, fork, saver_of, without_run
+from assent.graph.forking import Standing, fork
 from assent.graph.input_fields import MESSAGES
 from assent.graph.inputs import InputShape
 from assent.graph.interrupts.matching import shown_questions
@@ -33,7 +34,7 @@ from assent.graph.outside_messages import (
     with_ids,
 )
 from assent.graph.state import checkpoint_of, messages_in
-from assent.graph.updating import UPDATED_BY, head_of, write_state
+from assent.graph.updating import UPDATED_BY, check_may_go_on, write_state
 from assent.runs.ledger import StoredEffects
 from assent.runs.states import thread_config
 from assent.storage.base import Storage, all_rows

@@ -44,11 +44,11 @@ from assent.core.rows import (
 )
 from assent.core.run_input import RunInput, given_in
 from assent.graph.chat_decisions import decision_from_messages
-from assent.graph.forking import at_checkpoint, check_may_go_on, saver_of
+from assent.graph.checkpoints import at_checkpoint, head_of, saver_of
 from assent.graph.kinds import Agent, gated_graph, refuse_workflow
 from assent.graph.outside_messages import spoken
 from assent.graph.reading import read_state
-from assent.graph.updating import head_of, node_to_write_as
+from assent.graph.updating import check_may_go_on, node_to_write_as
 from assent.runs import transitions
 from assent.runs.approvals import Approvals
 from assent.runs.distrust import distrust

@@ -29,7 +29,7 @@ from assent.core.approval import Approval, ApprovalKind, match_decisions
 from assent.core.decisions import Approve, Decision, Edit, Reject, Respond, check_allowed
 from assent.core.errors import InvalidDecision
 from assent.graph.call_preview import run_apart
-from assent.graph.forking import saver_of
+from assent.graph.checkpoints import saver_of
 from assent.graph.interrupts.forms import read_interrupt
 from assent.graph.interrupts.matching import matched
 from assent.graph.interrupts.previews import with_previews
