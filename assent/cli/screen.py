@@ -16,7 +16,7 @@ from rich.text import Text
 from assent.cli.wording import Approval, asked, line_of, local_time, said_by_people, subject
 from assent.core.events import TERMINAL_TYPES
 from assent.core.json import Json, JsonObject
-from assent.core.text import JOINERS, look_alike_warnings, pretty, unseen, visible
+from assent.core.text import JOINERS, clipped, look_alike_warnings, pretty, unseen, visible
 
 ARGUMENTS_WIDTH = 60
 """Characters of a tool's arguments on its line."""
@@ -309,8 +309,7 @@ def _compact(value: Json) -> str:
 
 
 def _cut(text: str, width: int = ARGUMENTS_WIDTH) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= width else f"{text[: width - 1]}…"
+    return clipped(" ".join(text.split()), width)
 
 
 def _first_lines(text: str) -> str:

@@ -136,6 +136,11 @@ def pretty(value: Json) -> str:
     return "\n".join(_json_lines(value, ""))
 
 
+def clipped(text: str, most: int) -> str:
+    """The text, or its beginning with an ellipsis, of at most so many characters."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def shortened(text: str, most: int) -> str:
     """The beginning of the text, marked as cut."""
     return f"{text[:most]}… (cut: {len(text)} characters in all)"

@@ -9,6 +9,7 @@ from langgraph.types import StateSnapshot
 
 from assent.core.json import JsonObject, encode_json
 from assent.core.run_input import RunInput
+from assent.core.text import clipped
 from assent.graph.state import messages_in
 
 MAX_CHARACTERS = 1_000
@@ -46,15 +47,11 @@ def _fields_excerpt(fields: JsonObject) -> str:
     shown: JsonObject = {}
     for name, value in fields.items():
         text = value if isinstance(value, str) else encode_json(value).decode()
-        shown[name] = value if len(text) <= MAX_VALUE_CHARACTERS else _cut(text)
+        is_long = len(text) > MAX_VALUE_CHARACTERS
+        shown[name] = clipped(text, MAX_VALUE_CHARACTERS) if is_long else value
     return _shortened(encode_json(shown).decode(), MAX_GIVEN_CHARACTERS)
-
-
-def _cut(text: str) -> str:
-    return f"{text[: MAX_VALUE_CHARACTERS - 1]}…"
 
 
 def _shortened(text: str, most: int = MAX_CHARACTERS) -> str:
     # Half a surrogate pair, which no file can hold, is left out.
-    text = text.strip().encode("utf-8", "ignore").decode()
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    return clipped(text.strip().encode("utf-8", "ignore").decode(), most)

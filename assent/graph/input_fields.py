@@ -14,6 +14,7 @@ from pydantic.errors import PydanticUserError
 from typing_extensions import ReadOnly, is_typeddict
 
 from assent.core.json import Json
+from assent.core.text import clipped
 from assent.graph.json_schemas import Schema, validator
 from assent.graph.kinds import Agent
 
@@ -51,7 +52,8 @@ class Fields:
         """The first reasons why the value does not fit, each with its place."""
         errors = islice(validator(self.schema).iter_errors(value), SHOWN_PROBLEMS)
         return [
-            (".".join(map(str, error.absolute_path)), _shortened(error.message)) for error in errors
+            (".".join(map(str, error.absolute_path)), clipped(error.message, PROBLEM_CHARACTERS))
+            for error in errors
         ]
 
     def shown(self) -> str:
@@ -201,7 +203,3 @@ def _fields(schema: Schema) -> Fields:
     properties = schema.get("properties")
     names = None if properties is None else frozenset(properties)
     return Fields(schema, names, frozenset(schema.get("required", ())))
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= PROBLEM_CHARACTERS else f"{text[: PROBLEM_CHARACTERS - 1]}…"

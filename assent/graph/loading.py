@@ -47,6 +47,7 @@ from langgraph.pregel import Pregel
 from langgraph.store.base import BaseStore
 
 from assent.core.errors import AgentLoadError
+from assent.core.text import clipped
 from assent.graph.kinds import Agent, is_workflow
 from assent.graph.langgraph_json import ProjectFile, read_project
 from assent.graph.late_store import LateStore
@@ -515,10 +516,7 @@ def _cause(error: BaseException) -> str:
     """The error in one line, with the place in the user's code where it happened."""
     cause = type(error).__name__
     text = error.msg if isinstance(error, SyntaxError) else str(error)
-    text = " ".join(text.split())
-    if len(text) > MAX_CAUSE:
-        text = f"{text[: MAX_CAUSE - 1]}…"
-    if text:
+    if text := clipped(" ".join(text.split()), MAX_CAUSE):
         cause = f"{cause}: {text.rstrip('.')}"
     place = _place(error)
     return f"{cause} ({place})" if place else cause
