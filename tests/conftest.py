@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import subprocess
 from collections.abc import Hashable, Iterator
 from inspect import isclass, isfunction, unwrap
+from pathlib import Path
 from types import CodeType
 from typing import Any
 from uuid import uuid4
@@ -27,6 +29,11 @@ UVICORN = ("uvicorn.error", "uvicorn.access", "uvicorn.asgi")
 """The loggers that uvicorn sets."""
 
 BY_NAME = {"create_subprocess_exec", "create_subprocess_shell"}
+
+# Each client of HTTP reads the certificates of all authorities, 50 ms of it, and no test leaves the
+# machine: here there are none, for the processes that tests start either.
+os.environ.pop("SSL_CERT_FILE", None)
+os.environ["SSL_CERT_DIR"] = str(Path(__file__).parent)
 
 # How long an example takes says how busy the machine is.
 settings.register_profile("assent", deadline=None)

@@ -629,7 +629,7 @@ async def test_a_program_without_asyncio_tries_again_too(server: OpenAIServer) -
 
 @both_sources
 @pytest.mark.parametrize(
-    "limit", [0.15, TimeoutPolicy(idle_timeout=0.15)], ids=["in all", "between two pieces"]
+    "limit", [1.0, TimeoutPolicy(idle_timeout=1.0)], ids=["in all", "between two pieces"]
 )
 async def test_a_provider_that_hangs_is_given_up_and_tried_again(
     server: OpenAIServer, source: Source, limit: Any
@@ -655,12 +655,12 @@ class Slowly(asyncio.Event):
     """Holds each piece for a while."""
 
     async def wait(self) -> Literal[True]:
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.25)
         return True
 
 
 async def test_a_provider_that_sends_slowly_does_not_hang(server: OpenAIServer) -> None:
-    limit = TimeoutPolicy(idle_timeout=0.3)
+    limit = TimeoutPolicy(idle_timeout=1.5)
     bench = bench_of(
         server,
         chat_model(server, max_retries=0, streaming=True),
@@ -670,7 +670,7 @@ async def test_a_provider_that_sends_slowly_does_not_hang(server: OpenAIServer) 
     began = time.monotonic()
     result = await bench.say("Hi", Say("One piece, and another one, and a third.", hold=Slowly()))
     assert result["messages"][-1].text == "One piece, and another one, and a third."
-    assert time.monotonic() - began >= 0.6
+    assert time.monotonic() - began > 1.5
 
 
 # ── a model that errs ─────────────────────────────────────────────────────────────────────────────

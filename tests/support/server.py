@@ -255,7 +255,12 @@ async def asking(server: Server, **headers: str) -> AsyncIterator[Api]:
     # request: 200 streams that end at once cost 40 seconds.
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     async with httpx.AsyncClient(
-        base_url=server.url, headers=headers, timeout=timeout, limits=limits, trust_env=False
+        base_url=server.url,
+        headers=headers,
+        timeout=timeout,
+        limits=limits,
+        trust_env=False,
+        verify=False,
     ) as http:
         yield Api(http)
 
