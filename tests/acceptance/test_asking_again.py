@@ -11,7 +11,6 @@ import hashlib
 import re
 from collections.abc import Iterator
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
@@ -45,11 +44,6 @@ def server(shared: Server) -> Server:
     """The server, and no traces yet."""
     shared.ledger.unlink(missing_ok=True)
     return shared
-
-
-@pytest.fixture
-def thread() -> str:
-    return uuid4().hex
 
 
 def answer(value: Any) -> dict[str, Any]:

@@ -71,12 +71,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-async def api(server: Server) -> Any:
-    async with asking(server) as api:
-        yield api
-
-
-@pytest.fixture
 def t() -> str:
     return f"t-{uuid4().hex}"
 

@@ -4,11 +4,8 @@ the world happens twice."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-
-import pytest
 
 from tests.support.server import (
     Api,
@@ -25,12 +22,6 @@ from tests.support.waiting import PATIENCE, until
 
 LOST_AND_ASKED = ["run_recovered", "tool_unknown", "approval_required", "run_paused"]
 GOES_ON = ["approval_decided", "run_resumed"]
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    with serving(tmp_path, scripted_agents(tmp_path)) as server:
-        yield server
 
 
 async def test_killed_while_paused_it_completes_once(server: Server) -> None:

@@ -4,13 +4,13 @@ do a thing twice."""
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.support import odd_agent
-from tests.support.server import Api, Server, asking, expect, problem, serving
+from tests.support.server import Api, Server, expect, problem, serving
 
 
 @pytest.fixture(scope="module")
@@ -20,12 +20,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     shutil.copy(odd_agent.__file__, folder / "agent.py")
     with serving(folder, "agent.py:graph") as server:
         yield server
-
-
-@pytest.fixture
-async def api(server: Server) -> AsyncIterator[Api]:
-    async with asking(server) as api:
-        yield api
 
 
 async def invoked(api: Api, message: str, **body: Any) -> Any:

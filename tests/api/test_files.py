@@ -23,12 +23,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture
-async def api(server: Server) -> AsyncIterator[Api]:
-    async with asking(server) as api:
-        yield api
-
-
 async def test_a_file_is_taken_shown_given_back_and_removed(api: Api, server: Server) -> None:
     sent = await api.http.post("/files", content=PNG, params={"name": "größe\r\n.png"})
     file = (await expect(sent, 201)).json()

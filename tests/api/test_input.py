@@ -4,7 +4,7 @@ there is a run."""
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +14,6 @@ from tests.support.server import (
     Api,
     Json,
     Server,
-    asking,
     expect,
     only,
     problem,
@@ -32,12 +31,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     (folder / "assent.toml").write_text('[configurable]\nlooking = ["model"]\n')
     with serving(folder, project, ASSENT_CONFIG=str(folder / "assent.toml")) as server:
         yield server
-
-
-@pytest.fixture
-async def api(server: Server) -> AsyncIterator[Api]:
-    async with asking(server) as api:
-        yield api
 
 
 async def invoke(api: Api, **body: Json) -> Json:

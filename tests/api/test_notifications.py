@@ -4,7 +4,7 @@ and sent again."""
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from tests.support.receiver import Receiver, receiving
 from tests.support.server import (
     Api,
     Server,
-    asking,
     expect,
     free_port,
     problem,
@@ -51,12 +50,6 @@ def server(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[Serv
     }
     with serving(folder, target, **environment) as server:
         yield server
-
-
-@pytest.fixture
-async def api(server: Server) -> AsyncIterator[Api]:
-    async with asking(server) as api:
-        yield api
 
 
 def about(receiver: Receiver, thread: str) -> list[Any]:
