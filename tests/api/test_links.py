@@ -333,7 +333,7 @@ async def test_what_could_not_be_stored_as_it_was_typed_is_no_answer(
     for typed, sentence in (
         ('{"pay": "ann", "pay": "bob"}', "This is not JSON: the field 'pay' is there twice."),
         ("[NaN]", "This is not JSON: NaN is no number there."),
-        ("[1e999]", "This cannot be taken: it cannot be stored"),
+        ("[1e999]", "This is not JSON: the number is too large."),
         ("9" * 30, "This cannot be taken: it cannot be stored"),
         ('"\\ud800"', "This cannot be taken: it cannot be stored"),
         ("[" * 100_000, "This is not JSON: it is nested too deeply."),
