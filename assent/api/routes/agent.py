@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Request, Response
 
 from assent.api.deps import TheActor, TheRuns
 from assent.api.idempotency import TheKey
-from assent.api.json_body import JsonRoute
 from assent.api.openapi import SSE_RESPONSE
 from assent.api.outcomes import (
     after_start,
@@ -15,12 +14,12 @@ from assent.api.outcomes import (
     run_headers,
     started_response,
 )
-from assent.api.query import only_known
+from assent.api.routing import router_of
 from assent.api.schemas import AgentRequest, RunRequest
 from assent.api.sse import EventStream
 from assent.runs.follow import follow_run
 
-router = APIRouter(tags=["agent"], route_class=JsonRoute, dependencies=[Depends(only_known)])
+router = router_of("agent")
 
 
 @router.post("/agent/stream", status_code=200, responses=SSE_RESPONSE, response_class=EventStream)

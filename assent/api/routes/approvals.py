@@ -9,18 +9,17 @@ from functools import partial
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import Query, Request, Response
 
 from assent.api.context import prefix_of
 from assent.api.decision_bodies import ApprovalAnswer
 from assent.api.deps import TheActor, TheRuns, wants_page
 from assent.api.event_query import MOST_ON_A_PAGE, After, Named, OnAPage, Types, event_page
 from assent.api.idempotency import TheKey, decided_response
-from assent.api.json_body import JsonRoute
 from assent.api.openapi import SSE_RESPONSE
 from assent.api.problems import status_of
-from assent.api.query import only_known
 from assent.api.responses import PageLimit, json_response, page_response
+from assent.api.routing import router_of
 from assent.api.schemas import THREAD_ID, BatchRequest, CommentRequest, DelegateRequest
 from assent.api.sse import EventStream
 from assent.api.views import approval_view, outcome_view
@@ -37,7 +36,7 @@ from assent.runs.approvals import Approvals
 from assent.runs.follow import Batches, follow
 from assent.storage.base import LogEntry, Storage
 
-router = APIRouter(tags=["approvals"], route_class=JsonRoute, dependencies=[Depends(only_known)])
+router = router_of("approvals")
 
 Text = Annotated[str | None, Query(min_length=1, max_length=200)]
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import Query, Response
 
 from assent.api.deps import TheActor, TheRuns
-from assent.api.json_body import JsonRoute
-from assent.api.query import only_known
 from assent.api.responses import PageLimit, json_response, page_response
+from assent.api.routing import router_of
 from assent.api.schemas import THREAD_ID, Moment
 from assent.storage.chain import head_to_json, record_to_json
 
-router = APIRouter(tags=["audit"], route_class=JsonRoute, dependencies=[Depends(only_known)])
+router = router_of("audit")
 
 
 @router.get("/audit")

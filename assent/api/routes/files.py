@@ -6,20 +6,18 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import Query, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.responses import StreamingResponse
 
-from assent.api.context import served, url
-from assent.api.deps import TheActor
-from assent.api.json_body import JsonRoute
-from assent.api.query import only_known
+from assent.api.context import url
+from assent.api.deps import TheActor, TheRuns
 from assent.api.responses import json_response
+from assent.api.routing import JsonRoute, router_of
 from assent.api.views import pick
 from assent.core.errors import TooLarge
 from assent.core.json import JsonObject
 from assent.core.rows import File
-from assent.runs.uploads import Uploads
 
 MAX_NAME_CHARACTERS = 200
 
@@ -37,16 +35,11 @@ UPLOAD = {
 class FileRoute(JsonRoute):
     """A route whose body is a file."""
 
-    def body_limit(self, request: Request) -> int:
-        # The upload has its own, and none of this is held in memory.
-        return ANY_SIZE
+    # The upload has its own, and none of this is held in memory.
+    body_limit = ANY_SIZE
 
 
-router = APIRouter(tags=["files"], route_class=FileRoute, dependencies=[Depends(only_known)])
-
-
-async def _uploads(request: Request) -> Uploads:
-    return served(request).runs.uploads
+router = router_of("files", FileRoute)
 
 
 _FIELDS = ("file_id", "name", "mime_type", "size", "sha256", "owner", "created_at")
@@ -69,19 +62,17 @@ async def _begun(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     return again()
 
 
-TheUploads = Annotated[Uploads, Depends(_uploads)]
 FileName = Annotated[str, Query(max_length=MAX_NAME_CHARACTERS)]
 
 
 @router.post("/files", status_code=201, openapi_extra=UPLOAD)
-async def upload(
-    request: Request, uploads: TheUploads, by: TheActor, name: FileName = ""
-) -> Response:
+async def upload(request: Request, runs: TheRuns, by: TheActor, name: FileName = "") -> Response:
     """Send a file: it is the body, as `curl --data-binary @photo.png` sends it. Content blocks of
     messages refer to it by its `file_id`. After a day without any it is removed."""
     declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if declared.startswith("multipart/"):
         raise HTTPException(415, "Send the file itself as the body, as curl --data-binary does.")
+    uploads = runs.uploads
     length = request.headers.get("content-length", "")
     if length.isdigit() and int(length) > uploads.limits.each:
         raise TooLarge(
@@ -94,16 +85,16 @@ async def upload(
 
 
 @router.get("/files/{id}")
-async def get_file(id: str, uploads: TheUploads, by: TheActor) -> Response:
+async def get_file(id: str, runs: TheRuns, by: TheActor) -> Response:
     """What is known of a file."""
-    return json_response(_view(await uploads.get(id)))
+    return json_response(_view(await runs.uploads.get(id)))
 
 
 @router.get("/files/{id}/content", response_class=StreamingResponse)
-async def get_content(id: str, uploads: TheUploads, by: TheActor) -> Response:
+async def get_content(id: str, runs: TheRuns, by: TheActor) -> Response:
     """The file itself, to be saved and not shown: it may be a page that somebody else has made."""
-    row = await uploads.get(id)
-    content = await _begun(uploads.storage.files.chunks(id))
+    row = await runs.uploads.get(id)
+    content = await _begun(runs.storage.files.chunks(id))
     headers = {
         "Content-Length": str(row.size),
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(row.name or id, safe='')}",
@@ -114,7 +105,7 @@ async def get_content(id: str, uploads: TheUploads, by: TheActor) -> Response:
 
 
 @router.delete("/files/{id}", status_code=204)
-async def delete_file(id: str, uploads: TheUploads, by: TheActor) -> Response:
+async def delete_file(id: str, runs: TheRuns, by: TheActor) -> Response:
     """Remove a file. It is a 409 while a thread refers to it: it goes with the thread."""
-    await uploads.remove(id)
+    await runs.uploads.remove(id)
     return Response(status_code=204)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import msgspec
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Request, Response
 
 from assent.api.context import url
 from assent.api.deps import TheActor, TheRuns
-from assent.api.json_body import JsonRoute
-from assent.api.query import only_known
 from assent.api.responses import PageLimit, json_response, page_response
+from assent.api.routing import router_of
 from assent.api.schemas import GrantRequest
 from assent.api.views import grant_view
 from assent.core.errors import InvalidRequest
 from assent.core.grant import Bound
 
-router = APIRouter(tags=["grants"], route_class=JsonRoute, dependencies=[Depends(only_known)])
+router = router_of("grants")
 
 
 @router.post("/grants", status_code=201)

@@ -15,10 +15,10 @@ from pydantic import Field
 from assent.api import link_answers
 from assent.api.context import served
 from assent.api.deps import TheActor, TheRuns
-from assent.api.json_body import JsonRoute
 from assent.api.link_page import MAX_REASON_CHARACTERS, asking_page, decided_page, refusing_page
 from assent.api.problems import distrust
 from assent.api.responses import json_response
+from assent.api.routing import JsonRoute
 from assent.api.schemas import Body, Name
 from assent.approvals.decide import Verdict
 from assent.core.approval import Approval

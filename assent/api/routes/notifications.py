@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Request, Response
 
 from assent.api.context import served
 from assent.api.deps import TheActor, TheRuns
-from assent.api.json_body import JsonRoute
-from assent.api.query import only_known
 from assent.api.responses import PageLimit, json_response, page_response
+from assent.api.routing import router_of
 from assent.api.views import pick
 from assent.core.errors import NotFound
 from assent.core.json import JsonObject
 from assent.core.rows import Notification, NotificationStatus
 from assent.notify.outbox import data_of
 
-router = APIRouter(
-    tags=["notifications"], route_class=JsonRoute, dependencies=[Depends(only_known)]
-)
+router = router_of("notifications")
 
 _FIELDS = (
     *("notification_id", "endpoint", "event", "thread_id", "approval_id", "run_id", "status"),

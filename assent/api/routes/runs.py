@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import Query, Request, Response
 
 from assent.api.context import prefix_of
 from assent.api.deps import TheActor, TheRuns
 from assent.api.event_query import After, Named
-from assent.api.json_body import JsonRoute
 from assent.api.openapi import ENDED_RESPONSE, SSE_RESPONSE
 from assent.api.outcomes import cancelled_response, outcome_response, run_headers
-from assent.api.query import only_known
 from assent.api.responses import PageLimit, json_response, page_response
+from assent.api.routing import router_of
 from assent.api.schemas import THREAD_ID, CancelRequest
 from assent.api.sse import EventStream
 from assent.api.views import run_view
 from assent.core.rows import RunStatus
 from assent.runs.follow import replay_run
 
-router = APIRouter(tags=["runs"], route_class=JsonRoute, dependencies=[Depends(only_known)])
+router = router_of("runs")
 
 MAX_WAIT_SECONDS = 3600
 

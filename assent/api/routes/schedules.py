@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Request, Response
 
 from assent.api.context import url
 from assent.api.deps import TheActor, TheRuns
 from assent.api.idempotency import TheKey
-from assent.api.json_body import JsonRoute
 from assent.api.outcomes import started_response
-from assent.api.query import only_known
 from assent.api.responses import PageLimit, json_response, page_response
+from assent.api.routing import router_of
 from assent.api.schemas import ScheduleChange, ScheduleRequest
 from assent.api.views import schedule_view
 
-router = APIRouter(tags=["schedules"], route_class=JsonRoute, dependencies=[Depends(only_known)])
+router = router_of("schedules")
 
 
 @router.post("/schedules", status_code=201)

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Request, Response
 
 from assent.api.context import served
 from assent.api.deps import TheActor, TheRuns
-from assent.api.json_body import JsonRoute
-from assent.api.query import only_known
 from assent.api.responses import json_response
+from assent.api.routing import router_of
 from assent.core.clock import time_text
 from assent.core.errors import Unavailable
 from assent.core.json import JsonObject
 from assent.graph.kinds import Agent, gated_graph
 from assent.runs.service import Runs
 
-router = APIRouter(tags=["server"], route_class=JsonRoute, dependencies=[Depends(only_known)])
+router = router_of("server")
 
 
 @router.get("/agents")

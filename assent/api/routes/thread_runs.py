@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import Query, Request, Response
 
 from assent.api.context import url
 from assent.api.deps import TheActor, TheRuns
 from assent.api.idempotency import TheKey
-from assent.api.json_body import JsonRoute
 from assent.api.langgraph_shapes import LangGraphStatus, RunRequest, langgraph_run_view, statuses_of
 from assent.api.outcomes import due_after, run_headers
-from assent.api.query import only_known
 from assent.api.responses import PageLimit, json_response
 from assent.api.routes.threads import ThreadId
+from assent.api.routing import router_of
 from assent.core.errors import NotFound
 from assent.core.rows import Run, RunStatus
 from assent.storage.base import Storage
 
-router = APIRouter(tags=["threads"], route_class=JsonRoute, dependencies=[Depends(only_known)])
+router = router_of("threads")
 
 MOST_LEFT_OUT = 10_000
 """The most runs that a list may leave out: they are read all the same. `GET /runs` has pages."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import Path, Query, Request, Response
 
 from assent.api.context import url
 from assent.api.decision_bodies import ThreadAnswer
 from assent.api.deps import TheActor, TheRuns, wants_page
 from assent.api.event_query import MOST_ON_A_PAGE, After, Named, OnAPage, Types, event_page
 from assent.api.idempotency import TheKey, decided_response
-from assent.api.json_body import JsonRoute
 from assent.api.langgraph_shapes import (
     NOTHING,
     Content,
@@ -25,8 +24,8 @@ from assent.api.langgraph_shapes import (
 )
 from assent.api.openapi import ENDED_RESPONSE, SSE_RESPONSE
 from assent.api.outcomes import after_start, cancelled_response, carried_out, run_headers
-from assent.api.query import only_known
 from assent.api.responses import PageLimit, json_response, page_response
+from assent.api.routing import router_of
 from assent.api.schemas import THREAD_ID, CancelRequest, CheckpointId, ForkRequest
 from assent.api.sse import EventStream
 from assent.approvals.decide import Verdict
@@ -36,7 +35,7 @@ from assent.core.rows import Thread, ThreadStatus
 from assent.runs.follow import follow, wait_for_run
 from assent.runs.service import Runs
 
-router = APIRouter(tags=["threads"], route_class=JsonRoute, dependencies=[Depends(only_known)])
+router = router_of("threads")
 
 ThreadId = Annotated[str, Path(alias="id", pattern=THREAD_ID)]
 
