@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Literal, get_args
 
 import aiosqlite
 
@@ -23,11 +24,13 @@ APPLICATION_ID = 0x41535243
 ours."""
 
 COLUMNS = tuple(field.name for field in fields(Record))
-EDITABLE = tuple(column for column in COLUMNS if column != "id")
+Editable = Literal["title", "category", "owner", "year", "status", "amount", "notes"]
+Grouping = Literal["year", "category", "status", "owner"]
+
+EDITABLE: tuple[str, ...] = get_args(Editable)
+GROUPINGS: tuple[str, ...] = get_args(Grouping)
 LIMITS = {"year": (1900, 2100), "amount": (-(10**12), 10**12)}
 """The least and the most of each field that holds a whole number."""
-
-GROUPINGS = ("year", "category", "status", "owner")
 
 SCHEMA = """
 CREATE TABLE records (

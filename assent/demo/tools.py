@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import orjson
 from langchain_core.tools import BaseTool, StructuredTool, ToolException
@@ -18,7 +18,7 @@ from pydantic.v1 import ValidationError as ValidationErrorV1
 
 from assent.core.errors import AssentError, InvalidRequest, NotFound
 from assent.core.json import Json, JsonObject
-from assent.demo.records import Filter, Records
+from assent.demo.records import Editable, Filter, Grouping, Records
 from assent.demo.samples import Category, Status
 from assent.graph.effects import Effects
 
@@ -74,9 +74,7 @@ class SearchArguments(Selection):
 class SummaryArguments(Selection):
     """The arguments of `summarise_records`."""
 
-    by: Annotated[
-        Literal["year", "category", "status", "owner"], Field(description="What to count by.")
-    ] = "category"
+    by: Annotated[Grouping, Field(description="What to count by.")] = "category"
 
 
 class UpdateArguments(BaseModel):
@@ -85,10 +83,7 @@ class UpdateArguments(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     record_id: Annotated[RecordId, Field(description="The record's number.")]
-    field: Annotated[
-        Literal["title", "category", "owner", "year", "status", "amount", "notes"],
-        Field(description="The field to change."),
-    ]
+    field: Annotated[Editable, Field(description="The field to change.")]
     value: Annotated[
         Annotated[str, Field(max_length=2000)] | int,
         Field(description="The new value. Years and amounts (in euros) are whole numbers."),
