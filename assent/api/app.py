@@ -73,8 +73,9 @@ no agent."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """The surroundings of a server. In an app of somebody's own it reads no environment, and leaves
-    the process alone; with `has_auth`, that app knows who sends a request."""
+    """The surroundings of a server. In an app of somebody's own it takes no settings from the
+    environment, and leaves the process alone; with `has_auth`, that app knows who sends a
+    request."""
 
     whole_process: bool = False
     has_auth: bool = False
