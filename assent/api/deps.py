@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Query, Request
 
 from assent.api.auth import actor
 from assent.api.context import served
+from assent.api.schemas import THREAD_ID
 from assent.core.audit import Actor
 from assent.runs.service import Runs
 
@@ -19,6 +20,10 @@ async def _runs(request: Request) -> Runs:
 
 TheRuns = Annotated[Runs, Depends(_runs)]
 TheActor = Annotated[Actor, Depends(actor)]
+
+ThreadPath = Annotated[str, Path(alias="id", pattern=THREAD_ID)]
+OfThread = Annotated[str | None, Query(pattern=THREAD_ID)]
+PageLimit = Annotated[int, Query(ge=1, le=1000)]
 
 
 def wants_stream(request: Request) -> bool:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph import END
@@ -102,7 +102,28 @@ class ThreadChange(LangGraphBody):
     metadata: Metadata = Field(default_factory=dict)
 
 
-class StateChange(LangGraphBody):
+class PlacedBody(LangGraphBody):
+    """A body that may name a checkpoint of the thread's history."""
+
+    checkpoint_id: CheckpointId | None = Field(
+        default=None, description="A checkpoint of the thread's history, in place of its head"
+    )
+    checkpoint: JsonObject | None = Field(
+        default=None, description="The same, as a checkpoint with its `checkpoint_id`"
+    )
+
+    @property
+    def place(self) -> str | None:
+        """The id of the checkpoint, in whichever way it is given."""
+        return one_place(self.checkpoint_id, self.checkpoint)
+
+    @model_validator(mode="after")
+    def _names_one_place(self) -> Self:
+        one_place(self.checkpoint_id, self.checkpoint)
+        return self
+
+
+class StateChange(PlacedBody):
     """What to write to the state of a thread."""
 
     values: JsonObject | None = Field(
@@ -113,27 +134,11 @@ class StateChange(LangGraphBody):
         description="The node to write as, by default the one that wrote last. With null `values`, "
         f"`{END}` drops what a paused thread waits for",
     )
-    checkpoint_id: CheckpointId | None = Field(
-        default=None, description="A checkpoint of the thread's history, in place of its head"
-    )
-    checkpoint: JsonObject | None = Field(
-        default=None, description="The same, as a checkpoint with its `checkpoint_id`"
-    )
 
     @property
     def drops(self) -> bool:
         """True if what the thread waits for is to be dropped."""
         return self.values is None and self.as_node == END
-
-    @property
-    def place(self) -> str | None:
-        """The id of the checkpoint to write to."""
-        return one_place(self.checkpoint_id, self.checkpoint)
-
-    @model_validator(mode="after")
-    def _names_one_place(self) -> StateChange:
-        one_place(self.checkpoint_id, self.checkpoint)
-        return self
 
 
 class HistoryRequest(LangGraphBody):
@@ -166,7 +171,7 @@ class HistoryRequest(LangGraphBody):
 OUR_FIELD = "Send it to POST /agent/runs."
 
 
-class RunRequest(GraphInput, LangGraphBody):
+class ThreadRunRequest(GraphInput, PlacedBody):
     """A run on a thread."""
 
     refused = {
@@ -186,29 +191,13 @@ class RunRequest(GraphInput, LangGraphBody):
     multitask_strategy: OnBusy = Field(
         default="enqueue", description="What `on_busy` is in POST /agent/runs"
     )
-    checkpoint_id: CheckpointId | None = Field(
-        default=None, description="A checkpoint of the thread's history to go on from"
-    )
-    checkpoint: JsonObject | None = Field(
-        default=None, description="The same, as a checkpoint with its `checkpoint_id`"
-    )
     after_seconds: Delay = 0
     if_not_exists: Literal["create", "reject"] = Field(
         default="reject", description="If there is no such thread: make it, or answer 404"
     )
 
-    @property
-    def place(self) -> str | None:
-        """The id of the checkpoint to go on from."""
-        return one_place(self.checkpoint_id, self.checkpoint)
-
     @model_validator(mode="after")
-    def _names_one_place(self) -> RunRequest:
-        one_place(self.checkpoint_id, self.checkpoint)
-        return self
-
-    @model_validator(mode="after")
-    def _delayed_runs_wait(self) -> RunRequest:
+    def _delayed_runs_wait(self) -> ThreadRunRequest:
         if self.after_seconds and self.multitask_strategy != "enqueue":
             raise ValueError(
                 "a delayed run waits until the thread is free, so "

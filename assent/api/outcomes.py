@@ -1,4 +1,4 @@
-"""Responses to clients that wait for a run."""
+"""Responses to clients that wait for a run, or have decided."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from typing import Any, TypeVar
 
 from fastapi import Request, Response
 from langchain_core.messages import AIMessage
+from langgraph.types import StateSnapshot
 
 from assent.api.context import prefix_of, url
+from assent.api.deps import wants_stream
 from assent.api.responses import json_response
 from assent.api.schemas import CancelRequest
-from assent.api.views import approval_view, run_view, state_json
-from assent.core.approval import Approval
+from assent.api.sse import EventStream
+from assent.api.views import approval_view, outcome_view, run_view, state_json
+from assent.core.approval import Approval, Outcome
 from assent.core.errors import Conflict, Unavailable
 from assent.core.json import Json, JsonObject, valid_text
-from assent.core.rows import UNFINISHED, Run, RunStatus
-from assent.runs.follow import wait_for_rest, wait_for_run
+from assent.core.rows import UNFINISHED, Run, RunStatus, Thread
+from assent.runs.follow import Batches, follow_run, wait_for_rest, wait_for_run
 from assent.runs.service import Runs, Started
 from assent.storage.base import Storage
 
@@ -92,6 +95,30 @@ async def cancelled_response(
     return json_response({**members, "runs": views}, status=status)
 
 
+def decided_response(request: Request, runs: Runs, outcome: Outcome) -> Response:
+    """202 with the outcome; or, with `Accept: text/event-stream`, the events that follow."""
+    view = outcome_view(outcome, runs.approvals.people, prefix_of(request))
+    thread_id, run_id = outcome.thread_id, outcome.run_id
+    headers = {"X-Thread-Id": thread_id}
+    if run_id is not None:
+        headers["X-Run-Id"] = run_id
+    after = outcome.first_seq - 1
+    if not wants_stream(request):
+        return json_response(view, status=202, headers={**headers, "Location": view["events"]})
+    if run_id is not None:
+        return EventStream(follow_run(runs.storage, thread_id, run_id, after), headers=headers)
+    return EventStream(_read(runs.storage, thread_id, after, outcome.events), headers=headers)
+
+
+async def _read(storage: Storage, thread_id: str, after: int, count: int) -> Batches:
+    """The events of decisions after which others are still pending: nothing runs yet, so the stream
+    ends with them."""
+    while count:
+        entries = await storage.read_log(thread_id, after, limit=count)
+        yield entries
+        after, count = entries[-1].seq, count - len(entries)
+
+
 def run_headers(run: Run) -> dict[str, str]:
     """The headers that name the run."""
     return {"X-Thread-Id": run.thread_id, "X-Run-Id": run.run_id}
@@ -136,11 +163,18 @@ class RunResult:
     error: Mapping[str, Json] | None
 
 
+async def readable_state(runs: Runs, thread: Thread) -> StateSnapshot | None:
+    """The thread's state. Only its agent can read it, so it is None if the server does not have
+    that any more."""
+    is_readable = thread.agent is None or thread.agent in runs.agents
+    return await runs.state(thread) if is_readable else None
+
+
 async def result_of(runs: Runs, run: Run) -> RunResult:
     """The result of a run that has ended or paused."""
     thread = await runs.thread(run.thread_id)
-    # Only its agent can read the values, and the server may not have that any more.
-    values = (await runs.state(thread)).values if thread.agent in runs.agents else None
+    state = await readable_state(runs, thread)
+    values = state.values if state is not None else None
     return RunResult(
         thread_id=run.thread_id,
         run_id=run.run_id,

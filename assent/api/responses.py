@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
-from fastapi import Query, Response
+from fastapi import Response
 
 from assent.core.json import Json, encode_json
 from assent.storage.base import Page
 
 T = TypeVar("T")
-
-PageLimit = Annotated[int, Query(ge=1, le=1000)]
 
 
 def json_response(

@@ -146,8 +146,8 @@ def _message(value: Json) -> Json:
     return value
 
 
-def _not_too_large(value: JsonObject | None) -> JsonObject | None:
-    size = 0 if value is None else len(orjson.dumps(value))
+def _not_too_large(value: JsonObject) -> JsonObject:
+    size = len(orjson.dumps(value))
     if size > MAX_GIVEN_BYTES:
         raise ValueError(f"it has {size:,} bytes as JSON, and {MAX_GIVEN_BYTES:,} are the most")
     return value
@@ -170,18 +170,16 @@ Message = Annotated[
         }
     ),
 ]
-Context = Annotated[JsonObject, AfterValidator(_not_too_large)]
-Configurable = Annotated[JsonObject, AfterValidator(_not_too_large)]
+SmallObject = Annotated[JsonObject, AfterValidator(_not_too_large)]
 Tag = Annotated[str, Field(min_length=1, max_length=100)]
 Scalar = str | int | float | bool | None
-NodeName = Annotated[str, Field(min_length=1, max_length=200)]
-Breakpoints = Literal["*"] | Annotated[list[NodeName], Field(max_length=100)]
+Breakpoints = Literal["*"] | Annotated[list[Name], Field(max_length=100)]
 
 
 class ClientConfig(Body):
     """The part of a graph's config that a client may set."""
 
-    configurable: Configurable = Field(
+    configurable: SmallObject = Field(
         default_factory=dict, description="Keys that the graph or the server's file declares"
     )
     tags: list[Tag] = Field(
@@ -203,7 +201,7 @@ class GraphInput(Body):
         description="The graph's own input, in place of a `message`: an object with fields of its "
         "input schema",
     )
-    context: Context | None = Field(
+    context: SmallObject | None = Field(
         default=None, description="The context that the graph's `context_schema` declares"
     )
     config: ClientConfig | None = None

@@ -82,7 +82,7 @@ def pick(value: Any, fields: Sequence[str]) -> JsonObject:
     return {name: to_builtins(getattr(value, name)) for name in fields}
 
 
-def run_view(run: Run, agents: Collection[str], prefix: str = "") -> JsonObject:
+def run_view(run: Run, agents: Collection[str], prefix: str) -> JsonObject:
     """A run. `reason` is a sentence if it cannot go on, because its agent is not among the server's
     `agents`; `events` is where to follow the run, under the server's `prefix`."""
     return {
@@ -115,7 +115,7 @@ def schedule_view(schedule: Schedule, upcoming: Sequence[datetime] | None = None
     return view
 
 
-def outcome_view(outcome: Outcome, people: People, prefix: str = "") -> JsonObject:
+def outcome_view(outcome: Outcome, people: People, prefix: str) -> JsonObject:
     """The outcome of decisions. `pending` are the approvals that still wait; `events` is where to
     follow what happens now, under the server's `prefix`."""
     thread_id = outcome.thread_id

@@ -13,14 +13,15 @@ from fastapi import Query, Request, Response
 
 from assent.api.context import prefix_of
 from assent.api.decision_bodies import ApprovalAnswer
-from assent.api.deps import TheActor, TheRuns, wants_page
+from assent.api.deps import OfThread, PageLimit, TheActor, TheRuns, wants_page
 from assent.api.event_query import MOST_ON_A_PAGE, After, Named, OnAPage, Types, event_page
-from assent.api.idempotency import TheKey, decided_response
+from assent.api.idempotency import TheKey
 from assent.api.openapi import SSE_RESPONSE
+from assent.api.outcomes import decided_response
 from assent.api.problems import status_of
-from assent.api.responses import PageLimit, json_response, page_response
+from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of
-from assent.api.schemas import THREAD_ID, BatchRequest, CommentRequest, DelegateRequest
+from assent.api.schemas import BatchRequest, CommentRequest, DelegateRequest
 from assent.api.sse import EventStream
 from assent.api.views import approval_view, outcome_view
 from assent.approvals.decide import Verdict
@@ -49,7 +50,7 @@ async def list_approvals(
     runs: TheRuns,
     by: TheActor,
     status: ApprovalStatus | None = None,
-    thread_id: Annotated[str | None, Query(pattern=THREAD_ID)] = None,
+    thread_id: OfThread = None,
     agent: Text = None,
     tool: Text = None,
     role: Annotated[

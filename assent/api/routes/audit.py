@@ -6,10 +6,10 @@ from typing import Annotated
 
 from fastapi import Query, Response
 
-from assent.api.deps import TheActor, TheRuns
-from assent.api.responses import PageLimit, json_response, page_response
+from assent.api.deps import OfThread, PageLimit, TheActor, TheRuns
+from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of
-from assent.api.schemas import THREAD_ID, Moment
+from assent.api.schemas import Moment
 from assent.storage.chain import head_to_json, record_to_json
 
 router = router_of("audit")
@@ -19,7 +19,7 @@ router = router_of("audit")
 async def list_audit(
     runs: TheRuns,
     by: TheActor,
-    thread_id: Annotated[str | None, Query(pattern=THREAD_ID)] = None,
+    thread_id: OfThread = None,
     approval_id: Annotated[str | None, Query(min_length=1, max_length=100)] = None,
     actor: Annotated[str | None, Query(min_length=1, max_length=200)] = None,
     since: Annotated[Moment | None, Query()] = None,

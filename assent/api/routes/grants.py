@@ -6,8 +6,8 @@ import msgspec
 from fastapi import Request, Response
 
 from assent.api.context import url
-from assent.api.deps import TheActor, TheRuns
-from assent.api.responses import PageLimit, json_response, page_response
+from assent.api.deps import PageLimit, TheActor, TheRuns
+from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of
 from assent.api.schemas import GrantRequest
 from assent.api.views import grant_view

@@ -5,8 +5,8 @@ from __future__ import annotations
 from fastapi import Request, Response
 
 from assent.api.context import served
-from assent.api.deps import TheActor, TheRuns
-from assent.api.responses import PageLimit, json_response, page_response
+from assent.api.deps import PageLimit, TheActor, TheRuns
+from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of
 from assent.api.views import pick
 from assent.core.errors import NotFound

@@ -7,13 +7,13 @@ from typing import Annotated
 from fastapi import Query, Request, Response
 
 from assent.api.context import prefix_of
-from assent.api.deps import TheActor, TheRuns
+from assent.api.deps import OfThread, PageLimit, TheActor, TheRuns
 from assent.api.event_query import After, Named
 from assent.api.openapi import ENDED_RESPONSE, SSE_RESPONSE
 from assent.api.outcomes import cancelled_response, outcome_response, run_headers
-from assent.api.responses import PageLimit, json_response, page_response
+from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of
-from assent.api.schemas import THREAD_ID, CancelRequest
+from assent.api.schemas import CancelRequest
 from assent.api.sse import EventStream
 from assent.api.views import run_view
 from assent.core.rows import RunStatus
@@ -29,7 +29,7 @@ async def list_runs(
     request: Request,
     runs: TheRuns,
     by: TheActor,
-    thread_id: Annotated[str | None, Query(pattern=THREAD_ID)] = None,
+    thread_id: OfThread = None,
     status: RunStatus | None = None,
     limit: PageLimit = 100,
     cursor: str | None = None,

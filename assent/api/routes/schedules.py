@@ -5,10 +5,10 @@ from __future__ import annotations
 from fastapi import Request, Response
 
 from assent.api.context import url
-from assent.api.deps import TheActor, TheRuns
+from assent.api.deps import PageLimit, TheActor, TheRuns
 from assent.api.idempotency import TheKey
 from assent.api.outcomes import started_response
-from assent.api.responses import PageLimit, json_response, page_response
+from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of
 from assent.api.schemas import ScheduleChange, ScheduleRequest
 from assent.api.views import schedule_view

@@ -7,12 +7,16 @@ from typing import Annotated
 from fastapi import Query, Request, Response
 
 from assent.api.context import url
-from assent.api.deps import TheActor, TheRuns
+from assent.api.deps import PageLimit, TheActor, TheRuns, ThreadPath
 from assent.api.idempotency import TheKey
-from assent.api.langgraph_shapes import LangGraphStatus, RunRequest, langgraph_run_view, statuses_of
+from assent.api.langgraph_shapes import (
+    LangGraphStatus,
+    ThreadRunRequest,
+    langgraph_run_view,
+    statuses_of,
+)
 from assent.api.outcomes import due_after, run_headers
-from assent.api.responses import PageLimit, json_response
-from assent.api.routes.threads import ThreadId
+from assent.api.responses import json_response
 from assent.api.routing import router_of
 from assent.core.errors import NotFound
 from assent.core.rows import Run, RunStatus
@@ -26,8 +30,8 @@ MOST_LEFT_OUT = 10_000
 
 @router.post("/threads/{id}/runs")
 async def start_run(
-    id: ThreadId,
-    body: RunRequest,
+    id: ThreadPath,
+    body: ThreadRunRequest,
     request: Request,
     runs: TheRuns,
     by: TheActor,
@@ -51,7 +55,7 @@ async def start_run(
 
 @router.get("/threads/{id}/runs")
 async def list_runs(
-    id: ThreadId,
+    id: ThreadPath,
     runs: TheRuns,
     by: TheActor,
     limit: PageLimit = 10,
@@ -88,7 +92,7 @@ async def _newest(
 
 
 @router.get("/threads/{id}/runs/{run_id}")
-async def get_run(id: ThreadId, run_id: str, runs: TheRuns, by: TheActor) -> Response:
+async def get_run(id: ThreadPath, run_id: str, runs: TheRuns, by: TheActor) -> Response:
     """One run of the thread. `GET /runs/{id}` says more of it."""
     run = await runs.run(run_id)
     if run.thread_id != id:

@@ -8,9 +8,9 @@ from fastapi import Path, Query, Request, Response
 
 from assent.api.context import url
 from assent.api.decision_bodies import ThreadAnswer
-from assent.api.deps import TheActor, TheRuns, wants_page
+from assent.api.deps import PageLimit, TheActor, TheRuns, ThreadPath, wants_page
 from assent.api.event_query import MOST_ON_A_PAGE, After, Named, OnAPage, Types, event_page
-from assent.api.idempotency import TheKey, decided_response
+from assent.api.idempotency import TheKey
 from assent.api.langgraph_shapes import (
     NOTHING,
     Content,
@@ -23,10 +23,17 @@ from assent.api.langgraph_shapes import (
     written_view,
 )
 from assent.api.openapi import ENDED_RESPONSE, SSE_RESPONSE
-from assent.api.outcomes import after_start, cancelled_response, carried_out, run_headers
-from assent.api.responses import PageLimit, json_response, page_response
+from assent.api.outcomes import (
+    after_start,
+    cancelled_response,
+    carried_out,
+    decided_response,
+    readable_state,
+    run_headers,
+)
+from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of
-from assent.api.schemas import THREAD_ID, CancelRequest, CheckpointId, ForkRequest
+from assent.api.schemas import CancelRequest, CheckpointId, ForkRequest
 from assent.api.sse import EventStream
 from assent.approvals.decide import Verdict
 from assent.core.audit import Actor
@@ -36,8 +43,6 @@ from assent.runs.follow import follow, wait_for_run
 from assent.runs.service import Runs
 
 router = router_of("threads")
-
-ThreadId = Annotated[str, Path(alias="id", pattern=THREAD_ID)]
 
 
 @router.get("/threads")
@@ -69,7 +74,7 @@ async def create_thread(runs: TheRuns, by: TheActor, body: ThreadRequest | None 
 
 
 @router.get("/threads/{id}")
-async def get_thread(id: ThreadId, runs: TheRuns, by: TheActor) -> Response:
+async def get_thread(id: ThreadPath, runs: TheRuns, by: TheActor) -> Response:
     """A thread, with the values of its state and what it waits for. It has no values if the server
     does not have its agent, and neither if something of it was tampered with."""
     return await _thread_response(runs, await runs.thread(id))
@@ -90,27 +95,27 @@ async def _thread_response(
 
 
 async def _content(runs: Runs, thread: Thread) -> Content:
-    # Only its agent can read the values, and the server may not have that any more.
-    is_readable = thread.agent is None or thread.agent in runs.agents
     failed = None
     if thread.status is ThreadStatus.ERROR and thread.run_id is not None:
         failed = await runs.storage.run(thread.run_id)
     return Content(
-        state=await runs.state(thread) if is_readable else None,
+        state=await readable_state(runs, thread),
         approvals=await runs.approvals.pending(thread),
         error=failed.error if failed else None,
     )
 
 
 @router.patch("/threads/{id}")
-async def change_thread(id: ThreadId, body: ThreadChange, runs: TheRuns, by: TheActor) -> Response:
+async def change_thread(
+    id: ThreadPath, body: ThreadChange, runs: TheRuns, by: TheActor
+) -> Response:
     """Change fields of the thread's metadata, whatever goes on there. The others stay, and those
     that are null are taken off."""
     return await _thread_response(runs, await runs.change_metadata(id, body.metadata))
 
 
 @router.delete("/threads/{id}", status_code=204)
-async def delete_thread(id: ThreadId, runs: TheRuns, by: TheActor) -> Response:
+async def delete_thread(id: ThreadPath, runs: TheRuns, by: TheActor) -> Response:
     """Remove a thread with its state, events, runs and approvals. A thread with an active run is a
     409, unless the run is of an agent that this server does not have."""
     await runs.delete(id, by)
@@ -119,7 +124,7 @@ async def delete_thread(id: ThreadId, runs: TheRuns, by: TheActor) -> Response:
 
 @router.get("/threads/{id}/state")
 async def get_state(
-    id: ThreadId,
+    id: ThreadPath,
     runs: TheRuns,
     by: TheActor,
     checkpoint_id: Annotated[CheckpointId | None, Query()] = None,
@@ -135,7 +140,7 @@ async def get_state(
 
 @router.post("/threads/{id}/state")
 async def write_state(
-    id: ThreadId, body: StateChange, runs: TheRuns, by: TheActor, key: TheKey
+    id: ThreadPath, body: StateChange, runs: TheRuns, by: TheActor, key: TheKey
 ) -> Response:
     """Write to the thread's state. What that then waits for is asked, also if it was approved
     before. On a paused thread, only dropping what it waits for is possible."""
@@ -171,7 +176,7 @@ async def _written_response(runs: Runs, thread_id: str) -> Response:
 
 @router.get("/threads/{id}/state/{checkpoint_id}")
 async def get_state_at(
-    id: ThreadId,
+    id: ThreadPath,
     checkpoint_id: Annotated[CheckpointId, Path()],
     runs: TheRuns,
     by: TheActor,
@@ -184,7 +189,7 @@ async def get_state_at(
 
 @router.get("/threads/{id}/history")
 async def get_history(
-    id: ThreadId,
+    id: ThreadPath,
     runs: TheRuns,
     by: TheActor,
     limit: PageLimit = 10,
@@ -197,7 +202,7 @@ async def get_history(
 
 @router.post("/threads/{id}/history")
 async def search_history(
-    id: ThreadId, runs: TheRuns, by: TheActor, body: HistoryRequest | None = None
+    id: ThreadPath, runs: TheRuns, by: TheActor, body: HistoryRequest | None = None
 ) -> Response:
     """The states that the thread has been in, newest first."""
     body = body or HistoryRequest()
@@ -212,7 +217,7 @@ async def search_history(
 
 @router.get("/threads/{id}/events", responses=SSE_RESPONSE)
 async def get_events(
-    id: ThreadId,
+    id: ThreadPath,
     request: Request,
     runs: TheRuns,
     by: TheActor,
@@ -235,7 +240,7 @@ async def get_events(
 
 @router.post("/threads/{id}/resume", status_code=202, responses=SSE_RESPONSE)
 async def resume(
-    id: ThreadId,
+    id: ThreadPath,
     body: ThreadAnswer,
     request: Request,
     runs: TheRuns,
@@ -255,7 +260,7 @@ async def resume(
 
 @router.post("/threads/{id}/cancel", status_code=202, responses=ENDED_RESPONSE)
 async def cancel(
-    id: ThreadId,
+    id: ThreadPath,
     request: Request,
     runs: TheRuns,
     by: TheActor,
@@ -274,7 +279,7 @@ async def cancel(
 
 @router.post("/threads/{id}/fork", status_code=201)
 async def fork(
-    id: ThreadId,
+    id: ThreadPath,
     request: Request,
     runs: TheRuns,
     by: TheActor,
