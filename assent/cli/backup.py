@@ -9,13 +9,11 @@ from typing import Annotated
 
 import typer
 
-from assent.cli.terminal import console, errors_as_sentences, fail, read_settings
+from assent.cli.terminal import console, errors_as_sentences, fail, mebibytes, read_settings
 from assent.config.settings import Settings
 from assent.core.text import visible
 from assent.storage.folder_files import folder_of
 from assent.storage.sqlite.database import back_up, resolved
-
-MIB = 1 << 20
 
 
 def backup(
@@ -39,7 +37,7 @@ def backup(
 
     out = console()
     out.print(
-        visible(f"Copied {path} to {copy}, {copy.stat().st_size / MIB:,.1f} MiB."), soft_wrap=True
+        visible(f"Copied {path} to {copy}, {mebibytes(copy.stat().st_size)}."), soft_wrap=True
     )
     if made.uploads:
         out.print(visible(f"Copied {made.uploads:,} uploads to {folder_of(copy)}."), soft_wrap=True)

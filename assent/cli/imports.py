@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from assent.api.schemas import THREAD_ID
 from assent.cli.serve import open_demo
-from assent.cli.terminal import console, errors_as_sentences, fail, read_settings
+from assent.cli.terminal import console, errors_as_sentences, fail, mebibytes, read_settings
 from assent.config.logging import configure_logging
 from assent.config.settings import Settings
 from assent.core.audit import LOCAL
@@ -44,8 +44,6 @@ NOT_A_URL = (
     "Imported, but no URL can name it: "
     "the server takes ids of 1 to 64 letters, digits, '_' and '-'."
 )
-
-MIB = 1 << 20
 
 NAMED = 10
 """Threads that are named for one remark, at most."""
@@ -257,8 +255,7 @@ class Report:
             summary += f", {left_out:,} were left out"
         self.print(f"{summary}.")
         self.print(
-            f"{old.name} has {old_size / MIB:,.1f} MiB, "
-            f"{new.name} has {new.stat().st_size / MIB:,.1f} MiB."
+            f"{old.name} has {mebibytes(old_size)}, {new.name} has {mebibytes(new.stat().st_size)}."
         )
 
     def print(self, text: str) -> None:

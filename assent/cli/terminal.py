@@ -27,6 +27,11 @@ def print_sentence(out: Console, sentence: Text) -> None:
     out.print(sentence, soft_wrap=not out.is_terminal)
 
 
+def mebibytes(size: int) -> str:
+    """This many bytes, for people."""
+    return f"{size / (1 << 20):,.1f} MiB"
+
+
 def fail(sentence: str, *, code: int = 1) -> NoReturn:
     """End the program with a sentence on standard error, and this exit code."""
     print_sentence(console(stderr=True), Text(visible(sentence), style="red"))
