@@ -16,16 +16,17 @@ from pydantic import BaseModel, ValidationError
 from typing_extensions import TypedDict, Unpack
 
 from assent.api.auth import MAX_NAME
+from assent.api.langgraph_shapes import StateChange
 from assent.api.outcomes import RunResult, after_start, carried_out, result_of
 from assent.api.problems import in_sentences
-from assent.api.schemas import AgentRequest, Moment
+from assent.api.schemas import AgentRequest, Body, ForkRequest, Moment, storable
 from assent.approvals.decide import Verdict
 from assent.core.approval import Approval, ApprovalStatus, Outcome
 from assent.core.audit import Actor, Authentication
-from assent.core.decisions import Decision
-from assent.core.errors import InvalidRequest
+from assent.core.decisions import Decision, decision_from_json
+from assent.core.errors import InvalidDecision, InvalidRequest
 from assent.core.events import AnyEvent, decode
-from assent.core.json import Json, JsonObject
+from assent.core.json import Json, JsonObject, valid_text
 from assent.core.rows import CancelMode, Run, Thread
 from assent.core.run_input import Message, NodeNames
 from assent.runs.follow import Batches, follow, follow_run, wait_for_rest
@@ -34,6 +35,7 @@ from assent.runs.transitions import IfPaused, OnBusy
 from assent.storage.base import all_rows
 
 E = TypeVar("E", bound=StrEnum)
+B = TypeVar("B", bound=Body)
 
 MESSAGE_FIELDS = ("type", "content", "id", "name", "tool_calls", "tool_call_id")
 """The fields of a message that an input has."""
@@ -107,10 +109,7 @@ class InProcess(ABC):
         fields: JsonObject = {**options}
         if message is not None:
             fields["message"] = message
-        try:
-            request = _Request.model_validate(_as_json(fields))
-        except ValidationError as error:
-            raise InvalidRequest(" ".join(in_sentences(error))) from None
+        request = _body(_Request, fields)
         submission = request.submission(_actor(user), request.thread_id, due_at=request.due_at)
         return await self.runs.submit(submission)
 
@@ -154,7 +153,7 @@ class InProcess(ABC):
         ids, or by "" for a bare decision: if something else is asked now, nothing is decided.
         Raises what `POST /threads/{id}/resume` answers.
         """
-        verdict = Verdict(decisions=decisions, by=_actor(user), digests=digests or {})
+        verdict = Verdict(decisions=_sent(decisions), by=_actor(user), digests=digests or {})
         return await self.runs.approvals.decide(thread_id, verdict)
 
     async def stream_resume(
@@ -212,8 +211,14 @@ class InProcess(ABC):
         """Begin a new thread, `target`, with the state of this one at a checkpoint, or at its head.
         What that state waits for is asked anew. Raises `NotFound`, `InvalidRequest` or
         `Conflict`."""
+        fields = {"checkpoint_id": checkpoint_id, "thread_id": target, "metadata": metadata or {}}
+        place = _body(ForkRequest, fields)
         started = await self.runs.fork(
-            thread_id, checkpoint_id, target=target, by=_actor(user), metadata=metadata or {}
+            thread_id,
+            place.checkpoint_id,
+            target=place.thread_id,
+            by=_actor(user),
+            metadata=place.metadata,
         )
         return await self._thread_after(started, "The state could not be taken over")
 
@@ -229,12 +234,13 @@ class InProcess(ABC):
         """Write values to the thread's state, at its head or at a checkpoint, as a node of the
         graph. What it then waits for is asked, also if it was approved before. Raises `NotFound`,
         `ThreadBusy`, `ThreadPaused`, `InvalidRequest` or `Conflict`."""
-        written = _as_json({"values": values or {}})["values"]
+        fields = {"values": values or {}, "as_node": as_node, "checkpoint_id": checkpoint_id}
+        change = _body(StateChange, fields)
         started = await self.runs.update_state(
             thread_id,
-            written,
-            as_node=as_node,
-            checkpoint_id=checkpoint_id,
+            change.values or {},
+            as_node=change.as_node,
+            checkpoint_id=change.checkpoint_id,
             by=_actor(user),
         )
         return await self._thread_after(started, "The state could not be written")
@@ -265,9 +271,11 @@ def _member(kind: type[E], name: str, value: str) -> E:
 
 
 def _actor(user: str) -> Actor:
-    if not isinstance(user, str) or not user.strip() or len(user) > MAX_NAME:
+    name = user.strip() if isinstance(user, str) else ""
+    if not name or len(user) > MAX_NAME or valid_text(name) != name:
         raise InvalidRequest(f"The user is a name of 1 to {MAX_NAME} characters.")
-    return Actor(user, Authentication.HOST)
+    # Without the blanks around it, as over HTTP: else they would be two people who agree.
+    return Actor(name, Authentication.HOST)
 
 
 async def _events(batches: Batches) -> AsyncGenerator[AnyEvent, None]:
@@ -280,13 +288,37 @@ async def _events(batches: Batches) -> AsyncGenerator[AnyEvent, None]:
 # ── input as JSON ─────────────────────────────────────────────────────────────────────────────────
 
 
+def _body(kind: type[B], fields: JsonObject) -> B:
+    """The fields as the body of a request, held to all that one is held to. Raises
+    `InvalidRequest`."""
+    try:
+        return kind.model_validate(_as_json(fields))
+    except ValidationError as error:
+        raise InvalidRequest(" ".join(in_sentences(error))) from None
+
+
+def _sent(decisions: Decision | Mapping[str, Decision]) -> Decision | Mapping[str, Decision]:
+    """The decisions as a request would bring them. Raises `InvalidDecision` for what JSON cannot
+    hold."""
+    if isinstance(decisions, Mapping):
+        return {id: _one_sent(each) for id, each in decisions.items()}
+    return _one_sent(decisions)
+
+
+def _one_sent(decision: Decision) -> Decision:
+    try:
+        return decision_from_json(storable(_as_json({"decision": decision}))["decision"])
+    except (InvalidRequest, ValueError) as error:
+        raise InvalidDecision(f"The decision cannot be taken: {error}.") from None
+
+
 def _as_json(fields: JsonObject) -> JsonObject:
     """The fields as a body of a request has them."""
     if isinstance(fields.get("input"), Command):
         raise InvalidRequest("A Command is not taken as input: decide with resume().")
     try:
         found: JsonObject = msgspec.to_builtins(fields, enc_hook=_plain)
-    except TypeError as error:
+    except (TypeError, RecursionError) as error:
         raise InvalidRequest(f"The input has no form in JSON: {error}") from None
     return found
 

@@ -8,6 +8,9 @@ MAX_METADATA_FIELDS = 1000
 """The most fields of metadata, at any depth: it is repeated with every thread, run and event that
 shows it, and is for a handful of names."""
 
+MAX_METADATA_BYTES = 1024 * 1024
+"""The most bytes of a thread's metadata as JSON, as of one body: what changes it adds to it."""
+
 
 def count_fields(metadata: Json) -> int:
     """The fields of the metadata, at any depth."""

@@ -30,8 +30,8 @@ from assent.core.errors import (
     ThreadBusy,
     ThreadPaused,
 )
-from assent.core.json import Json, JsonObject
-from assent.core.metadata import MAX_METADATA_FIELDS, count_fields
+from assent.core.json import Json, JsonObject, encode_json
+from assent.core.metadata import MAX_METADATA_BYTES, MAX_METADATA_FIELDS, count_fields
 from assent.core.rows import (
     ACTIVE,
     UNFINISHED,
@@ -397,7 +397,7 @@ class Runs:
         thread as it is then.
 
         That is no use of the thread: it is kept no longer for it. Raises `NotFound`, `Tampered`, or
-        `InvalidRequest` for too many fields.
+        `InvalidRequest` for too much of it.
         """
         removed = {name for name, value in changes.items() if value is None}
         while True:
@@ -409,6 +409,11 @@ class Runs:
                 raise InvalidRequest(
                     f"The thread's metadata would have {count:,} fields, and "
                     f"{MAX_METADATA_FIELDS:,} are the most that it may have."
+                )
+            if (size := len(encode_json(metadata))) > MAX_METADATA_BYTES:
+                raise InvalidRequest(
+                    f"The thread's metadata would have {size:,} bytes as JSON, and "
+                    f"{MAX_METADATA_BYTES:,} are the most that it may have."
                 )
             changed = replace(thread, metadata=metadata, version=thread.version + 1)
             try:

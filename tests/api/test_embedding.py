@@ -27,9 +27,10 @@ from starlette.middleware.base import RequestResponseEndpoint
 from starlette.types import ASGIApp
 from structlog.testing import capture_logs
 
-from assent import Approve, Assent, Reject, build_hitl_agent
+from assent import Approve, Assent, Edit, Reject, Respond, build_hitl_agent
 from assent.core.errors import (
     ConfigurationError,
+    InvalidDecision,
     InvalidRequest,
     NotFound,
     ThreadPaused,
@@ -566,3 +567,42 @@ async def test_a_wrong_input_is_refused_with_a_sentence(
     with pytest.raises(InvalidRequest, match=sentence):
         await assent.invoke(**{"user": "ann", **wrong})
     assert (await assent.runs.storage.threads(limit=1)).rows == ()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"target": "~approvals"},
+        {"target": "a/b"},
+        {"metadata": {"when": object()}},
+        {"metadata": {"much": 2**70}},
+    ],
+)
+async def test_a_fork_is_held_to_what_a_request_is(assent: Assent, wrong: dict[str, Any]) -> None:
+    """A thread under the name of the approvals' feed would be a part of it."""
+    await assent.invoke("Pay 3.", thread_id="t", user="ann")
+    with pytest.raises(InvalidRequest):
+        await assent.fork("t", user="ann", **wrong)
+    assert [each.thread_id for each in (await assent.runs.storage.threads(limit=9)).rows] == ["t"]
+
+
+NOT_JSON: list[Any] = [object(), 2**70, float("nan"), "\ud800", {1: 2}]
+
+
+@pytest.mark.parametrize("value", NOT_JSON, ids=repr)
+async def test_what_json_cannot_hold_is_refused_wherever_it_is_given(
+    assent: Assent, value: Any
+) -> None:
+    await assent.invoke("Pay 3.", thread_id="t", user="ann")
+    for decision in (Respond(value), Edit({"amount": value}), {"t": Respond(value)}):
+        with pytest.raises(InvalidDecision):
+            await assent.resume("t", decision, user="bob")
+    await assent.resume("t", Reject(), user="bob")
+    await anext(event async for event in assent.events("t") if isinstance(event, Done))
+    with pytest.raises(InvalidRequest):
+        await assent.update_state("t", {"messages": [{"role": "user", "content": value}]}, user="u")
+
+
+async def test_blanks_around_a_name_make_nobody_else_of_somebody(assent: Assent) -> None:
+    paused = await assent.invoke("Pay 3.", thread_id="t", user=" ann\n")
+    assert paused.approvals[0].requested_by == ("ann",)

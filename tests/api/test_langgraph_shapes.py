@@ -19,7 +19,7 @@ from langgraph_sdk.client import LangGraphClient
 from assent.api.langgraph_shapes import state_view
 from assent.core.assistants import assistant_id_of
 from tests.support.sdk import check_state, fields
-from tests.support.server import Api, Server, problem
+from tests.support.server import Api, Server, expect, problem
 
 RUN_FIELDS = {*fields(schema.Run), "kwargs"}
 
@@ -97,6 +97,18 @@ async def test_metadata_is_changed_field_by_field(
         await problem(await api.http.patch(path, json=wrong), 422)
     assert await sdk.threads.get(thread) == changed
     await problem(await api.http.patch(f"{path}-other", json={"metadata": {}}), 404)
+
+
+async def test_metadata_that_is_added_to_has_an_end(api: Api, thread: str) -> None:
+    """It is written with each change of the thread, and shown with it."""
+    await expect(await api.http.post("/threads", json={"thread_id": thread}), 200)
+    path = f"/threads/{thread}"
+    large = "x" * 600_000
+    await expect(await api.http.patch(path, json={"metadata": {"a": large}}), 200)
+    told = await problem(await api.http.patch(path, json={"metadata": {"b": large}}), 422)
+    assert "1,048,576 are the most" in told["detail"]
+    # In the place of what was there.
+    await expect(await api.http.patch(path, json={"metadata": {"a": None, "b": large}}), 200)
 
 
 async def test_metadata_that_is_changed_while_runs_begin_and_end_is_not_lost(
