@@ -4,7 +4,8 @@ deadline has come."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import datetime
 from weakref import WeakValueDictionary
 
@@ -70,14 +71,8 @@ class Approvals:
         # on one thread would try five thousand times, so those of this process take turns.
         async with self._turns.setdefault(thread_id, asyncio.Lock()):
             with self._engine.reserve() as worker:
-                try:
+                async with self._distrusting(thread_id):
                     return await self._decider(worker).decide(thread_id, verdict)
-                except Tampered as error:
-                    # The row itself may name another thread, if that is what was changed.
-                    details = {**error.details, "thread_id": thread_id}
-                    found = Tampered(error.message, **details)
-                    await distrust(self._storage, self._engine, thread_id, found)
-                    raise found from error
 
     async def claim(self, key: Key) -> None:
         """Reserve an idempotency key for a request whose parts are decided one by one. Raises
@@ -94,9 +89,21 @@ class Approvals:
         return await self._decider(None).act(approval_id, action, by)
 
     async def check_deadline(self, timer: Timer) -> None:
-        """Store what time has done to the approval of the timer."""
+        """Store what time has done to the approval of the timer. Raises `Tampered`."""
         with self._engine.reserve() as worker:
-            await self._decider(worker).check_deadline(timer.timer_id)
+            async with self._distrusting(timer.thread_id):
+                await self._decider(worker).check_deadline(timer.timer_id)
+
+    @asynccontextmanager
+    async def _distrusting(self, thread_id: str) -> AsyncIterator[None]:
+        """If something of the thread was tampered with, let nothing run on it any more."""
+        try:
+            yield
+        except Tampered as error:
+            # The row itself may name another thread, if that is what was changed.
+            found = Tampered(error.message, **{**error.details, "thread_id": thread_id})
+            await distrust(self._storage, self._engine, thread_id, found)
+            raise found from error
 
     def _decider(self, worker: str | None) -> Decider:
         return Decider(

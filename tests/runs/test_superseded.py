@@ -7,16 +7,18 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage, ToolMessage
 
-from assent import Approve, build_hitl_agent
+from assent import ApprovalPolicy, Approve, build_hitl_agent
 from assent.approvals.decide import Verdict
 from assent.core.approval import Approval, ApprovalStatus
 from assent.core.audit import Actor
+from assent.core.clock import Clock
 from assent.core.errors import Superseded
 from assent.core.rows import Run, RunStatus, ThreadStatus
 from assent.core.run_input import RunInput
@@ -25,8 +27,9 @@ from assent.runs.opening import open_runs
 from assent.runs.service import Runs
 from assent.runs.transitions import Submission
 from assent.storage.sqlite import SqliteStorage
+from tests.support.keys import KEY
 from tests.support.models import ScriptedModel, calls, say
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 
 class Till:
@@ -180,6 +183,36 @@ async def test_a_row_that_was_edited_in_the_database_decides_nothing(
         await runs.approvals.decide("t", approve(anew))
         await going_on(storage)
         assert till.paid == [5]
+
+
+async def test_the_deadline_of_a_row_that_does_not_open_any_more_marks_its_thread(
+    tmp_path: Path,
+) -> None:
+    time = datetime(2026, 3, 4, 12, tzinfo=UTC)
+    clock, file = Clock(now=lambda: time), tmp_path / "a.db"
+    policy = ApprovalPolicy(timeout=timedelta(hours=1))
+    model = ScriptedModel(script=lambda history: calls(("pay", {"amount": 5})))
+    agents = {"agent": build_hitl_agent(model, [Till().pay], approve=policy)}
+    async with (
+        SqliteStorage.open(file, clock, encryption_key=KEY) as storage,
+        open_runs(storage, agents, clock=clock) as runs,
+    ):
+        await paused(storage, runs)
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("UPDATE approvals SET args = x'00'")
+    time += timedelta(hours=2)
+    async with (
+        SqliteStorage.open(file, clock, encryption_key=KEY) as storage,
+        open_runs(storage, agents, clock=clock),
+    ):
+
+        async def is_marked() -> bool:
+            thread = await storage.thread("t")
+            return thread is not None and thread.tampered is not None
+
+        await until(is_marked)
+        # Nobody looks again and again.
+        assert await storage.due_timers(time) == ()
 
 
 async def test_a_change_after_the_decision_is_refused_by_the_gate_and_asked_anew(
