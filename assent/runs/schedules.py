@@ -29,6 +29,7 @@ from assent.core.audit import Actor, Authentication
 from assent.core.clock import Clock
 from assent.core.errors import (
     Conflict,
+    FilesFull,
     InvalidRequest,
     NotFound,
     QueueFull,
@@ -405,6 +406,7 @@ class Schedules:
                 ThreadPaused,
                 NotFound,
                 InvalidRequest,
+                FilesFull,
                 QueueFull,
                 Tampered,
             ) as error:

@@ -29,6 +29,7 @@ from assent.runs.opening import open_runs
 from assent.runs.schedules import ON_TIME, Plan, next_time, next_times, pass_due_time, timer_id
 from assent.runs.service import Runs
 from assent.runs.transitions import Submission
+from assent.runs.uploads import UploadLimits
 from assent.storage.base import Change
 from assent.storage.sqlite import SqliteStorage
 from tests.storage.samples import schedule
@@ -570,6 +571,21 @@ async def test_an_agent_that_is_gone_is_told_of_at_each_time_and_harms_no_other(
         await house.goes_to(runs, NINE + HOUR)
         assert len(await runs_of(runs, made)) == 1
         assert (await runs.schedules.schedule(made.schedule_id)).last_error is None
+
+
+async def test_without_room_for_its_file_a_time_passes_and_says_why(house: House) -> None:
+    picture = {"type": "image", "base64": "iVBORw0KGgo=", "mime_type": "image/png"}
+    async with (
+        SqliteStorage.open(house.folder / "a.db", house.clock) as storage,
+        open_runs(storage, house.agents, clock=house.clock, uploads=UploadLimits(in_all=0)) as runs,
+    ):
+        made = await runs.schedules.create(replace(PLAN, given=RunInput([picture])), owner="ann")
+        await house.goes_to(runs, NINE)
+        assert await runs_of(runs, made) == []
+        now = await runs.schedules.schedule(made.schedule_id)
+        assert now.next_at == NINE + HOUR
+        assert now.last_error is not None
+        assert now.last_error.startswith("The uploads take 0 bytes already.")
 
 
 async def test_a_thread_that_is_removed_takes_its_schedules_along(house: House) -> None:
