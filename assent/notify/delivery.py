@@ -42,15 +42,6 @@ SOON_SECONDS = 0.05
 TROUBLE_SECONDS = 2.0
 """The pause after the storage has failed."""
 
-SWEEP_SECONDS = 3600.0
-PAUSE_SECONDS = 0.01
-"""The pause between two steps of the sweep, which leaves the storage to others most of the time."""
-
-KEPT = {
-    NotificationStatus.DELIVERED: timedelta(days=7),
-    NotificationStatus.DEAD: timedelta(days=30),
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
@@ -108,18 +99,16 @@ class Dispatcher:
             asyncio.create_task(dispatcher._deliver_to(name), name=f"notifications to {name}")
             for name in notifiers
         ]
-        sweep = asyncio.create_task(dispatcher._sweep(), name="sweep of notifications")
         try:
             yield dispatcher
         finally:
             dispatcher._stopping = True
             dispatcher.wake()
-            sweep.cancel()
             if deliveries:
                 await asyncio.wait(deliveries, timeout=drain_seconds)
             for task in deliveries:
                 task.cancel()
-            await asyncio.gather(sweep, *deliveries, return_exceptions=True)
+            await asyncio.gather(*deliveries, return_exceptions=True)
 
     def wake(self) -> None:
         """Look for new notifications now."""
@@ -274,22 +263,3 @@ class Dispatcher:
             log.warning(
                 "notifications wait for an endpoint that is not configured", endpoint=endpoint
             )
-
-    # ── sweeping ──
-
-    async def _sweep(self) -> None:
-        while True:
-            try:
-                with suppress(Unavailable):
-                    await self._remove_old()
-            except Exception:
-                log.exception("old notifications could not be removed")
-            await asyncio.sleep(SWEEP_SECONDS)
-
-    async def _remove_old(self) -> None:
-        now = self._clock.now()
-        for status, kept in KEPT.items():
-            removed = True
-            while removed:
-                removed = await self._storage.remove_notifications(status, now - kept) > 0
-                await asyncio.sleep(PAUSE_SECONDS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -47,6 +47,11 @@ ANSWERS_KEPT = timedelta(days=1)
 OVER_KEPT = timedelta(days=30)
 """Standing grants and links that are over can be looked at for this long; the audit chain has what
 became of them. As long, notifications wait for an endpoint that is not configured."""
+
+NOTIFICATIONS_KEPT = {
+    NotificationStatus.DELIVERED: timedelta(days=7),
+    NotificationStatus.DEAD: timedelta(days=30),
+}
 
 LONGEST_WINDOW = max(PERIODS.values())
 """The longest window of a budget: when runs were, of which only the usage is left, is known for so
@@ -122,14 +127,19 @@ class Sweeper:
             await self._uploads.remove_unused(now)
             self._uploads_due = self._monotonic() + UPLOADS_SECONDS
         await storage.forget_times_of_usage(now - LONGEST_WINDOW)
+        for status, kept in NOTIFICATIONS_KEPT.items():
+            await self._remove_notifications(status, now - kept)
         if retention.endpoints is not None:
-            await self._remove_undeliverable(now - OVER_KEPT, retention.endpoints)
+            pending = NotificationStatus.PENDING
+            await self._remove_notifications(pending, now - OVER_KEPT, retention.endpoints)
 
-    async def _remove_undeliverable(self, before: datetime, endpoints: frozenset[str]) -> None:
-        pending, removed = NotificationStatus.PENDING, 1
+    async def _remove_notifications(
+        self, status: NotificationStatus, before: datetime, other_than: Collection[str] = ()
+    ) -> None:
+        removed = 1
         while removed:
             removed = await self._storage.remove_notifications(
-                pending, before, other_than=endpoints
+                status, before, other_than=other_than
             )
             await asyncio.sleep(PAUSE_SECONDS)
 

@@ -403,31 +403,6 @@ async def test_a_notification_erased_during_its_delivery_stays_erased(
         assert await storage.notification("n") is None
 
 
-async def test_old_notifications_are_swept(storage: SqliteStorage) -> None:
-    now = utc_now()
-    old = [
-        (NotificationStatus.DELIVERED, 8),
-        (NotificationStatus.DELIVERED, 6),
-        (NotificationStatus.DEAD, 31),
-        (NotificationStatus.DEAD, 29),
-    ]
-    rows = [
-        due(f"n{n}", at=now - timedelta(days=days), status=status, next_at=None)
-        for n, (status, days) in enumerate(old)
-    ]
-    await storage.commit(
-        Change(rows=(*rows, due("pending", at=now - timedelta(days=99), endpoint="gone")))
-    )
-    async with delivering(storage, []), asyncio.timeout(PATIENCE):
-        while len((await storage.notifications()).rows) > 3:
-            await asyncio.sleep(0.01)
-    assert {row.notification_id for row in (await storage.notifications()).rows} == {
-        "n1",
-        "n3",
-        "pending",
-    }
-
-
 # ── notifiers of other kinds ──
 
 

@@ -372,6 +372,32 @@ async def test_notifications_to_endpoints_that_are_gone_go(storage: SqliteStorag
     assert there == {"gone20", "here0"}
 
 
+async def test_notifications_go_that_were_delivered_or_given_up_long_ago(
+    storage: SqliteStorage,
+) -> None:
+    made = {"new": NOON + 25 * DAY, "older": NOON + 10 * DAY, "oldest": NOON - DAY}
+    rows = tuple(
+        notification(f"{status} {name}", status=status, created_at=created_at)
+        for status in NotificationStatus
+        for name, created_at in made.items()
+    )
+    await storage.commit(Change(rows=rows))
+
+    async def there() -> set[str]:
+        return {each.notification_id for each in (await storage.notifications()).rows}
+
+    everything, manual = await there(), ManualClock()
+    sweeper = sweeper_of(manual, storage, Retention())
+    # A clock that is ahead for a while removes none of them.
+    for months in (0, 12, 0):
+        manual.time = NOON + months * 30 * DAY
+        await sweeper.sweep()
+    assert await there() == everything
+    manual.wait(30 * DAY)
+    await sweeper.sweep()
+    assert everything - await there() == {"delivered older", "delivered oldest", "dead oldest"}
+
+
 async def test_the_feed_forgets_with_the_threads(storage: SqliteStorage) -> None:
     copies = tuple(structs.replace(token(), thread_id=FEED, ts=NOON + day * DAY) for day in (0, 20))
     await storage.commit(Change(events=(*copies, structs.replace(token(), ts=NOON))))
