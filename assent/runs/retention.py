@@ -187,18 +187,17 @@ class Sweeper:
         ended = all_pages(self._storage.ended_runs, since=since, limit=THREADS_PER_STEP)
         async for runs in ended:
             threads = {run.thread_id for run in runs} - seen
-            # A busy thread writes checkpoints. It comes again when its run has ended.
-            idle = [
-                thread_id for thread_id in sorted(threads) if not await self._is_busy(thread_id)
-            ]
-            if idle:
-                await self._storage.prune_checkpoints(idle, keep)
+            # A run that is active, or waits for a person, may be rolled back to a checkpoint from
+            # before it. Its thread comes again when it, or the one that goes on, has ended.
+            at_rest = [id for id in sorted(threads) if await self._is_at_rest(id)]
+            if at_rest:
+                await self._storage.prune_checkpoints(at_rest, keep)
                 await asyncio.sleep(PAUSE_SECONDS)
             seen |= threads
 
-    async def _is_busy(self, thread_id: str) -> bool:
+    async def _is_at_rest(self, thread_id: str) -> bool:
         thread = await self._storage.thread(thread_id)
-        return thread is not None and thread.status is ThreadStatus.BUSY
+        return thread is None or thread.status in (ThreadStatus.IDLE, ThreadStatus.ERROR)
 
 
 @asynccontextmanager

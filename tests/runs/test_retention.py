@@ -160,17 +160,16 @@ async def test_the_latest_checkpoints_are_kept_of_threads_whose_runs_have_ended(
     storage: SqliteStorage,
 ) -> None:
     manual = ManualClock()
-    for name in ("ended", "busy", "never ran"):
+    for name in ("ended", "busy", "paused", "never ran"):
         await put_checkpoints(storage, name, 6)
     busy, earlier = ended("busy", NOON, status=ThreadStatus.BUSY)
-    await storage.commit(Change(rows=(*ended("ended", NOON), busy, earlier)))
+    paused = ended("paused", NOON, status=ThreadStatus.INTERRUPTED, pending=("a",))
+    await storage.commit(Change(rows=(*ended("ended", NOON), busy, earlier, *paused)))
     sweeper = sweeper_of(manual, storage, Retention(checkpoints_keep=2))
     await sweeper.sweep()
-    assert [await steps(storage, name) for name in ("ended", "busy", "never ran")] == [
-        [5, 4],
-        [5, 4, 3, 2, 1, 0],
-        [5, 4, 3, 2, 1, 0],
-    ]
+    assert await steps(storage, "ended") == [5, 4]
+    for name in ("busy", "paused", "never ran"):
+        assert await steps(storage, name) == [5, 4, 3, 2, 1, 0]
 
     # Once its run has ended it is found, though that ended a little before the last sweep by its
     # own clock.
