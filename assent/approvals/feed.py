@@ -28,6 +28,11 @@ def with_copies(events: Iterable[Event]) -> tuple[Event, ...]:
     return (*events, *copies)
 
 
+def is_copy(event: Event) -> bool:
+    """True for a copy in the feed of an event that is in the log of its thread."""
+    return event.thread_id == FEED
+
+
 def _copy(event: ApprovalEvent) -> ApprovalEvent:
     blanked = {name: blank for name, blank in _CONTENT.items() if name in event.__struct_fields__}
     return structs.replace(event, thread_id=FEED, about=event.thread_id, **blanked)

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import msgspec
 
-from assent.approvals.feed import FEED
+from assent.approvals.feed import is_copy
 from assent.core.approval import Approval
 from assent.core.clock import Clock
 from assent.core.events import ApprovalEvent, event_type
@@ -98,8 +98,7 @@ def notifications_for(
 
 def _approval_events(change: Change) -> Iterator[ApprovalEvent]:
     for event in change.events:
-        # The feed holds copies of events that are in the log of a thread.
-        if isinstance(event, ApprovalEvent) and event.thread_id != FEED:
+        if isinstance(event, ApprovalEvent) and not is_copy(event):
             yield event
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import structlog
 
-from assent.approvals.feed import FEED
+from assent.approvals.feed import is_copy
 from assent.approvals.people import People
 from assent.core.approval import Approval
 from assent.core.events import (
@@ -70,7 +70,6 @@ SAFE_FIELDS = frozenset(
 )
 """The fields of events that are copied to their lines. No field with content is among them."""
 
-
 OUTAGE_SECONDS = 60.0
 """The time between two lines about a storage that is away."""
 
@@ -121,11 +120,12 @@ def log_lines(change: Change, people: People = People()) -> Iterator[LogLine]:
             yield _dead_letter(row)
 
     for event in change.events:
-        # The feed holds copies of events that are in the log of a thread.
-        if type(event) in LINES and event.thread_id != FEED:
+        if is_copy(event):
+            continue
+        if type(event) in LINES:
             about = event.approval_id if isinstance(event, ApprovalEvent) else event.run_id
             yield LogLine(*LINES[type(event)], _values(event, rows.get(about)))
-        if isinstance(event, MAY_LEAVE_TOO_FEW) and event.thread_id != FEED:
+        if isinstance(event, MAY_LEAVE_TOO_FEW):
             approval = rows.get(event.approval_id)
             shortage = people.shortage(approval) if isinstance(approval, Approval) else None
             if shortage is not None:
