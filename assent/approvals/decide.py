@@ -250,8 +250,7 @@ class Decider:
         if not any(is_agreed(done.approval) for _, done in acted):
             return []
         asked, _ = acted[0]
-        pause = {"thread_id": asked.thread_id, "run_id": asked.run_id}
-        rows = await all_rows(self.storage.approvals, **pause)
+        rows = await approvals_of_pause(self.storage, asked.thread_id, asked.run_id)
         return [row for row in rows if not row.is_pending]
 
     async def _inherited(self, acted: Sequence[Acted]) -> JsonObject:
@@ -375,6 +374,12 @@ async def pending_approvals(storage: Storage, thread: Thread) -> list[Approval]:
     that were decided since the thread was read."""
     found = [await storage.approval(approval_id) for approval_id in thread.pending]
     return [approval for approval in found if approval is not None and approval.is_pending]
+
+
+async def approvals_of_pause(storage: Storage, thread_id: str, run_id: str) -> list[Approval]:
+    """The approvals that the run paused for, pending or decided, in the order in which they were
+    asked."""
+    return await all_rows(storage.approvals, thread_id=thread_id, run_id=run_id, limit=1000)
 
 
 # ── changes ───────────────────────────────────────────────────────────────────────────────────────

@@ -37,8 +37,8 @@ class Authentication(StrEnum):
     """The way in which it was known who somebody is.
 
     `local` is anybody who reaches a server that has no keys; `host` is an app that Assent is a part
-    of, and that knew them; `grant` is a standing grant that acted
-    for its giver. With `time` and `assent` it was nobody: a deadline, or the program by itself.
+    of, and that knew them; `grant` is a standing grant that acted for its giver. With `time` and
+    `assent` it was nobody: a deadline, or the program by itself.
     """
 
     API_KEY = "api_key"

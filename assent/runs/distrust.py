@@ -15,6 +15,17 @@ async def distrust(storage: Storage, engine: Engine, thread_id: str, error: Tamp
     await storage.distrust(thread_id, error.message, stopped=True)
 
 
+async def check_trusted(storage: Storage, thread_id: str) -> None:
+    """Raise `Tampered` if the thread is marked as tampered with.
+
+    Call it after reading a list of the thread's rows: lists leave out what was tampered with, and
+    mark the thread.
+    """
+    thread = await storage.thread(thread_id)
+    if thread is not None:
+        thread.check_trusted()
+
+
 async def end_unreadable(storage: Storage) -> None:
     """Mark the busy threads whose active run cannot be read: no list shows such a run, so no engine
     would take it up."""

@@ -45,14 +45,15 @@ from assent.graph.stream.callbacks import run_graph
 from assent.runs import outcome
 from assent.runs.asker import add_asker
 from assent.runs.budgets import Budgets, Limit, budget_question, limit_message, refusal_message
+from assent.runs.distrust import check_trusted
 from assent.runs.emitter import PROGRESS_TYPES, RunLog, RunProgress, UsageCounter, past_events
 from assent.runs.engine import Ending, Executor, HeldRun, RecoveryState, RunDrained, log_of
 from assent.runs.inputs import Shapes, add_given_config, check_given, shapes_of
 from assent.runs.ledger import StoredEffects, StoredOutcomes
 from assent.runs.metering import BUDGET_STOP, MARGIN_SECONDS, Meter, Metering, Terms, watch_time
-from assent.runs.planning import Planner, check_trusted, wrote
+from assent.runs.planning import Planner
 from assent.runs.recursion import RecursionLimits
-from assent.runs.states import run_metadata, thread_config
+from assent.runs.states import run_metadata, thread_config, wrote
 from assent.runs.sync_threads import SyncThreads
 from assent.runs.uploads import uploads_of
 from assent.storage.base import Change, Storage
@@ -266,8 +267,7 @@ class GraphExecutor(Executor):
             work.log.check_budgets()
 
     async def _read_uploads(self, run: Run) -> None:
-        """Read what a new message refers to. What earlier ones do, a call of a model
-        reads."""
+        """Read what a new message refers to. What earlier ones do, a call of a model reads."""
         for file_id in uploads_of(given_in(run.input), self._shapes[run.agent].messages_keys):
             # One that is gone, the model is told of.
             with suppress(NotFound):

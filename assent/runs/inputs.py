@@ -41,8 +41,8 @@ def shapes_of(
 
 async def check_given(shape: InputShape, given: RunInput, *, is_update: bool = False) -> None:
     """Raise `InvalidInput` if the agent of the shape does not take this, or if as an update its
-    state does not. A large input goes to a
-    thread: to hold a megabyte to a JSON Schema takes a second or more."""
+    state does not. A large input goes to a thread: to hold a megabyte to a JSON Schema takes a
+    second or more."""
     check = shape.check_update if is_update else shape.check
     if given.has_input and len(encode_json(given.input)) > LARGE_BYTES:
         await asyncio.to_thread(check, given)

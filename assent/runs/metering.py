@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from assent.approvals.decide import approvals_of_pause
 from assent.core.approval import Approval
 from assent.core.clock import Clock
 from assent.core.errors import ConfigurationError
@@ -324,8 +325,7 @@ class Metering:
             paused = await self._storage.run(paused_run)
             earlier = paused.budget if paused is not None else {}
             if earlier.get("asked"):
-                pause = {"thread_id": run.thread_id, "run_id": paused_run}
-                approvals = await all_rows(self._storage.approvals, **pause, limit=1000)
+                approvals = await approvals_of_pause(self._storage, run.thread_id, paused_run)
 
         requested = run.budget.get("limits") or earlier.get("limits") or {}
         before = earlier.get("before") or {}

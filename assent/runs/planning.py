@@ -11,6 +11,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.graph import START
 from langgraph.types import StateSnapshot
 
+from assent.approvals.decide import approvals_of_pause
 from assent.core.approval import Approval, ApprovalKind
 from assent.core.decisions import Approve, Decision
 from assent.core.json import Json, JsonObject
@@ -35,9 +36,10 @@ from assent.graph.outside_messages import (
 )
 from assent.graph.state import checkpoint_of, messages_in
 from assent.graph.updating import UPDATED_BY, check_may_go_on, write_state
+from assent.runs.distrust import check_trusted
 from assent.runs.ledger import StoredEffects
-from assent.runs.states import thread_config
-from assent.storage.base import Storage, all_rows
+from assent.runs.states import thread_config, wrote
+from assent.storage.base import Storage
 
 CALLS_AND_STEPS = (ApprovalKind.TOOL, ApprovalKind.NODE)
 
@@ -164,9 +166,7 @@ class Planner:
     async def _approvals_of(self, paused_run: str) -> Sequence[Approval]:
         """The approvals that a run paused for."""
         thread_id = self.run.thread_id
-        asked = await all_rows(
-            self.storage.approvals, thread_id=thread_id, run_id=paused_run, limit=1000
-        )
+        asked = await approvals_of_pause(self.storage, thread_id, paused_run)
         await check_trusted(self.storage, thread_id)
         return asked
 
@@ -242,19 +242,3 @@ class Planner:
                 earlier = await self.effects.begin(intent)
                 began = began or earlier is not None
         return began
-
-
-def wrote(run: Run, snapshot: StateSnapshot) -> bool:
-    """True if the run wrote this checkpoint."""
-    return (snapshot.metadata or {}).get("run_id") == run.run_id
-
-
-async def check_trusted(storage: Storage, thread_id: str) -> None:
-    """Raise `Tampered` if the thread is marked as tampered with.
-
-    Call it after reading a list of the thread's rows: lists leave out what was tampered with, and
-    mark the thread.
-    """
-    thread = await storage.thread(thread_id)
-    if thread is not None:
-        thread.check_trusted()

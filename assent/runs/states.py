@@ -33,6 +33,11 @@ def run_id_at(snapshot: StateSnapshot) -> str | None:
     return str(run_id) if run_id else None
 
 
+def wrote(run: Run, snapshot: StateSnapshot) -> bool:
+    """True if the run wrote this checkpoint."""
+    return run_id_at(snapshot) == run.run_id
+
+
 def requesters_at(snapshot: StateSnapshot) -> tuple[str, ...]:
     """The requesters of the run that wrote this checkpoint; none if no run of Assent did."""
     stored = (snapshot.metadata or {}).get(REQUESTED_BY)

@@ -32,7 +32,6 @@ UNUSED_KEPT = timedelta(days=1)
 AT_ONCE = 500
 """Files on the disk whose rows are asked for together."""
 
-
 MOST_OF_A_THREAD = 1000
 """Uploads to which one thread refers."""
 
