@@ -16,7 +16,7 @@ from assent.core.audit import AuditAction, AuditEntry, Authentication
 from assent.core.background import background
 from assent.core.clock import Clock
 from assent.core.errors import Conflict, Unavailable
-from assent.core.rows import NotificationStatus, Thread, ThreadStatus
+from assent.core.rows import NotificationStatus, Thread
 from assent.core.settled_clock import SettledClock
 from assent.runs.budgets import PERIODS
 from assent.runs.uploads import Uploads
@@ -187,17 +187,11 @@ class Sweeper:
         ended = all_pages(self._storage.ended_runs, since=since, limit=THREADS_PER_STEP)
         async for runs in ended:
             threads = {run.thread_id for run in runs} - seen
-            # A run that is active, or waits for a person, may be rolled back to a checkpoint from
-            # before it. Its thread comes again when it, or the one that goes on, has ended.
-            at_rest = [id for id in sorted(threads) if await self._is_at_rest(id)]
-            if at_rest:
-                await self._storage.prune_checkpoints(at_rest, keep)
+            if threads:
+                # One that another run has by now is left, and comes again when that has ended.
+                await self._storage.prune_checkpoints(sorted(threads), keep)
                 await asyncio.sleep(PAUSE_SECONDS)
             seen |= threads
-
-    async def _is_at_rest(self, thread_id: str) -> bool:
-        thread = await self._storage.thread(thread_id)
-        return thread is None or thread.status in (ThreadStatus.IDLE, ThreadStatus.ERROR)
 
 
 @asynccontextmanager

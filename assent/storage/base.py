@@ -614,7 +614,10 @@ class Storage(ABC):
     async def prune_checkpoints(self, thread_ids: Sequence[str], keep: int) -> None:
         """Remove the threads' checkpoints except the latest `keep` of each namespace, and whatever
         those need to be rebuilt. What a subgraph's call stored goes with the step that it was made
-        in."""
+        in.
+
+        It leaves threads on which a run is active or waits for a person, since that may be rolled
+        back to a checkpoint from before it."""
 
     @abstractmethod
     async def shrink(self) -> None:

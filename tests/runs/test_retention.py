@@ -4,7 +4,7 @@ stand it."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -182,6 +182,28 @@ async def test_the_latest_checkpoints_are_kept_of_threads_whose_runs_have_ended(
     manual.time += DAY
     await sweeper.sweep()
     assert await steps(storage, "busy") == [5, 4]
+
+
+async def test_a_thread_that_is_taken_just_then_keeps_its_checkpoints(
+    storage: SqliteStorage,
+) -> None:
+    """The run that takes it may be rolled back to the head that it has found."""
+    await put_checkpoints(storage, "t", 6)
+    idle, earlier = ended("t", NOON)
+    await storage.commit(Change(rows=(idle, earlier)))
+
+    class TakenJustThen:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(storage, name)
+
+        async def prune_checkpoints(self, thread_ids: Sequence[str], keep: int) -> None:
+            busy = replace(idle, status=ThreadStatus.BUSY, version=2)
+            await storage.commit(Change(rows=(busy,)))
+            await storage.prune_checkpoints(thread_ids, keep)
+
+    taken: Any = TakenJustThen()
+    await sweeper_of(ManualClock(), taken, Retention(checkpoints_keep=2)).sweep()
+    assert await steps(storage, "t") == [5, 4, 3, 2, 1, 0]
 
 
 async def test_without_a_setting_checkpoints_are_kept(storage: SqliteStorage) -> None:

@@ -833,8 +833,13 @@ async def test_a_thread_is_marked_whatever_is_left_of_its_rows(
 
 
 async def test_a_prune_passes_by_what_was_changed(path: Path) -> None:
-    async with filled(path):
-        pass
+    async with open_(path) as storage:
+        await a_bit_of_everything(storage)
+        for name in ("t", "u"):
+            row = await storage.thread(name)
+            assert row is not None
+            idle = replace(row, status=ThreadStatus.IDLE, version=row.version + 1)
+            await storage.commit(Change(rows=(idle,)))
     flip(path, "checkpoints", "body", T3)
     async with open_(path) as storage:
         await storage.prune_checkpoints(["t", "u"], 1)

@@ -215,7 +215,7 @@ class SqliteSaver(BaseCheckpointSaver[int]):
     ) -> None:
         """Remove checkpoints. `keep_latest` keeps the latest `keep` checkpoints of each namespace,
         and those that their delta channels need; but nothing of a subgraph's call in a step whose
-        checkpoint goes. `delete` keeps none.
+        checkpoint goes. It leaves threads that a run of the server has. `delete` keeps none.
 
         Raises `ValueError` for another strategy, or if `keep` is below 1.
         """

@@ -24,6 +24,10 @@ NAMESPACES = """
 """
 """A thread's namespaces, each with its newest checkpoint."""
 
+TAKEN = "SELECT 1 FROM threads WHERE thread_id = ? AND status IN ('busy', 'interrupted')"
+"""A thread that a run has. Asked for in the transaction that prunes, so that none can begin in
+between."""
+
 LOGS_PER_STEP = 8
 """Logs of a namespace without a thread that one step may remove."""
 
@@ -101,13 +105,15 @@ def delete_for_runs(run_ids: Sequence[str]) -> Callable[[Transaction], set[int]]
 def prune(thread_ids: Iterable[str], keep: int, codec: Codec) -> Callable[[Transaction], set[int]]:
     """Keep the latest checkpoints of each namespace of the threads, and those that their delta
     channels are rebuilt from. Of a task that has finished, the namespace goes with the checkpoint
-    in whose step it ran."""
+    in whose step it ran. Threads that a run has are left out."""
     threads = list(thread_ids)
 
     def apply(transaction: Transaction) -> set[int]:
+        connection = transaction.connection
         keys: set[int] = set()
         for thread_id in threads:
-            keys |= _prune_thread(transaction.connection, thread_id, keep, codec)
+            if not connection.execute(TAKEN, (thread_id,)).fetchone():
+                keys |= _prune_thread(connection, thread_id, keep, codec)
         return keys
 
     return apply
