@@ -9,13 +9,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import BaseMessage
-from langgraph.types import StateSnapshot
+from langgraph._internal._constants import PUSH, TASKS
+from langgraph.types import Send, StateSnapshot
 from msgspec.structs import replace
 
 from assent.core.approval import Approval, ApprovalKind
 from assent.core.json import Json, JsonObject, encode_json
 from assent.core.text import shortened
 from assent.graph.call_preview import preview_of
+from assent.graph.checkpoints import saver_of
 from assent.graph.interrupts.forms import question_json
 from assent.graph.interrupts.questions import Level, graph_of, levels_of
 from assent.graph.kinds import Agent, gate_of
@@ -23,6 +25,9 @@ from assent.graph.kinds import Agent, gate_of
 MAX_CHANNEL_BYTES = 4_000
 """Of one channel as JSON: about a screen. Of a list, the last items that fit are shown: those are
 what the node acts on."""
+
+MAX_SENT_BYTES = 8_000
+"""Of what nodes are sent by `Send`."""
 
 MAX_BYTES = 16_000
 """Of all channels together. A preview goes into notifications, which have 62 KiB for everything."""
@@ -72,21 +77,43 @@ async def _state_preview(agent: Agent, approval: Approval, snapshot: StateSnapsh
     levels = levels_of(agent, snapshot).walk()
     level = next(each for each in levels if each.namespace == approval.namespace)
     try:
+        sent = await _sent(agent, level)
         # In a thread, since the state may be large.
-        return await asyncio.to_thread(state_preview, level)
+        return await asyncio.to_thread(state_preview, level, sent)
     except Exception as error:
         return {"unavailable": f"The state cannot be shown: {type(error).__name__}."}
 
 
-def state_preview(level: Level) -> JsonObject:
-    """`{"state": {channel: value}}` with the channels that the waiting nodes of this graph read.
-    `left_out` names those for which there is no room."""
+async def _sent(agent: Agent, level: Level) -> list[Send]:
+    """What the waiting nodes are called with by `Send`: they see that, and not the state."""
+    paths = [task.path for task in level.snapshot.tasks]
+    places = [path[1] for path in paths if path[0] == PUSH and isinstance(path[1], int)]
+    if not places:
+        return []
+    saver, config = saver_of(agent), level.snapshot.config
+    try:
+        saved = await saver.aget_tuple(config)
+    except NotImplementedError:
+        saved = await asyncio.to_thread(saver.get_tuple, config)
+    sends = saved.checkpoint["channel_values"].get(TASKS, []) if saved else []
+    return [sends[place] for place in places]
+
+
+def state_preview(level: Level, sent: Sequence[Send] = ()) -> JsonObject:
+    """`{"state": {channel: value}}` with the channels that the waiting nodes of this graph read,
+    and under `sent` what they are `sent`. `left_out` names the channels for which there is no
+    room."""
+    calls = [
+        {"node": each.node, "input": _bounded(_without_state(each.arg), MAX_CHANNEL_BYTES)}
+        for each in sent
+    ]
+    preview: JsonObject = {"sent": _last_items(calls, MAX_SENT_BYTES)} if calls else {}
     values = level.snapshot.values
     if not isinstance(values, Mapping):
-        return {"state": _bounded(values, MAX_CHANNEL_BYTES)}
+        return {"state": _bounded(values, MAX_CHANNEL_BYTES), **preview}
     state: JsonObject = {}
     left_out: list[str] = []
-    room = MAX_BYTES
+    room = MAX_BYTES - len(encode_json(preview))
     for name in _channels(level):
         if name not in values:
             continue
@@ -96,7 +123,15 @@ def state_preview(level: Level) -> JsonObject:
             left_out.append(name)
         else:
             state[name] = shown
-    return {"state": state, **({"left_out": left_out} if left_out else {})}
+    return {"state": state, **preview, **({"left_out": left_out} if left_out else {})}
+
+
+def _without_state(sent: Any) -> Any:
+    """What a node is sent; of a call that langchain's agents send to their tools, without the
+    state that they send along."""
+    if isinstance(sent, Mapping) and sent.get("__type") == "tool_call_with_context":
+        return sent.get("tool_call")
+    return sent
 
 
 def _channels(level: Level) -> list[str]:

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import operator
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -17,7 +17,7 @@ from langgraph._internal._constants import NULL_TASK_ID
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, ToolRuntime
-from langgraph.types import Command, interrupt
+from langgraph.types import Command, Send, interrupt
 from pydantic import BaseModel, Field
 
 from assent import (
@@ -662,6 +662,46 @@ async def test_a_step_is_shown_with_what_it_is_about_to_see() -> None:
             "rows": [{"row": 0}, {"row": 1}],
         }
     }
+
+
+class Sent(TypedDict):
+    amount: int
+
+
+def sends(amounts: Sequence[int]) -> Any:
+    """A paused graph whose node gets these amounts by `Send`, beside the state."""
+    graph = StateGraph(Desk)
+
+    def plan(state: Desk) -> Command[Any]:
+        return Command(goto=[Send("pay", {"amount": amount}) for amount in amounts])
+
+    def pay(sent: Sent) -> Json:
+        return {}
+
+    graph.add_node("plan", plan)
+    graph.add_node("pay", pay, input_schema=Sent)
+    graph.add_edge(START, "plan")
+    agent = graph.compile(checkpointer=InMemorySaver(), interrupt_before=["pay"])
+    agent.invoke({"notes": "Pay them."}, THREAD)
+    return agent
+
+
+async def test_a_step_is_shown_with_what_it_is_sent() -> None:
+    agent = sends([1, 1000])
+    (approval,) = await apending_approvals(agent, THREAD)
+    assert approval.preview["sent"] == [
+        {"node": "pay", "input": {"amount": 1}},
+        {"node": "pay", "input": {"amount": 1000}},
+    ]
+    assert pending_approvals(agent, THREAD)[0].preview == approval.preview
+
+
+async def test_much_that_is_sent_is_shown_as_far_as_there_is_room() -> None:
+    (approval,) = await apending_approvals(sends(range(5000)), THREAD)
+    assert len(encode_json(approval.preview)) < MAX_BYTES
+    first, *last = approval.preview["sent"]
+    assert first == f"({5000 - len(last)} more before these)"
+    assert last[-1] == {"node": "pay", "input": {"amount": 4999}}
 
 
 async def test_of_a_large_state_the_newest_is_shown() -> None:
