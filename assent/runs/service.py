@@ -175,7 +175,7 @@ class Runs:
                     uses = await self._uses(submission, agent, prepared.run)
                     return await self._commit(prepared, submission.key, extra, uses)
             except Conflict as error:
-                can_retry = extra is None and submission.thread_id is not None
+                can_retry = extra is None
                 if not can_retry or type(error) is not Conflict or is_about_a_key(error):
                     raise
 
@@ -222,7 +222,7 @@ class Runs:
         uses: Change | None = None,
     ) -> Started:
         change, run = prepared.change, prepared.run
-        if uses is not None and uses.unchanged:
+        if uses is not None:
             change = together(change, uses)
         if run.status is RunStatus.PENDING:
             change = replace(change, queue=self._queue_limits)

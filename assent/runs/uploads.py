@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -27,7 +27,7 @@ from assent.storage.base import Change, Storage
 log = structlog.get_logger(__name__)
 
 UNUSED_KEPT = timedelta(days=1)
-"""An upload that no thread refers to is kept for this long."""
+"""An upload that no thread has referred to is kept for this long."""
 
 AT_ONCE = 500
 """Files on the disk whose rows are asked for together."""
@@ -164,8 +164,11 @@ class Uploads:
                 f"{MOST_OF_A_THREAD:,} are the most. Begin another one."
             )
         rows = [await self._row(file_id) for file_id in sorted(ids)]
-        new = sorted(ids - known)
-        return Change(rows=tuple(_use(id, thread_id) for id in new), unchanged=tuple(rows))
+        new = tuple(_use(id, thread_id) for id in sorted(ids - known))
+        # The second version of an upload says that a thread has referred to it.
+        first = tuple(replace(row, version=2) for row in rows if row.version == 1)
+        unchanged = tuple(row for row in rows if row.version > 1)
+        return Change(rows=(*new, *first), unchanged=unchanged)
 
     async def uses_of_fork(self, source: str, target: str) -> Change:
         """The change by which a new thread refers to all uploads that its source refers to."""
@@ -177,7 +180,8 @@ class Uploads:
     # ── what nobody needs ──
 
     async def remove_unused(self, now: datetime) -> None:
-        """Remove the uploads that have had their time, and that no thread refers to."""
+        """Remove the uploads that no thread refers to: those that had their day for that, and those
+        whose threads are erased."""
         removed = 0
         while ids := await self.storage.remove_unused_files(now - UNUSED_KEPT):
             for file_id in ids:

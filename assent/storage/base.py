@@ -510,8 +510,9 @@ class Storage(ABC):
 
     @abstractmethod
     async def remove_unused_files(self, before: datetime) -> tuple[str, ...]:
-        """Remove the rows of some uploads from before that time to which no thread refers, and
-        return their ids. Call it again until it returns none."""
+        """Remove the rows of some uploads to which no thread refers, if they are from before that
+        time or have been referred to, and return their ids. Call it again until it returns
+        none."""
 
     # ── notifications ──
 

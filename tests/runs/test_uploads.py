@@ -14,7 +14,7 @@ from assent.core.rows import File, FileUse
 from assent.core.run_input import RunInput
 from assent.runs.retention import Retention, Sweeper
 from assent.runs.uploads import MOST_OF_A_THREAD, Uploads
-from assent.storage.base import Change, Storage
+from assent.storage.base import Change, Storage, together
 from assent.storage.sqlite import SqliteStorage
 from tests.storage.samples import thread
 from tests.support.manual_clock import ManualClock
@@ -53,11 +53,12 @@ async def test_uploads_go_after_a_day_unless_a_thread_refers_to_them(
     await storage.commit(Change(rows=(thread(), *uses.rows), unchanged=uses.unchanged))
     sweeper = Sweeper(storage, Retention(), manual.clock, lambda: manual.passed, uploads)
     await sweeper.sweep()
-    for hours, left in ((23, {unused, used}), (2, {used}), (1000, {used})):
+    for hours, left in ((23, [unused, used]), (2, [used]), (1000, [used])):
         manual.wait(hours * HOUR)
         await sweeper.sweep()
-        assert {await storage.file(row.file_id) for row in (unused, used)} - {None} == left
-        assert set(await storage.files.ids()) == {row.file_id for row in left}
+        ids = {row.file_id for row in left}
+        assert await storage.known_files([unused.file_id, used.file_id]) == ids
+        assert set(await storage.files.ids()) == ids
 
     await storage.commit(Change(erase="t"))
     manual.wait(HOUR)
@@ -65,6 +66,25 @@ async def test_uploads_go_after_a_day_unless_a_thread_refers_to_them(
     assert await storage.files.ids() == []
     with pytest.raises(NotFound):
         await uploads.get(used.file_id)
+
+
+async def test_an_upload_goes_with_its_thread_on_the_day_that_it_was_sent(
+    storage: Storage, manual: ManualClock
+) -> None:
+    uploads = Uploads(storage, manual.clock)
+    row = await sent(uploads)
+    uses = await uploads.uses(naming(row.file_id), frozenset(), "t")
+    await storage.commit(together(Change(rows=(thread(),)), uses))
+    # A second thread, while the first is still there.
+    uses = await uploads.uses(naming(row.file_id), frozenset(), "u")
+    await storage.commit(together(Change(rows=(thread("u"),)), uses))
+    await storage.commit(Change(erase="t"))
+    await uploads.remove_unused(manual.clock.now())
+    assert await storage.files.ids() == [row.file_id]
+
+    await storage.commit(Change(erase="u"))
+    await uploads.remove_unused(manual.clock.now())
+    assert await storage.files.ids() == []
 
 
 async def test_a_file_that_was_removed_meanwhile_is_not_referred_to(storage: Storage) -> None:

@@ -256,10 +256,12 @@ _UNUSED = "NOT EXISTS (SELECT 1 FROM file_uses WHERE file_uses.file_id = files.f
 """The uses of erased threads count as long as they are in the file."""
 
 UNUSED_FILES = f"""
-    SELECT file_id FROM files WHERE thread_id = '' AND created_at < ? AND {_UNUSED}
+    SELECT file_id FROM files
+    WHERE thread_id = '' AND (created_at < ? OR version > 1) AND {_UNUSED}
     ORDER BY created_at LIMIT ?
 """
-"""The time before which they were sent, limit."""
+"""The time before which they were sent, limit. Those that a thread has referred to have another
+version than the first, and do not wait for it."""
 
 REMOVE_FILE = f"DELETE FROM files WHERE file_id = ? AND {_UNUSED}"
 """File."""
