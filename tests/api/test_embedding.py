@@ -589,7 +589,7 @@ async def test_a_fork_is_held_to_what_a_request_is(assent: Assent, wrong: dict[s
 NOT_JSON: list[Any] = [object(), 2**70, float("nan"), "\ud800", {1: 2}]
 
 
-@pytest.mark.parametrize("value", NOT_JSON, ids=repr)
+@pytest.mark.parametrize("value", NOT_JSON, ids=["object", "large", "nan", "surrogate", "keys"])
 async def test_what_json_cannot_hold_is_refused_wherever_it_is_given(
     assent: Assent, value: Any
 ) -> None:
