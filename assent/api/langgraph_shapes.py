@@ -127,7 +127,8 @@ class StateChange(PlacedBody):
     """What to write to the state of a thread."""
 
     values: JsonObject | None = Field(
-        default=None, description="Fields of the graph's input schema; null writes none"
+        description="Fields of the graph's input schema; null writes none. It is required: as "
+        "unknown fields are ignored, a misspelt one would write nothing"
     )
     as_node: Name | None = Field(
         default=None,

@@ -68,6 +68,12 @@ wait unnoticed, a few hundredths of a second."""
 
 TAKEN_AS_VOTE = "Your message was taken as your vote, and others must agree before anything runs. "
 
+INSTEAD_OF_A_DECISION = (
+    '; or send "if_paused": "reject" to reject with this message as the reason, '
+    '"cancel" to drop what the thread waits for, or "wait" with "on_busy": "enqueue" '
+    "to have this message wait until it was decided."
+)
+
 Extra = Callable[[Run], Change]
 """Makes a change to commit together with a new run, given its row."""
 
@@ -523,7 +529,11 @@ class Runs:
             thread = await self.thread(str(submission.thread_id))
             thread.check_trusted()
             if thread.status is ThreadStatus.INTERRUPTED:
-                raise await self._paused(thread)
+                raise await self._paused(
+                    thread,
+                    otherwise=', or drop what it waits for with {"values": null, "as_node": '
+                    '"__end__"}; then write to its state.',
+                )
             name = self.agent_for(submission, thread)
             placed = await self._placed(submission, thread, name)
             # Not twice, if somebody else is faster.
@@ -624,15 +634,14 @@ class Runs:
                 '"if_paused": "cancel" to drop what is pending.'
             )
 
-    async def _paused(self, thread: Thread, first: str = "") -> ThreadPaused:
+    async def _paused(
+        self, thread: Thread, first: str = "", otherwise: str = INSTEAD_OF_A_DECISION
+    ) -> ThreadPaused:
         approvals = await self.approvals.pending(thread)
         count = "a decision" if len(approvals) == 1 else f"{len(approvals)} decisions"
         return ThreadPaused(
             f"{first}The thread '{thread.thread_id}' waits for {count}. "
-            f"Decide with POST /threads/{thread.thread_id}/resume; "
-            'or send "if_paused": "reject" to reject with this message as the reason, '
-            '"cancel" to drop what the thread waits for, or "wait" with "on_busy": "enqueue" '
-            "to have this message wait until it was decided.",
+            f"Decide with POST /threads/{thread.thread_id}/resume{otherwise}",
             approvals=approvals,
         )
 

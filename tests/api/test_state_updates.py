@@ -114,6 +114,7 @@ async def test_the_audit_chain_says_who_wrote(server: Server, api: Api, thread: 
         ({"values": {"messages": 5}}, "'messages'"),
         ({"values": {"messages": [{"lc": 1, "type": "constructor"}]}}, "'messages'"),
         ({"values": []}, "'values'"),
+        ({"value": {"messages": "Hello."}}, "'values': it is missing"),
         ({"values": {}, "as_node": "__copy__"}, "There is no node '__copy__'"),
         ({"values": {}, "as_node": "__input__"}, "There is no node '__input__'"),
         ({"values": {}, "as_node": "__end__"}, "There is no node '__end__'"),
@@ -136,7 +137,13 @@ async def test_a_thread_that_waits_or_is_busy_is_not_written_to(
     path, body = f"/threads/{thread}/state", {"values": {"messages": "Hello."}}
     await problem(await api.http.post(path, json=body), 404)
     (approval,) = await api.paused(f"slow {amount}", thread_id=thread)
-    assert (await problem(await api.http.post(path, json=body), 409))["approvals"] == [approval]
+    refused = await problem(await api.http.post(path, json=body), 409)
+    assert refused["approvals"] == [approval]
+    assert refused["detail"] == (
+        f"The thread '{thread}' waits for a decision. Decide with POST /threads/{thread}/resume, "
+        'or drop what it waits for with {"values": null, "as_node": "__end__"}; '
+        "then write to its state."
+    )
     await api.decided(thread, type="approve")
     await server.until_traced(f"slow {amount}")
     for each in (body, {"values": None, "as_node": "__end__"}):
