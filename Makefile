@@ -23,6 +23,7 @@ help:  ## What there is to run
 $(VENV)/ready: $(PINS) pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Assent needs Python 3.11 or newer, and '$(PYTHON)' is older. Name another: make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Installing what Assent needs into $(VENV): a minute or more, once."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(PINS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
