@@ -22,7 +22,7 @@ from assent.cli.conversation import Conversation
 from assent.cli.prompts import Prompts
 from assent.cli.screen import Screen
 from assent.cli.serve import server_in_thread
-from assent.cli.terminal import console, errors_as_sentences, fail
+from assent.cli.terminal import console, errors_as_sentences, fail, program
 from assent.core.blocks import MAX_NAME, MEDIA
 from assent.core.clock import Clock
 from assent.core.events import TERMINAL_TYPES
@@ -107,7 +107,7 @@ def chat(
         fail("Give a message with a --file.", code=2)
     files = {path: _bytes_of(path) for path in file or ()}
 
-    command = ["assent chat"]
+    command = [f"{program()} chat"]
     for name, value in (("--url", url), ("--serve", serve), ("--agent", agent)):
         if value:
             command.append(f"{name} {value}")

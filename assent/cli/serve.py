@@ -25,12 +25,13 @@ from rich.text import Text
 from sse_starlette.sse import AppStatus
 
 from assent.api.embedding import Assent
-from assent.cli.terminal import console, errors_as_sentences, fail, read_settings
+from assent.cli.terminal import console, errors_as_sentences, fail, program, read_settings
 from assent.config.logging import configure_logging
 from assent.config.settings import Settings
 from assent.core.errors import AgentLoadError, ConfigurationError
 from assent.core.text import visible
 from assent.demo import open_clerk
+from assent.graph.input_fields import input_fields
 from assent.graph.kinds import Agent
 from assent.graph.loading import open_agents
 
@@ -88,6 +89,8 @@ class AgentServer(uvicorn.Server):
 
     def __init__(self, settings: Settings, target: str | None, *, log_level: str) -> None:
         self.agents: tuple[str, ...] = ()
+        self.talks: str | None = None
+        """The first agent that takes a message."""
         self.on_start: Callable[[], None] = lambda: None
         self.is_demo = target is None
         self._assent = Assent(
@@ -122,6 +125,8 @@ class AgentServer(uvicorn.Server):
         opening = open_demo(settings) if target is None else open_agents(target)
         async with opening as agents:
             self.agents = tuple(agents)
+            talking = (name for name in agents if input_fields(agents[name]).takes_message)
+            self.talks = next(talking, None)
             yield agents
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
@@ -284,14 +289,17 @@ def _announce(server: AgentServer, settings: Settings, url: str) -> None:
         return
 
     message = DEMO_MESSAGE if server.is_demo else "Hello"
+    body = '{"input": {…}}' if server.talks is None else f'{{"message": "{message}"}}'
     header = option = ""
+    if server.talks is None:
+        option = " --input '{…}'"
+    elif server.talks != server.agents[0]:
+        body = f'{{"agent": "{server.talks}", {body[1:]}'
+        option = f" --agent {server.talks}"
     if settings.api_keys:
         header = " -H 'authorization: Bearer <secret>'"
-        option = " --api-key <secret>"
-    curl = (
-        f"curl -N {url}/agent/stream{header} -H 'content-type: application/json' "
-        f"""-d '{{"message": "{message}"}}'"""
-    )
+        option += " --api-key <secret>"
+    curl = f"curl -N {url}/agent/stream{header} -H 'content-type: application/json' -d '{body}'"
 
     err = console(stderr=True)
     for label, value, style in (
@@ -299,7 +307,7 @@ def _announce(server: AgentServer, settings: Settings, url: str) -> None:
         ("  agents    ", ", ".join(server.agents), ""),
         ("  database  ", database, ""),
         ("  try       ", curl, ""),
-        ("  or        ", f"assent chat --url {url}{option}", ""),
+        ("  or        ", f"{program()} chat --url {url}{option}", ""),
     ):
         err.print(Text.assemble((label, "dim"), (visible(value), style)), soft_wrap=True)
 
@@ -339,6 +347,6 @@ def _raise_start_error(error: BaseException | None) -> NoReturn:
     is_ours = isinstance(error, ConfigurationError) and not isinstance(error, AgentLoadError)
     if is_ours and "another Assent process" in str(error):
         raise ConfigurationError(
-            f"{error} To talk to that one: assent chat --url http://{LOOPBACK}:8000"
+            f"{error} To talk to that one: {program()} chat --url http://{LOOPBACK}:8000"
         ) from error
     raise error

@@ -3,8 +3,12 @@ sentence."""
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn
 
 import typer
@@ -20,6 +24,14 @@ from assent.core.text import visible
 def console(*, stderr: bool = False) -> Console:
     """A console that takes text as it is."""
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+def program() -> str:
+    """This program as the person can call it again: by its path, if a shell would not find it."""
+    called = sys.argv[0]
+    if Path(called).name != "assent" or shutil.which("assent"):
+        return "assent"
+    return shlex.quote(called)
 
 
 def print_sentence(out: Console, sentence: Text) -> None:

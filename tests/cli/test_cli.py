@@ -30,6 +30,7 @@ from typer.testing import CliRunner, Result
 
 from assent.cli.app import app
 from assent.cli.screen import Screen
+from assent.cli.terminal import program
 from assent.core.text import pretty, visible
 from tests.support import agents, any_graphs, given_graphs
 from tests.support.command import COMMAND, Process, on_terminal, run, started
@@ -289,11 +290,32 @@ def test_a_langgraph_project_is_served_by_its_own_names(tmp_path: Path) -> None:
     with served(tmp_path, "langgraph.json") as server:
         assert [agent["agent"] for agent in server.get("/agents")["agents"]] == ["one", "two"]
         assert "agents    one, two" in server.log.read_text()
+        assert """-d '{"message": "Hello"}'""" in server.log.read_text()
         assert chat(server, "--agent", "two", "hello").stdout == "hello\n"
         assert (
             chat(server, "--agent", "three", "hello").stderr
             == "There is no agent 'three'. There are: one, two.\n"
         )
+
+
+@pytest.mark.parametrize(
+    ("called", "found", "named"),
+    [
+        (".venv/bin/assent", False, ".venv/bin/assent"),
+        ("/my desk/bin/assent", False, "'/my desk/bin/assent'"),
+        ("/venv/bin/assent", True, "assent"),
+        ("/venv/bin/python", False, "assent"),
+    ],
+)
+def test_the_program_is_named_as_a_shell_finds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, called: str, found: bool, named: str
+) -> None:
+    if found:
+        (tmp_path / "assent").write_text("")
+        (tmp_path / "assent").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sys.argv", [called])
+    assert program() == named
 
 
 # ── chat: saying something ────────────────────────────────────────────────────────────────────────
@@ -303,6 +325,9 @@ def test_chat_gives_input_context_and_config(tmp_path: Path) -> None:
     project_of(tmp_path, {given_graphs: ("report", "shop")})
     (tmp_path / "context.json").write_text('{"account": "acme"}')
     with served(tmp_path, "langgraph.json", LEDGER=str(tmp_path / "ledger")) as server:
+        banner = server.log.read_text()
+        assert """-d '{"agent": "shop", "message": "Hello"}'""" in banner
+        assert f"assent chat --url {server.url} --agent shop\n" in banner
         report = chat(server, "--agent", "report", "--input", '{"topic": "tea"}')
         assert report.exit_code == 0, report.stderr
         context = f"@{tmp_path / 'context.json'}"
