@@ -84,9 +84,10 @@ class Uploads:
         )
         try:
             await self.storage.commit(Change(rows=(row,)))
-        except BaseException:
+        except Exception:
             await files.remove(file_id)
             raise
+        # One that is cancelled may be stored all the same. If not, `remove_spare` finds its bytes.
         return row
 
     async def get(self, file_id: str) -> File:

@@ -31,6 +31,7 @@ LENGTH_BYTES = 4
 THREADS = 2
 
 WHOLE, UNFINISHED = "??/[!.]*", "??/.*"
+"""The patterns of the files in the folder."""
 
 
 class FolderFiles(Files):

@@ -14,11 +14,12 @@ from typing import Any
 from assent.core.audit import Actor
 from assent.core.clock import Clock
 from assent.core.errors import Conflict
-from assent.core.rows import Run, RunStatus, Thread, ThreadStatus
+from assent.core.rows import File, Run, RunStatus, Thread, ThreadStatus
 from assent.core.run_input import RunInput
 from assent.runs import outcome, transitions
 from assent.runs.engine import Ending, Engine, Executor, HeldRun, OnTimer, RecoveryState, RunDrained
 from assent.runs.transitions import Submission
+from assent.runs.uploads import Uploads
 from assent.runs.worker import EmbeddedEngine
 from assent.storage.base import Change, Storage
 from assent.storage.sqlite import SqliteStorage
@@ -246,3 +247,12 @@ def a_busy_thread(thread_id: str, run_id: str, now: datetime) -> Thread:
 def rows(*rows: Any) -> Change:
     """A change that writes these."""
     return Change(rows=rows)
+
+
+async def sent(uploads: Uploads, data: bytes = b"x") -> File:
+    """Send a file; its row."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield data
+
+    return await uploads.add(chunks(), name="a.txt", declared=None, owner="ada")

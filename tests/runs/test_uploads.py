@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,14 +12,16 @@ import pytest
 
 from assent.core.clock import Clock
 from assent.core.errors import Conflict, InvalidInput, NotFound
-from assent.core.rows import File, FileUse
+from assent.core.rows import FileUse
 from assent.core.run_input import RunInput
 from assent.runs.retention import Retention, Sweeper
 from assent.runs.uploads import MOST_OF_A_THREAD, Uploads
 from assent.storage.base import Change, Storage, together
 from assent.storage.sqlite import SqliteStorage
+from tests.runs.harness import sent
 from tests.storage.samples import thread
 from tests.support.manual_clock import ManualClock
+from tests.support.waiting import PATIENCE
 
 HOUR = timedelta(hours=1)
 
@@ -31,13 +35,6 @@ def manual() -> ManualClock:
 async def storage(tmp_path: Path, manual: ManualClock) -> AsyncIterator[Storage]:
     async with SqliteStorage.open(tmp_path / "assent.db", manual.clock) as storage:
         yield storage
-
-
-async def sent(uploads: Uploads, data: bytes = b"x") -> File:
-    async def chunks() -> AsyncIterator[bytes]:
-        yield data
-
-    return await uploads.add(chunks(), name="a.txt", declared=None, owner="ada")
 
 
 def naming(*ids: str) -> RunInput:
@@ -119,3 +116,25 @@ async def test_a_second_message_with_the_same_file_notes_it_once(storage: Storag
     with pytest.raises(Conflict, match="A thread refers to"):
         await uploads.remove(row.file_id)
     assert await storage.files.read(row.file_id) == b"x"
+
+
+async def test_an_upload_that_is_cancelled_is_stored_with_its_bytes_or_not_at_all(
+    storage: Storage,
+) -> None:
+    uploads = Uploads(storage, Clock())
+    for ticks in range(12):
+        sending = asyncio.create_task(sent(uploads))
+        known = set(await storage.files.ids())
+        async with asyncio.timeout(PATIENCE):
+            while not set(await storage.files.ids()) - known:
+                await asyncio.sleep(0)
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        sending.cancel()
+        with suppress(asyncio.CancelledError):
+            await sending
+    await storage.commit(Change(rows=(thread(),)))  # Whatever was sent is stored by now.
+    with_bytes = await storage.files.ids()
+    stored = await storage.remove_unused_files(Clock().now() + HOUR)
+    assert stored
+    assert set(stored) <= set(with_bytes)

@@ -16,10 +16,14 @@ from typer.testing import CliRunner
 
 from assent.cli.app import app
 from assent.core.approval import ApprovalStatus
+from assent.core.clock import Clock
 from assent.core.rows import NotificationStatus, RunStatus, ThreadStatus
+from assent.runs.uploads import Uploads
 from assent.storage.base import Change
+from assent.storage.folder_files import folder_of
 from assent.storage.sqlite import SqliteStorage, database
 from assent.storage.sqlite.checkup import SHOWN, Level, check_up
+from tests.runs.harness import sent
 from tests.storage.samples import approval, notification, run, schedule, thread, timer, token
 
 
@@ -311,6 +315,22 @@ async def test_many_faults_of_a_kind_are_counted(path: Path) -> None:
     assert problems[-1] == "numbering: And 4 more of this kind."
 
 
+async def test_an_upload_without_its_bytes(path: Path) -> None:
+    async with SqliteStorage.open(path) as storage:
+        uploads = Uploads(storage, Clock())
+        kept, lost = [(await sent(uploads)).file_id for _ in range(2)]
+    assert wrong(path) == []
+    assert "Each upload has its bytes." in sentences(path)
+    (bytes_of_kept,) = folder_of(path).glob(f"??/{kept}")
+    (bytes_of_lost,) = folder_of(path).glob(f"??/{lost}")
+    bytes_of_lost.unlink()
+    (problem,) = wrong(path)
+    assert problem.startswith(f"uploads: The bytes of the upload {lost} are gone from ")
+
+    bytes_of_kept.chmod(0o644)
+    assert f"modes: {kept} is -rw-r--r--" in wrong(path)[0]
+
+
 async def test_an_older_schema_is_no_fault(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known = database.migrations()
     newest = database.Migration(known[-1].number + 1, "made_up", "")
@@ -326,7 +346,7 @@ async def test_the_command_says_it_and_its_exit_status_too(
     well = CliRunner().invoke(app, ["doctor"])
     assert well.exit_code == 0
     lines = well.stdout.splitlines()
-    assert [line.split()[:2] for line in lines[:9]] == [
+    assert [line.split()[:2] for line in lines[:10]] == [
         *(["ok", "file"], ["ok", "modes"], ["ok", "schema"], ["ok", "integrity"]),
         *(
             ["ok", "numbering"],
@@ -334,6 +354,7 @@ async def test_the_command_says_it_and_its_exit_status_too(
             ["ok", "runs"],
             ["ok", "timers"],
             ["ok", "notifications"],
+            ["ok", "uploads"],
         ),
     ]
     # Every sentence begins in the same column.

@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from assent.core.sealing import NoSeal
+from assent.storage.folder_files import WHOLE, folder_of
 from assent.storage.sqlite import database
 from assent.storage.sqlite.tables import IS_VISIBLE, Tables
 
@@ -52,6 +53,10 @@ def check_up(path: str | Path) -> list[Finding]:
                 _hide_what_was_erased(connection)
                 for check in CHECKS:
                     findings += _checked(connection, check)
+                if schema.level is Level.OK:
+                    findings += _summary(
+                        "uploads", _lost_uploads(path), "Each upload has its bytes"
+                    )
                 findings += _contents(connection, is_held=database.is_held(path))
     except sqlite3.Error as error:
         sentence = f"The file {path} cannot be read as a database: {error}."
@@ -90,10 +95,14 @@ def _hide_what_was_erased(connection: sqlite3.Connection) -> None:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    for suffix in ("", "-wal", "-shm", ".lock", ".audit-key"):
+    for suffix in ("", "-wal", "-shm", ".lock", ".audit-key", ".links-key"):
         file = path.with_name(f"{path.name}{suffix}")
         if file.is_file():
             yield file
+
+
+def _uploads(path: Path) -> Iterator[Path]:
+    return folder_of(path).glob(WHOLE)
 
 
 def _file(path: Path) -> Finding:
@@ -104,7 +113,7 @@ def _file(path: Path) -> Finding:
 
 def _modes(path: Path) -> list[str]:
     problems = []
-    for file in _files(path):
+    for file in (*_files(path), *_uploads(path)):
         mode = file.stat().st_mode
         if mode & 0o077:
             problems.append(
@@ -112,6 +121,30 @@ def _modes(path: Path) -> list[str]:
                 f"Run: chmod 600 {file}"
             )
     return problems
+
+
+def _lost_uploads(path: Path) -> list[str]:
+    """The uploads without bytes, looked at twice: a server may send or remove one meanwhile."""
+    lost = _without_bytes(path)
+    if lost:
+        lost = [file_id for file_id in _without_bytes(path) if file_id in lost]
+    folder = folder_of(path)
+    return [
+        f"The bytes of the upload {file_id} are gone from {folder}. Take them from a backup."
+        for file_id in lost
+    ]
+
+
+def _without_bytes(path: Path) -> list[str]:
+    there = {file.name for file in _uploads(path)}
+    return [file_id for file_id in _upload_ids(path) if file_id not in there]
+
+
+def _upload_ids(path: Path) -> list[str]:
+    with database.reading(path) as connection:
+        return database.column(
+            connection, f"SELECT file_id FROM files WHERE {IS_VISIBLE} ORDER BY file_id"
+        )
 
 
 def _schema(connection: sqlite3.Connection) -> Finding:
