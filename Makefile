@@ -14,6 +14,8 @@ LIVES ?= 5000
 WIRED_LIVES ?= 300
 ATTACKS ?= 2000
 CONTESTS ?= 50
+# Whether a server starts and serves is asked of the lowest versions too.
+SERVED := tests/acceptance/test_demo.py tests/acceptance/test_files.py tests/config/test_logging.py
 
 .PHONY: help serve test test-fast crash check bench lock clean
 
@@ -38,8 +40,9 @@ test test-fast crash: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/ready  ## Run the tests
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-test-fast: $(VENV)/ready  ## Run the tests that start no process; make test-fast LOWEST=1 with the lowest versions of all requirements
+test-fast: $(VENV)/ready  ## Run the tests that start no process; make test-fast LOWEST=1 with the lowest versions of all requirements, and a server
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not slow"
+	$(if $(LOWEST),$(BIN)/python -m pytest $(SERVED))
 
 crash: $(VENV)/ready  ## Kill, starve and attack the server for hours; CONTRIBUTING.md says with what, and how to do less
 	CRASH_KILLS=$(CRASH_KILLS) $(BIN)/python -m pytest tests/acceptance/test_crash_storm.py

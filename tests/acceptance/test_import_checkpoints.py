@@ -37,6 +37,7 @@ from tests.support.server import (
     types_of,
     without_tokens,
 )
+from tests.support.waiting import PATIENCE
 
 ASSENT = [sys.executable, "-c", "from assent.cli.app import main; main()"]
 
@@ -399,6 +400,6 @@ def test_a_bar_is_drawn_on_a_terminal(large: Path) -> None:
         except OSError:
             break
     os.close(near)
-    assert process.wait(10) == 0
+    assert process.wait(PATIENCE) == 0
     text = shown.decode()
     assert re.search(r"[0-8] of 8 threads.*━", text) and "8 thread(s)" in text

@@ -35,6 +35,7 @@ from assent.core.text import pretty, visible
 from tests.support import agents, any_graphs, given_graphs
 from tests.support.command import COMMAND, Process, on_terminal, run, started
 from tests.support.server import project_of, serving
+from tests.support.waiting import PATIENCE
 
 DESK = """
 import asyncio, contextlib, os, pathlib
@@ -129,7 +130,7 @@ def served(folder: Path, *arguments: str, **variables: str) -> Iterator[Server]:
         yield Server(url[1], process, log)
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        process.wait(PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -277,7 +278,7 @@ def test_a_stopped_server_closes_what_it_opened(tmp_path: Path, sent: signal.Sig
     with served(tmp_path, "desk.py:desk") as server:
         assert not (tmp_path / "closed").exists()
         server.process.send_signal(sent)
-        assert server.process.wait(20) == (0 if sent is signal.SIGINT else -sent)
+        assert server.process.wait(PATIENCE) == (0 if sent is signal.SIGINT else -sent)
         assert "Traceback" not in server.log.read_text()
     assert (tmp_path / "closed").exists()
 
@@ -765,7 +766,7 @@ class Wire:
     def __exit__(self, *_: object) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self._thread.join(5)
+        self._thread.join(PATIENCE)
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -840,7 +841,7 @@ class Terminal:
 
     def close(self) -> None:
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(20)
+        self.process.wait(PATIENCE)
         os.close(self._near)
         os.close(self._far)
 
@@ -882,7 +883,7 @@ def test_ctrl_c_at_a_question_leaves_it_pending_and_says_how_to_come_back(
     time.sleep(0.5)
     terminal.type("\x03")
     terminal.until(r"Come back with: assent chat --url \S+ --thread ")
-    assert terminal.process.wait(10) == 3
+    assert terminal.process.wait(PATIENCE) == 3
 
 
 def test_the_arguments_are_edited_in_the_editor(terminal: Terminal) -> None:
@@ -893,7 +894,7 @@ def test_the_arguments_are_edited_in_the_editor(terminal: Terminal) -> None:
     terminal.until(r"delete_records\(ids=\[121\]\) … deleted: 1")
     terminal.until("you> ")
     terminal.type("\x04")
-    assert terminal.process.wait(10) == 0
+    assert terminal.process.wait(PATIENCE) == 0
 
 
 def test_ctrl_c_in_a_run_cancels_it_and_comes_back_to_the_prompt(
@@ -915,7 +916,7 @@ def test_ctrl_c_in_a_run_cancels_it_and_comes_back_to_the_prompt(
         terminal.type("\x04")
         thread = re.search(r"--thread (\S+)", terminal.until(r"--thread \S+\s"))
         assert thread is not None
-        assert terminal.process.wait(10) == 0
+        assert terminal.process.wait(PATIENCE) == 0
         runs = desk.get(f"/runs?thread_id={thread[1]}")["runs"]
         assert [run["status"] for run in runs] == ["success", "cancelled"]
     finally:
@@ -930,7 +931,7 @@ def test_ctrl_c_in_a_run_of_one_message_cancels_it_and_leaves(desk: Server, tmp_
         time.sleep(0.5)
         terminal.type("\x03")
         terminal.until("The run was cancelled.")
-        assert terminal.process.wait(10) == 130
+        assert terminal.process.wait(PATIENCE) == 130
         assert desk.get(f"/runs/{active[0]['run_id']}")["status"] == "cancelled"
     finally:
         terminal.close()
@@ -950,7 +951,7 @@ def test_a_second_ctrl_c_leaves_while_a_tool_takes_its_time(tmp_path: Path) -> N
             time.sleep(0.5)
             terminal.type("\x03")
             terminal.until("Left the run to itself, which is being cancelled. Come back with: ")
-            assert terminal.process.wait(10) == 130
+            assert terminal.process.wait(PATIENCE) == 130
             (run,) = server.get("/runs")["runs"]
             assert run["status"] == "cancelling"
         finally:
@@ -983,7 +984,7 @@ def test_ctrl_c_at_json_lines_leaves_the_run_to_itself(desk: Server, tmp_path: P
         terminal.until("node_start")
         terminal.type("\x03")
         terminal.until("Left the run to itself. Come back with: ")
-        assert terminal.process.wait(10) == 130
+        assert terminal.process.wait(PATIENCE) == 130
     finally:
         terminal.close()
 

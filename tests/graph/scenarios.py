@@ -437,7 +437,7 @@ def tool_out_of_time() -> Scenario:
         [wait],
         approve=[],
         effects={"wait": "none"},
-        tool_timeout=0.02,
+        tool_timeout=0.5,
         checkpointer=InMemorySaver(),
     )
     return Scenario(graph=agent)

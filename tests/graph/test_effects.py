@@ -362,7 +362,7 @@ def test_there_is_no_key_outside_of_a_call() -> None:
 
 async def test_an_ordinary_tool_that_runs_out_of_time_is_stopped_and_a_person_is_asked() -> None:
     shop = Shop([FOREVER, "done"])
-    await shop.run(tool_timeout=0.02)
+    await shop.run(tool_timeout=0.5)
     assert (await shop.asked(), shop.stopped) == (["unknown_outcome"], 1)
     await shop.go_on()
     assert (await shop.asked(), len(shop.keys)) == (["unknown_outcome"], 1)
@@ -388,7 +388,7 @@ async def test_what_a_person_says_of_a_call_that_ran_out_of_time_is_told_to_the_
 
 async def test_a_call_that_runs_out_of_time_twice_is_asked_for_twice() -> None:
     shop = Shop([FOREVER, FOREVER, "done"])
-    await shop.run(tool_timeout=0.02)
+    await shop.run(tool_timeout=0.5)
     (first,) = await apending_approvals(shop.agent, shop.config)
     await shop.decide(Approve())
     (second,) = await apending_approvals(shop.agent, shop.config)
@@ -412,7 +412,7 @@ async def test_of_calls_side_by_side_only_those_out_of_time_are_asked_of() -> No
             for number, seconds in enumerate((60, 0, 70))
         )
     )
-    agent = AgentHarness().agent(turn, say("Done."), tools=[work], approve=[], tool_timeout=0.1)
+    agent = AgentHarness().agent(turn, say("Done."), tools=[work], approve=[], tool_timeout=0.5)
     config: Any = {"configurable": {"thread_id": "t", EFFECTS_KEY: Ledger()}}
     await agent.ainvoke(ASKED, config)
     assert [question.tool_call_id for question in await apending_approvals(agent, config)] == [

@@ -55,7 +55,7 @@ async def ended(storage: SqliteStorage, run: Run, first_seq: int) -> tuple[Run, 
 def agent(till: Till, effects: Mapping[str, Any]) -> Any:
     model = ScriptedModel(script=[ConnectionError(), call("pay", amount=3), say("Done.")])
     return build_hitl_agent(
-        model, [till.pay], approve=[], effects=effects, tool_timeout=0.05, model_retry=QUICK
+        model, [till.pay], approve=[], effects=effects, tool_timeout=0.5, model_retry=QUICK
     )
 
 

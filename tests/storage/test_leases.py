@@ -26,6 +26,7 @@ from assent.storage.sqlite.leases import REMEMBERED, Leases
 from assent.storage.sqlite.merging import MERGE_FROM
 from assent.storage.sqlite.writer import Transaction
 from tests.storage.samples import piece, run, thread, token
+from tests.support.waiting import PATIENCE
 
 # Everything twice, over a real file.
 pytestmark = pytest.mark.slow
@@ -280,10 +281,10 @@ async def held(storage: SqliteStorage) -> AsyncIterator[None]:
 
     def hold(_: Transaction) -> None:
         entered.set()
-        release.wait(10)
+        release.wait(PATIENCE)
 
     holding = asyncio.ensure_future(storage._writer.write(hold, threads=()))
-    await asyncio.to_thread(entered.wait, 10)
+    await asyncio.to_thread(entered.wait, PATIENCE)
     try:
         yield
     finally:

@@ -593,7 +593,7 @@ async def follow(
             entries = await storage.read_log(thread_id, seen[-1] if seen else after, limit=limit)
             seen += seqs(entries)
             if not entries:
-                await ring.wait(30)
+                await ring.wait(PATIENCE)
             elif pause:
                 await asyncio.sleep(pause)
     return seen
@@ -673,7 +673,7 @@ async def test_an_erased_thread_can_be_followed_on(storage: Storage) -> None:
         await storage.commit(Change(erase="t"))
         assert await storage.read_log("t", 0) == ()
         await storage.commit(Change(events=(token(),)))
-        await ring.wait(1)
+        await ring.wait(PATIENCE)
         assert seqs(await storage.read_log("t", 2)) == [3]
         assert seqs(await storage.read_log("t", 0)) == [3]
 

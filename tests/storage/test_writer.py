@@ -19,7 +19,7 @@ from assent.storage.sqlite.log import StoredEvent
 from assent.storage.sqlite.writer import MAX_WAITING, Transaction, Writer
 from tests.storage.samples import token
 from tests.support.disk import locked
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 
 class Hold:
@@ -31,7 +31,7 @@ class Hold:
 
     def __call__(self, _: Transaction) -> None:
         self.entered.set()
-        self.release.wait(10)
+        self.release.wait(PATIENCE)
 
 
 class WriterHarness:
@@ -51,7 +51,7 @@ class WriterHarness:
         becomes one batch."""
         hold = Hold()
         holding = asyncio.ensure_future(self.writer.write(hold))
-        await asyncio.to_thread(hold.entered.wait, 10)
+        await asyncio.to_thread(hold.entered.wait, PATIENCE)
         try:
             yield
         finally:
@@ -143,7 +143,7 @@ async def test_nobody_is_told_before_the_commit(harness: WriterHarness) -> None:
         harness.writer.append([token()], fail)
         late = asyncio.ensure_future(harness.writer.write(second))
         await asyncio.sleep(0)
-    await asyncio.to_thread(second.entered.wait, 10)
+    await asyncio.to_thread(second.entered.wait, PATIENCE)
     # By now "early" has run, in the transaction that the second hold keeps open.
     await asyncio.sleep(0.02)
     assert not early.done()

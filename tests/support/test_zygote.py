@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.command import COLD, REPOSITORY
 from tests.support.server import scripted_agents, serving
+from tests.support.waiting import PATIENCE
 from tests.support.zygote import Forked, Zygote
 
 pytestmark = pytest.mark.skipif(COLD, reason="no server is forked here")
@@ -34,14 +35,14 @@ def start(zygote: Zygote, folder: Path, *argv: str, **environment: str) -> Forke
 def test_it_is_the_command_with_its_own_arguments_output_and_exit_code(
     zygote: Zygote, tmp_path: Path
 ) -> None:
-    assert start(zygote, tmp_path, "--version").wait(20) == 0
+    assert start(zygote, tmp_path, "--version").wait(PATIENCE) == 0
     assert (
         start(
             zygote, tmp_path, "serve", "agent.py:agent", ASSENT_DATABASE="sqlite:///here.db"
-        ).wait(20)
+        ).wait(PATIENCE)
         == 1
     )
-    assert start(zygote, tmp_path, "sing").wait(20) == 2
+    assert start(zygote, tmp_path, "sing").wait(PATIENCE) == 2
     said = (tmp_path / "log").read_text()
     assert said.startswith("assent ")
     assert str(tmp_path / "agent.py") in said.replace("\n", "")
@@ -56,7 +57,7 @@ def test_it_dies_of_signals(zygote: Zygote, tmp_path: Path) -> None:
     forked = start(zygote, tmp_path, "serve", "--port", "0")
     assert forked.poll() is None
     forked.send_signal(signal.SIGKILL)
-    assert forked.wait(20) == -signal.SIGKILL
+    assert forked.wait(PATIENCE) == -signal.SIGKILL
     # To signal what has ended does nothing, whoever has its id by now.
     forked.send_signal(signal.SIGKILL)
 

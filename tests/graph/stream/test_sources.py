@@ -69,6 +69,7 @@ from tests.graph.scenarios import (
 from tests.support.goldens import check_golden
 from tests.support.models import call
 from tests.support.openai_server import OpenAIServer, Say
+from tests.support.waiting import PATIENCE
 
 Source = Callable[..., Any]
 THREAD: RunnableConfig = {"configurable": {"thread_id": "1"}}
@@ -500,7 +501,7 @@ async def test_nothing_is_emitted_after_the_run_was_cancelled(source: Source) ->
 
     def agent(state: MessagesState) -> None:
         entered.set()
-        go_on.wait(10)
+        go_on.wait(PATIENCE)
         talker.invoke("Hi")
         finished.set()
 
@@ -508,12 +509,12 @@ async def test_nothing_is_emitted_after_the_run_was_cancelled(source: Source) ->
     run = asyncio.create_task(
         source(one_node(agent), ASKED, THREAD, events.append, thread_id="t", run_id="r")
     )
-    await asyncio.to_thread(entered.wait, 10)
+    await asyncio.to_thread(entered.wait, PATIENCE)
     run.cancel()
     with pytest.raises(asyncio.CancelledError):
         await run
     go_on.set()
-    await asyncio.to_thread(finished.wait, 10)
+    await asyncio.to_thread(finished.wait, PATIENCE)
     assert finished.is_set()
     assert [event.__struct_config__.tag for event in events] == ["node_start"]
 

@@ -329,7 +329,7 @@ async def test_a_reader_is_woken_by_a_sync_node() -> None:
 
     def agent(state: MessagesState) -> dict[str, Any]:
         answer = model(said("Hello there", "m1")).invoke(state["messages"])
-        assert read.wait(5)
+        assert read.wait(PATIENCE)
         return {"messages": [answer]}
 
     async for event in astream_typed(one_node(agent), ASKED, THREAD):
