@@ -138,7 +138,16 @@ async def test_a_run_that_is_queued_while_the_queue_is_looked_at_is_not_forgotte
     harness: EngineHarness,
 ) -> None:
     """What the engine reads is from before the run was committed, and it hears of the run before it
-    has the answer."""
+    has the answer. One that is forgotten waits for the engine's next look, on any machine."""
+    for attempt in range(5):
+        folder = harness.folder / str(attempt)
+        folder.mkdir()
+        if await _begins_before_the_next_look(replace(harness, folder=folder)):
+            return
+    raise AssertionError("It began no sooner than the engine looks.")
+
+
+async def _begins_before_the_next_look(harness: EngineHarness) -> bool:
     async with harness.storage() as storage:
         slow = SlowToAnswer(storage)
         engine = harness.engine(slow)  # type: ignore[arg-type]  (it is one, but for what is slow)
@@ -150,8 +159,9 @@ async def test_a_run_that_is_queued_while_the_queue_is_looked_at_is_not_forgotte
             slow.answers.set()
             asked_at = time.monotonic()
             await status(storage, second)
-            assert time.monotonic() - asked_at < 0.6
+            took = time.monotonic() - asked_at
             await engine.drain(1.0)
+    return took < 0.6
 
 
 class SlowToAnswer:
