@@ -27,6 +27,7 @@ from tests.support.server import (
     serving,
     volley,
 )
+from tests.support.waiting import PATIENCE
 
 ENDED_WELL = {"success", "cancelled", "interrupted"}
 ENDS = ("done", "error", "run_paused", "run_cancelled")
@@ -468,11 +469,13 @@ def open_ids(state: Json) -> set[str]:
 
 async def _brought_to_its_end(api: Api, thread: str) -> None:
     """Reject whatever is asked, until nothing waits its turn any more."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while True:
+            # Read first, or one that waits now could be running when it is not found any more.
+            waits = await api.runs(thread, status="pending")
             found = await api.at_rest(thread)
             if found["status"] == "interrupted":
                 await api.resume(thread, type="reject", all=True)
-            elif not await api.runs(thread, status="pending"):
+            elif not waits:
                 return
             await asyncio.sleep(0.1)
