@@ -37,24 +37,26 @@ async def test_killed_at_any_moment_it_loses_doubles_and_leaves_nothing(
 
 
 @pytest.mark.parametrize(
-    ("mutant", "kinds"),
+    ("mutant", "proofs"),
     [
-        ("without_intents", {"duplicate"}),
-        ("without_comparing", {"forgotten", "open", "stuck"}),
-        ("without_leases", {"recovered", "ending"}),
+        ("without_intents", [{"duplicate"}]),
+        # Of two decisions the later one is forgotten, or the thread's row and the approval's differ.
+        ("without_comparing", [{"forgotten"}, {"duplicate", "open", "stuck"}]),
+        ("without_leases", [{"recovered", "ending"}]),
     ],
 )
 async def test_the_storm_sees_what_a_server_lacks(
-    mutant: str, kinds: set[str], tmp_path: Path
+    mutant: str, proofs: list[set[str]], tmp_path: Path
 ) -> None:
+    """Findings of all the kinds of one of the `proofs`."""
     for attempt in range(ATTEMPTS):
         folder = tmp_path / str(attempt)
         folder.mkdir()
         report = await storm(folder, _short(mutant))
-        if kinds & report.kinds().keys():
+        if any(kinds <= report.kinds().keys() for kinds in proofs):
             return
     raise AssertionError(
-        f"Without a safeguard there should be findings of one of {kinds}, and there are:\n{report}"
+        f"Without a safeguard there should be findings of {proofs}, and there are:\n{report}"
     )
 
 
