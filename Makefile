@@ -52,6 +52,7 @@ crash: $(VENV)/ready  ## Kill, starve and attack the server for hours; CONTRIBUT
 	CRASH_CONTESTS=$(CONTESTS) $(BIN)/python -m pytest tests/acceptance/test_contested_decisions.py
 	CRASH_ROUNDS=10 $(BIN)/python -m pytest tests/acceptance/test_approval_crashes.py
 	ASSENT_SEEDS=$(LIVES) $(BIN)/python -m pytest tests/approvals/test_lives.py
+	ASSENT_SEEDS=500 $(BIN)/python -m pytest tests/storage/test_saver_random.py
 	ASSENT_LIVES=$(WIRED_LIVES) $(BIN)/python -m pytest tests/runs/test_lives.py
 	ASSENT_ATTACKS=$(ATTACKS) $(BIN)/python -m pytest tests/graphs/test_attack.py
 

@@ -4,6 +4,7 @@ And ends with each test what it set about the log.
 
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -47,6 +48,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             starts_a_process(function, found) for function in functions_of(item)
         ):
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what stands now, thousands of tests and all that they import, out of each collection of
+    garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_teardown() -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, time, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import jsonschema
+import msgspec
 from jsonschema.validators import validator_for
 from pydantic import AnyUrl, TypeAdapter
 from referencing import Registry
 
+from assent.core.json import encode_json
 from assent.graph.stream.jsonable import event_json
 
 Schema = Mapping[str, Any]
@@ -65,13 +67,18 @@ def usable_schema(schema: Any) -> Schema | None:
     if not isinstance(schema, Mapping) or not set(schema) & SCHEMA_WORDS:
         return None
     schema = event_json(schema, unknown=str)
+    return schema if _is_usable(encode_json(schema)) else None
+
+
+@lru_cache(maxsize=256)
+def _is_usable(document: bytes) -> bool:
+    """Remembered: a schema takes milliseconds to check, and each look at a pause asks again."""
+    schema = msgspec.json.decode(document)
     try:
         validator_for(schema, jsonschema.Draft202012Validator).check_schema(schema)
     except jsonschema.SchemaError:
-        return None
-    if not all(reference.startswith("#") for reference in references(schema)):
-        return None
-    return schema  # type: ignore[no-any-return]
+        return False
+    return all(reference.startswith("#") for reference in references(schema))
 
 
 def references(schema: Any) -> Iterator[str]:

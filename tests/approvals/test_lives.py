@@ -352,7 +352,7 @@ class Life(RuleBasedStateMachine):
 
 TestLife = Life.TestCase
 TestLife.settings = settings(
-    max_examples=int(os.environ.get("ASSENT_SEEDS", "300")),
+    max_examples=int(os.environ.get("ASSENT_SEEDS", "150")),
     stateful_step_count=50,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

@@ -39,7 +39,7 @@ from tests.support.waiting import PATIENCE, until
 # It takes longer than other tests may.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
-CASES = int(os.environ.get("ASSENT_ATTACKS", "100"))
+CASES = int(os.environ.get("ASSENT_ATTACKS", "50"))
 
 FOUR_EYES = """
 [policies.agents.ours.tools.pay]

@@ -444,7 +444,7 @@ ENDINGS = {"ApprovalDecided", "ApprovalExpired", "ApprovalCancelled", "ApprovalS
 
 TestLives = Life.TestCase
 TestLives.settings = settings(
-    max_examples=int(os.environ.get("ASSENT_LIVES", "15")),
+    max_examples=int(os.environ.get("ASSENT_LIVES", "8")),
     stateful_step_count=50,
     suppress_health_check=list(HealthCheck),
 )

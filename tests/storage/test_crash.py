@@ -20,7 +20,7 @@ from assent.storage.sqlite import SqliteStorage
 from assent.storage.sqlite.checkup import Level, check_up
 from tests.storage import crash
 
-KILLS = int(os.environ.get("CRASH_KILLS", "160"))
+KILLS = int(os.environ.get("CRASH_KILLS", "80"))
 KILLS_PER_FILE = 20
 """A new file now and then, because each kill is followed by a look at all of it."""
 
