@@ -41,6 +41,18 @@ settings.register_profile("assent", deadline=None)
 settings.load_profile("assent")
 
 
+def pytest_configure() -> None:
+    log_plainly()
+
+
+def log_plainly() -> None:
+    """Log as structlog does, but tracebacks without its drawing of them, which takes two seconds."""
+    structlog.reset_defaults()
+    *before, _ = structlog.get_config()["processors"]
+    renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure([*before, renderer])
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     found: dict[Any, bool] = {}
     for item in items:
@@ -70,7 +82,7 @@ def pytest_runtest_teardown() -> None:
         logging.getLogger(name).setLevel(logging.NOTSET)
         logging.getLogger(name).propagate = True
     logging.captureWarnings(False)
-    structlog.reset_defaults()
+    log_plainly()
 
 
 def functions_of(item: pytest.Function) -> Iterator[Any]:
