@@ -12,6 +12,9 @@ from typing import Any
 
 from tests.support.waiting import PATIENCE
 
+TURNS_TO_A_TASK = 5
+"""More than asyncio takes from a connection that is accepted to the task that serves it."""
+
 
 @dataclass
 class Received:
@@ -105,6 +108,12 @@ async def receiving(
     try:
         yield receiver
     finally:
+        # Take no more, and let each that was just taken get the task that serves it: a server that
+        # is closed meanwhile drops it unclosed.
+        for listening in server.sockets:
+            asyncio.get_running_loop().remove_reader(listening)
+        for _ in range(TURNS_TO_A_TASK):
+            await asyncio.sleep(0)
         server.close()
         for task in list(tasks):
             task.cancel()

@@ -4,7 +4,9 @@ streams."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import socket
 from typing import Any
 
 import httpx
@@ -27,6 +29,8 @@ from tests.support.models import (
     say,
 )
 from tests.support.openai_server import Call, Drop, OpenAIServer, Say, Status
+from tests.support.receiver import Receiver, receiving
+from tests.support.waiting import PATIENCE
 
 Json = dict[str, Any]
 
@@ -311,3 +315,13 @@ async def test_one_message_may_stand_in_the_script_often_with_new_call_ids() -> 
     model = ScriptedModel(script=[call("pay", amount=1)] * 2, unique_ids=True)
     ids = {(await model.ainvoke("Hi")).tool_calls[0]["id"] for _ in range(2)}
     assert len(ids) == 2
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_receiver_leaves_no_connection_open_however_late_it_came(turns: int) -> None:
+    async with receiving(Receiver()) as receiver:
+        client = socket.create_connection(("127.0.0.1", receiver.port), timeout=PATIENCE)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    with client, contextlib.suppress(ConnectionError):
+        assert await asyncio.to_thread(client.recv, 1) == b""
