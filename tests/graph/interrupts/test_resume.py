@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import operator
-import time
+import threading
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypedDict
 
@@ -41,6 +41,7 @@ from assent.graph.interrupts.previews import MAX_BYTES, with_problem
 from assent.graph.interrupts.resume import continuation
 from tests.graph.harness import ASKED, THREAD, AgentHarness, Json, asks, told
 from tests.support.models import ScriptedModel, say
+from tests.support.waiting import PATIENCE, until
 
 
 @pytest.fixture
@@ -210,23 +211,21 @@ def test_why_something_is_asked_again_stands_beside_its_preview(
 
 
 async def test_a_slow_preview_does_not_block_the_loop(harness: AgentHarness) -> None:
-    ticks = 0
+    begun, freed = threading.Event(), threading.Event()
 
-    async def tick() -> None:
-        nonlocal ticks
-        while True:
-            ticks += 1
-            await asyncio.sleep(0.005)
+    def preview(args: dict[str, Any]) -> str:
+        begun.set()
+        return "freed" if freed.wait(PATIENCE) else "The loop stood still."
 
     agent = harness.agent(
-        asks(("c1", "pay", {"amount": 3})),
-        approve={"pay": ApprovalPolicy(preview=lambda args: time.sleep(0.1))},
+        asks(("c1", "pay", {"amount": 3})), approve={"pay": ApprovalPolicy(preview=preview)}
     )
     await agent.ainvoke(ASKED, THREAD)
-    ticking = asyncio.create_task(tick())
-    await apending_approvals(agent, THREAD)
-    ticking.cancel()
-    assert ticks > 3
+    looking = asyncio.create_task(apending_approvals(agent, THREAD))
+    await until(begun.is_set)
+    freed.set()
+    (approval,) = await looking
+    assert approval.preview == "freed"
 
 
 # ── which decisions it takes ──────────────────────────────────────────────────────────────────────
