@@ -5,7 +5,7 @@ Ann attacks. Each payment needs the approval of somebody else, and only bob is t
 approves of one before some of the attacks, so that there are approved calls to change, to open
 again and to go back to.
 
-ASSENT_ATTACKS says how many cases; 150 otherwise.
+ASSENT_ATTACKS says how many cases; 50 otherwise.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ What is held to is what a person could check who has the payments, the rows and 
 paid but what was decided, once; what is over stays as it is; and the log, the feed, the audit chain
 and the timers tell the same story.
 
-ASSENT_LIVES says how many lives of 50 steps; 15 otherwise.
+ASSENT_LIVES says how many lives of 50 steps; 8 otherwise.
 """
 
 from __future__ import annotations
