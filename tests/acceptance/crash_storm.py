@@ -246,16 +246,17 @@ class Storm:
     async def _busy(self, api: Api) -> list[str]:
         """What has not come to its end, be it a thread or a run that waits its turn on one that is
         free."""
-        if busy := [
-            thread["thread_id"] for thread in (await api.get("/threads", status="busy"))["threads"]
-        ]:
-            return busy
         followed = [
             log.thread_id
             for log in self._book.logs.values()
             if log.follower is not None and log.events
         ]
+        # First: a run that is begun between two reads has waited in this one, or is seen by the next.
         waiting = [run for id in followed for run in await api.runs(id, status="pending")]
+        if busy := [
+            thread["thread_id"] for thread in (await api.get("/threads", status="busy"))["threads"]
+        ]:
+            return busy
         return [
             run["run_id"]
             for run in waiting
