@@ -13,7 +13,7 @@ from jsonschema.validators import validator_for
 from pydantic import AnyUrl, TypeAdapter
 from referencing import Registry
 
-from assent.core.json import encode_json
+from assent.core.json import JsonObject, encode_json
 from assent.graph.stream.jsonable import event_json
 
 Schema = Mapping[str, Any]
@@ -26,6 +26,9 @@ SCHEMA_WORDS = frozenset(
     )
 )
 """A mapping without any of these restricts nothing, and is something else of that name."""
+
+LONGEST_REMEMBERED = 64 * 1024
+"""Bytes of a schema whose check is remembered: with 256 of them, at most 16 MiB are held."""
 
 
 def validator(schema: Schema, **options: Any) -> Any:
@@ -67,13 +70,19 @@ def usable_schema(schema: Any) -> Schema | None:
     if not isinstance(schema, Mapping) or not set(schema) & SCHEMA_WORDS:
         return None
     schema = event_json(schema, unknown=str)
-    return schema if _is_usable(encode_json(schema)) else None
+    document = encode_json(schema)
+    is_short = len(document) <= LONGEST_REMEMBERED
+    is_usable = _remembered(document) if is_short else _is_usable(schema)
+    return schema if is_usable else None
 
 
 @lru_cache(maxsize=256)
-def _is_usable(document: bytes) -> bool:
-    """Remembered: a schema takes milliseconds to check, and each look at a pause asks again."""
-    schema = msgspec.json.decode(document)
+def _remembered(document: bytes) -> bool:
+    """A schema takes milliseconds to check, and each look at a pause asks again."""
+    return _is_usable(msgspec.json.decode(document))
+
+
+def _is_usable(schema: JsonObject) -> bool:
     try:
         validator_for(schema, jsonschema.Draft202012Validator).check_schema(schema)
     except jsonschema.SchemaError:
