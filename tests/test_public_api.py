@@ -63,14 +63,39 @@ def test_the_checkpointer_is_where_the_readme_says() -> None:
     assert all(hasattr(sqlite, name) for name in sqlite.__all__)
 
 
-def test_whoever_imports_an_agent_does_not_pay_for_the_server() -> None:
-    script = "import json, sys, assent; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
-    loaded = json.loads(
-        subprocess.run(
-            [sys.executable, "-c", script], check=True, capture_output=True, text=True
-        ).stdout
-    )
+def loaded_by(statement: str) -> set[str]:
+    """The packages that a new process has loaded after the statement."""
+    script = f"{statement}\nimport json, sys\nprint(json.dumps(sorted({{name.partition('.')[0] for name in sys.modules}})))"
+    printed = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    ).stdout
+    return set(json.loads(printed))
+
+
+def test_whoever_talks_to_a_server_does_not_pay_for_agents() -> None:
+    loaded = loaded_by("import assent, assent.client")
     assert "assent" in loaded
+    assert {"langgraph", "langchain", "langchain_core", "fastapi", "starlette"}.isdisjoint(loaded)
+
+
+def test_without_all_of_assent_its_names_say_what_to_install() -> None:
+    # None in `sys.modules` is a module that cannot be found.
+    statement = (
+        "import sys\nsys.modules['langgraph'] = None\n"
+        "try: from assent import build_hitl_agent\nexcept ImportError as error: print(error)"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", statement], check=True, capture_output=True, text=True
+    ).stdout
+    assert printed == (
+        "'build_hitl_agent' needs all of Assent, and only its client is installed: "
+        "pip install assent.\n"
+    )
+
+
+def test_whoever_imports_an_agent_does_not_pay_for_the_server() -> None:
+    loaded = loaded_by("from assent import build_hitl_agent")
+    assert "langgraph" in loaded
     assert {
         "fastapi",
         "starlette",

@@ -26,6 +26,7 @@ from assent.core.errors import (
     InvalidRequest,
     NotFound,
     QueueFull,
+    StreamsFull,
     Tampered,
     TooLarge,
     Unavailable,
@@ -43,6 +44,7 @@ STATUSES: tuple[tuple[type[AssentError], int], ...] = (
     (TooLarge, 413),
     (InvalidRequest, 422),
     (QueueFull, 429),
+    (StreamsFull, 429),
     # The request was right, and another would not help: the stored data is wrong.
     (Tampered, 500),
     (Unavailable, 503),
@@ -52,7 +54,8 @@ STATUSES: tuple[tuple[type[AssentError], int], ...] = (
 details."""
 
 QUEUE_SECONDS = 10
-"""A client that found a full queue may try again then: within that time, most runs end."""
+"""A client that found a full queue, or no room for its stream, may try again then: within that
+time, most runs end."""
 
 RETRY_AFTER_SECONDS = 5
 """A client that was refused while the storage was away may try again then. The storage itself is
@@ -155,7 +158,7 @@ async def _ours(request: Request, error: AssentError) -> Response:
     # If the error names a run, the request was taken, and must not be sent again.
     if isinstance(error, Unavailable) and "run_id" not in error.details:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-    elif isinstance(error, QueueFull):
+    elif isinstance(error, QueueFull | StreamsFull):
         headers["Retry-After"] = str(QUEUE_SECONDS)
     return problem(status, title, error.message, headers=headers, **members)
 

@@ -67,6 +67,17 @@ def _duration(value: str | timedelta, read: ValidatorFunctionWrapHandler) -> tim
 Duration = Annotated[timedelta, WrapValidator(_duration), Field(gt=timedelta(0))]
 
 
+def _from_to(least: float, most: float) -> AfterValidator:
+    """Refuse a duration of fewer seconds than `least`, or of more than `most`."""
+
+    def check(value: timedelta) -> timedelta:
+        if not least <= value.total_seconds() <= most:
+            raise ValueError(f"write a duration from {least:g}s to {most:g}s")
+        return value
+
+    return AfterValidator(check)
+
+
 class StoreIndex(BaseModel, frozen=True, extra="forbid"):
     """The embeddings by which a query finds what agents have stored."""
 
@@ -191,6 +202,19 @@ class Settings(BaseSettings):
     store_index: Annotated[StoreIndex | None, NoDecode] = None
     """The embeddings by which agents search what they have stored, as JSON:
     `{"embed": "openai:text-embedding-3-small", "dims": 1536, "fields": ["text"]}`."""
+
+    heartbeat: Annotated[Duration, _from_to(0.1, 60)] = timedelta(seconds=5)
+    """The time after which a stream on which nothing was sent shows that it is alive."""
+
+    stalled: Annotated[Duration, _from_to(1, 600)] = timedelta(seconds=30)
+    """The time after which a reader that takes nothing is cut off."""
+
+    max_streams: int = Field(default=20_000, ge=1)
+    """The most streams that are open at once, of all transports. Another one is refused."""
+
+    max_streams_per_client: int = Field(default=1_000, ge=1)
+    """The most streams that one client may have open: one name of `api_keys`, or without keys one
+    address."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

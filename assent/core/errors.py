@@ -19,6 +19,7 @@ AssentError
 │   └── StaleLease         the lease on the run was lost: stop writing for it
 ├── FilesFull              the uploads take all the room that they may; nothing was changed
 ├── QueueFull              too many runs wait already; try again later, nothing was changed
+├── StreamsFull            too many streams are open; close some, or try again later
 ├── Tampered               stored data was changed from outside; its thread runs no more
 └── Unavailable            the storage cannot take the change now (disk full, read-only,
                            locked); nothing was changed
@@ -28,7 +29,13 @@ A message is a sentence for clients: what was wrong, where, and what to do.
 
 from __future__ import annotations
 
-from assent.core.json import Json
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from assent.core.json import Json, JsonObject
+
+if TYPE_CHECKING:
+    from assent.core.decisions import Decision
 
 
 class AssentError(Exception):
@@ -94,11 +101,35 @@ class NothingPending(Conflict):
 
 
 class AlreadyDecided(Conflict):
-    """The approval is no longer pending; `details` holds who decided what, and when."""
+    """The approval is no longer pending. Of one that expired or was made void, nobody decided."""
+
+    @property
+    def by(self) -> str:
+        """The name of who decided; empty if nobody did."""
+        return str(self.details.get("decided_by") or "")
+
+    @property
+    def decision(self) -> Decision | None:
+        """What they decided, if anything."""
+        from assent.core.decisions import decision_from_json
+
+        found = self.details.get("decision")
+        return decision_from_json(found) if isinstance(found, dict) else None
+
+    @property
+    def at(self) -> datetime | None:
+        """The time at which it was decided, if it was."""
+        found = self.details.get("decided_at")
+        return datetime.fromisoformat(found) if isinstance(found, str) else None
 
 
 class Superseded(Conflict):
-    """The question was changed since it was shown; `details` holds its new `digest` and `args`."""
+    """The question was changed since it was shown; `changed` holds its new `digest` and `args`."""
+
+    @property
+    def changed(self) -> JsonObject:
+        """The question as it is now, as far as it still is one."""
+        return self.details
 
 
 class StaleLease(Conflict):
@@ -112,6 +143,10 @@ class FilesFull(AssentError):
 
 class QueueFull(AssentError):
     """Too many runs wait for their turn already; nothing was changed."""
+
+
+class StreamsFull(AssentError):
+    """Too many streams are open, of this client or of all; nothing was changed."""
 
 
 class Tampered(AssentError):

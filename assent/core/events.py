@@ -87,7 +87,15 @@ class ToolCall(msgspec.Struct, frozen=True):
 # ── run ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-class RunStart(Event, kw_only=True, tag="run_start"):
+class RunEvent(Event, kw_only=True):
+    """An event in the life of a run. In the feed of an agent or a person, `about` is the thread
+    that it happened on, and `agent` the run's."""
+
+    about: str = ""
+    agent: str = ""
+
+
+class RunStart(RunEvent, kw_only=True, tag="run_start"):
     """A run began with new input: the text of a `message`, or the graph's own `input`."""
 
     agent: str
@@ -96,14 +104,14 @@ class RunStart(Event, kw_only=True, tag="run_start"):
     metadata: JsonObject = {}
 
 
-class RunResumed(Event, kw_only=True, tag="run_resumed"):
+class RunResumed(RunEvent, kw_only=True, tag="run_resumed"):
     """A run began with decisions; `approvals` are the ids of the decided approvals."""
 
     agent: str
     approvals: tuple[str, ...] = ()
 
 
-class RunPaused(Event, kw_only=True, tag="run_paused"):
+class RunPaused(RunEvent, kw_only=True, tag="run_paused"):
     """The run paused for a person; `approvals` are the pending ids, `next` the nodes that wait. If
     standing grants have answered all of them, nobody is waited for: `next_run` goes on at once."""
 
@@ -112,7 +120,7 @@ class RunPaused(Event, kw_only=True, tag="run_paused"):
     next_run: str = ""
 
 
-class RunRecovered(Event, kw_only=True, tag="run_recovered"):
+class RunRecovered(RunEvent, kw_only=True, tag="run_recovered"):
     """The run goes on after its process died. `message_ids` name messages that were cut off:
     discard their text."""
 
@@ -120,7 +128,7 @@ class RunRecovered(Event, kw_only=True, tag="run_recovered"):
     message_ids: tuple[str, ...] = ()
 
 
-class RunCancelled(Event, kw_only=True, tag="run_cancelled"):
+class RunCancelled(RunEvent, kw_only=True, tag="run_cancelled"):
     """The run was stopped on request. If `rolled_back`, the thread's state is as it was before the
     run."""
 
@@ -128,14 +136,14 @@ class RunCancelled(Event, kw_only=True, tag="run_cancelled"):
     rolled_back: bool = False
 
 
-class Done(Event, kw_only=True, tag="done"):
+class Done(RunEvent, kw_only=True, tag="done"):
     """The run ended well. `usage` sums its models' tokens; `steps` counts its supersteps."""
 
     usage: Usage | None = None
     steps: int = 0
 
 
-class Error(Event, kw_only=True, tag="error"):
+class Error(RunEvent, kw_only=True, tag="error"):
     """The run failed. `message` is safe to show; the details are in the server's log."""
 
     code: str
@@ -148,9 +156,12 @@ class Error(Event, kw_only=True, tag="error"):
 
 class NodeStart(NodeEvent, kw_only=True, tag="node_start"):
     """A node began in the superstep `step`. A run has as many supersteps as there are different
-    steps in its events without `ns`."""
+    steps in its events without `ns`. `triggers` are the channels that started it, and `path` says
+    where it stands among the tasks of its step, both as LangGraph names them."""
 
     step: int = 0
+    triggers: tuple[str, ...] = ()
+    path: Json = None
 
 
 class NodeEnd(NodeEvent, kw_only=True, tag="node_end"):
@@ -170,10 +181,13 @@ class NodeError(NodeEvent, kw_only=True, tag="node_error"):
 
 
 class LlmStart(NodeEvent, kw_only=True, tag="llm_start"):
-    """A model was called."""
+    """A model was called. `metadata` is what LangGraph and LangChain say about the call, by keys
+    that begin with `langgraph_` or `ls_`; `tags` are those that its code gave it."""
 
     message_id: str
     model: str = ""
+    metadata: JsonObject = {}
+    tags: tuple[str, ...] = ()
 
 
 class Token(NodeEvent, kw_only=True, tag="token"):
@@ -394,6 +408,15 @@ class ApprovalSuperseded(ApprovalEvent, kw_only=True, tag="approval_superseded")
     reason: str = ""
 
 
+class Interrupt(NodeEvent, kw_only=True, tag="interrupt"):
+    """A node called `interrupt()` with `value`, and the run pauses. `response_schema` is the JSON
+    Schema of what it takes as the answer, if it says so."""
+
+    interrupt_id: str
+    value: Json = None
+    response_schema: Json = None
+
+
 # ── other ─────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -409,6 +432,9 @@ class Checkpoint(Event, kw_only=True, tag="checkpoint"):
     checkpoint_id: str
     step: int = 0
     next: tuple[str, ...] = ()
+    parent_id: str = ""
+    source: str = ""
+    ns: tuple[str, ...] = ()
 
 
 class Progress(NodeEvent, kw_only=True, tag="progress"):
@@ -446,10 +472,12 @@ class BudgetExceeded(BudgetEvent, kw_only=True, tag="budget_exceeded"):
 
 
 class Broadcast(Event, kw_only=True, tag="broadcast"):
-    """A message from an operator to everybody."""
+    """A message from an operator to everybody, or to those who follow one thread. `by` is the name
+    of who sent it."""
 
     message: str
     data: Json = None
+    by: str = ""
 
 
 AnyEvent = (
@@ -460,7 +488,8 @@ AnyEvent = (
     | ApprovalRequired | ApprovalVoted | ApprovalWithdrawn | ApprovalEdited
     | ApprovalDelegated | ApprovalCommented | ApprovalDecided | ApprovalReminder
     | ApprovalEscalated | ApprovalExpired | ApprovalCancelled | ApprovalSuperseded
-    | StateUpdate | Checkpoint | Progress | Custom | BudgetWarning | BudgetExceeded | Broadcast
+    | Interrupt | StateUpdate | Checkpoint | Progress | Custom
+    | BudgetWarning | BudgetExceeded | Broadcast
 )  # fmt: skip
 """Any event; `type` names it."""
 
@@ -472,6 +501,12 @@ EVENT_TYPES: dict[str, type[Event]] = {
 TERMINAL_TYPES = frozenset({"done", "error", "run_paused", "run_cancelled"})
 """Types of a run's last event. A stream that follows one run ends after it, unless it is a
 `run_paused` that names the run which goes on."""
+
+FEED_TYPES = frozenset(
+    name for name, cls in EVENT_TYPES.items() if issubclass(cls, RunEvent | ApprovalEvent)
+)
+"""Types of the events that the feeds of agents and people have copies of: those in the lives of
+runs and of approvals."""
 
 encode = msgspec.json.Encoder().encode
 """Encode an event as JSON bytes."""

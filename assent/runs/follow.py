@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing, suppress
+from typing import Literal
 
 from assent.core.errors import Gone, NotFound, Unavailable
 from assent.core.events import TERMINAL_TYPES, RunPaused, decode
@@ -20,8 +21,46 @@ STALL_SECONDS = 10.0
 """The storage may be away for so long before whoever waits for a run is told so. It leaves time for
 a backup, and no client gives up before it."""
 
+PAGE_BYTES = 256 << 10
+"""The most bytes that are read at once for a reader, unless a single event has more."""
+
 Batches = AsyncGenerator[tuple[LogEntry, ...], None]
 """Events of a log as they are read, some at a time."""
+
+
+class Following:
+    """A log that is read from a cursor on.
+
+    `after` is the last number that was read. `types` may be set while the log is followed, and hold
+    from the next event on. `ended` says why it ended: somebody stopped it, or the server stops.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        log_id: str,
+        after: int = 0,
+        *,
+        types: Collection[str] | None = None,
+        poll: float = POLL_SECONDS,
+        most_bytes: int = PAGE_BYTES,
+    ) -> None:
+        self.storage = storage
+        self.log_id = log_id
+        self.after = after
+        self.types = None if types is None else frozenset(types)
+        self.ended: Literal["", "stopped", "stopping"] = ""
+        self._poll = poll
+        self._most_bytes = most_bytes
+
+    def stop(self) -> None:
+        """End `batches` at its next wait."""
+        raise NotImplementedError
+
+    def batches(self) -> Batches:
+        """The events, until it is stopped. A batch is empty after `poll` seconds without an event,
+        and whenever the log rings for nothing."""
+        raise NotImplementedError
 
 
 async def follow(

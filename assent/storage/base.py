@@ -168,7 +168,10 @@ async def all_rows(read: Callable[..., Awaitable[Page[T]]], **filters: Any) -> l
 
 class Doorbell(Protocol):
     """Rings when a thread's log has grown. It may ring without need. Take it before reading the
-    log, so that no event is missed."""
+    log, so that no event is missed. `behind` counts the bytes of events that came since `wait`
+    returned last."""
+
+    behind: int
 
     async def wait(self, timeout: float) -> bool:
         """Return at the next ring, or after `timeout` seconds. False once there will be no other
@@ -247,12 +250,13 @@ class Storage(ABC):
         limit: int = 1000,
         types: Collection[str] | None = None,
         run_id: str | None = None,
+        most_bytes: int | None = None,
     ) -> tuple[LogEntry, ...]:
         """Read at most `limit` of the thread's events numbered above `after`, in order: only those
         of these types and of this run, if given. Empty if there are none (yet).
 
         Fewer are returned, but at least one, where they are large: a read takes a bounded amount
-        of memory.
+        of memory, or at most `most_bytes` of it.
 
         With `after` 0, reading begins at the first event that is left. Any other `after` raises
         `Gone` if events above it were removed, by retention or because the thread was erased;
@@ -276,6 +280,10 @@ class Storage(ABC):
     @abstractmethod
     def listen(self, thread_id: str) -> AbstractContextManager[Doorbell]:
         """Open a doorbell for the thread's log, for as long as the context is entered."""
+
+    @abstractmethod
+    def ring(self, log_id: str | None = None) -> None:
+        """Ring the doorbells of a log, or of all, though nothing was stored."""
 
     @abstractmethod
     def end_listening(self) -> None:

@@ -80,6 +80,15 @@ def test_a_duration_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, wri
         Settings()
 
 
+@pytest.mark.parametrize("written", ["0.05", "61s", "1h"])
+def test_a_duration_out_of_its_range_is_refused(
+    monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    monkeypatch.setenv("ASSENT_HEARTBEAT", written)
+    with pytest.raises(ValidationError, match=r"write a duration from 0\.1s to 60s"):
+        Settings()
+
+
 def test_the_refusal_of_a_duration_says_how_to_write_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASSENT_EVENTS_TTL", "soon")
     with pytest.raises(ValidationError, match=r"'soon' is no duration\. Write 90s, 15m"):

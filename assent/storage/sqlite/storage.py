@@ -185,6 +185,7 @@ class SqliteStorage(Storage):
         limit: int = 1000,
         types: Collection[str] | None = None,
         run_id: str | None = None,
+        most_bytes: int | None = None,
     ) -> tuple[LogEntry, ...]:
         paging.check_limit(limit)
         tail = self._tails.get(thread_id)
@@ -195,7 +196,8 @@ class SqliteStorage(Storage):
         if tail is not None and tail.covers(after):
             return tail.read(after, limit, types, run_id)
 
-        entries = await self._read_file(thread_id, after, limit, types, run_id)
+        at_most = READ_BYTES if most_bytes is None else most_bytes
+        entries = await self._read_file(thread_id, after, limit, types, run_id, at_most)
         follows = bool(entries) and entries[0].seq == after + 1
         if after > 0 and not follows:
             # Asked after the events were read: any removal before that read is known by now.
@@ -224,6 +226,9 @@ class SqliteStorage(Storage):
     def listen(self, thread_id: str) -> AbstractContextManager[Doorbell]:
         return self._tails.listen(thread_id)
 
+    def ring(self, log_id: str | None = None) -> None:
+        raise NotImplementedError
+
     def end_listening(self) -> None:
         self._tails.end()
 
@@ -241,11 +246,12 @@ class SqliteStorage(Storage):
         limit: int,
         types: Collection[str] | None,
         run_id: str | None,
+        most_bytes: int,
     ) -> tuple[LogEntry, ...]:
         sql = queries.log_page(types, run_id)
         parameters = queries.log_parameters(thread_id, after, limit, types, run_id)
         entries: list[LogEntry] = []
-        for columns in await self._reader.rows(sql, parameters, most_bytes=READ_BYTES):
+        for columns in await self._reader.rows(sql, parameters, most_bytes=most_bytes):
             try:
                 entries.append(self._entry(thread_id, *columns))
             except Tampered:

@@ -36,6 +36,7 @@ class Bell:
     """One listener's doorbell. A ring is kept until the next `wait`, and a `wait` makes no task."""
 
     def __init__(self) -> None:
+        self.behind = 0
         self._rung = False
         self._ended = False
         self._waiter: asyncio.Future[None] | None = None

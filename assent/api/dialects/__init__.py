@@ -1,0 +1,1 @@
+"""Dialects: the forms in which clients read a log."""

@@ -1,0 +1,1 @@
+"""Streams: the transports that carry a log to clients, in any dialect."""

@@ -1,0 +1,1 @@
+"""The client of a server: its operations and its streams, from Python."""

@@ -1,0 +1,18 @@
+"""The names of logs that are no thread's. No id of a thread has a `~` or a `/`."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+BROADCASTS = "~broadcasts"
+"""The log of what operators told everybody."""
+
+
+def feed_of_agent(name: str) -> str:
+    """The log of what happens to the runs of an agent."""
+    return f"~agent/{quote(name, safe='')}"
+
+
+def feed_of_user(name: str) -> str:
+    """The log of what happens to the runs that a person started."""
+    return f"~user/{quote(name, safe='')}"
