@@ -217,7 +217,7 @@ def _worded(body: Json) -> Iterator[tuple[str, dict[str, Json]]]:
 
 def _is_worded(one: Json) -> bool:
     """True for a decision in one of the known words. Raises `InvalidDecision` for a bad digest."""
-    if not _has_word(one):
+    if not has_word(one):
         return False
     if "digest" in one and not isinstance(one["digest"], str):
         raise InvalidDecision(
@@ -226,7 +226,8 @@ def _is_worded(one: Json) -> bool:
     return True
 
 
-def _has_word(one: Json) -> bool:
+def has_word(one: Json) -> bool:
+    """True for an object whose `type` is one of the words of decisions."""
     return isinstance(one, dict) and isinstance(one.get("type"), str) and one["type"] in WORDS
 
 
@@ -239,7 +240,7 @@ def _not_empty(body: Json) -> Json:
 
 def _for_all(body: Json) -> tuple[Json, bool]:
     """The decision, and True if it is for all that is pending."""
-    if not _has_word(body) or "all" not in body:
+    if not has_word(body) or "all" not in body:
         return body, False
     if not isinstance(body["all"], bool):
         raise InvalidDecision(

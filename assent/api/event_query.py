@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Annotated
 
 from fastapi import Depends, Header, Query, Response
 from pydantic import Field
 
+from assent.api.json_body import SHOWN
 from assent.core.errors import InvalidRequest
 from assent.core.events import EVENT_TYPES
+from assent.core.text import visible
 from assent.storage.base import LogEntry
 
 MOST_ON_A_PAGE = 1000
@@ -37,10 +39,16 @@ async def _types(
 ) -> frozenset[str] | None:
     if types is None:
         return None
-    wanted = {part.strip() for part in types.split(",")} - {""}
-    if unknown := sorted(wanted - set(EVENT_TYPES)):
+    return known_types({part.strip() for part in types.split(",")} - {""})
+
+
+def known_types(wanted: Collection[str]) -> frozenset[str]:
+    """The types of events. Raises `InvalidRequest` for one that there is not."""
+    if unknown := sorted(set(wanted) - set(EVENT_TYPES)):
         known = ", ".join(sorted(EVENT_TYPES))
-        raise InvalidRequest(f"There is no event type '{unknown[0]}'. The types are: {known}.")
+        raise InvalidRequest(
+            f"There is no event type '{visible(unknown[0][:SHOWN])}'. The types are: {known}."
+        )
     return frozenset(wanted)
 
 

@@ -32,22 +32,29 @@ def read_json(body: bytes) -> Json:
     """The value. Raises `HTTPException`: 400 if the body is not JSON, 422 if it is, and no program
     could be expected to read it."""
     try:
-        return read_strictly(body.decode())
+        return read_json_text(body.decode(), "body")
     except UnicodeDecodeError:
         raise HTTPException(400, "The body is not UTF-8.") from None
+
+
+def read_json_text(text: str, what: str) -> Json:
+    """The value of the text, which clients know as a body or a frame. Raises what `read_json`
+    does."""
+    try:
+        return read_strictly(text)
     except FieldTwice as error:
         name = visible(error.name[:SHOWN])
         raise HTTPException(
-            400, f"The body has the field '{name}' more than once in one object."
+            400, f"The {what} has the field '{name}' more than once in one object."
         ) from None
     except NoNumber as error:
         raise HTTPException(
-            400, f"The body is not JSON: it has {error.name}, which is no number there."
+            400, f"The {what} is not JSON: it has {error.name}, which is no number there."
         ) from None
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        raise HTTPException(400, f"The body is not JSON: {error.msg} at {where}.") from None
+        raise HTTPException(400, f"The {what} is not JSON: {error.msg} at {where}.") from None
     except RecursionError:
-        raise HTTPException(422, "The body is nested too deeply.") from None
+        raise HTTPException(422, f"The {what} is nested too deeply.") from None
     except ValueError:
-        raise HTTPException(422, "The body has a number that is too long.") from None
+        raise HTTPException(422, f"The {what} has a number that is too long.") from None

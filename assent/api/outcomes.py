@@ -18,7 +18,7 @@ from assent.api.deps import wants_stream
 from assent.api.responses import json_response
 from assent.api.schemas import CancelRequest
 from assent.api.sse import EventStream
-from assent.api.views import approval_view, outcome_view, run_view, state_json
+from assent.api.views import approval_view, cancelled_views, outcome_view, run_view, state_json
 from assent.core.approval import Approval, Outcome
 from assent.core.errors import Conflict, Unavailable
 from assent.core.json import Json, JsonObject, valid_text
@@ -89,9 +89,7 @@ async def cancelled_response(
     if body.wait:
         ended = await _unless_gone(request, _all_ended(runs.storage, cancelled))
         cancelled = ended or cancelled
-    status = 200 if all(run.ended_at for run in cancelled) else 202
-    prefix = prefix_of(request)
-    views = [run_view(run, runs.agents, prefix) for run in cancelled]
+    status, views = cancelled_views(cancelled, runs.agents, prefix_of(request))
     return json_response({**members, "runs": views}, status=status)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import structlog
 from fastapi import FastAPI, Request, Response
@@ -12,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from assent.api.context import served
+from assent.api.context import SCOPE_KEY, Served
 from assent.api.idempotency import has_key
 from assent.api.responses import json_response
 from assent.api.views import approval_view
@@ -74,6 +76,7 @@ _HTTP_TITLES = {
     415: "Unsupported Media Type",
     421: "Misdirected Request",
     422: "Invalid Request",
+    426: "Upgrade Required",
     503: "Unavailable",
 }
 
@@ -95,30 +98,72 @@ EXPECTED = (AssentError, RequestValidationError, HTTPException)
 """The errors by which routes refuse a request."""
 
 
+class Document(NamedTuple):
+    """A problem document, and the status and headers of the response that it is the body of."""
+
+    status: int
+    body: JsonObject
+    headers: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """The request that a problem is about. `logged_as` is its path for the log; `runs` is None
+    before the server has started."""
+
+    method: str
+    path: str
+    logged_as: str
+    has_key: bool
+    runs: Runs | None
+
+    @classmethod
+    def by(cls, request: Request) -> Asked:
+        """What this request asked."""
+        server: Served | None = request.scope.get(SCOPE_KEY)
+        path = request.url.path
+        # A link's token is a secret.
+        token = request.path_params.get("token")
+        return cls(
+            method=request.method,
+            path=path,
+            logged_as=path.replace(token, "…") if token else path,
+            has_key=has_key(request),
+            runs=server.runs if server is not None else None,
+        )
+
+
 def install(app: FastAPI) -> None:
     """Answer every error with a problem document."""
-    for kind in EXPECTED:
+    for kind in (*EXPECTED, Exception):
         app.add_exception_handler(kind, answer)
-    app.add_exception_handler(Exception, _unexpected)
 
 
 async def answer(request: Request, error: Exception) -> Response:
-    """The problem document for one of the `EXPECTED` errors."""
+    """The response with the problem document for the error."""
+    status, body, headers = await document(error, Asked.by(request))
+    return json_response(body, status=status, media_type=PROBLEM, headers=headers)
+
+
+async def document(error: Exception, asked: Asked) -> Document:
+    """The RFC 9457 problem document for the error. One that is not among the `EXPECTED` is a
+    failure of the server: it is logged, and shows no details."""
     if isinstance(error, AssentError):
-        return await _ours(request, error)
+        return await _ours(error, asked)
     if isinstance(error, RequestValidationError):
-        return _invalid(request, error)
-    assert isinstance(error, HTTPException)
-    return _http(request, error)
+        return _invalid(error, asked)
+    if isinstance(error, HTTPException):
+        return _http(error, asked)
+    return _unexpected(error, asked)
 
 
-def problem(
-    status: int, title: str, detail: str, *, headers: dict[str, str] | None = None, **members: Json
-) -> Response:
-    """An RFC 9457 problem document; `members` are its extension members."""
+def _problem(
+    status: int, title: str, detail: str, headers: Mapping[str, str] = {}, **members: Json
+) -> Document:
+    """A problem document; `members` are its extension members."""
     if status == 500:
         # An exception that nobody caught ends the connection, so the client must not use it again.
-        headers = {**(headers or {}), "Connection": "close"}
+        headers = {**headers, "Connection": "close"}
     body = {
         "type": f"urn:assent:problem:{title.lower().replace(' ', '-')}",
         "title": title,
@@ -126,7 +171,7 @@ def problem(
         "detail": detail,
         **members,
     }
-    return json_response(body, status=status, media_type=PROBLEM, headers=headers)
+    return Document(status, body, dict(headers))
 
 
 def status_of(error: AssentError) -> int | None:
@@ -144,70 +189,62 @@ async def distrust(runs: Runs, error: Tampered) -> None:
         await runs.distrust(str(error.details["thread_id"]), error)
 
 
-async def _ours(request: Request, error: AssentError) -> Response:
+async def _ours(error: AssentError, asked: Asked) -> Document:
     status = status_of(error)
     if status is None:
-        return await _unexpected(request, error)
-    if isinstance(error, Tampered):
-        log.error("a stored value was tampered with", path=_path(request), **error.details)
-        await distrust(served(request).runs, error)
+        return _unexpected(error, asked)
+    if isinstance(error, Tampered) and asked.runs is not None:
+        log.error("a stored value was tampered with", path=asked.logged_as, **error.details)
+        await distrust(asked.runs, error)
 
     title = re.sub(r"(?<=.)(?=[A-Z])", " ", type(error).__name__)
-    members = {name: _member(value, request) for name, value in error.details.items()}
+    members = {name: _member(value, asked) for name, value in error.details.items()}
     headers: dict[str, str] = {}
     # If the error names a run, the request was taken, and must not be sent again.
     if isinstance(error, Unavailable) and "run_id" not in error.details:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     elif isinstance(error, QueueFull | StreamsFull):
         headers["Retry-After"] = str(QUEUE_SECONDS)
-    return problem(status, title, error.message, headers=headers, **members)
+    return _problem(status, title, error.message, headers, **members)
 
 
-def _invalid(request: Request, error: RequestValidationError) -> Response:
+def _invalid(error: RequestValidationError, asked: Asked) -> Document:
     sentences = in_sentences(error)
-    if request.method != "GET":
+    if asked.method != "GET":
         sentences.append("Nothing was changed.")
-    return problem(422, "Invalid Request", " ".join(sentences))
+    return _problem(422, "Invalid Request", " ".join(sentences))
 
 
-def _http(request: Request, error: HTTPException) -> Response:
+def _http(error: HTTPException, asked: Asked) -> Document:
     status, detail = error.status_code, str(error.detail)
     if status in (400, 422):
         detail = f"{detail} Nothing was changed."
     elif status == 404:
-        detail = f"There is no {request.url.path} on this server."
+        detail = f"There is no {asked.path} on this server."
     elif status == 405:
-        detail = f"{request.url.path} does not take {request.method}."
-    headers = dict(error.headers or {})
-    return problem(status, _HTTP_TITLES.get(status, "Error"), detail, headers=headers)
+        detail = f"{asked.path} does not take {asked.method}."
+    return _problem(status, _HTTP_TITLES.get(status, "Error"), detail, error.headers or {})
 
 
-async def _unexpected(request: Request, error: Exception) -> Response:
-    log.error("request failed", path=_path(request), exc_info=error)
-    detail = (
-        f"The server failed at this request. Its log has the details. {_whether_again(request)}"
-    )
-    return problem(500, "Internal Error", detail)
+def _unexpected(error: Exception, asked: Asked) -> Document:
+    log.error("request failed", path=asked.logged_as, exc_info=error)
+    detail = f"The server failed at this request. Its log has the details. {_whether_again(asked)}"
+    return _problem(500, "Internal Error", detail)
 
 
-def _path(request: Request) -> str:
-    """The request's path for the log. A link's token is a secret."""
-    token = request.path_params.get("token")
-    return request.url.path.replace(token, "…") if token else request.url.path
-
-
-def _whether_again(request: Request) -> str:
+def _whether_again(asked: Asked) -> str:
     """A sentence for the client of a request that failed, nobody knows where."""
-    if request.method == "GET":
+    if asked.method == "GET":
         return "The request may be sent again."
-    if has_key(request):
+    if asked.has_key:
         return "The request may be sent again with the same Idempotency-Key."
     return "It may have been carried out all the same: look before you send it again."
 
 
-def _member(value: Json, request: Request) -> Json:
+def _member(value: Json, asked: Asked) -> Json:
     if isinstance(value, Sequence) and value and isinstance(value[0], Approval):
-        people = served(request).runs.approvals.people
+        assert asked.runs is not None
+        people = asked.runs.approvals.people
         return [approval_view(approval, people) for approval in value]
     return value
 
