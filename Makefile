@@ -14,6 +14,9 @@ LIVES ?= 5000
 WIRED_LIVES ?= 300
 ATTACKS ?= 2000
 CONTESTS ?= 50
+STREAM_KILLS ?= 20
+STREAM_THREADS ?= 50
+STREAM_EVENTS ?= 2000
 # Whether a server starts and serves is asked of the lowest versions too.
 SERVED := tests/acceptance/test_demo.py tests/acceptance/test_files.py tests/config/test_logging.py
 
@@ -48,6 +51,8 @@ crash: $(VENV)/ready  ## Kill, starve and attack the server for hours; CONTRIBUT
 	CRASH_KILLS=$(CRASH_KILLS) $(BIN)/python -m pytest tests/acceptance/test_crash_storm.py
 	WEATHER_ROUNDS=$(WEATHER_ROUNDS) $(BIN)/python -m pytest tests/acceptance/test_crash_weather.py
 	SOAK_MINUTES=$(SOAK_MINUTES) $(BIN)/python -m pytest tests/acceptance/test_crash_soak.py
+	STREAM_KILLS=$(STREAM_KILLS) STREAM_THREADS=$(STREAM_THREADS) STREAM_EVENTS=$(STREAM_EVENTS) \
+		$(BIN)/python -m pytest tests/acceptance/test_streams.py
 	CRASH_KILLS=$(STORAGE_KILLS) $(BIN)/python -m pytest tests/storage/test_crash.py
 	CRASH_CONTESTS=$(CONTESTS) $(BIN)/python -m pytest tests/acceptance/test_contested_decisions.py
 	CRASH_ROUNDS=10 $(BIN)/python -m pytest tests/acceptance/test_approval_crashes.py

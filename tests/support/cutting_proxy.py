@@ -1,0 +1,134 @@
+"""A network that breaks connections: a TCP proxy that lets so many bytes of an answer through, and
+then cuts the connection, wherever in a frame that is.
+
+    async with cutting(server.port, cuts_at_random(Random(7))) as proxy:
+        client = Client(proxy.url)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import socket
+import struct
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from random import Random
+
+RECEIVED = 16 << 10
+"""The most that is passed on at once."""
+
+FEWEST, MOST = 300, 200_000
+"""Bytes between which `cuts_at_random` cuts: amid an answer's head, or after thousands of events."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The end of a connection: after so many bytes from the server, with a reset or in order."""
+
+    after: int
+    reset: bool = False
+
+
+def cuts_at_random(draw: Random, fewest: int = FEWEST, most: int = MOST) -> Iterator[Cut]:
+    """One cut after another, short connections as likely as long ones ten times their length."""
+    while True:
+        length = math.exp(draw.uniform(math.log(fewest), math.log(most)))
+        yield Cut(int(length), reset=draw.random() < 0.5)
+
+
+def never() -> Iterator[None]:
+    """Connections that last."""
+    while True:
+        yield None
+
+
+class CuttingProxy:
+    """Passes connections on to a port of this machine. The cut of each connection is the next of
+    `cuts`."""
+
+    def __init__(self, port: int, cuts: Iterator[Cut | None]) -> None:
+        self.port = 0
+        self.connections = 0
+        self._target = port
+        self._cuts = cuts
+
+    @property
+    def url(self) -> str:
+        """What a client is given."""
+        return f"http://127.0.0.1:{self.port}"
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Pass one connection on, until it is cut or one end closes it."""
+        self.connections += 1
+        cut = next(self._cuts)
+        try:
+            upstream = await asyncio.open_connection("127.0.0.1", self._target)
+        except OSError:
+            # The server is away: the client is told as by the system itself.
+            reset(writer)
+            return
+        await self._pass_on((reader, writer), upstream, cut)
+
+    async def _pass_on(self, client: Wire, server: Wire, cut: Cut | None) -> None:
+        left = math.inf if cut is None else cut.after
+        asked = asyncio.create_task(copy(client[0], server[1], math.inf))
+        answered = asyncio.create_task(copy(server[0], client[1], left))
+        try:
+            await asyncio.wait({asked, answered}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for _, writer in (client, server):
+                (reset if cut is not None and cut.reset else close)(writer)
+            for task in (asked, answered):
+                task.cancel()
+            await asyncio.gather(asked, answered, return_exceptions=True)
+
+
+Wire = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@asynccontextmanager
+async def cutting(port: int, cuts: Iterator[Cut | None]) -> AsyncIterator[CuttingProxy]:
+    """A proxy before this port. Its connections end with it."""
+    proxy = CuttingProxy(port, cuts)
+    served: set[asyncio.Task[None]] = set()
+
+    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(proxy.serve(reader, writer))
+        served.add(task)
+        task.add_done_callback(served.discard)
+        # One that is cancelled before it has begun closes nothing.
+        task.add_done_callback(lambda _: close(writer))
+
+    listening = await asyncio.start_server(connected, "127.0.0.1", 0)
+    proxy.port = listening.sockets[0].getsockname()[1]
+    try:
+        yield proxy
+    finally:
+        listening.close()
+        for task in served:
+            task.cancel()
+        await asyncio.gather(*served, return_exceptions=True)
+
+
+async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, most: float) -> None:
+    """Pass bytes on until there are no more, or it was so many, or the other end is gone."""
+    with suppress(OSError):
+        while most > 0 and (data := await reader.read(int(min(RECEIVED, most)))):
+            most -= len(data)
+            writer.write(data)
+            await writer.drain()
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """End the connection with a reset: what was not sent yet is thrown away."""
+    taken: socket.socket = writer.get_extra_info("socket")
+    with suppress(OSError):
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+def close(writer: asyncio.StreamWriter) -> None:
+    """End the connection in order: what was sent arrives."""
+    writer.close()
