@@ -1,1 +1,58 @@
-"""The client of a server: its operations and its streams, from Python."""
+"""The client of a server: `Client` for asyncio, `SyncClient` without.
+
+It needs no part of Assent but `assent.core`, so it can be installed without the server.
+"""
+
+from assent.client.aio import Client
+from assent.client.problems import ServerFailed, Unauthorized, Unreachable
+from assent.client.sync import SyncClient
+from assent.client.values import (
+    Agent,
+    AuditRecord,
+    DecisionLink,
+    EventPage,
+    File,
+    Grant,
+    Health,
+    Heard,
+    Link,
+    OneOutcome,
+    Outcome,
+    Run,
+    RunResult,
+    Schedule,
+    ShownApproval,
+    SomeEvent,
+    State,
+    Thread,
+    UnknownEvent,
+    WrittenState,
+)
+
+__all__ = [
+    "Agent",
+    "AuditRecord",
+    "Client",
+    "DecisionLink",
+    "EventPage",
+    "File",
+    "Grant",
+    "Health",
+    "Heard",
+    "Link",
+    "OneOutcome",
+    "Outcome",
+    "Run",
+    "RunResult",
+    "Schedule",
+    "ServerFailed",
+    "ShownApproval",
+    "SomeEvent",
+    "State",
+    "SyncClient",
+    "Thread",
+    "Unauthorized",
+    "UnknownEvent",
+    "Unreachable",
+    "WrittenState",
+]

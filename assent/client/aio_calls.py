@@ -1,0 +1,476 @@
+"""The server's operations for asyncio, by what they are about. `sync_calls.py` is its twin."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from datetime import datetime
+from time import monotonic
+from typing import Literal, Protocol, TypeVar
+
+from assent.client import calls
+from assent.client.calls import Call, Decisions, Page
+from assent.client.values import (
+    Agent,
+    AuditRecord,
+    DecisionLink,
+    EventPage,
+    File,
+    Grant,
+    Health,
+    Heard,
+    OneOutcome,
+    Outcome,
+    Run,
+    RunResult,
+    Schedule,
+    ShownApproval,
+    State,
+    Thread,
+    Value,
+    WrittenState,
+)
+from assent.core.clock import uuid7
+from assent.core.decisions import Decision
+from assent.core.json import Json, JsonObject
+from assent.core.rows import UNFINISHED
+
+T = TypeVar("T")
+V = TypeVar("V", bound=Value)
+
+WAIT_SECONDS = 30.0
+"""One request waits so long for a run, so that a connection that is dead is noticed."""
+
+
+class Asks(Protocol):
+    """The way to the server."""
+
+    async def ask(self, call: Call[T]) -> T:
+        """The result of the call."""
+        ...
+
+    def follow(
+        self,
+        path: str = "",
+        *,
+        after: int | None = None,
+        types: Sequence[str] | None = None,
+        opening: Call[None] | None = None,
+        is_one_run: bool = False,
+    ) -> AsyncGenerator[Heard, None]:
+        """The events at the path, or of what the opening has begun."""
+        ...
+
+
+class Group:
+    """Operations about one thing."""
+
+    def __init__(self, asks: Asks) -> None:
+        self._asks = asks
+
+    async def _all(self, page_at: Callable[[str | None], Call[Page[V]]]) -> AsyncGenerator[V, None]:
+        """The items of all pages."""
+        cursor: str | None = None
+        while True:
+            page = await self._asks.ask(page_at(cursor))
+            for item in page.items:
+                yield item
+            if page.next is None:
+                return
+            cursor = page.next
+
+
+class RunCalls(Group):
+    """Runs: what happens between a message or a decision and the next end or pause."""
+
+    async def start(
+        self,
+        message: Json = None,
+        *,
+        thread_id: str | None = None,
+        agent: str | None = None,
+        idempotency_key: str | None = None,
+        **options: Json,
+    ) -> Run:
+        """Start a run, now or `after_seconds`, and do not wait for it."""
+        body = calls.run_body(message, {**options, "thread_id": thread_id, "agent": agent})
+        return await self._asks.ask(calls.start_run(body, idempotency_key or uuid7()))
+
+    async def invoke(
+        self,
+        message: Json = None,
+        *,
+        thread_id: str | None = None,
+        agent: str | None = None,
+        idempotency_key: str | None = None,
+        **options: Json,
+    ) -> RunResult:
+        """Start a run, and wait until it has ended or somebody is asked."""
+        run = await self.start(
+            message, thread_id=thread_id, agent=agent, idempotency_key=idempotency_key, **options
+        )
+        return await self.wait(run.run_id)
+
+    def stream(
+        self,
+        message: Json = None,
+        *,
+        thread_id: str | None = None,
+        agent: str | None = None,
+        idempotency_key: str | None = None,
+        **options: Json,
+    ) -> AsyncGenerator[Heard, None]:
+        """Start a run; its events, exactly as they came, up to its last one."""
+        body = calls.run_body(message, {**options, "thread_id": thread_id, "agent": agent})
+        return self._asks.follow(opening=calls.stream_run(body, idempotency_key or uuid7()))
+
+    def resume(
+        self,
+        thread_id: str,
+        decisions: Decisions,
+        *,
+        digests: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> AsyncGenerator[Heard, None]:
+        """Decide; the events of the decisions, and of the run if it goes on."""
+        key = idempotency_key or uuid7()
+        return self._asks.follow(opening=calls.stream_answer(thread_id, decisions, digests, key))
+
+    async def get(self, run_id: str) -> Run:
+        """The run."""
+        return await self._asks.ask(calls.get_run(run_id))
+
+    def list(
+        self, *, thread_id: str | None = None, status: str | None = None, limit: int = 100
+    ) -> AsyncGenerator[Run, None]:
+        """All runs that fit, newest first, asked for `limit` at a time."""
+        return self._all(lambda cursor: calls.list_runs(thread_id, status, limit, cursor))
+
+    async def wait(self, run_id: str, timeout: float | None = None) -> RunResult:
+        """The result of the run, once it has ended or somebody is asked. After `timeout` seconds,
+        the run as it is."""
+        end = None if timeout is None else monotonic() + timeout
+        while True:
+            left = WAIT_SECONDS if end is None else max(0.0, end - monotonic())
+            result = await self._asks.ask(calls.wait_for_run(run_id, min(left, WAIT_SECONDS)))
+            if result.status not in UNFINISHED or left < WAIT_SECONDS:
+                return result
+
+    async def cancel(
+        self, run_id: str, mode: Literal["interrupt", "rollback"] = "interrupt"
+    ) -> tuple[Run, ...]:
+        """Cancel the run; the run as it is then, which a tool may hold up."""
+        return await self._asks.ask(calls.cancel_run(run_id, mode))
+
+
+class ThreadCalls(Group):
+    """Threads: conversations, their states and their events."""
+
+    async def create(
+        self,
+        thread_id: str | None = None,
+        *,
+        metadata: JsonObject | None = None,
+        if_exists: Literal["raise", "do_nothing"] = "raise",
+    ) -> Thread:
+        """Make a thread."""
+        return await self._asks.ask(calls.create_thread(thread_id, metadata, if_exists))
+
+    async def get(self, thread_id: str) -> Thread:
+        """The thread, with its state and what it waits for."""
+        return await self._asks.ask(calls.get_thread(thread_id))
+
+    def list(self, *, status: str | None = None, limit: int = 100) -> AsyncGenerator[Thread, None]:
+        """All threads that fit, without their states, asked for `limit` at a time."""
+        return self._all(lambda cursor: calls.list_threads(status, limit, cursor))
+
+    async def change(self, thread_id: str, metadata: JsonObject) -> Thread:
+        """Change these fields of its metadata; None takes one off."""
+        return await self._asks.ask(calls.change_thread(thread_id, metadata))
+
+    async def delete(self, thread_id: str) -> None:
+        """Remove all of the thread but its audit rows."""
+        return await self._asks.ask(calls.delete_thread(thread_id))
+
+    async def state(
+        self, thread_id: str, checkpoint_id: str | None = None, *, subgraphs: bool = False
+    ) -> State:
+        """The state at the head of the thread, or at a checkpoint."""
+        return await self._asks.ask(calls.get_state(thread_id, checkpoint_id, subgraphs))
+
+    async def write_state(
+        self,
+        thread_id: str,
+        values: JsonObject | None,
+        *,
+        as_node: str | None = None,
+        checkpoint_id: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> WrittenState:
+        """Write fields of the graph's input to the thread's state."""
+        body = {"values": values, "as_node": as_node, "checkpoint_id": checkpoint_id}
+        key = idempotency_key or uuid7()
+        return await self._asks.ask(calls.write_state(thread_id, body, key))
+
+    async def history(
+        self, thread_id: str, *, limit: int = 10, before: str | None = None
+    ) -> tuple[State, ...]:
+        """States of the thread, newest first, from `before` this checkpoint on."""
+        return await self._asks.ask(calls.list_states(thread_id, limit, before))
+
+    async def fork(
+        self,
+        thread_id: str,
+        *,
+        checkpoint_id: str | None = None,
+        to: str | None = None,
+        metadata: JsonObject | None = None,
+        idempotency_key: str | None = None,
+    ) -> Thread:
+        """A new thread, with the id `to` if it is given, that starts with this one's state."""
+        body = {"checkpoint_id": checkpoint_id, "thread_id": to, "metadata": metadata or {}}
+        key = idempotency_key or uuid7()
+        return await self._asks.ask(calls.fork_thread(thread_id, body, key))
+
+    async def cancel(
+        self, thread_id: str, mode: Literal["interrupt", "rollback"] = "interrupt"
+    ) -> tuple[Run, ...]:
+        """Cancel all that runs or waits its turn there; those runs."""
+        return await self._asks.ask(calls.cancel_thread(thread_id, mode))
+
+    async def resume(
+        self,
+        thread_id: str,
+        decisions: Decisions,
+        *,
+        digests: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Outcome:
+        """Decide what the thread waits for: by ids, or one decision if one is pending. The
+        `digests` are those that were shown, by the same ids."""
+        key = idempotency_key or uuid7()
+        return await self._asks.ask(calls.resume_thread(thread_id, decisions, digests, key))
+
+    async def events(
+        self,
+        thread_id: str,
+        *,
+        after: int = 0,
+        types: Sequence[str] | None = None,
+        limit: int | None = None,
+    ) -> EventPage:
+        """A page of the thread's events past `after`. An empty one is the last."""
+        path = calls.log_path(thread_id=thread_id)
+        call = calls.get_events(path, after, calls.types_of(types), limit)
+        return await self._asks.ask(call)
+
+
+class ApprovalCalls(Group):
+    """Approvals: what people are asked, and their decisions."""
+
+    def list(
+        self,
+        *,
+        status: str | None = None,
+        thread_id: str | None = None,
+        agent: str | None = None,
+        tool: str | None = None,
+        role: str | None = None,
+        assignee: str | None = None,
+        older_than: str | None = None,
+        limit: int = 100,
+    ) -> AsyncGenerator[ShownApproval, None]:
+        """All approvals that fit, oldest first, asked for `limit` at a time."""
+        wanted = calls.params_of(
+            status=status,
+            thread_id=thread_id,
+            agent=agent,
+            tool=tool,
+            role=role,
+            assignee=assignee,
+            older_than=older_than,
+            limit=limit,
+        )
+        return self._all(lambda cursor: calls.list_approvals(calls.at(wanted, cursor)))
+
+    async def get(self, approval_id: str) -> ShownApproval:
+        """The approval."""
+        return await self._asks.ask(calls.get_approval(approval_id))
+
+    async def decide(
+        self, approval: ShownApproval, decision: Decision, *, key: str | None = None
+    ) -> Outcome:
+        """Decide exactly what was shown. If something else is asked by now, nothing is decided:
+        `Superseded`. It is decided once, however often it must be sent."""
+        return await self._asks.ask(calls.decide(approval, decision, key or uuid7()))
+
+    async def decide_several(
+        self,
+        decisions: Sequence[tuple[ShownApproval, Decision]],
+        *,
+        key: str | None = None,
+    ) -> dict[str, OneOutcome]:
+        """Decide several of a low risk, each as it was shown; each one's outcome by its id."""
+        return await self._asks.ask(calls.decide_several(decisions, key or uuid7()))
+
+    async def withdraw(self, approval_id: str) -> ShownApproval:
+        """Withdraw your vote."""
+        return await self._asks.ask(calls.withdraw(approval_id))
+
+    async def delegate(
+        self, approval_id: str, *, to: str | None = None, role: str | None = None
+    ) -> ShownApproval:
+        """Delegate your voting right to a person or a role."""
+        return await self._asks.ask(calls.delegate(approval_id, to, role))
+
+    async def comment(self, approval_id: str, text: str) -> ShownApproval:
+        """Comment, and decide nothing."""
+        return await self._asks.ask(calls.comment(approval_id, text))
+
+    async def link(
+        self,
+        approval_id: str,
+        recipient: str,
+        *,
+        decision: Literal["approve", "reject", "respond"] | None = None,
+        expires_in: float | None = None,
+    ) -> DecisionLink:
+        """A link by which the recipient can decide, for so many seconds."""
+        return await self._asks.ask(calls.link(approval_id, recipient, decision, expires_in))
+
+
+class ScheduleCalls(Group):
+    """Schedules: runs at set times."""
+
+    async def create(self, cron: str, message: Json = None, **options: Json) -> Schedule:
+        """Make a schedule."""
+        return await self._asks.ask(calls.create_schedule(cron, message, options))
+
+    async def get(self, schedule_id: str) -> Schedule:
+        """The schedule."""
+        return await self._asks.ask(calls.get_schedule(schedule_id))
+
+    def list(self, *, limit: int = 100) -> AsyncGenerator[Schedule, None]:
+        """All schedules, newest first, asked for `limit` at a time."""
+        return self._all(lambda cursor: calls.list_schedules(limit, cursor))
+
+    async def change(self, schedule_id: str, **changes: Json) -> Schedule:
+        """Change these fields."""
+        return await self._asks.ask(calls.change_schedule(schedule_id, changes))
+
+    async def delete(self, schedule_id: str) -> None:
+        """Remove the schedule; its runs stay."""
+        return await self._asks.ask(calls.delete_schedule(schedule_id))
+
+    async def run(self, schedule_id: str, *, idempotency_key: str | None = None) -> Run:
+        """Run it now, in addition to its times."""
+        return await self._asks.ask(calls.run_schedule(schedule_id, idempotency_key or uuid7()))
+
+
+class GrantCalls(Group):
+    """Standing grants: what is approved in advance."""
+
+    async def give(
+        self,
+        tool: str,
+        *,
+        bounds: Mapping[str, JsonObject],
+        until: datetime,
+        uses: int,
+        thread_id: str | None = None,
+        user: str | None = None,
+        agent: str | None = None,
+    ) -> Grant:
+        """Approve calls of the tool in advance, within bounds."""
+        scope = {"thread_id": thread_id, "user": user, "agent": agent}
+        return await self._asks.ask(calls.give_grant(tool, bounds, until, uses, scope))
+
+    async def get(self, grant_id: str) -> Grant:
+        """The grant."""
+        return await self._asks.ask(calls.get_grant(grant_id))
+
+    def list(self, *, limit: int = 100) -> AsyncGenerator[Grant, None]:
+        """All grants, asked for `limit` at a time."""
+        return self._all(lambda cursor: calls.list_grants(limit, cursor))
+
+    async def revoke(self, grant_id: str) -> Grant:
+        """End the grant."""
+        return await self._asks.ask(calls.revoke_grant(grant_id))
+
+
+class AuditCalls(Group):
+    """The audit chain: who did what, and when."""
+
+    def list(
+        self,
+        *,
+        thread_id: str | None = None,
+        approval_id: str | None = None,
+        actor: str | None = None,
+        since: datetime | None = None,
+        limit: int = 100,
+    ) -> AsyncGenerator[AuditRecord, None]:
+        """All records that fit, oldest first, asked for `limit` at a time."""
+        wanted = calls.params_of(
+            thread_id=thread_id, approval_id=approval_id, actor=actor, since=since, limit=limit
+        )
+        return self._all(lambda cursor: calls.list_audit(calls.at(wanted, cursor)))
+
+    async def head(self) -> AuditRecord | None:
+        """The last record's number, mac, key and time; None for an empty chain."""
+        return await self._asks.ask(calls.audit_head())
+
+
+class FileCalls(Group):
+    """Files that messages may name."""
+
+    async def upload(self, data: bytes, name: str = "") -> File:
+        """Send a file."""
+        return await self._asks.ask(calls.upload(data, name))
+
+    async def get(self, file_id: str) -> File:
+        """What is known of the file."""
+        return await self._asks.ask(calls.get_file(file_id))
+
+    async def content(self, file_id: str) -> bytes:
+        """The file."""
+        return await self._asks.ask(calls.get_content(file_id))
+
+    async def delete(self, file_id: str) -> None:
+        """Remove the file."""
+        return await self._asks.ask(calls.delete_file(file_id))
+
+
+class FeedCalls(Group):
+    """Feeds: begin and end of runs and approvals, for dashboards. `Client.watch` follows them."""
+
+    async def events(
+        self,
+        *,
+        agent: str | None = None,
+        user: str | None = None,
+        approvals: bool = False,
+        after: int = 0,
+        types: Sequence[str] | None = None,
+        limit: int | None = None,
+    ) -> EventPage:
+        """A page of the feed of an agent, of a user, or of all approvals, past `after`. An
+        empty one is the last."""
+        path = calls.log_path(agent=agent, user=user, approvals=approvals)
+        call = calls.get_events(path, after, calls.types_of(types), limit)
+        return await self._asks.ask(call)
+
+
+class ServerCalls(Group):
+    """The server itself."""
+
+    async def agents(self) -> tuple[Agent, ...]:
+        """The agents that it runs."""
+        return await self._asks.ask(calls.list_agents())
+
+    async def health(self) -> Health:
+        """The state of its process."""
+        return await self._asks.ask(calls.health())
+
+    async def ready(self) -> Health:
+        """The same, if it can store what it is sent. Raises `Unavailable` while it cannot."""
+        return await self._asks.ask(calls.ready())

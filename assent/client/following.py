@@ -1,0 +1,161 @@
+"""Where a reader of events stands, and when a connection that was lost is tried again. No I/O.
+
+A stream is followed over many connections. Each event has a number, so each is heard once, and one
+that is left out is noticed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from assent.client.calls import Call, open_events
+from assent.client.problems import Unreachable, may_pass, unreachable, wait_of
+from assent.client.values import Heard
+from assent.core.errors import AssentError
+from assent.core.events import TERMINAL_TYPES, RunPaused
+
+FIRST_PAUSE = 0.25
+LONGEST_PAUSE = 10.0
+"""Seconds before a connection is tried again: the first, doubled up to the longest, and shortened
+by up to half at random, so that the readers of one server do not all return at once."""
+
+HEARTBEAT = 5.0
+"""Seconds between two signs of life of a server that says nothing of it."""
+
+BEATS = 3
+"""A connection on which so many signs of life have not come is dead."""
+
+TRIES = 3
+"""Times that anything is asked for of which no answer has come yet."""
+
+GOING = frozenset({"stopping", "unavailable"})
+"""Reasons for which a server ends streams that are soon to be had again."""
+
+
+class Follower:
+    """A reader of the events at a path, or of what a POST has begun.
+
+    `is_whole` if each number follows the one before; `is_one_run` if the stream ends with a run.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        path: str = "",
+        *,
+        after: int | None = None,
+        types: str | None = None,
+        opening: Call[None] | None = None,
+        is_one_run: bool = False,
+        random: Callable[[], float],
+    ) -> None:
+        self.after = after or 0
+        """The number of the last event that was heard."""
+        self.is_over = False
+        """True once nothing more will come."""
+        self.silence = BEATS * HEARTBEAT
+        """The seconds without a byte after which a connection is dead."""
+        self.path = path
+        self.types = types
+        self._url = url
+        self._opening = opening
+        self._is_one_run = is_one_run or opening is not None
+        self._is_whole = types is None and not self._is_one_run
+        self._is_placed = bool(after)
+        self._has_begun = False
+        self._is_down = False
+        self._tries = 0
+        self._pause = FIRST_PAUSE
+        self._goes_at_once = True
+        self._random = random
+
+    # ── asking ────────────────────────────────────────────────────────────────────────────────────
+
+    def request(self) -> Call[None]:
+        """The request for what comes next, as a stream."""
+        if self._opening is not None and not (self._is_placed and self.path):
+            # Under its key it is done once, and answered from its beginning.
+            return self._opening
+        return open_events(self.path, self.after if self._is_placed else None, self.types)
+
+    # ── hearing ───────────────────────────────────────────────────────────────────────────────────
+
+    def opened(self, headers: Mapping[str, str], *, is_empty: bool = False) -> bool:
+        """Take note of a connection that is open; return True if it takes the place of one that was
+        lost. `is_empty` if the server says that there is nothing more to come."""
+        run_id = headers.get("x-run-id")
+        if self._opening is not None and run_id:
+            self.path = f"/runs/{run_id}/stream"
+        self.silence = BEATS * float(headers.get("x-heartbeat", HEARTBEAT))
+        self.is_over = is_empty
+        self._has_begun = True
+        was_down, self._is_down = self._is_down, False
+        return was_down
+
+    def heard(self, heard: Heard) -> bool:
+        """Take note of an event; return False if it was heard before. Raises `AssentError` if one
+        before it is missing."""
+        seq = heard.seq
+        if seq:
+            if seq <= self.after:
+                return False
+            if self._is_whole and self._is_placed and seq != self.after + 1:
+                raise AssentError(
+                    f"The event {self.after + 1} did not come, and {seq} did. Ask for the events "
+                    f"after {self.after} again."
+                )
+            self.after, self._is_placed = seq, True
+        self._pause, self._goes_at_once = FIRST_PAUSE, True
+        self.is_over = self._is_one_run and _is_last(heard)
+        return True
+
+    def ended(self, reason: str) -> None:
+        """Take note that the server has ended the stream. Raises `Unreachable` if there is more to
+        come."""
+        if reason == "done" or self.is_over:
+            self.is_over = True
+            return
+        if not reason and self._opening is not None and not self.path:
+            # What was posted has begun no run: these events were all.
+            self.is_over = True
+            return
+        raise Unreachable(_ended_sentence(self._url, reason), reason=reason)
+
+    # ── losing ────────────────────────────────────────────────────────────────────────────────────
+
+    def dropped(self, error: AssentError) -> float:
+        """The seconds before the next try, after this error. Raises it if another try would not
+        help, or if there was no answer to several tries and never one before."""
+        self._tries += 1
+        may_begin = isinstance(error, Unreachable) and self._tries < TRIES
+        if not may_pass(error) or not (self._has_begun or may_begin):
+            raise error
+        self._is_down = True
+        if error.details.get("reason") in GOING and self._goes_at_once:
+            self._goes_at_once = False
+            return 0.0
+        pause = self._pause * (1 - self._random() / 2)
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        return max(pause, wait_of(error))
+
+
+def reason_of(data: str) -> str:
+    """The reason in the frame that ends a stream."""
+    try:
+        return str(msgspec.json.decode(data)["reason"])
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return "for no reason that this client knows"
+
+
+def _is_last(heard: Heard) -> bool:
+    event = heard.event
+    going_on = isinstance(event, RunPaused) and event.next_run
+    return heard.type in TERMINAL_TYPES and not going_on
+
+
+def _ended_sentence(url: str, reason: str) -> str:
+    if not reason:
+        return unreachable(url, "it closed the connection").message
+    return f"The server at {url} has ended the stream: {reason}."

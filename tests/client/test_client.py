@@ -1,0 +1,354 @@
+"""The clients against the real server: what they ask, what they hear while connections break, and
+that a decision is taken once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from itertools import chain, repeat
+from random import Random
+from typing import TypeVar
+
+import pytest
+
+from assent.client import (
+    Client,
+    Heard,
+    Link,
+    ShownApproval,
+    SyncClient,
+    Unauthorized,
+    UnknownEvent,
+    Unreachable,
+)
+from assent.core.decisions import Approve, Reject
+from assent.core.errors import (
+    AlreadyDecided,
+    ConfigurationError,
+    Gone,
+    InvalidRequest,
+    NotFound,
+    Superseded,
+    ThreadBusy,
+)
+from assent.core.events import Done, RunPaused, Token
+from tests.support.cutting_proxy import Cut, cuts_at_random, cutting
+from tests.support.server import Server, free_port
+from tests.support.waiting import PATIENCE
+
+T = TypeVar("T")
+
+
+async def everything(stream: AsyncGenerator[T, None]) -> list[T]:
+    return [each async for each in stream]
+
+
+async def asked(client: Client, thread: str, amount: int) -> ShownApproval:
+    """What the agent asks before it pays this much."""
+    await everything(client.stream(f"pay {amount}", thread_id=thread, agent="agent"))
+    (approval,) = (await client.threads.get(thread)).approvals
+    return approval
+
+
+async def heard_up_to_done(stream: AsyncGenerator[Heard, None], times: int = 1) -> list[Heard]:
+    """The events up to the end of so many runs."""
+    heard: list[Heard] = []
+    async with asyncio.timeout(PATIENCE), aclosing(stream) as events:
+        async for each in events:
+            heard.append(each)
+            if [one.type for one in heard].count("done") == times:
+                return heard
+    return heard
+
+
+# ── what it asks ──────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_conversation_with_a_decision(client: Client, thread: str, amount: int) -> None:
+    events = await everything(client.stream(f"pay {amount}", thread_id=thread, agent="agent"))
+    assert isinstance(events[-1], RunPaused)
+    (approval,) = await everything(client.approvals.list(thread_id=thread, status="pending"))
+    assert approval.is_pending and approval.args == {"amount": amount}
+    assert approval.fields["digest"] == approval.digest
+
+    outcome = await client.approvals.decide(approval, Approve())
+    assert outcome.decisions[approval.approval_id].status == "approved"
+    assert outcome.run_id is not None
+    result = await client.runs.wait(outcome.run_id)
+    assert (result.status, result.output) == ("success", f"Results: paid {amount}")
+
+
+async def test_decisions_by_id_are_followed_to_the_end(
+    client: Client, thread: str, amount: int
+) -> None:
+    approval = await asked(client, thread, amount)
+    events = await everything(
+        client.resume(
+            thread,
+            {approval.approval_id: Reject(message="No.")},
+            digests={approval.approval_id: approval.digest},
+        )
+    )
+    assert isinstance(events[-1], Done)
+    with pytest.raises(Superseded):
+        other = await asked(client, thread, amount)
+        await client.threads.resume(
+            thread, {other.approval_id: Approve()}, digests={other.approval_id: "0" * 64}
+        )
+
+
+async def test_a_run_is_started_waited_for_and_cancelled(client: Client, thread: str) -> None:
+    result = await client.runs.invoke("tell 3", thread_id=thread, agent="slow_agent")
+    assert result.output == "word0 word1 word2"
+    run = await client.runs.start("tell 400", thread_id=thread)
+    assert (await client.runs.wait(run.run_id, timeout=0)).status in ("pending", "running")
+    with pytest.raises(ThreadBusy):
+        await client.runs.start("Hi", thread_id=thread)
+    (cancelled,) = await client.threads.cancel(thread)
+    assert cancelled.run_id == run.run_id
+    assert (await client.runs.wait(run.run_id)).status == "cancelled"
+    ids = [each.run_id async for each in client.runs.list(thread_id=thread, limit=1)]
+    assert ids == [run.run_id, result.run_id]
+
+
+async def test_threads_and_states(client: Client, thread: str) -> None:
+    assert (await client.threads.create(thread, metadata={"team": "blue"})).status == "idle"
+    await client.runs.invoke("Hi", thread_id=thread, agent="agent")
+    changed = await client.threads.change(thread, {"team": None, "city": "Bonn"})
+    assert changed.metadata["city"] == "Bonn" and "team" not in changed.metadata
+    state = await client.threads.state(thread)
+    (newest, *_) = await client.threads.history(thread, limit=2)
+    assert newest.checkpoint_id == state.checkpoint_id
+    fork = await client.threads.fork(thread, checkpoint_id=state.checkpoint_id, to=f"{thread}-2")
+    assert fork.thread_id == f"{thread}-2"
+    page = await client.threads.events(thread, types=["done"])
+    assert [heard.type for heard in page.events] == ["done"]
+    assert thread in [each.thread_id async for each in client.threads.list()]
+    await client.threads.delete(thread)
+    with pytest.raises(NotFound):
+        await client.threads.get(thread)
+
+
+async def test_everything_else_that_a_server_does(client: Client, thread: str) -> None:
+    schedule = await client.schedules.create("0 9 * * *", "Hi", agent="agent", thread_id=thread)
+    assert (await client.schedules.change(schedule.schedule_id, enabled=False)).enabled is False
+    run = await client.schedules.run(schedule.schedule_id)
+    assert (await client.runs.wait(run.run_id)).status == "success"
+    assert schedule.schedule_id in [each.schedule_id async for each in client.schedules.list()]
+    await client.schedules.delete(schedule.schedule_id)
+
+    until = datetime.now(UTC) + timedelta(hours=1)
+    grant = await client.grants.give(
+        "pay", bounds={"amount": {"max": 9}}, until=until, uses=1, thread_id=thread, agent="agent"
+    )
+    assert (await client.grants.get(grant.grant_id)).until == until
+    assert (await client.grants.revoke(grant.grant_id)).revoked_by == "local"
+    assert "granted" in [each.action async for each in client.audit.list(limit=500)]
+    assert await client.audit.head() is not None
+
+    file = await client.files.upload(b"hello", "notes.txt")
+    assert await client.files.content(file.file_id) == b"hello"
+    assert (await client.files.get(file.file_id)).size == 5
+    await client.files.delete(file.file_id)
+
+    assert "agent" in [each.agent for each in await client.server.agents()]
+    assert (await client.server.health()).status == "healthy"
+    assert (await client.server.ready()).status == "ready"
+
+
+async def test_people_say_what_they_think_of_an_approval(
+    client: Client, thread: str, amount: int
+) -> None:
+    approval = await asked(client, thread, amount)
+    said = await client.approvals.comment(approval.approval_id, "Why?")
+    assert said.comments[0].text == "Why?"
+    outcomes = await client.approvals.decide_several([(approval, Approve())])
+    assert outcomes[approval.approval_id].code == 422
+    assert "is of medium risk" in outcomes[approval.approval_id].detail
+    page = await client.feeds.events(approvals=True, types=["approval_required"])
+    assert page.events[-1].type == "approval_required"
+
+
+# ── what it is refused ────────────────────────────────────────────────────────────────────────────
+
+
+async def test_whoever_comes_second_learns_what_was_decided(
+    client: Client, thread: str, amount: int
+) -> None:
+    approval = await asked(client, thread, amount)
+    await client.approvals.decide(approval, Reject(message="Too much."))
+    with pytest.raises(AlreadyDecided) as second:
+        await client.approvals.decide(approval, Approve())
+    assert second.value.by == "local"
+    assert second.value.decision == Reject(message="Too much.")
+    assert second.value.at is not None and second.value.at.tzinfo is not None
+
+
+async def test_refusals_are_the_servers_own(client: Client, thread: str) -> None:
+    with pytest.raises(NotFound, match="nobody"):
+        await everything(client.stream("Hi", agent="nobody"))
+    with pytest.raises(InvalidRequest, match="priority"):
+        await client.runs.start("Hi", agent="agent", priority=1000)
+    await client.runs.invoke("Hi", thread_id=thread, agent="agent")
+    with pytest.raises(Gone) as gone:
+        await everything(client.watch(thread_id=thread, after=10_000))
+    assert gone.value.details["first"] > 1
+
+
+async def test_a_server_that_is_not_there(client: Client) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"'here:80' is not a URL\. Write http://here:80\."
+    ):
+        Client("here:80")
+    async with Client(f"http://127.0.0.1:{free_port()}", trust_env=False) as nobody:
+        for asking in (nobody.server.health(), everything(nobody.watch(thread_id="t"))):
+            with pytest.raises(Unreachable, match=r"does not answer: .* Is it running"):
+                await asking
+
+
+async def test_a_host_that_is_no_server_of_ours() -> None:
+    async def hello(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 401 No\r\nContent-Length: 5\r\nConnection: close\r\n\r\nHello")
+        writer.close()
+
+    async with await asyncio.start_server(hello, "127.0.0.1", 0) as other:
+        port = other.sockets[0].getsockname()[1]
+        async with Client(f"http://127.0.0.1:{port}", key="k", trust_env=False) as client:
+            with pytest.raises(
+                Unauthorized, match="The server answered 401, as Assent does not: Hello"
+            ):
+                await client.server.agents()
+            with pytest.raises(Unauthorized):
+                await everything(client.stream("Hi"))
+
+
+# ── what it hears ─────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_connections_that_break_anywhere_cost_no_event(
+    server: Server, client: Client, thread: str
+) -> None:
+    links: list[Link] = []
+    await client.runs.invoke("tell 50", thread_id=thread, agent="agent")
+    async with (
+        cutting(server.port, cuts_at_random(Random(12), 2_000, 20_000)) as proxy,
+        Client(proxy.url, trust_env=False, on_link=links.append) as cut_off,
+    ):
+        watching = asyncio.create_task(heard_up_to_done(cut_off.watch(thread_id=thread), 2))
+        run = [each async for each in cut_off.stream("tell 100", thread_id=thread, agent="agent")]
+        heard = await watching
+    assert isinstance(run[-1], Done)
+    assert "".join(each.content for each in run if isinstance(each, Token)).split()[-1] == "word99"
+    assert [each.seq for each in heard] == list(range(1, len(heard) + 1))
+    page = await client.threads.events(thread)
+    assert [each.body for each in page.events] == [each.body for each in heard]
+    assert run == [each.event for each in heard if each.event.run_id == run[0].run_id]
+    assert {link.state for link in links} == {"up", "down"}
+    assert len(await everything(client.runs.list(thread_id=thread))) == 2
+
+
+async def test_a_lost_answer_to_a_decision_is_asked_for_again(
+    server: Server, client: Client, thread: str, amount: int
+) -> None:
+    approval = await asked(client, thread, amount)
+    cuts = chain([Cut(after=1), Cut(after=1, reset=True)], repeat(None))
+    async with (
+        cutting(server.port, cuts) as proxy,
+        Client(proxy.url, trust_env=False) as cut_off,
+    ):
+        outcome = await cut_off.approvals.decide(approval, Approve())
+        assert proxy.connections == 3
+    assert outcome.run_id is not None
+    assert (await client.runs.wait(outcome.run_id)).status == "success"
+    assert server.traces(f"pay {amount}") == [f"pay {amount}"]
+    page = await client.threads.events(thread, types=["approval_decided"])
+    assert len(page.events) == 1
+
+
+async def test_a_lost_answer_to_what_has_no_key_is_not_asked_for_again(server: Server) -> None:
+    cuts = chain([Cut(after=1)], repeat(None))
+    async with (
+        cutting(server.port, cuts) as proxy,
+        Client(proxy.url, trust_env=False) as cut_off,
+    ):
+        with pytest.raises(Unreachable):
+            await cut_off.threads.create()
+        assert proxy.connections == 1
+        assert (await cut_off.server.health()).status == "healthy"
+
+
+async def test_a_read_over_a_connection_that_broke_is_sent_once_more(server: Server) -> None:
+    cuts = chain([Cut(after=1), None, Cut(after=1), Cut(after=1)], repeat(None))
+    async with (
+        cutting(server.port, cuts) as proxy,
+        Client(proxy.url, trust_env=False) as cut_off,
+    ):
+        assert (await cut_off.server.health()).status == "healthy"
+    async with (
+        cutting(server.port, repeat(Cut(after=1))) as proxy,
+        Client(proxy.url, trust_env=False) as cut_off,
+    ):
+        with pytest.raises(Unreachable):
+            await cut_off.server.health()
+        assert proxy.connections == 2
+
+
+SILENT = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nX-Heartbeat: 0.1\r\n\r\n"
+DREAM = b'id: 1\ndata: {"type":"dream","seq":1}\n\n'
+
+
+async def test_a_connection_without_a_sign_of_life_is_dead() -> None:
+    """Frames that a server may send one day are no error either: a comment, a named end, an event
+    of an unknown type, in which only LF ends a line."""
+    asked_for: list[bytes] = []
+
+    async def half_open(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked_for.append(await reader.readuntil(b"\r\n\r\n"))
+        if len(asked_for) == 1:
+            writer.write(SILENT + b": assent\nretry: 1000\n\n" + DREAM)
+            await reader.read()
+            writer.close()
+            return
+        last = 'id: 2\ndata: {"type":"dream","seq":2,"text":"a\u2028b\u0085c"}\n\n'
+        writer.write(
+            SILENT + DREAM + last.encode() + b': end\nevent: end\ndata: {"reason":"done"}\n\n'
+        )
+        writer.close()
+
+    async with await asyncio.start_server(half_open, "127.0.0.1", 0) as there:
+        port = there.sockets[0].getsockname()[1]
+        async with Client(f"http://127.0.0.1:{port}", trust_env=False) as client:
+            heard = await everything(client.watch(thread_id="t"))
+    assert [each.seq for each in heard] == [1, 2]
+    assert all(isinstance(each.event, UnknownEvent) for each in heard)
+    assert heard[1].fields["text"] == "a\u2028b\u0085c"
+    assert b"last-event-id: 1\r\n" in asked_for[1].lower()
+
+
+# ── without asyncio ───────────────────────────────────────────────────────────────────────────────
+
+
+async def test_the_client_without_asyncio_does_the_same(
+    server: Server, thread: str, amount: int
+) -> None:
+    def talk() -> list[str]:
+        with SyncClient(server.url, trust_env=False) as client:
+            *_, last = client.stream(f"pay {amount}", thread_id=thread, agent="agent")
+            assert isinstance(last, RunPaused)
+            (approval,) = client.approvals.list(thread_id=thread)
+            outcome = client.approvals.decide(approval, Approve())
+            assert outcome.run_id is not None
+            assert client.runs.wait(outcome.run_id).status == "success"
+            with pytest.raises(AlreadyDecided, match="approved by local"):
+                client.approvals.decide(approval, Approve())
+            run = [heard.type for heard in client.watch(run_id=outcome.run_id)]
+            assert run[-1] == "done"
+            for heard in client.watch(thread_id=thread):
+                if heard.type == "done":
+                    return server.traces(f"pay {amount}")
+        raise AssertionError("The thread has no end of a run.")
+
+    assert await asyncio.to_thread(talk) == [f"pay {amount}"]

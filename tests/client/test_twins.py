@@ -1,0 +1,50 @@
+"""The two clients are one: the same names, parameters and types, but for what asyncio makes of
+them."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from assent.client import aio, aio_calls, sync, sync_calls
+
+PAIRS = [
+    (aio.Client, sync.SyncClient),
+    *((getattr(aio_calls, name), getattr(sync_calls, name)) for name in vars(aio_calls) if name.endswith("Calls")),
+]  # fmt: skip
+
+
+def public(kind: type) -> dict[str, Callable[..., Any]]:
+    own = {name: value for name, value in vars(kind).items() if not name.startswith("_")}
+    return {"__init__": kind.__init__, **own}  # type: ignore[misc]
+
+
+def spelled(function: Callable[..., Any]) -> str:
+    """The signature, as the twin without asyncio has it."""
+    text = re.sub(
+        r"AsyncGenerator\[(.+?), None\]",
+        r"Generator[\1, None, None]",
+        str(inspect.signature(function)),
+    )
+    return text.replace("httpx.AsyncClient", "httpx.Client").replace("Asks", "Asks")
+
+
+@pytest.mark.parametrize(("one", "other"), PAIRS, ids=lambda kind: kind.__name__)
+def test_the_twins_have_the_same_methods(one: type, other: type) -> None:
+    assert list(public(one)) == list(public(other))
+    for name, function in public(one).items():
+        twin = public(other)[name]
+        assert spelled(function) == spelled(twin), name
+        assert function.__doc__ == twin.__doc__, name
+
+
+@pytest.mark.parametrize("kind", [kind for kind, _ in PAIRS], ids=lambda kind: kind.__name__)
+def test_each_method_says_what_it_does(kind: type) -> None:
+    assert [name for name, function in public(kind).items() if not function.__doc__] in (
+        [],
+        ["__init__"],
+    )
