@@ -1,0 +1,149 @@
+"""Connections as they are in the worst case: slow, half closed, cut amid a request, and texts that
+look like the protocol. Spoken to by sockets, since no client library behaves so badly."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import struct
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, closing
+
+import pytest
+
+from tests.support import readers
+from tests.support.readers import Numbered
+from tests.support.server import Api, Server, asking, only, scripted_agents, serving, types_of
+from tests.support.waiting import PATIENCE
+
+HOSTILE = "".join(
+    f"{end}id: 99{end}event: approval_decided{end}data: {{}}{end}{end}: end{end}event: end{end}{end}"
+    for end in ("\n", "\r", "\r\n", "\x85", "\u2028", "\u2029", "\x0b", "\x0c", "\x1c", "\0")
+)
+"""Words that would be frames of a stream, if they got there as they are."""
+
+REQUESTS = 10
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("server")
+    with serving(folder, scripted_agents(folder, "agent", "slow_agent")) as server:
+        yield server
+
+
+@pytest.fixture
+async def api(server: Server) -> AsyncIterator[Api]:
+    async with asking(server) as api:
+        yield api
+
+
+async def test_a_request_that_comes_by_the_byte_is_read(
+    server: Server, api: Api, thread: str
+) -> None:
+    with connected(server) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in said("Hello.", thread):
+            sock.sendall(bytes([byte]))
+        answer = rest_of(sock)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert only(await api.events(thread), "run_start")["message"] == "Hello."
+
+
+async def test_a_reader_that_closes_its_half_is_gone(server: Server, api: Api, thread: str) -> None:
+    await api.stream("Hello.", thread_id=thread)
+    with connected(server) as sock:
+        sock.sendall(readers.request(f"/threads/{thread}/events"))
+        assert sock.recv(100).startswith(b"HTTP/1.1 200 ")
+        sock.shutdown(socket.SHUT_WR)
+        # The thread goes on, so the server would not end the answer of itself.
+        assert not rest_of(sock).endswith(b"\r\n0\r\n\r\n")
+
+
+@pytest.mark.parametrize("sent", [0.1, 0.5, 0.99])
+async def test_a_request_that_is_cut_changes_nothing(
+    sent: float, server: Server, api: Api, thread: str
+) -> None:
+    request = said("Hello.", thread)
+    with connected(server) as sock:
+        sock.sendall(request[: int(len(request) * sent)])
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert (await api.http.get(f"/threads/{thread}")).status_code == 404
+
+
+async def test_requests_that_do_not_wait_for_answers_are_answered_in_their_order(
+    server: Server, api: Api, thread: str
+) -> None:
+    await api.stream("Hello.", thread_id=thread)
+    paths = [f"/threads/{thread}/events?limit=1&after={after}" for after in range(REQUESTS)]
+    requests = [readers.request(path, Accept="application/json") for path in paths]
+    with connected(server) as sock:
+        sock.sendall(b"".join([*requests[:-1], requests[-1].replace(b"\r\n\r\n", CLOSING)]))
+        answers = rest_of(sock)
+    assert answers.count(b"HTTP/1.1 200 ") == REQUESTS
+    assert [int(seq) for seq in re.findall(rb'"next":(\d+)', answers)] == list(
+        range(1, REQUESTS + 1)
+    )
+
+
+async def test_a_stream_whose_client_asks_on_is_ended_by_no_request(
+    server: Server, api: Api, thread: str
+) -> None:
+    """A request behind a stream waits until that has ended."""
+    await api.stream("Hello.", thread_id=thread)
+    last = len(await api.events(thread))
+    with connected(server) as sock:
+        sock.sendall(readers.request(f"/threads/{thread}/events", last=last))
+        sock.sendall(readers.request("/health", Connection="close"))
+        await api.stream("And again.", thread_id=thread)
+        answer = b""
+        while b'"type":"done"' not in answer:
+            answer += sock.recv(1 << 16)
+    assert answer.count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize("query", ["", "?named=true"])
+async def test_no_words_are_frames(query: str, server: Server, api: Api, thread: str) -> None:
+    said = {"messages": [{"role": "user", "content": HOSTILE, "name": "ann"}]}
+    await api.stream(None, input=said, thread_id=thread, agent="agent", metadata={"note": HOSTILE})
+    events = await api.events(thread)
+    assert "done" in types_of(events)
+    assert only(events, "run_start")["metadata"]["note"] == HOSTILE
+    seen: list[Numbered] = []
+    async with aclosing(readers.events(server.port, f"/threads/{thread}/events{query}")) as heard:
+        async for event in heard:
+            seen.append(event)
+            if event.seq == len(events):
+                break
+    assert [event.seq for event in seen] == list(range(1, len(events) + 1))
+    assert [json.loads(event.body) for event in seen] == events
+
+
+# ── the sockets ───────────────────────────────────────────────────────────────────────────────────
+
+
+CLOSING = b"\r\nConnection: close\r\n\r\n"
+
+
+def connected(server: Server) -> closing[socket.socket]:
+    """A connection, closed with the context."""
+    return closing(socket.create_connection(("127.0.0.1", server.port), PATIENCE))
+
+
+def said(message: str, thread: str) -> bytes:
+    """The request that says something on the thread, and wants the connection closed."""
+    body = json.dumps({"message": message, "thread_id": thread, "agent": "agent"}).encode()
+    head = (
+        "POST /agent/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def rest_of(sock: socket.socket) -> bytes:
+    """All that comes until the server closes."""
+    pieces = []
+    while piece := sock.recv(1 << 16):
+        pieces.append(piece)
+    return b"".join(pieces)
