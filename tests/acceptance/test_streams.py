@@ -19,6 +19,8 @@ import httpx
 import msgspec
 import pytest
 
+from assent.client import Client
+from assent.core.errors import NotFound
 from tests.support import readers
 from tests.support.cutting_proxy import CuttingProxy, cuts_at_random, cutting
 from tests.support.readers import Cut, Numbered, Refused
@@ -58,7 +60,12 @@ async def test_every_client_hears_each_event_once_whatever_breaks(
             http = await stack.enter_async_context(
                 httpx.AsyncClient(base_url=proxy.url, timeout=PATIENCE, trust_env=False)
             )
-            clients = {"by hand": by_hand(proxy), "by pages": by_pages(http)}
+            client = await stack.enter_async_context(Client(proxy.url, trust_env=False))
+            clients = {
+                "by hand": by_hand(proxy),
+                "by pages": by_pages(http),
+                "sse": by_client(client),
+            }
             checker = Checker(clients)
             await stack.enter_async_context(following(checker, clients, threads))
             await asyncio.gather(
@@ -149,7 +156,7 @@ async def follow(
     """Hear the thread for ever, by one connection after another."""
     while True:
         left = draw.randint(1, LONGEST)
-        with suppress(OSError, Cut, Refused, httpx.TransportError):
+        with suppress(OSError, Cut, Refused, httpx.TransportError, NotFound):
             async with aclosing(hear(thread, checker.last(client, thread))) as events:
                 async for seq, body in events:
                     checker.heard(client, thread, seq, canonical(body))
@@ -180,5 +187,16 @@ def by_pages(http: httpx.AsyncClient) -> Hear:
             raise Refused(response.status_code)
         for event in response.json()["events"]:
             yield Numbered(event["seq"], msgspec.json.encode(event))
+
+    return hear
+
+
+def by_client(client: Client) -> Hear:
+    """Our own client, which connects again by itself."""
+
+    async def hear(thread: str, last: int) -> AsyncGenerator[Numbered]:
+        async with aclosing(client.watch(thread_id=thread, after=last)) as events:
+            async for heard in events:
+                yield Numbered(heard.seq, heard.body)
 
     return hear
