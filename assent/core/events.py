@@ -43,9 +43,9 @@ class Event(
 class NodeEvent(Event, kw_only=True):
     """An event inside a graph node.
 
-    `ns` is the path of enclosing subgraph nodes, outermost first; `task_id` is LangGraph's id for
-    this execution of the node, the same across a crash and a retry; `attempt` counts its starts in
-    this process, from 1.
+    `ns` is LangGraph's path of the enclosing subgraph nodes, outermost first, each with the id of
+    its task: `outer:6f2c…`; `task_id` is LangGraph's id for this execution of the node, the same
+    across a crash and a retry; `attempt` counts its starts in this process, from 1.
     """
 
     node: str = ""
@@ -427,11 +427,13 @@ class StateUpdate(NodeEvent, kw_only=True, tag="state_update"):
 
 
 class Checkpoint(Event, kw_only=True, tag="checkpoint"):
-    """A checkpoint was stored; a reader that wants values loads it by its id."""
+    """A checkpoint was stored, after the superstep `step`, in the graph or in the subgraph `ns`; a
+    reader that wants values loads it by its id. `source` says what made it: `input`, `loop`,
+    `update` or `fork`. The last one without `ns` before a run's last event is the thread's head,
+    unless the run was rolled back."""
 
     checkpoint_id: str
     step: int = 0
-    next: tuple[str, ...] = ()
     parent_id: str = ""
     source: str = ""
     ns: tuple[str, ...] = ()
@@ -513,6 +515,12 @@ encode = msgspec.json.Encoder().encode
 
 decode = msgspec.json.Decoder(AnyEvent).decode
 """Decode JSON bytes to an event. Raises `msgspec.ValidationError` if they are none."""
+
+
+def ns_of(checkpoint_ns: str) -> tuple[str, ...]:
+    """The `ns` of events in the subgraph that LangGraph gives this namespace; () for the graph
+    itself."""
+    return tuple(checkpoint_ns.split("|")) if checkpoint_ns else ()
 
 
 def event_type(event: Event) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from langchain_core.messages import (
@@ -20,7 +20,6 @@ from langgraph.types import Command, StateSnapshot
 from assent.core.clock import uuid7
 from assent.core.decisions import Decision, decision_from_json, decision_to_json
 from assent.core.digest import call_digest
-from assent.core.events import Checkpoint
 
 DecisionRecord = dict[str, Any]
 """A decision in the state: its JSON, with the `message_id` and `digest` of the call it is for."""
@@ -67,13 +66,18 @@ def messages_in(values: Any, key: str = "messages") -> list[AnyMessage]:
     return []
 
 
-def checkpoint_of(snapshot: StateSnapshot) -> Checkpoint:
-    """The event that names the snapshot's checkpoint."""
-    return Checkpoint(
-        checkpoint_id=str(snapshot.config["configurable"].get("checkpoint_id", "")),
-        step=(snapshot.metadata or {}).get("step", 0),
-        next=tuple(snapshot.next),
-    )
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The checkpoint that a thread is at, and the nodes that come next."""
+
+    checkpoint_id: str
+    next: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, snapshot: StateSnapshot) -> Head:
+        """The head as it was read."""
+        checkpoint_id = snapshot.config["configurable"].get("checkpoint_id", "")
+        return cls(str(checkpoint_id), tuple(snapshot.next))
 
 
 def last_turn(messages: Sequence[AnyMessage]) -> AIMessage | None:

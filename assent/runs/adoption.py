@@ -10,9 +10,9 @@ from assent.core.clock import Clock
 from assent.core.rows import Run, RunKind, RunStatus, Thread
 from assent.graph.excerpt import excerpt
 from assent.graph.interrupts.previews import with_previews
-from assent.graph.interrupts.questions import find_pending
+from assent.graph.interrupts.questions import find_pending, interrupts_in
 from assent.graph.kinds import Agent
-from assent.graph.state import checkpoint_of
+from assent.graph.state import Head
 from assent.runs import outcome
 from assent.runs.states import thread_config
 from assent.runs.transitions import run_start
@@ -42,9 +42,10 @@ class Adopter:
             replace(thread, run_id=run.run_id, version=thread.version - 1),
             run,
             await with_previews(self.agent, pending, snapshot),
-            checkpoint=checkpoint_of(snapshot),
+            head=Head.of(snapshot),
             now=self.clock.now(),
             under=outcome.AskedUnder(conversation=excerpt(snapshot)),
+            interrupts=interrupts_in(self.agent, snapshot),
         )
         start = run_start(run, run.created_at)
         return replace(change, events=(start, *change.events))

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from assent.core.approval import Approval, ApprovalKind
 from assent.core.clock import Clock
 from assent.core.errors import AssentError, Conflict, NotFound, Tampered, Unavailable
-from assent.core.events import Checkpoint, Custom, decode
+from assent.core.events import Custom, decode
 from assent.core.json import JsonObject
 from assent.core.policy import PolicyBook
 from assent.core.rows import LEASE_KEY, CancelMode, Run, RunKind, RunStatus, Thread
@@ -35,12 +35,12 @@ from assent.graph.forking import fork
 from assent.graph.inputs import InputShape
 from assent.graph.interrupts.matching import SHOWN_KEY, Shown
 from assent.graph.interrupts.previews import with_previews, with_problem
-from assent.graph.interrupts.questions import find_pending
+from assent.graph.interrupts.questions import find_pending, interrupts_in
 from assent.graph.interrupts.resume import apply_updates, problems_in
 from assent.graph.kinds import Agent, gated_graph, graph_notes
 from assent.graph.model_files import EncodedFiles, uploads_from
 from assent.graph.reading import read_state
-from assent.graph.state import checkpoint_of, messages_in, open_calls
+from assent.graph.state import Head, messages_in, open_calls
 from assent.graph.stream.callbacks import run_graph
 from assent.runs import outcome
 from assent.runs.asker import add_asker
@@ -295,9 +295,9 @@ class GraphExecutor(Executor):
                 "that nobody can see and decide. A graph that is called by a tool, or second in "
                 "one node, must ask with interrupt() rather than pause before a node."
             )
-        checkpoint, usage = checkpoint_of(snapshot), work.meter.usage
+        head, usage = Head.of(snapshot), work.meter.usage
         return lambda thread, run, now: outcome.succeeded(
-            thread, replace(run, usage=usage), checkpoint, now
+            thread, replace(run, usage=usage), head, now
         )
 
     async def _paused(
@@ -314,10 +314,10 @@ class GraphExecutor(Executor):
         if any(limit.on_exceeded == "error" for limit in reached):
             return await self._out_of_budget(work, reached)
 
-        run, checkpoint = work.held.run, checkpoint_of(snapshot)
+        run, head = work.held.run, Head.of(snapshot)
         now = self._clock.now()
         questions = [
-            budget_question(limit, work.meter.used(limit), run, checkpoint.checkpoint_id, now)
+            budget_question(limit, work.meter.used(limit), run, head.checkpoint_id, now)
             for limit in reached
         ]
         found = [*await with_previews(work.agent, asked, snapshot), *questions]
@@ -326,6 +326,7 @@ class GraphExecutor(Executor):
         budget = work.terms.for_next_run(usage, asked=bool(questions), unbegun=unbegun)
         given = given_excerpt(given_in(run.input))
         conversation = {**excerpt(snapshot), **given, **graph_notes(work.agent)}
+        interrupts = interrupts_in(work.agent, snapshot) if asked else ()
 
         async def ending(thread: Thread, run: Run, now: datetime) -> Change:
             # Other runs use the same grants, so they are read at each attempt to commit.
@@ -335,7 +336,7 @@ class GraphExecutor(Executor):
                 conversation=conversation, grants=grants, next_run=self._clock.new_id()
             )
             run = replace(run, usage=usage, budget=budget)
-            return outcome.paused(thread, run, pending, checkpoint, now, under)
+            return outcome.paused(thread, run, pending, head, now, under, interrupts)
 
         return ending
 
@@ -355,9 +356,9 @@ class GraphExecutor(Executor):
     ) -> Ending:
         """End the run with work left, and close its thread, so that it takes new input."""
         await close(work.agent, work.config, self._outcomes(work.held.run))
-        checkpoint, usage = checkpoint_of(await work.state()), work.meter.usage
+        head, usage = Head.of(await work.state()), work.meter.usage
         return lambda thread, run, now: outcome.stopped(
-            thread, replace(run, usage=usage), message, checkpoint, now, status=status
+            thread, replace(run, usage=usage), message, head, now, status=status
         )
 
     # ── cancelling ────────────────────────────────────────────────────────────────────────────────
@@ -365,14 +366,14 @@ class GraphExecutor(Executor):
     async def cancel(self, held: HeldRun) -> Ending:
         run = held.run
         async with self._threads.joined():
-            checkpoint = await self._close_cancelled(held)
+            head = await self._close_cancelled(held)
         usage = (await self._progress(run)).usage
         rolled_back = run.cancel is CancelMode.ROLLBACK
         return lambda thread, run, now: outcome.cancelled(
-            thread, replace(run, usage=usage), checkpoint, now, rolled_back=rolled_back
+            thread, replace(run, usage=usage), head, now, rolled_back=rolled_back
         )
 
-    async def _close_cancelled(self, held: HeldRun) -> Checkpoint:
+    async def _close_cancelled(self, held: HeldRun) -> Head:
         run, agent, config = held.run, self._agent(held.run), self._config(held)
         outcomes = self._outcomes(run)
         if run.cancel is not CancelMode.ROLLBACK:
@@ -385,7 +386,7 @@ class GraphExecutor(Executor):
             if before is not None:
                 await fork(agent, config, before)
                 await close(agent, config, outcomes)
-        return checkpoint_of(await agent.aget_state(config))
+        return Head.of(await agent.aget_state(config))
 
     async def _head_before(self, run: Run, agent: Agent, config: RunnableConfig) -> str | None:
         """The thread's head before the run, which went on from an earlier checkpoint. A rollback
@@ -457,8 +458,8 @@ class GraphExecutor(Executor):
         progress = await self._progress(run)
         state = RecoveryState(message_ids=progress.message_ids, usage=progress.usage)
         snapshot = await read_state(self._agent(run), thread_config(run.thread_id))
-        checkpoint_id = checkpoint_of(snapshot).checkpoint_id
-        return replace(state, checkpoint_id=checkpoint_id, next=snapshot.next)
+        head = Head.of(snapshot)
+        return replace(state, checkpoint_id=head.checkpoint_id, next=head.next)
 
     async def _progress(self, run: Run) -> RunProgress:
         """The run's progress, from its events."""

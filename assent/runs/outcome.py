@@ -13,10 +13,10 @@ from assent.approvals.decide import going_on
 from assent.approvals.requesters import each_once
 from assent.core.approval import Approval, ApprovalKind
 from assent.core.events import (
-    Checkpoint,
     Done,
     Error,
     Event,
+    Interrupt,
     RunCancelled,
     RunPaused,
     ToolUnknown,
@@ -26,6 +26,7 @@ from assent.core.grant import Grant
 from assent.core.rows import Run, RunStatus, Thread, ThreadStatus
 from assent.core.run_input import given_in
 from assent.graph.explain import explain as explain_error
+from assent.graph.state import Head
 from assent.storage.base import Change, together
 
 
@@ -43,12 +44,13 @@ def paused(
     thread: Thread,
     run: Run,
     pending: Sequence[Approval],
-    checkpoint: Checkpoint,
+    head: Head,
     now: datetime,
     under: AskedUnder = AskedUnder(),
+    interrupts: Sequence[Interrupt] = (),
 ) -> Change:
     """The run waits for a person. What standing grants answer is decided at once; if that is all,
-    another run goes on."""
+    another run goes on. The `interrupts` of the graph's code are told as it made them."""
     new: list[Approval] = []
     for place, found in enumerate(pending):
         # A microsecond apart, so that lists by time keep the order in which the agent asks.
@@ -64,18 +66,16 @@ def paused(
         if each.kind is ApprovalKind.UNKNOWN_OUTCOME and each.tool:
             event = ToolUnknown(tool=each.tool, tool_call_id=each.tool_call_id, node=each.node)
             lost.append(event)
-    stopped = _stopped(
-        thread, ThreadStatus.INTERRUPTED, checkpoint.checkpoint_id, now, pending=left
-    )
+    stopped = _stopped(thread, ThreadStatus.INTERRUPTED, head.checkpoint_id, now, pending=left)
     ended = _ended(run, RunStatus.INTERRUPTED, now)
     if not left:
         ended = replace(ended, next_run=under.next_run)
-    pauses = RunPaused(approvals=left or ids, next=checkpoint.next, next_run=ended.next_run or "")
+    pauses = RunPaused(approvals=left or ids, next=head.next, next_run=ended.next_run or "")
 
     asks = together(
         Change(events=_stamped(run, now, *lost)),
         *(each.change(with_votes=bool(left)) for each in asked),
-        Change(rows=used_grants, events=_stamped(run, now, checkpoint, pauses)),
+        Change(rows=used_grants, events=_stamped(run, now, *interrupts, pauses)),
     )
     if left:
         return together(Change(rows=(stopped, ended)), asks)
@@ -90,10 +90,10 @@ def paused(
     )
 
 
-def succeeded(thread: Thread, run: Run, checkpoint: Checkpoint, now: datetime) -> Change:
+def succeeded(thread: Thread, run: Run, head: Head, now: datetime) -> Change:
     """The run came to its end."""
     done = Done(usage=_tokens(run), steps=int(run.usage.get("steps", 0)))
-    return _change(thread, run, ThreadStatus.IDLE, RunStatus.SUCCESS, checkpoint, done, now)
+    return _change(thread, run, ThreadStatus.IDLE, RunStatus.SUCCESS, head, done, now)
 
 
 def failed(thread: Thread, run: Run, code: str, message: str, node: str, now: datetime) -> Change:
@@ -108,7 +108,7 @@ def stopped(
     thread: Thread,
     run: Run,
     message: str,
-    checkpoint: Checkpoint,
+    head: Head,
     now: datetime,
     *,
     status: RunStatus,
@@ -116,12 +116,10 @@ def stopped(
     """The run had used up a budget, and its thread is at rest."""
     run = replace(run, error={"code": "budget_exceeded", "message": message})
     event = Error(code="budget_exceeded", message=message)
-    return _change(thread, run, ThreadStatus.ERROR, status, checkpoint, event, now)
+    return _change(thread, run, ThreadStatus.ERROR, status, head, event, now)
 
 
-def cancelled(
-    thread: Thread, run: Run, checkpoint: Checkpoint, now: datetime, *, rolled_back: bool
-) -> Change:
+def cancelled(thread: Thread, run: Run, head: Head, now: datetime, *, rolled_back: bool) -> Change:
     """The run was stopped on request, and its thread is at rest."""
     run = replace(run, error=None)
     if rolled_back:
@@ -129,7 +127,7 @@ def cancelled(
         requesters = each_once(thread.requested_by, run.requested_by)
         thread = replace(thread, requested_by=requesters)
     event = RunCancelled(rolled_back=rolled_back)
-    return _change(thread, run, ThreadStatus.IDLE, RunStatus.CANCELLED, checkpoint, event, now)
+    return _change(thread, run, ThreadStatus.IDLE, RunStatus.CANCELLED, head, event, now)
 
 
 def explain(error: BaseException, run: Run) -> tuple[str, str]:
@@ -145,15 +143,14 @@ def _change(
     run: Run,
     thread_status: ThreadStatus,
     run_status: RunStatus,
-    checkpoint: Checkpoint | None,
+    head: Head | None,
     last: Event,
     now: datetime,
 ) -> Change:
-    """The rows of a run that ended and of its thread, with the run's last events."""
-    head = checkpoint.checkpoint_id if checkpoint else thread.checkpoint_id
-    events = (checkpoint, last) if checkpoint else (last,)
-    rows = (_stopped(thread, thread_status, head, now), _ended(run, run_status, now))
-    return Change(rows=rows, events=_stamped(run, now, *events))
+    """The rows of a run that ended and of its thread, with the run's last event."""
+    checkpoint_id = head.checkpoint_id if head else thread.checkpoint_id
+    rows = (_stopped(thread, thread_status, checkpoint_id, now), _ended(run, run_status, now))
+    return Change(rows=rows, events=_stamped(run, now, last))
 
 
 def _stamped(run: Run, now: datetime, *events: Event) -> tuple[Event, ...]:

@@ -34,7 +34,7 @@ from assent.graph.outside_messages import (
     spoken,
     with_ids,
 )
-from assent.graph.state import checkpoint_of, messages_in
+from assent.graph.state import Head, messages_in
 from assent.graph.updating import UPDATED_BY, check_may_go_on, write_state
 from assent.runs.distrust import check_trusted
 from assent.runs.ledger import StoredEffects
@@ -212,7 +212,7 @@ class Planner:
     async def _shown(self, snapshot: StateSnapshot, asked: Sequence[Approval]) -> dict[str, str]:
         """What people were shown for each answer that the waiting tasks have: in this pause, and in
         earlier ones at the same checkpoint, in which the same tasks had asked."""
-        head = checkpoint_of(snapshot).checkpoint_id
+        head = Head.of(snapshot).checkpoint_id
         shown: dict[str, str] = {}
         while True:
             asked = [row for row in asked if row.interrupt_id and row.checkpoint_id == head]

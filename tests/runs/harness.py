@@ -60,9 +60,7 @@ class Jobs(Executor):
         finally:
             mine.discard(run.run_id)
         self.ended.append(run.run_id)
-        return lambda thread, run, now: outcome.succeeded(
-            thread, run, outcome.Checkpoint(checkpoint_id="c"), now
-        )
+        return lambda thread, run, now: outcome.succeeded(thread, run, outcome.Head("c"), now)
 
     async def _do(self, message: str, held: HeldRun) -> None:
         match message:
@@ -84,7 +82,7 @@ class Jobs(Executor):
 
     async def cancel(self, held: HeldRun) -> Ending:
         return lambda thread, run, now: outcome.cancelled(
-            thread, run, outcome.Checkpoint(checkpoint_id="c"), now, rolled_back=False
+            thread, run, outcome.Head("c"), now, rolled_back=False
         )
 
     async def fail(self, held: HeldRun, error: BaseException) -> Ending:

@@ -15,9 +15,9 @@ from assent.core.approval import Approval, ApprovalKind, ApprovalStatus
 from assent.core.errors import AgentLoadError, InvalidRequest
 from assent.core.events import (
     ApprovalRequired,
-    Checkpoint,
     Done,
     Error,
+    Interrupt,
     RunPaused,
     ToolUnknown,
     Usage,
@@ -25,6 +25,7 @@ from assent.core.events import (
 )
 from assent.core.policy import Policy
 from assent.core.rows import Run, RunKind, RunStatus, Thread, ThreadStatus
+from assent.graph.state import Head
 from assent.runs.outcome import explain, failed, paused, succeeded
 from tests.support.models import ScriptedModel
 from tests.support.rows import replace
@@ -41,7 +42,7 @@ RUN = Run(
     run_id="r", thread_id="t", owner="ann", agent="clerk", kind=RunKind.INPUT, status=RunStatus.RUNNING, created_at=NOON,
     started_at=NOON, input={"message": "hi"}, version=2,
 )  # fmt: skip
-CHECKPOINT = Checkpoint(checkpoint_id="c", step=3, next=("approval",))
+HEAD = Head("c", ("approval",))
 
 
 def asked(approval_id: str, **changes: Any) -> Approval:
@@ -143,13 +144,12 @@ def test_a_run_that_failed_leaves_a_thread_that_takes_new_input() -> None:
 
 def test_a_run_that_succeeded() -> None:
     used = {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3, "steps": 4}
-    change = succeeded(THREAD, replace(RUN, usage=used), CHECKPOINT, LATER)
+    change = succeeded(THREAD, replace(RUN, usage=used), HEAD, LATER)
     assert change.rows == (
         replace(THREAD, status=ThreadStatus.IDLE, checkpoint_id="c", updated_at=LATER, version=5),
         replace(RUN, usage=used, status=RunStatus.SUCCESS, ended_at=LATER, version=3),
     )
-    checkpoint, done = change.events
-    assert (event_type(checkpoint), checkpoint.run_id) == ("checkpoint", "r")
+    (done,) = change.events
     assert isinstance(done, Done)
     assert (done.usage, done.steps) == (Usage(input_tokens=1, output_tokens=2, total_tokens=3), 4)
 
@@ -158,7 +158,7 @@ SECOND = LATER + timedelta(microseconds=1)
 
 
 def test_a_pause_stores_each_question_once_and_tells_of_it() -> None:
-    change = paused(THREAD, RUN, [asked("a"), asked("b")], CHECKPOINT, LATER)
+    change = paused(THREAD, RUN, [asked("a"), asked("b")], HEAD, LATER)
     thread, run, *approvals = change.rows
     assert thread == replace(
         THREAD,
@@ -177,7 +177,7 @@ def test_a_pause_stores_each_question_once_and_tells_of_it() -> None:
         ("a", ApprovalStatus.PENDING, LATER, 1),
         ("b", ApprovalStatus.PENDING, SECOND, 1),
     ]
-    required, copy, *_, checkpoint, last = change.events
+    required, copy, *_, last = change.events
     assert (copy.thread_id, event_type(copy)) == (FEED, "approval_required")
     assert isinstance(required, ApprovalRequired)
     assert (required.approval_id, required.args, required.digest, required.preview) == (
@@ -187,9 +187,16 @@ def test_a_pause_stores_each_question_once_and_tells_of_it() -> None:
         {"pays": 5},
     )
     assert required.allowed == ("approve", "reject")
-    assert event_type(checkpoint) == "checkpoint"
     assert isinstance(last, RunPaused)
     assert (last.approvals, last.next) == (("a", "b"), ("approval",))
+
+
+def test_what_code_asked_is_told_before_the_run_pauses() -> None:
+    told = Interrupt(node="ask", task_id="1", interrupt_id="i", value={"how": "many"})
+    change = paused(THREAD, RUN, [asked("a")], HEAD, LATER, interrupts=[told])
+    *_, interrupt, last = change.events
+    assert interrupt == replace(told, ts=LATER, thread_id="t", run_id="r")
+    assert isinstance(last, RunPaused)
 
 
 def test_a_call_that_was_cut_off_is_told_of_before_a_person_is_asked() -> None:
@@ -197,7 +204,7 @@ def test_a_call_that_was_cut_off_is_told_of_before_a_person_is_asked() -> None:
         THREAD,
         RUN,
         [asked("a", kind=ApprovalKind.UNKNOWN_OUTCOME, node="tools")],
-        CHECKPOINT,
+        HEAD,
         LATER,
     )
     unknown, required = change.events[:2]

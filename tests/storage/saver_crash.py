@@ -1,4 +1,4 @@
-"""A program to be killed: several conversations through a graph, each of which says what was
+"""A program to be killed: several conversations through a graph, each a run that says what was
 acknowledged."""
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
-from assent.storage.sqlite import SqliteSaver
+from assent.core.clock import utc_now
+from assent.core.rows import LEASE_KEY, Lease, Run, RunKind, RunStatus
+from assent.storage.base import Change, Storage
+from assent.storage.sqlite import SqliteStorage
 
 THREADS = ("t0", "t1", "t2", "t3")
 
@@ -37,13 +40,33 @@ def converse_until_killed(path: Path, acknowledged: Connection) -> None:
 
 
 async def _converse(path: Path, acknowledged: Connection) -> None:
-    async with SqliteSaver.from_conn_string(path) as saver, asyncio.TaskGroup() as group:
+    async with SqliteStorage.open(path) as storage, asyncio.TaskGroup() as group:
         for thread_id in THREADS:
-            group.create_task(_turns(answering(saver), thread_id, acknowledged))
+            lease = await _run(storage, thread_id)
+            config: Any = {"configurable": {"thread_id": thread_id, LEASE_KEY: lease}}
+            group.create_task(_turns(answering(storage.checkpointer), config, acknowledged))
 
 
-async def _turns(graph: CompiledStateGraph[Any], thread_id: str, acknowledged: Connection) -> None:
-    config: Any = {"configurable": {"thread_id": thread_id}}
+async def _run(storage: Storage, thread_id: str) -> Lease:
+    """The lease of the thread's run, which is stored before the first turn."""
+    if await storage.run(thread_id) is None:
+        run = Run(
+            run_id=thread_id,
+            thread_id=thread_id,
+            owner="ann",
+            agent="agent",
+            kind=RunKind.INPUT,
+            status=RunStatus.RUNNING,
+            created_at=utc_now(),
+            input={},
+            attempt=1,
+        )
+        await storage.commit(Change(rows=(run,)))
+    return Lease(thread_id, 1)
+
+
+async def _turns(graph: CompiledStateGraph[Any], config: Any, acknowledged: Connection) -> None:
+    thread_id = config["configurable"]["thread_id"]
     # What the last process was killed in the middle of is finished first.
     if (await graph.aget_state(config)).next:
         await graph.ainvoke(None, config, durability="sync")

@@ -57,6 +57,13 @@ TABLES = (
 )
 
 
+STORED = """
+    SELECT checkpoint_id FROM checkpoints JOIN checkpoint_threads USING (k)
+    WHERE thread_id = ? ORDER BY number
+"""
+TOLD = "SELECT body ->> 'checkpoint_id' FROM events WHERE thread_id = ? ORDER BY seq"
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "checkpoints.db"
@@ -1181,7 +1188,8 @@ async def test_a_kill_at_any_instant_loses_no_turn_that_was_acknowledged(path: P
 
 
 async def _check(path: Path, acknowledged: dict[str, int]) -> None:
-    """Every turn that was acknowledged is there, and each state is whole."""
+    """Every turn that was acknowledged is there, each state is whole, and of each checkpoint there
+    is one event."""
     async with SqliteSaver.from_conn_string(path) as saver:
         for thread_id, count in acknowledged.items():
             found = await values(saver, at(thread_id))
@@ -1189,4 +1197,7 @@ async def _check(path: Path, acknowledged: dict[str, int]) -> None:
             assert len(messages) >= count
             answers = [message.content for message in messages if isinstance(message, AIMessage)]
             assert answers == [f"{2 * turn + 1} so far" for turn in range(len(answers))]
+            stored = sql(path, STORED, thread_id)
+            assert stored == sql(path, TOLD, thread_id)
+            assert len(stored) >= count
     assert sql(path, "PRAGMA integrity_check") == [("ok",)]

@@ -10,11 +10,13 @@ from typing import Any
 from assent.core.clock import Clock
 from assent.storage.sqlite import database
 from assent.storage.sqlite.writer import BulkOperation, Transaction, Writer
+from tests.storage.samples import token
+from tests.support.database import sql
 
 
 class Put(BulkOperation):
-    """Stores a number, unless it is negative; the numbers of those done together are stored with
-    how many they were."""
+    """Stores a number, and an event that tells it, unless it is negative; the numbers of those done
+    together are stored with how many they were."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -25,6 +27,7 @@ class Put(BulkOperation):
     @staticmethod
     def apply_all(transaction: Transaction, operations: Sequence[Put]) -> None:
         for each in operations:
+            transaction.log.add([token(content=f"{each.number}")])
             transaction.connection.execute(
                 "INSERT INTO numbers VALUES (?, ?)", (each.number, len(operations))
             )
@@ -56,6 +59,13 @@ async def test_if_one_cannot_be_done_the_others_are_done_one_by_one(tmp_path: Pa
     results, rows = await stored(tmp_path / "assent.db", Put(1), Put(-2), Put(3))
     assert [str(result) for result in results] == ["None", "-2 is negative", "None"]
     assert rows == [(1, 1), (3, 1)]
+
+
+async def test_what_cannot_be_done_is_not_told(tmp_path: Path) -> None:
+    path = tmp_path / "assent.db"
+    await stored(path, Put(1), Put(-2), Put(3))
+    told = sql(path, "SELECT seq, body ->> 'content' FROM events ORDER BY seq")
+    assert told == [(1, "1"), (2, "3")]
 
 
 async def test_what_was_asked_for_before_closing_is_done(tmp_path: Path) -> None:

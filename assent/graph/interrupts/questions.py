@@ -20,6 +20,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.types import Interrupt, PregelTask, StateSnapshot
 
+from assent.core import events
 from assent.core.approval import Approval, ApprovalKind
 from assent.core.digest import approval_id_for, call_digest
 from assent.core.policy import Policy, plain_policy
@@ -28,6 +29,8 @@ from assent.graph.gate import Gate
 from assent.graph.interrupts.forms import Form, question_json, read_interrupt
 from assent.graph.kinds import Agent, gate_of
 from assent.graph.state import AgentState, messages_in, open_calls
+from assent.graph.stream.jsonable import event_json
+from assent.graph.stream.media import without_bytes
 
 PATH = "|"
 """Between the names of a node in a subgraph and the nodes around it. LangGraph allows it in no
@@ -274,6 +277,37 @@ def stops_before(agent: Agent, nodes: Sequence[str]) -> bool:
     """True if the graph pauses by itself before one of these nodes."""
     return agent.interrupt_before_nodes == "*" or bool(
         set(nodes) & set(agent.interrupt_before_nodes)
+    )
+
+
+# ── what was asked with interrupt() ────────────────────────────────────────────────────────────
+
+
+def interrupts_in(agent: Agent, snapshot: StateSnapshot) -> list[events.Interrupt]:
+    """The events of what the tasks of a paused graph, and of the subgraphs that were read with it,
+    asked with `interrupt()`. Each is told once, at the innermost task that is known to have
+    asked."""
+    told: list[events.Interrupt] = []
+    known: set[str] = set()
+    # The innermost first: LangGraph reports the interrupts of a subgraph at the node around it too.
+    for level in reversed(list(levels_of(agent, snapshot).walk())):
+        found: list[events.Interrupt] = []
+        for task in level.snapshot.tasks:
+            new = [each for each in task.interrupts if each.id not in known]
+            found += [_told(level, task, interrupt) for interrupt in new]
+            known.update(each.id for each in new)
+        told = found + told
+    return told
+
+
+def _told(level: Level, task: PregelTask, interrupt: Interrupt) -> events.Interrupt:
+    return events.Interrupt(
+        node=task.name,
+        ns=events.ns_of(level.namespace),
+        task_id=task.id,
+        interrupt_id=interrupt.id,
+        value=without_bytes(event_json(interrupt.value)),
+        response_schema=event_json(interrupt.response_schema),
     )
 
 

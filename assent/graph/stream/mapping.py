@@ -72,8 +72,9 @@ from assent.core.events import (
     ToolProgress,
     ToolStart,
     Usage,
+    ns_of,
 )
-from assent.core.json import Json, valid_text
+from assent.core.json import Json, JsonObject, encode_json, valid_text
 from assent.graph.model_retry import LLM_RETRY
 from assent.graph.stream.jsonable import event_json
 from assent.graph.stream.media import media_fields, without_bytes
@@ -85,6 +86,12 @@ Metadata = Mapping[str, Any]
 
 REASONING, REFUSAL, TRANSCRIPT = "reasoning", "refusal", "transcript"
 """Kinds of text in a message, beside its words."""
+
+CALL_BYTES = 4096
+"""The most bytes of what is told about a model's call, as JSON."""
+
+INNER_TAGS = ("seq:step:", "graph:step:", "langsmith:")
+"""The beginnings of tags that LangChain and LangGraph give for themselves."""
 
 INJECTED = (Runtime, ToolRuntime, BaseStore)
 
@@ -111,11 +118,14 @@ class NodeRun:
 @dataclass(slots=True)
 class ModelCall:
     """A model that was called and has not finished. Its first chunk sets `message_id`;
-    `tool_calls` are the ids of the tool calls that its chunks did not number, in order."""
+    `tool_calls` are the ids of the tool calls that its chunks did not number, in order. `metadata`
+    and `tags` are as they are told."""
 
     place: Place
     called_at: datetime
     model: str
+    metadata: JsonObject
+    tags: tuple[str, ...]
     silent: bool
     message_id: str = ""
     tool_calls: list[str] = field(default_factory=list)
@@ -180,7 +190,14 @@ class EventMapper:
         self._nodes[run_id] = node
         if node.place["ns"]:
             self._subgraphs.add(path.rpartition("|")[0])
-        self._emit(NodeStart(step=node.step, **self._at(node.place)))
+        self._emit(
+            NodeStart(
+                step=node.step,
+                triggers=tuple(metadata.get("langgraph_triggers", ())),
+                path=event_json(metadata.get("langgraph_path")),
+                **self._at(node.place),
+            )
+        )
 
     def chain_end(self, run_id: Hashable, output: Any) -> None:
         """A chain ended and returned `output`."""
@@ -260,6 +277,8 @@ class EventMapper:
             place=place,
             called_at=self._now(),
             model=(metadata or {}).get("ls_model_name") or "",
+            metadata=_about_call(metadata or {}),
+            tags=tuple(tag for tag in tags or () if _is_given(tag)),
             silent=TAG_NOSTREAM in (tags or ()),
         )
 
@@ -327,7 +346,15 @@ class EventMapper:
         if message_ids is not None:
             message_ids.append(call.message_id)
         at = {**call.place, "ts": call.called_at}
-        self._emit(LlmStart(message_id=call.message_id, model=call.model, **at))
+        self._emit(
+            LlmStart(
+                message_id=call.message_id,
+                model=call.model,
+                metadata=call.metadata,
+                tags=call.tags,
+                **at,
+            )
+        )
 
     def _emit_token(self, call: ModelCall, text: str, index: int = 0, kind: str = "") -> None:
         # Written out, since `**place` would make a token three times as costly.
@@ -477,12 +504,12 @@ class EventMapper:
         metadata = metadata or {}
         node, task_id = "", ""
         ns: tuple[str, ...] = ()
-        tasks = _names_and_ids(metadata.get("langgraph_checkpoint_ns", ""))
+        path = metadata.get("langgraph_checkpoint_ns", "")
+        tasks = _names_and_ids(path)
         if tasks:
             node = metadata.get("langgraph_node", "")
             task_id = tasks[-1][1]
-            enclosing = tasks[: -1 - _callers(metadata.get("langgraph_path", ()))]
-            ns = tuple(name for name, _ in enclosing)
+            ns = _enclosing(path, _callers(metadata.get("langgraph_path", ())))
         return {
             "thread_id": self._thread_id,
             "run_id": self._run_id,
@@ -532,6 +559,36 @@ def _callers(path: Sequence[Any]) -> int:
         return 1
     is_call = len(path) == 4 and path[0] == "__pregel_push" and path[-1] is True
     return 1 + _callers(path[1]) if is_call else 0
+
+
+def _enclosing(path: str, callers: int) -> tuple[str, ...]:
+    """The path of the graph that a task is in: without the task itself, and without those tasks of
+    the same graph that called it."""
+    parts = list(ns_of(path))
+    for _ in range(1 + callers):
+        while parts and ":" not in parts.pop():
+            pass
+    return tuple(parts)
+
+
+def _about_call(metadata: Metadata) -> JsonObject:
+    """What LangGraph and LangChain say about a model's call. If that is too much, the longest goes
+    first."""
+    told: JsonObject = {}
+    for key, value in metadata.items():
+        # What the caller's config has of these is about the person who asks.
+        if key.startswith(("langgraph_", "ls_")) and not key.startswith("langgraph_auth_"):
+            told[key] = event_json(value)
+    sizes = {key: len(encode_json(value)) for key, value in told.items()}
+    while sum(sizes.values()) > CALL_BYTES:
+        longest = max(sizes, key=sizes.__getitem__)
+        del told[longest], sizes[longest]
+    return told
+
+
+def _is_given(tag: str) -> bool:
+    """True for a tag that the code around a model gave it."""
+    return tag != TAG_NOSTREAM and not tag.startswith(INNER_TAGS)
 
 
 def _command_for(node: NodeRun, error: ParentCommand) -> Command[Any] | None:

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import merge_configs
 from langgraph.pregel import Pregel
-from langgraph.types import Command
+from langgraph.types import Command, StateSnapshot
 from msgspec import structs
 
 from assent.core.approval import Approval, approval_event
@@ -29,6 +29,7 @@ from assent.core.decisions import Decision
 from assent.core.errors import ConfigurationError
 from assent.core.events import (
     ApprovalRequired,
+    Checkpoint,
     Done,
     Error,
     Event,
@@ -44,14 +45,13 @@ from assent.core.events import (
 from assent.graph.explain import explain
 from assent.graph.interrupts.matching import matched
 from assent.graph.interrupts.previews import with_previews
-from assent.graph.interrupts.questions import find_pending
+from assent.graph.interrupts.questions import find_pending, interrupts_in
 from assent.graph.interrupts.resume import (
     Continuation,
     apply_updates,
     checked_decisions,
     continuation,
 )
-from assent.graph.state import checkpoint_of
 from assent.graph.stream.astream_events import run_graph_v2
 from assent.graph.stream.callbacks import run_graph
 from assent.graph.stream.mapping import Emit
@@ -202,7 +202,10 @@ class _Run:
             pending = await with_previews(self._agent, found, snapshot)
         for approval in pending:
             self._frame(approval_event(ApprovalRequired, approval, approval.requested_at))
-        self._frame(checkpoint_of(snapshot))
+        if pending:
+            for interrupt in interrupts_in(self._agent, snapshot):
+                self._frame(interrupt)
+        self._frame(_newest(snapshot))
         approvals = tuple(approval.approval_id for approval in pending)
         self._pause_or_done(approvals, snapshot.next)
 
@@ -235,6 +238,22 @@ class _Run:
         before = structs.asdict(self._usage or Usage())
         now = structs.asdict(usage)
         self._usage = Usage(**{name: before[name] + now[name] for name in now})
+
+
+def _newest(snapshot: StateSnapshot) -> Checkpoint:
+    """The checkpoint that was read."""
+    metadata = snapshot.metadata or {}
+    return Checkpoint(
+        checkpoint_id=_checkpoint_id(snapshot.config),
+        step=metadata.get("step", 0),
+        parent_id=_checkpoint_id(snapshot.parent_config),
+        source=metadata.get("source", ""),
+    )
+
+
+def _checkpoint_id(config: RunnableConfig | None) -> str:
+    configurable = (config or {}).get("configurable", {})
+    return str(configurable.get("checkpoint_id", ""))
 
 
 def _is_decisions(graph_input: Any) -> bool:

@@ -8,6 +8,7 @@ A token in memory never outlives the row that it was read from: whoever writes a
 from __future__ import annotations
 
 import sqlite3
+from typing import NamedTuple
 
 from assent.core.errors import StaleLease
 from assent.core.rows import ACTIVE, Lease
@@ -17,42 +18,55 @@ REMEMBERED = 10_000
 """The number of runs whose tokens are kept in memory. The file has them all."""
 
 
+class Held(NamedTuple):
+    """The token that holds for a run, None if none does; and the run's thread."""
+
+    token: int | None
+    thread_id: str
+
+
 class Leases:
     """The fencing token that holds for each run. Used by the writer's thread only."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._tokens: dict[str, int | None] = {}
+        self._held: dict[str, Held] = {}
 
     def check(self, lease: Lease | None) -> None:
         """Raise `StaleLease` unless the run is active, and was last acquired with the lease's
         token. None needs no check."""
         if lease is None:
             return
-        try:
-            token = self._tokens[lease.run_id]
-        except KeyError:
-            token = self._load(lease.run_id)
+        token = self._of(lease.run_id).token
         if token != lease.token:
             raise _stale(lease, token)
 
+    def thread_of(self, lease: Lease) -> str:
+        """The thread of the lease's run; "" if there is no such run."""
+        return self._of(lease.run_id).thread_id
+
     def forget(self, run_id: str) -> None:
         """Forget the run's token, because its row is written."""
-        self._tokens.pop(run_id, None)
+        self._held.pop(run_id, None)
 
     def forget_all(self) -> None:
         """Forget every token, because any row may have been written or rolled back."""
-        self._tokens.clear()
+        self._held.clear()
 
-    def _load(self, run_id: str) -> int | None:
-        if len(self._tokens) >= REMEMBERED:
-            self._tokens.clear()
+    def _of(self, run_id: str) -> Held:
+        held = self._held.get(run_id)
+        return self._load(run_id) if held is None else held
+
+    def _load(self, run_id: str) -> Held:
+        if len(self._held) >= REMEMBERED:
+            self._held.clear()
         found = self._connection.execute(
-            f"SELECT attempt, status FROM {visible('runs')} WHERE run_id = ?", (run_id,)
+            f"SELECT attempt, status, thread_id FROM {visible('runs')} WHERE run_id = ?", (run_id,)
         ).fetchone()
-        token: int | None = found[0] if found and found[1] in ACTIVE else None
-        self._tokens[run_id] = token
-        return token
+        attempt, status, thread_id = found or (None, "", "")
+        held = Held(attempt if status in ACTIVE else None, thread_id)
+        self._held[run_id] = held
+        return held
 
 
 def _stale(lease: Lease, token: int | None) -> StaleLease:

@@ -31,6 +31,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -47,7 +48,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from assent.checkpoint.serializer import StrictSerializer, Type
-from assent.core.clock import Clock
+from assent.core.clock import Clock, utc_now
 from assent.core.sealing import NoSeal, Seal, parse_keys
 from assent.storage.sqlite import database
 from assent.storage.sqlite.checkpoints.store import Checkpoints
@@ -141,10 +142,11 @@ class SqliteSaver(BaseCheckpointSaver[int]):
         serde: SerializerProtocol | None = None,
         cache_bytes: int = CACHE_BYTES,
         seal: Seal | None = None,
+        now: Callable[[], datetime] = utc_now,
     ) -> SqliteSaver:
-        """The saver over a file that is open already."""
+        """The saver over a file that is open already. `now` is the time of the events of runs."""
         checkpoints = await Checkpoints.open(
-            writer, reader, seal or NoSeal(), cache_bytes=cache_bytes
+            writer, reader, seal or NoSeal(), cache_bytes=cache_bytes, now=now
         )
         return cls(checkpoints, serde or StrictSerializer())
 

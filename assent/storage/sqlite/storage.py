@@ -131,7 +131,7 @@ class SqliteStorage(Storage):
             writer = Writer(connection, path.name, tails.store, seal, signing_key)
             stack.push_async_callback(writer.close)
             reader = await stack.enter_async_context(Reader.open(path))
-            saver = await SqliteSaver.over(writer, reader, seal=seal)
+            saver = await SqliteSaver.over(writer, reader, seal=seal, now=clock.now)
             eraser = await stack.enter_async_context(Eraser.open(writer, reader, erased))
             uploads = await stack.enter_async_context(FolderFiles.open(folder_of(path), seal))
             yield cls(writer, reader, tails, saver, seal, clock, tables, erased, eraser, uploads)

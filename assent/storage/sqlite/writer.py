@@ -65,7 +65,7 @@ class Transaction(NamedTuple):
 
 class BulkOperation(ABC):
     """An operation that can be applied together with others of its kind, in a few statements for
-    all of them. It does not touch the log.
+    all of them. It may add to the log, but removes nothing from it.
 
     That is many times faster, because before each statement the writer's thread waits for its turn
     of the interpreter.
@@ -397,6 +397,7 @@ class Writer:
 
     def _apply_bulk(self, operations: Sequence[Any]) -> bool:
         """Apply bulk operations together. False if that fails; then none of them is applied."""
+        log_mark = self._log.mark()
         self._connection.execute("SAVEPOINT operation")
         try:
             type(operations[0]).apply_all(self._transaction, operations)
@@ -405,6 +406,7 @@ class Writer:
                 raise
             self._connection.execute("ROLLBACK TO operation")
             self._leases.forget_all()
+            self._log.rewind(log_mark)
             return False
         finally:
             if self._connection.in_transaction:

@@ -31,6 +31,7 @@ from assent.core.events import (
     Done,
     Error,
     Event,
+    Interrupt,
     NodeStart,
     RunPaused,
     RunResumed,
@@ -80,12 +81,14 @@ def payer(**options: Any) -> Any:
 async def test_a_run_ends_with_what_it_has_used() -> None:
     agent = SCENARIOS["plain_chat"]().graph
     events = await collected(agent, ASKED, THREAD)
-    head = agent.get_state(THREAD).config["configurable"]["checkpoint_id"]
+    state = agent.get_state(THREAD)
+    head, before = state.config["configurable"]["checkpoint_id"], state.parent_config
     start, *_, checkpoint, done = events
     assert isinstance(start, RunStart)
     assert start.agent == "LangGraph"
     assert isinstance(checkpoint, Checkpoint)
-    assert (checkpoint.checkpoint_id, checkpoint.next) == (head, ())
+    assert (checkpoint.checkpoint_id, checkpoint.source, checkpoint.step) == (head, "loop", 1)
+    assert checkpoint.parent_id == before["configurable"]["checkpoint_id"]
     assert isinstance(done, Done)
     assert done.usage == Usage(input_tokens=3, output_tokens=2, total_tokens=5)
     assert done.steps == 1
@@ -189,8 +192,14 @@ async def test_a_decision_that_does_not_fit_runs_nothing() -> None:
 async def test_a_graph_that_asks_waits_for_its_answer(source: Any) -> None:
     agent = SCENARIOS["dynamic_interrupt"]().graph
     events = await collected(agent, ASKED, THREAD, source=source)
-    assert types(events)[-3:] == ["approval_required", "checkpoint", "run_paused"]
-    assert events[-3].args == "How much?"  # type: ignore[attr-defined]
+    required, interrupted, _, _ = events[-4:]
+    assert types(events)[-4:] == ["approval_required", "interrupt", "checkpoint", "run_paused"]
+    assert isinstance(required, ApprovalRequired)
+    assert isinstance(interrupted, Interrupt)
+    assert required.args == interrupted.value == "How much?"
+    [task] = agent.get_state(THREAD).tasks
+    assert (interrupted.node, interrupted.task_id, interrupted.ns) == (task.name, task.id, ())
+    assert interrupted.interrupt_id == task.interrupts[0].id
     events = await collected(agent, Command(resume="three"), THREAD, source=source)
     assert isinstance(events[0], RunResumed)
     assert isinstance(events[-1], Done)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from itertools import count
 from typing import Any
 
@@ -35,8 +36,9 @@ from assent.checkpoint.fingerprints import Fingerprints, are_held_elsewhere, are
 from assent.checkpoint.heads import Heads, Listing, Stored
 from assent.checkpoint.plan import Logs, Plan, is_log
 from assent.checkpoint.values import Key
+from assent.core import events
 from assent.core.errors import ConfigurationError, Conflict
-from assent.core.rows import LEASE_KEY
+from assent.core.rows import LEASE_KEY, Lease
 from assent.core.sealing import Seal
 from assent.storage.sqlite.checkpoints import removals
 from assent.storage.sqlite.checkpoints.copies import copy_thread
@@ -84,6 +86,7 @@ class Checkpoints:
         last_key: int,
         last_log: int,
         cache_bytes: int,
+        now: Callable[[], datetime],
     ) -> None:
         self._writer = writer
         self._reads = reads
@@ -92,15 +95,24 @@ class Checkpoints:
         self._fingerprints = Fingerprints()
         self._new_keys = count(last_key + 1)
         self._logs = Logs(last_log + 1)
+        self._now = now
 
     @classmethod
     async def open(
-        cls, writer: Writer, reader: Reader, seal: Seal, *, cache_bytes: int
+        cls,
+        writer: Writer,
+        reader: Reader,
+        seal: Seal,
+        *,
+        cache_bytes: int,
+        now: Callable[[], datetime],
     ) -> Checkpoints:
         """Open the checkpoints of the file that the writer and the reader have open."""
         reads = Reads(reader)
         key, log = await reads.last_numbers()
-        return cls(writer, reads, seal, last_key=key, last_log=log, cache_bytes=cache_bytes)
+        return cls(
+            writer, reads, seal, last_key=key, last_log=log, cache_bytes=cache_bytes, now=now
+        )
 
     # ── putting ──
 
@@ -122,8 +134,12 @@ class Checkpoints:
                 plan = await self._plan(parent, checkpoint, new_versions, codec)
                 # The plan has taken places in the logs: nothing is awaited before it is queued.
                 row = self._row(plan, checkpoint, parent, saved, text, codec)
-                write = CheckpointWrite(key=plan.key, row=row, blobs=plan.blobs, lease=lease)
-                await self._writer.write(write, threads=(), waits=lease is not None)
+                event = self._event(plan, checkpoint, parent, metadata, lease) if lease else None
+                write = CheckpointWrite(
+                    key=plan.key, row=row, blobs=plan.blobs, lease=lease, event=event
+                )
+                threads = (parent.thread_id,) if event else ()
+                await self._writer.write(write, threads=threads, waits=lease is not None)
             except (Stale, Gone):
                 self._forget_namespace(parent)
             else:
@@ -156,6 +172,26 @@ class Checkpoints:
             described = codec.sealed(text.encode(), binding)
         ids = id, parent_id, outer_ids, metadata.get("run_id")
         return key.k, key.generation, *ids, encoding, body, refs, described
+
+    def _event(
+        self,
+        plan: Plan,
+        checkpoint: Checkpoint,
+        parent: Address,
+        metadata: CheckpointMetadata,
+        lease: Lease,
+    ) -> events.Checkpoint:
+        """The event by which the run says that it stored the checkpoint."""
+        return events.Checkpoint(
+            ts=self._now(),
+            thread_id=plan.key.thread_id,
+            run_id=lease.run_id,
+            checkpoint_id=checkpoint["id"],
+            step=metadata.get("step", 0),
+            parent_id=parent.checkpoint_id or "",
+            source=metadata.get("source", ""),
+            ns=events.ns_of(plan.key.ns),
+        )
 
     async def _plan(
         self,

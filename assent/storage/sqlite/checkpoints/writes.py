@@ -15,6 +15,7 @@ import orjson
 
 from assent.checkpoint.extents import PLACES
 from assent.checkpoint.values import Blob, Key
+from assent.core.events import Checkpoint
 from assent.core.rows import Lease
 from assent.storage.sqlite.writer import BulkOperation, Transaction
 
@@ -61,7 +62,9 @@ class Stale(Exception):
 class CheckpointWrite(BulkOperation):
     """Stores a checkpoint, or a task's writes.
 
-    `row` has the key's number and generation, then the values of `CHECKPOINT_COLUMNS`.
+    `row` has the key's number and generation, then the values of `CHECKPOINT_COLUMNS`. `event`
+    says that a run stored the checkpoint. It is told on the run's own thread, and not on another
+    that a tool of the run may write to.
 
     Raises `Stale`; or `StaleLease`, if the lease does not hold any more.
     """
@@ -71,17 +74,18 @@ class CheckpointWrite(BulkOperation):
     blobs: Sequence[Blob] = ()
     writes: Sequence[WriteRow] = ()
     lease: Lease | None = None
+    event: Checkpoint | None = None
 
     def __call__(self, transaction: Transaction) -> None:
         self.apply_all(transaction, (self,))
 
     @staticmethod
     def apply_all(transaction: Transaction, operations: Sequence[CheckpointWrite]) -> None:
-        connection = transaction.connection
+        connection, leases = transaction.connection, transaction.leases
         keys, checkpoints, writes = {}, [], []
         logs, blobs = set(), []
         for each in operations:
-            transaction.leases.check(each.lease)
+            leases.check(each.lease)
             k = each.key.k
             if not each.key.stored:
                 keys[k] = (k, each.key.thread_id, each.key.ns)
@@ -105,6 +109,11 @@ class CheckpointWrite(BulkOperation):
         except sqlite3.IntegrityError as error:
             # Another write has taken the thread's name, or the place in a log.
             raise Stale from error
+        transaction.log.add(
+            each.event
+            for each in operations
+            if each.event and each.lease and leases.thread_of(each.lease) == each.event.thread_id
+        )
 
 
 def _insert(connection: sqlite3.Connection, sql: str, rows: Sequence[tuple[Any, ...]]) -> int:
