@@ -20,7 +20,7 @@ STREAM_EVENTS ?= 2000
 # Whether a server starts and serves is asked of the lowest versions too.
 SERVED := tests/acceptance/test_demo.py tests/acceptance/test_files.py tests/config/test_logging.py
 
-.PHONY: help serve test test-fast crash check bench lock clean
+.PHONY: help serve test test-fast crash check bench lock wheels clean
 
 help:  ## What there is to run
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -77,6 +77,10 @@ lock: $(VENV)/ready  ## Pin the requirements anew; make lock LOCK=--upgrade for 
 	$(COMPILE) --output-file requirements/run.txt $(LOCK)
 	$(COMPILE) --group dev --constraint requirements/run.txt --output-file requirements/dev.txt $(LOCK)
 	$(COMPILE) --group dev --resolution lowest-direct --output-file requirements/lowest.txt $(LOCK)
+
+wheels: $(VENV)/ready  ## Build assent, and its client alone, into dist/
+	$(BIN)/hatchling build -t wheel -d dist
+	cd packages/client && $(abspath $(BIN))/hatchling build -t wheel -d ../../dist
 
 clean:  ## Remove the environment
 	rm -rf .venv .venv-lowest

@@ -25,6 +25,7 @@ from rich.text import Text
 from sse_starlette.sse import AppStatus
 
 from assent.api.embedding import Assent
+from assent.cli.distributions import installed, of_one_version
 from assent.cli.terminal import console, errors_as_sentences, fail, program, read_settings
 from assent.config.logging import configure_logging
 from assent.config.settings import Settings
@@ -62,6 +63,7 @@ def serve(
     """
     settings = read_settings()
     with errors_as_sentences():
+        of_one_version(installed())
         sock = bind(host, port, settings)
         server = AgentServer(settings, agent, log_level=settings.log_level)
         server.on_start = lambda: _announce(server, settings, url_of(host, sock))

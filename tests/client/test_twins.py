@@ -6,12 +6,14 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from assent.client import aio, aio_calls, sync, sync_calls
 
+CODE = re.compile(r"`([^`]+)`")
 PAIRS = [
     (aio.Client, sync.SyncClient),
     *((getattr(aio_calls, name), getattr(sync_calls, name)) for name in vars(aio_calls) if name.endswith("Calls")),
@@ -30,7 +32,7 @@ def spelled(function: Callable[..., Any]) -> str:
         r"Generator[\1, None, None]",
         str(inspect.signature(function)),
     )
-    return text.replace("httpx.AsyncClient", "httpx.Client").replace("Asks", "Asks")
+    return text.replace("httpx.AsyncClient", "httpx.Client")
 
 
 @pytest.mark.parametrize(("one", "other"), PAIRS, ids=lambda kind: kind.__name__)
@@ -48,3 +50,27 @@ def test_each_method_says_what_it_does(kind: type) -> None:
         [],
         ["__init__"],
     )
+
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "python.md"
+
+
+def test_the_reference_names_every_operation() -> None:
+    table = REFERENCE.read_text(encoding="utf-8").split("| of a `Client` |")[1].split("\n\n")[0]
+    written = {row[0]: row[1:] for row in map(CODE.findall, table.splitlines()[2:])}
+    for name, methods in written.items():
+        if "(" in name:
+            function = getattr(aio.Client, name.partition("(")[0])
+            signature = inspect.signature(function)
+            parameters = [
+                each.replace(annotation=inspect.Parameter.empty)
+                for each in signature.parameters.values()
+                if each.name != "self"
+            ]
+            bare = signature.replace(parameters=parameters, return_annotation=signature.empty)
+            assert name == f"{function.__name__}{bare}"
+        else:
+            group = type(getattr(aio.Client(), name))
+            assert methods == [each for each in public(group) if each != "__init__"]
+    own = [name.partition("(")[0] for name in written if "(" in name]
+    assert own == [name for name in public(aio.Client) if name not in ("__init__", "close")]
