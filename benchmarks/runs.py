@@ -170,7 +170,11 @@ async def events(
         http, "POST", path, json=body, headers={"accept": "text/event-stream"}
     ) as source:
         source.response.raise_for_status()
-        yield (json.loads(event.data) async for event in source.aiter_sse())
+        yield (
+            json.loads(event.data)
+            async for event in source.aiter_sse()
+            if event.event == "message" and event.data
+        )
 
 
 # ── the report ────────────────────────────────────────────────────────────────────────────────────

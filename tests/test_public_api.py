@@ -100,7 +100,6 @@ def test_whoever_imports_an_agent_does_not_pay_for_the_server() -> None:
         "fastapi",
         "starlette",
         "uvicorn",
-        "sse_starlette",
         "typer",
         "structlog",
         "aiosqlite",

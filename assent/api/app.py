@@ -31,6 +31,9 @@ from assent.api.routes import (
     thread_runs,
     threads,
 )
+from assent.api.streams.connections import Connections
+from assent.api.streams.encoder import Encoders
+from assent.api.streams.keeper import keeping
 from assent.approvals.people import People
 from assent.config.file import Configuration, read_configuration
 from assent.config.project import descriptions_of, open_store_options, with_project
@@ -161,6 +164,8 @@ async def open_server(
             endpoints=frozenset(endpoint.name for endpoint in endpoints),
         )
         await opened(sweeping(storage, retention, clock=clock, uploads=runs.uploads))
+        connections = _connections(settings, clock)
+        await opened(keeping(connections, whole_process=place.whole_process))
         served = Served(
             runs=runs,
             dispatcher=dispatcher,
@@ -170,6 +175,9 @@ async def open_server(
             descriptions=descriptions_of(agents),
             has_auth=place.has_auth,
             origins=origins,
+            connections=connections,
+            encoders=Encoders(shared=lambda log_id: connections.on(log_id) > 1),
+            heartbeat=settings.heartbeat.total_seconds(),
         )
         yield Opened(served=served, store=storage.store(store), project=project)
 
@@ -206,6 +214,15 @@ def _storage(settings: Settings, clock: Clock) -> AbstractAsyncContextManager[St
         synchronous=settings.synchronous,
         encryption_key=settings.encryption_secret,
         audit_key=settings.audit_secret,
+    )
+
+
+def _connections(settings: Settings, clock: Clock) -> Connections:
+    return Connections(
+        clock,
+        most=settings.max_streams,
+        most_per_client=settings.max_streams_per_client,
+        stalled=settings.stalled.total_seconds(),
     )
 
 

@@ -13,6 +13,8 @@ from urllib.parse import quote
 from fastapi import Request
 
 from assent.api.cors import Origins
+from assent.api.streams.connections import Connections
+from assent.api.streams.encoder import Encoders
 from assent.core.errors import Unavailable
 from assent.notify.delivery import Dispatcher
 from assent.notify.links import LinkKey
@@ -26,7 +28,8 @@ SCOPE_KEY = "assent"
 class Served:
     """All that requests need of a server, from its start to its end. `descriptions` say what its
     agents are for, by name, where a langgraph.json does. With `has_auth` the app around it knows
-    who sends a request; pages of the `origins` may."""
+    who sends a request; pages of the `origins` may. A stream on which nothing was sent for
+    `heartbeat` seconds shows that it is alive."""
 
     runs: Runs
     dispatcher: Dispatcher
@@ -36,6 +39,9 @@ class Served:
     descriptions: Mapping[str, str]
     has_auth: bool
     origins: Origins
+    connections: Connections
+    encoders: Encoders
+    heartbeat: float
 
     @property
     def knows_nobody(self) -> bool:

@@ -10,6 +10,7 @@ from fastapi import Depends, Path, Query, Request
 from assent.api.auth import actor
 from assent.api.context import served
 from assent.api.schemas import THREAD_ID
+from assent.api.streams.connections import READER, Reader
 from assent.core.audit import Actor
 from assent.runs.service import Runs
 
@@ -24,6 +25,41 @@ TheActor = Annotated[Actor, Depends(actor)]
 ThreadPath = Annotated[str, Path(alias="id", pattern=THREAD_ID)]
 OfThread = Annotated[str | None, Query(pattern=THREAD_ID)]
 PageLimit = Annotated[int, Query(ge=1, le=1000)]
+
+
+async def _admitted(request: Request, by: TheActor) -> None:
+    _note_reader(request, by)
+    admit(request)
+
+
+async def _admitted_if_streaming(request: Request, by: TheActor) -> None:
+    _note_reader(request, by)
+    if wants_stream(request):
+        admit(request)
+
+
+async def _admitted_unless_page(request: Request, by: TheActor) -> None:
+    _note_reader(request, by)
+    if not wants_page(request):
+        admit(request)
+
+
+def _note_reader(request: Request, by: Actor) -> None:
+    address = request.client.host if request.client is not None else ""
+    client = address if served(request).knows_nobody else by.name
+    request.scope[READER] = Reader(by.name, address, client)
+
+
+def admit(request: Request) -> None:
+    """Raise `StreamsFull` if the client may open no other stream."""
+    reader: Reader = request.scope[READER]
+    served(request).connections.admit(reader.client)
+
+
+Admitted = Annotated[None, Depends(_admitted)]
+AdmittedIfStreaming = Annotated[None, Depends(_admitted_if_streaming)]
+AdmittedUnlessPage = Annotated[None, Depends(_admitted_unless_page)]
+"""Refuse another stream of somebody who has too many, before a route does anything."""
 
 
 def wants_stream(request: Request) -> bool:

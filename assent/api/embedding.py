@@ -23,6 +23,7 @@ from assent.api.head import HeadAsGet
 from assent.api.in_process import InProcess
 from assent.api.limits import LoopbackNames, check_loopback
 from assent.api.project_app import project_app, under_prefix
+from assent.api.streams.sse import LATER, Loop
 from assent.config.settings import SQLITE, Settings
 from assent.core.errors import ConfigurationError, Unavailable
 from assent.graph.kinds import Agent
@@ -139,7 +140,16 @@ class Assent(InProcess):
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             scope[SCOPE_KEY] = self._served
+            later: list[Loop] = []
+            scope[LATER] = later
+            known = frozenset(scope)
             await (self._around or self._routes)(scope, receive, send)
+            # A stream outlives the routing by hours, so nothing of that is kept for it. HEAD has
+            # its head already.
+            if later and scope["method"] != "HEAD":
+                for name in scope.keys() - known:
+                    del scope[name]
+                await later.pop()(receive, send)
 
         return app
 

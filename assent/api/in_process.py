@@ -29,7 +29,7 @@ from assent.core.events import AnyEvent, decode
 from assent.core.json import Json, JsonObject, valid_text
 from assent.core.rows import CancelMode, Run, Thread
 from assent.core.run_input import Message, NodeNames
-from assent.runs.follow import Batches, follow, follow_run, wait_for_rest
+from assent.runs.follow import Batches, Following, follow, follow_run, wait_for_rest
 from assent.runs.service import Runs, Started
 from assent.runs.transitions import IfPaused, OnBusy
 from assent.storage.base import all_rows
@@ -99,8 +99,8 @@ class InProcess(ABC):
         asked for; whoever stops reading does not stop it."""
         started = await self._start(message, user, options)
         run = started.run
-        after = started.first_seq - 1
-        batches = follow_run(self.runs.storage, run.thread_id, run.run_id, after)
+        following = Following(self.runs.storage, run.thread_id, started.first_seq - 1)
+        batches = follow_run(following, run.run_id)
         async with aclosing(_events(batches)) as events:
             async for event in events:
                 yield event
@@ -169,8 +169,8 @@ class InProcess(ABC):
         outcome = await self.resume(thread_id, decisions, user=user, digests=digests)
         if outcome.run_id is None:
             return
-        after = outcome.first_seq - 1
-        batches = follow_run(self.runs.storage, thread_id, outcome.run_id, after)
+        following = Following(self.runs.storage, thread_id, outcome.first_seq - 1)
+        batches = follow_run(following, outcome.run_id)
         async with aclosing(_events(batches)) as events:
             async for event in events:
                 yield event

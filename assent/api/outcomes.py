@@ -15,15 +15,16 @@ from langgraph.types import StateSnapshot
 
 from assent.api.context import prefix_of, url
 from assent.api.deps import wants_stream
+from assent.api.dialects.native import NATIVE
 from assent.api.responses import json_response
 from assent.api.schemas import CancelRequest
-from assent.api.sse import EventStream
+from assent.api.streams.sse import EventStream
 from assent.api.views import approval_view, cancelled_views, outcome_view, run_view, state_json
 from assent.core.approval import Approval, Outcome
 from assent.core.errors import Conflict, Unavailable
 from assent.core.json import Json, JsonObject, valid_text
 from assent.core.rows import UNFINISHED, Run, RunStatus, Thread
-from assent.runs.follow import Batches, follow_run, wait_for_rest, wait_for_run
+from assent.runs.follow import Batches, Following, follow_run, wait_for_rest, wait_for_run
 from assent.runs.service import Runs, Started
 from assent.storage.base import Storage
 
@@ -100,21 +101,23 @@ def decided_response(request: Request, runs: Runs, outcome: Outcome) -> Response
     headers = {"X-Thread-Id": thread_id}
     if run_id is not None:
         headers["X-Run-Id"] = run_id
-    after = outcome.first_seq - 1
     if not wants_stream(request):
         return json_response(view, status=202, headers={**headers, "Location": view["events"]})
+    following = Following(runs.storage, thread_id, outcome.first_seq - 1)
     if run_id is not None:
-        return EventStream(follow_run(runs.storage, thread_id, run_id, after), headers=headers)
-    return EventStream(_read(runs.storage, thread_id, after, outcome.events), headers=headers)
+        batches = follow_run(following, run_id)
+    else:
+        batches = _read(following, outcome.events)
+    return EventStream(request, following, batches, dialect=NATIVE, headers=headers)
 
 
-async def _read(storage: Storage, thread_id: str, after: int, count: int) -> Batches:
+async def _read(following: Following, count: int) -> Batches:
     """The events of decisions after which others are still pending: nothing runs yet, so the stream
     ends with them."""
     while count:
-        entries = await storage.read_log(thread_id, after, limit=count)
+        entries = (await following.read())[:count]
         yield entries
-        after, count = entries[-1].seq, count - len(entries)
+        count -= len(entries)
 
 
 def run_headers(run: Run) -> dict[str, str]:

@@ -136,14 +136,18 @@ class Client:
 
         with connecting as source:
             _checked(source.response, EVENTS)
-            # A comment that keeps the connection alive may come as an event without data.
-            yield source.response, filter(lambda event: event.data, source.iter_sse())
+            # Comments come as events without data, and the end as one of a type of its own.
+            yield source.response, filter(_is_ours, source.iter_sse())
 
     def _unreachable(self, error: Exception | None) -> Unreachable:
         cause = f": {error}" if error and str(error) else ""
         return Unreachable(
             f"The server at {self._http.base_url} does not answer{cause}. Is it running?"
         )
+
+
+def _is_ours(event: ServerSentEvent) -> bool:
+    return event.event == "message" and bool(event.data)
 
 
 @contextmanager

@@ -22,9 +22,11 @@ import structlog
 import typer
 import uvicorn
 from rich.text import Text
-from sse_starlette.sse import AppStatus
 
 from assent.api.embedding import Assent
+from assent.api.limits import MAX_BODY_BYTES
+from assent.api.streams import malloc
+from assent.api.streams.uvicorn_wires import HttpProtocol, WebSocketProtocol
 from assent.cli.distributions import installed, of_one_version
 from assent.cli.terminal import console, errors_as_sentences, fail, program, read_settings
 from assent.config.logging import configure_logging
@@ -35,6 +37,9 @@ from assent.demo import open_clerk
 from assent.graph.input_fields import input_fields
 from assent.graph.kinds import Agent
 from assent.graph.loading import open_agents
+
+if sys.platform != "win32":
+    import resource
 
 log = structlog.get_logger(__name__)
 
@@ -65,6 +70,7 @@ def serve(
     with errors_as_sentences():
         of_one_version(installed())
         sock = bind(host, port, settings)
+        _prepare_process()
         server = AgentServer(settings, agent, log_level=settings.log_level)
         server.on_start = lambda: _announce(server, settings, url_of(host, sock))
         # uvicorn has shut down in order when it raises this.
@@ -76,6 +82,10 @@ KEEP_ALIVE_SECONDS = 75
 """The time for which an idle connection is kept: longer than clients and proxies keep theirs (60 s
 in nginx), so that none of them sends a request just as the server closes."""
 
+
+PING_SECONDS = 20.0
+"""The time after which a WebSocket's client is asked whether it is there, and in which it has to
+answer."""
 
 CLOSING_SECONDS = 4.5
 """The time between the end of the drain and that of the process. With what the process itself takes
@@ -101,12 +111,17 @@ class AgentServer(uvicorn.Server):
         self._resources = AsyncExitStack()
         self._drain_seconds = settings.drain_seconds
 
-        # Streams end when the runs have: not, as this library would have it, at the signal.
-        AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]
         configure_logging(settings.log_format, log_level)
         super().__init__(
             uvicorn.Config(
                 self._assent.app,
+                http=HttpProtocol,
+                ws=WebSocketProtocol,
+                ws_max_size=MAX_BODY_BYTES,
+                # It takes 10 to 40 kB a connection, for frames of a few hundred bytes.
+                ws_per_message_deflate=False,
+                ws_ping_interval=PING_SECONDS,
+                ws_ping_timeout=PING_SECONDS,
                 lifespan="off",
                 log_config=None,
                 log_level=log_level,
@@ -246,9 +261,32 @@ def bind(host: str, port: int, settings: Settings) -> socket.socket:
         stack.callback(sock.close)
         if os.name == "posix":
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _bound(sock, settings.stalled.total_seconds())
         sock.bind(address)
         stack.pop_all()
     return sock
+
+
+SEND_BUFFER = 256 << 10
+
+
+def _bound(sock: socket.socket, stalled: float) -> None:
+    """Bound what the system holds for a reader that takes nothing. Connections have the options of
+    the socket that they were accepted from."""
+    # By default up to 4 MiB, and whatever is in there counts as sent.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if sys.platform == "linux":
+        milliseconds = math.ceil(stalled * 1000)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+
+
+def _prepare_process() -> None:
+    """See to it that many readers fit into the process, and that their memory is given back."""
+    malloc.give_back_large()
+    if sys.platform != "win32":
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def url_of(host: str, sock: socket.socket) -> str:

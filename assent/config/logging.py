@@ -15,7 +15,7 @@ from assent.core.text import visible
 
 LogFormat = Literal["console", "json"]
 
-TALKATIVE = ("aiosqlite", "anthropic", "httpcore", "httpx", "openai", "sse_starlette")
+TALKATIVE = ("aiosqlite", "anthropic", "httpcore", "httpx", "openai", "uvicorn.websockets")
 """Libraries that log what they carry: URLs with secrets, SQL parameters, messages, events. Only
 their warnings are logged, whatever the level."""
 

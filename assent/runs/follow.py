@@ -29,10 +29,13 @@ Batches = AsyncGenerator[tuple[LogEntry, ...], None]
 
 
 class Following:
-    """A log that is read from a cursor on.
+    """A log that is read from a cursor on, in order, until somebody stops it or the process is
+    about to end.
 
-    `after` is the last number that was read. `types` may be set while the log is followed, and hold
-    from the next event on. `ended` says why it ended: somebody stopped it, or the server stops.
+    `after` is the number of the last event that was read. With `types` only those events are given;
+    they may be set while the log is followed, and hold from the next event on. `poll` is the
+    longest time between two looks at the log. `ended` says why it ended: it was stopped, or the
+    server is "stopping".
     """
 
     def __init__(
@@ -49,52 +52,90 @@ class Following:
         self.log_id = log_id
         self.after = after
         self.types = None if types is None else frozenset(types)
+        self.poll = poll
         self.ended: Literal["", "stopped", "stopping"] = ""
-        self._poll = poll
         self._most_bytes = most_bytes
+        self.is_stopped = False
+        self._doorbell: Doorbell | None = None
+
+    @property
+    def behind(self) -> int:
+        """The bytes of the events that came since the reader waited for some."""
+        return self._doorbell.behind if self._doorbell is not None else 0
 
     def stop(self) -> None:
         """End `batches` at its next wait."""
-        raise NotImplementedError
+        self.is_stopped = True
+        self.ring()
 
-    def batches(self) -> Batches:
-        """The events, until it is stopped. A batch is empty after `poll` seconds without an event,
-        and whenever the log rings for nothing."""
-        raise NotImplementedError
+    def ring(self) -> None:
+        """Let `batches` give what is there, or nothing, without a wait."""
+        if self._doorbell is not None:
+            self._doorbell.ring()
+
+    async def batches(self) -> Batches:
+        """The events numbered above `after`, some at a time. A batch is empty after `poll` seconds
+        without an event, whenever the log was rung for nothing, and where no event is of the types.
+
+        Raises `Gone` if events above `after` were removed, or events that a slow reader has not
+        read yet.
+        """
+        with self.storage.listen(self.log_id) as doorbell:
+            self._doorbell = doorbell
+            try:
+                types = self.types
+                while types is not None and types is self.types and not self.is_stopped:
+                    if not (entries := await self.read(types=types)):
+                        break
+                    yield entries
+
+                # From here on every event is read, so that the cursor moves with the log. A cursor
+                # that stays at the last event of the wanted types would fall behind what retention
+                # removes, though nothing was missed.
+                stopping = has_waited = False
+                while not self.is_stopped:
+                    # The doorbell was taken before this read, so what is written meanwhile rings.
+                    entries = await self.read()
+                    if entries or has_waited:
+                        has_waited = False
+                        yield self._wanted(entries)
+                    elif stopping:
+                        self.ended = "stopping"
+                        return
+                    else:
+                        stopping = not await doorbell.wait(self.poll)
+                        has_waited = not stopping
+                self.ended = "stopped"
+            finally:
+                self._doorbell = None
+
+    async def read(
+        self, *, types: Collection[str] | None = None, run_id: str | None = None
+    ) -> tuple[LogEntry, ...]:
+        """The next events: only those of the types and the run, if given. Empty if there are none
+        yet."""
+        entries = await self.storage.read_log(
+            self.log_id, self.after, types=types, run_id=run_id, most_bytes=self._most_bytes
+        )
+        if entries:
+            self.after = entries[-1].seq
+        return entries
+
+    def _wanted(self, entries: tuple[LogEntry, ...]) -> tuple[LogEntry, ...]:
+        if self.types is None:
+            return entries
+        return tuple(entry for entry in entries if entry.type in self.types)
 
 
 async def follow(
     storage: Storage, thread_id: str, after: int = 0, *, types: Collection[str] | None = None
 ) -> Batches:
     """The thread's events numbered above `after`, in order, until the process is about to end. With
-    `types`, only those.
-
-    Raises `Gone` if events above `after` were removed, or events that a slow reader has not read
-    yet.
-    """
-    with storage.listen(thread_id) as doorbell:
-        if types is not None:
-            while entries := await storage.read_log(thread_id, after, types=types):
-                after = entries[-1].seq
-                yield entries
-
-        # From here on every event is read, so that the cursor moves with the log. A cursor that
-        # stays at the last event of the wanted types would fall behind what retention removes,
-        # though nothing was missed.
-        stopping = False
-        while True:
-            # The doorbell was taken before this read, so what is written meanwhile rings.
-            entries = await storage.read_log(thread_id, after)
+    `types`, only those. Raises `Gone` as `Following.batches` does."""
+    async with aclosing(Following(storage, thread_id, after, types=types).batches()) as batches:
+        async for entries in batches:
             if entries:
-                after = entries[-1].seq
-                if types is not None:
-                    entries = tuple(entry for entry in entries if entry.type in types)
-                if entries:
-                    yield entries
-            elif stopping:
-                return
-            else:
-                stopping = not await doorbell.wait(POLL_SECONDS)
+                yield entries
 
 
 async def wait_for_run(storage: Storage, run: Run) -> Run:
@@ -155,19 +196,30 @@ async def wait_for_rest(storage: Storage, run: Run) -> Run:
     return last
 
 
-async def replay_run(storage: Storage, run: Run, after: int) -> Batches:
-    """The events above `after` that `follow_run` yields, past and to come. Raises `Gone` as
-    `follow` does."""
+async def is_over(storage: Storage, run: Run, after: int) -> bool:
+    """True if the run has ended or paused, as those have that went on after it, and no event of
+    theirs is above `after`."""
+    last = run
+    while last.next_run is not None and (going_on := await storage.run(last.next_run)):
+        last = going_on
+    if last.status in UNFINISHED:
+        return False
+    newest = await storage.newest_event(last.thread_id, last.run_id)
+    return newest is None or newest.seq <= after
+
+
+async def replay_run(following: Following, run: Run) -> Batches:
+    """The events that `follow_run` yields, past and to come. Raises `Gone` as it does."""
+    storage = following.storage
     newest = await storage.last_seq(run.thread_id)
-    after = min(after, newest)
+    following.after = min(following.after, newest)
     run_id: str | None = run.run_id
     while run_id is not None:
         # Read before the log, which has all events of a run that has ended.
         stored = await storage.run(run_id)
         ended = stored is None or stored.status not in UNFINISHED
         going_on = stored.next_run if stored else None
-        while entries := await storage.read_log(run.thread_id, after, run_id=run_id):
-            after = entries[-1].seq
+        while not following.is_stopped and (entries := await following.read(run_id=run_id)):
             yield entries
             if entries[-1].type in TERMINAL_TYPES:
                 ended, going_on = True, _next_run(entries[-1])
@@ -176,37 +228,39 @@ async def replay_run(storage: Storage, run: Run, after: int) -> Batches:
         run_id = going_on
 
     if run_id is not None:
-        batches = follow_run(storage, run.thread_id, run_id, max(after, newest))
-        async with aclosing(batches):
+        following.after = max(following.after, newest)
+        async with aclosing(follow_run(following, run_id)) as batches:
             async for entries in batches:
                 yield entries
 
 
-async def follow_run(storage: Storage, thread_id: str, run_id: str, after: int) -> Batches:
-    """The run's events above `after`, until it ends. Its last event is the last one yielded. Events
-    of other runs on the thread are left out.
+async def follow_run(following: Following, run_id: str) -> Batches:
+    """The run's events, until it ends, and what is told to all readers of its thread meanwhile. The
+    run's last event is the last one yielded. Events of other runs on the thread are left out, and
+    batches may be empty, as those of `Following.batches`.
 
     If the run pauses and standing grants answer at once, the events of the run that goes on
     follow.
     """
-    async with aclosing(follow(storage, thread_id, after)) as batches:
+    async with aclosing(following.batches()) as batches:
         async for batch in batches:
-            entries, following = _followed(run_id, batch)
-            if entries:
-                yield entries
-            if following is None:
+            entries, going_on = _followed(run_id, batch)
+            yield entries
+            if going_on is None:
                 return
-            run_id = following
+            run_id = going_on
 
 
 def _followed(
     run_id: str, entries: tuple[LogEntry, ...]
 ) -> tuple[tuple[LogEntry, ...], str | None]:
-    """The entries of the run, and of those that go on where it paused; and the run to follow after
-    them, None if that has ended."""
+    """The entries of the run, of those that go on where it paused, and broadcasts; and the run to
+    follow after them, None if that has ended."""
     followed: list[LogEntry] = []
     for entry in entries:
         if entry.run_id != run_id:
+            if entry.type == "broadcast":
+                followed.append(entry)
             continue
         followed.append(entry)
         if entry.type in TERMINAL_TYPES:

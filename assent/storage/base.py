@@ -168,10 +168,14 @@ async def all_rows(read: Callable[..., Awaitable[Page[T]]], **filters: Any) -> l
 
 class Doorbell(Protocol):
     """Rings when a thread's log has grown. It may ring without need. Take it before reading the
-    log, so that no event is missed. `behind` counts the bytes of events that came since `wait`
-    returned last."""
+    log, so that no event is missed."""
 
-    behind: int
+    @property
+    def behind(self) -> int:
+        """The bytes of the events that came since `wait` returned last."""
+
+    def ring(self) -> None:
+        """Ring this one, though nothing was stored."""
 
     async def wait(self, timeout: float) -> bool:
         """Return at the next ring, or after `timeout` seconds. False once there will be no other
@@ -280,10 +284,6 @@ class Storage(ABC):
     @abstractmethod
     def listen(self, thread_id: str) -> AbstractContextManager[Doorbell]:
         """Open a doorbell for the thread's log, for as long as the context is entered."""
-
-    @abstractmethod
-    def ring(self, log_id: str | None = None) -> None:
-        """Ring the doorbells of a log, or of all, though nothing was stored."""
 
     @abstractmethod
     def end_listening(self) -> None:

@@ -11,6 +11,8 @@ import pytest
 
 from tests.support.agents import SECRET
 from tests.support.server import (
+    BEGIN,
+    PING,
     Api,
     Server,
     expect,
@@ -18,6 +20,7 @@ from tests.support.server import (
     problem,
     types_of,
     volley,
+    without_ends,
     without_tokens,
 )
 from tests.support.waiting import PATIENCE
@@ -36,12 +39,15 @@ async def test_a_stream_is_ids_and_data_and_nothing_else(api: Api, thread: str) 
     assert response.headers["cache-control"] == "no-cache"
     assert response.headers["x-accel-buffering"] == "no"
     assert response.headers["x-thread-id"] == thread
-    assert EVERYTHING.fullmatch(response.content)
+    assert response.headers["x-heartbeat"] == "5"
+    sent, reason = without_ends(response.content)
+    assert EVERYTHING.fullmatch(sent)
+    assert reason == "done"
     events = await api.events(thread)
     assert {event["run_id"] for event in events} == {response.headers["x-run-id"]}
     # What is replayed is the same, byte for byte.
     frames = b"".join(b"id: %d\ndata: " % event["seq"] for event in events)
-    assert re.sub(rb"(data: )\{[^\n]*\}\n\n", rb"\1", response.content) == frames
+    assert re.sub(rb"(data: )\{[^\n]*\}\n\n", rb"\1", sent) == frames
 
 
 async def test_no_line_of_a_stream_ends_in_the_middle_for_a_client_that_knows_unicode(
@@ -53,6 +59,9 @@ async def test_no_line_of_a_stream_ends_in_the_middle_for_a_client_that_knows_un
         "POST", "/agent/stream", json={"message": message, "thread_id": thread}
     ) as response:
         lines = [line async for line in response.aiter_lines()]
+    assert lines[:3] == [": assent", "retry: 1000", ""]
+    assert lines[-4:] == [": end", "event: end", 'data: {"reason": "done"}', ""]
+    lines = [line for line in lines[3:-4] if line != ": ping"]
     assert {line.partition(": ")[0] for line in lines if line} == {"id", "data"}
     data = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data")]
     assert data == await api.events(thread)
@@ -69,9 +78,9 @@ async def test_event_names_are_there_for_who_asks(api: Api, thread: str) -> None
     ):
         async for chunk in response.aiter_raw():
             raw += chunk
-            if raw.count(b"\n\n") == count:
+            if raw.count(b"\ndata: ") == count and raw.endswith(b"\n\n"):
                 break
-    assert NAMED.fullmatch(raw)
+    assert NAMED.fullmatch(raw.removeprefix(BEGIN).replace(PING, b""))
 
 
 async def test_a_run_tells_its_story_in_order(api: Api, thread: str, amount: int) -> None:

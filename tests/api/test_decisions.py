@@ -18,6 +18,7 @@ from tests.support.server import (
     problem,
     types_of,
     volley,
+    without_ends,
     without_tokens,
 )
 
@@ -198,8 +199,10 @@ async def test_the_resumed_events_come_to_who_accepts_a_stream(
     events = await api.events(thread, after=last)
     assert response.headers["x-run-id"] == events[-1]["run_id"]
     assert events[-1]["type"] == "done"
-    assert response.content.count(b"\n\n") == len(events)
-    assert response.content.startswith(b"id: %d\ndata: {" % (last + 1))
+    sent, reason = without_ends(response.content)
+    assert reason == "done"
+    assert sent.count(b"\n\n") == len(events)
+    assert sent.startswith(b"id: %d\ndata: {" % (last + 1))
 
 
 async def test_a_bare_decision_among_several_is_refused_with_their_ids(
@@ -243,8 +246,10 @@ async def test_decisions_for_some_leave_the_rest_pending_and_start_nothing(
     sse = {"accept": "text/event-stream"}
     body = {"decisions": {first["tool_call_id"]: {"type": "approve"}}}
     response = await api.http.post(f"/threads/{thread}/resume", json=body, headers=sse)
-    assert response.content.startswith(b"id: %d\ndata: " % (last + 2))
-    assert response.content.count(b"\n\n") == 1
+    sent, reason = without_ends(response.content)
+    assert reason == "done"
+    assert sent.startswith(b"id: %d\ndata: " % (last + 2))
+    assert sent.count(b"\n\n") == 1
     assert server.traces(f"pay {amount}") == []
 
     # The last one may be bare again, and with it the run goes on with all three.

@@ -6,16 +6,14 @@ from __future__ import annotations
 import random
 import sqlite3
 import tracemalloc
-from contextlib import closing
+from contextlib import closing, nullcontext
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from msgspec import structs
 
-from assent.api.sse import CHUNK_BYTES, EventStream
 from assent.core.events import Custom, Done, Event, RunStart, Token
-from assent.runs.follow import follow_run
 from assent.storage.base import Change, Storage
 from assent.storage.sqlite import SqliteStorage, queries
 from assent.storage.sqlite.storage import READ_BYTES
@@ -64,19 +62,19 @@ async def test_an_event_that_is_larger_is_read_by_itself(storage: Storage) -> No
     assert [entry.seq for entry in await storage.read_log("t", 2)] == [3, 4]
 
 
-async def test_frames_are_sent_in_small_pieces(storage: Storage) -> None:
-    events = [large(size) for size in (10, 20_000, 30_000, 30_000, 200_000, 10, 10)]
-    await storage.commit(Change(events=(*events, Done(thread_id="t", run_id="r"))))
-    entries = await storage.read_log("t")
-    sent: list[bytes] = []
-    stream = EventStream(follow_run(storage, "t", "r", 0))
-    async for piece in stream.body_iterator:
-        assert isinstance(piece, bytes)
-        sent.append(piece)
-    frames = [b"id: %d\ndata: %s\n\n" % (entry.seq, entry.body) for entry in entries]
-    assert b"".join(sent) == b"".join(frames)
-    assert [piece for piece in sent if len(piece) > CHUNK_BYTES + 1000] == [frames[4]]
-    assert len(sent) == 4
+@pytest.mark.parametrize("heard", [False, True], ids=["from the file", "from memory"])
+async def test_a_read_has_no_more_bytes_than_are_asked_for(storage: Storage, heard: bool) -> None:
+    with storage.listen("t") if heard else nullcontext():
+        await storage.read_log("t")
+        events = [large(size) for size in (10, 2000, 3000, 9000, 10, 10)]
+        await storage.commit(Change(events=tuple(events)))
+        pages, after = [], 0
+        while entries := await storage.read_log("t", after, most_bytes=6000):
+            pages.append([entry.seq for entry in entries])
+            after = entries[-1].seq
+        assert pages == [[1, 2, 3], [4], [5, 6]]
+        of_a_run = await storage.read_log("t", 2, run_id="r", most_bytes=6000)
+        assert [entry.seq for entry in of_a_run] == [3]
 
 
 # ── finding ──

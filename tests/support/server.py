@@ -27,6 +27,9 @@ from tests.support.command import COLD, REPOSITORY, Process, started
 from tests.support.waiting import PATIENCE, until
 
 FRAME = re.compile(rb"id: ([1-9][0-9]*)\n(?:event: ([a-z_]+)\n)?data: (\{[^\r\n]*\})")
+BEGIN = b": assent\nretry: 1000\n\n"
+PING = b": ping\n\n"
+END = re.compile(rb': end\nevent: end\ndata: \{"reason": "([a-z]+)"\}\n\n')
 
 Event = dict[str, Any]
 Json = Any
@@ -433,6 +436,8 @@ async def events_of(response: httpx.Response) -> AsyncGenerator[Event, None]:
         *frames, rest = (rest + chunk).split(b"\n\n")
         for frame in frames:
             if frame.startswith(b":"):
+                whole = frame + b"\n\n"
+                assert whole in (BEGIN, PING) or END.fullmatch(whole), f"This is none: {frame!r}"
                 continue
             match = FRAME.fullmatch(frame)
             assert match, f"This is no frame: {frame!r}"
@@ -441,6 +446,16 @@ async def events_of(response: httpx.Response) -> AsyncGenerator[Event, None]:
             assert match[2] is None or match[2].decode() == event["type"]
             yield event
     assert not rest, f"The stream ended amid a frame: {rest!r}"
+
+
+def without_ends(body: bytes) -> tuple[bytes, str]:
+    """The frames of the events in a whole stream, and the reason of its end."""
+    body = body.replace(PING, b"")
+    assert body.startswith(BEGIN), body[:100]
+    found = END.search(body)
+    assert found is not None, body[-100:]
+    assert found.end() == len(body), body[-100:]
+    return body[len(BEGIN) : found.start()], found[1].decode()
 
 
 def types_of(events: list[Event]) -> list[str]:

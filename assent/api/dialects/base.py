@@ -9,8 +9,8 @@ from assent.storage.base import LogEntry
 
 
 class Frame(NamedTuple):
-    """One message for a client. `data` is JSON on one line, `event` names its type, and `id` is the
-    cursor behind it: empty if it has no number."""
+    """One message for a client. `data` is JSON, `event` names its type, and `id` is the cursor
+    behind it: empty if it has no number."""
 
     id: str
     event: str
@@ -18,21 +18,14 @@ class Frame(NamedTuple):
 
 
 Fold = Callable[[LogEntry], Sequence[Frame]]
-"""The frames of the next entry, given all entries that it was called with before."""
+"""The frames of an entry."""
 
 
 class Dialect(Protocol):
-    """A form in which clients read a log. `name` names it with its options.
-
-    Unless it `is_stateless`, a fold begins anew with each run, and a frame's id is the entry's
-    number, or that and a count within the entry: `<seq>` or `<seq>-<k>`.
-    """
+    """A form in which clients read a log. `name` names it with its options."""
 
     @property
     def name(self) -> str: ...
-
-    @property
-    def is_stateless(self) -> bool: ...
 
     def fold(self) -> Fold:
         """A fold that has seen nothing yet."""

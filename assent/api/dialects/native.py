@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import msgspec
 
 from assent.api.dialects.base import Fold, Frame
 from assent.storage.base import LogEntry
@@ -11,35 +13,30 @@ from assent.storage.base import LogEntry
 
 @dataclass(frozen=True, slots=True)
 class Native:
-    """Each event as it is stored. Of its text, only what some readers take for the end of a line is
-    escaped."""
+    """Each event as it is stored. With `about_others` the log is a feed, whose events are shown as
+    if they were in the logs that they are about."""
 
-    name: str = "native"
-    is_stateless: bool = True
+    name: str
+    about_others: bool = False
 
     def fold(self) -> Fold:
-        return _frames
+        return _of_its_thread if self.about_others else _as_stored
 
 
-NATIVE = Native()
+NATIVE = Native("native")
+FEED = Native("native-feed", about_others=True)
 
 
-def _frames(entry: LogEntry) -> Sequence[Frame]:
-    return (Frame(str(entry.seq), entry.type, on_one_line(entry.body)),)
+def with_its_thread(entry: LogEntry) -> LogEntry:
+    """The event as if it were its thread's. Only its number is the feed's."""
+    event = msgspec.json.decode(entry.body)
+    event["thread_id"] = event.pop("about")
+    return replace(entry, body=msgspec.json.encode(event))
 
 
-def on_one_line(body: bytes) -> bytes:
-    """The JSON with what Unicode counts as the end of a line escaped. Some clients, such as httpx's
-    `aiter_lines`, split there too, although a line of a stream ends only in CR or LF."""
-    if body.isascii():
-        return body
-    for char, escape in _LINE_ENDS:
-        body = body.replace(char, escape)
-    return body
+def _as_stored(entry: LogEntry) -> Sequence[Frame]:
+    return (Frame(str(entry.seq) if entry.seq else "", entry.type, entry.body),)
 
 
-_LINE_ENDS = (
-    ("\u0085".encode(), b"\\u0085"),
-    ("\u2028".encode(), b"\\u2028"),
-    ("\u2029".encode(), b"\\u2029"),
-)
+def _of_its_thread(entry: LogEntry) -> Sequence[Frame]:
+    return _as_stored(with_its_thread(entry))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from fastapi import Request, Response
 
-from assent.api.deps import TheActor, TheRuns
+from assent.api.deps import Admitted, TheActor, TheRuns
+from assent.api.dialects.native import NATIVE
 from assent.api.idempotency import TheKey
 from assent.api.openapi import SSE_RESPONSE
 from assent.api.outcomes import (
@@ -16,14 +17,21 @@ from assent.api.outcomes import (
 )
 from assent.api.routing import router_of
 from assent.api.schemas import AgentRequest, RunRequest
-from assent.api.sse import EventStream
-from assent.runs.follow import follow_run
+from assent.api.streams.sse import EventStream
+from assent.runs.follow import Following, follow_run
 
 router = router_of("agent")
 
 
 @router.post("/agent/stream", status_code=200, responses=SSE_RESPONSE, response_class=EventStream)
-async def stream(body: AgentRequest, runs: TheRuns, by: TheActor, key: TheKey) -> Response:
+async def stream(
+    body: AgentRequest,
+    request: Request,
+    runs: TheRuns,
+    by: TheActor,
+    admitted: Admitted,
+    key: TheKey,
+) -> Response:
     """Send a message, and receive the run's Server-Sent Events until `done`, `error`, `run_paused`
     or `run_cancelled`. If standing grants answer a pause, the events of the run that goes on
     follow.
@@ -33,10 +41,9 @@ async def stream(body: AgentRequest, runs: TheRuns, by: TheActor, key: TheKey) -
     """
     started = await runs.submit(body.submission(by, body.thread_id, key=key))
     run = started.run
-    return EventStream(
-        follow_run(runs.storage, run.thread_id, run.run_id, started.first_seq - 1),
-        headers=run_headers(run),
-    )
+    following = Following(runs.storage, run.thread_id, started.first_seq - 1)
+    batches = follow_run(following, run.run_id)
+    return EventStream(request, following, batches, dialect=NATIVE, headers=run_headers(run))
 
 
 @router.post("/agent/invoke")

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Annotated
 
-import msgspec
 from fastapi import Query, Request, Response
 
 from assent.api.context import prefix_of
 from assent.api.decision_bodies import ApprovalAnswer
-from assent.api.deps import OfThread, PageLimit, TheActor, TheRuns, wants_page
+from assent.api.deps import (
+    AdmittedIfStreaming,
+    AdmittedUnlessPage,
+    OfThread,
+    PageLimit,
+    TheActor,
+    TheRuns,
+    wants_page,
+)
+from assent.api.dialects.native import FEED, with_its_thread
 from assent.api.event_query import MOST_ON_A_PAGE, After, Named, OnAPage, Types, event_page
 from assent.api.idempotency import TheKey
 from assent.api.openapi import SSE_RESPONSE
@@ -22,10 +28,10 @@ from assent.api.problems import status_of
 from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of
 from assent.api.schemas import BatchRequest, CommentRequest, DelegateRequest
-from assent.api.sse import EventStream
+from assent.api.streams.sse import EventStream
 from assent.api.views import approval_view, outcome_view
 from assent.approvals.decide import Verdict
-from assent.approvals.feed import FEED
+from assent.approvals.feed import FEED as APPROVALS
 from assent.approvals.idempotency import Key
 from assent.approvals.rules import AddComment, Delegate, PersonalAction, Withdraw
 from assent.core.approval import ApprovalStatus, Target
@@ -34,8 +40,7 @@ from assent.core.errors import AssentError, ConfigurationError, InvalidRequest
 from assent.core.json import Json, JsonObject
 from assent.core.policy import Risk, duration_from_text
 from assent.runs.approvals import Approvals
-from assent.runs.follow import Batches, follow
-from assent.storage.base import LogEntry, Storage
+from assent.runs.follow import Following
 
 router = router_of("approvals")
 
@@ -87,6 +92,7 @@ async def stream(
     request: Request,
     runs: TheRuns,
     by: TheActor,
+    admitted: AdmittedUnlessPage,
     after: After,
     types: Types,
     named: Named = False,
@@ -95,26 +101,14 @@ async def stream(
     """Follow what happens to approvals on all threads, past `after` (or `Last-Event-ID`), replayed
     and then live; or a page of it as JSON, if you accept `application/json`. Numbers are the feed's
     own. What was asked and said is not in it: look at the approval."""
-    await runs.storage.check_cursor(FEED, after)
+    await runs.storage.check_cursor(APPROVALS, after)
     if wants_page(request):
-        entries = await runs.storage.read_log(FEED, after, limit=limit, types=types)
-        return event_page(map(_with_its_thread, entries), after)
+        entries = await runs.storage.read_log(APPROVALS, after, limit=limit, types=types)
+        return event_page(map(with_its_thread, entries), after)
     # While the status can still be a 410, or a 500 for an event that was tampered with.
-    await runs.storage.read_log(FEED, after, limit=1)
-    return EventStream(_feed(runs.storage, after, types), named=named)
-
-
-async def _feed(storage: Storage, after: int, types: frozenset[str] | None) -> Batches:
-    async with aclosing(follow(storage, FEED, after, types=types)) as batches:
-        async for entries in batches:
-            yield tuple(map(_with_its_thread, entries))
-
-
-def _with_its_thread(entry: LogEntry) -> LogEntry:
-    """The event as if it were its thread's. Only its number is the feed's."""
-    event = msgspec.json.decode(entry.body)
-    event["thread_id"] = event.pop("about")
-    return replace(entry, body=msgspec.json.encode(event))
+    await runs.storage.read_log(APPROVALS, after, limit=1)
+    following = Following(runs.storage, APPROVALS, after, types=types)
+    return EventStream(request, following, dialect=FEED, named=named)
 
 
 @router.get("/approvals/{id}")
@@ -176,6 +170,7 @@ async def decide(
     request: Request,
     runs: TheRuns,
     by: TheActor,
+    admitted: AdmittedIfStreaming,
     key: TheKey,
 ) -> Response:
     """Decide one approval: the same as `POST /threads/{id}/resume` with its id. Where several must

@@ -7,17 +7,18 @@ from typing import Annotated
 from fastapi import Query, Request, Response
 
 from assent.api.context import prefix_of
-from assent.api.deps import OfThread, PageLimit, TheActor, TheRuns
+from assent.api.deps import Admitted, OfThread, PageLimit, TheActor, TheRuns
+from assent.api.dialects.native import NATIVE
 from assent.api.event_query import After, Named
 from assent.api.openapi import ENDED_RESPONSE, SSE_RESPONSE
 from assent.api.outcomes import cancelled_response, outcome_response, run_headers
 from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of
 from assent.api.schemas import CancelRequest
-from assent.api.sse import EventStream
+from assent.api.streams.sse import EventStream
 from assent.api.views import run_view
 from assent.core.rows import RunStatus
-from assent.runs.follow import replay_run
+from assent.runs.follow import Following, is_over, replay_run
 
 router = router_of("runs")
 
@@ -69,11 +70,16 @@ async def wait(
     return await outcome_response(request, runs, await runs.run(id), timeout)
 
 
-@router.get("/runs/{id}/stream", responses=SSE_RESPONSE)
+@router.get(
+    "/runs/{id}/stream",
+    responses={**SSE_RESPONSE, 204: {"description": "You have the run's last event"}},
+)
 async def stream_run(
     id: str,
+    request: Request,
     runs: TheRuns,
     by: TheActor,
+    admitted: Admitted,
     after: After,
     named: Named = False,
 ) -> Response:
@@ -82,12 +88,18 @@ async def stream_run(
     run that goes on follow.
 
     If events after `after` were removed, or it is above the thread's last, the response is a 410.
+    With a `Last-Event-ID` behind which nothing will come it is a 204: browsers ask no more then.
     """
     run = await runs.run(id)
     await runs.storage.check_cursor(run.thread_id, after)
     # While the status can still be a 410, or a 500 for an event that was tampered with.
     await runs.storage.read_log(run.thread_id, after, limit=1)
-    return EventStream(replay_run(runs.storage, run, after), named=named, headers=run_headers(run))
+    headers = run_headers(run)
+    if "last-event-id" in request.headers and await is_over(runs.storage, run, after):
+        return Response(status_code=204, headers=headers)
+    following = Following(runs.storage, run.thread_id, after)
+    batches = replay_run(following, run)
+    return EventStream(request, following, batches, dialect=NATIVE, named=named, headers=headers)
 
 
 @router.post("/runs/{id}/cancel", status_code=202, responses=ENDED_RESPONSE)

@@ -8,7 +8,16 @@ from fastapi import Path, Query, Request, Response
 
 from assent.api.context import url
 from assent.api.decision_bodies import ThreadAnswer
-from assent.api.deps import PageLimit, TheActor, TheRuns, ThreadPath, wants_page
+from assent.api.deps import (
+    AdmittedIfStreaming,
+    AdmittedUnlessPage,
+    PageLimit,
+    TheActor,
+    TheRuns,
+    ThreadPath,
+    wants_page,
+)
+from assent.api.dialects.native import NATIVE
 from assent.api.event_query import MOST_ON_A_PAGE, After, Named, OnAPage, Types, event_page
 from assent.api.idempotency import TheKey
 from assent.api.langgraph_shapes import (
@@ -34,12 +43,12 @@ from assent.api.outcomes import (
 from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of
 from assent.api.schemas import CancelRequest, CheckpointId, ForkRequest
-from assent.api.sse import EventStream
+from assent.api.streams.sse import EventStream
 from assent.approvals.decide import Verdict
 from assent.core.audit import Actor
 from assent.core.errors import Conflict, Tampered
 from assent.core.rows import Thread, ThreadStatus
-from assent.runs.follow import follow, wait_for_run
+from assent.runs.follow import Following, wait_for_run
 from assent.runs.service import Runs
 
 router = router_of("threads")
@@ -221,6 +230,7 @@ async def get_events(
     request: Request,
     runs: TheRuns,
     by: TheActor,
+    admitted: AdmittedUnlessPage,
     after: After,
     types: Types,
     named: Named = False,
@@ -235,7 +245,8 @@ async def get_events(
         return event_page(await runs.storage.read_log(id, after, limit=limit, types=types), after)
     # While the status can still be a 410, or a 500 for an event that was tampered with.
     await runs.storage.read_log(id, after, limit=1)
-    return EventStream(follow(runs.storage, id, after, types=types), named=named)
+    following = Following(runs.storage, id, after, types=types)
+    return EventStream(request, following, dialect=NATIVE, named=named)
 
 
 @router.post("/threads/{id}/resume", status_code=202, responses=SSE_RESPONSE)
@@ -245,6 +256,7 @@ async def resume(
     request: Request,
     runs: TheRuns,
     by: TheActor,
+    admitted: AdmittedIfStreaming,
     key: TheKey,
 ) -> Response:
     """Decide what the thread waits for. The decisions are durable when this answers, and the run

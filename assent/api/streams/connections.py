@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
+import socket
+import struct
+import sys
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
+from assent.api.streams.encoder import Encoder
 from assent.core.clock import Clock
-from assent.core.events import Broadcast
+from assent.core.errors import StreamsFull
+from assent.core.events import Broadcast, encode
 from assent.runs.follow import Following
+from assent.storage.base import LogEntry
+
+MOST_ASIDE = 16
+"""The most frames without a number that wait for a reader. Beyond that the oldest go."""
+
+
+AT_ONCE = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+"""SO_LINGER: on, for no time."""
+
+READER = "assent_reader"
+"""Where the scope of a request has the `Reader` whom it was admitted for."""
 
 
 class Transport(StrEnum):
@@ -26,7 +42,27 @@ class Wire(Protocol):
 
     def get_write_buffer_size(self) -> int: ...
 
+    def get_extra_info(self, name: str) -> Any: ...
+
     def abort(self) -> None: ...
+
+
+def cut(wire: Wire) -> None:
+    """Reset the connection. To close it, or only to abort it, would keep what waits in the system
+    until the reader has taken it."""
+    sock = wire.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
+    wire.abort()
+
+
+class Reader(NamedTuple):
+    """Somebody who asks for a stream: the `user`'s name and their `address`. Streams are counted
+    by `client`: the name, or the address where nobody is known."""
+
+    user: str
+    address: str
+    client: str
 
 
 @dataclass(slots=True, eq=False)
@@ -42,9 +78,8 @@ class Connection:
     connection_id: str
     transport: Transport
     log_id: str
-    dialect: str
-    user: str
-    client: str
+    encoder: Encoder
+    reader: Reader
     since: datetime
     following: Following
     wire: Wire | None
@@ -54,34 +89,83 @@ class Connection:
     unsent: deque[tuple[int, float]] | None = None
     aside: deque[bytes] | None = None
 
+    def put_aside(self, frames: Sequence[bytes]) -> None:
+        """Send the frames before whatever comes next, and at once if the reader waits."""
+        if self.aside is None:
+            self.aside = deque(maxlen=MOST_ASIDE)
+        self.aside.extend(frames)
+        self.following.ring()
+
 
 class Connections:
-    """All streams that are open, and the limits to them."""
+    """All streams that are open, and the limits to them. A reader that takes nothing for `stalled`
+    seconds is cut off."""
 
     def __init__(self, clock: Clock, *, most: int, most_per_client: int, stalled: float) -> None:
-        self._clock = clock
+        self.clock = clock
+        self.stalled = stalled
         self._most = most
         self._most_per_client = most_per_client
-        self.stalled = stalled
+        # In the order in which they were opened.
+        self._open: dict[Connection, None] = {}
+        self._by_client: Counter[str] = Counter()
+        self._by_log: Counter[str] = Counter()
 
     def admit(self, client: str) -> None:
-        """Raise `StreamsFull` if the client may open no more. Call it before anything is
-        changed."""
-        raise NotImplementedError
+        """Raise `StreamsFull` if the client may open no more. Call it before anything is changed.
+
+        Requests under way together may open a few more: those are not counted before they stream.
+        """
+        if self._by_client[client] >= self._most_per_client:
+            raise StreamsFull(
+                f"You have {self._most_per_client:,} open streams, and may have no more. "
+                "Close some, or try again later."
+            )
+        if len(self._open) >= self._most:
+            raise StreamsFull(
+                f"The server has {self._most:,} open streams, and takes no more. Try again later."
+            )
 
     @contextmanager
     def opened(self, connection: Connection) -> Iterator[None]:
         """The connection is open for as long as the context is entered."""
-        raise NotImplementedError
-        yield
+        self._open[connection] = None
+        self._by_client[connection.reader.client] += 1
+        self._by_log[connection.log_id] += 1
+        try:
+            yield
+        finally:
+            del self._open[connection]
+            _one_less(self._by_client, connection.reader.client)
+            _one_less(self._by_log, connection.log_id)
 
     def on(self, log_id: str) -> int:
         """How many read the log."""
-        raise NotImplementedError
+        return self._by_log[log_id]
 
     def tell(self, event: Broadcast) -> int:
-        """Put the event aside for every connection, and return how many there are."""
-        raise NotImplementedError
+        """Send the event to every stream that is open, ahead of what follows there, and return how
+        many there are. It has no number, so no reader's cursor moves. A poll has no place for
+        it."""
+        entry = LogEntry(0, "broadcast", "", encode(event))
+        told: dict[Encoder, Sequence[bytes]] = {}
+        reached = 0
+        for connection in self:
+            if connection.transport is Transport.POLL:
+                continue
+            encoder = connection.encoder
+            if encoder not in told:
+                told[encoder] = encoder.messages(connection.log_id, [entry])
+            connection.put_aside(told[encoder])
+            reached += 1
+        return reached
 
     def __iter__(self) -> Iterator[Connection]:
-        raise NotImplementedError
+        """Those that are open now, the oldest first."""
+        return iter(tuple(self._open))
+
+
+def _one_less(counts: Counter[str], key: str) -> None:
+    counts[key] -= 1
+    if not counts[key]:
+        del counts[key]

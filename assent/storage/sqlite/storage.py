@@ -188,16 +188,16 @@ class SqliteStorage(Storage):
         most_bytes: int | None = None,
     ) -> tuple[LogEntry, ...]:
         paging.check_limit(limit)
+        most_bytes = READ_BYTES if most_bytes is None else most_bytes
         tail = self._tails.get(thread_id)
         if tail is not None and tail.base is None:
             last, _ = await self._log_head(thread_id)
             tail.prime(last)
             tail = self._tails.get(thread_id)
         if tail is not None and tail.covers(after):
-            return tail.read(after, limit, types, run_id)
+            return tail.read(after, limit, types, run_id, most_bytes)
 
-        at_most = READ_BYTES if most_bytes is None else most_bytes
-        entries = await self._read_file(thread_id, after, limit, types, run_id, at_most)
+        entries = await self._read_file(thread_id, after, limit, types, run_id, most_bytes)
         follows = bool(entries) and entries[0].seq == after + 1
         if after > 0 and not follows:
             # Asked after the events were read: any removal before that read is known by now.
@@ -225,9 +225,6 @@ class SqliteStorage(Storage):
 
     def listen(self, thread_id: str) -> AbstractContextManager[Doorbell]:
         return self._tails.listen(thread_id)
-
-    def ring(self, log_id: str | None = None) -> None:
-        raise NotImplementedError
 
     def end_listening(self) -> None:
         self._tails.end()

@@ -35,13 +35,20 @@ the last 20 seconds of 10,000 tokens a second. Whatever is not held is read from
 class Bell:
     """One listener's doorbell. A ring is kept until the next `wait`, and a `wait` makes no task."""
 
-    def __init__(self) -> None:
-        self.behind = 0
+    def __init__(self, tail: Tail) -> None:
+        self._tail = tail
+        self._seen = tail.total
         self._rung = False
         self._ended = False
         self._waiter: asyncio.Future[None] | None = None
 
+    @property
+    def behind(self) -> int:
+        """The bytes of the events that came since `wait` returned last."""
+        return self._tail.total - self._seen
+
     def ring(self) -> None:
+        """Ring this one bell."""
         self._rung = True
         self._wake()
 
@@ -63,6 +70,7 @@ class Bell:
                 alarm.cancel()
                 self._waiter = None
         self._rung = False
+        self._seen = self._tail.total
         return not self._ended
 
     def _wake(self) -> None:
@@ -71,13 +79,14 @@ class Bell:
 
 
 class Tail:
-    """The newest events of one thread. `base` is None until it is known where they begin, and
-    `size` counts the bytes of the events."""
+    """The newest events of one thread. `base` is None until it is known where they begin; `size`
+    counts the bytes of the events, and `total` those of all that were ever added."""
 
     def __init__(self) -> None:
         self.bells: set[Bell] = set()
         self.base: int | None = None
         self.size = 0
+        self.total = 0
         self._entries: list[LogEntry] = []
 
     def prime(self, last: int) -> None:
@@ -93,6 +102,7 @@ class Tail:
             self.base = entry.seq - 1
         self._entries.append(entry)
         self.size += len(entry.body)
+        self.total += len(entry.body)
         while len(self._entries) > MAX_ENTRIES or self.size > MAX_BYTES:
             self.drop_older_half()
 
@@ -107,20 +117,28 @@ class Tail:
         return self.base is not None and after >= self.base
 
     def read(
-        self, after: int, limit: int, types: Collection[str] | None, run_id: str | None = None
+        self,
+        after: int,
+        limit: int,
+        types: Collection[str] | None,
+        run_id: str | None,
+        most_bytes: int,
     ) -> tuple[LogEntry, ...]:
         """Return the events above `after`, which must be covered: only those of the types and the
-        run, if given."""
+        run, if given, and the first ones that have no more than `most_bytes`, but at least one."""
         assert self.base is not None
         start = after - self.base
         if types is None and run_id is None:
-            return tuple(self._entries[start : start + limit])
-        wanted = (
-            entry
-            for entry in self._entries[start:]
-            if (types is None or entry.type in types) and (run_id is None or entry.run_id == run_id)
-        )
-        return tuple(islice(wanted, limit))
+            found = tuple(self._entries[start : start + limit])
+        else:
+            wanted = (
+                entry
+                for entry in self._entries[start:]
+                if (types is None or entry.type in types)
+                and (run_id is None or entry.run_id == run_id)
+            )
+            found = tuple(islice(wanted, limit))
+        return found if self.size <= most_bytes else _first(found, most_bytes)
 
     def drop_older_half(self) -> None:
         """Drop the older half of the events, if there are any.
@@ -133,6 +151,16 @@ class Tail:
         self.size -= sum(len(entry.body) for entry in self._entries[:count])
         del self._entries[:count]
         self.base += count
+
+
+def _first(entries: tuple[LogEntry, ...], most_bytes: int) -> tuple[LogEntry, ...]:
+    """The first entries that have no more than so many bytes, but at least one."""
+    size = 0
+    for count, entry in enumerate(entries):
+        size += len(entry.body)
+        if count and size > most_bytes:
+            return entries[:count]
+    return entries
 
 
 class Tails:
@@ -166,7 +194,7 @@ class Tails:
             tail = self._tails[thread_id] = Tail()
             for entry in self._recent.pop(thread_id, ()):
                 tail.add(entry)
-        bell = Bell()
+        bell = Bell(tail)
         if self._ended:
             bell.end()
         tail.bells.add(bell)

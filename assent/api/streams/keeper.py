@@ -1,0 +1,116 @@
+"""Looks after the open streams: once a second it cuts off readers that take nothing.
+
+A reader's connection is reset, and not closed, since that would wait until it has taken what is
+held for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import structlog
+
+from assent.api.streams import malloc
+from assent.api.streams.connections import Connection, Connections, cut
+
+log = structlog.get_logger(__name__)
+
+LOOK_SECONDS = 1.0
+
+MOST_BEHIND = 1 << 20
+"""A reader that has taken nothing for a second, while more than this came for it, is cut at
+once."""
+
+STOPPING_SECONDS = 2.0
+"""A server that stops waits so long for a reader that does not take the end."""
+
+MUCH_BYTES = 8 << 20
+TRIM_SECONDS = 10.0
+"""After so much was cut in one second, free memory is given back, at most once in this time."""
+
+
+@asynccontextmanager
+async def keeping(connections: Connections, *, whole_process: bool) -> AsyncIterator[None]:
+    """While the context is entered, slow readers are cut off. The memory of a process that is
+    somebody else's is left alone."""
+    keeper = Keeper(connections, trim=malloc.give_back_free if whole_process else None)
+    task = asyncio.create_task(keeper.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+class Keeper:
+    """Cuts off readers of `connections` that take nothing; `trim` gives their memory back."""
+
+    def __init__(self, connections: Connections, trim: Callable[[], None] | None) -> None:
+        self._connections = connections
+        self._trim = trim
+        self._trimmed_at = float("-inf")
+
+    async def run(self) -> None:
+        """Look after them for ever."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            now = time.monotonic()
+            freed = self.look(now)
+            if self._trim is None or freed < MUCH_BYTES:
+                continue
+            if now - self._trimmed_at >= TRIM_SECONDS:
+                self._trimmed_at = now
+                await asyncio.to_thread(self._trim)
+
+    def look(self, now: float) -> int:
+        """Cut off whoever takes nothing, and return the bytes that waited for them."""
+        freed = 0
+        for connection in self._connections:
+            age = _oldest_unsent(connection, now)
+            if age > 0 and self._is_too_slow(connection, age):
+                freed += _cut(connection, age)
+        return freed
+
+    def _is_too_slow(self, connection: Connection, age: float) -> bool:
+        following = connection.following
+        if following.ended == "stopping" and age >= STOPPING_SECONDS:
+            return True
+        if age >= LOOK_SECONDS and following.behind > MOST_BEHIND:
+            return True
+        return age >= self._connections.stalled
+
+
+def _oldest_unsent(connection: Connection, now: float) -> float:
+    """The seconds for which the oldest byte has waited in the transport, 0 if none does."""
+    wire = connection.wire
+    left = wire.get_write_buffer_size() if wire is not None else 0
+    if not left:
+        connection.unsent = None
+        return 0.0
+    marks = connection.unsent
+    if marks is None:
+        marks = connection.unsent = deque()
+    if not marks or marks[-1][0] < connection.written:
+        marks.append((connection.written, now))
+    # The marks of what has left the transport since.
+    out = connection.written - left
+    while marks and marks[0][0] <= out:
+        marks.popleft()
+    return now - marks[0][1] if marks else 0.0
+
+
+def _cut(connection: Connection, age: float) -> int:
+    assert connection.wire is not None
+    waited = connection.wire.get_write_buffer_size()
+    log.info(
+        "reader cut",
+        transport=connection.transport.value,
+        thread_id=connection.log_id,
+        connection_id=connection.connection_id,
+        seconds=round(age, 1),
+    )
+    cut(connection.wire)
+    return waited + connection.following.behind

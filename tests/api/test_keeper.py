@@ -1,0 +1,214 @@
+"""Who is cut off, and when: readers that take nothing, and nobody else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from assent.api.dialects.native import NATIVE
+from assent.api.streams.connections import Connection, Connections, Reader, Transport
+from assent.api.streams.encoder import Encoder, sse, ws_text
+from assent.api.streams.keeper import Keeper
+from assent.core.clock import Clock
+from assent.core.errors import StreamsFull
+from assent.core.events import Broadcast
+from assent.runs.follow import Following
+
+SSE = Encoder(NATIVE, sse, shared=lambda _: False)
+WEBSOCKET = Encoder(NATIVE, ws_text, shared=lambda _: False)
+
+
+@dataclass
+class FakeWire:
+    """A transport in whose buffer so many bytes wait."""
+
+    waiting: int = 0
+    is_cut: bool = False
+
+    def get_write_buffer_size(self) -> int:
+        return self.waiting
+
+    def get_extra_info(self, name: str) -> Any:
+        return None
+
+    def abort(self) -> None:
+        self.is_cut = True
+
+
+class Log(Following):
+    """A log that nobody follows, with a backlog that a test sets."""
+
+    backlog = 0
+    rings = 0
+
+    @property
+    def behind(self) -> int:
+        return self.backlog
+
+    def ring(self) -> None:
+        self.rings += 1
+
+
+@dataclass
+class Room:
+    """Streams that are open, and whoever looks after them, at a time that a test sets."""
+
+    connections: Connections
+    now: float = 0.0
+    stack: ExitStack = field(default_factory=ExitStack)
+
+    def __post_init__(self) -> None:
+        self.keeper = Keeper(self.connections, None)
+
+    def open(self, log_id: str = "t", client: str = "ann", **fields: Any) -> Connection:
+        storage: Any = None
+        connection = Connection(
+            connection_id=Clock().new_id(),
+            log_id=log_id,
+            reader=Reader(client, "127.0.0.1", client),
+            since=Clock().now(),
+            following=Log(storage, log_id),
+            **{"transport": Transport.SSE, "encoder": SSE, "wire": FakeWire(), **fields},
+        )
+        self.stack.enter_context(self.connections.opened(connection))
+        return connection
+
+    def pass_second(self) -> int:
+        self.now += 1.0
+        return self.keeper.look(self.now)
+
+
+@pytest.fixture
+def room() -> Iterator[Room]:
+    room = Room(Connections(Clock(), most=4, most_per_client=3, stalled=30.0))
+    with room.stack:
+        yield room
+    assert list(room.connections) == []
+
+
+def wire_of(connection: Connection) -> FakeWire:
+    assert isinstance(connection.wire, FakeWire)
+    return connection.wire
+
+
+# ── slow readers ──
+
+
+def test_a_reader_that_takes_nothing_is_cut_when_its_oldest_byte_is_30_s_old(room: Room) -> None:
+    connection = room.open()
+    connection.written = wire_of(connection).waiting = 100_000
+    for _ in range(30):
+        room.pass_second()
+        # More comes, which makes the oldest no younger.
+        connection.written += 10
+        wire_of(connection).waiting += 10
+    assert not wire_of(connection).is_cut
+    with capture_logs() as lines:
+        assert room.pass_second() == 100_300
+    assert wire_of(connection).is_cut
+    (line,) = lines
+    assert (line["event"], line["transport"], line["thread_id"]) == ("reader cut", "sse", "t")
+    assert line["seconds"] == 30.0
+
+
+def test_a_reader_of_a_byte_a_second_is_cut_too(room: Room) -> None:
+    connection = room.open()
+    connection.written = wire_of(connection).waiting = 100_000
+    seconds = 0
+    while not wire_of(connection).is_cut:
+        room.pass_second()
+        wire_of(connection).waiting -= 1
+        seconds += 1
+    assert seconds == 31
+
+
+def test_a_slow_reader_that_goes_on_is_not_cut(room: Room) -> None:
+    """The buffer is never empty, but no byte in it is 30 s old."""
+    connection = room.open()
+    for _ in range(120):
+        connection.written += 5_000
+        wire_of(connection).waiting = min(connection.written, 100_000)
+        room.pass_second()
+    assert not wire_of(connection).is_cut
+    wire_of(connection).waiting = 0
+    room.pass_second()
+    assert connection.unsent is None
+
+
+def test_a_reader_that_falls_behind_a_busy_thread_is_cut_at_once(room: Room) -> None:
+    stuck, quick = room.open(), room.open()
+    for connection in (stuck, quick):
+        assert isinstance(connection.following, Log)
+        connection.following.backlog = (1 << 20) + 1
+    stuck.written = wire_of(stuck).waiting = 1000
+    room.pass_second()
+    assert not wire_of(stuck).is_cut
+    room.pass_second()
+    assert wire_of(stuck).is_cut
+    assert not wire_of(quick).is_cut
+
+
+def test_a_server_that_stops_does_not_wait_long_for_anybody(room: Room) -> None:
+    connection = room.open()
+    connection.written = wire_of(connection).waiting = 1000
+    connection.following.ended = "stopping"
+    cut = []
+    for _ in range(3):
+        room.pass_second()
+        cut.append(wire_of(connection).is_cut)
+    assert cut == [False, False, True]
+
+
+def test_a_stream_whose_transport_is_unknown_is_left_alone(room: Room) -> None:
+    connection = room.open(wire=None)
+    connection.written = 1000
+    for _ in range(60):
+        room.pass_second()
+    assert connection.unsent is None
+
+
+# ── limits ──
+
+
+def test_nobody_opens_more_than_they_may(room: Room) -> None:
+    room.connections.admit("ann")
+    for _ in range(3):
+        room.open()
+    with pytest.raises(StreamsFull, match="You have 3 open streams"):
+        room.connections.admit("ann")
+    room.connections.admit("bob")
+    room.open(client="bob")
+    with pytest.raises(StreamsFull, match="server has 4 open streams"):
+        room.connections.admit("cleo")
+    assert room.connections.on("t") == 4
+    room.stack.close()
+    room.connections.admit("ann")
+    assert room.connections.on("t") == 0
+
+
+# ── telling everybody ──
+
+
+def test_what_is_told_to_all_reaches_each_stream_ahead_of_what_follows(room: Room) -> None:
+    stream = room.open()
+    socket = room.open(transport=Transport.WEBSOCKET, encoder=WEBSOCKET)
+    poll = room.open(transport=Transport.POLL)
+    assert room.connections.tell(Broadcast(message="Hello", by="ann")) == 2
+    assert socket.aside is not None
+    assert stream.aside is not None
+    (text,) = socket.aside
+    assert b'"message":"Hello"' in text
+    assert list(stream.aside) == [b"data: %s\n\n" % text]
+    assert poll.aside is None
+    for connection in (stream, socket):
+        assert isinstance(connection.following, Log)
+        assert connection.following.rings == 1
+    for number in range(100):
+        room.connections.tell(Broadcast(message=f"{number}"))
+    assert len(socket.aside) == 16
+    assert b'"message":"84"' in socket.aside[0]

@@ -1,0 +1,127 @@
+"""uvicorn's protocols tell us the transports of their connections, whatever its version names
+them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.server import ServerState
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from assent.api.streams.connections import cut
+from assent.api.streams.sse import HANDSHAKE, wire_of
+from assent.api.streams.uvicorn_wires import LOGGER, HttpProtocol, WebSocketProtocol
+from assent.config.logging import TALKATIVE
+from tests.support.waiting import PATIENCE, until
+
+SECRET = "swordfish-4711"
+
+
+@asynccontextmanager
+async def served(app: ASGIApp) -> AsyncIterator[tuple[int, ServerState]]:
+    """The app on a port, and what uvicorn knows of its connections."""
+    options: Any = {"log_config": None, "access_log": False}
+    config = uvicorn.Config(app, http=HttpProtocol, ws=WebSocketProtocol, **options)
+    config.load()
+    state = ServerState()
+    server = await asyncio.get_running_loop().create_server(
+        lambda: HttpProtocol(config=config, server_state=state, app_state={}), "127.0.0.1", 0
+    )
+    async with server, asyncio.timeout(PATIENCE):
+        yield server.sockets[0].getsockname()[1], state
+
+
+async def test_a_reader_that_takes_nothing_is_cut_off_and_nobody_calls_it_an_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ended = asyncio.Event()
+    scopes: list[Scope] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scopes.append(scope)
+        wire = wire_of(scope)
+        assert wire is not None
+        gone = asyncio.create_task(until_gone(receive))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        asyncio.get_running_loop().call_later(0.2, cut, wire)
+        while not gone.done():
+            body = {"type": "http.response.body", "body": b"x" * 65536, "more_body": True}
+            await send(body)
+        assert wire.get_write_buffer_size() == 0
+        ended.set()
+
+    async def until_gone(receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    with caplog.at_level(logging.INFO):
+        async with served(app) as (port, state):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            await until(lambda: scopes)
+            wire = wire_of(scopes[0])
+            assert wire is not None
+            await until(lambda: wire.get_write_buffer_size() > 0)
+            await ended.wait()
+            await until(lambda: not state.connections)
+            with pytest.raises(ConnectionResetError):
+                while await reader.read(1 << 20):
+                    pass
+            writer.close()
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+async def test_only_our_sockets_close_by_themselves_when_the_server_stops(
+    is_ours: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    closing = asyncio.Event()
+    scopes: list[Scope] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scopes.append(scope)
+        if is_ours:
+            scope[HANDSHAKE] = True
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": "hello"})
+        await closing.wait()
+        await send({"type": "websocket.send", "text": "bye"})
+        await send({"type": "websocket.close", "code": 1012})
+
+    # As the server's log is set, at its lowest level.
+    assert LOGGER in TALKATIVE
+    with caplog.at_level(logging.DEBUG), caplog.at_level(logging.WARNING, LOGGER):
+        async with served(app) as (port, state):
+            url = f"ws://127.0.0.1:{port}/?key={SECRET}"
+            async with connect(url, proxy=None, logger=silent()) as socket:
+                assert await socket.recv() == "hello"
+                wire: Any = wire_of(scopes[0])
+                assert wire.get_write_buffer_size() == 0
+                for protocol in list(state.connections):
+                    protocol.shutdown()
+                closing.set()
+                if is_ours:
+                    assert await socket.recv() == "bye"
+                with pytest.raises(ConnectionClosed) as caught:
+                    await socket.recv()
+                assert caught.value.rcvd is not None
+                assert caught.value.rcvd.code == 1012
+            await until(lambda: not state.connections)
+    # Neither the query nor a frame is in the log, whatever its level.
+    assert SECRET not in caplog.text
+    assert "hello" not in caplog.text
+
+
+def silent() -> logging.Logger:
+    logger = logging.getLogger("tests.client")
+    logger.setLevel(logging.CRITICAL)
+    return logger
