@@ -14,7 +14,7 @@ from importlib.util import find_spec
 
 from assent.config.logging import configure_logging
 
-PARTS = ("tokens", "storage", "log", "checkpoints", "runs", "recovery", "server")
+PARTS = ("tokens", "storage", "log", "checkpoints", "runs", "recovery", "server", "paced")
 
 
 def main(wanted: list[str]) -> None:

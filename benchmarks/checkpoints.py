@@ -27,17 +27,20 @@ from langgraph.graph.state import CompiledStateGraph
 
 from assent.checkpoint.serializer import StrictSerializer
 from assent.storage.sqlite import SqliteSaver
+from benchmarks.sizes import sized
 from benchmarks.tokens import ratio
 
-THREADS = 200
-TURNS = 5
+THREADS = sized(200, 4)
+TURNS = sized(5, 1)
 SUPERSTEPS = 4
 """Of each turn: the input, the start, and two nodes."""
 
-PUTS = 10_000
-ALONE = 300
-LONG = 1_000
-ROUNDS = 5
+PUTS = sized(10_000, 40)
+ALONE = sized(300, 5)
+LONG = sized(1_000, 40)
+ROUNDS = sized(5, 1)
+COLD = sized(9, 1)
+HISTORIES = sized(5, 1)
 
 Saver = BaseCheckpointSaver[Any]
 
@@ -210,7 +213,7 @@ async def cold_head(path: Path) -> tuple[float, float]:
     takes for its messages."""
     serializer = StrictSerializer()
     cold, bare = [], []
-    for _ in range(9):
+    for _ in range(COLD):
         # The collector's pauses fall where they like, so neither may inherit the other's garbage.
         gc.collect()
         async with SqliteSaver.from_conn_string(path) as saver:
@@ -232,7 +235,7 @@ async def history(path: Path) -> float:
     taken = []
     async with SqliteSaver.from_conn_string(path) as saver:
         agent = graph(saver, "agent")
-        for _ in range(5):
+        for _ in range(HISTORIES):
             begun = time.perf_counter()
             assert (
                 len([state async for state in agent.aget_state_history(config("long"), limit=20)])

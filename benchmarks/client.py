@@ -12,10 +12,14 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 TIMEOUT_SECONDS = 60
 TOKEN = b'"type":"token"'
+
+Fields = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +80,10 @@ def check(raw: bytes, tokens: int) -> None:
     head, _, body = raw.partition(b"\r\n\r\n")
     if b" 200 " not in head.splitlines()[0]:
         raise ValueError(f"The server answered {raw[:500]!r}.")
-    frames = [
-        frame
-        for frame in dechunked(body).decode().split("\n\n")
-        if frame and not frame.startswith(":")
-    ]
-    events = [json.loads(frame.partition("\ndata: ")[2]) for frame in frames]
-    numbers = [int(frame.partition("\n")[0].removeprefix("id: ")) for frame in frames]
-    if numbers != list(range(1, len(frames) + 1)) or numbers != [event["seq"] for event in events]:
+    told = [(frame, event) for frame, event in frames(dechunked(body)) if event is not None]
+    events = [event for _, event in told]
+    numbers = [int(frame.partition(b"\n")[0].removeprefix(b"id: ")) for frame, _ in told]
+    if numbers != list(range(1, len(told) + 1)) or numbers != [event["seq"] for event in events]:
         raise ValueError(f"The events are not numbered from 1 without a gap: {numbers[:20]} …")
     words = "".join(event["content"] for event in events if event["type"] == "token").split()
     if len(words) != tokens or events[-1]["type"] != "done":
@@ -92,17 +92,29 @@ def check(raw: bytes, tokens: int) -> None:
         )
 
 
+def frames(body: bytes) -> Iterator[tuple[bytes, Fields | None]]:
+    """The frames of a body, without the empty line behind each, and the event in it; comments, and
+    what else begins as one, have none."""
+    for frame in body.split(b"\n\n")[:-1]:
+        is_comment = frame.startswith(b":")
+        yield frame, None if is_comment else json.loads(frame.partition(b"\ndata: ")[2])
+
+
 def dechunked(body: bytes) -> bytes:
     """The body without its transfer encoding."""
-    pieces: list[bytes] = []
-    at = 0
+    return b"".join(body[chunk.start : chunk.stop] for chunk in chunks(body))
+
+
+def chunks(raw: bytes, at: int = 0) -> Iterator[range]:
+    """The places of the chunks in a body that begins at this place."""
     while True:
-        line_end = body.index(b"\r\n", at)
-        size = int(body[at:line_end], 16)
+        line_end = raw.index(b"\r\n", at)
+        size = int(raw[at:line_end], 16)
         if size == 0:
-            return b"".join(pieces)
-        pieces.append(body[line_end + 2 : line_end + 2 + size])
-        at = line_end + 2 + size + 2
+            return
+        start = line_end + 2
+        yield range(start, start + size)
+        at = start + size + 2
 
 
 async def measure(port: int, runs: int, tokens: int, times: int) -> dict[str, list[float]]:

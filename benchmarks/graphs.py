@@ -1,8 +1,10 @@
-"""The graphs that the benchmarks run, bare and served: with a fake model whose tokens are
-instant."""
+"""The graphs that the benchmarks run, bare and served: with fake models, whose tokens are instant,
+or come at the pace of real ones."""
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
@@ -18,6 +20,12 @@ from langgraph.graph.state import CompiledStateGraph
 from assent import build_hitl_agent
 
 WORD = "word "
+RATE = 50
+"""Tokens a second, at the pace of real models."""
+
+NANOSECONDS = 1_000_000_000
+
+Graph = StateGraph[MessagesState, None, MessagesState, MessagesState]
 
 
 class Counter(BaseChatModel):
@@ -39,10 +47,33 @@ class Counter(BaseChatModel):
             yield ChatGenerationChunk(message=AIMessageChunk(content=WORD))
 
 
-def counting() -> StateGraph[MessagesState, None, MessagesState, MessagesState]:
-    """The graph, to be compiled with or without a checkpointer."""
-    model = Counter()
+class Speaker(Counter):
+    """Streams `RATE` tokens a second. Each tells the nanosecond in which it was due, and that in
+    which it was made, by the clock that all processes of a machine share."""
 
+    async def _astream(
+        self, messages: list[BaseMessage], *args: Any, **kwargs: Any
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        begun = time.monotonic_ns()
+        for number in range(int(messages[-1].text)):
+            due = begun + number * NANOSECONDS // RATE
+            if (wait := due - time.monotonic_ns()) > 0:
+                await asyncio.sleep(wait / NANOSECONDS)
+            told = f"{due}:{time.monotonic_ns()} "
+            yield ChatGenerationChunk(message=AIMessageChunk(content=told))
+
+
+def counting() -> Graph:
+    """The graph with instant tokens, to be compiled with or without a checkpointer."""
+    return _answering(Counter())
+
+
+def paced() -> Graph:
+    """The graph with tokens at a real model's pace."""
+    return _answering(Speaker())
+
+
+def _answering(model: BaseChatModel) -> Graph:
     async def agent(state: MessagesState) -> dict[str, Any]:
         return {"messages": [await model.ainvoke(state["messages"])]}
 

@@ -17,17 +17,18 @@ from tempfile import TemporaryDirectory
 from assent.core.events import Done, Token, decode
 from assent.storage.base import Change, LogEntry, Storage
 from assent.storage.sqlite import SqliteStorage
+from benchmarks.sizes import sized
 from benchmarks.storage import fail, token
 from benchmarks.tokens import ratio
 
-THREADS = 100
-SUBSCRIBERS = 200
-WORDS = 1_000
+THREADS = sized(100, 4)
+SUBSCRIBERS = sized(200, 8)
+WORDS = sized(1_000, 20)
 """Of each thread."""
 
-RATE = 2_000
-SECONDS = 3
-ROUNDS = 3
+RATE = sized(2_000, 100)
+SECONDS = sized(3, 1)
+ROUNDS = sized(3, 1)
 
 
 def main() -> None:

@@ -24,8 +24,9 @@ from assent.runs.opening import open_runs
 from assent.runs.states import thread_config
 from assent.storage.base import Change, Storage
 from assent.storage.sqlite import SqliteStorage
+from benchmarks.sizes import sized
 
-RUNS, TOKENS = 100, 2_000
+RUNS, TOKENS = sized(100, 4), sized(2_000, 20)
 OF_RUNS = 500
 """The targets are for so many runs; here are fewer, since writing their tokens takes longest."""
 

@@ -37,10 +37,12 @@ from assent.runs.transitions import Submission
 from assent.storage.sqlite import SqliteSaver, SqliteStorage
 from benchmarks.graphs import counting
 from benchmarks.server import served
+from benchmarks.sizes import sized
 
-ROUNDS = 5
-RUNS, TOKENS = 500, 20
-TIMES = 200
+ROUNDS = sized(5, 1)
+RUNS, TOKENS = sized(500, 4), 20
+TIMES = sized(200, 2)
+WARM_UP = sized(10, 1)
 
 RATIO = 0.5
 SUBMIT_P50_MS = 10.0
@@ -95,7 +97,7 @@ async def engine(folder: Path) -> float:
 
 async def rate(one_run: Callable[[], Awaitable[None]]) -> float:
     """Runs per second, all at once, after a few that warm up."""
-    await asyncio.gather(*(one_run() for _ in range(20)))
+    await asyncio.gather(*(one_run() for _ in range(min(20, RUNS))))
     started = time.perf_counter()
     async with asyncio.timeout(TIMEOUT_SECONDS):
         await asyncio.gather(*(one_run() for _ in range(RUNS)))
@@ -128,7 +130,7 @@ async def latencies(port: int) -> dict[str, list[float]]:
     async with httpx.AsyncClient(
         base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT_SECONDS
     ) as http:
-        for number in range(TIMES + 10):
+        for number in range(TIMES + WARM_UP):
             thread_id = f"bench-{number}"
             submitted = await heard(
                 http, "/agent/stream", {"message": "go", "thread_id": thread_id}
@@ -137,7 +139,7 @@ async def latencies(port: int) -> dict[str, list[float]]:
                 http, f"/threads/{thread_id}/resume", {"type": "approve"}, last="done"
             )
             # The first few warm the server up.
-            if number >= 10:
+            if number >= WARM_UP:
                 for name, (first, graph) in (("submit", submitted), ("resume", resumed)):
                     told[name].append(first)
                     told[f"{name}, graph"].append(graph)

@@ -41,8 +41,9 @@ from rich.table import Table
 
 from benchmarks import client, graphs
 from benchmarks.graphs import counting
+from benchmarks.sizes import sized
 
-ROUNDS = 5
+ROUNDS = sized(5, 1)
 START_SECONDS = 60
 STOP_SECONDS = 20
 CLIENT_SECONDS = 120
@@ -67,8 +68,12 @@ class Shape:
         return f"{self.runs} runs of {self.tokens:,} at once"
 
 
-SHAPES = (Shape(1, 5000, 4), Shape(20, 500, 2), Shape(100, 20, 2))
-FIRST_TOKEN = Shape(1, 20, 30)
+SHAPES = (
+    Shape(1, sized(5000, 20), sized(4, 1)),
+    Shape(sized(20, 2), sized(500, 20), sized(2, 1)),
+    Shape(sized(100, 4), 20, sized(2, 1)),
+)
+FIRST_TOKEN = Shape(1, 20, sized(30, 2))
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,15 +21,17 @@ from assent.core.events import Done, Event, Token, encode
 from assent.core.rows import Thread, ThreadStatus
 from assent.storage.base import Change, Storage
 from assent.storage.sqlite import SqliteStorage
+from benchmarks.sizes import sized
 from benchmarks.tokens import ratio
 
-EVENTS = 50_000
-PLAIN_EVENTS = 2_000
-COMMITS = 4_000
-WRITERS = 100
-RATE = 2_000
-SECONDS = 3
-ROUNDS = 3
+EVENTS = sized(50_000, 200)
+PLAIN_EVENTS = sized(2_000, 20)
+COMMITS = sized(4_000, 40)
+WRITERS = sized(100, 4)
+ALONE = sized(200, 10)
+RATE = sized(2_000, 50)
+SECONDS = sized(3, 1)
+ROUNDS = sized(3, 1)
 
 
 class Plain:
@@ -166,7 +168,7 @@ async def plainly_committed(plain: Plain) -> float:
 async def alone(storage: Storage) -> float:
     """Milliseconds that a commit takes when nothing else is going on."""
     taken = []
-    for number in range(200):
+    for number in range(ALONE):
         begun = time.perf_counter()
         await storage.commit(
             Change(rows=(row(f"alone-{number}"),), events=(Done(thread_id="alone"),))

@@ -27,9 +27,11 @@ from assent.core import events
 from assent.core.events import Token
 from assent.graph.stream.astream_events import run_graph_v2
 from assent.graph.stream.callbacks import run_graph
+from benchmarks.sizes import sized
 
-TOKENS = 2000
-ROUNDS = 9
+TOKENS = sized(2000, 20)
+ROUNDS = sized(9, 1)
+ENCODED = sized(20_000, 20)
 MICROSECONDS = 1e6
 
 
@@ -96,7 +98,7 @@ def dataclass_token(now: datetime) -> bytes:
     return orjson.dumps(token)
 
 
-def encoding_cost(build: Callable[[datetime], bytes], count: int = 20_000) -> float:
+def encoding_cost(build: Callable[[datetime], bytes], count: int = ENCODED) -> float:
     """CPU microseconds to build and encode one token."""
     now = datetime.now(UTC)
     started = time.process_time()

@@ -1,0 +1,31 @@
+"""`make bench`: each of its parts runs, here with numbers so small that the figures are worth
+nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import PARTS
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.mark.slow
+def test_every_part_of_the_report_is_measured() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks"],
+        cwd=REPOSITORY,
+        env={**os.environ, "ASSENT_BENCH_SMALL": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=True,
+    )
+    begun = [line for line in done.stdout.splitlines() if line.startswith("── ")]
+    assert begun == [f"── {part} ──" for part in PARTS]
+    assert "could not be measured" not in done.stdout, done.stdout + done.stderr
