@@ -21,6 +21,7 @@ from assent.api.routes import (
     agent,
     approvals,
     audit,
+    connections,
     files,
     grants,
     links,
@@ -28,9 +29,11 @@ from assent.api.routes import (
     runs,
     schedules,
     server,
+    socket,
     thread_runs,
     threads,
 )
+from assent.api.streams.broadcasts import broadcasting
 from assent.api.streams.connections import Connections
 from assent.api.streams.encoder import Encoders
 from assent.api.streams.keeper import keeping
@@ -60,7 +63,7 @@ from assent.storage.store import StoreOptions
 
 ROUTES = (
     *(agent, threads, thread_runs, runs, approvals, grants, links, notifications, audit),
-    *(schedules, files, server),
+    *(schedules, files, connections, socket, server),
 )
 
 log = structlog.get_logger(__name__)
@@ -164,8 +167,9 @@ async def open_server(
             endpoints=frozenset(endpoint.name for endpoint in endpoints),
         )
         await opened(sweeping(storage, retention, clock=clock, uploads=runs.uploads))
-        connections = _connections(settings, clock)
-        await opened(keeping(connections, whole_process=place.whole_process))
+        streams = _connections(settings, clock)
+        await opened(keeping(streams, whole_process=place.whole_process))
+        await opened(broadcasting(storage, streams))
         served = Served(
             runs=runs,
             dispatcher=dispatcher,
@@ -175,8 +179,8 @@ async def open_server(
             descriptions=descriptions_of(agents),
             has_auth=place.has_auth,
             origins=origins,
-            connections=connections,
-            encoders=Encoders(shared=lambda log_id: connections.on(log_id) > 1),
+            connections=streams,
+            encoders=Encoders(shared=lambda log_id: streams.on(log_id) > 1),
             heartbeat=settings.heartbeat.total_seconds(),
         )
         yield Opened(served=served, store=storage.store(store), project=project)

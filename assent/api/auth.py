@@ -11,6 +11,7 @@ from fastapi import Depends, HTTPException, Request
 
 from assent.api.context import Served, served
 from assent.api.cors import Origins
+from assent.api.streams.sse import HANDSHAKE
 from assent.core.audit import LOCAL, Actor, Authentication
 from assent.core.errors import ConfigurationError
 from assent.core.json import JsonObject, encode_json
@@ -118,10 +119,12 @@ def _known(found: Any) -> JsonObject:
 
 
 def _check_page(request: Request, origins: Origins) -> None:
-    """Raise 403 for a change that a page of another site asks for. A browser sends cookies along
-    with what any page asks, so they do not say that the user wants it."""
+    """Raise 403 for a change that a page of another site asks for, or a WebSocket, by which it
+    could ask for some. A browser sends cookies along with what any page asks, so they do not say
+    that the user wants it."""
     scheme = request.headers.get("authorization", "").partition(" ")[0]
-    if request.method in READING or scheme.lower() == "bearer":
+    only_reads = request.method in READING and not request.scope.get(HANDSHAKE)
+    if only_reads or scheme.lower() == "bearer":
         return
     origin = request.headers.get("origin")
     site = request.headers.get("sec-fetch-site")

@@ -14,6 +14,7 @@ from fastapi.routing import APIRoute
 from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
 from langgraph.store.base import BaseStore
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from assent.api.app import ROUTES, OpenAgents, Place, make_app, open_server
@@ -23,7 +24,7 @@ from assent.api.head import HeadAsGet
 from assent.api.in_process import InProcess
 from assent.api.limits import LoopbackNames, check_loopback
 from assent.api.project_app import project_app, under_prefix
-from assent.api.streams.sse import LATER, Loop
+from assent.api.streams.sse import HANDSHAKE, LATER, Loop
 from assent.config.settings import SQLITE, Settings
 from assent.core.errors import ConfigurationError, Unavailable
 from assent.graph.kinds import Agent
@@ -146,8 +147,8 @@ class Assent(InProcess):
             await (self._around or self._routes)(scope, receive, send)
             # A stream outlives the routing by hours, so nothing of that is kept for it. HEAD has
             # its head already.
-            if later and scope["method"] != "HEAD":
-                for name in scope.keys() - known:
+            if later and scope.get("method") != "HEAD":
+                for name in scope.keys() - known - {HANDSHAKE}:
                     del scope[name]
                 await later.pop()(receive, send)
 
@@ -191,12 +192,12 @@ class Assent(InProcess):
         return served.origins.around(app)
 
 
-def _routes(*, asking: bool) -> Iterator[APIRoute]:
+def _routes(*, asking: bool) -> Iterator[BaseRoute]:
     """The routes that ask who sends a request; or those that do not, such as `/health`."""
     for module in ROUTES:
         for route in module.router.routes:
-            assert isinstance(route, APIRoute)
-            if _asks_who(route.dependant) is asking:
+            # A WebSocket's own route asks nothing: the GET beside it does.
+            if (isinstance(route, APIRoute) and _asks_who(route.dependant)) is asking:
                 yield route
 
 

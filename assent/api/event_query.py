@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Header, Query, Response
+from fastapi import Depends, Header, Query
 from pydantic import Field
 
 from assent.api.json_body import SHOWN
 from assent.core.errors import InvalidRequest
 from assent.core.events import EVENT_TYPES
 from assent.core.text import visible
-from assent.storage.base import LogEntry
 
 MOST_ON_A_PAGE = 1000
+LONGEST_POLL = 60.0
+"""Proxies give up on a request that takes longer."""
+
 LAST_NUMBER = 2**63 - 1
 """The largest number that a storage can hold."""
 
@@ -56,13 +59,38 @@ After = Annotated[int, Depends(_after)]
 Types = Annotated[frozenset[str] | None, Depends(_types)]
 Named = Annotated[bool, Query(description="Add an `event:` line with the type")]
 OnAPage = Annotated[int, Query(ge=1, le=MOST_ON_A_PAGE, description="The size of a JSON page")]
+Timeout = Annotated[
+    float | None,
+    Query(
+        ge=0,
+        le=LONGEST_POLL,
+        allow_inf_nan=False,
+        description="The seconds for which an empty JSON page waits for an event",
+    ),
+]
 
 
-def event_page(entries: Iterable[LogEntry], after: int) -> Response:
-    """The events as JSON, and as `next` the number to continue after."""
-    bodies = []
-    for entry in entries:
-        bodies.append(entry.body)
-        after = entry.seq
-    body = b'{"events":[%s],"next":%d}' % (b",".join(bodies), after)
-    return Response(body, media_type="application/json")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """The part of a log that a client asks for, and the form: with `named` events, or as a page of
+    at most `limit`, for which it waits until the `timeout`."""
+
+    after: int
+    types: frozenset[str] | None
+    named: bool
+    limit: int
+    timeout: float | None
+
+
+async def _reading(
+    after: After,
+    types: Types,
+    named: Named = False,
+    limit: OnAPage = MOST_ON_A_PAGE,
+    timeout: Timeout = None,
+) -> Reading:
+    return Reading(after=after, types=types, named=named, limit=limit, timeout=timeout)
+
+
+TheReading = Annotated[Reading, Depends(_reading)]
+"""The parameters of every route that serves a log."""

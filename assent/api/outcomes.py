@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,6 +19,7 @@ from assent.api.responses import json_response
 from assent.api.schemas import CancelRequest
 from assent.api.streams.sse import EventStream
 from assent.api.views import approval_view, cancelled_views, outcome_view, run_view, state_json
+from assent.api.waiting import unless_gone
 from assent.core.approval import Approval, Outcome
 from assent.core.errors import Conflict, Unavailable
 from assent.core.json import Json, JsonObject, valid_text
@@ -63,7 +63,7 @@ async def outcome_response(
 ) -> Response:
     """The outcome of the run, once it has ended or somebody is asked: 200. After `timeout` seconds,
     the run as it is: 202."""
-    last = await _unless_gone(request, wait_for_rest(runs.storage, run), timeout)
+    last = await unless_gone(request, wait_for_rest(runs.storage, run), timeout)
     return await _response(request, runs, run, last)
 
 
@@ -88,7 +88,7 @@ async def cancelled_response(
 ) -> Response:
     """The cancelled runs: 200 if all of them have ended, else 202."""
     if body.wait:
-        ended = await _unless_gone(request, _all_ended(runs.storage, cancelled))
+        ended = await unless_gone(request, _all_ended(runs.storage, cancelled))
         cancelled = ended or cancelled
     status, views = cancelled_views(cancelled, runs.agents, prefix_of(request))
     return json_response({**members, "runs": views}, status=status)
@@ -189,26 +189,6 @@ async def result_of(runs: Runs, run: Run) -> RunResult:
 
 async def _all_ended(storage: Storage, runs: Sequence[Run]) -> Sequence[Run]:
     return [await wait_for_run(storage, run) for run in runs]
-
-
-async def _unless_gone(
-    request: Request, coroutine: Coroutine[Any, Any, T], timeout: float | None = None
-) -> T | None:
-    """The result; None if the timeout is over or the client has gone first, so that nobody is
-    waited for in vain."""
-    result = asyncio.create_task(coroutine)
-    gone = asyncio.create_task(_disconnected(request))
-    try:
-        await asyncio.wait({result, gone}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        return result.result() if result.done() else None
-    finally:
-        result.cancel()
-        gone.cancel()
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _last_words(values: Json) -> str:

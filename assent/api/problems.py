@@ -125,7 +125,8 @@ class Asked:
         # A link's token is a secret.
         token = request.path_params.get("token")
         return cls(
-            method=request.method,
+            # A WebSocket has none.
+            method=request.scope.get("method", "GET"),
             path=path,
             logged_as=path.replace(token, "…") if token else path,
             has_key=has_key(request),

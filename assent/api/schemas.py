@@ -66,7 +66,10 @@ MAX_BLOCKS = 100
 """The most content blocks of a message."""
 
 MAX_GIVEN_BYTES = 64 * 1024
-"""The most bytes of a context, and of a config, as JSON: runs that go on keep copies."""
+"""The most bytes of a context, and of a config, as JSON: runs that go on keep copies. And of the
+data of a broadcast, which every reader gets."""
+
+MAX_BROADCAST_CHARACTERS = 4000
 
 MAX_NESTING = 100
 """The most levels of objects and lists in a body. It is stored and shown within others, and the
@@ -146,7 +149,7 @@ def _message(value: Json) -> Json:
     return value
 
 
-def _not_too_large(value: JsonObject) -> JsonObject:
+def _not_too_large(value: Json) -> Json:
     size = len(orjson.dumps(value))
     if size > MAX_GIVEN_BYTES:
         raise ValueError(f"it has {size:,} bytes as JSON, and {MAX_GIVEN_BYTES:,} are the most")
@@ -502,3 +505,13 @@ class BatchRequest(Body):
     """Decisions by approval id, each as in `POST /approvals/{id}/decide`."""
 
     decisions: JsonObject = Field(min_length=1, max_length=100)
+
+
+class BroadcastRequest(Body):
+    """A message to the readers of a thread, or without one to those of all logs."""
+
+    message: str = Field(min_length=1, max_length=MAX_BROADCAST_CHARACTERS)
+    data: Annotated[Json, AfterValidator(_not_too_large)] = Field(
+        default=None, description="Anything else, for programs"
+    )
+    thread_id: ThreadId | None = None

@@ -260,7 +260,7 @@ def approval_event(cls: type[E], approval: Approval, now: datetime, **fields: An
 
 class Outcome(Struct, frozen=True, kw_only=True):
     """The result of decisions: the approvals as they are then, and the ids that are still pending;
-    or, with neither, of a request that started a run.
+    or, with neither, of a request that started a run, or told something to the `reached` readers.
 
     When none is left, `run_id` is the run that goes on and `status` its status; until then the
     status is `interrupted`. `first_seq` is a number that no event of the decisions is below, and
@@ -274,6 +274,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     run_id: str | None = None
     first_seq: int = 0
     events: int = 0
+    reached: int = 0
 
     def starting_at(self, first_seq: int) -> Outcome:
         return replace(self, first_seq=first_seq)

@@ -14,6 +14,7 @@ import structlog
 from assent.approvals.feed import FEED
 from assent.core.audit import AuditAction, AuditEntry, Authentication
 from assent.core.background import background
+from assent.core.broadcasts import BROADCASTS
 from assent.core.clock import Clock
 from assent.core.errors import Conflict, Unavailable
 from assent.core.rows import NotificationStatus, Thread
@@ -159,7 +160,8 @@ class Sweeper:
         removed = await self._storage.remove_runs(now - max(ttl, ANSWERS_KEPT))
         if removed:
             log.info("old runs removed", count=removed)
-        await self._storage.remove_events(now - ttl, thread_id=FEED)
+        for feed in (FEED, BROADCASTS):
+            await self._storage.remove_events(now - ttl, thread_id=feed)
 
     async def _erase(self, thread: Thread) -> bool:
         """Erase the thread, unless something has begun on it."""

@@ -245,7 +245,7 @@ async def test_events_come_as_json_pages(api: Api, thread: str) -> None:
         )
         assert response.headers["content-type"] == "application/json"
         page = response.json()
-        assert page.keys() == {"events", "next"}
+        assert page.keys() == {"events", "next", "more"}
         if not page["events"]:
             assert page["next"] == after
             break

@@ -26,7 +26,7 @@ from tests.support import agents
 from tests.support.command import COLD, REPOSITORY, Process, started
 from tests.support.waiting import PATIENCE, until
 
-FRAME = re.compile(rb"id: ([1-9][0-9]*)\n(?:event: ([a-z_]+)\n)?data: (\{[^\r\n]*\})")
+FRAME = re.compile(rb"(?:id: ([1-9][0-9]*)\n)?(?:event: ([a-z_]+)\n)?data: (\{[^\r\n]*\})")
 BEGIN = b": assent\nretry: 1000\n\n"
 PING = b": ping\n\n"
 END = re.compile(rb': end\nevent: end\ndata: \{"reason": "([a-z]+)"\}\n\n')
@@ -442,7 +442,10 @@ async def events_of(response: httpx.Response) -> AsyncGenerator[Event, None]:
             match = FRAME.fullmatch(frame)
             assert match, f"This is no frame: {frame!r}"
             event: Event = json.loads(match[3])
-            assert event["seq"] == int(match[1])
+            if match[1] is None:
+                assert event["type"] == "broadcast" and "seq" not in event
+            else:
+                assert event["seq"] == int(match[1])
             assert match[2] is None or match[2].decode() == event["type"]
             yield event
     assert not rest, f"The stream ended amid a frame: {rest!r}"

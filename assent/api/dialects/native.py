@@ -30,7 +30,7 @@ FEED = Native("native-feed", about_others=True)
 def with_its_thread(entry: LogEntry) -> LogEntry:
     """The event as if it were its thread's. Only its number is the feed's."""
     event = msgspec.json.decode(entry.body)
-    event["thread_id"] = event.pop("about")
+    event["thread_id"] = event.pop("about", "")
     return replace(entry, body=msgspec.json.encode(event))
 
 

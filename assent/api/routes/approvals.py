@@ -17,10 +17,9 @@ from assent.api.deps import (
     PageLimit,
     TheActor,
     TheRuns,
-    wants_page,
 )
-from assent.api.dialects.native import FEED, with_its_thread
-from assent.api.event_query import MOST_ON_A_PAGE, After, Named, OnAPage, Types, event_page
+from assent.api.dialects.native import FEED
+from assent.api.event_query import TheReading
 from assent.api.idempotency import TheKey
 from assent.api.openapi import SSE_RESPONSE
 from assent.api.outcomes import decided_response
@@ -28,7 +27,7 @@ from assent.api.problems import status_of
 from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of
 from assent.api.schemas import BatchRequest, CommentRequest, DelegateRequest
-from assent.api.streams.sse import EventStream
+from assent.api.streams.reading import events_response
 from assent.api.views import approval_view, outcome_view
 from assent.approvals.decide import Verdict
 from assent.approvals.feed import FEED as APPROVALS
@@ -40,7 +39,6 @@ from assent.core.errors import AssentError, ConfigurationError, InvalidRequest
 from assent.core.json import Json, JsonObject
 from assent.core.policy import Risk, duration_from_text
 from assent.runs.approvals import Approvals
-from assent.runs.follow import Following
 
 router = router_of("approvals")
 
@@ -93,22 +91,12 @@ async def stream(
     runs: TheRuns,
     by: TheActor,
     admitted: AdmittedUnlessPage,
-    after: After,
-    types: Types,
-    named: Named = False,
-    limit: OnAPage = MOST_ON_A_PAGE,
+    reading: TheReading,
 ) -> Response:
     """Follow what happens to approvals on all threads, past `after` (or `Last-Event-ID`), replayed
     and then live; or a page of it as JSON, if you accept `application/json`. Numbers are the feed's
     own. What was asked and said is not in it: look at the approval."""
-    await runs.storage.check_cursor(APPROVALS, after)
-    if wants_page(request):
-        entries = await runs.storage.read_log(APPROVALS, after, limit=limit, types=types)
-        return event_page(map(with_its_thread, entries), after)
-    # While the status can still be a 410, or a 500 for an event that was tampered with.
-    await runs.storage.read_log(APPROVALS, after, limit=1)
-    following = Following(runs.storage, APPROVALS, after, types=types)
-    return EventStream(request, following, dialect=FEED, named=named)
+    return await events_response(request, runs.storage, APPROVALS, reading, FEED)
 
 
 @router.get("/approvals/{id}")

@@ -15,10 +15,9 @@ from assent.api.deps import (
     TheActor,
     TheRuns,
     ThreadPath,
-    wants_page,
 )
 from assent.api.dialects.native import NATIVE
-from assent.api.event_query import MOST_ON_A_PAGE, After, Named, OnAPage, Types, event_page
+from assent.api.event_query import TheReading
 from assent.api.idempotency import TheKey
 from assent.api.langgraph_shapes import (
     NOTHING,
@@ -43,12 +42,12 @@ from assent.api.outcomes import (
 from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of
 from assent.api.schemas import CancelRequest, CheckpointId, ForkRequest
-from assent.api.streams.sse import EventStream
+from assent.api.streams.reading import events_response
 from assent.approvals.decide import Verdict
 from assent.core.audit import Actor
 from assent.core.errors import Conflict, Tampered
 from assent.core.rows import Thread, ThreadStatus
-from assent.runs.follow import Following, wait_for_run
+from assent.runs.follow import wait_for_run
 from assent.runs.service import Runs
 
 router = router_of("threads")
@@ -231,22 +230,14 @@ async def get_events(
     runs: TheRuns,
     by: TheActor,
     admitted: AdmittedUnlessPage,
-    after: After,
-    types: Types,
-    named: Named = False,
-    limit: OnAPage = MOST_ON_A_PAGE,
+    reading: TheReading,
 ) -> Response:
     """The thread's events past `after` (or `Last-Event-ID`), replayed and then live, across runs;
     or a page of them as JSON, if you accept `application/json`: `{"events": [...], "next": <the
-    number to go on after>}`. Events past `after` that were removed are a 410."""
+    number to go on after>, "more": <true if there are others already>}`. With a `timeout`, a page
+    that would be empty waits for an event. Events past `after` that were removed are a 410."""
     await runs.thread(id)
-    await runs.storage.check_cursor(id, after)
-    if wants_page(request):
-        return event_page(await runs.storage.read_log(id, after, limit=limit, types=types), after)
-    # While the status can still be a 410, or a 500 for an event that was tampered with.
-    await runs.storage.read_log(id, after, limit=1)
-    following = Following(runs.storage, id, after, types=types)
-    return EventStream(request, following, dialect=NATIVE, named=named)
+    return await events_response(request, runs.storage, id, reading, NATIVE)
 
 
 @router.post("/threads/{id}/resume", status_code=202, responses=SSE_RESPONSE)

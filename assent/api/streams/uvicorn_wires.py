@@ -10,6 +10,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
+from assent.api.streams.handshake import DENIAL
 from assent.api.streams.sse import HANDSHAKE, WIRE
 
 LOGGER = "uvicorn.websockets"
@@ -39,6 +40,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         # Its task begins after this. A handshake that is none was answered, and has no scope.
         if not self.handshake_complete:
             self.scope["extensions"][WIRE] = {"transport": self.transport}
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        # Otherwise a handshake that was denied is logged as one that was never answered.
+        if message["type"] == f"{DENIAL}.body" and not message.get("more_body", False):
+            self.handshake_complete = True
 
     def shutdown(self) -> None:
         # Ours show what the runs that are at work do to its end, and close by themselves then.

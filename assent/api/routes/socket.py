@@ -1,0 +1,54 @@
+"""A thread's WebSocket."""
+
+from __future__ import annotations
+
+from fastapi import HTTPException, Request, Response
+from starlette.routing import WebSocketRoute
+
+from assent.api.deps import Admitted, TheActor, TheRuns, ThreadPath
+from assent.api.dialects.native import NATIVE
+from assent.api.event_query import After, Types
+from assent.api.routing import router_of
+from assent.api.streams.handshake import Handshake
+from assent.api.streams.sse import HANDSHAKE
+from assent.api.streams.websocket import SocketStream
+from assent.runs.follow import Following
+
+router = router_of("threads")
+
+PATH = "/threads/{id}/ws"
+
+
+@router.get(
+    PATH,
+    status_code=101,
+    responses={
+        101: {"description": "The WebSocket is open"},
+        426: {"description": "The request is no handshake of a WebSocket"},
+    },
+)
+async def open_socket(
+    id: ThreadPath,
+    request: Request,
+    runs: TheRuns,
+    by: TheActor,
+    admitted: Admitted,
+    after: After,
+    types: Types,
+) -> Response:
+    """A WebSocket with the thread's events past `after`, replayed and then live. In the other
+    direction it takes messages, decisions, cancelling, acknowledgements and another filter."""
+    if not request.scope.get(HANDSHAKE):
+        raise HTTPException(
+            426, "This path takes the handshake of a WebSocket.", headers={"Upgrade": "websocket"}
+        )
+    await runs.thread(id)
+    await runs.storage.check_cursor(id, after)
+    # While the status can still be a 410, or a 500 for an event that was tampered with.
+    await runs.storage.read_log(id, after, limit=1)
+    following = Following(runs.storage, id, after, types=types)
+    return SocketStream(request, following, by, dialect=NATIVE)
+
+
+# As an object it is an ASGI app, and not a function that takes Starlette's `WebSocket`.
+router.routes.append(WebSocketRoute(PATH, Handshake()))

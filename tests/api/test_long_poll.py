@@ -1,0 +1,123 @@
+"""Pages of events as JSON, which wait for an event if they are asked to."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.server import Api, Server, asking, expect, problem, scripted_agents, serving
+from tests.support.waiting import until
+
+JSON = {"accept": "application/json"}
+
+
+async def page(api: Api, path: str, **parameters: Any) -> Any:
+    return (await expect(await api.http.get(path, params=parameters, headers=JSON), 200)).json()
+
+
+async def until_polled(api: Api, count: int = 1) -> None:
+    """Wait until so many wait."""
+
+    async def is_polled() -> bool:
+        return len((await api.get("/connections", transport="poll"))["connections"]) == count
+
+    await until(is_polled)
+
+
+async def test_a_page_says_whether_there_is_more(api: Api, thread: str) -> None:
+    events = await api.stream("look 1", thread_id=thread)
+    path = f"/threads/{thread}/events"
+    first = await page(api, path, limit=2)
+    assert first == {"events": events[:2], "next": 2, "more": True}
+    rest = await page(api, path, after=2, timeout=60)
+    assert rest == {"events": events[2:], "next": events[-1]["seq"], "more": False}
+    # Other types follow, but none that is asked for.
+    only = await page(api, path, types="run_start")
+    assert (only["events"], only["more"]) == (events[:1], False)
+    assert await page(api, path, after=events[-1]["seq"]) == {
+        "events": [],
+        "next": events[-1]["seq"],
+        "more": False,
+    }
+
+
+async def test_an_empty_page_waits_for_the_next_event(api: Api, thread: str) -> None:
+    last = (await api.stream("look 1", thread_id=thread))[-1]["seq"]
+    path = f"/threads/{thread}/events"
+    waiting = asyncio.create_task(page(api, path, after=last, timeout=60, types="done"))
+    await until_polled(api)
+    done = (await api.stream("look 2", thread_id=thread))[-1]
+    assert await waiting == {"events": [done], "next": done["seq"], "more": False}
+    await until_polled(api, 0)
+
+
+async def test_at_the_timeout_the_page_is_empty(api: Api, thread: str) -> None:
+    last = (await api.stream("look 1", thread_id=thread))[-1]["seq"]
+    path = f"/threads/{thread}/events"
+    empty = {"events": [], "next": last, "more": False}
+    assert await page(api, path, after=last, timeout=0) == empty
+    assert await page(api, path, after=last, timeout=0.05) == empty
+    # With a filter the cursor moves with the log, so that it does not fall behind what is removed.
+    waiting = asyncio.create_task(page(api, path, after=last, timeout=2, types="error"))
+    await until_polled(api)
+    newest = (await api.stream("look 2", thread_id=thread))[-1]["seq"]
+    assert await waiting == {"events": [], "next": newest, "more": False}
+
+
+async def test_the_feed_of_approvals_is_polled_too(api: Api, thread: str, amount: int) -> None:
+    after = (await page(api, "/approvals/stream"))["next"]
+    waiting = asyncio.create_task(page(api, "/approvals/stream", after=after, timeout=60))
+    await until_polled(api)
+    (approval,) = await api.paused(f"pay {amount}", thread_id=thread)
+    (event,) = (await waiting)["events"]
+    assert (event["approval_id"], event["thread_id"]) == (approval["approval_id"], thread)
+
+
+@pytest.mark.parametrize("timeout", ["-1", "61", "nan", "soon"])
+async def test_a_wrong_timeout_is_refused(api: Api, thread: str, timeout: str) -> None:
+    await api.stream("look 1", thread_id=thread)
+    path = f"/threads/{thread}/events?timeout={timeout}"
+    await problem(await api.http.get(path, headers=JSON), 422)
+
+
+async def test_a_stream_has_no_timeout(api: Api, thread: str) -> None:
+    await api.stream("look 1", thread_id=thread)
+    for accept in ("text/event-stream", "*/*"):
+        path = f"/threads/{thread}/events?timeout=1"
+        refused = await problem(await api.http.get(path, headers={"accept": accept}), 422)
+        assert refused["detail"] == "timeout is for JSON pages: accept application/json."
+
+
+async def test_a_client_that_leaves_is_not_waited_for(
+    api: Api, server: Server, thread: str
+) -> None:
+    last = (await api.stream("look 1", thread_id=thread))[-1]["seq"]
+    path = f"/threads/{thread}/events"
+    async with asking(server) as other:
+        waiting = asyncio.create_task(page(other, path, after=last, timeout=60))
+        await until_polled(api)
+        waiting.cancel()
+    await until_polled(api, 0)
+
+
+async def test_polls_count_as_streams_and_a_server_that_stops_answers_them(
+    tmp_path: Path,
+) -> None:
+    target = scripted_agents(tmp_path, "agent")
+    with serving(tmp_path, target, ASSENT_MAX_STREAMS_PER_CLIENT="1") as server:
+        async with asking(server) as api:
+            last = (await api.stream("look 1", thread_id="t"))[-1]["seq"]
+            path = "/threads/t/events"
+            waiting = asyncio.create_task(page(api, path, after=last, timeout=60))
+            await until_polled(api)
+            parameters = {"after": last, "timeout": 60}
+            refused = await api.http.get(path, params=parameters, headers=JSON)
+            await problem(refused, 429)
+            # One that need not wait is no stream.
+            assert (await page(api, path, timeout=60))["events"]
+            stopping = asyncio.create_task(asyncio.to_thread(server.terminate))
+            assert await waiting == {"events": [], "next": last, "more": False}
+            await stopping
