@@ -24,6 +24,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 from starlette.middleware.base import RequestResponseEndpoint
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp
 from structlog.testing import capture_logs
 
@@ -39,7 +40,8 @@ from assent.core.errors import (
 from assent.core.events import Done, RunPaused, RunStart
 from assent.runs.follow import wait_for_run
 from tests.support.models import ScriptedModel, call, say
-from tests.support.server import expect, problem
+from tests.support.server import BEGIN, expect, problem, without_ends
+from tests.support.waiting import until
 
 SESSIONS = {"ann's cookie": "ann", "bob's cookie": "bob"}
 
@@ -314,6 +316,64 @@ async def test_an_update_that_was_taken_is_not_to_be_sent_again(
             answer = await client.post("/threads/t/state", json={"values": {"messages": "Hi."}})
             assert "run_id" in await problem(answer, 503)
             assert "retry-after" not in answer.headers
+
+
+@both
+async def test_a_stream_comes_whole_through_a_host_and_its_middleware(
+    put: Place, tmp_path: Path
+) -> None:
+    def compressed(host: FastAPI, assent: Assent) -> None:
+        host.add_middleware(GZipMiddleware, minimum_size=1)
+        put(host, assent)
+
+    assent = Assent(payments([], 3), database=str(tmp_path / "a.db"), auth=by_header)
+    async with hosted(compressed, assent) as client:
+        body, ann = {"message": "Pay 3.", "thread_id": "t"}, {"x-user": "ann"}
+        response = await client.post("/agent/stream", json=body, headers=ann)
+        assert (response.status_code, response.headers["x-shop"]) == (200, "1")
+        sent, reason = without_ends(response.content)
+        assert reason == "done"
+        numbers = [int(line[4:]) for line in sent.decode().split("\n") if line.startswith("id: ")]
+        assert numbers == list(range(1, len(numbers) + 1))
+        assert b'"type":"run_paused"' in sent
+
+
+async def test_nothing_of_the_routing_is_kept_for_a_stream_that_is_open(tmp_path: Path) -> None:
+    left = asyncio.Event()
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async with Assent(payments([]), database=str(tmp_path / "a.db")) as assent:
+        await assent.runs.create_thread("t", owner="ann", metadata={})
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": "/threads/t/events",
+            "root_path": "",
+            "query_string": b"",
+            "headers": [(b"host", b"127.0.0.1")],
+            "scheme": "http",
+            "server": ("127.0.0.1", 80),
+            "client": ("127.0.0.1", 50_000),
+            "http_version": "1.1",
+        }
+        given = set(scope)
+        open_ = asyncio.create_task(assent.app(scope, receive, send))
+        await until(lambda: len(sent) == 2)
+        assert sent[0]["status"] == 200
+        assert sent[1]["body"] == BEGIN
+        assert set(scope) - given == {"assent", "assent_later"}
+        assert scope["assent_later"] == []
+        left.set()
+        await open_
+    # It has gone, so nothing else was sent to it.
+    assert len(sent) == 2
 
 
 async def test_served_alone_its_lifespan_opens_it(tmp_path: Path) -> None:

@@ -60,10 +60,11 @@ class Room:
 
     connections: Connections
     now: float = 0.0
+    tidied: list[float] = field(default_factory=list)
     stack: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
-        self.keeper = Keeper(self.connections, None)
+        self.keeper = Keeper(self.connections, lambda: self.tidied.append(self.now))
 
     def open(self, log_id: str = "t", client: str = "ann", **fields: Any) -> Connection:
         storage: Any = None
@@ -78,9 +79,9 @@ class Room:
         self.stack.enter_context(self.connections.opened(connection))
         return connection
 
-    def pass_second(self) -> int:
+    def pass_second(self) -> None:
         self.now += 1.0
-        return self.keeper.look(self.now)
+        self.keeper.look(self.now)
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def test_a_reader_that_takes_nothing_is_cut_when_its_oldest_byte_is_30_s_old(roo
         wire_of(connection).waiting += 10
     assert not wire_of(connection).is_cut
     with capture_logs() as lines:
-        assert room.pass_second() == 100_300
+        room.pass_second()
     assert wire_of(connection).is_cut
     (line,) = lines
     assert (line["event"], line["transport"], line["thread_id"]) == ("reader cut", "sse", "t")
@@ -170,6 +171,38 @@ def test_a_stream_whose_transport_is_unknown_is_left_alone(room: Room) -> None:
     for _ in range(60):
         room.pass_second()
     assert connection.unsent is None
+
+
+# ── the memory of those who are gone ──
+
+
+def test_free_memory_is_given_back_after_much_was_cut_but_not_all_the_time(room: Room) -> None:
+    for _ in range(3):
+        connection = room.open()
+        connection.written = wire_of(connection).waiting = 100_000
+        assert isinstance(connection.following, Log)
+        connection.following.backlog = 8 << 20
+        room.pass_second()
+        room.pass_second()
+        assert wire_of(connection).is_cut
+        # As the transport of a connection that was reset.
+        wire_of(connection).waiting = 0
+    assert room.tidied == [3.0]
+    for _ in range(10):
+        room.pass_second()
+    assert room.tidied == [3.0, 13.0]
+
+
+def test_free_memory_is_given_back_after_many_have_gone(room: Room) -> None:
+    for _ in range(199):
+        room.open()
+    room.stack.close()
+    room.pass_second()
+    assert room.tidied == []
+    room.open()
+    room.stack.close()
+    room.pass_second()
+    assert room.tidied == [2.0]
 
 
 # ── limits ──

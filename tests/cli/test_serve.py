@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from assent.cli.serve import AgentServer, bind
+from assent.cli.serve import SEND_BUFFER, AgentServer, bind
 from assent.config.settings import Settings
 from tests.support.server import scripted_agents
 from tests.support.waiting import PATIENCE
@@ -56,3 +57,19 @@ async def _end_of(reader: asyncio.StreamReader) -> bool:
         return await reader.read() == b""
     except ConnectionResetError:
         return True
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system has no such option")
+def test_the_system_holds_little_for_a_reader_that_takes_nothing_and_not_for_long(
+    tmp_path: Path,
+) -> None:
+    settings = Settings(database=f"sqlite:///{tmp_path / 'assent.db'}", stalled="2s")
+    with closing(bind("127.0.0.1", 0, settings)) as listening:
+        listening.listen()
+        with closing(socket.create_connection(listening.getsockname())):
+            accepted, _ = listening.accept()
+            with closing(accepted):
+                # Linux says twice what it was told, since it counts its own records of it.
+                assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 2 * SEND_BUFFER
+                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 2000
+                assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1

@@ -99,11 +99,12 @@ class Connection:
 
 class Connections:
     """All streams that are open, and the limits to them. A reader that takes nothing for `stalled`
-    seconds is cut off."""
+    seconds is cut off. `closed` counts those that were open."""
 
     def __init__(self, clock: Clock, *, most: int, most_per_client: int, stalled: float) -> None:
         self.clock = clock
         self.stalled = stalled
+        self.closed = 0
         self._most = most
         self._most_per_client = most_per_client
         # In the order in which they were opened.
@@ -136,6 +137,7 @@ class Connections:
             yield
         finally:
             del self._open[connection]
+            self.closed += 1
             _one_less(self._by_client, connection.reader.client)
             _one_less(self._by_log, connection.log_id)
 
