@@ -6,7 +6,8 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager, closing
 from pathlib import Path
 
@@ -14,10 +15,12 @@ import pytest
 
 from assent.core.clock import Clock
 from assent.core.errors import Unavailable
+from assent.core.events import Done, Token, decode, event_type
 from assent.storage.sqlite import database
 from assent.storage.sqlite.log import StoredEvent
-from assent.storage.sqlite.writer import MAX_WAITING, Transaction, Writer
-from tests.storage.samples import token
+from assent.storage.sqlite.pacing import Pacing
+from assent.storage.sqlite.writer import MAX_WAITING, BulkOperation, Transaction, Writer
+from tests.storage.samples import piece, token
 from tests.support.disk import locked
 from tests.support.waiting import PATIENCE, until
 
@@ -37,12 +40,12 @@ class Hold:
 class WriterHarness:
     """A writer, what it has shown, and the statements it ran."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, pacing: Pacing) -> None:
         self.path = path
         self.connection = connection
         self.stored: list[StoredEvent] = []
         self.statements: list[str] = []
-        self.writer = Writer(connection, path.name, self.stored.extend)
+        self.writer = Writer(connection, path.name, self.stored.extend, pacing=pacing)
         connection.set_trace_callback(self.statements.append)
 
     @asynccontextmanager
@@ -61,6 +64,17 @@ class WriterHarness:
     def numbers(self) -> list[int]:
         return [seq for _, seq, *_ in self.stored]
 
+    async def until_shown(self, count: int) -> None:
+        """Wait until so many events have been shown."""
+        await until(lambda: len(self.stored) >= count, every=0.001)
+
+    def texts(self) -> list[str]:
+        """What the pieces said that were shown, and the types of other events."""
+        return [
+            event.content if isinstance(event, Token) else event_type(event)
+            for event in (decode(body) for *_, body in self.stored)
+        ]
+
     def names(self) -> list[str]:
         """What another connection sees committed."""
         with closing(sqlite3.connect(self.path)) as connection:
@@ -68,11 +82,11 @@ class WriterHarness:
 
 
 @asynccontextmanager
-async def harness_at(path: Path) -> AsyncIterator[WriterHarness]:
+async def harness_at(path: Path, pacing: Pacing | None = None) -> AsyncIterator[WriterHarness]:
     with ExitStack() as stack:
         connection = stack.enter_context(database.connected(path, Clock()))
         connection.execute("CREATE TABLE notes (name TEXT PRIMARY KEY)")
-        harness = WriterHarness(path, connection)
+        harness = WriterHarness(path, connection, pacing or Pacing())
         try:
             yield harness
         finally:
@@ -316,8 +330,9 @@ async def test_on_a_full_disk_what_waits_is_kept_and_all_else_is_refused(
             await harness.writer.write(note(text))
     assert harness.numbers() == [1]
     harness.connection.execute("PRAGMA max_page_count = 1000000")
-    await until(lambda: harness.writer.outage is None)
     # The numbers that were given in vain are given again.
+    await harness.until_shown(4)
+    assert harness.writer.outage is None
     assert harness.numbers() == [1, 2, 3, 4]
     await harness.writer.write(note("y" * 10_000))
     assert harness.names() == ["y" * 10_000]
@@ -422,3 +437,116 @@ async def test_nothing_is_taken_apart_once_it_is_closed(tmp_path: Path) -> None:
         assert await waiting is False
         with pytest.raises(Unavailable, match="shutting down"):
             await harness.writer.outside_transaction(lambda connection: connection.total_changes)
+
+
+# ── pacing ──
+
+
+def paced(seconds: float = 3600.0) -> Pacing:
+    """Commits of pieces are so far apart, however idle the event loop is; without an argument,
+    pieces are held until something ends it."""
+    return Pacing(most=seconds, join=seconds, per_lateness=1e12)
+
+
+@pytest.fixture
+async def held_harness(tmp_path: Path) -> AsyncIterator[WriterHarness]:
+    """A writer that has just committed a piece, and so holds the next."""
+    async with harness_at(tmp_path / "harness.db", paced()) as harness:
+        harness.writer.append([piece("first ")], fail)
+        await harness.until_shown(1)
+        harness.writer.append([piece("held ")], fail)
+        await asyncio.sleep(0.02)
+        harness.writer.append([piece("too ")], fail)
+        await asyncio.sleep(0.02)
+        assert harness.texts() == ["first "]
+        yield harness
+
+
+class Noted(BulkOperation):
+    def __call__(self, transaction: Transaction) -> None:
+        self.apply_all(transaction, (self,))
+
+    @staticmethod
+    def apply_all(transaction: Transaction, operations: Sequence[Noted]) -> None:
+        note("bulk")(transaction)
+
+
+async def test_a_job_takes_the_pieces_that_are_held_along(held_harness: WriterHarness) -> None:
+    assert await held_harness.writer.write(note("a")) == "a"
+    assert held_harness.texts() == ["first ", "held ", "too "]
+    assert held_harness.statements.count("COMMIT") == 2
+
+
+async def test_a_bulk_operation_takes_the_pieces_that_are_held_along(
+    held_harness: WriterHarness,
+) -> None:
+    await held_harness.writer.write(Noted())
+    assert held_harness.texts() == ["first ", "held ", "too "]
+    assert held_harness.statements.count("COMMIT") == 2
+
+
+async def test_what_must_be_apart_ends_the_hold(held_harness: WriterHarness) -> None:
+    seen = await held_harness.writer.outside_transaction(
+        lambda connection: connection.execute("SELECT count(*) FROM events").fetchone()
+    )
+    assert seen == (3,)
+
+
+async def test_closing_commits_the_pieces_that_are_held(held_harness: WriterHarness) -> None:
+    await held_harness.writer.close()
+    assert held_harness.texts() == ["first ", "held ", "too "]
+    assert held_harness.statements.count("COMMIT") == 2
+
+
+async def test_only_pieces_are_held(tmp_path: Path) -> None:
+    async with harness_at(tmp_path / "harness.db", paced()) as harness:
+        for number, event in enumerate((piece("a "), Done(thread_id="t"), Done(thread_id="u")), 1):
+            harness.writer.append([event], fail)
+            await harness.until_shown(number)
+        assert harness.texts() == ["a ", "done", "done"]
+
+
+async def test_pieces_are_committed_when_it_is_time_and_at_once_after_a_pause(
+    tmp_path: Path,
+) -> None:
+    async with harness_at(tmp_path / "harness.db", paced(0.1)) as harness:
+        shown: list[float] = []
+        for number in range(1, 4):
+            harness.writer.append([piece(f"{number} ")], fail)
+            await harness.until_shown(number)
+            shown.append(time.monotonic())
+        # The first is not held; the others are, until they are as far apart as they must be.
+        assert shown[2] - shown[0] > 0.18
+        assert harness.texts() == ["1 ", "2 ", "3 "]
+
+
+async def test_pieces_that_are_held_survive_an_outage_in_their_order(
+    held_harness: WriterHarness,
+) -> None:
+    await impatient(held_harness)
+    with locked(held_harness.path):
+        held_harness.writer.append([piece("before ")], fail)
+        with pytest.raises(Unavailable, match="another program holds it locked"):
+            await held_harness.writer.write(note("a"))
+        held_harness.writer.append([piece("amid ")], fail)
+    await until(lambda: held_harness.writer.outage is None)
+    held_harness.writer.append([piece("after ")], fail)
+    await held_harness.writer.write(note("b"))
+    assert held_harness.texts() == ["first ", "held ", "too ", "before ", "amid ", "after "]
+
+
+async def test_while_the_event_loop_is_late_pieces_of_a_message_are_joined(tmp_path: Path) -> None:
+    pacing = Pacing(join=3600.0)
+    async with harness_at(tmp_path / "harness.db", pacing) as harness:
+        for word in ("by ", "itself "):
+            harness.writer.append([piece(word)], fail)
+            await harness.writer.write(lambda transaction: None)
+        while not pacing.is_late:
+            # Something else keeps the event loop while the commit is made and handed over.
+            asyncio.get_running_loop().call_soon(time.sleep, 0.05)
+            await harness.writer.write(lambda transaction: None)
+        for thread_id in "tut":
+            harness.writer.append([piece("on ", thread_id)], fail)
+            harness.writer.append([piece("time ", thread_id)], fail)
+        await harness.writer.write(note("a"))
+        assert harness.texts() == ["by ", "itself ", "on time on time ", "on time "]

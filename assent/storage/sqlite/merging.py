@@ -1,9 +1,9 @@
 """Merging: under load, neighbouring pieces of one message become one event. A pure function of the
 items that wait for the writer.
 
-A model's words come as hundreds of small events. While the writer keeps up, each is stored and
-shown by itself. Once it has fallen behind, readers would get them in one burst anyway; merged, they
-cost one number, one row and one frame.
+A model's words come as hundreds of small events. While the writer and the event loop keep up, each
+is stored and shown by itself. Once one of them has fallen behind, readers would get them in one
+burst anyway; merged, they cost one number, one row and one frame.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from assent.core.events import Event, Reasoning, Token, ToolCallDelta
 from assent.core.rows import Lease
 
 MERGE_FROM = 256
-"""From so many operations in a batch on, the writer counts as behind. Far fewer arrive during one
-commit of an idle disk."""
+"""With more operations than that in a batch, the writer counts as behind. Far fewer arrive during
+one commit of an idle disk."""
 
 MAX_CHARACTERS = 16_384
 """The most characters of a merged piece, so that a frame stays small for slow readers."""
@@ -44,6 +44,11 @@ class Other(Protocol):
 
 
 OtherT = TypeVar("OtherT", bound=Other)
+
+
+def is_piece(item: object) -> bool:
+    """True if the item is a piece of a message, and nothing else."""
+    return isinstance(item, Append) and len(item.events) == 1 and isinstance(item.events[0], Piece)
 
 
 def merged(items: Sequence[Append | OtherT]) -> list[Append | OtherT]:

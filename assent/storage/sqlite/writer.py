@@ -1,16 +1,18 @@
 """The one writer: a thread with the only connection that writes. It takes every operation that
 waits, and commits them in one transaction.
 
-A batch is whatever arrived while the batch before was being committed; there is no timer. A caller
-alone waits for one fsync, and a crowd shares one. Each operation has a savepoint, so one that fails
-is rolled back alone, and only its caller gets the error. Nobody learns of success before the
-commit.
+A batch is whatever arrived while the batch before was being committed. A caller alone waits for one
+fsync, and a crowd shares one. Only pieces of messages, for which no caller waits, are held for some
+milliseconds, so that more of them share a commit (`pacing.py`). Each operation has a savepoint, so
+one that fails is rolled back alone, and only its caller gets the error. Nobody learns of success
+before the commit.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import sqlite3
 import threading
 import time
@@ -35,7 +37,8 @@ from assent.storage.sqlite.failures import closed, is_outage, is_unavailable, ov
 from assent.storage.sqlite.handing_over import Waiting, call_on_loop, until_ended
 from assent.storage.sqlite.leases import Leases
 from assent.storage.sqlite.log import Log, StoredEvent
-from assent.storage.sqlite.merging import MERGE_FROM, Append, merged
+from assent.storage.sqlite.merging import MERGE_FROM, Append, is_piece, merged
+from assent.storage.sqlite.pacing import Pacing
 
 T = TypeVar("T")
 
@@ -109,8 +112,9 @@ Item = Append | Job[Any]
 
 @dataclass(slots=True)
 class BatchResult:
-    """The results of a batch."""
+    """The results of a batch, and when they were handed over to the event loop."""
 
+    at: float = 0.0
     stored: Sequence[StoredEvent] = ()
     done: list[tuple[Job[Any], Any]] = field(default_factory=list)
     failed: list[tuple[Item, Exception]] = field(default_factory=list)
@@ -124,7 +128,8 @@ class Writer:
 
     `name` is the database's, for error messages. `on_stored` is called on the loop with the events
     of each commit, before any caller gets its own result. `seal` seals the events in the file, and
-    `audit_key` signs the records that are added to its audit chain.
+    `audit_key` signs the records that are added to its audit chain. `pacing` says how long pieces
+    of messages are held.
     """
 
     def __init__(
@@ -134,6 +139,7 @@ class Writer:
         on_stored: Callable[[Sequence[StoredEvent]], None],
         seal: Seal | None = None,
         audit_key: AuditKey | None = None,
+        pacing: Pacing | None = None,
     ) -> None:
         seal = seal or NoSeal()
         self._connection = connection
@@ -148,6 +154,9 @@ class Writer:
         self._thread = threading.Thread(target=self._work, name=f"assent-writer-{name}")
         self._gathered: list[Job[Any]] = []
         self._closed = False
+        self._pacing = pacing or Pacing()
+        # Set behind each item of the queue for which somebody waits.
+        self._hurry = threading.Event()
         self._ending = threading.Event()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._kept = 0
@@ -178,6 +187,7 @@ class Writer:
             self._gather(job)
         else:
             self._queue.put(job)
+            self._hurry.set()
         return await job.future
 
     async def execute(self, sql: str, *parameters: str | int) -> int:
@@ -211,6 +221,7 @@ class Writer:
             raise refusal
         maintenance: Maintenance[T] = Maintenance(self._loop.create_future(), operation)
         self._queue.put(maintenance)
+        self._hurry.set()
         return await maintenance.future
 
     def quiet_for(self) -> float:
@@ -223,6 +234,7 @@ class Writer:
         self._closed = True
         self._queue_gathered()
         self._queue.put(End.END)
+        self._hurry.set()
         self._ending.set()
         try:
             await until_ended([self._ended])
@@ -240,6 +252,7 @@ class Writer:
         for job in self._gathered:
             self._queue.put(job)
         self._gathered.clear()
+        self._hurry.set()
 
     def _refusal(self, *, waits: bool) -> Exception | None:
         if self._closed:
@@ -264,17 +277,43 @@ class Writer:
                 self._maintain(following)
         call_on_loop(self._loop, self._ended.set_result, None)
 
-    def _take(self, *, block: bool = True) -> tuple[list[Item], Maintenance[Any] | End | None]:
-        """Take the items that wait, up to anything that must follow after their commit: a batch,
-        or, without blocking, all of them."""
-        items: list[Item] = []
+    def _take(self) -> tuple[list[Item], Maintenance[Any] | End | None]:
+        """Wait for an item, and take what waits then, up to anything that must follow after its
+        commit."""
+        first = self._queue.get()
+        if isinstance(first, (Maintenance, End)):
+            return [], first
+        items = [first]
+        # Before anything else is taken: whatever is not, and is waited for, sets it again.
+        self._hurry.clear()
+        following = self._take_waiting(items, MAX_BATCH)
+        if following is None and len(items) < MERGE_FROM and all(map(is_piece, items)):
+            following = self._hold(items)
+        return items, following
+
+    def _hold(self, items: list[Item]) -> Maintenance[Any] | End | None:
+        """Hold pieces until it is time for them, or for something else that has come, and take what
+        waits then."""
+        following = None
+        rest = self._pacing.rest(time.monotonic())
+        if rest:
+            self._hurry.wait(rest)
+            following = self._take_waiting(items, MAX_BATCH)
+        self._pacing.begin(time.monotonic())
+        return following
+
+    def _take_waiting(
+        self, items: list[Item], most: float = math.inf
+    ) -> Maintenance[Any] | End | None:
+        """Add the items that wait, until they are so many, or up to one that must follow after
+        their commit. Return that one."""
         with suppress(Empty):
-            while not block or len(items) < MAX_BATCH:
-                item = self._queue.get(block=block and not items)
+            while len(items) < most:
+                item = self._queue.get_nowait()
                 if isinstance(item, (Maintenance, End)):
-                    return items, item
+                    return item
                 items.append(item)
-        return items, None
+        return None
 
     # ── while the storage is away ──
 
@@ -297,8 +336,8 @@ class Writer:
                     return following
 
                 self._ending.wait(next(retries))
-                items, following = self._take(block=False)
-                kept = [item for item in (*kept, *items) if not _is_given_up(item)]
+                following = self._take_waiting(kept)
+                kept = [item for item in kept if not _is_given_up(item)]
                 still = self._commit_kept(kept)
                 if still is None:
                     self._kept = 0
@@ -322,7 +361,7 @@ class Writer:
         # An exception each: raised in several tasks, one would gather the tracebacks of all.
         failed = [(item, translated(error, self._name)) for item in items]
         if failed:
-            call_on_loop(self._loop, self._deliver, BatchResult(failed=failed))
+            self._hand_over(BatchResult(failed=failed))
 
     def _commit_kept(self, kept: list[Item]) -> Exception | None:
         """Commit what was kept, some at a time, and leave the rest if the storage is still away."""
@@ -345,7 +384,7 @@ class Writer:
     def _commit(self, items: Sequence[Item]) -> Exception | None:
         """Commit one transaction, and deliver its results. Return the error if the storage is away;
         then nothing was done."""
-        if len(items) > MERGE_FROM:
+        if len(items) > (1 if self._pacing.is_late else MERGE_FROM):
             items = merged(items)
         try:
             outcome = self._transact(items)
@@ -361,8 +400,12 @@ class Writer:
         else:
             # Before anybody learns of their success, and asks for more.
             self.outage = None
-            call_on_loop(self._loop, self._deliver, outcome)
+            self._hand_over(outcome)
         return None
+
+    def _hand_over(self, outcome: BatchResult) -> None:
+        outcome.at = time.monotonic()
+        call_on_loop(self._loop, self._deliver, outcome)
 
     def _transact(self, items: Sequence[Item], *, each_flushed: bool = False) -> BatchResult:
         """Run one transaction. If the events of all items cannot be stored together, run it again
@@ -457,6 +500,7 @@ class Writer:
 
     def _deliver(self, outcome: BatchResult) -> None:
         self._last_delivery = self._loop.time()
+        self._pacing.delivered(time.monotonic() - outcome.at)
         self._on_stored(outcome.stored)
         for job, result in outcome.done:
             job.on_result(result)
