@@ -23,17 +23,20 @@ from assent.config.logging import TALKATIVE
 from tests.support.waiting import PATIENCE, until
 
 SECRET = "swordfish-4711"
+HELLO = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 @asynccontextmanager
-async def served(app: ASGIApp) -> AsyncIterator[tuple[int, ServerState]]:
+async def served(
+    app: ASGIApp, http: type[HttpProtocol] = HttpProtocol
+) -> AsyncIterator[tuple[int, ServerState]]:
     """The app on a port, and what uvicorn knows of its connections."""
     options: Any = {"log_config": None, "access_log": False}
-    config = uvicorn.Config(app, http=HttpProtocol, ws=WebSocketProtocol, **options)
+    config = uvicorn.Config(app, http=http, ws=WebSocketProtocol, **options)
     config.load()
     state = ServerState()
     server = await asyncio.get_running_loop().create_server(
-        lambda: HttpProtocol(config=config, server_state=state, app_state={}), "127.0.0.1", 0
+        lambda: http(config=config, server_state=state, app_state={}), "127.0.0.1", 0
     )
     async with server, asyncio.timeout(PATIENCE):
         yield server.sockets[0].getsockname()[1], state
@@ -119,6 +122,65 @@ async def test_only_our_sockets_close_by_themselves_when_the_server_stops(
     # Neither the query nor a frame is in the log, whatever its level.
     assert SECRET not in caplog.text
     assert "hello" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"GET / HTTP/1.1\r\nHost:", HELLO + b"GET / HTTP/1.1\r\nHost:"]
+)
+async def test_a_connection_whose_requests_head_does_not_end_is_closed(sent: bytes) -> None:
+    async with served(says_hello, Hasty) as (port, state):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(sent)
+        assert (await reader.read()).count(b"hello") == sent.count(HELLO)
+        await until(lambda: not state.connections)
+        writer.close()
+
+
+async def test_a_connection_whose_answer_takes_longer_than_a_head_may_is_kept() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(2 * Hasty.head_seconds)
+        await says_hello(scope, receive, send)
+
+    async with served(app, Hasty) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(2):
+            writer.write(HELLO)
+            await reader.readuntil(b"hello")
+        writer.close()
+
+
+async def test_an_answer_behind_which_another_request_waits_is_told_that_the_client_is_gone() -> (
+    None
+):
+    asked = asyncio.Event()
+    told = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"hello", "more_body": True})
+        asked.set()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        told.set()
+
+    async with served(app) as (port, state):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(HELLO + HELLO)
+        await asked.wait()
+        for protocol in list(state.connections):
+            protocol.transport.abort()
+        await told.wait()
+        writer.close()
+
+
+async def says_hello(scope: Scope, receive: Receive, send: Send) -> None:
+    head = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]}
+    await send(head)
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
+class Hasty(HttpProtocol):
+    head_seconds = 0.1
 
 
 def silent() -> logging.Logger:

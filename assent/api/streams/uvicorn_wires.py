@@ -3,10 +3,11 @@ much waits there, nor for cutting it off. The names that are used of them are he
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
@@ -18,11 +19,55 @@ LOGGER = "uvicorn.websockets"
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """HTTP, with the transport in each request's scope."""
+    """HTTP, with the transport in each request's scope. A connection is closed if a request's head
+    takes longer than `head_seconds`; uvicorn would wait for ever, and holds the connection."""
+
+    head_seconds = 30.0
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._head_is_due = True
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._running: RequestResponseCycle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._head_is_due and self._head_timer is None:
+            self._watch_head()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._head_is_due = True
         self.scope["extensions"] = {WIRE: {"transport": self.transport}}
+
+    def on_headers_complete(self) -> None:
+        self._unwatch_head()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._unwatch_head()
+        super().connection_lost(exc)
+        # uvicorn tells only the request that came last, which may wait behind this one.
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _watch_head(self) -> None:
+        self._head_timer = self.loop.call_later(self.head_seconds, self.transport.close)
+
+    def _unwatch_head(self) -> None:
+        self._head_is_due = False
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
