@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.testclient import TestClient
 
 from assent import Assent
 from assent.core.errors import AgentLoadError, ConfigurationError
@@ -19,7 +20,7 @@ SHOP = """
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, WebSocket
 from langgraph.graph import START, MessagesState, StateGraph
 
 graph = StateGraph(MessagesState).add_node("hello", lambda state: {})
@@ -36,6 +37,11 @@ app = FastAPI(lifespan=lifespan)
 @app.get("/stock")
 async def stock(request: Request):
     return request.app.state.stock
+
+@app.websocket("/news/threads/t/ws")
+async def news(socket: WebSocket):
+    await socket.accept()
+    await socket.send_text("fresh tea")
 
 @app.get("/threads")
 async def never():
@@ -107,3 +113,19 @@ async def test_an_app_s_own_auth_does_not_hold_for_its_routes(tmp_path: Path) ->
     with pytest.raises(ConfigurationError, match="protect those routes in their own app"):
         async with assent:
             pass
+
+
+def test_its_own_websockets_are_left_to_it(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(SHOP)
+    file = tmp_path / "langgraph.json"
+    http = {"app": "./shop.py:app", "mount_prefix": "/shop"}
+    file.write_text(json.dumps({"graphs": {"hello": "./shop.py:graph"}, "http": http}))
+    assent = Assent(str(file), database=str(tmp_path / "a.db"))
+    with TestClient(assent.app, base_url="http://localhost") as client:
+        client.post("/shop/threads", json={"thread_id": "t"})
+        for prefix in ("", "/shop"):
+            url = f"ws://localhost{prefix}"
+            with client.websocket_connect(f"{url}/news/threads/t/ws") as socket:
+                assert socket.receive_text() == "fresh tea"
+            with client.websocket_connect(f"{url}/threads/t/ws") as socket:
+                assert json.loads(socket.receive_text())["type"] == "ready"
