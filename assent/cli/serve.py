@@ -268,6 +268,7 @@ def bind(host: str, port: int, settings: Settings) -> socket.socket:
 
 
 SEND_BUFFER = 256 << 10
+SYSTEM_SECONDS = 5.0
 
 
 def _bound(sock: socket.socket, stalled: float) -> None:
@@ -277,7 +278,9 @@ def _bound(sock: socket.socket, stalled: float) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if sys.platform == "linux":
-        milliseconds = math.ceil(stalled * 1000)
+        # Longer than the server itself waits: the system drops a connection without a word to its
+        # client, and the server resets it. It sees only what the system does not hold.
+        milliseconds = math.ceil((stalled + SYSTEM_SECONDS) * 1000)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
 
