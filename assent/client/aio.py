@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from time import monotonic
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -24,8 +25,8 @@ from assent.client.aio_calls import (
     ServerCalls,
     ThreadCalls,
 )
-from assent.client.calls import Call, Decisions
-from assent.client.following import Follower, reason_of
+from assent.client.calls import Call, Decisions, Transport
+from assent.client.following import POLL_SECONDS, Follower, reason_of
 from assent.client.values import Heard, Link, SomeEvent
 from assent.client.wire import (
     EXAMPLE,
@@ -74,6 +75,7 @@ class Asking:
         types: Sequence[str] | None = None,
         opening: Call[None] | None = None,
         is_one_run: bool = False,
+        transport: Transport = "sse",
     ) -> AsyncGenerator[Heard, None]:
         """The events at the path, or of what the opening has begun, over any number of
         connections."""
@@ -86,9 +88,11 @@ class Asking:
             is_one_run=is_one_run,
             random=random.random,
         )
+        transports = {"sse": self._sse, "websocket": self._websocket, "poll": self._poll}
+        connection = transports[transport]
         while not follower.is_over:
             try:
-                async with aclosing(self._sse(follower)) as events:
+                async with aclosing(connection(follower)) as events:
                     async for heard in events:
                         if follower.heard(heard):
                             yield heard
@@ -108,8 +112,7 @@ class Asking:
             if not is_stream(response):
                 await response.aread()
                 raise refused(response)
-            if follower.opened(response.headers, is_empty=is_empty(response)):
-                self._on_link(Link("up"))
+            self._opened(follower, response.headers, is_empty=is_empty(response))
             allow_silence(response, follower.silence)
             async for frame in EventSource(response).aiter_sse():
                 if frame.event == "end":
@@ -121,6 +124,42 @@ class Asking:
             follower.ended("")
         finally:
             await response.aclose()
+
+    async def _websocket(self, follower: Follower) -> AsyncGenerator[Heard, None]:
+        """The events of one WebSocket."""
+        # Most clients open none, and the library takes as long to import as httpx does.
+        from assent.client import sockets
+
+        async with sockets.connected(self._wire, *follower.socket()) as socket:
+            self._opened(follower, socket.headers)
+            while True:
+                heard = sockets.read(await socket.receive(follower.silence))
+                if heard is not None:
+                    yield heard
+
+    async def _poll(self, follower: Follower) -> AsyncGenerator[Heard, None]:
+        """The events of one page after another."""
+        while True:
+            call = follower.page()
+            request = self._http.build_request(**self._wire.request(call, waits=POLL_SECONDS))
+            asked_at = monotonic()
+            response = await self._http.send(request, stream=True)
+            try:
+                if response.is_success:
+                    self._opened(follower, response.headers)
+                await response.aread()
+            finally:
+                await response.aclose()
+            page = self._wire.read(call, response)
+            for heard in page.events:
+                yield heard
+            follower.turned(page, monotonic() - asked_at)
+
+    def _opened(
+        self, follower: Follower, headers: Mapping[str, str], *, is_empty: bool = False
+    ) -> None:
+        if follower.opened(headers, is_empty=is_empty):
+            self._on_link(Link("up"))
 
 
 class Client:
@@ -149,7 +188,7 @@ class Client:
         http: httpx.AsyncClient | None = None,
         on_link: Callable[[Link], None] | None = None,
     ) -> None:
-        wire = Wire.to(url, key, timeout)
+        wire = Wire.to(url, key, timeout, trust_env=trust_env)
         self._own = None
         if http is None:
             verify = trusted(wire.url, trust_env=trust_env)
@@ -210,14 +249,23 @@ class Client:
         approvals: bool = False,
         after: int | None = None,
         types: Sequence[str] | None = None,
+        transport: Transport = "sse",
     ) -> AsyncGenerator[Heard, None]:
         """The events of a thread, of a run, or of the feed of an agent, of a user or of all
         approvals: those past the number `after` (by default all that there are), and then live. A
-        run's end with it; the others have no end."""
+        run's end with it; the others have no end. A thread's come over a "websocket" too, and all
+        but a run's by "poll", where nothing else gets through."""
         path = calls.log_path(
-            thread_id=thread_id, agent=agent, user=user, run_id=run_id, approvals=approvals
+            transport,
+            thread_id=thread_id,
+            agent=agent,
+            user=user,
+            run_id=run_id,
+            approvals=approvals,
         )
-        return self._asks.follow(path, after=after, types=types, is_one_run=run_id is not None)
+        return self._asks.follow(
+            path, after=after, types=types, is_one_run=run_id is not None, transport=transport
+        )
 
     async def close(self) -> None:
         """Close the connections."""

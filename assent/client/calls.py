@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -308,7 +308,11 @@ def _decision(decision: Decision | JsonObject) -> JsonObject:
 # ── events ────────────────────────────────────────────────────────────────────────────────────────
 
 
+Transport = Literal["sse", "websocket", "poll"]
+
+
 def log_path(
+    transport: Transport = "sse",
     *,
     thread_id: str | None = None,
     agent: str | None = None,
@@ -316,9 +320,14 @@ def log_path(
     run_id: str | None = None,
     approvals: bool = False,
 ) -> str:
-    """The path of the events of one of these. Raises `InvalidRequest` unless one is named."""
+    """The path of the events of one of these. Raises `InvalidRequest` unless one is named, and for
+    a transport that it has not."""
+    if transport == "websocket" and thread_id is None:
+        raise InvalidRequest("A WebSocket is one thread's: name its thread_id.")
+    if transport == "poll" and run_id is not None:
+        raise InvalidRequest("A run has no pages to poll: name its thread_id.")
     paths = {
-        "thread_id": ("threads", thread_id, "events"),
+        "thread_id": ("threads", thread_id, "ws" if transport == "websocket" else "events"),
         "agent": ("agents", agent, "events"),
         "user": ("users", user, "events"),
         "run_id": ("runs", run_id, "stream"),
@@ -330,9 +339,15 @@ def log_path(
     return path_of(*map(str, named[0]))
 
 
-def get_events(path: str, after: int, types: str | None, limit: int | None) -> Call[EventPage]:
-    """A page of events."""
-    params = params_of(after=after, types=types, limit=limit)
+def get_events(
+    path: str,
+    after: int,
+    types: str | None,
+    limit: int | None = None,
+    timeout: float | None = None,
+) -> Call[EventPage]:
+    """A page of events; with a `timeout`, an empty one is answered only after so many seconds."""
+    params = params_of(after=after, types=types, limit=limit, timeout=timeout)
     return _get(path, _event_page, params)
 
 

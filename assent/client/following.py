@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from assent.client.calls import Call, open_events
+from assent.client.calls import Call, Params, get_events, open_events, params_of
 from assent.client.problems import Unreachable, may_pass, unreachable, wait_of
-from assent.client.values import Heard
+from assent.client.values import EventPage, Heard
 from assent.core.errors import AssentError
 from assent.core.events import TERMINAL_TYPES, RunPaused
 
@@ -26,6 +26,13 @@ HEARTBEAT = 5.0
 
 BEATS = 3
 """A connection on which so many signs of life have not come is dead."""
+
+POLL_SECONDS = 25.0
+"""A page waits so long for an event."""
+
+PAGE = 200
+"""Events on a page: half as many after a connection that broke, twice as many after a page that got
+through."""
 
 TRIES = 3
 """Times that anything is asked for of which no answer has come yet."""
@@ -69,6 +76,7 @@ class Follower:
         self._tries = 0
         self._pause = FIRST_PAUSE
         self._goes_at_once = True
+        self._limit = PAGE
         self._random = random
 
     # ── asking ────────────────────────────────────────────────────────────────────────────────────
@@ -79,6 +87,14 @@ class Follower:
             # Under its key it is done once, and answered from its beginning.
             return self._opening
         return open_events(self.path, self.after if self._is_placed else None, self.types)
+
+    def page(self) -> Call[EventPage]:
+        """The request for what comes next, as a page that is waited for."""
+        return get_events(self.path, self.after, self.types, self._limit, POLL_SECONDS)
+
+    def socket(self) -> tuple[str, Params]:
+        """The path of the WebSocket with what comes next, and its parameters."""
+        return self.path, params_of(after=self.after, types=self.types)
 
     # ── hearing ───────────────────────────────────────────────────────────────────────────────────
 
@@ -111,6 +127,15 @@ class Follower:
         self.is_over = self._is_one_run and _is_last(heard)
         return True
 
+    def turned(self, page: EventPage, seconds: float) -> None:
+        """Take note of a page whose events were heard, and that came after so many seconds. Raises
+        `Unreachable` for an empty one that came too soon: the server stops."""
+        self._limit = min(2 * self._limit, PAGE)
+        if page.next > self.after:
+            self.after, self._is_placed = page.next, True
+        elif not page.events and seconds < POLL_SECONDS / 2:
+            raise Unreachable(_ended_sentence(self._url, "stopping"), reason="stopping")
+
     def ended(self, reason: str) -> None:
         """Take note that the server has ended the stream. Raises `Unreachable` if there is more to
         come."""
@@ -133,6 +158,7 @@ class Follower:
         if not may_pass(error) or not (self._has_begun or may_begin):
             raise error
         self._is_down = True
+        self._limit = max(1, self._limit // 2)
         if error.details.get("reason") in GOING and self._goes_at_once:
             self._goes_at_once = False
             return 0.0

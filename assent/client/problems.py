@@ -85,9 +85,11 @@ def error_of(status: int, headers: Mapping[str, str], body: bytes) -> AssentErro
     return error
 
 
-def problem_error(problem: JsonObject) -> AssentError:
-    """The error of a problem that came in a frame of its own."""
-    return _error(int(problem.get("status", 500)), problem)
+def problem_error(frame: JsonObject) -> AssentError:
+    """The error of a problem that came as a frame of a WebSocket."""
+    name = str(frame.get("title", "")).lower().replace(" ", "-")
+    problem = {"detail": "The server failed.", **frame, "type": f":{name}"}
+    return _error(int(frame.get("status", 500)), problem)
 
 
 def unreachable(url: str, error: Exception | str) -> Unreachable:

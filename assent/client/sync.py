@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
+from time import monotonic
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -13,8 +14,8 @@ import httpx
 from httpx_sse import EventSource
 
 from assent.client import calls
-from assent.client.calls import Call, Decisions
-from assent.client.following import Follower, reason_of
+from assent.client.calls import Call, Decisions, Transport
+from assent.client.following import POLL_SECONDS, Follower, reason_of
 from assent.client.sync_calls import (
     ApprovalCalls,
     AuditCalls,
@@ -72,6 +73,7 @@ class Asking:
         types: Sequence[str] | None = None,
         opening: Call[None] | None = None,
         is_one_run: bool = False,
+        transport: Transport = "sse",
     ) -> Generator[Heard, None, None]:
         """The events at the path, or of what the opening has begun, over any number of
         connections."""
@@ -84,9 +86,11 @@ class Asking:
             is_one_run=is_one_run,
             random=random.random,
         )
+        transports = {"sse": self._sse, "websocket": self._websocket, "poll": self._poll}
+        connection = transports[transport]
         while not follower.is_over:
             try:
-                with closing(self._sse(follower)) as events:
+                with closing(connection(follower)) as events:
                     for heard in events:
                         if follower.heard(heard):
                             yield heard
@@ -106,8 +110,7 @@ class Asking:
             if not is_stream(response):
                 response.read()
                 raise refused(response)
-            if follower.opened(response.headers, is_empty=is_empty(response)):
-                self._on_link(Link("up"))
+            self._opened(follower, response.headers, is_empty=is_empty(response))
             allow_silence(response, follower.silence)
             for frame in EventSource(response).iter_sse():
                 if frame.event == "end":
@@ -119,6 +122,41 @@ class Asking:
             follower.ended("")
         finally:
             response.close()
+
+    def _websocket(self, follower: Follower) -> Generator[Heard, None, None]:
+        """The events of one WebSocket."""
+        # Most clients open none, and the library takes as long to import as httpx does.
+        from assent.client import sockets
+
+        with sockets.connected_sync(self._wire, *follower.socket()) as socket:
+            self._opened(follower, socket.headers)
+            while True:
+                heard = sockets.read(socket.receive(follower.silence))
+                if heard is not None:
+                    yield heard
+
+    def _poll(self, follower: Follower) -> Generator[Heard, None, None]:
+        """The events of one page after another."""
+        while True:
+            call = follower.page()
+            request = self._http.build_request(**self._wire.request(call, waits=POLL_SECONDS))
+            asked_at = monotonic()
+            response = self._http.send(request, stream=True)
+            try:
+                if response.is_success:
+                    self._opened(follower, response.headers)
+                response.read()
+            finally:
+                response.close()
+            page = self._wire.read(call, response)
+            yield from page.events
+            follower.turned(page, monotonic() - asked_at)
+
+    def _opened(
+        self, follower: Follower, headers: Mapping[str, str], *, is_empty: bool = False
+    ) -> None:
+        if follower.opened(headers, is_empty=is_empty):
+            self._on_link(Link("up"))
 
 
 class SyncClient:
@@ -147,7 +185,7 @@ class SyncClient:
         http: httpx.Client | None = None,
         on_link: Callable[[Link], None] | None = None,
     ) -> None:
-        wire = Wire.to(url, key, timeout)
+        wire = Wire.to(url, key, timeout, trust_env=trust_env)
         self._own = None
         if http is None:
             verify = trusted(wire.url, trust_env=trust_env)
@@ -208,14 +246,23 @@ class SyncClient:
         approvals: bool = False,
         after: int | None = None,
         types: Sequence[str] | None = None,
+        transport: Transport = "sse",
     ) -> Generator[Heard, None, None]:
         """The events of a thread, of a run, or of the feed of an agent, of a user or of all
         approvals: those past the number `after` (by default all that there are), and then live. A
-        run's end with it; the others have no end."""
+        run's end with it; the others have no end. A thread's come over a "websocket" too, and all
+        but a run's by "poll", where nothing else gets through."""
         path = calls.log_path(
-            thread_id=thread_id, agent=agent, user=user, run_id=run_id, approvals=approvals
+            transport,
+            thread_id=thread_id,
+            agent=agent,
+            user=user,
+            run_id=run_id,
+            approvals=approvals,
         )
-        return self._asks.follow(path, after=after, types=types, is_one_run=run_id is not None)
+        return self._asks.follow(
+            path, after=after, types=types, is_one_run=run_id is not None, transport=transport
+        )
 
     def close(self) -> None:
         """Close the connections."""

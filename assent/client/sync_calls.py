@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Literal, Protocol, TypeVar
 
 from assent.client import calls
-from assent.client.calls import Call, Decisions, Page
+from assent.client.calls import Call, Decisions, Page, Transport
 from assent.client.values import (
     Agent,
     AuditRecord,
@@ -56,6 +56,7 @@ class Asks(Protocol):
         types: Sequence[str] | None = None,
         opening: Call[None] | None = None,
         is_one_run: bool = False,
+        transport: Transport = "sse",
     ) -> Generator[Heard, None, None]:
         """The events at the path, or of what the opening has begun."""
         ...
@@ -256,10 +257,12 @@ class ThreadCalls(Group):
         after: int = 0,
         types: Sequence[str] | None = None,
         limit: int | None = None,
+        timeout: float | None = None,
     ) -> EventPage:
-        """A page of the thread's events past `after`. An empty one is the last."""
+        """A page of the thread's events past `after`. With a `timeout`, an empty page comes only
+        after so many seconds."""
         path = calls.log_path(thread_id=thread_id)
-        call = calls.get_events(path, after, calls.types_of(types), limit)
+        call = calls.get_events(path, after, calls.types_of(types), limit, timeout)
         return self._asks.ask(call)
 
 
@@ -451,11 +454,12 @@ class FeedCalls(Group):
         after: int = 0,
         types: Sequence[str] | None = None,
         limit: int | None = None,
+        timeout: float | None = None,
     ) -> EventPage:
-        """A page of the feed of an agent, of a user, or of all approvals, past `after`. An
-        empty one is the last."""
+        """A page of the feed of an agent, of a user, or of all approvals, past `after`. With a
+        `timeout`, an empty page comes only after so many seconds."""
         path = calls.log_path(agent=agent, user=user, approvals=approvals)
-        call = calls.get_events(path, after, calls.types_of(types), limit)
+        call = calls.get_events(path, after, calls.types_of(types), limit, timeout)
         return self._asks.ask(call)
 
 

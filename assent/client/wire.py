@@ -40,22 +40,24 @@ class Wire:
     url: str
     headers: Mapping[str, str]
     timeout: float
+    trust_env: bool
 
     @classmethod
-    def to(cls, url: str, key: str | None, timeout: float) -> Wire:
+    def to(cls, url: str, key: str | None, timeout: float, *, trust_env: bool) -> Wire:
         """The way to this server. Raises `ConfigurationError` if it is no URL."""
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        return cls(_checked(url).rstrip("/"), headers, timeout)
+        return cls(_checked(url).rstrip("/"), headers, timeout, trust_env)
 
-    def request(self, call: Call[Any]) -> dict[str, Any]:
-        """What httpx builds the request of."""
+    def request(self, call: Call[Any], *, waits: float = 0.0) -> dict[str, Any]:
+        """What httpx builds the request of, to which the server answers after so many seconds."""
+        connect = min(CONNECT_SECONDS, self.timeout)
         return {
             "method": call.method,
             "url": self.url + call.path,
             "params": call.params or None,
             "headers": {"Accept": JSON, **self.headers, **call.headers},
             "content": call.body,
-            "timeout": httpx.Timeout(self.timeout, connect=min(CONNECT_SECONDS, self.timeout)),
+            "timeout": httpx.Timeout(waits + self.timeout, connect=connect),
         }
 
     def read(self, call: Call[T], response: httpx.Response) -> T:

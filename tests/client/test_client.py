@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
 from random import Random
 from typing import TypeVar
 
 import pytest
+from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.server import serve as serve_sockets
+from websockets.http11 import Request as WsRequest
+from websockets.http11 import Response as WsResponse
 
 from assent.client import (
     Client,
@@ -23,6 +27,7 @@ from assent.client import (
     UnknownEvent,
     Unreachable,
 )
+from assent.client.calls import Transport
 from assent.core.decisions import Approve, Reject
 from assent.core.errors import (
     AlreadyDecided,
@@ -39,6 +44,8 @@ from tests.support.server import Server, free_port
 from tests.support.waiting import PATIENCE
 
 T = TypeVar("T")
+
+TRANSPORTS: tuple[Transport, ...] = ("sse", "websocket", "poll")
 
 
 async def everything(stream: AsyncGenerator[T, None]) -> list[T]:
@@ -228,16 +235,19 @@ async def test_a_host_that_is_no_server_of_ours() -> None:
 # ── what it hears ─────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_connections_that_break_anywhere_cost_no_event(
-    server: Server, client: Client, thread: str
+    server: Server, client: Client, thread: str, transport: Transport
 ) -> None:
     links: list[Link] = []
     await client.runs.invoke("tell 50", thread_id=thread, agent="agent")
     async with (
-        cutting(server.port, cuts_at_random(Random(12), 2_000, 20_000)) as proxy,
+        cutting(server.port, cuts_at_random(Random(12), 5_000, 30_000)) as proxy,
         Client(proxy.url, trust_env=False, on_link=links.append) as cut_off,
     ):
-        watching = asyncio.create_task(heard_up_to_done(cut_off.watch(thread_id=thread), 2))
+        watching = asyncio.create_task(
+            heard_up_to_done(cut_off.watch(thread_id=thread, transport=transport), 2)
+        )
         run = [each async for each in cut_off.stream("tell 100", thread_id=thread, agent="agent")]
         heard = await watching
     assert isinstance(run[-1], Done)
@@ -328,6 +338,73 @@ async def test_a_connection_without_a_sign_of_life_is_dead() -> None:
     assert b"last-event-id: 1\r\n" in asked_for[1].lower()
 
 
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_selection_is_followed_live(
+    client: Client, thread: str, transport: Transport
+) -> None:
+    await client.runs.invoke("tell 5", thread_id=thread, agent="agent")
+    watching = client.watch(thread_id=thread, types=["done"], transport=transport)
+    async with asyncio.timeout(PATIENCE), aclosing(watching) as events:
+        first = await anext(events)
+        await client.runs.invoke("tell 5", thread_id=thread)
+        second = await anext(events)
+    assert (first.type, second.type) == ("done", "done")
+    assert second.seq > first.seq + 5
+
+
+async def test_a_refused_socket_is_the_error_that_it_was(client: Client, thread: str) -> None:
+    with pytest.raises(NotFound, match=thread):
+        await everything(client.watch(thread_id=thread, transport="websocket"))
+    await client.threads.create(thread)
+    with pytest.raises(InvalidRequest, match="no event type 'dream'"):
+        await everything(client.watch(thread_id=thread, types=["dream"], transport="websocket"))
+    with pytest.raises(InvalidRequest, match="name its thread_id"):
+        client.watch(approvals=True, transport="websocket")
+    with pytest.raises(InvalidRequest, match="no pages to poll"):
+        client.watch(run_id="r", transport="poll")
+
+
+async def test_the_end_of_a_socket_says_if_it_is_opened_again(thread: str) -> None:
+    """A server that stops, or falls silent, is asked again after the last number; a problem is
+    raised."""
+    opened: list[str] = []
+
+    async def serve(socket: ServerConnection) -> None:
+        assert socket.request is not None
+        opened.append(socket.request.path)
+        await socket.send('{"type":"ready","thread_id":"t","after":0,"connection_id":"c"}')
+        match len(opened):
+            case 1:
+                await socket.send('{"type":"dream","seq":1}')
+                await socket.close(1012)
+            case 2:
+                await socket.send('{"type":"tick"}')
+                await socket.wait_closed()
+            case _:
+                await socket.send('{"type":"dream","seq":2}')
+                await socket.send(
+                    '{"type":"problem","id":null,"status":410,"title":"Gone","detail":"It is gone.","first":9}'
+                )
+                await socket.close(1008)
+
+    async with serve_sockets(serve, "127.0.0.1", 0, process_response=beating) as there:
+        (listening,) = there.sockets
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        async with Client(url, trust_env=False) as client:
+            heard = []
+            with pytest.raises(Gone, match="It is gone") as gone:
+                async for each in client.watch(thread_id=thread, transport="websocket"):
+                    heard.append(each.seq)
+    assert heard == [1, 2]
+    assert gone.value.details["first"] == 9
+    assert opened == [f"/threads/{thread}/ws?after={after}" for after in (0, 1, 1)]
+
+
+def beating(connection: ServerConnection, request: WsRequest, response: WsResponse) -> None:
+    """Say how often the server shows life."""
+    response.headers["X-Heartbeat"] = "0.1"
+
+
 # ── without asyncio ───────────────────────────────────────────────────────────────────────────────
 
 
@@ -346,9 +423,10 @@ async def test_the_client_without_asyncio_does_the_same(
                 client.approvals.decide(approval, Approve())
             run = [heard.type for heard in client.watch(run_id=outcome.run_id)]
             assert run[-1] == "done"
-            for heard in client.watch(thread_id=thread):
-                if heard.type == "done":
-                    return server.traces(f"pay {amount}")
-        raise AssertionError("The thread has no end of a run.")
+            for transport in TRANSPORTS:
+                watching = client.watch(thread_id=thread, transport=transport)
+                with closing(watching) as events:
+                    assert any(heard.type == "done" for heard in events)
+        return server.traces(f"pay {amount}")
 
     assert await asyncio.to_thread(talk) == [f"pay {amount}"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from assent.client.calls import stream_run
-from assent.client.following import FIRST_PAUSE, LONGEST_PAUSE, Follower
+from assent.client.following import FIRST_PAUSE, LONGEST_PAUSE, POLL_SECONDS, Follower
 from assent.client.problems import ServerFailed, Unreachable
-from assent.client.values import Heard
+from assent.client.values import EventPage, Heard
 from assent.core.errors import AssentError, Forbidden, Gone, Unavailable
 
 URL = "http://here"
@@ -171,3 +171,38 @@ def test_an_end_that_is_none_is_a_lost_connection() -> None:
             reader.ended(reason)
     reader.ended("done")
     assert reader.is_over
+
+
+def test_a_page_moves_on_behind_events_of_other_types() -> None:
+    reader = follower(3, types="done")
+    assert reader.page().params == {
+        "after": "3",
+        "types": "done",
+        "limit": "200",
+        "timeout": "25.0",
+    }
+    reader.turned(EventPage(next=9), POLL_SECONDS)
+    assert reader.page().params["after"] == "9"
+    assert reader.socket() == ("/threads/t/events", {"after": "9", "types": "done"})
+
+
+def test_an_empty_page_that_comes_too_soon_is_of_a_server_that_stops() -> None:
+    reader = follower(3)
+    reader.opened({})
+    reader.turned(EventPage(next=3), POLL_SECONDS)
+    with pytest.raises(Unreachable) as stopping:
+        reader.turned(EventPage(next=3), 0.1)
+    assert [reader.dropped(stopping.value) for _ in range(2)] == [0.0, 0.25]
+
+
+def test_pages_that_do_not_get_through_are_halved() -> None:
+    reader = follower()
+    reader.opened({})
+    limits = []
+    for _ in range(9):
+        limits.append(reader.page().params["limit"])
+        reader.dropped(lost())
+    assert limits == ["200", "100", "50", "25", "12", "6", "3", "1", "1"]
+    reader.turned(EventPage(next=1), 1)
+    reader.turned(EventPage(next=2), 1)
+    assert reader.page().params["limit"] == "4"

@@ -68,7 +68,7 @@ def test_the_reference_names_every_operation() -> None:
                 if each.name != "self"
             ]
             bare = signature.replace(parameters=parameters, return_annotation=signature.empty)
-            assert name == f"{function.__name__}{bare}"
+            assert name == f"{function.__name__}{bare}".replace("'", '"')
         else:
             group = type(getattr(aio.Client(), name))
             assert methods == [each for each in public(group) if each != "__init__"]

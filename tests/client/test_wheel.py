@@ -59,15 +59,21 @@ async def talk():
         assert last.approvals == (approval.approval_id,)
         outcome = await client.approvals.decide(approval, Approve())
         print((await client.runs.wait(outcome.run_id)).output)
-        async for heard in client.watch(thread_id="async"):
-            if heard.type == "done":
-                break
+        for transport in ("sse", "websocket", "poll"):
+            async for heard in client.watch(thread_id="async", transport=transport):
+                if heard.type == "done":
+                    print(transport)
+                    break
 
 asyncio.run(talk())
 with SyncClient(url, trust_env=False) as client:
     *_, last = client.stream("pay 6", thread_id="sync")
     (approval,) = client.approvals.list(thread_id="sync")
     *_, last = client.resume("sync", {approval.approval_id: Reject(message="No.")})
+    for transport in ("sse", "websocket", "poll"):
+        for heard in client.watch(thread_id="sync", transport=transport):
+            if heard.type == "done":
+                break
     print(type(last).__name__)
 """
 
@@ -146,7 +152,7 @@ def test_the_client_works_alone(python: Path, tmp_path: Path) -> None:
     )
     with serving(tmp_path, scripted_agents(tmp_path, "agent")) as server:
         said = run(python, "-I", "-c", TALK, server.url, cwd=tmp_path)
-    assert said.splitlines() == ["Results: paid 5", "Done"]
+    assert said.splitlines() == ["Results: paid 5", "sse", "websocket", "poll", "Done"]
 
 
 def test_a_source_distribution_makes_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
