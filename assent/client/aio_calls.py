@@ -19,6 +19,7 @@ from assent.client.values import (
     Health,
     Heard,
     OneOutcome,
+    OpenStream,
     Outcome,
     Run,
     RunResult,
@@ -26,6 +27,7 @@ from assent.client.values import (
     ShownApproval,
     State,
     Thread,
+    Told,
     Value,
     WrittenState,
 )
@@ -478,3 +480,27 @@ class ServerCalls(Group):
     async def ready(self) -> Health:
         """The same, if it can store what it is sent. Raises `Unavailable` while it cannot."""
         return await self._asks.ask(calls.ready())
+
+    def connections(
+        self,
+        *,
+        transport: Transport | None = None,
+        thread_id: str | None = None,
+        limit: int = 100,
+    ) -> AsyncGenerator[OpenStream, None]:
+        """The streams that are open in its process, oldest first, asked for `limit` at a time."""
+        wanted = calls.params_of(transport=transport, thread_id=thread_id, limit=limit)
+        return self._all(lambda cursor: calls.list_connections(calls.at(wanted, cursor)))
+
+    async def broadcast(
+        self,
+        message: str,
+        *,
+        data: Json = None,
+        thread_id: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Told:
+        """Tell something to everybody who follows anything now; with a `thread_id`, to those who
+        follow that thread, as a numbered event of its log."""
+        key = idempotency_key or uuid7()
+        return await self._asks.ask(calls.broadcast(message, data, thread_id, key))

@@ -22,6 +22,7 @@ from assent.client.values import (
     Health,
     Heard,
     OneOutcome,
+    OpenStream,
     Outcome,
     Run,
     RunResult,
@@ -29,6 +30,7 @@ from assent.client.values import (
     ShownApproval,
     State,
     Thread,
+    Told,
     Value,
     WrittenState,
 )
@@ -553,3 +555,12 @@ def health() -> Call[Health]:
 
 def ready() -> Call[Health]:
     return _get("/health/ready", _one(Health))
+
+
+def list_connections(params: Params) -> Call[Page[OpenStream]]:
+    return _get("/connections", _page("connections", OpenStream), params)
+
+
+def broadcast(message: str, data: Json, thread_id: str | None, key: str) -> Call[Told]:
+    body = _given({"message": message, "data": data, "thread_id": thread_id})
+    return _keyed("/broadcast", _one(Told), body, key)

@@ -323,6 +323,33 @@ class Health(Value, frozen=True, kw_only=True):
     timestamp: datetime | None = None
 
 
+class OpenStream(Value, frozen=True, kw_only=True):
+    """A stream that is open at the server. `cursor` is the number of the last event that was read
+    for it, `acked` the one that its client says it has."""
+
+    connection_id: str = ""
+    transport: str = ""
+    thread_id: str | None = None
+    feed: str | None = None
+    dialect: str = ""
+    user: str = ""
+    client: str = ""
+    since: datetime | None = None
+    last_activity: datetime | None = None
+    cursor: int = 0
+    acked: int | None = None
+    lag_seconds: float = 0.0
+    unsent_bytes: int | None = None
+
+
+class Told(Value, frozen=True, kw_only=True):
+    """What became of a broadcast: the readers that there were, and its number on the thread."""
+
+    reached: int = 0
+    thread_id: str | None = None
+    seq: int | None = None
+
+
 # ── events ────────────────────────────────────────────────────────────────────────────────────────
 
 

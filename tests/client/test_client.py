@@ -21,6 +21,7 @@ from assent.client import (
     Client,
     Heard,
     Link,
+    OpenStream,
     ShownApproval,
     SyncClient,
     Unauthorized,
@@ -38,7 +39,7 @@ from assent.core.errors import (
     Superseded,
     ThreadBusy,
 )
-from assent.core.events import Done, RunPaused, Token
+from assent.core.events import Broadcast, Done, RunPaused, Token
 from tests.support.cutting_proxy import Cut, cuts_at_random, cutting
 from tests.support.server import Server, free_port
 from tests.support.waiting import PATIENCE
@@ -350,6 +351,25 @@ async def test_a_selection_is_followed_live(
         second = await anext(events)
     assert (first.type, second.type) == ("done", "done")
     assert second.seq > first.seq + 5
+
+
+async def test_readers_are_seen_and_told(client: Client, thread: str) -> None:
+    await client.threads.create(thread)
+    watching = client.watch(thread_id=thread, transport="websocket")
+    async with asyncio.timeout(PATIENCE), aclosing(watching) as events:
+        first = asyncio.ensure_future(anext(events))
+        found: list[OpenStream] = []
+        while not found:
+            found = await everything(client.server.connections(thread_id=thread))
+        assert (found[0].transport, found[0].user, found[0].cursor) == ("websocket", "local", 0)
+        told = await client.server.broadcast("Lunch.", data={"at": 12}, thread_id=thread)
+        assert (told.reached, told.seq) == (1, 1)
+        heard = await first
+        assert isinstance(heard.event, Broadcast)
+        assert (heard.event.message, heard.event.by) == ("Lunch.", "local")
+        await client.server.broadcast("Fire!")
+        heard = await anext(events)
+        assert (heard.seq, heard.fields["message"]) == (0, "Fire!")
 
 
 async def test_a_refused_socket_is_the_error_that_it_was(client: Client, thread: str) -> None:
