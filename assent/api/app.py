@@ -51,6 +51,7 @@ from assent.notify.delivery import Dispatcher
 from assent.notify.links import LinkKey
 from assent.notify.notifier import Notifier
 from assent.notify.outbox import with_outbox
+from assent.runs.feeds import with_feeds
 from assent.runs.log_lines import with_log_lines
 from assent.runs.opening import open_runs
 from assent.runs.recursion import RecursionLimits
@@ -137,7 +138,8 @@ async def open_server(
             settings, configuration, environment, known_by_key=not place.has_auth
         ):
             log.warning("a setting has no effect", setting=setting, reason=reason)
-        storage = with_log_lines(await opened(_storage(settings, clock)), people)
+        storage = with_feeds(await opened(_storage(settings, clock)))
+        storage = with_log_lines(storage, people)
 
         link_key = _link_key(settings)
         notifiers = await opened(open_notifiers(endpoints, clock, links=link_key))

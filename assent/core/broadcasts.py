@@ -1,8 +1,11 @@
-"""The names of logs that are no thread's. No id of a thread has a `~` or a `/`."""
+"""The names of logs that are no thread's: their first letter is in no thread's id."""
 
 from __future__ import annotations
 
 from urllib.parse import quote
+
+FEEDS = "~"
+"""The first letter of their names. In the order of names they come behind all threads."""
 
 BROADCASTS = "~broadcasts"
 """The log of what operators told everybody."""

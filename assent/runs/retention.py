@@ -11,10 +11,8 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from assent.approvals.feed import FEED
 from assent.core.audit import AuditAction, AuditEntry, Authentication
 from assent.core.background import background
-from assent.core.broadcasts import BROADCASTS
 from assent.core.clock import Clock
 from assent.core.errors import Conflict, Unavailable
 from assent.core.rows import NotificationStatus, Thread
@@ -160,8 +158,7 @@ class Sweeper:
         removed = await self._storage.remove_runs(now - max(ttl, ANSWERS_KEPT))
         if removed:
             log.info("old runs removed", count=removed)
-        for feed in (FEED, BROADCASTS):
-            await self._storage.remove_events(now - ttl, thread_id=feed)
+        await self._storage.remove_events(now - ttl, feeds_only=True)
 
     async def _erase(self, thread: Thread) -> bool:
         """Erase the thread, unless something has begun on it."""

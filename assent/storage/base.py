@@ -578,9 +578,9 @@ class Storage(ABC):
         """
 
     @abstractmethod
-    async def remove_events(self, before: datetime, *, thread_id: str | None = None) -> int:
-        """Remove the events that happened before `before`, of this log or of all, a few in each
-        transaction, and return how many were removed.
+    async def remove_events(self, before: datetime, *, feeds_only: bool = False) -> int:
+        """Remove the events that happened before `before`, of all logs or only of those that are no
+        thread's, a few in each transaction, and return how many were removed.
 
         A log is only cut at its beginning, and never beyond an event of an unfinished run, or of a
         run that paused for an approval that is still pending. The other events keep their numbers.

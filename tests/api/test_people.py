@@ -408,7 +408,7 @@ async def test_the_same_key_gets_the_same_answer_and_another_body_a_422(
     streamed = await api.http.post(
         path, json=APPROVE, headers={**key, "accept": "text/event-stream"}
     )
-    assert streamed.content.count(b"\n\n") == len(
+    assert streamed.content.count(b"\nid: ") == len(
         await api.events(thread, after=int(first.json()["events"].rpartition("=")[2]))
     )
     assert server.traces(f"pay {amount}") == [f"pay {amount}"]

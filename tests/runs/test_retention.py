@@ -17,6 +17,7 @@ from msgspec import structs
 
 from assent.approvals.feed import FEED
 from assent.core.approval import ApprovalKind, ApprovalStatus
+from assent.core.broadcasts import feed_of_agent, feed_of_user
 from assent.core.errors import Conflict, Gone
 from assent.core.events import Done
 from assent.core.rows import NotificationStatus, Row, Run, RunStatus, Thread, ThreadStatus
@@ -419,11 +420,12 @@ async def test_notifications_go_that_were_delivered_or_given_up_long_ago(
     assert everything - await there() == {"delivered older", "delivered oldest", "dead oldest"}
 
 
-async def test_the_feed_forgets_with_the_threads(storage: SqliteStorage) -> None:
-    copies = tuple(structs.replace(token(), thread_id=FEED, ts=NOON + day * DAY) for day in (0, 20))
+@pytest.mark.parametrize("feed", [FEED, feed_of_agent("clerk"), feed_of_user("ann@example.com")])
+async def test_a_feed_forgets_with_the_threads(storage: SqliteStorage, feed: str) -> None:
+    copies = tuple(structs.replace(token(), thread_id=feed, ts=NOON + day * DAY) for day in (0, 20))
     await storage.commit(Change(events=(*copies, structs.replace(token(), ts=NOON))))
     await swept(storage, ManualClock(), 40)
-    assert [entry.seq for entry in await storage.read_log(FEED)] == [2]
+    assert [entry.seq for entry in await storage.read_log(feed)] == [2]
     assert await numbers(storage) == [1]
 
 

@@ -201,7 +201,6 @@ async def test_a_row_is_written_by_its_key_and_removed_with_its_thread(
     "sql",
     [
         queries.OLD_LOGS,
-        queries.OLD_LOG,
         queries.OLD_RUNS,
         queries.STILL_OLD_RUNS,
         queries.IDLE_THREAD,

@@ -398,14 +398,11 @@ REMOVE_ANSWERS = """
 
 OLD_LOGS = """
     SELECT oldest, thread_id FROM log_heads
-    WHERE oldest < ? AND (oldest, thread_id) > (?, ?)
+    WHERE oldest < ? AND (oldest, thread_id) > (?, ?) AND thread_id >= ?
     ORDER BY oldest, thread_id LIMIT 100
 """
 """The time (in milliseconds) before which events are old, and the `oldest` and `thread_id` behind
-which to go on."""
-
-OLD_LOG = "SELECT 1 FROM log_heads WHERE oldest < ? AND thread_id = ?"
-"""The same time, and the log."""
+which to go on; and the id from which on logs are looked at."""
 
 KEPT_RUNS = """
     SELECT run_id FROM runs

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from functools import partial
 
+from assent.core.broadcasts import FEEDS
 from assent.core.clock import time_text
 from assent.storage.sqlite import queries
 from assent.storage.sqlite.database import column, pragma, waiting_for_locks
@@ -46,19 +47,15 @@ NO_RUN = 1 << 62
 
 
 async def remove_events(
-    writer: Writer, reader: Reader, before: datetime, thread_id: str | None = None
+    writer: Writer, reader: Reader, before: datetime, *, feeds_only: bool
 ) -> int:
-    """Cut this log, or that of every thread that has events from before that time, and return how
-    many events were removed."""
+    """Cut every log that has events from before that time, or only those that are no thread's, and
+    return how many events were removed."""
     removed = 0
     cutoff = milliseconds(before)
-    if thread_id is not None:
-        if not await reader.rows(queries.OLD_LOG, (cutoff, thread_id)):
-            return 0
-        cut = _cutting(thread_id, cutoff)
-        return await _in_steps(partial(writer.write, cut, threads=(thread_id,)))
+    first = FEEDS if feeds_only else ""
     position = (-(1 << 62), "")
-    while page := await reader.rows(queries.OLD_LOGS, (cutoff, *position)):
+    while page := await reader.rows(queries.OLD_LOGS, (cutoff, *position, first)):
         for _, thread_id in page:
             cut = _cutting(thread_id, cutoff)
             removed += await _in_steps(partial(writer.write, cut, threads=(thread_id,)))

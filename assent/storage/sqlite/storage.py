@@ -545,8 +545,10 @@ class SqliteStorage(Storage):
         now = self._clock.now()
         return await retention.remove_runs(self._writer, self._reader, before, now)
 
-    async def remove_events(self, before: datetime, *, thread_id: str | None = None) -> int:
-        return await retention.remove_events(self._writer, self._reader, before, thread_id)
+    async def remove_events(self, before: datetime, *, feeds_only: bool = False) -> int:
+        return await retention.remove_events(
+            self._writer, self._reader, before, feeds_only=feeds_only
+        )
 
     async def remove_answers(self, before: datetime) -> int:
         return await retention.remove_over(self._writer, queries.REMOVE_ANSWERS, before)
