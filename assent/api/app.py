@@ -22,6 +22,7 @@ from assent.api.routes import (
     approvals,
     audit,
     connections,
+    feeds,
     files,
     grants,
     links,
@@ -64,7 +65,7 @@ from assent.storage.store import StoreOptions
 
 ROUTES = (
     *(agent, threads, thread_runs, runs, approvals, grants, links, notifications, audit),
-    *(schedules, files, connections, socket, server),
+    *(schedules, files, feeds, connections, socket, server),
 )
 
 log = structlog.get_logger(__name__)
