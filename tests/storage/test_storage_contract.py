@@ -655,6 +655,22 @@ async def test_waiting_ends_after_its_timeout(storage: Storage) -> None:
             await ring.wait(0.01)
 
 
+async def test_a_wait_ends_in_its_own_time_whatever_was_waited_for_before(
+    storage: Storage,
+) -> None:
+    loop = asyncio.get_running_loop()
+    with storage.listen("t") as ring:
+        for before, seconds in ((NEVER, 0.05), (0.05, 0.3)):
+            coming = asyncio.create_task(ring.wait(before))
+            await asyncio.sleep(0)
+            ring.ring()
+            await coming
+            began = loop.time()
+            async with asyncio.timeout(PATIENCE):
+                await ring.wait(seconds)
+            assert loop.time() - began > seconds * 0.9
+
+
 async def test_a_wait_can_be_cancelled_and_taken_up_again(storage: Storage) -> None:
     with storage.listen("t") as ring:
         for _ in range(3):

@@ -70,9 +70,9 @@ def test_what_is_covered_is_complete_whenever_it_is_read(steps: list[str]) -> No
         if tail := tails.get("t"):
             for after in range(committed + 2):
                 if tail.covers(after):
-                    assert [entry.seq for entry in tail.read(after, 1000, None)] == [
-                        seq for seq in shown if seq > after
-                    ]
+                    assert [
+                        entry.seq for entry in tail.read(after, 1000, None, None, MAX_BYTES)
+                    ] == [seq for seq in shown if seq > after]
 
 
 def test_a_primed_tail_serves_the_head_from_memory() -> None:
@@ -85,7 +85,7 @@ def test_a_primed_tail_serves_the_head_from_memory() -> None:
         assert tail.covers(7)
         assert not tail.covers(6)
         tails.store([stored(8), stored(9)])
-        assert [entry.seq for entry in tail.read(7, 10, None)] == [8, 9]
+        assert [entry.seq for entry in tail.read(7, 10, None, None, MAX_BYTES)] == [8, 9]
     assert tails.get("t") is None
 
 
@@ -117,7 +117,7 @@ def test_a_tail_begins_with_what_the_last_commit_stored() -> None:
         assert tail is not None
         assert (tail.base, tail.covers(1), tail.covers(2)) == (2, False, True)
         tails.store(rows("t", 5))
-        assert [entry.seq for entry in tail.read(2, 10, None)] == [3, 4, 5]
+        assert [entry.seq for entry in tail.read(2, 10, None, None, MAX_BYTES)] == [3, 4, 5]
 
 
 def test_a_tail_does_not_begin_with_what_was_removed() -> None:
@@ -137,7 +137,7 @@ def test_a_tail_that_begins_with_a_large_commit_has_no_gap() -> None:
         tail = tails.get("t")
         assert tail is not None
         assert tail.base is not None
-        assert [entry.seq for entry in tail.read(tail.base, 100, None)] == list(
+        assert [entry.seq for entry in tail.read(tail.base, 100, None, None, MAX_BYTES)] == list(
             range(tail.base + 1, 41)
         )
 
@@ -172,7 +172,7 @@ def test_all_that_is_held_is_bounded_in_bytes(listening: int) -> None:
             with tails.listen(f"t{number}"):
                 tail = tails.get(f"t{number}")
                 if tail is not None and tail.base is not None:
-                    entries = tail.read(tail.base, 100, None)
+                    entries = tail.read(tail.base, 100, None, None, MAX_BYTES)
                     assert [entry.seq for entry in entries] == list(range(tail.base + 1, 9))
                     held += len(entries)
         assert held * len(body) > ALL_BYTES // 8

@@ -32,6 +32,10 @@ ALL_BYTES = 64 << 20
 the last 20 seconds of 10,000 tokens a second. Whatever is not held is read from the file."""
 
 
+ALARM_SECONDS = 0.002
+"""Timers of an event loop are no more exact than this."""
+
+
 class Bell:
     """One listener's doorbell. A ring is kept until the next `wait`, and a `wait` makes no task."""
 
@@ -41,6 +45,8 @@ class Bell:
         self._rung = False
         self._ended = False
         self._waiter: asyncio.Future[None] | None = None
+        self._deadline = 0.0
+        self._alarm: asyncio.TimerHandle | None = None
 
     @property
     def behind(self) -> int:
@@ -63,15 +69,36 @@ class Bell:
         if not self._rung and not self._ended:
             loop = asyncio.get_running_loop()
             self._waiter = loop.create_future()
-            alarm = loop.call_later(timeout, self._wake)
+            self._set_alarm(loop, loop.time() + timeout)
             try:
                 await self._waiter
             finally:
-                alarm.cancel()
                 self._waiter = None
         self._rung = False
         self._seen = self._tail.total
         return not self._ended
+
+    def close(self) -> None:
+        """Let go of the event loop. Nobody waits any more."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+
+    def _set_alarm(self, loop: asyncio.AbstractEventLoop, deadline: float) -> None:
+        self._deadline = deadline
+        # One that is set already and rings before it is set again then: a token that comes sets
+        # none, which was half of the cost of waiting for it.
+        if self._alarm is None or self._alarm.when() > deadline:
+            self.close()
+            self._alarm = loop.call_at(deadline, self._on_alarm, loop)
+
+    def _on_alarm(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._alarm = None
+        if self._waiter is None:
+            return
+        if loop.time() >= self._deadline - ALARM_SECONDS:
+            self._wake()
+        else:
+            self._set_alarm(loop, self._deadline)
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -201,6 +228,7 @@ class Tails:
         try:
             yield bell
         finally:
+            bell.close()
             tail.bells.discard(bell)
             if not tail.bells:
                 del self._tails[thread_id]
