@@ -17,7 +17,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from assent.api.streams.connections import cut
-from assent.api.streams.sse import HANDSHAKE, wire_of
+from assent.api.streams.sending import wire_of
+from assent.api.streams.sse import HANDSHAKE
 from assent.api.streams.uvicorn_wires import LOGGER, HttpProtocol, WebSocketProtocol
 from assent.config.logging import TALKATIVE
 from tests.support.waiting import PATIENCE, until

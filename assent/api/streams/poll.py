@@ -10,8 +10,9 @@ from fastapi import Request, Response
 from assent.api.context import served
 from assent.api.deps import admit
 from assent.api.dialects.base import Dialect
-from assent.api.streams.connections import READER, Connection, Transport
-from assent.api.streams.encoder import Encoder, ws_text
+from assent.api.streams.connections import Transport
+from assent.api.streams.encoder import ws_text
+from assent.api.streams.sending import connection_of
 from assent.api.waiting import unless_gone
 from assent.runs.follow import Following
 from assent.storage.base import LogEntry
@@ -32,7 +33,7 @@ async def page_of(
     storage, log_id, types = following.storage, following.log_id, following.types
     entries = await storage.read_log(log_id, following.after, limit=limit, types=types)
     if not entries and timeout:
-        entries = await _wait(request, following, encoder, timeout)
+        entries = await _wait(request, following, dialect, timeout)
     entries = entries[:limit]
     # Where none is of the types, the cursor moves with the log all the same.
     after = entries[-1].seq if entries else following.after
@@ -43,21 +44,12 @@ async def page_of(
 
 
 async def _wait(
-    request: Request, following: Following, encoder: Encoder, timeout: float
+    request: Request, following: Following, dialect: Dialect, timeout: float
 ) -> tuple[LogEntry, ...]:
     """The next events; none if the timeout is over, the client has gone or the server stops."""
     admit(request)
     connections = served(request).connections
-    connection = Connection(
-        connection_id=connections.clock.new_id(),
-        transport=Transport.POLL,
-        log_id=following.log_id,
-        encoder=encoder,
-        reader=request.scope[READER],
-        since=connections.clock.now(),
-        following=following,
-        wire=None,
-    )
+    connection = connection_of(request, following, Transport.POLL, dialect, ws_text)
     with connections.opened(connection):
         return await unless_gone(request, _first(following), timeout) or ()
 

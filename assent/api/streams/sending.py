@@ -7,10 +7,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from starlette.types import Message, Send
+from fastapi import Request
+from starlette.types import Message, Scope, Send
 
-from assent.api.streams.connections import Connection, Connections
-from assent.runs.follow import POLL_SECONDS
+from assent.api.context import served
+from assent.api.dialects.base import Dialect
+from assent.api.streams.connections import READER, Connection, Transport, Wire
+from assent.api.streams.encoder import Framing
+from assent.runs.follow import POLL_SECONDS, Following
+
+WIRE = "assent.wire"
+"""The extension of a scope that has the `transport` of its connection."""
 
 NEARLY = 0.95
 """The share of a heartbeat after which it is due: timers are not exact."""
@@ -29,10 +36,11 @@ class Outlet:
 
     __slots__ = ("_connections", "_send", "_sent_at", "connection", "heartbeat")
 
-    def __init__(self, connection: Connection, connections: Connections, heartbeat: float) -> None:
+    def __init__(self, request: Request, connection: Connection) -> None:
+        server = served(request)
         self.connection = connection
-        self.heartbeat = heartbeat
-        self._connections = connections
+        self.heartbeat = server.heartbeat
+        self._connections = server.connections
         self._send: Send | None = None
         self._sent_at = 0.0
 
@@ -40,10 +48,6 @@ class Outlet:
     def opened(self, send: Send) -> Iterator[None]:
         """The connection is open, and this sends, for as long as the context is entered."""
         self._send = send
-        now = time.monotonic()
-        self.connection.active_at = now
-        self._sent_at = now - self.heartbeat * JITTER * _share(self.connection.connection_id)
-        self.look_again()
         with self._connections.opened(self.connection):
             yield
 
@@ -64,6 +68,11 @@ class Outlet:
         connection.written += size
         connection.active_at = self._sent_at = time.monotonic()
 
+    def spread(self) -> None:
+        """Let the first heartbeat be due some time earlier, by another time for each reader."""
+        self._sent_at -= self.heartbeat * JITTER * _share(self.connection.connection_id)
+        self.look_again()
+
     def is_silent(self) -> bool:
         """True if a heartbeat is due."""
         return time.monotonic() - self._sent_at >= self.heartbeat * NEARLY
@@ -72,6 +81,34 @@ class Outlet:
         """Let the following look again when a heartbeat will be due, or the log must be read."""
         idle = time.monotonic() - self._sent_at
         self.connection.following.poll = min(POLL_SECONDS, max(self.heartbeat - idle, 0.0))
+
+
+def connection_of(
+    request: Request,
+    following: Following,
+    transport: Transport,
+    dialect: Dialect,
+    framing: Framing,
+) -> Connection:
+    """The connection by which whoever sent the request will read the log."""
+    server = served(request)
+    clock = server.connections.clock
+    return Connection(
+        connection_id=clock.new_id(),
+        transport=transport,
+        log_id=following.log_id,
+        encoder=server.encoders.of(dialect, framing),
+        reader=request.scope[READER],
+        since=clock.now(),
+        following=following,
+        wire=wire_of(request.scope),
+    )
+
+
+def wire_of(scope: Scope) -> Wire | None:
+    """The transport of the request's connection, if the server that we are served by tells."""
+    wire: Wire | None = (scope.get("extensions") or {}).get(WIRE, {}).get("transport")
+    return wire
 
 
 def _share(connection_id: str) -> float:

@@ -33,11 +33,11 @@ from assent.api.streams.commands import (
     id_of,
     read_frame,
 )
-from assent.api.streams.connections import READER, Connection, Transport
+from assent.api.streams.connections import Transport
 from assent.api.streams.encoder import ws_text
 from assent.api.streams.handshake import POLICY, SWITCHING
-from assent.api.streams.sending import Outlet, Stalled
-from assent.api.streams.sse import LATER, Loop, wire_of
+from assent.api.streams.sending import Outlet, Stalled, connection_of
+from assent.api.streams.sse import LATER, Loop
 from assent.core.audit import Actor
 from assent.core.errors import Gone, InvalidRequest, Unavailable
 from assent.core.json import Json, encode_json
@@ -67,22 +67,10 @@ class SocketStream(Response):
         self, request: Request, following: Following, by: Actor, *, dialect: Dialect
     ) -> None:
         super().__init__(status_code=SWITCHING)
-        server = served(request)
-        clock = server.connections.clock
-        connection = Connection(
-            connection_id=clock.new_id(),
-            transport=Transport.WEBSOCKET,
-            log_id=following.log_id,
-            encoder=server.encoders.of(dialect, ws_text),
-            reader=request.scope[READER],
-            since=clock.now(),
-            following=following,
-            wire=wire_of(request.scope),
-        )
-        prefix = prefix_of(request)
-        desk = Desk(runs=server.runs, by=by, thread_id=following.log_id, prefix=prefix)
-        outlet = Outlet(connection, server.connections, server.heartbeat)
-        self._socket = Socket(outlet, desk, path=request.url.path)
+        connection = connection_of(request, following, Transport.WEBSOCKET, dialect, ws_text)
+        thread_id, prefix = following.log_id, prefix_of(request)
+        desk = Desk(runs=served(request).runs, by=by, thread_id=thread_id, prefix=prefix)
+        self._socket = Socket(Outlet(request, connection), desk, path=request.url.path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         loops: list[Loop] = scope[LATER]
@@ -173,15 +161,17 @@ class Socket:
 
     async def _send_batches(self) -> None:
         connection, outlet = self._connection, self._outlet
+        outlet.spread()
         async with aclosing(connection.following.batches()) as batches:
             async for entries in batches:
                 while connection.aside:
                     await self._say(connection.aside.popleft())
                 for text in connection.encoder.messages(connection.log_id, entries):
                     await self._say(text)
-                if not entries and outlet.is_silent():
-                    await self._say(TICK)
-                outlet.look_again()
+                if not entries:
+                    if outlet.is_silent():
+                        await self._say(TICK)
+                    outlet.look_again()
 
     async def _say(self, text: bytes) -> None:
         await self._send({"type": "websocket.send", "text": text.decode()}, _frame_size(len(text)))
