@@ -17,6 +17,8 @@ CONTESTS ?= 50
 STREAM_KILLS ?= 20
 STREAM_THREADS ?= 50
 STREAM_EVENTS ?= 2000
+SLOW_READERS ?= 400
+SLOW_SECONDS ?= 30
 # Whether a server starts and serves is asked of the lowest versions too.
 SERVED := tests/acceptance/test_demo.py tests/acceptance/test_files.py tests/config/test_logging.py
 
@@ -53,6 +55,8 @@ crash: $(VENV)/ready  ## Kill, starve and attack the server for hours; CONTRIBUT
 	SOAK_MINUTES=$(SOAK_MINUTES) $(BIN)/python -m pytest tests/acceptance/test_crash_soak.py
 	STREAM_KILLS=$(STREAM_KILLS) STREAM_THREADS=$(STREAM_THREADS) STREAM_EVENTS=$(STREAM_EVENTS) \
 		$(BIN)/python -m pytest tests/acceptance/test_streams.py
+	SLOW_READERS=$(SLOW_READERS) SLOW_SECONDS=$(SLOW_SECONDS) \
+		$(BIN)/python -m pytest tests/acceptance/test_slow_readers.py
 	CRASH_KILLS=$(STORAGE_KILLS) $(BIN)/python -m pytest tests/storage/test_crash.py
 	CRASH_CONTESTS=$(CONTESTS) $(BIN)/python -m pytest tests/acceptance/test_contested_decisions.py
 	CRASH_ROUNDS=10 $(BIN)/python -m pytest tests/acceptance/test_approval_crashes.py

@@ -14,7 +14,17 @@ from importlib.util import find_spec
 
 from assent.config.logging import configure_logging
 
-PARTS = ("tokens", "storage", "log", "checkpoints", "runs", "recovery", "server", "paced")
+PARTS = (
+    "tokens",
+    "storage",
+    "log",
+    "checkpoints",
+    "runs",
+    "recovery",
+    "server",
+    "paced",
+    "readers",
+)
 
 
 def main(wanted: list[str]) -> None:

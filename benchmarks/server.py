@@ -134,14 +134,16 @@ def bare(graph: Any) -> Contender:
 
 
 @contextmanager
-def served(graph: str = "counting") -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """`assent serve` with a graph of `graphs`, and its port. The database is in a folder of its own
-    that is removed afterwards."""
+def served(
+    graph: str = "counting", **settings: str
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """`assent serve` with a graph of `graphs` and these settings, and its port. The database is in
+    a folder of its own that is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="assent-bench-") as name:
         folder = Path(name)
         with (folder / "server.log").open("wb") as log:
             process = subprocess.Popen(
-                command(graph), stdout=log, stderr=log, env=environment(folder)
+                command(graph), stdout=log, stderr=log, env=environment(folder) | settings
             )
         try:
             yield process, port_of(process, folder / "server.log")

@@ -20,6 +20,7 @@ import msgspec
 import pytest
 
 from assent.client import Client
+from assent.client.calls import Transport
 from assent.core.errors import NotFound
 from tests.support import readers
 from tests.support.cutting_proxy import CuttingProxy, cuts_at_random, cutting
@@ -33,6 +34,7 @@ EVENTS = int(os.environ.get("STREAM_EVENTS", "300"))
 KILLS = int(os.environ.get("STREAM_KILLS", "3"))
 SEED = int(os.environ.get("STREAM_SEED", random.randrange(1_000_000)))
 
+TRANSPORTS: tuple[Transport, ...] = ("sse", "websocket", "poll")
 LONGEST = 400
 """The most events that a client hears before it hangs up of itself."""
 
@@ -57,14 +59,9 @@ async def test_every_client_hears_each_event_once_whatever_breaks(
         async with AsyncExitStack() as stack:
             api = await stack.enter_async_context(asking(server))
             proxy = await stack.enter_async_context(cutting(server.port, cuts_at_random(draw)))
-            http = await stack.enter_async_context(
-                httpx.AsyncClient(base_url=proxy.url, timeout=PATIENCE, trust_env=False)
-            )
             client = await stack.enter_async_context(Client(proxy.url, trust_env=False))
-            clients = {
-                "by hand": by_hand(proxy),
-                "by pages": by_pages(http),
-                "sse": by_client(client),
+            clients = {"by hand": by_hand(proxy)} | {
+                transport: by_client(client, transport) for transport in TRANSPORTS
             }
             checker = Checker(clients)
             await stack.enter_async_context(following(checker, clients, threads))
@@ -156,7 +153,7 @@ async def follow(
     """Hear the thread for ever, by one connection after another."""
     while True:
         left = draw.randint(1, LONGEST)
-        with suppress(OSError, Cut, Refused, httpx.TransportError, NotFound):
+        with suppress(OSError, Cut, Refused, NotFound):
             async with aclosing(hear(thread, checker.last(client, thread))) as events:
                 async for seq, body in events:
                     checker.heard(client, thread, seq, canonical(body))
@@ -176,26 +173,12 @@ def by_hand(proxy: CuttingProxy) -> Hear:
     return lambda thread, last: readers.events(proxy.port, f"/threads/{thread}/events", last)
 
 
-def by_pages(http: httpx.AsyncClient) -> Hear:
-    """JSON pages."""
-
-    async def hear(thread: str, last: int) -> AsyncGenerator[Numbered]:
-        response = await http.get(
-            f"/threads/{thread}/events", params={"after": last}, headers=AS_JSON
-        )
-        if response.status_code != 200:
-            raise Refused(response.status_code)
-        for event in response.json()["events"]:
-            yield Numbered(event["seq"], msgspec.json.encode(event))
-
-    return hear
-
-
-def by_client(client: Client) -> Hear:
+def by_client(client: Client, transport: Transport) -> Hear:
     """Our own client, which connects again by itself."""
 
     async def hear(thread: str, last: int) -> AsyncGenerator[Numbered]:
-        async with aclosing(client.watch(thread_id=thread, after=last)) as events:
+        watching = client.watch(thread_id=thread, after=last, transport=transport)
+        async with aclosing(watching) as events:
             async for heard in events:
                 yield Numbered(heard.seq, heard.body)
 
