@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from threading import current_thread
@@ -29,6 +29,7 @@ from starlette.types import ASGIApp
 from structlog.testing import capture_logs
 
 from assent import Approve, Assent, Edit, Reject, Respond, build_hitl_agent
+from assent.core.clock import utc_now
 from assent.core.errors import (
     ConfigurationError,
     InvalidDecision,
@@ -39,9 +40,10 @@ from assent.core.errors import (
 )
 from assent.core.events import Done, RunPaused, RunStart
 from assent.runs.follow import wait_for_run
+from assent.storage.base import Change
 from tests.support.models import ScriptedModel, call, say
 from tests.support.server import BEGIN, expect, problem, without_ends
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 SESSIONS = {"ann's cookie": "ann", "bob's cookie": "bob"}
 
@@ -338,23 +340,19 @@ async def test_a_stream_comes_whole_through_a_host_and_its_middleware(
         assert b'"type":"run_paused"' in sent
 
 
-async def test_nothing_of_the_routing_is_kept_for_a_stream_that_is_open(tmp_path: Path) -> None:
-    left = asyncio.Event()
-    sent: list[Any] = []
+@dataclass
+class Browser:
+    """A client of the app without a server in between, which takes what it is `sent`."""
 
-    async def receive() -> Any:
-        await left.wait()
-        return {"type": "http.disconnect"}
+    left: asyncio.Event = field(default_factory=asyncio.Event)
+    sent: list[Any] = field(default_factory=list)
+    on_piece: Callable[[], Awaitable[None]] | None = None
 
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    async with Assent(payments([]), database=str(tmp_path / "a.db")) as assent:
-        await assent.runs.create_thread("t", owner="ann", metadata={})
-        scope = {
+    def scope(self, path: str) -> dict[str, Any]:
+        return {
             "type": "http",
             "method": "GET",
-            "path": "/threads/t/events",
+            "path": path,
             "root_path": "",
             "query_string": b"",
             "headers": [(b"host", b"127.0.0.1")],
@@ -363,17 +361,73 @@ async def test_nothing_of_the_routing_is_kept_for_a_stream_that_is_open(tmp_path
             "client": ("127.0.0.1", 50_000),
             "http_version": "1.1",
         }
-        given = set(scope)
-        open_ = asyncio.create_task(assent.app(scope, receive, send))
-        await until(lambda: len(sent) == 2)
-        assert sent[0]["status"] == 200
-        assert sent[1]["body"] == BEGIN
+
+    async def receive(self) -> Any:
+        await self.left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Any) -> None:
+        self.sent.append(message)
+        if len(self.sent) > 2 and self.on_piece is not None:
+            await self.on_piece()
+
+    def body(self) -> bytes:
+        return b"".join(message["body"] for message in self.sent[1:])
+
+
+async def test_nothing_of_the_routing_is_kept_for_a_stream_that_is_open(tmp_path: Path) -> None:
+    browser = Browser()
+    scope = browser.scope("/threads/t/events")
+    given = set(scope)
+    async with Assent(payments([]), database=str(tmp_path / "a.db")) as assent:
+        await assent.runs.create_thread("t", owner="ann", metadata={})
+        open_ = asyncio.create_task(assent.app(scope, browser.receive, browser.send))
+        await until(lambda: len(browser.sent) == 2)
+        assert browser.sent[0]["status"] == 200
+        assert browser.sent[1]["body"] == BEGIN
         assert set(scope) - given == {"assent", "assent_later"}
         assert scope["assent_later"] == []
-        left.set()
+        browser.left.set()
         await open_
     # It has gone, so nothing else was sent to it.
-    assert len(sent) == 2
+    assert len(browser.sent) == 2
+
+
+async def test_a_reader_whose_next_events_were_removed_is_told_at_the_end(tmp_path: Path) -> None:
+    async with Assent(payments([]), database=str(tmp_path / "a.db")) as assent:
+        storage = assent.runs.storage
+        await assent.runs.create_thread("t", owner="ann", metadata={})
+        events = [Done(thread_id="t") for _ in range(2000)]
+        await storage.commit(Change(events=tuple(events)))
+
+        async def forget() -> None:
+            await storage.remove_events(utc_now())
+
+        browser = Browser(on_piece=forget)
+        scope = browser.scope("/threads/t/events")
+        async with asyncio.timeout(PATIENCE):
+            await assent.app(scope, browser.receive, browser.send)
+        sent, reason = without_ends(browser.body())
+        assert reason == "gone"
+        assert 0 < sent.count(b"data: ") < 2000
+        assert browser.sent[-1]["more_body"] is False
+
+
+async def _for_ever() -> None:
+    await asyncio.Event().wait()
+
+
+async def test_a_host_s_reader_that_takes_nothing_is_given_up(tmp_path: Path) -> None:
+    settings = {"stalled": "1s"}
+    async with Assent(payments([]), database=str(tmp_path / "a.db"), settings=settings) as assent:
+        await assent.runs.create_thread("t", owner="ann", metadata={})
+        await assent.runs.storage.commit(Change(events=(Done(thread_id="t"),)))
+        browser = Browser(on_piece=_for_ever)
+        scope = browser.scope("/threads/t/events")
+        async with asyncio.timeout(PATIENCE):
+            await assent.app(scope, browser.receive, browser.send)
+        # The host's server closes a connection whose response has no end.
+        assert browser.sent[-1]["more_body"] is True
 
 
 async def test_served_alone_its_lifespan_opens_it(tmp_path: Path) -> None:
