@@ -19,7 +19,7 @@ from assent.core.audit import Actor
 from assent.core.decisions import Decision
 from assent.core.rows import EffectStatus, Run, RunStatus
 from assent.core.run_input import RunInput
-from assent.runs.follow import follow_run
+from assent.runs.follow import Following, follow_run
 from assent.runs.opening import open_runs
 from assent.runs.transitions import Submission
 from assent.storage.sqlite import SqliteStorage
@@ -46,7 +46,8 @@ class Till:
 
 async def ended(storage: SqliteStorage, run: Run, first_seq: int) -> tuple[Run, list[str]]:
     """The run when it has stopped, and the types of its events."""
-    pages = [page async for page in follow_run(storage, run.thread_id, run.run_id, first_seq - 1)]
+    following = Following(storage, run.thread_id, first_seq - 1)
+    pages = [page async for page in follow_run(following, run.run_id)]
     stored = await storage.run(run.run_id)
     assert stored is not None
     return stored, [entry.type for page in pages for entry in page]

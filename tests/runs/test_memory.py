@@ -14,7 +14,7 @@ from langgraph.store.memory import InMemoryStore
 from assent.core.audit import Actor
 from assent.core.rows import Run, RunStatus, Thread, ThreadStatus
 from assent.core.run_input import RunInput
-from assent.runs.follow import follow_run
+from assent.runs.follow import Following, follow_run
 from assent.runs.opening import open_runs
 from assent.runs.service import Runs
 from assent.runs.transitions import Submission
@@ -44,7 +44,7 @@ async def ended(runs: Runs, agent: str) -> tuple[Run, Thread, Any]:
     storage = runs.storage
     started = await runs.submit(Submission(given=RunInput("count"), by=Actor("ada"), agent=agent))
     thread_id, run_id = started.run.thread_id, started.run.run_id
-    async for _ in follow_run(storage, thread_id, run_id, started.first_seq - 1):
+    async for _ in follow_run(Following(storage, thread_id, started.first_seq - 1), run_id):
         pass
     run, thread = await storage.run(run_id), await storage.thread(thread_id)
     assert run is not None and thread is not None

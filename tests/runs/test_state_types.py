@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from assent.core.audit import Actor
 from assent.core.rows import Run, RunStatus
 from assent.core.run_input import RunInput
-from assent.runs.follow import follow_run
+from assent.runs.follow import Following, follow_run
 from assent.runs.opening import open_runs
 from assent.runs.transitions import Submission
 from assent.storage.sqlite import SqliteStorage
@@ -40,9 +40,8 @@ async def run_of(folder: Path, **options: Any) -> tuple[Run, Any]:
         open_runs(storage, {"agent": agent}, **options) as runs,
     ):
         started = await runs.submit(Submission(given=RunInput("look"), by=Actor("ada")))
-        async for _ in follow_run(
-            storage, started.run.thread_id, started.run.run_id, started.first_seq - 1
-        ):
+        following = Following(storage, started.run.thread_id, started.first_seq - 1)
+        async for _ in follow_run(following, started.run.run_id):
             pass
         run = await storage.run(started.run.run_id)
         thread = await storage.thread(started.run.thread_id)
