@@ -16,6 +16,7 @@ from assent.cli.backup import backup
 from assent.cli.chat import chat
 from assent.cli.doctor import doctor
 from assent.cli.imports import import_checkpoints
+from assent.cli.run import run
 from assent.cli.serve import serve
 from assent.runs.sync_threads import SYNC_THREAD
 
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 app.command()(serve)
 app.command()(chat)
+app.command()(run)
 app.add_typer(approvals, name="approvals")
 app.add_typer(audit, name="audit")
 app.command()(doctor)

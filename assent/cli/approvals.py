@@ -8,27 +8,32 @@ from __future__ import annotations
 
 import json
 import sys
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from assent.cli.client import PAUSES, ApiKey, Client, Unreachable, connected
+from assent.cli.brief import age, arguments
+from assent.cli.connecting import ApiKey, connected
 from assent.cli.screen import Screen
-from assent.cli.terminal import console, errors_as_sentences
-from assent.cli.wording import Approval, local_time, news_of, subject_of
-from assent.core.clock import Clock, uuid7
+from assent.cli.terminal import console, errors_as_sentences, note
+from assent.cli.wording import Approval, answers, local_time, news_of, subject_of
+from assent.client import SyncClient
+from assent.core.decisions import Approve, Decision, Edit, Reject, Respond
 from assent.core.errors import InvalidRequest
 from assent.core.json import Json, JsonObject, read_typed
 from assent.core.text import pretty, visible
 
-TRIES = 3
-"""Times that a decision is sent if the connection drops before the answer."""
+ARGS_WIDTH = 20
+"""The narrowest column of arguments in a list."""
+
+LONGEST_ARGS = 400
+"""Characters of arguments in a list, however wide the terminal is."""
 
 PAGE = 1000
 """Events on one page of the feed."""
@@ -70,17 +75,17 @@ def list_approvals(
     as_json: AsJson = False,
 ) -> None:
     """List the approvals that wait for people, oldest first."""
-    wanted = {
-        "status": None if status == "all" else status,
-        "role": role,
-        "assignee": assignee,
-        "tool": tool,
-        "agent": agent,
-        "thread_id": thread,
-        "older_than": older_than,
-    }
     with _session(url, api_key) as session:
-        found = session.approvals(wanted)
+        listed = session.client.approvals.list(
+            status=None if status == "all" else status,
+            role=role,
+            assignee=assignee,
+            tool=tool,
+            agent=agent,
+            thread_id=thread,
+            older_than=older_than,
+        )
+        found = [approval.fields for approval in listed]
         if as_json:
             session.write(found)
         else:
@@ -91,7 +96,7 @@ def list_approvals(
 def show(id: Id, url: Url = HERE, api_key: ApiKey = None, as_json: AsJson = False) -> None:
     """Show all of an approval, and what people have said about it."""
     with _session(url, api_key) as session:
-        approval = session.approval(id)
+        approval = session.client.approvals.get(id).fields
         if as_json:
             session.write(approval)
         else:
@@ -102,7 +107,7 @@ def show(id: Id, url: Url = HERE, api_key: ApiKey = None, as_json: AsJson = Fals
 def approve(id: Id, url: Url = HERE, api_key: ApiKey = None, yes: Yes = False) -> None:
     """Let the call run with exactly the arguments that are shown."""
     with _session(url, api_key) as session:
-        session.decide(id, {"type": "approve"}, "Approve this?", sure=yes)
+        session.decide(id, Approve(), "Approve this?", sure=yes)
 
 
 @commands.command()
@@ -120,8 +125,9 @@ def edit(
 ) -> None:
     """Let the call run with other arguments, which those who must agree are asked about."""
     with _session(url, api_key) as session:
-        decision = {"type": "edit", "args": _json_from(args)}
-        session.decide(id, decision, "Put these arguments in their place?", sure=yes)
+        session.decide(
+            id, Edit(_arguments_from(args)), "Put these arguments in their place?", sure=yes
+        )
 
 
 @commands.command()
@@ -134,7 +140,7 @@ def reject(
 ) -> None:
     """Do not let it run."""
     with _session(url, api_key) as session:
-        session.decide(id, {"type": "reject", "message": message}, "Reject this?", sure=yes)
+        session.decide(id, Reject(message), "Reject this?", sure=yes)
 
 
 @commands.command()
@@ -151,7 +157,7 @@ def respond(
     """Answer in the call's place, or answer a question."""
     with _session(url, api_key) as session:
         message = _json_from(answer) if as_json else answer
-        session.decide(id, {"type": "respond", "message": message}, "Answer this?", sure=yes)
+        session.decide(id, Respond(message), "Answer this?", sure=yes)
 
 
 @commands.command()
@@ -167,25 +173,9 @@ def watch(url: Url = HERE, api_key: ApiKey = None, as_json: AsJson = False) -> N
 class Session:
     """One command of a person at a terminal, and the server that it is for."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, client: SyncClient) -> None:
+        self.client = client
         self._console = console()
-
-    def approvals(self, wanted: Mapping[str, str | None]) -> list[JsonObject]:
-        """All approvals that fit, over all pages."""
-        params = {name: value for name, value in wanted.items() if value is not None}
-        found: list[JsonObject] = []
-        while True:
-            page = self._client.get("/approvals", params)
-            found += page["approvals"]
-            if page["next"] is None:
-                return found
-            params["cursor"] = page["next"]
-
-    def approval(self, id: str) -> JsonObject:
-        """One approval."""
-        approval: JsonObject = self._client.get(f"/approvals/{id}")
-        return approval
 
     def write(self, value: Json) -> None:
         """Write JSON, for programs."""
@@ -197,30 +187,7 @@ class Session:
             self._console.print(Text("Nothing waits.", style="dim"))
             return
 
-        # If statuses differ, the last column has each approval's own. If not, it has the people who
-        # may decide, which is of no interest once an approval is decided.
-        has_statuses = len({each["status"] for each in approvals}) > 1
-        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-        for name in ("id", "age", "tool"):
-            table.add_column(name, overflow="fold", no_wrap=True)
-        for name in ("by", "risk"):
-            table.add_column(name, overflow="fold")
-        if has_statuses:
-            table.add_column("status", no_wrap=True)
-        else:
-            table.add_column("for", overflow="fold")
-
-        for each in approvals:
-            cells = (
-                each["approval_id"],
-                _age(each["requested_at"]),
-                each["tool"] or each["node"],
-                ", ".join(each["requested_by"]),
-                each["risk"],
-                each["status"] if has_statuses else _deciders(each),
-            )
-            table.add_row(*(Text(visible(str(cell), keep="")) for cell in cells))
-        self._console.print(table)
+        self._console.print(approvals_table(approvals, self._console.width))
 
     def show(self, approval: Approval) -> None:
         """Show all of one."""
@@ -243,7 +210,11 @@ class Session:
             first = pretty(approval["asked_first"]["args"])
             screen.line(f"{edit['by']} has edited it. First was asked: {first}", "yellow")
 
+        is_pending = approval["status"] == "pending"
+        for line in answers(approval) if is_pending else ():
+            screen.line(line)
         expires_at = approval["expires_at"]
+        choices = ", ".join(approval["allowed"])
         facts = [
             ("status", approval["status"]),
             ("asked by", ", ".join(approval["requested_by"])),
@@ -251,6 +222,7 @@ class Session:
             ("risk", approval["risk"]),
             ("for", _deciders(approval)),
             ("needs", _needed(approval)),
+            ("choices", is_pending and choices),
             ("until", expires_at and local_time(expires_at)),
             ("digest", approval["digest"]),
         ]
@@ -262,52 +234,34 @@ class Session:
             if value:
                 screen.line(f"{name:10} {value}")
 
-    def decide(self, id: str, decision: JsonObject, question: str, *, sure: bool) -> None:
+    def decide(self, id: str, decision: Decision, question: str, *, sure: bool) -> None:
         """Show the approval, ask if the decision is meant, and decide exactly what was shown."""
-        approval = self.approval(id)
+        approval = self.client.approvals.get(id)
         if not sure and sys.stdin.isatty():
-            self.show(approval)
-            if decision["type"] == "edit":
-                self._console.print(Text(f"instead:\n{pretty(decision['args'])}", style="bold"))
+            self.show(approval.fields)
+            if isinstance(decision, Edit):
+                self._console.print(Text(f"instead:\n{pretty(decision.args)}", style="bold"))
             typer.confirm(question, abort=True)
 
-        body = {**decision, "digest": approval["digest"]}
-        answer = self._post_once(f"/approvals/{id}/decide", body)
-        (after,) = answer["decisions"].values()
-        if after["status"] == "pending":
-            sentence = "It waits for others to agree."
-        else:
-            sentence = f"It is {after['status']}."
-        if answer["run_id"]:
+        outcome = self.client.approvals.decide(approval, decision)
+        (after,) = outcome.decisions.values()
+        waits = after.is_pending
+        sentence = "It waits for others to agree." if waits else f"It is {after.status}."
+        if outcome.run_id:
             sentence += " The run goes on."
         self._console.print(Text(visible(sentence)))
-
-    def _post_once(self, path: str, body: JsonObject) -> Json:
-        """The server's answer. A request that is sent again has the same idempotency key."""
-        headers = {"Idempotency-Key": uuid7()}
-        for _ in range(TRIES - 1):
-            try:
-                return self._client.post(path, body, headers=headers)
-            except Unreachable:
-                time.sleep(PAUSES[0])
-        return self._client.post(path, body, headers=headers)
 
     def watch(self, *, as_json: bool) -> None:
         """Follow the feed from now on, over dropped connections."""
         last = 0
-        while page := self._feed(after=last):
-            last = page[-1]["seq"]
+        while (page := self.client.feeds.events(approvals=True, after=last, limit=PAGE)).events:
+            last = page.next
 
-        for received in self._client.events("/approvals/stream", after=last):
+        for heard in self.client.watch(approvals=True, after=last):
             if as_json:
-                self._console.out(received.body)
+                self._console.out(heard.body.decode())
             else:
-                self._show_news(received.event)
-
-    def _feed(self, *, after: int) -> list[JsonObject]:
-        page = self._client.get("/approvals/stream", {"after": after, "limit": PAGE})
-        events: list[JsonObject] = page["events"]
-        return events
+                self._show_news(heard.fields)
 
     def _show_news(self, event: JsonObject) -> None:
         news = news_of(event)
@@ -327,6 +281,60 @@ _SHOWN_BELOW: Mapping[str, Json] = {
 """Left out of the frame around what is asked."""
 
 
+def approvals_table(approvals: Sequence[Approval], width: int) -> Table:
+    """A row for each of them, if there are any."""
+    rows = [_Row.of(each) for each in approvals]
+    # If statuses differ, the last column has each approval's own. If not, it has the people who
+    # may decide, which is of no interest once an approval is decided.
+    has_statuses = len({row.status for row in rows}) > 1
+    last = "status" if has_statuses else "for"
+    others = ("id", "age", "tool", "by", "risk", last)
+    taken = sum(1 + max(len(name), *(cell_len(row.cells[name]) for row in rows)) for name in others)
+    # Where there is no room for a column, they stand below the tool's name.
+    has_room = width - taken >= ARGS_WIDTH
+
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), expand=True)
+    table.add_column("id", no_wrap=True)
+    table.add_column("age", no_wrap=True)
+    beside = "tool" if has_room else "tool, args"
+    ratio = None if has_room else 1
+    table.add_column(beside, no_wrap=True, overflow="ellipsis", ratio=ratio)
+    if has_room:
+        table.add_column("args", no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column("by", overflow="fold")
+    table.add_column("risk", no_wrap=True)
+    table.add_column(last, overflow="fold", no_wrap=has_statuses)
+    for row in rows:
+        cells = [row.cells[name] for name in ("id", "age", "tool", "args", "by", "risk", last)]
+        if not has_room:
+            cells[2:4] = [f"{cells[2]}\n{cells[3]}".rstrip()]
+        table.add_row(*map(Text, cells))
+    return table
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """An approval in a list: its cells, by the names of their columns."""
+
+    status: str
+    cells: Mapping[str, str]
+
+    @classmethod
+    def of(cls, approval: Approval) -> _Row:
+        cells = {
+            "id": approval["approval_id"],
+            "age": age(approval["requested_at"]),
+            "tool": approval["tool"] or approval["node"],
+            "args": arguments(approval["args"], LONGEST_ARGS),
+            "by": ", ".join(approval["requested_by"]),
+            "risk": approval["risk"],
+            "for": _deciders(approval),
+            "status": approval["status"],
+        }
+        safe = {name: visible(str(cell), keep="") for name, cell in cells.items()}
+        return cls(approval["status"], safe)
+
+
 def _deciders(approval: Approval) -> str:
     roles = [f"role {role}" for role in approval["roles"]]
     people = [*approval["names"], *roles, *approval["assignees"]]
@@ -339,15 +347,6 @@ def _needed(approval: Approval) -> str:
     return f"{people}, but not who asked" if approval["four_eyes"] else people
 
 
-def _age(moment: str) -> str:
-    passed = Clock().now() - datetime.fromisoformat(moment)
-    seconds = max(0, int(passed.total_seconds()))
-    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
-        if seconds >= size:
-            return f"{seconds // size}{unit}"
-    return f"{seconds}s"
-
-
 def _json_from(text: str) -> Json:
     """The JSON of an argument; of standard input if it is "-"."""
     try:
@@ -356,7 +355,14 @@ def _json_from(text: str) -> Json:
         raise InvalidRequest(f"This is not JSON: {error}.") from error
 
 
+def _arguments_from(text: str) -> JsonObject:
+    args = _json_from(text)
+    if not isinstance(args, dict):
+        raise InvalidRequest("The arguments must be a JSON object.")
+    return args
+
+
 @contextmanager
 def _session(url: str, api_key: str | None) -> Iterator[Session]:
-    with errors_as_sentences(), connected(url, api_key) as client:
+    with errors_as_sentences(), connected(url, api_key, tell=note) as client:
         yield Session(client)

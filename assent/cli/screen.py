@@ -6,27 +6,36 @@ What a model or a person wrote never reaches the terminal as control characters.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+import time
+from collections.abc import Callable, Collection, Iterator
 
 from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.text import Text
 
+from assent.cli.brief import arguments, first_lines, seconds, summary, text_of
+from assent.cli.folding import Folding
+from assent.cli.progress import Activity, Task, Work, is_notable, told
 from assent.cli.wording import Approval, asked, line_of, local_time, said_by_people, subject
 from assent.core.events import TERMINAL_TYPES
 from assent.core.json import Json, JsonObject
 from assent.core.text import JOINERS, clipped, look_alike_warnings, pretty, unseen, visible
-
-ARGUMENTS_WIDTH = 60
-"""Characters of a tool's arguments on its line."""
 
 OUTCOME_WIDTH = 30
 """Characters of a tool's result on its line, at least."""
 
 PREVIEW_LINES = 40
 
+OUTPUT_LINES = 10
+"""Lines of a tool's result."""
+
+OUTPUT_WIDTH = 400
+"""Characters of one of these."""
+
 STYLES = {"token": "", "reasoning": "dim italic"}
+
+BEGINNINGS = frozenset({"run_start", "run_resumed"})
 
 CUTTING_OFF = TERMINAL_TYPES | {"run_recovered"}
 """Events after which no more comes of any message."""
@@ -63,10 +72,29 @@ class _Message:
 
 
 class Screen:
-    """The conversation on a terminal, or in a pipe without colours."""
+    """The conversation on a terminal, or in a pipe without colours.
 
-    def __init__(self, console: Console) -> None:
+    A terminal that can redraw a line also shows what the run is doing, beneath the conversation,
+    unless `redraws` is off. With `tells_nodes`, each node's end is told; a terminal tells only of
+    those that took long or used tokens.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        *,
+        tells_nodes: bool = False,
+        redraws: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.work = Work()
+        """What the newest run has done so far."""
         self._console = console
+        self._tells_nodes = tells_nodes
+        self._clock = clock
+        can_redraw = redraws and console.is_terminal and not console.is_dumb_terminal
+        self._activity = Activity(console, self.work, clock) if can_redraw else None
+        self._folding = Folding()
         self._open: tuple[str, str] | None = None
         """The owner of the line that is being written: a kind (the text or reasoning of a message,
         or a call), and an id."""
@@ -82,22 +110,44 @@ class Screen:
 
     def event(self, event: JsonObject) -> None:
         """Show an event, if a person wants to see it."""
+        if event["type"] in BEGINNINGS:
+            self.work = Work()
+            if self._activity is not None:
+                self._activity.work = self.work
+        task = self.work.add(event, self._clock())
+        self._show(event, task)
+        if self._activity is not None and self._open is None:
+            self._activity.show()
+
+    def rest(self) -> None:
+        """Take away what was shown of a run that goes on: no more is heard of it."""
+        self._hide()
+        if self._activity is not None:
+            self._console.show_cursor(True)
+
+    def totals(self, cost: float | None) -> None:
+        """Show what the run has taken in all."""
+        self.work.cost = cost
+        if (self._console.is_terminal or self._tells_nodes) and self.work.ended:
+            self.line(f"  {self.work.totals}", "dim")
+
+    def _show(self, event: JsonObject, task: Task | None) -> None:
         match event:
             case {"type": "token" | "reasoning", "message_id": message_id}:
                 self._hear(event, message_id)
             case {"type": "media", "media": media}:
                 self.line(f"  [{media}] {event.get('url') or event.get('mime_type', '')}", "dim")
-            case {"type": "tool_start", "tool": tool}:
-                started = f"· {tool}({_arguments(event.get('input'))}) …"
-                self.line(started, "dim", end="")
-                self._open = ("call", event.get("tool_call_id", ""))
-                self._written = len(started)
+            case {"type": "tool_start"}:
+                self._call(event)
+            case {"type": "tool_end", "output": output}:
+                self._outcome(event, task, output, "dim")
             case {"type": "tool_end"}:
-                self._outcome(event, _summary(event.get("output"), self._room), "dim")
+                self._outcome(event, task, None, "dim")
             case {"type": "tool_error", "error": error}:
-                self._outcome(event, f"failed: {error.get('message') or error['type']}", "red")
+                reason = error.get("message") or error["type"]
+                self._outcome(event, task, None, "red", f"failed: {reason}")
             case {"type": "tool_progress", "tool": tool}:
-                self.line(f"  {tool}: {_summary(event.get('data'))}", "dim")
+                self.line(f"  {tool}: {summary(event.get('data'))}", "dim")
             case {"type": "progress", "progress": progress}:
                 self.line(f"  {round(progress * 100)} % {event.get('message', '')}", "dim")
             case {
@@ -115,6 +165,8 @@ class Screen:
                     self.line(*line)
             case {"type": "node_error"}:
                 self._end_messages(event.get("task_id"))
+            case {"type": "node_end"} if task is not None:
+                self._tell(task, event)
             case _:
                 if event["type"] in CUTTING_OFF:
                     self._end_messages()
@@ -126,6 +178,7 @@ class Screen:
     def approval(self, approval: Approval, place: str = "") -> None:
         """Show all of what a person is asked, exactly. `place` is its place among several."""
         self._end_line()
+        self._hide()
         question = asked(approval)
         parts: list[RenderableType] = []
         for words in question.words:
@@ -151,9 +204,18 @@ class Screen:
         self._end_line()
         if self._console.is_terminal and end == "\n":
             # Only this breaks lines between words.
+            self._hide()
             self._console.print(Text(visible(text), style=style))
         else:
-            self._console.out(visible(text), style=style or None, highlight=False, end=end)
+            self._out(visible(text), style, end=end)
+
+    def _out(self, text: str, style: str, *, end: str = "\n") -> None:
+        self._hide()
+        self._console.out(text, style=style or None, highlight=False, end=end)
+
+    def _hide(self) -> None:
+        if self._activity is not None:
+            self._activity.hide()
 
     # ── messages of models ────────────────────────────────────────────────────────────────────────
 
@@ -217,25 +279,67 @@ class Screen:
             self._end_line()
             content = content.lstrip("\n")
         if content:
-            self._open = owner
+            if self._open is None:
+                self._open, self._folding = owner, Folding()
             text = visible(content.replace("\r\n", "\n"), keep=f"\n\t{JOINERS}")
-            self._console.out(text, style=style or None, highlight=False, end="")
-
-    @property
-    def _room(self) -> int:
-        return max(OUTCOME_WIDTH, self._console.width - self._written - 1)
-
-    def _outcome(self, event: JsonObject, outcome: str, style: str) -> None:
-        if self._open == ("call", event.get("tool_call_id", "")):
-            self._console.out(f" {visible(outcome)}", style=style, highlight=False)
-            self._open = None
-        else:
-            self.line(f"· {event['tool']}: {outcome}", style)
+            if self._console.is_terminal:
+                text = self._folding.add(text, self._console.width)
+            self._out(text, style, end="")
 
     def _end_line(self) -> None:
         if self._open is not None:
-            self._console.out("")
+            rest = self._folding.end(self._console.width)
+            self._out(rest, STYLES.get(self._open[0], ""))
             self._open = None
+
+    # ── nodes and tools ───────────────────────────────────────────────────────────────────────────
+
+    def _call(self, event: JsonObject) -> None:
+        """Begin the line of a call. If what goes on is shown beneath the conversation, the line is
+        written as a whole once the call has ended."""
+        if self._activity is None:
+            started = f"· {event['tool']}({arguments(event.get('input'))}) …"
+            self.line(started, "dim", end="")
+            self._open, self._folding = ("call", event.get("tool_call_id", "")), Folding()
+            self._written = len(started)
+
+    def _outcome(
+        self, event: JsonObject, task: Task | None, output: Json, style: str, error: str = ""
+    ) -> None:
+        """Show the outcome of a call: one line, and the next few of a text of several lines."""
+        took = task.seconds(event) if task else None
+        time_taken = "" if took is None else f" · {seconds(took)}"
+        is_open = self._open == ("call", event.get("tool_call_id", ""))
+        begun = ""
+        if not is_open and self._activity is not None and task is not None:
+            begun = f"· {task.name} …"
+            self._written = len(begun)
+        room = max(OUTCOME_WIDTH, self._console.width - self._written - len(time_taken) - 1)
+        outcome = f"{error or summary(output, room)}{time_taken}"
+
+        if is_open:
+            self._out(f" {visible(outcome)}", style)
+            self._open = None
+        else:
+            self.line(f"{begun} {outcome}" if begun else f"· {event['tool']}: {outcome}", style)
+        self._more_lines(output, style)
+
+    def _more_lines(self, output: Json, style: str) -> None:
+        """Show the lines of a text after its first."""
+        shown = first_lines((text_of(output) or "").strip(), OUTPUT_LINES)
+        for line in shown.split("\n")[1:]:
+            text = visible(clipped(line, OUTPUT_WIDTH))
+            if self._console.is_terminal:
+                self._hide()
+                self._console.print(Padding(Text(text, style=style), (0, 0, 0, 2)))
+            else:
+                self._out(f"  {text}", style)
+
+    def _tell(self, task: Task, end: JsonObject) -> None:
+        """Show the end of a node."""
+        is_shown = self._console.is_terminal and is_notable(task, end)
+        if is_shown or self._tells_nodes:
+            self.line(f"  {told(task, end)}", "dim")
 
 
 def _context(approval: Approval) -> Iterator[RenderableType]:
@@ -249,7 +353,7 @@ def _context(approval: Approval) -> Iterator[RenderableType]:
         case _:
             label = "what it is about to see (the graph's)"
             yield Text(f"\n{label if approval['kind'] == 'node' else 'preview'}", style="dim")
-            yield Text(_first_lines(pretty(preview)), style="dim", overflow="fold")
+            yield Text(first_lines(pretty(preview), PREVIEW_LINES), style="dim", overflow="fold")
 
     if note := approval.get("conversation", {}).get("warning"):
         yield Text(f"\n{visible(note)}", style="red", overflow="fold")
@@ -268,53 +372,4 @@ def call_line(approval: Approval) -> str:
     """The call that an approval is about, on one line."""
     if approval["kind"] != "tool":
         return subject(approval)
-    return f"{approval['tool']}({_arguments(approval['args'])})"
-
-
-def _arguments(value: Json) -> str:
-    if value is None:
-        return ""
-    if not isinstance(value, Mapping):
-        return _cut(_compact(value))
-    return _cut(", ".join(f"{name}={_compact(item)}" for name, item in value.items()))
-
-
-def _summary(output: Json, width: int = ARGUMENTS_WIDTH) -> str:
-    """A tool's result in a few words: the top of JSON, the first line of text."""
-    if isinstance(output, Mapping) and isinstance(output.get("content"), str):
-        output = output["content"]
-    if isinstance(output, str):
-        try:
-            output = json.loads(output)
-        except ValueError:
-            return _cut(output.strip().partition("\n")[0], width)
-
-    if output is None:
-        return "done"
-    if not isinstance(output, Mapping):
-        return _cut(_top(output), width)
-    return _cut(", ".join(f"{name}: {_top(item)}" for name, item in output.items()), width)
-
-
-def _top(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list):
-        return "1 item" if len(value) == 1 else f"{len(value)} items"
-    return "{…}" if isinstance(value, Mapping) else _compact(value)
-
-
-def _compact(value: Json) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _cut(text: str, width: int = ARGUMENTS_WIDTH) -> str:
-    return clipped(" ".join(text.split()), width)
-
-
-def _first_lines(text: str) -> str:
-    lines = text.split("\n")
-    rest = len(lines) - PREVIEW_LINES
-    if rest <= 0:
-        return text
-    return "\n".join([*lines[:PREVIEW_LINES], f"… {rest} more lines"])
+    return f"{approval['tool']}({arguments(approval['args'])})"

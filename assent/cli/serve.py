@@ -28,7 +28,8 @@ from assent.api.limits import MAX_BODY_BYTES
 from assent.api.streams import malloc
 from assent.api.streams.uvicorn_wires import HttpProtocol, WebSocketProtocol
 from assent.cli.distributions import installed, of_one_version
-from assent.cli.terminal import console, errors_as_sentences, fail, program, read_settings
+from assent.cli.reload import Reloader, project_folder
+from assent.cli.terminal import console, errors_as_sentences, fail, note, program, read_settings
 from assent.config.logging import configure_logging
 from assent.config.settings import Settings
 from assent.core.errors import AgentLoadError, ConfigurationError
@@ -61,6 +62,13 @@ def serve(
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="The port to listen on; 0 takes a free one.")
     ] = 8000,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Start anew when the agent's files change.")
+    ] = False,
+    fd: Annotated[
+        int | None,
+        typer.Option(min=3, hidden=True, help="A socket that is open already, by its number."),
+    ] = None,
 ) -> None:
     """Serve an agent over HTTP.
 
@@ -69,13 +77,41 @@ def serve(
     settings = read_settings()
     with errors_as_sentences():
         of_one_version(installed())
-        sock = bind(host, port, settings)
+        sock = bind(host, port, settings) if fd is None else _inherited(fd, host, settings)
+        if reload:
+            _serve_anew(sock, agent, host, settings)
+            return
         _prepare_process()
         server = AgentServer(settings, agent, log_level=settings.log_level)
         server.on_start = lambda: _announce(server, settings, url_of(host, sock))
+        if fd is not None:
+            waiting = threading.Thread(target=_stop_with_parent, args=[server], daemon=True)
+            waiting.start()
         # uvicorn has shut down in order when it raises this.
         with suppress(KeyboardInterrupt):
             server.run([sock])
+
+
+def _serve_anew(sock: socket.socket, agent: str | None, host: str, settings: Settings) -> None:
+    """Serve in a process of its own, which starts anew on each change."""
+    if agent is None:
+        fail(
+            "--reload follows the files of an agent. Name one, as in serve agent.py:agent.", code=2
+        )
+    if os.name != "posix":
+        fail("--reload needs a system where a process can hand on its socket.", code=2)
+    watched = [project_folder(agent), *([settings.config] if settings.config else [])]
+    patience = settings.drain_seconds + CLOSING_SECONDS + 0.5
+    command = ["serve", agent, "--host", host, "--fd"]
+    asyncio.run(Reloader(command, sock, patience=patience, tell=note).run(*watched))
+
+
+def _stop_with_parent(server: AgentServer) -> None:
+    """End the server once its standard input is closed, since the process that has started it is
+    gone then."""
+    while os.read(0, 1024):
+        pass
+    server.stop()
 
 
 KEEP_ALIVE_SECONDS = 75
@@ -249,13 +285,7 @@ def bind(host: str, port: int, settings: Settings) -> socket.socket:
 
     ipv4_first = sorted(found, key=lambda entry: entry[0] is not socket.AF_INET)
     family, kind, protocol, _, address = ipv4_first[0]
-    if not settings.api_keys and not _ip(str(address[0])).is_loopback:
-        fail(
-            f"Without keys, anybody who can reach {host or 'this machine'} could use the server. "
-            "Set ASSENT_API_KEYS=name:secret, or bind to 127.0.0.1.",
-            code=2,
-        )
-
+    _check_reach(str(address[0]), host, settings)
     sock = socket.socket(family, kind, protocol)
     with ExitStack() as stack, _port_problems(host, port):
         stack.callback(sock.close)
@@ -290,6 +320,22 @@ def _prepare_process() -> None:
     if sys.platform != "win32":
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _inherited(fd: int, host: str, settings: Settings) -> socket.socket:
+    """The socket that another process has bound. Without keys, it too must be bound to loopback."""
+    sock = socket.socket(fileno=fd)
+    _check_reach(str(sock.getsockname()[0]), host, settings)
+    return sock
+
+
+def _check_reach(address: str, host: str, settings: Settings) -> None:
+    if not settings.api_keys and not _ip(address).is_loopback:
+        fail(
+            f"Without keys, anybody who can reach {host or 'this machine'} could use the server. "
+            "Set ASSENT_API_KEYS=name:secret, or bind to 127.0.0.1.",
+            code=2,
+        )
 
 
 def url_of(host: str, sock: socket.socket) -> str:

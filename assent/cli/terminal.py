@@ -39,6 +39,11 @@ def print_sentence(out: Console, sentence: Text) -> None:
     out.print(sentence, soft_wrap=not out.is_terminal)
 
 
+def note(text: str, style: str = "dim") -> None:
+    """Write to standard error, on one line, what is not part of the program's output."""
+    console(stderr=True).print(Text(visible(text), style=style), soft_wrap=True)
+
+
 def mebibytes(size: int) -> str:
     """This many bytes, for people."""
     return f"{size / (1 << 20):,.1f} MiB"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from assent.cli.brief import number
 from assent.core.json import Json, JsonObject
-from assent.core.question_text import Asked, read_question
+from assent.core.question_text import Asked, answers_for, form_of, read_question
+from assent.core.text import clipped
 
 Approval = Mapping[str, Json]
 """An approval as the server shows it."""
@@ -169,19 +171,15 @@ def _unit(about: Mapping[str, Json]) -> str:
 
 
 def _usage(event: JsonObject) -> str:
-    return f"{_number(event['used'])} of {_number(event['limit'])} {_unit(event)}"
-
-
-def _number(value: float) -> str:
-    return f"{value:,.6f}".rstrip("0").rstrip(".")
+    return f"{number(event['used'])} of {number(event['limit'])} {_unit(event)}"
 
 
 def _budget(approval: Approval) -> str:
     args, preview = approval["args"], approval["preview"]
     within = f" within a {preview['per']}" if preview.get("per") else ""
     return (
-        f"{_holder(args).capitalize()} has used {_number(preview['used'])} of the "
-        f"{_number(preview['limit'])} {_unit(args)} that it may use{within}."
+        f"{_holder(args).capitalize()} has used {number(preview['used'])} of the "
+        f"{number(preview['limit'])} {_unit(args)} that it may use{within}."
     )
 
 
@@ -240,6 +238,18 @@ def asked(approval: Approval) -> Asked:
     return Asked(value=args)
 
 
+def answers(approval: Approval) -> list[str]:
+    """A line for each answer that a question offers, and for each field that it asks for."""
+    if approval["kind"] != "input":
+        return []
+    lines = []
+    for field in form_of(approval.get("schema")):
+        needed = "" if field.needed else "; may be empty"
+        lines.append(f"  -  {field.name} ({field.answers.hint}{needed})")
+        lines += [f"   {line}" for line in field.answers.lines()]
+    return lines or answers_for(approval["args"], approval.get("schema")).lines()
+
+
 # ── the answer ────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -274,13 +284,19 @@ def choices(approval: Approval) -> list[Choice]:
         every = CUT_OFF
     elif approval["kind"] == "budget":
         args = approval["args"]
-        allow = f"[a]llow up to {_number(args['limit'])} {_unit(args)}"
+        allow = f"[a]llow up to {number(args['limit'])} {_unit(args)}"
         every = (
             Choice(("a", "allow", "approve"), allow, "approve"),
             Choice(("<a number>",), "<a number> allows up to that", "edit"),
             Choice(("s", "stop"), "[s]top", "reject"),
         )
     return [choice for choice in every if choice.type in approval["allowed"]]
+
+
+def no_choice(typed: str, keys: Sequence[str]) -> str:
+    """The sentence for a key that is none of those that decide."""
+    told = f"{clipped(typed, 20)!r} is no choice. " if typed else ""
+    return f"{told}Type one of {', '.join(keys)}. Ctrl-C leaves it pending."
 
 
 def limit_from(text: str, approval: Approval) -> float | str | None:
@@ -292,5 +308,5 @@ def limit_from(text: str, approval: Approval) -> float | str | None:
         return None
     used = approval["preview"]["used"]
     if not used < limit < float("inf"):
-        return f"The new limit must be above the {_number(used)} that are used."
+        return f"The new limit must be above the {number(used)} that are used."
     return int(limit) if limit.is_integer() else limit

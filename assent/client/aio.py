@@ -101,7 +101,8 @@ class Asking:
             except (AssentError, httpx.TransportError) as error:
                 lost = self._wire.lost(error)
                 pause = follower.dropped(lost)
-                self._on_link(Link("down", pause, lost.message))
+                if follower.has_begun:
+                    self._on_link(Link("down", pause, lost.message))
                 await asyncio.sleep(pause)
 
     async def _sse(self, follower: Follower) -> AsyncGenerator[Heard, None]:

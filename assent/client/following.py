@@ -71,7 +71,8 @@ class Follower:
         self._is_one_run = is_one_run or opening is not None
         self._is_whole = types is None and not self._is_one_run
         self._is_placed = bool(after)
-        self._has_begun = False
+        self.has_begun = False
+        """True once there was an answer: before, there is no connection to lose."""
         self._is_down = False
         self._tries = 0
         self._pause = FIRST_PAUSE
@@ -106,7 +107,7 @@ class Follower:
             self.path = f"/runs/{run_id}/stream"
         self.silence = BEATS * float(headers.get("x-heartbeat", HEARTBEAT))
         self.is_over = is_empty
-        self._has_begun = True
+        self.has_begun = True
         was_down, self._is_down = self._is_down, False
         return was_down
 
@@ -155,7 +156,7 @@ class Follower:
         help, or if there was no answer to several tries and never one before."""
         self._tries += 1
         may_begin = isinstance(error, Unreachable) and self._tries < TRIES
-        if not may_pass(error) or not (self._has_begun or may_begin):
+        if not may_pass(error) or not (self.has_begun or may_begin):
             raise error
         self._is_down = True
         self._limit = max(1, self._limit // 2)

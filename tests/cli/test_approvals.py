@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
-import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from assent.cli.app import app
-from assent.cli.approvals import Session
-from assent.cli.client import Client, Refused
+from assent.cli.approvals import approvals_table
 from assent.cli.wording import news_of
 from assent.notify.endpoints import APPROVAL_EVENTS
-from tests.support.server import Server, scripted_agents, serving
+from tests.support import any_graphs
+from tests.support.screens import on_screen
+from tests.support.server import Server, project_of, scripted_agents, serving
 from tests.support.waiting import PATIENCE
 
 ASSENT = [sys.executable, "-c", "from assent.cli.app import main; main()"]
@@ -129,26 +136,50 @@ def test_the_first_of_two_votes_waits_for_the_second(server: Server) -> None:
 
 def test_a_list_fits_a_narrow_terminal(server: Server) -> None:
     one, _other = asked(server, "pay 18"), asked(server, "pay 19")
-    _titles, line = approvals(
+    _titles, line, args = approvals(
         server, "list", "--thread", one["thread_id"], columns=80
     ).output.splitlines()
     id, _age, *said = line.split()
     assert (id, said) == (one["approval_id"], ["pay", "ann", "medium", "anyone"])
+    assert args.strip() == "amount=18"
+    wide = approvals(server, "list", "--thread", one["thread_id"], columns=140).output
+    assert wide.splitlines()[1].split()[2:4] == ["pay", "amount=18"]
     # Of several statuses each says its own.
     approvals(server, "reject", id)
     lines = approvals(server, "list", "--status", "all", columns=80).output.splitlines()
-    assert {line.split()[-1] for line in lines[1:]} >= {"rejected", "pending"}
+    assert {line.split()[-1] for line in lines[1::2]} >= {"rejected", "pending"}
     assert max(map(len, lines)) <= 80
 
 
-def test_a_status_is_one_word_beside_the_name_of_a_common_tool(
-    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_status_is_one_word_beside_the_name_of_a_common_tool(server: Server) -> None:
     waits = asked(server, "pay 20") | {"tool": "delete_records", "requested_by": ["local"]}
-    monkeypatch.setenv("COLUMNS", "80")
-    Session(Client(httpx.Client())).table([waits, waits | {"status": "superseded"}])
-    _titles, *lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[-1] for line in lines] == ["pending", "superseded"]
+    table = approvals_table([waits, waits | {"status": "superseded"}], 80)
+    out = io.StringIO()
+    Console(file=out, width=80).print(table)
+    _titles, *lines = out.getvalue().splitlines()
+    assert [line.split()[-1] for line in lines[::2]] == ["pending", "superseded"]
+
+
+@given(st.lists(st.text(max_size=120), min_size=1, max_size=3), st.integers(60, 220))
+def test_a_list_of_anything_stays_a_table(texts: list[str], width: int) -> None:
+    """Whatever arguments hold, each approval has its own one or two lines."""
+    row = {
+        "approval_id": f"apr_{0:032}",
+        "requested_at": "2026-01-01T00:00:00Z",
+        "tool": "pay",
+        "requested_by": ["ann"],
+        "risk": "low",
+        "status": "pending",
+        "names": [],
+        "roles": [],
+        "assignees": [],
+    }
+    table = approvals_table([row | {"args": {"text": text}} for text in texts], width)
+    out = io.StringIO()
+    Console(file=out, width=width).print(table)
+    lines = out.getvalue().split("\n")[1:-1]
+    assert [line[:4] for line in lines].count("apr_") == len(texts)
+    assert len(lines) <= 2 * len(texts)
 
 
 NEWS = {
@@ -218,15 +249,36 @@ def test_what_is_wrong_is_one_sentence(server: Server) -> None:
     assert "does not answer" in result.output
 
 
-def test_only_watching_ends_well_with_ctrl_c(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def pressed(*_: Any) -> None:
-        raise KeyboardInterrupt
+def test_only_watching_ends_well_with_ctrl_c(server: Server, tmp_path: Path) -> None:
+    environment = {"ASSENT_URL": server.url, "ASSENT_API_KEY": "secret-of-bob"}
+    with on_screen(tmp_path, "approvals", "watch", columns=120, **environment) as screen:
+        # What was asked before it began to watch is not told.
+        asked(server, "pay 21")
+        while not screen.shows("pay: waits for a decision", within=1):
+            asked(server, "pay 21")
+        screen.type("\x03")
+        assert screen.ended() == 0
+    id = asked(server, "pay 22")["approval_id"]
+    with on_screen(tmp_path, "approvals", "approve", id, **environment) as screen:
+        screen.until("Approve this? [y/N]:")
+        screen.type("\x03")
+        assert screen.ended() == 1
+        assert "Traceback" not in screen.shown
 
-    monkeypatch.setattr(Client, "get", pressed)
-    assert approvals(server, "watch").exit_code == 0
-    assert approvals(server, "approve", "apr_1").exit_code == 130
+
+def test_a_question_is_shown_with_its_answers(tmp_path: Path) -> None:
+    project_of(tmp_path, {any_graphs: ("asker", "form")})
+    root = str(Path(__file__).parents[2])
+    with serving(tmp_path, "langgraph.json", PYTHONPATH=root) as server:
+        for agent, message, parts in (
+            ("asker", "ask Which year? 2019 2020", ("1  2019", "2  2020", "choices    respond")),
+            ("form", "x", ("-  city (text)", "-  nights (a whole number)")),
+        ):
+            body = {"message": message, "agent": agent}
+            with httpx.Client(base_url=server.url, trust_env=False, timeout=60) as http:
+                (approval,) = http.post("/agent/invoke", json=body).json()["approvals"]
+            shown = approvals(server, "show", approval["approval_id"]).output
+            assert all(part in shown for part in parts), shown
 
 
 @pytest.mark.parametrize(
@@ -246,33 +298,40 @@ def test_arguments_that_programs_read_differently_are_none(
     assert (result.exit_code, result.output) == (1, f"This is not JSON: {said}.\n")
 
 
+@contextmanager
+def answering(response: bytes) -> Iterator[str]:
+    """A server that answers every request with this; its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.wfile.write(response)
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as other:
+        serving = threading.Thread(target=other.serve_forever)
+        serving.start()
+        yield f"http://127.0.0.1:{other.server_port}"
+        other.shutdown()
+        serving.join()
+
+
 @pytest.mark.parametrize(
-    ("response", "said"),
+    ("head", "said"),
     [
         (
-            httpx.Response(301, headers={"location": "https://assent.example/approvals"}),
-            "The server sends on to https://assent.example/approvals. Give its own address as --url.",
+            "301 Moved\r\nLocation: https://a.example/x",
+            "sends on to https://a.example/x. Give its own",
         ),
-        (
-            httpx.Response(200, html="<h1>Welcome</h1>"),
-            "The server answered 200 OK: <h1>Welcome</h1>",
-        ),
-        (
-            httpx.Response(502, html="<h1>Bad</h1>"),
-            "The server answered 502 Bad Gateway: <h1>Bad</h1>",
-        ),
+        ("200 OK\r\nContent-Type: text/html", "is none that this client reads"),
+        ("502 Bad Gateway\r\nContent-Type: text/html", "The server answered 502"),
     ],
 )
-def test_a_server_that_is_another_one_is_named_in_a_sentence(
-    response: httpx.Response, said: str
-) -> None:
-    transport = httpx.MockTransport(lambda request: response)
-    with httpx.Client(base_url="http://assent.example", transport=transport) as http:
-        client = Client(http)
-        with pytest.raises(Refused, match=re.escape(said)):
-            client.get("/approvals")
-        with pytest.raises(Refused, match=re.escape(said)):
-            next(client.events("/approvals/stream"))
+def test_a_server_that_is_another_one_is_named_in_a_sentence(head: str, said: str) -> None:
+    body = "<h1>Hi</h1>"
+    answer = f"HTTP/1.1 {head}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}"
+    with answering(answer.encode()) as url:
+        result = CliRunner().invoke(app, ["approvals", "list", "--url", url])
+    assert result.exit_code == 1
+    assert said in result.output and "Traceback" not in result.output
 
 
 def test_watching_tells_of_all_threads_from_now_on_and_over_a_restart(
@@ -286,9 +345,9 @@ def test_watching_tells_of_all_threads_from_now_on_and_over_a_restart(
         "NO_PROXY": "*",
         "PYTHONUNBUFFERED": "1",
     }
-    with (tmp_path / "out").open("wb") as out:
+    with (tmp_path / "out").open("wb") as out, (tmp_path / "err").open("wb") as err:
         watching = subprocess.Popen(
-            [*ASSENT, "approvals", "watch", "--json"], env=environment, stdout=out, stderr=out
+            [*ASSENT, "approvals", "watch", "--json"], env=environment, stdout=out, stderr=err
         )
         try:
             told: list[dict[str, Any]] = []

@@ -467,12 +467,14 @@ def test_a_rejection_tells_the_reason(clerk: Server) -> None:
 def test_an_edit_asks_again_until_the_arguments_are_json_that_the_tool_takes(clerk: Server) -> None:
     result = chat(
         clerk,
-        stdin='delete record 104\ne\n{"ids": [105\n[105]\n{"idz": [105]}\ne\n{"ids": [105]}\n',
+        stdin='delete record 104\ne\n{"ids": [105\n[105]\n{"idz": [105]}\n{"ids": [105]}\n',
     )
     assert result.exit_code == 0
     assert "This is not JSON: " in result.stdout
     assert "The arguments must be a JSON object." in result.stdout
-    assert "The tool 'delete_records' has no argument 'idz'." in result.stderr
+    assert "The tool 'delete_records' has no argument 'idz'." in result.stdout
+    # The question is not shown again, and what was chosen still is.
+    assert result.stdout.count("delete_records wants to run") == 1
     assert "· delete_records(ids=[105]) … deleted: 1" in result.stdout
 
 
@@ -1110,7 +1112,23 @@ def call(kind: str, tool_call_id: str = "c", **members: Any) -> dict[str, Any]:
             ],
             '· find(a="x", b=[1]) … found: 3, all: 2 items\n',
         ),
-        ([call("tool_start"), call("tool_end", output="first\nsecond")], "· find() … first\n"),
+        (
+            [call("tool_start"), call("tool_end", output="first\nsecond")],
+            "· find() … first\n  second\n",
+        ),
+        (
+            [call("tool_start"), call("tool_end", output="\n".join(map(str, range(240))))],
+            "".join(
+                ["· find() … 0\n", *(f"  {n}\n" for n in range(1, 10)), "  … 230 more lines\n"]
+            ),
+        ),
+        (
+            [
+                call("tool_start", ts="2026-01-01T00:00:00Z"),
+                call("tool_end", output="x", ts="2026-01-01T00:02:05.4Z"),
+            ],
+            "· find() … x · 2 min 5 s\n",
+        ),
         (
             [
                 call("tool_start", "1"),

@@ -1,0 +1,124 @@
+"""`assent serve --reload`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from watchfiles import Change
+
+from assent.cli.reload import ProjectFilter, project_folder
+from tests.support.command import REPOSITORY, Process, run, started
+from tests.support.server import free_port
+from tests.support.waiting import PATIENCE
+
+AGENT = """
+from langchain_core.messages import AIMessage
+from langgraph.graph import START, MessagesState, StateGraph
+
+builder = StateGraph(MessagesState)
+builder.add_node("node", lambda state: {"messages": [AIMessage("%s")]})
+builder.add_edge(START, "node")
+agent = builder.compile(name="agent")
+"""
+
+
+def environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ASSENT_")}
+    return {**kept, "PYTHONPATH": str(REPOSITORY)}
+
+
+@contextmanager
+def reloading(folder: Path, port: int) -> Iterator[Process]:
+    process = started(
+        ["serve", "agent.py:agent", "--reload", "--port", str(port)],
+        folder=folder,
+        environment=environment(),
+        log=folder / "log",
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        process.wait(PATIENCE)
+
+
+def written(log: Path, sentence: str, times: int = 1) -> None:
+    """Wait until the log has the sentence so many times."""
+    deadline = time.monotonic() + PATIENCE
+    while not log.exists() or log.read_text().count(sentence) < times:
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
+
+
+def answer(port: int) -> str:
+    """What the agent says. A request waits while the server starts."""
+    response = httpx.post(
+        f"http://127.0.0.1:{port}/agent/invoke",
+        json={"message": "hello"},
+        trust_env=False,
+        timeout=PATIENCE,
+    )
+    return str(response.json()["output"])
+
+
+def test_a_change_is_served_and_a_mistake_waits_for_the_next(tmp_path: Path) -> None:
+    port, file, log = free_port(), tmp_path / "agent.py", tmp_path / "log"
+    file.write_text(AGENT % "one")
+    with reloading(tmp_path, port) as process:
+        written(log, "Assent is at")
+        assert answer(port) == "one"
+        file.write_text("this is no Python")
+        written(log, "agent.py cannot be imported")
+        file.write_text(AGENT % "two")
+        # Nobody is refused meanwhile: the socket is there all the time.
+        assert answer(port) == "two"
+        assert "Starting anew, since this has changed: agent.py." in log.read_text()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+    with pytest.raises(httpx.ConnectError):
+        answer(port)
+
+
+def test_the_server_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+    port, log = free_port(), tmp_path / "log"
+    (tmp_path / "agent.py").write_text(AGENT % "one")
+    with reloading(tmp_path, port) as process:
+        written(log, "Assent is at")
+        process.send_signal(signal.SIGKILL)
+        process.wait(PATIENCE)
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False)
+            except httpx.TransportError:
+                break
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_the_demo_has_no_files_to_follow(tmp_path: Path) -> None:
+    done = run(["serve", "--reload", "--port", "0"], folder=tmp_path, environment=environment())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Name one" in done.stderr
+
+
+def test_only_the_files_of_a_project_count(tmp_path: Path) -> None:
+    counts = ProjectFilter()
+    for name in ("agent.py", "langgraph.json", "assent.toml", ".env", "prod.env", "a/b.yaml"):
+        assert counts(Change.modified, str(tmp_path / name)), name
+    for name in ("assent.db", "notes.txt", "__pycache__/a.py", ".venv/lib/a.py", "a.py~"):
+        assert not counts(Change.modified, str(tmp_path / name)), name
+
+
+def test_the_folder_is_that_of_the_agents_file(tmp_path: Path) -> None:
+    assert project_folder(f"{tmp_path}/a/agent.py:agent") == tmp_path / "a"
+    assert project_folder(f"{tmp_path}/langgraph.json") == tmp_path
+    assert project_folder("package.module:agent") == Path.cwd()
