@@ -313,7 +313,7 @@ DREAM = b'id: 1\ndata: {"type":"dream","seq":1}\n\n'
 
 async def test_a_connection_without_a_sign_of_life_is_dead() -> None:
     """Frames that a server may send one day are no error either: a comment, a named end, an event
-    of an unknown type, in which only LF ends a line."""
+    of an unknown type, with what Unicode ends lines with, as the server escapes it."""
     asked_for: list[bytes] = []
 
     async def half_open(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -323,10 +323,8 @@ async def test_a_connection_without_a_sign_of_life_is_dead() -> None:
             await reader.read()
             writer.close()
             return
-        last = 'id: 2\ndata: {"type":"dream","seq":2,"text":"a\u2028b\u0085c"}\n\n'
-        writer.write(
-            SILENT + DREAM + last.encode() + b': end\nevent: end\ndata: {"reason":"done"}\n\n'
-        )
+        last = b'id: 2\ndata: {"type":"dream","seq":2,"text":"a\\u2028b\\u0085c"}\n\n'
+        writer.write(SILENT + DREAM + last + b': end\nevent: end\ndata: {"reason":"done"}\n\n')
         writer.close()
 
     async with await asyncio.start_server(half_open, "127.0.0.1", 0) as there:
@@ -337,6 +335,20 @@ async def test_a_connection_without_a_sign_of_life_is_dead() -> None:
     assert all(isinstance(each.event, UnknownEvent) for each in heard)
     assert heard[1].fields["text"] == "a\u2028b\u0085c"
     assert b"last-event-id: 1\r\n" in asked_for[1].lower()
+
+
+@pytest.mark.parametrize("transport", ["sse", "poll"])
+async def test_the_feeds_of_an_agent_and_a_person_are_followed(
+    client: Client, thread: str, transport: Transport
+) -> None:
+    before = (await client.feeds.events(agent="chat_agent")).next
+    await client.runs.invoke("tell 5", thread_id=thread, agent="chat_agent")
+    watching = client.watch(agent="chat_agent", after=before, transport=transport)
+    heard = await heard_up_to_done(watching)
+    assert [each.type for each in heard] == ["run_start", "done"]
+    assert [each.fields["thread_id"] for each in heard] == [thread, thread]
+    theirs = await client.feeds.events(user="local", types=["done"])
+    assert theirs.events
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

@@ -22,6 +22,7 @@ from typing import Any
 
 import httpx
 
+from assent.client import Client
 from tests.support import agents
 from tests.support.command import COLD, REPOSITORY, Process, started
 from tests.support.waiting import PATIENCE, until
@@ -269,17 +270,16 @@ async def asking(server: Server, **headers: str) -> AsyncIterator[Api]:
 
 
 class Api:
-    """Asks the server, and holds every answer to what a client may rely on."""
+    """Asks the server, as our own client does where only the answer matters; `http` is for tests of
+    the wire. What it shows is JSON, as it came."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self.http = http
+        self.client = Client(str(http.base_url), http=http)
 
     async def stream(self, message: str | None = None, **body: Json) -> list[Event]:
         """Say something, or give another input; the events of the run."""
-        body = body if message is None else {"message": message, **body}
-        async with self.http.stream("POST", "/agent/stream", json=body) as response:
-            await expect(response, 200)
-            return [event async for event in events_of(response)]
+        return [heard.fields async for heard in self.client.runs.stream(message, **body)]
 
     async def paused(self, message: str, **body: Json) -> list[Json]:
         """Say something that the agent must ask a person for; the approvals it asks for."""
@@ -293,38 +293,33 @@ class Api:
 
     async def decided(self, thread_id: str, **body: Json) -> Json:
         """Decide, and be told so; the answer."""
-        return (await expect(await self.resume(thread_id, **body), 202)).json()
+        return (await self.client.threads.resume(thread_id, body)).fields
 
     async def pending(self, thread_id: str) -> list[Json]:
         """The approvals that the thread waits for, in the order in which they were asked for."""
-        in_order = (await self.get(f"/threads/{thread_id}"))["approvals"]
-        approvals: list[Json] = (
-            await self.get("/approvals", thread_id=thread_id, status="pending")
-        )["approvals"]
-        assert [each["approval_id"] for each in approvals] == [
-            each["approval_id"] for each in in_order
-        ]
-        return approvals
+        in_order = (await self.client.threads.get(thread_id)).approvals
+        listed = self.client.approvals.list(thread_id=thread_id, status="pending")
+        approvals = [approval async for approval in listed]
+        assert [each.approval_id for each in approvals] == [each.approval_id for each in in_order]
+        return [each.fields for each in approvals]
 
     async def approval(self, approval_id: str) -> Json:
         """One approval."""
-        return await self.get(f"/approvals/{approval_id}")
+        return (await self.client.approvals.get(approval_id)).fields
 
     async def run(self, thread_id: str, message: str, **body: Json) -> Json:
         """Start a run in the background; its view."""
-        body = {"message": message, "thread_id": thread_id, **body}
-        return (await expect(await self.http.post("/agent/runs", json=body), 202)).json()
+        return (await self.client.runs.start(message, thread_id=thread_id, **body)).fields
 
     async def runs(self, thread_id: str, **parameters: Json) -> list[Json]:
         """The newest runs of the thread, the last one first."""
-        parameters = {"thread_id": thread_id, "limit": 1000, **parameters}
-        runs: list[Json] = (await self.get("/runs", **parameters))["runs"]
-        return runs
+        listed = self.client.runs.list(thread_id=thread_id, limit=1000, **parameters)
+        return [run.fields async for run in listed]
 
     async def ended(self, run_id: str) -> Json:
         """The run, once it has ended or paused."""
-        await self.get(f"/runs/{run_id}/wait")
-        return await self.get(f"/runs/{run_id}")
+        await self.client.runs.wait(run_id)
+        return (await self.client.runs.get(run_id)).fields
 
     async def cancel(self, path: str, **body: Json) -> list[Json]:
         """Cancel what is at this path, a run or all of a thread; the runs that were asked to
