@@ -7,12 +7,27 @@ import json
 import signal
 import struct
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import pytest
+from fastapi import Request
 from websockets.exceptions import InvalidStatus
 
+from assent.api.context import SCOPE_KEY
+from assent.api.dialects.native import NATIVE
+from assent.api.streams.commands import Desk
+from assent.api.streams.connections import READER, Connections, Reader, Transport
+from assent.api.streams.encoder import Encoders, ws_text
+from assent.api.streams.sending import Outlet, connection_of
+from assent.api.streams.websocket import Socket as ServersSocket
+from assent.core.audit import Actor, Authentication
+from assent.core.clock import Clock
+from assent.core.errors import Gone, Unavailable
+from assent.runs.follow import Batches, Following
+from assent.runs.service import Runs
+from assent.storage.base import Storage
 from tests.support.server import Api, Server, asking, expect, problem, scripted_agents, serving
 from tests.support.sockets import Socket, socket_of
 from tests.support.waiting import PATIENCE, until
@@ -26,7 +41,7 @@ async def new_thread(api: Api, thread: str) -> str:
     return thread
 
 
-async def connection_of(api: Api, thread: str) -> Any:
+async def shown(api: Api, thread: str) -> Any:
     (found,) = (await api.get("/connections", thread_id=thread))["connections"]
     return found
 
@@ -195,12 +210,12 @@ async def test_an_acknowledgement_is_shown(server: Server, api: Api, thread: str
     last = (await api.stream("look 1", thread_id=thread))[-1]["seq"]
     async with socket_of(server, thread) as socket:
         await socket.until("done")
-        assert (await connection_of(api, thread))["acked"] is None
+        assert (await shown(api, thread))["acked"] is None
         for seq, acked in ((last, last), (2, last)):
             await socket.send("ack", seq=seq)
             await socket.ask("ping")
-            shown = await connection_of(api, thread)
-            assert (shown["acked"], shown["cursor"], shown["transport"]) == (
+            listed = await shown(api, thread)
+            assert (listed["acked"], listed["cursor"], listed["transport"]) == (
                 acked,
                 last,
                 "websocket",
@@ -265,6 +280,49 @@ async def test_a_reader_who_misses_events_that_were_removed_is_told(
         assert await socket.closed() == 1008
         numbers = [event["seq"] for event in socket.events]
         assert numbers == list(range(1, len(numbers) + 1)) and len(numbers) < last
+
+
+class Failing(Following):
+    """A log that cannot be read."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(cast(Storage, None), "t")
+        self.error = error
+
+    async def batches(self) -> Batches:
+        yield ()
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (Gone("Events were removed.", first=3), 410, 1008),
+        (Unavailable("The disk is away."), 503, 1013),
+        (RuntimeError("swordfish"), 500, 1011),
+    ],
+)
+async def test_the_code_says_why_no_more_events_come(
+    error: Exception, status: int, code: int
+) -> None:
+    connections = Connections(Clock(), most=1, most_per_client=1, stalled=1)
+    encoders = Encoders(shared=lambda log_id: False)
+    server = SimpleNamespace(connections=connections, encoders=encoders, heartbeat=60.0)
+    scope = {"type": "http", "headers": [], SCOPE_KEY: server, READER: Reader("ann", "", "ann")}
+    request = Request(scope)
+    following = Failing(error)
+    connection = connection_of(request, following, Transport.WEBSOCKET, NATIVE, ws_text)
+    by = Actor("ann", Authentication.API_KEY)
+    desk = Desk(runs=cast(Runs, None), by=by, thread_id="t", prefix="")
+    sent: asyncio.Queue[Any] = asyncio.Queue()
+    socket = ServersSocket(Outlet(request, connection), desk, path="/threads/t/ws")
+    await socket.run(asyncio.Event().wait, sent.put)  # type: ignore[arg-type]
+    accept, ready, problem, close = (sent.get_nowait() for _ in range(4))
+    assert accept["type"] == "websocket.accept" and '"ready"' in ready["text"]
+    assert json.loads(problem["text"])["status"] == status
+    assert "swordfish" not in problem["text"]
+    assert close == {"type": "websocket.close", "code": code}
+    assert sent.empty() and not list(connections)
 
 
 async def test_a_server_that_stops_shows_a_run_to_its_end(tmp_path: Path) -> None:
