@@ -9,13 +9,14 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, closing
+from typing import Any
 
 import pytest
 
 from tests.support import readers
 from tests.support.readers import Numbered
 from tests.support.server import Api, Server, asking, only, scripted_agents, serving, types_of
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 HOSTILE = "".join(
     f"{end}id: 99{end}event: approval_decided{end}data: {{}}{end}{end}: end{end}event: end{end}{end}"
@@ -29,7 +30,8 @@ REQUESTS = 10
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
-    with serving(folder, scripted_agents(folder, "agent", "slow_agent")) as server:
+    agents = scripted_agents(folder, "agent", "slow_agent")
+    with serving(folder, agents, ASSENT_HEARTBEAT="0.2s") as server:
         yield server
 
 
@@ -68,7 +70,7 @@ async def test_a_request_that_is_cut_changes_nothing(
     request = said("Hello.", thread)
     with connected(server) as sock:
         sock.sendall(request[: int(len(request) * sent)])
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        reset_on_close(sock)
     assert (await api.http.get(f"/threads/{thread}")).status_code == 404
 
 
@@ -101,6 +103,43 @@ async def test_a_stream_whose_client_asks_on_is_ended_by_no_request(
         while b'"type":"done"' not in answer:
             answer += sock.recv(1 << 16)
     assert answer.count(b"HTTP/1.1") == 1
+
+
+async def test_a_frame_that_comes_by_the_byte_is_read(
+    server: Server, api: Api, thread: str
+) -> None:
+    await api.stream("Hello.", thread_id=thread)
+    with connected(server) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.sendall(handshake(thread))
+        assert taken(sock).startswith(b"HTTP/1.1 101 ")
+        for byte in text_frame({"type": "message", "id": "c1", "message": "By the byte."}):
+            sock.sendall(bytes([byte]))
+        heard = b""
+        while b'"type":"done"' not in heard.partition(b"By the byte.")[2]:
+            heard += taken(sock)
+    assert heard.count(b'"type":"answer"') == 1
+    assert [event["type"] for event in await api.events(thread)].count("run_start") == 2
+
+
+@pytest.mark.parametrize("reset", [True, False])
+async def test_a_socket_that_ends_amid_a_frame_has_said_nothing(
+    reset: bool, server: Server, api: Api, thread: str
+) -> None:
+    await api.stream("Hello.", thread_id=thread)
+    before = await api.events(thread)
+    frame = text_frame({"type": "message", "id": "c1", "message": "Half of it."})
+    with connected(server) as sock:
+        sock.sendall(handshake(thread))
+        assert taken(sock).startswith(b"HTTP/1.1 101 ")
+        sock.sendall(frame[:-1])
+        if reset:
+            reset_on_close(sock)
+        else:
+            sock.shutdown(socket.SHUT_WR)
+            rest_of(sock)
+    await until_nobody_reads(api)
+    assert await api.events(thread) == before
 
 
 @pytest.mark.parametrize("query", ["", "?named=true"])
@@ -147,3 +186,46 @@ def rest_of(sock: socket.socket) -> bytes:
     while piece := sock.recv(1 << 16):
         pieces.append(piece)
     return b"".join(pieces)
+
+
+def reset_on_close(sock: socket.socket) -> None:
+    """See to it that closing it is no end in order."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def taken(sock: socket.socket) -> bytes:
+    """What comes next."""
+    data = sock.recv(1 << 16)
+    assert data, "The server has closed the connection."
+    return data
+
+
+def handshake(thread: str) -> bytes:
+    """The request that opens a WebSocket on the thread."""
+    return (
+        f"GET /threads/{thread}/ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
+        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    ).encode()
+
+
+def text_frame(value: dict[str, str]) -> bytes:
+    """A WebSocket's frame of a client, with a mask that changes nothing."""
+    text = json.dumps(value).encode()
+    assert len(text) < 126
+    return bytes((0x81, 0x80 | len(text))) + bytes(4) + text
+
+
+async def connections(api: Api) -> list[Any]:
+    """Those who are connected."""
+    found: list[Any] = (await api.get("/connections"))["connections"]
+    return found
+
+
+async def until_nobody_reads(api: Api) -> None:
+    """Wait until no stream is open."""
+
+    async def is_nobody() -> bool:
+        return not await connections(api)
+
+    await until(is_nobody)
