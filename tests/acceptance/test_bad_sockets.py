@@ -142,6 +142,24 @@ async def test_a_socket_that_ends_amid_a_frame_has_said_nothing(
     assert await api.events(thread) == before
 
 
+async def test_whoever_leaves_by_any_way_is_counted_no_more(
+    server: Server, api: Api, thread: str
+) -> None:
+    await api.stream("Hello.", thread_id=thread)
+    last = len(await api.events(thread))
+    stream = readers.request(f"/threads/{thread}/events")
+    poll = readers.request(
+        f"/threads/{thread}/events?after={last}&timeout=60", Accept="application/json"
+    )
+    for request in (stream, stream + stream, poll, handshake(thread)):
+        for leave in (reset_on_close, lambda sock: sock.shutdown(socket.SHUT_WR), lambda _: None):
+            with connected(server) as sock:
+                sock.sendall(request)
+                await until(lambda: connections(api))
+                leave(sock)
+            await until_nobody_reads(api)
+
+
 @pytest.mark.parametrize("query", ["", "?named=true"])
 async def test_no_words_are_frames(query: str, server: Server, api: Api, thread: str) -> None:
     said = {"messages": [{"role": "user", "content": HOSTILE, "name": "ann"}]}
