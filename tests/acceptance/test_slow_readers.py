@@ -41,8 +41,9 @@ the database, the threads that read."""
 BACK, BACK_SECONDS = 64 * MIB, 15.0
 """So much of it may stay, so many seconds later."""
 
-LATE = 5.0
-"""A reader is cut so many seconds after it should have been, at most."""
+LATE = 5.0 + READERS / 40
+"""A reader is cut so many seconds after it should have been, at most. Its time is measured from its
+connection, and the first byte that it does not take comes after those for all who came before."""
 
 LAG = 1.0
 TARGET = f"{flooding_agent.__file__}:graph"
