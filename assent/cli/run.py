@@ -27,7 +27,7 @@ from assent.cli.said import (
 )
 from assent.cli.screen import Screen
 from assent.cli.talk import ExitCode, Talk
-from assent.cli.terminal import console, errors_as_sentences, fail, note
+from assent.cli.terminal import console, errors_as_sentences, fail, note, program
 from assent.cli.turns import JsonView, ScreenView, Turns, View
 from assent.client import RunResult, SyncClient
 from assent.core.clock import Clock
@@ -186,7 +186,7 @@ class Once:
 
     def _say_how_to_come_back(self, sentence: str) -> None:
         options = [*self._said.options, "--thread", self._talk.thread_id]
-        self._shown.tell(f"{sentence} Come back with: assent chat {' '.join(options)}")
+        self._shown.tell(f"{sentence} Come back with: {program()} chat {' '.join(options)}")
 
 
 def _answer_of(result: RunResult) -> str:
