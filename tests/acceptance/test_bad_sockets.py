@@ -9,7 +9,6 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, closing
-from typing import Any
 
 import pytest
 
@@ -45,9 +44,7 @@ async def test_a_request_that_comes_by_the_byte_is_read(
     server: Server, api: Api, thread: str
 ) -> None:
     with connected(server) as sock:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for byte in said("Hello.", thread):
-            sock.sendall(bytes([byte]))
+        send_by_the_byte(sock, said("Hello.", thread))
         answer = rest_of(sock)
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert only(await api.events(thread), "run_start")["message"] == "Hello."
@@ -69,8 +66,11 @@ async def test_a_request_that_is_cut_changes_nothing(
 ) -> None:
     request = said("Hello.", thread)
     with connected(server) as sock:
+        port = sock.getsockname()[1]
         sock.sendall(request[: int(len(request) * sent)])
+        await until(lambda: port in server.peers())
         reset_on_close(sock)
+    await until(lambda: port not in server.peers())
     assert (await api.http.get(f"/threads/{thread}")).status_code == 404
 
 
@@ -110,11 +110,10 @@ async def test_a_frame_that_comes_by_the_byte_is_read(
 ) -> None:
     await api.stream("Hello.", thread_id=thread)
     with connected(server) as sock:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.sendall(handshake(thread))
+        send_by_the_byte(sock, handshake(thread))
         assert taken(sock).startswith(b"HTTP/1.1 101 ")
-        for byte in text_frame({"type": "message", "id": "c1", "message": "By the byte."}):
-            sock.sendall(bytes([byte]))
+        message = {"type": "message", "id": "c1", "message": "By the byte."}
+        send_by_the_byte(sock, text_frame(message))
         heard = b""
         while b'"type":"done"' not in heard.partition(b"By the byte.")[2]:
             heard += taken(sock)
@@ -138,7 +137,7 @@ async def test_a_socket_that_ends_amid_a_frame_has_said_nothing(
         else:
             sock.shutdown(socket.SHUT_WR)
             rest_of(sock)
-    await until_nobody_reads(api)
+    await api.until_streams(0, thread_id=thread)
     assert await api.events(thread) == before
 
 
@@ -155,9 +154,9 @@ async def test_whoever_leaves_by_any_way_is_counted_no_more(
         for leave in (reset_on_close, lambda sock: sock.shutdown(socket.SHUT_WR), lambda _: None):
             with connected(server) as sock:
                 sock.sendall(request)
-                await until(lambda: connections(api))
+                await api.until_streams(1, thread_id=thread)
                 leave(sock)
-            await until_nobody_reads(api)
+            await api.until_streams(0, thread_id=thread)
 
 
 @pytest.mark.parametrize("query", ["", "?named=true"])
@@ -198,6 +197,13 @@ def said(message: str, thread: str) -> bytes:
     return head.encode() + body
 
 
+def send_by_the_byte(sock: socket.socket, sent: bytes) -> None:
+    """Send this, each byte in a packet of its own."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for byte in sent:
+        sock.sendall(bytes([byte]))
+
+
 def rest_of(sock: socket.socket) -> bytes:
     """All that comes until the server closes."""
     pieces = []
@@ -232,18 +238,3 @@ def text_frame(value: dict[str, str]) -> bytes:
     text = json.dumps(value).encode()
     assert len(text) < 126
     return bytes((0x81, 0x80 | len(text))) + bytes(4) + text
-
-
-async def connections(api: Api) -> list[Any]:
-    """Those who are connected."""
-    found: list[Any] = (await api.get("/connections"))["connections"]
-    return found
-
-
-async def until_nobody_reads(api: Api) -> None:
-    """Wait until no stream is open."""
-
-    async def is_nobody() -> bool:
-        return not await connections(api)
-
-    await until(is_nobody)

@@ -38,10 +38,10 @@ SLACK = 48 * MIB
 """What the server itself may grow by: the end of each log that is kept for readers, its pages of
 the database, the threads that read."""
 
-BACK, BACK_SECONDS = 64 * MIB, 15.0
-"""So much of it may stay, so many seconds later."""
+BACK = 64 * MIB
+"""So much of it may stay."""
 
-LATE = 5.0 + READERS / 40
+LATE = 15.0
 """A reader is cut so many seconds after it should have been, at most. Its time is measured from its
 connection, and the first byte that it does not take comes after those for all who came before."""
 
@@ -185,7 +185,7 @@ class Stuck:
         taken_at = time.monotonic()
         accepted: set[int] = set()
         while not self.are_all_cut:
-            left = await asyncio.to_thread(ports_at, server)
+            left = await asyncio.to_thread(server.peers)
             accepted |= left & self.sockets.keys()
             for number in accepted - left - self.cut.keys():
                 self.cut[number] = time.monotonic()
@@ -200,12 +200,6 @@ class Stuck:
             if number not in self.cut:
                 with suppress(BlockingIOError, ConnectionResetError):
                     self.sockets[number].recv(1, socket.MSG_DONTWAIT)
-
-
-def ports_at(server: Server) -> set[int]:
-    """The ports of those whose connections the server's process holds."""
-    held = psutil.Process(server.pid).net_connections("tcp")
-    return {connection.raddr.port for connection in held if connection.raddr}
 
 
 @asynccontextmanager
@@ -268,6 +262,6 @@ async def watched(server: Server) -> AsyncIterator[Memory]:
 async def memory_is_back(server: Server, memory: Memory) -> None:
     """Wait until the memory is what it was, or nearly."""
     with suppress(TimeoutError):
-        await until(lambda: memory_of(server) - memory.before < BACK, BACK_SECONDS, every=0.1)
+        await until(lambda: memory_of(server) - memory.before < BACK, every=0.1)
     left = memory_of(server) - memory.before
     assert left < BACK, f"{left / MIB:.0f} MiB of {memory.growth / MIB:.0f} have not come back."

@@ -29,13 +29,13 @@ from tests.support.server import Api, Server, asking, scripted_agents, serving
 from tests.support.stream_checker import Checker
 from tests.support.waiting import PATIENCE, until
 
-THREADS = int(os.environ.get("STREAM_THREADS", "6"))
-EVENTS = int(os.environ.get("STREAM_EVENTS", "300"))
-KILLS = int(os.environ.get("STREAM_KILLS", "3"))
+THREADS = int(os.environ.get("STREAM_THREADS", "4"))
+EVENTS = int(os.environ.get("STREAM_EVENTS", "150"))
+KILLS = int(os.environ.get("STREAM_KILLS", "2"))
 SEED = int(os.environ.get("STREAM_SEED", random.randrange(1_000_000)))
 
 TRANSPORTS: tuple[Transport, ...] = ("sse", "websocket", "poll")
-LONGEST = 400
+LONGEST = min(EVENTS, 400)
 """The most events that a client hears before it hangs up of itself."""
 
 SCRIPT = "tell 20; look 3 then tell 20"

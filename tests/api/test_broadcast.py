@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.server import Api, Event, Server, asking, events_of, expect, problem
 from tests.support.sockets import socket_of
-from tests.support.waiting import PATIENCE, until
+from tests.support.waiting import PATIENCE
 
 
 async def told(api: Api, headers: dict[str, str] | None = None, **body: Any) -> Any:
@@ -22,14 +22,10 @@ async def told(api: Api, headers: dict[str, str] | None = None, **body: Any) -> 
 @asynccontextmanager
 async def reading(api: Api, path: str, **parameters: Any) -> AsyncIterator[Any]:
     """The events of a stream, once it is open."""
-    before = len((await api.get("/connections"))["connections"])
-
-    async def is_open() -> bool:
-        return len((await api.get("/connections"))["connections"]) > before
-
+    before = len(await api.connections())
     async with api.http.stream("GET", path, params=parameters) as response:
         await expect(response, 200)
-        await until(is_open)
+        await api.until_streams(before + 1)
         async with aclosing(events_of(response)) as events:
             yield events
 
@@ -133,7 +129,7 @@ async def test_open_streams_are_listed(server: Server, api: Api, thread: str) ->
         reading(second, "/approvals/stream") as _,
         socket_of(server, thread, after=last) as _,
     ):
-        sse, feed, socket = (await api.get("/connections"))["connections"]
+        sse, feed, socket = await api.connections()
         assert [each["transport"] for each in (sse, feed, socket)] == ["sse", "sse", "websocket"]
         assert (sse["thread_id"], sse["feed"], sse["cursor"]) == (thread, None, last)
         assert (feed["thread_id"], feed["feed"]) == (None, "approvals")
@@ -142,12 +138,12 @@ async def test_open_streams_are_listed(server: Server, api: Api, thread: str) ->
         assert (sse["lag_seconds"], sse["unsent_bytes"], sse["acked"]) == (0.0, 0, None)
         assert (sse["dialect"], socket["dialect"]) == ("native", "native")
 
-        of_thread = await api.get("/connections", thread_id=thread)
-        assert [each["connection_id"] for each in of_thread["connections"]] == [
+        of_thread = await api.connections(thread_id=thread)
+        assert [each["connection_id"] for each in of_thread] == [
             sse["connection_id"],
             socket["connection_id"],
         ]
-        (found,) = (await api.get("/connections", transport="websocket"))["connections"]
+        (found,) = await api.connections(transport="websocket")
         assert found["connection_id"] == socket["connection_id"]
 
         page = await api.get("/connections", limit=2)

@@ -5,38 +5,40 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from tests.support.server import Api, Event, Server, asking, events_of, expect, problem, types_of
+from tests.support.server import (
+    JSON,
+    Api,
+    Event,
+    Server,
+    asking,
+    events_of,
+    expect,
+    problem,
+    types_of,
+)
 from tests.support.waiting import PATIENCE
 
-JSON = {"accept": "application/json"}
 STORY = [
     *("run_start", "approval_required", "run_paused"),
     *("approval_decided", "run_resumed", "done"),
 ]
 
 
-async def page(api: Api, path: str, **parameters: Any) -> dict[str, Any]:
-    response = await api.http.get(path, headers=JSON, params=parameters)
-    found: dict[str, Any] = (await expect(response, 200)).json()
-    return found
-
-
 async def end_of(api: Api, path: str) -> int:
     """The number of the feed's last event."""
     after = 0
-    while (found := await page(api, path, after=after))["events"]:
+    while (found := await api.page(path, after=after))["events"]:
         after = found["next"]
     return after
 
 
 async def told(api: Api, path: str, after: int, thread_id: str) -> list[Event]:
     """The feed's events past a number that are about a thread."""
-    events = (await page(api, path, after=after))["events"]
+    events = (await api.page(path, after=after))["events"]
     return [event for event in events if event["thread_id"] == thread_id]
 
 
@@ -85,14 +87,15 @@ async def test_a_feed_is_replayed_and_then_followed(api: Api, own: Api, thread: 
 async def test_a_feed_waits_for_an_event(api: Api, own: Api, thread: str) -> None:
     path = "/agents/agent/events"
     after = await end_of(api, path)
-    waiting = asyncio.create_task(page(own, path, after=after, timeout=30, types="run_start"))
+    waiting = asyncio.create_task(own.page(path, after=after, timeout=PATIENCE, types="run_start"))
+    await api.until_streams(1, transport="poll")
     await api.stream("tell 1", thread_id=thread)
     [event] = (await waiting)["events"]
     assert event["thread_id"] == thread
 
 
 async def test_a_feed_of_nobody_is_empty_and_one_of_no_agent_is_missing(api: Api) -> None:
-    assert (await page(api, "/users/nobody%2Fhere%20☃/events"))["events"] == []
+    assert (await api.page("/users/nobody%2Fhere%20☃/events"))["events"] == []
     body = await problem(await api.http.get("/agents/nobody/events", headers=JSON), 404)
     assert "'nobody'" in body["detail"]
     await problem(await api.http.get("/agents/agent/events", params={"after": 10**9}), 410)

@@ -4,40 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.support.server import Api, Server, asking, expect, problem, scripted_agents, serving
-from tests.support.waiting import until
-
-JSON = {"accept": "application/json"}
-
-
-async def page(api: Api, path: str, **parameters: Any) -> Any:
-    return (await expect(await api.http.get(path, params=parameters, headers=JSON), 200)).json()
+from tests.support.server import JSON, Api, Server, asking, problem, scripted_agents, serving
 
 
 async def until_polled(api: Api, count: int = 1) -> None:
     """Wait until so many wait."""
-
-    async def is_polled() -> bool:
-        return len((await api.get("/connections", transport="poll"))["connections"]) == count
-
-    await until(is_polled)
+    await api.until_streams(count, transport="poll")
 
 
 async def test_a_page_says_whether_there_is_more(api: Api, thread: str) -> None:
     events = await api.stream("look 1", thread_id=thread)
     path = f"/threads/{thread}/events"
-    first = await page(api, path, limit=2)
+    first = await api.page(path, limit=2)
     assert first == {"events": events[:2], "next": 2, "more": True}
-    rest = await page(api, path, after=2, timeout=60)
+    rest = await api.page(path, after=2, timeout=60)
     assert rest == {"events": events[2:], "next": events[-1]["seq"], "more": False}
     # Other types follow, but none that is asked for.
-    only = await page(api, path, types="run_start")
+    only = await api.page(path, types="run_start")
     assert (only["events"], only["more"]) == (events[:1], False)
-    assert await page(api, path, after=events[-1]["seq"]) == {
+    assert await api.page(path, after=events[-1]["seq"]) == {
         "events": [],
         "next": events[-1]["seq"],
         "more": False,
@@ -47,7 +35,7 @@ async def test_a_page_says_whether_there_is_more(api: Api, thread: str) -> None:
 async def test_an_empty_page_waits_for_the_next_event(api: Api, thread: str) -> None:
     last = (await api.stream("look 1", thread_id=thread))[-1]["seq"]
     path = f"/threads/{thread}/events"
-    waiting = asyncio.create_task(page(api, path, after=last, timeout=60, types="done"))
+    waiting = asyncio.create_task(api.page(path, after=last, timeout=60, types="done"))
     await until_polled(api)
     done = (await api.stream("look 2", thread_id=thread))[-1]
     assert await waiting == {"events": [done], "next": done["seq"], "more": False}
@@ -58,18 +46,13 @@ async def test_at_the_timeout_the_page_is_empty(api: Api, thread: str) -> None:
     last = (await api.stream("look 1", thread_id=thread))[-1]["seq"]
     path = f"/threads/{thread}/events"
     empty = {"events": [], "next": last, "more": False}
-    assert await page(api, path, after=last, timeout=0) == empty
-    assert await page(api, path, after=last, timeout=0.05) == empty
-    # With a filter the cursor moves with the log, so that it does not fall behind what is removed.
-    waiting = asyncio.create_task(page(api, path, after=last, timeout=2, types="error"))
-    await until_polled(api)
-    newest = (await api.stream("look 2", thread_id=thread))[-1]["seq"]
-    assert await waiting == {"events": [], "next": newest, "more": False}
+    assert await api.page(path, after=last, timeout=0) == empty
+    assert await api.page(path, after=last, timeout=0.05) == empty
 
 
 async def test_the_feed_of_approvals_is_polled_too(api: Api, thread: str, amount: int) -> None:
-    after = (await page(api, "/approvals/stream"))["next"]
-    waiting = asyncio.create_task(page(api, "/approvals/stream", after=after, timeout=60))
+    after = (await api.page("/approvals/stream"))["next"]
+    waiting = asyncio.create_task(api.page("/approvals/stream", after=after, timeout=60))
     await until_polled(api)
     (approval,) = await api.paused(f"pay {amount}", thread_id=thread)
     (event,) = (await waiting)["events"]
@@ -97,7 +80,7 @@ async def test_a_client_that_leaves_is_not_waited_for(
     last = (await api.stream("look 1", thread_id=thread))[-1]["seq"]
     path = f"/threads/{thread}/events"
     async with asking(server) as other:
-        waiting = asyncio.create_task(page(other, path, after=last, timeout=60))
+        waiting = asyncio.create_task(other.page(path, after=last, timeout=60))
         await until_polled(api)
         waiting.cancel()
     await until_polled(api, 0)
@@ -111,13 +94,17 @@ async def test_polls_count_as_streams_and_a_server_that_stops_answers_them(
         async with asking(server) as api:
             last = (await api.stream("look 1", thread_id="t"))[-1]["seq"]
             path = "/threads/t/events"
-            waiting = asyncio.create_task(page(api, path, after=last, timeout=60))
+            waiting = asyncio.create_task(api.page(path, after=last, timeout=60, types="error"))
             await until_polled(api)
             parameters = {"after": last, "timeout": 60}
             refused = await api.http.get(path, params=parameters, headers=JSON)
             await problem(refused, 429)
             # One that need not wait is no stream.
-            assert (await page(api, path, timeout=60))["events"]
+            assert (await api.page(path, timeout=60))["events"]
+            await api.ended((await api.run("t", "look 2"))["run_id"])
+            newest = (await api.events("t"))[-1]["seq"]
             stopping = asyncio.create_task(asyncio.to_thread(server.terminate))
-            assert await waiting == {"events": [], "next": last, "more": False}
+            # With a filter the cursor moves with the log, so that it does not fall behind what is
+            # removed.
+            assert await waiting == {"events": [], "next": newest, "more": False}
             await stopping

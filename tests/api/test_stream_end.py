@@ -175,7 +175,7 @@ async def test_a_server_that_stops_tells_its_readers(tmp_path: Path) -> None:
                 asyncio.create_task(whole(api, "/threads/busy/events")),
                 asyncio.create_task(whole(api, "/approvals/stream")),
             ]
-            await asyncio.sleep(0.3)
+            await api.until_streams(3)
             stopping = asyncio.create_task(asyncio.to_thread(server.terminate))
             await until(lambda: not server.is_listening())
             server.let_go(5)

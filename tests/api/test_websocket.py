@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import struct
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -29,8 +28,8 @@ from assent.runs.follow import Batches, Following
 from assent.runs.service import Runs
 from assent.storage.base import Storage
 from tests.support.server import Api, Server, asking, expect, problem, scripted_agents, serving
-from tests.support.sockets import Socket, socket_of
-from tests.support.waiting import PATIENCE, until
+from tests.support.sockets import socket_of
+from tests.support.waiting import until
 
 MIB = 1 << 20
 END = ("done", "error", "run_paused", "run_cancelled")
@@ -42,7 +41,7 @@ async def new_thread(api: Api, thread: str) -> str:
 
 
 async def shown(api: Api, thread: str) -> Any:
-    (found,) = (await api.get("/connections", thread_id=thread))["connections"]
+    (found,) = await api.connections(thread_id=thread)
     return found
 
 
@@ -227,20 +226,22 @@ async def test_an_acknowledgement_is_shown(server: Server, api: Api, thread: str
 
 
 @pytest.mark.parametrize(
-    ("sent", "code"),
+    ("sent", "is_text", "code"),
     [
-        (b"binary", 1003),
-        ("no JSON", 1008),
-        ('{"type": "approve"}', 1008),
-        (json.dumps({"type": "ping", "id": "x" * MIB}), 1009),
+        (b"binary", False, 1003),
+        (b"\xff\xfe", True, 1007),
+        (b"no JSON", True, 1008),
+        (b'{"type": "approve"}', True, 1008),
+        (b'{"type": "ping", "id": "%s"}' % (b"x" * MIB), True, 1009),
     ],
+    ids=["binary", "no UTF-8", "no JSON", "no command", "too large"],
 )
 async def test_what_is_no_command_ends_the_connection(
-    server: Server, api: Api, thread: str, sent: str | bytes, code: int
+    server: Server, api: Api, thread: str, sent: bytes, is_text: bool, code: int
 ) -> None:
     await new_thread(api, thread)
     async with socket_of(server, thread) as socket:
-        await socket.connection.send(sent)
+        await socket.connection.send(sent, text=is_text)
         if code == 1008:
             assert (await socket.next())["id"] is None
         assert await socket.closed() == code
@@ -394,49 +395,11 @@ async def test_a_server_with_keys_needs_one_and_counts_streams_by_it(tmp_path: P
                 pass
 
 
-async def test_bytes_may_come_one_by_one(server: Server, api: Api, thread: str) -> None:
-    await new_thread(api, thread)
-    head = (
-        f"GET /threads/{thread}/ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
-        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    )
-    ping = b'{"type": "ping"}'
-    # With a mask of zeros the text is sent as it is.
-    frame = struct.pack("!BB4x", 0x81, 0x80 | len(ping)) + ping
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-
-    async def send_slowly(sent: bytes) -> None:
-        for byte in sent:
-            writer.write(bytes([byte]))
-            await writer.drain()
-
-    async with asyncio.timeout(PATIENCE):
-        await send_slowly(head.encode())
-        await reader.readuntil(b'{"type":"ready"')
-        await send_slowly(frame)
-        await reader.readuntil(b'{"type":"pong","id":null}')
-        no_text = b"\xff\xfe"
-        await send_slowly(struct.pack("!BB4x", 0x81, 0x80 | len(no_text)) + no_text)
-        assert struct.pack("!H", 1007) in await reader.read()
-    writer.close()
-
-
 async def test_a_client_that_leaves_is_not_connected(server: Server, api: Api, thread: str) -> None:
     await new_thread(api, thread)
-
-    async def opened() -> list[Any]:
-        found: list[Any] = (await api.get("/connections", thread_id=thread))["connections"]
-        return found
-
     async with socket_of(server, thread) as socket:
-        assert len(await opened()) == 1
+        assert len(await api.connections(thread_id=thread)) == 1
         await socket.connection.close()
     async with socket_of(server, thread) as lost:
-        assert isinstance(lost, Socket)
         lost.connection.transport.abort()
-
-        async def is_empty() -> bool:
-            return not await opened()
-
-        await until(is_empty)
+        await api.until_streams(0, thread_id=thread)

@@ -18,6 +18,7 @@ from assent.cli.distributions import of_one_version
 from assent.core.errors import ConfigurationError
 from tests.support.command import REPOSITORY
 from tests.support.server import scripted_agents, serving
+from tests.support.waiting import PATIENCE
 
 PROJECT = REPOSITORY / "packages" / "client"
 BIN = Path(sys.executable).parent
@@ -80,7 +81,8 @@ with SyncClient(url, trust_env=False) as client:
 
 def run(*argv: str | Path, cwd: Path) -> str:
     """What the command writes."""
-    done = subprocess.run([*map(str, argv)], cwd=cwd, capture_output=True, text=True)
+    command = [*map(str, argv)]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

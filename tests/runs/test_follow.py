@@ -15,7 +15,7 @@ from assent.core.events import Broadcast, Done, Event, RunPaused, Token
 from assent.runs.follow import PAGE_BYTES, Batches, Following, follow_run
 from assent.storage.base import Change, Storage
 from assent.storage.sqlite import SqliteStorage
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 
 @pytest.fixture
@@ -143,8 +143,7 @@ async def test_what_came_while_a_reader_was_busy_is_counted(storage: Storage) ->
         assert 3000 < following.behind < 4000
         assert await next_numbers(batches) == [51, 52, 53]
         coming = asyncio.ensure_future(next_some(batches))
-        await asyncio.sleep(0.05)
-        assert following.behind == 0
+        await until(lambda: following.behind == 0)
         await wrote(storage, token())
         assert await coming == [54]
         assert following.behind == 0

@@ -6,19 +6,13 @@ A bug that client and server have in common is not seen by the client.
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import NamedTuple
 
+from tests.support.server import FRAME, is_aside
 from tests.support.waiting import PATIENCE
-
-FRAME = re.compile(rb"id: ([1-9][0-9]*)\n(?:event: [a-z_]+\n)?data: (\{[^\r\n]*\})")
-"""An event on the wire, to the letter."""
-
-RETRY = re.compile(rb": assent\nretry: [0-9]+")
-END = re.compile(rb': end\nevent: end\ndata: (\{"reason": ?"[a-z]+"\})')
 
 
 class Numbered(NamedTuple):
@@ -54,16 +48,10 @@ async def events(port: int, path: str, last: int = 0) -> AsyncGenerator[Numbered
     `OSError`."""
     async with answer(port, request(path, last=last)) as reader, aclosing(frames(reader)) as read:
         async for frame in read:
-            if match := FRAME.fullmatch(frame):
-                yield Numbered(int(match[1]), match[2])
-            else:
-                assert is_aside(frame), f"This is no frame: {frame!r}"
-
-
-def is_aside(frame: bytes) -> bool:
-    """Whether the frame is one that carries no event: a comment, the time to reconnect, the end."""
-    comment = frame.startswith(b":") and b"\n" not in frame
-    return bool(comment or RETRY.fullmatch(frame) or END.fullmatch(frame))
+            if not is_aside(frame):
+                match = FRAME.fullmatch(frame)
+                assert match and match[1], f"This is no numbered event: {frame!r}"
+                yield Numbered(int(match[1]), match[3])
 
 
 @asynccontextmanager

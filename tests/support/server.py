@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import Any
 
 import httpx
+import psutil
 
 from assent.client import Client
 from tests.support import agents
@@ -31,6 +32,9 @@ FRAME = re.compile(rb"(?:id: ([1-9][0-9]*)\n)?(?:event: ([a-z_]+)\n)?data: (\{[^
 BEGIN = b": assent\nretry: 1000\n\n"
 PING = b": ping\n\n"
 END = re.compile(rb': end\nevent: end\ndata: \{"reason": "([a-z]+)"\}\n\n')
+
+JSON = {"accept": "application/json"}
+"""Asks for a page of events instead of a stream."""
 
 Event = dict[str, Any]
 Json = Any
@@ -154,6 +158,11 @@ class Server:
         """Whether it takes connections. Draining begins before it does not."""
         with socket.socket() as sock:
             return sock.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def peers(self) -> set[int]:
+        """The ports of those whose connections the process holds."""
+        held = psutil.Process(self.pid).net_connections("tcp")
+        return {connection.raddr.port for connection in held if connection.raddr}
 
     def sql(self, query: str, *parameters: Json) -> list[tuple[Json, ...]]:
         """Ask the database in plain SQL, beside the server or while there is none."""
@@ -337,24 +346,34 @@ class Api:
     async def events(self, thread_id: str, after: int = 0, **parameters: Json) -> list[Event]:
         """The thread's events so far, numbered as they should be if none is left out."""
         events: list[Event] = []
-        while page := await self._page(
-            thread_id, {"after": events[-1]["seq"] if events else after, **parameters}
-        ):
+        path, last = f"/threads/{thread_id}/events", after
+        while page := (await self.page(path, after=last, **parameters))["events"]:
             events += page
+            last = page[-1]["seq"]
         if not parameters:
             assert [event["seq"] for event in events] == list(
                 range(after + 1, after + 1 + len(events))
             )
         return events
 
-    async def _page(self, thread_id: str, parameters: Mapping[str, Json]) -> list[Event]:
-        response = await self.http.get(
-            f"/threads/{thread_id}/events",
-            params=parameters,
-            headers={"accept": "application/json"},
-        )
-        events: list[Event] = (await expect(response, 200)).json()["events"]
-        return events
+    async def page(self, path: str, **parameters: Json) -> Json:
+        """The page of events at this path."""
+        return (
+            await expect(await self.http.get(path, params=parameters, headers=JSON), 200)
+        ).json()
+
+    async def connections(self, **parameters: Json) -> list[Json]:
+        """The streams that are open."""
+        found: list[Json] = (await self.get("/connections", **parameters))["connections"]
+        return found
+
+    async def until_streams(self, count: int, **parameters: Json) -> None:
+        """Wait until so many streams are open."""
+
+        async def are_open() -> bool:
+            return len(await self.connections(**parameters)) == count
+
+        await until(are_open)
 
     @asynccontextmanager
     async def following(
@@ -430,9 +449,7 @@ async def events_of(response: httpx.Response) -> AsyncGenerator[Event, None]:
     async for chunk in response.aiter_raw():
         *frames, rest = (rest + chunk).split(b"\n\n")
         for frame in frames:
-            if frame.startswith(b":"):
-                whole = frame + b"\n\n"
-                assert whole in (BEGIN, PING) or END.fullmatch(whole), f"This is none: {frame!r}"
+            if is_aside(frame):
                 continue
             match = FRAME.fullmatch(frame)
             assert match, f"This is no frame: {frame!r}"
@@ -444,6 +461,12 @@ async def events_of(response: httpx.Response) -> AsyncGenerator[Event, None]:
             assert match[2] is None or match[2].decode() == event["type"]
             yield event
     assert not rest, f"The stream ended amid a frame: {rest!r}"
+
+
+def is_aside(frame: bytes) -> bool:
+    """True if the frame carries no event: a stream's begin, its end, or a sign of life."""
+    whole = frame + b"\n\n"
+    return whole in (BEGIN, PING) or END.fullmatch(whole) is not None
 
 
 def without_ends(body: bytes) -> tuple[bytes, str]:

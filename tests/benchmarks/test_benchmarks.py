@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.__main__ import PARTS
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
