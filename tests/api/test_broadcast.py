@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.server import Api, Event, Server, asking, events_of, expect, problem
 from tests.support.sockets import socket_of
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 
 async def told(api: Api, headers: dict[str, str] | None = None, **body: Any) -> Any:
@@ -22,10 +22,18 @@ async def told(api: Api, headers: dict[str, str] | None = None, **body: Any) -> 
 @asynccontextmanager
 async def reading(api: Api, path: str, **parameters: Any) -> AsyncIterator[Any]:
     """The events of a stream, once it is open."""
-    before = len(await api.connections())
+
+    async def streams() -> set[str]:
+        return {each["connection_id"] for each in await api.connections()}
+
+    before = await streams()
+
+    async def is_open() -> bool:
+        return not await streams() <= before
+
     async with api.http.stream("GET", path, params=parameters) as response:
         await expect(response, 200)
-        await api.until_streams(before + 1)
+        await until(is_open)
         async with aclosing(events_of(response)) as events:
             yield events
 
@@ -38,6 +46,7 @@ async def next_of(events: Any) -> Event:
 
 async def test_everybody_who_is_connected_is_told(server: Server, api: Api, thread: str) -> None:
     last = (await api.stream("look 1", thread_id=thread))[-1]["seq"]
+    await api.until_streams(0)
     async with (
         asking(server) as first,
         asking(server) as second,
@@ -122,6 +131,7 @@ async def test_a_wrong_message_is_refused(api: Api, body: Any, status: int) -> N
 
 async def test_open_streams_are_listed(server: Server, api: Api, thread: str) -> None:
     last = (await api.stream("look 1", thread_id=thread))[-1]["seq"]
+    await api.until_streams(0)
     async with (
         asking(server) as first,
         asking(server) as second,
