@@ -7,14 +7,14 @@ import json
 import re
 import socket
 import struct
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import aclosing, closing
 
 import pytest
 
 from tests.support import readers
 from tests.support.readers import Numbered
-from tests.support.server import Api, Server, asking, only, scripted_agents, serving, types_of
+from tests.support.server import Api, Server, only, scripted_agents, serving, types_of
 from tests.support.waiting import PATIENCE, until
 
 HOSTILE = "".join(
@@ -32,12 +32,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     agents = scripted_agents(folder, "agent", "slow_agent")
     with serving(folder, agents, ASSENT_HEARTBEAT="0.2s") as server:
         yield server
-
-
-@pytest.fixture
-async def api(server: Server) -> AsyncIterator[Api]:
-    async with asking(server) as api:
-        yield api
 
 
 async def test_a_request_that_comes_by_the_byte_is_read(
