@@ -29,7 +29,7 @@ REQUESTS = 10
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
-    agents = scripted_agents(folder, "agent", "slow_agent")
+    agents = scripted_agents(folder, "agent")
     with serving(folder, agents, ASSENT_HEARTBEAT="0.2s") as server:
         yield server
 

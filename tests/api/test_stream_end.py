@@ -35,7 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server whose streams show often that they are alive, and of which nobody may open many."""
     folder = tmp_path_factory.mktemp("server")
     limits = {"ASSENT_HEARTBEAT": "0.2s", "ASSENT_MAX_STREAMS_PER_CLIENT": str(MOST)}
-    with serving(folder, scripted_agents(folder), **limits) as server:
+    with serving(folder, scripted_agents(folder, "agent"), **limits) as server:
         yield server
 
 
@@ -163,7 +163,7 @@ async def test_a_decision_with_a_stream_is_not_taken_where_there_is_none(
 
 
 async def test_a_server_that_stops_tells_its_readers(tmp_path: Path) -> None:
-    with serving(tmp_path, scripted_agents(tmp_path)) as server:
+    with serving(tmp_path, scripted_agents(tmp_path, "agent")) as server:
         async with asking(server) as api:
             ended = await api.stream("tell 1", thread_id="idle")
             run = await api.run("busy", "slow 5 then tell 1")
