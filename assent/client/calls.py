@@ -124,7 +124,8 @@ def body_of(value: Json) -> bytes:
     """The value as JSON. Raises `InvalidRequest` for a number that JSON does not have, which would
     else be sent as null."""
     try:
-        return json.dumps(msgspec.to_builtins(value), allow_nan=False).encode()
+        text = json.dumps(msgspec.to_builtins(value), allow_nan=False, ensure_ascii=False)
+        return text.encode()
     except ValueError as error:
         raise InvalidRequest(f"The body is no JSON: {error}. Nothing was sent.") from error
 

@@ -27,6 +27,8 @@ async def killed_amid(
             await socket.send(type, **fields)
             await asyncio.sleep(seconds)
             server.kill()
+            # Frames that wait to be read would keep the end of the connection from being seen.
+            socket.connection.transport.abort()
     server.start()
 
 

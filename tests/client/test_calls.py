@@ -90,6 +90,12 @@ def test_a_number_that_json_does_not_have_is_not_sent_as_null() -> None:
         calls.decide(SHOWN, Edit(args={"a": math.nan}), "k")
 
 
+def test_words_of_any_language_take_no_more_bytes_than_in_utf_8() -> None:
+    assert calls.body_of({"message": "5 €"}) == '{"message": "5 €"}'.encode()
+    with pytest.raises(InvalidRequest, match="The body is no JSON"):
+        calls.body_of({"message": "\ud800"})
+
+
 def test_what_is_none_is_left_out_but_for_a_graphs_own_input() -> None:
     assert calls.run_body("Hi", {"agent": None, "priority": 1}) == {"message": "Hi", "priority": 1}
     assert calls.run_body(None, {"input": None}) == {"input": None}
