@@ -4,8 +4,10 @@ It needs no part of Assent but `assent.core`, so it can be installed without the
 """
 
 from assent.client.aio import Client
+from assent.client.aio_socket import ThreadSocket
 from assent.client.problems import ServerFailed, Unauthorized, Unreachable
 from assent.client.sync import SyncClient
+from assent.client.sync_socket import SyncThreadSocket
 from assent.client.values import (
     Agent,
     AuditRecord,
@@ -53,7 +55,9 @@ __all__ = [
     "SomeEvent",
     "State",
     "SyncClient",
+    "SyncThreadSocket",
     "Thread",
+    "ThreadSocket",
     "Told",
     "Unauthorized",
     "UnknownEvent",

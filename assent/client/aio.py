@@ -25,7 +25,9 @@ from assent.client.aio_calls import (
     ServerCalls,
     ThreadCalls,
 )
+from assent.client.aio_socket import ThreadSocket
 from assent.client.calls import Call, Decisions, Transport
+from assent.client.commands import read_frame
 from assent.client.following import POLL_SECONDS, Follower, reason_of
 from assent.client.values import Heard, Link, SomeEvent
 from assent.client.wire import (
@@ -83,7 +85,7 @@ class Asking:
             self._wire.url,
             path,
             after=after,
-            types=calls.types_of(types),
+            types=types,
             opening=opening,
             is_one_run=is_one_run,
             random=random.random,
@@ -104,6 +106,11 @@ class Asking:
                 if follower.has_begun:
                     self._on_link(Link("down", pause, lost.message))
                 await asyncio.sleep(pause)
+
+    def socket(self, path: str, after: int | None, types: Sequence[str] | None) -> ThreadSocket:
+        """A WebSocket at the path."""
+        follower = Follower(self._wire.url, path, after=after, types=types, random=random.random)
+        return ThreadSocket(self._wire, follower, self._on_link)
 
     async def _sse(self, follower: Follower) -> AsyncGenerator[Heard, None]:
         """The events of one connection."""
@@ -134,9 +141,9 @@ class Asking:
         async with sockets.connected(self._wire, *follower.socket()) as socket:
             self._opened(follower, socket.headers)
             while True:
-                heard = sockets.read(await socket.receive(follower.silence))
-                if heard is not None:
-                    yield heard
+                frame = read_frame(await socket.receive(follower.silence))
+                if isinstance(frame, Heard):
+                    yield frame
 
     async def _poll(self, follower: Follower) -> AsyncGenerator[Heard, None]:
         """The events of one page after another."""
@@ -267,6 +274,14 @@ class Client:
         return self._asks.follow(
             path, after=after, types=types, is_one_run=run_id is not None, transport=transport
         )
+
+    def socket(
+        self, thread_id: str, *, after: int | None = None, types: Sequence[str] | None = None
+    ) -> ThreadSocket:
+        """A WebSocket of the thread: the events past the number `after`, as `watch` has them, and
+        in the other direction messages, decisions and what else a client has to say."""
+        path = calls.log_path("websocket", thread_id=thread_id)
+        return self._asks.socket(path, after, types)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -410,8 +410,9 @@ def get_approval(approval_id: str) -> Call[ShownApproval]:
 
 def decide(approval: ShownApproval, decision: Decision, key: str) -> Call[Outcome]:
     """Decide what was shown: if something else is asked by then, nothing is decided."""
-    path = path_of("approvals", _shown(approval).approval_id, "decide")
-    return _keyed(path, _one(Outcome), _bound(approval, decision), key, again=Again.DECIDING)
+    body = bound(approval, decision)
+    path = path_of("approvals", approval.approval_id, "decide")
+    return _keyed(path, _one(Outcome), body, key, again=Again.DECIDING)
 
 
 def decide_several(
@@ -421,12 +422,13 @@ def decide_several(
         outcomes = _object(body)["outcomes"]
         return {id: OneOutcome.of(outcome) for id, outcome in outcomes.items()}
 
-    body = {_shown(each).approval_id: _bound(each, decision) for each, decision in decisions}
+    body = {_shown(each).approval_id: bound(each, decision) for each, decision in decisions}
     return _keyed("/approvals/decide", read, {"decisions": body}, key, again=Again.DECIDING)
 
 
-def _bound(approval: ShownApproval, decision: Decision) -> JsonObject:
-    return {**decision_to_json(decision), "digest": approval.digest}
+def bound(approval: ShownApproval, decision: Decision) -> JsonObject:
+    """The decision about exactly what was shown."""
+    return {**decision_to_json(decision), "digest": _shown(approval).digest}
 
 
 def _shown(approval: ShownApproval) -> ShownApproval:

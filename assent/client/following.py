@@ -6,11 +6,12 @@ that is left out is noticed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 
 import msgspec
 
-from assent.client.calls import Call, Params, get_events, open_events, params_of
+from assent.client.calls import Call, Params, get_events, open_events, params_of, types_of
 from assent.client.problems import Unreachable, may_pass, unreachable, wait_of
 from assent.client.values import EventPage, Heard
 from assent.core.errors import AssentError
@@ -41,10 +42,54 @@ GOING = frozenset({"stopping", "unavailable"})
 """Reasons for which a server ends streams that are soon to be had again."""
 
 
+class Selection:
+    """The types of events that are wanted, None for all; from some numbers on, others."""
+
+    def __init__(self, types: Sequence[str] | None) -> None:
+        self._types = types
+        self._earlier: list[tuple[int, Sequence[str] | None]] = []
+        """Those that were wanted before, each with the last number that they hold for."""
+        self._was_changed = False
+
+    @property
+    def asked_for(self) -> str | None:
+        """The types to ask for, as a parameter: all that hold for any number to come."""
+        wanted = [*(types for _, types in self._earlier), self._types]
+        named = [types for types in wanted if types is not None]
+        if len(named) < len(wanted):
+            return None
+        return types_of(list(dict.fromkeys(chain.from_iterable(named))))
+
+    def change(self, types: Sequence[str] | None, after: int) -> None:
+        """Want these types from the event after this number on."""
+        _, held = self.at(after)
+        before = [each for each in self._earlier if each[0] < after]
+        self._earlier = [*before, (after, held)]
+        self._types, self._was_changed = types, True
+
+    def passed(self, seq: int) -> None:
+        """Take note that nothing up to this number is still to come."""
+        self._earlier = [each for each in self._earlier if each[0] > seq]
+
+    def at(self, seq: int) -> tuple[int, Sequence[str] | None]:
+        """The types that hold for this number, and the last number before them."""
+        begin = 0
+        for last, types in self._earlier:
+            if seq <= last:
+                return begin, types
+            begin = last
+        return begin, self._types
+
+    def has(self, kind: str, types: Sequence[str]) -> bool:
+        """True unless an event of this type came only because it was wanted before."""
+        return not self._was_changed or kind in types
+
+
 class Follower:
     """A reader of the events at a path, or of what a POST has begun.
 
-    `is_whole` if each number follows the one before; `is_one_run` if the stream ends with a run.
+    `is_one_run` if the stream ends with a run; else each number follows the one before, unless only
+    some `types` are wanted.
     """
 
     def __init__(
@@ -53,7 +98,7 @@ class Follower:
         path: str = "",
         *,
         after: int | None = None,
-        types: str | None = None,
+        types: Sequence[str] | None = None,
         opening: Call[None] | None = None,
         is_one_run: bool = False,
         random: Callable[[], float],
@@ -65,11 +110,11 @@ class Follower:
         self.silence = BEATS * HEARTBEAT
         """The seconds without a byte after which a connection is dead."""
         self.path = path
-        self.types = types
+        self.selection = Selection(types)
+        """The events that are wanted."""
         self._url = url
         self._opening = opening
         self._is_one_run = is_one_run or opening is not None
-        self._is_whole = types is None and not self._is_one_run
         self._is_placed = bool(after)
         self.has_begun = False
         """True once there was an answer: before, there is no connection to lose."""
@@ -87,15 +132,22 @@ class Follower:
         if self._opening is not None and not (self._is_placed and self.path):
             # Under its key it is done once, and answered from its beginning.
             return self._opening
-        return open_events(self.path, self.after if self._is_placed else None, self.types)
+        after = self.after if self._is_placed else None
+        return open_events(self.path, after, self.selection.asked_for)
 
     def page(self) -> Call[EventPage]:
         """The request for what comes next, as a page that is waited for."""
-        return get_events(self.path, self.after, self.types, self._limit, POLL_SECONDS)
+        types = self.selection.asked_for
+        return get_events(self.path, self.after, types, self._limit, POLL_SECONDS)
 
     def socket(self) -> tuple[str, Params]:
         """The path of the WebSocket with what comes next, and its parameters."""
-        return self.path, params_of(after=self.after, types=self.types)
+        return self.path, params_of(after=self.after, types=self.selection.asked_for)
+
+    def select(self, types: Sequence[str] | None, after: int) -> None:
+        """Take note that other events are wanted from the one after this number on."""
+        self.selection.change(types, after)
+        self.selection.passed(self.after)
 
     # ── hearing ───────────────────────────────────────────────────────────────────────────────────
 
@@ -112,20 +164,32 @@ class Follower:
         return was_down
 
     def heard(self, heard: Heard) -> bool:
-        """Take note of an event; return False if it was heard before. Raises `AssentError` if one
-        before it is missing."""
-        seq = heard.seq
-        if seq:
-            if seq <= self.after:
+        """Take note of an event; return False if it was heard before, or is not wanted. Raises
+        `AssentError` if one before it is missing."""
+        if heard.seq:
+            if heard.seq <= self.after:
                 return False
-            if self._is_whole and self._is_placed and seq != self.after + 1:
-                raise AssentError(
-                    f"The event {self.after + 1} did not come, and {seq} did. Ask for the events "
-                    f"after {self.after} again."
-                )
-            self.after, self._is_placed = seq, True
+            is_wanted = self._is_wanted(heard)
+            self.after, self._is_placed = heard.seq, True
+            self.selection.passed(heard.seq)
+            if not is_wanted:
+                return False
         self._pause, self._goes_at_once = FIRST_PAUSE, True
         self.is_over = self._is_one_run and _is_last(heard)
+        return True
+
+    def _is_wanted(self, heard: Heard) -> bool:
+        """True unless the event came only because others were wanted before. Raises `AssentError`
+        if one before it is missing."""
+        begin, types = self.selection.at(heard.seq)
+        if types is not None:
+            return self.selection.has(heard.type, types)
+        due = max(self.after, begin) + 1
+        if self._is_placed and not self._is_one_run and heard.seq != due:
+            raise AssentError(
+                f"The event {due} did not come, and {heard.seq} did. Ask for the events after "
+                f"{self.after} again."
+            )
         return True
 
     def turned(self, page: EventPage, seconds: float) -> None:

@@ -88,7 +88,8 @@ def error_of(status: int, headers: Mapping[str, str], body: bytes) -> AssentErro
 def problem_error(frame: JsonObject) -> AssentError:
     """The error of a problem that came as a frame of a WebSocket."""
     name = str(frame.get("title", "")).lower().replace(" ", "-")
-    problem = {"detail": "The server failed.", **frame, "type": f":{name}"}
+    members = {key: value for key, value in frame.items() if key != "id"}
+    problem = {"detail": "The server failed.", **members, "type": f":{name}"}
     return _error(int(frame.get("status", 500)), problem)
 
 

@@ -1,4 +1,4 @@
-"""A thread's WebSocket: how it is opened, what its frames are, and what its end means."""
+"""A thread's WebSocket: how it is opened, and what its end means."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
-import msgspec
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as connect_async
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
@@ -17,32 +16,12 @@ from websockets.sync.client import ClientConnection as SyncConnection
 from websockets.sync.client import connect
 
 from assent.client.calls import Params
-from assent.client.problems import ServerFailed, Unreachable, error_of, problem_error, unreachable
-from assent.client.values import Heard
+from assent.client.problems import ServerFailed, Unreachable, error_of, unreachable
 from assent.client.wire import CONNECT_SECONDS, Wire
 from assent.core.errors import AssentError
 
-ASIDE = frozenset({"ready", "tick", "answer", "pong"})
-"""Types of frames that are no events."""
-
 REASONS: Mapping[int, str] = {1012: "stopping", 1013: "unavailable"}
 """Close codes of a server that is soon to be there again, as a stream of events words them."""
-
-
-class _Frame(msgspec.Struct):
-    type: str
-
-
-def read(message: str | bytes) -> Heard | None:
-    """The event in the frame, if it is one. Raises the error of a problem."""
-    body = message.encode() if isinstance(message, str) else message
-    try:
-        kind = msgspec.json.decode(body, type=_Frame).type
-    except msgspec.DecodeError as error:
-        raise ServerFailed(f"The server sent what is no frame: {error}.") from error
-    if kind == "problem":
-        raise problem_error(msgspec.json.decode(body))
-    return None if kind in ASIDE else Heard.read(body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +42,11 @@ class Socket:
             async with asyncio.timeout(seconds):
                 return await self.connection.recv()
 
+    async def send(self, frame: str) -> None:
+        """Send a frame. Raises `Unreachable` if the socket has closed."""
+        with _closing(self.url):
+            await self.connection.send(frame)
+
 
 @dataclass(frozen=True, slots=True)
 class SyncSocket:
@@ -80,6 +64,11 @@ class SyncSocket:
         """The next frame. Raises `Unreachable` if none comes in time, or the socket has closed."""
         with _closing(self.url):
             return self.connection.recv(seconds)
+
+    def send(self, frame: str) -> None:
+        """Send a frame. Raises `Unreachable` if the socket has closed."""
+        with _closing(self.url):
+            self.connection.send(frame)
 
 
 @asynccontextmanager

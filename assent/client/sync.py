@@ -15,6 +15,7 @@ from httpx_sse import EventSource
 
 from assent.client import calls
 from assent.client.calls import Call, Decisions, Transport
+from assent.client.commands import read_frame
 from assent.client.following import POLL_SECONDS, Follower, reason_of
 from assent.client.sync_calls import (
     ApprovalCalls,
@@ -27,6 +28,7 @@ from assent.client.sync_calls import (
     ServerCalls,
     ThreadCalls,
 )
+from assent.client.sync_socket import SyncThreadSocket
 from assent.client.values import Heard, Link, SomeEvent
 from assent.client.wire import (
     EXAMPLE,
@@ -81,7 +83,7 @@ class Asking:
             self._wire.url,
             path,
             after=after,
-            types=calls.types_of(types),
+            types=types,
             opening=opening,
             is_one_run=is_one_run,
             random=random.random,
@@ -102,6 +104,11 @@ class Asking:
                 if follower.has_begun:
                     self._on_link(Link("down", pause, lost.message))
                 time.sleep(pause)
+
+    def socket(self, path: str, after: int | None, types: Sequence[str] | None) -> SyncThreadSocket:
+        """A WebSocket at the path."""
+        follower = Follower(self._wire.url, path, after=after, types=types, random=random.random)
+        return SyncThreadSocket(self._wire, follower, self._on_link)
 
     def _sse(self, follower: Follower) -> Generator[Heard, None, None]:
         """The events of one connection."""
@@ -132,9 +139,9 @@ class Asking:
         with sockets.connected_sync(self._wire, *follower.socket()) as socket:
             self._opened(follower, socket.headers)
             while True:
-                heard = sockets.read(socket.receive(follower.silence))
-                if heard is not None:
-                    yield heard
+                frame = read_frame(socket.receive(follower.silence))
+                if isinstance(frame, Heard):
+                    yield frame
 
     def _poll(self, follower: Follower) -> Generator[Heard, None, None]:
         """The events of one page after another."""
@@ -264,6 +271,14 @@ class SyncClient:
         return self._asks.follow(
             path, after=after, types=types, is_one_run=run_id is not None, transport=transport
         )
+
+    def socket(
+        self, thread_id: str, *, after: int | None = None, types: Sequence[str] | None = None
+    ) -> SyncThreadSocket:
+        """A WebSocket of the thread: the events past the number `after`, as `watch` has them, and
+        in the other direction messages, decisions and what else a client has to say."""
+        path = calls.log_path("websocket", thread_id=thread_id)
+        return self._asks.socket(path, after, types)
 
     def close(self) -> None:
         """Close the connections."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from assent.client.calls import stream_run
@@ -19,7 +21,7 @@ def event(seq: int, kind: str = "token", more: str = "") -> Heard:
     return Heard.read(f"{{{fields},{more or body}}}".encode())
 
 
-def follower(after: int | None = None, *, types: str | None = None) -> Follower:
+def follower(after: int | None = None, *, types: Sequence[str] | None = None) -> Follower:
     """A reader of a thread, whose pauses are as long as they can be."""
     return Follower(URL, "/threads/t/events", after=after, types=types, random=lambda: 0.0)
 
@@ -48,7 +50,7 @@ def test_the_first_number_may_be_any_only_without_one_to_go_on_from() -> None:
 
 
 def test_a_selection_and_a_run_have_gaps() -> None:
-    reader = follower(3, types="done")
+    reader = follower(3, types=["done"])
     assert reader.heard(event(9))
     run = posting()
     assert run.heard(event(2)) and run.heard(event(7))
@@ -62,7 +64,7 @@ def test_an_event_without_a_number_moves_nothing() -> None:
 
 
 def test_it_asks_for_what_comes_after_the_last_number() -> None:
-    reader = follower(types="done")
+    reader = follower(types=["done"])
     assert "Last-Event-ID" not in reader.request().headers
     reader.heard(event(8))
     assert reader.request().headers["Last-Event-ID"] == "8"
@@ -174,7 +176,7 @@ def test_an_end_that_is_none_is_a_lost_connection() -> None:
 
 
 def test_a_page_moves_on_behind_events_of_other_types() -> None:
-    reader = follower(3, types="done")
+    reader = follower(3, types=["done"])
     assert reader.page().params == {
         "after": "3",
         "types": "done",
@@ -206,3 +208,46 @@ def test_pages_that_do_not_get_through_are_halved() -> None:
     reader.turned(EventPage(next=1), 1)
     reader.turned(EventPage(next=2), 1)
     assert reader.page().params["limit"] == "4"
+
+
+# ── other events from a number on ─────────────────────────────────────────────────────────────────
+
+
+def test_a_selection_that_changes_holds_from_its_number_on_over_a_connection_that_breaks() -> None:
+    reader = follower(3, types=["done"])
+    reader.heard(event(5, "done"))
+    reader.select(["token"], 9)
+    # What is still to come of the old selection would else be lost with the connection.
+    assert reader.socket()[1] == {"after": "5", "types": "done,token"}
+    heard = [(6, "token"), (7, "done"), (9, "token"), (10, "done"), (11, "token")]
+    assert [reader.heard(event(*each)) for each in heard] == [False, True, False, False, True]
+    assert reader.socket()[1] == {"after": "11", "types": "token"}
+    # The server may have been asked for both when the connection was opened.
+    assert not reader.heard(event(12, "done"))
+
+
+def test_from_all_events_to_some_and_back_none_is_left_out_unseen() -> None:
+    reader = follower(3)
+    reader.select(["done"], 5)
+    assert reader.socket()[1] == {"after": "3"}
+    with pytest.raises(AssentError, match="The event 4 did not come, and 5 did"):
+        reader.heard(event(5))
+    assert reader.heard(event(4)) and reader.heard(event(5)) and reader.heard(event(8, "done"))
+    reader.select(None, 20)
+    assert reader.heard(event(15, "done")) and not reader.heard(event(19))
+    with pytest.raises(AssentError, match="The event 21 did not come, and 22 did"):
+        reader.heard(event(22))
+    assert reader.heard(event(21)) and reader.heard(event(22))
+
+
+def test_a_later_selection_takes_the_place_of_one_that_was_still_to_come() -> None:
+    reader = follower(3, types=["done"])
+    reader.select(["token"], 9)
+    reader.select(["error"], 5)
+    assert reader.socket()[1] == {"after": "3", "types": "done,error"}
+    assert reader.heard(event(4, "done")) and not reader.heard(event(6, "done"))
+    assert not reader.heard(event(10))
+    reader.select([], 12)
+    assert reader.selection.asked_for == "error"
+    assert not reader.heard(event(13))
+    assert reader.selection.asked_for == ""

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from assent.client import aio, aio_calls, sync, sync_calls
+from assent.client import aio, aio_calls, aio_socket, sync, sync_calls, sync_socket
 
 CODE = re.compile(r"`([^`]+)`")
 PAIRS = [
     (aio.Client, sync.SyncClient),
+    (aio_socket.ThreadSocket, sync_socket.SyncThreadSocket),
     *((getattr(aio_calls, name), getattr(sync_calls, name)) for name in vars(aio_calls) if name.endswith("Calls")),
 ]  # fmt: skip
 
@@ -32,7 +33,8 @@ def spelled(function: Callable[..., Any]) -> str:
         r"Generator[\1, None, None]",
         str(inspect.signature(function)),
     )
-    return text.replace("httpx.AsyncClient", "httpx.Client")
+    own = text.replace("httpx.AsyncClient", "httpx.Client")
+    return re.sub(r"\bThreadSocket", "SyncThreadSocket", own)
 
 
 @pytest.mark.parametrize(("one", "other"), PAIRS, ids=lambda kind: kind.__name__)
