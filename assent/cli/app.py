@@ -5,36 +5,65 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections import UserDict
+from importlib import import_module
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_group
 
-from assent.cli.approvals import commands as approvals
-from assent.cli.audit import commands as audit
-from assent.cli.backup import backup
-from assent.cli.chat import chat
-from assent.cli.doctor import doctor
-from assent.cli.imports import import_checkpoints
-from assent.cli.run import run
-from assent.cli.serve import serve
-from assent.runs.sync_threads import SYNC_THREAD
+MODULES = {
+    "serve": "assent.cli.serve",
+    "chat": "assent.cli.chat",
+    "run": "assent.cli.run",
+    "approvals": "assent.cli.approvals",
+    "audit": "assent.cli.audit",
+    "doctor": "assent.cli.doctor",
+    "backup": "assent.cli.backup",
+    "import-checkpoints": "assent.cli.imports",
+}
+"""The module of each command: `commands` are its subcommands, or else a function is the command."""
+
+
+class _Commands(UserDict[str, Any]):
+    """The commands, each imported when it is called: what asks a server needs none itself, and
+    starts in a fraction of the time."""
+
+    def __init__(self) -> None:
+        super().__init__(dict.fromkeys(MODULES))
+
+    def __getitem__(self, name: str) -> Any:
+        if self.data[name] is None:
+            self.data[name] = _command(name)
+        return self.data[name]
+
+
+def _command(name: str) -> Any:
+    module = import_module(MODULES[name])
+    holder = typer.Typer(rich_markup_mode="markdown", add_completion=False)
+    if hasattr(module, "commands"):
+        holder.add_typer(module.commands, name=name)
+    else:
+        holder.command(name)(getattr(module, name.replace("-", "_")))
+    return get_group(holder).commands[name]
+
+
+class _Group(TyperGroup):
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = _Commands()
+
 
 app = typer.Typer(
+    cls=_Group,
     help="Runs LangGraph agents that must ask a person before they act.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(serve)
-app.command()(chat)
-app.command()(run)
-app.add_typer(approvals, name="approvals")
-app.add_typer(audit, name="audit")
-app.command()(doctor)
-app.command()(backup)
-app.command()(import_checkpoints)
 
 
 def main() -> None:
@@ -42,12 +71,15 @@ def main() -> None:
     try:
         app()
     except SystemExit as end:
-        _leave_busy_threads(end.code)
+        if threading.active_count() > 1:
+            _leave_busy_threads(end.code)
         raise
 
 
 def _leave_busy_threads(code: str | int | None) -> None:
     """End at once if a thread still runs a tool. Python would wait for it as long as it takes."""
+    from assent.runs.sync_threads import SYNC_THREAD
+
     threads = [each for each in threading.enumerate() if each.name.startswith(SYNC_THREAD)]
     for thread in threads:
         # An idle one ends by itself now.

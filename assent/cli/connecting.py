@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from assent.cli.serve import server_in_thread
 from assent.cli.terminal import fail
 from assent.client import Link, SyncClient, Unauthorized, Unreachable
 from assent.core.errors import ConfigurationError
@@ -73,6 +72,10 @@ def connected_or_serving(
         with connected(url, key, tell=tell) as client:
             yield client
         return
+
+    # It takes ten times as long to import as a client of a server that runs.
+    from assent.cli.serve import server_in_thread
+
     with (
         server_in_thread(serve) as (own, secret),
         # No proxy stands between this process and itself.

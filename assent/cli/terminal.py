@@ -9,16 +9,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.text import Text
 
-from assent.config.settings import Settings
 from assent.core.errors import AssentError
 from assent.core.text import visible
+
+if TYPE_CHECKING:
+    from assent.config.settings import Settings
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -66,6 +67,11 @@ def errors_as_sentences(code: int = 1) -> Iterator[None]:
 
 def read_settings() -> Settings:
     """The settings of the environment; a wrong one ends the program."""
+    # Most commands have no use for them, and wait for no imports.
+    from pydantic import ValidationError
+
+    from assent.config.settings import Settings
+
     try:
         return Settings()
     except ValidationError as error:

@@ -158,13 +158,14 @@ def prepare() -> None:
 def main() -> None:
     """Import, then fork for whoever asks. Returns in no process but the children, as what they
     are."""
+    from assent.cli.app import MODULES
     from assent.cli.app import main as assent
 
     # Imported for what it imports. Its file is loaded anew by each server, as somebody's agents
     # are.
     importlib.import_module("tests.support.agents")
     del sys.modules["tests.support.agents"]
-    for module in UVICORN_TAKES:
+    for module in (*MODULES.values(), *UVICORN_TAKES):
         importlib.import_module(module)
     assert threading.active_count() == 1, threading.enumerate()
     # Ctrl-C is for the tests, who then let go of the socket.
