@@ -38,7 +38,11 @@ LONGEST_ARGS = 400
 PAGE = 1000
 """Events on one page of the feed."""
 
-commands = typer.Typer(help="See what waits for people, and decide it.", no_args_is_help=True)
+commands = typer.Typer(
+    help="See what waits for people, and decide it. Exits with 0 if it is done, 1 if the server "
+    "refused it or is gone, 2 if the options make no sense.",
+    no_args_is_help=True,
+)
 
 Url = Annotated[str, typer.Option(envvar="ASSENT_URL", help="The server.")]
 Id = Annotated[str, typer.Argument(metavar="ID", help="The approval's id.")]
@@ -161,6 +165,41 @@ def respond(
 
 
 @commands.command()
+def withdraw(id: Id, url: Url = HERE, api_key: ApiKey = None) -> None:
+    """Withdraw your vote, while others have still to agree."""
+    with _session(url, api_key) as session:
+        session.client.approvals.withdraw(id)
+        session.tell("Your vote is withdrawn.")
+
+
+@commands.command()
+def delegate(
+    id: Id,
+    to: Annotated[str | None, typer.Option(metavar="NAME", help="To this person.")] = None,
+    role: Annotated[str | None, typer.Option(help="To the people of this role.")] = None,
+    url: Url = HERE,
+    api_key: ApiKey = None,
+) -> None:
+    """Let others decide in your place; to yourself takes it back."""
+    with _session(url, api_key) as session:
+        session.client.approvals.delegate(id, to=to, role=role)
+        session.tell(f"It is delegated to {to or f'the role {role}'}.")
+
+
+@commands.command()
+def comment(
+    id: Id,
+    text: Annotated[str, typer.Argument(help="What all who decide may read.")],
+    url: Url = HERE,
+    api_key: ApiKey = None,
+) -> None:
+    """Comment on it, and decide nothing."""
+    with _session(url, api_key) as session:
+        session.client.approvals.comment(id, text)
+        session.tell("Your comment is added.")
+
+
+@commands.command()
 def watch(url: Url = HERE, api_key: ApiKey = None, as_json: AsJson = False) -> None:
     """Follow what happens to approvals on all threads."""
     with _session(url, api_key) as session, suppress(KeyboardInterrupt):
@@ -176,6 +215,10 @@ class Session:
     def __init__(self, client: SyncClient) -> None:
         self.client = client
         self._console = console()
+
+    def tell(self, sentence: str) -> None:
+        """Say what was done."""
+        self._console.print(Text(visible(sentence)))
 
     def write(self, value: Json) -> None:
         """Write JSON, for programs."""
@@ -249,7 +292,7 @@ class Session:
         sentence = "It waits for others to agree." if waits else f"It is {after.status}."
         if outcome.run_id:
             sentence += " The run goes on."
-        self._console.print(Text(visible(sentence)))
+        self.tell(sentence)
 
     def watch(self, *, as_json: bool) -> None:
         """Follow the feed from now on, over dropped connections."""

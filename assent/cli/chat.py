@@ -75,8 +75,9 @@ def chat(
     """Talk to an agent in the terminal, and decide what it asks for.
 
     Ctrl-C cancels a run that you have begun here, and a second Ctrl-C leaves; at the prompt, Ctrl-C
-    leaves as Ctrl-D does. Exits with 0 if the last run is done, 1 if it failed, 3 if it waits for a
-    person, 130 after Ctrl-C during a run.
+    leaves as Ctrl-D does. Exits with 0 if the last run is done, 1 if it failed or the server
+    refused it or is gone, 2 if the options make no sense, 3 if it waits for a person, 130 after
+    Ctrl-C during a run.
     """
     said = read_said(
         message,
@@ -150,6 +151,12 @@ class Chat:
             cancelled = ", which is being cancelled" if self._turns.is_cancelling else ""
             self._say_how_to_come_back(f"Left the run to itself{cancelled}.")
             return ExitCode.STOPPED
+        except Unreachable as gone:
+            if not self._talk.has_begun:
+                raise
+            note(gone.message, "red")
+            self._say_how_to_come_back("")
+            return ExitCode.FAILED
 
         if outcome is ExitCode.PAUSED:
             self._say_how_to_come_back("The approval is left pending.")
@@ -285,7 +292,7 @@ class Chat:
 
     def _say_how_to_come_back(self, sentence: str) -> None:
         if self._begun:
-            note(f"{sentence} Come back with: {self._way_back}".strip())
+            note(f"{sentence} Come back with: {self._way_back}".lstrip())
 
     @property
     def _way_back(self) -> str:

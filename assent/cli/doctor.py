@@ -18,7 +18,7 @@ SIGNS = {
 def doctor() -> None:
     """Check the database, also while a server has it open. Nothing is changed.
 
-    Exits with 0 if all is well, 1 if something is wrong.
+    Exits with 0 if all is well, 1 if something is wrong, 2 if a setting makes no sense.
     """
     out = console()
     wrong = 0

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from textwrap import wrap
 from typing import TextIO, TypeVar, cast
 
 import click
@@ -17,17 +16,19 @@ from prompt_toolkit.application.current import get_app_session
 from prompt_toolkit.buffer import ValidationState
 from prompt_toolkit.completion import WordCompleter
 from prompt_toolkit.document import Document
+from prompt_toolkit.filters import Always
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.input.typeahead import clear_typeahead
+from prompt_toolkit.layout.containers import HSplit, VerticalAlign
 from prompt_toolkit.output import create_output
 from prompt_toolkit.shortcuts import CompleteStyle
 from prompt_toolkit.styles import Style
 from prompt_toolkit.validation import ValidationError, Validator
-from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from assent.cli.folding import Folding
 from assent.core.question_text import NotUnderstood
 from assent.core.text import visible
 
@@ -143,9 +144,10 @@ class Lines:
             enable_open_in_editor=is_long,
             tempfile_suffix=".json",
             bottom_toolbar=lambda: _beneath(session, HOW_TO_EDIT if is_long else HOW_TO_LEAVE),
-            validator=_Reading(read),
+            validator=_Reading(read, lambda: session.output.get_size().columns),
             validate_while_typing=False,
         )
+        _stand_together(session)
         return session.prompt(
             _as_it_is(question), default=default, pre_run=lambda: _show(session, error)
         )
@@ -171,32 +173,45 @@ class Lines:
 class _Reading(Validator):
     """Accepts what can be read; what else is typed stays, with the reason beneath it."""
 
-    def __init__(self, read: Callable[[str], object]) -> None:
+    def __init__(self, read: Callable[[str], object], width: Callable[[], int]) -> None:
         self._read = read
+        self._width = width
 
     def validate(self, document: Document) -> None:
         try:
             self._read(document.text)
         except NotUnderstood as problem:
-            end = len(document.text)
-            raise ValidationError(end, visible(str(problem), keep="")) from problem
+            sentence = _in_lines(str(problem), self._width())
+            raise ValidationError(len(document.text), sentence) from problem
 
 
 def _show(session: PromptSession[str], error: str) -> None:
     """Show what is wrong with the text that the session begins with."""
     if error:
+        sentence = _in_lines(error, session.output.get_size().columns)
         session.default_buffer.validation_state = ValidationState.INVALID
-        session.default_buffer.validation_error = ValidationError(0, visible(error, keep=""))
+        session.default_buffer.validation_error = ValidationError(0, sentence)
+
+
+def _in_lines(sentence: str, width: int) -> str:
+    folding = Folding()
+    return folding.add(visible(sentence, keep=""), width) + folding.end(width)
 
 
 def _beneath(session: PromptSession[str], usual: str) -> FormattedText:
-    """The lines at the bottom of the terminal: what is usual there, or the whole of a sentence that
-    is too long for the line beneath the text."""
+    """The lines beneath the text: the rest of what is wrong, of which the first line is shown
+    above them, and what is usual there."""
     error = session.default_buffer.validation_error
-    width = session.output.get_size().columns
-    if error is None or cell_len(error.message) <= width:
-        return _as_it_is(usual)
-    return _as_it_is("\n".join(wrap(error.message, width)))
+    rest = error.message.split("\n")[1:] if error is not None else []
+    return _as_it_is("\n".join([*rest, usual]))
+
+
+def _stand_together(session: PromptSession[str]) -> None:
+    """Have what stands beneath a text right there, and not at the bottom of the terminal."""
+    session.layout.current_window.dont_extend_height = Always()
+    whole = session.layout.container
+    assert isinstance(whole, HSplit)
+    whole.align = VerticalAlign.TOP
 
 
 def _as_it_is(text: str) -> FormattedText:

@@ -29,7 +29,7 @@ from assent.cli.screen import Screen
 from assent.cli.talk import ExitCode, Talk
 from assent.cli.terminal import console, errors_as_sentences, fail, note, program
 from assent.cli.turns import JsonView, ScreenView, Turns, View
-from assent.client import RunResult, SyncClient
+from assent.client import RunResult, SyncClient, Unreachable
 from assent.core.clock import Clock
 from assent.core.json import JsonObject
 from assent.core.text import JOINERS, visible
@@ -86,9 +86,9 @@ def run(
 ) -> None:
     """Say one thing. The answer, and nothing else, is written to standard output.
 
-    Exits with 0 if the run is done, 1 if it failed or the server refused it, 2 if the options make
-    no sense, 3 if it waits for a person, 4 if it is done without something that was rejected or not
-    decided in time, 130 after Ctrl-C, which cancels the run.
+    Exits with 0 if the run is done, 1 if it failed or the server refused it or is gone, 2 if the
+    options make no sense, 3 if it waits for a person, 4 if it is done without something that was
+    rejected or not decided in time, 130 after Ctrl-C, which cancels the run.
     """
     if message is None and input is None:
         fail("Give a message, or an --input.", code=2)
@@ -163,6 +163,12 @@ class Once:
             cancelled = ", which is being cancelled" if self._turns.is_cancelling else ""
             self._say_how_to_come_back(f"Left the run to itself{cancelled}.")
             return ExitCode.STOPPED
+        except Unreachable as gone:
+            if not self._talk.has_begun:
+                raise
+            note(gone.message, "red")
+            self._say_how_to_come_back("")
+            return ExitCode.FAILED
 
         if outcome is ExitCode.PAUSED:
             self._say_how_to_come_back("It waits for a person.")
@@ -186,7 +192,8 @@ class Once:
 
     def _say_how_to_come_back(self, sentence: str) -> None:
         options = [*self._said.options, "--thread", self._talk.thread_id]
-        self._shown.tell(f"{sentence} Come back with: {program()} chat {' '.join(options)}")
+        command = " ".join([program(), "chat", *options])
+        self._shown.tell(f"{sentence} Come back with: {command}".lstrip())
 
 
 def _answer_of(result: RunResult) -> str:

@@ -96,7 +96,7 @@ def read_said(
         fail("Give a message with a --file.", code=2)
 
     named = (("--url", url), ("--serve", serve), ("--agent", agent))
-    options = [f"{name} {value}" for name, value in named if value]
+    options = [shlex.join([name, value]) for name, value in named if value]
     given: JsonObject = {}
     for name, value in (("context", context), ("config", config)):
         if value is not None:

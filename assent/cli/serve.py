@@ -72,7 +72,8 @@ def serve(
 ) -> None:
     """Serve an agent over HTTP.
 
-    The environment has the settings: ASSENT_DATABASE, ASSENT_API_KEYS, ASSENT_MODEL, …
+    The environment has the settings: ASSENT_DATABASE, ASSENT_API_KEYS, ASSENT_MODEL, … Exits with 0
+    when it was asked to stop, 1 if it cannot start, 2 if the options or settings make no sense.
     """
     settings = read_settings()
     with errors_as_sentences():

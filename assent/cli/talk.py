@@ -41,6 +41,11 @@ class Talk:
         self._client = client
         self._last = 0
 
+    @property
+    def has_begun(self) -> bool:
+        """True if an event of the thread was seen, so that there is one to come back to."""
+        return self._last > 0
+
     def say(self, given: JsonObject, agent: str | None) -> Iterator[Heard]:
         """Send a message or another input; the events of its run. A new thread id makes the
         thread."""

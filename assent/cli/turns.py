@@ -181,6 +181,11 @@ class Turns:
             self._talk.cancel()
         except NotFound:
             return ExitCode.STOPPED
+        except Unreachable as gone:
+            # The run goes on when the server is there again.
+            self.is_cancelling = False
+            note(gone.message, "red")
+            raise KeyboardInterrupt from None
         except Conflict:
             # It has ended meanwhile.
             return self._catch_up()

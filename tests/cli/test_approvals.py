@@ -134,6 +134,25 @@ def test_the_first_of_two_votes_waits_for_the_second(server: Server) -> None:
     )
 
 
+def test_people_comment_delegate_and_withdraw_their_votes(server: Server) -> None:
+    id = asked(server, "slow 14")["approval_id"]
+    approvals(server, "approve", id)
+    told = {
+        ("comment", id, "Why\x1b now?"): "Your comment is added.\n",
+        ("withdraw", id): "Your vote is withdrawn.\n",
+        ("delegate", id, "--to", "ann"): "It is delegated to ann.\n",
+        ("delegate", id, "--to", "bob"): "It is delegated to bob.\n",
+    }
+    for argv, sentence in told.items():
+        done = approvals(server, *argv)
+        assert (done.exit_code, done.output) == (0, sentence), argv
+    shown = approvals(server, "show", id).output
+    assert "comment    bob: Why\\u001b now?" in shown and "vote " not in shown
+    again = approvals(server, "withdraw", id)
+    assert again.exit_code == 1 and again.output.endswith(".\n")
+    assert approvals(server, "delegate", id).exit_code == 1
+
+
 def test_a_list_fits_a_narrow_terminal(server: Server) -> None:
     one, _other = asked(server, "pay 18"), asked(server, "pay 19")
     _titles, line, args = approvals(

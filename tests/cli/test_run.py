@@ -165,9 +165,25 @@ def test_what_is_done_without_what_it_asked_for_ends_with_4(
         assert "record" in screen.shown.splitlines()[-1]
 
 
+def test_what_nobody_decides_in_time_ends_with_4(clerk: Server, tmp_path: Path) -> None:
+    message = "set the status of record 161 to archived"
+    with on_screen(tmp_path, "run", message, "--url", clerk.url) as screen:
+        screen.until("[a]pprove")
+        deadline = time.monotonic() + PATIENCE
+        while not get(clerk, "/approvals?status=expired")["approvals"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        screen.type("a\r")
+        assert screen.ended() == 4
+        assert "update_record: nobody decided in time" in screen.shown
+
+
 @pytest.fixture(scope="module")
 def clerk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("clerk")) as server:
+    folder = tmp_path_factory.mktemp("clerk")
+    config = folder / "assent.toml"
+    config.write_text('[policies.agents.clerk.tools.update_record]\ntimeout = "1s"\n')
+    with serving(folder, ASSENT_CONFIG=str(config)) as server:
         yield server
 
 

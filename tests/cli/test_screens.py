@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -170,18 +172,50 @@ def test_a_run_by_hand_asks_and_answers(clerk: Server, tmp_path: Path, columns: 
 
 def test_what_a_run_does_is_shown_while_it_does_it(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(SLOW)
-    with (
-        serving(tmp_path, "slow.py:slow", GO=str(tmp_path / "go")) as server,
-        on_screen(tmp_path, "run", "hello", "--url", server.url) as screen,
-    ):
-        screen.until("⠋" if "⠋" in screen.shown else "waiting ")
-        screen.until("2 s")
-        (tmp_path / "go").touch()
-        assert screen.ended() == 0
-        # What is over is told in one line, and nothing of the display is left.
-        assert "waiting · " in screen.shown
-        assert not any("\u2800" <= char <= "\u28ff" for char in screen.shown)
-        assert json.dumps(screen.shown.splitlines()[-1]) == '"gone"'
+    with serving(tmp_path, "slow.py:slow", GO=str(tmp_path / "go")) as server:
+        with on_screen(tmp_path, "run", "hello", "--url", server.url) as screen:
+            screen.until("waiting ")
+            screen.until("2 s")
+            (tmp_path / "go").touch()
+            assert screen.ended() == 0
+            # What is over is told in one line, and nothing of the display is left.
+            assert "waiting · " in screen.shown
+            assert not any("\u2800" <= char <= "\u28ff" for char in screen.shown)
+            assert json.dumps(screen.shown.splitlines()[-1]) == '"gone"'
+            (tmp_path / "go").unlink()
+
+        argv = ("chat", "--url", server.url)
+        with on_screen(tmp_path, *argv, columns=200) as screen:
+            typed(screen, "hello")
+            screen.until("waiting ")
+            server.kill()
+            screen.until("The connection dropped. Trying to come back …")
+            screen.type("\x03")
+            way_back = f"Left the run to itself. Come back with: assent {' '.join(argv)} --thread "
+            screen.until(way_back)
+            assert screen.ended() == 130
+
+
+@pytest.mark.parametrize("command", ["chat", "run"])
+def test_a_server_that_dies_at_a_decision_leaves_a_way_back(tmp_path: Path, command: str) -> None:
+    message = "delete record 1"
+    with serving(tmp_path) as server:
+        options = ("--url", server.url, "--agent", "clerk", "--config", '{"tags": ["a b"]}')
+        with on_screen(tmp_path, command, message, *options, columns=200) as screen:
+            screen.until(CHOICES)
+            server.kill()
+            screen.type("a\r")
+            assert screen.ended() == 1
+            *_, sentence, way_back = screen.shown.splitlines()
+        assert re.search(r"The server at \S+ does not answer: .+ Is it running\?", sentence)
+        told, _, back = way_back.partition("assent ")
+        assert told == "Come back with: "
+        assert back.startswith(f"chat {shlex.join(options)} --thread ")
+        server.start()
+        with on_screen(tmp_path, *shlex.split(back), columns=200) as screen:
+            screen.until(CHOICES)
+            screen.type("a\r")
+            screen.until("deleted: 1")
 
 
 SLOW = """

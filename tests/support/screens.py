@@ -40,6 +40,7 @@ MASKS = (
     (re.compile(r"\d+\.\d s\b"), "0.0 s"),
     (re.compile(r"\b\d+s(?= )"), "0s"),
     (re.compile(r"\d{4}-\d{2}-\d{2} \d{2}:\d{2}"), "2000-01-01 00:00"),
+    (re.compile(r"(?<=remaining: )\d{4}|\d{4}(?= records remain)"), "2900"),
 )
 """What differs from run to run, and what stands in its place: as long, so that lines stay as they
 are broken."""
