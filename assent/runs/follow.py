@@ -15,7 +15,11 @@ from assent.core.rows import UNFINISHED, Run
 from assent.storage.base import Doorbell, LogEntry, Storage
 
 POLL_SECONDS = 5.0
-"""The longest delay of an event whose ring was lost."""
+"""The longest delay of a run's end whose ring was lost."""
+
+LOOK_SECONDS = 30.0
+"""The longest delay of an event whose ring was lost, for readers of a log. There may be thousands,
+and a storage loses no ring as long as its process lives."""
 
 STALL_SECONDS = 10.0
 """The storage may be away for so long before whoever waits for a run is told so. It leaves time for
@@ -45,18 +49,23 @@ class Following:
         after: int = 0,
         *,
         types: Collection[str] | None = None,
-        poll: float = POLL_SECONDS,
+        poll: float = LOOK_SECONDS,
         most_bytes: int = PAGE_BYTES,
     ) -> None:
         self.storage = storage
         self.log_id = log_id
         self.after = after
         self.types = None if types is None else frozenset(types)
-        self.poll = poll
+        self._poll = poll
         self.ended: Literal["", "stopped", "stopping"] = ""
         self._most_bytes = most_bytes
         self.is_stopped = False
         self._doorbell: Doorbell | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        """True while all events that there are were read and taken from `batches`."""
+        return self._doorbell is not None and self._doorbell.is_waiting
 
     @property
     def behind(self) -> int:
@@ -78,7 +87,7 @@ class Following:
         without an event, whenever the log was rung for nothing, and where no event is of the types.
 
         Raises `Gone` if events above `after` were removed, or events that a slow reader has not
-        read yet.
+        read yet; and if the thread is erased meanwhile, whatever was read of it.
         """
         with self.storage.listen(self.log_id) as doorbell:
             self._doorbell = doorbell
@@ -95,7 +104,10 @@ class Following:
                 stopping = has_waited = False
                 while not self.is_stopped:
                     # The doorbell was taken before this read, so what is written meanwhile rings.
-                    entries = await self.read()
+                    after, entries = self.after, await self.read()
+                    if doorbell.is_erased:
+                        # Its numbers go on if it begins anew, but it is another thread.
+                        raise _erased(self.log_id, after)
                     if entries or has_waited:
                         has_waited = False
                         yield self._wanted(entries)
@@ -103,7 +115,7 @@ class Following:
                         self.ended = "stopping"
                         return
                     else:
-                        stopping = not await doorbell.wait(self.poll)
+                        stopping = not await doorbell.wait(self._poll)
                         has_waited = not stopping
                 self.ended = "stopped"
             finally:
@@ -125,6 +137,13 @@ class Following:
         if self.types is None:
             return entries
         return tuple(entry for entry in entries if entry.type in self.types)
+
+
+def _erased(thread_id: str, after: int) -> Gone:
+    return Gone(
+        f"The thread '{thread_id}' has been erased, with its events up to number {after}.",
+        first=after + 1,
+    )
 
 
 async def follow(

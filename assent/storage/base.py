@@ -174,6 +174,14 @@ class Doorbell(Protocol):
     def behind(self) -> int:
         """The bytes of the events that came since `wait` returned last."""
 
+    @property
+    def is_waiting(self) -> bool:
+        """True amid a `wait`, as long as nothing has rung."""
+
+    @property
+    def is_erased(self) -> bool:
+        """True if the thread was erased since the doorbell was taken."""
+
     def ring(self) -> None:
         """Ring this one, though nothing was stored."""
 

@@ -6,7 +6,20 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from tests.support.server import Api, asking, expect, problem, scripted_agents, serving
+from assent.client import Client
+from assent.client.calls import Transport
+from assent.core.errors import Gone, NotFound
+from tests.support.server import (
+    Api,
+    Server,
+    asking,
+    expect,
+    problem,
+    scripted_agents,
+    serving,
+    without_ends,
+)
+from tests.support.sockets import socket_of
 from tests.support.waiting import until
 
 SSE = {"accept": "text/event-stream"}
@@ -30,6 +43,44 @@ async def test_a_thread_that_was_deleted_and_begun_anew(api: Api, thread: str) -
         assert f"Begin after {last}, or after 0" in told["detail"]
     assert await api.events(thread, limit=1000) == await api.events(thread, after=last) == anew
     assert anew[0]["seq"] == last + 1
+
+
+async def test_whoever_follows_a_thread_that_is_deleted_is_told(
+    server: Server, api: Api, thread: str
+) -> None:
+    last = (await api.stream("tell 5", thread_id=thread))[-1]["seq"]
+    path = f"/threads/{thread}/events"
+    async with asking(server) as reader, socket_of(server, thread, after=last) as socket:
+        stream = asyncio.create_task(reader.http.get(path, params={"after": last}, headers=SSE))
+        wanted = {"after": last, "timeout": 60}
+        poll = asyncio.create_task(reader.http.get(path, params=wanted, headers=JSON))
+        await api.until_streams(3, thread_id=thread)
+        await expect(await api.http.delete(f"/threads/{thread}"), 204)
+        assert without_ends((await stream).content) == (b"", "gone")
+        told = await problem(await poll, 410)
+        assert (told["first"], "has been erased" in told["detail"]) == (last + 1, True)
+        told = await socket.until("problem")
+        assert (told["status"], told["first"], told["id"]) == (410, last + 1, None)
+        assert await socket.closed() == 1008
+    for headers in (SSE, JSON):
+        await problem(await api.http.get(path, headers=headers), 404)
+
+
+async def test_our_client_says_so_over_each_transport(
+    server: Server, api: Api, thread: str
+) -> None:
+    last = (await api.stream("tell 5", thread_id=thread))[-1]["seq"]
+    async with Client(server.url, trust_env=False) as client:
+
+        async def watch(transport: Transport) -> None:
+            async for _ in client.watch(thread_id=thread, after=last, transport=transport):
+                pass
+
+        watching = [asyncio.create_task(watch(each)) for each in ("sse", "websocket", "poll")]
+        await api.until_streams(3, thread_id=thread)
+        await expect(await api.http.delete(f"/threads/{thread}"), 204)
+        ended = await asyncio.gather(*watching, return_exceptions=True)
+    assert [type(each) for each in ended] == [NotFound, Gone, Gone]
 
 
 async def test_a_number_above_the_last(api: Api, thread: str) -> None:

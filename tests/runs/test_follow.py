@@ -15,6 +15,7 @@ from assent.core.events import Broadcast, Done, Event, RunPaused, Token
 from assent.runs.follow import PAGE_BYTES, Batches, Following, follow_run
 from assent.storage.base import Change, Storage
 from assent.storage.sqlite import SqliteStorage
+from tests.storage.samples import thread
 from tests.support.waiting import PATIENCE, until
 
 
@@ -158,6 +159,57 @@ async def test_whoever_is_too_slow_is_told(storage: Storage) -> None:
         with pytest.raises(Gone) as caught:
             await next_numbers(batches)
     assert caught.value.details == {"first": 2001}
+
+
+@pytest.mark.parametrize("begins_anew", [False, True])
+async def test_whoever_has_read_all_of_a_thread_that_is_erased_is_told(
+    storage: Storage, begins_anew: bool
+) -> None:
+    await storage.commit(Change(rows=(thread("t"),), events=(token(), token())))
+    following = Following(storage, "t")
+    async with aclosing(following.batches()) as batches:
+        assert await next_numbers(batches) == [1, 2]
+        coming = asyncio.ensure_future(next_numbers(batches))
+        await until(lambda: following.is_waiting)
+        anew = {"rows": (thread("t"),), "events": (token(),)} if begins_anew else {}
+        await storage.commit(Change(erase="t", **anew))
+        with pytest.raises(Gone, match="has been erased") as caught:
+            await coming
+    assert caught.value.details == {"first": 3}
+    # Whoever comes now reads what there is.
+    async with aclosing(Following(storage, "t", 2, poll=0.02).batches()) as batches:
+        assert await next_numbers(batches) == ([3] if begins_anew else [])
+
+
+async def test_retention_takes_nothing_from_who_has_read_all(storage: Storage) -> None:
+    await wrote(storage, token(), token())
+    following = Following(storage, "t")
+    async with aclosing(following.batches()) as batches:
+        assert await next_numbers(batches) == [1, 2]
+        coming = asyncio.ensure_future(next_some(batches))
+        await until(lambda: following.is_waiting)
+        await storage.remove_events(utc_now())
+        await wrote(storage, token())
+        assert await coming == [3]
+
+
+async def test_it_waits_only_while_all_was_taken(storage: Storage) -> None:
+    await wrote(storage, token())
+    following = Following(storage, "t")
+    waited = [following.is_waiting]
+    async with aclosing(following.batches()) as batches:
+        await next_numbers(batches)
+        waited.append(following.is_waiting)
+        coming = asyncio.ensure_future(next_some(batches))
+        await until(lambda: following.is_waiting)
+        following.ring()
+        waited.append(following.is_waiting)
+        await until(lambda: following.is_waiting)
+        await wrote(storage, token())
+        await coming
+        waited.append(following.is_waiting)
+    waited.append(following.is_waiting)
+    assert waited == [False] * 5
 
 
 async def test_readers_of_a_run_hear_what_is_told_to_all_of_its_thread(storage: Storage) -> None:

@@ -21,7 +21,9 @@ from assent.core.sealing import Seal
 
 StoredEvent = tuple[str, int, str, str, int, bytes]
 """`thread_id, seq, run_id, type, at, body`. If `seq` is 0, it means that events of the thread were
-removed."""
+removed; all of them, together with the thread, if the type is `ERASED`."""
+
+ERASED = "erased"
 
 INSERT = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)"
 ROWS = 100
@@ -107,7 +109,7 @@ class Log:
         self._connection.execute(
             "UPDATE log_heads SET removed = seq, oldest = NULL WHERE thread_id = ?", (thread_id,)
         )
-        self._note_removal(thread_id)
+        self._note_removal(thread_id, ERASED)
 
     def cut(self, thread_id: str, keeps: Callable[[str, int], bool], limit: int) -> int:
         """Remove events from the log's beginning up to the first that `keeps(run_id, at)`, at most
@@ -124,8 +126,8 @@ class Log:
             self._note_removal(thread_id)
         return len(removed)
 
-    def _note_removal(self, thread_id: str) -> None:
-        self._rows.append((thread_id, 0, "", "", 0, b""))
+    def _note_removal(self, thread_id: str, type_: str = "") -> None:
+        self._rows.append((thread_id, 0, "", type_, 0, b""))
         self._stored = len(self._rows)
 
     def flush(self) -> None:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from itertools import islice
 
 from assent.storage.base import LogEntry
-from assent.storage.sqlite.log import StoredEvent
+from assent.storage.sqlite.log import ERASED, StoredEvent
 
 MAX_ENTRIES = 4096
 MAX_BYTES = 1 << 20
@@ -42,6 +42,7 @@ class Bell:
     def __init__(self, tail: Tail) -> None:
         self._tail = tail
         self._seen = tail.total
+        self._erasures = tail.erasures
         self._rung = False
         self._ended = False
         self._waiter: asyncio.Future[None] | None = None
@@ -52,6 +53,16 @@ class Bell:
     def behind(self) -> int:
         """The bytes of the events that came since `wait` returned last."""
         return self._tail.total - self._seen
+
+    @property
+    def is_waiting(self) -> bool:
+        """True amid a `wait`, as long as nothing has rung."""
+        return self._waiter is not None and not self._waiter.done()
+
+    @property
+    def is_erased(self) -> bool:
+        """True if the thread was erased since there is this bell."""
+        return self._tail.erasures != self._erasures
 
     def ring(self) -> None:
         """Ring this one bell."""
@@ -107,13 +118,15 @@ class Bell:
 
 class Tail:
     """The newest events of one thread. `base` is None until it is known where they begin; `size`
-    counts the bytes of the events, and `total` those of all that were ever added."""
+    counts the bytes of the events, and `total` those of all that were ever added. `erasures` counts
+    how often the thread was erased."""
 
     def __init__(self) -> None:
         self.bells: set[Bell] = set()
         self.base: int | None = None
         self.size = 0
         self.total = 0
+        self.erasures = 0
         self._entries: list[LogEntry] = []
 
     def prime(self, last: int) -> None:
@@ -254,6 +267,7 @@ class Tails:
                 tail.add(LogEntry(seq, type_, run_id, body))
             else:
                 tail.forget()
+                tail.erasures += type_ == ERASED
         self._remember(recent)
         if self._size > ALL_BYTES:
             self._shrink()
