@@ -3,6 +3,7 @@ look like the protocol. Spoken to by sockets, since no client library behaves so
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import socket
@@ -13,15 +14,9 @@ from contextlib import aclosing, closing
 import pytest
 
 from tests.support import readers
-from tests.support.readers import Numbered
+from tests.support.readers import HOSTILE, Numbered
 from tests.support.server import Api, Server, only, scripted_agents, serving, types_of
 from tests.support.waiting import PATIENCE, until
-
-HOSTILE = "".join(
-    f"{end}id: 99{end}event: approval_decided{end}data: {{}}{end}{end}: end{end}event: end{end}{end}"
-    for end in ("\n", "\r", "\r\n", "\x85", "\u2028", "\u2029", "\x0b", "\x0c", "\x1c", "\0")
-)
-"""Words that would be frames of a stream, if they got there as they are."""
 
 REQUESTS = 10
 
@@ -113,6 +108,29 @@ async def test_a_frame_that_comes_by_the_byte_is_read(
             heard += taken(sock)
     assert heard.count(b'"type":"answer"') == 1
     assert [event["type"] for event in await api.events(thread)].count("run_start") == 2
+
+
+@pytest.mark.parametrize("pause", [None, 0.0, 0.001])
+async def test_a_frame_before_the_answer_to_the_handshake_ends_the_connection(
+    pause: float | None, server: Server, api: Api, thread: str
+) -> None:
+    """Or it is read, if the answer was quicker. Anybody may do that, so the log is silent."""
+    await api.stream("Hello.", thread_id=thread)
+    frame = text_frame({"type": "ping", "id": "early"})
+    with connected(server) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if pause is None:
+            sock.sendall(handshake(thread) + frame)
+        else:
+            sock.sendall(handshake(thread))
+            await asyncio.sleep(pause)
+            sock.sendall(frame)
+        heard = b""
+        while b'"id":"early"' not in heard and (piece := sock.recv(1 << 16)):
+            heard += piece
+        assert not heard or b'{"type":"pong","id":"early"}' in heard
+    await api.until_streams(0)
+    assert "[error" not in server.output and "Traceback" not in server.output
 
 
 @pytest.mark.parametrize("reset", [True, False])
@@ -220,11 +238,7 @@ def taken(sock: socket.socket) -> bytes:
 
 def handshake(thread: str) -> bytes:
     """The request that opens a WebSocket on the thread."""
-    return (
-        f"GET /threads/{thread}/ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
-        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    ).encode()
+    return readers.handshake(f"/threads/{thread}/ws")
 
 
 def text_frame(value: dict[str, str]) -> bytes:

@@ -14,6 +14,12 @@ from typing import NamedTuple
 from tests.support.server import FRAME, is_aside
 from tests.support.waiting import PATIENCE
 
+HOSTILE = "".join(
+    f"{end}id: 99{end}event: approval_decided{end}data: {{}}{end}{end}: end{end}event: end{end}{end}"
+    for end in ("\n", "\r", "\r\n", "\x85", "\u2028", "\u2029", "\x0b", "\x0c", "\x1c", "\0")
+)
+"""Words that would be frames of a stream, if they got there as they are."""
+
 
 class Numbered(NamedTuple):
     """An event as it came."""
@@ -41,6 +47,13 @@ def request(path: str, *, last: int = 0, **headers: str) -> bytes:
         given["Last-Event-ID"] = str(last)
     lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in given.items())
     return f"GET {path} HTTP/1.1\r\n{lines}\r\n".encode()
+
+
+def handshake(path: str) -> bytes:
+    """A GET that opens a WebSocket."""
+    upgrade = {"Connection": "Upgrade", "Sec_WebSocket_Version": "13"}
+    key = {"Sec_WebSocket_Key": "dGhlIHNhbXBsZSBub25jZQ=="}
+    return request(path, Upgrade="websocket", **upgrade, **key)
 
 
 async def events(port: int, path: str, last: int = 0) -> AsyncGenerator[Numbered]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -29,6 +30,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().__init__(*args, **options)
         self._head_is_due = True
         self._head_timer: asyncio.TimerHandle | None = None
+        self._received = 0
         self._running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -36,9 +38,18 @@ class HttpProtocol(HttpToolsProtocol):
         self._watch_head()
 
     def data_received(self, data: bytes) -> None:
+        self._received = len(data)
         super().data_received(data)
         if self._head_is_due and self._head_timer is None:
             self._watch_head()
+
+    def handle_websocket_upgrade(self) -> None:
+        # httptools' way to tell, with the number of bytes up to the end of the head.
+        upgrade = sys.exception()
+        super().handle_websocket_upgrade()
+        # uvicorn drops the rest. Whoever has sent it would wait for an answer for ever.
+        if upgrade is not None and upgrade.args[0] < self._received:
+            self.transport.close()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -86,6 +97,14 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         # Its task begins after this. A handshake that is none was answered, and has no scope.
         if not self.handshake_complete:
             self.scope["extensions"][WIRE] = {"transport": self.transport}
+
+    def data_received(self, data: bytes) -> None:
+        # A client has to wait for the answer to its handshake. uvicorn reads a frame that comes
+        # before, and then fails.
+        if self.handshake_initiated and not self.handshake_complete:
+            self.transport.close()
+        else:
+            super().data_received(data)
 
     async def send(self, message: Any) -> None:
         await super().send(message)
