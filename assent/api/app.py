@@ -171,7 +171,8 @@ async def open_server(
         )
         await opened(sweeping(storage, retention, clock=clock, uploads=runs.uploads))
         streams = _connections(settings, clock)
-        await opened(keeping(streams, whole_process=place.whole_process))
+        heartbeat = settings.heartbeat.total_seconds()
+        await opened(keeping(streams, heartbeat=heartbeat, whole_process=place.whole_process))
         await opened(broadcasting(storage, streams))
         served = Served(
             runs=runs,
@@ -184,7 +185,7 @@ async def open_server(
             origins=origins,
             connections=streams,
             encoders=Encoders(shared=lambda log_id: streams.on(log_id) > 1),
-            heartbeat=settings.heartbeat.total_seconds(),
+            heartbeat=heartbeat,
         )
         yield Opened(served=served, store=storage.store(store), project=project)
 

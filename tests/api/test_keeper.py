@@ -1,7 +1,9 @@
-"""Who is cut off, and when: readers that take nothing, and nobody else."""
+"""Who is cut off, and when: readers that take nothing, and nobody else. And who is shown that the
+server is there: those to whom nothing else goes."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -13,7 +15,8 @@ from structlog.testing import capture_logs
 from assent.api.dialects.native import NATIVE
 from assent.api.streams.connections import Connection, Connections, Reader, Transport
 from assent.api.streams.encoder import Encoder, sse, ws_text
-from assent.api.streams.keeper import Keeper
+from assent.api.streams.keeper import BEATS_AT_ONCE, Keeper
+from assent.api.streams.sse import PING
 from assent.core.clock import Clock
 from assent.core.errors import StreamsFull
 from assent.core.events import Broadcast
@@ -21,6 +24,7 @@ from assent.runs.follow import Following
 
 SSE = Encoder(NATIVE, sse, shared=lambda _: False)
 WEBSOCKET = Encoder(NATIVE, ws_text, shared=lambda _: False)
+HEARTBEAT = 5.0
 
 
 @dataclass
@@ -29,9 +33,17 @@ class FakeWire:
 
     waiting: int = 0
     is_cut: bool = False
+    is_closed: bool = False
+    written: list[bytes] = field(default_factory=list)
 
     def get_write_buffer_size(self) -> int:
         return self.waiting
+
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
 
     def get_extra_info(self, name: str) -> Any:
         return None
@@ -45,6 +57,11 @@ class Log(Following):
 
     backlog = 0
     rings = 0
+    waits = True
+
+    @property
+    def is_waiting(self) -> bool:
+        return self.waits
 
     @property
     def behind(self) -> int:
@@ -64,7 +81,7 @@ class Room:
     stack: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
-        self.keeper = Keeper(self.connections, lambda: self.tidied.append(self.now))
+        self.keeper = Keeper(self.connections, HEARTBEAT, lambda: self.tidied.append(self.now))
 
     def open(self, log_id: str = "t", client: str = "ann", **fields: Any) -> Connection:
         storage: Any = None
@@ -74,7 +91,13 @@ class Room:
             reader=Reader(client, "127.0.0.1", client),
             since=Clock().now(),
             following=Log(storage, log_id),
-            **{"transport": Transport.SSE, "encoder": SSE, "wire": FakeWire(), **fields},
+            **{
+                "transport": Transport.SSE,
+                "encoder": SSE,
+                "wire": FakeWire(),
+                "heartbeat": PING,
+                **fields,
+            },
         )
         self.stack.enter_context(self.connections.opened(connection))
         return connection
@@ -82,6 +105,11 @@ class Room:
     def pass_second(self) -> None:
         self.now += 1.0
         self.keeper.look(self.now)
+
+    async def beats_in(self, seconds: int) -> None:
+        for _ in range(seconds):
+            self.now += 1.0
+            await self.keeper.beat(self.now)
 
 
 @pytest.fixture
@@ -171,6 +199,73 @@ def test_a_stream_whose_transport_is_unknown_is_left_alone(room: Room) -> None:
     for _ in range(60):
         room.pass_second()
     assert connection.unsent is None
+
+
+# ── signs of life ──
+
+
+async def test_a_reader_to_whom_nothing_goes_gets_a_heartbeat(room: Room) -> None:
+    connection = room.open()
+    written = wire_of(connection).written
+    await room.beats_in(4)
+    assert written == []
+    await room.beats_in(1)
+    assert written == [PING.wired]
+    assert connection.written == len(PING.wired)
+    await room.beats_in(10)
+    assert written == [PING.wired] * 3
+    connection.sent_at = room.now
+    await room.beats_in(4)
+    assert written == [PING.wired] * 3
+    await room.beats_in(1)
+    assert written == [PING.wired] * 4
+
+
+@pytest.mark.parametrize(
+    "busy",
+    [
+        # It may be amid an event: one that is large is sent in pieces.
+        {"waits": False},
+        {"waiting": 1},
+        {"is_closed": True},
+        {"aside": True},
+        {"heartbeat": None},
+    ],
+    ids=str,
+)
+async def test_no_heartbeat_gets_between_what_is_sent(room: Room, busy: dict[str, Any]) -> None:
+    connection = room.open(**{name: busy[name] for name in busy if name == "heartbeat"})
+    wire, following = wire_of(connection), connection.following
+    assert isinstance(following, Log)
+    following.waits = busy.get("waits", True)
+    wire.waiting, wire.is_closed = busy.get("waiting", 0), busy.get("is_closed", False)
+    if "aside" in busy:
+        connection.put_aside([b"a frame"])
+    await room.beats_in(20)
+    assert wire.written == []
+
+
+async def test_where_the_wire_is_unknown_the_stream_itself_sends_it(room: Room) -> None:
+    connection = room.open(wire=None)
+    await room.beats_in(20)
+    # It was woken for the first, and has not sent it yet.
+    assert connection.aside is not None
+    assert list(connection.aside) == [PING.frame]
+    assert isinstance(connection.following, Log)
+    assert connection.following.rings == 1
+
+
+async def test_heartbeats_of_many_leave_room_for_others(room: Room) -> None:
+    room.connections = Connections(Clock(), most=1000, most_per_client=1000, stalled=30.0)
+    room.__post_init__()
+    wires = [wire_of(room.open()) for _ in range(BEATS_AT_ONCE * 2 + 1)]
+    room.now = HEARTBEAT
+    beating = asyncio.create_task(room.beats_in(1))
+    beaten = []
+    while not beating.done():
+        await asyncio.sleep(0)
+        beaten.append(sum(len(wire.written) for wire in wires))
+    assert beaten[:3] == [BEATS_AT_ONCE, 2 * BEATS_AT_ONCE, 2 * BEATS_AT_ONCE + 1]
 
 
 # ── the memory of those who are gone ──

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,23 +17,27 @@ from uvicorn.server import ServerState
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from assent.api.streams.connections import cut
+from assent.api.streams.connections import Heartbeat, cut
 from assent.api.streams.sending import wire_of
-from assent.api.streams.sse import HANDSHAKE
+from assent.api.streams.sse import HANDSHAKE, PING
 from assent.api.streams.uvicorn_wires import LOGGER, HttpProtocol, WebSocketProtocol
+from assent.api.streams.websocket import TICK
 from assent.config.logging import TALKATIVE
+from tests.support import readers
 from tests.support.waiting import PATIENCE, until
 
 SECRET = "swordfish-4711"
 HELLO = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+FRAME = b"\x81\x82" + bytes(4) + b"{}"
+"""A text, with a mask that changes nothing."""
 
 
 @asynccontextmanager
 async def served(
-    app: ASGIApp, http: type[HttpProtocol] = HttpProtocol
+    app: ASGIApp, http: type[HttpProtocol] = HttpProtocol, **options: Any
 ) -> AsyncIterator[tuple[int, ServerState]]:
     """The app on a port, and what uvicorn knows of its connections."""
-    options: Any = {"log_config": None, "access_log": False}
+    options |= {"log_config": None, "access_log": False}
     config = uvicorn.Config(app, http=http, ws=WebSocketProtocol, **options)
     config.load()
     state = ServerState()
@@ -171,6 +176,86 @@ async def test_an_answer_behind_which_another_request_waits_is_told_that_the_cli
         for protocol in list(state.connections):
             protocol.transport.abort()
         await told.wait()
+        writer.close()
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_client_that_does_not_wait_for_its_handshake_is_hung_up_on(
+    at_once: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked, left = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        asked.set()
+        assert (await receive())["type"] == "websocket.disconnect"
+        left.set()
+        await send({"type": "websocket.accept"})
+
+    with caplog.at_level(logging.DEBUG), caplog.at_level(logging.WARNING, LOGGER):
+        async with served(app) as (port, state):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            if at_once:
+                writer.write(readers.handshake("/") + FRAME)
+            else:
+                writer.write(readers.handshake("/"))
+                await asked.wait()
+                writer.write(FRAME)
+            assert await reader.read() == b""
+            await left.wait()
+            await until(lambda: not state.connections)
+            writer.close()
+    assert caplog.text == ""
+
+
+async def test_a_client_that_answers_no_ping_is_closed_with_1011(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        assert (await receive())["type"] == "websocket.disconnect"
+
+    pings: Any = {"ws_ping_interval": 0.05, "ws_ping_timeout": 0.05}
+    async with served(app, **pings) as (port, state):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(readers.handshake("/"))
+        await reader.readuntil(b"\r\n\r\n")
+        frames = await reader.read()
+        assert frames.startswith(b"\x89\x04")
+        assert frames[6:].startswith(b"\x88" + bytes([len(frames) - 8]) + struct.pack("!H", 1011))
+        await until(lambda: not state.connections)
+        writer.close()
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("heartbeat", [PING, TICK], ids=["SSE", "WebSocket"])
+async def test_a_heartbeat_on_the_wire_is_what_the_server_makes_of_its_frame(
+    heartbeat: Heartbeat,
+) -> None:
+    beaten = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.send", "text": heartbeat.frame.decode()})
+        else:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            part = {"type": "http.response.body", "body": heartbeat.frame, "more_body": True}
+            await send(part)
+        wire = wire_of(scope)
+        assert wire is not None
+        wire.write(heartbeat.wired)
+        await beaten.wait()
+
+    async with served(app) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(HELLO if heartbeat is PING else readers.handshake("/"))
+        await reader.readuntil(b"\r\n\r\n")
+        twice = await reader.readexactly(2 * len(heartbeat.wired))
+        assert twice == heartbeat.wired * 2
+        beaten.set()
         writer.close()
 
 

@@ -55,7 +55,7 @@ async def list_connections(
 def _view(connection: Connection, connections: Connections) -> JsonObject:
     is_feed = connection.log_id.startswith("~")
     now = time.monotonic()
-    idle = timedelta(seconds=now - connection.active_at)
+    idle = timedelta(seconds=now - max(connection.sent_at, connection.heard_at))
     wire, marks = connection.wire, connection.unsent
     return {
         "connection_id": connection.connection_id,

@@ -42,6 +42,10 @@ class Wire(Protocol):
 
     def get_write_buffer_size(self) -> int: ...
 
+    def is_closing(self) -> bool: ...
+
+    def write(self, data: bytes) -> None: ...
+
     def get_extra_info(self, name: str) -> Any: ...
 
     def abort(self) -> None: ...
@@ -54,6 +58,14 @@ def cut(wire: Wire) -> None:
     if sock is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
     wire.abort()
+
+
+class Heartbeat(NamedTuple):
+    """What shows a reader that the server is there: the `frame`, as it is sent, and the `bytes`
+    that the server makes of it on the wire."""
+
+    frame: bytes
+    wired: bytes
 
 
 class Reader(NamedTuple):
@@ -70,9 +82,9 @@ class Connection:
     """An open stream.
 
     `written` counts the bytes that it was given, and `unsent` are marks of it and a monotonic time
-    that have not left the transport's buffer. `active_at` is the monotonic time of the last send or
-    message, `acked` the number that the client says it has. `aside` are frames without a number
-    that go before the next ones.
+    that have not left the transport's buffer. `sent_at` and `heard_at` are the monotonic times of
+    the last send and of the last message, `acked` the number that the client says it has. `aside`
+    are frames without a number that go before the next ones.
     """
 
     connection_id: str
@@ -83,8 +95,10 @@ class Connection:
     since: datetime
     following: Following
     wire: Wire | None
+    heartbeat: Heartbeat | None = None
     written: int = 0
-    active_at: float = 0.0
+    sent_at: float = 0.0
+    heard_at: float = 0.0
     acked: int | None = None
     unsent: deque[tuple[int, float]] | None = None
     aside: deque[bytes] | None = None
@@ -95,6 +109,25 @@ class Connection:
             self.aside = deque(maxlen=MOST_ASIDE)
         self.aside.extend(frames)
         self.following.ring()
+
+    def beat(self, now: float) -> bool:
+        """Send the heartbeat, if nothing else is on its way to the reader.
+
+        Where the wire is known, it is written there: to wake the stream's loop for it, and to send
+        it through that, was most of the cost of readers that only wait.
+        """
+        wire, heartbeat = self.wire, self.heartbeat
+        if heartbeat is None or self.aside or not self.following.is_waiting:
+            return False
+        if wire is None:
+            self.put_aside([heartbeat.frame])
+        elif wire.get_write_buffer_size() or wire.is_closing():
+            return False
+        else:
+            wire.write(heartbeat.wired)
+            self.written += len(heartbeat.wired)
+            self.sent_at = now
+        return True
 
 
 class Connections:

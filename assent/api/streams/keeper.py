@@ -1,5 +1,5 @@
-"""Looks after the open streams: once a second it cuts off readers that take nothing, and after
-many have gone it gives their memory back.
+"""Looks after the open streams: shows readers that the server is there, cuts off those that take
+nothing, and after many have gone gives their memory back.
 
 A reader's connection is reset, and not closed, since that would wait until it has taken what is
 held for it.
@@ -18,10 +18,19 @@ import structlog
 
 from assent.api.streams import malloc
 from assent.api.streams.connections import Connection, Connections, cut
+from assent.core.background import background
 
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 1.0
+
+LOOKS = 5
+NEARLY = 0.9
+"""The keeper looks so often between two heartbeats, and sends one after nearly that time, since a
+sleep is not exact."""
+
+BEATS_AT_ONCE = 100
+"""Heartbeats between which others have the event loop: 100 take 2 ms."""
 
 MOST_BEHIND = 1 << 20
 """A reader that has taken nothing for a second, while more than this came for it, is cut at
@@ -38,15 +47,15 @@ time."""
 
 
 @asynccontextmanager
-async def keeping(connections: Connections, *, whole_process: bool) -> AsyncIterator[None]:
-    """While the context is entered, slow readers are cut off. The memory of a process that is
-    somebody else's is left alone."""
-    keeper = Keeper(connections, _give_back if whole_process else None)
-    task = asyncio.create_task(keeper.run())
-    try:
+async def keeping(
+    connections: Connections, *, heartbeat: float, whole_process: bool
+) -> AsyncIterator[None]:
+    """While the context is entered, readers to whom nothing was sent get a heartbeat after so many
+    seconds, and slow ones are cut off. The memory of a process that is somebody else's is left
+    alone."""
+    keeper = Keeper(connections, heartbeat, _give_back if whole_process else None)
+    async with background(keeper.run(), name="keeping"):
         yield
-    finally:
-        task.cancel()
 
 
 def _give_back() -> None:
@@ -56,11 +65,15 @@ def _give_back() -> None:
 
 
 class Keeper:
-    """Cuts off readers of `connections` that take nothing; `tidy` gives the memory back of those
-    that are gone."""
+    """Sends readers of `connections` a sign of life every `heartbeat` seconds, and cuts off those
+    that take nothing; `tidy` gives the memory back of those that are gone."""
 
-    def __init__(self, connections: Connections, tidy: Callable[[], None] | None) -> None:
+    def __init__(
+        self, connections: Connections, heartbeat: float, tidy: Callable[[], None] | None
+    ) -> None:
         self._connections = connections
+        self._pause = min(heartbeat / LOOKS, LOOK_SECONDS)
+        self._silence = heartbeat * NEARLY
         self._tidy = tidy
         self._tidied_at = float("-inf")
         self._closed = 0
@@ -69,8 +82,9 @@ class Keeper:
     async def run(self) -> None:
         """Look after them for ever."""
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(self._pause)
             self.look(time.monotonic())
+            await self.beat(time.monotonic())
 
     def look(self, now: float) -> None:
         """Tidy up after those that are gone, and cut off whoever takes nothing."""
@@ -79,6 +93,15 @@ class Keeper:
             age = _oldest_unsent(connection, now)
             if age > 0 and self._is_too_slow(connection, age):
                 self._freed += _cut(connection, age)
+
+    async def beat(self, now: float) -> None:
+        """Show readers that the server is there to whom nothing was sent of late."""
+        beaten = 0
+        for connection in self._connections:
+            if now - connection.sent_at >= self._silence and connection.beat(now):
+                beaten += 1
+                if not beaten % BEATS_AT_ONCE:
+                    await asyncio.sleep(0)
 
     def _tidy_up(self, now: float) -> None:
         closed = self._connections.closed

@@ -12,18 +12,13 @@ from starlette.types import Message, Scope, Send
 
 from assent.api.context import served
 from assent.api.dialects.base import Dialect
-from assent.api.streams.connections import READER, Connection, Transport, Wire
+from assent.api.streams.connections import READER, Connection, Heartbeat, Transport, Wire
 from assent.api.streams.encoder import Framing
-from assent.runs.follow import POLL_SECONDS, Following
+from assent.runs.follow import Following
 
 WIRE = "assent.wire"
-"""The extension of a scope that has the `transport` of its connection."""
-
-NEARLY = 0.95
-"""The share of a heartbeat after which it is due: timers are not exact."""
-
-JITTER = 0.2
-"""The share of a heartbeat by which those of readers differ that came at once."""
+"""The extension of a scope that has the `transport` of its connection. Only our own server gives
+it, where nothing stands between a stream and its wire that would change what is sent."""
 
 
 class Stalled(Exception):
@@ -31,10 +26,10 @@ class Stalled(Exception):
 
 
 class Outlet:
-    """The way to a reader. Whatever goes it is counted, and a `heartbeat` is due when nothing went
-    it for so many seconds."""
+    """The way to a reader. Whatever goes it is counted. After `heartbeat` seconds in which nothing
+    went it, the keeper sends a sign of life."""
 
-    __slots__ = ("_connections", "_send", "_sent_at", "connection", "heartbeat")
+    __slots__ = ("_connections", "_send", "connection", "heartbeat")
 
     def __init__(self, request: Request, connection: Connection) -> None:
         server = served(request)
@@ -42,7 +37,6 @@ class Outlet:
         self.heartbeat = server.heartbeat
         self._connections = server.connections
         self._send: Send | None = None
-        self._sent_at = 0.0
 
     @contextmanager
     def opened(self, send: Send) -> Iterator[None]:
@@ -66,21 +60,7 @@ class Outlet:
                 raise Stalled from error
         # Only now, since what waits in `send` is not in the transport yet.
         connection.written += size
-        connection.active_at = self._sent_at = time.monotonic()
-
-    def spread(self) -> None:
-        """Let the first heartbeat be due some time earlier, by another time for each reader."""
-        self._sent_at -= self.heartbeat * JITTER * _share(self.connection.connection_id)
-        self.look_again()
-
-    def is_silent(self) -> bool:
-        """True if a heartbeat is due."""
-        return time.monotonic() - self._sent_at >= self.heartbeat * NEARLY
-
-    def look_again(self) -> None:
-        """Let the following look again when a heartbeat will be due, or the log must be read."""
-        idle = time.monotonic() - self._sent_at
-        self.connection.following.poll = min(POLL_SECONDS, max(self.heartbeat - idle, 0.0))
+        connection.sent_at = time.monotonic()
 
 
 def connection_of(
@@ -89,6 +69,7 @@ def connection_of(
     transport: Transport,
     dialect: Dialect,
     framing: Framing,
+    heartbeat: Heartbeat | None = None,
 ) -> Connection:
     """The connection by which whoever sent the request will read the log."""
     server = served(request)
@@ -102,6 +83,7 @@ def connection_of(
         since=clock.now(),
         following=following,
         wire=wire_of(request.scope),
+        heartbeat=heartbeat,
     )
 
 
@@ -109,8 +91,3 @@ def wire_of(scope: Scope) -> Wire | None:
     """The transport of the request's connection, if the server that we are served by tells."""
     wire: Wire | None = (scope.get("extensions") or {}).get(WIRE, {}).get("transport")
     return wire
-
-
-def _share(connection_id: str) -> float:
-    """A number from 0 to 1 that differs from one connection to the next."""
-    return int(connection_id[-4:], 16) / 0xFFFF

@@ -16,7 +16,7 @@ from fastapi import Request, Response
 from starlette.types import Receive, Scope, Send
 
 from assent.api.dialects.base import Dialect
-from assent.api.streams.connections import Transport
+from assent.api.streams.connections import Heartbeat, Transport
 from assent.api.streams.encoder import Piece, named_sse, sse
 from assent.api.streams.sending import Outlet, Stalled, connection_of
 from assent.core.errors import Gone, Tampered, Unavailable
@@ -37,7 +37,7 @@ RETRY_MS = 1000
 """The time after which a browser asks again."""
 
 BEGIN = b": assent\nretry: %d\n\n" % RETRY_MS
-PING = b": ping\n\n"
+PING = Heartbeat(b": ping\n\n", b"8\r\n: ping\n\n\r\n")
 END = b": end\nevent: end\ndata: %s\n\n"
 """Frames that are no event begin with a comment. They have no id, so a client's last one stays."""
 
@@ -59,7 +59,7 @@ class EventStream(Response):
         headers: Mapping[str, str] = {},
     ) -> None:
         framing = named_sse if named else sse
-        connection = connection_of(request, following, Transport.SSE, dialect, framing)
+        connection = connection_of(request, following, Transport.SSE, dialect, framing, PING)
         self._outlet = Outlet(request, connection)
         self._batches = following.batches() if batches is None else batches
         self.status_code = 200
@@ -119,19 +119,14 @@ class EventStream(Response):
         return connection.following.ended or "done"
 
     async def _send_batches(self, batches: Batches) -> None:
-        outlet, connection = self._outlet, self._outlet.connection
+        connection = self._outlet.connection
         encoder = connection.encoder
         await self._put(BEGIN)
-        outlet.spread()
         async for entries in batches:
             while connection.aside:
                 await self._put(connection.aside.popleft())
             for piece in encoder.pieces(connection.log_id, entries):
                 await self._put(piece)
-            if not entries:
-                if outlet.is_silent():
-                    await self._put(PING)
-                outlet.look_again()
 
     async def _put(self, piece: Piece, *, more: bool = True) -> None:
         message = {"type": "http.response.body", "body": piece, "more_body": more}

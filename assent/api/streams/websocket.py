@@ -33,7 +33,7 @@ from assent.api.streams.commands import (
     id_of,
     read_frame,
 )
-from assent.api.streams.connections import Transport
+from assent.api.streams.connections import Heartbeat, Transport
 from assent.api.streams.encoder import ws_text
 from assent.api.streams.handshake import POLICY, SWITCHING
 from assent.api.streams.sending import Outlet, Stalled, connection_of
@@ -57,7 +57,7 @@ MOST_WRONG = 20
 """After so many commands in a row that cannot be carried out as they are, the client is told to go
 away: it is in a loop."""
 
-TICK = b'{"type":"tick"}'
+TICK = Heartbeat(b'{"type":"tick"}', b'\x81\x0f{"type":"tick"}')
 
 
 class SocketStream(Response):
@@ -67,7 +67,7 @@ class SocketStream(Response):
         self, request: Request, following: Following, by: Actor, *, dialect: Dialect
     ) -> None:
         super().__init__(status_code=SWITCHING)
-        connection = connection_of(request, following, Transport.WEBSOCKET, dialect, ws_text)
+        connection = connection_of(request, following, Transport.WEBSOCKET, dialect, ws_text, TICK)
         thread_id, prefix = following.log_id, prefix_of(request)
         desk = Desk(runs=served(request).runs, by=by, thread_id=thread_id, prefix=prefix)
         self._socket = Socket(Outlet(request, connection), desk, path=request.url.path)
@@ -160,18 +160,13 @@ class Socket:
         )
 
     async def _send_batches(self) -> None:
-        connection, outlet = self._connection, self._outlet
-        outlet.spread()
+        connection = self._connection
         async with aclosing(connection.following.batches()) as batches:
             async for entries in batches:
                 while connection.aside:
                     await self._say(connection.aside.popleft())
                 for text in connection.encoder.messages(connection.log_id, entries):
                     await self._say(text)
-                if not entries:
-                    if outlet.is_silent():
-                        await self._say(TICK)
-                    outlet.look_again()
 
     async def _say(self, text: bytes) -> None:
         await self._send({"type": "websocket.send", "text": text.decode()}, _frame_size(len(text)))
@@ -212,7 +207,7 @@ class Socket:
             message = await receive()
             if message["type"] != "websocket.receive":
                 return None
-            self._connection.active_at = time.monotonic()
+            self._connection.heard_at = time.monotonic()
             text = message.get("text")
             if text is None:
                 return UNSUPPORTED
