@@ -11,7 +11,14 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
+from assent.api.dialects.native import NATIVE
+from assent.api.streams.connections import Connections
+from assent.api.streams.sse import EventStream
+from assent.core.clock import Clock
+from assent.core.errors import Gone, Tampered, Unavailable
+from tests.support.failing_log import FailingLog, asked
 from tests.support.server import (
     BEGIN,
     PING,
@@ -113,6 +120,33 @@ async def test_head_opens_no_stream(api: Api, thread: str) -> None:
     for _ in range(MOST + 1):
         response = await api.http.head(f"/threads/{thread}/events")
         assert (response.status_code, response.content) == (200, b"")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (Gone("Events were removed.", first=3), "gone"),
+        (Unavailable("The disk is away."), "unavailable"),
+        (Tampered("Somebody has changed it.", thread_id="t"), "failed"),
+        (RuntimeError("swordfish"), "failed"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+async def test_the_end_says_why_no_more_events_come(error: Exception, reason: str) -> None:
+    connections = Connections(Clock(), most=1, most_per_client=1, stalled=1)
+    stream = EventStream(asked(connections), FailingLog(error), dialect=NATIVE)
+    sent: asyncio.Queue[Any] = asyncio.Queue()
+    with capture_logs() as lines:
+        await stream({}, asyncio.Event().wait, sent.put)  # type: ignore[arg-type]
+    head, *bodies = (sent.get_nowait() for _ in range(sent.qsize()))
+    assert head["status"] == 200
+    assert without_ends(b"".join(body["body"] for body in bodies)) == (b"", reason)
+    assert [body["more_body"] for body in bodies] == [True, False]
+    # An error that nobody has foreseen is for the operator.
+    assert [line["event"] for line in lines] == ["a stream failed"] * isinstance(
+        error, RuntimeError
+    )
+    assert not list(connections)
 
 
 @asynccontextmanager

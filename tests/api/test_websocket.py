@@ -6,27 +6,23 @@ import asyncio
 import json
 import signal
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx
 import pytest
-from fastapi import Request
 from websockets.exceptions import InvalidStatus
 
-from assent.api.context import SCOPE_KEY
 from assent.api.dialects.native import NATIVE
 from assent.api.streams.commands import Desk
-from assent.api.streams.connections import READER, Connections, Reader, Transport
-from assent.api.streams.encoder import Encoders, ws_text
+from assent.api.streams.connections import Connections, Transport
+from assent.api.streams.encoder import ws_text
 from assent.api.streams.sending import Outlet, connection_of
 from assent.api.streams.websocket import Socket as ServersSocket
 from assent.core.audit import Actor, Authentication
 from assent.core.clock import Clock
 from assent.core.errors import Gone, Unavailable
-from assent.runs.follow import Batches, Following
 from assent.runs.service import Runs
-from assent.storage.base import Storage
+from tests.support.failing_log import FailingLog, asked
 from tests.support.server import Api, Server, asking, expect, problem, scripted_agents, serving
 from tests.support.sockets import socket_of
 from tests.support.waiting import until
@@ -283,18 +279,6 @@ async def test_a_reader_who_misses_events_that_were_removed_is_told(
         assert numbers == list(range(1, len(numbers) + 1)) and len(numbers) < last
 
 
-class Failing(Following):
-    """A log that cannot be read."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(cast(Storage, None), "t")
-        self.error = error
-
-    async def batches(self) -> Batches:
-        yield ()
-        raise self.error
-
-
 @pytest.mark.parametrize(
     ("error", "status", "code"),
     [
@@ -307,11 +291,8 @@ async def test_the_code_says_why_no_more_events_come(
     error: Exception, status: int, code: int
 ) -> None:
     connections = Connections(Clock(), most=1, most_per_client=1, stalled=1)
-    encoders = Encoders(shared=lambda log_id: False)
-    server = SimpleNamespace(connections=connections, encoders=encoders, heartbeat=60.0)
-    scope = {"type": "http", "headers": [], SCOPE_KEY: server, READER: Reader("ann", "", "ann")}
-    request = Request(scope)
-    following = Failing(error)
+    request = asked(connections)
+    following = FailingLog(error)
     connection = connection_of(request, following, Transport.WEBSOCKET, NATIVE, ws_text)
     by = Actor("ann", Authentication.API_KEY)
     desk = Desk(runs=cast(Runs, None), by=by, thread_id="t", prefix="")
@@ -401,6 +382,7 @@ async def test_a_client_that_leaves_is_not_connected(server: Server, api: Api, t
     async with socket_of(server, thread) as socket:
         assert len(await api.connections(thread_id=thread)) == 1
         await socket.connection.close()
+        assert await socket.closed() == 1000
     async with socket_of(server, thread) as lost:
         lost.connection.transport.abort()
         await api.until_streams(0, thread_id=thread)
