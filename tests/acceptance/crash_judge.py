@@ -13,6 +13,7 @@ A finding is a kind and a sentence:
     recovered    a run was recovered without a restart, or too often
     message      a message that was taken is not there, or is there twice
     numbers      a follower missed an event or got one twice
+    feed         the feed of the agent tells otherwise of a run or an approval than its thread
     status       an answer that no client should meet
 """
 
@@ -26,6 +27,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from assent.core.events import FEED_TYPES
 from tests.acceptance.crash_agent import GATED, ONCE
 from tests.acceptance.crash_people import Book, Log
 from tests.support.server import Event
@@ -62,11 +64,13 @@ class Life:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """What was found when all was over: threads with their values, runs and approvals, by id; the
-    ledger's lines; the processes, if the clock by which they are known was not moved."""
+    agent's feed; the ledger's lines; the processes, if the clock by which they are known was not
+    moved."""
 
     threads: Mapping[str, Json]
     runs: Mapping[str, Json]
     approvals: Mapping[str, Json]
+    feed: Sequence[Event]
     lines: Sequence[Json]
     lives: Sequence[Life]
 
@@ -108,6 +112,7 @@ def judge(book: Book, found: Found) -> list[Finding]:
         findings += standing(log, found)
     findings += messages(book, found)
     findings += cancellations(book, found)
+    findings += copies(book, found)
     return findings
 
 
@@ -388,3 +393,27 @@ def cancellations(book: Book, found: Found) -> Iterator[Finding]:
         run = found.runs.get(stopped.run_id)
         if run is None or run["status"] != "cancelled":
             yield "ending", f"{stopped} was to be cancelled, and is {run and run['status']}."
+
+
+# ── the feed ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def copies(book: Book, found: Found) -> Iterator[Finding]:
+    """An event and its copy are stored together: whatever was killed, both are there, or neither
+    is."""
+    told = Counter(
+        told_of(event)
+        for log in book.logs.values()
+        for event in log.events
+        if event["type"] in FEED_TYPES
+    )
+    copied = Counter(told_of(event) for event in found.feed)
+    for event, times in (told - copied).items():
+        yield "feed", f"{event} is {times} times less in the feed than on its thread."
+    for event, times in (copied - told).items():
+        yield "feed", f"{event} is {times} times more in the feed than on its thread."
+
+
+def told_of(event: Event) -> tuple[str, str, str]:
+    """The thread, the run or approval, and what happened."""
+    return event["thread_id"], event.get("approval_id") or event["run_id"], event["type"]

@@ -28,7 +28,7 @@ from tests.acceptance.crash_agent import AGENT
 from tests.acceptance.crash_judge import Finding, Found, Life, is_given_up, judge, read_ledger
 from tests.acceptance.crash_people import Book, Log, Person
 from tests.support import agents
-from tests.support.server import Api, Server, asking, serving
+from tests.support.server import Api, Server, asking, expect, serving
 
 REST_SECONDS = 10
 """How long after a start a run may take to come to its end, if nobody asks for anything. On a busy
@@ -303,6 +303,7 @@ class Storm:
             threads=threads,
             runs=runs,
             approvals=approvals,
+            feed=await _feed(api),
             lines=read_ledger(self._server.ledger),
             lives=self._lives,
         )
@@ -335,6 +336,19 @@ async def all_cancelled_in_the_end(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _feed(api: Api) -> list[Any]:
+    """The whole feed of the agent."""
+    events: list[Any] = []
+    headers = {"accept": "application/json"}
+    while True:
+        after = {"after": events[-1]["seq"] if events else 0}
+        path = f"/agents/{AGENT}/events"
+        page = await expect(await api.http.get(path, params=after, headers=headers), 200)
+        if not page.json()["events"]:
+            return events
+        events += page.json()["events"]
 
 
 async def _all_pages(api: Api, path: str, what: str, **parameters: str) -> list[Any]:

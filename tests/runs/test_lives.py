@@ -34,13 +34,15 @@ from assent.approvals.people import People
 from assent.approvals.rules import AddComment, Delegate, Withdraw, next_deadline
 from assent.core.approval import Approval, ApprovalStatus, Target
 from assent.core.audit import Actor
+from assent.core.broadcasts import feed_of_agent
 from assent.core.clock import Clock
 from assent.core.decisions import Decision
 from assent.core.errors import AssentError
-from assent.core.events import ApprovalEvent, decode
+from assent.core.events import ApprovalEvent, Error, RunEvent, decode
 from assent.core.policy import OnTimeout, Person, Risk
 from assent.core.rows import UNFINISHED, RunStatus, ThreadStatus
 from assent.core.run_input import RunInput
+from assent.runs.feeds import with_feeds
 from assent.runs.opening import open_runs
 from assent.runs.transitions import Submission
 from assent.storage.sqlite import SqliteStorage
@@ -127,7 +129,7 @@ class Life(RuleBasedStateMachine):
         self.storage = await self.stack.enter_async_context(opening)
         self.runs = await self.stack.enter_async_context(
             open_runs(
-                self.storage,
+                with_feeds(self.storage),
                 {"agent": self.agent()},
                 clock=clock,
                 people=People(PEOPLE),
@@ -377,6 +379,24 @@ class Life(RuleBasedStateMachine):
         assert len(copies) == told
         audited = await self.storage.audit(limit=1000)
         assert len([record for record in audited.rows if record.entry.approval_id]) == told
+        await self.check_feed()
+
+    async def check_feed(self) -> None:
+        """The agent's feed tells of each run and approval what the logs of their threads do. Of a
+        thread that was tampered with, nobody knows whose it was."""
+        logs = [await self.told(thread_id) for thread_id in self.threads]
+        feed = await self.told(feed_of_agent("agent"))
+        assert Counter(feed) == Counter(each for log in logs for each in log)
+
+    async def told(self, log_id: str) -> list[tuple[str, str, str]]:
+        """The lives of runs and approvals that are told there: of whom, what."""
+        events = [decode(entry.body) for entry in await self.storage.read_log(log_id)]
+        return [
+            (event.about or event.thread_id, id_of(event), type(event).__name__)
+            for event in events
+            if isinstance(event, RunEvent | ApprovalEvent)
+            and not (isinstance(event, Error) and event.code == "tampered")
+        ]
 
     def check_paid(self, rows: list[Approval]) -> None:
         agreed: Counter[int] = Counter()
@@ -433,6 +453,11 @@ class Life(RuleBasedStateMachine):
                     # Or more, if what a fork asked again was agreed to there too.
                     assert self.world.paid[amount_of(row)] >= 1
         return len(events)
+
+
+def id_of(event: RunEvent | ApprovalEvent) -> str:
+    """The approval, or the run."""
+    return event.approval_id if isinstance(event, ApprovalEvent) else event.run_id
 
 
 def amount_of(row: Approval) -> int:
