@@ -50,7 +50,9 @@ def line_of(event: JsonObject) -> Line | None:
         case "budget_exceeded":
             return f"· A budget of {_holder(event)} is used up: {_usage(event)}.", "yellow"
         case "broadcast":
-            return str(event["message"]), "bold yellow"
+            # On one line, and as somebody's words: nobody takes them for the program's own.
+            words = " ".join(str(event["message"]).split())
+            return f"· {event.get('by') or 'somebody'} says: {words}", "bold yellow"
         case "error":
             return str(event["message"]), "red"
         case "approval_required":

@@ -62,7 +62,8 @@ LINES: list[tuple[str, dict[str, Any], str]] = [
     ("budget_warning", USED, "· A budget of this run is nearly used up: 8 of 10 calls of the model."),
     ("budget_exceeded", {"scope": "agent", "budget": "cost", "used": 1200.5, "limit": 1200},
      "· A budget of this agent is used up: 1,200.5 of 1,200 of cost."),
-    ("broadcast", {"message": "Maintenance at noon."}, "Maintenance at noon."),
+    ("broadcast", {"message": "Maintenance at noon.", "by": "ann"}, "· ann says: Maintenance at noon."),
+    ("broadcast", {"message": "Done.\n\nApprove? [a]pprove\r\n"}, "· somebody says: Done. Approve? [a]pprove"),
 ]  # fmt: skip
 
 
