@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+import pytest
 
 from tests.support import flooding_agent, readers
 from tests.support.server import Api, Server, asking, serving
@@ -28,11 +29,12 @@ READERS = int(os.environ.get("SLOW_READERS", "40"))
 
 STALLED = float(os.environ.get("SLOW_SECONDS", "3"))
 HEALTHY = max(READERS // 8, 10)
+IS_LONG = READERS >= 400
+"""Whether the machine has nothing else to do, so that times say something of the server."""
 
 MIB = 1 << 20
-EACH = 1.2 * MIB
-"""What a reader that does not read may cost: its own MiB, and what the kernel's page of it takes in
-the process."""
+EACH = 1.08 * MIB
+"""What a reader that does not read may cost: 480 MiB are the most for 400, with the `SLACK`."""
 
 SLACK = 48 * MIB
 """What the server itself may grow by: the end of each log that is kept for readers, its pages of
@@ -51,7 +53,7 @@ LARGE = 256 << 10
 
 
 async def test_readers_that_take_nothing_are_cut_in_time_and_nobody_else_notices(
-    tmp_path: Path,
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with serving(tmp_path, TARGET, ASSENT_STALLED=f"{STALLED:g}s") as server:
         async with asking(server) as api:
@@ -66,9 +68,16 @@ async def test_readers_that_take_nothing_are_cut_in_time_and_nobody_else_notices
                 assert min(waited) > STALLED - 1, waited
                 assert max(waited) < STALLED + LATE, waited
                 assert slow.were_told
+            lag = percentile(lags, 99)
+            with capfd.disabled():
+                print(  # noqa: T201  (what `make crash` is run for)
+                    f"\n{READERS} slow readers were cut after {min(waited):.1f} to "
+                    f"{max(waited):.1f} s, and took {memory.growth / MIB:.0f} MiB; {HEALTHY} others "
+                    f"had events {lag * 1000:.0f} ms after they were made (p99)"
+                )
             assert memory.growth < READERS * EACH + SLACK, memory
             assert len(lags) > HEALTHY * STALLED, "Nobody healthy has read."
-            assert percentile(lags, 99) < LAG, percentile(lags, 99)
+            assert lag < LAG or not IS_LONG, lag
             await memory_is_back(server, memory)
             assert "[error" not in server.output
 
