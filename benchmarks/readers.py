@@ -46,7 +46,7 @@ class Size:
         }
 
 
-SIZE = Size(sized(500, 20), sized(10_000, 50), sized(5, 1))
+SIZE = Size(sized(500, 20), sized(10_000, 50), sized(5_000, 200) / 1000)
 
 
 @dataclass(frozen=True, slots=True)

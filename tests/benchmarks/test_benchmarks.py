@@ -6,16 +6,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from benchmarks.__main__ import PARTS
+from tests.support.command import REPOSITORY
+from tests.support.waiting import PATIENCE
 
-REPOSITORY = Path(__file__).parents[2]
 
-
-@pytest.mark.slow
+@pytest.mark.timeout(11 * PATIENCE)
 def test_every_part_of_the_report_is_measured() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks"],
@@ -23,7 +22,7 @@ def test_every_part_of_the_report_is_measured() -> None:
         env={**os.environ, "ASSENT_BENCH_SMALL": "1"},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=10 * PATIENCE,
         check=True,
     )
     begun = [line for line in done.stdout.splitlines() if line.startswith("── ")]
