@@ -22,7 +22,7 @@ from assent.core.errors import (
 )
 from assent.core.events import RunPaused
 from tests.support.cutting_proxy import Cut, cutting
-from tests.support.server import Server
+from tests.support.server import Server, free_port
 from tests.support.waiting import PATIENCE
 
 
@@ -190,7 +190,7 @@ async def test_a_socket_that_is_refused_is_the_error_that_it_was(client: Client)
         async with client.socket("nothing-here"):
             pass
     with pytest.raises(Unreachable):
-        async with Client("http://127.0.0.1:9", trust_env=False).socket("t"):
+        async with Client(f"http://127.0.0.1:{free_port()}", trust_env=False).socket("t"):
             pass
 
 

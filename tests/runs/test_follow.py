@@ -71,7 +71,7 @@ async def test_a_ring_for_nothing_gives_an_empty_batch(storage: Storage) -> None
     following = Following(storage, "t")
     async with aclosing(following.batches()) as batches:
         coming = asyncio.ensure_future(next_numbers(batches))
-        await asyncio.sleep(0.05)
+        await until(lambda: following.is_waiting)
         following.ring()
         assert await coming == []
 
@@ -87,7 +87,7 @@ async def test_it_is_stopped(storage: Storage, when: str) -> None:
             assert await next_numbers(batches) == [1]
         coming = asyncio.ensure_future(anext(batches, None))
         if when == "at its wait":
-            await asyncio.sleep(0.05)
+            await until(lambda: following.is_waiting)
         following.stop()
         assert await coming is None
     assert following.ended == "stopped"
@@ -101,7 +101,7 @@ async def test_a_process_that_ends_gives_what_is_there_and_says_so(storage: Stor
     following = Following(storage, "t")
     async with aclosing(following.batches()) as batches, asyncio.timeout(PATIENCE):
         coming = asyncio.ensure_future(next_numbers(batches))
-        await asyncio.sleep(0.05)
+        await until(lambda: following.is_waiting)
         await wrote(storage, token())
         storage.end_listening()
         assert await coming == [1]

@@ -67,8 +67,9 @@ async def _run(storage: Storage, thread_id: str) -> Lease:
 
 async def _turns(graph: CompiledStateGraph[Any], config: Any, acknowledged: Connection) -> None:
     thread_id = config["configurable"]["thread_id"]
-    # What the last process was killed in the middle of is finished first.
-    if (await graph.aget_state(config)).next:
+    # What the last process was killed in the middle of is finished first: `next` leaves out a task
+    # whose writes were stored, and no checkpoint after them.
+    if (await graph.aget_state(config)).tasks:
         await graph.ainvoke(None, config, durability="sync")
     while True:
         state = await graph.ainvoke({"messages": [HumanMessage("hi")]}, config, durability="sync")
