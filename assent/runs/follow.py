@@ -59,6 +59,8 @@ class Following:
         self._poll = poll
         self.ended: Literal["", "stopped", "stopping"] = ""
         self._most_bytes = most_bytes
+        # Looked up once, and not for each token: a storage may be wrapped several times.
+        self._read_log = storage.read_log
         self.is_stopped = False
         self._doorbell: Doorbell | None = None
 
@@ -126,7 +128,7 @@ class Following:
     ) -> tuple[LogEntry, ...]:
         """The next events: only those of the types and the run, if given. Empty if there are none
         yet."""
-        entries = await self.storage.read_log(
+        entries = await self._read_log(
             self.log_id, self.after, types=types, run_id=run_id, most_bytes=self._most_bytes
         )
         if entries:

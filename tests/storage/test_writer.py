@@ -443,9 +443,9 @@ async def test_nothing_is_taken_apart_once_it_is_closed(tmp_path: Path) -> None:
 
 
 def paced(seconds: float = 3600.0) -> Pacing:
-    """Commits of pieces are so far apart, however idle the event loop is; without an argument,
-    pieces are held until something ends it."""
-    return Pacing(most=seconds, join=seconds, per_lateness=1e12)
+    """Commits of pieces are so far apart; without an argument, pieces are held until something ends
+    it."""
+    return Pacing(apart=seconds, join=seconds)
 
 
 @pytest.fixture

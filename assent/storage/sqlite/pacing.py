@@ -1,20 +1,15 @@
-"""Pacing: while the event loop is busy, commits of pieces of messages are some milliseconds apart,
-so that many streams share each.
+"""Pacing: commits of pieces of messages are some milliseconds apart, so that many streams share
+each.
 
 A commit costs about the same for one piece as for fifty: a flush of the disk, the waits of the
-writer's thread for the interpreter, and a turn of the event loop for whoever reads. An idle loop
-can afford that for each piece. A busy one takes its time until it sees what was committed; so the
-pieces that come meanwhile wait in proportion, and then share a commit.
+writer's thread for the interpreter, and a turn of the event loop for whoever reads. Nobody sees a
+word some milliseconds earlier; and a model alone, which is slower than this, is not held at all.
 """
 
 from __future__ import annotations
 
-PER_LATENESS = 4
-"""The seconds from the beginning of one commit of pieces to that of the next, per second that
-deliveries take to reach the event loop."""
-
-MOST = 0.008
-"""The most that commits of pieces are apart, in seconds, while the event loop is in time."""
+APART = 0.012
+"""The seconds between commits of pieces while the event loop is in time."""
 
 JOIN = 0.040
 """The seconds between commits of pieces while the event loop is late. Those of one message that
@@ -37,20 +32,16 @@ class Pacing:
     `rest` and `begin` are called on the writer's thread, `delivered` on the event loop.
     """
 
-    def __init__(
-        self, most: float = MOST, join: float = JOIN, per_lateness: float = PER_LATENESS
-    ) -> None:
+    def __init__(self, apart: float = APART, join: float = JOIN) -> None:
         self.is_late = False
-        self._most = most
+        self._apart = apart
         self._join = join
-        self._per_lateness = per_lateness
         self._begun = 0.0
         self._lateness = 0.0
 
     def rest(self, now: float) -> float:
         """The seconds until the next commit of pieces may begin; none after a pause."""
-        proportional = min(self._most, self._per_lateness * self._lateness)
-        apart = self._join if self.is_late else proportional
+        apart = self._join if self.is_late else self._apart
         return max(self._begun + apart - now, 0.0)
 
     def begin(self, now: float) -> None:
