@@ -57,6 +57,8 @@ TABLES = (
 )
 
 
+KILLS = int(os.environ.get("ASSENT_SAVER_KILLS", "15"))
+
 STORED = """
     SELECT checkpoint_id FROM checkpoints JOIN checkpoint_threads USING (k)
     WHERE thread_id = ? ORDER BY number
@@ -1162,14 +1164,13 @@ def received(pipe: Connection) -> Iterator[tuple[str, int]]:
             yield pipe.recv()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(300 + 10 * KILLS)
 async def test_a_kill_at_any_instant_loses_no_turn_that_was_acknowledged(path: Path) -> None:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.storage.saver_crash"])
     moments = random.Random(20260102)
     acknowledged = dict.fromkeys(saver_crash.THREADS, 0)
-    kills = int(os.environ.get("ASSENT_SAVER_KILLS", "15"))
-    for _ in range(kills):
+    for _ in range(KILLS):
         ours, theirs = context.Pipe(duplex=False)
         child = context.Process(target=saver_crash.converse_until_killed, args=(path, theirs))
         child.start()
@@ -1184,7 +1185,7 @@ async def test_a_kill_at_any_instant_loses_no_turn_that_was_acknowledged(path: P
         child.close()
         await _check(path, acknowledged)
     # Had hardly anything been acknowledged, the checks above would have proved nothing.
-    assert min(acknowledged.values()) > 2 * kills
+    assert min(acknowledged.values()) > 2 * KILLS
 
 
 async def _check(path: Path, acknowledged: dict[str, int]) -> None:
