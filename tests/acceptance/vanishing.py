@@ -16,8 +16,6 @@ import time
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-import psutil
-
 from assent.cli.serve import SYSTEM_SECONDS
 from tests.support import flooding_agent, readers
 from tests.support.server import Server, asking, serving
@@ -78,11 +76,11 @@ async def opened(server: Server, stack: ExitStack) -> dict[int, str]:
 
 def let_go_after(server: Server, connected: dict[int, str]) -> dict[str, float]:
     """The seconds after which the server had let go of each."""
-    begun, process = time.monotonic(), psutil.Process(server.pid)
+    begun = time.monotonic()
     seconds: dict[str, float] = {}
     while len(seconds) < len(connected):
         assert time.monotonic() - begun < PATIENCE, seconds
-        held = {each.raddr.port for each in process.net_connections("tcp") if each.raddr}
+        held = server.peers()
         for port, name in connected.items():
             if port not in held and name not in seconds:
                 seconds[name] = time.monotonic() - begun
