@@ -10,6 +10,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CloseCode
 from websockets.http11 import Request
 
 from assent.api.streams.handshake import DENIAL
@@ -106,6 +107,16 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         else:
             super().data_received(data)
 
+    def send_receive_event_to_app(self) -> None:
+        # uvicorn would log a client's mistake as an error of its own, with a traceback.
+        is_taken = self.curr_msg_data_type == "text" and not self.close_sent
+        if is_taken and not _is_utf_8(b"".join(self.frames)):
+            self.frames = []
+            self.conn.send_close(CloseCode.INVALID_DATA)
+            self.handle_parser_exception()
+        else:
+            super().send_receive_event_to_app()
+
     async def send(self, message: Any) -> None:
         await super().send(message)
         # Otherwise a handshake that was denied is logged as one that was never answered.
@@ -116,3 +127,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         # Ours show what the runs that are at work do to its end, and close by themselves then.
         if not (self.handshake_complete and self.scope.get(HANDSHAKE)):
             super().shutdown()
+
+
+def _is_utf_8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
