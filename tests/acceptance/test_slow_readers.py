@@ -208,7 +208,7 @@ class Stuck:
         for number in list(self.sockets)[half:]:
             if number not in self.cut:
                 with suppress(BlockingIOError, ConnectionResetError):
-                    self.sockets[number].recv(1, socket.MSG_DONTWAIT)
+                    self.sockets[number].recv(1)
 
 
 @asynccontextmanager

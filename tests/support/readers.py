@@ -117,11 +117,12 @@ async def _until(reader: asyncio.StreamReader, end: bytes) -> bytes:
 
 
 def slow_socket(port: int, sent: bytes, *, buffer: int = 4096) -> socket.socket:
-    """A blocking connection with a receive buffer of this size, on which this was sent and nothing
-    is read."""
+    """A connection with a receive buffer of this size, on which this was sent and nothing is read.
+    To read from it does not wait."""
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
     sock.settimeout(PATIENCE)
     sock.connect(("127.0.0.1", port))
     sock.sendall(sent)
+    sock.setblocking(False)
     return sock
