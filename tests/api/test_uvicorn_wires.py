@@ -208,6 +208,30 @@ async def test_a_client_that_does_not_wait_for_its_handshake_is_hung_up_on(
     assert caplog.text == ""
 
 
+async def test_a_client_that_has_just_left_its_handshake_is_no_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    left = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        wire: Any = wire_of(scope)
+        # As when the client closes: the server is told of it a moment later.
+        wire.close()
+        left.set()
+        await send({"type": "websocket.accept"})
+        raise AssertionError("It was accepted.")
+
+    with caplog.at_level(logging.DEBUG), caplog.at_level(logging.WARNING, LOGGER):
+        async with served(app) as (port, state):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(readers.handshake("/"))
+            assert await reader.read() == b""
+            await until(lambda: left.is_set() and not state.connections)
+            writer.close()
+    assert caplog.text == ""
+
+
 async def test_a_client_that_answers_no_ping_is_closed_with_1011(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode
 from websockets.http11 import Request
@@ -118,6 +119,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             super().send_receive_event_to_app()
 
     async def send(self, message: Any) -> None:
+        if message["type"] == "websocket.accept" and self.transport.is_closing():
+            # uvicorn would accept nothing, and log that nobody has answered.
+            raise ClientDisconnected
         await super().send(message)
         # Otherwise a handshake that was denied is logged as one that was never answered.
         if message["type"] == f"{DENIAL}.body" and not message.get("more_body", False):
