@@ -16,7 +16,7 @@ import pytest
 from assent.cli.app import MODULES
 from tests.support.command import run, started
 from tests.support.server import Server, free_port, serving
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 DOCUMENTED = Path(__file__).parents[2] / "docs" / "how-to" / "use-the-terminal.md"
 NOBODY = "http://127.0.0.1:9"
@@ -82,14 +82,13 @@ def test_the_database_is_well_or_ill_or_it_cannot_be_known(server: Server, tmp_p
     assert code_of(server, "audit", "verify", **ours, ASSENT_AUDIT_KEY=key.read_text().strip()) == 1
 
 
-def test_a_server_that_is_asked_to_stop_ends_with_0(server: Server, tmp_path: Path) -> None:
+async def test_a_server_that_is_asked_to_stop_ends_with_0(server: Server, tmp_path: Path) -> None:
     port, log = free_port(), tmp_path / "log"
     environment = {**server.environment, "ASSENT_DATABASE": f"sqlite:///{tmp_path / 'new.db'}"}
     process = started(
         ["serve", "--port", str(port)], folder=tmp_path, environment=environment, log=log
     )
-    while not log.exists() or "Assent is at" not in log.read_text():
-        assert process.poll() is None
+    await until(lambda: log.exists() and "Assent is at" in log.read_text())
     process.send_signal(signal.SIGINT)
     assert process.wait(PATIENCE) == 0
 
