@@ -257,6 +257,10 @@ class Meter:
 @asynccontextmanager
 async def watch_time(meter: Meter, check: Callable[[], None]) -> AsyncIterator[None]:
     """Call `check` whenever a budget of time is nearly used up, and when it is."""
+    if meter.seconds_left() is None:
+        # Most runs have no budget of time, and need no task for it.
+        yield
+        return
     task = asyncio.create_task(_check_in_time(meter, check))
     try:
         yield
