@@ -42,7 +42,7 @@ from assent.core.events import Done, RunPaused, RunStart
 from assent.runs.follow import wait_for_run
 from assent.storage.base import Change
 from tests.support.models import ScriptedModel, call, say
-from tests.support.server import BEGIN, expect, problem, without_ends
+from tests.support.server import BEGIN, PING, expect, problem, without_ends
 from tests.support.waiting import PATIENCE, until
 
 SESSIONS = {"ann's cookie": "ann", "bob's cookie": "bob"}
@@ -391,6 +391,19 @@ async def test_nothing_of_the_routing_is_kept_for_a_stream_that_is_open(tmp_path
         await open_
     # It has gone, so nothing else was sent to it.
     assert len(browser.sent) == 2
+
+
+async def test_a_host_s_reader_is_shown_that_the_server_is_there(tmp_path: Path) -> None:
+    browser = Browser()
+    scope = browser.scope("/threads/t/events")
+    settings = {"heartbeat": "0.1s"}
+    async with Assent(payments([]), database=str(tmp_path / "a.db"), settings=settings) as assent:
+        await assent.runs.create_thread("t", owner="ann", metadata={})
+        open_ = asyncio.create_task(assent.app(scope, browser.receive, browser.send))
+        await until(lambda: len(browser.sent) == 5)
+        browser.left.set()
+        await open_
+    assert browser.body() == BEGIN + PING * 3
 
 
 async def test_a_reader_whose_next_events_were_removed_is_told_at_the_end(tmp_path: Path) -> None:
