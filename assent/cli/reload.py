@@ -16,7 +16,7 @@ from pathlib import Path
 
 from watchfiles import Change, DefaultFilter, awatch
 
-COMMAND = (sys.executable, "-P", "-c", "from assent.cli.app import main; main()")
+ASSENT = (sys.executable, "-P", "-c", "from assent.cli.app import main; main()")
 
 SUFFIXES = frozenset({".py", ".json", ".toml", ".env", ".yaml", ".yml"})
 
@@ -43,8 +43,8 @@ def project_folder(target: str) -> Path:
 class Reloader:
     """A server's process, and its successors.
 
-    `command` are the arguments of `assent` that serve on a socket by its number, which comes last.
-    A process that was asked to end has `patience` seconds for it.
+    `command` serves on a socket by its number, which comes last. A process that was asked to end
+    has `patience` seconds for it.
     """
 
     def __init__(
@@ -83,7 +83,6 @@ class Reloader:
         # Nothing is written to its input: that is closed when this process is gone, however it
         # went, and then the server ends too. In a session of its own it is not hit by Ctrl-C.
         return await asyncio.create_subprocess_exec(
-            *COMMAND,
             *self._command,
             str(number),
             stdin=PIPE,

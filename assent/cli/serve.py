@@ -28,7 +28,7 @@ from assent.api.limits import MAX_BODY_BYTES
 from assent.api.streams import malloc
 from assent.api.streams.uvicorn_wires import HttpProtocol, WebSocketProtocol
 from assent.cli.distributions import installed, of_one_version
-from assent.cli.reload import Reloader, project_folder
+from assent.cli.reload import ASSENT, Reloader, project_folder
 from assent.cli.terminal import console, errors_as_sentences, fail, note, program, read_settings
 from assent.config.logging import configure_logging
 from assent.config.settings import Settings
@@ -103,7 +103,7 @@ def _serve_anew(sock: socket.socket, agent: str | None, host: str, settings: Set
         fail("--reload needs a system where a process can hand on its socket.", code=2)
     watched = [project_folder(agent), *([settings.config] if settings.config else [])]
     patience = settings.drain_seconds + CLOSING_SECONDS + 0.5
-    command = ["serve", agent, "--host", host, "--fd"]
+    command = [*ASSENT, "serve", agent, "--host", host, "--fd"]
     asyncio.run(Reloader(command, sock, patience=patience, tell=note).run(*watched))
 
 

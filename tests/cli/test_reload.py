@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-import pytest
 from watchfiles import Change
 
 from assent.cli.reload import ProjectFilter, project_folder
@@ -64,44 +66,77 @@ def answer(port: int) -> str:
         f"http://127.0.0.1:{port}/agent/invoke",
         json={"message": "hello"},
         trust_env=False,
+        verify=False,
         timeout=PATIENCE,
     )
     return str(response.json()["output"])
 
 
-def test_a_change_is_served_and_a_mistake_waits_for_the_next(tmp_path: Path) -> None:
+def test_a_mistake_waits_for_the_next_change_and_the_server_ends_with_its_parent(
+    tmp_path: Path,
+) -> None:
     port, file, log = free_port(), tmp_path / "agent.py", tmp_path / "log"
-    file.write_text(AGENT % "one")
+    file.write_text("this is no Python")
     with reloading(tmp_path, port) as process:
-        written(log, "Assent is at")
-        assert answer(port) == "one"
-        file.write_text("this is no Python")
         written(log, "agent.py cannot be imported")
-        file.write_text(AGENT % "two")
+        file.write_text(AGENT % "one")
         # Nobody is refused meanwhile: the socket is there all the time.
-        assert answer(port) == "two"
+        assert answer(port) == "one"
         assert "Starting anew, since this has changed: agent.py." in log.read_text()
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(PATIENCE) == 0
-    with pytest.raises(httpx.ConnectError):
-        answer(port)
-
-
-def test_the_server_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
-    port, log = free_port(), tmp_path / "log"
-    (tmp_path / "agent.py").write_text(AGENT % "one")
-    with reloading(tmp_path, port) as process:
-        written(log, "Assent is at")
         process.send_signal(signal.SIGKILL)
         process.wait(PATIENCE)
         deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False)
-            except httpx.TransportError:
-                break
+        while is_answered(port):
             assert time.monotonic() < deadline
             time.sleep(0.05)
+
+
+def is_answered(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
+RELOADING = """
+import asyncio, pathlib, socket, sys
+from assent.cli.reload import Reloader
+
+CHILD = "import pathlib, socket, sys\\n" \\
+    "there = socket.socket(fileno=int(sys.argv[1]))\\n" \\
+    "word = pathlib.Path('word.py').read_bytes()\\n" \\
+    "while True: there.accept()[0].sendall(word)\\n"
+with socket.create_server(("127.0.0.1", 0)) as sock:
+    print(sock.getsockname()[1], flush=True)
+    reloader = Reloader([sys.executable, "-S", "-c", CHILD], sock, patience=5, tell=print)
+    asyncio.run(reloader.run(pathlib.Path.cwd()))
+"""
+
+
+def test_each_change_is_served_until_it_is_asked_to_stop(tmp_path: Path) -> None:
+    """By a server that takes no time to start."""
+    word = tmp_path / "word.py"
+    word.write_text("one")
+    argv = [sys.executable, "-c", RELOADING]
+    with subprocess.Popen(
+        argv, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        assert said(port) == "one"
+        for text in ("two", "three"):
+            word.write_text(text)
+            assert process.stdout.readline() == "Starting anew, since this has changed: word.py.\n"
+            deadline = time.monotonic() + PATIENCE
+            while said(port) != text:
+                assert time.monotonic() < deadline
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+    assert not is_answered(port)
+
+
+def said(port: int) -> str:
+    """What whoever connects is told, by the process that is there or is about to be."""
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as sock:
+        return sock.makefile().read()
 
 
 def test_the_demo_has_no_files_to_follow(tmp_path: Path) -> None:
