@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import threading
@@ -68,6 +69,9 @@ app = typer.Typer(
 
 def main() -> None:
     """The `assent` command."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.isatty():
+        # What a terminal cannot show is escaped there, as it is on standard error.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except SystemExit as end:

@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 from rich.cells import cell_len
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -31,6 +32,9 @@ from assent.core.text import pretty, visible
 
 ARGS_WIDTH = 20
 """The narrowest column of arguments in a list."""
+
+CALL_WIDTH = 12
+"""The narrowest column of tools with their arguments below them."""
 
 LONGEST_ARGS = 400
 """Characters of arguments in a list, however wide the terminal is."""
@@ -273,9 +277,7 @@ class Session:
             facts.append(("vote", f"{vote['by']}: {vote['decision']['type']}"))
         for comment in approval["comments"]:
             facts.append(("comment", f"{comment['by']}: {comment['text']}"))
-        for name, value in facts:
-            if value:
-                screen.line(f"{name:10} {value}")
+        screen.facts([(name, value) for name, value in facts if value])
 
     def decide(self, id: str, decision: Decision, question: str, *, sure: bool) -> None:
         """Show the approval, ask if the decision is meant, and decide exactly what was shown."""
@@ -324,32 +326,42 @@ _SHOWN_BELOW: Mapping[str, Json] = {
 """Left out of the frame around what is asked."""
 
 
-def approvals_table(approvals: Sequence[Approval], width: int) -> Table:
-    """A row for each of them, if there are any."""
+def approvals_table(approvals: Sequence[Approval], width: int) -> RenderableType:
+    """A row for each of them, if there are any; lines for each where no row has room."""
     rows = [_Row.of(each) for each in approvals]
     # If statuses differ, the last column has each approval's own. If not, it has the people who
     # may decide, which is of no interest once an approval is decided.
     has_statuses = len({row.status for row in rows}) > 1
     last = "status" if has_statuses else "for"
-    others = ("id", "age", "tool", "by", "risk", last)
-    taken = sum(1 + max(len(name), *(cell_len(row.cells[name]) for row in rows)) for name in others)
+    names = ("id", "age", "tool", "by", "risk", last)
+    widths = {name: _width_of(name, rows) for name in names}
+    room = width - sum(widths.values())
+    if room + widths["tool"] < CALL_WIDTH:
+        return Group(*(line for row in rows for line in row.lines(last)))
     # Where there is no room for a column, they stand below the tool's name.
-    has_room = width - taken >= ARGS_WIDTH
+    return _table(rows, last, has_args=room >= ARGS_WIDTH)
 
+
+def _width_of(name: str, rows: Sequence[_Row]) -> int:
+    """The width of a column, with the space behind it."""
+    return 1 + max(len(name), *(cell_len(row.cells[name]) for row in rows))
+
+
+def _table(rows: Sequence[_Row], last: str, *, has_args: bool) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), expand=True)
     table.add_column("id", no_wrap=True)
     table.add_column("age", no_wrap=True)
-    beside = "tool" if has_room else "tool, args"
-    ratio = None if has_room else 1
+    beside = "tool" if has_args else "tool, args"
+    ratio = None if has_args else 1
     table.add_column(beside, no_wrap=True, overflow="ellipsis", ratio=ratio)
-    if has_room:
+    if has_args:
         table.add_column("args", no_wrap=True, overflow="ellipsis", ratio=1)
     table.add_column("by", overflow="fold")
     table.add_column("risk", no_wrap=True)
-    table.add_column(last, overflow="fold", no_wrap=has_statuses)
+    table.add_column(last, overflow="fold", no_wrap=last == "status")
     for row in rows:
         cells = [row.cells[name] for name in ("id", "age", "tool", "args", "by", "risk", last)]
-        if not has_room:
+        if not has_args:
             cells[2:4] = [f"{cells[2]}\n{cells[3]}".rstrip()]
         table.add_row(*map(Text, cells))
     return table
@@ -376,6 +388,16 @@ class _Row:
         }
         safe = {name: visible(str(cell), keep="") for name, cell in cells.items()}
         return cls(approval["status"], safe)
+
+    def lines(self, last: str) -> Iterator[Text]:
+        """The cells on three lines, for a narrow terminal."""
+        cells = self.cells
+        yield Text(cells["id"], overflow="fold")
+        call = f"  {cells['tool']} {cells['args']}"
+        yield Text(call.rstrip(), no_wrap=True, overflow="ellipsis")
+        about = [cells["age"], f"by {cells['by']}", cells["risk"]]
+        about.append(f"for {cells['for']}" if last == "for" else cells[last])
+        yield Text(f"  {' · '.join(about)}", style="dim")
 
 
 def _deciders(approval: Approval) -> str:

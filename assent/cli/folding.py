@@ -12,6 +12,12 @@ _ALONE = re.compile(f"[{_SPACELESS}]")
 _PARTS = re.compile(rf"\n|[^\S\n]+|[{_SPACELESS}]|[^\s{_SPACELESS}]+")
 
 
+def folded(text: str, width: int) -> str:
+    """The whole text, broken between words."""
+    folding = Folding()
+    return folding.add(text, width) + folding.end(width)
+
+
 class Folding:
     """The line that is being written.
 

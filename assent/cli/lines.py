@@ -28,7 +28,7 @@ from prompt_toolkit.validation import ValidationError, Validator
 from rich.console import Console
 from rich.text import Text
 
-from assent.cli.folding import Folding
+from assent.cli.folding import folded
 from assent.core.question_text import NotUnderstood
 from assent.core.text import visible
 
@@ -194,16 +194,17 @@ def _show(session: PromptSession[str], error: str) -> None:
 
 
 def _in_lines(sentence: str, width: int) -> str:
-    folding = Folding()
-    return folding.add(visible(sentence, keep=""), width) + folding.end(width)
+    return folded(visible(sentence, keep=""), width)
 
 
 def _beneath(session: PromptSession[str], usual: str) -> FormattedText:
     """The lines beneath the text: the rest of what is wrong, of which the first line is shown
     above them, and what is usual there."""
     error = session.default_buffer.validation_error
-    rest = error.message.split("\n")[1:] if error is not None else []
-    return _as_it_is("\n".join([*rest, usual]))
+    lines = error.message.split("\n")[1:] if error is not None else []
+    if error is None or usual != HOW_TO_LEAVE or HOW_TO_LEAVE not in error.message:
+        lines.append(_in_lines(usual, session.output.get_size().columns))
+    return _as_it_is("\n".join(lines))
 
 
 def _stand_together(session: PromptSession[str]) -> None:

@@ -166,7 +166,7 @@ class Activity:
         self._console = console
         self.work = work
         self._clock = clock
-        self._spinner = Spinner("dots")
+        self._spinner = Spinner("dots" if console.encoding.startswith("utf") else "line")
         self._live: Live | None = None
         self._began: float | None = None
 

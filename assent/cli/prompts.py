@@ -231,7 +231,7 @@ class Prompts:
             if not text and default is not None:
                 return default
             if not text:
-                raise NotUnderstood("An answer is needed. Ctrl-C leaves the question open.")
+                raise NotUnderstood("An answer is needed. Ctrl-C leaves it pending.")
             return answers.read(text)
 
         answer = self._read(approval, name, question, read)

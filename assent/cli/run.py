@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from assent.cli.connecting import ApiKey, connected_or_serving
+from assent.cli.folding import folded
 from assent.cli.lines import Lines
 from assent.cli.prompts import Prompts
 from assent.cli.said import (
@@ -206,8 +207,10 @@ def _answer_of(result: RunResult) -> str:
 
 def _written(answer: str) -> bool:
     """Write the answer; return False if nobody reads it."""
-    # A terminal would obey what a model wrote.
-    text = visible(answer, keep=f"\n\t{JOINERS}") if sys.stdout.isatty() else answer
+    text = answer
+    if sys.stdout.isatty():
+        # A terminal would obey what a model wrote, and break its lines amid words.
+        text = folded(visible(answer, keep=f"\n\t{JOINERS}"), console().width)
     try:
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()

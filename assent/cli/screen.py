@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.panel import Panel
+from rich.table import Table
 from rich.text import Text
 
 from assent.cli.brief import arguments, first_lines, seconds, summary, text_of
@@ -32,6 +34,9 @@ OUTPUT_LINES = 10
 
 OUTPUT_WIDTH = 400
 """Characters of one of these."""
+
+FACT_WIDTH = 10
+"""The column of the names of facts."""
 
 STYLES = {"token": "", "reasoning": "dim italic"}
 
@@ -209,6 +214,20 @@ class Screen:
         else:
             self._out(visible(text), style, end=end)
 
+    def facts(self, facts: Sequence[tuple[str, str]]) -> None:
+        """Show these, each on lines of its own behind its name."""
+        if not self._console.is_terminal:
+            for name, value in facts:
+                self.line(f"{name:{FACT_WIDTH}} {value}")
+            return
+        table = Table.grid(padding=(0, 1, 0, 0))
+        table.add_column(width=FACT_WIDTH, no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, value in facts:
+            table.add_row(name, Text(visible(value)))
+        self._end_line()
+        self._console.print(table)
+
     def _out(self, text: str, style: str, *, end: str = "\n") -> None:
         self._hide()
         self._console.out(text, style=style or None, highlight=False, end=end)
@@ -301,7 +320,7 @@ class Screen:
             started = f"· {event['tool']}({arguments(event.get('input'))}) …"
             self.line(started, "dim", end="")
             self._open, self._folding = ("call", event.get("tool_call_id", "")), Folding()
-            self._written = len(started)
+            self._written = cell_len(started)
 
     def _outcome(
         self, event: JsonObject, task: Task | None, output: Json, style: str, error: str = ""
@@ -310,18 +329,21 @@ class Screen:
         took = task.seconds(event) if task else None
         time_taken = "" if took is None else f" · {seconds(took)}"
         is_open = self._open == ("call", event.get("tool_call_id", ""))
-        begun = ""
-        if not is_open and self._activity is not None and task is not None:
+        begun = f"· {event['tool']}:"
+        if self._activity is not None and task is not None:
             begun = f"· {task.name} …"
-            self._written = len(begun)
-        room = max(OUTCOME_WIDTH, self._console.width - self._written - len(time_taken) - 1)
-        outcome = f"{error or summary(output, room)}{time_taken}"
+        written = self._written if is_open else cell_len(begun)
+        room, gap = self._console.width - written - len(time_taken) - 1, " "
+        if room < OUTCOME_WIDTH and self._console.is_terminal:
+            # On a line of its own, beneath the call.
+            room, gap = self._console.width - len(time_taken) - 2, "\n  "
+        outcome = f"{error or summary(output, max(OUTCOME_WIDTH, room))}{time_taken}"
 
         if is_open:
-            self._out(f" {visible(outcome)}", style)
+            self._out(f"{gap}{visible(outcome)}", style)
             self._open = None
         else:
-            self.line(f"{begun} {outcome}" if begun else f"· {event['tool']}: {outcome}", style)
+            self.line(f"{begun}{gap}{outcome}", style)
         self._more_lines(output, style)
 
     def _more_lines(self, output: Json, style: str) -> None:

@@ -77,12 +77,17 @@ def said(server: Server, folder: Path, *arguments: str) -> subprocess.CompletedP
 
 def get(server: Server, path: str) -> Any:
     return httpx.get(
-        f"{server.url}{path}", headers={"accept": "application/json"}, trust_env=False
+        f"{server.url}{path}",
+        headers={"accept": "application/json"},
+        trust_env=False,
+        verify=False,
     ).json()
 
 
 def post(server: Server, path: str, body: Any) -> Any:
-    response = httpx.post(f"{server.url}{path}", json=body, trust_env=False, timeout=60)
+    response = httpx.post(
+        f"{server.url}{path}", json=body, trust_env=False, verify=False, timeout=60
+    )
     return response.raise_for_status().json()
 
 
@@ -92,6 +97,19 @@ def test_the_answer_alone_is_on_standard_output(desk: Server, tmp_path: Path) ->
     assert "  node · " in done.stderr and "desk · 1 step" in done.stderr
     quiet = said(desk, tmp_path, "--progress", "none", "hello")
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "hello\n", "")
+
+
+def test_a_terminal_gets_whole_words_and_nothing_that_it_cannot_show(
+    desk: Server, tmp_path: Path
+) -> None:
+    message = f"{'many words of ten ' * 4}\x1b[31m and … and {'long' * 6}"
+    argv = ("run", "--url", desk.url, "--agent", "desk", message)
+    with on_screen(tmp_path, *argv, PYTHONIOENCODING="latin-1") as screen:
+        assert screen.ended() == 0
+    assert screen.shown.splitlines()[-2:] == [
+        r"many words of ten many words of ten many words of ten many words of ten",
+        rf"\u001b[31m and \u2026 and {'long' * 6}",
+    ]
 
 
 def test_a_graph_without_messages_answers_with_its_state(desk: Server, tmp_path: Path) -> None:

@@ -36,6 +36,10 @@ MASKS = (
     ),
     (re.compile(r"sha256 [0-9a-f]{12}"), "sha256 000000000000"),
     (re.compile(r"\b[0-9a-f]{64}\b"), "0" * 64),
+    (
+        re.compile(r"digest     [0-9a-f]{29}\n {11}[0-9a-f]{29}\n {11}[0-9a-f]{6}"),
+        f"digest     {'0' * 29}\n{' ' * 11}{'0' * 29}\n{' ' * 11}{'0' * 6}",
+    ),
     (re.compile(r"127\.0\.0\.1:\d{5}"), "127.0.0.1:00000"),
     (re.compile(r"\d+\.\d s\b"), "0.0 s"),
     (re.compile(r"\b\d+s(?= )"), "0s"),
@@ -87,10 +91,11 @@ class OnScreen:
     def until(self, text: str, *, gone: bool = False) -> str:
         """Wait until the terminal shows this, or does not any more; return what it shows."""
         deadline = time.monotonic() + PATIENCE
-        while (text in self.shown) is gone:
-            assert time.monotonic() < deadline, f"{text!r} in:\n{self.shown}"
-            self._read()
-        return self.shown
+        while (text in (shown := self.shown)) is gone:
+            # To draw the screen takes longer than to read what has changed on it.
+            while not self._read():
+                assert time.monotonic() < deadline, f"{text!r} in:\n{shown}"
+        return shown
 
     def shows(self, text: str, *, within: float) -> bool:
         """True if the terminal shows this within so many seconds."""
@@ -108,9 +113,13 @@ class OnScreen:
         self._read()
         return code
 
-    def _read(self) -> None:
-        if select.select([self._near], [], [], 0.05)[0]:
+    def _read(self) -> bool:
+        """Take in what comes within a moment; return True if anything did."""
+        if not select.select([self._near], [], [], 0.05)[0]:
+            return False
+        while select.select([self._near], [], [], 0)[0]:
             self._stream.feed(os.read(self._near, 65536))
+        return True
 
 
 @contextmanager

@@ -44,6 +44,9 @@ UVICORN_TAKES = (
 )
 """Imported by uvicorn only once it starts: by these, what they choose."""
 
+STREAMS = ((0, "r", "strict"), (1, "w", "strict"), (2, "w", "backslashreplace"))
+"""Standard input, output and error, as Python opens them."""
+
 STARTS = "from tests.support.zygote import main; main()"
 
 
@@ -132,11 +135,13 @@ class Forked:
 
     def wait(self, timeout: float) -> int:
         """The exit code. Raises `subprocess.TimeoutExpired`, as `Popen` does."""
-        deadline = time.monotonic() + timeout
+        deadline, pause = time.monotonic() + timeout, 0.002
         while (code := self.poll()) is None:
             if time.monotonic() > deadline:
                 raise subprocess.TimeoutExpired("assent", timeout)
-            time.sleep(0.002)
+            time.sleep(pause)
+            # Each look takes both processes some time.
+            pause = min(1.5 * pause, 0.05)
         return code
 
     def send_signal(self, number: int) -> None:
@@ -214,12 +219,17 @@ def _reap(codes: dict[int, int | None]) -> None:
 def _become(request: Mapping[str, Any]) -> None:
     """Be a process as the cold command's would be."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # Before they are on a terminal, where Python cannot tell a place from which it has read.
+    encoding = request["environment"].get("PYTHONIOENCODING", "utf-8")
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         assert isinstance(stream, io.TextIOWrapper)
-        stream.reconfigure(encoding="utf-8", line_buffering=stream is not sys.stdin)
+        stream.reconfigure(encoding=encoding, line_buffering=stream is not sys.stdin)
     if request["terminal"]:
         take_terminal(request["terminal"])
+        # Those that there are take a terminal for a file.
+        sys.stdin, sys.stdout, sys.stderr = (
+            os.fdopen(descriptor, mode, encoding=encoding, errors=errors, closefd=False)
+            for descriptor, mode, errors in STREAMS
+        )
     else:
         appended = os.O_WRONLY | os.O_APPEND | os.O_CREAT
         _open_as(0, request["typed"], os.O_RDONLY)
