@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from assent.cli.approvals import approvals_table
 from assent.cli.connecting import ApiKey, connected_or_serving
@@ -96,11 +97,13 @@ def chat(
         command=" ".join([f"{program()} chat", *said.options]),
         given=said.given,
     )
+    out = console()
+    screen = Screen(out)
     with (
         errors_as_sentences(),
-        connected_or_serving(url, api_key, serve, tell=note) as client,
+        connected_or_serving(url, api_key, serve, tell=screen.aside) as client,
     ):
-        code = Chat(client, options, Clock()).run(said.first(client))
+        code = Chat(client, options, Clock(), out, screen).run(said.first(client))
     raise typer.Exit(code)
 
 
@@ -119,13 +122,14 @@ class Options:
 class Chat:
     """A conversation on one thread."""
 
-    def __init__(self, client: SyncClient, options: Options, clock: Clock) -> None:
+    def __init__(
+        self, client: SyncClient, options: Options, clock: Clock, out: Console, screen: Screen
+    ) -> None:
         self._client = client
         self._options = options
         self._talk = Talk(client, options.thread_id or clock.new_id())
-        out = console()
         self._out = out
-        self._screen = Screen(out)
+        self._screen = screen
         self._lines = Lines(out, commands=[*COMMANDS], history=history_file(os.environ))
         self._prompts = Prompts(self._screen, self._lines)
         self._begun = options.thread_id is not None

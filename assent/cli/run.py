@@ -137,7 +137,7 @@ class Shown:
     def tell(self, text: str, style: str = "dim") -> None:
         """Write a sentence, unless programs read events there."""
         if not self.is_json:
-            note(text, style)
+            self.screen.aside(text, style)
 
 
 class Once:

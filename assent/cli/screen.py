@@ -19,6 +19,7 @@ from rich.text import Text
 from assent.cli.brief import arguments, first_lines, seconds, summary, text_of
 from assent.cli.folding import Folding
 from assent.cli.progress import Activity, Task, Work, is_notable, told
+from assent.cli.terminal import note
 from assent.cli.wording import Approval, asked, line_of, local_time, said_by_people, subject
 from assent.core.events import TERMINAL_TYPES
 from assent.core.json import Json, JsonObject
@@ -188,8 +189,8 @@ class Screen:
         parts: list[RenderableType] = []
         for words in question.words:
             parts.append(Text(visible(words), overflow="fold"))
-        for note in question.notes:
-            parts.append(Text(visible(note), style="yellow"))
+        for remark in question.notes:
+            parts.append(Text(visible(remark), style="yellow"))
         if question.value is not None:
             parts.append(Text(pretty(question.value), overflow="fold"))
         parts += _context(approval)
@@ -213,6 +214,14 @@ class Screen:
             self._console.print(Text(visible(text), style=style))
         else:
             self._out(visible(text), style, end=end)
+
+    def aside(self, text: str, style: str = "dim") -> None:
+        """Write to standard error what is not part of the conversation."""
+        if self._console.is_terminal:
+            # What is redrawn beneath the conversation would be drawn over it.
+            self._end_line()
+            self._hide()
+        note(text, style)
 
     def facts(self, facts: Sequence[tuple[str, str]]) -> None:
         """Show these, each on lines of its own behind its name."""

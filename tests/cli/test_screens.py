@@ -192,7 +192,7 @@ def test_what_a_run_does_is_shown_while_it_does_it(tmp_path: Path) -> None:
     with serving(tmp_path, "slow.py:slow", GO=str(tmp_path / "go")) as server:
         with on_screen(tmp_path, "run", "hello", "--url", server.url) as screen:
             screen.until("waiting ")
-            screen.until("2 s")
+            screen.until("waiting 0 s", gone=True)
             (tmp_path / "go").touch()
             assert screen.ended() == 0
             # What is over is told in one line, and nothing of the display is left.
