@@ -28,7 +28,7 @@ from assent.cli.said import (
 )
 from assent.cli.screen import Screen
 from assent.cli.talk import ExitCode, Talk
-from assent.cli.terminal import console, errors_as_sentences, fail, note, program
+from assent.cli.terminal import complain, console, errors_as_sentences, fail, program
 from assent.cli.turns import JsonView, ScreenView, Turns, View
 from assent.client import RunResult, SyncClient, Unreachable
 from assent.core.clock import Clock
@@ -167,7 +167,7 @@ class Once:
         except Unreachable as gone:
             if not self._talk.has_begun:
                 raise
-            note(gone.message, "red")
+            complain(gone.message)
             self._say_how_to_come_back("")
             return ExitCode.FAILED
 

@@ -50,9 +50,14 @@ def mebibytes(size: int) -> str:
     return f"{size / (1 << 20):,.1f} MiB"
 
 
+def complain(sentence: str) -> None:
+    """Write to standard error what is wrong."""
+    print_sentence(console(stderr=True), Text(visible(sentence), style="red"))
+
+
 def fail(sentence: str, *, code: int = 1) -> NoReturn:
     """End the program with a sentence on standard error, and this exit code."""
-    print_sentence(console(stderr=True), Text(visible(sentence), style="red"))
+    complain(sentence)
     raise typer.Exit(code)
 
 

@@ -9,7 +9,7 @@ from typing import Protocol, TextIO
 
 from assent.cli.screen import Screen
 from assent.cli.talk import EXIT_CODES, ExitCode, Talk
-from assent.cli.terminal import note
+from assent.cli.terminal import complain, note
 from assent.client import Heard, Unreachable
 from assent.core.errors import AssentError, Conflict, InvalidRequest, NotFound
 from assent.core.json import JsonObject
@@ -184,7 +184,7 @@ class Turns:
         except Unreachable as gone:
             # The run goes on when the server is there again.
             self.is_cancelling = False
-            note(gone.message, "red")
+            complain(gone.message)
             raise KeyboardInterrupt from None
         except Conflict:
             # It has ended meanwhile.
