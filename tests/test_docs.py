@@ -1,5 +1,5 @@
 """The documentation runs: every Python block of the tutorial and the how-to pages, in order, as a
-reader would run it."""
+reader would run it. And what it refers to is there."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import ast
 import inspect
 import re
 from codeop import CommandCompiler
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +78,10 @@ def test_no_link_leads_nowhere(page: Path) -> None:
         if not link.startswith("http")
     ]
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_changelog_says_each_thing_once() -> None:
+    """A merge of two branches that have moved or mended an entry leaves both."""
+    text = (DOCS.parent / "CHANGELOG.md").read_text(encoding="utf-8")
+    begun = [line[:50] for line in text.splitlines() if line.startswith("- ")]
+    assert [each for each, times in Counter(begun).items() if times > 1] == []
