@@ -39,6 +39,8 @@ async def served(
     """The app on a port, and what uvicorn knows of its connections."""
     options |= {"log_config": None, "access_log": False}
     config = uvicorn.Config(app, http=http, ws=WebSocketProtocol, **options)
+    # uvicorn has silenced the logger itself, which the next test may listen to.
+    logging.getLogger("uvicorn.access").propagate = True
     config.load()
     state = ServerState()
     server = await asyncio.get_running_loop().create_server(

@@ -121,6 +121,8 @@ def test_nothing_is_documented_that_there_is_not() -> None:
         "old runs removed",
         "old events removed",
         "unused uploads removed",
+        "reader cut",
+        "a stream failed",
     }
     assert set(documented()) == {name for _, name in LINES.values()} | elsewhere
 
