@@ -39,15 +39,17 @@ async def served(
     """The app on a port, and what uvicorn knows of its connections."""
     options |= {"log_config": None, "access_log": False}
     config = uvicorn.Config(app, http=http, ws=WebSocketProtocol, **options)
-    # uvicorn has silenced the logger itself, which the next test may listen to.
-    logging.getLogger("uvicorn.access").propagate = True
     config.load()
     state = ServerState()
     server = await asyncio.get_running_loop().create_server(
         lambda: http(config=config, server_state=state, app_state={}), "127.0.0.1", 0
     )
-    async with server, asyncio.timeout(PATIENCE):
-        yield server.sockets[0].getsockname()[1], state
+    try:
+        async with server, asyncio.timeout(PATIENCE):
+            yield server.sockets[0].getsockname()[1], state
+    finally:
+        # uvicorn has silenced the logger itself, which the next test may listen to.
+        logging.getLogger("uvicorn.access").propagate = True
 
 
 async def test_a_reader_that_takes_nothing_is_cut_off_and_nobody_calls_it_an_error(
