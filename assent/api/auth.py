@@ -11,7 +11,7 @@ from fastapi import Depends, HTTPException, Request
 
 from assent.api.context import Served, served
 from assent.api.cors import Origins
-from assent.api.streams.sse import HANDSHAKE
+from assent.api.streams.handshake import HANDSHAKE
 from assent.core.audit import LOCAL, Actor, Authentication
 from assent.core.errors import ConfigurationError
 from assent.core.json import JsonObject, encode_json

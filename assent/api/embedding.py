@@ -24,7 +24,8 @@ from assent.api.head import HeadAsGet
 from assent.api.in_process import InProcess
 from assent.api.limits import LoopbackNames, check_loopback
 from assent.api.project_app import project_app, under_prefix
-from assent.api.streams.sse import HANDSHAKE, LATER, Loop
+from assent.api.streams.handshake import HANDSHAKE
+from assent.api.streams.sse import LATER, Loop
 from assent.config.settings import SQLITE, Settings
 from assent.core.errors import ConfigurationError, Unavailable
 from assent.graph.kinds import Agent

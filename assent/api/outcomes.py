@@ -18,7 +18,7 @@ from assent.api.dialects.native import NATIVE
 from assent.api.responses import json_response
 from assent.api.schemas import CancelRequest
 from assent.api.streams.sse import EventStream
-from assent.api.views import approval_view, cancelled_views, outcome_view, run_view, state_json
+from assent.api.views import approval_view, outcome_view, run_view, state_json
 from assent.api.waiting import unless_gone
 from assent.core.approval import Approval, Outcome
 from assent.core.errors import Conflict, Unavailable
@@ -90,7 +90,9 @@ async def cancelled_response(
     if body.wait:
         ended = await unless_gone(request, _all_ended(runs.storage, cancelled))
         cancelled = ended or cancelled
-    status, views = cancelled_views(cancelled, runs.agents, prefix_of(request))
+    status = 200 if all(run.ended_at for run in cancelled) else 202
+    prefix = prefix_of(request)
+    views = [run_view(run, runs.agents, prefix) for run in cancelled]
     return json_response({**members, "runs": views}, status=status)
 
 

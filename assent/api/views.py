@@ -102,15 +102,6 @@ def _why_left(run: Run, agents: Collection[str]) -> str | None:
     )
 
 
-def cancelled_views(
-    cancelled: Sequence[Run], agents: Collection[str], prefix: str
-) -> tuple[int, Json]:
-    """The views of cancelled runs, and the status that goes with them: 200 if all of them have
-    ended, else 202."""
-    status = 200 if all(run.ended_at for run in cancelled) else 202
-    return status, [run_view(run, agents, prefix) for run in cancelled]
-
-
 def schedule_view(schedule: Schedule, upcoming: Sequence[datetime] | None = None) -> JsonObject:
     """A schedule; `next_times` are the next few, in its own time zone."""
     view = {

@@ -7,7 +7,6 @@ import json
 from typing import Any
 
 import pytest
-from fastapi.exceptions import RequestValidationError
 from hypothesis import example, given
 from hypothesis import strategies as st
 from starlette.exceptions import HTTPException
@@ -25,7 +24,6 @@ from assent.api.streams.commands import (
     id_of,
     read_frame,
 )
-from assent.core.audit import LOCAL, Actor, Authentication
 from assent.core.json import encode_json
 
 KINDS = ["message", "decide", "cancel", "ack", "filter", "ping"]
@@ -98,9 +96,6 @@ def test_each_command_is_read() -> None:
     done = command(type="filter", types=["done"])
     assert isinstance(done, Filter) and done.types == {"done"}
     assert command(type="cancel", mode="rollback") == Cancel(type="cancel", mode="rollback")
-    message = command(type="message", message="Hi.", agent="clerk", priority=3)
-    assert isinstance(message, Message)
-    assert (message.message, message.agent, message.priority) == ("Hi.", "clerk", 3)
 
 
 @pytest.mark.parametrize(
@@ -118,8 +113,9 @@ def test_each_command_is_read() -> None:
         ({"type": "filter", "types": ["dnoe"]}, "There is no event type 'dnoe'. "),
         ({"type": "cancel", "mode": "kill"}, "In the frame, 'mode': "),
         ({"type": "cancel", "wait": True}, "In the frame, 'wait': there is no such field. "),
-        ({"type": "message"}, "The frame: send a 'message' or an 'input', "),
-        ({"type": "message", "message": "Hi.", "thread_id": "u"}, "In the frame, 'thread_id': "),
+        ({"type": "cancel", "run_id": "../x"}, "In the frame, 'run_id': an id is 1 to 64 "),
+        ({"type": "message", "thread_id": "u"}, "The frame: leave out 'thread_id': "),
+        ({"type": "message", "message": "\ud800"}, "The frame: it cannot be stored"),
         ({"type": "message", "message": "Hi.", "idempotency_key": ""}, "In the frame, 'idempot"),
         ({"type": "decide"}, "In the frame, 'decisions': it is missing. "),
         ({"type": "decide", "decisions": {}}, "In the frame, 'decisions"),
@@ -133,11 +129,6 @@ def test_a_command_that_cannot_be_carried_out_is_refused(
     assert sentence in refusal(**frame)
 
 
-def test_a_field_is_refused_as_a_request_s_body_is() -> None:
-    with pytest.raises(RequestValidationError):
-        command(type="message", message="Hi.", mesage="Hi.")
-
-
 def test_decisions_stand_for_the_body_of_the_request() -> None:
     approve = {"type": "approve", "digest": "d"}
     for decisions, body in (
@@ -148,20 +139,28 @@ def test_decisions_stand_for_the_body_of_the_request() -> None:
         ({"type": approve}, {"decisions": {"type": approve}}),
         ([approve], {"decisions": [approve]}),
     ):
-        decide = command(type="decide", decisions=decisions)
+        decide = command(type="decide", decisions=decisions, idempotency_key="k")
         assert isinstance(decide, Decide)
-        assert decide.body == body
+        assert decide.post("t") == ("/threads/t/resume", body, "k")
 
 
-def test_a_key_is_that_of_the_request_over_http() -> None:
-    by = Actor(LOCAL, Authentication.LOCAL)
-    message = command(type="message", id="1", idempotency_key="k", message="Hi.", metadata={})
+def test_a_message_stands_for_a_run_on_the_thread_with_its_fields_as_they_came() -> None:
+    # One that no agent takes is refused as the request is.
+    fields = {"message": "Hi.", "metadata": {}, "model_config": 1, "mesage": None}
+    message = command(type="message", id="1", idempotency_key="k", **fields)
     assert isinstance(message, Message)
-    assert message.body("t") == {"message": "Hi.", "metadata": {}, "thread_id": "t"}
-    given_key = message.key(by, "/agent/stream", message.body("t"))
-    assert given_key is not None and given_key.owner == LOCAL
-    without = command(type="message", message="Hi.")
-    assert isinstance(without, Message) and without.key(by, "/agent/stream", {}) is None
+    assert message.post("t") == ("/agent/runs", {**fields, "thread_id": "t"}, "k")
+    assert command(type="message", message="Hi.") == Message(type="message", message="Hi.")
+
+
+def test_a_cancel_stands_for_that_of_the_thread_or_of_a_run() -> None:
+    for fields, post in (
+        ({}, ("/threads/t/cancel", {"mode": "interrupt"}, None)),
+        ({"run_id": "r", "mode": "rollback"}, ("/runs/r/cancel", {"mode": "rollback"}, None)),
+    ):
+        cancel = command(type="cancel", **fields)
+        assert isinstance(cancel, Cancel)
+        assert cancel.post("t") == post
 
 
 def test_only_an_id_that_can_be_repeated_is() -> None:

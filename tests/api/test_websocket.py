@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx
@@ -13,19 +14,21 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from assent.api.dialects.native import NATIVE
-from assent.api.streams.commands import Desk
 from assent.api.streams.connections import Connections, Transport
 from assent.api.streams.encoder import ws_text
+from assent.api.streams.handshake import Reply, Requests
 from assent.api.streams.sending import Outlet, connection_of
 from assent.api.streams.websocket import Socket as ServersSocket
-from assent.core.audit import Actor, Authentication
 from assent.core.clock import Clock
 from assent.core.errors import Gone, Unavailable
+from assent.core.json import Json
+from assent.runs.follow import Batches, Following
 from assent.runs.service import Runs
+from assent.storage.base import Storage
 from tests.support.failing_log import FailingLog, asked
 from tests.support.server import Api, Server, asking, expect, problem, scripted_agents, serving
 from tests.support.sockets import socket_of
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 MIB = 1 << 20
 END = ("done", "error", "run_paused", "run_cancelled")
@@ -185,8 +188,9 @@ async def test_a_request_has_one_answer_over_both_transports(
     async with socket_of(server, thread) as socket:
         run = await socket.done("message", **message, idempotency_key=f"m-{thread}")
         body = {**message, "thread_id": thread}
-        again = await api.http.post("/agent/stream", json=body, headers=key)
-        assert again.headers["x-run-id"] == run["run_id"]
+        again = await api.http.post("/agent/runs", json=body, headers=key)
+        assert again.json()["run_id"] == run["run_id"]
+        await socket.until("run_paused")
         (approval,) = await api.pending(thread)
 
         decisions = {approval["approval_id"]: {"type": "approve", "digest": approval["digest"]}}
@@ -279,6 +283,34 @@ async def test_a_reader_who_misses_events_that_were_removed_is_told(
         assert numbers == list(range(1, len(numbers) + 1)) and len(numbers) < last
 
 
+class Stopping(Following):
+    """A log that ends because the server stops."""
+
+    def __init__(self) -> None:
+        super().__init__(cast(Storage, None), "t")
+        self.end = asyncio.Event()
+
+    async def batches(self) -> Batches:
+        yield ()
+        await self.end.wait()
+        self.ended = "stopping"
+
+
+class AnyThread:
+    """Finds any thread."""
+
+    async def __call__(self, thread_id: str) -> None: ...
+
+
+def closing(following: Following, requests: Requests | None = None) -> ServersSocket:
+    """The server's side of a WebSocket."""
+    request = asked(Connections(Clock(), most=1, most_per_client=1, stalled=1))
+    connection = connection_of(request, following, Transport.WEBSOCKET, NATIVE, ws_text)
+    runs = cast(Runs, SimpleNamespace(thread=AnyThread()))
+    outlet = Outlet(request, connection)
+    return ServersSocket(outlet, cast(Requests, requests), runs, path="/threads/t/ws")
+
+
 @pytest.mark.parametrize(
     ("error", "status", "code"),
     [
@@ -290,21 +322,44 @@ async def test_a_reader_who_misses_events_that_were_removed_is_told(
 async def test_the_code_says_why_no_more_events_come(
     error: Exception, status: int, code: int
 ) -> None:
-    connections = Connections(Clock(), most=1, most_per_client=1, stalled=1)
-    request = asked(connections)
-    following = FailingLog(error)
-    connection = connection_of(request, following, Transport.WEBSOCKET, NATIVE, ws_text)
-    by = Actor("ann", Authentication.API_KEY)
-    desk = Desk(runs=cast(Runs, None), by=by, thread_id="t", prefix="")
     sent: asyncio.Queue[Any] = asyncio.Queue()
-    socket = ServersSocket(Outlet(request, connection), desk, path="/threads/t/ws")
-    await socket.run(asyncio.Event().wait, sent.put)  # type: ignore[arg-type]
+    await closing(FailingLog(error)).run(asyncio.Event().wait, sent.put)  # type: ignore[arg-type]
     accept, ready, problem, close = (sent.get_nowait() for _ in range(4))
     assert accept["type"] == "websocket.accept" and '"ready"' in ready["text"]
     assert json.loads(problem["text"])["status"] == status
     assert "swordfish" not in problem["text"]
     assert close == {"type": "websocket.close", "code": code}
-    assert sent.empty() and not list(connections)
+    assert sent.empty()
+
+
+class Slow(Requests):
+    """Requests that take until `answered`."""
+
+    def __init__(self) -> None:
+        self.begun, self.answered = asyncio.Event(), asyncio.Event()
+
+    async def post(self, path: str, body: Json, key: str | None) -> Reply:
+        self.begun.set()
+        await self.answered.wait()
+        return Reply(202, {"path": path})
+
+
+async def test_a_command_at_work_is_answered_before_the_server_says_that_it_stops() -> None:
+    following, requests = Stopping(), Slow()
+    received: asyncio.Queue[Any] = asyncio.Queue()
+    sent: asyncio.Queue[Any] = asyncio.Queue()
+    received.put_nowait({"type": "websocket.receive", "text": '{"type": "cancel"}'})
+    running = asyncio.create_task(closing(following, requests).run(received.get, sent.put))
+    async with asyncio.timeout(PATIENCE):
+        await requests.begun.wait()
+        following.end.set()
+        await asyncio.sleep(0.01)
+        assert not running.done()
+        requests.answered.set()
+        await running
+    _, _, answer, close = (sent.get_nowait() for _ in range(4))
+    assert json.loads(answer["text"])["body"] == {"path": "/threads/t/cancel"}
+    assert close == {"type": "websocket.close", "code": 1012}
 
 
 async def test_a_server_that_stops_shows_a_run_to_its_end(tmp_path: Path) -> None:

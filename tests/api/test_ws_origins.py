@@ -1,5 +1,6 @@
-"""WebSockets of a server that is a part of an app of somebody's own: the app says who opens one, no
-page of another site does, and what the app has in front of its routes is asked too."""
+"""WebSockets of a server that is a part of an app of somebody's own: the app says who opens one and
+who decides on it, no page of another site does, and what the app has in front of its routes is
+asked too."""
 
 from __future__ import annotations
 
@@ -19,8 +20,9 @@ from starlette.websockets import WebSocketDisconnect
 from assent import Assent, build_hitl_agent
 from tests.support.models import ScriptedModel, call, say
 
-SESSIONS = {"cookie-of-ann": "ann"}
+SESSIONS = {"cookie-of-ann": "ann", "cookie-of-vera": "vera"}
 COOKIE = {"cookie": "session=cookie-of-ann"}
+PAGE = {**COOKIE, "accept": "application/json"}
 HOST = "http://shop.example"
 SHOP = "ws://shop.example"
 
@@ -28,8 +30,12 @@ Place = Callable[[FastAPI, Assent], None]
 
 
 def by_session(request: Request) -> str | None:
-    """Whom the shop knows by the cookie of a request: a dependency of no WebSocket of FastAPI's."""
-    return SESSIONS.get(request.cookies.get("session", ""))
+    """Whom the shop knows by the cookie of a request: a dependency of no WebSocket of FastAPI's.
+    Vera may look, and change nothing."""
+    name = SESSIONS.get(request.cookies.get("session", ""))
+    if name == "vera" and request.method != "GET":
+        raise HTTPException(403, "You may only look.")
+    return name
 
 
 def mounted(host: FastAPI, assent: Assent) -> None:
@@ -74,13 +80,17 @@ def payments(ledger: list[int]) -> Any:
 
 @contextmanager
 def hosted(
-    tmp_path: Path, put: Place, host: FastAPI | None = None, ledger: list[int] | None = None
+    tmp_path: Path,
+    put: Place,
+    host: FastAPI | None = None,
+    ledger: list[int] | None = None,
+    auth: Callable[..., Any] = by_session,
 ) -> Iterator[TestClient]:
-    """A client of a shop that knows people by their cookies."""
+    """A client of a shop that knows people by their cookies, unless it has another `auth`."""
     agent = payments([] if ledger is None else ledger)
     settings = {"cors_origins": ["https://admin.example"]}
     database = str(tmp_path / "a.db")
-    assent = Assent(agent, database=database, auth=by_session, settings=settings)
+    assent = Assent(agent, database=database, auth=auth, settings=settings)
 
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:
@@ -144,6 +154,50 @@ def test_the_app_says_who_opens_one(tmp_path: Path, put: Place) -> None:
 
 
 @everywhere
+def test_whoever_may_send_no_request_sends_no_command(tmp_path: Path, put: Place) -> None:
+    ledger: list[int] = []
+    with hosted(tmp_path, put, ledger=ledger) as client:
+        path = f"{SHOP}{PREFIXES[put]}/threads/t/ws"
+        vera = {"cookie": "session=cookie-of-vera"}
+        with (
+            client.websocket_connect(path, headers=COOKIE) as ann,
+            client.websocket_connect(path, headers=vera) as socket,
+        ):
+            ann.send_text('{"type": "message", "message": "Pay 3."}')
+            asked = until(socket, "approval_required")
+            until(socket, "run_paused")
+            decisions = {asked["approval_id"]: {"type": "approve", "digest": asked["digest"]}}
+            for frame in (
+                {"type": "decide", "decisions": decisions},
+                {"type": "message", "message": "Pay 4.", "if_paused": "cancel"},
+                {"type": "cancel"},
+            ):
+                socket.send_text(json.dumps({**frame, "id": "c"}))
+                problem = until(socket, "problem")
+                assert (problem["id"], problem["status"]) == ("c", 403)
+                assert problem["detail"] == "You may only look."
+            events = client.get(f"{PREFIXES[put]}/threads/t/events", headers=PAGE).json()["events"]
+            assert events[-1]["type"] == "run_paused"
+    assert ledger == []
+
+
+def test_who_is_known_no_more_decides_no_more(tmp_path: Path) -> None:
+    known = ["ann"]
+
+    async def auth() -> str | None:
+        return known[0] if known else None
+
+    with (
+        hosted(tmp_path, mounted, auth=auth) as client,
+        client.websocket_connect(f"{SHOP}/ai/threads/t/ws") as socket,
+    ):
+        until(socket, "ready")
+        known.clear()
+        socket.send_text('{"type": "message", "message": "Pay 3."}')
+        assert until(socket, "problem")["status"] == 401
+
+
+@everywhere
 def test_a_page_of_another_site_opens_none_by_the_user_s_cookie(tmp_path: Path, put: Place) -> None:
     with hosted(tmp_path, put) as client:
         path = f"{SHOP}{PREFIXES[put]}/threads/t/ws"
@@ -170,11 +224,14 @@ def test_what_an_app_asks_of_its_requests_it_asks_of_a_router_s_websockets(tmp_p
 def test_middleware_in_front_of_a_router_sees_the_handshake(tmp_path: Path) -> None:
     host = FastAPI()
     seen: list[int] = []
+    at_night: list[bool] = []
 
     @host.middleware("http")
     async def gate(request: Request, call_next: RequestResponseEndpoint) -> Response:
         if "x-late" in request.headers:
             return Response('{"detail": "The shop is closed."}', status_code=423)
+        if at_night and request.method == "POST":
+            return Response("Good night.", status_code=423)
         response = await call_next(request)
         if request.url.path.endswith("/ws"):
             seen.append(response.status_code)
@@ -185,6 +242,11 @@ def test_middleware_in_front_of_a_router_sees_the_handshake(tmp_path: Path) -> N
         with client.websocket_connect(f"{SHOP}/ai/threads/t/ws", headers=COOKIE) as socket:
             until(socket, "ready")
             assert seen == [101]
+            at_night.append(True)
+            socket.send_text('{"type": "message", "message": "Pay 3."}')
+            problem = until(socket, "problem")
+            assert (problem["status"], problem["title"]) == (423, "Locked")
+            assert problem["detail"].endswith("423 Locked.")
         assert client.get("/ai/threads/t/ws", headers=COOKIE).status_code == 426
 
 

@@ -9,8 +9,7 @@ from assent.api.deps import Admitted, TheActor, TheRuns, ThreadPath
 from assent.api.dialects.native import NATIVE
 from assent.api.event_query import After, Types
 from assent.api.routing import router_of
-from assent.api.streams.handshake import Handshake
-from assent.api.streams.sse import HANDSHAKE
+from assent.api.streams.handshake import HANDSHAKE, Handshake
 from assent.api.streams.websocket import SocketStream
 from assent.runs.follow import Following
 
@@ -47,7 +46,7 @@ async def open_socket(
     # While the status can still be a 410, or a 500 for an event that was tampered with.
     await runs.storage.read_log(id, after, limit=1)
     following = Following(runs.storage, id, after, types=types)
-    return SocketStream(request, following, by, dialect=NATIVE)
+    return SocketStream(request, following, dialect=NATIVE)
 
 
 # As an object it is an ASGI app, and not a function that takes Starlette's `WebSocket`.

@@ -1,37 +1,38 @@
-"""Commands of a WebSocket's client: one JSON object a frame, which stands for a request over HTTP.
+"""Commands of a WebSocket's client: one JSON object a frame.
 
-A command is carried out by the same functions as that request, and its idempotency key is that
-request's: a decision that was sent here, and is repeated as a POST under its key, is one decision.
+Those that change something stand for a request over HTTP, and are carried out as that request: the
+answer is the same, and a decision that was sent here, and is repeated as a POST under its key, is
+one decision.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, Self
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 from starlette.exceptions import HTTPException
 
-from assent.api.decision_bodies import ThreadAnswer, has_word
+from assent.api.decision_bodies import has_word
 from assent.api.event_query import LAST_NUMBER, known_types
 from assent.api.json_body import SHOWN, read_json_text
-from assent.api.schemas import Body, Input
-from assent.api.views import cancelled_views, outcome_view, run_view
-from assent.approvals.decide import Verdict
-from assent.approvals.idempotency import Key
-from assent.core.audit import Actor
-from assent.core.errors import NotFound
+from assent.api.schemas import Body, ThreadId
 from assent.core.json import Json, JsonObject, valid_text
-from assent.core.rows import CancelMode, Run
+from assent.core.rows import CancelMode
 from assent.core.text import visible
-from assent.runs.service import Runs
 
 MAX_ID = 64
 
 ClientId = Annotated[str, Field(min_length=1, max_length=MAX_ID)]
 IdempotencyKey = Annotated[str, Field(min_length=1, max_length=255)]
+
+
+class Post(NamedTuple):
+    """A POST: its path, its body, and the idempotency key that it is sent under."""
+
+    path: str
+    body: Json
+    key: str | None = None
 
 
 class _Command(Body):
@@ -40,54 +41,55 @@ class _Command(Body):
     id: ClientId | None = None
 
 
-class _Keyed(_Command):
-    """A command that may have an idempotency key."""
-
-    idempotency_key: IdempotencyKey | None = None
-
-    def key(self, by: Actor, path: str, body: Json) -> Key | None:
-        """The key of the request to this path, with this body, that the command stands for."""
-        if self.idempotency_key is None:
-            return None
-        return Key.given(self.idempotency_key, by.name, path, body)
-
-
-class Message(_Keyed, Input):
+class Message(_Command):
     """A message to an agent, or another input, on the connection's thread."""
 
+    model_config = ConfigDict(extra="allow")
+
     type: Literal["message"]
-    _given: JsonObject = PrivateAttr(default_factory=dict)
+    idempotency_key: IdempotencyKey | None = None
 
-    @model_validator(mode="wrap")
-    @classmethod
-    def _kept_as_it_came(cls, frame: JsonObject, read: Callable[[JsonObject], Message]) -> Message:
-        message = read(frame)
-        message._given = {name: frame[name] for name in frame if name not in _ENVELOPE}
-        return message
+    @model_validator(mode="after")
+    def _is_for_this_thread(self) -> Self:
+        if "thread_id" in self._given:
+            raise ValueError("leave out 'thread_id': a message is for the connection's thread")
+        return self
 
-    def body(self, thread_id: str) -> Json:
-        """The body of the request, as the client would have sent it."""
-        return {**self._given, "thread_id": thread_id}
+    @property
+    def _given(self) -> JsonObject:
+        return self.model_extra or {}
+
+    def post(self, thread_id: str) -> Post:
+        """The request that it stands for."""
+        body = {**self._given, "thread_id": thread_id}
+        return Post("/agent/runs", body, self.idempotency_key)
 
 
-class Decide(_Keyed):
+class Decide(_Command):
     """Decisions by approval id, or one decision for what is asked."""
 
     type: Literal["decide"]
     decisions: JsonObject | list[Json] = Field(min_length=1)
+    idempotency_key: IdempotencyKey | None = None
 
-    @property
-    def body(self) -> Json:
-        """The body of the request."""
-        return self.decisions if has_word(self.decisions) else {"decisions": self.decisions}
+    def post(self, thread_id: str) -> Post:
+        """The request that it stands for."""
+        given = self.decisions
+        body = given if has_word(given) else {"decisions": given}
+        return Post(f"/threads/{thread_id}/resume", body, self.idempotency_key)
 
 
 class Cancel(_Command):
     """Stop a run of the thread, or all that goes on there."""
 
     type: Literal["cancel"]
-    run_id: str | None = None
+    run_id: ThreadId | None = None
     mode: CancelMode = CancelMode.INTERRUPT
+
+    def post(self, thread_id: str) -> Post:
+        """The request that it stands for."""
+        of = f"/threads/{thread_id}" if self.run_id is None else f"/runs/{self.run_id}"
+        return Post(f"{of}/cancel", {"mode": self.mode})
 
 
 class Ack(_Command):
@@ -126,9 +128,6 @@ _COMMANDS: dict[str, type[Command]] = {
     "ping": Ping,
 }
 
-_ENVELOPE = ("type", "id", "idempotency_key")
-"""The fields of a frame that are not the request's."""
-
 
 # ── reading ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -163,61 +162,3 @@ def command_of(frame: JsonObject) -> Command:
     except ValidationError as error:
         found = [{**each, "loc": ("frame", *each["loc"])} for each in error.errors()]
         raise RequestValidationError(found) from None
-
-
-# ── carrying out ──────────────────────────────────────────────────────────────────────────────────
-
-
-class Reply(NamedTuple):
-    """The answer to a command: the status and the body that the request would have got."""
-
-    status: int
-    body: Json
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
-    """Carries out commands on a thread for a person whom the server knows. `prefix` is that of the
-    server's paths."""
-
-    runs: Runs
-    by: Actor
-    thread_id: str
-    prefix: str
-
-    async def carry_out(self, command: Message | Decide | Cancel) -> Reply:
-        """Do it. Raises what the routes do."""
-        match command:
-            case Message():
-                return await self._start(command)
-            case Decide():
-                return await self._decide(command)
-            case Cancel():
-                return await self._cancel(command)
-
-    async def _start(self, command: Message) -> Reply:
-        # A thread that was erased meanwhile does not begin anew.
-        await self.runs.thread(self.thread_id)
-        key = command.key(self.by, "/agent/stream", command.body(self.thread_id))
-        started = await self.runs.submit(command.submission(self.by, self.thread_id, key=key))
-        return Reply(202, run_view(started.run, self.runs.agents, self.prefix))
-
-    async def _decide(self, command: Decide) -> Reply:
-        answer = ThreadAnswer(command.body)
-        key = command.key(self.by, f"/threads/{self.thread_id}/resume", command.body)
-        verdict = Verdict(decisions=answer.choices, by=self.by, key=key)
-        outcome = await self.runs.approvals.decide(self.thread_id, verdict)
-        return Reply(202, outcome_view(outcome, self.runs.approvals.people, self.prefix))
-
-    async def _cancel(self, command: Cancel) -> Reply:
-        cancelled = await self._cancelled(command)
-        status, views = cancelled_views(cancelled, self.runs.agents, self.prefix)
-        return Reply(status, {"thread_id": self.thread_id, "runs": views})
-
-    async def _cancelled(self, command: Cancel) -> tuple[Run, ...]:
-        if command.run_id is None:
-            return await self.runs.cancel_thread(self.thread_id, self.by, command.mode)
-        run = await self.runs.run(command.run_id)
-        if run.thread_id != self.thread_id:
-            raise NotFound(f"The thread '{self.thread_id}' has no run '{run.run_id}'.")
-        return (await self.runs.cancel_run(run.run_id, self.by, command.mode),)

@@ -27,9 +27,6 @@ log = structlog.get_logger(__name__)
 LATER = "assent_later"
 """Where the scope of a request has the list that takes what goes on after the routing."""
 
-HANDSHAKE = "assent_handshake"
-"""True in the scope of a WebSocket of ours, and of the GET that its handshake is."""
-
 Loop = Callable[[Receive, Send], Awaitable[None]]
 """What goes on after the routing."""
 

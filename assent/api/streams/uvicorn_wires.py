@@ -14,9 +14,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import CloseCode
 from websockets.http11 import Request
 
-from assent.api.streams.handshake import DENIAL
+from assent.api.streams.handshake import DENIAL, HANDSHAKE
 from assent.api.streams.sending import WIRE
-from assent.api.streams.sse import HANDSHAKE
 
 LOGGER = "uvicorn.websockets"
 """Its level is that of warnings, whatever the level of the log (`config.logging.TALKATIVE`)."""

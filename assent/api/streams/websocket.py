@@ -2,7 +2,8 @@
 
 One task sends what is followed, and one beside it reads a command, carries it out and answers, and
 only then reads the next. So nothing queues for a client that sends more than it reads: the server
-stops reading from it.
+stops reading from it. A command that changes something is carried out as the request that it stands
+for, so whatever may refuse that refuses it here.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import aclosing
+from http.client import responses
 
 import structlog
 from fastapi import Request, Response
@@ -17,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Message as Sent
 from starlette.types import Receive, Scope, Send
 
-from assent.api.context import prefix_of, served
+from assent.api.context import served
 from assent.api.dialects.base import Dialect
 from assent.api.problems import EXPECTED, Asked, document
 from assent.api.streams.commands import (
@@ -25,7 +27,6 @@ from assent.api.streams.commands import (
     Cancel,
     Command,
     Decide,
-    Desk,
     Filter,
     Message,
     Ping,
@@ -35,13 +36,13 @@ from assent.api.streams.commands import (
 )
 from assent.api.streams.connections import Heartbeat, Transport
 from assent.api.streams.encoder import ws_text
-from assent.api.streams.handshake import POLICY, SWITCHING
+from assent.api.streams.handshake import HANDSHAKE, POLICY, SWITCHING, Reply, Requests
 from assent.api.streams.sending import Outlet, Stalled, connection_of
 from assent.api.streams.sse import LATER, Loop
-from assent.core.audit import Actor
-from assent.core.errors import Gone, InvalidRequest, Unavailable
-from assent.core.json import Json, encode_json
+from assent.core.errors import Gone, InvalidRequest, NotFound, Unavailable
+from assent.core.json import Json, JsonObject, encode_json
 from assent.runs.follow import Following
+from assent.runs.service import Runs
 
 log = structlog.get_logger(__name__)
 
@@ -53,9 +54,10 @@ TRY_LATER = 1013
 storage that is away. The server that we are served by has those for bad UTF-8, a frame that is too
 large, and a peer that does not answer pings."""
 
+WRONG = (413, 422)
 MOST_WRONG = 20
-"""After so many commands in a row that cannot be carried out as they are, the client is told to go
-away: it is in a loop."""
+"""After so many commands in a row that have one of these statuses, since they cannot be carried out
+as they are, the client is told to go away: it is in a loop."""
 
 TICK = Heartbeat(b'{"type":"tick"}', b'\x81\x0f{"type":"tick"}')
 
@@ -63,14 +65,11 @@ TICK = Heartbeat(b'{"type":"tick"}', b'\x81\x0f{"type":"tick"}')
 class SocketStream(Response):
     """The answer to a handshake. What it leaves to go on after the routing is the WebSocket."""
 
-    def __init__(
-        self, request: Request, following: Following, by: Actor, *, dialect: Dialect
-    ) -> None:
+    def __init__(self, request: Request, following: Following, *, dialect: Dialect) -> None:
         super().__init__(status_code=SWITCHING)
         connection = connection_of(request, following, Transport.WEBSOCKET, dialect, ws_text, TICK)
-        thread_id, prefix = following.log_id, prefix_of(request)
-        desk = Desk(runs=served(request).runs, by=by, thread_id=thread_id, prefix=prefix)
-        self._socket = Socket(Outlet(request, connection), desk, path=request.url.path)
+        outlet, runs = Outlet(request, connection), served(request).runs
+        self._socket = Socket(outlet, request.scope[HANDSHAKE], runs, path=request.url.path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         loops: list[Loop] = scope[LATER]
@@ -88,14 +87,15 @@ class Socket:
     """A WebSocket that was accepted."""
 
     __slots__ = (
-        *("_connection", "_desk", "_is_at_work", "_is_over", "_outlet", "_path", "_sending"),
-        "_wrong",
+        *("_connection", "_is_at_work", "_is_over", "_outlet", "_path", "_requests", "_runs"),
+        *("_sending", "_wrong"),
     )
 
-    def __init__(self, outlet: Outlet, desk: Desk, *, path: str) -> None:
+    def __init__(self, outlet: Outlet, requests: Requests, runs: Runs, *, path: str) -> None:
         self._outlet = outlet
         self._connection = outlet.connection
-        self._desk = desk
+        self._requests = requests
+        self._runs = runs
         self._path = path
         self._sending = asyncio.Lock()
         self._is_at_work = False
@@ -117,13 +117,16 @@ class Socket:
                     # What a client asked for is done to its end, and answered.
                     await asyncio.wait({hearing})
                 if hearing.done():
-                    code = hearing.result()
+                    code = hearing.result() or code
                 if code is not None:
                     await self._send({"type": "websocket.close", "code": code})
             except Left:
                 pass
             finally:
+                # A command that is cut off may still answer, and then nothing else is read.
+                self._is_over = True
                 hearing.cancel()
+                await asyncio.wait({hearing})
 
     # ── to the client ──
 
@@ -192,7 +195,7 @@ class Socket:
             path=self._path,
             logged_as=self._path,
             has_key=key is not None,
-            runs=self._desk.runs,
+            runs=self._runs,
         )
         status, body, _ = await document(error, asked)
         await self._say(encode_json({**body, "type": "problem", "id": id}))
@@ -234,28 +237,38 @@ class Socket:
             answer = await self._answer_to(command_of(frame))
         except EXPECTED as error:
             status = await self._refuse(error, id, is_change=True, key=key)
-            self._wrong = self._wrong + 1 if status == 422 else 0
-            return POLICY if self._wrong == MOST_WRONG else None
         except Exception as error:
             await self._refuse(error, id, is_change=True, key=key)
             return FAILED
-        self._wrong = 0
-        if answer is not None:
-            await self._say(encode_json({**answer, "id": id}))
-        return None
+        else:
+            status = answer.get("status", 200)
+            if answer:
+                await self._say(encode_json({**answer, "id": id}))
+        self._wrong = self._wrong + 1 if status in WRONG else 0
+        return POLICY if self._wrong == MOST_WRONG else None
 
-    async def _answer_to(self, command: Command) -> dict[str, Json] | None:
+    async def _answer_to(self, command: Command) -> JsonObject:
+        """The frame that answers the command, which is carried out; empty if nothing does."""
         match command:
             case Message() | Decide() | Cancel():
-                reply = await self._desk.carry_out(command)
-                return {"type": "answer", "status": reply.status, "body": reply.body}
+                return _answer_of(await self._carry_out(command))
             case Ack():
                 self._acknowledge(command.seq)
-                return None
+                return {}
             case Filter():
                 return self._filter(command.types)
             case Ping():
                 return {"type": "pong"}
+
+    async def _carry_out(self, command: Message | Decide | Cancel) -> Reply:
+        thread_id = self._connection.log_id
+        # A thread that was erased meanwhile does not begin anew.
+        await self._runs.thread(thread_id)
+        if isinstance(command, Cancel) and command.run_id is not None:
+            run = await self._runs.run(command.run_id)
+            if run.thread_id != thread_id:
+                raise NotFound(f"The thread '{thread_id}' has no run '{run.run_id}'.")
+        return await self._requests.post(*command.post(thread_id))
 
     def _acknowledge(self, seq: int) -> None:
         connection = self._connection
@@ -266,12 +279,24 @@ class Socket:
             )
         connection.acked = max(connection.acked or 0, seq)
 
-    def _filter(self, types: frozenset[str] | None) -> dict[str, Json]:
+    def _filter(self, types: frozenset[str] | None) -> JsonObject:
         following = self._connection.following
         following.types = types
         named = None if types is None else sorted(types)
         body = {"types": named, "after": following.after}
         return {"type": "answer", "status": 200, "body": body}
+
+
+def _answer_of(reply: Reply) -> JsonObject:
+    """The frame with the response to a command's request. An app around the server may refuse it in
+    words of its own."""
+    status, body = reply
+    if status < 400:
+        return {"type": "answer", "status": status, "body": body}
+    title = responses.get(status, "Error")
+    plain = {"title": title, "detail": f"The request was refused: {status} {title}."}
+    said = body if isinstance(body, dict) else {}
+    return {**plain, **said, "type": "problem", "status": status}
 
 
 def _frame_size(size: int) -> int:
