@@ -20,7 +20,7 @@ REQUEST_HEADERS = (
 
 RESPONSE_HEADERS = (
     *("Location", "Content-Location", "X-Thread-Id", "X-Run-Id", "Retry-After"),
-    "X-Pagination-Next",
+    *("X-Pagination-Next", "X-Heartbeat"),
 )
 
 PREFLIGHT_SECONDS = 600
