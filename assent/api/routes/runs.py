@@ -15,6 +15,7 @@ from assent.api.outcomes import cancelled_response, outcome_response, run_header
 from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of
 from assent.api.schemas import CancelRequest
+from assent.api.streams.reading import check_readable
 from assent.api.streams.sse import EventStream
 from assent.api.views import run_view
 from assent.core.rows import RunStatus
@@ -91,9 +92,7 @@ async def stream_run(
     With a `Last-Event-ID` behind which nothing will come it is a 204: browsers ask no more then.
     """
     run = await runs.run(id)
-    await runs.storage.check_cursor(run.thread_id, after)
-    # While the status can still be a 410, or a 500 for an event that was tampered with.
-    await runs.storage.read_log(run.thread_id, after, limit=1)
+    await check_readable(runs.storage, run.thread_id, after)
     headers = run_headers(run)
     if "last-event-id" in request.headers and await is_over(runs.storage, run, after):
         return Response(status_code=204, headers=headers)

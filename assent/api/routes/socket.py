@@ -10,6 +10,7 @@ from assent.api.dialects.native import NATIVE
 from assent.api.event_query import After, Types
 from assent.api.routing import router_of
 from assent.api.streams.handshake import HANDSHAKE, Handshake
+from assent.api.streams.reading import check_readable
 from assent.api.streams.websocket import SocketStream
 from assent.runs.follow import Following
 
@@ -42,9 +43,7 @@ async def open_socket(
             426, "This path takes the handshake of a WebSocket.", headers={"Upgrade": "websocket"}
         )
     await runs.thread(id)
-    await runs.storage.check_cursor(id, after)
-    # While the status can still be a 410, or a 500 for an event that was tampered with.
-    await runs.storage.read_log(id, after, limit=1)
+    await check_readable(runs.storage, id, after)
     following = Following(runs.storage, id, after, types=types)
     return SocketStream(request, following, dialect=NATIVE)
 

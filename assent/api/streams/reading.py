@@ -19,14 +19,20 @@ async def events_response(
 ) -> Response:
     """The events of the log as Server-Sent Events; or a page of them, for a client that accepts
     JSON. Raises `Gone` if events past the cursor were removed."""
-    await storage.check_cursor(log_id, reading.after)
     following = Following(storage, log_id, reading.after, types=reading.types)
     if wants_page(request):
+        await storage.check_cursor(log_id, reading.after)
         return await page_of(
             request, following, dialect=dialect, limit=reading.limit, timeout=reading.timeout
         )
     if reading.timeout is not None:
         raise InvalidRequest("timeout is for JSON pages: accept application/json.")
-    # While the status can still be a 410, or a 500 for an event that was tampered with.
-    await storage.read_log(log_id, reading.after, limit=1)
+    await check_readable(storage, log_id, reading.after)
     return EventStream(request, following, dialect=dialect, named=reading.named)
+
+
+async def check_readable(storage: Storage, log_id: str, after: int) -> None:
+    """Raise what keeps a reader from the events past `after`, while the status of the response can
+    still say it: `Gone`, or `Tampered`."""
+    await storage.check_cursor(log_id, after)
+    await storage.read_log(log_id, after, limit=1)
