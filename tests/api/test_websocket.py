@@ -24,8 +24,7 @@ from assent.core.errors import Gone, Unavailable
 from assent.core.json import Json
 from assent.runs.follow import Batches, Following
 from assent.runs.service import Runs
-from assent.storage.base import Storage
-from tests.support.failing_log import FailingLog, asked
+from tests.support.failing_log import NO_STORAGE, FailingLog, asked
 from tests.support.server import Api, Server, asking, expect, problem, scripted_agents, serving
 from tests.support.sockets import socket_of
 from tests.support.waiting import PATIENCE, until
@@ -287,7 +286,7 @@ class Stopping(Following):
     """A log that ends because the server stops."""
 
     def __init__(self) -> None:
-        super().__init__(cast(Storage, None), "t")
+        super().__init__(NO_STORAGE, "t")
         self.end = asyncio.Event()
 
     async def batches(self) -> Batches:

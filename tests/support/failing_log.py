@@ -16,12 +16,15 @@ from assent.api.streams.encoder import Encoders
 from assent.runs.follow import Batches, Following
 from assent.storage.base import Storage
 
+NO_STORAGE = cast(Storage, SimpleNamespace(read_log=None))
+"""For a log that is not read."""
+
 
 class FailingLog(Following):
     """A log that fails after its first batch."""
 
     def __init__(self, error: Exception) -> None:
-        super().__init__(cast(Storage, None), "t")
+        super().__init__(NO_STORAGE, "t")
         self.error = error
 
     async def batches(self) -> Batches:
