@@ -96,9 +96,14 @@ class Following:
             try:
                 types = self.types
                 while types is not None and types is self.types and not self.is_stopped:
-                    if not (entries := await self.read(types=types)):
+                    after, entries = self.after, await self.read(types=types)
+                    if types is not self.types:
+                        # Others were set meanwhile, and hold from where the cursor stood then.
+                        self.after = after
+                    elif not entries:
                         break
-                    yield entries
+                    else:
+                        yield entries
 
                 # From here on every event is read, so that the cursor moves with the log. A cursor
                 # that stays at the last event of the wanted types would fall behind what retention

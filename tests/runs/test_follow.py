@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import aclosing
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from assent.core.clock import utc_now
 from assent.core.errors import Gone
 from assent.core.events import Broadcast, Done, Event, RunPaused, Token
 from assent.runs.follow import PAGE_BYTES, Batches, Following, follow_run
-from assent.storage.base import Change, Storage
+from assent.storage.base import Change, LogEntry, Storage
 from assent.storage.sqlite import SqliteStorage
 from tests.storage.samples import thread
 from tests.support.waiting import PATIENCE, until
@@ -123,6 +123,34 @@ async def test_other_types_hold_from_the_next_event_on(storage: Storage) -> None
         following.types = None
         await wrote(storage, Done(thread_id="t"))
         assert await next_some(batches) == [6]
+
+
+class Held(Following):
+    """A log that takes its time to read what it was asked for."""
+
+    def __init__(self, storage: Storage, types: list[str]) -> None:
+        super().__init__(storage, "t", types=types)
+        self.asked, self.come = asyncio.Event(), asyncio.Event()
+
+    async def read(
+        self, *, types: Collection[str] | None = None, run_id: str | None = None
+    ) -> tuple[LogEntry, ...]:
+        self.asked.set()
+        await self.come.wait()
+        return await super().read(types=types, run_id=run_id)
+
+
+async def test_other_types_hold_from_the_cursor_on_though_a_page_is_on_its_way(
+    storage: Storage,
+) -> None:
+    await wrote(storage, token(), Done(thread_id="t"), token())
+    following = Held(storage, ["done"])
+    async with aclosing(following.batches()) as batches:
+        coming = asyncio.ensure_future(next_some(batches))
+        await following.asked.wait()
+        following.types = frozenset(["token"])
+        following.come.set()
+        assert await coming == [1, 3]
 
 
 async def test_a_page_is_small_so_that_a_slow_reader_holds_little(storage: Storage) -> None:
