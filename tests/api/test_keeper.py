@@ -21,6 +21,7 @@ from assent.core.clock import Clock
 from assent.core.errors import StreamsFull
 from assent.core.events import Broadcast
 from assent.runs.follow import Following
+from tests.support.failing_log import NO_STORAGE
 
 SSE = Encoder(NATIVE, sse, shared=lambda _: False)
 WEBSOCKET = Encoder(NATIVE, ws_text, shared=lambda _: False)
@@ -84,13 +85,12 @@ class Room:
         self.keeper = Keeper(self.connections, HEARTBEAT, lambda: self.tidied.append(self.now))
 
     def open(self, log_id: str = "t", client: str = "ann", **fields: Any) -> Connection:
-        storage: Any = None
         connection = Connection(
             connection_id=Clock().new_id(),
             log_id=log_id,
             reader=Reader(client, "127.0.0.1", client),
             since=Clock().now(),
-            following=Log(storage, log_id),
+            following=Log(NO_STORAGE, log_id),
             **{
                 "transport": Transport.SSE,
                 "encoder": SSE,
@@ -180,6 +180,26 @@ def test_a_reader_that_falls_behind_a_busy_thread_is_cut_at_once(room: Room) -> 
     room.pass_second()
     assert wire_of(stuck).is_cut
     assert not wire_of(quick).is_cut
+
+
+class BrokenWire(FakeWire):
+    """A transport that fails at whatever is asked of it."""
+
+    def get_write_buffer_size(self) -> int:
+        raise RuntimeError("The handle is gone.")
+
+
+async def test_a_connection_that_fails_keeps_no_other_from_its_turn(room: Room) -> None:
+    broken, stuck, idle = room.open(wire=BrokenWire()), room.open(), room.open()
+    stuck.written = wire_of(stuck).waiting = 1000
+    with capture_logs() as lines:
+        for _ in range(31):
+            room.pass_second()
+        await room.keeper.beat(room.now)
+    assert wire_of(stuck).is_cut
+    assert wire_of(idle).written == [PING.wired]
+    told = [line for line in lines if line["event"] == "a reader is not looked after"]
+    assert {line["connection_id"] for line in told} == {broken.connection_id}
 
 
 def test_a_server_that_stops_does_not_wait_long_for_anybody(room: Room) -> None:

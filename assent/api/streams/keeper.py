@@ -90,18 +90,26 @@ class Keeper:
         """Tidy up after those that are gone, and cut off whoever takes nothing."""
         self._tidy_up(now)
         for connection in self._connections:
-            age = _oldest_unsent(connection, now)
-            if age > 0 and self._is_too_slow(connection, age):
-                self._freed += _cut(connection, age)
+            try:
+                age = _oldest_unsent(connection, now)
+                if age > 0 and self._is_too_slow(connection, age):
+                    self._freed += _cut(connection, age)
+            except Exception as error:
+                _left_alone(connection, error)
 
     async def beat(self, now: float) -> None:
         """Show readers that the server is there to whom nothing was sent of late."""
         beaten = 0
         for connection in self._connections:
-            if now - connection.sent_at >= self._silence and connection.beat(now):
-                beaten += 1
-                if not beaten % BEATS_AT_ONCE:
-                    await asyncio.sleep(0)
+            if now - connection.sent_at < self._silence:
+                continue
+            try:
+                beaten += connection.beat(now)
+            except Exception as error:
+                _left_alone(connection, error)
+            if beaten == BEATS_AT_ONCE:
+                beaten = 0
+                await asyncio.sleep(0)
 
     def _tidy_up(self, now: float) -> None:
         closed = self._connections.closed
@@ -118,6 +126,13 @@ class Keeper:
         if age >= LOOK_SECONDS and following.behind > MOST_BEHIND:
             return True
         return age >= self._connections.stalled
+
+
+def _left_alone(connection: Connection, error: Exception) -> None:
+    """Log a failure over one connection. It keeps no other from its turn."""
+    log.error(
+        "a reader is not looked after", connection_id=connection.connection_id, exc_info=error
+    )
 
 
 def _oldest_unsent(connection: Connection, now: float) -> float:

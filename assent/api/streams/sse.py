@@ -133,7 +133,7 @@ class EventStream(Response):
 async def until_gone(receive: Receive, following: Following) -> None:
     """Wait until the client has gone, and then stop following for it."""
     try:
-        while (await receive())["type"] not in ("http.disconnect", "websocket.disconnect"):
+        while (await receive())["type"] != "http.disconnect":
             pass
     finally:
         following.stop()
