@@ -97,6 +97,8 @@ class Following:
                 types = self.types
                 while types is not None and types is self.types and not self.is_stopped:
                     after, entries = self.after, await self.read(types=types)
+                    if doorbell.is_erased:
+                        raise _erased(self.log_id, after)
                     if types is not self.types:
                         # Others were set meanwhile, and hold from where the cursor stood then.
                         self.after = after

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -287,10 +287,118 @@ async def test_a_heartbeat_on_the_wire_is_what_the_server_makes_of_its_frame(
         writer.close()
 
 
+@pytest.mark.parametrize(
+    "begin",
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX: ",
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n",
+    ],
+    ids=["many headers", "a long header", "trailers"],
+)
+async def test_a_head_without_end_is_held_to_its_largest_size(begin: bytes) -> None:
+    async with served(says_hello_at_the_end) as (port, state):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(begin)
+        with suppress(ConnectionError):
+            for _ in range(64):
+                writer.write(b"a:b\r\n" * 13_000 if begin.endswith(b"\n") else b"a" * 65_000)
+                await writer.drain()
+        with suppress(ConnectionError):
+            assert b"hello" not in await reader.read()
+        await until(lambda: not state.connections)
+        writer.close()
+
+
+async def test_large_bodies_of_requests_that_follow_each_other_are_no_heads() -> None:
+    body = b"1\r\nx\r\n" * 50_000 + b"10000\r\n" + b"y" * 0x10000 + b"\r\n0\r\n\r\n"
+    post = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + body
+    async with served(says_hello_at_the_end) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(post * 3)
+        for _ in range(3):
+            await reader.readuntil(b"hello")
+        writer.close()
+
+
+async def test_trailers_are_no_headers() -> None:
+    headers: list[Any] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await says_hello_at_the_end(scope, receive, send)
+        headers.extend(scope["headers"])
+
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with served(app) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(head + b"1\r\nx\r\n0\r\nAuthorization: Bearer x\r\n\r\n")
+        await reader.readuntil(b"hello")
+        writer.close()
+    assert dict(headers).keys() == {b"host", b"transfer-encoding"}
+
+
+async def test_a_client_that_takes_no_pongs_gets_no_more_of_them() -> None:
+    scopes: list[Scope] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scopes.append(scope)
+        await receive()
+        await send({"type": "websocket.accept"})
+        assert (await receive()) == {"type": "websocket.receive", "text": "{}"}
+        await receive()
+
+    pings = (b"\x89\xfd" + bytes(4) + b"x" * 125) * 1000
+    async with served(app) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        writer.write(readers.handshake("/"))
+        await reader.readuntil(b"\r\n\r\n")
+        for _ in range(40):
+            writer.write(pings)
+            await writer.drain()
+        wire = wire_of(scopes[0])
+        assert wire is not None and wire.get_write_buffer_size() < 1 << 20
+        # Whoever takes them gets some again.
+        writer.write(b"\x89\x84" + bytes(4) + b"last")
+        reading = asyncio.create_task(reader.readuntil(b"last"))
+        while not reading.done():
+            writer.write(b"\x89\x84" + bytes(4) + b"last")
+            await asyncio.sleep(0.05)
+        writer.close()
+
+
+async def test_a_message_in_empty_fragments_is_held_as_one() -> None:
+    heard = asyncio.Queue[Any]()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        heard.put_nowait(await receive())
+
+    async with served(app) as (port, state):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(readers.handshake("/"))
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"\x01\x81" + bytes(4) + b"a" + (b"\x00\x80" + bytes(4)) * 2500)
+        writer.write(b"\x89\x80" + bytes(4))
+        await reader.readexactly(2)
+        (protocol,) = state.connections
+        assert len(vars(protocol)["frames"]) < 1100
+        writer.write(b"\x80\x81" + bytes(4) + b"b")
+        assert await heard.get() == {"type": "websocket.receive", "text": "ab"}
+        writer.close()
+
+
 async def says_hello(scope: Scope, receive: Receive, send: Send) -> None:
     head = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]}
     await send(head)
     await send({"type": "http.response.body", "body": b"hello"})
+
+
+async def says_hello_at_the_end(scope: Scope, receive: Receive, send: Send) -> None:
+    while (message := await receive()).get("more_body"):
+        pass
+    if message["type"] == "http.request":
+        await says_hello(scope, receive, send)
 
 
 class Hasty(HttpProtocol):

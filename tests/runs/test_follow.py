@@ -209,6 +209,19 @@ async def test_whoever_has_read_all_of_a_thread_that_is_erased_is_told(
         assert await next_numbers(batches) == ([3] if begins_anew else [])
 
 
+async def test_whoever_reads_some_types_of_a_thread_that_is_erased_hears_nothing_of_the_next(
+    storage: Storage,
+) -> None:
+    await storage.commit(Change(rows=(thread("t"),), events=(token(), token())))
+    following = Following(storage, "t", types=["token"], most_bytes=1)
+    async with aclosing(following.batches()) as batches:
+        assert await next_numbers(batches) == [1]
+        assert await next_numbers(batches) == [2]
+        await storage.commit(Change(erase="t", rows=(thread("t"),), events=(token(),)))
+        with pytest.raises(Gone, match="has been erased"):
+            await next_numbers(batches)
+
+
 async def test_retention_takes_nothing_from_who_has_read_all(storage: Storage) -> None:
     await wrote(storage, token(), token())
     following = Following(storage, "t")

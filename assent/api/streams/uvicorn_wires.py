@@ -11,7 +11,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.frames import CloseCode
+from websockets.frames import CloseCode, Frame
 from websockets.http11 import Request
 
 from assent.api.streams.handshake import DENIAL, HANDSHAKE
@@ -20,10 +20,21 @@ from assent.api.streams.sending import WIRE
 LOGGER = "uvicorn.websockets"
 """Its level is that of warnings, whatever the level of the log (`config.logging.TALKATIVE`)."""
 
+MOST_HEAD_BYTES = 64 << 10
+"""The largest head of a request, and the most bytes between two pieces of its body or behind the
+last, where trailers are. A head within one read of the system may be a little larger."""
+
+TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n\r\n"
+
+MOST_FRAGMENTS = 1000
+"""Fragments of a message that are held by themselves. Then they are joined, since each takes some
+40 bytes however small it is."""
+
 
 class HttpProtocol(HttpToolsProtocol):
     """HTTP, with the transport in each request's scope. A connection is closed if a request's head
-    takes longer than `head_seconds`; uvicorn would wait for ever, and holds the connection."""
+    takes longer than `head_seconds`, or is larger than `MOST_HEAD_BYTES`; uvicorn would wait for
+    ever, and hold the connection with all that it is sent."""
 
     head_seconds = 30.0
 
@@ -32,6 +43,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_is_due = True
         self._head_timer: asyncio.TimerHandle | None = None
         self._received = 0
+        self._unused = 0
         self._running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -43,6 +55,9 @@ class HttpProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self._head_is_due and self._head_timer is None:
             self._watch_head()
+        self._unused += len(data)
+        if self._unused > MOST_HEAD_BYTES:
+            self._refuse_head()
 
     def handle_websocket_upgrade(self) -> None:
         # httptools' way to tell, with the number of bytes up to the end of the head.
@@ -55,11 +70,25 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._head_is_due = True
+        self._count_anew()
         self.scope["extensions"] = {WIRE: {"transport": self.transport}}
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # uvicorn adds trailers to the headers, that are read by then.
+        if self._head_is_due:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._unwatch_head()
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._count_anew()
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._count_anew()
+        super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unwatch_head()
@@ -72,6 +101,16 @@ class HttpProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
         super()._start_asgi_task(cycle, app)
+
+    def _count_anew(self) -> None:
+        # The rest of what came together with this is not counted.
+        self._unused = -self._received
+
+    def _refuse_head(self) -> None:
+        # The answer to the request before comes first, and may take long.
+        if self._running is None or self._running.response_complete:
+            self.transport.write(TOO_LARGE)
+        self.transport.close()
 
     def _watch_head(self) -> None:
         self._head_timer = self.loop.call_later(self.head_seconds, self.transport.close)
@@ -116,6 +155,18 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.handle_parser_exception()
         else:
             super().send_receive_event_to_app()
+
+    def handle_ping(self) -> None:
+        # A client may send pings and take no pongs. Of several pings one pong is enough.
+        if self.writable.is_set():
+            super().handle_ping()
+        else:
+            self.conn.data_to_send()
+
+    def handle_cont(self, event: Frame) -> None:
+        super().handle_cont(event)
+        if len(self.frames) > MOST_FRAGMENTS:
+            self.frames = [b"".join(self.frames)]
 
     async def send(self, message: Any) -> None:
         if message["type"] == "websocket.accept" and self.transport.is_closing():
