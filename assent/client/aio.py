@@ -65,7 +65,7 @@ class Asking:
             try:
                 request = self._http.build_request(**self._wire.request(call))
                 return self._wire.read(call, await self._http.send(request))
-            except (AssentError, httpx.TransportError) as error:
+            except (AssentError, httpx.RequestError) as error:
                 pause = tries.failed(error, self._wire.lost(error))
             await asyncio.sleep(pause)
 
@@ -100,7 +100,7 @@ class Asking:
                             yield heard
                         if follower.is_over:
                             return
-            except (AssentError, httpx.TransportError) as error:
+            except (AssentError, httpx.RequestError) as error:
                 lost = self._wire.lost(error)
                 pause = follower.dropped(lost)
                 if follower.has_begun:

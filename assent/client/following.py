@@ -25,6 +25,8 @@ by up to half at random, so that the readers of one server do not all return at 
 HEARTBEAT = 5.0
 """Seconds between two signs of life of a server that says nothing of it."""
 
+LONGEST_HEARTBEAT = 3600.0
+
 BEATS = 3
 """A connection on which so many signs of life have not come is dead."""
 
@@ -157,7 +159,7 @@ class Follower:
         run_id = headers.get("x-run-id")
         if self._opening is not None and run_id:
             self.path = f"/runs/{run_id}/stream"
-        self.silence = BEATS * float(headers.get("x-heartbeat", HEARTBEAT))
+        self.silence = BEATS * _heartbeat(headers.get("x-heartbeat", ""))
         self.is_over = is_empty
         self.has_begun = True
         was_down, self._is_down = self._is_down, False
@@ -230,6 +232,15 @@ class Follower:
         pause = self._pause * (1 - self._random() / 2)
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
         return max(pause, wait_of(error))
+
+
+def _heartbeat(seconds: str) -> float:
+    """The seconds between two signs of life, as a server says; the usual ones if it says none."""
+    try:
+        said = float(seconds)
+    except ValueError:
+        return HEARTBEAT
+    return said if 0 < said <= LONGEST_HEARTBEAT else HEARTBEAT
 
 
 def reason_of(data: str) -> str:

@@ -24,6 +24,8 @@ from assent.core.json import Json, JsonObject
 SHOWN_CHARACTERS = 200
 """The most characters of an answer that is shown because nothing else is known of it."""
 
+LONGEST_WAIT = 86_400.0
+
 PASSING = frozenset({502, 503, 504})
 """Statuses of a proxy whose server is about to be there again."""
 
@@ -106,9 +108,9 @@ def may_pass(error: AssentError) -> bool:
 
 
 def wait_of(error: AssentError) -> float:
-    """The seconds for which the server asks to be left alone."""
-    seconds: float = error.details.get("retry_after", 0.0)
-    return seconds
+    """The seconds for which the server asks to be left alone, at most a day."""
+    seconds = error.details.get("retry_after")
+    return min(seconds, LONGEST_WAIT) if isinstance(seconds, int | float) else 0.0
 
 
 def _problem(body: bytes) -> JsonObject | None:

@@ -66,14 +66,14 @@ class Wire:
             raise error_of(response.status_code, response.headers, response.content)
         try:
             return call.read(response.content)
-        except (msgspec.DecodeError, KeyError, TypeError) as error:
+        except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
             raise ServerFailed(
                 f"The server's answer to {call.method} {call.path} is none that this client "
                 f"reads: {error}.",
                 status=response.status_code,
             ) from error
 
-    def lost(self, error: httpx.TransportError | AssentError) -> AssentError:
+    def lost(self, error: httpx.RequestError | AssentError) -> AssentError:
         """The error as one of ours."""
         return error if isinstance(error, AssentError) else unreachable(self.url, error)
 
@@ -115,7 +115,7 @@ class Tries:
         self._random = random
         self._tried = 0
 
-    def failed(self, error: httpx.TransportError | AssentError, as_ours: AssentError) -> float:
+    def failed(self, error: httpx.RequestError | AssentError, as_ours: AssentError) -> float:
         """The seconds before the next try. Raises the error if there is none."""
         self._tried += 1
         if not self._may_try(error, as_ours):
@@ -125,7 +125,7 @@ class Tries:
         pause = FIRST_PAUSE * self._tried * (1 - self._random() / 2)
         return max(pause, wait_of(as_ours))
 
-    def _may_try(self, error: httpx.TransportError | AssentError, as_ours: AssentError) -> bool:
+    def _may_try(self, error: httpx.RequestError | AssentError, as_ours: AssentError) -> bool:
         match self._again:
             case Again.READING:
                 # An idle connection may close just as it is used.

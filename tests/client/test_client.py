@@ -22,6 +22,7 @@ from assent.client import (
     Heard,
     Link,
     OpenStream,
+    ServerFailed,
     ShownApproval,
     SyncClient,
     Unauthorized,
@@ -231,6 +232,37 @@ async def test_a_host_that_is_no_server_of_ours() -> None:
                 await client.server.agents()
             with pytest.raises(Unauthorized):
                 await everything(client.stream("Hi"))
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        (b"Content-Encoding: gzip\r\n", b"This is no gzip."),
+        (b"", b'{"status": "\xff"}'),
+        (b"", b"[" * 10_000 + b"]" * 10_000),
+        (b"", b"null"),
+    ],
+    ids=["no gzip", "no UTF-8", "deep", "null"],
+)
+async def test_an_answer_that_cannot_be_read_is_an_error_of_ours(head: bytes, body: bytes) -> None:
+    async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        length = b"Content-Length: %d\r\nConnection: close\r\n" % len(body)
+        writer.write(b"HTTP/1.1 200 OK\r\n" + length + head + b"\r\n" + body)
+        writer.close()
+
+    async with await asyncio.start_server(answers, "127.0.0.1", 0) as other:
+        url = f"http://127.0.0.1:{other.sockets[0].getsockname()[1]}"
+
+        def asked_without_asyncio() -> None:
+            with SyncClient(url, trust_env=False) as client:
+                client.server.health()
+
+        async with Client(url, trust_env=False) as client:
+            with pytest.raises((ServerFailed, Unreachable)):
+                await client.server.health()
+            with pytest.raises((ServerFailed, Unreachable)):
+                await asyncio.to_thread(asked_without_asyncio)
 
 
 # ── what it hears ─────────────────────────────────────────────────────────────────────────────────

@@ -125,6 +125,9 @@ def test_the_server_says_how_often_it_shows_life() -> None:
     assert reader.silence == 15
     reader.opened({"x-heartbeat": "2"})
     assert reader.silence == 6
+    for nonsense in ("soon", "nan", "inf", "-1", "0", ""):
+        reader.opened({"x-heartbeat": nonsense})
+        assert reader.silence == 15
 
 
 def test_what_was_posted_is_asked_for_under_its_key_until_there_is_an_event() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from assent.api.problems import STATUSES
 from assent.client.problems import (
+    LONGEST_WAIT,
     ServerFailed,
     Unauthorized,
     Unreachable,
@@ -78,6 +79,8 @@ def test_what_is_no_problem_document_is_said_with_its_status() -> None:
 def test_what_passes_may_be_asked_again_and_nothing_else() -> None:
     full = error_of(429, {"retry-after": "10"}, answer(429, "Queue Full"))
     assert (may_pass(full), wait_of(full)) == (True, 10.0)
+    assert wait_of(error_of(429, {"retry-after": "9" * 400}, b"")) == LONGEST_WAIT
+    assert wait_of(error_of(409, {}, answer(409, "Conflict", retry_after="soon"))) == 0
     assert may_pass(Unavailable("The disk is full."))
     assert may_pass(unreachable("http://here", "refused"))
     assert may_pass(error_of(502, {}, b""))
