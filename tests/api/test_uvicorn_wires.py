@@ -18,8 +18,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from assent.api.streams.connections import Heartbeat, cut
+from assent.api.streams.handshake import HANDSHAKE
 from assent.api.streams.sending import wire_of
-from assent.api.streams.sse import HANDSHAKE, PING
+from assent.api.streams.sse import PING
 from assent.api.streams.uvicorn_wires import LOGGER, HttpProtocol, WebSocketProtocol
 from assent.api.streams.websocket import TICK
 from assent.config.logging import TALKATIVE
