@@ -496,6 +496,7 @@ def going_on(
         run_id=run_id,
         agent=run.agent,
         approvals=tuple(approvals),
+        paused_run=paused.run_id,
     )
     busy = replace(thread, status=ThreadStatus.BUSY, run_id=run_id, pending=())
     return busy, run, resumed

@@ -84,6 +84,15 @@ class ToolCall(msgspec.Struct, frozen=True):
     args: JsonObject
 
 
+class SourceDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A document that a retriever or a tool has found: the beginning of its `text`, and of its
+    `metadata` what is not too long."""
+
+    id: str = ""
+    text: str = ""
+    metadata: JsonObject = {}
+
+
 # ── run ───────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -105,10 +114,12 @@ class RunStart(RunEvent, kw_only=True, tag="run_start"):
 
 
 class RunResumed(RunEvent, kw_only=True, tag="run_resumed"):
-    """A run began with decisions; `approvals` are the ids of the decided approvals."""
+    """A run began with decisions; `approvals` are the ids of the decided approvals. It goes on
+    where the run `paused_run` has paused."""
 
     agent: str
     approvals: tuple[str, ...] = ()
+    paused_run: str = ""
 
 
 class RunPaused(RunEvent, kw_only=True, tag="run_paused"):
@@ -182,12 +193,15 @@ class NodeError(NodeEvent, kw_only=True, tag="node_error"):
 
 class LlmStart(NodeEvent, kw_only=True, tag="llm_start"):
     """A model was called. `metadata` is what LangGraph and LangChain say about the call, by keys
-    that begin with `langgraph_` or `ls_`; `tags` are those that its code gave it."""
+    that begin with `langgraph_` or `ls_`; `tags` are those that its code gave it. The text that it
+    was given has `input_characters`, and costs about `estimated_cost`, if the model has a price."""
 
     message_id: str
     model: str = ""
     metadata: JsonObject = {}
     tags: tuple[str, ...] = ()
+    input_characters: int = 0
+    estimated_cost: float | None = None
 
 
 class Token(NodeEvent, kw_only=True, tag="token"):
@@ -234,13 +248,23 @@ class ToolCallDelta(NodeEvent, kw_only=True, tag="tool_call_delta"):
 
 
 class LlmEnd(NodeEvent, kw_only=True, tag="llm_end"):
-    """A model's message is complete."""
+    """A model's message is complete. `cost` is that of its `usage`, if the model has a price."""
 
     message_id: str
     model: str = ""
     finish_reason: str = ""
     usage: Usage | None = None
     tool_calls: tuple[ToolCall, ...] = ()
+    cost: float | None = None
+
+
+class LlmError(NodeEvent, kw_only=True, tag="llm_error"):
+    """A call of a model failed. Discard the text of `message_id`, which is empty if none of it had
+    come: then there was no `llm_start` either."""
+
+    message_id: str = ""
+    model: str = ""
+    error: ErrorInfo
 
 
 class LlmRetry(NodeEvent, kw_only=True, tag="llm_retry"):
@@ -273,11 +297,12 @@ class ToolProgress(NodeEvent, kw_only=True, tag="tool_progress"):
 
 
 class ToolEnd(NodeEvent, kw_only=True, tag="tool_end"):
-    """A tool returned `output`."""
+    """A tool returned `output`. `documents` are the first of LangChain's documents in it."""
 
     tool: str
     tool_call_id: str = ""
     output: Json = None
+    documents: tuple[SourceDocument, ...] = ()
 
 
 class ToolError(NodeEvent, kw_only=True, tag="tool_error"):
@@ -296,18 +321,49 @@ class ToolUnknown(NodeEvent, kw_only=True, tag="tool_unknown"):
     tool_call_id: str = ""
 
 
+# ── retriever ─────────────────────────────────────────────────────────────────────────────────────
+
+
+class RetrieverEvent(NodeEvent, kw_only=True):
+    """An event of a retriever's call. `call_id` is LangChain's id of the call."""
+
+    retriever: str
+    call_id: str = ""
+
+
+class RetrieverStart(RetrieverEvent, kw_only=True, tag="retriever_start"):
+    """A retriever was called with `query`."""
+
+    query: str = ""
+
+
+class RetrieverEnd(RetrieverEvent, kw_only=True, tag="retriever_end"):
+    """A retriever found `count` documents. `documents` are the first of them."""
+
+    documents: tuple[SourceDocument, ...] = ()
+    count: int = 0
+
+
+class RetrieverError(RetrieverEvent, kw_only=True, tag="retriever_error"):
+    """A retriever raised."""
+
+    error: ErrorInfo
+
+
 # ── person ────────────────────────────────────────────────────────────────────────────────────────
 
 
 class ApprovalEvent(Event, kw_only=True):
     """An event in the life of an approval. In the feed of all approvals, `about` is the thread that
-    it happened on."""
+    it happened on. `agent` is the agent that asks, and `node` its node that waits."""
 
     approval_id: str
     kind: str = ""
     tool: str = ""
     tool_call_id: str = ""
     about: str = ""
+    agent: str = ""
+    node: str = ""
 
 
 class ApprovalRequired(ApprovalEvent, kw_only=True, tag="approval_required"):
@@ -485,8 +541,9 @@ class Broadcast(Event, kw_only=True, tag="broadcast"):
 AnyEvent = (
     RunStart | RunResumed | RunPaused | RunRecovered | RunCancelled | Done | Error
     | NodeStart | NodeEnd | NodeError
-    | LlmStart | Token | Reasoning | Media | ToolCallDelta | LlmEnd | LlmRetry
+    | LlmStart | Token | Reasoning | Media | ToolCallDelta | LlmEnd | LlmError | LlmRetry
     | ToolStart | ToolProgress | ToolEnd | ToolError | ToolUnknown
+    | RetrieverStart | RetrieverEnd | RetrieverError
     | ApprovalRequired | ApprovalVoted | ApprovalWithdrawn | ApprovalEdited
     | ApprovalDelegated | ApprovalCommented | ApprovalDecided | ApprovalReminder
     | ApprovalEscalated | ApprovalExpired | ApprovalCancelled | ApprovalSuperseded

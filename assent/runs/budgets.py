@@ -31,6 +31,9 @@ WARN_AT = 0.8
 TOKEN_NAMES = frozenset({"input_tokens", "output_tokens", "total_tokens", "cost"})
 """The budgets that depend on the model reporting how many tokens it used."""
 
+CHARACTERS_OF_A_TOKEN = 4
+"""As models count English. Other languages have fewer."""
+
 Scope: TypeAlias = Literal["run", "thread", "agent"]
 OnExceeded: TypeAlias = Literal["error", "pause"]
 Amount = Annotated[float, msgspec.Meta(gt=0)]
@@ -115,6 +118,11 @@ class Budgets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """The cost of these tokens; None if the model has no price."""
         price = self.price(model)
         return None if price is None else price.of(usage)
+
+    def estimate(self, model: str, characters: int) -> float | None:
+        """About what an input of so many characters costs; None if the model has no price."""
+        tokens = math.ceil(characters / CHARACTERS_OF_A_TOKEN)
+        return self.cost(model, Usage(input_tokens=tokens))
 
 
 def budgets_from_json(value: Json) -> Budgets:

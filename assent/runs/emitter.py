@@ -73,6 +73,16 @@ class UsageCounter:
             self.steps.add(event.step)
             self._count("steps", 1)
 
+    def priced(self, event: Event) -> Event:
+        """The event with what its model costs, if that has a price. Prices may change, and what was
+        shown should not."""
+        if isinstance(event, LlmEnd) and event.usage is not None:
+            return structs.replace(event, cost=self._budgets.cost(event.model, event.usage))
+        if isinstance(event, LlmStart) and event.input_characters:
+            estimated = self._budgets.estimate(event.model, event.input_characters)
+            return structs.replace(event, estimated_cost=estimated)
+        return event
+
     def _count_model(self, event: LlmEnd) -> None:
         self._count("model_calls", 1)
         usage = event.usage
@@ -107,9 +117,11 @@ class RunLog:
         """Queue the event for the log, and count it."""
         if self._error is not None:
             raise self._error
-        self._append((event,), self._failed, self._lease)
         if type(event) is Token:
+            self._append((event,), self._failed, self._lease)
             return
+        event = self._usage.priced(event)
+        self._append((event,), self._failed, self._lease)
         self._usage.add(event)
         if self._meter.limits:
             self._check(event)

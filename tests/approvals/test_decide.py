@@ -122,9 +122,9 @@ def test_the_last_decision_of_a_pause_brings_the_run_that_goes_on() -> None:
     assert of_thread(change) == (
         ApprovalDecided(
             ts=LATER, thread_id="t", run_id="new", approval_id="a", kind="tool", tool="pay", tool_call_id="call-a",
-            decision="approve", by="bob",
+            agent="clerk", decision="approve", by="bob",
         ),
-        RunResumed(ts=LATER, thread_id="t", run_id="new", agent="clerk", approvals=("a",)),
+        RunResumed(ts=LATER, thread_id="t", run_id="new", agent="clerk", approvals=("a",), paused_run="asked"),
     )  # fmt: skip
     assert (decided.run, decided.thread) == (run, thread)
     assert decided.outcome == Outcome(

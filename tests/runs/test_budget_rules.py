@@ -294,6 +294,18 @@ def test_what_models_cost_is_counted_by_their_prices() -> None:
     }
 
 
+def test_events_say_what_a_model_costs_that_has_a_price() -> None:
+    priced = UsageCounter({}, budgets_from_json({"prices": {"penny": {"input": 4, "output": 10}}}))
+    ended = priced.priced(llm("penny", Tokens(500_000, 100_000, 600_000)))
+    assert isinstance(ended, LlmEnd) and ended.cost == pytest.approx(3.0)
+    started = LlmStart(message_id="m", model="penny", input_characters=2_000_001)
+    shown = priced.priced(started)
+    assert isinstance(shown, LlmStart) and shown.estimated_cost == pytest.approx(4 * 0.500001)
+    untold = structs.replace(started, input_characters=0)
+    for event in (llm("another"), llm("penny", None), structs.replace(started, model="x"), untold):
+        assert priced.priced(event) == event
+
+
 def test_cached_input_has_a_price_of_its_own() -> None:
     million = 1_000_000
     tokens = Tokens(
