@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Header, Query
 from pydantic import Field
 
+from assent.api.dialects.positions import LAST_NUMBER
 from assent.api.json_body import SHOWN
 from assent.core.errors import InvalidRequest
 from assent.core.events import EVENT_TYPES
@@ -17,10 +18,6 @@ from assent.core.text import visible
 MOST_ON_A_PAGE = 1000
 LONGEST_POLL = 60.0
 """Proxies give up on a request that takes longer."""
-
-LAST_NUMBER = 2**63 - 1
-"""The largest number that a storage can hold."""
-
 
 EventNumber = Annotated[
     int, Field(ge=0, le=LAST_NUMBER, description="The number of the last event that you have")
@@ -33,6 +30,17 @@ async def _after(
 ) -> int:
     # A client that reconnects sends a newer number in the header than in its URL.
     return after if last_event_id is None else last_event_id
+
+
+async def _last_event_id(
+    given: Annotated[
+        str,
+        Query(alias="last_event_id", description="The id of the last event that you have"),
+    ] = "",
+    sent: Annotated[str | None, Header(alias="last-event-id")] = None,
+) -> str:
+    # For the same reason.
+    return given if sent is None else sent
 
 
 async def _types(
@@ -56,6 +64,7 @@ def known_types(wanted: Collection[str]) -> frozenset[str]:
 
 
 After = Annotated[int, Depends(_after)]
+LastEventId = Annotated[str, Depends(_last_event_id)]
 Types = Annotated[frozenset[str] | None, Depends(_types)]
 Named = Annotated[bool, Query(description="Add an `event:` line with the type")]
 OnAPage = Annotated[int, Query(ge=1, le=MOST_ON_A_PAGE, description="The size of a JSON page")]

@@ -10,7 +10,14 @@ from contextlib import aclosing, suppress
 from typing import Literal
 
 from assent.core.errors import Gone, NotFound, Unavailable
-from assent.core.events import TERMINAL_TYPES, RunPaused, decode
+from assent.core.events import (
+    TERMINAL_TYPES,
+    ApprovalEvent,
+    ApprovalRequired,
+    RunPaused,
+    RunResumed,
+    decode,
+)
 from assent.core.rows import UNFINISHED, Run
 from assent.storage.base import Doorbell, LogEntry, Storage
 
@@ -303,3 +310,122 @@ def _next_run(last: LogEntry) -> str | None:
     """The run that goes on after this last event of a run, if any."""
     event = decode(last.body) if last.type == "run_paused" else None
     return event.next_run or None if isinstance(event, RunPaused) else None
+
+
+# ── executions ────────────────────────────────────────────────────────────────────────────────────
+
+
+EXECUTION_TYPES = frozenset({
+    "run_start", "run_resumed", "run_paused", "run_cancelled", "done", "error", "approval_required",
+})  # fmt: skip
+"""The types of the entries by which an `Execution` knows what belongs to it."""
+
+_ENDS = TERMINAL_TYPES - {"run_paused"}
+
+
+class Execution:
+    """A run, and those that go on where it paused: one execution for a client that knows nothing of
+    pauses. It is told the entries of their thread in order; I/O is none of its business.
+
+    It begins with the run `root`, or else with the first that starts. `ends_with` is the entry with
+    which it is over. A pause is not its end.
+    """
+
+    def __init__(self, root: str = "") -> None:
+        self.ends_with: LogEntry | None = None
+        self._runs = {root} if root else set()
+        self._approvals: set[str] = set()
+        self._is_paused = False
+
+    def takes(self, entry: LogEntry) -> bool:
+        """True if the entry, the next one of the thread's log, belongs to the execution."""
+        if self.ends_with is not None:
+            return False
+        if not self._is_ours(entry):
+            # A thread has one pause. Whoever has it now, nobody will go on from this one.
+            if self._is_paused and entry.type == "run_start":
+                self.ends_with = entry
+            return False
+        self._learn(entry)
+        return True
+
+    def _is_ours(self, entry: LogEntry) -> bool:
+        if entry.run_id in self._runs:
+            return True
+        if entry.type == "run_start":
+            return not self._runs
+        if entry.type == "run_resumed":
+            return self._goes_on(entry)
+        if not entry.type.startswith("approval_"):
+            return False
+        # A decision is told under the run that goes on with it.
+        event = decode(entry.body)
+        return isinstance(event, ApprovalEvent) and event.approval_id in self._approvals
+
+    def _goes_on(self, entry: LogEntry) -> bool:
+        event = decode(entry.body)
+        assert isinstance(event, RunResumed)
+        if event.paused_run:
+            return event.paused_run in self._runs
+        # Older events, and those of programs without a server, do not name the run that paused.
+        if event.approvals:
+            return not self._approvals.isdisjoint(event.approvals)
+        return self._is_paused
+
+    def _learn(self, entry: LogEntry) -> None:
+        if entry.type in _ENDS:
+            self.ends_with = entry
+        elif entry.type == "run_start":
+            self._runs.add(entry.run_id)
+        elif entry.type == "run_paused":
+            self._is_paused = True
+            if (next_run := _next_run(entry)) is not None:
+                self._runs.add(next_run)
+        elif entry.type == "run_resumed":
+            self._runs.add(entry.run_id)
+            self._is_paused = False
+        elif entry.type == "approval_required":
+            event = decode(entry.body)
+            assert isinstance(event, ApprovalRequired)
+            self._approvals.add(event.approval_id)
+
+
+async def follow_execution(following: Following, execution: Execution) -> Batches:
+    """The events of the execution until it ends, and what is told to all readers of its thread
+    meanwhile. `following` begins at its first event or before, and gives `EXECUTION_TYPES` at
+    least. Batches may be empty, as those of `Following.batches`."""
+    async with aclosing(following.batches()) as batches:
+        async for entries in batches:
+            yield _taken(execution, entries)
+            if execution.ends_with is not None:
+                return
+
+
+def _taken(execution: Execution, entries: tuple[LogEntry, ...]) -> tuple[LogEntry, ...]:
+    taken: list[LogEntry] = []
+    for entry in entries:
+        if execution.takes(entry) or (entry.type == "broadcast" and execution.ends_with is None):
+            taken.append(entry)
+    return tuple(taken)
+
+
+async def execution_so_far(storage: Storage, thread_id: str, root: str = "") -> Execution:
+    """The execution that begins with the run `root`, and has been told all that is in the log."""
+    execution = Execution(root)
+    after = await first_of(storage, thread_id, root) - 1 if root else 0
+    while execution.ends_with is None:
+        entries = await storage.read_log(thread_id, after, types=EXECUTION_TYPES)
+        if not entries:
+            break
+        after = entries[-1].seq
+        _taken(execution, entries)
+    return execution
+
+
+async def first_of(storage: Storage, thread_id: str, run_id: str) -> int:
+    """The number of the run's first event that is left; of the thread's next one, if the run has
+    none yet."""
+    # In this order: the run's first event may come in between.
+    last = await storage.last_seq(thread_id)
+    entries = await storage.read_log(thread_id, run_id=run_id, limit=1)
+    return entries[0].seq if entries else last + 1

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assent.api.dialects.base import Fold, Frame
+from assent.api.dialects.base import Fold, Foreign, Frame
 from assent.api.dialects.native import FEED, NATIVE
 from assent.api.streams.encoder import (
     ENCODED_BYTES,
@@ -153,10 +153,11 @@ def test_frames_are_sent_in_small_pieces_and_a_large_one_is_not_copied() -> None
 # ── made once ──
 
 
-class Counting:
+class Counting(Foreign):
     """The native dialect, which counts what it is asked for."""
 
     name = "counting"
+    is_shared = True
 
     def __init__(self) -> None:
         self.folded: list[int] = []

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 import msgspec
 
@@ -18,9 +20,18 @@ class Native:
 
     name: str
     about_others: bool = False
+    is_shared: bool = True
+    has_state: bool = False
+    types: frozenset[str] | None = None
 
     def fold(self) -> Fold:
         return _of_its_thread if self.about_others else _as_stored
+
+    def heartbeat(self, now: datetime) -> Frame | None:
+        return None
+
+    def end(self, reason: str) -> Frame | None:
+        return Frame("", "end", json.dumps({"reason": reason}).encode())
 
 
 NATIVE = Native("native")

@@ -14,7 +14,8 @@ from pydantic import ConfigDict, Field, ValidationError, field_validator, model_
 from starlette.exceptions import HTTPException
 
 from assent.api.decision_bodies import has_word
-from assent.api.event_query import LAST_NUMBER, known_types
+from assent.api.dialects.positions import LAST_NUMBER
+from assent.api.event_query import known_types
 from assent.api.json_body import SHOWN, read_json_text
 from assent.api.schemas import Body, ThreadId
 from assent.core.json import Json, JsonObject, valid_text

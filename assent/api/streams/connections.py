@@ -6,7 +6,7 @@ import socket
 import struct
 import sys
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -70,6 +70,10 @@ class Heartbeat(NamedTuple):
     wired: bytes
 
 
+Beating = Callable[[], Heartbeat | None]
+"""Makes a heartbeat for the moment at which it is sent."""
+
+
 class Reader(NamedTuple):
     """Somebody who asks for a stream: the `user`'s name and their `address`. Streams are counted
     by `client`: the name, or the address where nobody is known."""
@@ -97,7 +101,7 @@ class Connection:
     since: datetime
     following: Following
     wire: Wire | None
-    heartbeat: Heartbeat | None = None
+    heartbeat: Heartbeat | Beating | None = None
     written: int = 0
     sent_at: float = 0.0
     heard_at: float = 0.0
@@ -120,6 +124,8 @@ class Connection:
         """
         wire, heartbeat = self.wire, self.heartbeat
         if heartbeat is None or self.aside or not self.following.is_waiting:
+            return False
+        if not isinstance(heartbeat, Heartbeat) and (heartbeat := heartbeat()) is None:
             return False
         if wire is None:
             self.put_aside([heartbeat.frame])

@@ -55,6 +55,10 @@ class Encoder:
             return self._made(entries)
         return self._messages.get(place) or self._messages.keep(place, self._made(entries))
 
+    def framed(self, frame: Frame) -> bytes:
+        """The bytes of a frame that is of no entry."""
+        return self._framing(frame)
+
     def _made(self, entries: Iterable[LogEntry]) -> list[bytes]:
         fold, framing = self._fold, self._framing
         return [framing(frame) for entry in entries for frame in fold(entry)]
@@ -89,18 +93,25 @@ class _Kept(dict[_Place, Sequence[P]]):
 
 
 class Encoders:
-    """One encoder for each dialect and framing, by their names."""
+    """One encoder for each dialect and framing, by their names, where the dialect is shared."""
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
         self._encoders: dict[tuple[str, str], Encoder] = {}
 
     def of(self, dialect: Dialect, framing: Framing) -> Encoder:
-        """The encoder that all readers of this dialect and framing share."""
+        """The encoder that all readers of this dialect and framing share; or one for a single
+        reader, if nobody may share the dialect."""
+        if not dialect.is_shared:
+            return Encoder(dialect, framing, shared=_by_nobody)
         names = (dialect.name, framing.__name__)
         if names not in self._encoders:
             self._encoders[names] = Encoder(dialect, framing, shared=self._shared)
         return self._encoders[names]
+
+
+def _by_nobody(log_id: str) -> bool:
+    return False
 
 
 def _joined(messages: Sequence[bytes]) -> list[Piece]:
@@ -138,7 +149,9 @@ def sse(frame: Frame) -> bytes:
 
 
 def named_sse(frame: Frame) -> bytes:
-    """The frame as a Server-Sent Event of its own type."""
+    """The frame as a Server-Sent Event of its own type, if it has one."""
+    if not frame.event:
+        return sse(frame)
     event = _word("event", frame.event)
     return b"%sevent: %s\ndata: %s\n\n" % (_id_line(frame), event, _one_line(frame.data))
 

@@ -12,7 +12,14 @@ from starlette.types import Message, Scope, Send
 
 from assent.api.context import served
 from assent.api.dialects.base import Dialect
-from assent.api.streams.connections import READER, Connection, Heartbeat, Transport, Wire
+from assent.api.streams.connections import (
+    READER,
+    Beating,
+    Connection,
+    Heartbeat,
+    Transport,
+    Wire,
+)
 from assent.api.streams.encoder import Framing
 from assent.runs.follow import Following
 
@@ -69,7 +76,7 @@ def connection_of(
     transport: Transport,
     dialect: Dialect,
     framing: Framing,
-    heartbeat: Heartbeat | None = None,
+    heartbeat: Heartbeat | Beating | None = None,
 ) -> Connection:
     """The connection by which whoever sent the request will read the log."""
     server = served(request)

@@ -7,17 +7,18 @@ then nothing of the routing is kept for as long as the stream is open.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
+from datetime import datetime
 
 import structlog
 from fastapi import Request, Response
 from starlette.types import Receive, Scope, Send
 
+from assent.api.context import served
 from assent.api.dialects.base import Dialect
-from assent.api.streams.connections import Heartbeat, Transport
-from assent.api.streams.encoder import Piece, named_sse, sse
+from assent.api.streams.connections import Beating, Heartbeat, Transport
+from assent.api.streams.encoder import Framing, Piece, named_sse, sse
 from assent.api.streams.sending import Outlet, Stalled, connection_of
 from assent.core.errors import Gone, Tampered, Unavailable
 from assent.runs.follow import Batches, Following
@@ -35,13 +36,15 @@ RETRY_MS = 1000
 
 BEGIN = b": assent\nretry: %d\n\n" % RETRY_MS
 PING = Heartbeat(b": ping\n\n", b"8\r\n: ping\n\n\r\n")
-END = b": end\nevent: end\ndata: %s\n\n"
-"""Frames that are no event begin with a comment. They have no id, so a client's last one stays."""
+END = b": end\n"
+"""The line before a stream's last frame. Frames that are no event begin with a comment, and have no
+id, so a client's last one stays."""
 
 
 class EventStream(Response):
     """A log as Server-Sent Events: `id: <seq>` and `data: {json}`, in lines that end in LF. `named`
-    adds `event: <type>`. `batches` are those of the `following`, unless they are given."""
+    adds `event: <type>`. `batches` are those of the `following`, unless they are given. Signs of
+    life and the end are the dialect's, if it has its own."""
 
     media_type = "text/event-stream"
 
@@ -56,7 +59,9 @@ class EventStream(Response):
         headers: Mapping[str, str] = {},
     ) -> None:
         framing = named_sse if named else sse
-        connection = connection_of(request, following, Transport.SSE, dialect, framing, PING)
+        now = served(request).connections.clock.now
+        heartbeat = PING if dialect.heartbeat(now()) is None else _beating(dialect, framing, now)
+        connection = connection_of(request, following, Transport.SSE, dialect, framing, heartbeat)
         self._outlet = Outlet(request, connection)
         self._batches = following.batches() if batches is None else batches
         self.status_code = 200
@@ -86,7 +91,7 @@ class EventStream(Response):
             try:
                 reason = await self._send_all()
                 if not following.is_stopped:
-                    await self._put(END % json.dumps({"reason": reason}).encode(), more=False)
+                    await self._put(self._end(reason), more=False)
             except Stalled:
                 # Without its last chunk the server closes the connection, and the client returns.
                 following.stop()
@@ -125,6 +130,10 @@ class EventStream(Response):
             for piece in encoder.pieces(connection.log_id, entries):
                 await self._put(piece)
 
+    def _end(self, reason: str) -> bytes:
+        frame = self._outlet.connection.encoder.dialect.end(reason)
+        return b": end %s\n\n" % reason.encode() if frame is None else END + named_sse(frame)
+
     async def _put(self, piece: Piece, *, more: bool = True) -> None:
         message = {"type": "http.response.body", "body": piece, "more_body": more}
         await self._outlet.put(message, _chunk_size(len(piece)))
@@ -137,6 +146,19 @@ async def until_gone(receive: Receive, following: Following) -> None:
             pass
     finally:
         following.stop()
+
+
+def _beating(dialect: Dialect, framing: Framing, now: Callable[[], datetime]) -> Beating:
+    """Makes the dialect's sign of life."""
+
+    def beat() -> Heartbeat | None:
+        frame = dialect.heartbeat(now())
+        if frame is None:
+            return None
+        framed = framing(frame)
+        return Heartbeat(framed, b"%x\r\n%b\r\n" % (len(framed), framed))
+
+    return beat
 
 
 def _chunk_size(size: int) -> int:
