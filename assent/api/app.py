@@ -179,6 +179,7 @@ async def open_server(
             dispatcher=dispatcher,
             links=link_key,
             api_keys=settings.api_keys,
+            allow_query_token=settings.allow_query_token,
             link_issuers=settings.link_issuers,
             descriptions=descriptions_of(agents),
             has_auth=place.has_auth,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from typing import Annotated, Any
+from urllib.parse import unquote_plus
 
 import msgspec
-from fastapi import Depends, HTTPException, Request
+from fastapi import Depends, HTTPException, Query, Request
 
 from assent.api.context import Served, served
 from assent.api.cors import Origins
@@ -41,21 +42,65 @@ async def actor(request: Request) -> Actor:
     return Actor(_of_key(request, server), Authentication.API_KEY)
 
 
+async def reader(
+    request: Request,
+    token: Annotated[
+        list[str] | None,
+        Query(description="A key, for clients that can send no header. ASSENT_ALLOW_QUERY_TOKEN"),
+    ] = None,
+) -> Actor:
+    """`actor`, for a route that changes nothing: if the server allows it, a key in the URL does in
+    place of the header."""
+    if token is None:
+        return await actor(request)
+    _cut_token(request)
+    server = served(request)
+    if server.has_auth or server.knows_nobody or "authorization" in request.headers:
+        return await actor(request)
+    if not server.allow_query_token:
+        raise _no_key(
+            "This server takes no key in a URL: send 'Authorization: Bearer <secret>', or set "
+            "ASSENT_ALLOW_QUERY_TOKEN."
+        )
+    names = _names_of(token[0], server)
+    if len(token) > 1 or not names:
+        raise _no_key("This server needs a key, and 'token' is none: send one of its keys, once.")
+    return Actor(names[0], Authentication.API_KEY)
+
+
 def _of_key(request: Request, server: Served) -> str:
     """The name that the request's key belongs to."""
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    secret = given.strip().encode()
+    names = _names_of(given.strip(), server)
+    if scheme.lower() != "bearer" or not names:
+        raise _no_key("This server needs a key: send 'Authorization: Bearer <secret>'.")
+    return names[0]
+
+
+def _names_of(secret: str, server: Served) -> list[str]:
+    """The name that the secret belongs to, if there is one."""
     # Every key is compared, each in constant time, so that the time says nothing about any of
     # them.
+    given = secret.encode()
     keys = server.api_keys.items()
-    names = [name for name, key in keys if hmac.compare_digest(key.encode(), secret)]
-    if scheme.lower() != "bearer" or not names:
-        raise HTTPException(
-            401,
-            "This server needs a key: send 'Authorization: Bearer <secret>'.",
-            headers={"WWW-Authenticate": "Bearer"},
-        )
-    return names[0]
+    return [name for name, key in keys if hmac.compare_digest(key.encode(), given)]
+
+
+def _no_key(reason: str) -> HTTPException:
+    return HTTPException(401, reason, headers={"WWW-Authenticate": "Bearer"})
+
+
+def _cut_token(request: Request) -> None:
+    """Take the key out of the URL that the scope has, so that nothing that comes later, such as a
+    line of a log, can have it."""
+    parts = request.scope["query_string"].split(b"&")
+    kept = [part for part in parts if _name_in(part) != "token"]
+    request.scope["query_string"] = b"&".join(kept)
+
+
+def _name_in(part: bytes) -> str:
+    """The name of the parameter in a part of a query."""
+    return unquote_plus(part.partition(b"=")[0].decode("latin-1"))
 
 
 # ── known by the app around ───────────────────────────────────────────────────────────────────────

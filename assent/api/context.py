@@ -27,14 +27,16 @@ SCOPE_KEY = "assent"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
     """All that requests need of a server, from its start to its end. `descriptions` say what its
-    agents are for, by name, where a langgraph.json does. With `has_auth` the app around it knows
-    who sends a request; pages of the `origins` may. A stream on which nothing was sent for
-    `heartbeat` seconds shows that it is alive."""
+    agents are for, by name, where a langgraph.json does. With `allow_query_token` a key may be in
+    the URL of a route that says so. With `has_auth` the app around it knows who sends a request;
+    pages of the `origins` may. A stream on which nothing was sent for `heartbeat` seconds shows
+    that it is alive."""
 
     runs: Runs
     dispatcher: Dispatcher
     links: LinkKey | None
     api_keys: Mapping[str, str]
+    allow_query_token: bool
     link_issuers: tuple[str, ...]
     descriptions: Mapping[str, str]
     has_auth: bool

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request
 
-from assent.api.auth import actor
+from assent.api.auth import actor, reader
 from assent.api.context import served
 from assent.api.schemas import THREAD_ID
 from assent.api.streams.connections import READER, Reader
@@ -21,6 +21,7 @@ async def _runs(request: Request) -> Runs:
 
 TheRuns = Annotated[Runs, Depends(_runs)]
 TheActor = Annotated[Actor, Depends(actor)]
+TheReader = Annotated[Actor, Depends(reader)]
 
 ThreadPath = Annotated[str, Path(alias="id", pattern=THREAD_ID)]
 OfThread = Annotated[str | None, Query(pattern=THREAD_ID)]
@@ -44,6 +45,11 @@ async def _admitted_unless_page(request: Request, by: TheActor) -> None:
         admit(request)
 
 
+async def _admitted_reader(request: Request, by: TheReader) -> None:
+    _note_reader(request, by)
+    admit(request)
+
+
 def _note_reader(request: Request, by: Actor) -> None:
     address = request.client.host if request.client is not None else ""
     client = address if served(request).knows_nobody else by.name
@@ -59,6 +65,7 @@ def admit(request: Request) -> None:
 Admitted = Annotated[None, Depends(_admitted)]
 AdmittedIfStreaming = Annotated[None, Depends(_admitted_if_streaming)]
 AdmittedUnlessPage = Annotated[None, Depends(_admitted_unless_page)]
+AdmittedReader = Annotated[None, Depends(_admitted_reader)]
 """Refuse another stream of somebody who has too many, before a route does anything."""
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cached_property
-from types import TracebackType
-from typing import Any
+from itertools import chain
+from types import ModuleType, TracebackType
+from typing import Any, ClassVar
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.dependencies.models import Dependant
@@ -18,12 +19,13 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from assent.api.app import ROUTES, OpenAgents, Place, make_app, open_server
-from assent.api.auth import actor, identifying
+from assent.api.auth import actor, identifying, reader
 from assent.api.context import SCOPE_KEY, Served
 from assent.api.head import HeadAsGet
 from assent.api.in_process import InProcess
 from assent.api.limits import LoopbackNames, check_loopback
 from assent.api.project_app import project_app, under_prefix
+from assent.api.routes.dialects import DIALECT_ROUTES
 from assent.api.streams.handshake import HANDSHAKE
 from assent.api.streams.sse import LATER, Loop
 from assent.config.settings import SQLITE, Settings
@@ -54,6 +56,8 @@ class Assent(InProcess):
     small letters; the environment is not read. `database` is the setting of that name, or a path.
     With `whole_process` the process is the server's own, as that of `assent serve` is.
     """
+
+    _dialects: ClassVar[Mapping[str, tuple[ModuleType, ...]]] = DIALECT_ROUTES
 
     def __init__(
         self,
@@ -160,8 +164,11 @@ class Assent(InProcess):
         """The server's routes, to include in an app of FastAPI's."""
         router = APIRouter(dependencies=[Depends(self._bind)])
         asking = [Depends(identifying(self._auth))] if self._auth is not None else []
-        router.include_router(APIRouter(routes=[*_routes(asking=True)]), dependencies=asking)
-        router.include_router(APIRouter(routes=[*_routes(asking=False)]))
+        asks, asks_not = (
+            APIRouter(routes=[*_routes(self._routers, asking=each)]) for each in (True, False)
+        )
+        router.include_router(asks, dependencies=asking)
+        router.include_router(asks_not)
         return router
 
     async def _bind(self, request: Request) -> None:
@@ -169,10 +176,16 @@ class Assent(InProcess):
         if self._served is not None and self._served.knows_nobody:
             check_loopback(request, self._served.origins)
 
+    @property
+    def _routers(self) -> Sequence[APIRouter]:
+        """The routers of all that is served: of the dialects, those that are switched on."""
+        spoken = [self._dialects.get(name, ()) for name in self._settings.dialects]
+        return [each.router for each in (*ROUTES, *chain.from_iterable(spoken))]
+
     @cached_property
     def _routes(self) -> FastAPI:
         if self._auth is None:
-            return make_app([each.router for each in ROUTES], self._served_alone)
+            return make_app(self._routers, self._served_alone)
         app = make_app([], self._served_alone)
         app.include_router(self.router)
         return app
@@ -193,17 +206,17 @@ class Assent(InProcess):
         return served.origins.around(app)
 
 
-def _routes(*, asking: bool) -> Iterator[BaseRoute]:
+def _routes(routers: Sequence[APIRouter], *, asking: bool) -> Iterator[BaseRoute]:
     """The routes that ask who sends a request; or those that do not, such as `/health`."""
-    for module in ROUTES:
-        for route in module.router.routes:
+    for router in routers:
+        for route in router.routes:
             # A WebSocket's own route asks nothing: the GET beside it does.
             if (isinstance(route, APIRoute) and _asks_who(route.dependant)) is asking:
                 yield route
 
 
 def _asks_who(dependant: Dependant) -> bool:
-    return dependant.call is actor or any(map(_asks_who, dependant.dependencies))
+    return dependant.call in (actor, reader) or any(map(_asks_who, dependant.dependencies))
 
 
 # ── what it is given ──────────────────────────────────────────────────────────────────────────────

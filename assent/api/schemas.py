@@ -23,7 +23,7 @@ from assent.approvals.rules import MAX_COMMENT_CHARACTERS
 from assent.core.audit import Actor
 from assent.core.blocks import MAX_TEXT_CHARACTERS
 from assent.core.json import Json, JsonObject
-from assent.core.metadata import MAX_METADATA_FIELDS, count_fields
+from assent.core.metadata import MAX_METADATA_FIELDS, OWN_METADATA, count_fields
 from assent.core.rows import CancelMode
 from assent.core.run_input import GIVEN, INHERITED, RunInput
 from assent.runs.schedules import IfMissed, Plan
@@ -85,9 +85,16 @@ def _not_too_many_fields(metadata: JsonObject) -> JsonObject:
     return metadata
 
 
+def _none_of_ours(metadata: JsonObject) -> JsonObject:
+    if taken := OWN_METADATA & metadata.keys():
+        raise ValueError(f"'{min(taken)}' is a field that only the server sets")
+    return metadata
+
+
 Metadata = Annotated[
     JsonObject,
     AfterValidator(_not_too_many_fields),
+    AfterValidator(_none_of_ours),
     Field(description="Anything of yours, shown as it is. It has at most 1,000 fields"),
 ]
 

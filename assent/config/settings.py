@@ -36,6 +36,9 @@ from assent.runs.sync_threads import MAX_THREADS
 
 SQLITE = "sqlite:///"
 
+DIALECTS = ("human-input", "progress", "tasks", "query")
+"""The dialects that other people's clients speak."""
+
 
 def _readable_by(parse: Callable[[str], object]) -> AfterValidator:
     """Refuse a secret that `parse` raises `ConfigurationError` for."""
@@ -216,10 +219,34 @@ class Settings(BaseSettings):
     """The most streams that one client may have open: one name of `api_keys`, or without keys one
     address."""
 
+    dialects: Annotated[tuple[str, ...], NoDecode] = DIALECTS
+    """The dialects whose routes are served, separated by commas; `none` for none."""
+
+    allow_query_token: bool = False
+    """Take a key in the URL (`?token=`) from clients that read, where a route says so. Proxies and
+    browsers keep URLs."""
+
+    idle_sockets: Annotated[Duration, _from_to(1, 86_400)] = timedelta(minutes=10)
+    """The time after which a query socket on which nothing is asked, and nothing runs, is
+    closed."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     log_format: LogFormat = "console"
     """Lines for people, or `json`: one JSON object a line."""
+
+    @field_validator("dialects", mode="before")
+    @classmethod
+    def _known_dialects(cls, value: object) -> object:
+        if isinstance(value, str):
+            value = () if value.strip() == "none" else tuple(_parts(value))
+        for name in value if isinstance(value, list | tuple) else ():
+            if name not in DIALECTS:
+                raise ValueError(
+                    f"'{name}' is no dialect: write some of {', '.join(DIALECTS)}, separated by "
+                    "commas, or none"
+                )
+        return value
 
     @field_validator("cors_origins", mode="before")
     @classmethod

@@ -45,6 +45,8 @@ def without_effect(
         for name in configuration.people:
             if name not in keys:
                 yield WithoutEffect("people", f"It has roles for '{name}', and {_no_key(name)}.")
+    if settings.allow_query_token and not keys:
+        yield WithoutEffect("ASSENT_ALLOW_QUERY_TOKEN", "There are no keys that a URL could have.")
     for module, name in settings.state_types:
         if problem := _problem_of_type(module, name):
             yield WithoutEffect("ASSENT_STATE_TYPES", f"It names {module}:{name}, and {problem}.")

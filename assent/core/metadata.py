@@ -12,6 +12,11 @@ MAX_METADATA_BYTES = 1024 * 1024
 """The most bytes of a thread's metadata as JSON, as of one body: what changes it adds to it."""
 
 
+OWN_METADATA = frozenset({"assent_observed", "assent_task"})
+"""The fields that only the server gives a thread: it goes by what they say, so no client may set
+them."""
+
+
 def count_fields(metadata: Json) -> int:
     """The fields of the metadata, at any depth."""
     count = 0

@@ -307,3 +307,24 @@ async def test_no_event_holds_what_the_thread_has_said_before(api: Api, thread: 
     await api.stream("tell 1 marked-in-the-first-turn", thread_id=thread)
     events = await api.stream("tell 1", thread_id=thread)
     assert "marked-in-the-first-turn" not in json.dumps(events)
+
+
+@pytest.mark.parametrize("name", ["assent_task", "assent_observed"])
+async def test_what_the_server_goes_by_is_no_clients_metadata(
+    api: Api, thread: str, name: str
+) -> None:
+    await api.stream("tell 1", thread_id=thread)
+    metadata = {"mine": 1, name: {"agent_id": "agent"}}
+    for method, path, body in (
+        ("POST", "/threads", {"thread_id": f"{thread}-new"}),
+        ("PATCH", f"/threads/{thread}", {}),
+        ("PATCH", f"/threads/{thread}", {"metadata": {name: None}}),
+        ("POST", f"/threads/{thread}/fork", {}),
+        ("POST", f"/threads/{thread}/runs", {"assistant_id": "agent", "input": {"messages": []}}),
+        ("POST", "/agent/runs", {"message": "tell 1", "thread_id": f"{thread}-new"}),
+    ):
+        refused = await api.http.request(method, path, json={"metadata": metadata, **body})
+        told = await problem(refused, 422)
+        assert f"'{name}' is a field that only the server sets" in json.dumps(told)
+    assert not {"mine", name} & (await api.get(f"/threads/{thread}"))["metadata"].keys()
+    assert (await api.http.get(f"/threads/{thread}-new")).status_code == 404

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from assent.config.settings import Settings
+from assent.config.settings import DIALECTS, Settings
+from assent.core.errors import ConfigurationError
 from tests.support.keys import KEY
 
 REFERENCE = Path(__file__).parents[2] / "docs/reference/settings.md"
@@ -21,6 +22,32 @@ def test_the_reference_lists_every_setting() -> None:
         if line.startswith("| `ASSENT_")
     ]
     assert sorted(listed) == sorted(f"ASSENT_{name.upper()}" for name in Settings.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("none", ()),
+        (" progress , query", ("progress", "query")),
+        ("human-input,progress,tasks,query", DIALECTS),
+    ],
+)
+def test_dialects_are_named(
+    monkeypatch: pytest.MonkeyPatch, written: str, meant: tuple[str, ...]
+) -> None:
+    assert Settings().dialects == DIALECTS
+    monkeypatch.setenv("ASSENT_DIALECTS", written)
+    assert Settings().dialects == meant
+    assert Settings.given({"dialects": meant}).dialects == meant
+
+
+@pytest.mark.parametrize("written", ["klingon", "progress,none", "Progress"])
+def test_an_unknown_dialect_is_refused(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+    monkeypatch.setenv("ASSENT_DIALECTS", written)
+    with pytest.raises(ValidationError, match="write some of human-input, progress, tasks, query"):
+        Settings()
+    with pytest.raises(ConfigurationError, match="'klingon' is no dialect"):
+        Settings.given({"dialects": ["klingon"]})
 
 
 def test_keys_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,3 +69,9 @@ def test_a_state_type_must_be_there() -> None:
             "(ModuleNotFoundError).",
         ),
     ]
+
+
+def test_a_key_in_a_url_must_be_there() -> None:
+    reason = "There are no keys that a URL could have."
+    assert said(allow_query_token=True) == [("ASSENT_ALLOW_QUERY_TOKEN", reason)]
+    assert said(allow_query_token=True, api_keys=KEYS) == []

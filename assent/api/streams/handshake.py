@@ -69,6 +69,13 @@ class Requests:
         then."""
         scope = self._http("GET", **{LATER: loops, HANDSHAKE: self})
         await self._app(scope, _Body(b""), answer)
+        self._scope["query_string"] = scope["query_string"]
+
+    @property
+    def query(self) -> bytes:
+        """That of the handshake. Once it was made, without a key."""
+        query: bytes = self._scope["query_string"]
+        return query
 
     async def post(self, path: str, body: Json, key: str | None) -> Reply:
         """The response to a POST to this path of the server, under the key if there is one. Raises
@@ -107,6 +114,8 @@ class Handshake:
         loops: list[Loop] = []
         answer = _Answer(send, can_deny=DENIAL in (scope.get("extensions") or {}))
         await requests.open(answer, loops)
+        # Without the key, if there was one in it.
+        scope["query_string"] = requests.query
         if answer.status != SWITCHING:
             return
         later: list[Loop] | None = scope.get(LATER)

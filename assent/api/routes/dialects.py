@@ -1,0 +1,10 @@
+"""The routes of the dialects that can be switched off (`ASSENT_DIALECTS`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Final
+
+DIALECT_ROUTES: Final[Mapping[str, tuple[ModuleType, ...]]] = {}
+"""The modules of each dialect's routes, by its name."""

@@ -1,0 +1,382 @@
+"""The routes of dialects: served if they are switched on, and asking who sends a request as all
+others do. Those that only read take a key in the URL where that is allowed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI, Request, Response
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+from starlette.routing import WebSocketRoute
+from starlette.testclient import TestClient, WebSocketDenialResponse
+from structlog.testing import capture_logs
+
+from assent import Approve, Assent, build_hitl_agent
+from assent.api.auth import actor, reader
+from assent.api.deps import AdmittedReader, TheReader, TheRuns
+from assent.api.dialects.base import Fold, Foreign, Frame
+from assent.api.dialects.positions import positions_of, read_position
+from assent.api.event_query import LastEventId
+from assent.api.executions import find
+from assent.api.responses import json_response
+from assent.api.routes.dialects import DIALECT_ROUTES
+from assent.api.routing import router_of
+from assent.api.streams.connections import Connections
+from assent.api.streams.encoder import named_sse
+from assent.api.streams.handshake import Handshake
+from assent.api.streams.reading import execution_response
+from assent.config.settings import DIALECTS
+from assent.storage.base import LogEntry
+from tests.support.models import ScriptedModel, call, say
+from tests.support.server import BEGIN, problem
+from tests.support.waiting import PATIENCE, until
+
+KEYS = {"ann": "secret-of-ann", "bob": "secret-of-bob"}
+HOST = "http://shop.example"
+
+
+# ── a dialect of its own ──────────────────────────────────────────────────────────────────────────
+
+
+class Loud(Foreign):
+    """Each event by its name, once in a named frame and once more without."""
+
+    name = "loud"
+    has_state = False
+    types = frozenset({"run_start", "run_paused", "run_resumed", "done"})
+
+    def fold(self) -> Fold:
+        def fold(entry: LogEntry) -> Sequence[Frame]:
+            if entry.type not in self.types:
+                return ()
+            first, last = map(str, positions_of(entry.seq, 2))
+            data = json.dumps({"is": entry.type}).encode()
+            return (Frame(first, entry.type.upper(), data), Frame(last, "", data))
+
+        return fold
+
+    def heartbeat(self, now: datetime) -> Frame | None:
+        return Frame("", "heartbeat", json.dumps({"at": now.isoformat()}).encode())
+
+    def end(self, reason: str) -> Frame | None:
+        return Frame("", "", b"[DONE]") if reason == "done" else None
+
+
+router = router_of("loud")
+
+
+@router.get("/loud/{id}/name")
+async def say_name(id: str, request: Request, by: TheReader) -> Response:
+    """The sender, and what the scope has of the query."""
+    left = request.scope["query_string"].decode()
+    return json_response({"name": by.name, "query": left})
+
+
+@router.get("/loud/{id}")
+async def follow(
+    id: str,
+    request: Request,
+    runs: TheRuns,
+    by: TheReader,
+    admitted: AdmittedReader,
+    last_event_id: LastEventId,
+) -> Response:
+    """What has this id, loudly."""
+    found = await find(runs, id)
+    position = read_position(last_event_id, found.log_id)
+    return await execution_response(request, runs.storage, found, Loud(), position, named=True)
+
+
+router.routes.append(WebSocketRoute("/loud/{id}", Handshake()))
+
+LOUD = ModuleType("loud")
+vars(LOUD)["router"] = router
+
+
+class Spoken(Assent):
+    """A server that speaks it, where `progress` is switched on."""
+
+    _dialects = {**DIALECT_ROUTES, "progress": (*DIALECT_ROUTES.get("progress", ()), LOUD)}
+
+
+# ── a server ──────────────────────────────────────────────────────────────────────────────────────
+
+
+async def pay(amount: int) -> str:
+    """Pay."""
+    return f"paid {amount}"
+
+
+def spoken(folder: Path, **options: Any) -> Spoken:
+    agent = build_hitl_agent(
+        ScriptedModel(script=[call("pay", amount=3), say("Paid.")]), [pay], approve=["pay"]
+    )
+    return Spoken(agent, database=str(folder / "a.db"), **options)
+
+
+@asynccontextmanager
+async def asked(
+    folder: Path, base_url: str = "http://localhost", **options: Any
+) -> AsyncIterator[tuple[Spoken, httpx.AsyncClient]]:
+    """A server, and a client of it."""
+    async with spoken(folder, **options) as assent:
+        transport = httpx.ASGITransport(assent.app, client=("127.0.0.1", 50_000))
+        async with httpx.AsyncClient(transport=transport, base_url=base_url) as client:
+            yield assent, client
+
+
+async def nobody() -> None:
+    """An app's dependency that knows nobody."""
+
+
+# ── switches ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def routes_of(name: str) -> Iterator[APIRoute | WebSocketRoute]:
+    for module in Spoken._dialects.get(name, ()):
+        for route in module.router.routes:
+            assert isinstance(route, APIRoute | WebSocketRoute), route
+            yield route
+
+
+SERVED = [(name, route) for name in DIALECTS for route in routes_of(name)]
+every_route = pytest.mark.parametrize(
+    ("name", "route"), SERVED, ids=[f"{type(each).__name__} {each.path}" for _, each in SERVED]
+)
+
+
+def test_no_dialect_has_routes_without_a_switch() -> None:
+    assert set(DIALECT_ROUTES) <= set(DIALECTS)
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+@pytest.mark.parametrize("name", DIALECTS)
+async def test_the_routes_of_a_dialect_are_there_if_it_is_switched_on(
+    tmp_path: Path, name: str, is_on: bool
+) -> None:
+    routes = [route for route in routes_of(name) if isinstance(route, APIRoute)]
+    paths = {route.path for route in routes}
+    spoken_there = [name] if is_on else [each for each in DIALECTS if each != name]
+    async with asked(tmp_path, settings={"dialects": spoken_there}) as (assent, client):
+        host = FastAPI()
+        host.include_router(assent.router)
+        for listed in (host.openapi(), (await client.get("/openapi.json")).json()):
+            assert paths & set(listed["paths"]) == (paths if is_on else set())
+        for route in routes:
+            for method in () if is_on else route.methods:
+                assert (await client.request(method, route.path)).status_code == 404
+
+
+# ── who asks ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@every_route
+async def test_an_app_that_knows_people_is_asked_by_every_route(
+    tmp_path: Path, name: str, route: APIRoute | WebSocketRoute
+) -> None:
+    host = FastAPI()
+    async with spoken(tmp_path, auth=nobody) as assent:
+        host.mount("/ai", assent.app)
+        host.include_router(assent.router, prefix="/in")
+        client = TestClient(host, base_url=HOST)
+        for prefix in ("/ai", "/in"):
+            statuses = await asyncio.to_thread(_refusals, client, prefix, route)
+            assert statuses == {401}
+
+
+def _refusals(client: TestClient, prefix: str, route: APIRoute | WebSocketRoute) -> set[int]:
+    path = prefix + route.path
+    if isinstance(route, APIRoute):
+        return {client.request(method, path).status_code for method in route.methods}
+    with pytest.raises(WebSocketDenialResponse) as denied, client.websocket_connect(path):
+        pass
+    return {denied.value.status_code}
+
+
+def _asked(dependant: Dependant) -> Iterator[Any]:
+    yield dependant.call
+    for each in dependant.dependencies:
+        yield from _asked(each)
+
+
+@every_route
+def test_a_route_asks_who_it_is_and_takes_keys_in_urls_only_to_read(
+    name: str, route: APIRoute | WebSocketRoute
+) -> None:
+    if isinstance(route, WebSocketRoute):
+        # Its handshake is the GET of the same path.
+        assert isinstance(route.endpoint, Handshake)
+        beside = [each for _, each in SERVED if isinstance(each, APIRoute)]
+        (route,) = (each for each in beside if each.path == route.path and "GET" in each.methods)
+    calls = [*_asked(route.dependant)]
+    assert actor in calls or reader in calls
+    assert route.methods == {"GET"} or reader not in calls
+
+
+# ── keys in URLs ──────────────────────────────────────────────────────────────────────────────────
+
+
+NAME = "/loud/x/name"
+
+
+async def test_a_key_in_the_url_does_where_that_is_allowed(tmp_path: Path) -> None:
+    settings = {"api_keys": KEYS, "allow_query_token": True}
+    async with asked(tmp_path, settings=settings) as (_, client):
+        told = await client.get(f"{NAME}?token={KEYS['bob']}")
+        assert told.json() == {"name": "bob", "query": ""}
+        # The header goes first, also a wrong one.
+        ann = {"authorization": f"Bearer {KEYS['ann']}"}
+        told = await client.get(f"{NAME}?token={KEYS['bob']}", headers=ann)
+        assert told.json()["name"] == "ann"
+        wrong = {"authorization": "Bearer wrong"}
+        await problem(await client.get(f"{NAME}?token={KEYS['bob']}", headers=wrong), 401)
+        for query in ("token=", "token=wrong", f"token={KEYS['bob']}&token={KEYS['bob']}"):
+            refused = await problem(await client.get(f"{NAME}?{query}"), 401)
+            assert "secret-of" not in json.dumps(refused)
+        assert (await client.get(NAME)).status_code == 401
+        # A route that does not say so takes none, nor one that changes anything.
+        for method, path in (("GET", "/threads"), ("POST", "/threads"), ("POST", "/agent/runs")):
+            refused = await client.request(method, f"{path}?token={KEYS['ann']}")
+            assert refused.status_code in (401, 422)
+            assert "secret-of" not in refused.text
+
+
+async def test_otherwise_it_does_not_and_is_told_how_to_send_one(tmp_path: Path) -> None:
+    async with asked(tmp_path, settings={"api_keys": KEYS}) as (_, client):
+        refused = await problem(await client.get(f"{NAME}?token={KEYS['bob']}"), 401)
+        assert refused["detail"] == (
+            "This server takes no key in a URL: send 'Authorization: Bearer <secret>', or set "
+            "ASSENT_ALLOW_QUERY_TOKEN."
+        )
+
+
+async def test_a_server_that_knows_nobody_or_whose_app_knows_people_goes_by_none(
+    tmp_path: Path,
+) -> None:
+    async with asked(tmp_path, settings={"allow_query_token": True}) as (_, client):
+        told = await client.get(f"{NAME}?token=whatever")
+        assert told.json() == {"name": "local", "query": ""}
+    options = {"auth": lambda: "cy", "settings": {"allow_query_token": True}}
+    async with asked(tmp_path, **options) as (_, client):
+        told = await client.get(f"{NAME}?token={KEYS['bob']}&x=1")
+        assert told.status_code == 422
+        assert (await client.get(f"{NAME}?token=x")).json()["name"] == "cy"
+
+
+def test_the_key_is_cut_out_of_the_url_before_anything_else_has_it(tmp_path: Path) -> None:
+    settings = {"api_keys": KEYS, "allow_query_token": True}
+    secret = KEYS["bob"]
+    assent = spoken(tmp_path, settings=settings)
+    scopes: list[Any] = []
+
+    async def kept(scope: Any, receive: Any, send: Any) -> None:
+        scopes.append(scope)
+        await assent.app(scope, receive, send)
+
+    with capture_logs() as lines, TestClient(kept, base_url="http://localhost") as client:
+        scopes.clear()
+        # However it is written.
+        told = client.get(f"/loud/x/name?t%6fken=%73{secret[1:]}")
+        assert told.json() == {"name": "bob", "query": ""}
+        client.get(f"/loud/x?token={secret}&last_event_id=1")
+        with (
+            pytest.raises(WebSocketDenialResponse) as denied,
+            client.websocket_connect(f"/loud/x?last_event_id=&token={secret}"),
+        ):
+            pass
+        assert denied.value.status_code == 404
+        queries = [scope["query_string"] for scope in scopes]
+        assert queries == [b"", b"last_event_id=1", b"last_event_id="]
+    assert "secret-of" not in json.dumps(lines, default=str)
+
+
+# ── executions over HTTP ──────────────────────────────────────────────────────────────────────────
+
+
+def frames_in(body: bytes) -> list[bytes]:
+    """The frames of a stream, without its beginning and its signs of life."""
+    assert body.startswith(BEGIN)
+    parts = body.removeprefix(BEGIN).split(b"\n\n")
+    return [part for part in parts if part and not part.startswith(b"event: heartbeat\n")]
+
+
+async def test_an_execution_is_streamed_over_a_pause_to_its_own_end(tmp_path: Path) -> None:
+    settings = {"heartbeat": "0.1s", "api_keys": KEYS, "allow_query_token": True}
+    async with asyncio.timeout(PATIENCE), asked(tmp_path, settings=settings) as (assent, client):
+        run = await assent.submit("Pay 3.", user="ann", thread_id="t")
+        path, key = f"/loud/{run.run_id}", {"token": KEYS["bob"]}
+        reading = asyncio.create_task(client.get(path, params=key))
+        connections = await _connections(client)
+        assert [each["user"] for each in connections] == ["bob"]
+        assert {each["dialect"] for each in connections} == {"loud"}
+        await until(lambda: _is_beaten(assent))
+        await assent.resume("t", Approve(), user="ann")
+        body = (await reading).content
+        assert b'event: heartbeat\ndata: {"at": "' in body
+        frames = frames_in(body)
+        log = list(await assent.runs.storage.read_log("t", types=Loud.types))
+        expected = []
+        for entry in log:
+            data = b'data: {"is": "%s"}' % entry.type.encode()
+            expected.append(
+                b"id: %d-1\nevent: %s\n%s" % (entry.seq, entry.type.upper().encode(), data)
+            )
+            expected.append(b"id: %d\n%s" % (entry.seq, data))
+        assert frames == [*expected, b": end\ndata: [DONE]"]
+        assert len(expected) == 8
+
+        # Whoever comes back, with any of them, gets what is behind it, and at the end a 204.
+        for at, frame in enumerate(expected):
+            id = frame.split(b"\n")[0].removeprefix(b"id: ").decode()
+            again = await client.get(path, params=key, headers={"last-event-id": id})
+            if at < len(expected) - 1:
+                assert frames_in(again.content) == frames[at + 1 :]
+            else:
+                assert (again.status_code, again.content) == (204, b"")
+            assert (
+                frames_in((await client.get(path, params={**key, "last_event_id": id})).content)
+                == frames[at + 1 :]
+            )
+        for wrong, status in (("x", 422), ("9999", 410), ("-1", 422), ("1-0", 422)):
+            refused = await client.get(path, params={**key, "last_event_id": wrong})
+            assert refused.status_code == status
+        await problem(await client.get("/loud/nobody", params=key), 404)
+
+
+async def _connections(client: httpx.AsyncClient) -> list[dict[str, Any]]:
+    async def look() -> list[dict[str, Any]] | None:
+        headers = {"authorization": f"Bearer {KEYS['ann']}"}
+        listed = (await client.get("/connections", headers=headers)).json()["connections"]
+        return listed or None
+
+    found = await until(look)
+    assert found is not None
+    return found
+
+
+def _is_beaten(assent: Spoken) -> bool:
+    """True once the reader has had several signs of life."""
+    assert assent._served is not None
+    connections: Connections = assent._served.connections
+    (connection,) = connections
+    heartbeat = connection.heartbeat
+    assert callable(heartbeat)
+    beat = heartbeat()
+    assert beat is not None
+    frame = Loud().heartbeat(connections.clock.now())
+    assert frame is not None
+    # On a wire of our own server's, it is a chunk.
+    size, _, rest = beat.wired.partition(b"\r\n")
+    assert (int(size, 16), rest) == (len(beat.frame), beat.frame + b"\r\n")
+    assert len(beat.frame) == len(named_sse(frame))
+    return connection.following.is_waiting and connection.written > len(BEGIN) + 600
