@@ -23,18 +23,22 @@ from structlog.testing import capture_logs
 
 from assent import Approve, Assent, build_hitl_agent
 from assent.api.auth import actor, reader
+from assent.api.context import served
 from assent.api.deps import AdmittedReader, TheReader, TheRuns
 from assent.api.dialects.base import Fold, Foreign, Frame
 from assent.api.dialects.positions import positions_of, read_position
 from assent.api.event_query import LastEventId
 from assent.api.executions import find
+from assent.api.problems import Asked
 from assent.api.responses import json_response
 from assent.api.routes.dialects import DIALECT_ROUTES
 from assent.api.routing import router_of
 from assent.api.streams.connections import Connections
 from assent.api.streams.encoder import named_sse
-from assent.api.streams.handshake import Handshake
-from assent.api.streams.reading import execution_response
+from assent.api.streams.handshake import HANDSHAKE, Handshake
+from assent.api.streams.reading import execution_response, replay_of
+from assent.api.streams.speech import Listening
+from assent.api.streams.websocket import MOST_WRONG, SocketStream
 from assent.config.settings import DIALECTS
 from assent.storage.base import LogEntry
 from tests.support.models import ScriptedModel, call, say
@@ -72,6 +76,10 @@ class Loud(Foreign):
         return Frame("", "", b"[DONE]") if reason == "done" else None
 
 
+def _loudly(sentence: str, now: datetime) -> bytes:
+    return json.dumps({"WRONG": sentence, "year": now.year}).encode()
+
+
 router = router_of("loud")
 
 
@@ -94,6 +102,13 @@ async def follow(
     """What has this id, loudly."""
     found = await find(runs, id)
     position = read_position(last_event_id, found.log_id)
+    if request.scope.get(HANDSHAKE):
+        replay = await replay_of(runs.storage, found, Loud(), position)
+        now = served(request).connections.clock.now
+        speech = Listening(Loud(), _loudly, now, Asked.by(request))
+        return SocketStream(
+            request, replay.following, speech, dialect=replay.dialect, batches=replay.batches
+        )
     return await execution_response(request, runs.storage, found, Loud(), position, named=True)
 
 
@@ -313,7 +328,7 @@ def frames_in(body: bytes) -> list[bytes]:
 async def test_an_execution_is_streamed_over_a_pause_to_its_own_end(tmp_path: Path) -> None:
     settings = {"heartbeat": "0.1s", "api_keys": KEYS, "allow_query_token": True}
     async with asyncio.timeout(PATIENCE), asked(tmp_path, settings=settings) as (assent, client):
-        run = await assent.submit("Pay 3.", user="ann", thread_id="t")
+        run = await assent.invoke("Pay 3.", user="ann", thread_id="t")
         path, key = f"/loud/{run.run_id}", {"token": KEYS["bob"]}
         reading = asyncio.create_task(client.get(path, params=key))
         connections = await _connections(client)
@@ -380,3 +395,82 @@ def _is_beaten(assent: Spoken) -> bool:
     assert (int(size, 16), rest) == (len(beat.frame), beat.frame + b"\r\n")
     assert len(beat.frame) == len(named_sse(frame))
     return connection.following.is_waiting and connection.written > len(BEGIN) + 600
+
+
+# ── and over a WebSocket ──────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_socket_that_only_shows_events_refuses_what_it_is_told_and_stays(
+    tmp_path: Path,
+) -> None:
+    options = {"settings": {"heartbeat": "0.1s"}}
+    async with asyncio.timeout(PATIENCE), asked(tmp_path, **options) as (assent, _):
+        run = await assent.invoke("Pay 3.", user="ann", thread_id="t")
+        async with opened(assent, f"/loud/{run.run_id}") as (heard, said):
+            assert (await next_of(said))["is"] == "run_start"
+            for frame in ({"text": "not JSON"}, {"text": '{"type": "ping"}'}, {"bytes": b"\x00"}):
+                heard.put_nowait({"type": "websocket.receive", **frame})
+                while "WRONG" not in (told := await next_of(said)):
+                    pass
+                assert told["WRONG"] == "This connection shows events, and takes nothing."
+            while "at" not in await next_of(said):
+                pass
+            await assent.resume("t", Approve(), user="ann")
+            kinds = [told.get("is") for told in await until_closed(said, 1000)]
+            assert kinds[-2:] == ["done", "done"] and "run_resumed" in kinds
+        async with opened(assent, f"/loud/{run.run_id}", "last_event_id=1") as (heard, said):
+            assert "run_start" not in [told.get("is") for told in await until_closed(said, 1000)]
+
+
+async def test_a_socket_that_is_told_too_much_is_closed(tmp_path: Path) -> None:
+    async with asyncio.timeout(PATIENCE), asked(tmp_path) as (assent, _):
+        await assent.invoke("Pay 3.", user="ann", thread_id="t")
+        async with opened(assent, "/loud/t") as (heard, said):
+            for _ in range(MOST_WRONG):
+                heard.put_nowait({"type": "websocket.receive", "text": "yes"})
+            told = await until_closed(said, 1008)
+            assert sum("WRONG" in each for each in told) == MOST_WRONG
+
+
+Said = asyncio.Queue[Any]
+
+
+@asynccontextmanager
+async def opened(assent: Assent, path: str, query: str = "") -> AsyncIterator[tuple[Said, Said]]:
+    """A WebSocket without a network: what it hears, and what it says."""
+    heard: Said = asyncio.Queue()
+    said: Said = asyncio.Queue()
+    scope = {
+        "type": "websocket",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "headers": [(b"host", b"localhost")],
+        "scheme": "ws",
+        "server": ("localhost", 80),
+        "client": ("127.0.0.1", 50_000),
+        "subprotocols": [],
+        "extensions": {},
+    }
+    heard.put_nowait({"type": "websocket.connect"})
+    socket = asyncio.create_task(assent.app(scope, heard.get, said.put))  # type: ignore[arg-type]
+    assert (await said.get())["type"] == "websocket.accept"
+    try:
+        yield heard, said
+    finally:
+        heard.put_nowait({"type": "websocket.disconnect"})
+        await socket
+
+
+async def next_of(said: Said) -> Any:
+    """The next frame."""
+    return json.loads((await said.get())["text"])
+
+
+async def until_closed(said: Said, code: int) -> list[Any]:
+    """The frames up to the close with this code."""
+    frames = []
+    while (message := await said.get())["type"] == "websocket.send":
+        frames.append(json.loads(message["text"]))
+    assert message == {"type": "websocket.close", "code": code}
+    return frames

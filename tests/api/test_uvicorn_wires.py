@@ -20,9 +20,9 @@ from websockets.exceptions import ConnectionClosed
 from assent.api.streams.connections import Heartbeat, cut
 from assent.api.streams.handshake import HANDSHAKE
 from assent.api.streams.sending import wire_of
+from assent.api.streams.speech import TICK
 from assent.api.streams.sse import PING
 from assent.api.streams.uvicorn_wires import LOGGER, HttpProtocol, WebSocketProtocol
-from assent.api.streams.websocket import TICK
 from assent.config.logging import TALKATIVE
 from tests.support import readers
 from tests.support.waiting import PATIENCE, until

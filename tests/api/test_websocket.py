@@ -18,6 +18,7 @@ from assent.api.streams.connections import Connections, Transport
 from assent.api.streams.encoder import ws_text
 from assent.api.streams.handshake import Reply, Requests
 from assent.api.streams.sending import Outlet, connection_of
+from assent.api.streams.speech import NativeSpeech
 from assent.api.streams.websocket import Socket as ServersSocket
 from assent.core.clock import Clock
 from assent.core.errors import Gone, Unavailable
@@ -306,8 +307,8 @@ def closing(following: Following, requests: Requests | None = None) -> ServersSo
     request = asked(Connections(Clock(), most=1, most_per_client=1, stalled=1))
     connection = connection_of(request, following, Transport.WEBSOCKET, NATIVE, ws_text)
     runs = cast(Runs, SimpleNamespace(thread=AnyThread()))
-    outlet = Outlet(request, connection)
-    return ServersSocket(outlet, cast(Requests, requests), runs, path="/threads/t/ws")
+    speech = NativeSpeech(cast(Requests, requests), runs, "/threads/t/ws")
+    return ServersSocket(Outlet(request, connection), speech)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from assent.api.event_query import After, Types
 from assent.api.routing import router_of
 from assent.api.streams.handshake import HANDSHAKE, Handshake
 from assent.api.streams.reading import check_readable
+from assent.api.streams.speech import NativeSpeech
 from assent.api.streams.websocket import SocketStream
 from assent.runs.follow import Following
 
@@ -45,7 +46,8 @@ async def open_socket(
     await runs.thread(id)
     await check_readable(runs.storage, id, after)
     following = Following(runs.storage, id, after, types=types)
-    return SocketStream(request, following, dialect=NATIVE)
+    speech = NativeSpeech(request.scope[HANDSHAKE], runs, request.url.path)
+    return SocketStream(request, following, speech, dialect=NATIVE)
 
 
 # As an object it is an ASGI app, and not a function that takes Starlette's `WebSocket`.

@@ -87,7 +87,7 @@ async def replay_of(storage: Storage, found: Found, dialect: Dialect, position: 
     or from the first event that is left.
     """
     log_id = found.log_id
-    await check_readable(storage, log_id, position.seq)
+    await storage.check_cursor(log_id, position.seq)
     if found.root is None:
         after = 0 if dialect.has_state else position.seq - bool(position.part)
         following = Following(storage, log_id, after, types=dialect.types)
@@ -97,6 +97,7 @@ async def replay_of(storage: Storage, found: Found, dialect: Dialect, position: 
         types = None if dialect.types is None else dialect.types | EXECUTION_TYPES
         following = Following(storage, log_id, after, types=types)
         batches = follow_execution(following, Execution(found.root.run_id))
+    await check_readable(storage, log_id, after)
     return Replay(following, batches, Past(dialect, position))
 
 

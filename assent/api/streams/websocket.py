@@ -1,9 +1,8 @@
-"""WebSockets: the events of a thread in one direction, and commands in the other.
+"""WebSockets: events in one direction, and in the other what a client says.
 
-One task sends what is followed, and one beside it reads a command, carries it out and answers, and
-only then reads the next. So nothing queues for a client that sends more than it reads: the server
-stops reading from it. A command that changes something is carried out as the request that it stands
-for, so whatever may refuse that refuses it here.
+One task sends what is followed, and one beside it hears what the client says, does it and answers,
+and only then hears the next. So nothing queues for a client that sends more than it reads: the
+server stops reading from it.
 """
 
 from __future__ import annotations
@@ -11,65 +10,59 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import aclosing
-from http.client import responses
 
-import structlog
 from fastapi import Request, Response
-from starlette.exceptions import HTTPException
 from starlette.types import Message as Sent
 from starlette.types import Receive, Scope, Send
 
 from assent.api.context import served
 from assent.api.dialects.base import Dialect
-from assent.api.problems import EXPECTED, Asked, document
-from assent.api.streams.commands import (
-    Ack,
-    Cancel,
-    Command,
-    Decide,
-    Filter,
-    Message,
-    Ping,
-    command_of,
-    id_of,
-    read_frame,
-)
+from assent.api.problems import EXPECTED
 from assent.api.streams.connections import Heartbeat, Transport
 from assent.api.streams.encoder import ws_text
-from assent.api.streams.handshake import HANDSHAKE, POLICY, SWITCHING, Reply, Requests
+from assent.api.streams.handshake import POLICY, SWITCHING
 from assent.api.streams.sending import Outlet, Stalled, connection_of
+from assent.api.streams.speech import NotUnderstood, Speech, frame_size
 from assent.api.streams.sse import LATER, Loop
-from assent.core.errors import Gone, InvalidRequest, NotFound, Unavailable
-from assent.core.json import Json, JsonObject, encode_json
-from assent.runs.follow import Following
-from assent.runs.service import Runs
+from assent.core.errors import Gone, Unavailable
+from assent.runs.follow import Batches, Following
 
-log = structlog.get_logger(__name__)
-
+OVER = 1000
 UNSUPPORTED = 1003
 FAILED = 1011
 RESTART = 1012
 TRY_LATER = 1013
-"""Codes with which we close, beside `POLICY`: a binary frame, our failure, a server that stops, a
-storage that is away. The server that we are served by has those for bad UTF-8, a frame that is too
-large, and a peer that does not answer pings."""
+"""Codes with which we close, beside `POLICY`: all was sent, a binary frame, our failure, a server
+that stops, a storage that is away. The server that we are served by has those for bad UTF-8, a
+frame that is too large, and a peer that does not answer pings."""
 
 WRONG = (413, 422)
 MOST_WRONG = 20
-"""After so many commands in a row that have one of these statuses, since they cannot be carried out
-as they are, the client is told to go away: it is in a loop."""
-
-TICK = Heartbeat(b'{"type":"tick"}', b'\x81\x0f{"type":"tick"}')
+"""After so many frames in a row that have one of these statuses, since they cannot be carried out
+as they are, or are not understood, the client is told to go away: it is in a loop."""
 
 
 class SocketStream(Response):
-    """The answer to a handshake. What it leaves to go on after the routing is the WebSocket."""
+    """The answer to a handshake. What it leaves to go on after the routing is the WebSocket.
+    `batches` are those of the `following`, unless they are given."""
 
-    def __init__(self, request: Request, following: Following, *, dialect: Dialect) -> None:
+    def __init__(
+        self,
+        request: Request,
+        following: Following,
+        speech: Speech,
+        *,
+        dialect: Dialect,
+        batches: Batches | None = None,
+    ) -> None:
         super().__init__(status_code=SWITCHING)
-        connection = connection_of(request, following, Transport.WEBSOCKET, dialect, ws_text, TICK)
-        outlet, runs = Outlet(request, connection), served(request).runs
-        self._socket = Socket(outlet, request.scope[HANDSHAKE], runs, path=request.url.path)
+        now = served(request).connections.clock.now
+
+        def beat() -> Heartbeat | None:
+            return speech.heartbeat(now())
+
+        connection = connection_of(request, following, Transport.WEBSOCKET, dialect, ws_text, beat)
+        self._socket = Socket(Outlet(request, connection), speech, batches)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         loops: list[Loop] = scope[LATER]
@@ -87,16 +80,15 @@ class Socket:
     """A WebSocket that was accepted."""
 
     __slots__ = (
-        *("_connection", "_is_at_work", "_is_over", "_outlet", "_path", "_requests", "_runs"),
-        *("_sending", "_wrong"),
+        *("_batches", "_connection", "_is_at_work", "_is_over", "_outlet", "_sending", "_speech"),
+        "_wrong",
     )
 
-    def __init__(self, outlet: Outlet, requests: Requests, runs: Runs, *, path: str) -> None:
+    def __init__(self, outlet: Outlet, speech: Speech, batches: Batches | None = None) -> None:
         self._outlet = outlet
         self._connection = outlet.connection
-        self._requests = requests
-        self._runs = runs
-        self._path = path
+        self._batches = outlet.connection.following.batches() if batches is None else batches
+        self._speech = speech
         self._sending = asyncio.Lock()
         self._is_at_work = False
         self._is_over = False
@@ -104,12 +96,12 @@ class Socket:
 
     async def run(self, receive: Receive, send: Send) -> None:
         """Send and listen until one of the two ends."""
-        following = self._connection.following
         with self._outlet.opened(send):
             heartbeat = f"{self._outlet.heartbeat:g}".encode()
             await send({"type": "websocket.accept", "headers": [(b"x-heartbeat", heartbeat)]})
             hearing = asyncio.create_task(self._hear(receive))
-            hearing.add_done_callback(lambda _: following.stop())
+            # What is followed may be another log by then.
+            hearing.add_done_callback(lambda _: self._connection.following.stop())
             try:
                 code = await self._tell()
                 self._is_over = True
@@ -123,7 +115,7 @@ class Socket:
             except Left:
                 pass
             finally:
-                # A command that is cut off may still answer, and then nothing else is read.
+                # What is cut off may still answer, and then nothing else is heard.
                 self._is_over = True
                 hearing.cancel()
                 await asyncio.wait({hearing})
@@ -133,9 +125,9 @@ class Socket:
     async def _tell(self) -> int | None:
         """Send what there is until the end, and return the code to close with; None if it was the
         client that left."""
-        following = self._connection.following
         try:
-            await self._say(self._ready())
+            if (greeting := self._speech.greeting(self._connection)) is not None:
+                await self._say(greeting)
             await self._send_batches()
         except Gone as error:
             await self._refuse(error)
@@ -148,23 +140,11 @@ class Socket:
         except Exception as error:
             await self._refuse(error)
             return FAILED
-        return RESTART if following.ended == "stopping" else None
-
-    def _ready(self) -> bytes:
-        connection = self._connection
-        after = connection.following.after
-        return encode_json(
-            {
-                "type": "ready",
-                "thread_id": connection.log_id,
-                "after": after,
-                "connection_id": connection.connection_id,
-            }
-        )
+        return {"": OVER, "stopped": None, "stopping": RESTART}[self._connection.following.ended]
 
     async def _send_batches(self) -> None:
         connection = self._connection
-        async with aclosing(connection.following.batches()) as batches:
+        async with aclosing(self._batches) as batches:
             async for entries in batches:
                 while connection.aside:
                     await self._say(connection.aside.popleft())
@@ -172,7 +152,7 @@ class Socket:
                     await self._say(text)
 
     async def _say(self, text: bytes) -> None:
-        await self._send({"type": "websocket.send", "text": text.decode()}, _frame_size(len(text)))
+        await self._send({"type": "websocket.send", "text": text.decode()}, frame_size(len(text)))
 
     async def _send(self, message: Sent, size: int = 0) -> None:
         async with self._sending:
@@ -185,38 +165,29 @@ class Socket:
                 self._connection.following.stop()
                 raise Left from None
 
-    async def _refuse(
-        self, error: Exception, id: str | None = None, *, is_change: bool = False, key: Json = None
-    ) -> int:
-        """Send the problem with the frame of this id, or with none in particular. Returns its
+    async def _refuse(self, error: Exception, heard: str | bytes | None = None) -> int:
+        """Tell of the problem with what was heard, or with nothing in particular. Returns its
         status."""
-        asked = Asked(
-            method="POST" if is_change else "GET",
-            path=self._path,
-            logged_as=self._path,
-            has_key=key is not None,
-            runs=self._runs,
-        )
-        status, body, _ = await document(error, asked)
-        await self._say(encode_json({**body, "type": "problem", "id": id}))
+        text, status = await self._speech.problem(error, heard)
+        await self._say(text)
         return status
 
     # ── from the client ──
 
     async def _hear(self, receive: Receive) -> int | None:
-        """Carry out what the client sends, until it leaves. Returns the code to close with, if it
-        is we who end it."""
+        """Do what the client says, until it leaves. Returns the code to close with, if it is we who
+        end it."""
         while not self._is_over:
             message = await receive()
             if message["type"] != "websocket.receive":
                 return None
             self._connection.heard_at = time.monotonic()
             text = message.get("text")
-            if text is None:
+            if text is None and not self._speech.keeps_open:
                 return UNSUPPORTED
             self._is_at_work = True
             try:
-                code = await self._obey(text)
+                code = await self._obey(message["bytes"] if text is None else text)
             except Left:
                 return None
             finally:
@@ -225,82 +196,22 @@ class Socket:
                 return code
         return None
 
-    async def _obey(self, text: str) -> int | None:
-        """Carry out a command, and answer. Returns the code to close with, if this was too much."""
+    async def _obey(self, heard: str | bytes) -> int | None:
+        """Do what was said, and answer. Returns the code to close with, if this was too much."""
         try:
-            frame = read_frame(text)
-        except HTTPException as error:
-            await self._refuse(error)
-            return POLICY
-        id, key = id_of(frame), frame.get("idempotency_key")
-        try:
-            answer = await self._answer_to(command_of(frame))
+            said, status = await self._speech.hear(self._connection, heard)
+        except NotUnderstood as error:
+            await self._refuse(error.error)
+            if not self._speech.keeps_open:
+                return POLICY
+            status = 422
         except EXPECTED as error:
-            status = await self._refuse(error, id, is_change=True, key=key)
+            status = await self._refuse(error, heard)
         except Exception as error:
-            await self._refuse(error, id, is_change=True, key=key)
+            await self._refuse(error, heard)
             return FAILED
         else:
-            status = answer.get("status", 200)
-            if answer:
-                await self._say(encode_json({**answer, "id": id}))
+            if said is not None:
+                await self._say(said)
         self._wrong = self._wrong + 1 if status in WRONG else 0
         return POLICY if self._wrong == MOST_WRONG else None
-
-    async def _answer_to(self, command: Command) -> JsonObject:
-        """The frame that answers the command, which is carried out; empty if nothing does."""
-        match command:
-            case Message() | Decide() | Cancel():
-                return _answer_of(await self._carry_out(command))
-            case Ack():
-                self._acknowledge(command.seq)
-                return {}
-            case Filter():
-                return self._filter(command.types)
-            case Ping():
-                return {"type": "pong"}
-
-    async def _carry_out(self, command: Message | Decide | Cancel) -> Reply:
-        thread_id = self._connection.log_id
-        # A thread that was erased meanwhile does not begin anew.
-        await self._runs.thread(thread_id)
-        if isinstance(command, Cancel) and command.run_id is not None:
-            run = await self._runs.run(command.run_id)
-            if run.thread_id != thread_id:
-                raise NotFound(f"The thread '{thread_id}' has no run '{run.run_id}'.")
-        return await self._requests.post(*command.post(thread_id))
-
-    def _acknowledge(self, seq: int) -> None:
-        connection = self._connection
-        if seq > connection.following.after:
-            raise InvalidRequest(
-                f"No event numbered {seq} was sent yet. The last one was "
-                f"{connection.following.after}."
-            )
-        connection.acked = max(connection.acked or 0, seq)
-
-    def _filter(self, types: frozenset[str] | None) -> JsonObject:
-        following = self._connection.following
-        following.types = types
-        named = None if types is None else sorted(types)
-        body = {"types": named, "after": following.after}
-        return {"type": "answer", "status": 200, "body": body}
-
-
-def _answer_of(reply: Reply) -> JsonObject:
-    """The frame with the response to a command's request. An app around the server may refuse it in
-    words of its own."""
-    status, body = reply
-    if status < 400:
-        return {"type": "answer", "status": status, "body": body}
-    title = responses.get(status, "Error")
-    plain = {"title": title, "detail": f"The request was refused: {status} {title}."}
-    said = body if isinstance(body, dict) else {}
-    return {**plain, **said, "type": "problem", "status": status}
-
-
-def _frame_size(size: int) -> int:
-    """The bytes of a frame with its head."""
-    if size < 126:
-        return size + 2
-    return size + (4 if size < 1 << 16 else 10)
