@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Header, Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from starlette.routing import WebSocketRoute
@@ -150,10 +150,6 @@ async def asked(
             yield assent, client
 
 
-async def nobody() -> None:
-    """An app's dependency that knows nobody."""
-
-
 # ── switches ──────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -195,27 +191,73 @@ async def test_the_routes_of_a_dialect_are_there_if_it_is_switched_on(
 # ── who asks ──────────────────────────────────────────────────────────────────────────────────────
 
 
+def by_header(x_user: str | None = Header(None)) -> str | None:
+    return x_user
+
+
 @every_route
 async def test_an_app_that_knows_people_is_asked_by_every_route(
     tmp_path: Path, name: str, route: APIRoute | WebSocketRoute
 ) -> None:
     host = FastAPI()
-    async with spoken(tmp_path, auth=nobody) as assent:
+    async with spoken(tmp_path, auth=by_header) as assent:
         host.mount("/ai", assent.app)
         host.include_router(assent.router, prefix="/in")
         client = TestClient(host, base_url=HOST)
         for prefix in ("/ai", "/in"):
-            statuses = await asyncio.to_thread(_refusals, client, prefix, route)
-            assert statuses == {401}
+            assert await asyncio.to_thread(_refusals, client, prefix, route) == {401}
+            if isinstance(route, WebSocketRoute):
+                continue
+            # The app is believed: whatever is wrong then, it is not who somebody is.
+            transport = httpx.ASGITransport(host)
+            async with httpx.AsyncClient(transport=transport, base_url=HOST) as known:
+                for method in route.methods:
+                    path, headers = prefix + route.path, {"x-user": "ann"}
+                    response = await known.request(method, path, headers=headers)
+                    assert response.status_code != 401
+
+
+async def test_pages_open_no_socket_and_change_nothing_unless_they_are_named(
+    tmp_path: Path,
+) -> None:
+    host = FastAPI()
+    settings = {"cors_origins": ["https://admin.example"]}
+    async with spoken(tmp_path, auth=lambda: "ann", settings=settings) as assent:
+        host.mount("/ai", assent.app)
+        client = TestClient(host, base_url=HOST)
+        foreign, named = ({"origin": f"https://{name}.example"} for name in ("evil", "admin"))
+        for _, route in SERVED:
+            path = f"/ai{route.path}"
+            if isinstance(route, WebSocketRoute):
+                assert await asyncio.to_thread(_denied, client, path, foreign) == 403
+                continue
+            for method in route.methods:
+                if method != "GET":
+                    changed = await asyncio.to_thread(client.request, method, path, headers=foreign)
+                    assert changed.status_code == 403
+                asks = {"access-control-request-method": method}
+                for origin, is_let_in in ((named, True), (foreign, False)):
+                    preflight = await asyncio.to_thread(
+                        client.options, path, headers={**origin, **asks}
+                    )
+                    allowed = preflight.headers.get("access-control-allow-origin")
+                    assert (allowed == origin["origin"]) is is_let_in
+
+
+def _denied(client: TestClient, path: str, headers: dict[str, str]) -> int:
+    with (
+        pytest.raises(WebSocketDenialResponse) as denied,
+        client.websocket_connect(path, headers=headers),
+    ):
+        pass
+    return denied.value.status_code
 
 
 def _refusals(client: TestClient, prefix: str, route: APIRoute | WebSocketRoute) -> set[int]:
     path = prefix + route.path
     if isinstance(route, APIRoute):
         return {client.request(method, path).status_code for method in route.methods}
-    with pytest.raises(WebSocketDenialResponse) as denied, client.websocket_connect(path):
-        pass
-    return {denied.value.status_code}
+    return {_denied(client, path, {})}
 
 
 def _asked(dependant: Dependant) -> Iterator[Any]:
