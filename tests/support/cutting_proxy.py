@@ -3,6 +3,8 @@ then cuts the connection, wherever in a frame that is.
 
     async with cutting(server.port, cuts_at_random(Random(7))) as proxy:
         client = Client(proxy.url)
+
+One that `holds` has no server that is away: a connection waits until it is back.
 """
 
 from __future__ import annotations
@@ -11,16 +13,23 @@ import asyncio
 import math
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from random import Random
+
+from tests.support.waiting import PATIENCE
 
 RECEIVED = 16 << 10
 """The most that is passed on at once."""
 
 FEWEST, MOST = 300, 200_000
 """Bytes between which `cuts_at_random` cuts: amid an answer's head, or after thousands of events."""
+
+
+BETWEEN_TRIES = 0.02
+"""Seconds between two looks for a server that is away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +57,12 @@ class CuttingProxy:
     """Passes connections on to a port of this machine. The cut of each connection is the next of
     `cuts`."""
 
-    def __init__(self, port: int, cuts: Iterator[Cut | None]) -> None:
+    def __init__(self, port: int, cuts: Iterator[Cut | None], *, holds: bool = False) -> None:
         self.port = 0
         self.connections = 0
         self._target = port
         self._cuts = cuts
+        self._holds = holds
 
     @property
     def url(self) -> str:
@@ -64,12 +74,23 @@ class CuttingProxy:
         self.connections += 1
         cut = next(self._cuts)
         try:
-            upstream = await asyncio.open_connection("127.0.0.1", self._target)
+            upstream = await self._reached()
         except OSError:
             # The server is away: the client is told as by the system itself.
             reset(writer)
             return
         await self._pass_on((reader, writer), upstream, cut)
+
+    async def _reached(self) -> Wire:
+        """A connection to the server. Raises `OSError` if it is away, and is not waited for."""
+        deadline = time.monotonic() + PATIENCE if self._holds else 0.0
+        while True:
+            try:
+                return await asyncio.open_connection("127.0.0.1", self._target)
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(BETWEEN_TRIES)
 
     async def _pass_on(self, client: Wire, server: Wire, cut: Cut | None) -> None:
         left = math.inf if cut is None else cut.after
@@ -89,9 +110,11 @@ Wire = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @asynccontextmanager
-async def cutting(port: int, cuts: Iterator[Cut | None]) -> AsyncIterator[CuttingProxy]:
+async def cutting(
+    port: int, cuts: Iterator[Cut | None], *, holds: bool = False
+) -> AsyncIterator[CuttingProxy]:
     """A proxy before this port. Its connections end with it."""
-    proxy = CuttingProxy(port, cuts)
+    proxy = CuttingProxy(port, cuts, holds=holds)
     served: set[asyncio.Task[None]] = set()
 
     def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -19,6 +19,7 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
+from tests.support.cutting_proxy import cutting, never
 from tests.support.history import history_problems
 from tests.support.models import (
     ScriptedModel,
@@ -30,7 +31,8 @@ from tests.support.models import (
 )
 from tests.support.openai_server import Call, Drop, OpenAIServer, Say, Status
 from tests.support.receiver import Receiver, receiving
-from tests.support.waiting import PATIENCE
+from tests.support.server import free_port
+from tests.support.waiting import PATIENCE, until
 
 Json = dict[str, Any]
 
@@ -325,3 +327,22 @@ async def test_a_receiver_leaves_no_connection_open_however_late_it_came(turns: 
             await asyncio.sleep(0)
     with client, contextlib.suppress(ConnectionError):
         assert await asyncio.to_thread(client.recv, 1) == b""
+
+
+# ── the network ───────────────────────────────────────────────────────────────────────────────────
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(await reader.readline())
+    writer.close()
+
+
+async def test_a_proxy_that_holds_waits_for_a_server_that_is_away() -> None:
+    port = free_port()
+    async with asyncio.timeout(PATIENCE), cutting(port, never(), holds=True) as proxy:
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(b"Hello.\n")
+        await until(lambda: proxy.connections)
+        async with await asyncio.start_server(echo, "127.0.0.1", port):
+            assert await reader.readline() == b"Hello.\n"
+        writer.close()
