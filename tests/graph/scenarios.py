@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from langchain_core.callbacks import adispatch_custom_event
+from langchain_core.callbacks import CallbackManagerForRetrieverRun, adispatch_custom_event
+from langchain_core.documents import Document
 from langchain_core.language_models import LLM, BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
 from langchain_core.messages.tool import tool_call
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, GenerationChunk
-from langchain_core.tools import ToolException, tool
+from langchain_core.retrievers import BaseRetriever
+from langchain_core.tools import ToolException, create_retriever_tool, tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.config import get_stream_writer
 from langgraph.errors import NodeTimeoutError
@@ -218,6 +220,44 @@ def failing_tool() -> Scenario:
 def failing_tool_unhandled() -> Scenario:
     graph = tool_loop(model(called("m1", ("c1", "broken", {}))), [broken], handle_tool_errors=False)
     return Scenario(graph=graph, raises=ValueError)
+
+
+class Library(BaseRetriever):
+    """Finds all that it has; without anything it fails."""
+
+    books: list[Document] = []
+
+    def _get_relevant_documents(
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun
+    ) -> list[Document]:
+        if not self.books:
+            raise ConnectionError(SECRET)
+        return self.books
+
+
+BOOKS = [
+    Document("Rain falls.", id="b1", metadata={"source": "weather.pdf", "page": 3}),
+    Document("Sun shines.", metadata={"long": "x" * 3000}),
+]
+
+
+def retriever() -> Scenario:
+    """A tool asks a retriever, and hands on what that has found beside what it says itself."""
+    look_up = create_retriever_tool(
+        Library(books=BOOKS, name="library"),
+        "look_up",
+        "Look up.",
+        response_format="content_and_artifact",
+    )
+    script = called("m1", ("c1", "look_up", {"query": "rain"})), said("It falls.", "m2")
+    return Scenario(graph=tool_loop(model(*script), [look_up]))
+
+
+def failing_retriever() -> Scenario:
+    async def look_up(state: MessagesState) -> None:
+        await Library(name="library").ainvoke("rain")
+
+    return Scenario(graph=one_node(look_up), raises=ConnectionError)
 
 
 def tool_with_command() -> Scenario:
@@ -747,7 +787,7 @@ def custom_events() -> Scenario:
 SCENARIOS: dict[str, Callable[[], Scenario]] = {
     scenario.__name__: scenario
     for scenario in (
-        plain_chat, tool_calls, failing_tool, failing_tool_unhandled, tool_with_command, gated_and_free, subgraph, handing_over, functional,
+        plain_chat, tool_calls, failing_tool, failing_tool_unhandled, retriever, failing_retriever, tool_with_command, gated_and_free, subgraph, handing_over, functional,
         parallel_branches, retried_node, cut_off_in_the_middle,
         node_retried_in_the_middle, model_retried, model_retried_in_vain, tool_out_of_time, failing_node,
         failing_node_that_may_speak, failing_subgraph,

@@ -9,19 +9,20 @@ events in order:
         for event in mapper.feed(raw):
             ...
 
-The raw events do not say which call a tool answers, nor that a node failed. `run_graph_v2` notes
-both with a `Recorder`, and hands each note to the mapper with the raw event that it belongs to.
-Without notes those fields stay empty, and a node that failed has a start and no end.
+The raw events do not say which call a tool answers, nor that a node, a model or a retriever failed.
+`run_graph_v2` notes both with a `Recorder`, and hands each note to the mapper with the raw event
+that it belongs to. Without notes those fields stay empty, and what failed has a start and no end.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from langchain_core.callbacks import AsyncCallbackHandler, dispatch_custom_event
@@ -32,21 +33,29 @@ from langgraph.pregel import Pregel
 from assent.core.clock import utc_now
 from assent.core.events import Event
 from assent.graph.stream.callbacks import prepared_config, run_options, tool_output_to
-from assent.graph.stream.mapping import Emit, EventMapper, plain_message
+from assent.graph.stream.mapping import Emit, EventMapper, Prompt, plain_message
 
 WRITTEN = "assent:written"
 TOOL_PROGRESS = "assent:tool_progress"
 """Custom events for what nodes write to the stream writer and what tools send while they run, so
 that both keep their place among the raw events."""
 
-Failures = Sequence[tuple[str, BaseException]]
-"""Chains that failed, as (run id, exception)."""
+
+class Failure(NamedTuple):
+    """A chain, model or retriever that raised. `told` tells the mapper so."""
+
+    told: Callable[[EventMapper, str, BaseException], None]
+    run_id: str
+    error: BaseException
+
+
+Failures = Sequence[Failure]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
     """Additions to a raw event: the call that a tool answers, the tool's input if that is a plain
-    string, and the chains that failed since the last raw event."""
+    string, and what failed since the last raw event."""
 
     tool_call_id: str = ""
     text_input: str | None = None
@@ -70,8 +79,8 @@ class V2Mapper:
         return self._taken()
 
     def run_failed(self, error: BaseException, failed: Failures = ()) -> list[Event]:
-        """The stream raised `error`, after the last raw event; `failed` are the chains that failed
-        since then."""
+        """The stream raised `error`, after the last raw event; `failed` is what failed since
+        then."""
         self._fail(failed)
         self._mapper.run_failed(error)
         return self._taken()
@@ -82,8 +91,8 @@ class V2Mapper:
         return events
 
     def _fail(self, failed: Failures) -> None:
-        for run_id, error in failed:
-            self._mapper.chain_error(run_id, error)
+        for failure in failed:
+            failure.told(self._mapper, failure.run_id, failure.error)
 
     def _map(self, raw: Mapping[str, Any], note: Note) -> None:
         mapper = self._mapper
@@ -104,7 +113,7 @@ class V2Mapper:
             case "on_chain_stream":
                 self._chain_stream(raw, data["chunk"])
             case "on_chat_model_start" | "on_llm_start":
-                mapper.model_start(run_id, raw["tags"], raw["metadata"])
+                mapper.model_start(run_id, raw["tags"], raw["metadata"], _given(data.get("input")))
             case "on_chat_model_end" | "on_llm_end":
                 mapper.model_end(run_id, _message(data["output"]))
             case "on_tool_start":
@@ -113,6 +122,12 @@ class V2Mapper:
                 mapper.tool_end(run_id, data.get("output"))
             case "on_tool_error":
                 mapper.tool_error(run_id, data["error"])
+            case "on_retriever_start":
+                mapper.retriever_start(
+                    run_id, raw["name"], _query(data.get("input")), raw["metadata"]
+                )
+            case "on_retriever_end":
+                mapper.retriever_end(run_id, data.get("output") or ())
             case "on_custom_event":
                 self._custom(raw)
 
@@ -143,6 +158,22 @@ class V2Mapper:
         is_graph = raw["metadata"].get("ls_integration") == "langgraph" and not raw["parent_ids"]
         if is_graph and isinstance(chunk, tuple) and len(chunk) in (2, 3) and chunk[-2] == "custom":
             self._mapper.written(chunk[-1], None)
+
+
+def _given(model_input: Any) -> Sequence[Prompt]:
+    """What a model was given, if it runs within something. To one that runs by itself LangChain
+    gives what its caller did."""
+    if not isinstance(model_input, Mapping):
+        return ()
+    given: Sequence[Prompt] = model_input.get("messages") or model_input.get("prompts") or ()
+    return given
+
+
+def _query(retriever_input: Any) -> str:
+    """The question to a retriever: alone, if it runs by itself."""
+    if isinstance(retriever_input, Mapping):
+        retriever_input = retriever_input.get("query")
+    return str(retriever_input)
 
 
 def _message(output: Any) -> BaseMessage:
@@ -190,16 +221,19 @@ class Recorder(AsyncCallbackHandler):
     """Notes what the raw events leave out.
 
     Raw events are read some time after they were made, so for each start and end it also notes how
-    many failures came before: that is where the failed attempt's `node_error` belongs. It is not
-    inline, like the handler that makes the raw events, so both see things in the same order.
+    many failures came before: that is where the failed attempt's `node_error` belongs. So it does
+    for what is dispatched. It is not inline, like the handler that makes the raw events, so both
+    see things in the same order.
     """
 
     raise_error = True
 
     def __init__(self) -> None:
-        self._failures: list[tuple[str, BaseException]] = []
+        self._failures: list[Failure] = []
         self._passed_on = 0
         self._failures_before: dict[tuple[str, str], int] = {}
+        # A run may dispatch many.
+        self._before_custom: defaultdict[str, deque[int]] = defaultdict(deque)
         self._tool_inputs: dict[str, tuple[str, str | None]] = {}
 
     def note_for(self, raw: Mapping[str, Any]) -> Note | None:
@@ -209,6 +243,8 @@ class Recorder(AsyncCallbackHandler):
         before = 0
         if self._failures_before:
             before = self._failures_before.pop((run_id, _phase(kind)), 0)
+        if kind == "on_custom_event" and self._before_custom[run_id]:
+            before = self._before_custom[run_id].popleft()
         failed = self._failures[self._passed_on : before]
         self._passed_on = max(self._passed_on, before)
         if kind == "on_tool_start":
@@ -221,7 +257,18 @@ class Recorder(AsyncCallbackHandler):
         return self._failures[self._passed_on :]
 
     async def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        self._failures.append((str(run_id), error))
+        self._failures.append(Failure(EventMapper.chain_error, str(run_id), error))
+
+    async def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        self._failures.append(Failure(EventMapper.model_error, str(run_id), error))
+
+    async def on_retriever_error(
+        self, error: BaseException, *, run_id: UUID, **kwargs: Any
+    ) -> None:
+        self._failures.append(Failure(EventMapper.retriever_error, str(run_id), error))
+
+    async def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        self._before_custom[str(run_id)].append(len(self._failures))
 
     async def _start(self, *args: Any, run_id: UUID, **kwargs: Any) -> None:
         self._mark(run_id, "start")
@@ -229,8 +276,8 @@ class Recorder(AsyncCallbackHandler):
     async def _end(self, *args: Any, run_id: UUID, **kwargs: Any) -> None:
         self._mark(run_id, "end")
 
-    on_chain_start = on_chat_model_start = on_llm_start = _start
-    on_chain_end = on_llm_end = on_tool_end = on_tool_error = _end
+    on_chain_start = on_chat_model_start = on_llm_start = on_retriever_start = _start
+    on_chain_end = on_llm_end = on_tool_end = on_tool_error = on_retriever_end = _end
 
     async def on_tool_start(
         self,

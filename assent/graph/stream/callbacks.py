@@ -1,9 +1,9 @@
 """The fast source: events from LangChain's callbacks, as things happen.
 
-An inline callback handler sees every node, model and tool of the run at the moment it starts, sends
-something and ends, and emits right there. `astream` only drives the graph. It is asked to stream
-nothing, since each stream mode costs CPU per token and is later than the callbacks. This source and
-`astream_events.py` give the same events, as a test makes sure.
+An inline callback handler sees every node, model, tool and retriever of the run at the moment it
+starts, sends something and ends, and emits right there. `astream` only drives the graph. It is
+asked to stream nothing, since each stream mode costs CPU per token and is later than the callbacks.
+This source and `astream_events.py` give the same events, as a test makes sure.
 
 Three things rest on internals of LangChain and LangGraph, since neither has a public way:
 
@@ -24,13 +24,15 @@ chat model) that is called asynchronously does not report its start to the handl
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
+from langchain_core.documents import Document
+from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generation, LLMResult
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config, var_child_runnable_config
@@ -206,10 +208,15 @@ class EventHandler(BaseCallbackHandler):
         self.asked = self.asked or isinstance(error, GraphInterrupt)
         self._mapper.chain_error(run_id, error)
 
-    def _on_model_start(self, *args: Any, run_id: UUID, **kwargs: Any) -> None:
-        self._mapper.model_start(run_id, kwargs.get("tags"), kwargs.get("metadata"))
+    def on_chat_model_start(
+        self, serialized: Any, messages: list[list[BaseMessage]], *, run_id: UUID, **kwargs: Any
+    ) -> None:
+        self._mapper.model_start(run_id, kwargs.get("tags"), kwargs.get("metadata"), messages)
 
-    on_chat_model_start = on_llm_start = _on_model_start
+    def on_llm_start(
+        self, serialized: Any, prompts: list[str], *, run_id: UUID, **kwargs: Any
+    ) -> None:
+        self._mapper.model_start(run_id, kwargs.get("tags"), kwargs.get("metadata"), prompts)
 
     def on_llm_new_token(
         self, token: Any, *, chunk: Generation | None = None, run_id: UUID, **kwargs: Any
@@ -229,7 +236,7 @@ class EventHandler(BaseCallbackHandler):
         self._mapper.model_end(run_id, message)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        self._mapper.model_error(run_id)
+        self._mapper.model_error(run_id, error)
 
     def on_tool_start(
         self,
@@ -253,6 +260,20 @@ class EventHandler(BaseCallbackHandler):
 
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         self._mapper.tool_error(run_id, error)
+
+    def on_retriever_start(
+        self, serialized: Any, query: str, *, run_id: UUID, **kwargs: Any
+    ) -> None:
+        retriever = kwargs.get("name") or (serialized or {}).get("name", "")
+        self._mapper.retriever_start(run_id, retriever, query, kwargs.get("metadata"))
+
+    def on_retriever_end(
+        self, documents: Sequence[Document], *, run_id: UUID, **kwargs: Any
+    ) -> None:
+        self._mapper.retriever_end(run_id, documents)
+
+    def on_retriever_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        self._mapper.retriever_error(run_id, error)
 
     def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:
         self._mapper.dispatched(name, data, kwargs.get("metadata"))

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-from assent.core.json import Json, plain_json, valid_text
+from assent.core.json import Json, JsonObject, encode_json, plain_json, valid_text
 
 MAX_DEPTH = 20
 """The depth to which `event_json` looks for usable parts of a value that pydantic cannot serialise
@@ -31,6 +31,18 @@ def event_json(value: Any, *, unknown: Callable[[Any], str] = _type_name) -> Jso
         return plain_json(_serialised(value, unknown))
     except Exception:
         return _salvaged(value, unknown, MAX_DEPTH)
+
+
+def bounded(fields: JsonObject, most_bytes: int) -> JsonObject:
+    """The fields that have at most so many bytes together. If that is too much, the longest go
+    first."""
+    sizes = {name: len(encode_json(value)) for name, value in fields.items()}
+    total = sum(sizes.values())
+    for name in sorted(sizes, key=sizes.__getitem__, reverse=True):
+        if total <= most_bytes:
+            break
+        total -= sizes.pop(name)
+    return {name: value for name, value in fields.items() if name in sizes}
 
 
 def _serialised(value: Any, unknown: Callable[[Any], str]) -> Any:

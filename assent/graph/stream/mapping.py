@@ -33,6 +33,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.tools import ToolException
 from langgraph.constants import TAG_HIDDEN, TAG_NOSTREAM
@@ -55,6 +56,7 @@ from assent.core.events import (
     ErrorInfo,
     Event,
     LlmEnd,
+    LlmError,
     LlmRetry,
     LlmStart,
     Media,
@@ -63,6 +65,9 @@ from assent.core.events import (
     NodeStart,
     Progress,
     Reasoning,
+    RetrieverEnd,
+    RetrieverError,
+    RetrieverStart,
     StateUpdate,
     Token,
     ToolCall,
@@ -74,9 +79,10 @@ from assent.core.events import (
     Usage,
     ns_of,
 )
-from assent.core.json import Json, JsonObject, encode_json, valid_text
+from assent.core.json import Json, JsonObject, valid_text
 from assent.graph.model_retry import LLM_RETRY
-from assent.graph.stream.jsonable import event_json
+from assent.graph.stream.documents import documents_in, shown_documents
+from assent.graph.stream.jsonable import bounded, event_json
 from assent.graph.stream.media import media_fields, without_bytes
 from assent.graph.stream.updates import changes, state_updates
 from assent.graph.tool_calls import TIMED_OUT
@@ -94,6 +100,9 @@ INNER_TAGS = ("seq:step:", "graph:step:", "langsmith:")
 """The beginnings of tags that LangChain and LangGraph give for themselves."""
 
 INJECTED = (Runtime, ToolRuntime, BaseStore)
+
+Prompt = str | Sequence[BaseMessage]
+"""What a model is given: a plain one a text, a chat model messages."""
 
 Place = dict[str, Any]
 """The fields, except `ts`, that events at one place in the graph share: `thread_id`, `run_id`,
@@ -118,14 +127,15 @@ class NodeRun:
 @dataclass(slots=True)
 class ModelCall:
     """A model that was called and has not finished. Its first chunk sets `message_id`;
-    `tool_calls` are the ids of the tool calls that its chunks did not number, in order. `metadata`
-    and `tags` are as they are told."""
+    `tool_calls` are the ids of the tool calls that its chunks did not number, in order. `metadata`,
+    `tags` and `input_characters` are as they are told."""
 
     place: Place
     called_at: datetime
     model: str
     metadata: JsonObject
     tags: tuple[str, ...]
+    input_characters: int
     silent: bool
     message_id: str = ""
     tool_calls: list[str] = field(default_factory=list)
@@ -134,8 +144,8 @@ class ModelCall:
 class EventMapper:
     """Maps what happens in one run of a graph (or of any runnable) to events, and emits them.
 
-    A `run_id` given to a method is LangChain's id of one node, model or tool, as a UUID or as a
-    string, the same way throughout. Reports about a `run_id` that was not seen to start are
+    A `run_id` given to a method is LangChain's id of one node, model, tool or retriever, as a UUID
+    or as a string, the same way throughout. Reports about a `run_id` that was not seen to start are
     ignored.
 
     LangGraph runs sync nodes in threads, so methods may be called from several threads at once, as
@@ -163,6 +173,7 @@ class EventMapper:
         self._message_ids: dict[str, list[str]] = {}
         self._failures: dict[str, tuple[NodeRun, ErrorInfo]] = {}
         self._tools: dict[Hashable, dict[str, Any]] = {}
+        self._retrievers: dict[Hashable, dict[str, Any]] = {}
 
     def close(self) -> None:
         """Emit nothing any more."""
@@ -267,9 +278,14 @@ class EventMapper:
     # ── models ────────────────────────────────────────────────────────────────────────────────────
 
     def model_start(
-        self, run_id: Hashable, tags: Sequence[str] | None, metadata: Metadata | None
+        self,
+        run_id: Hashable,
+        tags: Sequence[str] | None,
+        metadata: Metadata | None,
+        given: Sequence[Prompt] = (),
     ) -> None:
-        """A chat model or a plain one was called. Its `llm_start` waits for the message's id."""
+        """A chat model or a plain one was called, and was `given` this. Its `llm_start` waits for
+        the message's id."""
         place = self._place(metadata)
         if place["task_id"]:
             self._message_ids.setdefault(place["task_id"], [])
@@ -279,6 +295,7 @@ class EventMapper:
             model=(metadata or {}).get("ls_model_name") or "",
             metadata=_about_call(metadata or {}),
             tags=tuple(tag for tag in tags or () if _is_given(tag)),
+            input_characters=sum(map(_characters, given)),
             silent=TAG_NOSTREAM in (tags or ()),
         )
 
@@ -336,9 +353,13 @@ class EventMapper:
             )
         )
 
-    def model_error(self, run_id: Hashable) -> None:
+    def model_error(self, run_id: Hashable, error: BaseException) -> None:
         """A model raised. The message that it began stays without an end."""
-        self._calls.pop(run_id, None)
+        call = self._calls.pop(run_id, None)
+        if call is not None and _is_failure(error):
+            at = self._at(call.place)
+            info = _error_info(error)
+            self._emit(LlmError(message_id=call.message_id, model=call.model, error=info, **at))
 
     def _open(self, run_id: Hashable, call: ModelCall, message_id: str | None) -> None:
         call.message_id = message_id or f"lc_run--{run_id}"
@@ -352,6 +373,7 @@ class EventMapper:
                 model=call.model,
                 metadata=call.metadata,
                 tags=call.tags,
+                input_characters=call.input_characters,
                 **at,
             )
         )
@@ -438,8 +460,10 @@ class EventMapper:
             return
         at = self._at(run)
         message = _tool_message(output)
+        documents = shown_documents(documents_in(output if message is None else message))
         if message is None:
-            self._emit(ToolEnd(output=without_bytes(event_json(output)), **at))
+            shown = without_bytes(event_json(output))
+            self._emit(ToolEnd(output=shown, documents=documents, **at))
             return
         at["tool_call_id"] = run["tool_call_id"] or message.tool_call_id
         content = message.content
@@ -448,14 +472,38 @@ class EventMapper:
             error = ErrorInfo(type=ToolException.__name__, message=text)
             self._emit(ToolError(error=error, **at))
         else:
-            self._emit(ToolEnd(output=without_bytes(event_json(content)), **at))
+            shown = without_bytes(event_json(content))
+            self._emit(ToolEnd(output=shown, documents=documents, **at))
 
     def tool_error(self, run_id: Hashable, error: BaseException) -> None:
         """A tool raised. One that asks a person, or whose run is stopped, will be called again and
         has not failed."""
         run = self._tools.pop(run_id, None)
-        if run is not None and not (_asks(error) or isinstance(error, asyncio.CancelledError)):
+        if run is not None and _is_failure(error):
             self._emit(ToolError(error=_error_info(error), **self._at(run)))
+
+    # ── retrievers ────────────────────────────────────────────────────────────────────────────────
+
+    def retriever_start(
+        self, run_id: Hashable, retriever: str, query: str, metadata: Metadata | None
+    ) -> None:
+        """A retriever was called."""
+        run = {**self._place(metadata), "retriever": retriever, "call_id": str(run_id)}
+        self._retrievers[run_id] = run
+        self._emit(RetrieverStart(query=valid_text(query), **self._at(run)))
+
+    def retriever_end(self, run_id: Hashable, found: Sequence[Document]) -> None:
+        """A retriever returned what it found."""
+        run = self._retrievers.pop(run_id, None)
+        if run is not None:
+            documents = shown_documents(found)
+            self._emit(RetrieverEnd(documents=documents, count=len(found), **self._at(run)))
+
+    def retriever_error(self, run_id: Hashable, error: BaseException) -> None:
+        """A retriever raised."""
+        run = self._retrievers.pop(run_id, None)
+        if run is not None and _is_failure(error):
+            self._emit(RetrieverError(error=_error_info(error), **self._at(run)))
 
     # ── what nodes write ──────────────────────────────────────────────────────────────────────────
 
@@ -579,11 +627,7 @@ def _about_call(metadata: Metadata) -> JsonObject:
         # What the caller's config has of these is about the person who asks.
         if key.startswith(("langgraph_", "ls_")) and not key.startswith("langgraph_auth_"):
             told[key] = event_json(value)
-    sizes = {key: len(encode_json(value)) for key, value in told.items()}
-    while sum(sizes.values()) > CALL_BYTES:
-        longest = max(sizes, key=sizes.__getitem__)
-        del told[longest], sizes[longest]
-    return told
+    return bounded(told, CALL_BYTES)
 
 
 def _is_given(tag: str) -> bool:
@@ -614,6 +658,13 @@ def plain_message(text: str, generation_info: Mapping[str, Any] | None) -> AIMes
     """A plain model's output as the message that `model_end` takes."""
     reason = (generation_info or {}).get("finish_reason")
     return AIMessage(text, response_metadata={"finish_reason": reason})
+
+
+def _characters(prompt: Prompt) -> int:
+    """The characters of the text that a model is given."""
+    if isinstance(prompt, str):
+        return len(prompt)
+    return sum(len(message.text) for message in prompt)
 
 
 def _piece(block: str | dict[str, Any]) -> tuple[str, str]:
@@ -745,6 +796,12 @@ def _asks(error: BaseException) -> bool:
     """True for what LangGraph raises where a person is asked, or asked again since their answer was
     invalid."""
     return isinstance(error, GraphBubbleUp) or is_invalid_resume(error)
+
+
+def _is_failure(error: BaseException) -> bool:
+    """False for what is raised where nothing failed: a person is asked, or nobody waits for the
+    result any more."""
+    return not (_asks(error) or isinstance(error, asyncio.CancelledError | GeneratorExit))
 
 
 def _error_info(error: BaseException) -> ErrorInfo:

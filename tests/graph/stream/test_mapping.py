@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from typing import Any
 
-from langchain_core.messages import AIMessageChunk
+import pytest
+from langchain_core.messages import AIMessageChunk, HumanMessage, SystemMessage
+from langgraph.errors import GraphInterrupt
 
-from assent.core.events import Event, LlmStart, NodeStart, encode
+from assent.core.events import (
+    ErrorInfo,
+    Event,
+    LlmError,
+    LlmStart,
+    NodeStart,
+    RetrieverError,
+    encode,
+)
 from assent.graph.stream.mapping import CALL_BYTES, EventMapper
 
 IN_A_SUBGRAPH: dict[str, Any] = {
@@ -64,3 +75,37 @@ def test_what_is_said_of_a_call_is_bounded() -> None:
 def test_what_cannot_be_json_is_named() -> None:
     started = call_started(None, {"ls_client": object()})
     assert started.metadata == {"ls_client": "<object>"}
+
+
+def test_a_call_says_how_much_text_it_was_given_and_counts_no_media() -> None:
+    image = {"type": "image", "base64": "x" * 5000, "mime_type": "image/png"}
+    messages = [SystemMessage("Be brief."), HumanMessage([{"type": "text", "text": "Hi"}, image])]
+    for given, characters in (([messages], 11), (["Hello"], 5), ((), 0)):
+        events: list[Event] = []
+        mapper = EventMapper(events.append)
+        mapper.model_start("call", None, None, given)
+        mapper.model_text("call", "So")
+        started = events[0]
+        assert isinstance(started, LlmStart)
+        assert started.input_characters == characters
+
+
+@pytest.mark.parametrize(
+    "error", [CancelledError(), GeneratorExit(), GraphInterrupt(), ConnectionError("secret")]
+)
+def test_what_failed_is_told_and_what_was_stopped_is_not(error: BaseException) -> None:
+    events: list[Event] = []
+    mapper = EventMapper(events.append)
+    mapper.model_start("call", None, {"ls_model_name": "talker-1"})
+    mapper.model_error("call", error)
+    mapper.retriever_start("look", "library", "rain", None)
+    mapper.retriever_error("look", error)
+    failed = [event for event in events if isinstance(event, LlmError | RetrieverError)]
+    if not isinstance(error, ConnectionError):
+        assert failed == []
+        return
+    of_model, of_retriever = failed
+    assert isinstance(of_model, LlmError) and isinstance(of_retriever, RetrieverError)
+    assert (of_model.message_id, of_model.model) == ("", "talker-1")
+    assert (of_retriever.retriever, of_retriever.call_id) == ("library", "look")
+    assert of_model.error == of_retriever.error == ErrorInfo(type="ConnectionError")
