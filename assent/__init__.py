@@ -10,6 +10,7 @@ from assent.core.policy import Escalation
 
 if TYPE_CHECKING:
     from assent.api.embedding import Assent
+    from assent.core.progress import ProgressUpdate
     from assent.graph.approval_rules import ApprovalPolicy
     from assent.graph.approved import Approved, approved_by
     from assent.graph.ask_human import ask_human
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         resume,
         stream_resume,
     )
+    from assent.graph.stream.progress import astream_progress, run_with_steps, stream_progress
     from assent.graph.stream.typed import astream_typed
     from assent.graph.tool_calls import call_once
 
@@ -35,12 +37,14 @@ __all__ = [
     "AssentError",
     "Edit",
     "Escalation",
+    "ProgressUpdate",
     "Reject",
     "Respond",
     "apending_approvals",
     "approved_by",
     "aresume",
     "ask_human",
+    "astream_progress",
     "astream_resume",
     "astream_typed",
     "build_hitl_agent",
@@ -48,6 +52,8 @@ __all__ = [
     "idempotency_key",
     "pending_approvals",
     "resume",
+    "run_with_steps",
+    "stream_progress",
     "stream_resume",
 ]
 
@@ -57,10 +63,12 @@ _MODULES = {
     "ApprovalPolicy": "assent.graph.approval_rules",
     "Approved": "assent.graph.approved",
     "Assent": "assent.api.embedding",
+    "ProgressUpdate": "assent.core.progress",
     "apending_approvals": "assent.graph.interrupts.resume",
     "approved_by": "assent.graph.approved",
     "aresume": "assent.graph.interrupts.resume",
     "ask_human": "assent.graph.ask_human",
+    "astream_progress": "assent.graph.stream.progress",
     "astream_resume": "assent.graph.interrupts.resume",
     "astream_typed": "assent.graph.stream.typed",
     "build_hitl_agent": "assent.graph.builder",
@@ -68,6 +76,8 @@ _MODULES = {
     "idempotency_key": "assent.graph.effects",
     "pending_approvals": "assent.graph.interrupts.resume",
     "resume": "assent.graph.interrupts.resume",
+    "run_with_steps": "assent.graph.stream.progress",
+    "stream_progress": "assent.graph.stream.progress",
     "stream_resume": "assent.graph.interrupts.resume",
 }
 
