@@ -22,7 +22,7 @@ SLOW_SECONDS ?= 30
 # Whether a server starts and serves is asked of the lowest versions too.
 SERVED := tests/acceptance/test_demo.py tests/acceptance/test_files.py tests/config/test_logging.py
 
-.PHONY: help serve test test-fast crash check bench lock wheels clean
+.PHONY: help serve test test-fast node crash check bench lock wheels clean
 
 help:  ## What there is to run
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -43,11 +43,15 @@ serve: $(VENV)/ready  ## Start the server with the demo agent
 test test-fast crash: export PYTHONDONTWRITEBYTECODE :=
 
 test: $(VENV)/ready  ## Run the tests
+	@$(BIN)/python -m tests.support.node || $(MAKE) node
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)/ready  ## Run the tests that start no process; make test-fast LOWEST=1 with the lowest versions of all requirements, and a server
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not slow"
 	$(if $(LOWEST),$(BIN)/python -m pytest $(SERVED))
+
+node: $(VENV)/ready  ## Install the Node.js that tests run clients in; make test does if none is there
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/node.txt
 
 crash: $(VENV)/ready  ## Kill, starve and attack the server for hours; CONTRIBUTING.md says with what, and how to do less
 	CRASH_KILLS=$(CRASH_KILLS) $(BIN)/python -m pytest tests/acceptance/test_crash_storm.py
@@ -74,13 +78,15 @@ check: $(VENV)/ready  ## Lint, format, types and layers
 bench: $(VENV)/ready  ## Print the ratios
 	$(BIN)/python -m benchmarks
 
-COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
-	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra openai --extra anthropic
+PIN = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-header
+COMPILE = $(PIN) pyproject.toml --extra openai --extra anthropic
 
 lock: $(VENV)/ready  ## Pin the requirements anew; make lock LOCK=--upgrade for newer ones
 	$(COMPILE) --output-file requirements/run.txt $(LOCK)
 	$(COMPILE) --group dev --constraint requirements/run.txt --output-file requirements/dev.txt $(LOCK)
 	$(COMPILE) --group dev --resolution lowest-direct --output-file requirements/lowest.txt $(LOCK)
+	$(PIN) --group node --output-file requirements/node.txt $(LOCK)
 
 wheels: $(VENV)/ready  ## Build assent, and its client alone, into dist/
 	$(BIN)/hatchling build -t wheel -d dist

@@ -29,7 +29,7 @@ from assent.cli.said import (
 from assent.cli.screen import Screen
 from assent.cli.talk import ExitCode, Talk
 from assent.cli.terminal import complain, console, errors_as_sentences, fail, program
-from assent.cli.turns import JsonView, ScreenView, Turns, View
+from assent.cli.turns import FAILURES, JsonView, ProgressView, ScreenView, Turns, View
 from assent.client import RunResult, SyncClient, Unreachable
 from assent.core.clock import Clock
 from assent.core.json import JsonObject
@@ -46,6 +46,9 @@ class Progress(StrEnum):
     """A line for each tool and node that has ended."""
 
     JSON = "json"
+    """Each step as a line of JSON: `{"type": "progress", "agent", "task", "timestamp"}`."""
+
+    EVENTS = "events"
     """Each event as a line of JSON, as on the wire."""
 
     NONE = "none"
@@ -63,8 +66,6 @@ class Ask(StrEnum):
 
 WORDS = frozenset({"token", "reasoning", "media", "state_update"})
 """Events of what is said. The answer is for standard output."""
-
-FAILURES = frozenset({"error", "run_cancelled"})
 
 
 def run(
@@ -120,23 +121,26 @@ class Shown:
         can_redraw = progress is Progress.AUTO and err.is_terminal and not err.is_dumb_terminal
         self.screen = Screen(err, tells_nodes=not can_redraw, redraws=can_redraw)
         self.lines = Lines(err)
-        self.is_json = progress is Progress.JSON
+        self._progress = progress
+        self.is_for_programs = progress in (Progress.JSON, Progress.EVENTS)
         self.is_quiet = progress is Progress.NONE
-        is_possible = self.lines.is_person and err.is_terminal and not self.is_json
+        is_possible = self.lines.is_person and err.is_terminal and not self.is_for_programs
         self.asks = ask is Ask.AUTO and is_possible
 
     @property
     def view(self) -> View:
         """Where events are shown."""
-        if self.is_json:
+        if self._progress is Progress.JSON:
+            return ProgressView(sys.stderr)
+        if self._progress is Progress.EVENTS:
             return JsonView(sys.stderr, cancels=True)
         if self.is_quiet:
             return ScreenView(self.screen, only=FAILURES, tells_totals=False)
         return ScreenView(self.screen, left_out=WORDS, tells_totals=True)
 
     def tell(self, text: str, style: str = "dim") -> None:
-        """Write a sentence, unless programs read events there."""
-        if not self.is_json:
+        """Write a sentence, unless programs read there."""
+        if not self.is_for_programs:
             self.screen.aside(text, style)
 
 
@@ -187,7 +191,7 @@ class Once:
         if self._shown.asks:
             decisions = self._prompts.decisions(undecided, refusal)
             return None if decisions is None else {"decisions": decisions}
-        if not self._shown.is_json and not self._shown.is_quiet:
+        if not self._shown.is_for_programs and not self._shown.is_quiet:
             self._prompts.show(undecided)
         return None
 

@@ -10,13 +10,18 @@ from typing import Protocol, TextIO
 from assent.cli.screen import Screen
 from assent.cli.talk import EXIT_CODES, ExitCode, Talk
 from assent.cli.terminal import complain, note
+from assent.cli.wording import line_of
 from assent.client import Heard, Unreachable
 from assent.core.errors import AssentError, Conflict, InvalidRequest, NotFound
+from assent.core.events import Event, RunResumed, RunStart
 from assent.core.json import JsonObject
+from assent.core.progress import progress_of
 
 Asks = Callable[[list[JsonObject], str], JsonObject | None]
 """Asks for decisions on these approvals. Gets the sentence with which the last decisions were
 refused, and returns the body that decides, or None if they are left pending."""
+
+FAILURES = frozenset({"error", "run_cancelled"})
 
 
 class View(Protocol):
@@ -83,6 +88,35 @@ class JsonView:
         """Write an event."""
         self._out.write(f"{heard.body.decode()}\n")
         self._out.flush()
+
+    def rest(self) -> None:
+        """Do nothing."""
+
+    def ended(self, cost: Callable[[], float | None]) -> None:
+        """Do nothing."""
+
+
+class ProgressView:
+    """The progress as lines of JSON, and beside them a sentence about a run that failed."""
+
+    cancels = True
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._agent = ""
+
+    def show(self, heard: Heard) -> None:
+        """Write the step that an event is, if it is one."""
+        event = heard.event
+        if isinstance(event, RunStart | RunResumed):
+            self._agent = event.agent
+        update = progress_of(event, self._agent) if isinstance(event, Event) else None
+        if update is not None:
+            self._out.write(f"{update.json().decode()}\n")
+            self._out.flush()
+        elif heard.type in FAILURES and (line := line_of(heard.fields)) is not None:
+            sentence, _ = line
+            complain(" ".join(sentence.split()))
 
     def rest(self) -> None:
         """Do nothing."""

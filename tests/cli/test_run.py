@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -119,13 +120,31 @@ def test_a_graph_without_messages_answers_with_its_state(desk: Server, tmp_path:
 
 
 def test_events_are_lines_of_json_as_on_the_wire(desk: Server, tmp_path: Path) -> None:
-    done = said(desk, tmp_path, "--progress", "json", "hello ÿ\u2028")
+    done = said(desk, tmp_path, "--progress", "events", "hello ÿ\u2028")
     assert (done.returncode, done.stdout) == (0, "hello ÿ\u2028\n")
     lines = done.stderr.removesuffix("\n").split("\n")
     events = [json.loads(line) for line in lines]
     assert [event["type"] for event in events][:1] == ["run_start"]
     assert events[-1]["type"] == "done" and {event["type"] for event in events} <= {*EVENT_TYPES}
     assert get(desk, f"/threads/{events[0]['thread_id']}/events")["events"] == events
+
+
+def test_progress_is_lines_of_json_with_an_agent_and_a_task(desk: Server, tmp_path: Path) -> None:
+    done = said(desk, tmp_path, "--progress", "json", "hello")
+    assert (done.returncode, done.stdout) == (0, "hello\n")
+    (line,) = map(json.loads, done.stderr.splitlines())
+    assert list(line) == ["type", "agent", "task", "timestamp"]
+    assert (line["type"], line["agent"], line["task"]) == ("progress", "desk", "node")
+    assert datetime.fromisoformat(line["timestamp"]).tzinfo is not None
+
+    failed = said(desk, tmp_path, "--progress", "json", "fail")
+    assert (failed.returncode, failed.stdout) == (1, "")
+    step, sentence = failed.stderr.splitlines()
+    assert json.loads(step)["task"] == "node" and "a secret" not in sentence
+    # Nothing but progress is JSON there.
+    asked = said(desk, tmp_path, "--progress", "json", "ask Which year?")
+    assert (asked.returncode, asked.stdout) == (3, "")
+    assert [json.loads(line)["type"] for line in asked.stderr.splitlines()] == ["progress"]
 
 
 def test_a_run_that_fails_or_is_refused_ends_with_1(desk: Server, tmp_path: Path) -> None:

