@@ -50,6 +50,10 @@ async def _admitted_reader(request: Request, by: TheReader) -> None:
     admit(request)
 
 
+async def _noted_reader(request: Request, by: TheReader) -> None:
+    _note_reader(request, by)
+
+
 def _note_reader(request: Request, by: Actor) -> None:
     address = request.client.host if request.client is not None else ""
     client = address if served(request).knows_nobody else by.name
@@ -61,6 +65,9 @@ def admit(request: Request) -> None:
     reader: Reader = request.scope[READER]
     served(request).connections.admit(reader.client)
 
+
+NotedReader = Annotated[None, Depends(_noted_reader)]
+"""Know whom a stream would be counted for. A page is none, unless it waits."""
 
 Admitted = Annotated[None, Depends(_admitted)]
 AdmittedIfStreaming = Annotated[None, Depends(_admitted_if_streaming)]

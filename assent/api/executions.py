@@ -12,10 +12,10 @@ from assent.storage.base import Storage
 
 class Found(NamedTuple):
     """The log behind an id: a thread's as a whole, or the execution in it that begins with the run
-    `root`. `agent` is the name of the agent at work, "" before the first run."""
+    `root`, "" for all of it. `agent` is the name of the agent at work, "" before the first run."""
 
     log_id: str
-    root: Run | None
+    root: str
     agent: str
 
 
@@ -24,12 +24,12 @@ async def find(runs: Runs, id: str) -> Found:
     `NotFound`."""
     thread = await runs.storage.thread(id)
     if thread is not None:
-        return Found(id, None, thread.agent or "")
+        return Found(id, "", thread.agent or "")
     run = await runs.storage.run(id)
     if run is None:
         raise NotFound(f"There is no thread and no run '{id}'.")
     root = await root_of(runs.storage, run)
-    return Found(root.thread_id, root, root.agent)
+    return Found(root.thread_id, root.run_id, root.agent)
 
 
 async def root_of(storage: Storage, run: Run) -> Run:

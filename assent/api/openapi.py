@@ -23,6 +23,13 @@ SSE_RESPONSE: Responses = {
     }
 }
 
+FOREIGN_SSE: Responses = {
+    200: {
+        "description": "Events, each as `data: <JSON>`, in the form of the dialect.",
+        "content": {f"{EVENTS}; charset=utf-8": {"schema": {"type": "string"}}},
+    }
+}
+
 ENDED_RESPONSE: Responses = {200: {"description": "All of the runs have ended"}}
 
 

@@ -245,8 +245,8 @@ async def test_it_is_followed_over_pauses_from_its_beginning(tmp_path: Path) -> 
         assert kinds == ["approval_required", "approval_decided"] * 2
         # All three are found by the id of any, and the thread by its own.
         for run in (root, second, last):
-            assert await find(runs, run.run_id) == Found("t", await runs.run(root.run_id), "agent")
-        assert await find(runs, "t") == Found("t", None, "agent")
+            assert await find(runs, run.run_id) == Found("t", root.run_id, "agent")
+        assert await find(runs, "t") == Found("t", "", "agent")
         with pytest.raises(NotFound, match="no thread and no run 'x'"):
             await find(runs, "x")
 

@@ -3,17 +3,19 @@ comes back in the middle.
 
     frames = frames_of(dialect, entries_of(RunStart(…), Done(…)))
     replays(dialect, entries)
+    replays(dialect, entries_of(*every_event()))
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from msgspec import structs
 
 from assent.api.dialects.base import Dialect, Fold, Frame, past
 from assent.api.dialects.positions import read_position
-from assent.core.events import Event, encode, event_type
+from assent.core.events import EVENT_TYPES, ErrorInfo, Event, encode, event_type
 from assent.storage.base import LogEntry
 
 
@@ -24,6 +26,17 @@ def entries_of(*events: Event, thread_id: str = "t") -> list[LogEntry]:
         numbered = structs.replace(event, thread_id=thread_id, seq=seq)
         entries.append(LogEntry(seq, event_type(event), event.run_id, encode(numbered)))
     return entries
+
+
+def every_event(run_id: str = "r") -> list[Event]:
+    """An event of each type, with nothing but what every event of it has."""
+    return [_bare(kind, run_id) for kind in EVENT_TYPES.values()]
+
+
+def _bare(kind: type[Event], run_id: str) -> Event:
+    values: dict[Any, Any] = {str: "x", int: 1, float: 0.5, ErrorInfo: ErrorInfo("ValueError")}
+    required = [field for field in structs.fields(kind) if field.required]
+    return kind(run_id=run_id, **{field.name: values[field.type] for field in required})
 
 
 def frames_of(dialect: Dialect, entries: Sequence[LogEntry]) -> list[Frame]:

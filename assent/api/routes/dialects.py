@@ -6,5 +6,9 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Final
 
-DIALECT_ROUTES: Final[Mapping[str, tuple[ModuleType, ...]]] = {}
+from assent.api.routes import human_input
+
+DIALECT_ROUTES: Final[Mapping[str, tuple[ModuleType, ...]]] = {
+    "human-input": (human_input,),
+}
 """The modules of each dialect's routes, by its name."""

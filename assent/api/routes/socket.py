@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from fastapi import HTTPException, Request, Response
+from fastapi import Request, Response
 from starlette.routing import WebSocketRoute
 
 from assent.api.deps import Admitted, TheActor, TheRuns, ThreadPath
 from assent.api.dialects.native import NATIVE
 from assent.api.event_query import After, Types
 from assent.api.routing import router_of
-from assent.api.streams.handshake import HANDSHAKE, Handshake
+from assent.api.streams.handshake import (
+    HANDSHAKE,
+    HANDSHAKE_RESPONSES,
+    Handshake,
+    check_handshake,
+)
 from assent.api.streams.reading import check_readable
 from assent.api.streams.speech import NativeSpeech
 from assent.api.streams.websocket import SocketStream
@@ -20,14 +25,7 @@ router = router_of("threads")
 PATH = "/threads/{id}/ws"
 
 
-@router.get(
-    PATH,
-    status_code=101,
-    responses={
-        101: {"description": "The WebSocket is open"},
-        426: {"description": "The request is no handshake of a WebSocket"},
-    },
-)
+@router.get(PATH, status_code=101, responses=HANDSHAKE_RESPONSES)
 async def open_socket(
     id: ThreadPath,
     request: Request,
@@ -39,10 +37,7 @@ async def open_socket(
 ) -> Response:
     """A WebSocket with the thread's events past `after`, replayed and then live. In the other
     direction it takes messages, decisions, cancelling, acknowledgements and another filter."""
-    if not request.scope.get(HANDSHAKE):
-        raise HTTPException(
-            426, "This path takes the handshake of a WebSocket.", headers={"Upgrade": "websocket"}
-        )
+    check_handshake(request)
     await runs.thread(id)
     await check_readable(runs.storage, id, after)
     following = Following(runs.storage, id, after, types=types)

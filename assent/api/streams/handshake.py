@@ -14,6 +14,8 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from assent.api.streams.sse import LATER, Loop
@@ -101,6 +103,21 @@ class Requests:
         state = {**scope.get("state", {})}
         kept = {**scope, "type": "http", "method": method, "scheme": scheme, "state": state}
         return {**kept, **changes}
+
+
+HANDSHAKE_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    101: {"description": "The WebSocket is open"},
+    426: {"description": "The request is no handshake of a WebSocket"},
+}
+"""What the GET beside a WebSocket's route may answer."""
+
+
+def check_handshake(request: Request) -> None:
+    """Raise 426 for a GET that is no handshake."""
+    if not request.scope.get(HANDSHAKE):
+        raise HTTPException(
+            426, "This path takes the handshake of a WebSocket.", headers={"Upgrade": "websocket"}
+        )
 
 
 class Handshake:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import aclosing
 from typing import NamedTuple
 
 from fastapi import Request, Response
 
-from assent.api.deps import wants_page
-from assent.api.dialects.base import Dialect, Past
+from assent.api.context import served
+from assent.api.deps import admit, wants_page
+from assent.api.dialects.base import Dialect, Frame, Past, past
 from assent.api.dialects.positions import Position
 from assent.api.event_query import Reading
 from assent.api.executions import Found
+from assent.api.streams.connections import Connection, Transport
+from assent.api.streams.encoder import ws_text
 from assent.api.streams.poll import page_of
+from assent.api.streams.sending import connection_of
 from assent.api.streams.sse import EventStream
+from assent.api.waiting import unless_gone
 from assent.core.errors import InvalidRequest
 from assent.runs.follow import (
     EXECUTION_TYPES,
@@ -63,11 +70,49 @@ async def execution_response(
     execution to its own. With a `Last-Event-ID` behind which nothing will come it is a 204:
     browsers ask no more then. Raises `Gone` as `replay_of` does."""
     replay = await replay_of(storage, found, dialect, position)
-    if "last-event-id" in request.headers and await _has_all(storage, found, position):
+    if "last-event-id" in request.headers and await _has_all(storage, found, dialect, position):
         return Response(status_code=204)
     return EventStream(
         request, replay.following, replay.batches, dialect=replay.dialect, named=named
     )
+
+
+async def execution_page(
+    request: Request,
+    storage: Storage,
+    found: Found,
+    dialect: Dialect,
+    position: Position,
+    *,
+    limit: int,
+    timeout: float | None = None,
+) -> Response:
+    """The frames behind the position as `{"events": [...]}`, at most `limit`. If there are none,
+    wait for some until the timeout. Raises `Gone` as `replay_of` does."""
+    frames = await frames_so_far(storage, found, dialect, position, limit=limit)
+    events: Sequence[bytes] = [ws_text(frame) for frame in frames]
+    if not events and timeout:
+        replay = await replay_of(storage, found, dialect, position)
+        events = (await _wait(request, replay, timeout))[:limit]
+    body = b'{"events":[%s]}' % b",".join(events)
+    return Response(body, media_type="application/json")
+
+
+async def _wait(request: Request, replay: Replay, timeout: float) -> Sequence[bytes]:
+    """The next frames; none if the timeout is over, the client has gone or the server stops."""
+    admit(request)
+    connection = connection_of(request, replay.following, Transport.POLL, replay.dialect, ws_text)
+    with served(request).connections.opened(connection):
+        first = _first_messages(replay.batches, connection)
+        return await unless_gone(request, first, timeout) or ()
+
+
+async def _first_messages(batches: Batches, connection: Connection) -> Sequence[bytes]:
+    async with aclosing(batches):
+        async for entries in batches:
+            if messages := connection.encoder.messages(connection.log_id, entries):
+                return messages
+    return ()
 
 
 class Replay(NamedTuple):
@@ -88,23 +133,52 @@ async def replay_of(storage: Storage, found: Found, dialect: Dialect, position: 
     """
     log_id = found.log_id
     await storage.check_cursor(log_id, position.seq)
-    if found.root is None:
-        after = 0 if dialect.has_state else position.seq - bool(position.part)
-        following = Following(storage, log_id, after, types=dialect.types)
-        batches = following.batches()
-    else:
-        after = await first_of(storage, log_id, found.root.run_id) - 1
-        types = None if dialect.types is None else dialect.types | EXECUTION_TYPES
-        following = Following(storage, log_id, after, types=types)
-        batches = follow_execution(following, Execution(found.root.run_id))
+    after, types = await _beginning(storage, found, dialect, position)
+    following = Following(storage, log_id, after, types=types)
+    batches = following.batches()
+    if found.root:
+        batches = follow_execution(following, Execution(found.root))
     await check_readable(storage, log_id, after)
     return Replay(following, batches, Past(dialect, position))
 
 
-async def _has_all(storage: Storage, found: Found, position: Position) -> bool:
-    """True if the execution is over, and the reader has the last event of it."""
-    if found.root is None:
+async def frames_so_far(
+    storage: Storage, found: Found, dialect: Dialect, position: Position, *, limit: int
+) -> list[Frame]:
+    """The first `limit` frames behind the position, of those that there are. Raises `Gone` as
+    `replay_of` does."""
+    await storage.check_cursor(found.log_id, position.seq)
+    after, types = await _beginning(storage, found, dialect, position)
+    execution = Execution(found.root) if found.root else None
+    fold = past(dialect.fold(), position)
+    frames: list[Frame] = []
+    while len(frames) < limit:
+        entries = await storage.read_log(found.log_id, after, types=types)
+        if not entries:
+            break
+        after = entries[-1].seq
+        for entry in entries:
+            if execution is None or execution.takes(entry):
+                frames += fold(entry)
+    return frames[:limit]
+
+
+async def _beginning(
+    storage: Storage, found: Found, dialect: Dialect, position: Position
+) -> tuple[int, frozenset[str] | None]:
+    """The number of the entry behind which to read for a reader at the position, and the types of
+    the entries."""
+    if found.root:
+        after = await first_of(storage, found.log_id, found.root) - 1
+        return after, None if dialect.types is None else dialect.types | EXECUTION_TYPES
+    return 0 if dialect.has_state else position.seq - bool(position.part), dialect.types
+
+
+async def _has_all(storage: Storage, found: Found, dialect: Dialect, position: Position) -> bool:
+    """True if the execution is over, and the reader has the last frame of it."""
+    if not found.root:
         return False
-    so_far = await execution_so_far(storage, found.log_id, found.root.run_id)
-    end = so_far.ends_with
-    return end is not None and (position.seq > end.seq or position == Position(end.seq))
+    so_far = await execution_so_far(storage, found.log_id, found.root)
+    if so_far.ends_with is None:
+        return False
+    return not await frames_so_far(storage, found, dialect, position, limit=1)
