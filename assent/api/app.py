@@ -187,6 +187,7 @@ async def open_server(
             connections=streams,
             encoders=Encoders(shared=lambda log_id: streams.on(log_id) > 1),
             heartbeat=heartbeat,
+            idle_sockets=settings.idle_sockets.total_seconds(),
         )
         yield Opened(served=served, store=storage.store(store), project=project)
 

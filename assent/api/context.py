@@ -7,7 +7,7 @@ says whose it is, and its own path says under which prefix the other paths are.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from fastapi import Request
@@ -16,6 +16,7 @@ from assent.api.cors import Origins
 from assent.api.streams.connections import Connections
 from assent.api.streams.encoder import Encoders
 from assent.core.errors import Unavailable
+from assent.core.locks import NamedLocks
 from assent.notify.delivery import Dispatcher
 from assent.notify.links import LinkKey
 from assent.runs.service import Runs
@@ -30,7 +31,8 @@ class Served:
     agents are for, by name, where a langgraph.json does. With `allow_query_token` a key may be in
     the URL of a route that says so. With `has_auth` the app around it knows who sends a request;
     pages of the `origins` may. A stream on which nothing was sent for `heartbeat` seconds shows
-    that it is alive."""
+    that it is alive, and a query socket on which nothing is asked for `idle_sockets` seconds is
+    closed. Whoever asks on a thread is `asking` there, one after the other."""
 
     runs: Runs
     dispatcher: Dispatcher
@@ -44,6 +46,8 @@ class Served:
     connections: Connections
     encoders: Encoders
     heartbeat: float
+    idle_sockets: float
+    asking: NamedLocks = field(default_factory=NamedLocks)
 
     @property
     def knows_nobody(self) -> bool:

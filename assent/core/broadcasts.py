@@ -10,6 +10,9 @@ FEEDS = "~"
 BROADCASTS = "~broadcasts"
 """The log of what operators told everybody."""
 
+QUERIES = "~query"
+"""The log that query sockets are on while nothing is asked. It never has an event."""
+
 
 def feed_of_agent(name: str) -> str:
     """The log of what happens to the runs of an agent."""

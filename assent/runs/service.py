@@ -45,6 +45,7 @@ from assent.core.rows import (
 from assent.core.run_input import RunInput, given_in
 from assent.graph.chat_decisions import decision_from_messages
 from assent.graph.checkpoints import at_checkpoint, head_of, saver_of
+from assent.graph.inputs import InputShape
 from assent.graph.kinds import Agent, gated_graph, refuse_workflow
 from assent.graph.outside_messages import spoken
 from assent.graph.reading import read_state
@@ -271,6 +272,10 @@ class Runs:
                 "Start a new thread."
             )
         return name
+
+    def shape_of(self, agent: str) -> InputShape:
+        """The input that the agent of this name takes."""
+        return self._shapes[agent]
 
     async def check_input(self, submission: Submission, agent: str) -> None:
         """Raise `InvalidInput` if the agent does not take the submission's input."""

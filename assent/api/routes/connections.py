@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import timedelta
 from typing import Annotated
 
 from fastapi import Query, Request, Response
@@ -55,7 +54,6 @@ async def list_connections(
 def _view(connection: Connection, connections: Connections) -> JsonObject:
     is_feed = connection.log_id.startswith("~")
     now = time.monotonic()
-    idle = timedelta(seconds=now - max(connection.sent_at, connection.heard_at))
     wire, marks = connection.wire, connection.unsent
     return {
         "connection_id": connection.connection_id,
@@ -66,7 +64,7 @@ def _view(connection: Connection, connections: Connections) -> JsonObject:
         "user": connection.reader.user,
         "client": connection.reader.address,
         "since": connection.since,
-        "last_activity": max(connection.since, connections.clock.now() - idle),
+        "last_activity": connections.last_activity(connection),
         "cursor": connection.following.after,
         "acked": connection.acked,
         "lag_seconds": round(now - marks[0][1], 1) if marks else 0.0,
@@ -85,10 +83,8 @@ async def send_broadcast(
     What everybody is told has no number, and whoever is away misses it.
     """
     connections = served(request).connections
-    if body.thread_id is None:
-        reached = sum(each.transport is not Transport.POLL for each in connections)
-    else:
-        reached = connections.on(body.thread_id)
+    thread_id = body.thread_id
+    reached = connections.reachable if thread_id is None else connections.on(thread_id)
     telling = Telling(
         message=body.message,
         data=body.data,

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Final
 
-from assent.api.routes import human_input
+from assent.api.routes import human_input, query
 
 DIALECT_ROUTES: Final[Mapping[str, tuple[ModuleType, ...]]] = {
     "human-input": (human_input,),
+    "query": (query,),
 }
 """The modules of each dialect's routes, by its name."""

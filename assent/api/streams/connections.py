@@ -5,11 +5,12 @@ from __future__ import annotations
 import socket
 import struct
 import sys
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
@@ -202,6 +203,16 @@ class Connections:
             connection.put_aside(told[encoder])
             reached += 1
         return reached
+
+    @property
+    def reachable(self) -> int:
+        """The streams that `tell` reaches."""
+        return sum(each.transport is not Transport.POLL for each in self)
+
+    def last_activity(self, connection: Connection) -> datetime:
+        """The time when something last went to the reader, or came from there."""
+        idle = time.monotonic() - max(connection.sent_at, connection.heard_at)
+        return max(connection.since, self.clock.now() - timedelta(seconds=idle))
 
     def __iter__(self) -> Iterator[Connection]:
         """Those that are open now, the oldest first."""

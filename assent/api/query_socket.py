@@ -1,0 +1,411 @@
+"""Query sockets: a client asks, one query after the other, and hears what the agent does for each.
+
+A query is a message on the thread of its case, and its answer an execution there. So nothing is
+lost with a connection: whoever asks the same again joins what is under way.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Annotated, NamedTuple
+
+from fastapi.exceptions import RequestValidationError
+from msgspec import structs
+from pydantic import Field, StrictBool, StrictInt, StrictStr, ValidationError
+from starlette.exceptions import HTTPException
+
+from assent.api.context import Served
+from assent.api.dialects.query import EXECUTION_ERROR, QUERY_TYPES, Query, notice
+from assent.api.executions import root_of
+from assent.api.json_body import read_json_text
+from assent.api.problems import EXPECTED, Asked, document
+from assent.api.schemas import Body
+from assent.api.streams.connections import Connection, Heartbeat
+from assent.api.streams.encoder import ws_text
+from assent.api.streams.speech import NotUnderstood, Said
+from assent.approvals.idempotency import Key, stored_outcome
+from assent.core.audit import Actor
+from assent.core.broadcasts import QUERIES
+from assent.core.errors import Gone, InvalidRequest, NotFound, QueueFull, ThreadPaused
+from assent.core.json import Json, JsonObject, encode_json
+from assent.core.named_ids import named_id
+from assent.core.rows import UNFINISHED, Run, ThreadStatus
+from assent.core.run_input import RunInput, given_in
+from assent.runs.follow import (
+    EXECUTION_TYPES,
+    Batches,
+    Execution,
+    Following,
+    first_of,
+    follow_execution,
+)
+from assent.runs.service import INSTEAD_OF_A_DECISION, Runs
+from assent.runs.transitions import Submission
+from assent.storage.base import LogEntry
+
+PATH = "/ws/query"
+
+MAX_QUERY_CHARACTERS = 100_000
+MAX_CASE_CHARACTERS = 200
+MAX_ID = 64
+
+MOST_WAITING = 4
+"""The queries of a socket that wait for the one before them."""
+
+LOOKS = 10
+"""An idle socket looks so often whether it has been for too long."""
+
+CASE = "case_id"
+
+TAKEN = frozenset({ThreadStatus.BUSY, ThreadStatus.INTERRUPTED})
+"""The statuses of a thread whose last run, or what goes on after it, has not ended."""
+
+
+class QueryMessage(Body):
+    """What a client asks. Under the same `query_id`, the same query is asked once."""
+
+    query: Annotated[StrictStr, Field(min_length=1, max_length=MAX_QUERY_CHARACTERS)]
+    case_id: StrictInt | Annotated[StrictStr, Field(max_length=MAX_CASE_CHARACTERS)] | None = None
+    stream_thinking: StrictBool = True
+    query_id: Annotated[StrictStr, Field(min_length=1, max_length=MAX_ID)] | None = None
+
+
+def read_message(data: str | bytes) -> QueryMessage:
+    """The query in what a client sent. Raises `NotUnderstood` for what is no JSON, and
+    `RequestValidationError` for JSON that is no query."""
+    if isinstance(data, bytes):
+        raise NotUnderstood(InvalidRequest("This socket takes text, and no binary messages."))
+    try:
+        value = read_json_text(data, "message")
+    except HTTPException as error:
+        raise NotUnderstood(error) from error
+    try:
+        return QueryMessage.model_validate(value)
+    except ValidationError as error:
+        found = [{**each, "loc": ("message", *each["loc"])} for each in error.errors()]
+        raise RequestValidationError(found) from None
+
+
+def agent_for_queries(runs: Runs, name: str | None) -> str:
+    """The agent that answers queries: the one of this name, or the first that takes messages.
+    Raises `NotFound`, or `InvalidRequest` for one that takes none."""
+    takers = [each for each in runs.agents if runs.shape_of(each).takes_message]
+    if name is None and takers:
+        return takers[0]
+    if name is None:
+        raise NotFound("This server has no agent that takes messages.")
+    if name not in runs.agents:
+        raise NotFound(f"There is no agent '{name}'. There are: {', '.join(runs.agents)}.")
+    if name not in takers:
+        raise InvalidRequest(f"The agent '{name}' takes no messages, so it answers no queries.")
+    return name
+
+
+# ── the queries of a socket ───────────────────────────────────────────────────────────────────────
+
+
+class Begun(NamedTuple):
+    """The run that an execution begins with, and a number that none of its events is below. One
+    that was `joined` was there before it was asked for."""
+
+    run: Run
+    first_seq: int
+    joined: bool
+
+
+class QuerySession:
+    """The queries of one socket. They are answered one after the other.
+
+    While none is, `idle` is followed, a log that never has an event: so the socket still hears
+    broadcasts, and ends with the server.
+    """
+
+    def __init__(self, server: Served, by: Actor, agent: str, asked: Asked) -> None:
+        self.idle = Following(server.runs.storage, QUERIES, poll=server.idle_sockets / LOOKS)
+        self._server = server
+        self._runs = server.runs
+        self._by = by
+        self._agent = agent
+        self._asked = asked
+        self._waiting: deque[QueryMessage] = deque()
+        self._own_thread = server.connections.clock.new_id()
+        self._connection: Connection | None = None
+        self._rested_at = 0.0
+
+    def opened(self, connection: Connection) -> JsonObject:
+        """The socket is open. The event that says so."""
+        self._connection = connection
+        id = connection.connection_id
+        since = connection.since.timestamp()
+        return {
+            "type": "connection_established",
+            "timestamp": since,
+            "connection_id": id,
+            "session_id": id,
+            "agent_name": self._agent,
+        }
+
+    def ask(self, message: QueryMessage) -> None:
+        """Have the query answered when its turn comes. Raises `QueueFull`."""
+        if len(self._waiting) == MOST_WAITING:
+            raise QueueFull(
+                f"{MOST_WAITING} queries wait on this socket already. Ask again when the next one "
+                "was answered, or open another socket."
+            )
+        self._waiting.append(message)
+        self._open.following.ring()
+
+    async def problem(self, error: Exception, about: JsonObject) -> tuple[JsonObject, int]:
+        """The event that tells of an error which is of no execution, and its status."""
+        sentence, status = await self._sentence(error)
+        event = {
+            "type": EXECUTION_ERROR,
+            "timestamp": self._now().timestamp(),
+            "session_id": self._open.connection_id,
+            "agent_name": self._agent,
+            "error": sentence,
+            "metadata": about,
+        }
+        return event, status
+
+    async def batches(self) -> Batches:
+        """What happens on the socket, until it has been idle for too long or somebody ends it."""
+        self._rested_at = time.monotonic()
+        while self._goes_on:
+            if self._waiting:
+                batches = self._answered(self._waiting.popleft())
+            elif self._is_idle:
+                return
+            else:
+                batches = self._until_asked()
+            async with aclosing(batches):
+                async for entries in batches:
+                    yield entries
+
+    @property
+    def _open(self) -> Connection:
+        assert self._connection is not None, "The socket is not open yet."
+        return self._connection
+
+    @property
+    def _goes_on(self) -> bool:
+        following = self._open.following
+        return not following.is_stopped and not following.ended
+
+    @property
+    def _is_idle(self) -> bool:
+        last = max(self._rested_at, self._open.heard_at)
+        return time.monotonic() - last >= self._server.idle_sockets
+
+    async def _until_asked(self) -> Batches:
+        async with aclosing(self.idle.batches()) as batches:
+            async for entries in batches:
+                yield entries
+                if self._waiting or self._is_idle:
+                    return
+
+    # ── one query ─────────────────────────────────────────────────────────────────────────────────
+
+    async def _answered(self, message: QueryMessage) -> Batches:
+        """The events of the execution that answers the query."""
+        query = self._query(message)
+        try:
+            async with aclosing(self._executed(query)) as batches:
+                async for entries in batches:
+                    yield entries
+        except EXPECTED as error:
+            sentence, _ = await self._sentence(error)
+            yield (notice(query.problem(sentence, self._now())),)
+        if self._goes_on:
+            self._follow(self.idle)
+            self._rested_at = time.monotonic()
+
+    async def _executed(self, query: Query) -> Batches:
+        received_at = self._now()
+        try:
+            begun = await self._begin(query)
+        except EXPECTED:
+            yield (_received(query, received_at, joined=False),)
+            raise
+        run = begun.run
+        query = replace(query, thread_id=run.thread_id)
+        self._open.encoder = self._server.encoders.of(query, ws_text)
+        yield (_received(query, received_at, joined=begun.joined),)
+
+        storage = self._runs.storage
+        await storage.check_cursor(run.thread_id, begun.first_seq - 1)
+        types = QUERY_TYPES | EXECUTION_TYPES
+        following = Following(storage, run.thread_id, begun.first_seq - 1, types=types)
+        self._follow(following)
+        execution = Execution(run.run_id)
+        async with aclosing(follow_execution(following, execution)) as batches:
+            async for entries in batches:
+                yield entries
+        if execution.ends_with is not None and execution.ends_with.type == "run_start":
+            raise Gone("What the query waited for was given up: another run has its thread now.")
+
+    def _follow(self, following: Following) -> None:
+        """Follow this from here on. Whoever has stopped what was followed has stopped this too."""
+        connection = self._open
+        if connection.following.is_stopped:
+            following.stop()
+        connection.following = following
+
+    # ── its execution ─────────────────────────────────────────────────────────────────────────────
+
+    def _query(self, message: QueryMessage) -> Query:
+        thread_id = self._own_thread
+        if message.case_id is not None:
+            # A number and its digits are one case, since half of all clients confuse them.
+            thread_id = named_id("case", self._by.name, self._agent, str(message.case_id))
+        return Query(
+            session_id=self._open.connection_id,
+            thread_id=thread_id,
+            agent=self._agent,
+            text=message.query,
+            case_id=message.case_id,
+            query_id=message.query_id,
+            thinking=message.stream_thinking,
+        )
+
+    async def _begin(self, query: Query) -> Begun:
+        """Begin the execution that answers the query, unless it has begun. Raises what
+        `Runs.submit` does."""
+        key = self._key(query)
+        # Of two sockets that ask the same at once, the second one joins the first.
+        async with self._server.asking.of(query.thread_id):
+            is_known = await self._is_known(key)
+            if key is None and (root := await self._unfinished(query)) is not None:
+                first = await first_of(self._runs.storage, root.thread_id, root.run_id)
+                return Begun(root, first, joined=True)
+            started = await self._runs.submit(self._submission(query, key))
+        return Begun(started.run, started.first_seq, joined=is_known)
+
+    async def _is_known(self, key: Key | None) -> bool:
+        """True if the query was asked under this key before."""
+        try:
+            return await stored_outcome(self._runs.storage, key) is not None
+        except InvalidRequest:
+            raise InvalidRequest(
+                "This query_id was sent with another query before. "
+                "Send a new one, or that query again."
+            ) from None
+
+    async def _unfinished(self, query: Query) -> Run | None:
+        """The run that an execution for the same query began with, which is under way, or waits for
+        a person."""
+        storage = self._runs.storage
+        under_way = [*await storage.runs(thread_id=query.thread_id, status=UNFINISHED)]
+        # In this order: a run that pauses meanwhile is the thread's then.
+        thread = await storage.thread(query.thread_id)
+        if thread is not None and thread.run_id is not None and thread.status in TAKEN:
+            holder = await storage.run(thread.run_id)
+            under_way += [holder] if holder is not None else []
+        for run in under_way:
+            root = await root_of(storage, run)
+            is_same = root.owner == self._by.name and root.agent == query.agent
+            if is_same and given_in(root.input).text == query.text:
+                return root
+        return None
+
+    def _submission(self, query: Query, key: Key | None) -> Submission:
+        return Submission(
+            given=self._given(query),
+            by=self._by,
+            agent=query.agent,
+            thread_id=query.thread_id,
+            metadata={} if query.case_id is None else {CASE: query.case_id},
+            on_busy="enqueue",
+            key=key,
+        )
+
+    def _given(self, query: Query) -> RunInput:
+        """The query as a message, with its case where the graph declares that it wants to know."""
+        given = RunInput(message=query.text)
+        shape = self._runs.shape_of(query.agent)
+        about = {CASE: query.case_id}
+        if query.case_id is None:
+            return given
+        if shape.context is not None and CASE in (shape.context.names or ()):
+            return structs.replace(given, context=about)
+        if CASE in shape.configurable:
+            return structs.replace(given, config={"configurable": about})
+        return given
+
+    def _key(self, query: Query) -> Key | None:
+        if query.query_id is None:
+            return None
+        body = {"query": query.text, CASE: query.case_id, "agent": query.agent}
+        return Key.given(query.query_id, self._by.name, PATH, body)
+
+    # ── what is said ──────────────────────────────────────────────────────────────────────────────
+
+    def _now(self) -> datetime:
+        return self._server.connections.clock.now()
+
+    async def _sentence(self, error: Exception) -> tuple[str, int]:
+        """What is wrong, and its status."""
+        status, body, _ = await document(error, self._asked)
+        sentence = str(body["detail"])
+        if isinstance(error, ThreadPaused):
+            # A query decides nothing, whatever else a message might say beside it.
+            sentence = f"{sentence.removesuffix(INSTEAD_OF_A_DECISION)}, and ask again then."
+        return sentence, status
+
+
+def _received(query: Query, at: datetime, *, joined: bool) -> LogEntry:
+    """The event that says that a query was taken, among those of its execution."""
+    fields = {
+        "input_data": {"query": query.text, CASE: query.case_id},
+        "metadata": {"joined": joined},
+    }
+    return notice(query.event("query_received", at, fields))
+
+
+# ── the socket ────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class QuerySpeech:
+    """What is said on a query socket beside the events: a greeting, and what is wrong with what was
+    asked. It stays open then."""
+
+    session: QuerySession
+    keeps_open = True
+
+    def greeting(self, connection: Connection) -> bytes | None:
+        return encode_json(self.session.opened(connection))
+
+    def heartbeat(self, now: datetime) -> Heartbeat | None:
+        return None
+
+    async def hear(self, connection: Connection, data: str | bytes) -> Said:
+        self.session.ask(read_message(data))
+        return Said(None)
+
+    async def problem(self, error: Exception, heard: str | bytes | None) -> tuple[bytes, int]:
+        event, status = await self.session.problem(error, _about(heard))
+        return encode_json(event), status
+
+
+def _about(heard: str | bytes | None) -> JsonObject:
+    """The query and the case in what was heard, as far as they can be read."""
+    try:
+        message: Json = read_json_text(heard, "message") if isinstance(heard, str) else None
+    except HTTPException:
+        message = None
+    said = message if isinstance(message, dict) else {}
+    return {name: _readable(name, said.get(name)) for name in ("query", CASE)}
+
+
+def _readable(name: str, value: Json) -> Json:
+    """The value of this field of a message; None if it is not right."""
+    try:
+        message = QueryMessage.model_validate({"query": "?", name: value})
+    except ValidationError:
+        return None
+    return getattr(message, name)
