@@ -17,6 +17,7 @@ CONTESTS ?= 50
 STREAM_KILLS ?= 20
 STREAM_THREADS ?= 50
 STREAM_EVENTS ?= 2000
+CLIENT_KILLS ?= 20
 SLOW_READERS ?= 400
 SLOW_SECONDS ?= 30
 # Whether a server starts and serves is asked of the lowest versions too.
@@ -59,6 +60,7 @@ crash: $(VENV)/ready  ## Kill, starve and attack the server for hours; CONTRIBUT
 	SOAK_MINUTES=$(SOAK_MINUTES) $(BIN)/python -m pytest tests/acceptance/test_crash_soak.py
 	STREAM_KILLS=$(STREAM_KILLS) STREAM_THREADS=$(STREAM_THREADS) STREAM_EVENTS=$(STREAM_EVENTS) \
 		$(BIN)/python -m pytest tests/acceptance/test_streams.py
+	CLIENT_KILLS=$(CLIENT_KILLS) $(BIN)/python -m pytest tests/clients/test_kills.py
 	SLOW_READERS=$(SLOW_READERS) SLOW_SECONDS=$(SLOW_SECONDS) \
 		$(BIN)/python -m pytest tests/acceptance/test_slow_readers.py
 	CRASH_KILLS=$(STORAGE_KILLS) $(BIN)/python -m pytest tests/storage/test_crash.py

@@ -22,7 +22,7 @@ from assent.core.clock import Clock
 from assent.core.errors import Superseded
 from assent.core.rows import Run, RunStatus, ThreadStatus
 from assent.core.run_input import RunInput
-from assent.runs.follow import wait_for_run
+from assent.runs.follow import execution_so_far, wait_for_run
 from assent.runs.opening import open_runs
 from assent.runs.service import Runs
 from assent.runs.transitions import Submission
@@ -107,7 +107,7 @@ async def told(storage: SqliteStorage) -> list[str]:
 async def test_arguments_changed_in_the_state_are_asked_anew(tmp_path: Path) -> None:
     till = Till()
     async with desk(tmp_path, till, 5) as (storage, runs):
-        _, (approval,) = await paused(storage, runs)
+        root, (approval,) = await paused(storage, runs)
         await change(runs, 500)
         with pytest.raises(Superseded):
             await runs.approvals.decide("t", approve(approval))
@@ -127,6 +127,10 @@ async def test_arguments_changed_in_the_state_are_asked_anew(tmp_path: Path) -> 
             "approval_decided",
         ]
         assert [entry.type for entry in await storage.read_log("~approvals")] == await told(storage)
+        # To whoever follows the run it is one execution.
+        execution = await execution_so_far(storage, "t", root.run_id)
+        assert execution.ends_with is not None
+        assert (execution.ends_with.run_id, execution.ends_with.type) == (run.run_id, "done")
 
 
 async def test_of_two_only_the_changed_one_is_asked_anew(tmp_path: Path) -> None:

@@ -89,21 +89,26 @@ async def answer(port: int, sent: bytes) -> AsyncIterator[asyncio.StreamReader]:
 async def frames(reader: asyncio.StreamReader) -> AsyncGenerator[bytes]:
     """What stands between empty lines in a chunked answer, until it ends."""
     rest = b""
-    async with aclosing(chunks(reader)) as read:
-        async for chunk in read:
-            *whole, rest = (rest + chunk).split(b"\n\n")
+    async with aclosing(pieces(reader)) as read:
+        async for piece in read:
+            *whole, rest = (rest + piece).split(b"\n\n")
             for frame in whole:
                 yield frame
     assert not rest, f"The stream ended amid a frame: {rest!r}"
 
 
-async def chunks(reader: asyncio.StreamReader) -> AsyncGenerator[bytes]:
-    """The chunks of an answer, until it ends. Raises `Cut` if the connection ends first."""
+async def pieces(reader: asyncio.StreamReader) -> AsyncGenerator[bytes]:
+    """What is in the chunks of an answer, as it comes, until it ends. Raises `Cut` if the connection
+    ends first."""
     try:
         while size := int(await _until(reader, b"\r\n"), 16):
-            chunk = await reader.readexactly(size + 2)
-            assert chunk.endswith(b"\r\n"), chunk[-20:]
-            yield chunk[:-2]
+            while size:
+                piece = await reader.read(size)
+                if not piece:
+                    raise Cut
+                size -= len(piece)
+                yield piece
+            assert await reader.readexactly(2) == b"\r\n"
         assert await reader.readexactly(2) == b"\r\n"
     except asyncio.IncompleteReadError as error:
         raise Cut from error

@@ -1,0 +1,145 @@
+"""The clients of documents, whose connections break and whose server is killed: each hears all of it
+once and in order, as it counts.
+
+make crash CLIENT_KILLS=20 CLIENT_SEED=7
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from assent.storage.sqlite.checkup import Level, check_up
+from tests.support import document_agent
+from tests.support.cutting_proxy import CuttingProxy, cuts_at_random, cutting
+from tests.support.document_readers import (
+    Follower,
+    human_input_poll,
+    human_input_socket,
+    human_input_sse,
+    undisturbed,
+)
+from tests.support.server import Api, Server, asking, project_of, serving
+from tests.support.waiting import until
+
+KILLS = int(os.environ.get("CLIENT_KILLS", "2"))
+SEED = int(os.environ.get("CLIENT_SEED", random.randrange(1_000_000)))
+
+KILLS_A_ROUND = 2
+"""A run that is killed thrice at one step is given up."""
+
+AGENT = "slow_graph"
+STORY = (
+    "search courts then ask Which year? then pay 5 then ask Whose? then cite courts then tell 30"
+)
+
+HEARD = 12
+"""So many things at least all clients together hear of a round."""
+
+BETWEEN_LOOKS = 0.05
+
+FEWEST, MOST = 200, 6_000
+"""Bytes of an answer after which a connection is cut."""
+
+
+@pytest.mark.timeout(240 + 60 * KILLS)
+async def test_every_client_hears_all_of_it_once_whatever_breaks(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    draw = random.Random(SEED)
+    agents = project_of(tmp_path, {document_agent: [AGENT]})
+    with serving(tmp_path, agents, ASSENT_HEARTBEAT="1s") as server:
+        async with asking(server) as api:
+            cuts = cuts_at_random(draw, FEWEST, MOST)
+            async with cutting(server.port, cuts, holds=True) as proxy:
+                for number in range(-(-KILLS // KILLS_A_ROUND)):
+                    kills = min(KILLS_A_ROUND, KILLS - number * KILLS_A_ROUND)
+                    heard = await one_round(server, api, proxy, draw, number, kills)
+    with capfd.disabled():
+        print(  # noqa: T201  (what `make crash` is run for)
+            f"\nseed {SEED}: {heard} heard over {proxy.connections:,} connections; {KILLS} kills"
+        )
+    assert proxy.connections > 2 * len(heard), "Nothing was cut."
+    found = check_up(tmp_path / "assent.db")
+    assert [each for each in found if each.level is Level.WRONG] == []
+
+
+async def one_round(
+    server: Server, api: Api, proxy: CuttingProxy, draw: random.Random, number: int, kills: int
+) -> dict[str, int]:
+    """Have a run that asks people things, which all clients hear amid kills. Returns the number of
+    things that each has heard."""
+    over = asyncio.Event()
+    run = await api.run(f"thread-{number}", STORY)
+    id = run["run_id"]
+    clients = {
+        "000 over SSE": Follower(human_input_sse(id)),
+        "000 over a WebSocket": Follower(human_input_socket(id)),
+        "000 by polling": Follower(human_input_poll(id, over)),
+    }
+    async with people(api), asyncio.TaskGroup() as group:
+        following = {
+            name: group.create_task(client.follow(proxy.port)) for name, client in clients.items()
+        }
+        await killing(server, clients, draw, kills)
+        polling = following.pop("000 by polling")
+        await asyncio.gather(*following.values())
+        over.set()
+        await polling
+    for name, client in clients.items():
+        assert client.told == await undisturbed(client.hear, server.port), name
+    return {name: len(client.told) for name, client in clients.items()}
+
+
+async def killing(
+    server: Server, clients: dict[str, Follower], draw: random.Random, kills: int
+) -> None:
+    """Kill the server at random points of what the clients hear."""
+    for at in sorted(draw.randrange(HEARD) for _ in range(kills)):
+        await until(lambda at=at: sum(len(each.told) for each in clients.values()) >= at)
+        await asyncio.to_thread(server.restart)
+
+
+@asynccontextmanager
+async def people(api: Api) -> AsyncIterator[None]:
+    """People who decide whatever is asked."""
+
+    async def decide() -> None:
+        while True:
+            # What was decided by an answer that was lost, is refused.
+            with suppress(httpx.TransportError):
+                listed = await api.http.get("/approvals", params={"status": "pending"})
+                for approval in listed.json()["approvals"]:
+                    decided = {"decisions": {approval["approval_id"]: decision_on(approval)}}
+                    await api.resume(approval["thread_id"], **decided)
+            await asyncio.sleep(BETWEEN_LOOKS)
+
+    task = asyncio.create_task(decide())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+    assert task.cancelled(), task.exception()
+
+
+def decision_on(approval: Any) -> Any:
+    """What they say to it."""
+    if "approve" in approval["allowed"]:
+        return {"type": "approve"}
+    return {"type": "respond", "message": "1986"}
+
+
+async def asked(api: Api, path: str, body: Any) -> Any:
+    """What the server answers to this body."""
+    response = await api.http.post(path, json=body)
+    assert response.is_success, response.text
+    return response.json()
