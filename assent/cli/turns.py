@@ -13,9 +13,9 @@ from assent.cli.terminal import complain, note
 from assent.cli.wording import line_of
 from assent.client import Heard, Unreachable
 from assent.core.errors import AssentError, Conflict, InvalidRequest, NotFound
-from assent.core.events import Event, RunResumed, RunStart
+from assent.core.events import Event
 from assent.core.json import JsonObject
-from assent.core.progress import progress_of
+from assent.core.progress import Steps
 
 Asks = Callable[[list[JsonObject], str], JsonObject | None]
 """Asks for decisions on these approvals. Gets the sentence with which the last decisions were
@@ -103,14 +103,12 @@ class ProgressView:
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
-        self._agent = ""
+        self._steps = Steps()
 
     def show(self, heard: Heard) -> None:
         """Write the step that an event is, if it is one."""
         event = heard.event
-        if isinstance(event, RunStart | RunResumed):
-            self._agent = event.agent
-        update = progress_of(event, self._agent) if isinstance(event, Event) else None
+        update = self._steps.update(event) if isinstance(event, Event) else None
         if update is not None:
             self._out.write(f"{update.json().decode()}\n")
             self._out.flush()

@@ -13,11 +13,22 @@ from datetime import datetime
 import msgspec
 
 from assent.core.clock import time_text
-from assent.core.events import Event, NodeEvent, NodeStart, Progress, ToolStart
+from assent.core.events import (
+    Event,
+    NodeEvent,
+    NodeStart,
+    Progress,
+    RunResumed,
+    RunStart,
+    ToolStart,
+)
 from assent.core.json import JsonObject
 
 UPDATE_TYPES = frozenset({"node_start", "tool_start", "progress"})
-"""The types of the events that `progress_of` makes an update of."""
+"""The types of the events that are updates."""
+
+STEP_TYPES = UPDATE_TYPES | {"run_start", "run_resumed"}
+"""The types of the events that `Steps` looks at."""
 
 
 class ProgressUpdate(msgspec.Struct, frozen=True, tag="progress", tag_field="type"):
@@ -54,6 +65,20 @@ def _path_of(event: NodeEvent) -> str:
     """The node and those around it, without the ids of their tasks."""
     around = (outer.partition(":")[0] for outer in event.ns)
     return "/".join((*around, event.node))
+
+
+class Steps:
+    """The updates in a thread's events, which it is told in order. `agent` is whose they are, if
+    that is known before the first."""
+
+    def __init__(self, agent: str = "") -> None:
+        self._agent = agent
+
+    def update(self, event: Event) -> ProgressUpdate | None:
+        """The update that the next event is, if it is one."""
+        if isinstance(event, RunStart | RunResumed):
+            self._agent = event.agent
+        return progress_of(event, self._agent)
 
 
 class Totals:

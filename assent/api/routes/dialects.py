@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Final
 
-from assent.api.routes import human_input, query
+from assent.api.routes import human_input, progress, query
 
 DIALECT_ROUTES: Final[Mapping[str, tuple[ModuleType, ...]]] = {
     "human-input": (human_input,),
+    "progress": (progress,),
     "query": (query,),
 }
 """The modules of each dialect's routes, by its name."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import NamedTuple
 
@@ -30,7 +30,7 @@ from assent.runs.follow import (
     first_of,
     follow_execution,
 )
-from assent.storage.base import Storage
+from assent.storage.base import LogEntry, Storage
 
 
 async def events_response(
@@ -148,19 +148,28 @@ async def frames_so_far(
     """The first `limit` frames behind the position, of those that there are. Raises `Gone` as
     `replay_of` does."""
     await storage.check_cursor(found.log_id, position.seq)
-    after, types = await _beginning(storage, found, dialect, position)
-    execution = Execution(found.root) if found.root else None
     fold = past(dialect.fold(), position)
     frames: list[Frame] = []
-    while len(frames) < limit:
-        entries = await storage.read_log(found.log_id, after, types=types)
-        if not entries:
-            break
+    async with aclosing(entries_so_far(storage, found, dialect, position)) as entries:
+        async for entry in entries:
+            frames += fold(entry)
+            if len(frames) >= limit:
+                break
+    return frames[:limit]
+
+
+async def entries_so_far(
+    storage: Storage, found: Found, dialect: Dialect, position: Position
+) -> AsyncGenerator[LogEntry, None]:
+    """The entries of what was found that a reader at the position needs, of those that there
+    are."""
+    after, types = await _beginning(storage, found, dialect, position)
+    execution = Execution(found.root) if found.root else None
+    while entries := await storage.read_log(found.log_id, after, types=types):
         after = entries[-1].seq
         for entry in entries:
             if execution is None or execution.takes(entry):
-                frames += fold(entry)
-    return frames[:limit]
+                yield entry
 
 
 async def _beginning(
