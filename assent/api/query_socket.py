@@ -202,6 +202,8 @@ class QuerySession:
         return time.monotonic() - last >= self._server.idle_sockets
 
     async def _until_asked(self) -> Batches:
+        # What an operator said since the last events rang for what was followed then.
+        yield ()
         async with aclosing(self.idle.batches()) as batches:
             async for entries in batches:
                 yield entries

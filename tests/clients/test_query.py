@@ -436,6 +436,15 @@ async def nobody_on(client: httpx.AsyncClient) -> bool:
     return bool(told == {"active_connections": 0, "connections": []})
 
 
+async def test_nothing_is_left_of_a_client_that_leaves_as_its_query_begins(server: Server) -> None:
+    for milliseconds in (0, 2, 4, 6, 8, 12):
+        async with socket_of(server) as socket:
+            await socket.send("pay 14", f"left after {milliseconds}")
+            await asyncio.sleep(milliseconds / 1000)
+    async with http(server) as client:
+        await until(lambda: nobody_on(client))
+
+
 async def test_a_broadcast_reaches_all_under_its_type_which_is_none_of_the_agents(
     server: Server,
 ) -> None:
