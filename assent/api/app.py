@@ -290,4 +290,5 @@ def _runs(
         uploads=UploadLimits(each=settings.max_upload_bytes, in_all=settings.max_uploads_bytes),
         watch_loop=place.whole_process,
         configurable=configuration.configurable,
+        tasks=configuration.tasks,
     )

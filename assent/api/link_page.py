@@ -20,6 +20,7 @@ from assent.core.approval import Approval, ApprovalKind, ApprovalStatus
 from assent.core.json import Json
 from assent.core.question_text import read_question
 from assent.core.rows import Link
+from assent.core.run_input import GIVEN_EXCERPTS
 from assent.core.text import look_alike_warnings, pretty, unseen, visible
 
 MAX_REASON_CHARACTERS = 4_000
@@ -154,7 +155,7 @@ def _content(approval: Approval) -> str:
         parts += _part("What was asked of the agent", shown["asked"], "written by a person")
     if shown.get("model_wrote"):
         parts += _part("What the agent wrote", shown["model_wrote"], "written by the model")
-    for name in ("context", "configurable"):
+    for name in GIVEN_EXCERPTS:
         if shown.get(name):
             parts += _part(f"The {name} that it runs with", shown[name], "given with the message")
 

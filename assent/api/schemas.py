@@ -11,8 +11,10 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
+    StrictBool,
     WithJsonSchema,
     model_serializer,
     model_validator,
@@ -512,6 +514,48 @@ class BatchRequest(Body):
     """Decisions by approval id, each as in `POST /approvals/{id}/decide`."""
 
     decisions: JsonObject = Field(min_length=1, max_length=100)
+
+
+Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT_CHARACTERS)]
+
+
+class TaskParameters(BaseModel):
+    """What a task chooses. Any other parameter is kept with it, and does nothing."""
+
+    model_config = ConfigDict(extra="allow")
+
+    enable_streaming: StrictBool | None = Field(
+        default=None, description="Show the events as they come, and not only at rest"
+    )
+    model: Name | None = Field(
+        default=None, description="One of the `models` that the agent has for tasks"
+    )
+    instructions: Text | None = Field(
+        default=None, description="An addition to the agent's prompt, where it takes `instructions`"
+    )
+
+
+class TaskRequest(Body):
+    """A task for an agent. It does nothing before it is executed."""
+
+    description: Text
+    user_id: Name | None = Field(
+        default=None, description="Whose task it is to you. It says nothing about who asks"
+    )
+    task_parameters: Annotated[
+        TaskParameters, BeforeValidator(_not_too_large), BeforeValidator(_not_too_many_fields)
+    ] = TaskParameters()
+
+
+class ExecuteRequest(Body):
+    """The execution of a task."""
+
+    query: Text | None = Field(
+        default=None, description="What the agent is told; by default the task's description"
+    )
+    enable_streaming: StrictBool | None = Field(
+        default=None, description="By default as the task says, or else the agent's configuration"
+    )
 
 
 class BroadcastRequest(Body):

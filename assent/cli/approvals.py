@@ -28,6 +28,7 @@ from assent.client import SyncClient
 from assent.core.decisions import Approve, Decision, Edit, Reject, Respond
 from assent.core.errors import InvalidRequest
 from assent.core.json import Json, JsonObject, read_typed
+from assent.core.run_input import GIVEN_EXCERPTS
 from assent.core.text import pretty, visible
 
 ARGS_WIDTH = 20
@@ -248,7 +249,7 @@ class Session:
             screen.line(f"asked: {asked}", "dim")
         if wrote := conversation.get("model_wrote"):
             screen.line(f"the model wrote, and it may mislead: {wrote}", "dim")
-        for name in ("context", "configurable"):
+        for name in GIVEN_EXCERPTS:
             if given := conversation.get(name):
                 screen.line(f"runs with the {name}: {given}", "dim")
 

@@ -13,6 +13,10 @@ clerk = 50
 [configurable]
 clerk = ["model"]
 
+[tasks.clerk]
+instructions = true
+models = {"gpt-4" = "openai:gpt-4"}
+
 [budgets.run]
 total_tokens = 100_000
 
@@ -36,6 +40,7 @@ from assent.core.config_keys import is_own_key
 from assent.core.errors import ConfigurationError
 from assent.core.json import Json, JsonObject
 from assent.core.policy import Person, PolicyBook, policies_from_json
+from assent.graph.task_options import TaskRules
 from assent.notify.endpoints import Endpoint, endpoints_from_json
 from assent.runs.budgets import Budgets, budgets_from_json
 
@@ -44,12 +49,14 @@ from assent.runs.budgets import Budgets, budgets_from_json
 class Configuration:
     """The file's contents: `people` by name with their roles, the `policies` that calls are
     approved by, the `recursion_limits` of agents, the `configurable` keys of their config that
-    clients may set, the `budgets` of runs, and the `endpoints` that are notified of approvals."""
+    clients may set, what `tasks` may choose of them, the `budgets` of runs, and the `endpoints`
+    that are notified of approvals."""
 
     people: Mapping[str, Person] = field(default_factory=dict)
     policies: PolicyBook = field(default_factory=PolicyBook)
     recursion_limits: Mapping[str, int] = field(default_factory=dict)
     configurable: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    tasks: Mapping[str, TaskRules] = field(default_factory=dict)
     budgets: Budgets = field(default_factory=Budgets)
     endpoints: tuple[Endpoint, ...] = ()
 
@@ -142,6 +149,33 @@ def _configurable(section: Json, environment: Mapping[str, str]) -> dict[str, li
     return keys
 
 
+class _Tasks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The entry of an agent in the section `tasks`."""
+
+    enable_streaming: bool = False
+    instructions: bool = False
+    models: dict[Annotated[str, msgspec.Meta(min_length=1)], str] = {}
+
+
+def _tasks(section: Json, environment: Mapping[str, str]) -> dict[str, TaskRules]:
+    tasks: dict[str, TaskRules] = {}
+    for agent, entry in _table(section).items():
+        try:
+            read = msgspec.convert(entry, _Tasks)
+        except msgspec.ValidationError as error:
+            raise ConfigurationError(
+                f"The entry for '{agent}' is wrong: {error}. It may have 'enable_streaming' and "
+                "'instructions', which are true or false, and 'models', as in "
+                'models = {"gpt-4" = "openai:gpt-4"}.'
+            ) from None
+        tasks[agent] = TaskRules(
+            enable_streaming=read.enable_streaming,
+            instructions=read.instructions,
+            models=read.models,
+        )
+    return tasks
+
+
 def _budgets(section: Json, environment: Mapping[str, str]) -> Budgets:
     return budgets_from_json(section)
 
@@ -160,6 +194,7 @@ _SECTIONS: Mapping[str, tuple[str, Read]] = {
     "policies": ("policies", _policies),
     "recursion_limits": ("recursion_limits", _recursion_limits),
     "configurable": ("configurable", _configurable),
+    "tasks": ("tasks", _tasks),
     "budgets": ("budgets", _budgets),
     "notify": ("endpoints", endpoints_from_json),
 }

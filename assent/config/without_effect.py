@@ -45,6 +45,8 @@ def without_effect(
         for name in configuration.people:
             if name not in keys:
                 yield WithoutEffect("people", f"It has roles for '{name}', and {_no_key(name)}.")
+    if configuration.tasks and "tasks" not in settings.dialects:
+        yield WithoutEffect("tasks", "ASSENT_DIALECTS does not name 'tasks'.")
     if settings.allow_query_token and not keys:
         yield WithoutEffect("ASSENT_ALLOW_QUERY_TOKEN", "There are no keys that a URL could have.")
     for module, name in settings.state_types:

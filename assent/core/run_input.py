@@ -22,7 +22,8 @@ class RunInput(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
 
     `context` and `config` (`configurable`, `tags` and `metadata`) are what the graph is run with,
     and before and after the nodes of `interrupt_before` and `interrupt_after` it pauses. `user` is
-    who asks, as the graph sees them.
+    who asks, as the graph sees them. `model` and `instructions` are what a task has chosen of its
+    agent.
     """
 
     message: Message | None = None
@@ -32,6 +33,8 @@ class RunInput(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     interrupt_before: NodeNames | None = None
     interrupt_after: NodeNames | None = None
     user: JsonObject | None = None
+    model: str | None = None
+    instructions: str | None = None
 
     @property
     def has_input(self) -> bool:
@@ -61,7 +64,13 @@ class RunInput(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
 
 GIVEN = RunInput.__struct_fields__
 
-INHERITED = ("context", "config", "interrupt_before", "interrupt_after", "user")
+INHERITED = (
+    *("context", "config", "interrupt_before", "interrupt_after", "user"),
+    *("model", "instructions"),
+)
+
+GIVEN_EXCERPTS = ("context", "configurable", "model", "instructions")
+"""The fields of an approval's conversation that show what the run was given."""
 
 
 def given_in(stored: Mapping[str, Json]) -> RunInput:

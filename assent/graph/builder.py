@@ -55,7 +55,8 @@ from assent.graph.model_node import (
     read_response_format,
 )
 from assent.graph.model_retry import Retry, Timeout, retry_policy, timeout_policy
-from assent.graph.nested import ask_node, is_nested
+from assent.graph.nested import ask_node
+from assent.graph.node_config import is_nested
 from assent.graph.state import AgentState, Conversation
 from assent.graph.state_schema import Schemas, schemas_of
 from assent.graph.tool_calls import ToolTimeout, tool_calls

@@ -11,11 +11,11 @@ from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.tools import BaseTool
-from langgraph._internal._constants import CONFIG_KEY_RUNTIME
-from langgraph.runtime import Runtime
 
 from assent.core.errors import ConfigurationError
+from assent.graph.node_config import runtime_of
 from assent.graph.state import AgentState
+from assent.graph.task_options import model_in
 from assent.graph.tool_calls import as_tool
 
 T = TypeVar("T")
@@ -29,16 +29,11 @@ ModelOfTurn = Callable[[Any, Any], ChatModel | Awaitable[ChatModel]]
 ToolsOfTurn = Callable[[Any, Any], Tools | Awaitable[Tools]]
 
 
-def runtime_of(config: RunnableConfig) -> Runtime[Any]:
-    """The runtime of the node that this config is of."""
-    runtime: Runtime[Any] = config["configurable"][CONFIG_KEY_RUNTIME]
-    return runtime
-
-
 @dataclass(frozen=True, slots=True)
 class EachTurn:
     """Chooses the model and the tools of each turn. A model that is given as a function of the
-    state and the runtime is called; `further` are such tools, beside those that are `known`."""
+    state and the runtime is called; `further` are such tools, beside those that are `known`. The
+    model that a task has chosen goes before."""
 
     model: ChatModel | ModelOfTurn
     known: Mapping[str, BaseTool]
@@ -46,12 +41,16 @@ class EachTurn:
 
     def model_now(self, state: AgentState, config: RunnableConfig) -> ChatModel:
         """The model, in a sync run. The config is that of a node."""
+        if (chosen := model_in(config)) is not None:
+            return chosen
         if isinstance(self.model, Runnable):
             return self.model
         return _now("model", self.model(state, runtime_of(config)))
 
     async def amodel_now(self, state: AgentState, config: RunnableConfig) -> ChatModel:
         """The model, in an async run."""
+        if (chosen := model_in(config)) is not None:
+            return chosen
         if isinstance(self.model, Runnable):
             return self.model
         return await _awaited(self.model(state, runtime_of(config)))

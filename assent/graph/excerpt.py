@@ -35,11 +35,14 @@ def excerpt(snapshot: StateSnapshot) -> dict[str, Any]:
 
 
 def given_excerpt(given: RunInput) -> dict[str, str]:
-    """`{"context"?: …, "configurable"?: …}`: what a client gave the graph to run with, as JSON. It
-    can change what an approved call does, so no long value hides another field."""
+    """What a client gave the graph to run with, by the names in `GIVEN_EXCERPTS`; the first two are
+    JSON. It can change what an approved call does, or say why the model has made it. So no long
+    value hides another field, and instructions are whole."""
     configurable = (given.config or {}).get("configurable")
     found = (("context", given.context), ("configurable", configurable))
-    return {name: _fields_excerpt(fields) for name, fields in found if fields}
+    shown = {name: _fields_excerpt(fields) for name, fields in found if fields}
+    of_task = (("model", given.model), ("instructions", given.instructions))
+    return {**shown, **{name: text for name, text in of_task if text}}
 
 
 def _fields_excerpt(fields: JsonObject) -> str:

@@ -26,13 +26,14 @@ from assent.graph.input_fields import (
 )
 from assent.graph.kinds import Agent, gate_of
 from assent.graph.outside_messages import read_messages
+from assent.graph.task_options import TaskRules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputShape:
     """The input that one agent takes. `messages_keys` are the fields of it that hold messages, and
     `takes_message` is True if the conversation is one of them. `make_context` makes the context as
-    LangGraph will, if it makes one."""
+    LangGraph will, if it makes one. `tasks` says what tasks may choose."""
 
     agent: str
     fields: Fields
@@ -43,6 +44,7 @@ class InputShape:
     configurable: frozenset[str]
     nodes: frozenset[str]
     is_gated: bool
+    tasks: TaskRules = TaskRules()
 
     def check(self, given: RunInput) -> None:
         """Raise `InvalidInput` if the agent does not take this."""
@@ -63,6 +65,46 @@ class InputShape:
         for names in (given.interrupt_before, given.interrupt_after):
             if names:
                 self._check_breakpoints(names)
+        chosen = {"model": given.model, "instructions": given.instructions}
+        if any(value is not None for value in chosen.values()):
+            self.tasks.check(self.agent, **chosen)
+            if not self.is_gated:
+                raise self._has_no(next(name for name, value in chosen.items() if value))
+
+    # ── tasks ─────────────────────────────────────────────────────────────────────────────────────
+
+    def task_input(
+        self, message: str, model: str | None = None, instructions: str | None = None
+    ) -> RunInput:
+        """The input of a task that has chosen this. Raises `InvalidInput` for what its agent may
+        not be asked for.
+
+        A graph of somebody else's gets it as fields of its context, or of its config, with these
+        names: the model as `init_chat_model` takes it.
+        """
+        self.tasks.check(self.agent, model, instructions)
+        if self.is_gated:
+            return RunInput(message=message, model=model, instructions=instructions)
+        named = self.tasks.models[model] if model is not None else None
+        context: JsonObject = {}
+        configurable: JsonObject = {}
+        for name, value in (("model", named), ("instructions", instructions)):
+            if value is None:
+                continue
+            if self.context is not None and name in (self.context.names or ()):
+                context[name] = value
+            elif name in self.configurable:
+                configurable[name] = value
+            else:
+                raise self._has_no(name)
+        config = {"configurable": configurable} if configurable else None
+        return RunInput(message=message, context=context or None, config=config)
+
+    def _has_no(self, name: str) -> InvalidInput:
+        return InvalidInput(
+            f"The graph of the agent '{self.agent}' has no '{name}' for tasks: declare it in its "
+            "context_schema, or in the section 'configurable' of the file that ASSENT_CONFIG names."
+        )
 
     # ── the input ─────────────────────────────────────────────────────────────────────────────────
 
@@ -181,9 +223,14 @@ class InputShape:
             )
 
 
-def shape_of(agent: Agent, name: str, configurable: Collection[str] = ()) -> InputShape:
+def shape_of(
+    agent: Agent,
+    name: str,
+    configurable: Collection[str] = (),
+    tasks: TaskRules = TaskRules(),
+) -> InputShape:
     """The input that the agent takes. `configurable` are keys that the operator declares for it,
-    besides those of the graph."""
+    besides those of the graph, and `tasks` is what tasks may choose."""
     fields, messages_keys, takes_message = input_fields(agent)
     context = context_fields(agent)
     declared = {spec.id for spec in agent.config_specs} | set((context and context.names) or ())
@@ -199,6 +246,7 @@ def shape_of(agent: Agent, name: str, configurable: Collection[str] = ()) -> Inp
         configurable=frozenset(declared) | frozenset(configurable),
         nodes=frozenset(agent.nodes) - {START},
         is_gated=gate_of(agent) is not None,
+        tasks=tasks,
     )
 
 

@@ -22,7 +22,7 @@ from langgraph.types import Command
 
 from assent.core.errors import AssentError, ConfigurationError
 from assent.core.json import JsonObject
-from assent.graph.each_turn import runtime_of
+from assent.graph.node_config import runtime_of
 from assent.graph.state import AgentState, last_turn, with_call_ids, without_own
 from assent.graph.wrappers import Wrapper, command_update
 

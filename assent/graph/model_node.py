@@ -31,19 +31,23 @@ from pydantic import ValidationError
 from assent.core.clock import uuid7
 from assent.core.errors import AssentError, ConfigurationError
 from assent.core.json import JsonObject
-from assent.graph.each_turn import BoundModel, ChatModel, EachTurn, runtime_of
+from assent.graph.each_turn import BoundModel, ChatModel, EachTurn
 from assent.graph.model_middleware import ModelResult, around_model, around_model_async
 from assent.graph.model_retry import ModelCalls
+from assent.graph.node_config import runtime_of
 from assent.graph.provider_history import provider_history
 from assent.graph.state import AgentState, with_call_ids, without_own
 from assent.graph.state_schema import RESPONSE
+from assent.graph.task_options import with_instructions
 from assent.graph.tool_calls import failure
 from assent.graph.turns import begin_turn
 from assent.graph.wrappers import Wrapper, command_update
 
 
-def _prompt(system: Sequence[SystemMessage], state: AgentState) -> list[BaseMessage]:
-    return [*system, *provider_history(state["messages"])]
+def _prompt(
+    system: Sequence[SystemMessage], state: AgentState, config: RunnableConfig
+) -> list[BaseMessage]:
+    return [*with_instructions(system, config), *provider_history(state["messages"])]
 
 
 def _prompt_of(request: ModelRequest) -> list[BaseMessage]:
@@ -100,7 +104,8 @@ class ModelNode:
         tools = each.tools_now(state, config).values()
         if not self.around:
             calls = self.calls.usual(model, tools)
-            return self._writes(state, [calls.call(_prompt(self.system, state), config)])
+            prompt = _prompt(self.system, state, config)
+            return self._writes(state, [calls.call(prompt, config)])
 
         def innermost(request: ModelRequest) -> BaseMessage:
             return self._calls_of(request, model, tools).call(_prompt_of(request), config)
@@ -115,7 +120,8 @@ class ModelNode:
         tools = (await each.atools_now(state, config)).values()
         if not self.around:
             calls = self.calls.usual(model, tools)
-            return self._writes(state, [await calls.acall(_prompt(self.system, state), config)])
+            prompt = _prompt(self.system, state, config)
+            return self._writes(state, [await calls.acall(prompt, config)])
 
         async def innermost(request: ModelRequest) -> BaseMessage:
             return await self._calls_of(request, model, tools).acall(_prompt_of(request), config)
@@ -128,10 +134,11 @@ class ModelNode:
     ) -> ModelRequest:
         history: list[Any] = [*provider_history(state["messages"])]
         seen: Any = without_own(state)
+        system = with_instructions(self.system, config)
         return ModelRequest(
             model=cast(BaseChatModel, model),
             messages=history,
-            system_message=self.system[0] if self.system else None,
+            system_message=system[0] if system else None,
             tools=list(tools),
             state=seen,
             runtime=runtime_of(config),
@@ -303,12 +310,14 @@ class ResponseNode:
     def _respond(self, state: AgentState, config: RunnableConfig) -> JsonObject:
         calls = self._calls(self.calls.each.model_now(state, config))
         with _in_its_form():
-            return self._writes(calls.call(_prompt(self.system, state), _unseen(config)))
+            prompt = _prompt(self.system, state, config)
+            return self._writes(calls.call(prompt, _unseen(config)))
 
     async def _arespond(self, state: AgentState, config: RunnableConfig) -> JsonObject:
         calls = self._calls(await self.calls.each.amodel_now(state, config))
         with _in_its_form():
-            return self._writes(await calls.acall(_prompt(self.system, state), _unseen(config)))
+            prompt = _prompt(self.system, state, config)
+            return self._writes(await calls.acall(prompt, _unseen(config)))
 
     def _calls(self, model: ChatModel) -> ModelCalls:
         return self.calls.of(self.format.model(model))

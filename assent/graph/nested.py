@@ -31,11 +31,6 @@ from assent.graph.interrupts.forms import TOOL_APPROVALS, question_json
 from assent.graph.state import AgentState, DecisionRecord, open_calls, record_decision
 
 
-def is_nested(config: RunnableConfig) -> bool:
-    """True for the config of a node whose graph another graph has called."""
-    return NS_SEP in config.get("configurable", {}).get("checkpoint_ns", "")
-
-
 def ask_node(gate: Gate) -> Runnable[AgentState, JsonObject]:
     """The node that asks for the approval of the calls that wait, and records the decisions."""
 

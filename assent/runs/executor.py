@@ -48,7 +48,7 @@ from assent.runs.budgets import Budgets, Limit, budget_question, limit_message, 
 from assent.runs.distrust import check_trusted
 from assent.runs.emitter import PROGRESS_TYPES, RunLog, RunProgress, UsageCounter, past_events
 from assent.runs.engine import Ending, Executor, HeldRun, RecoveryState, RunDrained, log_of
-from assent.runs.inputs import Shapes, add_given_config, check_given, shapes_of
+from assent.runs.inputs import Shapes, TaskModels, add_given_config, check_given, shapes_of
 from assent.runs.ledger import StoredEffects, StoredOutcomes
 from assent.runs.metering import BUDGET_STOP, MARGIN_SECONDS, Meter, Metering, Terms, watch_time
 from assent.runs.planning import Planner
@@ -107,10 +107,12 @@ class GraphExecutor(Executor):
         budgets: Budgets = Budgets(),
         policies: PolicyBook = PolicyBook(),
         shapes: Shapes | None = None,
+        task_models: TaskModels | None = None,
     ) -> None:
         self._storage = storage
         self._agents = agents
         self._shapes = shapes if shapes is not None else shapes_of(agents)
+        self._task_models = task_models or {}
         self._encoded = EncodedFiles(storage.files.read_here)
         self._breakpoints = Breakpoints(agents)
         self._clock = clock
@@ -497,7 +499,7 @@ class GraphExecutor(Executor):
         config["metadata"] = {**run_metadata(run)}
         if "checkpoint_id" in run.input:
             config["metadata"][FORKED] = run.run_id
-        add_given_config(config, run)
+        add_given_config(config, run, self._task_models)
         add_asker(config, run)
         return config
 

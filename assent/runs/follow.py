@@ -409,6 +409,29 @@ def _taken(execution: Execution, entries: tuple[LogEntry, ...]) -> tuple[LogEntr
     return tuple(taken)
 
 
+async def held_until_rest(following: Following, root: str) -> Batches:
+    """The events of the execution that begins with the run `root`, whenever it comes to rest: it
+    has ended, or waits for a person. Until then batches are empty. Nothing is kept meanwhile, and
+    what came is read then. `following` is as for `follow_execution`."""
+    storage, log_id, after = following.storage, following.log_id, following.after
+    types, following.types = following.types, EXECUTION_TYPES
+    told = Execution(root)
+    async with aclosing(follow_execution(following, Execution(root))) as batches:
+        async for entries in batches:
+            rest = max((entry.seq for entry in entries if _is_rest(entry)), default=0)
+            while after < rest and not following.is_stopped:
+                page = await storage.read_log(log_id, after, types=types, most_bytes=PAGE_BYTES)
+                page = tuple(entry for entry in page if entry.seq <= rest)
+                after = page[-1].seq
+                yield _taken(told, page)
+            yield ()
+
+
+def _is_rest(entry: LogEntry) -> bool:
+    """True if the execution rests behind this entry of it."""
+    return entry.type in TERMINAL_TYPES and _next_run(entry) is None
+
+
 async def execution_so_far(storage: Storage, thread_id: str, root: str = "") -> Execution:
     """The execution that begins with the run `root`, and has been told all that is in the log."""
     execution = Execution(root)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 
 import structlog
 from langchain_core.callbacks import AsyncCallbackManager
+from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import RunnableConfig
 
 from assent.core.audit import LOCAL
@@ -16,6 +17,8 @@ from assent.core.rows import Run
 from assent.core.run_input import RunInput, given_in
 from assent.graph.inputs import InputShape, shape_of
 from assent.graph.kinds import Agent
+from assent.graph.model_node import chat_model
+from assent.graph.task_options import INSTRUCTIONS_KEY, MODEL_KEY, TaskRules
 
 log = structlog.get_logger(__name__)
 
@@ -26,17 +29,36 @@ Shapes = Mapping[str, InputShape]
 """The input that agents take, by their names."""
 
 
+TaskModels = Mapping[str, Mapping[str, BaseChatModel]]
+"""The models that tasks may choose, by agent and by the name that clients say."""
+
+
 def shapes_of(
-    agents: Mapping[str, Agent], configurable: Mapping[str, Collection[str]] | None = None
+    agents: Mapping[str, Agent],
+    configurable: Mapping[str, Collection[str]] | None = None,
+    tasks: Mapping[str, TaskRules] | None = None,
 ) -> Shapes:
     """The input that these agents take; `configurable` has keys that the operator declares for
-    them. Logs which of them take no message."""
-    declared = configurable or {}
-    shapes = {name: shape_of(agent, name, declared.get(name, ())) for name, agent in agents.items()}
+    them, and `tasks` what tasks may choose of them. Logs which of them take no message."""
+    declared, rules = configurable or {}, tasks or {}
+    shapes = {
+        name: shape_of(agent, name, declared.get(name, ()), rules.get(name, TaskRules()))
+        for name, agent in agents.items()
+    }
     for name, shape in shapes.items():
         if not shape.takes_message:
             log.warning("agent takes no messages", agent=name, input=shape.fields.shown())
     return shapes
+
+
+def task_models(shapes: Shapes) -> TaskModels:
+    """The models that tasks may choose of agents of `build_hitl_agent`; any other graph gets only
+    the name of one. Raises `ConfigurationError` for one that cannot be set up."""
+    return {
+        agent: {name: chat_model(model, retries=True) for name, model in shape.tasks.models.items()}
+        for agent, shape in shapes.items()
+        if shape.is_gated
+    }
 
 
 async def check_given(shape: InputShape, given: RunInput, *, is_update: bool = False) -> None:
@@ -50,15 +72,21 @@ async def check_given(shape: InputShape, given: RunInput, *, is_update: bool = F
         check(given)
 
 
-def add_given_config(config: RunnableConfig, run: Run) -> None:
-    """Add the client's part to the config of a run's graph, and for tracing the name of who asks.
+def add_given_config(config: RunnableConfig, run: Run, models: TaskModels) -> None:
+    """Add the client's part to the config of a run's graph, with what its task has chosen of the
+    agent and its `models`; and for tracing the name of who asks.
 
     Tags and metadata go by a callback manager: what is in the config's own `metadata`, LangGraph
     writes into checkpoints, where it says whose a checkpoint is and who asked.
     """
-    given = given_in(run.input).config or {}
+    run_input = given_in(run.input)
+    given = run_input.config or {}
     configurable = given.get("configurable", {})
     ours = config["configurable"]
+    if run_input.model is not None:
+        ours[MODEL_KEY] = models.get(run.agent, {}).get(run_input.model)
+    if run_input.instructions is not None:
+        ours[INSTRUCTIONS_KEY] = run_input.instructions
     for key, value in configurable.items():
         if not is_own_key(key):
             ours.setdefault(key, value)

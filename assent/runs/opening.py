@@ -16,12 +16,13 @@ from assent.graph.loading import Project
 from assent.graph.model_files import show_uploads_to_models
 from assent.graph.retrying import unwrapped
 from assent.graph.state_types import state_types as state_types_of
+from assent.graph.task_options import TaskRules
 from assent.runs.approvals import Approvals
 from assent.runs.budgets import Budgets
 from assent.runs.distrust import end_unreadable
 from assent.runs.engine import OnTimer
 from assent.runs.executor import GraphExecutor
-from assent.runs.inputs import shapes_of
+from assent.runs.inputs import shapes_of, task_models
 from assent.runs.inspection import check_people, check_policies
 from assent.runs.loop_watch import watched_loop
 from assent.runs.recursion import RecursionLimits
@@ -51,6 +52,7 @@ async def open_runs(
     queue: QueueLimits = QueueLimits(),
     store: StoreOptions = StoreOptions(),
     configurable: Mapping[str, Collection[str]] | None = None,
+    tasks: Mapping[str, TaskRules] | None = None,
     uploads: UploadLimits = UploadLimits(),
     watch_loop: bool = True,
 ) -> AsyncIterator[Runs]:
@@ -62,12 +64,13 @@ async def open_runs(
     At most `max_runs` run at once, and `sync_threads` of their sync nodes and tools; more wait
     their turn, as many as `queue` admits. `state_types` are the types, as module and name, that
     agents keep in their state without declaring them. `configurable` are keys of the config that
-    clients may set, by agent, besides those that the graphs declare. `recursion` and `budgets`
-    limit what runs may do and use, `policies` say how calls are approved, and `people` are those
-    who decide. Agents without a store of their own get the storage's, with the options `store`.
-    With `watch_loop` the log names code that blocks the event loop. Raises `ConfigurationError` for
-    limits, budgets, keys or policies of an unknown agent, for policies that contradict the agent's
-    code, and for those that none of the people can meet.
+    clients may set, by agent, besides those that the graphs declare, and `tasks` is what tasks may
+    choose of an agent. `recursion` and `budgets` limit what runs may do and use, `policies` say how
+    calls are approved, and `people` are those who decide. Agents without a store of their own get
+    the storage's, with the options `store`. With `watch_loop` the log names code that blocks the
+    event loop. Raises `ConfigurationError` for limits, budgets, keys, tasks or policies of an
+    unknown agent, for models that cannot be set up, for policies that contradict the agent's code,
+    and for those that none of the people can meet.
     """
     clock = clock or Clock()
     late = agents.store if isinstance(agents, Project) else None
@@ -78,6 +81,7 @@ async def open_runs(
     check_policies(policies, agents)
     check_people(people, policies, agents)
     check_agents("configurable", configurable or {}, agents)
+    check_agents("section of tasks", tasks or {}, agents)
     memory = storage.store(store)
     if late is not None:
         late.open(memory)
@@ -92,7 +96,7 @@ async def open_runs(
         served[name] = matched(agent).copy(update=update)
 
     show_uploads_to_models()
-    shapes = shapes_of(served, configurable)
+    shapes = shapes_of(served, configurable, tasks)
     threads = SyncThreads(sync_threads)
     executor = GraphExecutor(
         storage,
@@ -103,6 +107,7 @@ async def open_runs(
         budgets=budgets,
         policies=policies,
         shapes=shapes,
+        task_models=task_models(shapes),
     )
     # The engine needs these, and they the engine: it calls them only once it works.
     on_timer: dict[str, OnTimer] = {

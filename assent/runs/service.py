@@ -36,6 +36,7 @@ from assent.core.rows import (
     ACTIVE,
     UNFINISHED,
     CancelMode,
+    Row,
     Run,
     RunStatus,
     Thread,
@@ -274,7 +275,9 @@ class Runs:
         return name
 
     def shape_of(self, agent: str) -> InputShape:
-        """The input that the agent of this name takes."""
+        """The input that the agent takes. Raises `NotFound`."""
+        if agent not in self._shapes:
+            raise NotFound(f"There is no agent '{agent}'. There are: {', '.join(self.agents)}.")
         return self._shapes[agent]
 
     async def check_input(self, submission: Submission, agent: str) -> None:
@@ -393,14 +396,28 @@ class Runs:
         )
 
     async def create_thread(
-        self, thread_id: str | None, *, owner: str, metadata: Mapping[str, Any]
+        self,
+        thread_id: str | None,
+        *,
+        owner: str,
+        metadata: Mapping[str, Any],
+        key: Key | None = None,
     ) -> Thread:
-        """A new thread, without a run. Raises `Conflict` if one with this id exists."""
-        thread = transitions.new_thread(
-            thread_id or self.clock.new_id(), owner, metadata, self.clock.now()
-        )
-        await self.storage.commit(Change(rows=(thread,)))
-        return thread
+        """A new thread, without a run; or the one that the same request under its key made before.
+        Raises `Conflict` if one with this id exists."""
+        now = self.clock.now()
+        thread = transitions.new_thread(thread_id or self.clock.new_id(), owner, metadata, now)
+        rows: tuple[Row, ...] = (thread,)
+        if key is not None:
+            made = Outcome(thread_id=thread.thread_id, status=thread.status)
+            rows = (thread, key.answer(made, now))
+        try:
+            if (known := await stored_outcome(self.storage, key)) is None:
+                await self.storage.commit(Change(rows=rows))
+        except Conflict:
+            if (known := await stored_outcome(self.storage, key)) is None:
+                raise
+        return thread if known is None else await self.thread(known.thread_id)
 
     @shielded
     async def change_metadata(self, thread_id: str, changes: Mapping[str, Json]) -> Thread:

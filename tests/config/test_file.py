@@ -9,6 +9,7 @@ import pytest
 from assent.config.file import Configuration, read_configuration
 from assent.core.errors import ConfigurationError
 from assent.core.policy import Person
+from assent.graph.task_options import TaskRules
 from tests.support.keys import NEW_SECRET
 
 TOML = """
@@ -82,3 +83,27 @@ def test_what_is_wrong_of_people_and_policies_is_named(
     with pytest.raises(ConfigurationError, match=says) as raised:
         read_configuration(file, {})
     assert str(file) in raised.value.message
+
+
+def test_what_tasks_may_choose(tmp_path: Path) -> None:
+    file = tmp_path / "assent.toml"
+    file.write_text(
+        '[tasks.clerk]\nenable_streaming = true\ninstructions = true\n[tasks.clerk.models]\n"gpt-4" = "openai:gpt-4"\n[tasks.plain]\n'
+    )
+    assert read_configuration(file, {}).tasks == {
+        "clerk": TaskRules(
+            enable_streaming=True, instructions=True, models={"gpt-4": "openai:gpt-4"}
+        ),
+        "plain": TaskRules(),
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["instruction = true", "instructions = 'yes'", "models = ['gpt-4']", 'models = {"" = "x"}'],
+)
+def test_what_is_wrong_of_tasks_is_named(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "assent.toml"
+    file.write_text(f"[tasks.clerk]\n{text}\n")
+    with pytest.raises(ConfigurationError, match=r"section 'tasks'.*'clerk'.*models = "):
+        read_configuration(file, {})

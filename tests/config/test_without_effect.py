@@ -9,17 +9,22 @@ from assent.config.file import Configuration
 from assent.config.settings import Settings
 from assent.config.without_effect import without_effect
 from assent.core.policy import Person
+from assent.graph.task_options import TaskRules
 
 KEYS = {"ann": "secret-of-ann", "mailer": "secret-of-mailer"}
 
 
 def said(
-    environment: dict[str, str] | None = None, people: tuple[str, ...] = (), **settings: Any
+    environment: dict[str, str] | None = None,
+    people: tuple[str, ...] = (),
+    tasks: tuple[str, ...] = (),
+    **settings: Any,
 ) -> list[tuple[str, str]]:
-    having_roles = {name: Person(name=name, roles=("lead",)) for name in people}
-    found = without_effect(
-        Settings(**settings), Configuration(people=having_roles), environment or {}
+    configuration = Configuration(
+        people={name: Person(name=name, roles=("lead",)) for name in people},
+        tasks=dict.fromkeys(tasks, TaskRules(instructions=True)),
     )
+    found = without_effect(Settings(**settings), configuration, environment or {})
     return [tuple(each) for each in found]
 
 
@@ -39,6 +44,12 @@ def test_what_something_reads_is_not_named(tmp_path: Path) -> None:
     file.write_text('[notify.hook]\nsecrets = ["env:ASSENT_HOOK_SECRET"]\n')
     read = ("ASSENT_HOOK_SECRET", "ASSENT_API_KEY", "ASSENT_URL", "ASSENT_MODEL", "assent_records")
     assert said(dict.fromkeys(read, "x"), config=file) == []
+
+
+def test_what_tasks_may_choose_needs_the_dialect() -> None:
+    assert said(tasks=("clerk",)) == []
+    found = said(tasks=("clerk",), dialects=["query"])
+    assert found == [("tasks", "ASSENT_DIALECTS does not name 'tasks'.")]
 
 
 def test_a_link_issuer_needs_a_key() -> None:

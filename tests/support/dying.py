@@ -1,8 +1,10 @@
-"""A server that dies as a decision is stored: what its BEFORE_SERVING may name.
+"""A server that dies as something is stored: what its BEFORE_SERVING may name.
 
     serving(…, BEFORE_SERVING="tests.support.dying:install", DIES=str(file))
 
-The file says when, "before" the commit or "after" it, and that is once: it is gone then.
+The file says when, "before" the commit or "after" it, and that is once: it is gone then. The commit
+is that of a decision, or the first one with a row or an event of the class that the file names, as
+in "before RunStart".
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ import os
 import signal
 from pathlib import Path
 
-from assent.core.events import ApprovalDecided
 from assent.storage.base import Change
 from assent.storage.sqlite import SqliteStorage
 
@@ -22,8 +23,7 @@ def install() -> None:
     commit = SqliteStorage.commit
 
     async def last(self: SqliteStorage, change: Change) -> tuple[int, ...]:
-        decides = any(isinstance(event, ApprovalDecided) for event in change.events)
-        moment = taken_from(file) if decides else ""
+        moment = taken_from(file, change)
         if moment == "before":
             os.kill(os.getpid(), signal.SIGKILL)
         numbers = await commit(self, change)
@@ -34,10 +34,13 @@ def install() -> None:
     SqliteStorage.commit = last  # type: ignore[method-assign]
 
 
-def taken_from(file: Path) -> str:
-    """What the file says, if it is there, and then it is not."""
+def taken_from(file: Path, change: Change) -> str:
+    """The moment that the file says, if it is there and means this change, and then it is not."""
     if not file.exists():
         return ""
-    text = file.read_text()
+    moment, _, meant = file.read_text().partition(" ")
+    stored = {type(each).__name__ for each in (*change.rows, *change.events)}
+    if (meant or "ApprovalDecided") not in stored:
+        return ""
     file.unlink()
-    return text
+    return moment

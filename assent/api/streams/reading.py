@@ -70,7 +70,7 @@ async def execution_response(
     execution to its own. With a `Last-Event-ID` behind which nothing will come it is a 204:
     browsers ask no more then. Raises `Gone` as `replay_of` does."""
     replay = await replay_of(storage, found, dialect, position)
-    if "last-event-id" in request.headers and await _has_all(storage, found, dialect, position):
+    if "last-event-id" in request.headers and await has_all(storage, found, dialect, position):
         return Response(status_code=204)
     return EventStream(
         request, replay.following, replay.batches, dialect=replay.dialect, named=named
@@ -183,7 +183,7 @@ async def _beginning(
     return 0 if dialect.has_state else position.seq - bool(position.part), dialect.types
 
 
-async def _has_all(storage: Storage, found: Found, dialect: Dialect, position: Position) -> bool:
+async def has_all(storage: Storage, found: Found, dialect: Dialect, position: Position) -> bool:
     """True if the execution is over, and the reader has the last frame of it."""
     if not found.root:
         return False
