@@ -10,6 +10,7 @@ from assent.core.policy import Escalation
 
 if TYPE_CHECKING:
     from assent.api.embedding import Assent
+    from assent.cli.human_input_server import HumanInputServer
     from assent.core.progress import ProgressUpdate
     from assent.graph.approval_rules import ApprovalPolicy
     from assent.graph.approved import Approved, approved_by
@@ -37,6 +38,7 @@ __all__ = [
     "AssentError",
     "Edit",
     "Escalation",
+    "HumanInputServer",
     "ProgressUpdate",
     "Reject",
     "Respond",
@@ -63,6 +65,7 @@ _MODULES = {
     "ApprovalPolicy": "assent.graph.approval_rules",
     "Approved": "assent.graph.approved",
     "Assent": "assent.api.embedding",
+    "HumanInputServer": "assent.cli.human_input_server",
     "ProgressUpdate": "assent.core.progress",
     "apending_approvals": "assent.graph.interrupts.resume",
     "approved_by": "assent.graph.approved",

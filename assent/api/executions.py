@@ -26,6 +26,8 @@ async def find(runs: Runs, id: str) -> Found:
     if thread is not None:
         return Found(id, "", thread.agent or "")
     run = await runs.storage.run(id)
+    if run is None and (thread_id := runs.observed.thread_of(id)) is not None:
+        return Found(thread_id, id, "")
     if run is None:
         raise NotFound(f"There is no thread and no run '{id}'.")
     root = await root_of(runs.storage, run)

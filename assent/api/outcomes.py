@@ -169,7 +169,8 @@ class RunResult:
 async def readable_state(runs: Runs, thread: Thread) -> StateSnapshot | None:
     """The thread's state. Only its agent can read it, so it is None if the server does not have
     that any more."""
-    is_readable = thread.agent is None or thread.agent in runs.agents
+    # A thread without an agent is read as the first one's.
+    is_readable = (thread.agent or next(iter(runs.agents), "")) in runs.agents
     return await runs.state(thread) if is_readable else None
 
 

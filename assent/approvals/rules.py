@@ -50,6 +50,7 @@ from assent.core.approval import (
     Target,
     Vote,
     approval_event,
+    decided_event,
 )
 from assent.core.decisions import (
     Approve,
@@ -577,17 +578,9 @@ def _supersede(approval: Approval, action: Supersede, now: datetime) -> Advanced
 
 
 def _decided_event(approval: Approval, now: datetime, grant: str = "") -> events.ApprovalDecided:
-    decision = approval.decision
-    return approval_event(
-        events.ApprovalDecided,
-        approval,
-        now,
-        decision=decision_type(decision) if decision else "",
-        by=approval.decided_by or "",
-        args=decision.args if isinstance(decision, Edit) else None,
-        message=decision.message if isinstance(decision, Reject | Respond) else None,
-        grant=grant,
-    )
+    assert approval.decision is not None
+    by = approval.decided_by or ""
+    return decided_event(approval, approval.decision, now, by=by, grant=grant)
 
 
 def _voted_event(approval: Approval, cast: Vote, agreeing: int) -> events.ApprovalVoted:

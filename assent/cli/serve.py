@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import faulthandler
 import gc
-import ipaddress
-import math
 import os
 import socket
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from types import FrameType
 from typing import Annotated, NoReturn
 
 import structlog
 import typer
-import uvicorn
 from rich.text import Text
 
 from assent.api.embedding import Assent
-from assent.api.limits import MAX_BODY_BYTES
 from assent.api.streams import malloc
-from assent.api.streams.uvicorn_wires import HttpProtocol, WebSocketProtocol
 from assent.cli.distributions import installed, of_one_version
+from assent.cli.listening import LOOPBACK, AppServer, OpenToAll, bind, check_reach, url_of
 from assent.cli.reload import ASSENT, Reloader, project_folder
 from assent.cli.terminal import console, errors_as_sentences, fail, note, program, read_settings
 from assent.config.logging import configure_logging
@@ -44,7 +39,6 @@ if sys.platform != "win32":
 
 log = structlog.get_logger(__name__)
 
-LOOPBACK = "127.0.0.1"
 DEMO_MESSAGE = "Delete all records older than 2015"
 
 
@@ -78,7 +72,7 @@ def serve(
     settings = read_settings()
     with errors_as_sentences():
         of_one_version(installed())
-        sock = bind(host, port, settings) if fd is None else _inherited(fd, host, settings)
+        sock = _listening(host, port, fd, settings)
         if reload:
             _serve_anew(sock, agent, host, settings)
             return
@@ -115,62 +109,24 @@ def _stop_with_parent(server: AgentServer) -> None:
     server.stop()
 
 
-KEEP_ALIVE_SECONDS = 75
-"""The time for which an idle connection is kept: longer than clients and proxies keep theirs (60 s
-in nginx), so that none of them sends a request just as the server closes."""
-
-
-PING_SECONDS = 20.0
-"""The time after which a WebSocket's client is asked whether it is there, and in which it has to
-answer."""
-
 CLOSING_SECONDS = 4.5
 """The time between the end of the drain and that of the process. With what the process itself takes
 to end, 5 s."""
 
 
-CLOSING_POLL_SECONDS = 0.05
-
-
-class AgentServer(uvicorn.Server):
-    """uvicorn with our app. Unlike with uvicorn's own lifespan, errors at the start are raised from
-    `run`, and not only logged."""
+class AgentServer(AppServer):
+    """The server that a process is for: the log, the collector of garbage and the end of the
+    process are its own."""
 
     def __init__(self, settings: Settings, target: str | None, *, log_level: str) -> None:
         self.agents: tuple[str, ...] = ()
         self.talks: str | None = None
         """The first agent that takes a message."""
-        self.on_start: Callable[[], None] = lambda: None
         self.is_demo = target is None
-        self._assent = Assent(
-            lambda: self._open(settings, target), settings=settings, whole_process=True
-        )
-        self._resources = AsyncExitStack()
         self._drain_seconds = settings.drain_seconds
-
         configure_logging(settings.log_format, log_level)
-        super().__init__(
-            uvicorn.Config(
-                self._assent.app,
-                http=HttpProtocol,
-                ws=WebSocketProtocol,
-                ws_max_size=MAX_BODY_BYTES,
-                # It takes 10 to 40 kB a connection, for frames of a few hundred bytes.
-                ws_per_message_deflate=False,
-                ws_ping_interval=PING_SECONDS,
-                ws_ping_timeout=PING_SECONDS,
-                lifespan="off",
-                log_config=None,
-                log_level=log_level,
-                # The path of a link holds a secret.
-                access_log=False,
-                # The client's address is not used, so no proxy need be trusted to tell it.
-                proxy_headers=False,
-                server_header=False,
-                timeout_keep_alive=KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=math.ceil(settings.drain_seconds) + 1,
-            )
-        )
+        assent = Assent(lambda: self._open(settings, target), settings=settings, whole_process=True)
+        super().__init__(assent, settings, log_level=log_level)
 
     @asynccontextmanager
     async def _open(
@@ -183,18 +139,13 @@ class AgentServer(uvicorn.Server):
             self.talks = next(talking, None)
             yield agents
 
-    def run(self, sockets: list[socket.socket] | None = None) -> None:
-        with asyncio.Runner(loop_factory=self.config.get_loop_factory()) as runner:
-            _run_to_its_end(runner.get_loop(), self.serve(sockets))
-
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._end_in_time()
         super().handle_exit(sig, frame)
 
     def stop(self) -> None:
-        """Ask the server to end, as a signal does."""
         self._end_in_time()
-        self.should_exit = True
+        super().stop()
 
     def _end_in_time(self) -> None:
         """See to it that the process ends in time, whatever an agent's code does: it may block the
@@ -205,14 +156,7 @@ class AgentServer(uvicorn.Server):
             faulthandler.dump_traceback_later(seconds, exit=True, file=stderr)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        assert sockets
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._assent)
-            # Two processes can bind one port, as long as neither listens on it.
-            with _port_problems(*sockets[0].getsockname()[:2]):
-                await super().startup(sockets)
-            self._resources = stack.pop_all()
-
+        await super().startup(sockets)
         # What a start has built stays until the end. Frozen, it is not walked through by the
         # garbage collector again and again: that was a third of the cost of a token.
         gc.collect()
@@ -220,25 +164,6 @@ class AgentServer(uvicorn.Server):
         # A run makes objects by the thousand and hardly a cycle: collecting after 700, the default,
         # took 7 % of the cost of a short run.
         gc.set_threshold(10_000, 20, 20)
-        self.on_start()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        async with self._resources, asyncio.TaskGroup() as closing:
-            # At the same time, so that open streams show a run that ends meanwhile to its end.
-            closing.create_task(self._assent.drain())
-            closing.create_task(self._close_connections(super().shutdown(sockets)))
-
-    async def _close_connections(self, shutdown: Coroutine[None, None, None]) -> None:
-        """Shut down, and also close connections that are accepted as the shutdown begins. uvicorn
-        closes only those that it knows by then, and would serve the others until its time-out."""
-        closing = asyncio.create_task(shutdown)
-        told: set[object] = set()
-        while not closing.done():
-            for connection in self.server_state.connections - told:
-                connection.shutdown()
-            told |= self.server_state.connections
-            await asyncio.wait({closing}, timeout=CLOSING_POLL_SECONDS)
-        await closing
 
 
 @asynccontextmanager
@@ -246,73 +171,6 @@ async def open_demo(settings: Settings) -> AsyncIterator[Mapping[str, Agent]]:
     """The demo's agent, by its name."""
     async with open_clerk(settings.records, settings.model) as clerk:
         yield {"clerk": clerk}
-
-
-def _run_to_its_end(loop: asyncio.AbstractEventLoop, serve: Coroutine[None, None, None]) -> None:
-    """Run the loop until the server has ended.
-
-    asyncio lets `SystemExit` and `KeyboardInterrupt` out of the loop, whichever task they are
-    raised in, and that task has then failed. uvicorn takes the signals of the process, so an
-    agent's code has raised it: the run fails, and the loop goes on.
-    """
-    serving = loop.create_task(serve)
-    told: BaseException | None = None
-    while not serving.done():
-        try:
-            loop.run_until_complete(serving)
-        except (SystemExit, KeyboardInterrupt) as error:
-            # Each task that waits for the one before raises it again.
-            if error is not told and not serving.done():
-                log.warning("an agent's code tried to end the server", exc_info=error)
-            told = error
-    serving.result()
-
-
-# ── the address ───────────────────────────────────────────────────────────────────────────────────
-
-
-def bind(host: str, port: int, settings: Settings) -> socket.socket:
-    """A socket bound to the address.
-
-    Bound before anything is opened: then the address is known to be free, and port 0 has its
-    number. Without keys, only loopback is bound to.
-    """
-    try:
-        found = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-    except socket.gaierror as error:
-        raise ConfigurationError(f"The host '{host}' is unknown: {error.strerror}.") from error
-
-    ipv4_first = sorted(found, key=lambda entry: entry[0] is not socket.AF_INET)
-    family, kind, protocol, _, address = ipv4_first[0]
-    _check_reach(str(address[0]), host, settings)
-    sock = socket.socket(family, kind, protocol)
-    with ExitStack() as stack, _port_problems(host, port):
-        stack.callback(sock.close)
-        if os.name == "posix":
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        _bound(sock, settings.stalled.total_seconds())
-        sock.bind(address)
-        stack.pop_all()
-    return sock
-
-
-SEND_BUFFER = 256 << 10
-SYSTEM_SECONDS = 5.0
-
-
-def _bound(sock: socket.socket, stalled: float) -> None:
-    """Bound what the system holds for a reader that takes nothing. Connections have the options of
-    the socket that they were accepted from."""
-    # By default up to 4 MiB, and whatever is in there counts as sent.
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if sys.platform == "linux":
-        # Longer than the server itself waits: the system drops a connection without a word to its
-        # client, and the server resets it. It sees only what the system does not hold.
-        milliseconds = math.ceil((stalled + SYSTEM_SECONDS) * 1000)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
 
 def _prepare_process() -> None:
@@ -323,52 +181,16 @@ def _prepare_process() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _inherited(fd: int, host: str, settings: Settings) -> socket.socket:
-    """The socket that another process has bound. Without keys, it too must be bound to loopback."""
-    sock = socket.socket(fileno=fd)
-    _check_reach(str(sock.getsockname()[0]), host, settings)
-    return sock
-
-
-def _check_reach(address: str, host: str, settings: Settings) -> None:
-    if not settings.api_keys and not _ip(address).is_loopback:
-        fail(
-            f"Without keys, anybody who can reach {host or 'this machine'} could use the server. "
-            "Set ASSENT_API_KEYS=name:secret, or bind to 127.0.0.1.",
-            code=2,
-        )
-
-
-def url_of(host: str, sock: socket.socket) -> str:
-    """The URL of a server that listens on the socket."""
-    address, port = sock.getsockname()[:2]
-    if _ip(address).is_unspecified:
-        host = LOOPBACK
-    if ":" in host:
-        host = f"[{host}]"
-    return f"http://{host}:{port}"
-
-
-def _ip(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    return ipaddress.ip_address(address.partition("%")[0])
-
-
-@contextmanager
-def _port_problems(host: str, port: int) -> Iterator[None]:
+def _listening(host: str, port: int, fd: int | None, settings: Settings) -> socket.socket:
+    """The socket on this address; or the one that another process has bound."""
     try:
-        yield
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            sentence = (
-                f"Port {port} on {host} is in use. Stop the program that uses it, "
-                "or take a free port with --port 0."
-            )
-        else:
-            sentence = (
-                f"The server cannot listen on {host}, port {port}: {error.strerror}. "
-                "Choose another --host or --port."
-            )
-        raise ConfigurationError(sentence) from error
+        if fd is None:
+            return bind(host, port, settings)
+        sock = socket.socket(fileno=fd)
+        check_reach(str(sock.getsockname()[0]), host, settings)
+        return sock
+    except OpenToAll as error:
+        fail(f"{error.message} Set ASSENT_API_KEYS=name:secret, or bind to {LOOPBACK}.", code=2)
 
 
 def _announce(server: AgentServer, settings: Settings, url: str) -> None:

@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from assent.core.decisions import Decision, Respond, decision_type
+from assent.core.decisions import Decision, Edit, Reject, Respond, decision_type
 from assent.core.digest import call_digest
 from assent.core.errors import InvalidDecision, NotFound, NothingPending
-from assent.core.events import ApprovalEvent
+from assent.core.events import ApprovalDecided, ApprovalEvent
 from assent.core.json import Json, JsonObject
 from assent.core.policy import Person, Policy, policy_digest
 
@@ -256,6 +256,21 @@ def approval_event(cls: type[E], approval: Approval, now: datetime, **fields: An
         if name in Approval.__struct_fields__ and name not in _OWN_FIELDS
     }
     return cls(**{**shared, **fields, "ts": now})
+
+
+def decided_event(
+    approval: Approval, decision: Decision, now: datetime, **fields: Any
+) -> ApprovalDecided:
+    """The event that a person has taken the decision on the approval."""
+    return approval_event(
+        ApprovalDecided,
+        approval,
+        now,
+        decision=decision_type(decision),
+        args=decision.args if isinstance(decision, Edit) else None,
+        message=decision.message if isinstance(decision, Reject | Respond) else None,
+        **fields,
+    )
 
 
 class Outcome(Struct, frozen=True, kw_only=True):

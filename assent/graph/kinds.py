@@ -3,6 +3,7 @@ graphs of anybody's; and workflows of LangGraph's functional API."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from langgraph._internal._constants import PREVIOUS
@@ -11,7 +12,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel import Pregel
 from langgraph.types import RetryPolicy
 
-from assent.core.errors import InvalidRequest
+from assent.core.errors import InvalidRequest, NotFound
 from assent.graph.builder import HitlGraph
 from assent.graph.gate import Gate
 
@@ -29,6 +30,14 @@ TRIED_AGAIN = (
 
 class GraphRetry(RetryPolicy):
     """The retry policy that nodes have by `graph.with_retry()`."""
+
+
+def first_of(agents: Iterable[str]) -> str:
+    """The name of the agent that does what names none. Raises `NotFound` if there are no agents."""
+    name = next(iter(agents), None)
+    if name is None:
+        raise NotFound("This server has no agents.")
+    return name
 
 
 def gated_graph(agent: Agent | None) -> HitlGraph | None:

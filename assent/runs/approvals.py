@@ -22,7 +22,7 @@ from assent.core.grant import Bound, Grant
 from assent.core.policy import Person, Policy, PolicyBook
 from assent.core.rows import Thread, Timer
 from assent.graph.breakpoints import Breakpoints
-from assent.graph.kinds import Agent, gate_of
+from assent.graph.kinds import Agent, first_of, gate_of
 from assent.runs.distrust import distrust
 from assent.runs.engine import Engine
 from assent.runs.inspection import AgentInspector, check_tool
@@ -137,7 +137,7 @@ class Approvals:
     ) -> Grant:
         """Approve calls of a tool in advance. Raises `Forbidden`, `InvalidRequest`, or `NotFound`
         for an unknown agent, tool or thread."""
-        agent = agent or next(iter(self._agents))
+        agent = agent or first_of(self._agents)
         policy = self.policy(agent, tool)
         check_tool(self._agents[agent], agent, tool)
         if thread_id and await self._storage.thread(thread_id) is None:

@@ -47,7 +47,7 @@ from assent.core.run_input import RunInput, given_in
 from assent.graph.chat_decisions import decision_from_messages
 from assent.graph.checkpoints import at_checkpoint, head_of, saver_of
 from assent.graph.inputs import InputShape
-from assent.graph.kinds import Agent, gated_graph, refuse_workflow
+from assent.graph.kinds import Agent, first_of, gated_graph, refuse_workflow
 from assent.graph.outside_messages import spoken
 from assent.graph.reading import read_state
 from assent.graph.updating import check_may_go_on, node_to_write_as
@@ -56,6 +56,7 @@ from assent.runs.approvals import Approvals
 from assent.runs.distrust import distrust
 from assent.runs.engine import Engine
 from assent.runs.inputs import Shapes, check_given
+from assent.runs.observed import Observed
 from assent.runs.recursion import RecursionLimits
 from assent.runs.schedules import Schedules
 from assent.runs.shielding import shielded
@@ -127,6 +128,7 @@ class Runs:
             storage, clock, self._submit_scheduled, self.agent_for, self._check_scheduled
         )
         self.uploads = uploads
+        self.observed = Observed(storage, clock)
         self._recursion = recursion
         self._drain_seconds = drain_seconds
         self._queue_limits = queue
@@ -264,7 +266,7 @@ class Runs:
         """The name of the agent that takes the submission. Raises `NotFound`, or `InvalidRequest`
         if the thread belongs to another."""
         belongs_to = thread.agent if thread is not None else None
-        name = submission.agent or belongs_to or next(iter(self.agents))
+        name = submission.agent or belongs_to or first_of(self.agents)
         if name not in self.agents:
             raise NotFound(f"There is no agent '{name}'. There are: {', '.join(self.agents)}.")
         if belongs_to is not None and name != belongs_to:
@@ -849,7 +851,7 @@ class Runs:
                 continue
 
     def _agent(self, thread: Thread) -> Agent:
-        name = thread.agent or next(iter(self.agents))
+        name = thread.agent or first_of(self.agents)
         if name not in self.agents:
             raise NotFound(
                 f"The thread '{thread.thread_id}' belongs to the agent '{name}', "

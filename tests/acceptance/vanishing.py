@@ -16,7 +16,7 @@ import time
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from assent.cli.serve import SYSTEM_SECONDS
+from assent.cli.listening import SYSTEM_SECONDS
 from tests.support import flooding_agent, readers
 from tests.support.server import Server, asking, serving
 from tests.support.waiting import PATIENCE

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from assent.cli.serve import SEND_BUFFER, AgentServer, bind
+from assent.cli.listening import SEND_BUFFER, bind
+from assent.cli.serve import AgentServer
 from assent.config.settings import Settings
 from tests.support.server import scripted_agents
 from tests.support.waiting import PATIENCE

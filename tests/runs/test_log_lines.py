@@ -123,6 +123,9 @@ def test_nothing_is_documented_that_there_is_not() -> None:
         "unused uploads removed",
         "reader cut",
         "a stream failed",
+        "a reader is not looked after",
+        "a run of the program is not shown",
+        "a run of the program is shown no further",
     }
     assert set(documented()) == {name for _, name in LINES.values()} | elsewhere
 

@@ -9,7 +9,6 @@ or as a generator.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import aclosing
@@ -20,6 +19,7 @@ from langchain_core.runnables import RunnableConfig
 from assent.core.errors import ConfigurationError
 from assent.core.events import Done, RunPaused
 from assent.core.progress import ProgressUpdate, progress_of
+from assent.graph.stream.in_sync import in_sync
 from assent.graph.stream.typed import astream_typed
 
 __all__ = ["astream_progress", "run_with_steps", "stream_progress"]
@@ -90,34 +90,8 @@ def stream_progress(
     """`astream_progress`, for sync code. The graph runs in this thread while the next step is
     waited for, and not in between. Raises `ConfigurationError` in a thread with a running event
     loop."""
-    if _is_in_a_loop():
-        raise ConfigurationError(
-            "stream_progress has an event loop of its own, and this thread runs one already. Use "
-            "astream_progress here."
-        )
-    return _in_a_loop_of_its_own(astream_progress(agent, input, config, context=context))
-
-
-def _in_a_loop_of_its_own(
-    updates: AsyncGenerator[ProgressUpdate, None],
-) -> Generator[ProgressUpdate, None, None]:
-    async def following() -> ProgressUpdate | None:
-        return await anext(updates, None)
-
-    with asyncio.Runner() as runner:
-        try:
-            while (update := runner.run(following())) is not None:
-                yield update
-        finally:
-            runner.run(updates.aclose())
-
-
-def _is_in_a_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
+    updates = astream_progress(agent, input, config, context=context)
+    return in_sync(updates, "stream_progress", "astream_progress")
 
 
 def _told_by(callback: Any) -> Told:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, Literal
 
 from langchain_core.runnables import RunnableConfig
@@ -23,8 +23,8 @@ from langgraph.pregel import Pregel
 from langgraph.types import Command, StateSnapshot
 from msgspec import structs
 
-from assent.core.approval import Approval, approval_event
-from assent.core.clock import uuid7
+from assent.core.approval import Approval, approval_event, decided_event
+from assent.core.clock import utc_now, uuid7
 from assent.core.decisions import Decision
 from assent.core.errors import ConfigurationError
 from assent.core.events import (
@@ -74,8 +74,9 @@ async def astream_typed(
     `input` is what `agent.astream` takes, or what `aresume` takes: a decision, or decisions by
     approval id. `context` is given to the graph's `context_schema`.
 
-    The first event is `run_start`; with decisions, a `Command` or None as input, `run_resumed`. The
-    last one is `done`; or `run_paused`, after an `approval_required` for each question; or `error`,
+    The first event is `run_start`; with decisions, a `Command` or None as input, `run_resumed`, and
+    then an `approval_decided` for each decision. The last one is `done`; or `run_paused`, after an
+    `approval_required` for each question; or `error`,
     and then the graph's exception is raised. Events carry the config's thread_id and run_id; a run
     without an id is given one.
 
@@ -160,7 +161,10 @@ class _Run:
         """Run the graph, and emit everything from `run_start` to the terminal event."""
         plan, decided = await self._plan(graph_input)
         if decided or graph_input is None or isinstance(graph_input, Command):
-            self._frame(RunResumed(agent=self._agent.name, approvals=decided))
+            ids = tuple(approval.approval_id for approval, _ in decided)
+            self._frame(RunResumed(agent=self._agent.name, approvals=ids))
+            for approval, decision in decided:
+                self._frame(decided_event(approval, decision, utc_now(), agent=self._agent.name))
         else:
             self._frame(RunStart(agent=self._agent.name))
         run = SOURCES[source]
@@ -182,14 +186,16 @@ class _Run:
             self._frame(Error(code=code, message=message, node=self._failed_node))
             raise
 
-    async def _plan(self, graph_input: Any) -> tuple[Continuation, tuple[str, ...]]:
-        """The way the graph goes on, and the ids of the approvals that the input decides."""
+    async def _plan(
+        self, graph_input: Any
+    ) -> tuple[Continuation, Sequence[tuple[Approval, Decision]]]:
+        """The way the graph goes on, and the approvals that the input decides, with its
+        decisions."""
         if not _is_decisions(graph_input):
             return Continuation(input=graph_input), ()
         snapshot = await self._agent.aget_state(self._config, subgraphs=True)
         decided = checked_decisions(self._agent, snapshot, graph_input)
-        ids = tuple(approval.approval_id for approval, _ in decided)
-        return continuation(self._agent, snapshot, decided), ids
+        return continuation(self._agent, snapshot, decided), decided
 
     async def _end(self) -> None:
         if not self._agent.checkpointer:
@@ -201,7 +207,8 @@ class _Run:
             found = find_pending(self._agent, snapshot)
             pending = await with_previews(self._agent, found, snapshot)
         for approval in pending:
-            self._frame(approval_event(ApprovalRequired, approval, approval.requested_at))
+            at, agent = approval.requested_at, self._agent.name
+            self._frame(approval_event(ApprovalRequired, approval, at, agent=agent))
         if pending:
             for interrupt in interrupts_in(self._agent, snapshot):
                 self._frame(interrupt)

@@ -172,7 +172,7 @@ async def test_a_rejected_step_that_ends_the_thread_runs_nothing() -> None:
     events = await collected(agent, ASKED, THREAD)
     assert events[-1].next == ("second",)  # type: ignore[attr-defined]
     events = await collected(agent, Reject(), THREAD)
-    assert types(events) == ["run_resumed", "checkpoint", "done"]
+    assert types(events) == ["run_resumed", "approval_decided", "checkpoint", "done"]
 
 
 async def test_a_decision_that_does_not_fit_runs_nothing() -> None:
