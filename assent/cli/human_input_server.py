@@ -40,7 +40,7 @@ from assent.config.settings import Settings
 from assent.core.errors import ConfigurationError, Unavailable
 from assent.core.events import Event
 from assent.graph.kinds import Agent
-from assent.graph.stream.in_sync import in_sync
+from assent.graph.stream.in_sync import check_no_loop, in_sync
 from assent.graph.stream.typed import astream_typed
 from assent.runs.observed import Observation
 
@@ -105,6 +105,7 @@ class HumanInputServer:
 
         Raises `ConfigurationError` if it cannot start, or has already.
         """
+        check_no_loop("start()", "await start_async()")
         is_main = threading.current_thread() is threading.main_thread()
         # uvicorn has shut down in order when it raises this.
         interrupted = suppress(KeyboardInterrupt)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import threading
@@ -17,6 +18,8 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from structlog.testing import capture_logs
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from assent import Approve, HumanInputServer, Reject, astream_typed, build_hitl_agent
 from assent.core.errors import ConfigurationError
@@ -231,6 +234,25 @@ async def test_the_environment_says_whether_a_key_may_be_in_a_url(
         assert response.status_code == status
 
 
+async def test_a_key_in_a_url_is_in_no_line_of_the_programs_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    options = {"api_key": "swordfish-4711", "allow_query_token": True}
+    async with in_loop(**options) as server:
+        uri = server.url.replace("http", "ws") + "/ws/human-input/nobody?token=swordfish-4711"
+        with pytest.raises(InvalidStatus):
+            async with connect(uri):
+                pass
+        async with asking(server) as client:
+            path = "/poll/human-input/nobody?token=swordfish-4711"
+            assert (await client.get(path)).status_code == 404
+    # The client is in this process too.
+    own = [line for line in caplog.records if not line.name.startswith(("websockets", "http"))]
+    assert {line.name for line in own} & {"asyncio", "uvicorn.error"}
+    assert not any("swordfish" in line.getMessage() for line in own)
+
+
 # ── the process ───────────────────────────────────────────────────────────────────────────────────
 
 
@@ -361,3 +383,5 @@ def test_what_keeps_a_server_from_starting_is_said() -> None:
 async def test_a_stream_without_a_loop_is_for_threads_without_one() -> None:
     with pytest.raises(ConfigurationError, match=r"Use astream\(\) here"):
         HumanInputServer().stream(payer(), ASK)
+    with pytest.raises(ConfigurationError, match=r"Use await start_async\(\) here"):
+        HumanInputServer().start()

@@ -13,15 +13,18 @@ T = TypeVar("T")
 
 def in_sync(stream: AsyncGenerator[T, None], name: str, instead: str) -> Generator[T, None, None]:
     """What the stream yields, in the calling thread. It goes on only while the next value is waited
-    for, and is closed when the generator is.
+    for, and is closed when the generator is. Raises as `check_no_loop` does."""
+    check_no_loop(name, instead)
+    return _in_a_loop_of_its_own(stream)
 
-    Raises `ConfigurationError` in a thread whose event loop runs. Its sentence has the `name` of
-    the function, and what to use there `instead`.
-    """
+
+def check_no_loop(name: str, instead: str) -> None:
+    """Raise `ConfigurationError` in a thread whose event loop runs. Its sentence has the `name` of
+    the function, and what to use there `instead`."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return _in_a_loop_of_its_own(stream)
+        return
     raise ConfigurationError(
         f"{name} has an event loop of its own, and this thread runs one already. Use {instead} "
         "here."
