@@ -369,7 +369,8 @@ async def test_what_is_erased_ends_its_query_and_not_the_socket(server: Server) 
         error = (await socket.until(*ENDS))[-1]
         assert error["type"] == "agent_execution_error"
         assert error["metadata"]["query"] == "pay 10"
-        assert await socket.answer("tell 1") == "word0"
+        # Its case begins anew.
+        assert await socket.answer("tell 1", "erased") == "word0"
 
 
 async def test_the_agent_is_the_first_that_takes_messages_or_the_one_that_is_named(
