@@ -178,6 +178,7 @@ async def _the_python_code_works(
     assert told["Started"]["query"] == "Explain quantum computing in simple terms"
     assert told["Completed"]["final_response"] == "Judges decide on law."
     called = told["LLMCallStarted"]
+    assert called["estimated_cost"] > 0
     # The model is the one that the operator has listed, with the agent's tools.
     assert (called["model"], told["LLMCallCompleted"]["success"]) == ("gpt-4", True)
     assert {request["model"] for request in model.requests} == {"gpt-4"}

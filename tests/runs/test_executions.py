@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -41,6 +41,7 @@ from assent.runs.follow import (
     execution_so_far,
     first_of,
     follow_execution,
+    held_until_rest,
     wait_for_run,
 )
 from assent.runs.opening import open_runs
@@ -306,6 +307,34 @@ async def test_it_is_known_from_few_types_of_events(tmp_path: Path) -> None:
         assert (await execution_so_far(storage, "t")).ends_with == end
         few = await storage.read_log("t", types=EXECUTION_TYPES)
         assert [entry.seq for entry in few if entry.seq <= end.seq] == taken(Execution(), few)
+
+
+async def test_it_is_held_until_it_rests_and_then_all_of_it_is_told(tmp_path: Path) -> None:
+    async with working(tmp_path) as (storage, runs):
+        await said(runs, "tell")
+        root = await said(runs, "pay 1 2")
+        live = asyncio.create_task(_held(storage, root))
+        await approved(runs)
+        await approved(runs)
+        await said(runs, "tell")
+        for told in (await live, await _held(storage, root)):
+            assert [entry for entries in told for entry in entries] == await followed(storage, root)
+            assert {entries[-1].type for entries in told[:-1]} <= {"run_paused"}
+            assert told[-1][-1].type == "done"
+        # Only some types, and none that it is known by but these.
+        few = await _held(storage, root, types={*EXECUTION_TYPES, "tool_start"})
+        kinds = {entry.type for entries in few for entry in entries}
+        assert "tool_start" in kinds and kinds <= EXECUTION_TYPES | {"tool_start"}
+
+
+async def _held(
+    storage: Storage, root: Run, types: Collection[str] | None = None
+) -> list[tuple[LogEntry, ...]]:
+    """What is told of the execution at once, each time that it rests."""
+    first = await first_of(storage, "t", root.run_id)
+    following = Following(storage, "t", first - 1, types=types)
+    async with aclosing(held_until_rest(following, root.run_id)) as batches:
+        return [entries async for entries in batches if entries]
 
 
 async def test_a_server_that_stops_leaves_it_open(tmp_path: Path) -> None:
