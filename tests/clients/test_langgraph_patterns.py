@@ -18,6 +18,7 @@ from langgraph.graph import END, StateGraph, add_messages
 from langgraph.prebuilt import ToolNode
 
 from assent import Approve, Assent, apending_approvals, aresume, build_hitl_agent
+from assent.core.errors import ThreadPaused
 from assent.demo import ClerkModel, Records, build_clerk
 from tests.support.command import REPOSITORY
 from tests.support.models import ScriptedModel, call, say
@@ -238,5 +239,7 @@ async def test_a_graph_that_stops_before_its_approval_node_is_asked_about_when_s
     async with Assent({"theirs": agent}, database=str(tmp_path / "a.db")) as assent:
         result = await assent.invoke("Delete all old records", user="ann", thread_id="t")
         assert result.status == "interrupted"
+        with pytest.raises(ThreadPaused):
+            await assent.invoke("Approved", user="ann", thread_id="t")
         (approval,) = await assent.approvals(thread_id="t")
         assert (approval.kind, approval.node) == ("node", "approval")
