@@ -24,10 +24,10 @@ log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 1.0
 
-LOOKS = 5
+TURNS = 5
 NEARLY = 0.9
-"""The keeper looks so often between two heartbeats, and sends one after nearly that time, since a
-sleep is not exact."""
+"""The keeper has so many turns between two heartbeats, and counts nearly a time as that time, since
+a sleep is not exact."""
 
 BEATS_AT_ONCE = 100
 """Heartbeats between which others have the event loop: 100 take 2 ms."""
@@ -72,9 +72,10 @@ class Keeper:
         self, connections: Connections, heartbeat: float, tidy: Callable[[], None] | None
     ) -> None:
         self._connections = connections
-        self._pause = min(heartbeat / LOOKS, LOOK_SECONDS)
+        self._pause = min(heartbeat / TURNS, LOOK_SECONDS)
         self._silence = heartbeat * NEARLY
         self._tidy = tidy
+        self._looked_at = float("-inf")
         self._tidied_at = float("-inf")
         self._closed = 0
         self._freed = 0
@@ -83,8 +84,14 @@ class Keeper:
         """Look after them for ever."""
         while True:
             await asyncio.sleep(self._pause)
-            self.look(time.monotonic())
-            await self.beat(time.monotonic())
+            await self.turn(time.monotonic())
+
+    async def turn(self, now: float) -> None:
+        """Send heartbeats that are due, and about once in `LOOK_SECONDS` look who takes nothing."""
+        if now - self._looked_at >= LOOK_SECONDS * NEARLY:
+            self._looked_at = now
+            self.look(now)
+        await self.beat(now)
 
     def look(self, now: float) -> None:
         """Tidy up after those that are gone, and cut off whoever takes nothing."""
