@@ -18,7 +18,7 @@ from assent.runs.follow import Following
 
 WIRE = "assent.wire"
 """The extension of a scope that has the `transport` of its connection. Only our own server gives
-it, where nothing stands between a stream and its wire that would change what is sent."""
+it."""
 
 
 class Stalled(Exception):
@@ -42,6 +42,8 @@ class Outlet:
     def opened(self, send: Send) -> Iterator[None]:
         """The connection is open, and this sends, for as long as the context is entered."""
         self._send = send
+        if not _is_to(self.connection.wire, send):
+            self.connection.wire = None
         with self._connections.opened(self.connection):
             yield
 
@@ -85,6 +87,12 @@ def connection_of(
         wire=wire_of(request.scope),
         heartbeat=heartbeat,
     )
+
+
+def _is_to(wire: Wire | None, send: Send) -> bool:
+    """True if what is sent gets to the wire as it is. Whatever stands around the server's own
+    `send` may change it, and nothing of ours may be written beside that."""
+    return wire is not None and getattr(getattr(send, "__self__", None), "transport", None) is wire
 
 
 def wire_of(scope: Scope) -> Wire | None:
