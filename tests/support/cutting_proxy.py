@@ -16,6 +16,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from random import Random
 
+from tests.support.listening import listening
+
 RECEIVED = 16 << 10
 """The most that is passed on at once."""
 
@@ -92,24 +94,8 @@ Wire = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 async def cutting(port: int, cuts: Iterator[Cut | None]) -> AsyncIterator[CuttingProxy]:
     """A proxy before this port. Its connections end with it."""
     proxy = CuttingProxy(port, cuts)
-    served: set[asyncio.Task[None]] = set()
-
-    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(proxy.serve(reader, writer))
-        served.add(task)
-        task.add_done_callback(served.discard)
-        # One that is cancelled before it has begun closes nothing.
-        task.add_done_callback(lambda _: close(writer))
-
-    listening = await asyncio.start_server(connected, "127.0.0.1", 0)
-    proxy.port = listening.sockets[0].getsockname()[1]
-    try:
+    async with listening(proxy.serve) as proxy.port:
         yield proxy
-    finally:
-        listening.close()
-        for task in served:
-            task.cancel()
-        await asyncio.gather(*served, return_exceptions=True)
 
 
 async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, most: float) -> None:
