@@ -10,8 +10,19 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_sockets
 
-from assent.client import Client, Heard, Link, OpenStream, ShownApproval, SyncClient, Unreachable
+from assent.api.limits import MAX_BODY_BYTES
+from assent.client import (
+    Client,
+    Heard,
+    Link,
+    OpenStream,
+    ShownApproval,
+    SyncClient,
+    Unreachable,
+    commands,
+)
 from assent.client.aio_socket import ThreadSocket
+from assent.client.commands import MOST_BYTES, Order
 from assent.core.decisions import Approve, Reject
 from assent.core.errors import (
     AlreadyDecided,
@@ -19,6 +30,7 @@ from assent.core.errors import (
     NotFound,
     Superseded,
     ThreadBusy,
+    TooLarge,
 )
 from assent.core.events import RunPaused
 from tests.support.cutting_proxy import Cut, cutting
@@ -192,6 +204,20 @@ async def test_a_socket_that_is_refused_is_the_error_that_it_was(client: Client)
     with pytest.raises(Unreachable):
         async with Client(f"http://127.0.0.1:{free_port()}", trust_env=False).socket("t"):
             pass
+
+
+async def test_a_command_that_is_too_large_is_not_sent(client: Client, thread: str) -> None:
+    assert MOST_BYTES == MAX_BODY_BYTES
+    await client.threads.create(thread)
+    async with client.socket(thread) as socket:
+        with pytest.raises(TooLarge, match=r"at most 1,048,576 bytes as JSON, and this one has"):
+            await socket.message("€" * 400_000)
+        # The largest one is taken, and whatever is in it is the server's to judge.
+        body = {"message": "", "agent": "nobody"}
+        left = MOST_BYTES - len(Order("c2", commands.message(body, "k" * 36)).frame)
+        with pytest.raises(NotFound):
+            await socket.message("x" * left, agent="nobody")
+        assert await socket.cancel() == ()
 
 
 async def test_an_answer_is_waited_for_as_long_as_the_client_waits(thread: str) -> None:
