@@ -17,7 +17,6 @@ from msgspec import structs, to_builtins
 
 from assent.approvals.ask import ask_all
 from assent.approvals.decide import Decided, Decider, Verdict, decided_change
-from assent.approvals.feed import FEED
 from assent.approvals.idempotency import Key
 from assent.approvals.rules import (
     AddComment,
@@ -47,6 +46,7 @@ from assent.core.errors import (
     Tampered,
 )
 from assent.core.events import ApprovalDecided, RunResumed, decode
+from assent.core.logs import APPROVALS
 from assent.core.policy import Escalation, OnTimeout, Person, Policy, policy_digest
 from assent.core.rows import Run, RunKind, RunStatus, Thread, ThreadStatus
 from assent.notify.links import new_link, using
@@ -93,7 +93,7 @@ def decided_all(
 
 def of_thread(change: Change) -> tuple[Any, ...]:
     """The events without the feed's copies."""
-    return tuple(event for event in change.events if event.thread_id != FEED)
+    return tuple(event for event in change.events if event.thread_id != APPROVALS)
 
 
 def test_the_last_decision_of_a_pause_brings_the_run_that_goes_on() -> None:
@@ -442,7 +442,7 @@ async def test_a_quorum_needs_as_many_and_whoever_asked_is_none_of_them(
         "run_resumed",
     ]
     # What the feed tells is the same, without what was asked.
-    feed = [decode(entry.body) for entry in await storage.read_log(FEED)]
+    feed = [decode(entry.body) for entry in await storage.read_log(APPROVALS)]
     assert [event.about for event in feed] == ["t"] * 3  # type: ignore[union-attr]
     assert feed[0].args is None  # type: ignore[union-attr]
 

@@ -7,6 +7,9 @@ from urllib.parse import quote
 FEEDS = "~"
 """The first letter of their names. In the order of names they come behind all threads."""
 
+APPROVALS = "~approvals"
+"""The log of what happens to all approvals."""
+
 BROADCASTS = "~broadcasts"
 """The log of what operators told everybody."""
 
@@ -19,3 +22,10 @@ def feed_of_agent(name: str) -> str:
 def feed_of_user(name: str) -> str:
     """The log of what happens to the runs that a person started."""
     return f"~user/{quote(name, safe='')}"
+
+
+def named(log_id: str) -> str:
+    """The log, as a sentence names it."""
+    if log_id.startswith(FEEDS):
+        return f"feed '{log_id.removeprefix(FEEDS)}'"
+    return f"thread '{log_id}'"
