@@ -99,7 +99,7 @@ async def test_a_feed_waits_for_an_event(api: Api, own: Api, thread: str) -> Non
 
 
 async def test_an_agent_has_a_feed_whatever_its_name(tmp_path: Path) -> None:
-    agent = build_hitl_agent(ScriptedModel(script=[say("Hello.")]), [])
+    agent = build_hitl_agent(ScriptedModel(script=[say("Hello.")]), [], approve=[])
     async with Assent({"desk/clerk": agent}, database=str(tmp_path / "a.db")) as assent:
         await assent.invoke("Hi.", thread_id="t", user="ann")
         transport = httpx.ASGITransport(assent.app)

@@ -315,7 +315,7 @@ def packed(app: ASGIApp) -> ASGIApp:
 
 
 async def test_a_heartbeat_does_not_get_around_what_stands_around_the_app(tmp_path: Path) -> None:
-    agent = build_hitl_agent(ScriptedModel(script=[]), [])
+    agent = build_hitl_agent(ScriptedModel(script=[]), [], approve=[])
     settings = {"heartbeat": "0.1s"}
     async with (
         Assent(agent, database=str(tmp_path / "a.db"), settings=settings) as assent,

@@ -187,7 +187,7 @@ async def test_what_has_no_key_is_not_sent_again(
         Client(proxy.url, trust_env=False) as cut_off,
         cut_off.socket(thread, types=["run_cancelled"]) as socket,
     ):
-        cancelling = [asyncio.create_task(socket.cancel("r" * 300)) for _ in range(20)]
+        cancelling = [asyncio.create_task(socket.cancel("r" * 64)) for _ in range(20)]
         answers = await asyncio.gather(*cancelling, return_exceptions=True)
         kinds = [type(answer) for answer in answers]
         assert set(kinds) == {NotFound, Unreachable}
@@ -213,10 +213,9 @@ async def test_a_command_that_is_too_large_is_not_sent(client: Client, thread: s
         with pytest.raises(TooLarge, match=r"at most 1,048,576 bytes as JSON, and this one has"):
             await socket.message("€" * 400_000)
         # The largest one is taken, and whatever is in it is the server's to judge.
-        body = {"message": "", "agent": "nobody"}
-        left = MOST_BYTES - len(Order("c2", commands.message(body, "k" * 36)).frame)
-        with pytest.raises(NotFound):
-            await socket.message("x" * left, agent="nobody")
+        left = MOST_BYTES - len(Order("c2", commands.message({"message": ""}, "k" * 36)).frame)
+        with pytest.raises(InvalidRequest, match="200,000 are the most"):
+            await socket.message("x" * left)
         assert await socket.cancel() == ()
 
 
