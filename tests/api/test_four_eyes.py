@@ -141,6 +141,7 @@ NO_WAY = {
     "POST /grants": "consent has no words",
     "DELETE /grants/{id}": "consent has no words",
     "DELETE /schedules/{id}": "nothing is left",
+    "POST /broadcast": "people read it, and the agent does not",
     "POST /notifications/{id}/resend": "people read it, and the agent does not",
 }
 """The other routes that change anything, each with the reason why nobody's words reach another's
