@@ -4,6 +4,7 @@ them."""
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import struct
 import zlib
@@ -11,6 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import httpx
 import pytest
@@ -262,6 +264,32 @@ async def test_a_client_that_answers_no_ping_is_closed_with_1011(
         await until(lambda: not state.connections)
         writer.close()
     assert caplog.text == ""
+
+
+async def test_what_has_become_a_websocket_needs_no_garbage_collector() -> None:
+    seen = WeakSet[HttpProtocol]()
+
+    class Seen(HttpProtocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            seen.add(self)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await receive()
+
+    gc.disable()
+    try:
+        async with served(app, Seen) as (port, _):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            await until(lambda: seen)
+            writer.write(readers.handshake("/"))
+            await reader.readuntil(b"\r\n\r\n")
+            await until(lambda: not seen)
+            writer.close()
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("heartbeat", [PING, TICK], ids=["SSE", "WebSocket"])

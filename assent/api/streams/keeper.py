@@ -8,7 +8,6 @@ held for it.
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -53,15 +52,9 @@ async def keeping(
     """While the context is entered, readers to whom nothing was sent get a heartbeat after so many
     seconds, and slow ones are cut off. The memory of a process that is somebody else's is left
     alone."""
-    keeper = Keeper(connections, heartbeat, _give_back if whole_process else None)
+    keeper = Keeper(connections, heartbeat, malloc.give_back_free if whole_process else None)
     async with background(keeper.run(), name="keeping"):
         yield
-
-
-def _give_back() -> None:
-    # A protocol and its parser refer to each other. The two take 2 ms after 1,000 readers.
-    gc.collect()
-    malloc.give_back_free()
 
 
 class Keeper:
