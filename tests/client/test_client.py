@@ -4,8 +4,10 @@ that a decision is taken once."""
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, closing
+from contextlib import aclosing, closing, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
 from random import Random
@@ -41,6 +43,7 @@ from assent.core.errors import (
     ThreadBusy,
 )
 from assent.core.events import Broadcast, Done, RunPaused, Token
+from tests.support.command import REPOSITORY
 from tests.support.cutting_proxy import Cut, cuts_at_random, cutting
 from tests.support.listening import listening
 from tests.support.server import Server, free_port
@@ -519,3 +522,41 @@ async def test_the_client_without_asyncio_does_the_same(
         return server.traces(f"pay {amount}")
 
     assert await asyncio.to_thread(talk) == [f"pay {amount}"]
+
+
+FORKING = """
+import os, sys
+from assent.client import SyncClient
+
+with SyncClient(sys.argv[1], trust_env=False) as client:
+    print(client.server.health().status, flush=True)
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+    print(client.server.health().status, flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Nothing is forked here.")
+async def test_a_process_that_is_forked_has_connections_of_its_own() -> None:
+    """On the same one, either would read what the other is answered."""
+    count = 0
+
+    async def numbered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal count
+        count += 1
+        answer = b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"status": "%d"}' % count
+        with suppress(asyncio.IncompleteReadError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(answer)
+
+    async with listening(numbered) as port:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", FORKING, f"http://127.0.0.1:{port}"),
+            cwd=REPOSITORY,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        said, _ = await process.communicate()
+    # The one process, the other, and the one again.
+    assert said.split() == [b"1", b"2", b"1"]

@@ -4,6 +4,7 @@ what becomes of them if the connection breaks before those come."""
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, cycle, repeat
 
 import pytest
@@ -243,6 +244,31 @@ async def test_an_answer_is_waited_for_as_long_as_the_client_waits(thread: str) 
 
         await asyncio.to_thread(wait)
     assert len(got) == 2
+
+
+async def test_a_socket_is_for_one_thread_at_a_time(
+    server: Server, client: Client, thread: str
+) -> None:
+    await client.runs.invoke("tell 5", thread_id=thread, agent="agent")
+    refused: list[BaseException | None] = []
+
+    def listen(url: str) -> None:
+        def told(link: Link) -> None:
+            # The one thread is amid its wait for the next event.
+            with ThreadPoolExecutor(1) as other:
+                refused.append(other.submit(socket.cancel).exception())
+
+        with SyncClient(url, trust_env=False, on_link=told) as cut_off:
+            socket = cut_off.socket(thread)
+            with socket:
+                assert "done" in (heard.type for heard in socket)
+                assert socket.cancel() == ()
+
+    async with cutting(server.port, chain([Cut(after=1_500)], repeat(None))) as proxy:
+        await asyncio.to_thread(listen, proxy.url)
+    # As the connection is lost, and as it is back.
+    assert [type(each) for each in refused] == [InvalidRequest] * 2
+    assert "Another thread" in str(refused[0])
 
 
 async def test_the_socket_without_asyncio_does_the_same(
