@@ -568,8 +568,8 @@ async def test_time_reminds_escalates_and_rejects_each_once_and_never_early(
 
 @pytest.mark.slow
 async def test_a_decision_and_its_deadline_have_one_outcome(storage: SqliteStorage) -> None:
-    """A thousand times, half of them a moment before it, and half at it."""
-    count = 1000
+    """Three hundred times, half of them a moment before it, and half at it."""
+    count = 300
     moments = [NOON + HOUR - timedelta(microseconds=number % 2) for number in range(count)]
     for number in range(count):
         row = structs.replace(asked(f"a{number}", Policy(timeout=HOUR)), thread_id=f"t{number}")
@@ -614,7 +614,7 @@ async def test_a_decision_and_its_deadline_have_one_outcome(storage: SqliteStora
             # At the deadline it is too late, whether or not anybody had looked.
             assert row_now.status is ApprovalStatus.EXPIRED
     assert outcomes[ApprovalStatus.APPROVED] + outcomes[ApprovalStatus.EXPIRED] == count
-    assert outcomes[ApprovalStatus.APPROVED] > 50
+    assert outcomes[ApprovalStatus.APPROVED] > 15
 
 
 async def test_who_is_told_that_it_expired_is_told_what_is_stored(storage: SqliteStorage) -> None:

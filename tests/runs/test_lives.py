@@ -5,7 +5,7 @@ What is held to is what a person could check who has the payments, the rows and 
 paid but what was decided, once; what is over stays as it is; and the log, the feed, the audit chain
 and the timers tell the same story.
 
-ASSENT_LIVES says how many lives of 50 steps; 8 otherwise.
+ASSENT_LIVES says how many lives of 50 steps; 4 otherwise.
 """
 
 from __future__ import annotations
@@ -468,7 +468,7 @@ ENDINGS = {"ApprovalDecided", "ApprovalExpired", "ApprovalCancelled", "ApprovalS
 
 TestLives = Life.TestCase
 TestLives.settings = settings(
-    max_examples=int(os.environ.get("ASSENT_LIVES", "8")),
+    max_examples=int(os.environ.get("ASSENT_LIVES", "4")),
     stateful_step_count=50,
     suppress_health_check=list(HealthCheck),
 )
