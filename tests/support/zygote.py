@@ -49,6 +49,10 @@ STREAMS = ((0, "r", "strict"), (1, "w", "strict"), (2, "w", "backslashreplace"))
 
 STARTS = "from tests.support.zygote import main; main()"
 
+ASSENT = "assent.cli.app:main"
+UVICORN = "uvicorn.main:main"
+"""The programs, as `module:function`."""
+
 
 # ── the side of the tests ─────────────────────────────────────────────────────────────────────────
 
@@ -87,8 +91,9 @@ class Zygote:
         errors: Path | None = None,
         typed: Path | None = None,
         terminal: str | None = None,
+        program: str = ASSENT,
     ) -> Forked:
-        """A child that runs `assent` with these arguments in this folder. It reads what is in
+        """A child that runs the program with these arguments in this folder. It reads what is in
         `typed`, or nothing, and writes to the log, and its errors to a file of their own if one is
         named; or it does both on a terminal."""
         asked = {
@@ -99,6 +104,7 @@ class Zygote:
             "errors": str(errors or log),
             "typed": str(typed or os.devnull),
             "terminal": terminal,
+            "program": program,
         }
         return Forked(self, self.ask(start=asked))
 
@@ -156,21 +162,25 @@ def prepare() -> None:
     """Call what the environment's BEFORE_SERVING names, as `module:function`: what a test does to
     the process that is to serve."""
     if wanted := os.environ.get("BEFORE_SERVING"):
-        module, _, function = wanted.partition(":")
-        getattr(importlib.import_module(module), function)()
+        call(wanted)
+
+
+def call(name: str) -> None:
+    """Call what is named as `module:function`."""
+    module, _, function = name.partition(":")
+    getattr(importlib.import_module(module), function)()
 
 
 def main() -> None:
     """Import, then fork for whoever asks. Returns in no process but the children, as what they
     are."""
     from assent.cli.app import MODULES
-    from assent.cli.app import main as assent
 
     # Imported for what it imports. Its file is loaded anew by each server, as somebody's agents
     # are.
     importlib.import_module("tests.support.agents")
     del sys.modules["tests.support.agents"]
-    for module in (*MODULES.values(), *UVICORN_TAKES):
+    for module in (*MODULES.values(), "uvicorn.main", *UVICORN_TAKES):
         importlib.import_module(module)
     assert threading.active_count() == 1, threading.enumerate()
     # Ctrl-C is for the tests, who then let go of the socket.
@@ -181,7 +191,7 @@ def main() -> None:
     if request is not None:
         _become(request)
         prepare()
-        assent()
+        call(request["program"])
 
 
 def _serve(asked_by: socket.socket) -> dict[str, Any] | None:
@@ -238,7 +248,7 @@ def _become(request: Mapping[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
-    sys.argv = ["assent", *request["argv"]]
+    sys.argv = [request["program"].partition(".")[0], *request["argv"]]
 
 
 def take_terminal(name: str) -> None:
