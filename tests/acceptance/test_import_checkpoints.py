@@ -155,7 +155,7 @@ def test_a_pause_of_any_graph_is_decided(
     folder: Path, name: str, said: str, kind: str, decision: Any, trace: str
 ) -> None:
     write_old(folder, {"t": (name, said)})
-    target = scripted_agents(folder)
+    target = scripted_agents(folder, "agent", name)
     import_checkpoints(folder, "old.sqlite", "--agent", f"{target}:{name}")
 
     async def decide(server: Server) -> None:

@@ -35,14 +35,21 @@ from typing import Any
 HAS_SAFE_FORK = hasattr(os, "fork") and sys.platform != "darwin"
 """On macOS the system's own libraries may have threads that a fork loses."""
 
-UVICORN_TAKES = (
+TAKEN_LATER = (
+    "anyio._backends._asyncio",
+    "langchain_core.messages.block_translators.langchain_v0",
+    "langchain_core.tracers.context",
+    "langchain_core.tracers.run_collector",
+    "langchain_core.tracers.stdout",
     "uvicorn.lifespan.off",
+    "uvicorn.lifespan.on",
     "uvicorn.loops.auto",
     "uvicorn.loops.uvloop",
+    "uvicorn.main",
     "uvicorn.protocols.http.auto",
     "uvicorn.protocols.websockets.auto",
 )
-"""Imported by uvicorn only once it starts: by these, what they choose."""
+"""What else a server imports, only as it starts or as it serves."""
 
 STREAMS = ((0, "r", "strict"), (1, "w", "strict"), (2, "w", "backslashreplace"))
 """Standard input, output and error, as Python opens them."""
@@ -175,13 +182,18 @@ def main() -> None:
     """Import, then fork for whoever asks. Returns in no process but the children, as what they
     are."""
     from assent.cli.app import MODULES
+    from assent.core.sealing import NoSeal
+    from assent.storage.sqlite.tables import Tables
 
-    # Imported for what it imports. Its file is loaded anew by each server, as somebody's agents
-    # are.
-    importlib.import_module("tests.support.agents")
+    # Made for what they import. Their file is loaded anew by each server, as somebody's agents are.
+    agents = importlib.import_module("tests.support.agents")
+    for name in agents.ALL:
+        getattr(agents, name)
     del sys.modules["tests.support.agents"]
-    for module in (*MODULES.values(), "uvicorn.main", *UVICORN_TAKES):
+    for module in (*MODULES.values(), *TAKEN_LATER):
         importlib.import_module(module)
+    # Each storage reads the annotations of its rows, once in a process.
+    Tables(NoSeal())
     assert threading.active_count() == 1, threading.enumerate()
     # Ctrl-C is for the tests, who then let go of the socket.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
