@@ -12,7 +12,14 @@ from starlette.types import Message, Scope, Send
 
 from assent.api.context import served
 from assent.api.dialects.base import Dialect
-from assent.api.streams.connections import READER, Connection, Heartbeat, Transport, Wire
+from assent.api.streams.connections import (
+    PLACE,
+    READER,
+    Connection,
+    Heartbeat,
+    Transport,
+    Wire,
+)
 from assent.api.streams.encoder import Framing
 from assent.runs.follow import Following
 
@@ -86,6 +93,7 @@ def connection_of(
         following=following,
         wire=wire_of(request.scope),
         heartbeat=heartbeat,
+        place=request.scope.get(PLACE),
     )
 
 
