@@ -20,6 +20,8 @@ STREAM_EVENTS ?= 2000
 CLIENT_KILLS ?= 20
 SLOW_READERS ?= 400
 SLOW_SECONDS ?= 30
+SAVER_KILLS ?= 200
+IMPORT_KILLS ?= 200
 # Whether a server starts and serves is asked of the lowest versions too.
 SERVED := tests/acceptance/test_demo.py tests/acceptance/test_files.py tests/config/test_logging.py
 
@@ -64,6 +66,8 @@ crash: $(VENV)/ready  ## Kill, starve and attack the server for hours; CONTRIBUT
 	SLOW_READERS=$(SLOW_READERS) SLOW_SECONDS=$(SLOW_SECONDS) \
 		$(BIN)/python -m pytest tests/acceptance/test_slow_readers.py
 	CRASH_KILLS=$(STORAGE_KILLS) $(BIN)/python -m pytest tests/storage/test_crash.py
+	ASSENT_SAVER_KILLS=$(SAVER_KILLS) $(BIN)/python -m pytest tests/storage/test_saver.py -k kill
+	ASSENT_IMPORT_KILLS=$(IMPORT_KILLS) $(BIN)/python -m pytest tests/importing -k kill
 	CRASH_CONTESTS=$(CONTESTS) $(BIN)/python -m pytest tests/acceptance/test_contested_decisions.py
 	CRASH_ROUNDS=10 $(BIN)/python -m pytest tests/acceptance/test_approval_crashes.py
 	ASSENT_SEEDS=$(LIVES) $(BIN)/python -m pytest tests/approvals/test_lives.py

@@ -3,6 +3,8 @@ thread."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request
@@ -10,7 +12,7 @@ from fastapi import Depends, Path, Query, Request
 from assent.api.auth import actor, reader
 from assent.api.context import served
 from assent.api.schemas import THREAD_ID
-from assent.api.streams.connections import READER, Reader
+from assent.api.streams.connections import PLACE, READER, Reader
 from assent.core.audit import Actor
 from assent.runs.service import Runs
 
@@ -28,21 +30,34 @@ OfThread = Annotated[str | None, Query(pattern=THREAD_ID)]
 PageLimit = Annotated[int, Query(ge=1, le=1000)]
 
 
-async def _admitted(request: Request, by: TheActor) -> None:
+async def _admitted(request: Request, by: TheActor) -> AsyncIterator[None]:
+    with _placed(request, by):
+        yield
+
+
+async def _admitted_if_streaming(request: Request, by: TheActor) -> AsyncIterator[None]:
+    with _placed(request, by, streams=wants_stream(request)):
+        yield
+
+
+async def _admitted_unless_page(request: Request, by: TheActor) -> AsyncIterator[None]:
+    with _placed(request, by, streams=not wants_page(request)):
+        yield
+
+
+@contextmanager
+def _placed(request: Request, by: Actor, *, streams: bool = True) -> Iterator[None]:
+    """Keep a place for the stream of a request, until that is open or the request is over."""
     _note_reader(request, by)
-    admit(request)
-
-
-async def _admitted_if_streaming(request: Request, by: TheActor) -> None:
-    _note_reader(request, by)
-    if wants_stream(request):
-        admit(request)
-
-
-async def _admitted_unless_page(request: Request, by: TheActor) -> None:
-    _note_reader(request, by)
-    if not wants_page(request):
-        admit(request)
+    if not streams:
+        yield
+        return
+    reader: Reader = request.scope[READER]
+    place = request.scope[PLACE] = served(request).connections.keep_place(reader.client)
+    try:
+        yield
+    finally:
+        place.give_back()
 
 
 async def _admitted_reader(request: Request, by: TheReader) -> None:

@@ -29,9 +29,9 @@ from assent.api.streams.encoder import ws_text
 from assent.api.streams.speech import NotUnderstood, Said
 from assent.approvals.idempotency import Key, stored_outcome
 from assent.core.audit import Actor
-from assent.core.broadcasts import QUERIES
 from assent.core.errors import Gone, InvalidRequest, NotFound, QueueFull, ThreadPaused
 from assent.core.json import Json, JsonObject, encode_json
+from assent.core.logs import QUERIES
 from assent.core.named_ids import named_id
 from assent.core.rows import UNFINISHED, Run, ThreadStatus
 from assent.core.run_input import RunInput, given_in

@@ -16,9 +16,7 @@ from typing import Any, TypeVar
 from msgspec import NODEFAULT, structs
 
 from assent.core.events import ApprovalEvent, Event, RunEvent
-
-FEED = "~approvals"
-"""The log's id. A thread's id has no `~`."""
+from assent.core.logs import APPROVALS
 
 EventT = TypeVar("EventT", RunEvent, ApprovalEvent)
 
@@ -29,13 +27,13 @@ CONTENT = frozenset({"args", "preview", "schema", "message", "text", "input", "m
 def with_copies(events: Iterable[Event]) -> tuple[Event, ...]:
     """The events, followed by the feed's copies of those that are about approvals."""
     events = tuple(events)
-    copies = [copied_to(FEED, event) for event in events if isinstance(event, ApprovalEvent)]
+    copies = [copied_to(APPROVALS, event) for event in events if isinstance(event, ApprovalEvent)]
     return (*events, *copies)
 
 
 def is_copy(event: Event) -> bool:
     """True for a copy in the feed of an event that is in the log of its thread."""
-    return event.thread_id == FEED
+    return event.thread_id == APPROVALS
 
 
 def copied_to(feed: str, event: EventT) -> EventT:

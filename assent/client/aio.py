@@ -35,7 +35,7 @@ from assent.client.wire import (
     LIMITS,
     Tries,
     Wire,
-    allow_silence,
+    expect_events,
     ignore_link,
     is_empty,
     is_stream,
@@ -121,7 +121,7 @@ class Asking:
                 await response.aread()
                 raise refused(response)
             self._opened(follower, response.headers, is_empty=is_empty(response))
-            allow_silence(response, follower.silence)
+            expect_events(response, follower.silence)
             async for frame in EventSource(response).aiter_sse():
                 if frame.event == "end":
                     follower.ended(reason_of(frame.data))

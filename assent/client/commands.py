@@ -18,10 +18,13 @@ from assent.client.following import FIRST_PAUSE, TRIES
 from assent.client.problems import ServerFailed, Unreachable, may_pass, problem_error
 from assent.client.values import Heard, Outcome, Run, ShownApproval
 from assent.core.decisions import Decision
-from assent.core.errors import AssentError
+from assent.core.errors import AssentError, TooLarge
 from assent.core.json import Json, JsonObject
 
 T = TypeVar("T")
+
+MOST_BYTES = 1 << 20
+"""The most that a server takes as one frame."""
 
 ASIDE = frozenset({"ready", "tick", "pong"})
 """Types of frames that say nothing to a reader."""
@@ -124,12 +127,24 @@ def acknowledgement(seq: int) -> str:
     return body_of({"type": "ack", "id": "ack", "seq": seq}).decode()
 
 
+def _frame(fields: JsonObject) -> str:
+    """The frame with a command. Raises `TooLarge` for one that would end the connection, and all
+    that is on its way there."""
+    body = body_of(fields)
+    if len(body) > MOST_BYTES:
+        raise TooLarge(
+            f"A command has at most {MOST_BYTES:,} bytes as JSON, and this one has {len(body):,}. "
+            "Upload files, and name them by their ids. Nothing was sent."
+        )
+    return body.decode()
+
+
 class Order(Generic[T]):
     """A command that was given, and what has become of it."""
 
     def __init__(self, id: str, command: Command[T]) -> None:
         self.id = id
-        self.frame = body_of({**command.fields, "id": id}).decode()
+        self.frame = _frame({**command.fields, "id": id})
         self.is_sent = False
         """True while it is on its way on the connection that there is."""
         self.is_done = False
@@ -197,7 +212,7 @@ class Orders:
         self._open: dict[str, Order[Any]] = {}
 
     def give(self, command: Command[T]) -> Order[T]:
-        """Take the command. Raises `InvalidRequest` for one that is no JSON."""
+        """Take the command. Raises `InvalidRequest` for one that is no JSON, or too large."""
         order = Order(f"c{next(self._ids)}", command)
         self._open[order.id] = order
         return order

@@ -18,7 +18,7 @@ from websockets.sync.client import connect
 from assent.client.calls import Params
 from assent.client.problems import ServerFailed, Unreachable, error_of, unreachable
 from assent.client.wire import CONNECT_SECONDS, Wire
-from assent.core.errors import AssentError
+from assent.core.errors import AssentError, TooLarge
 
 REASONS: Mapping[int, str] = {1012: "stopping", 1013: "unavailable"}
 """Close codes of a server that is soon to be there again, as a stream of events words them."""
@@ -138,7 +138,9 @@ def _end(url: str, closed: ConnectionClosed) -> AssentError:
     if closed.rcvd is None:
         return unreachable(url, "the connection broke")
     code, reason = closed.rcvd.code, closed.rcvd.reason
-    if code in (1003, 1007, 1008, 1009):
+    if code == 1009:
+        return TooLarge(f"The server at {url} has closed the WebSocket: a command was too large.")
+    if code in (1003, 1007, 1008):
         return ServerFailed(f"The server has closed the WebSocket, with {code}: {reason}.")
     return Unreachable(
         f"The server at {url} has closed the WebSocket, with {code}: {reason}.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -35,7 +36,7 @@ from assent.client.wire import (
     LIMITS,
     Tries,
     Wire,
-    allow_silence,
+    expect_events,
     ignore_link,
     is_empty,
     is_stream,
@@ -51,10 +52,16 @@ T = TypeVar("T")
 class Asking:
     """The way to one server: requests that are tried again, and streams that are taken up again."""
 
-    def __init__(self, http: httpx.Client, wire: Wire, on_link: Callable[[Link], None]) -> None:
-        self._http = http
+    def __init__(
+        self, http: Callable[[], httpx.Client], wire: Wire, on_link: Callable[[Link], None]
+    ) -> None:
+        self._get_http = http
         self._wire = wire
         self._on_link = on_link
+
+    @property
+    def _http(self) -> httpx.Client:
+        return self._get_http()
 
     def ask(self, call: Call[T]) -> T:
         """The result of the call. Raises an `AssentError`."""
@@ -119,7 +126,7 @@ class Asking:
                 response.read()
                 raise refused(response)
             self._opened(follower, response.headers, is_empty=is_empty(response))
-            allow_silence(response, follower.silence)
+            expect_events(response, follower.silence)
             for frame in EventSource(response).iter_sse():
                 if frame.event == "end":
                     follower.ended(reason_of(frame.data))
@@ -167,6 +174,35 @@ class Asking:
             self._on_link(Link("up"))
 
 
+class _Connections:
+    """The connections of each process that uses a client, unless they are `given`. A process that
+    was forked has others than the one before: on the same, either would read what the other is
+    answered."""
+
+    def __init__(self, wire: Wire, given: httpx.Client | None) -> None:
+        self._wire = wire
+        self._given = given
+        self._verify = trusted(wire.url, trust_env=wire.trust_env)
+        self._by_process: dict[int, httpx.Client] = {}
+
+    def get(self) -> httpx.Client:
+        """Those of this process."""
+        if self._given is not None:
+            return self._given
+        found = self._by_process.get(os.getpid())
+        if found is None:
+            # Those of another process are kept, since to close them is that one's own.
+            found = self._by_process[os.getpid()] = httpx.Client(
+                limits=LIMITS, trust_env=self._wire.trust_env, verify=self._verify
+            )
+        return found
+
+    def close(self) -> None:
+        """Close those of this process, if they were not given."""
+        if self._given is None:
+            self.get().close()
+
+
 class SyncClient:
     """A server's API, without asyncio.
 
@@ -194,11 +230,8 @@ class SyncClient:
         on_link: Callable[[Link], None] | None = None,
     ) -> None:
         wire = Wire.to(url, key, timeout, trust_env=trust_env)
-        self._own = None
-        if http is None:
-            verify = trusted(wire.url, trust_env=trust_env)
-            http = self._own = httpx.Client(limits=LIMITS, trust_env=trust_env, verify=verify)
-        self._asks = asks = Asking(http, wire, on_link or ignore_link)
+        self._connections = _Connections(wire, http)
+        self._asks = asks = Asking(self._connections.get, wire, on_link or ignore_link)
         self.runs = RunCalls(asks)
         self.threads = ThreadCalls(asks)
         self.approvals = ApprovalCalls(asks)
@@ -282,8 +315,7 @@ class SyncClient:
 
     def close(self) -> None:
         """Close the connections."""
-        if self._own is not None:
-            self._own.close()
+        self._connections.close()
 
     def __enter__(self) -> Self:
         return self

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
@@ -44,6 +45,7 @@ class SyncThreadSocket:
         self._follower = follower
         self._on_link = on_link
         self._connection = ExitStack()
+        self._using = threading.RLock()
         self._socket: SyncSocket | None = None
         self._deadline = math.inf
         """The moment until which the command that is being carried out may be waited for."""
@@ -62,10 +64,11 @@ class SyncThreadSocket:
 
     def __next__(self) -> Heard:
         """The next event. Raises an `AssentError` if there will be none."""
-        try:
-            self._until(lambda: bool(self._heard))
-        except Closed:
-            raise StopIteration from None
+        with self._alone():
+            try:
+                self._until(lambda: bool(self._heard))
+            except Closed:
+                raise StopIteration from None
         heard = self._heard.popleft()
         self._given = heard.seq or self._given
         return heard
@@ -135,7 +138,10 @@ class SyncThreadSocket:
 
     def _carried_out(self, command: Command[T]) -> T:
         """The result of the command, sent again for as long as its answer does not come."""
-        order = self._orders.give(command)
+        with self._alone():
+            return self._answer_to(self._orders.give(command))
+
+    def _answer_to(self, order: Order[T]) -> T:
         self._deadline = time.monotonic() + self._wire.timeout
         try:
             while not order.is_done:
@@ -148,6 +154,18 @@ class SyncThreadSocket:
             self._deadline = math.inf
             self._orders.drop(order)
         return order.result()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other thread reads amid this. Raises `InvalidRequest` in the second one."""
+        if not self._using.acquire(blocking=False):
+            raise InvalidRequest(
+                "Another thread uses this socket now. Open one in each thread. Nothing was sent."
+            )
+        try:
+            yield
+        finally:
+            self._using.release()
 
     def _send(self, order: Order[T]) -> None:
         if self._socket is not None and not order.is_sent and not order.is_done:

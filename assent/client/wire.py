@@ -95,9 +95,11 @@ def refused(response: httpx.Response) -> AssentError:
     return error_of(response.status_code, response.headers, response.content)
 
 
-def allow_silence(response: httpx.Response, seconds: float) -> None:
-    """Give the body's bytes so many seconds each. The request's time was for its answer's head, and
-    httpx looks at it anew when the body is read."""
+def expect_events(response: httpx.Response, seconds: float) -> None:
+    """Read the body as a stream of events: in UTF-8, whatever its head says, and with so many
+    seconds for each of its bytes. The request's time was for its answer's head, and httpx looks at
+    it anew when the body is read."""
+    response.encoding = "utf-8"
     timeout = response.request.extensions.get("timeout")
     if timeout is not None:
         timeout["read"] = seconds

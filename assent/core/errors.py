@@ -6,7 +6,7 @@ AssentError
 ├── InvalidRequest         the request makes no sense; nothing was changed
 │   ├── InvalidDecision    the decision does not fit its approval
 │   ├── InvalidInput       the agent does not take this input, or nobody may send it
-│   └── TooLarge           a file has more bytes than are taken
+│   └── TooLarge           a file or a body has more bytes than are taken
 ├── Forbidden              the caller may not do this; nothing was changed
 ├── NotFound               no such thread, run, approval or agent
 ├── Gone                   it existed, and was removed for good
@@ -68,7 +68,7 @@ class InvalidInput(InvalidRequest):
 
 
 class TooLarge(InvalidRequest):
-    """A file has more bytes than are taken; nothing was changed."""
+    """A file, or a body, has more bytes than are taken; nothing was changed."""
 
 
 class Forbidden(AssentError):

@@ -13,7 +13,7 @@ UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 """Unicode's categories of characters that are invisible or change how the rest looks: control,
 format (such as right-to-left overrides), …"""
 
-BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2065\u2800\u3164\uffa0")
 """Letters and marks that look like nothing, though Unicode counts them among the visible ones."""
 
 LOOK_ALIKES = {
@@ -51,7 +51,9 @@ def is_unseen(char: str) -> bool:
         unicodedata.category(char) in UNSAFE
         or char in BLANK
         or "\ufe00" <= char <= "\ufe0f"
-        or "\U000e0100" <= char <= "\U000e01ef"
+        or "\ufff0" <= char <= "\ufff8"
+        # Variation selectors and tags, and what Unicode keeps for more of them.
+        or "\U000e0000" <= char <= "\U000e0fff"
     )
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from assent.approvals.idempotency import Key, stored_outcome
 from assent.core.approval import Outcome
-from assent.core.broadcasts import BROADCASTS
 from assent.core.clock import Clock
 from assent.core.errors import Conflict, Gone, NotFound
 from assent.core.events import Broadcast, decode
 from assent.core.json import Json
+from assent.core.logs import BROADCASTS
 from assent.core.rows import Thread
 from assent.storage.base import Change, Storage
 

@@ -19,8 +19,8 @@ from msgspec import structs
 from assent.approvals.feed import copied_to, is_copy
 from assent.approvals.requesters import each_once
 from assent.core.approval import Approval
-from assent.core.broadcasts import feed_of_agent, feed_of_user
 from assent.core.events import ApprovalEvent, Event, RunEvent
+from assent.core.logs import feed_of_agent, feed_of_user
 from assent.core.rows import Row, Run
 from assent.storage.base import Change, Storage
 

@@ -18,6 +18,7 @@ from assent.core.events import (
     RunResumed,
     decode,
 )
+from assent.core.logs import named
 from assent.core.rows import UNFINISHED, Run
 from assent.storage.base import Doorbell, LogEntry, Storage
 
@@ -157,7 +158,7 @@ class Following:
 
 def _erased(thread_id: str, after: int) -> Gone:
     return Gone(
-        f"The thread '{thread_id}' has been erased, with its events up to number {after}.",
+        f"The {named(thread_id)} has been erased, with its events up to number {after}.",
         first=after + 1,
     )
 

@@ -138,6 +138,8 @@ class EmbeddedEngine(Engine):
         self._starting = 0
         self._draining = self._retired = False
         self._woken = asyncio.Event()
+        # Set where a run may have no worker.
+        self._reap_now = asyncio.Event()
         self._queue_may_have_runs = True
         self._queue_changes = 0
         # While runs wait for room, they go before newcomers.
@@ -175,6 +177,8 @@ class EmbeddedEngine(Engine):
         active = self._active.get(run.run_id)
         if active is None:
             self._queue_changed()
+            # What waited for a person has no worker, and one is to bring its thread to rest.
+            self._reap_now.set()
         elif active.stop_reason is None and active.held.run.status is not RunStatus.CANCELLING:
             active.held.run = run
             active.cut_off(StopReason.CANCELLED)
@@ -356,7 +360,10 @@ class EmbeddedEngine(Engine):
     async def _reap_forever(self) -> None:
         while True:
             await self._try(self._reap)
-            await asyncio.sleep(REAP_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REAP_SECONDS):
+                    await self._reap_now.wait()
+            self._reap_now.clear()
 
     async def _reap(self) -> None:
         """Take over the runs of dead workers, some at a time."""

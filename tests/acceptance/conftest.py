@@ -1,5 +1,5 @@
-"""A real server for each test, which it may kill, and a client of it. A module that needs another
-server has a fixture of its own."""
+"""A real server for each test, which it may kill, and a client of it. A module names the agents that
+it serves as AGENTS. One that needs another server has a fixture of its own."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.support.server import Api, Server, asking, scripted_agents, serving
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    with serving(tmp_path, scripted_agents(tmp_path)) as server:
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
+    with serving(tmp_path, scripted_agents(tmp_path, *request.module.AGENTS)) as server:
         yield server
 
 

@@ -51,6 +51,7 @@ Json = Any
 People = dict[str, Api]
 
 APPROVE = {"type": "approve"}
+AGENTS = ("agent", "slow_agent", "chat_agent")
 NAMES = ("ann", "bob", "cy", "dee", "eve")
 LEADS = ("bob", "cy", "dee")
 POLICIES = """
@@ -91,7 +92,7 @@ def environment(folder: Path, more: str = "") -> dict[str, str]:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    with serving(tmp_path, scripted_agents(tmp_path), **environment(tmp_path)) as server:
+    with serving(tmp_path, scripted_agents(tmp_path, *AGENTS), **environment(tmp_path)) as server:
         yield server
         is_sound(server)
 
@@ -624,7 +625,9 @@ async def test_each_decision_is_told_however_often_the_server_is_killed_and_by_o
     endpoint = "\n[notify.hook]\n" + "\n".join(
         f"{name} = {json.dumps(value)}" for name, value in hook.items()
     )
-    with serving(tmp_path, scripted_agents(tmp_path), **environment(tmp_path, endpoint)) as server:
+    with serving(
+        tmp_path, scripted_agents(tmp_path, *AGENTS), **environment(tmp_path, endpoint)
+    ) as server:
         async with (
             everybody(server) as people,
             receiving(Receiver(after=0.02), port=port) as receiver,

@@ -40,7 +40,10 @@ Json = Any
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     with serving(
-        tmp_path, scripted_agents(tmp_path), ASSENT_AUDIT_KEY=AUDIT_KEY, ASSENT_DRAIN_SECONDS="0.1"
+        tmp_path,
+        scripted_agents(tmp_path, "agent"),
+        ASSENT_AUDIT_KEY=AUDIT_KEY,
+        ASSENT_DRAIN_SECONDS="0.1",
     ) as server:
         yield server
 
@@ -66,7 +69,7 @@ async def audit(api: Api, **filters: Json) -> list[Json]:
 
 async def test_who_did_what_is_audited_and_outlives_the_thread(tmp_path: Path) -> None:
     keys = {"ASSENT_API_KEYS": "ann:secret-of-ann,bob:secret-of-bob", "ASSENT_ENCRYPTION_KEY": KEY}
-    with serving(tmp_path, scripted_agents(tmp_path), **keys) as server:
+    with serving(tmp_path, scripted_agents(tmp_path, "agent"), **keys) as server:
         async with (
             asking(server, Authorization="Bearer secret-of-ann") as ann,
             asking(server, Authorization="Bearer secret-of-bob") as bob,
@@ -199,7 +202,7 @@ async def test_the_head_is_kept_in_a_file(tmp_path: Path) -> None:
         "ASSENT_AUDIT_HEAD_FILE": str(head),
         "ASSENT_AUDIT_HEAD_EVERY": "0.05s",
     }
-    with serving(tmp_path, scripted_agents(tmp_path), **settings) as server:
+    with serving(tmp_path, scripted_agents(tmp_path, "agent"), **settings) as server:
         async with asking(server) as api:
             await api.paused("pay 5", thread_id="t")
             await until(head.exists)
@@ -230,7 +233,7 @@ async def test_the_head_is_sent_to_a_webhook_whenever_it_has_moved(tmp_path: Pat
             "ASSENT_AUDIT_HEAD_EVERY": "0.05s",
         }
         with serving(
-            tmp_path, scripted_agents(tmp_path), **settings, ASSENT_AUDIT_KEY=AUDIT_KEY
+            tmp_path, scripted_agents(tmp_path, "agent"), **settings, ASSENT_AUDIT_KEY=AUDIT_KEY
         ) as server:
             async with asking(server) as api:
                 await api.paused("pay 5", thread_id="t")

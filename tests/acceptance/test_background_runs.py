@@ -22,6 +22,7 @@ from tests.support.server import (
 )
 from tests.support.waiting import PATIENCE
 
+AGENTS = ("agent", "slow_agent")
 SLACK = 20.0
 """Seconds by which a busy machine may be late. A run that no timer starts comes later."""
 
@@ -195,7 +196,7 @@ async def test_who_waits_is_told_when_the_thread_is_removed(api: Api) -> None:
 
 
 async def test_who_waits_is_told_when_the_server_stops(tmp_path: Path) -> None:
-    with serving(tmp_path, scripted_agents(tmp_path), ASSENT_DRAIN_SECONDS="1") as server:
+    with serving(tmp_path, scripted_agents(tmp_path, *AGENTS), ASSENT_DRAIN_SECONDS="1") as server:
         async with asking(server) as api:
             run = await api.run("t", "tell 100", agent="slow_agent")
             waiting = asyncio.create_task(api.http.get(f"/runs/{run['run_id']}/wait"))
@@ -288,7 +289,7 @@ async def test_a_delayed_run_outlives_the_process(server: Server, api: Api) -> N
 
 
 async def test_those_of_a_higher_priority_go_first(tmp_path: Path) -> None:
-    with serving(tmp_path, scripted_agents(tmp_path), ASSENT_MAX_RUNS="1") as server:
+    with serving(tmp_path, scripted_agents(tmp_path, "agent"), ASSENT_MAX_RUNS="1") as server:
         async with asking(server) as api:
             first = await api.run("first", "hold 5")
             await server.until_traced("hold 5")

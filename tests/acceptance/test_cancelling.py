@@ -13,6 +13,8 @@ import pytest
 from tests.support.server import Api, Json, Server, only, problem, types_of
 from tests.support.waiting import until
 
+AGENTS = ("agent", "slow_agent", "asking", "foreign", "stopping")
+
 
 async def takes_input(api: Api, thread: str) -> None:
     """The thread is at rest, and the agent answers there with a history that a provider takes."""

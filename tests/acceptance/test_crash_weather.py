@@ -14,7 +14,7 @@ import pytest
 
 from tests.acceptance.crash_weather import Forecast, weather
 
-SHORT = 20
+SHORT = 10
 ROUNDS = int(os.environ.get("WEATHER_ROUNDS", SHORT))
 SEED = int(os.environ.get("CRASH_SEED", random.randrange(1_000_000)))
 

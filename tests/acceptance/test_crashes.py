@@ -21,6 +21,7 @@ from tests.support.server import (
 )
 from tests.support.waiting import PATIENCE, until
 
+AGENTS = ("agent", "slow_agent", "asking", "foreign", "noted")
 LOST_AND_ASKED = ["run_recovered", "tool_unknown", "approval_required", "run_paused"]
 GOES_ON = ["approval_decided", "run_resumed"]
 
@@ -308,7 +309,7 @@ async def test_the_same_question_again_is_not_answered_by_a_crash_either(server:
 
 
 async def test_a_server_that_is_asked_to_stop_leaves_its_runs_to_the_next(tmp_path: Path) -> None:
-    with serving(tmp_path, scripted_agents(tmp_path), ASSENT_DRAIN_SECONDS="2") as server:
+    with serving(tmp_path, scripted_agents(tmp_path, "agent"), ASSENT_DRAIN_SECONDS="2") as server:
         async with asking(server) as api:
             await api.paused("slow 1", thread_id="long")
             await api.paused("slow 2", thread_id="short")

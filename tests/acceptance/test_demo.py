@@ -75,7 +75,7 @@ async def test_delete_all_records_older_than_2015(tmp_path: Path) -> None:
 
 
 async def test_a_rejected_deletion_leaves_every_record(tmp_path: Path) -> None:
-    with serving(tmp_path, cold=True) as server:
+    with serving(tmp_path) as server:
         before = sql(server, "SELECT group_concat(id || title || year || status, ' ') FROM records")
         async with asking(server) as api:
             await api.paused(ASK, thread_id="demo")

@@ -29,6 +29,7 @@ from tests.support.server import (
 )
 from tests.support.waiting import PATIENCE
 
+AGENTS = ("agent", "slow_agent")
 ENDED_WELL = {"success", "cancelled", "interrupted"}
 ENDS = ("done", "error", "run_paused", "run_cancelled")
 
@@ -327,6 +328,9 @@ class Storm:
         self._chance = random.Random(20261120)
 
     async def over(self, server: Server, api: Api) -> None:
+        # On a busy machine the clients may not get to each of them.
+        for thread in self.threads:
+            await api.stream("tell 1", thread_id=thread)
         for _ in range(2):
             until = time.monotonic() + 1.5
             clients = [asyncio.create_task(self._client(api, until)) for _ in range(8)]
@@ -392,7 +396,7 @@ async def test_killed_amid_messages_cancels_decisions_and_going_back_every_run_e
     tmp_path: Path,
 ) -> None:
     storm = Storm([f"t{number}" for number in range(4)])
-    with serving(tmp_path, scripted_agents(tmp_path), ASSENT_MAX_RUNS="6") as server:
+    with serving(tmp_path, scripted_agents(tmp_path, "agent"), ASSENT_MAX_RUNS="6") as server:
         async with asking(server) as api:
             await storm.over(server, api)
             for thread in storm.threads:
@@ -432,7 +436,7 @@ async def test_whatever_state_one_goes_on_from_no_call_is_left_open(tmp_path: Pa
         assert not open_ids(await api.get(f"/threads/{forked}/state"))
         assert (await api.stream("tell 1", thread_id=forked))[-1]["type"] == "done"
 
-    with serving(tmp_path, scripted_agents(tmp_path), ASSENT_MAX_RUNS="6") as server:
+    with serving(tmp_path, scripted_agents(tmp_path, "agent"), ASSENT_MAX_RUNS="6") as server:
         async with asking(server) as api:
             await storm.over(server, api)
             for thread in storm.threads:

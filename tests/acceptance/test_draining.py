@@ -23,7 +23,7 @@ ever."""
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     with serving(
-        tmp_path, scripted_agents(tmp_path), ASSENT_DRAIN_SECONDS=str(DRAIN_SECONDS)
+        tmp_path, scripted_agents(tmp_path, "agent"), ASSENT_DRAIN_SECONDS=str(DRAIN_SECONDS)
     ) as server:
         yield server
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.command import started
 from tests.support.server import Server, asking, expect, problem, types_of
 from tests.support.waiting import until
+from tests.support.zygote import UVICORN
 
 
 class Shop(Server):
@@ -22,12 +23,14 @@ class Shop(Server):
         self.url = f"{self.shop_url}/ai"
 
     def launch(self) -> None:
-        command = [sys.executable, "-m", "uvicorn", "tests.support.host_app:app"]
         options = ["--port", str(self.port), "--timeout-graceful-shutdown", "3"]
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*command, *options], cwd=self.folder, env=self.environment, stdout=log, stderr=log
-            )
+        self._process = started(
+            ["tests.support.host_app:app", *options],
+            folder=self.folder,
+            environment=self.environment,
+            log=self._log,
+            program=UVICORN,
+        )
 
     def answers(self) -> bool:
         return self.is_listening()

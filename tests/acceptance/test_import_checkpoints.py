@@ -7,9 +7,9 @@ import asyncio
 import importlib
 import os
 import re
+import select
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -26,6 +26,7 @@ from typing_extensions import TypedDict
 
 from assent.cli.app import app
 from tests.support import agents, typed_agent
+from tests.support.command import on_terminal, started
 from tests.support.server import (
     REPOSITORY,
     Server,
@@ -38,8 +39,6 @@ from tests.support.server import (
     without_tokens,
 )
 from tests.support.waiting import PATIENCE
-
-ASSENT = [sys.executable, "-c", "from assent.cli.app import main; main()"]
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -156,7 +155,7 @@ def test_a_pause_of_any_graph_is_decided(
     folder: Path, name: str, said: str, kind: str, decision: Any, trace: str
 ) -> None:
     write_old(folder, {"t": (name, said)})
-    target = scripted_agents(folder)
+    target = scripted_agents(folder, "agent", name)
     import_checkpoints(folder, "old.sqlite", "--agent", f"{target}:{name}")
 
     async def decide(server: Server) -> None:
@@ -331,15 +330,16 @@ def test_a_file_with_a_log_is_copied_and_no_copy_is_left(folder: Path) -> None:
 # ── large ones ────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.fixture
-def large(folder: Path) -> Path:
+@pytest.fixture(scope="module")
+def large_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database that takes a while."""
+    path = tmp_path_factory.mktemp("large") / "old.sqlite"
     builder = StateGraph(MessagesState)
     builder.add_node("answer", lambda state: {"messages": [AIMessage("y" * 500)]})
     builder.add_edge(START, "answer")
 
     async def write() -> None:
-        async with AsyncSqliteSaver.from_conn_string(str(folder / "old.sqlite")) as saver:
+        async with AsyncSqliteSaver.from_conn_string(str(path)) as saver:
             await saver.setup()
             await saver.conn.execute("PRAGMA synchronous = OFF")
             graph = builder.compile(checkpointer=saver)
@@ -351,23 +351,31 @@ def large(folder: Path) -> Path:
                     )
 
     asyncio.run(write())
+    return path
+
+
+@pytest.fixture
+def large(large_file: Path, folder: Path) -> Path:
+    """A folder with that database."""
+    shutil.copy(large_file, folder / "old.sqlite")
     return folder
 
 
 def test_ctrl_c_keeps_what_is_there_and_says_how_to_go_on(large: Path) -> None:
-    process = subprocess.Popen(
-        [*ASSENT, "import-checkpoints", "old.sqlite"],
-        cwd=large,
-        env=environment(large),
-        stderr=subprocess.PIPE,
-        text=True,
+    errors = large / "errors"
+    process = started(
+        ["import-checkpoints", "old.sqlite"],
+        folder=large,
+        environment=environment(large),
+        log=large / "log",
+        errors=errors,
     )
     while not (large / "assent.db-wal").exists():
         time.sleep(0.01)
     time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
-    assert process.returncode == 1, said
+    code, said = process.wait(PATIENCE), errors.read_text()
+    assert code == 1, said
     stopped = re.fullmatch(
         r"Stopped\. (\d) thread\(s\) are in the database and stay there; run the same command again.*\n",
         said,
@@ -385,21 +393,15 @@ def test_a_bar_is_drawn_on_a_terminal(large: Path) -> None:
 
     near, far = pty.openpty()
     variables = {**environment(large), "TERM": "xterm"}
-    process = subprocess.Popen(
-        [*ASSENT, "import-checkpoints", "old.sqlite"],
-        cwd=large,
-        env=variables,
-        stderr=far,
-        close_fds=True,
+    process = on_terminal(
+        ["import-checkpoints", "old.sqlite"], os.ttyname(far), folder=large, environment=variables
     )
-    os.close(far)
     shown = b""
-    while True:
-        try:
+    while select.select([near], [], [], 0.05)[0] or process.poll() is None:
+        if select.select([near], [], [], 0)[0]:
             shown += os.read(near, 65536)
-        except OSError:
-            break
     os.close(near)
+    os.close(far)
     assert process.wait(PATIENCE) == 0
     text = shown.decode()
     assert re.search(r"[0-8] of 8 threads.*━", text) and "8 thread(s)" in text

@@ -25,7 +25,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
     config = tmp_path / "assent.toml"
     config.write_text(CONFIG)
     environment = {"ASSENT_LOG_FORMAT": "json", "ASSENT_CONFIG": str(config)}
-    with serving(tmp_path, scripted_agents(tmp_path), **environment) as server:
+    with serving(tmp_path, scripted_agents(tmp_path, "agent"), **environment) as server:
         yield server
 
 

@@ -12,7 +12,7 @@ from tests.support.server import asking, expect, problem, scripted_agents, servi
 
 async def test_as_many_wait_as_may_and_the_others_are_told_to_come_again(tmp_path: Path) -> None:
     limits = {"ASSENT_MAX_PENDING_PER_THREAD": "3", "ASSENT_MAX_PENDING": "5"}
-    with serving(tmp_path, scripted_agents(tmp_path), **limits) as server:
+    with serving(tmp_path, scripted_agents(tmp_path, "agent"), **limits) as server:
         async with asking(server) as api:
             await api.run("t", "hold 5")
             await server.until_traced("hold 5")

@@ -32,7 +32,7 @@ Trouble = Callable[[Server], AbstractContextManager[None]]
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     environment = {"ASSENT_LOG_FORMAT": "json", "ASSENT_DRAIN_SECONDS": str(DRAIN_SECONDS)}
-    with serving(tmp_path, scripted_agents(tmp_path), **environment) as server:
+    with serving(tmp_path, scripted_agents(tmp_path, "agent", "waiting"), **environment) as server:
         yield server
 
 

@@ -30,7 +30,10 @@ STATE = "k IN (SELECT k FROM checkpoint_threads WHERE thread_id = 't')"
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     with serving(
-        tmp_path, scripted_agents(tmp_path), ASSENT_ENCRYPTION_KEY=KEY, ASSENT_DRAIN_SECONDS="0.1"
+        tmp_path,
+        scripted_agents(tmp_path, "agent"),
+        ASSENT_ENCRYPTION_KEY=KEY,
+        ASSENT_DRAIN_SECONDS="0.1",
     ) as server:
         yield server
 
@@ -261,7 +264,7 @@ async def test_a_server_without_the_key_says_what_to_do(server: Server) -> None:
     server.terminate()
     with (
         pytest.raises(AssertionError, match="is encrypted, with the key '2026', and no key is set"),
-        serving(server.folder, scripted_agents(server.folder)),
+        serving(server.folder, scripted_agents(server.folder, "agent")),
     ):
         pass
     assert KEY.partition(":")[2] not in server.output

@@ -26,7 +26,9 @@ async def test_idle_threads_are_erased_and_none_that_somebody_waits_for(tmp_path
             await api.stream("look 1", thread_id="idle")
             await api.paused("pay 1", thread_id="paused")
             await api.stream("look 1", thread_id="queued")
-            queued = await api.run("queued", "look 2", after_seconds=3600)
+            # No key: what was answered under one is kept for a day, and its thread with it.
+            waits = {"message": "look 2", "thread_id": "queued", "after_seconds": 3600}
+            queued = (await expect(await api.http.post("/agent/runs", json=waits), 202)).json()
             made = await api.http.post(
                 "/schedules", json={"message": "look 3", "cron": "0 0 1 1 *"}
             )
@@ -40,7 +42,7 @@ async def test_idle_threads_are_erased_and_none_that_somebody_waits_for(tmp_path
 
             await until(only_those_waited_for, every=0.1)
             assert server.sql("SELECT thread_id FROM effects WHERE thread_id = 'idle'") == []
-            await api.decided("paused", type="approve")
+            await expect(await api.resume("paused", type="approve"), 202)
             assert await api.last_words("paused") == "Results: paid 1"
             # Nobody waits any more.
             await api.cancel(f"/runs/{queued['run_id']}")

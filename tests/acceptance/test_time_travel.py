@@ -8,6 +8,8 @@ from langgraph_sdk import schema
 from tests.support.sdk import check_state, fields
 from tests.support.server import Api, Json, Server, expect, only, problem, without_tokens
 
+AGENTS = ("agent", "slow_agent", "asking", "foreign")
+
 
 async def history(api: Api, thread: str) -> list[Json]:
     """The thread's states, oldest first."""

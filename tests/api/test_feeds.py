@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from uuid import uuid4
 
+import httpx
 import pytest
 
+from assent import Assent, build_hitl_agent
+from tests.support.models import ScriptedModel, say
 from tests.support.server import (
     JSON,
     Api,
@@ -92,6 +96,19 @@ async def test_a_feed_waits_for_an_event(api: Api, own: Api, thread: str) -> Non
     await api.stream("tell 1", thread_id=thread)
     [event] = (await waiting)["events"]
     assert event["thread_id"] == thread
+
+
+async def test_an_agent_has_a_feed_whatever_its_name(tmp_path: Path) -> None:
+    agent = build_hitl_agent(ScriptedModel(script=[say("Hello.")]), [], approve=[])
+    async with Assent({"desk/clerk": agent}, database=str(tmp_path / "a.db")) as assent:
+        await assent.invoke("Hi.", thread_id="t", user="ann")
+        transport = httpx.ASGITransport(assent.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
+            path = "/agents/desk%2Fclerk/events"
+            page = (await expect(await http.get(path, headers=JSON), 200)).json()
+            assert types_of(page["events"]) == ["run_start", "done"]
+            told = await problem(await http.get(path, params={"after": 9}), 410)
+            assert told["detail"].startswith("The feed 'agent/desk%2Fclerk' has no event number 9")
 
 
 async def test_a_feed_of_nobody_is_empty_and_one_of_no_agent_is_missing(api: Api) -> None:

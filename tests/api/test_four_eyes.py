@@ -141,6 +141,8 @@ NO_WAY = {
     "POST /grants": "consent has no words",
     "DELETE /grants/{id}": "consent has no words",
     "DELETE /schedules/{id}": "nothing is left",
+    "POST /broadcast": "people read it, and the agent does not",
+    "POST /ws/broadcast": "people read it, and the agent does not",
     "POST /notifications/{id}/resend": "people read it, and the agent does not",
 }
 """The other routes that change anything, each with the reason why nobody's words reach another's
@@ -320,6 +322,23 @@ async def took_back_all_that_was_said(case: Case) -> None:
     await case.ann.paused(f"pay {case.amount}", thread_id=case.thread)
     await case.bob.cancel(f"/threads/{case.thread}", mode="rollback", wait=True)
     await case.ann.paused(case.slow, thread_id=case.thread)
+
+
+TASKS = "/api/v1/agents/agent/tasks"
+
+
+@way("POST /api/v1/agents/{agent_id}/tasks")
+async def described_a_task_that_she_executed(case: Case) -> None:
+    task = await case.post("bob", TASKS, 200, description=case.slow)
+    case.thread = task["id"]
+    await case.post("ann", f"{TASKS}/{case.thread}/execute", 200)
+
+
+@way("POST /api/v1/agents/{agent_id}/tasks/{task_id}/execute")
+async def executed_a_task_of_hers(case: Case) -> None:
+    task = await case.post("ann", TASKS, 200, description="tell 1")
+    case.thread = task["id"]
+    await case.post("bob", f"{TASKS}/{case.thread}/execute", 200, query=case.slow)
 
 
 @pytest.mark.parametrize(

@@ -182,6 +182,20 @@ def test_a_reader_that_falls_behind_a_busy_thread_is_cut_at_once(room: Room) -> 
     assert not wire_of(quick).is_cut
 
 
+async def test_readers_are_looked_at_once_a_second_however_often_they_get_heartbeats() -> None:
+    room = Room(Connections(Clock(), most=4, most_per_client=3, stalled=30.0))
+    room.keeper = Keeper(room.connections, 0.1, None)
+    with room.stack:
+        connection = room.open()
+        for _ in range(150):
+            room.now += 0.02
+            connection.written += 10
+            wire_of(connection).waiting += 10
+            await room.keeper.turn(room.now)
+        assert connection.unsent is not None
+        assert len(connection.unsent) in (3, 4)
+
+
 class BrokenWire(FakeWire):
     """A transport that fails at whatever is asked of it."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from assent.api.streams.connections import Connections
 from assent.api.streams.sse import EventStream
 from assent.core.clock import Clock
 from assent.core.errors import Gone, Tampered, Unavailable
+from tests.support import readers
 from tests.support.failing_log import FailingLog, asked
 from tests.support.server import (
     BEGIN,
@@ -182,6 +184,23 @@ async def test_whoever_has_too_many_gets_no_other_and_starts_nothing(api: Api, t
             return response.status_code == 200
 
     await until(is_free)
+
+
+async def test_nobody_opens_more_by_asking_at_once(server: Server, api: Api, thread: str) -> None:
+    await api.stream("tell 1", thread_id=thread)
+    stream = readers.request(f"/threads/{thread}/events")
+    socket = readers.handshake(f"/threads/{thread}/ws")
+    opened = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(5 * MOST)]
+    for count, (_, writer) in enumerate(opened):
+        writer.write(socket if count % 2 else stream)
+    statuses = [(await reader.readline()).split()[1] for reader, _ in opened]
+    assert Counter(status == b"429" for status in statuses) == {False: MOST, True: 4 * MOST}
+    for _, writer in opened:
+        writer.transport.abort()
+    await api.until_streams(0)
+    # What was kept for them is there again.
+    async with all_taken(api, thread):
+        pass
 
 
 async def test_a_decision_with_a_stream_is_not_taken_where_there_is_none(

@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from assent import Approve, Assent, Reject, build_hitl_agent
-from tests.support.agents import part_of_script, results
 from tests.support.models import ScriptedModel, say
 from tests.support.server import problem
+from tests.support.told import part_of_script, results
 from tests.support.waiting import PATIENCE
 
 KEYS = {"ann": "secret-of-ann", "bob": "secret-of-bob"}

@@ -4,12 +4,17 @@ them."""
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import struct
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
+import httpx
 import pytest
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -17,6 +22,7 @@ from uvicorn.server import ServerState
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from assent import Assent, build_hitl_agent
 from assent.api.streams.connections import Heartbeat, cut
 from assent.api.streams.handshake import HANDSHAKE
 from assent.api.streams.sending import wire_of
@@ -25,6 +31,8 @@ from assent.api.streams.sse import PING
 from assent.api.streams.uvicorn_wires import LOGGER, HttpProtocol, WebSocketProtocol
 from assent.config.logging import TALKATIVE
 from tests.support import readers
+from tests.support.models import ScriptedModel
+from tests.support.server import BEGIN
 from tests.support.waiting import PATIENCE, until
 
 SECRET = "swordfish-4711"
@@ -258,6 +266,32 @@ async def test_a_client_that_answers_no_ping_is_closed_with_1011(
     assert caplog.text == ""
 
 
+async def test_what_has_become_a_websocket_needs_no_garbage_collector() -> None:
+    seen = WeakSet[HttpProtocol]()
+
+    class Seen(HttpProtocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            seen.add(self)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await receive()
+
+    gc.disable()
+    try:
+        async with served(app, Seen) as (port, _):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            await until(lambda: seen)
+            writer.write(readers.handshake("/"))
+            await reader.readuntil(b"\r\n\r\n")
+            await until(lambda: not seen)
+            writer.close()
+    finally:
+        gc.enable()
+
+
 @pytest.mark.parametrize("heartbeat", [PING, TICK], ids=["SSE", "WebSocket"])
 async def test_a_heartbeat_on_the_wire_is_what_the_server_makes_of_its_frame(
     heartbeat: Heartbeat,
@@ -286,6 +320,44 @@ async def test_a_heartbeat_on_the_wire_is_what_the_server_makes_of_its_frame(
         assert twice == heartbeat.wired * 2
         beaten.set()
         writer.close()
+
+
+def packed(app: ASGIApp) -> ASGIApp:
+    """The app behind a host's middleware, which compresses all that is sent."""
+
+    async def around(scope: Scope, receive: Receive, send: Send) -> None:
+        packer = zlib.compressobj(wbits=31)
+
+        async def sent(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                headers = [*message["headers"], (b"content-encoding", b"gzip")]
+                message = {**message, "headers": headers}
+            else:
+                body = packer.compress(message["body"]) + packer.flush(zlib.Z_SYNC_FLUSH)
+                message = {**message, "body": body}
+            await send(message)
+
+        await app(scope, receive, sent)
+
+    return around
+
+
+async def test_a_heartbeat_does_not_get_around_what_stands_around_the_app(tmp_path: Path) -> None:
+    agent = build_hitl_agent(ScriptedModel(script=[]), [], approve=[])
+    settings = {"heartbeat": "0.1s"}
+    async with (
+        Assent(agent, database=str(tmp_path / "a.db"), settings=settings) as assent,
+        served(packed(assent.app)) as (port, _),
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http,
+    ):
+        await assent.runs.create_thread("t", owner="ann", metadata={})
+        async with http.stream("GET", "/threads/t/events") as response:
+            body = b""
+            async for piece in response.aiter_bytes():
+                body += piece
+                if body.count(PING.frame) == 3:
+                    break
+    assert body == BEGIN + PING.frame * 3
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ from msgspec import structs, to_builtins
 
 from assent.approvals.ask import ask_all
 from assent.approvals.decide import Decided, Decider, Verdict, decided_change
-from assent.approvals.feed import FEED
 from assent.approvals.idempotency import Key
 from assent.approvals.rules import (
     AddComment,
@@ -47,6 +46,7 @@ from assent.core.errors import (
     Tampered,
 )
 from assent.core.events import ApprovalDecided, RunResumed, decode
+from assent.core.logs import APPROVALS
 from assent.core.policy import Escalation, OnTimeout, Person, Policy, policy_digest
 from assent.core.rows import Run, RunKind, RunStatus, Thread, ThreadStatus
 from assent.notify.links import new_link, using
@@ -93,7 +93,7 @@ def decided_all(
 
 def of_thread(change: Change) -> tuple[Any, ...]:
     """The events without the feed's copies."""
-    return tuple(event for event in change.events if event.thread_id != FEED)
+    return tuple(event for event in change.events if event.thread_id != APPROVALS)
 
 
 def test_the_last_decision_of_a_pause_brings_the_run_that_goes_on() -> None:
@@ -442,7 +442,7 @@ async def test_a_quorum_needs_as_many_and_whoever_asked_is_none_of_them(
         "run_resumed",
     ]
     # What the feed tells is the same, without what was asked.
-    feed = [decode(entry.body) for entry in await storage.read_log(FEED)]
+    feed = [decode(entry.body) for entry in await storage.read_log(APPROVALS)]
     assert [event.about for event in feed] == ["t"] * 3  # type: ignore[union-attr]
     assert feed[0].args is None  # type: ignore[union-attr]
 
@@ -568,8 +568,8 @@ async def test_time_reminds_escalates_and_rejects_each_once_and_never_early(
 
 @pytest.mark.slow
 async def test_a_decision_and_its_deadline_have_one_outcome(storage: SqliteStorage) -> None:
-    """A thousand times, half of them a moment before it, and half at it."""
-    count = 1000
+    """Three hundred times, half of them a moment before it, and half at it."""
+    count = 300
     moments = [NOON + HOUR - timedelta(microseconds=number % 2) for number in range(count)]
     for number in range(count):
         row = structs.replace(asked(f"a{number}", Policy(timeout=HOUR)), thread_id=f"t{number}")
@@ -614,7 +614,7 @@ async def test_a_decision_and_its_deadline_have_one_outcome(storage: SqliteStora
             # At the deadline it is too late, whether or not anybody had looked.
             assert row_now.status is ApprovalStatus.EXPIRED
     assert outcomes[ApprovalStatus.APPROVED] + outcomes[ApprovalStatus.EXPIRED] == count
-    assert outcomes[ApprovalStatus.APPROVED] > 50
+    assert outcomes[ApprovalStatus.APPROVED] > 15
 
 
 async def test_who_is_told_that_it_expired_is_told_what_is_stored(storage: SqliteStorage) -> None:

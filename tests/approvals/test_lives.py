@@ -1,7 +1,7 @@
 """The rules of an approval as a state machine: whatever people do, in whatever order, and however
 time passes between.
 
-300 runs of 50 steps, or as many as ASSENT_SEEDS says.
+60 runs of 50 steps, or as many as ASSENT_SEEDS says.
 """
 
 from __future__ import annotations
@@ -352,7 +352,7 @@ class Life(RuleBasedStateMachine):
 
 TestLife = Life.TestCase
 TestLife.settings = settings(
-    max_examples=int(os.environ.get("ASSENT_SEEDS", "150")),
+    max_examples=int(os.environ.get("ASSENT_SEEDS", "60")),
     stateful_step_count=50,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

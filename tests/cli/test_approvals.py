@@ -21,6 +21,7 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
@@ -205,7 +206,7 @@ def test_a_list_of_anything_stays_a_table(texts: list[str], width: int) -> None:
     Console(file=out, width=width).print(table)
     lines = out.getvalue().split("\n")
     assert [line[:4] for line in lines].count("apr_") == len(texts)
-    assert len(lines) <= 7 * len(texts) and max(map(len, lines)) <= width
+    assert len(lines) <= 7 * len(texts) and max(map(cell_len, lines)) <= width
 
 
 NEWS = {

@@ -78,7 +78,8 @@ def test_a_mistake_waits_for_the_next_change_and_the_server_ends_with_its_parent
     port, file, log = free_port(), tmp_path / "agent.py", tmp_path / "log"
     file.write_text("this is no Python")
     with reloading(tmp_path, port) as process:
-        written(log, "agent.py cannot be imported")
+        written(log, "agent.py cannot be imported: SyntaxError: invalid syntax")
+        assert "Traceback" not in log.read_text()
         file.write_text(AGENT % "one")
         # Nobody is refused meanwhile: the socket is there all the time.
         assert answer(port) == "one"

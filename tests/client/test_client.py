@@ -4,8 +4,10 @@ that a decision is taken once."""
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, closing
+from contextlib import aclosing, closing, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
 from random import Random
@@ -41,7 +43,9 @@ from assent.core.errors import (
     ThreadBusy,
 )
 from assent.core.events import Broadcast, Done, RunPaused, Token
+from tests.support.command import REPOSITORY
 from tests.support.cutting_proxy import Cut, cuts_at_random, cutting
+from tests.support.listening import listening
 from tests.support.server import Server, free_port
 from tests.support.waiting import PATIENCE
 
@@ -223,15 +227,16 @@ async def test_a_host_that_is_no_server_of_ours() -> None:
         writer.write(b"HTTP/1.1 401 No\r\nContent-Length: 5\r\nConnection: close\r\n\r\nHello")
         writer.close()
 
-    async with await asyncio.start_server(hello, "127.0.0.1", 0) as other:
-        port = other.sockets[0].getsockname()[1]
-        async with Client(f"http://127.0.0.1:{port}", key="k", trust_env=False) as client:
-            with pytest.raises(
-                Unauthorized, match="The server answered 401, as Assent does not: Hello"
-            ):
-                await client.server.agents()
-            with pytest.raises(Unauthorized):
-                await everything(client.stream("Hi"))
+    async with (
+        listening(hello) as port,
+        Client(f"http://127.0.0.1:{port}", key="k", trust_env=False) as client,
+    ):
+        with pytest.raises(
+            Unauthorized, match="The server answered 401, as Assent does not: Hello"
+        ):
+            await client.server.agents()
+        with pytest.raises(Unauthorized):
+            await everything(client.stream("Hi"))
 
 
 @pytest.mark.parametrize(
@@ -251,8 +256,8 @@ async def test_an_answer_that_cannot_be_read_is_an_error_of_ours(head: bytes, bo
         writer.write(b"HTTP/1.1 200 OK\r\n" + length + head + b"\r\n" + body)
         writer.close()
 
-    async with await asyncio.start_server(answers, "127.0.0.1", 0) as other:
-        url = f"http://127.0.0.1:{other.sockets[0].getsockname()[1]}"
+    async with listening(answers) as port:
+        url = f"http://127.0.0.1:{port}"
 
         def asked_without_asyncio() -> None:
             with SyncClient(url, trust_env=False) as client:
@@ -359,14 +364,37 @@ async def test_a_connection_without_a_sign_of_life_is_dead() -> None:
         writer.write(SILENT + DREAM + last + b': end\nevent: end\ndata: {"reason":"done"}\n\n')
         writer.close()
 
-    async with await asyncio.start_server(half_open, "127.0.0.1", 0) as there:
-        port = there.sockets[0].getsockname()[1]
-        async with Client(f"http://127.0.0.1:{port}", trust_env=False) as client:
-            heard = await everything(client.watch(thread_id="t"))
+    async with (
+        listening(half_open) as port,
+        Client(f"http://127.0.0.1:{port}", trust_env=False) as client,
+    ):
+        heard = await everything(client.watch(thread_id="t"))
     assert [each.seq for each in heard] == [1, 2]
     assert all(isinstance(each.event, UnknownEvent) for each in heard)
     assert heard[1].fields["text"] == "a\u2028b\u0085c"
     assert b"last-event-id: 1\r\n" in asked_for[1].lower()
+
+
+@pytest.mark.parametrize("charset", [b"utf-16", b"latin-1", b"none"])
+async def test_events_are_read_as_utf_8_whatever_their_head_says(charset: bytes) -> None:
+    kind = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=%s\r\n\r\n" % charset
+    said = 'id: 1\ndata: {"type":"dream","seq":1,"text":"ä☃"}\n\n'.encode()
+
+    async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(kind + said + b': end\nevent: end\ndata: {"reason":"done"}\n\n')
+
+    async with listening(answers) as port:
+        url = f"http://127.0.0.1:{port}"
+
+        def heard_without_asyncio() -> list[Heard]:
+            with SyncClient(url, trust_env=False) as client:
+                return list(client.watch(thread_id="t"))
+
+        async with Client(url, trust_env=False) as client:
+            heard = await everything(client.watch(thread_id="t"))
+        heard += await asyncio.to_thread(heard_without_asyncio)
+    assert [each.fields["text"] for each in heard] == ["ä☃", "ä☃"]
 
 
 @pytest.mark.parametrize("transport", ["sse", "poll"])
@@ -494,3 +522,41 @@ async def test_the_client_without_asyncio_does_the_same(
         return server.traces(f"pay {amount}")
 
     assert await asyncio.to_thread(talk) == [f"pay {amount}"]
+
+
+FORKING = """
+import os, sys
+from assent.client import SyncClient
+
+with SyncClient(sys.argv[1], trust_env=False) as client:
+    print(client.server.health().status, flush=True)
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+    print(client.server.health().status, flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Nothing is forked here.")
+async def test_a_process_that_is_forked_has_connections_of_its_own() -> None:
+    """On the same one, either would read what the other is answered."""
+    count = 0
+
+    async def numbered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal count
+        count += 1
+        answer = b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"status": "%d"}' % count
+        with suppress(asyncio.IncompleteReadError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(answer)
+
+    async with listening(numbered) as port:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", FORKING, f"http://127.0.0.1:{port}"),
+            cwd=REPOSITORY,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        said, _ = await process.communicate()
+    # The one process, the other, and the one again.
+    assert said.split() == [b"1", b"2", b"1"]

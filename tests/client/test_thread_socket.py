@@ -4,14 +4,26 @@ what becomes of them if the connection breaks before those come."""
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, cycle, repeat
 
 import pytest
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_sockets
 
-from assent.client import Client, Heard, Link, OpenStream, ShownApproval, SyncClient, Unreachable
+from assent.api.limits import MAX_BODY_BYTES
+from assent.client import (
+    Client,
+    Heard,
+    Link,
+    OpenStream,
+    ShownApproval,
+    SyncClient,
+    Unreachable,
+    commands,
+)
 from assent.client.aio_socket import ThreadSocket
+from assent.client.commands import MOST_BYTES, Order
 from assent.core.decisions import Approve, Reject
 from assent.core.errors import (
     AlreadyDecided,
@@ -19,6 +31,7 @@ from assent.core.errors import (
     NotFound,
     Superseded,
     ThreadBusy,
+    TooLarge,
 )
 from assent.core.events import RunPaused
 from tests.support.cutting_proxy import Cut, cutting
@@ -175,7 +188,7 @@ async def test_what_has_no_key_is_not_sent_again(
         Client(proxy.url, trust_env=False) as cut_off,
         cut_off.socket(thread, types=["run_cancelled"]) as socket,
     ):
-        cancelling = [asyncio.create_task(socket.cancel("r" * 300)) for _ in range(20)]
+        cancelling = [asyncio.create_task(socket.cancel("r" * 64)) for _ in range(20)]
         answers = await asyncio.gather(*cancelling, return_exceptions=True)
         kinds = [type(answer) for answer in answers]
         assert set(kinds) == {NotFound, Unreachable}
@@ -192,6 +205,19 @@ async def test_a_socket_that_is_refused_is_the_error_that_it_was(client: Client)
     with pytest.raises(Unreachable):
         async with Client(f"http://127.0.0.1:{free_port()}", trust_env=False).socket("t"):
             pass
+
+
+async def test_a_command_that_is_too_large_is_not_sent(client: Client, thread: str) -> None:
+    assert MOST_BYTES == MAX_BODY_BYTES
+    await client.threads.create(thread)
+    async with client.socket(thread) as socket:
+        with pytest.raises(TooLarge, match=r"at most 1,048,576 bytes as JSON, and this one has"):
+            await socket.message("€" * 400_000)
+        # The largest one is taken, and whatever is in it is the server's to judge.
+        left = MOST_BYTES - len(Order("c2", commands.message({"message": ""}, "k" * 36)).frame)
+        with pytest.raises(InvalidRequest, match="200,000 are the most"):
+            await socket.message("x" * left)
+        assert await socket.cancel() == ()
 
 
 async def test_an_answer_is_waited_for_as_long_as_the_client_waits(thread: str) -> None:
@@ -218,6 +244,31 @@ async def test_an_answer_is_waited_for_as_long_as_the_client_waits(thread: str) 
 
         await asyncio.to_thread(wait)
     assert len(got) == 2
+
+
+async def test_a_socket_is_for_one_thread_at_a_time(
+    server: Server, client: Client, thread: str
+) -> None:
+    await client.runs.invoke("tell 5", thread_id=thread, agent="agent")
+    refused: list[BaseException | None] = []
+
+    def listen(url: str) -> None:
+        def told(link: Link) -> None:
+            # The one thread is amid its wait for the next event.
+            with ThreadPoolExecutor(1) as other:
+                refused.append(other.submit(socket.cancel).exception())
+
+        with SyncClient(url, trust_env=False, on_link=told) as cut_off:
+            socket = cut_off.socket(thread)
+            with socket:
+                assert "done" in (heard.type for heard in socket)
+                assert socket.cancel() == ()
+
+    async with cutting(server.port, chain([Cut(after=1_500)], repeat(None))) as proxy:
+        await asyncio.to_thread(listen, proxy.url)
+    # As the connection is lost, and as it is back.
+    assert [type(each) for each in refused] == [InvalidRequest] * 2
+    assert "Another thread" in str(refused[0])
 
 
 async def test_the_socket_without_asyncio_does_the_same(

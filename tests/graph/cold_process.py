@@ -1,15 +1,13 @@
-"""A process that knows nothing but the checkpoint file: `python -m tests.graph.cold_process FILE
-ACTION`.
+"""What a process does that knows nothing but the checkpoint file.
 
-It builds the agent, does one thing to the thread, and prints as JSON what is pending then. Each
-payment is a line in `FILE.paid`.
+It builds the agent, does one thing to the thread, and tells what is pending then. Each payment is a
+line in `FILE.paid`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +48,12 @@ async def act(agent: Any, action: str) -> None:
             raise SystemExit(f"There is no action {action}.")
 
 
-async def main(file: Path, action: str) -> None:
+def knowing_the_file(file: Path, action: str, pending: Connection) -> None:
+    """Send the names of the tools that wait for a person after it."""
+    pending.send(asyncio.run(_knowing_the_file(file, action)))
+
+
+async def _knowing_the_file(file: Path, action: str) -> list[str]:
     def pay(amount: int) -> str:
         """Pay."""
         with Path(f"{file}.paid").open("a") as paid:
@@ -62,9 +65,4 @@ async def main(file: Path, action: str) -> None:
             ScriptedModel(script=reply), [pay], approve="pay", checkpointer=checkpointer
         )
         await act(agent, action)
-        pending = [approval.tool for approval in await apending_approvals(agent, CONFIG)]
-    sys.stdout.write(json.dumps(pending))
-
-
-if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
+        return [approval.tool for approval in await apending_approvals(agent, CONFIG)]

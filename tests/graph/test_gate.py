@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
-import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +31,9 @@ from assent.core.decisions import Decision
 from assent.core.digest import call_digest
 from assent.core.errors import ConfigurationError, NotFound, NothingPending
 from assent.graph.effects import EFFECTS_KEY
+from tests.graph import cold_process
 from tests.graph.harness import ASKED, THREAD, AgentHarness, Json, Killed, Ledger, asks, told
+from tests.support.forks import forked, pipe
 from tests.support.models import say
 
 
@@ -142,7 +142,7 @@ ACTIONS = st.one_of(
 
 
 @pytest.mark.slow
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(st.lists(ACTIONS, max_size=12))
 def test_whatever_happens_in_between_only_what_was_approved_runs_once(actions: list[Any]) -> None:
     harness = AgentHarness()
@@ -313,20 +313,13 @@ async def test_the_words_of_a_model_never_approve(
 # ── other processes ───────────────────────────────────────────────────────────────────────────────
 
 
-async def in_another_process(file: Path, action: str) -> list[str]:
+def in_another_process(file: Path, action: str) -> list[str]:
     """Do it there; what is pending then."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tests.graph.cold_process",
-        str(file),
-        action,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await process.communicate()
-    assert process.returncode == 0, err.decode()
-    pending: list[str] = json.loads(out)
+    ours, theirs = pipe()
+    process = forked(cold_process.knowing_the_file, file, action, theirs)
+    theirs.close()
+    pending: list[str] = ours.recv()
+    process.join()
     return pending
 
 
@@ -335,14 +328,14 @@ def paid(file: Path) -> list[str]:
     return log.read_text().split() if log.exists() else []
 
 
-async def test_a_second_process_pauses_again_too_and_a_third_may_approve(tmp_path: Path) -> None:
+def test_a_second_process_pauses_again_too_and_a_third_may_approve(tmp_path: Path) -> None:
     file = tmp_path / "checkpoints.sqlite"
     for action in ("ask", "nothing", "resume_true", "say_approved"):
-        assert await in_another_process(file, action) == ["pay"]
+        assert in_another_process(file, action) == ["pay"]
         assert paid(file) == []
-    assert await in_another_process(file, "approve") == []
+    assert in_another_process(file, "approve") == []
     assert paid(file) == ["3"]
-    assert await in_another_process(file, "nothing") == []
+    assert in_another_process(file, "nothing") == []
     assert paid(file) == ["3"]
 
 

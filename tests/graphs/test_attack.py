@@ -5,7 +5,7 @@ Ann attacks. Each payment needs the approval of somebody else, and only bob is t
 approves of one before some of the attacks, so that there are approved calls to change, to open
 again and to go back to.
 
-ASSENT_ATTACKS says how many cases; 50 otherwise.
+ASSENT_ATTACKS says how many cases; 30 otherwise.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from tests.support.waiting import PATIENCE, until
 # It takes longer than other tests may.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
-CASES = int(os.environ.get("ASSENT_ATTACKS", "50"))
+CASES = int(os.environ.get("ASSENT_ATTACKS", "30"))
 
 FOUR_EYES = """
 [policies.agents.ours.tools.pay]

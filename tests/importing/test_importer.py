@@ -4,7 +4,6 @@ begun there goes on here."""
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import os
 import random
 import shutil
@@ -38,6 +37,7 @@ from assent.storage.base import Change
 from assent.storage.sqlite import SqliteSaver, SqliteStorage
 from assent.storage.sqlite.checkup import Level, check_up
 from tests.storage.samples import NOON, thread
+from tests.support.forks import forked, pipe
 
 # Whole histories are written and read again.
 pytestmark = pytest.mark.slow
@@ -237,11 +237,22 @@ def files(old: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in old.parent.glob(f"{old.name}*")}
 
 
-@pytest.fixture
-async def both(old: Path, tmp_path: Path) -> AsyncIterator[tuple[AsyncSqliteSaver, SqliteSaver]]:
-    """LangGraph's saver over the old database, and ours over the imported one."""
-    results = await import_all(old, tmp_path / "new.db")
+@pytest.fixture(scope="module")
+def imported(written: Path) -> Path:
+    """What an import makes of it."""
+    new = written.with_name("new.db")
+    results = asyncio.run(import_all(written, new))
     assert {result.outcome for result in results.values()} == {ImportOutcome.IMPORTED}
+    return new
+
+
+@pytest.fixture
+async def both(
+    old: Path, imported: Path, tmp_path: Path
+) -> AsyncIterator[tuple[AsyncSqliteSaver, SqliteSaver]]:
+    """LangGraph's saver over the old database, and ours over the imported one."""
+    for file in imported.parent.glob(f"{imported.name}*"):
+        shutil.copy(file, tmp_path)
     async with (
         AsyncSqliteSaver.from_conn_string(str(old)) as theirs,
         SqliteSaver.from_conn_string(tmp_path / "new.db") as ours,
@@ -446,9 +457,7 @@ def killed(tmp_path: Path) -> Path:
     """A database whose writer was killed, and all of it still in the log."""
     path = tmp_path / "killed" / "old.sqlite"
     path.parent.mkdir()
-    process = multiprocessing.get_context("spawn").Process(target=write_and_die, args=(str(path),))
-    process.start()
-    process.join()
+    forked(write_and_die, str(path)).join()
     assert path.with_name("old.sqlite-wal").stat().st_size > 100_000
     return path
 
@@ -743,7 +752,7 @@ async def test_an_import_that_is_cancelled_at_any_step_leaves_whole_threads_only
             )
 
 
-KILLS = 40
+KILLS = int(os.environ.get("ASSENT_IMPORT_KILLS", "15"))
 
 
 def import_until_killed(old: Path, new: Path, began: Connection) -> None:
@@ -753,6 +762,7 @@ def import_until_killed(old: Path, new: Path, began: Connection) -> None:
     asyncio.run(import_all(old, new, advance=said))
 
 
+@pytest.mark.timeout(300 + 2 * KILLS)
 async def test_a_kill_at_any_instant_leaves_whole_threads_and_the_next_import_the_others(
     old: Path, tmp_path: Path
 ) -> None:
@@ -785,11 +795,8 @@ async def test_a_kill_at_any_instant_leaves_whole_threads_and_the_next_import_th
 
 
 def kill_import(old: Path, new: Path, after: float) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.importing.test_importer"])
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=import_until_killed, args=(old, new, theirs))
-    process.start()
+    ours, theirs = pipe()
+    process = forked(import_until_killed, old, new, theirs)
     theirs.close()
     with suppress(EOFError):
         ours.recv()

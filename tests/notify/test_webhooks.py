@@ -25,6 +25,7 @@ from assent.core.errors import ConfigurationError
 from assent.notify.notifier import NotDelivered
 from assent.notify.webhooks import Resolve, Target, WebhookSender, check_addresses, effective
 from tests.support.keys import NEW_SECRET, OLD_SECRET, OTHER_SECRET
+from tests.support.listening import listening
 from tests.support.receiver import Receiver, receiving
 from tests.support.server import free_port
 
@@ -132,8 +133,7 @@ async def test_a_receiver_that_says_no_word_of_http() -> None:
         writer.write(b"\x00\xff\r\n\r\n")
         writer.close()
 
-    async with await asyncio.start_server(rude, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with listening(rude) as port:
         with pytest.raises(NotDelivered, match="request failed"):
             await send(local(Receiver(port=port)))
 

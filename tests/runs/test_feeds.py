@@ -14,7 +14,6 @@ from assent import Approve, Assent, build_hitl_agent
 from assent.approvals.decide import Verdict
 from assent.approvals.feed import CONTENT, copied_to, is_copy
 from assent.core.audit import Actor
-from assent.core.broadcasts import feed_of_agent, feed_of_user
 from assent.core.events import (
     EVENT_TYPES,
     FEED_TYPES,
@@ -26,6 +25,7 @@ from assent.core.events import (
     decode,
     encode,
 )
+from assent.core.logs import feed_of_agent, feed_of_user
 from assent.core.rows import CancelMode, Run, RunStatus
 from assent.core.run_input import RunInput
 from assent.runs.feeds import copies_for, with_feeds

@@ -5,7 +5,7 @@ What is held to is what a person could check who has the payments, the rows and 
 paid but what was decided, once; what is over stays as it is; and the log, the feed, the audit chain
 and the timers tell the same story.
 
-ASSENT_LIVES says how many lives of 50 steps; 8 otherwise.
+ASSENT_LIVES says how many lives of 50 steps; 4 otherwise.
 """
 
 from __future__ import annotations
@@ -29,16 +29,15 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
 from assent import ApprovalPolicy, Approve, Edit, Escalation, Reject, Respond, build_hitl_agent
 from assent.approvals.decide import Verdict
-from assent.approvals.feed import FEED
 from assent.approvals.people import People
 from assent.approvals.rules import AddComment, Delegate, Withdraw, next_deadline
 from assent.core.approval import Approval, ApprovalStatus, Target
 from assent.core.audit import Actor
-from assent.core.broadcasts import feed_of_agent
 from assent.core.clock import Clock
 from assent.core.decisions import Decision
 from assent.core.errors import AssentError
 from assent.core.events import ApprovalEvent, Error, RunEvent, decode
+from assent.core.logs import APPROVALS, feed_of_agent
 from assent.core.policy import OnTimeout, Person, Risk
 from assent.core.rows import UNFINISHED, RunStatus, ThreadStatus
 from assent.core.run_input import RunInput
@@ -375,7 +374,7 @@ class Life(RuleBasedStateMachine):
         told = 0
         for thread_id in self.threads:
             told += await self.check_thread(thread_id, rows)
-        copies = [decode(entry.body) for entry in await self.storage.read_log(FEED)]
+        copies = [decode(entry.body) for entry in await self.storage.read_log(APPROVALS)]
         assert len(copies) == told
         audited = await self.storage.audit(limit=1000)
         assert len([record for record in audited.rows if record.entry.approval_id]) == told
@@ -469,7 +468,7 @@ ENDINGS = {"ApprovalDecided", "ApprovalExpired", "ApprovalCancelled", "ApprovalS
 
 TestLives = Life.TestCase
 TestLives.settings = settings(
-    max_examples=int(os.environ.get("ASSENT_LIVES", "8")),
+    max_examples=int(os.environ.get("ASSENT_LIVES", "4")),
     stateful_step_count=50,
     suppress_health_check=list(HealthCheck),
 )

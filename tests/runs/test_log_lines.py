@@ -11,10 +11,10 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from assent.approvals.feed import FEED
 from assent.approvals.people import People
 from assent.core.approval import ApprovalStatus
 from assent.core.events import ApprovalEvent, ApprovalRequired, Event, RunStart
+from assent.core.logs import APPROVALS
 from assent.core.policy import Person
 from assent.core.rows import NotificationStatus, RunKind, RunStatus
 from assent.runs.log_lines import LINES, SHORT, OutageLines, log_lines
@@ -132,7 +132,7 @@ def test_nothing_is_documented_that_there_is_not() -> None:
 
 def test_copies_in_the_feed_have_no_line() -> None:
     kind = next(kind for kind in LINES if issubclass(kind, ApprovalEvent))
-    copy = msgspec.structs.replace(full(kind), thread_id=FEED, about="t1")
+    copy = msgspec.structs.replace(full(kind), thread_id=APPROVALS, about="t1")
     assert list(log_lines(Change(events=(copy,)))) == []
 
 

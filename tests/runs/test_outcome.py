@@ -10,7 +10,6 @@ import openai
 import pytest
 from langgraph.errors import GraphRecursionError
 
-from assent.approvals.feed import FEED
 from assent.core.approval import Approval, ApprovalKind, ApprovalStatus
 from assent.core.errors import AgentLoadError, InvalidRequest
 from assent.core.events import (
@@ -23,6 +22,7 @@ from assent.core.events import (
     Usage,
     event_type,
 )
+from assent.core.logs import APPROVALS
 from assent.core.policy import Policy
 from assent.core.rows import Run, RunKind, RunStatus, Thread, ThreadStatus
 from assent.graph.state import Head
@@ -178,7 +178,7 @@ def test_a_pause_stores_each_question_once_and_tells_of_it() -> None:
         ("b", ApprovalStatus.PENDING, SECOND, 1),
     ]
     required, copy, *_, last = change.events
-    assert (copy.thread_id, event_type(copy)) == (FEED, "approval_required")
+    assert (copy.thread_id, event_type(copy)) == (APPROVALS, "approval_required")
     assert isinstance(required, ApprovalRequired)
     assert (required.approval_id, required.args, required.digest, required.preview) == (
         "a",

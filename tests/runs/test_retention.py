@@ -15,11 +15,10 @@ import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 from msgspec import structs
 
-from assent.approvals.feed import FEED
 from assent.core.approval import ApprovalKind, ApprovalStatus
-from assent.core.broadcasts import feed_of_agent, feed_of_user
 from assent.core.errors import Conflict, Gone
 from assent.core.events import Done
+from assent.core.logs import APPROVALS, feed_of_agent, feed_of_user
 from assent.core.rows import NotificationStatus, Row, Run, RunStatus, Thread, ThreadStatus
 from assent.runs.follow import follow
 from assent.runs.retention import OVERLAP, THREADS_PER_STEP, Retention, Sweeper, sweeping
@@ -420,7 +419,9 @@ async def test_notifications_go_that_were_delivered_or_given_up_long_ago(
     assert everything - await there() == {"delivered older", "delivered oldest", "dead oldest"}
 
 
-@pytest.mark.parametrize("feed", [FEED, feed_of_agent("clerk"), feed_of_user("ann@example.com")])
+@pytest.mark.parametrize(
+    "feed", [APPROVALS, feed_of_agent("clerk"), feed_of_user("ann@example.com")]
+)
 async def test_a_feed_forgets_with_the_threads(storage: SqliteStorage, feed: str) -> None:
     copies = tuple(structs.replace(token(), thread_id=feed, ts=NOON + day * DAY) for day in (0, 20))
     await storage.commit(Change(events=(*copies, structs.replace(token(), ts=NOON))))

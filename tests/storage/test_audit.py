@@ -4,6 +4,7 @@ that another program does."""
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
@@ -189,15 +190,30 @@ async def test_erasing_a_thread_leaves_what_was_audited(storage: Storage) -> Non
 ROWS = 12
 
 
-@pytest.fixture(params=[None, KEY], ids=["plain", "sealed"])
-async def chain(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, str | None]:
+@pytest.fixture(scope="module", params=[None, KEY], ids=["plain", "sealed"])
+def original(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str | None]:
     """A file with a chain of 12 rows, that nobody has open; and what it is encrypted with."""
-    path = tmp_path / "assent.db"
-    async with SqliteStorage.open(
-        path, encryption_key=request.param, audit_key=AUDIT_KEY
-    ) as storage:
-        await storage.commit(Change(audit=tuple(entry(number) for number in range(1, ROWS + 1))))
+    path = tmp_path_factory.mktemp("original") / "assent.db"
+
+    async def fill() -> None:
+        async with SqliteStorage.open(
+            path, encryption_key=request.param, audit_key=AUDIT_KEY
+        ) as storage:
+            entries = tuple(entry(number) for number in range(1, ROWS + 1))
+            await storage.commit(Change(audit=entries))
+
+    asyncio.run(fill())
     return path, request.param
+
+
+@pytest.fixture
+def chain(original: tuple[Path, str | None], tmp_path: Path) -> tuple[Path, str | None]:
+    """A copy of it, with what it is encrypted with."""
+    file, encryption_key = original
+    shutil.copytree(file.parent, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "assent.db", encryption_key
 
 
 def edit(path: Path, script: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import os
 import random
 from collections import Counter
@@ -19,9 +18,10 @@ from assent.storage.base import Change, Storage
 from assent.storage.sqlite import SqliteStorage
 from assent.storage.sqlite.checkup import Level, check_up
 from tests.storage import crash
+from tests.support.forks import forked, pipe
 
-KILLS = int(os.environ.get("CRASH_KILLS", "80"))
-KILLS_PER_FILE = 20
+KILLS = int(os.environ.get("CRASH_KILLS", "40"))
+KILLS_PER_FILE = 14
 """A new file now and then, because each kill is followed by a look at all of it."""
 
 LANES = 3
@@ -88,11 +88,8 @@ async def _kill_again_and_again(
 
 async def _killed(path: Path, moments: random.Random) -> list[tuple[str, int, int]]:
     """What was acknowledged by a process that was killed at a random moment."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.storage.crash"])
-    ours, theirs = context.Pipe(duplex=False)
-    child = context.Process(target=crash.write_until_killed, args=(path, theirs))
-    child.start()
+    ours, theirs = pipe()
+    child = forked(crash.write_until_killed, path, theirs)
     theirs.close()
     with ours:
         try:

@@ -3,8 +3,10 @@ that was changed in it is believed."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+import asyncio
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -208,12 +210,25 @@ async def read_all(storage: SqliteStorage, name: str) -> list[Any]:
     return entries
 
 
-@asynccontextmanager
-async def filled(path: Path) -> AsyncIterator[list[Any]]:
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
     """A file with a bit of everything; what is in the thread 'u'."""
-    async with open_(path) as storage:
-        await a_bit_of_everything(storage)
-        yield await everything_of(storage, "u")
+    path = tmp_path_factory.mktemp("original") / "assent.db"
+
+    async def fill() -> list[Any]:
+        async with open_(path) as storage:
+            await a_bit_of_everything(storage)
+            return await everything_of(storage, "u")
+
+    return path, asyncio.run(fill())
+
+
+@pytest.fixture
+def filled(original: tuple[Path, list[Any]], path: Path) -> list[Any]:
+    """What is in the thread 'u' of `path`, a copy of that file."""
+    file, of_u = original
+    shutil.copytree(file.parent, path.parent, dirs_exist_ok=True)
+    return of_u
 
 
 # ── secrecy ──
@@ -310,12 +325,10 @@ async def test_an_empty_file_may_yet_be_encrypted(path: Path) -> None:
 
 
 async def test_after_a_rotation_all_that_is_new_has_the_new_key_and_the_old_still_opens(
-    path: Path,
+    path: Path, filled: list[Any]
 ) -> None:
-    async with filled(path) as before:
-        pass
     async with open_(path, f"{OTHER},{KEY}") as storage:
-        assert await everything_of(storage, "u") == before
+        assert await everything_of(storage, "u") == filled
         await storage.commit(
             Change(
                 rows=(thread("new"), approval("new", thread_id="new")),
@@ -604,9 +617,9 @@ ROWS: dict[str, Tampering] = {
 
 
 @pytest.mark.parametrize("case", ROWS)
-async def test_what_was_changed_is_refused_and_what_was_not_is_there(path: Path, case: str) -> None:
-    async with filled(path) as of_u:
-        pass
+async def test_what_was_changed_is_refused_and_what_was_not_is_there(
+    path: Path, filled: list[Any], case: str
+) -> None:
     ROWS[case](path)
     swapped = "two threads" in case
     async with open_(path) as storage:
@@ -615,7 +628,7 @@ async def test_what_was_changed_is_refused_and_what_was_not_is_there(path: Path,
         assert raised.value.details["thread_id"] == "t"
         assert SECRET not in str(raised.value)
         if not swapped:
-            assert await everything_of(storage, "u") == of_u
+            assert await everything_of(storage, "u") == filled
 
 
 async def test_an_older_version_of_a_row_cannot_be_put_back_in_parts(path: Path) -> None:
@@ -630,9 +643,8 @@ async def test_an_older_version_of_a_row_cannot_be_put_back_in_parts(path: Path)
             await storage.approval("a")
 
 
+@pytest.mark.usefixtures("filled")
 async def test_events_before_the_one_that_was_changed_are_still_told(path: Path) -> None:
-    async with filled(path):
-        pass
     flip(path, "events", "body", "thread_id = 't' AND seq = 3")
     async with open_(path) as storage:
         assert [entry.seq for entry in await storage.read_log("t")] == [1, 2]
@@ -640,11 +652,10 @@ async def test_events_before_the_one_that_was_changed_are_still_told(path: Path)
             await storage.read_log("t", 2)
 
 
+@pytest.mark.usefixtures("filled")
 async def test_what_belongs_to_no_thread_is_left_out_and_told_of_once(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with filled(path):
-        pass
     flip(path, "timers", "payload", "timer_id = 'free-timer-t'")
     flip(path, "schedules", "metadata", "schedule_id = 'free-schedule-t'")
     async with open_(path) as storage:
@@ -667,9 +678,8 @@ async def test_what_belongs_to_no_thread_is_left_out_and_told_of_once(
     assert SECRET not in caplog.text
 
 
+@pytest.mark.usefixtures("filled")
 async def test_a_timer_that_was_changed_makes_its_thread_distrusted(path: Path) -> None:
-    async with filled(path):
-        pass
     flip(path, "timers", "payload", "timer_id = 'timer-t'")
     async with open_(path) as storage:
         assert "timer-t" not in [each.timer_id for each in await storage.due_timers(NOON)]
@@ -678,9 +688,8 @@ async def test_a_timer_that_was_changed_makes_its_thread_distrusted(path: Path) 
         assert "the timer 'timer-t'" in (marked.tampered or "")
 
 
+@pytest.mark.usefixtures("filled")
 async def test_no_effect_is_ever_left_out_for_it_would_be_had_again(path: Path) -> None:
-    async with filled(path):
-        pass
     async with open_(path) as storage:
         assert [each.key for each in await storage.effects("t", "call")] == ["effect-t"]
     flip(path, "effects", "outcome", "key = 'effect-t'")
@@ -800,6 +809,7 @@ async def _paged(list_: Callable[..., Any]) -> list[str]:
             return ids
 
 
+@pytest.mark.usefixtures("filled")
 @pytest.mark.parametrize("stopped", [False, True])
 @pytest.mark.parametrize(
     "case", ["nothing", *(case for case in ROWS if case.startswith(("a thread's", "a run's")))]
@@ -807,8 +817,6 @@ async def _paged(list_: Callable[..., Any]) -> list[str]:
 async def test_a_thread_is_marked_whatever_is_left_of_its_rows(
     path: Path, case: str, stopped: bool
 ) -> None:
-    async with filled(path):
-        pass
     if case != "nothing":
         ROWS[case](path)
     async with open_(path) as storage:
@@ -857,9 +865,7 @@ async def test_a_prune_passes_by_what_was_changed(path: Path) -> None:
     ]
 
 
-async def test_a_thread_that_was_tampered_with_can_be_erased(path: Path) -> None:
-    async with filled(path) as of_u:
-        pass
+async def test_a_thread_that_was_tampered_with_can_be_erased(path: Path, filled: list[Any]) -> None:
     for case in (
         "a thread's owner",
         "a run's agent",
@@ -876,7 +882,7 @@ async def test_a_thread_that_was_tampered_with_can_be_erased(path: Path) -> None
         await storage.commit(Change(unchanged=(marked,), erase="t"))
         assert await storage.thread("t") is None
         assert await storage.checkpointer.aget_tuple(at("t")) is None
-        assert await everything_of(storage, "u") == of_u
+        assert await everything_of(storage, "u") == filled
 
 
 # ── the saver alone ──

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import multiprocessing
 import sqlite3
 import weakref
 from collections.abc import AsyncIterator
@@ -37,6 +36,7 @@ from tests.storage.samples import (
     token,
 )
 from tests.support.disk import files_at_most
+from tests.support.forks import forked, pipe
 from tests.support.rows import replace
 from tests.support.waiting import until
 
@@ -315,11 +315,8 @@ async def test_the_next_process_removes_what_a_killed_one_left(path: Path, pause
     async with SqliteStorage.open(path) as storage:
         await fill(storage, "t")
         await fill(storage, "other", few=True)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.storage.test_erasing"])
-    ours, theirs = context.Pipe(duplex=False)
-    child = context.Process(target=erase_until_killed, args=(path, theirs))
-    child.start()
+    ours, theirs = pipe()
+    child = forked(erase_until_killed, path, theirs)
     assert await asyncio.to_thread(ours.recv)
     await asyncio.sleep(pause)
     child.kill()

@@ -4,10 +4,10 @@ full disk leaves."""
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -45,6 +45,7 @@ from tests.storage import saver_crash
 from tests.storage.saver_crash import answering
 from tests.support.database import sql
 from tests.support.disk import files_at_most
+from tests.support.forks import forked, pipe
 from tests.support.keys import KEY
 from tests.support.waiting import until
 
@@ -57,7 +58,7 @@ TABLES = (
 )
 
 
-KILLS = int(os.environ.get("ASSENT_SAVER_KILLS", "15"))
+KILLS = int(os.environ.get("ASSENT_SAVER_KILLS", "8"))
 
 STORED = """
     SELECT checkpoint_id FROM checkpoints JOIN checkpoint_threads USING (k)
@@ -149,18 +150,18 @@ async def test_a_thread_grows_with_what_is_said_in_it(path: Path) -> None:
     for _ in range(3):
         async with SqliteSaver.from_conn_string(path) as saver:
             graph = answering(saver)
-            for _ in range(100):
+            for _ in range(40):
                 await graph.ainvoke(
                     {"messages": [HumanMessage("h" * 500)]}, at(), durability="sync"
                 )
         sizes.append(size(path))
     assert sizes[2] - sizes[1] < 1.3 * (sizes[1] - sizes[0])
-    assert sizes[2] < 300 * 12_000
+    assert sizes[2] < 120 * 12_000
     # Each message is in the log once, whatever restarts came between, and in the log is one
     # stretch.
     ((refs,),) = sql(path, "SELECT refs FROM checkpoints ORDER BY checkpoint_id DESC LIMIT 1")
     assert refs.count("[") == 2
-    assert "600" in refs
+    assert "240" in refs
 
 
 async def test_an_edit_of_an_old_message_stores_that_message_alone(path: Path) -> None:
@@ -511,20 +512,17 @@ import asyncio, sys
 from assent.storage.sqlite import SqliteSaver
 from assent.core.errors import ConfigurationError
 async def main():
-    async with SqliteSaver.from_conn_string(sys.argv[1]) as saver:
-        try:
-            await saver.aget_tuple({"configurable": {"thread_id": "t"}})
-        except ConfigurationError as error:
-            print("refused:", error)
+    for path in sys.argv[1:]:
+        async with SqliteSaver.from_conn_string(path) as saver:
+            try:
+                print("read:", await saver.aget_tuple({"configurable": {"thread_id": "t"}}))
+            except ConfigurationError as error:
+                print("refused:", error)
 asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("table", ["checkpoints", "checkpoint_blobs", "checkpoint_writes"])
-@pytest.mark.parametrize("kind", ["msgpack", "json", "pickle"])
-async def test_no_code_comes_from_a_row_that_was_tampered_with(
-    path: Path, table: str, kind: str
-) -> None:
+async def test_no_code_comes_from_a_row_that_was_tampered_with(path: Path) -> None:
     async with SqliteSaver.from_conn_string(path) as saver:
         config = await put(saver, at(), 1, messages=[HumanMessage("hi")], value="x" * 1000)
         await saver.aput_writes(config, [("value", 1)], "task")
@@ -535,15 +533,21 @@ async def test_no_code_comes_from_a_row_that_was_tampered_with(
         + f'"args": ["touch {made}"]}}'.encode(),
         "pickle": f"cos\nsystem\n(S'touch {made}'\ntR.".encode(),
     }
-    sql(path, f"UPDATE {table} SET type = ?, body = ?", kind, bodies[kind])
+    tampered = []
+    for table in ("checkpoints", "checkpoint_blobs", "checkpoint_writes"):
+        for kind, body in bodies.items():
+            copy = path.with_name(f"{table}-{kind}.db")
+            shutil.copyfile(path, copy)
+            sql(copy, f"UPDATE {table} SET type = ?, body = ?", kind, body)
+            tampered.append(str(copy))
     environment = {
         name: value for name, value in os.environ.items() if name != "LANGGRAPH_STRICT_MSGPACK"
     }
-    command = [sys.executable, "-c", TAMPERED, str(path)]
+    command = [sys.executable, "-c", TAMPERED, *tampered]
     said = await asyncio.to_thread(
         subprocess.check_output, command, text=True, timeout=60, env=environment
     )
-    assert said.startswith("refused:")
+    assert [line.split(":")[0] for line in said.splitlines()] == ["refused"] * len(tampered)
     assert not made.exists()
 
 
@@ -1166,14 +1170,11 @@ def received(pipe: Connection) -> Iterator[tuple[str, int]]:
 
 @pytest.mark.timeout(300 + 10 * KILLS)
 async def test_a_kill_at_any_instant_loses_no_turn_that_was_acknowledged(path: Path) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.storage.saver_crash"])
     moments = random.Random(20260102)
     acknowledged = dict.fromkeys(saver_crash.THREADS, 0)
     for _ in range(KILLS):
-        ours, theirs = context.Pipe(duplex=False)
-        child = context.Process(target=saver_crash.converse_until_killed, args=(path, theirs))
-        child.start()
+        ours, theirs = pipe()
+        child = forked(saver_crash.converse_until_killed, path, theirs)
         theirs.close()
         with ours:
             await asyncio.to_thread(ours.poll, 30)

@@ -1,6 +1,6 @@
 """Random histories, told to the saver and to LangGraph's `InMemorySaver`, which must never differ.
 
-Twenty-five of them, or as many as ASSENT_SEEDS says. A failing one is told by its number: ASSENT_SEED
+Twelve of them, or as many as ASSENT_SEEDS says. A failing one is told by its number: ASSENT_SEED
 runs that one alone.
 """
 
@@ -27,7 +27,7 @@ STEPS = 60
 THREADS = ("t0", "t1", "t2")
 NAMESPACES = ("", "sub:1")
 SEED = os.environ.get("ASSENT_SEED")
-SEEDS = [int(SEED)] if SEED else range(int(os.environ.get("ASSENT_SEEDS", "25")))
+SEEDS = [int(SEED)] if SEED else range(int(os.environ.get("ASSENT_SEEDS", "12")))
 
 
 class Model(InMemorySaver):

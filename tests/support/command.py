@@ -1,5 +1,5 @@
-"""The `assent` command as a process of its own: a fork of one that has imported everything already,
-where that is possible (`zygote.py`).
+"""The `assent` command, or uvicorn, as a process of its own: a fork of one that has imported
+everything already, where that is possible (`zygote.py`).
 
     process = started(["serve", "--port", "0"], folder=…, environment={…}, log=…)
     done = run(["approvals", "list"], folder=…, environment={…})
@@ -16,15 +16,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests.support.waiting import PATIENCE
-from tests.support.zygote import HAS_SAFE_FORK, Forked, Zygote, take_terminal
+from tests.support.zygote import ASSENT, HAS_SAFE_FORK, Forked, Zygote, take_terminal
 
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-c", "from assent.cli.app import main; main()"]
-PREPARED = [
-    sys.executable,
-    "-c",
-    "from tests.support.zygote import prepare; prepare(); from assent.cli.app import main; main()",
-]
+PREPARED = "from tests.support.zygote import call, prepare; prepare()"
 COLD = not HAS_SAFE_FORK or bool(os.environ.get("COLD_SERVERS"))
 """Whether every process is started as its command is, imports and all, and not as a fork of a
 process that has imported already."""
@@ -41,14 +37,23 @@ def started(
     errors: Path | None = None,
     typed: Path | None = None,
     cold: bool = COLD,
+    program: str = ASSENT,
 ) -> Process:
-    """The command with these arguments. It writes to the end of `log`, and its errors to `errors`
-    if that is another file; it reads the file `typed`, or nothing."""
+    """The command, or another program, with these arguments. It writes to the end of `log`, and
+    its errors to `errors` if that is another file; it reads the file `typed`, or nothing."""
     if not cold:
         return _zygote().start(
-            [*argv], folder=folder, environment=environment, log=log, errors=errors, typed=typed
+            [*argv],
+            folder=folder,
+            environment=environment,
+            log=log,
+            errors=errors,
+            typed=typed,
+            program=program,
         )
-    command = PREPARED if "BEFORE_SERVING" in environment else COMMAND
+    command = COMMAND
+    if program != ASSENT or "BEFORE_SERVING" in environment:
+        command = [sys.executable, "-c", f"{PREPARED}; call({program!r})"]
     with (
         Path(typed or os.devnull).open("rb") as stdin,
         log.open("ab") as stdout,

@@ -19,6 +19,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from random import Random
 
+from tests.support.listening import listening
 from tests.support.waiting import PATIENCE
 
 RECEIVED = 16 << 10
@@ -115,24 +116,8 @@ async def cutting(
 ) -> AsyncIterator[CuttingProxy]:
     """A proxy before this port. Its connections end with it."""
     proxy = CuttingProxy(port, cuts, holds=holds)
-    served: set[asyncio.Task[None]] = set()
-
-    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(proxy.serve(reader, writer))
-        served.add(task)
-        task.add_done_callback(served.discard)
-        # One that is cancelled before it has begun closes nothing.
-        task.add_done_callback(lambda _: close(writer))
-
-    listening = await asyncio.start_server(connected, "127.0.0.1", 0)
-    proxy.port = listening.sockets[0].getsockname()[1]
-    try:
+    async with listening(proxy.serve) as proxy.port:
         yield proxy
-    finally:
-        listening.close()
-        for task in served:
-            task.cancel()
-        await asyncio.gather(*served, return_exceptions=True)
 
 
 async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, most: float) -> None:

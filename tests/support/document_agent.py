@@ -32,8 +32,8 @@ from langgraph.prebuilt import ToolRuntime
 from typing_extensions import TypedDict
 
 from assent import ask_human, build_hitl_agent
-from tests.support.agents import SECRET, fail, part_of_script, results, trace
 from tests.support.models import ScriptedModel, call, say
+from tests.support.told import SECRET, fail, part_of_script, results, trace
 
 THOUGHT = "What would a lawyer do?"
 

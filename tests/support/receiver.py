@@ -10,10 +10,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.support.listening import listening
 from tests.support.waiting import PATIENCE
-
-TURNS_TO_A_TASK = 5
-"""More than asyncio takes from a connection that is accepted to the task that serves it."""
 
 
 @dataclass
@@ -90,31 +88,5 @@ async def receiving(
     receiver: Receiver, *, port: int = 0, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[Receiver]:
     """It listens on loopback, until the context is left."""
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        try:
-            with suppress(asyncio.CancelledError):
-                await receiver.serve(reader, writer)
-        finally:
-            writer.transport.abort()
-            tasks.discard(task)
-
-    server = await asyncio.start_server(serve, "127.0.0.1", port, ssl=tls)
-    receiver.port = server.sockets[0].getsockname()[1]
-    try:
+    async with listening(receiver.serve, port=port, tls=tls) as receiver.port:
         yield receiver
-    finally:
-        # Take no more, and let each that was just taken get the task that serves it: a server that
-        # is closed meanwhile drops it unclosed.
-        for listening in server.sockets:
-            asyncio.get_running_loop().remove_reader(listening)
-        for _ in range(TURNS_TO_A_TASK):
-            await asyncio.sleep(0)
-        server.close()
-        for task in list(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

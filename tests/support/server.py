@@ -287,8 +287,12 @@ class Api:
         self.client = Client(str(http.base_url), http=http)
 
     async def stream(self, message: str | None = None, **body: Json) -> list[Event]:
-        """Say something, or give another input; the events of the run."""
-        return [heard.fields async for heard in self.client.runs.stream(message, **body)]
+        """Say something, or give another input; the events of the run. Our client would take them
+        up again on another connection: this ends with the server."""
+        body = body if message is None else {"message": message, **body}
+        async with self.http.stream("POST", "/agent/stream", json=body) as response:
+            await expect(response, 200)
+            return [event async for event in events_of(response)]
 
     async def paused(self, message: str, **body: Json) -> list[Json]:
         """Say something that the agent must ask a person for; the approvals it asks for."""

@@ -7,54 +7,40 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.support.command import COLD, REPOSITORY
+from tests.support.command import COLD, REPOSITORY, Process, started
 from tests.support.server import scripted_agents, serving
 from tests.support.waiting import PATIENCE
-from tests.support.zygote import Forked, Zygote
+from tests.support.zygote import Zygote
 
 pytestmark = pytest.mark.skipif(COLD, reason="no server is forked here")
 
 
-@pytest.fixture(scope="module")
-def zygote() -> Iterator[Zygote]:
-    zygote = Zygote(REPOSITORY)
-    yield zygote
-    zygote.close()
+def start(folder: Path, *argv: str, **environment: str) -> Process:
+    return started(argv, folder=folder, environment=environment, log=folder / "log")
 
 
-def start(zygote: Zygote, folder: Path, *argv: str, **environment: str) -> Forked:
-    return zygote.start(list(argv), folder=folder, environment=environment, log=folder / "log")
-
-
-def test_it_is_the_command_with_its_own_arguments_output_and_exit_code(
-    zygote: Zygote, tmp_path: Path
-) -> None:
-    assert start(zygote, tmp_path, "--version").wait(PATIENCE) == 0
-    assert (
-        start(
-            zygote, tmp_path, "serve", "agent.py:agent", ASSENT_DATABASE="sqlite:///here.db"
-        ).wait(PATIENCE)
-        == 1
-    )
-    assert start(zygote, tmp_path, "sing").wait(PATIENCE) == 2
+def test_it_is_the_command_with_its_own_arguments_output_and_exit_code(tmp_path: Path) -> None:
+    assert start(tmp_path, "--version").wait(PATIENCE) == 0
+    database = {"ASSENT_DATABASE": "sqlite:///here.db"}
+    assert start(tmp_path, "serve", "agent.py:agent", **database).wait(PATIENCE) == 1
+    assert start(tmp_path, "sing").wait(PATIENCE) == 2
     said = (tmp_path / "log").read_text()
     assert said.startswith("assent ")
     assert str(tmp_path / "agent.py") in said.replace("\n", "")
     assert "No such command 'sing'" in said
 
 
-def test_it_dies_of_signals(zygote: Zygote, tmp_path: Path) -> None:
+def test_it_dies_of_signals(tmp_path: Path) -> None:
     with serving(tmp_path, scripted_agents(tmp_path, "agent")) as server:
         server.kill()
         server.start()
         assert server.terminate() == -signal.SIGTERM
-    forked = start(zygote, tmp_path, "serve", "--port", "0")
+    forked = start(tmp_path, "serve", "--port", "0")
     assert forked.poll() is None
     forked.send_signal(signal.SIGKILL)
     assert forked.wait(PATIENCE) == -signal.SIGKILL
@@ -69,7 +55,7 @@ def test_it_inherits_nothing_and_outlives_nobody(tmp_path: Path) -> None:
     zygote = Zygote(REPOSITORY)
     # It stops before it does anything, for nobody reads what it writes.
     os.mkfifo(tmp_path / "log")
-    forked = start(zygote, tmp_path, "--version")
+    forked = zygote.start(["--version"], folder=tmp_path, environment={}, log=tmp_path / "log")
     process = Path(f"/proc/{forked.pid}")
     deadline = time.monotonic() + 20
     while sockets := [name for name in _open_files(process) if name.startswith("socket:")]:

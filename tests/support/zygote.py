@@ -35,19 +35,30 @@ from typing import Any
 HAS_SAFE_FORK = hasattr(os, "fork") and sys.platform != "darwin"
 """On macOS the system's own libraries may have threads that a fork loses."""
 
-UVICORN_TAKES = (
+TAKEN_LATER = (
+    "anyio._backends._asyncio",
+    "langchain_core.messages.block_translators.langchain_v0",
+    "langchain_core.tracers.context",
+    "langchain_core.tracers.run_collector",
+    "langchain_core.tracers.stdout",
     "uvicorn.lifespan.off",
+    "uvicorn.lifespan.on",
     "uvicorn.loops.auto",
     "uvicorn.loops.uvloop",
+    "uvicorn.main",
     "uvicorn.protocols.http.auto",
     "uvicorn.protocols.websockets.auto",
 )
-"""Imported by uvicorn only once it starts: by these, what they choose."""
+"""What else a server imports, only as it starts or as it serves."""
 
 STREAMS = ((0, "r", "strict"), (1, "w", "strict"), (2, "w", "backslashreplace"))
 """Standard input, output and error, as Python opens them."""
 
 STARTS = "from tests.support.zygote import main; main()"
+
+ASSENT = "assent.cli.app:main"
+UVICORN = "uvicorn.main:main"
+"""The programs, as `module:function`."""
 
 
 # ── the side of the tests ─────────────────────────────────────────────────────────────────────────
@@ -87,8 +98,9 @@ class Zygote:
         errors: Path | None = None,
         typed: Path | None = None,
         terminal: str | None = None,
+        program: str = ASSENT,
     ) -> Forked:
-        """A child that runs `assent` with these arguments in this folder. It reads what is in
+        """A child that runs the program with these arguments in this folder. It reads what is in
         `typed`, or nothing, and writes to the log, and its errors to a file of their own if one is
         named; or it does both on a terminal."""
         asked = {
@@ -99,6 +111,7 @@ class Zygote:
             "errors": str(errors or log),
             "typed": str(typed or os.devnull),
             "terminal": terminal,
+            "program": program,
         }
         return Forked(self, self.ask(start=asked))
 
@@ -156,22 +169,31 @@ def prepare() -> None:
     """Call what the environment's BEFORE_SERVING names, as `module:function`: what a test does to
     the process that is to serve."""
     if wanted := os.environ.get("BEFORE_SERVING"):
-        module, _, function = wanted.partition(":")
-        getattr(importlib.import_module(module), function)()
+        call(wanted)
+
+
+def call(name: str) -> None:
+    """Call what is named as `module:function`."""
+    module, _, function = name.partition(":")
+    getattr(importlib.import_module(module), function)()
 
 
 def main() -> None:
     """Import, then fork for whoever asks. Returns in no process but the children, as what they
     are."""
     from assent.cli.app import MODULES
-    from assent.cli.app import main as assent
+    from assent.core.sealing import NoSeal
+    from assent.storage.sqlite.tables import Tables
 
-    # Imported for what it imports. Its file is loaded anew by each server, as somebody's agents
-    # are.
-    importlib.import_module("tests.support.agents")
+    # Made for what they import. Their file is loaded anew by each server, as somebody's agents are.
+    agents = importlib.import_module("tests.support.agents")
+    for name in agents.ALL:
+        getattr(agents, name)
     del sys.modules["tests.support.agents"]
-    for module in (*MODULES.values(), *UVICORN_TAKES):
+    for module in (*MODULES.values(), *TAKEN_LATER):
         importlib.import_module(module)
+    # Each storage reads the annotations of its rows, once in a process.
+    Tables(NoSeal())
     assert threading.active_count() == 1, threading.enumerate()
     # Ctrl-C is for the tests, who then let go of the socket.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -181,7 +203,7 @@ def main() -> None:
     if request is not None:
         _become(request)
         prepare()
-        assent()
+        call(request["program"])
 
 
 def _serve(asked_by: socket.socket) -> dict[str, Any] | None:
@@ -238,7 +260,7 @@ def _become(request: Mapping[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
-    sys.argv = ["assent", *request["argv"]]
+    sys.argv = [request["program"].partition(".")[0], *request["argv"]]
 
 
 def take_terminal(name: str) -> None:

@@ -30,13 +30,13 @@ from assent.api.schemas import BatchRequest, CommentRequest, DelegateRequest
 from assent.api.streams.reading import events_response
 from assent.api.views import approval_view, outcome_view
 from assent.approvals.decide import Verdict
-from assent.approvals.feed import FEED as APPROVALS
 from assent.approvals.idempotency import Key
 from assent.approvals.rules import AddComment, Delegate, PersonalAction, Withdraw
 from assent.core.approval import ApprovalStatus, Target
 from assent.core.audit import Actor
 from assent.core.errors import AssentError, ConfigurationError, InvalidRequest
 from assent.core.json import Json, JsonObject
+from assent.core.logs import APPROVALS
 from assent.core.policy import Risk, duration_from_text
 from assent.runs.approvals import Approvals
 

@@ -15,6 +15,7 @@ from assent.api.routing import router_of
 from assent.api.schemas import BroadcastRequest
 from assent.api.streams.connections import Connection, Connections, Transport
 from assent.core.json import JsonObject
+from assent.core.logs import FEEDS
 from assent.runs.broadcasts import Telling, broadcast
 from assent.storage.base import Page
 
@@ -52,7 +53,7 @@ async def list_connections(
 
 
 def _view(connection: Connection, connections: Connections) -> JsonObject:
-    is_feed = connection.log_id.startswith("~")
+    is_feed = connection.log_id.startswith(FEEDS)
     now = time.monotonic()
     wire, marks = connection.wire, connection.unsent
     return {

@@ -10,13 +10,14 @@ from assent.api.event_query import TheReading
 from assent.api.openapi import SSE_RESPONSE
 from assent.api.routing import router_of
 from assent.api.streams.reading import events_response
-from assent.core.broadcasts import feed_of_agent, feed_of_user
 from assent.core.errors import NotFound
+from assent.core.logs import feed_of_agent, feed_of_user
 
 router = router_of("feeds")
 
 
-@router.get("/agents/{name}/events", responses=SSE_RESPONSE)
+# A name may have a slash.
+@router.get("/agents/{name:path}/events", responses=SSE_RESPONSE)
 async def agent_events(
     name: str,
     request: Request,
@@ -35,7 +36,6 @@ async def agent_events(
     return await events_response(request, runs.storage, feed, reading, FEED)
 
 
-# A name may have a slash.
 @router.get("/users/{name:path}/events", responses=SSE_RESPONSE)
 async def user_events(
     name: str,

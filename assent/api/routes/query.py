@@ -20,8 +20,8 @@ from assent.api.routing import router_of
 from assent.api.schemas import MAX_BROADCAST_CHARACTERS, Body
 from assent.api.streams.handshake import HANDSHAKE, Handshake
 from assent.api.streams.websocket import SocketStream
-from assent.core.broadcasts import QUERIES
 from assent.core.json import JsonObject
+from assent.core.logs import QUERIES
 from assent.runs.broadcasts import Telling, broadcast
 
 router = router_of("query")

@@ -16,9 +16,9 @@ from msgspec import structs
 
 from assent.api.streams.connections import Connections
 from assent.core.background import background
-from assent.core.broadcasts import BROADCASTS
 from assent.core.errors import Gone, Unavailable
 from assent.core.events import Broadcast, decode
+from assent.core.logs import BROADCASTS
 from assent.runs.follow import Following
 from assent.storage.base import LogEntry, Storage
 

@@ -29,7 +29,9 @@ AT_ONCE = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 """SO_LINGER: on, for no time."""
 
 READER = "assent_reader"
-"""Where the scope of a request has the `Reader` whom it was admitted for."""
+PLACE = "assent_place"
+"""Where the scope of a request has the `Reader` whom it was admitted for, and the `Place` of the
+stream that it is about to open."""
 
 
 class Transport(StrEnum):
@@ -84,6 +86,22 @@ class Reader(NamedTuple):
     client: str
 
 
+class Place:
+    """Room for a stream of the client that is about to open, until it does or is given up."""
+
+    __slots__ = ("_kept_by",)
+
+    def __init__(self, kept_by: Counter[str], client: str) -> None:
+        kept_by[client] += 1
+        self._kept_by: tuple[Counter[str], str] | None = (kept_by, client)
+
+    def give_back(self) -> None:
+        """Count it no more."""
+        if self._kept_by is not None:
+            _one_less(*self._kept_by)
+            self._kept_by = None
+
+
 @dataclass(slots=True, eq=False)
 class Connection:
     """An open stream.
@@ -91,7 +109,8 @@ class Connection:
     `written` counts the bytes that it was given, and `unsent` are marks of it and a monotonic time
     that have not left the transport's buffer. `sent_at` and `heard_at` are the monotonic times of
     the last send and of the last message, `acked` the number that the client says it has. `aside`
-    are frames without a number that go before the next ones.
+    are frames without a number that go before the next ones. Once it is open, it is counted in
+    place of its `place`.
     """
 
     connection_id: str
@@ -109,6 +128,7 @@ class Connection:
     acked: int | None = None
     unsent: deque[tuple[int, float]] | None = None
     aside: deque[bytes] | None = None
+    place: Place | None = None
 
     def put_aside(self, frames: Sequence[bytes]) -> None:
         """Send the frames before whatever comes next, and at once if the reader waits."""
@@ -153,18 +173,22 @@ class Connections:
         self._open: dict[Connection, None] = {}
         self._by_client: Counter[str] = Counter()
         self._by_log: Counter[str] = Counter()
+        self._kept: Counter[str] = Counter()
+
+    def keep_place(self, client: str) -> Place:
+        """Room for another stream of the client. Raises `StreamsFull`, as `admit` does."""
+        self.admit(client)
+        return Place(self._kept, client)
 
     def admit(self, client: str) -> None:
-        """Raise `StreamsFull` if the client may open no more. Call it before anything is changed.
-
-        Requests under way together may open a few more: those are not counted before they stream.
-        """
-        if self._by_client[client] >= self._most_per_client:
+        """Raise `StreamsFull` if the client may open no more. Call it before anything is
+        changed."""
+        if self._by_client[client] + self._kept[client] >= self._most_per_client:
             raise StreamsFull(
                 f"You have {self._most_per_client:,} open streams, and may have no more. "
                 "Close some, or try again later."
             )
-        if len(self._open) >= self._most:
+        if len(self._open) + self._kept.total() >= self._most:
             raise StreamsFull(
                 f"The server has {self._most:,} open streams, and takes no more. Try again later."
             )
@@ -172,6 +196,8 @@ class Connections:
     @contextmanager
     def opened(self, connection: Connection) -> Iterator[None]:
         """The connection is open for as long as the context is entered."""
+        if connection.place is not None:
+            connection.place.give_back()
         self._open[connection] = None
         self._by_client[connection.reader.client] += 1
         self._by_log[connection.log_id] += 1

@@ -8,7 +8,6 @@ held for it.
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -24,10 +23,10 @@ log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 1.0
 
-LOOKS = 5
+TURNS = 5
 NEARLY = 0.9
-"""The keeper looks so often between two heartbeats, and sends one after nearly that time, since a
-sleep is not exact."""
+"""The keeper has so many turns between two heartbeats, and counts nearly a time as that time, since
+a sleep is not exact."""
 
 BEATS_AT_ONCE = 100
 """Heartbeats between which others have the event loop: 100 take 2 ms."""
@@ -53,15 +52,9 @@ async def keeping(
     """While the context is entered, readers to whom nothing was sent get a heartbeat after so many
     seconds, and slow ones are cut off. The memory of a process that is somebody else's is left
     alone."""
-    keeper = Keeper(connections, heartbeat, _give_back if whole_process else None)
+    keeper = Keeper(connections, heartbeat, malloc.give_back_free if whole_process else None)
     async with background(keeper.run(), name="keeping"):
         yield
-
-
-def _give_back() -> None:
-    # A protocol and its parser refer to each other. The two take 2 ms after 1,000 readers.
-    gc.collect()
-    malloc.give_back_free()
 
 
 class Keeper:
@@ -72,9 +65,10 @@ class Keeper:
         self, connections: Connections, heartbeat: float, tidy: Callable[[], None] | None
     ) -> None:
         self._connections = connections
-        self._pause = min(heartbeat / LOOKS, LOOK_SECONDS)
+        self._pause = min(heartbeat / TURNS, LOOK_SECONDS)
         self._silence = heartbeat * NEARLY
         self._tidy = tidy
+        self._looked_at = float("-inf")
         self._tidied_at = float("-inf")
         self._closed = 0
         self._freed = 0
@@ -83,8 +77,14 @@ class Keeper:
         """Look after them for ever."""
         while True:
             await asyncio.sleep(self._pause)
-            self.look(time.monotonic())
-            await self.beat(time.monotonic())
+            await self.turn(time.monotonic())
+
+    async def turn(self, now: float) -> None:
+        """Send heartbeats that are due, and about once in `LOOK_SECONDS` look who takes nothing."""
+        if now - self._looked_at >= LOOK_SECONDS * NEARLY:
+            self._looked_at = now
+            self.look(now)
+        await self.beat(now)
 
     def look(self, now: float) -> None:
         """Tidy up after those that are gone, and cut off whoever takes nothing."""

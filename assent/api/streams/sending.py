@@ -13,6 +13,7 @@ from starlette.types import Message, Scope, Send
 from assent.api.context import served
 from assent.api.dialects.base import Dialect
 from assent.api.streams.connections import (
+    PLACE,
     READER,
     Beating,
     Connection,
@@ -25,7 +26,7 @@ from assent.runs.follow import Following
 
 WIRE = "assent.wire"
 """The extension of a scope that has the `transport` of its connection. Only our own server gives
-it, where nothing stands between a stream and its wire that would change what is sent."""
+it."""
 
 
 class Stalled(Exception):
@@ -49,6 +50,8 @@ class Outlet:
     def opened(self, send: Send) -> Iterator[None]:
         """The connection is open, and this sends, for as long as the context is entered."""
         self._send = send
+        if not _is_to(self.connection.wire, send):
+            self.connection.wire = None
         with self._connections.opened(self.connection):
             yield
 
@@ -91,7 +94,14 @@ def connection_of(
         following=following,
         wire=wire_of(request.scope),
         heartbeat=heartbeat,
+        place=request.scope.get(PLACE),
     )
+
+
+def _is_to(wire: Wire | None, send: Send) -> bool:
+    """True if what is sent gets to the wire as it is. Whatever stands around the server's own
+    `send` may change it, and nothing of ours may be written beside that."""
+    return wire is not None and getattr(getattr(send, "__self__", None), "transport", None) is wire
 
 
 def wire_of(scope: Scope) -> Wire | None:

@@ -66,6 +66,8 @@ class HttpProtocol(HttpToolsProtocol):
         # uvicorn drops the rest. Whoever has sent it would wait for an answer for ever.
         if upgrade is not None and upgrade.args[0] < self._received:
             self.transport.close()
+        # The two refer to each other. Nobody tells this one when the connection is lost.
+        self.parser = None  # type: ignore[assignment]
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

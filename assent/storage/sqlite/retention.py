@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from functools import partial
 
-from assent.core.broadcasts import FEEDS
 from assent.core.clock import time_text
+from assent.core.logs import FEEDS
 from assent.storage.sqlite import queries
 from assent.storage.sqlite.database import column, pragma, waiting_for_locks
 from assent.storage.sqlite.log import milliseconds

@@ -18,6 +18,7 @@ from assent.core.clock import Clock, time_text
 from assent.core.errors import Gone, Tampered, Unavailable
 from assent.core.events import Event
 from assent.core.grant import Grant
+from assent.core.logs import named
 from assent.core.rows import (
     Answer,
     Effect,
@@ -213,8 +214,8 @@ class SqliteStorage(Storage):
         _check_not_removed(thread_id, after, head)
         if after > last:
             raise Gone(
-                f"The thread '{thread_id}' has no event number {after}: its last is {last}. The "
-                "number may be another thread's, or the database an older copy. "
+                f"The {named(thread_id)} has no event number {after}: its last is {last}. The "
+                "number may be that of another, or the database an older copy. "
                 f"Begin after {last}, or after 0 for all that are left.",
                 first=last + 1,
             )
@@ -673,7 +674,7 @@ def _check_not_removed(thread_id: str, after: int, head: tuple[int, int]) -> Non
     _, removed = head
     if 0 < after < removed:
         raise Gone(
-            f"The events of the thread '{thread_id}' up to number {removed} have been "
+            f"The events of the {named(thread_id)} up to number {removed} have been "
             f"removed, and you asked for those after {after}. Begin after {removed}, or "
             "after 0 for all that are left.",
             first=removed + 1,
