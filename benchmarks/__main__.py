@@ -24,6 +24,7 @@ PARTS = (
     "server",
     "paced",
     "readers",
+    "dialects",
 )
 
 

@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed
 from assent.api.dialects.positions import event_id
 from tests.support import document_agent
 from tests.support.document_readers import opened
-from tests.support.server import Api, Server, asking, problem, project_of, serving
+from tests.support.server import Api, Server, asking, expect, problem, project_of, serving
 from tests.support.waiting import PATIENCE
 
 AGENT = "graph"
@@ -63,8 +63,27 @@ def of_human_input(frame: Any) -> str:
     return str(frame["message"])
 
 
+def of_progress(frame: Any) -> str:
+    """The sentence in an error of 001, "" if it is none."""
+    if frame["type"] != "error":
+        return ""
+    assert frame.keys() == {"type", "error", "timestamp"} and is_iso(frame["timestamp"]), frame
+    return str(frame["error"])
+
+
+def of_query(frame: Any) -> str:
+    """The sentence in an error of 004, "" if it is none."""
+    if frame["type"] != "agent_execution_error":
+        return ""
+    assert isinstance(frame["timestamp"], float), frame
+    assert frame["metadata"].keys() >= {"query", "case_id"}, frame
+    return str(frame["error"])
+
+
 SOCKETS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "000": ("/ws/human-input/{thread}", of_human_input),
+    "001": ("/progress/{thread}/ws", of_progress),
+    "004": ("/ws/query", of_query),
 }
 
 
@@ -147,18 +166,25 @@ async def test_whatever_is_wrong_is_said_in_the_documents_own_form_and_the_socke
                 said = await until_said(socket, error_in)
                 assert said.endswith((".", "?")), (name, said)
                 assert len(said) < LONGEST, (name, said)
-            await is_well(socket, api, thread)
+            await is_well(document, socket, api, thread)
     assert (await api.events(thread))[: len(logged)] == logged
 
 
-async def is_well(socket: ClientConnection, api: Api, thread: str) -> None:
+async def is_well(document: str, socket: ClientConnection, api: Api, thread: str) -> None:
     """The socket does what it is there for."""
-    (approval,) = await api.pending(thread)
-    said = {"type": "respond", "message": "1986"}
-    await api.decided(thread, decisions={approval["approval_id"]: said})
-    await until_said(socket, lambda frame: frame["type"] == "human_input_completed")
-    await api.at_rest(thread)
-    await api.paused(STORY, thread_id=thread)
+    if document == "004":
+        await socket.send(json.dumps({"query": "Hello."}))
+        answer = await until_said(socket, lambda frame: frame.get("output_data", {}).get("answer"))
+        assert answer == "You said: Hello."
+    else:
+        (approval,) = await api.pending(thread)
+        said = {"type": "respond", "message": "1986"}
+        await api.decided(thread, decisions={approval["approval_id"]: said})
+        await until_said(
+            socket, lambda frame: frame["type"] in ("human_input_completed", "progress")
+        )
+        await api.at_rest(thread)
+        await api.paused(STORY, thread_id=thread)
 
 
 @pytest.mark.parametrize("document", SOCKETS)
@@ -195,10 +221,8 @@ PLACES = {
 }
 """Ids that are none, or none of this log, and the status of each."""
 
-READING = (
-    "/events/human-input/{id}",
-    "/poll/human-input/{id}",
-)
+READING = ("/events/human-input/{id}", "/poll/human-input/{id}", "/progress/{id}")
+TASKS = f"/api/v1/agents/{AGENT}/tasks"
 
 
 @pytest.mark.parametrize("route", READING)
@@ -207,8 +231,55 @@ async def test_a_place_that_there_is_not_is_a_problem(
 ) -> None:
     events = await api.stream("Hello.", thread_id=thread)
     for id in (thread, events[0]["run_id"]):
-        path = route.format(id=id)
-        for place, status in PLACES.items():
-            await problem(await api.http.get(path, params={"last_event_id": place}), status)
-        await problem(await api.http.get(path, params={"query": "x"}), 422)
+        await has_no_other_places(api, route.format(id=id))
     await problem(await api.http.get(route.format(id="nobody")), 404)
+
+
+async def test_a_task_has_no_other_places_either(server: Server, api: Api) -> None:
+    task = await made(api)
+    await has_no_other_places(api, f"{TASKS}/{task}/events/stream")
+    await has_no_other_places(api, f"{TASKS}/{task}/get_events")
+    await problem(await api.http.get(f"{TASKS}/nobody/events/stream"), 404)
+
+
+async def has_no_other_places(api: Api, path: str) -> None:
+    """The route refuses whatever is no place of its log."""
+    for place, status in PLACES.items():
+        await problem(await api.http.get(path, params={"last_event_id": place}), status)
+    await problem(await api.http.get(path, params={"query": "x"}), 422)
+
+
+# ── bodies ────────────────────────────────────────────────────────────────────────────────────────
+
+
+BODIES = {
+    "no JSON": (b"{", 400),
+    "words": (b"approved", 400),
+    "no text": (b'{"query": "\xff"}', 400),
+    "no object": (b'["query"]', 422),
+    "a name twice": (b'{"query": "x", "query": "y"}', 400),
+    "no number": (b'{"query": NaN}', 400),
+    "too deep": (b'{"query": ' + b"[" * 101 + b"]" * 101 + b"}", 422),
+    "wrong types": (b'{"query": 3, "description": 3, "message": 3}', 422),
+    "a field of nobody": (b'{"approved": true}', 422),
+    "a command of ours": (json.dumps(DECISION).encode(), 422),
+    "too large": (json.dumps({"query": "x" * MOST_BYTES}).encode(), 413),
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+async def test_a_body_that_is_none_is_a_problem_and_changes_nothing(
+    name: str, server: Server, api: Api
+) -> None:
+    body, status = BODIES[name]
+    task = await made(api)
+    for path in (TASKS, f"{TASKS}/{task}/execute", "/ws/broadcast"):
+        headers = {"content-type": "application/json"}
+        await problem(await api.http.post(path, content=body, headers=headers), status)
+    assert (await api.get(f"{TASKS}/{task}"))["status"] == "created"
+
+
+async def made(api: Api) -> str:
+    """A task."""
+    response = await api.http.post(TASKS, json={"description": "Hello.", "user_id": "ann"})
+    return str((await expect(response, 200)).json()["id"])

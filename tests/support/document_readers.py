@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import httpx
 from websockets.asyncio.client import connect
@@ -145,6 +146,17 @@ def human_input_sse(id: str) -> Hear:
     return _sse(f"/events/human-input/{id}", lambda frame: frame.comment == "end done")
 
 
+def progress_sse(id: str) -> Hear:
+    """001, as an execution."""
+    return _sse(f"/progress/{id}", lambda frame: frame.data == "[DONE]")
+
+
+def task_sse(agent: str, task_id: str) -> Hear:
+    """003, with both listeners of its page: those of names, and `onmessage`."""
+    path = f"/api/v1/agents/{quote(agent)}/tasks/{task_id}/events/stream"
+    return _sse(path, lambda frame: frame.comment == "end done")
+
+
 # ── pages ─────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -185,6 +197,39 @@ def human_input_socket(id: str) -> Hear:
                 event = json.loads(message)
                 if event["type"] != "heartbeat":
                     yield Told(event["event_id"], "", event)
+
+    return hear
+
+
+def progress_socket(id: str) -> Hear:
+    """001 on a WebSocket, whose messages have no ids: a client counts them."""
+
+    async def hear(port: int, last: str) -> AsyncGenerator[Told]:
+        async with opened(f"ws://127.0.0.1:{port}/progress/{id}/ws") as socket:
+            number = 0
+            async for message in socket:
+                number += 1
+                yield Told(str(number), "", json.loads(message))
+
+    return hear
+
+
+def query_socket(agent: str, **query: Any) -> Hear:
+    """004: asks, and asks the same again on each connection."""
+
+    async def hear(port: int, last: str) -> AsyncGenerator[Told]:
+        async with opened(f"ws://127.0.0.1:{port}/ws/query?agent={quote(agent)}") as socket:
+            await socket.send(json.dumps(query))
+            async for message in socket:
+                event = json.loads(message)
+                id = event.get("metadata", {}).get("event_id")
+                if id is not None:
+                    # That of the connection.
+                    event.pop("session_id")
+                    yield Told(id, event["type"], event)
+                if event["type"] in ("agent_execution_complete", "agent_execution_error"):
+                    return
+        raise Cut
 
     return hear
 

@@ -1,0 +1,111 @@
+"""The cost of the dialects of documents: tokens for a second of the server's CPU, of runs that are
+followed by each dialect's client, against our own stream of the same runs.
+
+Run alone with `python -m benchmarks dialects`. The server and the clients of each contender
+(`dialect_client.py`) are processes of their own, and the contenders take turns. CPU is user and
+system time of the server with all its threads, from the request that starts a run to the last byte
+of its end; each round gives its own ratios, and what is printed are medians. The model's tokens are
+instant, so next to nothing of the CPU is anybody else's.
+
+`ASSENT_BENCH_PROFILE=FILE` runs the server under cProfile, as for `benchmarks.server`.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.client import TIMEOUT_SECONDS
+from benchmarks.dialect_client import CLIENTS
+from benchmarks.server import Shape, served
+from benchmarks.sizes import sized
+
+ROUNDS = sized(5, 1)
+WARM_UP = sized(1, 0)
+SHAPES = (
+    Shape(sized(20, 2), sized(500, 20), sized(2, 1)),
+    Shape(1, sized(5000, 20), sized(2, 1)),
+)[: sized(2, 1)]
+RATIO = 0.6
+
+OWN = "native"
+CLOCK_TICK = 0.01
+"""Seconds that the clock of a process can tell apart."""
+
+Costs = Mapping[str, float]
+"""Seconds of the server's CPU for a shape, by dialect."""
+
+
+def costs_of(shape: Shape, process: subprocess.Popen[bytes], port: int) -> Costs:
+    """One round: every contender, one right after the other."""
+    watched = psutil.Process(process.pid)
+
+    def cpu_seconds() -> float:
+        times = watched.cpu_times()
+        return float(times.user + times.system)
+
+    costs = {}
+    for dialect in CLIENTS:
+        before = cpu_seconds()
+        follow(dialect, port, shape)
+        costs[dialect] = max(cpu_seconds() - before, CLOCK_TICK)
+    return costs
+
+
+def follow(dialect: str, port: int, shape: Shape) -> None:
+    """Have the dialect's clients do a whole shape. Raises if one has not heard the end."""
+    numbers = map(str, (port, shape.runs, shape.tokens, shape.times))
+    subprocess.run(
+        [sys.executable, "-m", "benchmarks.dialect_client", dialect, *numbers],
+        timeout=(shape.times + 1) * TIMEOUT_SECONDS,
+        check=True,
+    )
+
+
+class Report:
+    """The table, line by line."""
+
+    def __init__(self) -> None:
+        self._table = Table(
+            *("runs", "dialect", "tokens per CPU second", "ratio", "target"),
+            "",
+            title="The dialects of documents",
+        )
+        for column in self._table.columns[2:]:
+            column.justify = "right"
+
+    def add(self, shape: Shape, rounds: list[Costs]) -> None:
+        """The medians of the rounds."""
+        tokens = shape.times * shape.runs * shape.tokens
+        for dialect in CLIENTS:
+            rate = statistics.median(tokens / costs[dialect] for costs in rounds)
+            ratio = statistics.median(costs[OWN] / costs[dialect] for costs in rounds)
+            verdict = "met" if ratio >= RATIO else "MISSED"
+            against = ("", "", "") if dialect == OWN else (f"{ratio:.2f}", f"≥ {RATIO}", verdict)
+            name = str(shape) if dialect == OWN else ""
+            self._table.add_row(name, dialect, f"{rate:,.0f}", *against)
+
+    def show(self) -> None:
+        """Print it."""
+        Console(width=None if sys.stdout.isatty() else 132).print(self._table)
+
+
+def main() -> None:
+    """Measure, and print each figure with its target beside it."""
+    report = Report()
+    with served() as (process, port):
+        for shape in SHAPES:
+            # The first warms everything up, and is not counted.
+            rounds = [costs_of(shape, process, port) for _ in range(ROUNDS + WARM_UP)]
+            report.add(shape, rounds[WARM_UP:])
+    report.show()
+
+
+if __name__ == "__main__":
+    main()
