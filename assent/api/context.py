@@ -37,7 +37,7 @@ class Served:
     runs: Runs
     dispatcher: Dispatcher
     links: LinkKey | None
-    api_keys: Mapping[str, str]
+    api_keys: Mapping[str, str] = field(repr=False)
     allow_query_token: bool
     link_issuers: tuple[str, ...]
     descriptions: Mapping[str, str]

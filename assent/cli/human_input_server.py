@@ -37,7 +37,7 @@ from langchain_core.runnables import RunnableConfig
 from assent.api.embedding import Agents, Assent
 from assent.cli.listening import LOOPBACK, AppServer, OpenToAll, bind, url_of
 from assent.config.settings import Settings
-from assent.core.errors import ConfigurationError, Unavailable
+from assent.core.errors import AssentError, ConfigurationError, Unavailable
 from assent.core.events import Event
 from assent.graph.kinds import Agent
 from assent.graph.stream.in_sync import check_no_loop, in_sync
@@ -151,6 +151,8 @@ class HumanInputServer:
             await asyncio.to_thread(self.ready)
         if self._serving is None:
             raise self._error or ConfigurationError(ENDED)
+        if not self._serving.is_here:
+            raise ConfigurationError("The server is in the process that this one was forked from.")
         return self._serving
 
     @contextmanager
@@ -183,7 +185,7 @@ class HumanInputServer:
             if self._is_temporary:
                 folder = tempfile.mkdtemp(prefix="assent-")
                 # Also if the program ends before the server does.
-                clean_up = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+                clean_up = weakref.finalize(self, _remove, folder, os.getpid())
                 database = str(Path(folder, "assent.db"))
             assent = Assent(self._agents, database=database, settings=self._settings)
             serving = _Serving(assent, self._settings, sock, clean_up, takes_signals=takes_signals)
@@ -248,7 +250,13 @@ class _Serving(AppServer):
         self.loop: asyncio.AbstractEventLoop | None = None
         self.was_cancelled = False
         self._takes_signals = takes_signals
+        self._process = os.getpid()
         self._has_ended = threading.Event()
+
+    @property
+    def is_here(self) -> bool:
+        """True but in a process that was forked: of the server's threads that one has none."""
+        return self._process == os.getpid()
 
     def call(self, act: Callable[[T], None], value: T) -> None:
         """Have it done in the server's event loop, unless the server has ended."""
@@ -316,8 +324,9 @@ class _Serving(AppServer):
             atexit.unregister(self._end)
 
     def _end(self) -> None:
-        self.stop()
-        self._has_ended.wait(EXIT_SECONDS)
+        if self.is_here:
+            self.stop()
+            self._has_ended.wait(EXIT_SECONDS)
 
 
 class _Shown:
@@ -354,8 +363,17 @@ class _Shown:
 def _logged(failure: str, run_id: str) -> Iterator[None]:
     try:
         yield
+    except AssentError as error:
+        log.error(failure, run_id=run_id, reason=error.message)
     except Exception as error:
         log.error(failure, run_id=run_id, exc_info=error)
+
+
+def _remove(folder: str, process: int) -> None:
+    """Remove the folder, in the process that made it. One that was forked from it ends too, and
+    the folder is still in use then."""
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _nothing() -> None:

@@ -114,7 +114,7 @@ class Settings(BaseSettings):
     """The demo's model, as `init_chat_model` takes it ("openai:gpt-4o-mini"). Without one, a
     rule-based stand-in answers."""
 
-    api_keys: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
+    api_keys: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict, repr=False)
     """The keys of the people who may use the server: `alice:secret1,bob:secret2`. Without any,
     everybody who reaches the port may use it, so it stays on loopback."""
 

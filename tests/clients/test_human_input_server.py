@@ -180,7 +180,7 @@ async def test_where_a_run_cannot_be_shown_it_goes_on(tmp_path: Path) -> None:
             events = [event async for event in server.astream(agent, ASK, on("served"))]
         assert isinstance(events[-1], RunPaused)
         (line,) = (each for each in lines if each["event"] == NOT_SHOWN)
-        assert "is the server's own" in str(line["exc_info"])
+        assert "is the server's own" in line["reason"]
         assert (await client.get("/threads/served")).json() == before
         # What is erased while the program runs stays so.
         agent = payer(checkpointer=InMemorySaver())
@@ -195,7 +195,7 @@ async def test_where_a_run_cannot_be_shown_it_goes_on(tmp_path: Path) -> None:
     with capture_logs() as lines:
         events = [event async for event in server.astream(agent, Reject("No."), on("erased"))]
     assert isinstance(events[-1], Done)
-    assert [(line["event"], str(line["exc_info"])) for line in lines] == [
+    assert [(line["event"], line["reason"]) for line in lines] == [
         (NOT_SHOWN, "The server has ended.")
     ]
 
@@ -310,6 +310,17 @@ async def test_a_program_with_a_server_beside_it_stays_as_it_is_and_ends_in_orde
             assert await asyncio.to_thread(process.wait, PATIENCE) == 0
         assert printed(log)[3:] == ["interrupted"]
         assert "Traceback" not in log.read_text()
+        assert temporary(tmp_path) == []
+
+
+async def test_a_process_that_is_forked_leaves_the_server_alone(tmp_path: Path) -> None:
+    with program("forking", tmp_path, free_port()) as (process, log):
+        await until(lambda: log.exists() and len(printed(log)) >= 1)
+        assert printed(log) == [True]
+        assert [each.name for each in temporary(tmp_path)[0].iterdir()]
+        assert "the process that this one was forked from" in log.read_text()
+        process.send_signal(signal.SIGINT)
+        assert await asyncio.to_thread(process.wait, PATIENCE) == 0
         assert temporary(tmp_path) == []
 
 

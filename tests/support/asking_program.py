@@ -11,11 +11,13 @@ import os
 import signal
 import sys
 import threading
+import time
 from typing import Any, NoReturn
 
 from langgraph.checkpoint.memory import InMemorySaver
 
 from assent import HumanInputServer, Respond, ask_human, build_hitl_agent
+from assent.cli.human_input_server import EXIT_SECONDS
 from assent.core.events import event_type
 from tests.support.models import ScriptedModel, call, say
 
@@ -44,6 +46,25 @@ def beside() -> NoReturn:
     told = [*server.stream(agent, Respond("The old one."), config)]
     tell([event_type(event) for event in told])
     tell(of_process() == before)
+    until_interrupted()
+
+
+def forking() -> NoReturn:
+    """Forks with the server in a thread. The other process shows nothing, and ends as programs
+    do."""
+    server = HumanInputServer(port=int(os.environ["PORT"]))
+    threading.Thread(target=server.start, daemon=True).start()
+    server.ready()
+    process = os.fork()
+    if process == 0:
+        model, saver = ScriptedModel(script=[say("Done.")]), InMemorySaver()
+        agent = build_hitl_agent(model, [], approve=[], checkpointer=saver)
+        config: Any = {"configurable": {"thread_id": THREAD}}
+        list(server.stream(agent, {"messages": [("user", "Hi")]}, config))
+        sys.exit()
+    began = time.monotonic()
+    os.waitpid(process, 0)
+    tell(time.monotonic() - began < EXIT_SECONDS)
     until_interrupted()
 
 
