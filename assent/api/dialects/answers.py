@@ -38,7 +38,9 @@ class Answer:
                 self._learn(event.update)
         elif isinstance(event, RetrieverEnd | ToolEnd):
             for document in event.documents:
-                self._documents.setdefault((document.id, document.text), document)
+                # A run may find any number, and each of its readers has an answer of their own.
+                if len(self._documents) < MOST_CITATIONS:
+                    self._documents.setdefault((document.id, document.text), document)
 
     @property
     def text(self) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 from assent.api.dialects.answers import MOST_CITATIONS, Answer
@@ -68,4 +69,20 @@ def test_citations_are_the_documents_found_each_once() -> None:
 def test_citations_come_to_an_end() -> None:
     documents = tuple(SourceDocument(id=str(number)) for number in range(80))
     answer = answer_of(RetrieverEnd(retriever="library", documents=documents, count=80))
-    assert len(answer.citations) == MOST_CITATIONS
+    assert [each["source"] for each in answer.citations] == [
+        str(number) for number in range(MOST_CITATIONS)
+    ]
+
+
+def test_of_a_run_that_finds_more_and_more_little_is_kept() -> None:
+    def kept(calls: int) -> int:
+        tracemalloc.start()
+        answer = Answer()
+        for number in range(calls):
+            found = SourceDocument(id=str(number), text=f"{number} " * 1000)
+            answer.add(RetrieverEnd(retriever="library", documents=(found,), count=1))
+        size = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        return size
+
+    assert kept(1000) < 2 * kept(MOST_CITATIONS)
