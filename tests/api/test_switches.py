@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -161,31 +162,27 @@ def routes_of(name: str) -> Iterator[APIRoute | WebSocketRoute]:
 
 
 SERVED = [(name, route) for name in DIALECTS for route in routes_of(name)]
-every_route = pytest.mark.parametrize(
-    ("name", "route"), SERVED, ids=[f"{type(each).__name__} {each.path}" for _, each in SERVED]
-)
 
 
 def test_no_dialect_has_routes_without_a_switch() -> None:
     assert set(DIALECT_ROUTES) <= set(DIALECTS)
 
 
-@pytest.mark.parametrize("is_on", [True, False])
 @pytest.mark.parametrize("name", DIALECTS)
-async def test_the_routes_of_a_dialect_are_there_if_it_is_switched_on(
-    tmp_path: Path, name: str, is_on: bool
+async def test_a_dialect_that_is_switched_on_has_its_routes_and_no_other_has_any(
+    tmp_path: Path, name: str
 ) -> None:
-    routes = [route for route in routes_of(name) if isinstance(route, APIRoute)]
-    paths = {route.path for route in routes}
-    spoken_there = [name] if is_on else [each for each in DIALECTS if each != name]
-    async with asked(tmp_path, settings={"dialects": spoken_there}) as (assent, client):
+    routes = [(its, route) for its, route in SERVED if isinstance(route, APIRoute)]
+    paths = {route.path for _, route in routes}
+    own = {route.path for its, route in routes if its == name}
+    async with asked(tmp_path, settings={"dialects": [name]}) as (assent, client):
         host = FastAPI()
         host.include_router(assent.router)
         for listed in (host.openapi(), (await client.get("/openapi.json")).json()):
-            assert paths & set(listed["paths"]) == (paths if is_on else set())
-        for route in routes:
-            for method in () if is_on else route.methods:
-                assert (await client.request(method, route.path)).status_code == 404
+            assert paths & set(listed["paths"]) == own
+        for path, methods in ((route.path, route.methods) for _, route in routes):
+            for method in () if path in own else methods:
+                assert (await client.request(method, path)).status_code == 404
 
 
 # ── who asks ──────────────────────────────────────────────────────────────────────────────────────
@@ -195,26 +192,23 @@ def by_header(x_user: str | None = Header(None)) -> str | None:
     return x_user
 
 
-@every_route
-async def test_an_app_that_knows_people_is_asked_by_every_route(
-    tmp_path: Path, name: str, route: APIRoute | WebSocketRoute
-) -> None:
+async def test_an_app_that_knows_people_is_asked_by_every_route(tmp_path: Path) -> None:
     host = FastAPI()
     async with spoken(tmp_path, auth=by_header) as assent:
         host.mount("/ai", assent.app)
         host.include_router(assent.router, prefix="/in")
         client = TestClient(host, base_url=HOST)
-        for prefix in ("/ai", "/in"):
-            assert await asyncio.to_thread(_refusals, client, prefix, route) == {401}
-            if isinstance(route, WebSocketRoute):
-                continue
-            # The app is believed: whatever is wrong then, it is not who somebody is.
-            transport = httpx.ASGITransport(host)
-            async with httpx.AsyncClient(transport=transport, base_url=HOST) as known:
+        transport = httpx.ASGITransport(host)
+        async with httpx.AsyncClient(transport=transport, base_url=HOST) as known:
+            for prefix, (_, route) in product(("/ai", "/in"), SERVED):
+                path = prefix + route.path
+                assert await asyncio.to_thread(_refusals, client, path, route) == {401}, path
+                if isinstance(route, WebSocketRoute):
+                    continue
+                # The app is believed: whatever is wrong then, it is not who somebody is.
                 for method in route.methods:
-                    path, headers = prefix + route.path, {"x-user": "ann"}
-                    response = await known.request(method, path, headers=headers)
-                    assert response.status_code != 401
+                    response = await known.request(method, path, headers={"x-user": "ann"})
+                    assert response.status_code != 401, path
 
 
 async def test_pages_open_no_socket_and_change_nothing_unless_they_are_named(
@@ -253,8 +247,7 @@ def _denied(client: TestClient, path: str, headers: dict[str, str]) -> int:
     return denied.value.status_code
 
 
-def _refusals(client: TestClient, prefix: str, route: APIRoute | WebSocketRoute) -> set[int]:
-    path = prefix + route.path
+def _refusals(client: TestClient, path: str, route: APIRoute | WebSocketRoute) -> set[int]:
     if isinstance(route, APIRoute):
         return {client.request(method, path).status_code for method in route.methods}
     return {_denied(client, path, {})}
@@ -266,9 +259,13 @@ def _asked(dependant: Dependant) -> Iterator[Any]:
         yield from _asked(each)
 
 
-@every_route
+@pytest.mark.parametrize(
+    "route",
+    [route for _, route in SERVED],
+    ids=[f"{type(route).__name__} {route.path}" for _, route in SERVED],
+)
 def test_a_route_asks_who_it_is_and_takes_keys_in_urls_only_to_read(
-    name: str, route: APIRoute | WebSocketRoute
+    route: APIRoute | WebSocketRoute,
 ) -> None:
     if isinstance(route, WebSocketRoute):
         # Its handshake is the GET of the same path.
