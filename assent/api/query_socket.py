@@ -93,14 +93,12 @@ def read_message(data: str | bytes) -> QueryMessage:
 def agent_for_queries(runs: Runs, name: str | None) -> str:
     """The agent that answers queries: the one of this name, or the first that takes messages.
     Raises `NotFound`, or `InvalidRequest` for one that takes none."""
-    takers = [each for each in runs.agents if runs.shape_of(each).takes_message]
-    if name is None and takers:
-        return takers[0]
+    if name is None:
+        takers = (each for each in runs.agents if runs.shape_of(each).takes_message)
+        name = next(takers, None)
     if name is None:
         raise NotFound("This server has no agent that takes messages.")
-    if name not in runs.agents:
-        raise NotFound(f"There is no agent '{name}'. There are: {', '.join(runs.agents)}.")
-    if name not in takers:
+    if not runs.shape_of(name).takes_message:
         raise InvalidRequest(f"The agent '{name}' takes no messages, so it answers no queries.")
     return name
 

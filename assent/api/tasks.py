@@ -19,15 +19,13 @@ from assent.core.digest import call_digest
 from assent.core.errors import Conflict, InvalidRequest, NotFound
 from assent.core.events import decode
 from assent.core.json import JsonObject
+from assent.core.metadata import OF_TASK
 from assent.core.rows import Run, RunKind, RunStatus, Thread
 from assent.core.run_input import RunInput
 from assent.runs.follow import EXECUTION_TYPES, Execution, first_of
 from assent.runs.service import Runs
 from assent.runs.transitions import Submission
 from assent.storage.base import LogEntry, Storage, all_rows
-
-OF_TASK = "assent_task"
-"""The field of a thread's metadata that says what task it is. No client may set it."""
 
 STREAMS = "enable_streaming"
 """The field of a run's metadata that says how its events are shown."""

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from fastapi import Request
+from fastapi import Query, Request
 
 T = TypeVar("T")
+
+MAX_WAIT_SECONDS = 3600
+
+Wait = Annotated[
+    float | None,
+    Query(
+        ge=0,
+        le=MAX_WAIT_SECONDS,
+        allow_inf_nan=False,
+        description="The seconds after which the run is not waited for any more",
+    ),
+]
+"""The `timeout` of a request that waits for a run."""
 
 
 async def unless_gone(

@@ -16,9 +16,6 @@ BROADCASTS = "~broadcasts"
 QUERIES = "~query"
 """The log that query sockets are on while nothing is asked. It never has an event."""
 
-QUERIES = "~query"
-"""The log that query sockets are on while nothing is asked. It never has an event."""
-
 
 def feed_of_agent(name: str) -> str:
     """The log of what happens to the runs of an agent."""

@@ -12,7 +12,13 @@ MAX_METADATA_BYTES = 1024 * 1024
 """The most bytes of a thread's metadata as JSON, as of one body: what changes it adds to it."""
 
 
-OWN_METADATA = frozenset({"assent_observed", "assent_task"})
+OF_TASK = "assent_task"
+"""The field of a thread's metadata that says what task it is."""
+
+OBSERVED = "assent_observed"
+"""The field of the metadata of a thread whose runs a program makes."""
+
+OWN_METADATA = frozenset({OF_TASK, OBSERVED})
 """The fields that only the server gives a thread: it goes by what they say, so no client may set
 them."""
 

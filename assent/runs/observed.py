@@ -17,14 +17,12 @@ from assent.core.audit import LOCAL
 from assent.core.clock import Clock
 from assent.core.errors import Conflict, InvalidRequest
 from assent.core.events import Event
+from assent.core.metadata import OBSERVED
 from assent.core.remembered import Remembered
 from assent.runs.transitions import new_thread
 from assent.storage.base import Change, Storage
 
 log = structlog.get_logger(__name__)
-
-OBSERVED = "assent_observed"
-"""The field in the metadata of a thread whose runs a program makes."""
 
 KNOWN = 10_000
 """The runs that are found by their ids, those of last."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated
 
-from fastapi import HTTPException, Query, Request, Response
+from fastapi import Query, Request, Response
 from pydantic import AfterValidator, Field
 from starlette.routing import WebSocketRoute
 
@@ -18,7 +18,7 @@ from assent.api.query_socket import PATH, QuerySession, QuerySpeech, agent_for_q
 from assent.api.responses import json_response
 from assent.api.routing import router_of
 from assent.api.schemas import MAX_BROADCAST_CHARACTERS, Body
-from assent.api.streams.handshake import HANDSHAKE, Handshake
+from assent.api.streams.handshake import HANDSHAKE_RESPONSES, Handshake, check_handshake
 from assent.api.streams.websocket import SocketStream
 from assent.core.json import JsonObject
 from assent.core.logs import QUERIES
@@ -27,14 +27,7 @@ from assent.runs.broadcasts import Telling, broadcast
 router = router_of("query")
 
 
-@router.get(
-    PATH,
-    status_code=101,
-    responses={
-        101: {"description": "The WebSocket is open"},
-        426: {"description": "The request is no handshake of a WebSocket"},
-    },
-)
+@router.get(PATH, status_code=101, responses=HANDSHAKE_RESPONSES)
 async def open_query_socket(
     request: Request,
     runs: TheRuns,
@@ -44,10 +37,7 @@ async def open_query_socket(
 ) -> Response:
     """A WebSocket that takes queries, `{"query", "case_id", "stream_thinking"}`, and tells what the
     agent does for each, up to `agent_execution_complete` or `agent_execution_error`."""
-    if not request.scope.get(HANDSHAKE):
-        raise HTTPException(
-            426, "This path takes the handshake of a WebSocket.", headers={"Upgrade": "websocket"}
-        )
+    check_handshake(request)
     name = agent_for_queries(runs, agent)
     # What is asked then changes something, unlike the handshake.
     asked = replace(Asked.by(request), method="POST")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import Query, Request, Response
+from fastapi import Request, Response
 
 from assent.api.context import prefix_of
 from assent.api.deps import Admitted, OfThread, PageLimit, TheActor, TheRuns
@@ -18,12 +16,11 @@ from assent.api.schemas import CancelRequest
 from assent.api.streams.reading import check_readable
 from assent.api.streams.sse import EventStream
 from assent.api.views import run_view
+from assent.api.waiting import Wait
 from assent.core.rows import RunStatus
 from assent.runs.follow import Following, is_over, replay_run
 
 router = router_of("runs")
-
-MAX_WAIT_SECONDS = 3600
 
 
 @router.get("/runs")
@@ -62,9 +59,7 @@ async def wait(
     request: Request,
     runs: TheRuns,
     by: TheActor,
-    timeout: Annotated[
-        float | None, Query(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False, description="Seconds")
-    ] = None,
+    timeout: Wait = None,
 ) -> Response:
     """Wait until the run has ended or somebody is asked. The response is that of `POST
     /agent/invoke`."""

@@ -35,7 +35,7 @@ from assent.api.tasks import (
     find_task,
 )
 from assent.api.views import state_json
-from assent.api.waiting import unless_gone
+from assent.api.waiting import Wait, unless_gone
 from assent.core.json import JsonObject
 from assent.core.rows import UNFINISHED, Run
 from assent.runs.follow import (
@@ -51,21 +51,10 @@ from assent.runs.service import Runs
 
 router = router_of("tasks")
 
-MAX_WAIT_SECONDS = 3600
-
 MOST_AT_ONCE = 10_000
 """The most events in the answer to an execution that is waited for. The others are asked for."""
 
 TaskId = Annotated[str, Path(pattern=THREAD_ID)]
-Wait = Annotated[
-    float | None,
-    Query(
-        ge=0,
-        le=MAX_WAIT_SECONDS,
-        allow_inf_nan=False,
-        description="The seconds after which an execution without streaming is not waited for",
-    ),
-]
 
 
 @router.get("/api/v1/agents")
