@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from assent.api.dialects.positions import Position
 from assent.api.dialects.tasks import Tasks, once
 from assent.api.executions import Found
 from assent.api.schemas import ExecuteRequest, TaskRequest
-from assent.api.streams.reading import frames_so_far
+from assent.api.streams.reading import Followed, entries_so_far, frames_so_far
 from assent.approvals.idempotency import Key
 from assent.core.audit import Actor
 from assent.core.digest import call_digest
@@ -22,10 +22,9 @@ from assent.core.json import JsonObject
 from assent.core.metadata import OF_TASK
 from assent.core.rows import Run, RunKind, RunStatus, Thread
 from assent.core.run_input import RunInput
-from assent.runs.follow import EXECUTION_TYPES, Execution, first_of
 from assent.runs.service import Runs
 from assent.runs.transitions import Submission
-from assent.storage.base import LogEntry, Storage, all_rows
+from assent.storage.base import Storage, all_rows
 
 STREAMS = "enable_streaming"
 """The field of a run's metadata that says how its events are shown."""
@@ -212,13 +211,13 @@ async def _refuse_another(storage: Storage, task: Task, key: Key) -> None:
 # ── what became of it ─────────────────────────────────────────────────────────────────────────────
 
 
-async def final_response(storage: Storage, task: Task, executed: Executed | None) -> str | None:
+async def final_response(storage: Storage, executed: Executed | None) -> str | None:
     """The agent's last words. None before the task is completed, and once its events are
     removed."""
     if executed is None or executed.status != COMPLETED:
         return None
     answer = Answer()
-    async for entry in _entries(storage, task, executed, ANSWER_TYPES):
+    async for entry in entries_so_far(storage, executed.found, ANSWER_TYPES):
         answer.add(decode(entry.body))
     return answer.text
 
@@ -233,26 +232,8 @@ async def events_after(
         return EventsPage([], str(position), False)
     # Of the first event only the second copy may be left, and one event more says that there are.
     copies = 2 * (limit + 1) + 1
-    frames = once(
-        await frames_so_far(storage, executed.found, task.dialect, position, limit=copies)
-    )
+    followed = Followed(executed.found, task.dialect, position)
+    frames = once(await frames_so_far(storage, followed, limit=copies))
     shown = frames[:limit]
     events = [{"id": frame.id, **json.loads(frame.data)} for frame in shown]
     return EventsPage(events, shown[-1].id if shown else str(position), len(frames) > limit)
-
-
-async def _entries(
-    storage: Storage, task: Task, executed: Executed, types: Collection[str]
-) -> AsyncIterator[LogEntry]:
-    """The events of the execution so far: those of these types, and those that it is known by."""
-    root = executed.root.run_id
-    execution = Execution(root)
-    after = await first_of(storage, task.id, root) - 1
-    while execution.ends_with is None:
-        entries = await storage.read_log(task.id, after, types=EXECUTION_TYPES | {*types})
-        if not entries:
-            return
-        after = entries[-1].seq
-        for entry in entries:
-            if execution.takes(entry):
-                yield entry

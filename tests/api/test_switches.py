@@ -24,22 +24,19 @@ from structlog.testing import capture_logs
 
 from assent import Approve, Assent, build_hitl_agent
 from assent.api.auth import actor, reader
-from assent.api.context import served
 from assent.api.deps import AdmittedReader, TheReader, TheRuns
 from assent.api.dialects.base import Fold, Foreign, Frame
 from assent.api.dialects.positions import positions_of, read_position
 from assent.api.event_query import LastEventId
 from assent.api.executions import find
-from assent.api.problems import Asked
 from assent.api.responses import json_response
 from assent.api.routes.dialects import DIALECT_ROUTES
 from assent.api.routing import router_of
 from assent.api.streams.connections import Connections
 from assent.api.streams.encoder import named_sse
 from assent.api.streams.handshake import HANDSHAKE, Handshake
-from assent.api.streams.reading import execution_response, replay_of
-from assent.api.streams.speech import Listening
-from assent.api.streams.websocket import MOST_WRONG, SocketStream
+from assent.api.streams.reading import Followed, execution_response, execution_socket
+from assent.api.streams.websocket import MOST_WRONG
 from assent.config.settings import DIALECTS
 from assent.storage.base import LogEntry
 from tests.support.models import ScriptedModel, call, say
@@ -102,15 +99,10 @@ async def follow(
 ) -> Response:
     """What has this id, loudly."""
     found = await find(runs, id)
-    position = read_position(last_event_id, found.log_id)
+    followed = Followed(found, Loud(), read_position(last_event_id, found.log_id))
     if request.scope.get(HANDSHAKE):
-        replay = await replay_of(runs.storage, found, Loud(), position)
-        now = served(request).connections.clock.now
-        speech = Listening(Loud(), _loudly, now, Asked.by(request))
-        return SocketStream(
-            request, replay.following, speech, dialect=replay.dialect, batches=replay.batches
-        )
-    return await execution_response(request, runs.storage, found, Loud(), position, named=True)
+        return await execution_socket(request, runs.storage, followed, _loudly)
+    return await execution_response(request, runs.storage, followed, named=True)
 
 
 router.routes.append(WebSocketRoute("/loud/{id}", Handshake()))

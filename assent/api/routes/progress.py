@@ -3,28 +3,29 @@ task."""
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 from fastapi import Depends, Path, Request, Response
 from starlette.routing import WebSocketRoute
 
-from assent.api.context import served
 from assent.api.deps import Admitted, TheActor, TheRuns
-from assent.api.dialects.positions import Position, read_position
+from assent.api.dialects.positions import read_position
 from assent.api.dialects.progress import Progress, error_frame
 from assent.api.event_query import LastEventId
 from assent.api.executions import Found, find
 from assent.api.openapi import FOREIGN_SSE
-from assent.api.problems import Asked
 from assent.api.responses import json_response
 from assent.api.routing import router_of
 from assent.api.schemas import THREAD_ID
-from assent.api.streams.handshake import HANDSHAKE_RESPONSES, Handshake, check_handshake
-from assent.api.streams.reading import entries_so_far, execution_response, replay_of
-from assent.api.streams.speech import Listening
-from assent.api.streams.websocket import SocketStream
+from assent.api.streams.handshake import HANDSHAKE_RESPONSES, Handshake
+from assent.api.streams.reading import (
+    Followed,
+    entries_so_far,
+    execution_response,
+    execution_socket,
+)
 from assent.core.events import decode
-from assent.core.progress import Steps, Totals
+from assent.core.progress import STEP_TYPES, Steps, Totals
 
 router = router_of("progress")
 
@@ -42,17 +43,9 @@ async def _found(id: ExecutionId, runs: TheRuns, by: TheActor) -> Found:
 TheFound = Annotated[Found, Depends(_found)]
 
 
-class Followed(NamedTuple):
-    """What a client follows, from which position on, and in which dialect."""
-
-    found: Found
-    position: Position
-    dialect: Progress
-
-
 async def _followed(found: TheFound, last_event_id: LastEventId) -> Followed:
-    position = read_position(last_event_id, found.log_id)
-    return Followed(found, position, Progress(found.agent, has_end=bool(found.root)))
+    dialect = Progress(found.agent, has_end=bool(found.root))
+    return Followed(found, dialect, read_position(last_event_id, found.log_id))
 
 
 TheFollowed = Annotated[Followed, Depends(_followed)]
@@ -64,8 +57,7 @@ async def stream_progress(
 ) -> Response:
     """Server-Sent Events, one for each step, past `Last-Event-ID` or `last_event_id`. A thread's
     have no end. A run's go on where it pauses, and end with its result or error, and `[DONE]`."""
-    found, position, dialect = followed
-    return await execution_response(request, runs.storage, found, dialect, position)
+    return await execution_response(request, runs.storage, followed)
 
 
 @router.get(SOCKET, status_code=101, responses=HANDSHAKE_RESPONSES)
@@ -74,14 +66,7 @@ async def open_progress(
 ) -> Response:
     """A WebSocket with the same as its messages. It takes none. Where the events of a run end, it
     is closed with 1000."""
-    check_handshake(request)
-    found, position, dialect = followed
-    replay = await replay_of(runs.storage, found, dialect, position)
-    now = served(request).connections.clock.now
-    speech = Listening(dialect, error_frame, now, Asked.by(request))
-    return SocketStream(
-        request, replay.following, speech, dialect=replay.dialect, batches=replay.batches
-    )
+    return await execution_socket(request, runs.storage, followed, error_frame)
 
 
 router.routes.append(WebSocketRoute(SOCKET, Handshake()))
@@ -92,8 +77,7 @@ async def summarize_progress(runs: TheRuns, found: TheFound) -> Response:
     """The steps so far, added up by agent and task."""
     steps = Steps(found.agent)
     totals = Totals()
-    dialect = Progress(found.agent, has_end=False)
-    async for entry in entries_so_far(runs.storage, found, dialect, Position(0)):
+    async for entry in entries_so_far(runs.storage, found, STEP_TYPES):
         update = steps.update(decode(entry.body))
         if update is not None:
             totals.add(update)

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from typing import Annotated, Literal
 from urllib.parse import quote
 
-from fastapi import Path, Query, Request, Response
+from fastapi import Depends, Path, Query, Request, Response
 
 from assent.api.context import own_path_of, served, url
 from assent.api.deps import Admitted, TheActor, TheRuns
@@ -20,7 +20,7 @@ from assent.api.outcomes import after_start, readable_state
 from assent.api.responses import json_response
 from assent.api.routing import router_of
 from assent.api.schemas import THREAD_ID, ExecuteRequest, TaskRequest
-from assent.api.streams.reading import has_all, replay_of
+from assent.api.streams.reading import Followed, following_of, has_all
 from assent.api.streams.sse import EventStream
 from assent.api.tasks import (
     CREATED,
@@ -36,6 +36,7 @@ from assent.api.tasks import (
 )
 from assent.api.views import state_json
 from assent.api.waiting import Wait, unless_gone
+from assent.core.errors import NotFound
 from assent.core.json import JsonObject
 from assent.core.rows import UNFINISHED, Run
 from assent.runs.follow import (
@@ -54,7 +55,14 @@ router = router_of("tasks")
 MOST_AT_ONCE = 10_000
 """The most events in the answer to an execution that is waited for. The others are asked for."""
 
-TaskId = Annotated[str, Path(pattern=THREAD_ID)]
+
+async def _task(
+    agent_id: str, task_id: Annotated[str, Path(pattern=THREAD_ID)], runs: TheRuns, by: TheActor
+) -> Task:
+    return await find_task(runs, agent_id, task_id)
+
+
+TheTask = Annotated[Task, Depends(_task)]
 
 
 @router.get("/api/v1/agents")
@@ -92,8 +100,7 @@ async def create_task(
     responses={202: {"description": "The execution as it is, because it did not rest in time"}},
 )
 async def execute_task(
-    agent_id: str,
-    task_id: TaskId,
+    task: TheTask,
     request: Request,
     runs: TheRuns,
     by: TheActor,
@@ -106,10 +113,9 @@ async def execute_task(
     A task is executed once: the same body again gets the same execution, and another is a 409. A
     client that disconnects does not stop it.
     """
-    task = await find_task(runs, agent_id, task_id)
     run = await execute(runs, task, body or ExecuteRequest(), by, own_path_of(request))
     with after_start(run):
-        executed = await execution_of(runs.storage, task) or Executed(run, run)
+        executed = await _execution(runs, task)
         if _is_streamed(run):
             return json_response(_execution_view(request, task, executed))
         await unless_gone(request, wait_for_rest(runs.storage, executed.last), timeout)
@@ -117,36 +123,37 @@ async def execute_task(
 
 
 async def _rest_response(request: Request, runs: Runs, task: Task) -> Response:
-    executed = await execution_of(runs.storage, task)
-    assert executed is not None
+    executed = await _execution(runs, task)
     view = _execution_view(request, task, executed)
     if executed.last.status in UNFINISHED:
         return json_response(view, status=202)
     page = await events_after(runs.storage, task, executed, Position(0), MOST_AT_ONCE)
-    ended = await _ended(runs, task, executed)
+    ended = await _ended(runs, executed)
     return json_response({**view, "events": page.events, "more": page.more, **ended})
+
+
+async def _execution(runs: Runs, task: Task) -> Executed:
+    """The execution that has begun. Raises `NotFound` once it is removed."""
+    executed = await execution_of(runs.storage, task)
+    if executed is None:
+        raise NotFound(f"The task '{task.id}' was removed with its execution.")
+    return executed
 
 
 # ── reading ───────────────────────────────────────────────────────────────────────────────────────
 
 
 @router.get("/api/v1/agents/{agent_id}/tasks/{task_id}")
-async def get_task(
-    agent_id: str, task_id: TaskId, request: Request, runs: TheRuns, by: TheActor
-) -> Response:
+async def get_task(request: Request, runs: TheRuns, task: TheTask) -> Response:
     """The task, and what has become of it."""
-    task = await find_task(runs, agent_id, task_id)
     executed = await execution_of(runs.storage, task)
     view = _task_view(request, task, executed)
-    return json_response({**view, **await _ended(runs, task, executed)})
+    return json_response({**view, **await _ended(runs, executed)})
 
 
 @router.get("/api/v1/agents/{agent_id}/tasks/{task_id}/get_current_state")
-async def get_current_state(
-    agent_id: str, task_id: TaskId, runs: TheRuns, by: TheActor
-) -> Response:
+async def get_current_state(runs: TheRuns, task: TheTask) -> Response:
     """The state of the task's thread, and what it waits for."""
-    task = await find_task(runs, agent_id, task_id)
     executed = await execution_of(runs.storage, task)
     state = await readable_state(runs, task.thread) if executed is not None else None
     metadata = state.metadata if state is not None else None
@@ -163,15 +170,12 @@ async def get_current_state(
 
 @router.get("/api/v1/agents/{agent_id}/tasks/{task_id}/get_events")
 async def get_events(
-    agent_id: str,
-    task_id: TaskId,
+    task: TheTask,
     runs: TheRuns,
-    by: TheActor,
     last_event_id: LastEventId,
     limit: OnAPage = 1000,
 ) -> Response:
     """The task's events so far, each once. `next` is the `last_event_id` to go on after."""
-    task = await find_task(runs, agent_id, task_id)
     position = read_position(last_event_id, task.id)
     executed = await execution_of(runs.storage, task)
     page = await events_after(runs.storage, task, executed, position, limit)
@@ -179,14 +183,11 @@ async def get_events(
 
 
 @router.get("/api/v1/agents/{agent_id}/tasks/{task_id}/get_final_response")
-async def get_final_response(
-    agent_id: str, task_id: TaskId, runs: TheRuns, by: TheActor
-) -> Response:
+async def get_final_response(runs: TheRuns, task: TheTask) -> Response:
     """The agent's last words, once the task is completed."""
-    task = await find_task(runs, agent_id, task_id)
     executed = await execution_of(runs.storage, task)
     status = executed.status if executed is not None else CREATED
-    return json_response({"status": status, **await _ended(runs, task, executed)})
+    return json_response({"status": status, **await _ended(runs, executed)})
 
 
 @router.get(
@@ -194,11 +195,9 @@ async def get_final_response(
     responses={**FOREIGN_SSE, 204: {"description": "You have the task's last event"}},
 )
 async def stream_events(
-    agent_id: str,
-    task_id: TaskId,
+    task: TheTask,
     request: Request,
     runs: TheRuns,
-    by: TheActor,
     admitted: Admitted,
     last_event_id: LastEventId,
     named: Annotated[
@@ -215,7 +214,6 @@ async def stream_events(
     With a `Last-Event-ID` behind which nothing will come it is a 204: browsers ask no more then.
     """
     storage = runs.storage
-    task = await find_task(runs, agent_id, task_id)
     position = read_position(last_event_id, task.id)
     if not include_history and not last_event_id:
         position = Position(await storage.last_seq(task.id))
@@ -226,10 +224,10 @@ async def stream_events(
         batches = _when_executed(runs, following)
     else:
         comes_back = "last-event-id" in request.headers or not include_history
-        found, dialect = executed.found, task.dialect
-        if comes_back and await has_all(storage, found, dialect, position):
+        followed = Followed(executed.found, task.dialect, position)
+        if comes_back and await has_all(storage, followed):
             return Response(status_code=204)
-        following = (await replay_of(storage, found, dialect, position)).following
+        following = await following_of(storage, followed)
         batches = _told(following, executed.root)
     told = (NamedOnly if named else Past)(task.dialect, position)
     return EventStream(request, following, batches, dialect=told, named=True)
@@ -293,9 +291,9 @@ def _execution_view(request: Request, task: Task, executed: Executed) -> JsonObj
     }
 
 
-async def _ended(runs: Runs, task: Task, executed: Executed | None) -> JsonObject:
+async def _ended(runs: Runs, executed: Executed | None) -> JsonObject:
     """The agent's last words, or why there are none."""
     return {
-        "final_response": await final_response(runs.storage, task, executed),
+        "final_response": await final_response(runs.storage, executed),
         "error": executed.error if executed is not None else None,
     }

@@ -10,15 +10,19 @@ from fastapi import Request, Response
 
 from assent.api.context import served
 from assent.api.deps import admit, wants_page
-from assent.api.dialects.base import Dialect, Frame, Past, past
+from assent.api.dialects.base import Dialect, Frame, Past
 from assent.api.dialects.positions import Position
 from assent.api.event_query import Reading
 from assent.api.executions import Found
+from assent.api.problems import Asked
 from assent.api.streams.connections import Connection, Transport
 from assent.api.streams.encoder import ws_text
+from assent.api.streams.handshake import check_handshake
 from assent.api.streams.poll import page_of
 from assent.api.streams.sending import connection_of
+from assent.api.streams.speech import ErrorFrame, Listening
 from assent.api.streams.sse import EventStream
+from assent.api.streams.websocket import SocketStream
 from assent.api.waiting import unless_gone
 from assent.core.errors import InvalidRequest
 from assent.runs.follow import (
@@ -57,53 +61,81 @@ async def check_readable(storage: Storage, log_id: str, after: int) -> None:
     await storage.read_log(log_id, after, limit=1)
 
 
+# ── threads and executions in a dialect ───────────────────────────────────────────────────────────
+
+
+class Followed(NamedTuple):
+    """A thread, or an execution, as somebody follows it: in this dialect, and behind the position
+    that they have come to."""
+
+    found: Found
+    dialect: Dialect
+    position: Position
+
+    @property
+    def rest(self) -> Dialect:
+        """The dialect, without what they have."""
+        return Past(self.dialect, self.position)
+
+    @property
+    def after(self) -> int:
+        """The number behind which a thread is read for them."""
+        return 0 if self.dialect.has_state else self.position.seq - bool(self.position.part)
+
+
 async def execution_response(
-    request: Request,
-    storage: Storage,
-    found: Found,
-    dialect: Dialect,
-    position: Position,
-    *,
-    named: bool = False,
+    request: Request, storage: Storage, followed: Followed, *, named: bool = False
 ) -> Response:
-    """What was found as Server-Sent Events behind the position: a thread without an end, an
-    execution to its own. With a `Last-Event-ID` behind which nothing will come it is a 204:
-    browsers ask no more then. Raises `Gone` as `replay_of` does."""
-    replay = await replay_of(storage, found, dialect, position)
-    if "last-event-id" in request.headers and await has_all(storage, found, dialect, position):
+    """What is followed as Server-Sent Events: a thread without an end, an execution to its own.
+    With a `Last-Event-ID` behind which nothing will come it is a 204: browsers ask no more then.
+    Raises `Gone` as `following_of` does."""
+    following = await following_of(storage, followed)
+    if "last-event-id" in request.headers and await has_all(storage, followed):
         return Response(status_code=204)
-    return EventStream(
-        request, replay.following, replay.batches, dialect=replay.dialect, named=named
-    )
+    batches = _batches(following, followed)
+    return EventStream(request, following, batches, dialect=followed.rest, named=named)
+
+
+async def execution_socket(
+    request: Request, storage: Storage, followed: Followed, error_frame: ErrorFrame
+) -> Response:
+    """The same over the WebSocket whose handshake the request is. Its client is only told things,
+    and whatever it says is answered with an error."""
+    check_handshake(request)
+    following = await following_of(storage, followed)
+    now = served(request).connections.clock.now
+    speech = Listening(followed.dialect, error_frame, now, Asked.by(request))
+    batches = _batches(following, followed)
+    return SocketStream(request, following, speech, dialect=followed.rest, batches=batches)
 
 
 async def execution_page(
     request: Request,
     storage: Storage,
-    found: Found,
-    dialect: Dialect,
-    position: Position,
+    followed: Followed,
     *,
     limit: int,
     timeout: float | None = None,
 ) -> Response:
     """The frames behind the position as `{"events": [...]}`, at most `limit`. If there are none,
-    wait for some until the timeout. Raises `Gone` as `replay_of` does."""
-    frames = await frames_so_far(storage, found, dialect, position, limit=limit)
+    wait for some until the timeout. Raises `Gone` as `following_of` does."""
+    frames = await frames_so_far(storage, followed, limit=limit)
     events: Sequence[bytes] = [ws_text(frame) for frame in frames]
     if not events and timeout:
-        replay = await replay_of(storage, found, dialect, position)
-        events = (await _wait(request, replay, timeout))[:limit]
+        following = await following_of(storage, followed)
+        events = (await _wait(request, following, followed, timeout))[:limit]
     body = b'{"events":[%s]}' % b",".join(events)
     return Response(body, media_type="application/json")
 
 
-async def _wait(request: Request, replay: Replay, timeout: float) -> Sequence[bytes]:
+async def _wait(
+    request: Request, following: Following, followed: Followed, timeout: float
+) -> Sequence[bytes]:
     """The next frames; none if the timeout is over, the client has gone or the server stops."""
     admit(request)
-    connection = connection_of(request, replay.following, Transport.POLL, replay.dialect, ws_text)
+    connection = connection_of(request, following, Transport.POLL, followed.rest, ws_text)
     with served(request).connections.opened(connection):
-        first = _first_messages(replay.batches, connection)
+        first = _first_messages(_batches(following, followed), connection)
         return await unless_gone(request, first, timeout) or ()
 
 
@@ -115,42 +147,43 @@ async def _first_messages(batches: Batches, connection: Connection) -> Sequence[
     return ()
 
 
-class Replay(NamedTuple):
-    """A thread, or an execution, for a reader who may have a part of it: what is followed for them,
-    and the dialect that leaves out what they have."""
-
-    following: Following
-    batches: Batches
-    dialect: Dialect
+def _batches(following: Following, followed: Followed) -> Batches:
+    root = followed.found.root
+    return follow_execution(following, Execution(root)) if root else following.batches()
 
 
-async def replay_of(storage: Storage, found: Found, dialect: Dialect, position: Position) -> Replay:
-    """What was found from the position on, past and to come. Raises `Gone` if events behind the
+async def following_of(storage: Storage, followed: Followed) -> Following:
+    """The log, from where it is read for what is followed. Raises `Gone` if events behind the
     position were removed, or if there is no such position.
 
     An execution is read from its first event on, as is whatever is read in a dialect with a state;
     or from the first event that is left.
     """
-    log_id = found.log_id
-    await storage.check_cursor(log_id, position.seq)
-    after, types = await _beginning(storage, found, dialect, position)
-    following = Following(storage, log_id, after, types=types)
-    batches = following.batches()
-    if found.root:
-        batches = follow_execution(following, Execution(found.root))
-    await check_readable(storage, log_id, after)
-    return Replay(following, batches, Past(dialect, position))
-
-
-async def frames_so_far(
-    storage: Storage, found: Found, dialect: Dialect, position: Position, *, limit: int
-) -> list[Frame]:
-    """The first `limit` frames behind the position, of those that there are. Raises `Gone` as
-    `replay_of` does."""
+    found, dialect, position = followed
     await storage.check_cursor(found.log_id, position.seq)
-    fold = past(dialect.fold(), position)
+    after, types = await _range_of(storage, found, dialect.types, followed.after)
+    await check_readable(storage, found.log_id, after)
+    return Following(storage, found.log_id, after, types=types)
+
+
+async def has_all(storage: Storage, followed: Followed) -> bool:
+    """True if the execution is over, and the reader has the last frame of it."""
+    found = followed.found
+    if not found.root:
+        return False
+    so_far = await execution_so_far(storage, found.log_id, found.root)
+    return so_far.ends_with is not None and not await frames_so_far(storage, followed, limit=1)
+
+
+async def frames_so_far(storage: Storage, followed: Followed, *, limit: int) -> list[Frame]:
+    """The first `limit` frames behind the position, of those that there are. Raises `Gone` as
+    `following_of` does."""
+    found, dialect, position = followed
+    await storage.check_cursor(found.log_id, position.seq)
+    fold = followed.rest.fold()
     frames: list[Frame] = []
-    async with aclosing(entries_so_far(storage, found, dialect, position)) as entries:
+    so_far = entries_so_far(storage, found, dialect.types, followed.after)
+    async with aclosing(so_far) as entries:
         async for entry in entries:
             frames += fold(entry)
             if len(frames) >= limit:
@@ -159,35 +192,27 @@ async def frames_so_far(
 
 
 async def entries_so_far(
-    storage: Storage, found: Found, dialect: Dialect, position: Position
+    storage: Storage, found: Found, types: frozenset[str] | None, after: int = 0
 ) -> AsyncGenerator[LogEntry, None]:
-    """The entries of what was found that a reader at the position needs, of those that there
-    are."""
-    after, types = await _beginning(storage, found, dialect, position)
+    """The entries that there are of what was found: of a thread those above `after`, of an
+    execution all. They are of these types, or of those that an execution is known by."""
+    after, types = await _range_of(storage, found, types, after)
     execution = Execution(found.root) if found.root else None
-    while entries := await storage.read_log(found.log_id, after, types=types):
+    while execution is None or execution.ends_with is None:
+        entries = await storage.read_log(found.log_id, after, types=types)
+        if not entries:
+            return
         after = entries[-1].seq
         for entry in entries:
             if execution is None or execution.takes(entry):
                 yield entry
 
 
-async def _beginning(
-    storage: Storage, found: Found, dialect: Dialect, position: Position
+async def _range_of(
+    storage: Storage, found: Found, types: frozenset[str] | None, after: int
 ) -> tuple[int, frozenset[str] | None]:
-    """The number of the entry behind which to read for a reader at the position, and the types of
-    the entries."""
-    if found.root:
-        after = await first_of(storage, found.log_id, found.root) - 1
-        return after, None if dialect.types is None else dialect.types | EXECUTION_TYPES
-    return 0 if dialect.has_state else position.seq - bool(position.part), dialect.types
-
-
-async def has_all(storage: Storage, found: Found, dialect: Dialect, position: Position) -> bool:
-    """True if the execution is over, and the reader has the last frame of it."""
+    """The number behind which to read what was found, and the types of the entries to read."""
     if not found.root:
-        return False
-    so_far = await execution_so_far(storage, found.log_id, found.root)
-    if so_far.ends_with is None:
-        return False
-    return not await frames_so_far(storage, found, dialect, position, limit=1)
+        return after, types
+    first = await first_of(storage, found.log_id, found.root)
+    return first - 1, None if types is None else types | EXECUTION_TYPES

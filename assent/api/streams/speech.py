@@ -177,17 +177,17 @@ def _filter(connection: Connection, types: frozenset[str] | None) -> JsonObject:
 # ── nothing but events ────────────────────────────────────────────────────────────────────────────
 
 
-Telling = Callable[[str, datetime], bytes]
-"""A frame with a sentence that says what is wrong, at this time."""
+ErrorFrame = Callable[[str, datetime], bytes]
+"""Makes the message with a sentence that says what is wrong, at this time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """A client that only listens: whatever it says is refused, in the form of the dialect's own
-    errors (`telling`), and the connection stays."""
+    """A client that only listens: whatever it says is refused with an `error_frame` of the
+    dialect's, and the connection stays."""
 
     dialect: Dialect
-    telling: Telling
+    error_frame: ErrorFrame
     now: Callable[[], datetime]
     asked: Asked
     keeps_open = True
@@ -204,7 +204,7 @@ class Listening:
 
     async def problem(self, error: Exception, heard: str | bytes | None) -> tuple[bytes, int]:
         status, body, _ = await document(error, self.asked)
-        return self.telling(str(body["detail"]), self.now()), status
+        return self.error_frame(str(body["detail"]), self.now()), status
 
 
 # ── frames ────────────────────────────────────────────────────────────────────────────────────────
