@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from assent.core.errors import NotFound
-from assent.core.rows import Run, RunKind
+from assent.core.errors import Gone, NotFound
+from assent.core.rows import UNFINISHED, Run, RunKind, RunStatus
 from assent.runs.service import Runs
-from assent.storage.base import Storage
+from assent.storage.base import Storage, all_rows
 
 
 class Found(NamedTuple):
     """The log behind an id: a thread's as a whole, or the execution in it that begins with the run
-    `root`, "" for all of it. `agent` is the name of the agent at work, "" before the first run."""
+    `root`, "" for all of it; of a long one, with the first run that has events left. `agent` is the
+    name of the agent at work, "" before the first run."""
 
     log_id: str
     root: str
@@ -21,7 +22,7 @@ class Found(NamedTuple):
 
 async def find(runs: Runs, id: str) -> Found:
     """The thread with this id; or else the execution that the run with this id is of. Raises
-    `NotFound`."""
+    `NotFound`, or `Gone` for an execution whose events were removed."""
     thread = await runs.storage.thread(id)
     if thread is not None:
         return Found(id, "", thread.agent or "")
@@ -30,8 +31,8 @@ async def find(runs: Runs, id: str) -> Found:
         return Found(thread_id, id, "")
     if run is None:
         raise NotFound(f"There is no thread and no run '{id}'.")
-    root = await root_of(runs.storage, run)
-    return Found(root.thread_id, root.run_id, root.agent)
+    left = await first_left(runs.storage, await root_of(runs.storage, run))
+    return Found(left.thread_id, left.run_id, left.agent)
 
 
 async def root_of(storage: Storage, run: Run) -> Run:
@@ -44,3 +45,37 @@ async def root_of(storage: Storage, run: Run) -> Run:
             break
         root = paused
     return root
+
+
+async def first_left(storage: Storage, root: Run) -> Run:
+    """The first run of which events are left, in the execution that begins with the run `root`.
+
+    A pause may take longer than events are kept. Then those of the run that has paused are removed
+    as soon as another goes on. Raises `Gone` if the execution is over, and nothing is left of it.
+    """
+    run = root
+    while run.status is not RunStatus.PENDING and not await _has_events(storage, run):
+        going_on = await _going_on(storage, run)
+        if going_on is None:
+            if run.status in UNFINISHED:
+                break
+            first = await storage.last_seq(run.thread_id) + 1
+            raise Gone(
+                f"All events of the run '{root.run_id}', and of those that went on behind it, "
+                "have been removed.",
+                first=first,
+            )
+        run = going_on
+    return run
+
+
+async def _has_events(storage: Storage, run: Run) -> bool:
+    return bool(await storage.read_log(run.thread_id, run_id=run.run_id, limit=1))
+
+
+async def _going_on(storage: Storage, paused: Run) -> Run | None:
+    """The run that goes on where this one has paused, if one does."""
+    for run in await all_rows(storage.latest_runs, thread_id=paused.thread_id):
+        if run.kind is RunKind.RESUME and run.input["paused_run"] == paused.run_id:
+            return run
+    return None

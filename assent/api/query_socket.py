@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 
 from assent.api.context import Served
 from assent.api.dialects.query import EXECUTION_ERROR, QUERY_TYPES, Query, notice
-from assent.api.executions import root_of
+from assent.api.executions import first_left, root_of
 from assent.api.json_body import read_json_text
 from assent.api.problems import EXPECTED, Asked, document
 from assent.api.schemas import Body
@@ -107,8 +107,8 @@ def agent_for_queries(runs: Runs, name: str | None) -> str:
 
 
 class Begun(NamedTuple):
-    """The run that an execution begins with, and a number that none of its events is below. One
-    that was `joined` was there before it was asked for."""
+    """The run that an execution begins with, or the first one that has events left; and a number
+    that none of its events is below. One that was `joined` was there before it was asked for."""
 
     run: Run
     first_seq: int
@@ -280,10 +280,18 @@ class QuerySession:
         async with self._server.asking.of(query.thread_id):
             is_known = await self._is_known(key)
             if key is None and (root := await self._unfinished(query)) is not None:
-                first = await first_of(self._runs.storage, root.thread_id, root.run_id)
-                return Begun(root, first, joined=True)
+                return await self._joined(root)
             started = await self._runs.submit(self._submission(query, key))
-        return Begun(started.run, started.first_seq, joined=is_known)
+        if is_known:
+            return await self._joined(started.run)
+        return Begun(started.run, started.first_seq, joined=False)
+
+    async def _joined(self, root: Run) -> Begun:
+        """The execution that begins with the run, as far as its events are left. Raises `Gone` if
+        none are."""
+        run = await first_left(self._runs.storage, root)
+        first = await first_of(self._runs.storage, run.thread_id, run.run_id)
+        return Begun(run, first, joined=True)
 
     async def _is_known(self, key: Key | None) -> bool:
         """True if the query was asked under this key before."""

@@ -10,13 +10,13 @@ from typing import NamedTuple
 from assent.api.dialects.answers import ANSWER_TYPES, Answer
 from assent.api.dialects.positions import Position
 from assent.api.dialects.tasks import Tasks, once
-from assent.api.executions import Found
+from assent.api.executions import Found, first_left
 from assent.api.schemas import ExecuteRequest, TaskRequest
 from assent.api.streams.reading import Followed, entries_so_far, frames_so_far
 from assent.approvals.idempotency import Key
 from assent.core.audit import Actor
 from assent.core.digest import call_digest
-from assent.core.errors import Conflict, InvalidRequest, NotFound
+from assent.core.errors import Conflict, Gone, InvalidRequest, NotFound
 from assent.core.events import decode
 from assent.core.json import JsonObject
 from assent.core.metadata import OF_TASK
@@ -72,10 +72,6 @@ class Executed(NamedTuple):
     @property
     def status(self) -> str:
         return STATUSES[self.last.status]
-
-    @property
-    def found(self) -> Found:
-        return Found(self.root.thread_id, self.root.run_id, self.root.agent)
 
     @property
     def error(self) -> str | None:
@@ -216,8 +212,11 @@ async def final_response(storage: Storage, executed: Executed | None) -> str | N
     removed."""
     if executed is None or executed.status != COMPLETED:
         return None
+    left = await _left(storage, executed)
+    if left is None:
+        return None
     answer = Answer()
-    async for entry in entries_so_far(storage, executed.found, ANSWER_TYPES):
+    async for entry in entries_so_far(storage, left, ANSWER_TYPES):
         answer.add(decode(entry.body))
     return answer.text
 
@@ -228,12 +227,24 @@ async def events_after(
     """The events behind the position, at most so many. Raises `Gone` if there is no such position,
     or if events behind it were removed."""
     await storage.check_cursor(task.id, position.seq)
-    if executed is None:
+    left = await _left(storage, executed)
+    if left is None:
         return EventsPage([], str(position), False)
     # Of the first event only the second copy may be left, and one event more says that there are.
     copies = 2 * (limit + 1) + 1
-    followed = Followed(executed.found, task.dialect, position)
+    followed = Followed(left, task.dialect, position)
     frames = once(await frames_so_far(storage, followed, limit=copies))
     shown = frames[:limit]
     events = [{"id": frame.id, **json.loads(frame.data)} for frame in shown]
     return EventsPage(events, shown[-1].id if shown else str(position), len(frames) > limit)
+
+
+async def _left(storage: Storage, executed: Executed | None) -> Found | None:
+    """The execution, as far as its events are left. None if there is none, or nothing of it."""
+    if executed is None:
+        return None
+    try:
+        run = await first_left(storage, executed.root)
+    except Gone:
+        return None
+    return Found(run.thread_id, run.run_id, run.agent)

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import httpx
 import pytest
 
 from assent import Approve, Assent, Reject, build_hitl_agent
+from assent.core.clock import utc_now
 from tests.support.models import ScriptedModel, say
 from tests.support.server import problem
 from tests.support.told import part_of_script, results
@@ -456,6 +458,21 @@ async def test_an_end_that_is_none_is_told_too(tmp_path: Path) -> None:
         assert (seen["status"], seen["error"]) == ("cancelled", None)
         *_, (_, _, last) = await frames_of(client, path)
         assert (last["event"], last["cancelled"]) == ("WorkflowFailed", True)
+
+
+async def test_of_events_that_were_removed_nothing_is_waited_for(tmp_path: Path) -> None:
+    async with asked(tmp_path) as (assent, client):
+        path = await made(client)
+        answer = await executed(client, path, "hello")
+        await assent.runs.storage.remove_events(utc_now() + timedelta(hours=1))
+        # The number behind them all, and none.
+        for query in ({}, {"last_event_id": answer["events"][-1]["id"]}):
+            await problem(await client.get(f"{path}/events/stream", params=query), 410)
+            page = (await client.get(f"{path}/get_events", params=query)).json()
+            assert (page["events"], page["more"]) == ([], False)
+        again = await executed(client, path, "hello")
+        assert (again["status"], again["events"]) == ("completed", [])
+        assert again["final_response"] is None
 
 
 NO_STREAMS: list[tuple[Json, int]] = [

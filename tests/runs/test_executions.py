@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import aclosing, asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from assent import ApprovalPolicy, Approve, build_hitl_agent
 from assent.api.executions import Found, find
 from assent.approvals.decide import Verdict
 from assent.core.audit import Actor
-from assent.core.errors import NotFound
+from assent.core.clock import utc_now
+from assent.core.errors import Gone, NotFound
 from assent.core.events import (
     ApprovalDecided,
     ApprovalRequired,
@@ -30,6 +31,7 @@ from assent.core.events import (
     RunResumed,
     RunStart,
     Token,
+    decode,
 )
 from assent.core.rows import Run, RunStatus
 from assent.core.run_input import RunInput
@@ -250,6 +252,30 @@ async def test_it_is_followed_over_pauses_from_its_beginning(tmp_path: Path) -> 
         assert await find(runs, "t") == Found("t", "", "agent")
         with pytest.raises(NotFound, match="no thread and no run 'x'"):
             await find(runs, "x")
+
+
+async def test_it_begins_with_what_is_left_of_it(tmp_path: Path) -> None:
+    """A pause may take longer than events are kept."""
+    async with working(tmp_path) as (storage, runs):
+        root = await said(runs, "pay 1 2")
+        second = await approved(runs)
+        # What is pending is kept, and what was before it is not.
+        await storage.remove_events(utc_now() + timedelta(hours=1))
+        assert await find(runs, root.run_id) == Found("t", second.run_id, "agent")
+        last = await approved(runs)
+        await storage.remove_events(_began(await storage.read_log("t", run_id=last.run_id)))
+        for run in (root, second, last):
+            assert await find(runs, run.run_id) == Found("t", last.run_id, "agent")
+        entries = await followed(storage, last)
+        assert entries[-1].type == "done"
+        await storage.remove_events(utc_now() + timedelta(hours=1))
+        for run in (root, second, last):
+            with pytest.raises(Gone, match="have been removed"):
+                await find(runs, run.run_id)
+
+
+def _began(entries: tuple[LogEntry, ...]) -> datetime:
+    return decode(entries[0].body).ts
 
 
 async def test_a_reader_is_there_before_the_run_begins(tmp_path: Path) -> None:

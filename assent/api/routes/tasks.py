@@ -14,6 +14,7 @@ from assent.api.dialects.base import Past
 from assent.api.dialects.positions import Position, read_position
 from assent.api.dialects.tasks import NamedOnly, Tasks
 from assent.api.event_query import LastEventId, OnAPage
+from assent.api.executions import Found, first_left
 from assent.api.idempotency import TheKey
 from assent.api.openapi import FOREIGN_SSE
 from assent.api.outcomes import after_start, readable_state
@@ -224,11 +225,13 @@ async def stream_events(
         batches = _when_executed(runs, following)
     else:
         comes_back = "last-event-id" in request.headers or not include_history
-        followed = Followed(executed.found, task.dialect, position)
+        left = await first_left(storage, executed.root)
+        found = Found(task.id, left.run_id, left.agent)
+        followed = Followed(found, task.dialect, position)
         if comes_back and await has_all(storage, followed):
             return Response(status_code=204)
         following = await following_of(storage, followed)
-        batches = _told(following, executed.root)
+        batches = _told(following, left.run_id, is_streamed=_is_streamed(executed.root))
     told = (NamedOnly if named else Past)(task.dialect, position)
     return EventStream(request, following, batches, dialect=told, named=True)
 
@@ -244,16 +247,18 @@ async def _when_executed(runs: Runs, following: Following) -> Batches:
                 break
     if root:
         following.after, following.types = 0, Tasks.types | EXECUTION_TYPES
-        async with aclosing(_told(following, await runs.run(root))) as batches:
+        is_streamed = _is_streamed(await runs.run(root))
+        async with aclosing(_told(following, root, is_streamed=is_streamed)) as batches:
             async for entries in batches:
                 yield entries
 
 
-def _told(following: Following, root: Run) -> Batches:
-    """The events of the execution, as they come or when it rests."""
-    if _is_streamed(root):
-        return follow_execution(following, Execution(root.run_id))
-    return held_until_rest(following, root.run_id)
+def _told(following: Following, root: str, *, is_streamed: bool) -> Batches:
+    """The events of the execution that begins with the run `root`, as they come or when it
+    rests."""
+    if is_streamed:
+        return follow_execution(following, Execution(root))
+    return held_until_rest(following, root)
 
 
 def _is_streamed(root: Run) -> bool:
