@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from assent.core.errors import ConfigurationError, InvalidRequest, NotFound, Una
 from assent.demo.records import Filter, Records, delete_statement, update_statement, where
 from assent.demo.samples import CATEGORIES, SAMPLE_COUNT, STATUSES, sample_records
 from tests.demo.conftest import Sql
+from tests.support.waiting import PATIENCE
 
 
 async def test_the_first_start_makes_the_samples_and_a_later_one_keeps_what_is_left(
@@ -243,3 +245,8 @@ async def test_a_file_that_has_gone_or_is_locked_is_unavailable(records: Records
     with pytest.raises(Unavailable, match=r"records\.db"):
         await records.search(Filter())
     assert not records.path.exists()
+    # Of a connection that could not be opened, the library leaves a thread to end by itself, and
+    # that needs the loop.
+    for each in threading.enumerate():
+        if "_connection_worker_thread" in each.name:
+            each.join(PATIENCE)

@@ -122,14 +122,18 @@ async def test_an_upload_that_is_cancelled_is_stored_with_its_bytes_or_not_at_al
     storage: Storage,
 ) -> None:
     uploads = Uploads(storage, Clock())
-    for ticks in range(12):
+    turns = 0
+    ended_first = False
+    while not ended_first:
         sending = asyncio.create_task(sent(uploads))
         known = set(await storage.files.ids())
         async with asyncio.timeout(PATIENCE):
             while not set(await storage.files.ids()) - known:
                 await asyncio.sleep(0)
-        for _ in range(ticks):
+        for _ in range(turns):
             await asyncio.sleep(0)
+        turns = 2 * turns + 1
+        ended_first = sending.done()
         sending.cancel()
         with suppress(asyncio.CancelledError):
             await sending
