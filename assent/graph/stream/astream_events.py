@@ -127,7 +127,7 @@ class V2Mapper:
                     run_id, raw["name"], _query(data.get("input")), raw["metadata"]
                 )
             case "on_retriever_end":
-                mapper.retriever_end(run_id, data.get("output") or ())
+                mapper.retriever_end(run_id, data.get("output"))
             case "on_custom_event":
                 self._custom(raw)
 
@@ -169,11 +169,11 @@ def _given(model_input: Any) -> Sequence[Prompt]:
     return given
 
 
-def _query(retriever_input: Any) -> str:
+def _query(retriever_input: Any) -> Any:
     """The question to a retriever: alone, if it runs by itself."""
     if isinstance(retriever_input, Mapping):
-        retriever_input = retriever_input.get("query")
-    return str(retriever_input)
+        return retriever_input.get("query", retriever_input)
+    return retriever_input
 
 
 def _message(output: Any) -> BaseMessage:

@@ -35,8 +35,8 @@ def shown_documents(documents: Iterable[Document]) -> tuple[SourceDocument, ...]
 
 
 def documents_in(output: Any) -> Iterator[Document]:
-    """The documents in what a tool returned: among its values, or in the artifact of its
-    message."""
+    """The documents in what a tool or a retriever returned: among its values, or in the artifact of
+    a tool's message."""
     return _found(output.artifact if isinstance(output, ToolMessage) else output, MAX_DEPTH)
 
 

@@ -33,7 +33,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.tools import ToolException
 from langgraph.constants import TAG_HIDDEN, TAG_NOSTREAM
@@ -485,19 +484,20 @@ class EventMapper:
     # ── retrievers ────────────────────────────────────────────────────────────────────────────────
 
     def retriever_start(
-        self, run_id: Hashable, retriever: str, query: str, metadata: Metadata | None
+        self, run_id: Hashable, retriever: str, query: Any, metadata: Metadata | None
     ) -> None:
-        """A retriever was called."""
+        """A retriever was called. LangChain checks neither what it is asked nor what it returns."""
         run = {**self._place(metadata), "retriever": retriever, "call_id": str(run_id)}
         self._retrievers[run_id] = run
-        self._emit(RetrieverStart(query=valid_text(query), **self._at(run)))
+        self._emit(RetrieverStart(query=valid_text(str(query)), **self._at(run)))
 
-    def retriever_end(self, run_id: Hashable, found: Sequence[Document]) -> None:
+    def retriever_end(self, run_id: Hashable, found: Any) -> None:
         """A retriever returned what it found."""
         run = self._retrievers.pop(run_id, None)
         if run is not None:
-            documents = shown_documents(found)
-            self._emit(RetrieverEnd(documents=documents, count=len(found), **self._at(run)))
+            documents = [*documents_in(found)]
+            shown, count = shown_documents(documents), len(documents)
+            self._emit(RetrieverEnd(documents=shown, count=count, **self._at(run)))
 
     def retriever_error(self, run_id: Hashable, error: BaseException) -> None:
         """A retriever raised."""

@@ -18,9 +18,14 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from langchain_core.callbacks import BaseCallbackHandler, CallbackManager
+from langchain_core.callbacks import (
+    BaseCallbackHandler,
+    CallbackManager,
+    CallbackManagerForRetrieverRun,
+)
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableConfig
 from langchain_openai import ChatOpenAI
 from langgraph.checkpoint.memory import InMemorySaver
@@ -40,6 +45,8 @@ from assent.core.events import (
     Interrupt,
     LlmEnd,
     NodeEnd,
+    RetrieverEnd,
+    RetrieverStart,
     RunEvent,
     RunResumed,
     RunStart,
@@ -265,6 +272,35 @@ async def test_nothing_goes_on_after_an_event_that_cannot_be_taken(source: Sourc
     with pytest.raises(OverflowError):
         await source(scenario.graph, ASKED, THREAD, refuse, thread_id="thread", run_id="run")
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+class Loose(BaseRetriever):
+    """Returns whatever it has."""
+
+    has: Any
+
+    def _get_relevant_documents(
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun
+    ) -> Any:
+        return self.has
+
+
+@both_sources
+@pytest.mark.parametrize("has", [None, ["a text", None, scenarios.BOOKS[0]]])
+async def test_a_retriever_may_be_asked_and_return_what_langchain_has_no_type_for(
+    source: Source, has: Any
+) -> None:
+    async def look_up(state: MessagesState) -> None:
+        question: Any = {"rain": 1}
+        assert await Loose(has=has, name="loose").ainvoke(question) == has
+
+    scenario = Scenario(graph=scenarios.one_node(look_up))
+    events = await recorded(source, scenario)
+    [start] = [event for event in events if isinstance(event, RetrieverStart)]
+    [end] = [event for event in events if isinstance(event, RetrieverEnd)]
+    ids = ["b1"] if has else []
+    assert start.query == "{'rain': 1}"
+    assert (end.count, [each.id for each in end.documents]) == (len(ids), ids)
 
 
 # ── any runnable ──────────────────────────────────────────────────────────────────────────────────
