@@ -95,6 +95,8 @@ class HumanInputServer:
         self._settings = _settings(settings or {}, api_key, allow_query_token)
         self._url = f"http://{host}:{port}"
         self._serving: _Serving | None = None
+        # Held from a start to its end.
+        self._life = threading.Lock()
         self._has_begun = threading.Event()
         self._error: Exception | None = None
 
@@ -158,7 +160,7 @@ class HumanInputServer:
     @contextmanager
     def _begun(self, *, takes_signals: bool) -> Iterator[_Serving]:
         """A server on its socket, for as long as it serves."""
-        if self._serving is not None:
+        if not self._life.acquire(blocking=False):
             raise ConfigurationError("This server has been started already.")
         self._has_begun.clear()
         self._error = None
@@ -175,6 +177,7 @@ class HumanInputServer:
             self._serving = None
             self._error = self._error or ConfigurationError(ENDED)
             self._has_begun.set()
+            self._life.release()
 
     @contextmanager
     def _made(self, takes_signals: bool) -> Iterator[_Serving]:

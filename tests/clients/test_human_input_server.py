@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -371,6 +372,35 @@ def test_a_server_that_was_stopped_can_be_started_again() -> None:
 
     server = HumanInputServer(port=0)
     assert asyncio.run(once(server)) and asyncio.run(once(server))
+
+
+def test_of_two_starts_at_once_one_is_refused_and_the_other_serves() -> None:
+    server = HumanInputServer(port=0)
+    begun, refused = threading.Barrier(2), list[str]()
+
+    def start() -> None:
+        begun.wait(PATIENCE)
+        try:
+            server.start()
+        except ConfigurationError as error:
+            refused.append(error.message)
+
+    threads = [threading.Thread(target=start, daemon=True) for _ in range(2)]
+    interval = sys.getswitchinterval()
+    # They take turns at every step of their starts.
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        server.ready(PATIENCE)
+    finally:
+        sys.setswitchinterval(interval)
+    assert polled(server, "nobody") == 404
+    server.stop()
+    for thread in threads:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    assert refused == ["This server has been started already."]
 
 
 def test_what_keeps_a_server_from_starting_is_said() -> None:
