@@ -108,20 +108,22 @@ class Document(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """The request that a problem is about. `logged_as` is its path for the log; `runs` is None
-    before the server has started."""
+    """The request that a problem is about. `logged_as` is its path for the log, `docs` that of the
+    page with all routes; `runs` is None before the server has started."""
 
     method: str
     path: str
     logged_as: str
     has_key: bool
     runs: Runs | None
+    docs: str | None = None
 
     @classmethod
     def by(cls, request: Request) -> Asked:
         """What this request asked."""
         server: Served | None = request.scope.get(SCOPE_KEY)
         path = request.url.path
+        docs = getattr(request.scope.get("app"), "docs_url", None)
         # A link's token is a secret.
         token = request.path_params.get("token")
         return cls(
@@ -131,6 +133,7 @@ class Asked:
             logged_as=path.replace(token, "…") if token else path,
             has_key=has_key(request),
             runs=server.runs if server is not None else None,
+            docs=f"{request.scope.get('root_path', '')}{docs}" if docs else None,
         )
 
 
@@ -222,6 +225,8 @@ def _http(error: HTTPException, asked: Asked) -> Document:
         detail = f"{detail} Nothing was changed."
     elif status == 404:
         detail = f"There is no {asked.path} on this server."
+        if asked.docs:
+            detail += f" {asked.docs} lists what there is."
     elif status == 405:
         detail = f"{asked.path} does not take {asked.method}."
     return _problem(status, _HTTP_TITLES.get(status, "Error"), detail, error.headers or {})

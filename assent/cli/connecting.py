@@ -47,14 +47,15 @@ class Patience:
 def connected(
     url: str, key: str | None, *, tell: Callable[[str], None], trust_env: bool = True
 ) -> Iterator[SyncClient]:
-    """A client of the server at `url`; a URL that is not valid ends the program.
+    """A client of the server at `url`; a URL or a key that is not valid ends the program.
 
     With `trust_env`, the proxies of the environment are used.
     """
     try:
         client = SyncClient(url, key=key, trust_env=trust_env, on_link=Patience(tell))
     except ConfigurationError as error:
-        fail(f"--url {error.message}", code=2)
+        named = "--url " if error.details.get("parameter") == "url" else ""
+        fail(f"{named}{error.message}", code=2)
     try:
         with client:
             yield client

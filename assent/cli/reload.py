@@ -67,15 +67,23 @@ class Reloader:
         for each in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(each, stopping.set)
 
+        changes = awatch(*watched, watch_filter=ProjectFilter(), stop_event=stopping)
+        # The watch begins before the server reads the files, so that it misses no change to them.
+        coming = asyncio.ensure_future(anext(changes, None))
+        await asyncio.sleep(0)
         server = await self._start()
+        telling = asyncio.create_task(self._tell_when_it_has_ended(server))
         try:
-            changes = awatch(*watched, watch_filter=ProjectFilter(), stop_event=stopping)
-            async for changed in changes:
+            while changed := await coming:
                 names = sorted({Path(path).name for _, path in changed})
                 self._tell(f"Starting anew, since this has changed: {', '.join(names)}.")
+                telling.cancel()
                 await self._end(server)
                 server = await self._start()
+                telling = asyncio.create_task(self._tell_when_it_has_ended(server))
+                coming = asyncio.ensure_future(anext(changes, None))
         finally:
+            telling.cancel()
             await self._end(server)
 
     async def _start(self) -> Process:
@@ -89,6 +97,11 @@ class Reloader:
             pass_fds=(number,),
             start_new_session=True,
         )
+
+    async def _tell_when_it_has_ended(self, server: Process) -> None:
+        """Say what goes on, once a server has ended that was not asked to."""
+        await server.wait()
+        self._tell("No server runs. The next change starts one, and requests wait until then.")
 
     async def _end(self, server: Process) -> None:
         if server.returncode is not None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from rich.cells import cell_len
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
@@ -35,6 +35,9 @@ OUTPUT_LINES = 10
 
 OUTPUT_WIDTH = 400
 """Characters of one of these."""
+
+BROKEN_INDENT = 2
+"""Columns by which a line that was broken goes on further in."""
 
 FACT_WIDTH = 10
 """The column of the names of facts."""
@@ -192,7 +195,7 @@ class Screen:
         for remark in question.notes:
             parts.append(Text(visible(remark), style="yellow"))
         if question.value is not None:
-            parts.append(Text(pretty(question.value), overflow="fold"))
+            parts.append(Indented(pretty(question.value)))
         parts += _context(approval)
 
         panel = Panel(
@@ -373,6 +376,33 @@ class Screen:
             self.line(f"  {told(task, end)}", "dim")
 
 
+class Indented:
+    """Text whose lines, where they are broken, go on a little further in than they begin."""
+
+    def __init__(self, text: str, style: str = "") -> None:
+        self._text = text
+        self._style = style
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The lines, none wider than there is room."""
+        width = options.max_width
+        for line in self._text.split("\n"):
+            if cell_len(line) <= width:
+                yield Text(line, self._style)
+                continue
+            words = line.lstrip(" ")
+            first = len(line) - len(words)
+            further = first + BROKEN_INDENT
+            if further > width // 2:
+                # There is more room at the border.
+                first = further = 0
+            begin = Text(words).wrap(console, width - first, overflow="fold")[0].plain.rstrip()
+            yield Text(f"{' ' * first}{begin}", self._style)
+            rest = Text(words.removeprefix(begin).lstrip(" "), self._style)
+            for part in rest.wrap(console, width - further, overflow="fold"):
+                yield Text(" " * further).append_text(part)
+
+
 def _context(approval: Approval) -> Iterator[RenderableType]:
     """The parts that help to judge what is asked."""
     preview = approval.get("preview") if approval["kind"] != "budget" else None
@@ -384,7 +414,7 @@ def _context(approval: Approval) -> Iterator[RenderableType]:
         case _:
             label = "what it is about to see (the graph's)"
             yield Text(f"\n{label if approval['kind'] == 'node' else 'preview'}", style="dim")
-            yield Text(first_lines(pretty(preview), PREVIEW_LINES), style="dim", overflow="fold")
+            yield Indented(first_lines(pretty(preview), PREVIEW_LINES), style="dim")
 
     if note := approval.get("conversation", {}).get("warning"):
         yield Text(f"\n{visible(note)}", style="red", overflow="fold")

@@ -98,6 +98,7 @@ def _serve_anew(sock: socket.socket, agent: str | None, host: str, settings: Set
     watched = [project_folder(agent), *([settings.config] if settings.config else [])]
     patience = settings.drain_seconds + CLOSING_SECONDS + 0.5
     command = [*ASSENT, "serve", agent, "--host", host, "--fd"]
+    note(f"Following changes in {' and '.join(map(str, watched))}.")
     asyncio.run(Reloader(command, sock, patience=patience, tell=note).run(*watched))
 
 

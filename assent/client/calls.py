@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar, get_args
 from urllib.parse import quote
 
 import msgspec
@@ -325,6 +325,10 @@ def log_path(
 ) -> str:
     """The path of the events of one of these. Raises `InvalidRequest` unless one is named, and for
     a transport that it has not."""
+    if transport not in get_args(Transport):
+        raise InvalidRequest(
+            f"There is no transport {transport!r}. There are: {', '.join(get_args(Transport))}."
+        )
     if transport == "websocket" and thread_id is None:
         raise InvalidRequest("A WebSocket is one thread's: name its thread_id.")
     if transport == "poll" and run_id is not None:
@@ -382,7 +386,15 @@ def _streaming(call: Call[None]) -> Call[None]:
 
 def types_of(types: Sequence[str] | None) -> str | None:
     """The types as a parameter."""
-    return None if types is None else ",".join(types)
+    names = names_of(types)
+    return None if names is None else ",".join(names)
+
+
+def names_of(types: Sequence[str] | None) -> Sequence[str] | None:
+    """The types. Raises `InvalidRequest` for a text, which is a sequence of its letters."""
+    if isinstance(types, str):
+        raise InvalidRequest(f"The types are a list of names: write [{types!r}].")
+    return types
 
 
 class _Events(msgspec.Struct):
@@ -428,6 +440,11 @@ def decide_several(
 
 def bound(approval: ShownApproval, decision: Decision) -> JsonObject:
     """The decision about exactly what was shown."""
+    if not isinstance(decision, Approve | Edit | Reject | Respond):
+        raise TypeError(
+            f"{decision!r} is no decision: give Approve(), Edit(args=…), Reject(message=…) or "
+            "Respond(message=…)."
+        )
     return {**decision_to_json(decision), "digest": _shown(approval).digest}
 
 

@@ -13,7 +13,7 @@ from typing import Any, Generic, Literal, TypeVar, cast
 
 import msgspec
 
-from assent.client.calls import Again, Decisions, answer_body, body_of, bound
+from assent.client.calls import Again, Decisions, answer_body, body_of, bound, names_of
 from assent.client.following import FIRST_PAUSE, TRIES
 from assent.client.problems import ServerFailed, Unreachable, may_pass, problem_error
 from assent.client.values import Heard, Outcome, Run, ShownApproval
@@ -117,7 +117,8 @@ def select(types: Sequence[str] | None, done: Callable[[int], None]) -> Command[
         return after
 
     # The server may do it though nobody waits, and then the numbers that come have gaps.
-    fields = {"type": "filter", "types": None if types is None else [*types]}
+    names = names_of(types)
+    fields = {"type": "filter", "types": None if names is None else [*names]}
     return Command(fields=fields, read=read, again=Again.KEYED, holds=True)
 
 

@@ -11,7 +11,15 @@ from itertools import chain
 
 import msgspec
 
-from assent.client.calls import Call, Params, get_events, open_events, params_of, types_of
+from assent.client.calls import (
+    Call,
+    Params,
+    get_events,
+    names_of,
+    open_events,
+    params_of,
+    types_of,
+)
 from assent.client.problems import Unreachable, may_pass, unreachable, wait_of
 from assent.client.values import EventPage, Heard
 from assent.core.errors import AssentError
@@ -48,7 +56,7 @@ class Selection:
     """The types of events that are wanted, None for all; from some numbers on, others."""
 
     def __init__(self, types: Sequence[str] | None) -> None:
-        self._types = types
+        self._types = names_of(types)
         self._earlier: list[tuple[int, Sequence[str] | None]] = []
         """Those that were wanted before, each with the last number that they hold for."""
         self._was_changed = False

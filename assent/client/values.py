@@ -26,6 +26,12 @@ class Value(msgspec.Struct, frozen=True, kw_only=True):
 
     fields: JsonObject = {}
 
+    def __repr__(self) -> str:
+        """Each field once, and not again as it came."""
+        names = (name for name in self.__struct_fields__ if name != "fields")
+        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+        return f"{type(self).__name__}({shown})"
+
     @classmethod
     def of(cls, fields: JsonObject) -> Self:
         """The value of this JSON object. Raises `msgspec.ValidationError`."""

@@ -44,8 +44,8 @@ class Wire:
 
     @classmethod
     def to(cls, url: str, key: str | None, timeout: float, *, trust_env: bool) -> Wire:
-        """The way to this server. Raises `ConfigurationError` if it is no URL."""
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        """The way to this server. Raises `ConfigurationError` if it is no URL, or no key."""
+        headers = {"Authorization": f"Bearer {_checked_key(key)}"} if key else {}
         return cls(_checked(url).rstrip("/"), headers, timeout, trust_env)
 
     def request(self, call: Call[Any], *, waits: float = 0.0) -> dict[str, Any]:
@@ -154,10 +154,21 @@ def _checked(url: str) -> str:
     if _is_url(url):
         return url
     example = f"http://{url}" if "://" not in url and _is_url(f"http://{url}") else EXAMPLE
-    raise ConfigurationError(f"'{url}' is not a URL. Write {example}.")
+    raise ConfigurationError(f"'{url}' is not a URL. Write {example}.", parameter="url")
 
 
 EXAMPLE = "http://127.0.0.1:8000"
+
+
+def _checked_key(key: str) -> str:
+    if key.isascii() and key.isprintable() and key == key.strip():
+        return key
+    # It is not repeated: it may be a secret but for one letter.
+    raise ConfigurationError(
+        "The key is none that a request can carry: write it in ASCII, without line breaks or "
+        "spaces around it.",
+        parameter="key",
+    )
 
 
 def _is_url(text: str) -> bool:

@@ -295,6 +295,11 @@ class Settings(BaseSettings):
                     "write each key as name:secret, separated by commas, "
                     "with secrets of at least 8 characters"
                 )
+            if not (secret.isascii() and secret.isprintable() and secret == secret.strip()):
+                raise ValueError(
+                    f"the secret of '{name}' is none that a request can carry: write it in ASCII, "
+                    "without line breaks or spaces around it"
+                )
             if name in keys:
                 raise ValueError(f"it has two secrets for '{name}': leave one")
             for other, theirs in keys.items():

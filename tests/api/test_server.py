@@ -171,7 +171,8 @@ async def test_head_is_taken_wherever_get_is(api: Api, thread: str) -> None:
 
 
 async def test_what_is_not_there_and_what_is_not_taken_are_problems_too(api: Api) -> None:
-    assert "/nowhere" in (await problem(await api.http.get("/nowhere"), 404))["detail"]
+    missing = (await problem(await api.http.get("/nowhere"), 404))["detail"]
+    assert missing == "There is no /nowhere on this server. /docs lists what there is."
     refused = await api.http.put("/threads")
     assert "PUT" in (await problem(refused, 405))["detail"]
     assert set(refused.headers["allow"].split(", ")) <= {"GET", "POST"}

@@ -407,6 +407,14 @@ def test_a_server_that_is_not_there(url: str, code: int, sentence: str) -> None:
     assert result.stderr.startswith(sentence) and result.stderr.count("\n") == 1
 
 
+def test_a_key_that_no_request_can_carry_is_told_and_not_repeated() -> None:
+    for command in (["chat", "--url", "http://127.0.0.1:1", "hello"], ["approvals", "list"]):
+        result = CliRunner().invoke(app, [*command, "--api-key", "grün-und-blau"])
+        assert result.exit_code == 2
+        assert result.stderr.startswith("The key is none that a request can carry: write it in")
+        assert "grün" not in result.stderr
+
+
 def test_several_messages_go_to_one_thread(desk: Server) -> None:
     result = chat(desk, stdin="one\n\ntwo\n")
     assert result.exit_code == 0

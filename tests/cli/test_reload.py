@@ -79,11 +79,14 @@ def test_a_mistake_waits_for_the_next_change_and_the_server_ends_with_its_parent
     file.write_text("this is no Python")
     with reloading(tmp_path, port) as process:
         written(log, "agent.py cannot be imported: SyntaxError: invalid syntax")
+        written(log, "No server runs. The next change starts one, and requests wait until then.")
         assert "Traceback" not in log.read_text()
+        assert f"Following changes in {tmp_path}." in log.read_text()
         file.write_text(AGENT % "one")
         # Nobody is refused meanwhile: the socket is there all the time.
         assert answer(port) == "one"
         assert "Starting anew, since this has changed: agent.py." in log.read_text()
+        assert log.read_text().count("No server runs.") == 1
         process.send_signal(signal.SIGKILL)
         process.wait(PATIENCE)
         deadline = time.monotonic() + PATIENCE

@@ -11,8 +11,12 @@ from typing import Any
 
 import httpx
 import pytest
+from rich.cells import cell_len
+from rich.console import Console
 
 from assent.cli.lines import MOST_REMEMBERED, history_file
+from assent.cli.screen import Indented
+from assent.core.text import pretty
 from tests.support.goldens import check_golden
 from tests.support.screens import OnScreen, on_screen
 from tests.support.server import Server, serving
@@ -58,6 +62,20 @@ def test_a_chat_with_a_decision(clerk: Server, tmp_path: Path, columns: int) -> 
         check_golden(GOLDENS / f"chat-{columns}.txt", screen.golden)
         screen.type("\x04")
         assert screen.ended() == 0
+
+
+@pytest.mark.parametrize("width", [2, 7, 12, 20, 40, 80])
+def test_a_broken_line_goes_on_further_in_and_loses_nothing(width: int) -> None:
+    text = pretty({"to": "Ada", "note": "z" * 90, "in": {"turn": ["one two  three", "日本" * 20]}})
+    console = Console(width=width)
+    with console.capture() as shown:
+        console.print(Indented(text))
+    lines = shown.get().splitlines()
+    assert all(cell_len(line) <= width for line in lines)
+    assert "".join(shown.get().split()) == "".join(text.split())
+    if width == 40:
+        (number,) = (number for number, line in enumerate(lines) if line == '  "note":')
+        assert lines[number + 1].startswith('    "zzz')
 
 
 def test_a_narrow_terminal_has_all_of_it_too(clerk: Server, tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from assent.client import calls
+from assent.client import calls, commands
 from assent.client.calls import Again, Decisions
+from assent.client.following import Selection
 from assent.client.problems import ServerFailed
 from assent.client.values import Heard, Outcome, ShownApproval, Thread, UnknownEvent
 from assent.core.decisions import Approve, Edit, Reject
@@ -38,6 +39,12 @@ def test_a_decision_on_an_id_is_refused_here() -> None:
         calls.decide("apr_1", Approve(), "k")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"approvals\.get"):
         calls.decide_several([("apr_1", Approve())], "k")  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("decision", [None, "approve", {"type": "approve"}])
+def test_what_is_no_decision_is_refused_here(decision: Any) -> None:
+    with pytest.raises(TypeError, match=r"is no decision: give Approve\(\)"):
+        calls.decide(SHOWN, decision, "k")
 
 
 def test_several_decisions_carry_each_its_digest() -> None:
@@ -115,6 +122,20 @@ def test_only_one_log_is_watched() -> None:
         calls.log_path()
     with pytest.raises(InvalidRequest, match="Name one of"):
         calls.log_path(thread_id="t", user="u")
+    with pytest.raises(
+        InvalidRequest, match=r"no transport 'tcp'\. There are: sse, websocket, poll"
+    ):
+        calls.log_path("tcp", thread_id="t")  # type: ignore[arg-type]
+
+
+def test_types_are_a_list_and_not_the_letters_of_a_text() -> None:
+    for given in (
+        lambda: calls.types_of("done"),
+        lambda: Selection("done"),
+        lambda: commands.select("done", print),
+    ):
+        with pytest.raises(InvalidRequest, match=r"a list of names: write \['done'\]"):
+            given()
 
 
 def test_a_newer_servers_answer_is_read_and_kept_whole() -> None:
@@ -123,6 +144,7 @@ def test_a_newer_servers_answer_is_read_and_kept_whole() -> None:
         json.dumps({"thread_id": "t", "approvals": [shown], "new": 1}).encode()
     )
     assert isinstance(thread, Thread)
+    assert repr(thread).startswith("Thread(thread_id='t', ") and "fields=" not in repr(thread)
     assert thread.fields["new"] == 1
     assert thread.approvals[0].is_pending
     assert thread.approvals[0].fields == shown

@@ -215,6 +215,10 @@ async def test_a_server_that_is_not_there(client: Client) -> None:
         ConfigurationError, match=r"'here:80' is not a URL\. Write http://here:80\."
     ):
         Client("here:80")
+    for key in ("grün-und-blau", "two\nlines", "a-space-behind "):
+        with pytest.raises(ConfigurationError, match="none that a request can carry") as refused:
+            Client("http://here:80", key=key)
+        assert key.strip() not in str(refused.value)
     async with Client(f"http://127.0.0.1:{free_port()}", trust_env=False) as nobody:
         for asking in (nobody.server.health(), everything(nobody.watch(thread_id="t"))):
             with pytest.raises(Unreachable, match=r"does not answer: .* Is it running"):

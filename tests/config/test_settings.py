@@ -83,6 +83,16 @@ def test_a_secret_tells_one_person_from_all_others(
     assert "-secret" not in str(refused.value)
 
 
+@pytest.mark.parametrize("secret", ["grün-und-blau", " one-secret", "one\nsecret"])
+def test_a_secret_that_no_request_can_carry_is_refused(
+    monkeypatch: pytest.MonkeyPatch, secret: str
+) -> None:
+    monkeypatch.setenv("ASSENT_API_KEYS", f"ann:{secret}")
+    with pytest.raises(ValidationError, match="the secret of 'ann' is none that") as refused:
+        Settings()
+    assert secret not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("written", "meant"),
     [
