@@ -22,3 +22,10 @@ eventSource.addEventListener('WorkflowLLMCallStarted', (event) => {
     const data = JSON.parse(event.data);
     console.log('LLM call started:', data.model, data.estimated_cost);
 });
+
+// A browser's page stays open. Node would end while an EventSource waits before it asks again.
+const staying = setInterval(() => {
+    if (eventSource.readyState === EventSource.CLOSED) {
+        clearInterval(staying);
+    }
+}, 100);

@@ -10,7 +10,8 @@ import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -20,8 +21,10 @@ import pytest
 
 from tests.support import agents, document_agent
 from tests.support.command import REPOSITORY
+from tests.support.cutting_proxy import Cut, cutting, never
 from tests.support.node import node
 from tests.support.openai_server import Call, OpenAIServer, Say
+from tests.support.readers import request
 from tests.support.server import Api, Server, asking, project_of, serving, volley
 from tests.support.waiting import PATIENCE, until
 
@@ -403,6 +406,83 @@ async def test_what_a_kill_leaves_of_a_task_is_all_or_nothing(
         told = [event["event"] for event in answer["events"]]
         assert (told[0], told[-1]) == ("WorkflowStarted", "WorkflowCompleted")
         assert told.count("WorkflowToolCallStarted") == 1
+
+
+async def test_the_page_hears_each_event_once_by_both_of_its_ways_over_cuts_and_a_kill(
+    server: Server, api: Api, amount: int
+) -> None:
+    """An EventSource in Node gives up where nobody listens, so the proxy holds what it asks until
+    the server is back."""
+    path = await made(api, enable_streaming=True)
+    task_id = path.rsplit("/", 1)[1]
+    await executed(api, path, f"pay {amount} then die-{amount}")
+    await until(lambda: _waits(api, path))
+    cuts = chain([Cut(await _amid_an_event(server, path)), None, Cut(AMID_FRAMES)], never())
+    async with cutting(server.port, cuts, holds=True) as proxy, page(task_id, proxy.url) as printed:
+        async with asyncio.timeout(PATIENCE):
+            heard = await printed.readuntil(b"event: 'WorkflowPaused'")
+        # It dies as its model is called, before or after it has answered.
+        with suppress(httpx.TransportError):
+            await api.resume(task_id, type="approve")
+        await asyncio.to_thread(server.wait_for_death)
+        await asyncio.to_thread(server.restart)
+        async with asyncio.timeout(PATIENCE):
+            heard += await printed.read()
+        # Cut, killed, cut, and whole.
+        assert proxy.connections >= 4
+    events = (await api.get(f"{path}/get_events"))["events"]
+    ways = re.findall(
+        r"^LLM call (started):|^Received event: message \{\s+event_id: '([^']+)'",
+        heard.decode(),
+        re.MULTILINE,
+    )
+    assert ways == [way for event in events for way in _ways_of(event)]
+    assert events[-1]["event"] == "WorkflowCompleted"
+    resumed = [event for event in events if event["event"] == "WorkflowResumed"]
+    assert [event["recovered"] for event in resumed] == [False, True]
+
+
+AMID_FRAMES = 1500
+"""Bytes of an answer: more than its head, and fewer than all that is told after the kill."""
+
+
+def _ways_of(event: Json) -> list[tuple[str, str]]:
+    """The page's two ways, by which it hears the event in this order: by its name, if it listens
+    for that, and by `onmessage`."""
+    by_message = ("", event["event_id"])
+    if event["event"] == "WorkflowLLMCallStarted":
+        return [("started", ""), by_message]
+    return [by_message]
+
+
+async def _amid_an_event(server: Server, path: str) -> int:
+    """The bytes of the answer up to where the page has heard of a model's call by its name, and has
+    half of what `onmessage` hears of it."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(request(f"{path}/events/stream"))
+    async with asyncio.timeout(PATIENCE):
+        before = await reader.readuntil(b"event: WorkflowLLMCallStarted\n")
+        named = await reader.readuntil(b"\n\n")
+    writer.transport.abort()
+    return len(before) + len(named) + len(named) // 2
+
+
+@asynccontextmanager
+async def page(task_id: str, url: str) -> AsyncIterator[asyncio.StreamReader]:
+    """What the page prints of a task of `graph`. It has to end well, and to be read to the end."""
+    process = await asyncio.create_subprocess_exec(
+        *(node(), "--experimental-eventsource", EXAMPLES / "page.mjs", "graph", task_id, url),
+        stdout=subprocess.PIPE,
+        limit=1 << 20,
+    )
+    assert process.stdout is not None
+    try:
+        yield process.stdout
+        assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 def _let_die(server: Server, when: str) -> None:
