@@ -25,6 +25,8 @@ from tests.support.server import (
 )
 from tests.support.waiting import PATIENCE
 
+AGENTS = ("agent", "slow_agent", "chat_agent")
+
 EVERYTHING = re.compile(rb"(id: [1-9][0-9]*\ndata: \{[^\r\n]*\}\n\n)+")
 NAMED = re.compile(rb"(id: [1-9][0-9]*\nevent: [a-z_]+\ndata: \{[^\r\n]*\}\n\n)+")
 

@@ -104,7 +104,7 @@ async def test_a_number_above_the_last(api: Api, thread: str) -> None:
 
 
 async def test_events_older_than_they_may_be(tmp_path: Path) -> None:
-    with serving(tmp_path, scripted_agents(tmp_path), ASSENT_EVENTS_TTL="1s") as server:
+    with serving(tmp_path, scripted_agents(tmp_path, "agent"), ASSENT_EVENTS_TTL="1s") as server:
         async with asking(server) as api:
             ended = await api.stream("tell 5", thread_id="ended")
             await api.paused("pay 5", thread_id="paused")

@@ -21,6 +21,8 @@ from assent.core.assistants import assistant_id_of
 from tests.support.sdk import check_state, fields
 from tests.support.server import Api, Server, expect, problem
 
+AGENTS = ("agent", "chat_agent", "foreign")
+
 RUN_FIELDS = {*fields(schema.Run), "kwargs"}
 
 

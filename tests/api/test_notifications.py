@@ -33,7 +33,7 @@ def port() -> int:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("notifications")
-    target = scripted_agents(folder)
+    target = scripted_agents(folder, "agent")
     config = folder / "assent.json"
     hook = {
         "url": f"http://127.0.0.1:{port}/hook",

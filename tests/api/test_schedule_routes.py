@@ -10,6 +10,8 @@ import pytest
 from tests.support.server import Api, expect, problem
 from tests.support.waiting import until
 
+AGENTS = ("agent", "slow_agent", "chat_agent")
+
 NEVER = "0 0 29 2 *"
 """Not during these tests, unless they run on the 29th of February."""
 

@@ -20,6 +20,8 @@ from assent.core.events import EVENT_TYPES
 from tests.support.agents import ALL
 from tests.support.server import Api, Server, asking, expect, problem, scripted_agents, serving
 
+AGENTS = ALL
+
 
 @pytest.mark.parametrize(
     ("path", "status"),
@@ -470,7 +472,10 @@ async def test_with_keys_each_route_but_two_needs_one_and_decisions_bear_its_nam
             for path, methods in document["paths"].items():
                 for method in methods:
                     if path not in FREE:
-                        await _needs_a_key(nobody.http, method, path.replace("{id}", "t"))
+                        for header in ("", "Bearer wrong-secret"):
+                            await _needs_a_key(nobody.http, method, path, header)
+            for header in ("Bearer", "Bearer annas-secre", "Basic annas-secret", "annas-secret"):
+                await _needs_a_key(nobody.http, "get", "/threads", header)
             for path in ("/health", "/health/live", "/health/ready"):
                 await nobody.get(path)
 
@@ -490,20 +495,11 @@ async def test_with_keys_each_route_but_two_needs_one_and_decisions_bear_its_nam
         assert "annas-secret" not in server.output
 
 
-async def _needs_a_key(http: httpx.AsyncClient, method: str, path: str) -> None:
-    for header in (
-        "",
-        "Bearer",
-        "Bearer wrong-secret",
-        "Bearer annas-secre",
-        "Basic annas-secret",
-        "annas-secret",
-    ):
-        refused = await http.request(
-            method, path, headers={"authorization": header} if header else {}
-        )
-        await problem(refused, 401)
-        assert refused.headers["www-authenticate"] == "Bearer"
+async def _needs_a_key(http: httpx.AsyncClient, method: str, path: str, header: str) -> None:
+    headers = {"authorization": header} if header else {}
+    refused = await http.request(method, path.replace("{id}", "t"), headers=headers)
+    await problem(refused, 401)
+    assert refused.headers["www-authenticate"] == "Bearer"
 
 
 async def test_it_serves_many_readers_at_once(api: Api, thread: str) -> None:

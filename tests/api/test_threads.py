@@ -15,6 +15,8 @@ from tests.support.sdk import check_state, fields
 from tests.support.server import Api, Server, problem, types_of
 from tests.support.waiting import PATIENCE
 
+AGENTS = ("agent", "asking")
+
 # ── made, listed, removed ─────────────────────────────────────────────────────────────────────────
 
 

@@ -37,7 +37,7 @@ async def test_a_connection_that_is_accepted_as_the_server_stops_is_closed(
     """The server stops so many steps of its loop after a client has connected. It would wait for
     the connection for an hour."""
     settings = Settings(database=f"sqlite:///{tmp_path / 'assent.db'}", drain_seconds=3600)
-    server = AgentServer(settings, scripted_agents(tmp_path), log_level="error")
+    server = AgentServer(settings, scripted_agents(tmp_path, "agent"), log_level="error")
     listening = bind("127.0.0.1", 0, settings)
     server.config.load()
     server.lifespan = server.config.lifespan_class(server.config)

@@ -49,6 +49,8 @@ from tests.support.listening import listening
 from tests.support.server import Server, free_port
 from tests.support.waiting import PATIENCE
 
+AGENTS = ("agent", "slow_agent", "chat_agent")
+
 T = TypeVar("T")
 
 TRANSPORTS: tuple[Transport, ...] = ("sse", "websocket", "poll")

@@ -38,6 +38,8 @@ from tests.support.cutting_proxy import Cut, cutting
 from tests.support.server import Server, free_port
 from tests.support.waiting import PATIENCE
 
+AGENTS = ("agent", "slow_agent")
+
 
 async def heard_until(socket: ThreadSocket, kind: str) -> list[Heard]:
     """The next events, up to the first of this type."""
