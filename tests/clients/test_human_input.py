@@ -37,6 +37,10 @@ def key(request: pytest.FixtureRequest) -> str | None:
     return given
 
 
+with_key = pytest.mark.parametrize("key", [KEY], ids=["with a key"], indirect=True)
+"""For what is the same without one."""
+
+
 @pytest.fixture(scope="module")
 def server(key: str | None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     settings = {"ASSENT_HEARTBEAT": "1s"}
@@ -202,6 +206,7 @@ def data_in(text: str) -> list[Any]:
     return [event for event in events if event["type"] != "heartbeat"]
 
 
+@with_key
 async def test_a_poll_waits_if_it_is_told_to(api: Api, thread: str) -> None:
     await api.paused("pay 1", thread_id=thread)
     path = f"/poll/human-input/{thread}"
@@ -220,13 +225,13 @@ async def test_a_poll_waits_if_it_is_told_to(api: Api, thread: str) -> None:
     await problem(await api.http.get("/poll/human-input/nobody"), 404)
 
 
+@with_key
 async def test_signs_of_life_are_events_that_clients_leave_out(
-    server: Server, api: Api, key: str | None, thread: str
+    server: Server, api: Api, key: str, thread: str
 ) -> None:
     await expect(await api.http.post("/threads", json={"thread_id": thread}), 200)
-    token = "" if key is None else f"?token={key}"
     async with asyncio.timeout(PATIENCE):
-        uri = f"ws://127.0.0.1:{server.port}/ws/human-input/{thread}{token}"
+        uri = f"ws://127.0.0.1:{server.port}/ws/human-input/{thread}?token={key}"
         async with connect(uri) as socket:
             told = json.loads(await socket.recv())
             assert told == {"type": "heartbeat", "timestamp": told["timestamp"]}

@@ -36,6 +36,10 @@ def key(request: pytest.FixtureRequest) -> str | None:
     return given
 
 
+with_key = pytest.mark.parametrize("key", [KEY], ids=["with a key"], indirect=True)
+"""For what is the same without one."""
+
+
 @pytest.fixture(scope="module")
 def server(key: str | None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     settings = {} if key is None else {"ASSENT_API_KEYS": f"ann:{key}"}
@@ -120,20 +124,19 @@ async def test_consumers_follow_a_run_over_a_pause_to_its_result(
     assert (await api.http.get(url, headers={"Last-Event-ID": str(last)})).status_code == 204
 
 
-async def test_a_run_that_fails_ends_with_an_error(
-    server: Server, api: Api, key: str | None
-) -> None:
+@with_key
+async def test_a_run_that_fails_ends_with_an_error(server: Server, api: Api, key: str) -> None:
     run = await api.run("failing", "boom")
-    given = (server.url, run["run_id"], *([] if key is None else [key]))
     lines: list[str] = []
-    await asyncio.to_thread(consumer("sse", lines), *given)
+    await asyncio.to_thread(consumer("sse", lines), server.url, run["run_id"], key)
     error = messages_in(lines)[-1]
     assert list(error) == ["type", "error", "timestamp"]
     assert error["type"] == "error" and error["error"] and SECRET not in error["error"]
 
 
+@with_key
 async def test_a_thread_is_followed_from_run_to_run_without_an_end(
-    server: Server, api: Api, key: str | None
+    server: Server, api: Api, key: str
 ) -> None:
     await api.stream("case", thread_id="long")
     async with (
@@ -164,9 +167,8 @@ async def until_task(socket: ClientConnection, task: str) -> None:
         pass
 
 
-async def test_what_cannot_be_followed_is_refused(
-    server: Server, api: Api, key: str | None
-) -> None:
+@with_key
+async def test_what_cannot_be_followed_is_refused(server: Server, api: Api, key: str) -> None:
     await api.stream("case", thread_id="there")
     for suffix in ("", "/summary"):
         await problem(await api.http.get(f"/progress/nobody{suffix}"), 404)
@@ -174,18 +176,18 @@ async def test_what_cannot_be_followed_is_refused(
         refused = await api.http.get("/progress/there", params={"last_event_id": last})
         await problem(refused, status)
     await problem(await api.http.get("/progress/there/ws"), 426)
-    if key is not None:
-        async with asking(server) as stranger:
-            for suffix in ("", "/ws", "/summary"):
-                await problem(await stranger.http.get(f"/progress/there{suffix}"), 401)
+    async with asking(server) as stranger:
+        for suffix in ("", "/ws", "/summary"):
+            await problem(await stranger.http.get(f"/progress/there{suffix}"), 401)
     url = f"ws://127.0.0.1:{server.port}/progress/nobody/ws"
     with pytest.raises(InvalidStatus) as denied:
         await connect(url, additional_headers=headers_of(key))
     assert denied.value.response.status_code == 404
 
 
+@with_key
 def test_a_consumer_reads_lines_of_json_from_standard_error(
-    server: Server, key: str | None, tmp_path: Path
+    server: Server, key: str, tmp_path: Path
 ) -> None:
     command = Path(sys.executable).parent
     environment = {
@@ -193,9 +195,8 @@ def test_a_consumer_reads_lines_of_json_from_standard_error(
         "PATH": f"{command}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(REPOSITORY),
         "NO_PROXY": "*",
+        "ASSENT_API_KEY": key,
     }
-    if key is not None:
-        environment["ASSENT_API_KEY"] = key
     argv = [sys.executable, EXAMPLES / "stderr.py", "search courts", "--url", server.url]
     done = subprocess.run(
         argv,

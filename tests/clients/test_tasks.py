@@ -25,7 +25,7 @@ from tests.support.cutting_proxy import Cut, cutting, never
 from tests.support.node import node
 from tests.support.openai_server import Call, OpenAIServer, Say
 from tests.support.readers import request
-from tests.support.server import Api, Server, asking, project_of, serving, volley
+from tests.support.server import Api, Server, asking, project_of, scripted_agents, serving, volley
 from tests.support.waiting import PATIENCE, until
 
 EXAMPLES = REPOSITORY / "examples/tasks"
@@ -84,9 +84,17 @@ def served(folder: Path, model: OpenAIServer, **environment: str) -> Any:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, model: OpenAIServer) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("server")
+    with served(tmp_path_factory.mktemp("server"), model) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def dying(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that dies when it is told to. It knows no provider, whose library is slow to
+    import."""
+    folder = tmp_path_factory.mktemp("dying")
     dies = {"BEFORE_SERVING": "tests.support.dying:install", "DIES": str(folder / "dies")}
-    with served(folder, model, **dies) as server:
+    with serving(folder, scripted_agents(folder, "agent"), **dies) as server:
         yield server
 
 
@@ -371,17 +379,17 @@ async def test_of_executions_at_once_one_is_carried_out(
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 async def test_what_a_kill_leaves_of_a_task_is_all_or_nothing(
-    server: Server, moment: str, amount: int
+    dying: Server, moment: str, amount: int
 ) -> None:
-    async with asking(server) as api:
+    async with asking(dying) as api:
         known = {thread["thread_id"] for thread in (await api.get("/threads"))["threads"]}
         body = {"description": f"look {amount}", "user_id": "user123"}
         keyed = {"idempotency-key": f"key-{moment}"}
-        _let_die(server, f"{moment} Thread")
+        _let_die(dying, f"{moment} Thread")
         with pytest.raises(httpx.HTTPError):
             await api.http.post("/api/v1/agents/agent/tasks", json=body, headers=keyed)
-        server.wait_for_death()
-        server.restart()
+        dying.wait_for_death()
+        dying.restart()
         threads = (await api.get("/threads"))["threads"]
         left = {thread["thread_id"] for thread in threads} - known
         assert len(left) == (moment == "after")
@@ -391,18 +399,18 @@ async def test_what_a_kill_leaves_of_a_task_is_all_or_nothing(
         assert left <= {task["id"]}
 
         path = path_of(task)
-        _let_die(server, f"{moment} RunStart")
+        _let_die(dying, f"{moment} RunStart")
         with pytest.raises(httpx.HTTPError):
             await api.http.post(f"{path}/execute", json={})
-        server.wait_for_death()
-        server.restart()
+        dying.wait_for_death()
+        dying.restart()
         runs = await api.runs(task["id"])
         assert len(runs) == (moment == "after")
         answer = (await api.http.post(f"{path}/execute", json={})).json()
         assert answer["status"] == "completed"
         (run,) = await api.runs(task["id"])
         assert answer["execution_id"] == run["run_id"]
-        assert server.traces(f"look {amount}") == [f"look {amount}"]
+        assert dying.traces(f"look {amount}") == [f"look {amount}"]
         told = [event["event"] for event in answer["events"]]
         assert (told[0], told[-1]) == ("WorkflowStarted", "WorkflowCompleted")
         assert told.count("WorkflowToolCallStarted") == 1
