@@ -69,6 +69,7 @@ crash: $(VENV)/ready  ## Kill, starve and attack the server for hours; CONTRIBUT
 	ASSENT_SAVER_KILLS=$(SAVER_KILLS) $(BIN)/python -m pytest tests/storage/test_saver.py -k kill
 	ASSENT_IMPORT_KILLS=$(IMPORT_KILLS) $(BIN)/python -m pytest tests/importing -k kill
 	CRASH_CONTESTS=$(CONTESTS) $(BIN)/python -m pytest tests/acceptance/test_contested_decisions.py
+	CRASH_CONTESTS=$(CONTESTS) $(BIN)/python -m pytest tests/api/test_decisions.py -k all_people
 	CRASH_ROUNDS=10 $(BIN)/python -m pytest tests/acceptance/test_approval_crashes.py
 	ASSENT_SEEDS=$(LIVES) $(BIN)/python -m pytest tests/approvals/test_lives.py
 	ASSENT_SEEDS=500 $(BIN)/python -m pytest tests/storage/test_saver_random.py

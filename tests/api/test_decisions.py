@@ -4,6 +4,7 @@ decided happens."""
 from __future__ import annotations
 
 import hashlib
+import os
 from typing import Any
 
 import httpx
@@ -21,6 +22,8 @@ from tests.support.server import (
     without_ends,
     without_tokens,
 )
+
+AGENTS = ("agent", "asking", "foreign", "stopping")
 
 APPROVAL_FIELDS = {
     *("approval_id", "thread_id", "run_id", "tool_call_id", "kind", "tool", "args", "digest"),
@@ -657,16 +660,19 @@ async def test_of_very_many_decisions_on_one_pause_none_is_lost(api: Api, thread
     assert (await api.at_rest(thread))["status"] == "idle"
 
 
-async def test_a_hundred_people_who_decide_a_pause_at_once_all_count(
+PEOPLE = 100 if "CRASH_CONTESTS" in os.environ else 40
+
+
+async def test_all_people_who_decide_a_pause_at_once_count(
     api: Api, server: Server, thread: str
 ) -> None:
-    asks = "; ".join(f"pay {amount}" for amount in range(1, 101))
+    asks = "; ".join(f"pay {amount}" for amount in range(1, PEOPLE + 1))
     assert (await api.stream(asks, thread_id=thread))[-1]["type"] == "run_paused"
     pending = await api.pending(thread)
     answers = await volley(
         server,
         [(f"/approvals/{each['approval_id']}/decide", {"type": "reject"}) for each in pending],
     )
-    assert [status for status, _ in answers] == [202] * 100
+    assert [status for status, _ in answers] == [202] * PEOPLE
     assert sum(bool(outcome["run_id"]) for _, outcome in answers) == 1
     assert (await api.at_rest(thread))["status"] == "idle"
