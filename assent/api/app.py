@@ -106,6 +106,8 @@ def make_app(routers: Sequence[APIRouter], lifespan: Lifespan[FastAPI]) -> FastA
         version=version("assent"),
         description="Runs LangGraph agents that must ask a person before they act.",
         lifespan=lifespan,
+        # A redirect to a path without the slash at its end would repeat the key in a URL.
+        redirect_slashes=False,
         # The routes themselves, as they were made when they were imported. To include their routers
         # would be to make every route anew at the first request: half of the cost of a start.
         routes=[route for router in routers for route in router.routes],

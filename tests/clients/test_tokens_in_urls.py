@@ -135,7 +135,8 @@ async def test_a_key_in_a_url_is_repeated_by_nobody(server: Server, thread: str)
             assert await answered(anybody, at(path, "nobody"), token()) in (401, 404)
         for id, secret in (("nobody", SECRET), (thread, f"{SECRET}x")):
             assert not await opens(server, at(READING_SOCKET, id), token(secret))
-        assert await answered(anybody, "/nowhere", token()) == 404
+        for path in ("/nowhere", *(f"{at(path, thread)}/" for path in READING)):
+            assert await answered(anybody, path, token()) == 404
 
 
 async def test_whoever_reads_by_it_is_listed_by_their_name(server: Server, thread: str) -> None:
