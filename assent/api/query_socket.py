@@ -14,7 +14,6 @@ from datetime import datetime
 from typing import Annotated, NamedTuple
 
 from fastapi.exceptions import RequestValidationError
-from msgspec import structs
 from pydantic import Field, StrictBool, StrictInt, StrictStr, ValidationError
 from starlette.exceptions import HTTPException
 
@@ -333,16 +332,10 @@ class QuerySession:
 
     def _given(self, query: Query) -> RunInput:
         """The query as a message, with its case where the graph declares that it wants to know."""
-        given = RunInput(message=query.text)
         shape = self._runs.shape_of(query.agent)
-        about = {CASE: query.case_id}
-        if query.case_id is None:
-            return given
-        if shape.context is not None and CASE in (shape.context.names or ()):
-            return structs.replace(given, context=about)
-        if CASE in shape.configurable:
-            return structs.replace(given, config={"configurable": about})
-        return given
+        if query.case_id is None or not shape.declares(CASE):
+            return RunInput(message=query.text)
+        return shape.message_with(query.text, {CASE: query.case_id})
 
     def _key(self, query: Query) -> Key | None:
         if query.query_id is None:

@@ -149,30 +149,17 @@ def _configurable(section: Json, environment: Mapping[str, str]) -> dict[str, li
     return keys
 
 
-class _Tasks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The entry of an agent in the section `tasks`."""
-
-    enable_streaming: bool = False
-    instructions: bool = False
-    models: dict[Annotated[str, msgspec.Meta(min_length=1)], str] = {}
-
-
 def _tasks(section: Json, environment: Mapping[str, str]) -> dict[str, TaskRules]:
     tasks: dict[str, TaskRules] = {}
     for agent, entry in _table(section).items():
         try:
-            read = msgspec.convert(entry, _Tasks)
+            tasks[agent] = msgspec.convert(entry, TaskRules)
         except msgspec.ValidationError as error:
             raise ConfigurationError(
                 f"The entry for '{agent}' is wrong: {error}. It may have 'enable_streaming' and "
                 "'instructions', which are true or false, and 'models', as in "
                 'models = {"gpt-4" = "openai:gpt-4"}.'
             ) from None
-        tasks[agent] = TaskRules(
-            enable_streaming=read.enable_streaming,
-            instructions=read.instructions,
-            models=read.models,
-        )
     return tasks
 
 

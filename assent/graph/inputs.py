@@ -86,25 +86,35 @@ class InputShape:
         if self.is_gated:
             return RunInput(message=message, model=model, instructions=instructions)
         named = self.tasks.models[model] if model is not None else None
-        context: JsonObject = {}
-        configurable: JsonObject = {}
-        for name, value in (("model", named), ("instructions", instructions)):
-            if value is None:
-                continue
-            if self.context is not None and name in (self.context.names or ()):
-                context[name] = value
-            elif name in self.configurable:
-                configurable[name] = value
-            else:
+        chosen = {"model": named, "instructions": instructions}
+        fields = {name: value for name, value in chosen.items() if value is not None}
+        for name in fields:
+            if not self.declares(name):
                 raise self._has_no(name)
-        config = {"configurable": configurable} if configurable else None
-        return RunInput(message=message, context=context or None, config=config)
+        return self.message_with(message, fields)
 
     def _has_no(self, name: str) -> InvalidInput:
         return InvalidInput(
             f"The graph of the agent '{self.agent}' has no '{name}' for tasks: declare it in its "
             "context_schema, or in the section 'configurable' of the file that ASSENT_CONFIG names."
         )
+
+    # ── fields of the context or the config ───────────────────────────────────────────────────────
+
+    def declares(self, name: str) -> bool:
+        """True if the graph has a field of this name in its context, or in its config."""
+        return self._is_of_context(name) or name in self.configurable
+
+    def message_with(self, message: str, fields: JsonObject) -> RunInput:
+        """The message, and these fields where the graph declares them: in its context, or in its
+        config."""
+        context = {name: value for name, value in fields.items() if self._is_of_context(name)}
+        configurable = {name: fields[name] for name in fields if name not in context}
+        config = {"configurable": configurable} if configurable else None
+        return RunInput(message=message, context=context or None, config=config)
+
+    def _is_of_context(self, name: str) -> bool:
+        return self.context is not None and name in (self.context.names or ())
 
     # ── the input ─────────────────────────────────────────────────────────────────────────────────
 

@@ -7,10 +7,10 @@ that it declares (`inputs.py:InputShape.task_input`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any
 
+import msgspec
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import SystemMessage
 from langchain_core.runnables import RunnableConfig
@@ -28,15 +28,14 @@ BEFORE_INSTRUCTIONS = "Instructions of this task:"
 """The line between an agent's own prompt and a task's instructions."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskRules:
+class TaskRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the operator lets tasks choose of an agent. `models` are what `init_chat_model` takes,
     by the names that clients say. Where `enable_streaming` is true, the events of a task are shown
     as they come, unless it says otherwise."""
 
     enable_streaming: bool = False
     instructions: bool = False
-    models: Mapping[str, str] = field(default_factory=dict)
+    models: dict[Annotated[str, msgspec.Meta(min_length=1)], str] = {}
 
     def check(self, agent: str, model: str | None, instructions: str | None) -> None:
         """Raise `InvalidInput` for a model, or for instructions, that tasks of the agent may not
