@@ -340,7 +340,7 @@ class QuerySession:
     def _key(self, query: Query) -> Key | None:
         if query.query_id is None:
             return None
-        body = {"query": query.text, CASE: query.case_id, "agent": query.agent}
+        body = {**query.asked, "agent": query.agent}
         return Key.given(query.query_id, self._by.name, PATH, body)
 
     # ── what is said ──────────────────────────────────────────────────────────────────────────────
@@ -361,7 +361,7 @@ class QuerySession:
 def _received(query: Query, at: datetime, *, joined: bool) -> LogEntry:
     """The event that says that a query was taken, among those of its execution."""
     fields = {
-        "input_data": {"query": query.text, CASE: query.case_id},
+        "input_data": query.asked,
         "metadata": {"joined": joined},
     }
     return notice(query.event("query_received", at, fields))

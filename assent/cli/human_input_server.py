@@ -47,7 +47,7 @@ from assent.runs.observed import Observation
 log = structlog.get_logger(__name__)
 
 READY_SECONDS = 10.0
-"""The time that a start may take."""
+"""The time that a start may take, or whatever else the server is waited for."""
 
 EXIT_SECONDS = 5.0
 """The time that a program which ends gives the server in its daemon thread."""
@@ -269,7 +269,7 @@ class _Serving(AppServer):
 
     async def do(self, work: Coroutine[Any, Any, T]) -> T:
         """What the work gives that is done in the server's event loop. Raises what it raises, and
-        `Unavailable` if the server has ended."""
+        `Unavailable` if the server has ended, or does not answer."""
         try:
             doing = asyncio.run_coroutine_threadsafe(work, self._its_loop)
         except RuntimeError as error:
@@ -278,7 +278,7 @@ class _Serving(AppServer):
         try:
             return await asyncio.wait_for(asyncio.wrap_future(doing), READY_SECONDS)
         except TimeoutError as error:
-            raise Unavailable(ENDED) from error
+            raise Unavailable(f"The server has not answered for {READY_SECONDS:g} s.") from error
 
     @property
     def _its_loop(self) -> asyncio.AbstractEventLoop:

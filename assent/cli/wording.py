@@ -9,7 +9,7 @@ from datetime import datetime
 from assent.cli.brief import number
 from assent.core.json import Json, JsonObject
 from assent.core.question_text import Asked, answers_for, form_of, read_question
-from assent.core.text import clipped
+from assent.core.text import because, clipped
 
 Approval = Mapping[str, Json]
 """An approval as the server shows it."""
@@ -31,7 +31,7 @@ def line_of(event: JsonObject) -> Line | None:
                 "yellow",
             )
         case "run_cancelled":
-            words = f"The run was cancelled{_because(event.get('reason'))}."
+            words = f"The run was cancelled{because(event.get('reason'))}."
             if event.get("rolled_back"):
                 words += " Its changes to the conversation are undone."
             return words, "yellow"
@@ -111,7 +111,7 @@ def news_of(event: JsonObject) -> Line | None:
         case "cancelled":
             return "needs no decision any more, since the run was cancelled", "yellow"
         case "superseded":
-            return f"needs no decision any more{_because(event.get('reason'))}", "yellow"
+            return f"needs no decision any more{because(event.get('reason'))}", "yellow"
     return None
 
 
@@ -138,10 +138,6 @@ DONE_OTHERWISE = {
 """The same for the kinds of approval where a decision has another name."""
 
 SUBJECTS = {"input": "the question", "budget": "the budget", "node": "the step"}
-
-
-def _because(reason: str | None) -> str:
-    return f": {reason.rstrip('.')}" if reason else ""
 
 
 def local_time(moment: str) -> str:

@@ -148,6 +148,11 @@ def shortened(text: str, most: int) -> str:
     return f"{text[:most]}… (cut: {len(text)} characters in all)"
 
 
+def because(reason: str | None) -> str:
+    """The reason behind a sentence without its full stop; empty if there is none."""
+    return f": {reason.rstrip('.')}" if reason else ""
+
+
 def is_shortened(value: Json) -> bool:
     """True for a text that `shortened` returned."""
     return isinstance(value, str) and value.endswith("characters in all)")

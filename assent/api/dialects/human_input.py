@@ -26,7 +26,7 @@ from assent.core.events import (
 )
 from assent.core.json import Json, JsonObject, encode_json
 from assent.core.question_text import REASONS
-from assent.core.text import pretty, shortened, visible
+from assent.core.text import because, pretty, shortened, visible
 from assent.storage.base import LogEntry
 
 MAX_PROMPT = 2_000
@@ -169,8 +169,7 @@ def feedback_of(event: ApprovalEvent) -> str:
         case ApprovalCancelled():
             return "The run was cancelled, so nobody need decide any more."
         case ApprovalSuperseded(reason=reason):
-            because = f": {reason}" if reason else "."
-            return f"Nobody need decide any more{because}"
+            return f"Nobody need decide any more{because(reason)}."
     raise TypeError(f"{type(event).__name__} ends no question.")
 
 

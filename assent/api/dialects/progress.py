@@ -18,6 +18,7 @@ from assent.core.clock import time_text
 from assent.core.events import Done, Error, Event, RunCancelled, decode
 from assent.core.json import encode_json
 from assent.core.progress import STEP_TYPES, Steps
+from assent.core.text import because
 from assent.storage.base import LogEntry
 
 RESULT_TYPES = frozenset({"state_update", "done", "error", "run_cancelled"})
@@ -78,6 +79,5 @@ def _end(event: Event, answer: Answer) -> bytes | None:
         case Error():
             return error_frame(event.message, event.ts)
         case RunCancelled():
-            reason = f": {event.reason}" if event.reason else ""
-            return error_frame(f"The run was cancelled{reason}.", event.ts)
+            return error_frame(f"The run was cancelled{because(event.reason)}.", event.ts)
     return None

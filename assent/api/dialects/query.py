@@ -22,6 +22,7 @@ from assent.core.events import (
     Broadcast,
     Done,
     Error,
+    ErrorInfo,
     Event,
     LlmEnd,
     LlmError,
@@ -41,7 +42,7 @@ from assent.core.events import (
     decode,
 )
 from assent.core.json import Json, JsonObject, encode_json
-from assent.core.text import clipped
+from assent.core.text import because, clipped
 from assent.storage.base import LogEntry
 
 EXECUTION_START = "agent_execution_start"
@@ -105,6 +106,11 @@ class Query(Foreign):
     name = "query"
     types = QUERY_TYPES
 
+    @property
+    def asked(self) -> JsonObject:
+        """The query and its case."""
+        return {"query": self.text, "case_id": self.case_id}
+
     def fold(self) -> Fold:
         return _Execution(self).frames
 
@@ -123,8 +129,7 @@ class Query(Foreign):
 
     def problem(self, sentence: str, at: datetime) -> JsonObject:
         """The event with which the execution ends where no event of the log says so."""
-        metadata = {"query": self.text, "case_id": self.case_id}
-        return self.event(EXECUTION_ERROR, at, {"error": sentence, "metadata": metadata})
+        return self.event(EXECUTION_ERROR, at, {"error": sentence, "metadata": self.asked})
 
     def _ids(self, more: Mapping[str, Json]) -> Iterator[tuple[str, Json]]:
         yield from more.items()
@@ -180,9 +185,8 @@ class _Execution:
         if self._has_begun:
             return
         self._has_begun = True
-        asked = {"query": self._query.text, "case_id": self._query.case_id}
-        yield EXECUTION_START, {"input_data": asked}
-        yield "agent_start", {"input_data": asked}
+        yield EXECUTION_START, {"input_data": self._query.asked}
+        yield "agent_start", {"input_data": self._query.asked}
 
     @_told.register
     def _recovered(self, event: RunRecovered) -> Iterator[Told]:
@@ -202,14 +206,13 @@ class _Execution:
 
     @_told.register
     def _cancelled(self, event: RunCancelled) -> Iterator[Told]:
-        because = f": {event.reason}" if event.reason else "."
-        return self._ended_by(f"The run was cancelled{because}", "cancelled")
+        error = f"The run was cancelled{because(event.reason)}."
+        return self._ended_by(error, "cancelled")
 
     def _ended_by(self, error: str, code: str) -> Iterator[Told]:
         yield from self._all_cut_off()
         yield "agent_end", {}
-        query = self._query
-        metadata = {"query": query.text, "case_id": query.case_id, "code": code}
+        metadata = {**self._query.asked, "code": code}
         yield EXECUTION_ERROR, {"error": error, "metadata": metadata}
 
     # ── models ──
@@ -248,7 +251,7 @@ class _Execution:
         if not event.message_id:
             yield from _call_begun(event)
         yield self._thought(event.message_id)
-        error = event.error.message or f"The model failed: {event.error.type}."
+        error = _failure("model", event.error)
         yield "llm_error", {"error": error, "metadata": _of_call(event)}
 
     def _thought(self, message_id: str) -> Told:
@@ -282,7 +285,7 @@ class _Execution:
 
     @_told.register
     def _tool_error(self, event: ToolError) -> Iterator[Told]:
-        error = event.error.message or f"The tool failed: {event.error.type}."
+        error = _failure("tool", event.error)
         return _observed(event, {"error": error})
 
     @_told.register
@@ -291,7 +294,7 @@ class _Execution:
 
     @_told.register
     def _retriever_start(self, event: RetrieverStart) -> Iterator[Told]:
-        asked = {"query": event.query, "case_id": self._query.case_id}
+        asked = {**self._query.asked, "query": event.query}
         yield "rag_query_start", {**_of_retriever(event), "input_data": asked}
 
     @_told.register
@@ -301,7 +304,7 @@ class _Execution:
 
     @_told.register
     def _retriever_error(self, event: RetrieverError) -> Iterator[Told]:
-        error = event.error.message or f"The retriever failed: {event.error.type}."
+        error = _failure("retriever", event.error)
         yield "rag_query_end", {**_of_retriever(event), "error": error}
 
     @_told.register
@@ -339,6 +342,10 @@ def _broadcast(event: Broadcast) -> JsonObject:
     if not is_usable or kind in VOCABULARY:
         kind = BROADCAST
     return {"type": kind, "timestamp": event.ts.timestamp(), "message": event.message}
+
+
+def _failure(what: str, error: ErrorInfo) -> str:
+    return error.message or f"The {what} failed: {error.type}."
 
 
 def _of_call(event: LlmStart | LlmEnd | LlmError) -> JsonObject:

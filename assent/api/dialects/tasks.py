@@ -21,6 +21,7 @@ from assent.core.events import (
     BudgetExceeded,
     Done,
     Error,
+    ErrorInfo,
     Event,
     LlmEnd,
     LlmError,
@@ -76,7 +77,7 @@ class Tasks(Foreign):
     })  # fmt: skip
 
     def fold(self) -> Fold:
-        return _Telling(self).frames
+        return _Workflow(self).frames
 
     def heartbeat(self, now: datetime) -> Frame | None:
         beat = {"event": "heartbeat", "task_id": self.task_id, "timestamp": now}
@@ -98,7 +99,7 @@ class NamedOnly(Past):
         return lambda entry: once(fold(entry))
 
 
-class _Telling:
+class _Workflow:
     """What was said of an execution, as far as later events need it."""
 
     def __init__(self, task: Tasks) -> None:
@@ -166,7 +167,7 @@ class _Telling:
             return Happened("WorkflowStepStarted", {"step": event.step, "name": event.node})
         # The failure of a node does not say in which step it was.
         step = self._steps.pop(event.task_id, None)
-        error = event.error.message or event.error.type if isinstance(event, NodeError) else None
+        error = _failure(event.error) if isinstance(event, NodeError) else None
         ended = {"step": step, "name": event.node, "success": error is None, "error": error}
         return Happened("WorkflowStepCompleted", ended)
 
@@ -176,8 +177,8 @@ class _Telling:
             # Nothing of its message had come, so nothing was said of its start.
             call_id = event_id(self._task.task_id, seq, 2)
             yield _model_called(call_id, event.model, None)
-        message = event.error.message or event.error.type
-        yield _model_ended(call_id, event.model, success=False, error=message)
+        error = _failure(event.error)
+        yield _model_ended(call_id, event.model, success=False, error=error)
 
 
 # ── events that need no other ─────────────────────────────────────────────────────────────────────
@@ -248,12 +249,16 @@ def _tool_ended(event: ToolEnd | ToolError | ToolUnknown) -> Happened:
     if isinstance(event, ToolEnd):
         result = _result(event.output)
     elif isinstance(event, ToolError):
-        error = event.error.message or event.error.type
+        error = _failure(event.error)
     else:
         error = UNKNOWN_OUTCOME
     called = {"tool_name": event.tool, "tool_call_id": event.tool_call_id}
     ended = {**called, "result": result, "success": error is None, "error": error}
     return Happened("WorkflowToolCallCompleted", ended)
+
+
+def _failure(error: ErrorInfo) -> str:
+    return error.message or error.type
 
 
 def _result(output: Json) -> Json:

@@ -175,7 +175,7 @@ def test_a_failure_names_the_query_and_its_case() -> None:
     about = {name: failed["metadata"][name] for name in ("query", "case_id", "code")}
     assert about == {"query": QUERY.text, "case_id": 1, "code": "internal"}
     cancelled = one("agent_execution_error", RunCancelled(reason="by ann"))
-    assert cancelled["error"] == "The run was cancelled: by ann"
+    assert cancelled["error"] == "The run was cancelled: by ann."
     assert one("agent_execution_error", RunCancelled())["error"] == "The run was cancelled."
 
 
