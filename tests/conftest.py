@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import pytest
 import structlog
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from assent.config.logging import TALKATIVE, configure_logging
 from tests.support.openai_server import OpenAIServer
@@ -36,8 +36,8 @@ BY_NAME = {"create_subprocess_exec", "create_subprocess_shell"}
 os.environ.pop("SSL_CERT_FILE", None)
 os.environ["SSL_CERT_DIR"] = str(Path(__file__).parent)
 
-# How long an example takes says how busy the machine is.
-settings.register_profile("assent", deadline=None)
+# How long an example takes, or its data, says how busy the machine is.
+settings.register_profile("assent", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("assent")
 
 
