@@ -1,8 +1,5 @@
 """Query sockets: a client asks, one query after the other, and hears what the agent does for each.
-
-A query is a message on the thread of its case, and its answer an execution there. So nothing is
-lost with a connection: whoever asks the same again joins what is under way.
-"""
+Nothing is lost with a connection: the answer is an execution's (`queries.py`)."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from collections import deque
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import Field, StrictBool, StrictInt, StrictStr, ValidationError
@@ -19,34 +16,27 @@ from starlette.exceptions import HTTPException
 
 from assent.api.context import Served
 from assent.api.dialects.query import EXECUTION_ERROR, QUERY_TYPES, Query, notice
-from assent.api.executions import first_left, root_of
 from assent.api.json_body import read_json_text
 from assent.api.problems import EXPECTED, Asked, document
+from assent.api.queries import CASE, begin
 from assent.api.schemas import Body
 from assent.api.streams.connections import Connection, Heartbeat
 from assent.api.streams.encoder import ws_text
 from assent.api.streams.speech import NotUnderstood, Said
-from assent.approvals.idempotency import Key, stored_outcome
 from assent.core.audit import Actor
-from assent.core.errors import Gone, InvalidRequest, NotFound, QueueFull, ThreadPaused
+from assent.core.errors import Gone, InvalidRequest, QueueFull, ThreadPaused
 from assent.core.json import Json, JsonObject, encode_json
 from assent.core.logs import QUERIES
 from assent.core.named_ids import named_id
-from assent.core.rows import UNFINISHED, Run, ThreadStatus
-from assent.core.run_input import RunInput, given_in
 from assent.runs.follow import (
     EXECUTION_TYPES,
     Batches,
     Execution,
     Following,
-    first_of,
     follow_execution,
 )
-from assent.runs.service import INSTEAD_OF_A_DECISION, Runs
-from assent.runs.transitions import Submission
+from assent.runs.service import INSTEAD_OF_A_DECISION
 from assent.storage.base import LogEntry
-
-PATH = "/ws/query"
 
 MAX_QUERY_CHARACTERS = 100_000
 MAX_CASE_CHARACTERS = 200
@@ -57,11 +47,6 @@ MOST_WAITING = 4
 
 LOOKS = 10
 """An idle socket looks so often whether it has been for too long."""
-
-CASE = "case_id"
-
-TAKEN = frozenset({ThreadStatus.BUSY, ThreadStatus.INTERRUPTED})
-"""The statuses of a thread whose last run, or what goes on after it, has not ended."""
 
 
 class QueryMessage(Body):
@@ -89,29 +74,7 @@ def read_message(data: str | bytes) -> QueryMessage:
         raise RequestValidationError(found) from None
 
 
-def agent_for_queries(runs: Runs, name: str | None) -> str:
-    """The agent that answers queries: the one of this name, or the first that takes messages.
-    Raises `NotFound`, or `InvalidRequest` for one that takes none."""
-    if name is None:
-        takers = (each for each in runs.agents if runs.shape_of(each).takes_message)
-        name = next(takers, None)
-    if name is None:
-        raise NotFound("This server has no agent that takes messages.")
-    if not runs.shape_of(name).takes_message:
-        raise InvalidRequest(f"The agent '{name}' takes no messages, so it answers no queries.")
-    return name
-
-
 # ── the queries of a socket ───────────────────────────────────────────────────────────────────────
-
-
-class Begun(NamedTuple):
-    """The run that an execution begins with, or the first one that has events left; and a number
-    that none of its events is below. One that was `joined` was there before it was asked for."""
-
-    run: Run
-    first_seq: int
-    joined: bool
 
 
 class QuerySession:
@@ -226,7 +189,7 @@ class QuerySession:
     async def _executed(self, query: Query) -> Batches:
         received_at = self._now()
         try:
-            begun = await self._begin(query)
+            begun = await begin(self._runs, self._server.asking, self._by, query)
         except EXPECTED:
             yield (_received(query, received_at, joined=False),)
             raise
@@ -270,78 +233,6 @@ class QuerySession:
             query_id=message.query_id,
             thinking=message.stream_thinking,
         )
-
-    async def _begin(self, query: Query) -> Begun:
-        """Begin the execution that answers the query, unless it has begun. Raises what
-        `Runs.submit` does."""
-        key = self._key(query)
-        # Of two sockets that ask the same at once, the second one joins the first.
-        async with self._server.asking.of(query.thread_id):
-            is_known = await self._is_known(key)
-            if key is None and (root := await self._unfinished(query)) is not None:
-                return await self._joined(root)
-            started = await self._runs.submit(self._submission(query, key))
-        if is_known:
-            return await self._joined(started.run)
-        return Begun(started.run, started.first_seq, joined=False)
-
-    async def _joined(self, root: Run) -> Begun:
-        """The execution that begins with the run, as far as its events are left. Raises `Gone` if
-        none are."""
-        run = await first_left(self._runs.storage, root)
-        first = await first_of(self._runs.storage, run.thread_id, run.run_id)
-        return Begun(run, first, joined=True)
-
-    async def _is_known(self, key: Key | None) -> bool:
-        """True if the query was asked under this key before."""
-        try:
-            return await stored_outcome(self._runs.storage, key) is not None
-        except InvalidRequest:
-            raise InvalidRequest(
-                "This query_id was sent with another query before. "
-                "Send a new one, or that query again."
-            ) from None
-
-    async def _unfinished(self, query: Query) -> Run | None:
-        """The run that an execution for the same query began with, which is under way, or waits for
-        a person."""
-        storage = self._runs.storage
-        under_way = [*await storage.runs(thread_id=query.thread_id, status=UNFINISHED)]
-        # In this order: a run that pauses meanwhile is the thread's then.
-        thread = await storage.thread(query.thread_id)
-        if thread is not None and thread.run_id is not None and thread.status in TAKEN:
-            holder = await storage.run(thread.run_id)
-            under_way += [holder] if holder is not None else []
-        for run in under_way:
-            root = await root_of(storage, run)
-            is_same = root.owner == self._by.name and root.agent == query.agent
-            if is_same and given_in(root.input).text == query.text:
-                return root
-        return None
-
-    def _submission(self, query: Query, key: Key | None) -> Submission:
-        return Submission(
-            given=self._given(query),
-            by=self._by,
-            agent=query.agent,
-            thread_id=query.thread_id,
-            metadata={} if query.case_id is None else {CASE: query.case_id},
-            on_busy="enqueue",
-            key=key,
-        )
-
-    def _given(self, query: Query) -> RunInput:
-        """The query as a message, with its case where the graph declares that it wants to know."""
-        shape = self._runs.shape_of(query.agent)
-        if query.case_id is None or not shape.declares(CASE):
-            return RunInput(message=query.text)
-        return shape.message_with(query.text, {CASE: query.case_id})
-
-    def _key(self, query: Query) -> Key | None:
-        if query.query_id is None:
-            return None
-        body = {**query.asked, "agent": query.agent}
-        return Key.given(query.query_id, self._by.name, PATH, body)
 
     # ── what is said ──────────────────────────────────────────────────────────────────────────────
 

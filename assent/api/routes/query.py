@@ -14,7 +14,8 @@ from assent.api.deps import Admitted, TheActor, TheRuns
 from assent.api.dialects import query
 from assent.api.idempotency import TheKey
 from assent.api.problems import Asked
-from assent.api.query_socket import PATH, QuerySession, QuerySpeech, agent_for_queries
+from assent.api.queries import PATH, agent_for_queries
+from assent.api.query_socket import QuerySession, QuerySpeech
 from assent.api.responses import json_response
 from assent.api.routing import router_of
 from assent.api.schemas import MAX_BROADCAST_CHARACTERS, Body
