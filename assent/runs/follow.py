@@ -423,6 +423,9 @@ async def held_until_rest(following: Following, root: str) -> Batches:
             while after < rest and not following.is_stopped:
                 page = await storage.read_log(log_id, after, types=types, most_bytes=PAGE_BYTES)
                 page = tuple(entry for entry in page if entry.seq <= rest)
+                if not page:
+                    # Erased since it rested: following says so.
+                    break
                 after = page[-1].seq
                 yield _taken(told, page)
             yield ()

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from langchain_core.messages import AIMessage, ToolMessage
@@ -49,7 +49,7 @@ from assent.runs.follow import (
 from assent.runs.opening import open_runs
 from assent.runs.service import Runs
 from assent.runs.transitions import Submission
-from assent.storage.base import LogEntry, Storage
+from assent.storage.base import Change, LogEntry, Storage
 from assent.storage.sqlite import SqliteStorage
 from tests.support.folds import entries_of
 from tests.support.models import ScriptedModel, call, say
@@ -361,6 +361,34 @@ async def _held(
     following = Following(storage, "t", first - 1, types=types)
     async with aclosing(held_until_rest(following, root.run_id)) as batches:
         return [entries async for entries in batches if entries]
+
+
+class ErasedMeanwhile:
+    """A storage whose thread is erased just before events of these types are read."""
+
+    def __init__(self, storage: Storage, types: frozenset[str]) -> None:
+        self._storage = storage
+        self._types = types
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    async def read_log(self, thread_id: str, after: int, **options: Any) -> tuple[LogEntry, ...]:
+        if options.get("types") == self._types:
+            await self._storage.commit(Change(erase=thread_id))
+        return await self._storage.read_log(thread_id, after, **options)
+
+
+async def test_what_is_erased_before_it_is_told_is_gone(tmp_path: Path) -> None:
+    types = frozenset({"run_start", "run_paused"})
+    async with working(tmp_path) as (storage, runs):
+        root = await said(runs, "pay 1")
+        meanwhile = cast(Storage, ErasedMeanwhile(storage, types))
+        following = Following(meanwhile, "t", types=types)
+        async with asyncio.timeout(PATIENCE):
+            with pytest.raises(Gone):
+                async with aclosing(held_until_rest(following, root.run_id)) as batches:
+                    assert [entry async for entries in batches for entry in entries] == []
 
 
 async def test_a_server_that_stops_leaves_it_open(tmp_path: Path) -> None:
