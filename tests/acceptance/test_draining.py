@@ -48,6 +48,7 @@ async def test_the_step_comes_to_its_end_and_the_next_process_goes_on_from_there
                 told.extend([event async for event in events])
 
         following = asyncio.create_task(follow())
+        await api.until_streams(1)
         stopping = asyncio.create_task(asyncio.to_thread(server.terminate))
         await until(lambda: not server.is_listening())
         assert not stopping.done()
