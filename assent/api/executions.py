@@ -31,7 +31,13 @@ async def find(runs: Runs, id: str) -> Found:
         return Found(thread_id, id, "")
     if run is None:
         raise NotFound(f"There is no thread and no run '{id}'.")
-    left = await first_left(runs.storage, await root_of(runs.storage, run))
+    return await found_left(runs.storage, await root_of(runs.storage, run))
+
+
+async def found_left(storage: Storage, root: Run) -> Found:
+    """The execution that begins with the run `root`, as far as its events are left. Raises `Gone`
+    as `first_left` does."""
+    left = await first_left(storage, root)
     return Found(left.thread_id, left.run_id, left.agent)
 
 
@@ -69,6 +75,11 @@ async def first_left(storage: Storage, root: Run) -> Run:
     return run
 
 
+def goes_on(run: Run, paused: Run) -> bool:
+    """True if the run goes on where the other one has paused."""
+    return run.kind is RunKind.RESUME and run.input["paused_run"] == paused.run_id
+
+
 async def _has_events(storage: Storage, run: Run) -> bool:
     return bool(await storage.read_log(run.thread_id, run_id=run.run_id, limit=1))
 
@@ -76,6 +87,6 @@ async def _has_events(storage: Storage, run: Run) -> bool:
 async def _going_on(storage: Storage, paused: Run) -> Run | None:
     """The run that goes on where this one has paused, if one does."""
     for run in await all_rows(storage.latest_runs, thread_id=paused.thread_id):
-        if run.kind is RunKind.RESUME and run.input["paused_run"] == paused.run_id:
+        if goes_on(run, paused):
             return run
     return None

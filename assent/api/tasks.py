@@ -10,7 +10,7 @@ from typing import NamedTuple
 from assent.api.dialects.answers import ANSWER_TYPES, Answer
 from assent.api.dialects.positions import Position
 from assent.api.dialects.tasks import Tasks, once
-from assent.api.executions import Found, first_left
+from assent.api.executions import Found, found_left, goes_on
 from assent.api.schemas import ExecuteRequest, TaskRequest
 from assent.api.streams.reading import Followed, entries_so_far, frames_so_far
 from assent.approvals.idempotency import Key
@@ -20,7 +20,7 @@ from assent.core.errors import Conflict, Gone, InvalidRequest, NotFound
 from assent.core.events import decode
 from assent.core.json import JsonObject
 from assent.core.metadata import OF_TASK
-from assent.core.rows import Run, RunKind, RunStatus, Thread
+from assent.core.rows import Run, RunStatus, Thread
 from assent.core.run_input import RunInput
 from assent.runs.service import Runs
 from assent.runs.transitions import Submission
@@ -128,7 +128,7 @@ async def execution_of(storage: Storage, task: Task) -> Executed | None:
     root, *others = reversed(newest_first)
     last = root
     for run in others:
-        if run.kind is RunKind.RESUME and run.input["paused_run"] == last.run_id:
+        if goes_on(run, last):
             last = run
     return Executed(root, last)
 
@@ -244,7 +244,6 @@ async def _left(storage: Storage, executed: Executed | None) -> Found | None:
     if executed is None:
         return None
     try:
-        run = await first_left(storage, executed.root)
+        return await found_left(storage, executed.root)
     except Gone:
         return None
-    return Found(run.thread_id, run.run_id, run.agent)

@@ -11,7 +11,6 @@ shows it, and is for a handful of names."""
 MAX_METADATA_BYTES = 1024 * 1024
 """The most bytes of a thread's metadata as JSON, as of one body: what changes it adds to it."""
 
-
 OF_TASK = "assent_task"
 """The field of a thread's metadata that says what task it is."""
 

@@ -14,7 +14,7 @@ from assent.api.dialects.base import Past
 from assent.api.dialects.positions import Position, read_position
 from assent.api.dialects.tasks import NamedOnly, Tasks
 from assent.api.event_query import LastEventId, OnAPage
-from assent.api.executions import Found, first_left
+from assent.api.executions import found_left
 from assent.api.idempotency import TheKey
 from assent.api.openapi import FOREIGN_SSE
 from assent.api.outcomes import after_start, readable_state
@@ -225,13 +225,12 @@ async def stream_events(
         batches = _when_executed(runs, following)
     else:
         comes_back = "last-event-id" in request.headers or not include_history
-        left = await first_left(storage, executed.root)
-        found = Found(task.id, left.run_id, left.agent)
+        found = await found_left(storage, executed.root)
         followed = Followed(found, task.dialect, position)
         if comes_back and await has_all(storage, followed):
             return Response(status_code=204)
         following = await following_of(storage, followed)
-        batches = _told(following, left.run_id, is_streamed=_is_streamed(executed.root))
+        batches = _told(following, found.root, is_streamed=_is_streamed(executed.root))
     told = (NamedOnly if named else Past)(task.dialect, position)
     return EventStream(request, following, batches, dialect=told, named=True)
 
