@@ -87,7 +87,7 @@ bench: $(VENV)/ready  ## Print the ratios
 
 PIN = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header
-COMPILE = $(PIN) pyproject.toml --extra openai --extra anthropic
+COMPILE = $(PIN) pyproject.toml --extra openai --extra anthropic --extra otel
 
 lock: $(VENV)/ready  ## Pin the requirements anew; make lock LOCK=--upgrade for newer ones
 	$(COMPILE) --output-file requirements/run.txt $(LOCK)
