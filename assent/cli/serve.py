@@ -125,7 +125,7 @@ class AgentServer(AppServer):
         """The first agent that takes a message."""
         self.is_demo = target is None
         self._drain_seconds = settings.drain_seconds
-        configure_logging(settings.log_format, log_level)
+        configure_logging(settings.log_format, log_level, secrets=settings.secrets)
         assent = Assent(lambda: self._open(settings, target), settings=settings, whole_process=True)
         super().__init__(assent, settings, log_level=log_level)
 

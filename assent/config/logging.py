@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import logging
 import sys
-from typing import Literal, TextIO
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, TextIO
 
 import structlog
 from structlog.processors import JSONRenderer
 from structlog.stdlib import ProcessorFormatter
 
+from assent.core.redaction import redacting
 from assent.core.text import visible
 
 LogFormat = Literal["console", "json"]
@@ -20,12 +22,14 @@ TALKATIVE = ("aiosqlite", "anthropic", "httpcore", "httpx", "openai", "uvicorn.w
 their warnings are logged, whatever the level."""
 
 
-def configure_logging(log_format: LogFormat, level: str = "info") -> None:
+def configure_logging(
+    log_format: LogFormat, level: str = "info", *, secrets: Iterable[str] = ()
+) -> None:
     """Log to standard error from this level on: as lines for people, or as one JSON object a line.
 
     Each record has a timestamp (UTC, ISO 8601), its level, its logger's name, the event, and the
     keys that are bound. A traceback never shows the values of local variables, which hold secrets
-    and what people wrote.
+    and what people wrote. The `secrets`, and what looks like one, are left out.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
     processors: list[structlog.typing.Processor] = [
@@ -45,7 +49,10 @@ def configure_logging(log_format: LogFormat, level: str = "info") -> None:
     handler.setFormatter(
         ProcessorFormatter(
             foreign_pre_chain=processors,
-            processors=[ProcessorFormatter.remove_processors_meta, *_renderers(log_format)],
+            processors=[
+                ProcessorFormatter.remove_processors_meta,
+                *_renderers(log_format, redacting(secrets)),
+            ],
         )
     )
     root = logging.getLogger()
@@ -60,14 +67,47 @@ def configure_logging(log_format: LogFormat, level: str = "info") -> None:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
 
 
-def _renderers(log_format: LogFormat) -> list[structlog.typing.Processor]:
-    if log_format == "json":
-        return [structlog.processors.format_exc_info, JSONRenderer()]
+Redact = Callable[[str], str]
 
-    console = structlog.dev.ConsoleRenderer(
-        colors=sys.stderr.isatty(), exception_formatter=_visible_traceback
-    )
-    return [_make_visible, console]
+
+def _renderers(log_format: LogFormat, redact: Redact) -> list[structlog.typing.Processor]:
+    if log_format == "json":
+        return [structlog.processors.format_exc_info, _without_secrets(redact), JSONRenderer()]
+
+    def show(out: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
+        plain = io.StringIO()
+        structlog.dev.plain_traceback(plain, exc_info)
+        out.write(visible(redact(plain.getvalue())))
+
+    console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=show)
+    return [_without_secrets(redact), _make_visible, console]
+
+
+def _without_secrets(redact: Redact) -> structlog.typing.Processor:
+    """A processor that leaves secrets out of every text of a record, at any depth."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, str):
+            return redact(value)
+        if isinstance(value, dict):
+            return {redact(str(name)): clean(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [*map(clean, value)]
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        # Shown as its `repr`.
+        text = repr(value)
+        safe = redact(text)
+        return value if safe == text else safe
+
+    def process(
+        logger: object, method: str, record: structlog.typing.EventDict
+    ) -> structlog.typing.EventDict:
+        return {
+            name: value if name == "exc_info" else clean(value) for name, value in record.items()
+        }
+
+    return process
 
 
 def _make_visible(
@@ -77,9 +117,3 @@ def _make_visible(
     return {
         name: visible(value) if isinstance(value, str) else value for name, value in record.items()
     }
-
-
-def _visible_traceback(out: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
-    plain = io.StringIO()
-    structlog.dev.plain_traceback(plain, exc_info)
-    out.write(visible(plain.getvalue()))

@@ -39,6 +39,9 @@ SQLITE = "sqlite:///"
 DIALECTS = ("human-input", "progress", "tasks", "query")
 """The dialects that other people's clients speak."""
 
+SHORTEST_SECRET = 8
+"""The fewest characters of a key of `api_keys`."""
+
 
 def _readable_by(parse: Callable[[str], object]) -> AfterValidator:
     """Refuse a secret that `parse` raises `ConfigurationError` for."""
@@ -51,6 +54,10 @@ def _readable_by(parse: Callable[[str], object]) -> AfterValidator:
         return value
 
     return AfterValidator(check)
+
+
+def _is_long(part: str) -> bool:
+    return len(part) >= SHORTEST_SECRET
 
 
 def _parts(value: str) -> list[str]:
@@ -290,10 +297,10 @@ class Settings(BaseSettings):
         keys: dict[str, str] = {}
         for part in _parts(value):
             name, _, secret = part.partition(":")
-            if not name or len(secret) < 8:
+            if not name or len(secret) < SHORTEST_SECRET:
                 raise ValueError(
                     "write each key as name:secret, separated by commas, "
-                    "with secrets of at least 8 characters"
+                    f"with secrets of at least {SHORTEST_SECRET} characters"
                 )
             if not (secret.isascii() and secret.isprintable() and secret == secret.strip()):
                 raise ValueError(
@@ -352,6 +359,14 @@ class Settings(BaseSettings):
             f"The setting {each['loc'][0]} is wrong: {_reason(each['msg'])}." for each in problems
         ]
         raise ConfigurationError(" ".join(sentences))
+
+    @property
+    def secrets(self) -> list[str]:
+        """Every secret in these settings in the clear, so that the log can leave it out."""
+        hidden = [each.get_secret_value() for _, each in self if isinstance(each, SecretStr)]
+        # A setting of several keys has each behind its id.
+        parts = [part for text in hidden for part in re.split("[,:]", text)]
+        return [*hidden, *filter(_is_long, parts), *self.api_keys.values()]
 
     @property
     def encryption_secret(self) -> str | None:

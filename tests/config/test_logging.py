@@ -17,6 +17,7 @@ import structlog
 
 from assent.config.logging import TALKATIVE, LogFormat, configure_logging
 from assent.core.text import is_unseen
+from tests.support.secrets import leaks
 from tests.support.server import asking, scripted_agents, serving
 
 NAMES = ("uvicorn.access", "langchain", *TALKATIVE)
@@ -95,6 +96,31 @@ def test_nothing_that_is_logged_commands_a_terminal(monkeypatch: pytest.MonkeyPa
     assert r"ValueError: \u001b[2Jgone" in text
     assert r"\u009b2J said" in text
     assert {char for char in text if is_unseen(char)} == {"\n"}
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_no_secret_is_logged(monkeypatch: pytest.MonkeyPatch, log_format: LogFormat) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", out)
+    configure_logging(log_format, "debug", secrets=["hush hush"])
+    ours = f"ask_{'k' * 59}"
+    found = {"key": ours, "headers": [(b"authorization", b"Bearer something")], ours: 3}
+    log = structlog.get_logger("assent.test")
+    log.info("GET /threads/%s", ours, found=found, said="hush hush", error=ValueError(ours))
+    logging.getLogger("uvicorn.error").info("%s came", ours)
+    try:
+        raise ValueError(f"hush hush {ours}")
+    except ValueError:
+        log.exception("A call failed.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn(ours, DeprecationWarning, stacklevel=1)
+
+    text = out.getvalue()
+    assert leaks(text) == []
+    assert "hush" not in text and "something" not in text
+    assert "ValueError: … …" in text.replace(r"\u2026", "…")
+    assert "GET /threads/…" in text.replace(r"\u2026", "…")
 
 
 def test_a_level_holds_for_every_logger(monkeypatch: pytest.MonkeyPatch) -> None:

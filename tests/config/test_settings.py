@@ -56,6 +56,7 @@ def test_keys_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.api_keys == {"alice": "secret-of-alice", "bob": "secret:with:colons"}
     # Logs may show it: by default, structlog does with the variables of a traceback.
     assert "secret" not in repr(settings) + str(settings)
+    assert settings.secrets == ["secret-of-alice", "secret:with:colons"]
 
 
 @pytest.mark.parametrize("keys", ["alice", "alice:short", ":nameless-secret", "alice:"])
