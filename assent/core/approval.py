@@ -175,6 +175,7 @@ class Approval(Struct, frozen=True, kw_only=True):
     decision: Decision | None = None
     decided_by: str | None = None
     decided_at: datetime | None = None
+    tenant: str | None = None
     version: int = 1
 
     @property
@@ -234,6 +235,11 @@ class Approval(Struct, frozen=True, kw_only=True):
         """The people whom the policy asks by name now, sorted."""
         _, names = self.policy.asked(self.step)
         return tuple(sorted(names))
+
+    @property
+    def asks_anybody(self) -> bool:
+        """True if the policy asks nobody in particular, so that everybody may decide."""
+        return not self.policy.roles and not self.policy.names
 
     @property
     def assignees(self) -> tuple[str, ...]:

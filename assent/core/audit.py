@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from assent.core.access import APPROVES_NOTHING, Approves, Owner
 from assent.core.json import Json
 
 
 class AuditAction(StrEnum):
     """The audited actions: everything that happens to approvals and standing grants, what is
-    written to a thread's state from outside, and the erasure of a thread."""
+    written to a thread's state from outside, the erasure of a thread; and who was not let in, who
+    was refused, and what becomes of keys and sessions."""
 
     ASKED = "asked"
     VOTED = "voted"
@@ -31,17 +33,27 @@ class AuditAction(StrEnum):
     LINK_USED = "link_used"
     STATE_WRITTEN = "state_written"
     ERASED = "erased"
+    AUTH_FAILED = "auth_failed"
+    REFUSED = "refused"
+    KEY_MADE = "key_made"
+    KEY_REVOKED = "key_revoked"
+    SIGNED_IN = "signed_in"
+    SIGNED_OUT = "signed_out"
 
 
 class Authentication(StrEnum):
     """The way in which it was known who somebody is.
 
-    `local` is anybody who reaches a server that has no keys; `host` is an app that Assent is a part
-    of, and that knew them; `grant` is a standing grant that acted for its giver. With `time` and
-    `assent` it was nobody: a deadline, or the program by itself.
+    `local` is anybody who reaches a server that has no keys; `session` a browser in which somebody
+    has signed in; `token` one of an identity provider; `project` the project's own `Auth`; `host`
+    an app that Assent is a part of, and that knew them; `grant` a standing grant that acted for its
+    giver. With `time` and `assent` it was nobody: a deadline, or the program by itself.
     """
 
     API_KEY = "api_key"
+    SESSION = "session"
+    TOKEN = "token"
+    PROJECT = "project"
     SIGNED_LINK = "signed_link"
     LOCAL = "local"
     HOST = "host"
@@ -56,12 +68,31 @@ LOCAL = "local"
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Whoever makes a request, and how it is known that it is they. `known` is what the app around
-    the server says of them besides, for their agents to see."""
+    """Whoever makes a request, in their tenant, and how it is known that it is they. `known` is
+    what the app around the server says of them besides, for their agents to see.
+
+    `roles` are those that policies may ask, and `approves` says on which approvals their word
+    counts. `known_to` are the others who know the secret by which they are known, and who may
+    have acted in their name.
+    """
 
     name: str
     authentication: Authentication = Authentication.LOCAL
     known: Mapping[str, Json] = field(default_factory=dict, compare=False)
+    tenant: str | None = None
+    roles: tuple[str, ...] = ()
+    approves: Approves = APPROVES_NOTHING
+    known_to: tuple[str, ...] = ()
+
+    @property
+    def owner(self) -> Owner:
+        """The owner of whatever they make."""
+        return Owner(self.name, self.tenant)
+
+    @property
+    def people(self) -> tuple[str, ...]:
+        """Everybody whose word this may be: with four eyes each of them counts."""
+        return (self.name, *self.known_to)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +102,8 @@ class AuditEntry:
 
     `digest` is of what they were shown, and `policy` of the policy that applied ("" if there is
     none). `detail` has what else belongs to the action, by name. An entry outlives its thread, so
-    it holds digests of what people and models wrote, and not the words.
+    it holds digests of what people and models wrote, and not the words. `tenant` is that of the
+    thread or the person.
     """
 
     at: datetime
@@ -84,6 +116,7 @@ class AuditEntry:
     digest: str = ""
     policy: str = ""
     detail: Mapping[str, Json] = field(default_factory=dict)
+    tenant: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,6 +65,7 @@ class Grant(Struct, frozen=True, kw_only=True):
     used: int = 0
     revoked_by: str | None = None
     revoked_at: datetime | None = None
+    tenant: str | None = None
     version: int = 1
 
     def __post_init__(self) -> None:

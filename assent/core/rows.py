@@ -1,4 +1,8 @@
-"""The rows that storage keeps: frozen values, each with a version."""
+"""The rows that storage keeps: frozen values, each with a version.
+
+Where a row has a `tenant`, its owner is a person of that tenant, and nobody of another one sees it.
+None is the only tenant of a server that has no others.
+"""
 
 from __future__ import annotations
 
@@ -97,6 +101,7 @@ class Thread:
     pending: tuple[str, ...] = ()
     requested_by: tuple[str, ...] = ()
     metadata: Mapping[str, Json] = field(default_factory=dict)
+    tenant: str | None = None
     version: int = 1
     tampered: str | None = None
 
@@ -125,7 +130,8 @@ class Run:
     as the fencing token. `cancel` says how it was asked to stop. `at_checkpoint` is where the last
     recovery found it, and `stuck` how many in a row found it there. `budget` limits what it may
     use, and `usage` is what it has used, in numbers by name. `requested_by` are the people whose
-    words and changes it acts on, the one who started it first.
+    words and changes it acts on, the one who started it first. `trace` is the W3C traceparent of
+    the request that started it.
     """
 
     run_id: str
@@ -152,6 +158,8 @@ class Run:
     requested_by: tuple[str, ...] = ()
     schedule_id: str | None = None
     next_run: str | None = None
+    trace: str | None = None
+    tenant: str | None = None
     version: int = 1
 
 
@@ -166,6 +174,7 @@ class Answer:
     request_digest: str
     created_at: datetime
     outcome: Outcome | None = None
+    tenant: str | None = None
     version: int = 1
 
 
@@ -235,6 +244,7 @@ class Schedule:
     last_error: str | None = None
     metadata: Mapping[str, Json] = field(default_factory=dict)
     budget: Mapping[str, Json] = field(default_factory=dict)
+    tenant: str | None = None
     version: int = 1
 
 
@@ -261,6 +271,7 @@ class Notification:
     attempts: int = 0
     last_error: str | None = None
     delivered_at: datetime | None = None
+    tenant: str | None = None
     version: int = 1
 
 
@@ -296,6 +307,7 @@ class File:
     sha256: str
     name: str
     thread_id: str = ""
+    tenant: str | None = None
     version: int = 1
 
 
@@ -307,6 +319,83 @@ class FileUse:
     file_id: str
     thread_id: str
     purpose: str = "message"
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKey:
+    """A key of a person, without its text: `mac` (hex) is made of that with a secret, and `proof`
+    (hex) of everything here that says what the key is worth, so that nobody who can write to the
+    file can raise it.
+
+    It gives the `roles`. `made_by` is who made it, and so knows its text; empty for whoever has the
+    server's machine. Its `thread_id` is empty.
+    """
+
+    key_id: str
+    person: str
+    roles: tuple[str, ...]
+    mac: str
+    proof: str
+    made_by: str
+    created_at: datetime
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+    last_used_at: datetime | None = None
+    note: str = ""
+    thread_id: str = ""
+    tenant: str | None = None
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A browser in which somebody has signed in. `session_id` (hex) is made of the cookie's text
+    with a secret, and `proof` (hex) of what the session is worth. `known_to` are the others who
+    know the secret that it came from.
+
+    `credential` says what it was signed in with: it is good only as long as that is, and until
+    `expires_at`. `seen_at` is when it was last used. Its `thread_id` is empty.
+    """
+
+    session_id: str
+    person: str
+    roles: tuple[str, ...]
+    proof: str
+    credential: str
+    created_at: datetime
+    seen_at: datetime
+    expires_at: datetime
+    known_to: tuple[str, ...] = ()
+    thread_id: str = ""
+    tenant: str | None = None
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticket:
+    """The right to open one stream, at this `path` and over this `transport`, once and until
+    `expires_at`. `ticket_id` (hex) is made of its text with a secret, and `proof` (hex) of what it
+    is worth.
+
+    The stream is opened as the person, with the `roles`, whom the `credential` shows, until
+    `credential_ends`. `known_to` are the others who know the secret of that. Its `thread_id` is
+    empty.
+    """
+
+    ticket_id: str
+    person: str
+    roles: tuple[str, ...]
+    proof: str
+    path: str
+    transport: str
+    credential: str
+    created_at: datetime
+    expires_at: datetime
+    credential_ends: datetime | None = None
+    known_to: tuple[str, ...] = ()
+    thread_id: str = ""
+    tenant: str | None = None
     version: int = 1
 
 
@@ -323,6 +412,9 @@ Row = (
     | Link
     | File
     | FileUse
+    | ApiKey
+    | Session
+    | Ticket
 )
 
 

@@ -66,7 +66,7 @@ def head_to_json(head: AuditHead) -> JsonObject:
 
 
 def _signed(number: int, entry: AuditEntry, key: str) -> JsonObject:
-    return {
+    signed: JsonObject = {
         "number": number,
         "at": time_text(entry.at),
         "action": entry.action.value,
@@ -80,6 +80,10 @@ def _signed(number: int, entry: AuditEntry, key: str) -> JsonObject:
         "detail": dict(entry.detail),
         "key": key,
     }
+    if entry.tenant is not None:
+        # So that records from before there were tenants are signed as they were.
+        signed["tenant"] = entry.tenant
+    return signed
 
 
 # ── heads ─────────────────────────────────────────────────────────────────────────────────────────

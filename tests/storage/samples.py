@@ -24,6 +24,7 @@ from assent.core.grant import Bound, Grant
 from assent.core.policy import Escalation, OnTimeout, Policy, Risk
 from assent.core.rows import (
     Answer,
+    ApiKey,
     CancelMode,
     Effect,
     EffectStatus,
@@ -34,8 +35,10 @@ from assent.core.rows import (
     RunKind,
     RunStatus,
     Schedule,
+    Session,
     Thread,
     ThreadStatus,
+    Ticket,
     Timer,
 )
 from tests.support.rows import replace
@@ -56,6 +59,7 @@ def thread(thread_id: str = "t", **changes: Any) -> Thread:
         pending=("a1", "a2"),
         requested_by=("ann", "bob"),
         metadata={"title": "Größe ☃", "tags": [1, 2.5, None, True, {"deep": []}]},
+        tenant="acme",
     )
     return replace(made, **changes)
 
@@ -85,6 +89,8 @@ def run(run_id: str = "r", **changes: Any) -> Run:
         usage={"tokens": 12, "usd": 0.25},
         requested_by=("ann", "Zoë, jun."),
         schedule_id="s",
+        trace=f"00-{'1' * 32}-{'2' * 16}-01",
+        tenant="acme",
     )
     return replace(made, **changes)
 
@@ -142,6 +148,7 @@ def approval(approval_id: str = "a", **changes: Any) -> Approval:
         decision=Edit(args={}),
         decided_by="bob",
         decided_at=NOON + timedelta(hours=1),
+        tenant="acme",
         **VOTING,
     )
     return replace(made, **changes)
@@ -163,6 +170,7 @@ def grant(grant_id: str = "g", **changes: Any) -> Grant:
         used=1,
         revoked_by="dee",
         revoked_at=NOON + timedelta(hours=1),
+        tenant="acme",
     )
     return replace(made, **changes)
 
@@ -182,6 +190,7 @@ def answer(answer_id: str = "k", **changes: Any) -> Answer:
             first_seq=7,
             events=1,
         ),
+        tenant="acme",
     )
     return replace(made, **changes)
 
@@ -230,6 +239,7 @@ def schedule(schedule_id: str = "s", **changes: Any) -> Schedule:
         last_error="It was busy.",
         metadata={"k": "v"},
         budget={"tokens": 9},
+        tenant="acme",
     )
     return replace(made, **changes)
 
@@ -249,6 +259,7 @@ def notification(notification_id: str = "n", **changes: Any) -> Notification:
         attempts=2,
         last_error="It answered with status 500.",
         delivered_at=NOON + timedelta(hours=1),
+        tenant="acme",
     )
     return replace(made, **changes)
 
@@ -265,6 +276,58 @@ def link(link_id: str = "l", **changes: Any) -> Link:
         decisions=("approve",),
         created_by="ann",
         used_at=NOON + timedelta(hours=1),
+    )
+    return replace(made, **changes)
+
+
+def api_key(key_id: str = "key", **changes: Any) -> ApiKey:
+    made = ApiKey(
+        key_id=key_id,
+        person="ann",
+        roles=("operator", "approver:tool:pay"),
+        mac="1" * 64,
+        proof="2" * 64,
+        made_by="bob",
+        created_at=NOON,
+        expires_at=NOON + timedelta(days=90),
+        revoked_at=NOON + timedelta(days=2),
+        last_used_at=NOON + timedelta(days=1),
+        note="Größe ☃",
+        tenant="acme",
+    )
+    return replace(made, **changes)
+
+
+def session(session_id: str = "session", **changes: Any) -> Session:
+    made = Session(
+        session_id=session_id,
+        person="ann",
+        roles=("operator",),
+        proof="2" * 64,
+        credential="key:key",
+        created_at=NOON,
+        seen_at=NOON + timedelta(hours=1),
+        expires_at=NOON + timedelta(hours=12),
+        known_to=("bob",),
+        tenant="acme",
+    )
+    return replace(made, **changes)
+
+
+def ticket(ticket_id: str = "ticket", **changes: Any) -> Ticket:
+    made = Ticket(
+        ticket_id=ticket_id,
+        person="ann",
+        roles=("operator",),
+        proof="2" * 64,
+        path="/threads/t/events",
+        transport="sse",
+        credential="key:key",
+        created_at=NOON,
+        expires_at=NOON + timedelta(seconds=30),
+        credential_ends=NOON + timedelta(days=1),
+        known_to=("bob",),
+        tenant="acme",
     )
     return replace(made, **changes)
 

@@ -47,6 +47,7 @@ def entry(number: int, **fields: object) -> AuditEntry:
         policy="b" * 64,
         digest="d" * 64,
         detail={"decision": "approve"},
+        tenant="acme" if number % 3 else None,
     )
     return replace(plain, **fields)  # type: ignore[arg-type]
 
@@ -91,6 +92,14 @@ def is_whole(path: Path, count: int, **keys: str | None) -> bool:
 
 
 # ── what storage promises ─────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_chain_from_before_there_were_tenants_is_still_whole(tmp_path: Path) -> None:
+    path = tmp_path / "assent.db"
+    async with SqliteStorage.open(path, audit_key=AUDIT_KEY) as storage:
+        await storage.commit(Change(audit=tuple(entry(3 * number) for number in range(1, 5))))
+    edit(path, "DROP INDEX audit_by_tenant; ALTER TABLE audit DROP COLUMN tenant")
+    assert is_whole(path, 4)
 
 
 async def test_entries_are_numbered_in_order_and_found_by_what_they_are_about(
@@ -231,6 +240,7 @@ EVERY_COLUMN = {
     "action": "'voted'",
     "actor": "'mallory'",
     "authentication": "'local'",
+    "tenant": "'other'",
     "thread_id": "'t9'",
     "approval_id": "'a9'",
     "run_id": "'r9'",
@@ -289,6 +299,12 @@ def test_what_can_be_no_row_at_all_is_found_too(
     assert looked.broken is None or looked.broken.number == 5
 
 
+# In the order in which the table has them.
+OTHERS = """
+    at, action, actor, authentication, thread_id, approval_id, run_id, digest, policy, detail, key,
+    mac, tenant
+"""
+
 TAMPERED: dict[str, tuple[str, int, str]] = {
     "the first removed": ("DELETE FROM audit WHERE number = 1", 1, "Row 1 is missing"),
     "one removed": ("DELETE FROM audit WHERE number = 5", 5, "Row 5 is missing"),
@@ -316,21 +332,18 @@ TAMPERED: dict[str, tuple[str, int, str]] = {
         "Row 4 is not what",
     ),
     "one put in front": (
-        "INSERT INTO audit SELECT 0, at, action, actor, authentication, thread_id, approval_id, run_id, digest, policy, detail, key, mac "
-        "FROM audit WHERE number = 3",
+        f"INSERT INTO audit SELECT 0, {OTHERS} FROM audit WHERE number = 3",
         0,
         "Row 0 was put in",
     ),
     "one put in between": (
         "UPDATE audit SET number = -number WHERE number > 5; UPDATE audit SET number = -number + 1 WHERE number < 0;"
-        "INSERT INTO audit SELECT 6, at, action, actor, authentication, thread_id, approval_id, run_id, digest, policy, detail, key, mac "
-        "FROM audit WHERE number = 3",
+        f"INSERT INTO audit SELECT 6, {OTHERS} FROM audit WHERE number = 3",
         6,
         "Row 6 is not what",
     ),
     "one put behind": (
-        f"INSERT INTO audit SELECT {ROWS + 1}, at, action, actor, authentication, thread_id, approval_id, run_id, digest, policy, detail, "
-        f"key, mac FROM audit WHERE number = {ROWS}",
+        f"INSERT INTO audit SELECT {ROWS + 1}, {OTHERS} FROM audit WHERE number = {ROWS}",
         ROWS + 1,
         f"Row {ROWS + 1} is not what",
     ),

@@ -36,6 +36,7 @@ COLUMNS = (
     "action",
     "actor",
     "authentication",
+    "tenant",
     "thread_id",
     "approval_id",
     "run_id",
@@ -53,7 +54,10 @@ PAGE = f"""
 """
 PAGE_ROWS = 500
 BEFORE_ALL = -(1 << 63)
-_INSERT = f"INSERT INTO audit VALUES ({', '.join(f':{column}' for column in COLUMNS)})"
+_INSERT = (
+    f"INSERT INTO audit ({', '.join(COLUMNS)}) "
+    f"VALUES ({', '.join(f':{column}' for column in COLUMNS)})"
+)
 
 
 # ── rows ──────────────────────────────────────────────────────────────────────────────────────────
@@ -66,7 +70,8 @@ def _encode(record: AuditRecord, seal: Seal) -> dict[str, Any]:
         detail = seal.seal(detail, record.entry.thread_id, "audit row", record.number)
     else:
         detail = detail.decode()
-    return {**columns, "detail": detail, "mac": bytes.fromhex(record.mac)}
+    mac = bytes.fromhex(record.mac)
+    return {"tenant": None, **columns, "detail": detail, "mac": mac}
 
 
 def decode(columns: Sequence[Any], seal: Seal) -> AuditRecord | None:
@@ -264,6 +269,12 @@ class AuditFile:
         self._connection = connection
         self._keys = keys
         self._seal = seal
+        self._page = PAGE
+        if "tenant" not in database.column(
+            connection, "SELECT name FROM pragma_table_info('audit')"
+        ):
+            # A file that no server of this version has opened yet.
+            self._page = PAGE.replace("tenant", "NULL AS tenant")
 
     @classmethod
     @contextmanager
@@ -324,6 +335,8 @@ class AuditFile:
         """
         (end,) = self._connection.execute("SELECT max(number) FROM audit").fetchone()
         number = BEFORE_ALL
-        while page := self._connection.execute(PAGE, (number, end, since, PAGE_ROWS)).fetchall():
+        while page := self._connection.execute(
+            self._page, (number, end, since, PAGE_ROWS)
+        ).fetchall():
             yield from page
             number = page[-1][0]

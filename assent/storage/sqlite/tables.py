@@ -28,6 +28,7 @@ from assent.core.clock import time_text
 from assent.core.grant import Grant
 from assent.core.rows import (
     Answer,
+    ApiKey,
     Effect,
     File,
     FileUse,
@@ -36,7 +37,9 @@ from assent.core.rows import (
     Row,
     Run,
     Schedule,
+    Session,
     Thread,
+    Ticket,
     Timer,
 )
 from assent.core.sealing import Seal, tampered
@@ -81,7 +84,7 @@ class Tables:
                 "comments",
                 "conversation",
             ],
-            derived=["risk", "roles", "names", "assignees", "policy_digest"],
+            derived=["risk", "roles", "names", "assignees", "policy_digest", "asks_anybody"],
         )
         self.grants = Table(Grant, "grants", seal, content=["bounds"])
         self.answers = Table(Answer, "answers", seal, content=["outcome"])
@@ -93,6 +96,10 @@ class Tables:
         self.links = Table(Link, "links", seal, content=["decisions"])
         self.files = Table(File, "files", seal, content=["name"])
         self.file_uses = Table(FileUse, "file_uses", seal, content=["purpose"])
+        self.keys = Table(ApiKey, "api_keys", seal, content=["note"])
+        # These know of nothing that is a secret. Sealing one value is what binds the rest.
+        self.sessions = Table(Session, "sessions", seal, content=["known_to"])
+        self.tickets = Table(Ticket, "tickets", seal, content=["known_to"])
 
         self._by_type: dict[type, Table[Any]] = {
             table.row_type: table for table in vars(self).values()
