@@ -43,15 +43,17 @@ from assent.config.file import Configuration, read_configuration
 from assent.config.project import descriptions_of, open_store_options, with_project
 from assent.config.settings import Settings
 from assent.config.without_effect import without_effect
+from assent.core.addresses import ANYWHERE, Egress, Permits, egress_from_texts
 from assent.core.clock import Clock
 from assent.graph.kinds import Agent
 from assent.graph.loading import Project
 from assent.notify.audit_head import AUDIT_HEAD, HeadSink, publish_heads, to_endpoint, to_file
-from assent.notify.channels import open_notifiers
+from assent.notify.channels import make_notifiers
 from assent.notify.delivery import Dispatcher
 from assent.notify.links import LinkKey
 from assent.notify.notifier import Notifier
 from assent.notify.outbox import with_outbox
+from assent.notify.reaching import Reach
 from assent.runs.feeds import with_feeds
 from assent.runs.log_lines import with_log_lines
 from assent.runs.opening import open_runs
@@ -83,10 +85,11 @@ no agent."""
 class Place:
     """The surroundings of a server. In an app of somebody's own it takes no settings from the
     environment, and leaves the process alone; with `has_auth`, that app knows who sends a
-    request."""
+    request; and `egress` is its word on which connections may be opened."""
 
     whole_process: bool = False
     has_auth: bool = False
+    egress: Permits | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +148,8 @@ async def open_server(
         storage = with_log_lines(storage, people)
 
         link_key = _link_key(settings)
-        notifiers = await opened(open_notifiers(endpoints, clock, links=link_key))
+        reach = await opened(Reach.open(egress=_egress(settings, place)))
+        notifiers = make_notifiers(endpoints, clock, reach, links=link_key)
 
         # Both before the runs, and so closed after them: the head that is published last is the
         # last one, and notifications of the last events are still delivered.
@@ -211,6 +215,11 @@ def _origins(settings: Settings, project: Project | None, place: Place) -> Origi
         pattern=http.cors.allow_origin_regex,
         loopback=knows_nobody,
     )
+
+
+def _egress(settings: Settings, place: Place) -> Egress:
+    listed = ANYWHERE if settings.egress is None else egress_from_texts(settings.egress)
+    return replace(listed, permits=place.egress)
 
 
 def _configuration(settings: Settings) -> Configuration:

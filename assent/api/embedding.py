@@ -29,6 +29,7 @@ from assent.api.routes.dialects import DIALECT_ROUTES
 from assent.api.streams.handshake import HANDSHAKE
 from assent.api.streams.sse import LATER, Loop
 from assent.config.settings import SQLITE, Settings
+from assent.core.addresses import Permits
 from assent.core.errors import ConfigurationError, Unavailable
 from assent.graph.kinds import Agent
 from assent.graph.loading import open_agents
@@ -54,6 +55,8 @@ class Assent(InProcess):
     mapping with `identity` or an object with `.identity`. Without it, and without `api_keys`, only
     clients on this machine are answered. `settings` are those of the reference, by their names in
     small letters; the environment is not read. `database` is the setting of that name, or a path.
+    `egress` is called with a host, a port and its addresses before the server itself opens a
+    connection, and says if it may.
     With `whole_process` the process is the server's own, as that of `assent serve` is.
     """
 
@@ -66,6 +69,7 @@ class Assent(InProcess):
         database: str | None = None,
         auth: Callable[..., Any] | None = None,
         settings: Settings | Mapping[str, Any] | None = None,
+        egress: Permits | None = None,
         whole_process: bool = False,
     ) -> None:
         self._settings = _settings(settings, database)
@@ -76,7 +80,7 @@ class Assent(InProcess):
             )
         self._open_agents = _opener(agents)
         self._auth = auth
-        self._place = Place(whole_process=whole_process, has_auth=auth is not None)
+        self._place = Place(whole_process=whole_process, has_auth=auth is not None, egress=egress)
         self._stack: AsyncExitStack | None = None
         self._served: Served | None = None
         self._store: BaseStore | None = None

@@ -26,6 +26,7 @@ from pydantic_settings import (
 )
 
 from assent.config.logging import LogFormat
+from assent.core.addresses import egress_from_texts
 from assent.core.errors import ConfigurationError
 from assent.core.json import read_strictly
 from assent.core.policy import not_a_duration, read_duration
@@ -196,6 +197,10 @@ class Settings(BaseSettings):
     """The origins whose pages may use the server from a browser: `https://app.example.com,…`.
     Without keys, pages of loopback may anyway."""
 
+    egress: Annotated[tuple[str, ...] | None, NoDecode] = None
+    """The connections that the server itself may open, separated by commas: hosts, networks, and
+    channels of Apprise; `none` for none. Without it, all that the rules of addresses permit."""
+
     synchronous: Literal["full", "normal"] = "full"
     """With `full`, each commit waits for the disk. With `normal`, a power cut may lose the last
     commits; a kill of the server loses none."""
@@ -266,6 +271,18 @@ class Settings(BaseSettings):
                     "http://localhost:5173, separated by commas, without a path; '*' is not taken"
                 )
         return origins
+
+    @field_validator("egress", mode="before")
+    @classmethod
+    def _connections(cls, value: object) -> object:
+        if isinstance(value, str):
+            value = () if value.strip() == "none" else tuple(_parts(value) or [value])
+        if isinstance(value, list | tuple):
+            try:
+                egress_from_texts(map(str, value))
+            except ConfigurationError as error:
+                raise ValueError(error.message) from None
+        return value
 
     @field_validator("database")
     @classmethod

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pkgutil import resolve_name
+from typing import Any
 
+from assent.core.addresses import Egress
 from assent.core.clock import Clock
 from assent.core.errors import ConfigurationError
 from assent.core.json import Json, JsonObject, encode_json
@@ -30,7 +31,8 @@ from assent.notify.endpoints import Endpoint
 from assent.notify.links import LinkKey
 from assent.notify.notifier import Message, NotDelivered, Notifier
 from assent.notify.outbox import ASKING_EVENTS
-from assent.notify.webhooks import Resolve, WebhookSender
+from assent.notify.reaching import Reach
+from assent.notify.webhooks import WebhookSender
 
 CHAT_SECONDS = 30.0
 """The time limit of Apprise."""
@@ -42,36 +44,29 @@ MAX_PREVIEW_CHARACTERS = 700
 """The size of the preview in a text. The page behind the link shows all of it."""
 
 
-@asynccontextmanager
-async def open_notifiers(
-    endpoints: Sequence[Endpoint],
-    clock: Clock,
-    *,
-    links: LinkKey | None = None,
-    resolve: Resolve | None = None,
-) -> AsyncIterator[Mapping[str, Notifier]]:
-    """A notifier for each endpoint, by its name, until the context is left.
+def make_notifiers(
+    endpoints: Sequence[Endpoint], clock: Clock, reach: Reach, *, links: LinkKey | None = None
+) -> Mapping[str, Notifier]:
+    """A notifier for each endpoint, by its name.
 
     Raises `ConfigurationError`, also for an endpoint with a recipient on a server that cannot make
     links.
     """
-    async with AsyncExitStack() as stack:
-        notifiers: dict[str, Notifier] = {}
-        for endpoint in endpoints:
-            if endpoint.recipient and links is None:
-                raise ConfigurationError(
-                    f"The endpoint '{endpoint.name}' has a recipient, to whom links are sent, and "
-                    "the server does not know its own address. Set ASSENT_PUBLIC_URL."
-                )
-            if endpoint.target is not None:
-                opening = WebhookSender.open(endpoint.target, resolve=resolve)
-                sender = await stack.enter_async_context(opening)
-                notifiers[endpoint.name] = WebhookNotifier(sender, clock)
-            elif endpoint.notifier:
-                notifiers[endpoint.name] = load_notifier(endpoint.notifier)
-            else:
-                notifiers[endpoint.name] = AppriseNotifier(endpoint)
-        yield notifiers
+    notifiers: dict[str, Notifier] = {}
+    for endpoint in endpoints:
+        if endpoint.recipient and links is None:
+            raise ConfigurationError(
+                f"The endpoint '{endpoint.name}' has a recipient, to whom links are sent, and "
+                "the server does not know its own address. Set ASSENT_PUBLIC_URL."
+            )
+        if endpoint.target is not None:
+            sender = WebhookSender(endpoint.target, reach)
+            notifiers[endpoint.name] = WebhookNotifier(sender, clock)
+        elif endpoint.notifier:
+            notifiers[endpoint.name] = load_notifier(endpoint.notifier)
+        else:
+            notifiers[endpoint.name] = AppriseNotifier(endpoint, reach.egress)
+    return notifiers
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +87,7 @@ class WebhookNotifier:
 class AppriseNotifier:
     """Sends messages to people, through one of the many services that Apprise knows."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, egress: Egress) -> None:
         # Importing Apprise takes a while, and most servers have no such endpoint.
         import apprise
 
@@ -109,6 +104,15 @@ class AppriseNotifier:
                 f"Apprise does not know the service in the url of the endpoint '{endpoint.name}'. "
                 "The services and their URLs are listed at https://appriseit.com/services/"
             )
+        # Apprise opens its own connections, so it is here or nowhere that they can be refused.
+        for service in self._apprise:
+            schemes = _schemes(service)
+            if not egress.allows_channel(schemes):
+                raise ConfigurationError(
+                    f"The endpoint '{endpoint.name}' is notified through Apprise, and "
+                    f"ASSENT_EGRESS does not list it. Add apprise:{schemes[0]}, or drop the "
+                    "endpoint."
+                )
 
     async def notify(self, message: Message) -> None:
         title, body = texts(message)
@@ -125,6 +129,14 @@ class AppriseNotifier:
             raise NotDelivered(f"Apprise failed with {type(error).__name__}.") from None
         if not sent:
             raise NotDelivered("The service refused it, or could not be reached.")
+
+
+def _schemes(service: Any) -> list[str]:
+    """The schemes of the URLs that lead to a service of Apprise's."""
+    schemes: list[str] = []
+    for given in (service.secure_protocol, service.protocol):
+        schemes += [given] if isinstance(given, str) else given or ()
+    return schemes
 
 
 def load_notifier(named: str) -> Notifier:

@@ -212,3 +212,29 @@ def test_an_index_that_makes_no_sense_is_refused(
     monkeypatch.setenv("ASSENT_STORE_INDEX", given)
     with pytest.raises(ValidationError, match="write it as JSON"):
         Settings()
+
+
+@pytest.mark.parametrize(
+    ("written", "listed"),
+    [
+        ("none", ()),
+        ("hooks.example.com, *.corp.example:8443,", ("hooks.example.com", "*.corp.example:8443")),
+        ("10.1.0.0/16,apprise:slack", ("10.1.0.0/16", "apprise:slack")),
+    ],
+)
+def test_connections_that_the_server_may_open_are_listed(
+    monkeypatch: pytest.MonkeyPatch, written: str, listed: tuple[str, ...]
+) -> None:
+    assert Settings().egress is None
+    monkeypatch.setenv("ASSENT_EGRESS", written)
+    assert Settings().egress == listed
+
+
+@pytest.mark.parametrize("written", ["", " ", ",", "https://hooks.example.com", "none,a.example"])
+def test_a_list_of_connections_that_is_none_is_refused(
+    monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    """An empty one too: it could mean everywhere or nowhere."""
+    monkeypatch.setenv("ASSENT_EGRESS", written)
+    with pytest.raises(ValidationError, match="nothing that a connection could go to"):
+        Settings()

@@ -17,15 +17,17 @@ from typing import Any
 import pytest
 from standardwebhooks.webhooks import Webhook
 
+from assent.core.addresses import ANYWHERE, Egress, egress_from_texts
 from assent.core.clock import Clock, utc_now
 from assent.core.errors import ConfigurationError, Conflict, NotFound
 from assent.core.rows import Notification, NotificationStatus
-from assent.notify.channels import load_notifier, open_notifiers
+from assent.notify.channels import load_notifier, make_notifiers
 from assent.notify.delivery import POLL_SECONDS, Backoff, Dispatcher
 from assent.notify.endpoints import Endpoint, endpoints_from_json
 from assent.notify.links import LinkKey
 from assent.notify.notifier import Message, NotDelivered, Notifier
 from assent.notify.outbox import with_outbox
+from assent.notify.reaching import Reach
 from assent.storage.base import Change, Storage
 from assent.storage.sqlite import SqliteStorage
 from tests.storage.samples import link, notification, thread
@@ -97,13 +99,12 @@ async def delivering(
     **options: Any,
 ) -> AsyncIterator[Dispatcher]:
     clock = clock or Clock()
-    async with (
-        open_notifiers(endpoints, clock) as notifiers,
-        Dispatcher.open(
+    async with Reach.open() as reach:
+        notifiers = make_notifiers(endpoints, clock, reach)
+        async with Dispatcher.open(
             storage, notifiers, clock=clock, backoff=backoff, links=KEY, **options
-        ) as dispatcher,
-    ):
-        yield dispatcher
+        ) as dispatcher:
+            yield dispatcher
 
 
 async def until(
@@ -324,8 +325,9 @@ def test_the_backoff_takes_three_days_and_is_spread() -> None:
 
 DELIVERS = """
 import asyncio, os, signal, sys
-from assent.notify.channels import open_notifiers
+from assent.notify.channels import make_notifiers
 from assent.notify.delivery import POLL_SECONDS, Dispatcher
+from assent.notify.reaching import Reach
 from assent.storage.sqlite import SqliteStorage
 from assent.core.clock import Clock
 from tests.support.notifications import webhook
@@ -339,7 +341,8 @@ class Dying:
 
 async def main(path, port):
     endpoint = webhook(Receiver(port=int(port)))
-    async with SqliteStorage.open(path) as storage, open_notifiers([endpoint], Clock()) as notifiers:
+    async with SqliteStorage.open(path) as storage, Reach.open() as reach:
+        notifiers = make_notifiers([endpoint], Clock(), reach)
         async with Dispatcher.open(storage, {"hook": Dying(notifiers["hook"])}, clock=Clock()):
             await asyncio.sleep(30)
 
@@ -455,12 +458,27 @@ async def test_apprise_delivers_over_a_real_socket(
     assert [word for word in ("s3cret", "t0ken", "links/l.") if word in caplog.text] == []
 
 
+async def made(endpoints: Sequence[Endpoint], egress: Egress = ANYWHERE) -> None:
+    async with Reach.open(egress=egress) as reach:
+        make_notifiers(endpoints, Clock(), reach)
+
+
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
+async def test_what_apprise_sends_may_go_nowhere_that_is_not_listed() -> None:
+    endpoints = endpoints_from_json({"team": {"url": "jsons://user:s3cret@chat.example/t0ken"}}, {})
+    for listed in (["chat.example"], ["apprise:slack"], []):
+        with pytest.raises(ConfigurationError, match="Add apprise:jsons") as refused:
+            await made(endpoints, egress_from_texts(listed))
+        assert "s3cret" not in str(refused.value) and "t0ken" not in str(refused.value)
+    for listed in (["apprise:json"], ["apprise:slack", "apprise:jsons"]):
+        await made(endpoints, egress_from_texts(listed))
+
+
 @pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
 async def test_a_url_that_apprise_does_not_know_is_refused_and_not_repeated(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     (endpoint,) = endpoints_from_json({"hook": {"url": "nonsense://s3cret"}}, {})
     with pytest.raises(ConfigurationError, match="Apprise does not know") as refused:
-        async with open_notifiers([endpoint], Clock()):
-            pass
+        await made([endpoint])
     assert "s3cret" not in str(refused.value) + caplog.text

@@ -3,6 +3,7 @@ nowhere that they should not go."""
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import datetime as dt
 import ssl
@@ -20,14 +21,18 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
+from assent.core.addresses import Egress, effective, egress_from_texts
 from assent.core.clock import utc_now
 from assent.core.errors import ConfigurationError
 from assent.notify.notifier import NotDelivered
-from assent.notify.webhooks import Resolve, Target, WebhookSender, check_addresses, effective
+from assent.notify.reaching import NotReached, Reach, Resolve, check_addresses
+from assent.notify.webhooks import Target, WebhookSender
 from tests.support.keys import NEW_SECRET, OLD_SECRET, OTHER_SECRET
 from tests.support.listening import listening
 from tests.support.receiver import Receiver, receiving
 from tests.support.server import free_port
+
+ROOT = Path(__file__).parent.parent.parent
 
 BODY = '{"said":"Größe ☃"}'.encode()
 
@@ -46,8 +51,8 @@ async def send(
     resolve: Resolve | None = None,
     transport: httpx.AsyncHTTPTransport | None = None,
 ) -> None:
-    async with WebhookSender.open(target, resolve=resolve, transport=transport) as sender:
-        await sender.send("msg_1", BODY, utc_now())
+    async with Reach.open(resolve=resolve, transport=transport) as reach:
+        await WebhookSender(target, reach).send("msg_1", BODY, utc_now())
 
 
 def resolving(*answers: Sequence[str]) -> Resolve:
@@ -142,10 +147,8 @@ async def test_a_receiver_that_says_no_word_of_http() -> None:
     "slow", [Receiver(after=60), Receiver(answer_bytes=1000, pause=0.1)], ids=["silent", "dripping"]
 )
 async def test_a_slow_receiver_has_so_many_seconds_in_all(slow: Receiver) -> None:
-    async with (
-        receiving(slow) as receiver,
-        WebhookSender.open(local(receiver), total_seconds=0.5) as sender,
-    ):
+    async with receiving(slow) as receiver, Reach.open(total_seconds=0.5) as reach:
+        sender = WebhookSender(local(receiver), reach)
         with pytest.raises(NotDelivered, match=r"did not answer within 0\.5 seconds"):
             await sender.send("msg_1", BODY, utc_now())
 
@@ -212,7 +215,7 @@ def to(url: str = "https://example.com", **options: Any) -> Target:
 def is_allowed(addresses: Sequence[str], target: Target) -> bool:
     try:
         check_addresses(addresses, target)
-    except NotDelivered:
+    except NotReached:
         return False
     return True
 
@@ -390,4 +393,74 @@ async def test_a_name_in_a_private_network_is_not_even_connected_to(certificates
                     resolve=resolving(addresses),
                     transport=transport,
                 )
+    assert receiver.got == []
+
+
+# ── where the operator lets it ──
+
+
+OPENING = (
+    *("aiohttp", "http.client.HTTPSConnection", "httpx", "requests", "urllib.request", "urllib3"),
+    *("websockets.client", "websockets.asyncio.client", "websockets.sync", "open_connection"),
+)
+
+
+def test_the_server_itself_opens_connections_in_one_place() -> None:
+    """What fetched a URL elsewhere would go round the checks of addresses and ASSENT_EGRESS."""
+    found = set()
+    for path in (ROOT / "assent").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            imported = []
+            if isinstance(node, ast.Import):
+                imported = [each.name for each in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                imported = [f"{node.module}.{each.name}" for each in node.names]
+            elif isinstance(node, ast.Attribute) and node.attr == "open_connection":
+                imported = [node.attr]
+            if any(f"{name}.".startswith(f"{each}.") for name in imported for each in OPENING):
+                found.add(path.relative_to(ROOT / "assent").parts)
+    of_clients = {each for each in found if each[0] in ("client", "cli")}
+    assert found - of_clients == {("notify", "reaching.py")}
+
+
+async def test_what_is_not_listed_is_not_even_connected_to(certificates: Any) -> None:
+    async with tls_receiver(certificates("hooks.example")) as (receiver, transport):
+        target = to(f"https://hooks.example:{receiver.port}/in", allow_private=True)
+        here = resolving(["127.0.0.1"])
+
+        async def send_by(*listed: str) -> None:
+            egress = egress_from_texts(listed)
+            async with Reach.open(egress=egress, resolve=here, transport=transport) as reach:
+                await WebhookSender(target, reach).send("msg_1", BODY, utc_now())
+
+        for listed in ("hooks.example", f"hooks.example:{receiver.port - 1}", "10.0.0.0/8"):
+            with pytest.raises(NotDelivered, match="ASSENT_EGRESS"):
+                await send_by(listed)
+        assert receiver.got == []
+        await send_by("10.0.0.0/8", f"hooks.example:{receiver.port}")
+        await send_by("127.0.0.0/8")
+    assert len(receiver.got) == 2
+
+
+async def test_what_is_listed_is_held_to_the_rules_of_addresses_all_the_same() -> None:
+    egress = egress_from_texts(["hooks.example", "169.254.0.0/16", "10.0.0.0/8"])
+    for address, reason in (("169.254.169.254", "nobody receives"), ("10.0.0.1", "private")):
+        here = resolving([address])
+        async with Reach.open(egress=egress, resolve=here) as reach:
+            with pytest.raises(NotDelivered, match=reason):
+                await WebhookSender(to("https://hooks.example"), reach).send("m", b"", utc_now())
+
+
+async def test_code_may_refuse_a_connection_too() -> None:
+    asked: list[tuple[str, int, Sequence[str]]] = []
+
+    def permits(host: str, port: int, addresses: Sequence[str]) -> bool:
+        asked.append((host, port, addresses))
+        return False
+
+    egress, here = Egress(permits=permits), resolving(["127.0.0.1"])
+    async with receiving(Receiver()) as receiver, Reach.open(egress=egress, resolve=here) as reach:
+        with pytest.raises(NotDelivered, match="may open no connection"):
+            await WebhookSender(local(receiver), reach).send("m", b"{}", utc_now())
+    assert asked == [("127.0.0.1", receiver.port, ["127.0.0.1"])]
     assert receiver.got == []
