@@ -168,14 +168,18 @@ def _problem(
     if status == 500:
         # An exception that nobody caught ends the connection, so the client must not use it again.
         headers = {**headers, "Connection": "close"}
-    body = {
-        "type": f"urn:assent:problem:{title.lower().replace(' ', '-')}",
+    return Document(status, {**problem_body(status, title, detail), **members}, dict(headers))
+
+
+def problem_body(status: int, title: str, detail: str) -> JsonObject:
+    """The problem document with what each has."""
+    name = title.lower().replace(" ", "-")
+    return {
+        "type": f"urn:assent:problem:{name}",
         "title": title,
-        "status": status,
+        "status": int(status),
         "detail": detail,
-        **members,
     }
-    return Document(status, body, dict(headers))
 
 
 def status_of(error: AssentError) -> int | None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import logging
 import struct
+import time
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -28,7 +30,13 @@ from assent.api.streams.handshake import HANDSHAKE
 from assent.api.streams.sending import wire_of
 from assent.api.streams.speech import TICK
 from assent.api.streams.sse import PING
-from assent.api.streams.uvicorn_wires import LOGGER, HttpProtocol, WebSocketProtocol
+from assent.api.streams.uvicorn_wires import (
+    LOGGER,
+    MOST_FIELDS,
+    MOST_HEAD_BYTES,
+    HttpProtocol,
+    WebSocketProtocol,
+)
 from assent.config.logging import TALKATIVE
 from tests.support import readers
 from tests.support.models import ScriptedModel
@@ -459,6 +467,179 @@ async def test_a_message_in_empty_fragments_is_held_as_one() -> None:
         writer.write(b"\x80\x81" + bytes(4) + b"b")
         assert await heard.get() == {"type": "websocket.receive", "text": "ab"}
         writer.close()
+
+
+# ── heads ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("behind", [b"", FRAME], ids=["alone", "with a frame behind it"])
+@pytest.mark.parametrize("step", [1, 1 << 20])
+async def test_a_handshake_comes_in_pieces_of_any_size(step: int, behind: bytes) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        heard = await receive()
+        if heard["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": heard["text"]})
+
+    sent = readers.handshake("/") + behind
+    async with served(app) as (port, state), connected(port) as (reader, writer):
+        # As the system would give it, where a proxy sends byte by byte.
+        feed(await wire_in(state), sent, step)
+        if behind:
+            assert await reader.read() == b""
+        else:
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+            writer.write(FRAME)
+            assert await reader.readexactly(4) == b"\x81\x02{}"
+
+
+@pytest.mark.parametrize("size", [MOST_HEAD_BYTES, MOST_HEAD_BYTES + 1])
+@pytest.mark.parametrize("step", [1, 1000, 1 << 20])
+async def test_a_head_may_have_so_many_bytes_and_not_one_more(size: int, step: int) -> None:
+    head = b"GET / HTTP/1.1\r\nHost: x\r\nX: "
+    head += b"x" * (size - len(head) - 4) + b"\r\n\r\n"
+    async with served(says_hello) as (port, state), connected(port) as (reader, _):
+        feed(await wire_in(state), head, step)
+        assert await status(reader) == (200 if size == MOST_HEAD_BYTES else 431)
+
+
+@pytest.mark.parametrize("fields", [MOST_FIELDS, MOST_FIELDS + 1])
+async def test_a_head_may_have_so_many_fields_and_not_one_more(fields: int) -> None:
+    head = b"GET / HTTP/1.1\r\nHost: x\r\n" + b"a: b\r\n" * (fields - 1) + b"\r\n"
+    async with served(says_hello) as (port, _), connected(port) as (reader, writer):
+        writer.write(head)
+        assert await status(reader) == (200 if fields == MOST_FIELDS else 431)
+
+
+async def test_what_refuses_a_head_is_a_problem_document() -> None:
+    async with served(says_hello) as (port, _), connected(port) as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nno field\r\n\r\n")
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json")
+    assert json.loads(body) == {
+        "type": "urn:assent:problem:bad-request",
+        "title": "Bad Request",
+        "status": 400,
+        "detail": "This is no request of HTTP/1.1.",
+    }
+
+
+async def test_a_head_that_does_not_end_in_time_is_told_so_and_nobody_who_asks_nothing() -> None:
+    async with served(says_hello, Hasty) as (port, _):
+        async with connected(port) as (reader, writer):
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n")
+            assert await status(reader) == 408
+        async with connected(port) as (reader, _):
+            assert await reader.read() == b""
+
+
+async def test_a_head_has_its_time_from_its_first_byte_on() -> None:
+    class Patient(HttpProtocol):
+        head_seconds = 1.0
+
+    async with served(says_hello, Patient) as (port, state), connected(port) as (reader, _):
+        protocol = await wire_in(state)
+        ends_at = vars(protocol)["_timer"].when()
+        feed(protocol, HELLO[:1], 1)
+        assert vars(protocol)["_timer"].when() > ends_at
+        feed(protocol, HELLO[1:], 1)
+        assert await status(reader) == 200
+
+
+async def test_a_refusal_does_not_get_into_an_answer_that_is_under_way() -> None:
+    goes_on = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"hello", "more_body": True})
+        await goes_on.wait()
+
+    async with served(app) as (port, _), connected(port) as (reader, writer):
+        writer.write(HELLO)
+        await reader.readuntil(b"hello\r\n")
+        writer.write(b"no head\r\n\r\n")
+        assert await reader.read() == b""
+        goes_on.set()
+
+
+async def test_the_rest_of_a_body_that_was_answered_does_not_hold_the_connection() -> None:
+    post = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nx"
+    async with served(says_hello, Hasty) as (port, _), connected(port) as (reader, writer):
+        writer.write(post)
+        await reader.readuntil(b"hello")
+        # uvicorn lets whoever goes on have the connection for ever.
+        writer.write(b"x")
+        assert await reader.read() == b""
+
+
+async def test_a_connection_is_kept_whose_body_came_behind_its_answer() -> None:
+    post = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n"
+    async with served(says_hello, Hasty) as (port, state), connected(port) as (reader, writer):
+        writer.write(post)
+        await reader.readuntil(b"hello")
+        (protocol,) = state.connections
+        feed(protocol, b"x", 1)
+        # As long as any other that is idle, and not for ever.
+        keep_alive = vars(protocol)["timeout_keep_alive_task"]
+        assert keep_alive is not None and vars(protocol)["_timer"] is None
+        writer.write(HELLO)
+        await reader.readuntil(b"hello")
+
+
+async def test_who_asks_for_another_protocol_is_answered_in_this_one() -> None:
+    upgrade = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    async with served(says_hello) as (port, _), connected(port) as (reader, writer):
+        writer.write(upgrade + HELLO)
+        for _ in range(2):
+            await reader.readuntil(b"hello")
+
+
+async def test_a_head_without_end_costs_no_more_than_its_limit() -> None:
+    """httptools needs 3 s for a field of 4 MiB that comes in pieces of 64 KiB."""
+    async with served(says_hello) as (port, state), connected(port) as (reader, _):
+        protocol = await wire_in(state)
+        sent = b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * (4 << 20)
+        began = time.process_time()
+        feed(protocol, sent, 1 << 16)
+        assert time.process_time() - began < 0.1
+        assert await status(reader) == 431
+
+
+# ── helpers ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@asynccontextmanager
+async def connected(
+    port: int,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+async def wire_in(state: ServerState) -> HttpProtocol:
+    """The server's side of the only connection."""
+    await until(lambda: state.connections)
+    (protocol,) = state.connections
+    assert isinstance(protocol, HttpProtocol)
+    return protocol
+
+
+def feed(protocol: Any, data: bytes, step: int) -> None:
+    """Give the server this in pieces of one size, until it takes no more."""
+    for at in range(0, len(data), step):
+        wire = protocol.transport
+        if wire.is_closing():
+            break
+        wire.get_protocol().data_received(data[at : at + step])
+
+
+async def status(reader: asyncio.StreamReader) -> int:
+    """The status of the answer that comes next."""
+    return int((await reader.readuntil(b"\r\n")).split()[1])
 
 
 async def says_hello(scope: Scope, receive: Receive, send: Send) -> None:

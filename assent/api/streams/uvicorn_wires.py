@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from http import HTTPStatus
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -14,74 +15,129 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import CloseCode, Frame
 from websockets.http11 import Request
 
+from assent.api.problems import PROBLEM, problem_body
 from assent.api.streams.handshake import DENIAL, HANDSHAKE
 from assent.api.streams.sending import WIRE
+from assent.core.json import encode_json
 
 LOGGER = "uvicorn.websockets"
 """Its level is that of warnings, whatever the level of the log (`config.logging.TALKATIVE`)."""
 
-MOST_HEAD_BYTES = 64 << 10
+MOST_HEAD_BYTES = 32 << 10
 """The largest head of a request, and the most bytes between two pieces of its body or behind the
-last, where trailers are. A head within one read of the system may be a little larger."""
+last, where trailers are. A head that begins within the last bytes of the request before may be up
+to twice as large."""
 
-TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n\r\n"
+MOST_FIELDS = 100
+"""The most fields of a head and its trailers."""
 
 MOST_FRAGMENTS = 1000
 """Fragments of a message that are held by themselves. Then they are joined, since each takes some
 40 bytes however small it is."""
 
 
-class HttpProtocol(HttpToolsProtocol):
-    """HTTP, with the transport in each request's scope. A connection is closed if a request's head
-    takes longer than `head_seconds`, or is larger than `MOST_HEAD_BYTES`; uvicorn would wait for
-    ever, and hold the connection with all that it is sent."""
+def _refusal(status: HTTPStatus, detail: str) -> bytes:
+    """A response that ends its connection, since nobody knows where the next request begins."""
+    body = encode_json(problem_body(status, status.phrase, detail))
+    lines = (
+        f"HTTP/1.1 {status.value} {status.phrase}",
+        f"content-type: {PROBLEM}",
+        f"content-length: {len(body)}",
+        "connection: close",
+        "\r\n",
+    )
+    return "\r\n".join(lines).encode() + body
 
-    head_seconds = 30.0
+
+LATE = _refusal(
+    HTTPStatus.REQUEST_TIMEOUT, "The head of the request did not end in time. Send it at once."
+)
+
+TOO_LARGE = _refusal(
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    f"The head of a request may have {MOST_HEAD_BYTES} bytes and {MOST_FIELDS} fields.",
+)
+
+MALFORMED = _refusal(HTTPStatus.BAD_REQUEST, "This is no request of HTTP/1.1.")
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """HTTP, with the transport in each request's scope.
+
+    A head that takes longer than `head_seconds` from its first byte is answered with 408, and one
+    beyond `MOST_HEAD_BYTES` or `MOST_FIELDS` with 431 while it arrives; uvicorn would wait for
+    ever, and hold the connection with all that it is sent. The parser joins what it has of a field
+    with each piece that comes, at a cost that grows with the square, so it is given no more of a
+    head than that may have. The rest of a body that was answered already has that time, too.
+    """
+
+    head_seconds = 15.0
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._head_is_due = True
-        self._head_timer: asyncio.TimerHandle | None = None
+        self._has_begun = False
+        self._timer: asyncio.TimerHandle | None = None
         self._received = 0
         self._unused = 0
+        self._fields = 0
+        self._refusal = MALFORMED
         self._running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._watch_head()
+        self._watch()
 
     def data_received(self, data: bytes) -> None:
-        self._received = len(data)
-        super().data_received(data)
-        if self._head_is_due and self._head_timer is None:
-            self._watch_head()
-        self._unused += len(data)
-        if self._unused > MOST_HEAD_BYTES:
-            self._refuse_head()
+        fed = 0
+        # One that has become a WebSocket has no parser.
+        while fed < len(data) and self.parser is not None and not self.transport.is_closing():
+            piece = data[fed : fed + MOST_HEAD_BYTES - self._unused]
+            self._received = len(piece)
+            super().data_received(piece)
+            fed += self._received
+            self._unused += self._received
+            if self._unused >= MOST_HEAD_BYTES:
+                self._refuse(TOO_LARGE)
+        if self.parser is None:
+            self._leave(is_all=fed == len(data))
+        elif self._timer is None and self._head_is_due:
+            self._wait_for_head()
 
     def handle_websocket_upgrade(self) -> None:
-        # httptools' way to tell, with the number of bytes up to the end of the head.
-        upgrade = sys.exception()
+        upgrade = _offset_of_upgrade()
         super().handle_websocket_upgrade()
-        # uvicorn drops the rest. Whoever has sent it would wait for an answer for ever.
-        if upgrade is not None and upgrade.args[0] < self._received:
-            self.transport.close()
+        self._leave(is_all=upgrade == self._received)
         # The two refer to each other. Nobody tells this one when the connection is lost.
         self.parser = None  # type: ignore[assignment]
 
+    def _unsupported_upgrade_warning(self) -> None:
+        # To answer as if it had not been asked for is to say no. uvicorn would drop the rest.
+        self._received = _offset_of_upgrade()
+        self._count_anew()
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._head_is_due = True
-        self._count_anew()
+        # From its first byte on, however long the connection has waited for it.
+        self._unwatch()
+        self._has_begun = True
+        self._fields = 0
         self.scope["extensions"] = {WIRE: {"transport": self.transport}}
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields += 1
+        if self._fields > MOST_FIELDS:
+            self._refusal = TOO_LARGE
+            # The parser stops, and lets uvicorn refuse it.
+            raise ValueError(f"The head has more than {MOST_FIELDS} fields.")
         # uvicorn adds trailers to the headers, that are read by then.
         if self._head_is_due:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._unwatch_head()
+        self._unwatch()
+        self._head_is_due = self._has_begun = False
+        self._count_anew()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -89,11 +145,22 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        self._unwatch()
+        self._head_is_due = True
         self._count_anew()
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        # The rest of the body is read, and dropped. It may never end.
+        if self._timer is None and not self._head_is_due and self._is_answered:
+            self._watch()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(self._refusal)
+
     def connection_lost(self, exc: Exception | None) -> None:
-        self._unwatch_head()
+        self._unwatch()
         super().connection_lost(exc)
         # uvicorn tells only the request that came last, which may wait behind this one.
         if self._running is not None and not self._running.response_complete:
@@ -104,24 +171,63 @@ class HttpProtocol(HttpToolsProtocol):
         self._running = cycle
         super()._start_asgi_task(cycle, app)
 
+    @property
+    def _is_answered(self) -> bool:
+        """True unless an answer is under way."""
+        return self._running is None or self._running.response_complete
+
+    def _leave(self, *, is_all: bool) -> None:
+        """Leave the connection to the WebSocket's protocol."""
+        # uvicorn drops the rest. Whoever has sent it would wait for an answer for ever.
+        if not is_all:
+            self._hang_up()
+
+    def _wait_for_head(self) -> None:
+        # An empty line behind a request may be the begin of the next one, or of none.
+        if self._has_begun or (self._unused and self._is_answered):
+            self._watch()
+        elif self._is_answered:
+            # uvicorn waits for ever, once more was read of a request that it has answered.
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
     def _count_anew(self) -> None:
         # The rest of what came together with this is not counted.
         self._unused = -self._received
 
-    def _refuse_head(self) -> None:
-        # The answer to the request before comes first, and may take long.
-        if self._running is None or self._running.response_complete:
-            self.transport.write(TOO_LARGE)
+    def _refuse(self, response: bytes) -> None:
+        # Within an answer that is under way there is no place for another.
+        if self._is_answered and not self.transport.is_closing():
+            self.transport.write(response)
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        self._unwatch()
         self.transport.close()
 
-    def _watch_head(self) -> None:
-        self._head_timer = self.loop.call_later(self.head_seconds, self.transport.close)
+    def _watch(self) -> None:
+        self._timer = self.loop.call_later(self.head_seconds, self._end_of_patience)
 
-    def _unwatch_head(self) -> None:
-        self._head_is_due = False
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+    def _unwatch(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _end_of_patience(self) -> None:
+        if self._has_begun:
+            self._refuse(LATE)
+        else:
+            # Nobody has asked anything, such as a browser that connects beforehand.
+            self._hang_up()
+
+
+def _offset_of_upgrade() -> int:
+    """The number of bytes up to the end of the head, by httptools' way to tell of an upgrade."""
+    upgrade = sys.exception()
+    assert upgrade is not None
+    offset: int = upgrade.args[0]
+    return offset
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
