@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +10,10 @@ import typer
 
 from assent.cli.terminal import console, errors_as_sentences, fail, mebibytes, read_settings
 from assent.config.settings import Settings
+from assent.core.key_files import LINKS, PEPPER
 from assent.core.text import visible
 from assent.storage.folder_files import folder_of
+from assent.storage.sqlite.audit_chain import key_file
 from assent.storage.sqlite.database import back_up, resolved
 
 
@@ -54,10 +55,12 @@ def _keys(path: Path, key_ids: Sequence[str], settings: Settings) -> Iterator[st
         yield f"ASSENT_ENCRYPTION_KEY: {', '.join(key_ids)}"
     for variable, is_set in (
         ("ASSENT_AUDIT_KEY", settings.audit_key),
-        ("ASSENT_LINK_KEY", settings.link_key),
+        (LINKS.setting, settings.link_key),
+        (PEPPER.setting, settings.key_pepper),
     ):
         if is_set is not None:
             yield variable
     # Those that were made because none was set.
-    for file in sorted(path.parent.glob(f"{glob.escape(path.name)}.*-key")):
-        yield str(file)
+    for file in (key_file(path), PEPPER.path(path), LINKS.path(path)):
+        if file.is_file():
+            yield str(file)

@@ -29,9 +29,10 @@ from assent.config.logging import LogFormat
 from assent.core.addresses import egress_from_texts
 from assent.core.errors import ConfigurationError
 from assent.core.json import read_strictly
+from assent.core.key_files import LINKS, PEPPER
+from assent.core.keys import Pepper
 from assent.core.policy import not_a_duration, read_duration
 from assent.core.sealing import parse_keys
-from assent.notify.links import key_beside, parse_key
 from assent.runs.recursion import MOST
 from assent.runs.sync_threads import MAX_THREADS
 
@@ -186,9 +187,13 @@ class Settings(BaseSettings):
     """The address at which people reach this server, `https://assent.example.com`. With it,
     approvals can be decided by links."""
 
-    link_key: Annotated[SecretStr, _readable_by(parse_key)] | None = None
+    link_key: Annotated[SecretStr, _readable_by(LINKS.parse)] | None = None
     """The key that links are made with: base64 of 32 bytes or more. Without it, a key is made and
     kept beside the database."""
+
+    key_pepper: Annotated[SecretStr, _readable_by(PEPPER.parse)] | None = None
+    """The secret by which stored API keys and sessions are known: base64 of 32 bytes or more.
+    Without it, one is made and kept beside the database."""
 
     link_issuers: Annotated[tuple[str, ...], NoDecode] = ()
     """The names of keys that may make links for others, separated by commas."""
@@ -402,8 +407,19 @@ class Settings(BaseSettings):
         Raises `ConfigurationError`.
         """
         if self.link_key is None:
-            return key_beside(self.database_path)
-        return parse_key(self.link_key.get_secret_value())
+            return LINKS.beside(self.database_path)
+        return LINKS.parse(self.link_key.get_secret_value())
+
+    @property
+    def pepper(self) -> Pepper:
+        """The pepper of API keys: `key_pepper`, or the one beside the database, which is made if
+        missing.
+
+        Raises `ConfigurationError`.
+        """
+        if self.key_pepper is None:
+            return Pepper(PEPPER.beside(self.database_path))
+        return Pepper(PEPPER.parse(self.key_pepper.get_secret_value()))
 
     @property
     def database_path(self) -> Path:

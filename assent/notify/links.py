@@ -10,22 +10,17 @@ from __future__ import annotations
 
 import base64
 import hmac
-import secrets
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import rfc8785
 
 from assent.core.approval import Approval, ApprovalKind
-from assent.core.atomic_file import replace_file
 from assent.core.audit import AuditAction, AuditEntry, Authentication
 from assent.core.clock import time_text
-from assent.core.errors import ConfigurationError, Gone, InvalidRequest, NotFound, Superseded
+from assent.core.errors import Gone, InvalidRequest, NotFound, Superseded
 from assent.core.rows import Link
 from assent.storage.base import Change, Storage
-
-KEY_BYTES = 32
 
 BY_LINK = ("approve", "reject")
 """The decisions that links can make about an action. To edit it, or to answer in its place, takes
@@ -170,44 +165,6 @@ def using(link: Link, now: datetime) -> Change:
     )
     used = replace(link, used_at=now, version=link.version + 1)
     return Change(rows=(used,), audit=(entry,))
-
-
-# ── the key ───────────────────────────────────────────────────────────────────────────────────────
-
-
-def parse_key(text: str) -> bytes:
-    """The key that the base64 stands for. Raises `ConfigurationError`, which does not repeat it."""
-    try:
-        secret = base64.b64decode(text, validate=True)
-    except ValueError:
-        secret = b""
-    if len(secret) < KEY_BYTES:
-        raise ConfigurationError(
-            f"The key of links is not the base64 of {KEY_BYTES} bytes or more. "
-            f"Make one: openssl rand -base64 {KEY_BYTES}"
-        )
-    return secret
-
-
-def key_beside(database: Path) -> bytes:
-    """The key in the file beside the database. A missing file is created, readable by its owner
-    only. Raises `ConfigurationError`."""
-    path = database.with_name(f"{database.name}.links-key")
-    try:
-        if not path.exists():
-            new = base64.b64encode(secrets.token_bytes(KEY_BYTES))
-            replace_file(path, new, mode=0o600)
-        return parse_key(path.read_text(encoding="ascii").strip())
-    except OSError as error:
-        raise ConfigurationError(
-            f"The key of links cannot be kept in {path}: {error.strerror}. "
-            "Set ASSENT_LINK_KEY instead."
-        ) from error
-    except (ConfigurationError, ValueError):
-        raise ConfigurationError(
-            f"The file {path} holds no key of links. "
-            "Restore it; or remove it, and links sent so far end."
-        ) from None
 
 
 _UNKNOWN = Link(

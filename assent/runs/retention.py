@@ -121,6 +121,7 @@ class Sweeper:
                 log.info("old events removed", count=removed)
         await storage.remove_grants(now - OVER_KEPT)
         await storage.remove_links(now - OVER_KEPT)
+        await storage.remove_sign_ins(now)
         await storage.remove_items(now)
         if self._uploads is not None and self._monotonic() >= self._uploads_due:
             await self._uploads.remove_unused(now)

@@ -23,12 +23,14 @@ from typing import Any, Generic, Protocol, TypeVar
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.store.base import BaseStore
 
+from assent.core.access import Owner
 from assent.core.approval import Approval, ApprovalStatus
 from assent.core.audit import AuditEntry, AuditHead, AuditRecord
 from assent.core.events import Event
 from assent.core.grant import Grant
 from assent.core.rows import (
     Answer,
+    ApiKey,
     Effect,
     File,
     FileUse,
@@ -40,6 +42,7 @@ from assent.core.rows import (
     Run,
     RunStatus,
     Schedule,
+    Session,
     Thread,
     ThreadStatus,
     Timer,
@@ -562,6 +565,28 @@ class Storage(ABC):
     async def link(self, link_id: str) -> Link | None:
         """Return the link, None if there is none."""
 
+    # ── keys and sessions ──
+
+    @abstractmethod
+    async def api_key(self, key_id: str) -> ApiKey | None:
+        """Return the key, None if there is none."""
+
+    @abstractmethod
+    async def api_keys(
+        self, *, owner: Owner | None = None, limit: int = 100, cursor: str | None = None
+    ) -> Page[ApiKey]:
+        """List keys, newest first, also those that are over; with an owner, only theirs."""
+
+    @abstractmethod
+    async def session(self, session_id: str) -> Session | None:
+        """Return the session, None if there is none."""
+
+    @abstractmethod
+    async def sessions(
+        self, *, owner: Owner | None = None, limit: int = 100, cursor: str | None = None
+    ) -> Page[Session]:
+        """List sessions, newest first; with an owner, only theirs."""
+
     # ── retention ──
 
     @abstractmethod
@@ -605,6 +630,11 @@ class Storage(ABC):
     @abstractmethod
     async def remove_links(self, before: datetime) -> int:
         """Remove the links that had expired at `before`, and return how many."""
+
+    @abstractmethod
+    async def remove_sign_ins(self, before: datetime) -> int:
+        """Remove the sessions and tickets that had expired before that time, and return how
+        many."""
 
     @abstractmethod
     async def remove_items(self, before: datetime) -> int:

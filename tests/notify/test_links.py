@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import stat
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from assent.core.approval import ApprovalKind, ApprovalStatus
 from assent.core.audit import Actor, Authentication
 from assent.core.decisions import Approve, Reject
 from assent.core.errors import (
-    ConfigurationError,
     Conflict,
     Gone,
     InvalidRequest,
@@ -29,9 +27,7 @@ from assent.notify.links import (
     LinkKey,
     check_chosen,
     check_usable,
-    key_beside,
     new_link,
-    parse_key,
     token,
     using,
 )
@@ -186,30 +182,6 @@ def test_a_link_answers_questions_and_nothing_in_place_of_a_tool() -> None:
     }
     assert made.pop(ApprovalKind.INPUT).decisions == ("respond", "reject")
     assert {link.decisions for link in made.values()} == {("approve", "reject")}
-
-
-# ── the key ──
-
-
-def test_the_key_is_made_once_beside_the_database_for_its_owner_only(tmp_path: Path) -> None:
-    key = key_beside(tmp_path / "assent.db")
-    assert len(key) == 32
-    (file,) = tmp_path.iterdir()
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert key_beside(tmp_path / "assent.db") == key
-    assert key_beside(tmp_path / "other.db") != key
-
-
-def test_a_broken_key_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "assent.db.links-key").write_text("half a k")
-    with pytest.raises(ConfigurationError, match="holds no key"):
-        key_beside(tmp_path / "assent.db")
-    with pytest.raises(ConfigurationError, match="cannot be kept"):
-        key_beside(tmp_path / "no such folder" / "assent.db")
-    with pytest.raises(ConfigurationError) as refused:
-        parse_key("c2hvcnQ=")
-    assert "c2hvcnQ" not in str(refused.value)
-    assert "kkkk" not in repr(KEY)
 
 
 # ── used up with the decision ──

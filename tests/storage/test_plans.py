@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 
+from assent.core.access import Owner
 from assent.core.approval import ApprovalStatus
 from assent.core.rows import UNFINISHED, NotificationStatus, RunStatus, ThreadStatus
 from assent.core.sealing import NoSeal
@@ -40,6 +41,8 @@ LISTS: Mapping[str, Mapping[str, Any]] = {
         "cursor": CURSOR,
     },
     "grants": {"cursor": CURSOR},
+    "api_keys": {"owner": Owner("ann", "acme"), "cursor": CURSOR},
+    "sessions": {"owner": Owner("ann"), "cursor": CURSOR},
     "notifications": {
         "status": NotificationStatus.PENDING,
         "approval_id": "a",
@@ -75,6 +78,8 @@ QUESTIONS: Mapping[str, tuple[Any, ...]] = {
     "next_notification": ("e",),
     "next_due": (NOON,),
     "file": ("f",),
+    "api_key": ("k",),
+    "session": ("s",),
     "file_uses": ("t",),
     "known_files": (["f"],),
 }
@@ -210,6 +215,8 @@ async def test_a_row_is_written_by_its_key_and_removed_with_its_thread(
         queries.REMOVE_RUN,
         queries.REMOVE_GRANTS,
         queries.REMOVE_LINKS,
+        queries.REMOVE_SESSIONS,
+        queries.REMOVE_TICKETS,
         queries.REMOVE_ANSWERS,
         queries.REMOVE_NOTIFICATIONS,
         queries.RETIRE_SILENT,

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from assent.core.access import Owner
 from assent.core.approval import ApprovalStatus, Delegation, Target
 from assent.core.errors import Conflict, Gone, InvalidRequest
 from assent.core.events import Custom, Done, Token, decode
@@ -27,6 +28,7 @@ from assent.storage.base import Change, LogEntry, Storage
 from tests.storage.samples import (
     NOON,
     answer,
+    api_key,
     approval,
     effect,
     grant,
@@ -34,7 +36,9 @@ from tests.storage.samples import (
     notification,
     run,
     schedule,
+    session,
     thread,
+    ticket,
     timer,
     token,
 )
@@ -73,6 +77,8 @@ def seqs(entries: list[LogEntry] | tuple[LogEntry, ...]) -> list[int]:
         (thread(), thread(owner="bob"), lambda storage: storage.thread("t")),
         (run(), run(owner="bob"), lambda storage: storage.run("r")),
         (approval(), approval(owner="bob"), lambda storage: storage.approval("a")),
+        (api_key(), api_key(roles=("admin",)), lambda storage: storage.api_key("key")),
+        (session(), session(person="bob"), lambda storage: storage.session("session")),
         (effect(), effect(outcome="bob"), lambda storage: storage.effect("e")),
         (timer(), timer(payload={"k": "bob"}), lambda storage: storage.timer("i")),
         (timer(thread_id=""), timer(thread_id="", kind="bob"), lambda storage: storage.timer("i")),
@@ -92,6 +98,8 @@ def seqs(entries: list[LogEntry] | tuple[LogEntry, ...]) -> list[int]:
             "thread",
             "run",
             "approval",
+            "key",
+            "session",
             "effect",
             "timer",
             "timer of no thread",
@@ -811,6 +819,41 @@ async def test_open_grants_are_those_that_could_be_used_now(storage: Storage) ->
     ] == ["old", "new"]
     assert await storage.open_grants("clerk", (), NOON) == ()
     assert [each.grant_id for each in (await storage.grants(limit=1)).rows] == ["new"]
+
+
+async def test_keys_and_sessions_are_listed_by_their_person(storage: Storage) -> None:
+    makers: dict[str, Callable[..., Any]] = {"api_keys": api_key, "sessions": session}
+    for name, make in makers.items():
+        rows = [
+            make("old", tenant=None),
+            make("new", tenant=None, created_at=NOON + timedelta(seconds=1)),
+            make("bob's", tenant=None, person="bob", created_at=NOON + timedelta(seconds=2)),
+            make("acme's", created_at=NOON + timedelta(seconds=3)),
+        ]
+        await storage.commit(Change(rows=tuple(rows)))
+        read = getattr(storage, name)
+        old, new, bobs, acmes = rows
+        assert await pages(read, limit=2) == [[acmes, bobs], [new, old]]
+        assert await pages(read, limit=1, owner=Owner("ann")) == [[new], [old]]
+        assert await pages(read, owner=Owner("ann", "acme")) == [[acmes]]
+        assert await pages(read, owner=Owner("ann", "other")) == [[]]
+    assert await storage.api_key("old") == api_key("old", tenant=None)
+    assert await storage.session("old") == session("old", tenant=None)
+    assert await storage.api_key("none") is await storage.session("none") is None
+
+
+async def test_sessions_and_tickets_are_removed_once_they_are_over(storage: Storage) -> None:
+    over, lasting = NOON + timedelta(minutes=1), NOON + timedelta(minutes=2)
+    rows = [
+        make(name, expires_at=expires_at)
+        for make in (session, ticket)
+        for name, expires_at in (("over", over), ("lasting", lasting))
+    ]
+    await storage.commit(Change(rows=tuple(rows)))
+    assert await storage.remove_sign_ins(over) == 0
+    assert await storage.remove_sign_ins(lasting) == 2
+    assert await storage.session("over") is None
+    assert await storage.session("lasting") is not None
 
 
 async def test_answers_are_removed_by_their_age(storage: Storage) -> None:

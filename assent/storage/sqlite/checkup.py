@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from assent.core.key_files import LINKS, PEPPER
 from assent.core.sealing import NoSeal
 from assent.storage.folder_files import WHOLE, folder_of
 from assent.storage.sqlite import database
@@ -95,7 +96,7 @@ def _hide_what_was_erased(connection: sqlite3.Connection) -> None:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    for suffix in ("", "-wal", "-shm", ".lock", ".audit-key", ".links-key"):
+    for suffix in ("", "-wal", "-shm", ".lock", ".audit-key", LINKS.suffix, PEPPER.suffix):
         file = path.with_name(f"{path.name}{suffix}")
         if file.is_file():
             yield file

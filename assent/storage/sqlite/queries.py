@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from assent.core.access import Owner
 from assent.core.clock import time_text
 from assent.storage.sqlite.tables import visible
 
@@ -371,6 +372,16 @@ REMOVE_LINKS = """
 """
 """The time at which they had expired, limit."""
 
+REMOVE_SESSIONS = """
+    DELETE FROM sessions
+    WHERE session_id IN (SELECT session_id FROM sessions WHERE expires_at < ? LIMIT ?)
+"""
+REMOVE_TICKETS = """
+    DELETE FROM tickets
+    WHERE ticket_id IN (SELECT ticket_id FROM tickets WHERE expires_at < ? LIMIT ?)
+"""
+"""The time at which they had expired, limit."""
+
 JOIN_PAST_USAGE = """
     INSERT INTO past_usage
     SELECT thread_id, agent, '', name, sum(amount) FROM past_usage
@@ -437,6 +448,16 @@ class Where:
 
     def __str__(self) -> str:
         return f"WHERE {' AND '.join(self._conditions)}" if self._conditions else ""
+
+
+def owner_where(owner: Owner | None) -> Where:
+    """The condition on the rows of one person."""
+    where = Where()
+    if owner is not None:
+        # Without its value, since a condition on None is left out.
+        where.add(*("tenant IS NULL",) if owner.tenant is None else ("tenant = ?", owner.tenant))
+        where.add("person = ?", owner.name)
+    return where
 
 
 def runs_where(

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from assent.core.access import Owner
 from assent.core.approval import Approval, ApprovalStatus
 from assent.core.audit import AuditHead, AuditRecord
 from assent.core.clock import Clock, time_text
@@ -21,6 +22,7 @@ from assent.core.grant import Grant
 from assent.core.logs import named
 from assent.core.rows import (
     Answer,
+    ApiKey,
     Effect,
     File,
     FileUse,
@@ -31,6 +33,7 @@ from assent.core.rows import (
     Run,
     RunStatus,
     Schedule,
+    Session,
     Thread,
     ThreadStatus,
     Timer,
@@ -44,7 +47,7 @@ from assent.storage.sqlite.changes import operation
 from assent.storage.sqlite.distrust import distrusting
 from assent.storage.sqlite.erasing import Erased, Eraser, StillErased
 from assent.storage.sqlite.file_keys import seal_of
-from assent.storage.sqlite.queries import Where, runs_where, where_few
+from assent.storage.sqlite.queries import Where, owner_where, runs_where, where_few
 from assent.storage.sqlite.reader import Reader
 from assent.storage.sqlite.saver import SqliteSaver
 from assent.storage.sqlite.store import REMOVE_EXPIRED, SqliteStore
@@ -532,6 +535,26 @@ class SqliteStorage(Storage):
     async def link(self, link_id: str) -> Link | None:
         return await self._one(self._tables.links, link_id)
 
+    # ── keys and sessions ──
+
+    async def api_key(self, key_id: str) -> ApiKey | None:
+        return await self._one(self._tables.keys, key_id)
+
+    async def api_keys(
+        self, *, owner: Owner | None = None, limit: int = 100, cursor: str | None = None
+    ) -> Page[ApiKey]:
+        where = owner_where(owner)
+        return await self._latest(self._tables.keys, "created_at", where, limit, cursor)
+
+    async def session(self, session_id: str) -> Session | None:
+        return await self._one(self._tables.sessions, session_id)
+
+    async def sessions(
+        self, *, owner: Owner | None = None, limit: int = 100, cursor: str | None = None
+    ) -> Page[Session]:
+        where = owner_where(owner)
+        return await self._latest(self._tables.sessions, "created_at", where, limit, cursor)
+
     # ── retention ──
 
     async def idle_threads(
@@ -559,6 +582,12 @@ class SqliteStorage(Storage):
 
     async def remove_links(self, before: datetime) -> int:
         return await retention.remove_over(self._writer, queries.REMOVE_LINKS, before)
+
+    async def remove_sign_ins(self, before: datetime) -> int:
+        removed = 0
+        for sql in (queries.REMOVE_SESSIONS, queries.REMOVE_TICKETS):
+            removed += await retention.remove_over(self._writer, sql, before)
+        return removed
 
     async def remove_items(self, before: datetime) -> int:
         return await retention.remove_over(self._writer, REMOVE_EXPIRED, before)

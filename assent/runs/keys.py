@@ -1,0 +1,219 @@
+"""API keys: made, known again, listed and revoked, each with its entry in the audit chain.
+
+The text of a key is shown to whoever makes it, and kept nowhere (`core/keys.py`).
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+import structlog
+
+from assent.core.access import Owner, role_of
+from assent.core.audit import LOCAL, Actor, AuditAction, AuditEntry
+from assent.core.clock import Clock, time_text
+from assent.core.errors import Conflict, InvalidRequest, NotFound, Tampered
+from assent.core.json import Json
+from assent.core.keys import Pepper, Random, key_id_in, new_key, same
+from assent.core.rows import ApiKey, Session
+from assent.core.text import visible
+from assent.storage.base import Change, Storage, all_rows
+
+log = structlog.get_logger(__name__)
+
+USE = "key"
+"""The use by which macs and proofs of keys differ from those of other secrets."""
+
+MAX_NAME = 200
+MAX_ROLES = 100
+MAX_NOTE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class MadeKey:
+    """A key that was just made, and its text."""
+
+    row: ApiKey
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys in a storage, known by the server's pepper."""
+
+    storage: Storage
+    pepper: Pepper
+    clock: Clock
+    random: Random = secrets.token_bytes
+
+    async def make(
+        self,
+        owner: Owner,
+        roles: Collection[str],
+        by: Actor,
+        *,
+        made_by: str = "",
+        expires_at: datetime | None = None,
+        note: str = "",
+    ) -> MadeKey:
+        """Make a key for the owner. `made_by` is who learns its text by a request; whoever has the
+        server's machine is not named. Raises `InvalidRequest`."""
+        now = self.clock.now()
+        check_owner(owner)
+        check_roles(roles)
+        if len(note) > MAX_NOTE:
+            raise InvalidRequest(f"A note has at most {MAX_NOTE} characters.")
+        if expires_at is not None and expires_at <= now:
+            raise InvalidRequest("The key would have expired already: give a time to come.")
+        made = new_key(self.random)
+        row = ApiKey(
+            key_id=made.key_id,
+            person=owner.name,
+            tenant=owner.tenant,
+            roles=tuple(sorted(set(roles))),
+            mac=self.pepper.mac(USE, made.text),
+            proof="",
+            made_by=made_by,
+            created_at=now,
+            expires_at=expires_at,
+            note=note,
+        )
+        row = replace(row, proof=self._proof(row))
+        entry = self._entry(AuditAction.KEY_MADE, row, by, roles=list(row.roles), made_by=made_by)
+        await self.storage.commit(Change(rows=(row,), audit=(entry,)))
+        return MadeKey(row, made.text)
+
+    async def known(self, text: str) -> ApiKey | None:
+        """The key with this text, if there is one and it is good. A text that is none of ours costs
+        no look at the storage."""
+        key_id = key_id_in(text)
+        row = None if key_id is None else await self.read(key_id)
+        return row if row is not None and self.is_of(row, text) and self.is_good(row) else None
+
+    async def read(self, key_id: str) -> ApiKey | None:
+        """The key's row, good or not; None if there is none that was made with our pepper."""
+        try:
+            row = await self.storage.api_key(key_id)
+        except Tampered as error:
+            log.error("a stored value was tampered with", **error.details)
+            return None
+        if row is None or not same(self._proof(row), row.proof):
+            return None
+        return row
+
+    def is_of(self, row: ApiKey, text: str) -> bool:
+        """True if the row is of the key with this text."""
+        return same(self.pepper.mac(USE, text), row.mac)
+
+    def is_good(self, row: ApiKey) -> bool:
+        """True if the key is neither revoked nor expired."""
+        has_expired = row.expires_at is not None and self.clock.now() >= row.expires_at
+        return row.revoked_at is None and not has_expired
+
+    async def use(self, row: ApiKey) -> ApiKey:
+        """Note that the key was used just now. Raises `Conflict` if its row has moved."""
+        used = replace(row, last_used_at=self.clock.now(), version=row.version + 1)
+        await self.storage.commit(Change(rows=(used,)))
+        return used
+
+    async def revoke(self, key_id: str, by: Actor) -> ApiKey:
+        """Revoke the key, and end the sessions that came from it: it is good for nothing from now
+        on. Raises `NotFound`."""
+        while True:
+            row = await self.storage.api_key(key_id)
+            if row is None:
+                raise NotFound(f"There is no key '{visible(key_id)}'.")
+            if row.revoked_at is not None:
+                return row
+            revoked = replace(row, revoked_at=self.clock.now(), version=row.version + 1)
+            sessions = await self._sessions_of(row)
+            entry = self._entry(AuditAction.KEY_REVOKED, row, by)
+            change = Change(rows=(revoked,), removed=sessions, audit=(entry,))
+            try:
+                await self.storage.commit(change)
+            except Conflict:
+                # It was used meanwhile, or one of the sessions was.
+                continue
+            return revoked
+
+    async def of(self, owner: Owner | None = None) -> list[ApiKey]:
+        """All keys, or those of one person, newest first."""
+        return await all_rows(self.storage.api_keys, owner=owner)
+
+    async def _sessions_of(self, row: ApiKey) -> tuple[Session, ...]:
+        theirs = await all_rows(self.storage.sessions, owner=Owner(row.person, row.tenant))
+        credential = credential_of(row)
+        return tuple(session for session in theirs if session.credential == credential)
+
+    def _proof(self, row: ApiKey) -> str:
+        """The MAC over all that the key is worth."""
+        expires_at = time_text(row.expires_at) if row.expires_at is not None else None
+        fields: Mapping[str, Json] = {
+            "key_id": row.key_id,
+            "mac": row.mac,
+            "person": row.person,
+            "tenant": row.tenant,
+            "roles": list(row.roles),
+            "made_by": row.made_by,
+            "expires_at": expires_at,
+        }
+        return self.pepper.proof(USE, fields)
+
+    def _entry(self, action: AuditAction, row: ApiKey, by: Actor, **detail: Json) -> AuditEntry:
+        return AuditEntry(
+            at=self.clock.now(),
+            action=action,
+            actor=by.name,
+            authentication=by.authentication,
+            tenant=row.tenant,
+            detail={"key_id": row.key_id, "person": row.person, **detail},
+        )
+
+
+def credential_of(row: ApiKey) -> str:
+    """The name of the key among credentials, by which what came from it is found."""
+    return f"key:{row.key_id}"
+
+
+# ── what a key may say ────────────────────────────────────────────────────────────────────────────
+
+
+def check_owner(owner: Owner) -> None:
+    """Raise `InvalidRequest` unless the name and the tenant may be those of a person."""
+    name, tenant = owner
+    if not 1 <= len(name) <= MAX_NAME or not name.isprintable() or name != name.strip():
+        raise InvalidRequest(
+            f"A person's name has 1 to {MAX_NAME} characters that can be seen, and no space around "
+            "them."
+        )
+    if name == LOCAL or name.startswith("~"):
+        raise InvalidRequest(
+            f"Nobody can be called '{visible(name)}': '{LOCAL}' is everybody on a server without "
+            "keys, and no name begins with '~'."
+        )
+    if tenant is not None and not is_tenant(tenant):
+        raise InvalidRequest("A tenant's name is 1 to 64 letters, digits, '_', '.' and '-'.")
+
+
+def is_tenant(text: str) -> bool:
+    """True if the text may be a tenant's name."""
+    return re.fullmatch("[A-Za-z0-9_.-]{1,64}", text) is not None
+
+
+def check_roles(roles: Collection[str]) -> None:
+    """Raise `InvalidRequest` for texts that can be no roles."""
+    if len(roles) > MAX_ROLES:
+        raise InvalidRequest(f"A key has at most {MAX_ROLES} roles.")
+    for role in roles:
+        is_text = 1 <= len(role) <= MAX_NAME and role.isprintable() and "," not in role
+        misspelt = role.partition(":")[0].strip() == "approver" and role_of(role) is None
+        if not is_text or misspelt:
+            raise InvalidRequest(
+                f"'{visible(role[:MAX_NAME])}' is no role. There are viewer, operator, approver, "
+                "auditor and admin, approver:tool:<tool> and approver:role:<role>, and the roles "
+                "of policies."
+            )
