@@ -15,6 +15,8 @@ from langgraph.store.base import BaseStore
 from starlette.types import Lifespan
 
 from assent.api import openapi, problems
+from assent.api.access.identity import Access, Roles, Source
+from assent.api.access.sources import AppAround, KeysOfSettings
 from assent.api.context import Served
 from assent.api.cors import Origins
 from assent.api.routes import (
@@ -34,6 +36,7 @@ from assent.api.routes import (
     thread_runs,
     threads,
 )
+from assent.api.routing import check_rules
 from assent.api.streams.broadcasts import broadcasting
 from assent.api.streams.connections import Connections
 from assent.api.streams.encoder import Encoders
@@ -103,7 +106,8 @@ class Opened:
 
 
 def make_app(routers: Sequence[APIRouter], lifespan: Lifespan[FastAPI]) -> FastAPI:
-    """The server's routes as an ASGI app. The requests' scopes must have the server."""
+    """The server's routes as an ASGI app. The requests' scopes must have the server. Raises
+    `TypeError` for a route that has no rule."""
     app = FastAPI(
         title="Assent",
         version=version("assent"),
@@ -113,7 +117,7 @@ def make_app(routers: Sequence[APIRouter], lifespan: Lifespan[FastAPI]) -> FastA
         redirect_slashes=False,
         # The routes themselves, as they were made when they were imported. To include their routers
         # would be to make every route anew at the first request: half of the cost of a start.
-        routes=[route for router in routers for route in router.routes],
+        routes=check_rules([route for router in routers for route in router.routes]),
     )
     problems.install(app)
     openapi.install(app)
@@ -136,7 +140,8 @@ async def open_server(
         # The agents first: one that cannot be loaded should leave no file behind.
         agents = await opened(open_agents())
         project = agents if isinstance(agents, Project) else None
-        origins = _origins(settings, project, place)
+        access = _access(settings, people, place)
+        origins = _origins(settings, project, access)
         settings = with_project(settings, agents)
         store = await opened(open_store_options(settings, agents))
         environment = os.environ if place.whole_process else {}
@@ -181,14 +186,12 @@ async def open_server(
         await opened(keeping(streams, heartbeat=heartbeat, whole_process=place.whole_process))
         await opened(broadcasting(storage, streams))
         served = Served(
-            runs=runs,
+            program=runs,
             dispatcher=dispatcher,
             links=link_key,
-            api_keys=settings.api_keys,
-            allow_query_token=settings.allow_query_token,
+            access=access,
             link_issuers=settings.link_issuers,
             descriptions=descriptions_of(agents),
-            has_auth=place.has_auth,
             origins=origins,
             connections=streams,
             encoders=Encoders(shared=lambda log_id: streams.on(log_id) > 1),
@@ -204,9 +207,20 @@ def _people(settings: Settings, configuration: Configuration, place: Place) -> P
     return People(configuration.people, frozenset(settings.api_keys), links=anybody)
 
 
-def _origins(settings: Settings, project: Project | None, place: Place) -> Origins:
+def _access(settings: Settings, people: People, place: Place) -> Access:
+    """Who may use the server, in the order in which they are looked for."""
+    sources: list[Source] = []
+    if settings.api_keys:
+        sources.append(KeysOfSettings(settings.api_keys))
+    if place.has_auth:
+        sources.append(AppAround())
+    roles = Roles(people, settings.roles, settings.default_roles)
+    return Access(sources, roles, allows_query_token=settings.allow_query_token)
+
+
+def _origins(settings: Settings, project: Project | None, access: Access) -> Origins:
     """The origins whose pages may use the server. Where the setting is made, it alone says."""
-    knows_nobody = not settings.api_keys and not place.has_auth
+    knows_nobody = access.knows_nobody
     http = project.file.http if project is not None and project.file is not None else None
     if settings.cors_origins or http is None or http.cors is None:
         return Origins(listed=settings.cors_origins, loopback=knows_nobody)

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from fastapi import Request
 
+from assent.api.access.identity import Access
 from assent.api.cors import Origins
 from assent.api.streams.connections import Connections
 from assent.api.streams.encoder import Encoders
@@ -28,20 +29,20 @@ SCOPE_KEY = "assent"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
     """All that requests need of a server, from its start to its end. `descriptions` say what its
-    agents are for, by name, where a langgraph.json does. With `allow_query_token` a key may be in
-    the URL of a route that says so. With `has_auth` the app around it knows who sends a request;
+    agents are for, by name, where a langgraph.json does. `access` says who sends a request, and
     pages of the `origins` may. A stream on which nothing was sent for `heartbeat` seconds shows
     that it is alive, and a query socket on which nothing is asked for `idle_sockets` seconds is
-    closed. Whoever asks on a thread is `asking` there, one after the other."""
+    closed. Whoever asks on a thread is `asking` there, one after the other.
 
-    runs: Runs
+    The `program` has the runs of everybody. A route gets them as the sender sees them (`TheRuns`).
+    """
+
+    program: Runs
     dispatcher: Dispatcher
     links: LinkKey | None
-    api_keys: Mapping[str, str] = field(repr=False)
-    allow_query_token: bool
+    access: Access
     link_issuers: tuple[str, ...]
     descriptions: Mapping[str, str]
-    has_auth: bool
     origins: Origins
     connections: Connections
     encoders: Encoders
@@ -52,7 +53,7 @@ class Served:
     @property
     def knows_nobody(self) -> bool:
         """True if anybody may ask, so that only those on this machine are let in."""
-        return not self.api_keys and not self.has_auth
+        return self.access.knows_nobody
 
 
 def served(request: Request) -> Served:

@@ -9,21 +9,33 @@ from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request
 
-from assent.api.auth import actor, reader
+from assent.api.access.authorizing import identity_of, sight_of
+from assent.api.access.identity import Identity
 from assent.api.context import served
 from assent.api.schemas import THREAD_ID
 from assent.api.streams.connections import PLACE, READER, Reader
+from assent.core.access import Owner
 from assent.core.audit import Actor
 from assent.runs.service import Runs
 
 
 async def _runs(request: Request) -> Runs:
-    return served(request).runs
+    return served(request).program.seen_by(sight_of(request))
+
+
+async def _identity(request: Request) -> Identity:
+    return identity_of(request)
+
+
+async def _actor(request: Request) -> Actor:
+    return identity_of(request).actor
 
 
 TheRuns = Annotated[Runs, Depends(_runs)]
-TheActor = Annotated[Actor, Depends(actor)]
-TheReader = Annotated[Actor, Depends(reader)]
+"""The runs, as the sender of the request sees them: there are no others for a route."""
+
+TheIdentity = Annotated[Identity, Depends(_identity)]
+TheActor = Annotated[Actor, Depends(_actor)]
 
 ThreadPath = Annotated[str, Path(alias="id", pattern=THREAD_ID)]
 OfThread = Annotated[str | None, Query(pattern=THREAD_ID)]
@@ -60,19 +72,19 @@ def _placed(request: Request, by: Actor, *, streams: bool = True) -> Iterator[No
         place.give_back()
 
 
-async def _admitted_reader(request: Request, by: TheReader) -> None:
+async def _admitted_at_once(request: Request, by: TheActor) -> None:
     _note_reader(request, by)
     admit(request)
 
 
-async def _noted_reader(request: Request, by: TheReader) -> None:
+async def _noted_reader(request: Request, by: TheActor) -> None:
     _note_reader(request, by)
 
 
 def _note_reader(request: Request, by: Actor) -> None:
     address = request.client.host if request.client is not None else ""
-    client = address if served(request).knows_nobody else by.name
-    request.scope[READER] = Reader(by.name, address, client)
+    client = Owner(address) if served(request).knows_nobody else by.owner
+    request.scope[READER] = Reader(by.owner, address, client)
 
 
 def admit(request: Request) -> None:
@@ -87,7 +99,7 @@ NotedReader = Annotated[None, Depends(_noted_reader)]
 Admitted = Annotated[None, Depends(_admitted)]
 AdmittedIfStreaming = Annotated[None, Depends(_admitted_if_streaming)]
 AdmittedUnlessPage = Annotated[None, Depends(_admitted_unless_page)]
-AdmittedReader = Annotated[None, Depends(_admitted_reader)]
+AdmittedReader = Annotated[None, Depends(_admitted_at_once)]
 """Refuse another stream of somebody who has too many, before a route does anything."""
 
 

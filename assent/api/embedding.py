@@ -10,22 +10,21 @@ from types import ModuleType, TracebackType
 from typing import Any, ClassVar
 
 from fastapi import APIRouter, Depends, FastAPI, Request
-from fastapi.dependencies.models import Dependant
-from fastapi.routing import APIRoute
 from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
 from langgraph.store.base import BaseStore
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from assent.api.access.sources import identifying
 from assent.api.app import ROUTES, OpenAgents, Place, make_app, open_server
-from assent.api.auth import actor, identifying, reader
 from assent.api.context import SCOPE_KEY, Served
 from assent.api.head import HeadAsGet
 from assent.api.in_process import InProcess
 from assent.api.limits import LoopbackNames, check_loopback
 from assent.api.project_app import project_app, under_prefix
 from assent.api.routes.dialects import DIALECT_ROUTES
+from assent.api.routing import JsonRoute
 from assent.api.streams.handshake import HANDSHAKE
 from assent.api.streams.sse import LATER, Loop
 from assent.config.settings import SQLITE, Settings
@@ -128,7 +127,7 @@ class Assent(InProcess):
     def runs(self) -> Runs:
         if self._served is None:
             raise Unavailable(NOT_OPEN)
-        return self._served.runs
+        return self._served.program
 
     @property
     def store(self) -> BaseStore:
@@ -215,12 +214,8 @@ def _routes(routers: Sequence[APIRouter], *, asking: bool) -> Iterator[BaseRoute
     for router in routers:
         for route in router.routes:
             # A WebSocket's own route asks nothing: the GET beside it does.
-            if (isinstance(route, APIRoute) and _asks_who(route.dependant)) is asking:
+            if (isinstance(route, JsonRoute) and route.rule.right is not None) is asking:
                 yield route
-
-
-def _asks_who(dependant: Dependant) -> bool:
-    return dependant.call in (actor, reader) or any(map(_asks_who, dependant.dependencies))
 
 
 # ── what it is given ──────────────────────────────────────────────────────────────────────────────

@@ -15,7 +15,7 @@ from langgraph.types import Command, StateSnapshot
 from pydantic import BaseModel, ValidationError
 from typing_extensions import TypedDict, Unpack
 
-from assent.api.auth import MAX_NAME
+from assent.api.access.sources import MAX_NAME
 from assent.api.langgraph_shapes import StateChange
 from assent.api.outcomes import RunResult, after_start, carried_out, result_of
 from assent.api.problems import in_sentences

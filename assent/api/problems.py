@@ -132,7 +132,7 @@ class Asked:
             path=path,
             logged_as=path.replace(token, "…") if token else path,
             has_key=has_key(request),
-            runs=server.runs if server is not None else None,
+            runs=server.program if server is not None else None,
             docs=f"{request.scope.get('root_path', '')}{docs}" if docs else None,
         )
 

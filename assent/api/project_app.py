@@ -12,11 +12,16 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Mount, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from assent.api.auth import actor
+from assent.api.access.authorizing import authorize
+from assent.api.access.rules import Rule, Thing
 from assent.api.problems import answer
+from assent.core.access import Right
 from assent.core.errors import AgentLoadError, ConfigurationError
 from assent.graph.langgraph_json import Http
 from assent.graph.loading import Project
+
+CUSTOM = Rule(Right.SELF, Thing.SERVER)
+"""The rule of a project's own routes, where it wants them for those only whom the server knows."""
 
 
 @asynccontextmanager
@@ -69,7 +74,7 @@ class WithKey:
         if scope["type"] in ("http", "websocket"):
             request = Request({**scope, "type": "http"})
             try:
-                await actor(request)
+                await authorize(request, CUSTOM)
             except HTTPException as refusal:
                 app = await answer(request, refusal)
         await app(scope, receive, send)

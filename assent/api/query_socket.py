@@ -35,7 +35,7 @@ from assent.runs.follow import (
     Following,
     follow_execution,
 )
-from assent.runs.service import INSTEAD_OF_A_DECISION
+from assent.runs.service import INSTEAD_OF_A_DECISION, Runs
 from assent.storage.base import LogEntry
 
 MAX_QUERY_CHARACTERS = 100_000
@@ -78,16 +78,17 @@ def read_message(data: str | bytes) -> QueryMessage:
 
 
 class QuerySession:
-    """The queries of one socket. They are answered one after the other.
+    """The queries of one socket, on the `runs` that who asks may see. They are answered one after
+    the other.
 
     While none is, `idle` is followed, a log that never has an event: so the socket still hears
     broadcasts, and ends with the server.
     """
 
-    def __init__(self, server: Served, by: Actor, agent: str, asked: Asked) -> None:
-        self.idle = Following(server.runs.storage, QUERIES, poll=server.idle_sockets / LOOKS)
+    def __init__(self, server: Served, runs: Runs, by: Actor, agent: str, asked: Asked) -> None:
+        self.idle = Following(runs.storage, QUERIES, poll=server.idle_sockets / LOOKS)
         self._server = server
-        self._runs = server.runs
+        self._runs = runs
         self._by = by
         self._agent = agent
         self._asked = asked

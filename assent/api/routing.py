@@ -1,21 +1,28 @@
-"""What all routes share: a body of JSON within its limit, errors as problem documents, and no query
-parameters but their own."""
+"""What all routes share: a rule that says who may ask, a body of JSON within its limit, errors as
+problem documents, and no query parameters but their own."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any, TypeGuard
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.dependencies.models import Dependant
+from fastapi.params import Depends
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, WebSocketRoute
 
+from assent.api.access.authorizing import authorize, authorized, may_be_authorized
+from assent.api.access.given import TOKEN
+from assent.api.access.rules import Rule, rule_of
 from assent.api.json_body import SHOWN, JsonRequest
 from assent.api.limits import MAX_BODY_BYTES, limited
 from assent.api.problems import EXPECTED, answer
+from assent.api.streams.handshake import Handshake
 from assent.core.errors import InvalidRequest
+from assent.core.json import JsonObject
 from assent.core.text import visible
 
 CUT_OFF = (
@@ -25,14 +32,21 @@ CUT_OFF = (
 
 
 class JsonRoute(APIRoute):
-    """A route whose body is read by `read_json`, and not beyond its limit. It answers errors with
-    problem documents, whosever app it is a part of. A request that is cut off because the server
-    ends is told so with 503."""
+    """A route whose rule says who may ask, and whose body is read by `read_json`, and not beyond
+    its limit. It answers errors with problem documents, whosever app it is a part of. A request
+    that is cut off because the server ends is told so with 503.
+
+    Raises `TypeError` for an endpoint without a rule.
+    """
 
     body_limit = MAX_BODY_BYTES
     """The most bytes that the body may have."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        methods = " ".join(sorted(options.get("methods") or ("GET",)))
+        self.rule = rule_of(endpoint, f"{methods} {path}")
+        options["dependencies"] = _authorized_first(options.get("dependencies") or ())
+        options["openapi_extra"] = _with_parameters(self.rule, options.get("openapi_extra"))
         super().__init__(path, endpoint, **options)
         # An app that includes our router may make the route anew, with its prefix in the path.
         self.own_path: str = vars(endpoint).setdefault("own_path", path)
@@ -42,6 +56,9 @@ class JsonRoute(APIRoute):
 
         async def handle_json(request: Request) -> Response:
             try:
+                # Before a body is read: nobody who may not ask has the server parse anything.
+                if may_be_authorized(request):
+                    await authorize(request, self.rule)
                 receive = limited(request.receive, self.body_limit)
                 return await handle(JsonRequest(request.scope, receive))
             except EXPECTED as error:
@@ -50,6 +67,36 @@ class JsonRoute(APIRoute):
                 return await answer(request, HTTPException(503, CUT_OFF))
 
         return handle_json
+
+
+def _authorized_first(dependencies: Sequence[Depends]) -> list[Depends]:
+    """The dependencies behind the one that enforces the rule. A route that is made anew, with those
+    of an app in front, has that one already: it must come behind the app's own, which say who sends
+    the request."""
+    if any(each.dependency is authorized for each in dependencies):
+        return [*dependencies]
+    return [Authorized, *dependencies]
+
+
+Authorized = Depends(authorized)
+
+
+KEY_PARAMETER: JsonObject = {
+    "name": TOKEN,
+    "in": "query",
+    "required": False,
+    "description": "A key, for clients that can send no header. ASSENT_ALLOW_QUERY_TOKEN",
+    "schema": {"type": "string"},
+}
+
+
+def _with_parameters(rule: Rule, extra: JsonObject | None) -> JsonObject | None:
+    """What the document says besides of a route, with the credentials that its URL may have."""
+    if not rule.token:
+        return extra
+    extra = extra or {}
+    kept = [each for each in extra.get("parameters", ()) if each != KEY_PARAMETER]
+    return {**extra, "parameters": [*kept, KEY_PARAMETER]}
 
 
 def router_of(tag: str, route_class: type[JsonRoute] = JsonRoute) -> APIRouter:
@@ -63,8 +110,8 @@ async def only_known(request: Request) -> None:
     if not request.query_params:
         return
     route = request.scope["route"]
-    assert isinstance(route, APIRoute)
-    known = set(_names(route.dependant))
+    assert isinstance(route, JsonRoute)
+    known = set(_names(route.dependant)) | _of_rule(route)
     for name in request.query_params:
         if name not in known:
             has = f"It has: {', '.join(sorted(known))}" if known else "It has none"
@@ -78,3 +125,25 @@ def _names(dependant: Dependant) -> Iterator[str]:
         yield field.alias
     for part in dependant.dependencies:
         yield from _names(part)
+
+
+def _of_rule(route: JsonRoute) -> set[str]:
+    """The parameters with a credential. They are cut out of the scope's URL once they are read, but
+    an app's own dependencies may have read them before."""
+    return {TOKEN} if route.rule.token else set()
+
+
+def check_rules(routes: Sequence[BaseRoute]) -> list[BaseRoute]:
+    """The routes. Raises `TypeError` for one that enforces no rule: each is ours, or the WebSocket
+    beside one, which is the handshake of that."""
+    handshakes = {each.path for each in routes if _is_ours(each) and "GET" in (each.methods or ())}
+    for route in routes:
+        path = getattr(route, "path", "?")
+        is_beside = isinstance(route, WebSocketRoute) and isinstance(route.endpoint, Handshake)
+        if not _is_ours(route) and not (is_beside and path in handshakes):
+            raise TypeError(f"The route {path} has no rule: make it by a router of `router_of`.")
+    return [*routes]
+
+
+def _is_ours(route: BaseRoute) -> TypeGuard[JsonRoute]:
+    return isinstance(route, JsonRoute)

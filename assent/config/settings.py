@@ -26,6 +26,7 @@ from pydantic_settings import (
 )
 
 from assent.config.logging import LogFormat
+from assent.core.access import Role, role_of
 from assent.core.addresses import egress_from_texts
 from assent.core.errors import ConfigurationError
 from assent.core.json import read_strictly
@@ -66,6 +67,34 @@ def _parts(value: str) -> list[str]:
     """The parts between commas that are not empty."""
     stripped = map(str.strip, value.split(","))
     return [part for part in stripped if part]
+
+
+def _roles_by_name(value: str) -> dict[str, tuple[str, ...]]:
+    """The roles in `alice:operator approver,bob:auditor`."""
+    found: dict[str, tuple[str, ...]] = {}
+    for part in _parts(value):
+        name, _, roles = (each.strip() for each in part.partition(":"))
+        if not name or not roles:
+            raise ValueError(
+                "write the roles of each person as name:role, separated by commas, and several as "
+                "name:role role"
+            )
+        if name in found:
+            raise ValueError(f"it names '{name}' twice: write all of their roles in one place")
+        found[name] = tuple(roles.split())
+        _check_roles(found[name])
+    return found
+
+
+def _check_roles(roles: object) -> None:
+    """Raise `ValueError` for a text that names no role of the program: a slip of the pen would give
+    nobody any right."""
+    for each in roles if isinstance(roles, list | tuple) else ():
+        if role_of(str(each)) is None:
+            raise ValueError(
+                f"'{each}' is no role: the roles are {', '.join(Role)}, approver:tool:<tool> and "
+                "approver:role:<role of policies>"
+            )
 
 
 def _duration(value: str | timedelta, read: ValidatorFunctionWrapHandler) -> timedelta:
@@ -126,6 +155,14 @@ class Settings(BaseSettings):
     api_keys: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict, repr=False)
     """The keys of the people who may use the server: `alice:secret1,bob:secret2`. Without any,
     everybody who reaches the port may use it, so it stays on loopback."""
+
+    roles: Annotated[dict[str, tuple[str, ...]], NoDecode] = Field(default_factory=dict)
+    """The roles of people, by the names that they are known by: `alice:operator approver,bob:
+    auditor`. They have those of the configuration file besides."""
+
+    default_roles: Annotated[tuple[str, ...], NoDecode] = (Role.OPERATOR, Role.APPROVER)
+    """The roles of people who are known and were given none, separated by commas; `none` for
+    none."""
 
     recursion_limit: int | None = Field(default=None, ge=1)
     """The turns of the model, or in other graphs the supersteps, that a run may take if neither its
@@ -339,6 +376,23 @@ class Settings(BaseSettings):
                     )
             keys[name] = secret
         return keys
+
+    @field_validator("roles", mode="before")
+    @classmethod
+    def _named_roles(cls, value: object) -> object:
+        if isinstance(value, str):
+            return _roles_by_name(value)
+        for roles in value.values() if isinstance(value, Mapping) else ():
+            _check_roles(roles)
+        return value
+
+    @field_validator("default_roles", mode="before")
+    @classmethod
+    def _known_roles(cls, value: object) -> object:
+        if isinstance(value, str):
+            value = () if value.strip() == "none" else tuple(_parts(value))
+        _check_roles(value)
+        return value
 
     @field_validator("store_index", mode="before")
     @classmethod

@@ -41,6 +41,9 @@ def without_effect(
     for name in settings.link_issuers:
         if known_by_key and name not in keys:
             yield WithoutEffect("ASSENT_LINK_ISSUERS", f"It names '{name}', and {_no_key(name)}.")
+    for name in settings.roles:
+        if known_by_key and name not in keys:
+            yield WithoutEffect("ASSENT_ROLES", f"It names '{name}', and {_no_key(name)}.")
     if keys and settings.public_url is None:
         for name in configuration.people:
             if name not in keys:

@@ -17,6 +17,7 @@ from assent.api.streams.connections import Connection, Connections, Reader, Tran
 from assent.api.streams.encoder import Encoder, sse, ws_text
 from assent.api.streams.keeper import BEATS_AT_ONCE, Keeper
 from assent.api.streams.sse import PING
+from assent.core.access import Owner
 from assent.core.clock import Clock
 from assent.core.errors import StreamsFull
 from assent.core.events import Broadcast
@@ -88,7 +89,7 @@ class Room:
         connection = Connection(
             connection_id=Clock().new_id(),
             log_id=log_id,
-            reader=Reader(client, "127.0.0.1", client),
+            reader=Reader(Owner(client), "127.0.0.1", Owner(client)),
             since=Clock().now(),
             following=Log(NO_STORAGE, log_id),
             **{

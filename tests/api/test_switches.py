@@ -16,28 +16,28 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI, Header, Request, Response
-from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from starlette.routing import WebSocketRoute
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from structlog.testing import capture_logs
 
 from assent import Approve, Assent, build_hitl_agent
-from assent.api.auth import actor, reader
-from assent.api.deps import AdmittedReader, TheReader, TheRuns
+from assent.api.access.rules import Thing, may
+from assent.api.deps import AdmittedReader, TheActor, TheRuns
 from assent.api.dialects.base import Fold, Foreign, Frame
 from assent.api.dialects.positions import positions_of, read_position
 from assent.api.event_query import LastEventId
 from assent.api.executions import find
 from assent.api.responses import json_response
 from assent.api.routes.dialects import DIALECT_ROUTES
-from assent.api.routing import router_of
+from assent.api.routing import JsonRoute, router_of
 from assent.api.streams.connections import Connections
 from assent.api.streams.encoder import named_sse
 from assent.api.streams.handshake import HANDSHAKE, Handshake
 from assent.api.streams.reading import Followed, execution_response, execution_socket
 from assent.api.streams.websocket import MOST_WRONG
 from assent.config.settings import DIALECTS
+from assent.core.access import Right
 from assent.storage.base import LogEntry
 from tests.support.models import ScriptedModel, call, say
 from tests.support.server import BEGIN, problem
@@ -82,18 +82,19 @@ router = router_of("loud")
 
 
 @router.get("/loud/{id}/name")
-async def say_name(id: str, request: Request, by: TheReader) -> Response:
+@may(Right.READ, Thing.EXECUTION, token=True)
+async def say_name(id: str, request: Request, by: TheActor) -> Response:
     """The sender, and what the scope has of the query."""
     left = request.scope["query_string"].decode()
     return json_response({"name": by.name, "query": left})
 
 
 @router.get("/loud/{id}")
+@may(Right.READ, Thing.EXECUTION, token=True)
 async def follow(
     id: str,
     request: Request,
     runs: TheRuns,
-    by: TheReader,
     admitted: AdmittedReader,
     last_event_id: LastEventId,
 ) -> Response:
@@ -245,12 +246,6 @@ def _refusals(client: TestClient, path: str, route: APIRoute | WebSocketRoute) -
     return {_denied(client, path, {})}
 
 
-def _asked(dependant: Dependant) -> Iterator[Any]:
-    yield dependant.call
-    for each in dependant.dependencies:
-        yield from _asked(each)
-
-
 @pytest.mark.parametrize(
     "route",
     [route for _, route in SERVED],
@@ -264,9 +259,9 @@ def test_a_route_asks_who_it_is_and_takes_keys_in_urls_only_to_read(
         assert isinstance(route.endpoint, Handshake)
         beside = [each for _, each in SERVED if isinstance(each, APIRoute)]
         (route,) = (each for each in beside if each.path == route.path and "GET" in each.methods)
-    calls = [*_asked(route.dependant)]
-    assert actor in calls or reader in calls
-    assert route.methods == {"GET"} or reader not in calls
+    assert isinstance(route, JsonRoute)
+    assert route.rule.right is not None
+    assert route.methods == {"GET"} or not route.rule.token
 
 
 # ── keys in URLs ──────────────────────────────────────────────────────────────────────────────────

@@ -13,6 +13,7 @@ from fastapi import Request
 from assent.api.context import SCOPE_KEY
 from assent.api.streams.connections import READER, Connections, Reader
 from assent.api.streams.encoder import Encoders
+from assent.core.access import Owner
 from assent.runs.follow import Batches, Following
 from assent.storage.base import Storage
 
@@ -37,5 +38,5 @@ def asked(connections: Connections) -> Request:
     """A request for a stream, of somebody whom the server knows."""
     encoders = Encoders(shared=lambda log_id: False)
     server = SimpleNamespace(connections=connections, encoders=encoders, heartbeat=60.0)
-    reader = Reader("ann", "127.0.0.1", "ann")
+    reader = Reader(Owner("ann"), "127.0.0.1", Owner("ann"))
     return Request({"type": "http", "headers": [], SCOPE_KEY: server, READER: reader})

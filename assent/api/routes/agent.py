@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import Request, Response
 
+from assent.api.access.rules import Thing, may
 from assent.api.deps import Admitted, TheActor, TheRuns
 from assent.api.dialects.native import NATIVE
 from assent.api.idempotency import TheKey
@@ -18,12 +19,14 @@ from assent.api.outcomes import (
 from assent.api.routing import router_of
 from assent.api.schemas import AgentRequest, RunRequest
 from assent.api.streams.sse import EventStream
+from assent.core.access import Right
 from assent.runs.follow import Following, follow_run
 
 router = router_of("agent")
 
 
 @router.post("/agent/stream", status_code=200, responses=SSE_RESPONSE, response_class=EventStream)
+@may(Right.RUN, Thing.BODY, langgraph=("threads", "create_run"))
 async def stream(
     body: AgentRequest,
     request: Request,
@@ -47,6 +50,7 @@ async def stream(
 
 
 @router.post("/agent/invoke")
+@may(Right.RUN, Thing.BODY, langgraph=("threads", "create_run"))
 async def invoke(
     body: AgentRequest, request: Request, runs: TheRuns, by: TheActor, key: TheKey
 ) -> Response:
@@ -61,6 +65,7 @@ async def invoke(
 
 
 @router.post("/agent/runs", status_code=202)
+@may(Right.RUN, Thing.BODY, langgraph=("threads", "create_run"))
 async def start(
     body: RunRequest, request: Request, runs: TheRuns, by: TheActor, key: TheKey
 ) -> Response:

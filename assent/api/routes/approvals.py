@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import Query, Request, Response
 
+from assent.api.access.rules import Thing, may
 from assent.api.context import prefix_of
 from assent.api.decision_bodies import ApprovalAnswer
 from assent.api.deps import (
@@ -28,10 +29,12 @@ from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of
 from assent.api.schemas import BatchRequest, CommentRequest, DelegateRequest
 from assent.api.streams.reading import events_response
+from assent.api.streams.transport import Transport
 from assent.api.views import approval_view, outcome_view
 from assent.approvals.decide import Verdict
 from assent.approvals.idempotency import Key
 from assent.approvals.rules import AddComment, Delegate, PersonalAction, Withdraw
+from assent.core.access import Right
 from assent.core.approval import ApprovalStatus, Target
 from assent.core.audit import Actor
 from assent.core.errors import AssentError, ConfigurationError, InvalidRequest
@@ -49,6 +52,7 @@ Text = Annotated[str | None, Query(min_length=1, max_length=200)]
 
 
 @router.get("/approvals")
+@may(Right.SEE, Thing.APPROVALS)
 async def list_approvals(
     runs: TheRuns,
     by: TheActor,
@@ -86,6 +90,7 @@ async def list_approvals(
 
 
 @router.get("/approvals/stream", responses=SSE_RESPONSE)
+@may(Right.SEE, Thing.APPROVALS, ticket=Transport.SSE)
 async def stream(
     request: Request,
     runs: TheRuns,
@@ -100,6 +105,7 @@ async def stream(
 
 
 @router.get("/approvals/{id}")
+@may(Right.SEE, Thing.APPROVAL)
 async def get_approval(id: str, runs: TheRuns, by: TheActor) -> Response:
     """One approval, with what people said and decided."""
     return json_response(approval_view(await runs.approvals.get(id), runs.approvals.people))
@@ -109,6 +115,7 @@ async def get_approval(id: str, runs: TheRuns, by: TheActor) -> Response:
 
 
 @router.post("/approvals/decide")
+@may(Right.DECIDE, Thing.BODY)
 async def decide_several(
     body: BatchRequest, request: Request, runs: TheRuns, by: TheActor, key: TheKey
 ) -> Response:
@@ -152,6 +159,7 @@ async def _decide_one(
 
 
 @router.post("/approvals/{id}/decide", status_code=202, responses=SSE_RESPONSE)
+@may(Right.DECIDE, Thing.APPROVAL)
 async def decide(
     id: str,
     body: ApprovalAnswer,
@@ -170,12 +178,14 @@ async def decide(
 
 
 @router.post("/approvals/{id}/withdraw")
+@may(Right.DECIDE, Thing.APPROVAL)
 async def withdraw(id: str, runs: TheRuns, by: TheActor) -> Response:
     """Take your vote back."""
     return await _act(runs.approvals, id, Withdraw(by=runs.approvals.person(by.name)), by)
 
 
 @router.post("/approvals/{id}/delegate")
+@may(Right.DECIDE, Thing.APPROVAL)
 async def delegate(id: str, body: DelegateRequest, runs: TheRuns, by: TheActor) -> Response:
     """Delegate your voting right to another person or role, or, by naming yourself, take it
     back."""
@@ -184,6 +194,7 @@ async def delegate(id: str, body: DelegateRequest, runs: TheRuns, by: TheActor) 
 
 
 @router.post("/approvals/{id}/comment", status_code=201)
+@may(Right.SAY, Thing.APPROVAL)
 async def comment(id: str, body: CommentRequest, runs: TheRuns, by: TheActor) -> Response:
     """Say something about what is asked. It decides nothing."""
     action = AddComment(by=runs.approvals.person(by.name), text=body.text)

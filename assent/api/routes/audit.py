@@ -6,16 +6,19 @@ from typing import Annotated
 
 from fastapi import Query, Response
 
+from assent.api.access.rules import Thing, may
 from assent.api.deps import OfThread, PageLimit, TheActor, TheRuns
 from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of
 from assent.api.schemas import Moment
+from assent.core.access import Right
 from assent.storage.chain import head_to_json, record_to_json
 
 router = router_of("audit")
 
 
 @router.get("/audit")
+@may(Right.AUDIT, Thing.LIST)
 async def list_audit(
     runs: TheRuns,
     by: TheActor,
@@ -40,6 +43,7 @@ async def list_audit(
 
 
 @router.get("/audit/head")
+@may(Right.AUDIT, Thing.LIST)
 async def get_head(runs: TheRuns, by: TheActor) -> Response:
     """The last record of the chain, or null. Keep it where nobody who has the database can change
     it."""

@@ -7,13 +7,17 @@ from typing import Annotated
 
 from fastapi import Query, Request, Response
 
+from assent.api.access.identity import Identity
+from assent.api.access.rules import Thing, may
 from assent.api.context import served
-from assent.api.deps import OfThread, PageLimit, TheActor, TheRuns
+from assent.api.deps import OfThread, PageLimit, TheActor, TheIdentity, TheRuns
 from assent.api.idempotency import TheKey
 from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of
 from assent.api.schemas import BroadcastRequest
-from assent.api.streams.connections import Connection, Connections, Transport
+from assent.api.streams.connections import Connection, Connections
+from assent.api.streams.transport import Transport
+from assent.core.access import Right
 from assent.core.json import JsonObject
 from assent.core.logs import FEEDS
 from assent.runs.broadcasts import Telling, broadcast
@@ -23,16 +27,17 @@ router = router_of("connections")
 
 
 @router.get("/connections")
+@may(Right.READ, Thing.LIST)
 async def list_connections(
     request: Request,
-    by: TheActor,
+    by: TheIdentity,
     transport: Transport | None = None,
     thread_id: OfThread = None,
     limit: PageLimit = 100,
     cursor: Annotated[str | None, Query(max_length=64)] = None,
 ) -> Response:
-    """The streams that are open in this process, oldest first. `next` is the cursor of the next
-    page, or null.
+    """The streams that are open in this process, oldest first: your own, or with the right to watch
+    the server those of all. `next` is the cursor of the next page, or null.
 
     `cursor` of a stream is the number of the last event that was read for it, `acked` the one that
     its client says it has; `lag_seconds` is the time for which its oldest unsent byte has waited.
@@ -41,7 +46,8 @@ async def list_connections(
     found = [
         connection
         for connection in sorted(connections, key=lambda each: each.connection_id)
-        if (transport is None or connection.transport is transport)
+        if _is_shown(connection, by)
+        and (transport is None or connection.transport is transport)
         and (thread_id is None or connection.log_id == thread_id)
         and (cursor is None or connection.connection_id > cursor)
     ]
@@ -50,6 +56,15 @@ async def list_connections(
     return page_response(
         "connections", Page(tuple(page), following), lambda each: _view(each, connections)
     )
+
+
+def _is_shown(connection: Connection, by: Identity) -> bool:
+    """True if it is theirs, or they may watch those of their tenant."""
+    sight = by.sight(Right.WATCH if Right.WATCH in by.rights else Right.READ)
+    owner = connection.reader.owner
+    if sight.reach == "tenant":
+        return owner.tenant == sight.owner.tenant
+    return sight.reach == "everything" or owner == sight.owner
 
 
 def _view(connection: Connection, connections: Connections) -> JsonObject:
@@ -62,7 +77,7 @@ def _view(connection: Connection, connections: Connections) -> JsonObject:
         "thread_id": None if is_feed else connection.log_id,
         "feed": connection.log_id[1:] if is_feed else None,
         "dialect": connection.encoder.dialect.name,
-        "user": connection.reader.user,
+        "user": connection.reader.owner.name,
         "client": connection.reader.address,
         "since": connection.since,
         "last_activity": connections.last_activity(connection),
@@ -74,6 +89,7 @@ def _view(connection: Connection, connections: Connections) -> JsonObject:
 
 
 @router.post("/broadcast", status_code=202)
+@may(Right.ADMIN, Thing.BODY)
 async def send_broadcast(
     body: BroadcastRequest, request: Request, runs: TheRuns, by: TheActor, key: TheKey
 ) -> Response:

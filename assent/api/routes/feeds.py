@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from fastapi import Request, Response
 
+from assent.api.access.rules import Thing, may
 from assent.api.deps import AdmittedUnlessPage, TheActor, TheRuns
 from assent.api.dialects.native import FEED
 from assent.api.event_query import TheReading
 from assent.api.openapi import SSE_RESPONSE
 from assent.api.routing import router_of
 from assent.api.streams.reading import events_response
+from assent.api.streams.transport import Transport
+from assent.core.access import Right
 from assent.core.errors import NotFound
 from assent.core.logs import feed_of_agent, feed_of_user
 
@@ -18,6 +21,7 @@ router = router_of("feeds")
 
 # A name may have a slash.
 @router.get("/agents/{name:path}/events", responses=SSE_RESPONSE)
+@may(Right.READ, Thing.AGENT_FEED, ticket=Transport.SSE)
 async def agent_events(
     name: str,
     request: Request,
@@ -37,6 +41,7 @@ async def agent_events(
 
 
 @router.get("/users/{name:path}/events", responses=SSE_RESPONSE)
+@may(Right.READ, Thing.USER_FEED, ticket=Transport.SSE)
 async def user_events(
     name: str,
     request: Request,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import msgspec
 from fastapi import Request, Response
 
+from assent.api.access.rules import Thing, may
 from assent.api.context import url
 from assent.api.deps import PageLimit, TheActor, TheRuns
 from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of
 from assent.api.schemas import GrantRequest
 from assent.api.views import grant_view
+from assent.core.access import Right
 from assent.core.errors import InvalidRequest
 from assent.core.grant import Bound
 
@@ -18,6 +20,7 @@ router = router_of("grants")
 
 
 @router.post("/grants", status_code=201)
+@may(Right.DECIDE, Thing.BODY)
 async def give(body: GrantRequest, request: Request, runs: TheRuns, by: TheActor) -> Response:
     """Approve in advance: calls of this tool with arguments within these bounds. It counts as your
     vote would, so it is a 403 if you could not approve such calls yourself."""
@@ -43,6 +46,7 @@ async def give(body: GrantRequest, request: Request, runs: TheRuns, by: TheActor
 
 
 @router.get("/grants")
+@may(Right.SEE, Thing.LIST)
 async def list_grants(
     runs: TheRuns,
     by: TheActor,
@@ -56,12 +60,14 @@ async def list_grants(
 
 
 @router.get("/grants/{id}")
+@may(Right.SEE, Thing.GRANT)
 async def get_grant(id: str, runs: TheRuns, by: TheActor) -> Response:
     """One grant."""
     return json_response(grant_view(await runs.approvals.get_grant(id)))
 
 
 @router.delete("/grants/{id}")
+@may(Right.DECIDE, Thing.GRANT)
 async def revoke(id: str, runs: TheRuns, by: TheActor) -> Response:
     """Revoke it: from now on it approves nothing. What it has approved stays approved."""
     return json_response(grant_view(await runs.approvals.revoke_grant(id, by)))

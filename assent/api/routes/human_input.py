@@ -8,7 +8,8 @@ from typing import Annotated
 from fastapi import Depends, Path, Request, Response
 from starlette.routing import WebSocketRoute
 
-from assent.api.deps import AdmittedReader, NotedReader, TheReader, TheRuns
+from assent.api.access.rules import Thing, may
+from assent.api.deps import AdmittedReader, NotedReader, TheRuns
 from assent.api.dialects.human_input import HumanInput, error_frame
 from assent.api.dialects.positions import read_position
 from assent.api.event_query import MOST_ON_A_PAGE, LastEventId, Timeout
@@ -23,6 +24,8 @@ from assent.api.streams.reading import (
     execution_response,
     execution_socket,
 )
+from assent.api.streams.transport import Transport
+from assent.core.access import Right
 
 router = router_of("human-input")
 
@@ -34,7 +37,6 @@ async def _followed(
         str, Path(pattern=THREAD_ID, description="The id of a thread, or of a run")
     ],
     runs: TheRuns,
-    by: TheReader,
     last_event_id: LastEventId,
 ) -> Followed:
     found = await find(runs, execution_id)
@@ -46,6 +48,7 @@ TheFollowed = Annotated[Followed, Depends(_followed)]
 
 
 @router.get(SOCKET, status_code=101, responses=HANDSHAKE_RESPONSES)
+@may(Right.READ, Thing.EXECUTION, token=True, ticket=Transport.WEBSOCKET)
 async def open_human_input(
     request: Request, runs: TheRuns, admitted: AdmittedReader, followed: TheFollowed
 ) -> Response:
@@ -58,6 +61,7 @@ router.routes.append(WebSocketRoute(SOCKET, Handshake()))
 
 
 @router.get("/events/human-input/{execution_id}", responses=FOREIGN_SSE)
+@may(Right.READ, Thing.EXECUTION, token=True, ticket=Transport.SSE)
 async def stream_human_input(
     request: Request, runs: TheRuns, admitted: AdmittedReader, followed: TheFollowed
 ) -> Response:
@@ -66,6 +70,7 @@ async def stream_human_input(
 
 
 @router.get("/poll/human-input/{execution_id}")
+@may(Right.READ, Thing.EXECUTION, token=True)
 async def poll_human_input(
     request: Request,
     runs: TheRuns,

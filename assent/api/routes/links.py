@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse
 from pydantic import Field
 
 from assent.api import link_answers
+from assent.api.access.rules import Thing, may, open_to_all
 from assent.api.context import served
 from assent.api.deps import TheActor, TheRuns
 from assent.api.link_page import MAX_REASON_CHARACTERS, asking_page, decided_page, refusing_page
@@ -21,6 +22,7 @@ from assent.api.responses import json_response
 from assent.api.routing import JsonRoute
 from assent.api.schemas import Body, Name
 from assent.approvals.decide import Verdict
+from assent.core.access import Right
 from assent.core.approval import Approval
 from assent.core.audit import Actor, Authentication
 from assent.core.decisions import Approve, Decision, Reject, Respond
@@ -74,6 +76,7 @@ class LinkRequest(Body):
 
 
 @router.post("/approvals/{id}/links", status_code=201)
+@may(Right.DECIDE, Thing.APPROVAL)
 async def create_link(
     id: str, body: LinkRequest, request: Request, runs: TheRuns, by: TheActor
 ) -> Response:
@@ -115,8 +118,10 @@ async def create_link(
 
 
 @router.get("/links/{token}", response_class=HTMLResponse)
-async def show(token: str, request: Request, runs: TheRuns) -> Response:
+@open_to_all("The token in the URL is the authority.")
+async def show(token: str, request: Request) -> Response:
     """The page with the question. It decides nothing, however often it is opened."""
+    runs = served(request).program
     try:
         link, approval = await _usable(token, request, runs)
     except AssentError as error:
@@ -125,10 +130,12 @@ async def show(token: str, request: Request, runs: TheRuns) -> Response:
 
 
 @router.post("/links/{token}", response_class=HTMLResponse)
-async def decide(token: str, request: Request, runs: TheRuns) -> Response:
+@open_to_all("The token in the URL is the authority.")
+async def decide(token: str, request: Request) -> Response:
     """Decide, as the page's form does: `decision`, and a `message` if it is `reject`, or the inputs
     of the answer if it is `respond`. An answer that the question does not take can be corrected on
     the same page."""
+    runs = served(request).program
     try:
         given = await _form(request)
         link, approval = await _usable(token, request, runs)

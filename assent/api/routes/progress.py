@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Path, Request, Response
 from starlette.routing import WebSocketRoute
 
+from assent.api.access.rules import Thing, may
 from assent.api.deps import Admitted, TheActor, TheRuns
 from assent.api.dialects.positions import read_position
 from assent.api.dialects.progress import Progress, error_frame
@@ -24,6 +25,8 @@ from assent.api.streams.reading import (
     execution_response,
     execution_socket,
 )
+from assent.api.streams.transport import Transport
+from assent.core.access import Right
 from assent.core.events import decode
 from assent.core.progress import STEP_TYPES, Steps, Totals
 
@@ -52,6 +55,7 @@ TheFollowed = Annotated[Followed, Depends(_followed)]
 
 
 @router.get("/progress/{id}", responses=FOREIGN_SSE)
+@may(Right.READ, Thing.EXECUTION, ticket=Transport.SSE)
 async def stream_progress(
     request: Request, runs: TheRuns, admitted: Admitted, followed: TheFollowed
 ) -> Response:
@@ -61,6 +65,7 @@ async def stream_progress(
 
 
 @router.get(SOCKET, status_code=101, responses=HANDSHAKE_RESPONSES)
+@may(Right.READ, Thing.EXECUTION, ticket=Transport.WEBSOCKET)
 async def open_progress(
     request: Request, runs: TheRuns, admitted: Admitted, followed: TheFollowed
 ) -> Response:
@@ -73,6 +78,7 @@ router.routes.append(WebSocketRoute(SOCKET, Handshake()))
 
 
 @router.get("/progress/{id}/summary")
+@may(Right.READ, Thing.EXECUTION)
 async def summarize_progress(runs: TheRuns, found: TheFound) -> Response:
     """The steps so far, added up by agent and task."""
     steps = Steps(found.agent)

@@ -9,6 +9,7 @@ from fastapi import Query, Request, Response
 from pydantic import AfterValidator, Field
 from starlette.routing import WebSocketRoute
 
+from assent.api.access.rules import Thing, may
 from assent.api.context import served
 from assent.api.deps import Admitted, TheActor, TheRuns
 from assent.api.dialects import query
@@ -20,7 +21,9 @@ from assent.api.responses import json_response
 from assent.api.routing import router_of
 from assent.api.schemas import MAX_BROADCAST_CHARACTERS, Body
 from assent.api.streams.handshake import HANDSHAKE_RESPONSES, Handshake, check_handshake
+from assent.api.streams.transport import Transport
 from assent.api.streams.websocket import SocketStream
+from assent.core.access import Right
 from assent.core.json import JsonObject
 from assent.core.logs import QUERIES
 from assent.runs.broadcasts import Telling, broadcast
@@ -29,6 +32,7 @@ router = router_of("query")
 
 
 @router.get(PATH, status_code=101, responses=HANDSHAKE_RESPONSES)
+@may(Right.RUN, Thing.SERVER, ticket=Transport.WEBSOCKET)
 async def open_query_socket(
     request: Request,
     runs: TheRuns,
@@ -42,7 +46,7 @@ async def open_query_socket(
     name = agent_for_queries(runs, agent)
     # What is asked then changes something, unlike the handshake.
     asked = replace(Asked.by(request), method="POST")
-    session = QuerySession(served(request), by, name, asked)
+    session = QuerySession(served(request), runs, by, name, asked)
     return SocketStream(
         request,
         session.idle,
@@ -57,6 +61,7 @@ router.routes.append(WebSocketRoute(PATH, Handshake()))
 
 
 @router.get("/ws/status")
+@may(Right.WATCH, Thing.LIST)
 async def show_status(request: Request, by: TheActor) -> Response:
     """The query sockets that are open in this process, oldest first."""
     connections = served(request).connections
@@ -89,6 +94,7 @@ class QueryBroadcast(Body):
 
 
 @router.post("/ws/broadcast")
+@may(Right.ADMIN, Thing.BODY)
 async def send_query_broadcast(
     body: QueryBroadcast, request: Request, runs: TheRuns, by: TheActor, key: TheKey
 ) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import Request, Response
 
+from assent.api.access.rules import Thing, may
 from assent.api.context import prefix_of
 from assent.api.deps import Admitted, OfThread, PageLimit, TheActor, TheRuns
 from assent.api.dialects.native import NATIVE
@@ -15,8 +16,10 @@ from assent.api.routing import router_of
 from assent.api.schemas import CancelRequest
 from assent.api.streams.reading import check_readable
 from assent.api.streams.sse import EventStream
+from assent.api.streams.transport import Transport
 from assent.api.views import run_view
 from assent.api.waiting import Wait
+from assent.core.access import Right
 from assent.core.rows import RunStatus
 from assent.runs.follow import Following, is_over, replay_run
 
@@ -24,6 +27,7 @@ router = router_of("runs")
 
 
 @router.get("/runs")
+@may(Right.READ, Thing.LIST, langgraph=("threads", "search"))
 async def list_runs(
     request: Request,
     runs: TheRuns,
@@ -44,6 +48,7 @@ async def list_runs(
 
 
 @router.get("/runs/{id}")
+@may(Right.READ, Thing.RUN, langgraph=("threads", "read"))
 async def get_run(id: str, request: Request, runs: TheRuns, by: TheActor) -> Response:
     """One run. `reason` says why it does not go on, if this server does not have its agent."""
     view = run_view(await runs.run(id), runs.agents, prefix_of(request))
@@ -54,6 +59,7 @@ async def get_run(id: str, request: Request, runs: TheRuns, by: TheActor) -> Res
     "/runs/{id}/wait",
     responses={202: {"description": "The run as it is, because it did not end in time"}},
 )
+@may(Right.READ, Thing.RUN, langgraph=("threads", "read"))
 async def wait(
     id: str,
     request: Request,
@@ -70,6 +76,7 @@ async def wait(
     "/runs/{id}/stream",
     responses={**SSE_RESPONSE, 204: {"description": "You have the run's last event"}},
 )
+@may(Right.READ, Thing.RUN, langgraph=("threads", "read"), ticket=Transport.SSE)
 async def stream_run(
     id: str,
     request: Request,
@@ -97,6 +104,7 @@ async def stream_run(
 
 
 @router.post("/runs/{id}/cancel", status_code=202, responses=ENDED_RESPONSE)
+@may(Right.STOP, Thing.RUN, langgraph=("threads", "update"))
 async def cancel_run(
     id: str, request: Request, runs: TheRuns, by: TheActor, body: CancelRequest | None = None
 ) -> Response:

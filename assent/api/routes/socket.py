@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import Request, Response
 from starlette.routing import WebSocketRoute
 
+from assent.api.access.rules import Thing, may
 from assent.api.deps import Admitted, TheActor, TheRuns, ThreadPath
 from assent.api.dialects.native import NATIVE
 from assent.api.event_query import After, Types
@@ -17,7 +18,9 @@ from assent.api.streams.handshake import (
 )
 from assent.api.streams.reading import check_readable
 from assent.api.streams.speech import NativeSpeech
+from assent.api.streams.transport import Transport
 from assent.api.streams.websocket import SocketStream
+from assent.core.access import Right
 from assent.runs.follow import Following
 
 router = router_of("threads")
@@ -26,6 +29,7 @@ PATH = "/threads/{id}/ws"
 
 
 @router.get(PATH, status_code=101, responses=HANDSHAKE_RESPONSES)
+@may(Right.READ, Thing.THREAD, langgraph=("threads", "read"), ticket=Transport.WEBSOCKET)
 async def open_socket(
     id: ThreadPath,
     request: Request,

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from fastapi import Depends, Path, Query, Request, Response
 
+from assent.api.access.rules import Thing, may
 from assent.api.context import own_path_of, served, url
 from assent.api.deps import Admitted, TheActor, TheRuns
 from assent.api.dialects.base import Past
@@ -23,6 +24,7 @@ from assent.api.routing import router_of
 from assent.api.schemas import THREAD_ID, ExecuteRequest, TaskRequest
 from assent.api.streams.reading import Followed, following_of, has_all
 from assent.api.streams.sse import EventStream
+from assent.api.streams.transport import Transport
 from assent.api.tasks import (
     CREATED,
     STREAMS,
@@ -37,6 +39,7 @@ from assent.api.tasks import (
 )
 from assent.api.views import state_json
 from assent.api.waiting import Wait, unless_gone
+from assent.core.access import Right
 from assent.core.errors import NotFound
 from assent.core.json import JsonObject
 from assent.core.rows import UNFINISHED, Run
@@ -67,6 +70,7 @@ TheTask = Annotated[Task, Depends(_task)]
 
 
 @router.get("/api/v1/agents")
+@may(Right.SELF, Thing.SERVER, langgraph=("assistants", "search"))
 async def list_agents(request: Request, runs: TheRuns, by: TheActor) -> Response:
     """The agents, and what tasks may choose of each."""
     descriptions = served(request).descriptions
@@ -87,6 +91,7 @@ async def list_agents(request: Request, runs: TheRuns, by: TheActor) -> Response
 
 
 @router.post("/api/v1/agents/{agent_id}/tasks")
+@may(Right.RUN, Thing.BODY, langgraph=("threads", "create"))
 async def create_task(
     agent_id: str, body: TaskRequest, request: Request, runs: TheRuns, by: TheActor, key: TheKey
 ) -> Response:
@@ -100,6 +105,7 @@ async def create_task(
     "/api/v1/agents/{agent_id}/tasks/{task_id}/execute",
     responses={202: {"description": "The execution as it is, because it did not rest in time"}},
 )
+@may(Right.RUN, Thing.TASK, langgraph=("threads", "create_run"))
 async def execute_task(
     task: TheTask,
     request: Request,
@@ -145,6 +151,7 @@ async def _execution(runs: Runs, task: Task) -> Executed:
 
 
 @router.get("/api/v1/agents/{agent_id}/tasks/{task_id}")
+@may(Right.READ, Thing.TASK, langgraph=("threads", "read"))
 async def get_task(request: Request, runs: TheRuns, task: TheTask) -> Response:
     """The task, and what has become of it."""
     executed = await execution_of(runs.storage, task)
@@ -153,6 +160,7 @@ async def get_task(request: Request, runs: TheRuns, task: TheTask) -> Response:
 
 
 @router.get("/api/v1/agents/{agent_id}/tasks/{task_id}/get_current_state")
+@may(Right.READ, Thing.TASK, langgraph=("threads", "read"))
 async def get_current_state(runs: TheRuns, task: TheTask) -> Response:
     """The state of the task's thread, and what it waits for."""
     executed = await execution_of(runs.storage, task)
@@ -170,6 +178,7 @@ async def get_current_state(runs: TheRuns, task: TheTask) -> Response:
 
 
 @router.get("/api/v1/agents/{agent_id}/tasks/{task_id}/get_events")
+@may(Right.READ, Thing.TASK, langgraph=("threads", "read"))
 async def get_events(
     task: TheTask,
     runs: TheRuns,
@@ -184,6 +193,7 @@ async def get_events(
 
 
 @router.get("/api/v1/agents/{agent_id}/tasks/{task_id}/get_final_response")
+@may(Right.READ, Thing.TASK, langgraph=("threads", "read"))
 async def get_final_response(runs: TheRuns, task: TheTask) -> Response:
     """The agent's last words, once the task is completed."""
     executed = await execution_of(runs.storage, task)
@@ -195,6 +205,7 @@ async def get_final_response(runs: TheRuns, task: TheTask) -> Response:
     "/api/v1/agents/{agent_id}/tasks/{task_id}/events/stream",
     responses={**FOREIGN_SSE, 204: {"description": "You have the task's last event"}},
 )
+@may(Right.READ, Thing.TASK, langgraph=("threads", "read"), ticket=Transport.SSE)
 async def stream_events(
     task: TheTask,
     request: Request,

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import Query, Request, Response
 
+from assent.api.access.rules import Thing, may
 from assent.api.context import url
 from assent.api.deps import PageLimit, TheActor, TheRuns, ThreadPath
 from assent.api.idempotency import TheKey
@@ -18,6 +19,7 @@ from assent.api.langgraph_shapes import (
 from assent.api.outcomes import due_after, run_headers
 from assent.api.responses import json_response
 from assent.api.routing import router_of
+from assent.core.access import Right
 from assent.core.errors import NotFound
 from assent.core.rows import Run, RunStatus
 from assent.storage.base import Storage
@@ -29,6 +31,7 @@ MOST_LEFT_OUT = 10_000
 
 
 @router.post("/threads/{id}/runs")
+@may(Right.RUN, Thing.THREAD, langgraph=("threads", "create_run"))
 async def start_run(
     id: ThreadPath,
     body: ThreadRunRequest,
@@ -54,6 +57,7 @@ async def start_run(
 
 
 @router.get("/threads/{id}/runs")
+@may(Right.READ, Thing.THREAD, langgraph=("threads", "read"))
 async def list_runs(
     id: ThreadPath,
     runs: TheRuns,
@@ -92,6 +96,7 @@ async def _newest(
 
 
 @router.get("/threads/{id}/runs/{run_id}")
+@may(Right.READ, Thing.THREAD, langgraph=("threads", "read"))
 async def get_run(id: ThreadPath, run_id: str, runs: TheRuns, by: TheActor) -> Response:
     """One run of the thread. `GET /runs/{id}` says more of it."""
     run = await runs.run(run_id)

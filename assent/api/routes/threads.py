@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import Path, Query, Request, Response
 
+from assent.api.access.rules import Thing, may
 from assent.api.context import url
 from assent.api.decision_bodies import ThreadAnswer
 from assent.api.deps import (
@@ -43,7 +44,9 @@ from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of
 from assent.api.schemas import CancelRequest, CheckpointId, ForkRequest
 from assent.api.streams.reading import events_response
+from assent.api.streams.transport import Transport
 from assent.approvals.decide import Verdict
+from assent.core.access import Right
 from assent.core.audit import Actor
 from assent.core.errors import Conflict, Tampered
 from assent.core.rows import Thread, ThreadStatus
@@ -54,6 +57,7 @@ router = router_of("threads")
 
 
 @router.get("/threads")
+@may(Right.READ, Thing.LIST, langgraph=("threads", "search"))
 async def list_threads(
     runs: TheRuns,
     by: TheActor,
@@ -68,6 +72,7 @@ async def list_threads(
 
 
 @router.post("/threads")
+@may(Right.RUN, Thing.BODY, langgraph=("threads", "create"))
 async def create_thread(runs: TheRuns, by: TheActor, body: ThreadRequest | None = None) -> Response:
     """A new thread. One that exists is a 409, or is returned as it is with `"if_exists":
     "do_nothing"`."""
@@ -82,6 +87,7 @@ async def create_thread(runs: TheRuns, by: TheActor, body: ThreadRequest | None 
 
 
 @router.get("/threads/{id}")
+@may(Right.READ, Thing.THREAD, langgraph=("threads", "read"))
 async def get_thread(id: ThreadPath, runs: TheRuns, by: TheActor) -> Response:
     """A thread, with the values of its state and what it waits for. It has no values if the server
     does not have its agent, and neither if something of it was tampered with."""
@@ -114,6 +120,7 @@ async def _content(runs: Runs, thread: Thread) -> Content:
 
 
 @router.patch("/threads/{id}")
+@may(Right.RUN, Thing.THREAD, langgraph=("threads", "update"))
 async def change_thread(
     id: ThreadPath, body: ThreadChange, runs: TheRuns, by: TheActor
 ) -> Response:
@@ -123,6 +130,7 @@ async def change_thread(
 
 
 @router.delete("/threads/{id}", status_code=204)
+@may(Right.STOP, Thing.THREAD, langgraph=("threads", "delete"))
 async def delete_thread(id: ThreadPath, runs: TheRuns, by: TheActor) -> Response:
     """Remove a thread with its state, events, runs and approvals. A thread with an active run is a
     409, unless the run is of an agent that this server does not have."""
@@ -131,6 +139,7 @@ async def delete_thread(id: ThreadPath, runs: TheRuns, by: TheActor) -> Response
 
 
 @router.get("/threads/{id}/state")
+@may(Right.READ, Thing.THREAD, langgraph=("threads", "read"))
 async def get_state(
     id: ThreadPath,
     runs: TheRuns,
@@ -147,6 +156,7 @@ async def get_state(
 
 
 @router.post("/threads/{id}/state")
+@may(Right.RUN, Thing.THREAD, langgraph=("threads", "update"))
 async def write_state(
     id: ThreadPath, body: StateChange, runs: TheRuns, by: TheActor, key: TheKey
 ) -> Response:
@@ -183,6 +193,7 @@ async def _written_response(runs: Runs, thread_id: str) -> Response:
 
 
 @router.get("/threads/{id}/state/{checkpoint_id}")
+@may(Right.READ, Thing.THREAD, langgraph=("threads", "read"))
 async def get_state_at(
     id: ThreadPath,
     checkpoint_id: Annotated[CheckpointId, Path()],
@@ -196,6 +207,7 @@ async def get_state_at(
 
 
 @router.get("/threads/{id}/history")
+@may(Right.READ, Thing.THREAD, langgraph=("threads", "read"))
 async def get_history(
     id: ThreadPath,
     runs: TheRuns,
@@ -209,6 +221,7 @@ async def get_history(
 
 
 @router.post("/threads/{id}/history")
+@may(Right.READ, Thing.THREAD, langgraph=("threads", "read"))
 async def search_history(
     id: ThreadPath, runs: TheRuns, by: TheActor, body: HistoryRequest | None = None
 ) -> Response:
@@ -224,6 +237,7 @@ async def search_history(
 
 
 @router.get("/threads/{id}/events", responses=SSE_RESPONSE)
+@may(Right.READ, Thing.THREAD, langgraph=("threads", "read"), ticket=Transport.SSE)
 async def get_events(
     id: ThreadPath,
     request: Request,
@@ -241,6 +255,7 @@ async def get_events(
 
 
 @router.post("/threads/{id}/resume", status_code=202, responses=SSE_RESPONSE)
+@may(Right.DECIDE, Thing.THREAD, langgraph=("threads", "create_run"))
 async def resume(
     id: ThreadPath,
     body: ThreadAnswer,
@@ -262,6 +277,7 @@ async def resume(
 
 
 @router.post("/threads/{id}/cancel", status_code=202, responses=ENDED_RESPONSE)
+@may(Right.STOP, Thing.THREAD, langgraph=("threads", "update"))
 async def cancel(
     id: ThreadPath,
     request: Request,
@@ -281,6 +297,7 @@ async def cancel(
 
 
 @router.post("/threads/{id}/fork", status_code=201)
+@may(Right.RUN, Thing.THREAD, langgraph=("threads", "create"))
 async def fork(
     id: ThreadPath,
     request: Request,

@@ -7,19 +7,22 @@ import struct
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from assent.api.streams.encoder import Encoder
+from assent.api.streams.transport import Transport
+from assent.core.access import Owner
 from assent.core.clock import Clock
 from assent.core.errors import StreamsFull
 from assent.core.events import Broadcast, encode
 from assent.runs.follow import Following
 from assent.storage.base import LogEntry
+
+K = TypeVar("K", bound=Hashable)
 
 MOST_ASIDE = 16
 """The most frames without a number that wait for a reader. Beyond that the oldest go."""
@@ -32,12 +35,6 @@ READER = "assent_reader"
 PLACE = "assent_place"
 """Where the scope of a request has the `Reader` whom it was admitted for, and the `Place` of the
 stream that it is about to open."""
-
-
-class Transport(StrEnum):
-    SSE = "sse"
-    WEBSOCKET = "websocket"
-    POLL = "poll"
 
 
 class Wire(Protocol):
@@ -78,12 +75,12 @@ Beating = Callable[[], Heartbeat | None]
 
 
 class Reader(NamedTuple):
-    """Somebody who asks for a stream: the `user`'s name and their `address`. Streams are counted
-    by `client`: the name, or the address where nobody is known."""
+    """Somebody who asks for a stream, and their `address`. Streams are counted by `client`: the
+    owner, or the address where nobody is known."""
 
-    user: str
+    owner: Owner
     address: str
-    client: str
+    client: Owner
 
 
 class Place:
@@ -91,9 +88,9 @@ class Place:
 
     __slots__ = ("_kept_by",)
 
-    def __init__(self, kept_by: Counter[str], client: str) -> None:
+    def __init__(self, kept_by: Counter[Owner], client: Owner) -> None:
         kept_by[client] += 1
-        self._kept_by: tuple[Counter[str], str] | None = (kept_by, client)
+        self._kept_by: tuple[Counter[Owner], Owner] | None = (kept_by, client)
 
     def give_back(self) -> None:
         """Count it no more."""
@@ -171,16 +168,16 @@ class Connections:
         self._most_per_client = most_per_client
         # In the order in which they were opened.
         self._open: dict[Connection, None] = {}
-        self._by_client: Counter[str] = Counter()
+        self._by_client: Counter[Owner] = Counter()
         self._by_log: Counter[str] = Counter()
-        self._kept: Counter[str] = Counter()
+        self._kept: Counter[Owner] = Counter()
 
-    def keep_place(self, client: str) -> Place:
+    def keep_place(self, client: Owner) -> Place:
         """Room for another stream of the client. Raises `StreamsFull`, as `admit` does."""
         self.admit(client)
         return Place(self._kept, client)
 
-    def admit(self, client: str) -> None:
+    def admit(self, client: Owner) -> None:
         """Raise `StreamsFull` if the client may open no more. Call it before anything is
         changed."""
         if self._by_client[client] + self._kept[client] >= self._most_per_client:
@@ -245,7 +242,7 @@ class Connections:
         return iter(tuple(self._open))
 
 
-def _one_less(counts: Counter[str], key: str) -> None:
+def _one_less(counts: Counter[K], key: K) -> None:
     counts[key] -= 1
     if not counts[key]:
         del counts[key]

@@ -10,9 +10,9 @@ from fastapi import Request, Response
 from assent.api.context import served
 from assent.api.deps import admit
 from assent.api.dialects.base import Dialect
-from assent.api.streams.connections import Transport
 from assent.api.streams.encoder import ws_text
 from assent.api.streams.sending import connection_of
+from assent.api.streams.transport import Transport
 from assent.api.waiting import unless_gone
 from assent.runs.follow import Following
 from assent.storage.base import LogEntry

@@ -15,13 +15,14 @@ from assent.api.dialects.positions import Position
 from assent.api.event_query import Reading
 from assent.api.executions import Found
 from assent.api.problems import Asked
-from assent.api.streams.connections import Connection, Transport
+from assent.api.streams.connections import Connection
 from assent.api.streams.encoder import ws_text
 from assent.api.streams.handshake import check_handshake
 from assent.api.streams.poll import page_of
 from assent.api.streams.sending import connection_of
 from assent.api.streams.speech import ErrorFrame, Listening
 from assent.api.streams.sse import EventStream
+from assent.api.streams.transport import Transport
 from assent.api.streams.websocket import SocketStream
 from assent.api.waiting import unless_gone
 from assent.core.errors import InvalidRequest

@@ -18,10 +18,10 @@ from assent.api.streams.connections import (
     Beating,
     Connection,
     Heartbeat,
-    Transport,
     Wire,
 )
 from assent.api.streams.encoder import Framing
+from assent.api.streams.transport import Transport
 from assent.runs.follow import Following
 
 WIRE = "assent.wire"

@@ -17,9 +17,10 @@ from starlette.types import Receive, Scope, Send
 
 from assent.api.context import served
 from assent.api.dialects.base import Dialect
-from assent.api.streams.connections import Beating, Heartbeat, Transport
+from assent.api.streams.connections import Beating, Heartbeat
 from assent.api.streams.encoder import Framing, Piece, named_sse, sse
 from assent.api.streams.sending import Outlet, Stalled, connection_of
+from assent.api.streams.transport import Transport
 from assent.core.errors import Gone, Tampered, Unavailable
 from assent.runs.follow import Batches, Following
 

@@ -18,12 +18,13 @@ from starlette.types import Receive, Scope, Send
 from assent.api.context import served
 from assent.api.dialects.base import Dialect
 from assent.api.problems import EXPECTED
-from assent.api.streams.connections import Heartbeat, Transport
+from assent.api.streams.connections import Heartbeat
 from assent.api.streams.encoder import ws_text
 from assent.api.streams.handshake import POLICY, SWITCHING
 from assent.api.streams.sending import Outlet, Stalled, connection_of
 from assent.api.streams.speech import NotUnderstood, Speech, frame_size
 from assent.api.streams.sse import LATER, Loop
+from assent.api.streams.transport import Transport
 from assent.core.errors import Gone, Unavailable
 from assent.runs.follow import Batches, Following
 

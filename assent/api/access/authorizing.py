@@ -1,0 +1,64 @@
+"""The enforcement of a route's rule: who sends the request, whether they have the right, and what
+they see. Nothing else says so, and what was not authorized sees nothing."""
+
+from __future__ import annotations
+
+from fastapi import Request
+from starlette.exceptions import HTTPException
+
+from assent.api.access.identity import IDENTITY, Identity
+from assent.api.access.rules import Rule
+from assent.api.access.sources import BY_APP
+from assent.api.context import SCOPE_KEY, served
+from assent.core.access import NOTHING, RIGHTS, Right, Sight
+
+SIGHT = "assent_sight"
+"""Where the scope of a request that was authorized has its sight."""
+
+
+async def authorize(request: Request, rule: Rule) -> None:
+    """Raise 400, 401 or 403 if the request may not be made. Else its scope has who sends it, and
+    what they see."""
+    if rule.right is None:
+        request.scope[SIGHT] = NOTHING
+        return
+    identity = await served(request).access.identify(request, rule)
+    if rule.right not in identity.rights:
+        raise HTTPException(403, _lacking(rule.right, identity))
+    request.scope[IDENTITY] = identity
+    request.scope[SIGHT] = identity.sight(rule.right)
+
+
+def may_be_authorized(request: Request) -> bool:
+    """True if it can be said who sends the request: not before an app's own dependencies have
+    found its server, or its sender."""
+    server = request.scope.get(SCOPE_KEY)
+    return server is not None and (not server.access.waits_for_app or BY_APP in request.scope)
+
+
+async def authorized(request: Request) -> None:
+    """The dependency by which a route is authorized where its handler could not do it."""
+    if SIGHT not in request.scope:
+        await authorize(request, request.scope["route"].rule)
+
+
+def sight_of(request: Request) -> Sight:
+    """The sight of a request that was authorized."""
+    sight: Sight | None = request.scope.get(SIGHT)
+    assert sight is not None, "The request was not authorized."
+    return sight
+
+
+def identity_of(request: Request) -> Identity:
+    """The sender of a request that was authorized, on a route that is not open to all."""
+    identity: Identity | None = request.scope.get(IDENTITY)
+    assert identity is not None and SIGHT in request.scope, "The request was not authorized."
+    return identity
+
+
+def _lacking(right: Right, identity: Identity) -> str:
+    roles = [role for role, rights in RIGHTS.items() if right in rights]
+    return (
+        f"'{identity.owner.name}' may not do this: it takes the right '{right}', which comes with "
+        f"the role {' or '.join(roles)}. They have: {', '.join(identity.roles)}."
+    )

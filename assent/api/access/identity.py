@@ -1,0 +1,264 @@
+"""Identities: who sends a request, how that is known, and what they may do here.
+
+An identity is a person, and not a credential: keys, tokens and what an app says all lead to one
+name. Each kind of credential has a `Source`, which finds the person behind it, and later says
+whether they still are. `Access` has all sources, in the order in which they are asked.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, NamedTuple, Protocol
+
+from fastapi import Request
+from starlette.exceptions import HTTPException
+
+from assent.api.access.given import Given, given_by
+from assent.api.access.rules import Rule
+from assent.approvals.people import People
+from assent.core.access import (
+    APPROVES_ALL,
+    EVERYTHING,
+    Approves,
+    Owner,
+    Right,
+    Role,
+    Sight,
+    approves_of,
+    rights_of,
+    role_of,
+    roles_in_policies,
+    sight_for,
+)
+from assent.core.audit import LOCAL, Actor, Authentication
+from assent.core.json import Json
+
+IDENTITY = "assent_identity"
+"""Where the scope of a request has its sender, once it is known who they are."""
+
+RENEWED_AFTER = 10.0
+"""The seconds after which a request over a WebSocket that is open asks anew whether its sender
+still is who they were."""
+
+Kind = Literal["local", "key", "session", "token", "host", "project"]
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """The thing by which somebody is known: its kind, and the id by which its source finds it
+    again. None of it is a secret."""
+
+    kind: Kind
+    id: str = ""
+    expires_at: datetime | None = None
+
+
+class Found(NamedTuple):
+    """Somebody as a source knows them: the roles that their credential gives, what their app says
+    of them besides (`known`), and others who know their secret (`known_to`).
+
+    With `only_these_roles` they have no others, whatever the server gives to people of that name.
+    Where `takes_defaults` is False, they are not given the roles of those who have none.
+    """
+
+    name: str
+    authentication: Authentication
+    credential: Credential
+    tenant: str | None = None
+    roles: tuple[str, ...] = ()
+    known: Mapping[str, Json] = {}
+    known_to: tuple[str, ...] = ()
+    only_these_roles: bool = False
+    takes_defaults: bool = True
+
+
+@dataclass(slots=True)
+class Identity:
+    """A person who sends requests, with their roles and rights here. `checked_at` is the monotonic
+    time at which their source was asked last. Two are equal if nothing has changed between
+    them."""
+
+    owner: Owner
+    authentication: Authentication
+    credential: Credential
+    roles: tuple[str, ...]
+    rights: frozenset[Right]
+    approves: Approves
+    known_to: tuple[str, ...] = ()
+    known: Mapping[str, Json] = field(default_factory=dict, compare=False, repr=False)
+    checked_at: float = field(default=0.0, compare=False)
+
+    def sight(self, right: Right) -> Sight:
+        """The sight of a request of theirs that needs this right."""
+        if self.credential.kind == "local":
+            return EVERYTHING
+        return sight_for(self.owner, self.roles, self.approves, right)
+
+    @property
+    def actor(self) -> Actor:
+        """They, as whoever does something."""
+        return Actor(
+            self.owner.name,
+            self.authentication,
+            self.known,
+            tenant=self.owner.tenant,
+            roles=roles_in_policies(self.roles),
+            approves=self.approves,
+            known_to=self.known_to,
+        )
+
+
+class Source(Protocol):
+    """Knows people by one kind of credential."""
+
+    @property
+    def kind(self) -> Kind: ...
+
+    async def find(self, given: Given | None, request: Request) -> Found | None:
+        """The person whom the credential names. None if it is not for this source to say, so that
+        the next one is asked. Raises 401 if it is, and the credential is none."""
+
+    async def renew(self, identity: Identity) -> Found | None:
+        """The same person, as they are now; None if they are no longer known by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """The roles that people have here: those of the configuration's `people`, those `given` by
+    name, and for whoever has none of the program's own, the `default`."""
+
+    people: People
+    given: Mapping[str, Collection[str]]
+    default: tuple[str, ...]
+
+    def of(self, found: Found) -> tuple[str, ...]:
+        """The roles of somebody, sorted. Raises 403 if none of them is one of the program's."""
+        roles = {*found.roles}
+        if not found.only_these_roles:
+            roles |= {*self.people.person(found.name).roles, *self.given.get(found.name, ())}
+        if not any(map(role_of, roles)) and found.takes_defaults:
+            roles |= {*self.default}
+        if not any(map(role_of, roles)):
+            raise HTTPException(
+                403,
+                f"'{found.name}' has no role here, so there is nothing that they may do. To give "
+                f"them one of {', '.join(Role)}, name them in ASSENT_ROLES.",
+            )
+        return tuple(sorted(roles))
+
+
+class Access:
+    """Knows who sends a request, by its `sources`. Without any it knows nobody, and everybody is
+    one person, `local`, who may do everything: only those on this machine are let in then.
+
+    Keys are taken in a URL if it `allows_query_token`. `now` is a monotonic clock.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        roles: Roles,
+        *,
+        allows_query_token: bool,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._sources = sources
+        self._by_kind = {source.kind: source for source in sources}
+        self._roles = roles
+        self._allows_query_token = allows_query_token
+        self._now = now
+
+    @property
+    def knows_nobody(self) -> bool:
+        """True if anybody may ask."""
+        return not self._sources
+
+    @property
+    def waits_for_app(self) -> bool:
+        """True if it is the app around the server that knows who sends a request, so that there is
+        nobody to find before that app's own dependency has said so."""
+        return "host" in self._by_kind
+
+    async def identify(self, request: Request, rule: Rule) -> Identity:
+        """The sender of the request. Raises 400 or 401 if they do not show who they are, and must;
+        and 403 if they have no role here."""
+        known: Identity | None = request.scope.get(IDENTITY)
+        if known is not None:
+            return await self._still(known)
+        given = given_by(request, rule, check=not self.knows_nobody)
+        if self.knows_nobody:
+            return _local()
+        if given is not None and given.how == "token" and not self._allows_query_token:
+            raise not_known(
+                "This server takes no key in a URL: send 'Authorization: Bearer <secret>', or set "
+                "ASSENT_ALLOW_QUERY_TOKEN."
+            )
+        for source in self._sources:
+            found = await source.find(given, request)
+            if found is not None:
+                return self._identity(found)
+        if given is not None and given.how == "token":
+            raise not_known(
+                "This server needs a key, and 'token' is none: send one of its keys, once."
+            )
+        raise not_known("This server needs a key: send 'Authorization: Bearer <secret>'.")
+
+    async def renew(self, identity: Identity) -> Identity | None:
+        """The person as they are now: the same object, if nothing has changed. None if they are no
+        longer known by their credential, or have no role left."""
+        source = self._by_kind.get(identity.credential.kind)
+        if source is None:
+            return identity if identity.credential.kind == "local" else None
+        found = await source.renew(identity)
+        if found is None:
+            return None
+        try:
+            renewed = self._identity(found)
+        except HTTPException:
+            return None
+        if renewed != identity:
+            return renewed
+        identity.checked_at = renewed.checked_at
+        return identity
+
+    async def _still(self, known: Identity) -> Identity:
+        if self._now() - known.checked_at < RENEWED_AFTER:
+            return known
+        renewed = await self.renew(known)
+        if renewed is None:
+            raise not_known("You were signed out: what you were known by is no longer good here.")
+        return renewed
+
+    def _identity(self, found: Found) -> Identity:
+        roles = self._roles.of(found)
+        return Identity(
+            owner=Owner(found.name, found.tenant),
+            authentication=found.authentication,
+            credential=found.credential,
+            roles=roles,
+            rights=rights_of(roles),
+            approves=approves_of(roles),
+            known_to=found.known_to,
+            known=found.known,
+            checked_at=self._now(),
+        )
+
+
+def not_known(reason: str) -> HTTPException:
+    """The refusal of somebody whom the server does not know, and must."""
+    return HTTPException(401, reason, headers={"WWW-Authenticate": "Bearer"})
+
+
+def _local() -> Identity:
+    """Everybody on a server that knows nobody."""
+    return Identity(
+        owner=Owner(LOCAL),
+        authentication=Authentication.LOCAL,
+        credential=Credential("local"),
+        roles=(),
+        rights=frozenset(Right),
+        approves=APPROVES_ALL,
+    )
