@@ -34,7 +34,7 @@ class Served:
     that it is alive, and a query socket on which nothing is asked for `idle_sockets` seconds is
     closed. Whoever asks on a thread is `asking` there, one after the other.
 
-    The `program` has the runs of everybody. A route gets them as the sender sees them (`TheRuns`).
+    The `program` has the runs of everybody.
     """
 
     program: Runs

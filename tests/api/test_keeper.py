@@ -339,18 +339,18 @@ def test_free_memory_is_given_back_after_many_have_gone(room: Room) -> None:
 
 
 def test_nobody_opens_more_than_they_may(room: Room) -> None:
-    room.connections.admit("ann")
+    room.connections.admit(Owner("ann"))
     for _ in range(3):
         room.open()
     with pytest.raises(StreamsFull, match="You have 3 open streams"):
-        room.connections.admit("ann")
-    room.connections.admit("bob")
+        room.connections.admit(Owner("ann"))
+    room.connections.admit(Owner("bob"))
     room.open(client="bob")
     with pytest.raises(StreamsFull, match="server has 4 open streams"):
-        room.connections.admit("cleo")
+        room.connections.admit(Owner("cleo"))
     assert room.connections.on("t") == 4
     room.stack.close()
-    room.connections.admit("ann")
+    room.connections.admit(Owner("ann"))
     assert room.connections.on("t") == 0
 
 

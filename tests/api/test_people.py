@@ -59,7 +59,11 @@ quorum = 2
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("people")
     (folder / "assent.toml").write_text(CONFIGURATION)
-    environment = {"ASSENT_API_KEYS": KEYS, "ASSENT_CONFIG": str(folder / "assent.toml")}
+    environment = {
+        "ASSENT_API_KEYS": KEYS,
+        "ASSENT_DEFAULT_ROLES": "operator,approver,auditor",
+        "ASSENT_CONFIG": str(folder / "assent.toml"),
+    }
     with serving(folder, scripted_agents(folder, "agent", "chat_agent"), **environment) as server:
         yield server
 

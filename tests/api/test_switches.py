@@ -352,7 +352,12 @@ def frames_in(body: bytes) -> list[bytes]:
 
 
 async def test_an_execution_is_streamed_over_a_pause_to_its_own_end(tmp_path: Path) -> None:
-    settings = {"heartbeat": "0.1s", "api_keys": KEYS, "allow_query_token": True}
+    settings = {
+        "heartbeat": "0.1s",
+        "api_keys": KEYS,
+        "allow_query_token": True,
+        "default_roles": ["operator", "approver", "auditor"],
+    }
     async with asyncio.timeout(PATIENCE), asked(tmp_path, settings=settings) as (assent, client):
         run = await assent.invoke("Pay 3.", user="ann", thread_id="t")
         path, key = f"/loud/{run.run_id}", {"token": KEYS["bob"]}
