@@ -23,6 +23,11 @@ total_tokens = 100_000
 [notify.pager]
 url = "https://example.com/hook"
 secrets = ["env:PAGER_SECRET"]
+
+[issuers.corp]
+issuer = "https://login.example.com"
+audience = "assent"
+algorithm = "RS256"
 """
 
 from __future__ import annotations
@@ -36,6 +41,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from assent.config.issuers import Issuer, issuers_from_json
 from assent.core.config_keys import is_own_key
 from assent.core.errors import ConfigurationError
 from assent.core.json import Json, JsonObject
@@ -49,8 +55,8 @@ from assent.runs.budgets import Budgets, budgets_from_json
 class Configuration:
     """The file's contents: `people` by name with their roles, the `policies` that calls are
     approved by, the `recursion_limits` of agents, the `configurable` keys of their config that
-    clients may set, what `tasks` may choose of them, the `budgets` of runs, and the `endpoints`
-    that are notified of approvals."""
+    clients may set, what `tasks` may choose of them, the `budgets` of runs, the `endpoints` that
+    are notified of approvals, and the `issuers` whose tokens say who somebody is."""
 
     people: Mapping[str, Person] = field(default_factory=dict)
     policies: PolicyBook = field(default_factory=PolicyBook)
@@ -59,6 +65,7 @@ class Configuration:
     tasks: Mapping[str, TaskRules] = field(default_factory=dict)
     budgets: Budgets = field(default_factory=Budgets)
     endpoints: tuple[Endpoint, ...] = ()
+    issuers: tuple[Issuer, ...] = ()
 
 
 def read_configuration(path: Path, environment: Mapping[str, str]) -> Configuration:
@@ -184,5 +191,6 @@ _SECTIONS: Mapping[str, tuple[str, Read]] = {
     "tasks": ("tasks", _tasks),
     "budgets": ("budgets", _budgets),
     "notify": ("endpoints", endpoints_from_json),
+    "issuers": ("issuers", issuers_from_json),
 }
 """The sections of the file: the field of `Configuration` that each is for, and its reader."""

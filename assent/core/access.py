@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from assent.core.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from assent.core.approval import Approval
 
@@ -158,6 +160,16 @@ def role_of(text: str) -> Role | None:
     if _names_one(text, _FOR_TOOL) or _names_one(text, _FOR_ROLE):
         return Role.APPROVER
     return _ROLES.get(text)
+
+
+def check_role(text: str) -> None:
+    """Raise `ConfigurationError` for a text that is no role of anything: a slip of the pen in one
+    of an approver would give nobody the right to decide."""
+    if not text.strip() or (text.startswith(f"{Role.APPROVER}:") and role_of(text) is None):
+        raise ConfigurationError(
+            f"'{text}' is no role. Write {', '.join(Role)}, approver:tool:<tool>, "
+            "approver:role:<role>, or a role that policies ask."
+        )
 
 
 def roles_in_policies(roles: Collection[str]) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from assent.core.approval import Approval
+from assent.core.environment import value_of
 from assent.core.errors import ConfigurationError
 from assent.core.events import EVENT_TYPES, ApprovalEvent, event_type
 from assent.core.json import Json
@@ -124,21 +125,10 @@ def _checked(name: str, written: _Written, environment: Mapping[str, str]) -> En
 
     options = msgspec.structs.asdict(written)
     webhook = {key: options.pop(key) for key in WEBHOOK_FIELDS}
-    options["url"] = _value(written.url, environment)
+    options["url"] = value_of(written.url, environment)
     if options["url"].lower().startswith(("https:", "http:")):
-        webhook["secrets"] = tuple(_value(secret, environment) for secret in written.secrets)
+        webhook["secrets"] = tuple(value_of(secret, environment) for secret in written.secrets)
         options["target"] = Target(url=options.pop("url"), **webhook)
     elif any(webhook.values()):
         raise ConfigurationError("Only webhooks have 'secrets', 'allow_private' and 'allow_http'.")
     return Endpoint(name=name, **options)
-
-
-def _value(written: str, environment: Mapping[str, str]) -> str:
-    """The text as written, or the value of the environment variable that it names."""
-    if not written.startswith("env:"):
-        return written
-    variable = written.removeprefix("env:")
-    value = environment.get(variable)
-    if not value:
-        raise ConfigurationError(f"It reads the environment variable {variable}, which is not set.")
-    return value

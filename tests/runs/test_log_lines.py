@@ -121,6 +121,7 @@ def test_nothing_is_documented_that_there_is_not() -> None:
         "old runs removed",
         "old events removed",
         "unused uploads removed",
+        "an issuer was not reached",
         "reader cut",
         "a stream failed",
         "a reader is not looked after",

@@ -1,0 +1,34 @@
+"""Names of people, as identity providers, apps and operators give them."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from assent.core.audit import LOCAL
+from assent.core.text import is_unseen
+
+MAX_NAME = 200
+
+FEED = "~"
+"""The beginning of the names of feeds, so of no person's."""
+
+
+def why_no_name(name: str) -> str | None:
+    """Why nobody may have this name, as the end of a sentence; None if somebody may."""
+    if not name.strip() or name != name.strip():
+        return "is empty, or has spaces around it"
+    if len(name) > MAX_NAME:
+        return f"has more than {MAX_NAME} characters"
+    if any(is_unseen(char) for char in name):
+        return "has characters that nobody sees"
+    if folded(name) == LOCAL:
+        return "is that of everybody on a server without keys"
+    if name.startswith(FEED):
+        return f"begins with '{FEED}'"
+    return None
+
+
+def folded(name: str) -> str:
+    """The name as somebody reads it who does not look twice: without case, and in one form of its
+    letters. Two names of people that are folded to one are refused, and never made one."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
