@@ -44,6 +44,8 @@ serve: $(VENV)/ready  ## Start the server with the demo agent
 
 # The tests start many processes. Without stored bytecode each would compile every module anew.
 test test-fast crash: export PYTHONDONTWRITEBYTECODE :=
+# Kills are to meet a disk amid its work.
+crash: export PYTEST_DEBUG_TEMPROOT := $(or $(TMPDIR),/tmp)
 
 test: $(VENV)/ready  ## Run the tests
 	@$(BIN)/python -m tests.support.node || $(MAKE) node
