@@ -9,7 +9,7 @@ from itertools import chain
 from types import ModuleType, TracebackType
 from typing import Any, ClassVar
 
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request, params
 from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
 from langgraph.store.base import BaseStore
@@ -166,18 +166,22 @@ class Assent(InProcess):
     def router(self) -> APIRouter:
         """The server's routes, to include in an app of FastAPI's."""
         router = APIRouter(dependencies=[Depends(self._bind)])
-        asking = [Depends(identifying(self._auth))] if self._auth is not None else []
-        asks, asks_not = (
-            APIRouter(routes=[*_routes(self._routers, asking=each)]) for each in (True, False)
-        )
-        router.include_router(asks, dependencies=asking)
-        router.include_router(asks_not)
+        router.include_router(self._routes_that_ask(True), dependencies=self._asking)
+        router.include_router(self._routes_that_ask(False))
         return router
 
     async def _bind(self, request: Request) -> None:
         request.scope[SCOPE_KEY] = self._served
         if self._served is not None and self._served.knows_nobody:
             check_loopback(request, self._served.origins)
+
+    def _routes_that_ask(self, asking: bool) -> APIRouter:
+        return APIRouter(routes=[*_routes(self._routers, asking=asking)])
+
+    @property
+    def _asking(self) -> list[params.Depends]:
+        """The dependency that says who sends a request, if the app around the server has one."""
+        return [] if self._auth is None else [Depends(identifying(self._auth))]
 
     @property
     def _routers(self) -> Sequence[APIRouter]:
@@ -189,8 +193,9 @@ class Assent(InProcess):
     def _routes(self) -> FastAPI:
         if self._auth is None:
             return make_app(self._routers, self._served_alone)
-        app = make_app([], self._served_alone)
-        app.include_router(self.router)
+        # Not by way of `router`: FastAPI makes the routes of a router within a router twice.
+        app = make_app([self._routes_that_ask(False)], self._served_alone)
+        app.include_router(self._routes_that_ask(True), dependencies=self._asking)
         return app
 
     @asynccontextmanager
