@@ -24,7 +24,7 @@ from assent.api.in_process import InProcess
 from assent.api.limits import LoopbackNames, check_loopback
 from assent.api.project_app import project_app, under_prefix
 from assent.api.routes.dialects import DIALECT_ROUTES
-from assent.api.routing import JsonRoute
+from assent.api.routing import JsonRoute, check_rules
 from assent.api.streams.handshake import HANDSHAKE
 from assent.api.streams.sse import LATER, Loop
 from assent.config.settings import SQLITE, Settings
@@ -176,7 +176,7 @@ class Assent(InProcess):
             check_loopback(request, self._served.origins)
 
     def _routes_that_ask(self, asking: bool) -> APIRouter:
-        return APIRouter(routes=[*_routes(self._routers, asking=asking)])
+        return APIRouter(routes=check_rules([*_routes(self._routers, asking=asking)]))
 
     @property
     def _asking(self) -> list[params.Depends]:
@@ -218,8 +218,9 @@ def _routes(routers: Sequence[APIRouter], *, asking: bool) -> Iterator[BaseRoute
     """The routes that ask who sends a request; or those that do not, such as `/health`."""
     for router in routers:
         for route in router.routes:
-            # A WebSocket's own route asks nothing: the GET beside it does.
-            if (isinstance(route, JsonRoute) and route.rule.right is not None) is asking:
+            # A WebSocket's own route asks nothing, and stays beside the GET that does.
+            is_open = isinstance(route, JsonRoute) and route.rule.right is None
+            if is_open is not asking:
                 yield route
 
 
