@@ -28,6 +28,7 @@ from assent.api.routes import (
     files,
     grants,
     links,
+    metrics,
     notifications,
     runs,
     schedules,
@@ -59,6 +60,7 @@ from assent.notify.outbox import with_outbox
 from assent.notify.reaching import Reach
 from assent.runs.feeds import with_feeds
 from assent.runs.log_lines import with_log_lines
+from assent.runs.metrics import Metrics
 from assent.runs.opening import open_runs
 from assent.runs.recursion import RecursionLimits
 from assent.runs.retention import Retention, sweeping
@@ -70,7 +72,7 @@ from assent.storage.store import StoreOptions
 
 ROUTES = (
     *(agent, threads, thread_runs, runs, approvals, grants, links, notifications, audit),
-    *(schedules, files, feeds, connections, socket, server),
+    *(schedules, files, feeds, connections, socket, server, metrics),
 )
 
 log = structlog.get_logger(__name__)
@@ -171,7 +173,8 @@ async def open_server(
         )
 
         outbox = with_outbox(storage, endpoints, clock, dispatcher.wake)
-        made = _runs(settings, configuration, people, outbox, agents, clock, store, place)
+        counted = Metrics()
+        made = _runs(settings, configuration, people, outbox, agents, clock, store, place, counted)
         runs = await opened(made)
 
         retention = Retention(
@@ -195,6 +198,7 @@ async def open_server(
             origins=origins,
             connections=streams,
             encoders=Encoders(shared=lambda log_id: streams.on(log_id) > 1),
+            metrics=counted,
             heartbeat=heartbeat,
             idle_sockets=settings.idle_sockets.total_seconds(),
         )
@@ -297,6 +301,7 @@ def _runs(
     clock: Clock,
     store: StoreOptions,
     place: Place,
+    counted: Metrics,
 ) -> AbstractAsyncContextManager[Runs]:
     return open_runs(
         storage,
@@ -316,4 +321,5 @@ def _runs(
         watch_loop=place.whole_process,
         configurable=configuration.configurable,
         tasks=configuration.tasks,
+        metrics=counted,
     )

@@ -20,6 +20,7 @@ from assent.core.errors import Unavailable
 from assent.core.locks import NamedLocks
 from assent.notify.delivery import Dispatcher
 from assent.notify.links import LinkKey
+from assent.runs.metrics import Metrics
 from assent.runs.service import Runs
 
 SCOPE_KEY = "assent"
@@ -46,6 +47,7 @@ class Served:
     origins: Origins
     connections: Connections
     encoders: Encoders
+    metrics: Metrics
     heartbeat: float
     idle_sockets: float
     asking: NamedLocks = field(default_factory=NamedLocks)

@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
+from assent.api.answers import PROBLEM
 from assent.api.context import SCOPE_KEY, Served
 from assent.api.idempotency import has_key
 from assent.api.responses import json_response
@@ -62,8 +63,6 @@ time, most runs end."""
 RETRY_AFTER_SECONDS = 5
 """A client that was refused while the storage was away may try again then. The storage itself is
 tried every two seconds, and a client in a hurry would only be refused again."""
-
-PROBLEM = "application/problem+json"
 
 _HTTP_TITLES = {
     400: "Bad Request",

@@ -17,6 +17,8 @@ from starlette.routing import BaseRoute, WebSocketRoute
 from assent.api.access.authorizing import authorize, authorized, may_be_authorized
 from assent.api.access.given import TOKEN
 from assent.api.access.rules import Rule, rule_of
+from assent.api.answers import plain_responses
+from assent.api.context import SCOPE_KEY, Served
 from assent.api.json_body import SHOWN, JsonRequest
 from assent.api.limits import MAX_BODY_BYTES, limited
 from assent.api.problems import EXPECTED, answer
@@ -47,6 +49,7 @@ class JsonRoute(APIRoute):
         self.rule = rule_of(endpoint, f"{methods} {path}")
         options["dependencies"] = _authorized_first(options.get("dependencies") or ())
         options["openapi_extra"] = _with_parameters(self.rule, options.get("openapi_extra"))
+        options["responses"] = plain_responses(endpoint)
         super().__init__(path, endpoint, **options)
         # An app that includes our router may make the route anew, with its prefix in the path.
         self.own_path: str = vars(endpoint).setdefault("own_path", path)
@@ -60,11 +63,15 @@ class JsonRoute(APIRoute):
                 if may_be_authorized(request):
                     await authorize(request, self.rule)
                 receive = limited(request.receive, self.body_limit)
-                return await handle(JsonRequest(request.scope, receive))
+                response = await handle(JsonRequest(request.scope, receive))
             except EXPECTED as error:
-                return await answer(request, error)
+                response = await answer(request, error)
+                if response.status_code == 429:
+                    _count_limited(request, error)
             except asyncio.CancelledError:
-                return await answer(request, HTTPException(503, CUT_OFF))
+                response = await answer(request, HTTPException(503, CUT_OFF))
+            _count(request, self.own_path, response)
+            return response
 
         return handle_json
 
@@ -97,6 +104,18 @@ def _with_parameters(rule: Rule, extra: JsonObject | None) -> JsonObject | None:
     extra = extra or {}
     kept = [each for each in extra.get("parameters", ()) if each != KEY_PARAMETER]
     return {**extra, "parameters": [*kept, KEY_PARAMETER]}
+
+
+def _count(request: Request, path: str, response: Response) -> None:
+    server: Served | None = request.scope.get(SCOPE_KEY)
+    if server is not None:
+        server.metrics.requests[request.method, path, response.status_code] += 1
+
+
+def _count_limited(request: Request, error: Exception) -> None:
+    server: Served | None = request.scope.get(SCOPE_KEY)
+    if server is not None:
+        server.metrics.limited[type(error).__name__] += 1
 
 
 def router_of(tag: str, route_class: type[JsonRoute] = JsonRoute) -> APIRouter:

@@ -11,7 +11,7 @@ that stores the event.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import dataclass_transform, get_args
+from typing import Any, dataclass_transform, get_args
 
 import msgspec
 
@@ -585,9 +585,19 @@ def event_type(event: Event) -> str:
     return str(event.__struct_config__.tag)
 
 
-def json_schemas() -> tuple[JsonObject, JsonObject]:
-    """The union's JSON schema, and the named schemas it refers to, for an OpenAPI document."""
-    (schema,), components = msgspec.json.schema_components(
-        [AnyEvent], ref_template="#/components/schemas/{name}"
+ALWAYS_SENT = ("type", "seq", "ts", "thread_id", "run_id")
+"""The fields that every event of a run has on the wire."""
+
+
+def json_schemas(*others: Any) -> tuple[list[JsonObject], JsonObject]:
+    """The JSON schemas of any event and of these other types, and the named schemas that they refer
+    to, for an OpenAPI document."""
+    schemas, components = msgspec.json.schema_components(
+        [AnyEvent, *others], ref_template="#/components/schemas/{name}"
     )
-    return schema, components
+    for cls in get_args(AnyEvent):
+        schema = components[cls.__name__]
+        # An operator's message is of no run; and one to everybody has no number.
+        always = ALWAYS_SENT if cls is not Broadcast else ("type", "ts")
+        schema["required"] = list(dict.fromkeys([*always, *schema["required"]]))
+    return [*schemas], components

@@ -17,6 +17,8 @@ from types import FrameType
 
 import structlog
 
+from assent.runs.metrics import LoopLag
+
 log = structlog.get_logger(__name__)
 
 BLOCKED_SECONDS = 1.0
@@ -31,9 +33,9 @@ Found = Mapping[str, str]
 
 
 @contextmanager
-def watched_loop() -> Iterator[None]:
-    """Watch the running loop until the context is left."""
-    watch = _LoopWatch(asyncio.get_running_loop(), threading.get_ident())
+def watched_loop(lag: LoopLag) -> Iterator[None]:
+    """Watch the running loop until the context is left, and note its `lag`."""
+    watch = _LoopWatch(asyncio.get_running_loop(), threading.get_ident(), lag)
     watch.beat()
     # A daemon: a loop that is blocked for ever never leaves the context.
     thread = threading.Thread(target=watch.look_on, name="assent-loop-watch", daemon=True)
@@ -48,15 +50,19 @@ def watched_loop() -> Iterator[None]:
 class _LoopWatch:
     """Watches a loop. `thread_id` is of the thread that the loop runs in."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, thread_id: int) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, thread_id: int, lag: LoopLag) -> None:
         self.stopped = threading.Event()
+        self._lag = lag
         self._loop = loop
         self._thread_id = thread_id
         self._noted_at = 0.0
 
     def beat(self) -> None:
         """Note the time, again and again. Called on the loop."""
-        self._noted_at = time.monotonic()
+        now = time.monotonic()
+        if self._noted_at:
+            self._lag.note(max(now - self._noted_at - LOOK_SECONDS, 0.0))
+        self._noted_at = now
         if not self.stopped.is_set():
             self._loop.call_later(LOOK_SECONDS, self.beat)
 

@@ -25,6 +25,7 @@ from assent.runs.executor import GraphExecutor
 from assent.runs.inputs import shapes_of, task_models
 from assent.runs.inspection import check_people, check_policies
 from assent.runs.loop_watch import watched_loop
+from assent.runs.metrics import LoopLag, Metrics, with_metrics
 from assent.runs.recursion import RecursionLimits
 from assent.runs.schedules import SCHEDULE_TIMER
 from assent.runs.service import Runs
@@ -55,6 +56,7 @@ async def open_runs(
     tasks: Mapping[str, TaskRules] | None = None,
     uploads: UploadLimits = UploadLimits(),
     watch_loop: bool = True,
+    metrics: Metrics | None = None,
 ) -> AsyncIterator[Runs]:
     """Go on with what the last process left, and take runs until the context is left.
 
@@ -68,11 +70,13 @@ async def open_runs(
     choose of an agent. `recursion` and `budgets` limit what runs may do and use, `policies` say how
     calls are approved, and `people` are those who decide. Agents without a store of their own get
     the storage's, with the options `store`. With `watch_loop` the log names code that blocks the
-    event loop. Raises `ConfigurationError` for limits, budgets, keys, tasks or policies of an
-    unknown agent, for models that cannot be set up, for policies that contradict the agent's code,
-    and for those that none of the people can meet.
+    event loop. What happens is counted in `metrics`. Raises `ConfigurationError` for limits,
+    budgets, keys, tasks or policies of an unknown agent, for models that cannot be set up, for
+    policies that contradict the agent's code, and for those that none of the people can meet.
     """
     clock = clock or Clock()
+    metrics = metrics or Metrics()
+    storage = with_metrics(storage, metrics)
     late = agents.store if isinstance(agents, Project) else None
     agents = {name: unwrapped(agent) for name, agent in agents.items()}
     check_agents("budget", budgets.agents, agents)
@@ -98,6 +102,7 @@ async def open_runs(
     show_uploads_to_models()
     shapes = shapes_of(served, configurable, tasks)
     threads = SyncThreads(sync_threads)
+    metrics.waiting_for_threads = lambda: threads.waiting
     executor = GraphExecutor(
         storage,
         served,
@@ -131,7 +136,8 @@ async def open_runs(
     async with AsyncExitStack() as stack:
         stack.enter_context(threads.taking_over())
         if watch_loop:
-            stack.enter_context(watched_loop())
+            metrics.loop_lag = LoopLag()
+            stack.enter_context(watched_loop(metrics.loop_lag))
         stack.push_async_callback(runs.drain)
         await end_unreadable(storage)
         await runs.uploads.remove_spare()

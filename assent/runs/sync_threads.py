@@ -47,6 +47,11 @@ class SyncThreads(ThreadPoolExecutor):
         self._told_at = float("-inf")
         self._joined: ContextVar[set[Future[Any]] | None] = ContextVar("joined", default=None)
 
+    @property
+    def waiting(self) -> int:
+        """The calls of runs that wait for a thread."""
+        return sum(not future.running() for future in tuple(self._unfinished))
+
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         joined = self._joined.get()
         if joined is None or fn in NAME_LOOKUPS:

@@ -47,6 +47,7 @@ from assent.core.rows import (
     ThreadStatus,
     Timer,
 )
+from assent.core.tally import Tally
 from assent.storage.files import Files
 from assent.storage.store import StoreOptions
 
@@ -140,6 +141,20 @@ class Outage:
         return time.monotonic() - self.since
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What there is to do: the `runs` that have not ended, by status; the `pending` approvals, and
+    the time at which the oldest was asked; and the `operations` that wait to be committed.
+    `commits` are the seconds that transactions took, and `sizes` how many operations each had."""
+
+    runs: Mapping[str, int]
+    pending: int
+    oldest: datetime | None
+    operations: int
+    commits: Tally
+    sizes: Tally
+
+
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
     """Some rows, and the opaque cursor of the next page (None on the last)."""
@@ -222,6 +237,10 @@ class Storage(ABC):
     @abstractmethod
     def outage(self) -> Outage | None:
         """Return the reason why changes are refused now; None if they are taken."""
+
+    @abstractmethod
+    async def load(self) -> Load:
+        """Return how much there is to do, of everybody's."""
 
     # ── changes ──
 

@@ -62,12 +62,16 @@ def test_something_else_is_no_event() -> None:
 
 
 def test_every_type_has_a_schema() -> None:
-    union, components = json_schemas()
+    (union,), components = json_schemas()
     assert {reference["$ref"].rsplit("/", 1)[1] for reference in union["anyOf"]} == {
         cls.__name__ for cls in EVENT_TYPES.values()
     }
     for name, cls in EVENT_TYPES.items():
-        assert components[cls.__name__]["properties"]["type"] == {"enum": [name]}
+        schema = components[cls.__name__]
+        assert schema["properties"]["type"] == {"enum": [name]}
+        # An operator's message is of no run, and has no number if it is to everybody.
+        always = {"type", "ts"} if name == "broadcast" else set(events.ALWAYS_SENT)
+        assert always <= set(schema["required"])
 
 
 def test_a_run_ends_with_events_that_exist() -> None:

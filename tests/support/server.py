@@ -26,6 +26,7 @@ import psutil
 from assent.client import Client
 from tests.support import agents
 from tests.support.command import COLD, REPOSITORY, Process, started
+from tests.support.document import check_response
 from tests.support.waiting import PATIENCE, until
 
 FRAME = re.compile(rb"(?:id: ([1-9][0-9]*)\n)?(?:event: ([a-z_]+)\n)?data: (\{[^\r\n]*\})")
@@ -262,7 +263,7 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 @asynccontextmanager
 async def asking(server: Server, **headers: str) -> AsyncIterator[Api]:
-    """A client of the server."""
+    """A client of the server. Each answer that it gets is held to the server's document."""
     timeout = httpx.Timeout(PATIENCE)
     # A connection for each request. httpcore compares its open connections with each other at every
     # request: 200 streams that end at once cost 40 seconds.
@@ -274,6 +275,7 @@ async def asking(server: Server, **headers: str) -> AsyncIterator[Api]:
         limits=limits,
         trust_env=False,
         verify=False,
+        event_hooks={"response": [check_response]},
     ) as http:
         yield Api(http)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from fastapi import Request, Response
 
 from assent.api.access.rules import Thing, may
+from assent.api.answers import answers, refuses, streams_events
 from assent.api.deps import Admitted, TheActor, TheRuns
 from assent.api.dialects.native import NATIVE
 from assent.api.idempotency import TheKey
-from assent.api.openapi import SSE_RESPONSE
 from assent.api.outcomes import (
     after_start,
     due_after,
@@ -18,6 +18,7 @@ from assent.api.outcomes import (
 )
 from assent.api.routing import router_of
 from assent.api.schemas import AgentRequest, RunRequest
+from assent.api.shapes.runs import RunResultView, RunView
 from assent.api.streams.sse import EventStream
 from assent.core.access import Right
 from assent.runs.follow import Following, follow_run
@@ -25,8 +26,10 @@ from assent.runs.follow import Following, follow_run
 router = router_of("agent")
 
 
-@router.post("/agent/stream", status_code=200, responses=SSE_RESPONSE, response_class=EventStream)
+@router.post("/agent/stream", status_code=200, response_class=EventStream)
 @may(Right.RUN, Thing.BODY, langgraph=("threads", "create_run"))
+@streams_events
+@refuses(404, 409)
 async def stream(
     body: AgentRequest,
     request: Request,
@@ -51,6 +54,9 @@ async def stream(
 
 @router.post("/agent/invoke")
 @may(Right.RUN, Thing.BODY, langgraph=("threads", "create_run"))
+@answers(RunResultView)
+@answers(RunView, 202, description="The run as it is, because the server stops")
+@refuses(404, 409)
 async def invoke(
     body: AgentRequest, request: Request, runs: TheRuns, by: TheActor, key: TheKey
 ) -> Response:
@@ -66,6 +72,8 @@ async def invoke(
 
 @router.post("/agent/runs", status_code=202)
 @may(Right.RUN, Thing.BODY, langgraph=("threads", "create_run"))
+@answers(RunView, 202, location=True)
+@refuses(404, 409)
 async def start(
     body: RunRequest, request: Request, runs: TheRuns, by: TheActor, key: TheKey
 ) -> Response:

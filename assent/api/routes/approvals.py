@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import Query, Request, Response
 
 from assent.api.access.rules import Thing, may
+from assent.api.answers import answers, refuses, streams_events
 from assent.api.context import prefix_of
 from assent.api.decision_bodies import ApprovalAnswer
 from assent.api.deps import (
@@ -22,12 +23,13 @@ from assent.api.deps import (
 from assent.api.dialects.native import FEED
 from assent.api.event_query import TheReading
 from assent.api.idempotency import TheKey
-from assent.api.openapi import SSE_RESPONSE
 from assent.api.outcomes import decided_response
 from assent.api.problems import status_of
 from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of
 from assent.api.schemas import BatchRequest, CommentRequest, DelegateRequest
+from assent.api.shapes.approvals import ApprovalsPage, ApprovalView, Outcomes, OutcomeView
+from assent.api.shapes.common import EventsPage
 from assent.api.streams.reading import events_response
 from assent.api.streams.transport import Transport
 from assent.api.views import approval_view, outcome_view
@@ -53,6 +55,7 @@ Text = Annotated[str | None, Query(min_length=1, max_length=200)]
 
 @router.get("/approvals")
 @may(Right.SEE, Thing.APPROVALS)
+@answers(ApprovalsPage)
 async def list_approvals(
     runs: TheRuns,
     by: TheActor,
@@ -89,8 +92,11 @@ async def list_approvals(
     return page_response("approvals", page, lambda each: approval_view(each, runs.approvals.people))
 
 
-@router.get("/approvals/stream", responses=SSE_RESPONSE)
+@router.get("/approvals/stream")
 @may(Right.SEE, Thing.APPROVALS, ticket=Transport.SSE)
+@streams_events
+@answers(EventsPage)
+@refuses(410)
 async def stream(
     request: Request,
     runs: TheRuns,
@@ -106,6 +112,7 @@ async def stream(
 
 @router.get("/approvals/{id}")
 @may(Right.SEE, Thing.APPROVAL)
+@answers(ApprovalView)
 async def get_approval(id: str, runs: TheRuns, by: TheActor) -> Response:
     """One approval, with what people said and decided."""
     return json_response(approval_view(await runs.approvals.get(id), runs.approvals.people))
@@ -116,6 +123,8 @@ async def get_approval(id: str, runs: TheRuns, by: TheActor) -> Response:
 
 @router.post("/approvals/decide")
 @may(Right.DECIDE, Thing.BODY)
+@answers(Outcomes)
+@refuses(409)
 async def decide_several(
     body: BatchRequest, request: Request, runs: TheRuns, by: TheActor, key: TheKey
 ) -> Response:
@@ -158,8 +167,11 @@ async def _decide_one(
         return {"status": status, "detail": error.message, **error.details}
 
 
-@router.post("/approvals/{id}/decide", status_code=202, responses=SSE_RESPONSE)
+@router.post("/approvals/{id}/decide", status_code=202)
 @may(Right.DECIDE, Thing.APPROVAL)
+@streams_events
+@answers(OutcomeView, 202, location=True)
+@refuses(409, 410)
 async def decide(
     id: str,
     body: ApprovalAnswer,
@@ -179,6 +191,8 @@ async def decide(
 
 @router.post("/approvals/{id}/withdraw")
 @may(Right.DECIDE, Thing.APPROVAL)
+@answers(ApprovalView)
+@refuses(409)
 async def withdraw(id: str, runs: TheRuns, by: TheActor) -> Response:
     """Take your vote back."""
     return await _act(runs.approvals, id, Withdraw(by=runs.approvals.person(by.name)), by)
@@ -186,6 +200,8 @@ async def withdraw(id: str, runs: TheRuns, by: TheActor) -> Response:
 
 @router.post("/approvals/{id}/delegate")
 @may(Right.DECIDE, Thing.APPROVAL)
+@answers(ApprovalView)
+@refuses(409)
 async def delegate(id: str, body: DelegateRequest, runs: TheRuns, by: TheActor) -> Response:
     """Delegate your voting right to another person or role, or, by naming yourself, take it
     back."""
@@ -195,6 +211,8 @@ async def delegate(id: str, body: DelegateRequest, runs: TheRuns, by: TheActor) 
 
 @router.post("/approvals/{id}/comment", status_code=201)
 @may(Right.SAY, Thing.APPROVAL)
+@answers(ApprovalView, 201)
+@refuses(409)
 async def comment(id: str, body: CommentRequest, runs: TheRuns, by: TheActor) -> Response:
     """Say something about what is asked. It decides nothing."""
     action = AddComment(by=runs.approvals.person(by.name), text=body.text)

@@ -7,10 +7,12 @@ from typing import Annotated
 from fastapi import Query, Response
 
 from assent.api.access.rules import Thing, may
+from assent.api.answers import answers
 from assent.api.deps import OfThread, PageLimit, TheActor, TheRuns
 from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of
 from assent.api.schemas import Moment
+from assent.api.shapes.server import AuditHeadView, AuditPage
 from assent.core.access import Right
 from assent.storage.chain import head_to_json, record_to_json
 
@@ -19,6 +21,7 @@ router = router_of("audit")
 
 @router.get("/audit")
 @may(Right.AUDIT, Thing.LIST)
+@answers(AuditPage)
 async def list_audit(
     runs: TheRuns,
     by: TheActor,
@@ -44,6 +47,7 @@ async def list_audit(
 
 @router.get("/audit/head")
 @may(Right.AUDIT, Thing.LIST)
+@answers(AuditHeadView)
 async def get_head(runs: TheRuns, by: TheActor) -> Response:
     """The last record of the chain, or null. Keep it where nobody who has the database can change
     it."""

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated
 
 from fastapi import Query, Request, Response
 
 from assent.api.access.identity import Identity
 from assent.api.access.rules import Thing, may
+from assent.api.answers import answers, refuses
 from assent.api.context import served
 from assent.api.deps import OfThread, PageLimit, TheActor, TheIdentity, TheRuns
 from assent.api.idempotency import TheKey
 from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of
 from assent.api.schemas import BroadcastRequest
+from assent.api.shapes.server import BroadcastSent, ConnectionsPage
 from assent.api.streams.connections import Connection, Connections
 from assent.api.streams.transport import Transport
 from assent.core.access import Right
@@ -28,6 +29,7 @@ router = router_of("connections")
 
 @router.get("/connections")
 @may(Right.READ, Thing.LIST)
+@answers(ConnectionsPage)
 async def list_connections(
     request: Request,
     by: TheIdentity,
@@ -69,8 +71,7 @@ def _is_shown(connection: Connection, by: Identity) -> bool:
 
 def _view(connection: Connection, connections: Connections) -> JsonObject:
     is_feed = connection.log_id.startswith(FEEDS)
-    now = time.monotonic()
-    wire, marks = connection.wire, connection.unsent
+    wire = connection.wire
     return {
         "connection_id": connection.connection_id,
         "transport": connection.transport,
@@ -83,13 +84,15 @@ def _view(connection: Connection, connections: Connections) -> JsonObject:
         "last_activity": connections.last_activity(connection),
         "cursor": connection.following.after,
         "acked": connection.acked,
-        "lag_seconds": round(now - marks[0][1], 1) if marks else 0.0,
+        "lag_seconds": round(connection.lag, 1),
         "unsent_bytes": wire.get_write_buffer_size() if wire is not None else None,
     }
 
 
 @router.post("/broadcast", status_code=202)
 @may(Right.ADMIN, Thing.BODY)
+@answers(BroadcastSent, 202)
+@refuses(404, 409)
 async def send_broadcast(
     body: BroadcastRequest, request: Request, runs: TheRuns, by: TheActor, key: TheKey
 ) -> Response:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from fastapi import Request, Response
 
 from assent.api.access.rules import Thing, may
+from assent.api.answers import answers, refuses, streams_events
 from assent.api.deps import AdmittedUnlessPage, TheActor, TheRuns
 from assent.api.dialects.native import FEED
 from assent.api.event_query import TheReading
-from assent.api.openapi import SSE_RESPONSE
 from assent.api.routing import router_of
+from assent.api.shapes.common import EventsPage
 from assent.api.streams.reading import events_response
 from assent.api.streams.transport import Transport
 from assent.core.access import Right
@@ -20,8 +21,11 @@ router = router_of("feeds")
 
 
 # A name may have a slash.
-@router.get("/agents/{name:path}/events", responses=SSE_RESPONSE)
+@router.get("/agents/{name:path}/events")
 @may(Right.READ, Thing.AGENT_FEED, ticket=Transport.SSE)
+@streams_events
+@answers(EventsPage)
+@refuses(410)
 async def agent_events(
     name: str,
     request: Request,
@@ -40,8 +44,11 @@ async def agent_events(
     return await events_response(request, runs.storage, feed, reading, FEED)
 
 
-@router.get("/users/{name:path}/events", responses=SSE_RESPONSE)
+@router.get("/users/{name:path}/events")
 @may(Right.READ, Thing.USER_FEED, ticket=Transport.SSE)
+@streams_events
+@answers(EventsPage)
+@refuses(410)
 async def user_events(
     name: str,
     request: Request,

@@ -11,10 +11,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import StreamingResponse
 
 from assent.api.access.rules import Thing, may
+from assent.api.answers import WHATEVER, answers, refuses
 from assent.api.context import url
 from assent.api.deps import TheActor, TheRuns
 from assent.api.responses import json_response
 from assent.api.routing import JsonRoute, router_of
+from assent.api.shapes.server import FileView
 from assent.api.views import pick
 from assent.core.access import Right
 from assent.core.errors import TooLarge
@@ -69,6 +71,8 @@ FileName = Annotated[str, Query(max_length=MAX_NAME_CHARACTERS)]
 
 @router.post("/files", status_code=201, openapi_extra=UPLOAD)
 @may(Right.RUN, Thing.BODY)
+@answers(FileView, 201, location=True)
+@refuses(507)
 async def upload(request: Request, runs: TheRuns, by: TheActor, name: FileName = "") -> Response:
     """Send a file: it is the body, as `curl --data-binary @photo.png` sends it. Content blocks of
     messages refer to it by its `file_id`. After a day without any it is removed."""
@@ -89,6 +93,7 @@ async def upload(request: Request, runs: TheRuns, by: TheActor, name: FileName =
 
 @router.get("/files/{id}")
 @may(Right.READ, Thing.FILE)
+@answers(FileView)
 async def get_file(id: str, runs: TheRuns, by: TheActor) -> Response:
     """What is known of a file."""
     return json_response(_view(await runs.uploads.get(id)))
@@ -96,6 +101,7 @@ async def get_file(id: str, runs: TheRuns, by: TheActor) -> Response:
 
 @router.get("/files/{id}/content", response_class=StreamingResponse)
 @may(Right.READ, Thing.FILE)
+@answers(bytes, media_type=WHATEVER, description="The file itself")
 async def get_content(id: str, runs: TheRuns, by: TheActor) -> Response:
     """The file itself, to be saved and not shown: it may be a page that somebody else has made."""
     row = await runs.uploads.get(id)
@@ -111,6 +117,8 @@ async def get_content(id: str, runs: TheRuns, by: TheActor) -> Response:
 
 @router.delete("/files/{id}", status_code=204)
 @may(Right.RUN, Thing.FILE)
+@answers(None, 204, description="It is gone")
+@refuses(409)
 async def delete_file(id: str, runs: TheRuns, by: TheActor) -> Response:
     """Remove a file. It is a 409 while a thread refers to it: it goes with the thread."""
     await runs.uploads.remove(id)

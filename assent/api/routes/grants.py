@@ -6,11 +6,13 @@ import msgspec
 from fastapi import Request, Response
 
 from assent.api.access.rules import Thing, may
+from assent.api.answers import answers, refuses
 from assent.api.context import url
 from assent.api.deps import PageLimit, TheActor, TheRuns
 from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of
 from assent.api.schemas import GrantRequest
+from assent.api.shapes.approvals import GrantsPage, GrantView
 from assent.api.views import grant_view
 from assent.core.access import Right
 from assent.core.errors import InvalidRequest
@@ -21,6 +23,8 @@ router = router_of("grants")
 
 @router.post("/grants", status_code=201)
 @may(Right.DECIDE, Thing.BODY)
+@answers(GrantView, 201, location=True)
+@refuses(404, 409)
 async def give(body: GrantRequest, request: Request, runs: TheRuns, by: TheActor) -> Response:
     """Approve in advance: calls of this tool with arguments within these bounds. It counts as your
     vote would, so it is a 403 if you could not approve such calls yourself."""
@@ -47,6 +51,7 @@ async def give(body: GrantRequest, request: Request, runs: TheRuns, by: TheActor
 
 @router.get("/grants")
 @may(Right.SEE, Thing.LIST)
+@answers(GrantsPage)
 async def list_grants(
     runs: TheRuns,
     by: TheActor,
@@ -61,6 +66,7 @@ async def list_grants(
 
 @router.get("/grants/{id}")
 @may(Right.SEE, Thing.GRANT)
+@answers(GrantView)
 async def get_grant(id: str, runs: TheRuns, by: TheActor) -> Response:
     """One grant."""
     return json_response(grant_view(await runs.approvals.get_grant(id)))
@@ -68,6 +74,8 @@ async def get_grant(id: str, runs: TheRuns, by: TheActor) -> Response:
 
 @router.delete("/grants/{id}")
 @may(Right.DECIDE, Thing.GRANT)
+@answers(GrantView)
+@refuses(409)
 async def revoke(id: str, runs: TheRuns, by: TheActor) -> Response:
     """Revoke it: from now on it approves nothing. What it has approved stays approved."""
     return json_response(grant_view(await runs.approvals.revoke_grant(id, by)))

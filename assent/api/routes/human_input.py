@@ -9,15 +9,16 @@ from fastapi import Depends, Path, Request, Response
 from starlette.routing import WebSocketRoute
 
 from assent.api.access.rules import Thing, may
+from assent.api.answers import answers, opens_socket, refuses, streams_frames
 from assent.api.deps import AdmittedReader, NotedReader, TheRuns
 from assent.api.dialects.human_input import HumanInput, error_frame
 from assent.api.dialects.positions import read_position
 from assent.api.event_query import MOST_ON_A_PAGE, LastEventId, Timeout
 from assent.api.executions import find
-from assent.api.openapi import FOREIGN_SSE
 from assent.api.routing import router_of
 from assent.api.schemas import THREAD_ID
-from assent.api.streams.handshake import HANDSHAKE_RESPONSES, Handshake
+from assent.api.shapes.server import ForeignEvents
+from assent.api.streams.handshake import Handshake
 from assent.api.streams.reading import (
     Followed,
     execution_page,
@@ -47,8 +48,10 @@ async def _followed(
 TheFollowed = Annotated[Followed, Depends(_followed)]
 
 
-@router.get(SOCKET, status_code=101, responses=HANDSHAKE_RESPONSES)
+@router.get(SOCKET, status_code=101)
 @may(Right.READ, Thing.EXECUTION, token=True, ticket=Transport.WEBSOCKET)
+@opens_socket
+@refuses(404, 410, 426)
 async def open_human_input(
     request: Request, runs: TheRuns, admitted: AdmittedReader, followed: TheFollowed
 ) -> Response:
@@ -60,8 +63,11 @@ async def open_human_input(
 router.routes.append(WebSocketRoute(SOCKET, Handshake()))
 
 
-@router.get("/events/human-input/{execution_id}", responses=FOREIGN_SSE)
+@router.get("/events/human-input/{execution_id}")
 @may(Right.READ, Thing.EXECUTION, token=True, ticket=Transport.SSE)
+@streams_frames
+@answers(None, 204, description="You have the last event")
+@refuses(410)
 async def stream_human_input(
     request: Request, runs: TheRuns, admitted: AdmittedReader, followed: TheFollowed
 ) -> Response:
@@ -71,6 +77,8 @@ async def stream_human_input(
 
 @router.get("/poll/human-input/{execution_id}")
 @may(Right.READ, Thing.EXECUTION, token=True)
+@answers(ForeignEvents)
+@refuses(410)
 async def poll_human_input(
     request: Request,
     runs: TheRuns,

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from assent.api import link_answers
 from assent.api.access.rules import Thing, may, open_to_all
+from assent.api.answers import HTML, answers, refuses, refuses_by_page
 from assent.api.context import served
 from assent.api.deps import TheActor, TheRuns
 from assent.api.link_page import MAX_REASON_CHARACTERS, asking_page, decided_page, refusing_page
@@ -21,6 +22,7 @@ from assent.api.problems import distrust
 from assent.api.responses import json_response
 from assent.api.routing import JsonRoute
 from assent.api.schemas import Body, Name
+from assent.api.shapes.approvals import LinkView
 from assent.approvals.decide import Verdict
 from assent.core.access import Right
 from assent.core.approval import Approval
@@ -77,6 +79,8 @@ class LinkRequest(Body):
 
 @router.post("/approvals/{id}/links", status_code=201)
 @may(Right.DECIDE, Thing.APPROVAL)
+@answers(LinkView, 201)
+@refuses(409)
 async def create_link(
     id: str, body: LinkRequest, request: Request, runs: TheRuns, by: TheActor
 ) -> Response:
@@ -119,6 +123,8 @@ async def create_link(
 
 @router.get("/links/{token}", response_class=HTMLResponse)
 @open_to_all("The token in the URL is the authority.")
+@answers(str, media_type=HTML, description="The page with the question")
+@refuses_by_page(403, 404, 409, 410, 422, 500, 503)
 async def show(token: str, request: Request) -> Response:
     """The page with the question. It decides nothing, however often it is opened."""
     runs = served(request).program
@@ -131,6 +137,8 @@ async def show(token: str, request: Request) -> Response:
 
 @router.post("/links/{token}", response_class=HTMLResponse)
 @open_to_all("The token in the URL is the authority.")
+@answers(str, media_type=HTML, description="The page that says what was decided")
+@refuses_by_page(403, 404, 409, 410, 422, 500, 503)
 async def decide(token: str, request: Request) -> Response:
     """Decide, as the page's form does: `decision`, and a `message` if it is `reject`, or the inputs
     of the answer if it is `respond`. An answer that the question does not take can be corrected on

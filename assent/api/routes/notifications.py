@@ -5,10 +5,12 @@ from __future__ import annotations
 from fastapi import Request, Response
 
 from assent.api.access.rules import Thing, may
+from assent.api.answers import answers, refuses
 from assent.api.context import served
 from assent.api.deps import PageLimit, TheActor, TheRuns
 from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of
+from assent.api.shapes.server import NotificationsPage, NotificationView, NotificationWithData
 from assent.api.views import pick
 from assent.core.access import Right
 from assent.core.errors import NotFound
@@ -26,6 +28,7 @@ _FIELDS = (
 
 @router.get("/notifications")
 @may(Right.WATCH, Thing.LIST)
+@answers(NotificationsPage)
 async def list_notifications(
     runs: TheRuns,
     by: TheActor,
@@ -45,6 +48,7 @@ async def list_notifications(
 
 @router.get("/notifications/{id}")
 @may(Right.WATCH, Thing.NOTIFICATION)
+@answers(NotificationWithData)
 async def get_notification(id: str, runs: TheRuns, by: TheActor) -> Response:
     """One notification, with its data."""
     row = await runs.storage.notification(id)
@@ -55,6 +59,8 @@ async def get_notification(id: str, runs: TheRuns, by: TheActor) -> Response:
 
 @router.post("/notifications/{id}/resend", status_code=202)
 @may(Right.ADMIN, Thing.NOTIFICATION)
+@answers(NotificationView, 202)
+@refuses(409)
 async def resend(id: str, request: Request, by: TheActor) -> Response:
     """Send a notification again with the same id, starting now."""
     notification = await served(request).dispatcher.resend(id)

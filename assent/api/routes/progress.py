@@ -9,16 +9,17 @@ from fastapi import Depends, Path, Request, Response
 from starlette.routing import WebSocketRoute
 
 from assent.api.access.rules import Thing, may
+from assent.api.answers import answers, opens_socket, refuses, streams_frames
 from assent.api.deps import Admitted, TheActor, TheRuns
 from assent.api.dialects.positions import read_position
 from assent.api.dialects.progress import Progress, error_frame
 from assent.api.event_query import LastEventId
 from assent.api.executions import Found, find
-from assent.api.openapi import FOREIGN_SSE
 from assent.api.responses import json_response
 from assent.api.routing import router_of
 from assent.api.schemas import THREAD_ID
-from assent.api.streams.handshake import HANDSHAKE_RESPONSES, Handshake
+from assent.api.shapes.server import ProgressSummary
+from assent.api.streams.handshake import Handshake
 from assent.api.streams.reading import (
     Followed,
     entries_so_far,
@@ -54,8 +55,11 @@ async def _followed(found: TheFound, last_event_id: LastEventId) -> Followed:
 TheFollowed = Annotated[Followed, Depends(_followed)]
 
 
-@router.get("/progress/{id}", responses=FOREIGN_SSE)
+@router.get("/progress/{id}")
 @may(Right.READ, Thing.EXECUTION, ticket=Transport.SSE)
+@streams_frames
+@answers(None, 204, description="You have the last event")
+@refuses(410)
 async def stream_progress(
     request: Request, runs: TheRuns, admitted: Admitted, followed: TheFollowed
 ) -> Response:
@@ -64,8 +68,10 @@ async def stream_progress(
     return await execution_response(request, runs.storage, followed)
 
 
-@router.get(SOCKET, status_code=101, responses=HANDSHAKE_RESPONSES)
+@router.get(SOCKET, status_code=101)
 @may(Right.READ, Thing.EXECUTION, ticket=Transport.WEBSOCKET)
+@opens_socket
+@refuses(404, 410, 426)
 async def open_progress(
     request: Request, runs: TheRuns, admitted: Admitted, followed: TheFollowed
 ) -> Response:
@@ -79,6 +85,8 @@ router.routes.append(WebSocketRoute(SOCKET, Handshake()))
 
 @router.get("/progress/{id}/summary")
 @may(Right.READ, Thing.EXECUTION)
+@answers(ProgressSummary)
+@refuses(410)
 async def summarize_progress(runs: TheRuns, found: TheFound) -> Response:
     """The steps so far, added up by agent and task."""
     steps = Steps(found.agent)

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field
 from starlette.routing import WebSocketRoute
 
 from assent.api.access.rules import Thing, may
+from assent.api.answers import answers, opens_socket, refuses
 from assent.api.context import served
 from assent.api.deps import Admitted, TheActor, TheRuns
 from assent.api.dialects import query
@@ -20,7 +21,8 @@ from assent.api.query_socket import QuerySession, QuerySpeech
 from assent.api.responses import json_response
 from assent.api.routing import router_of
 from assent.api.schemas import MAX_BROADCAST_CHARACTERS, Body
-from assent.api.streams.handshake import HANDSHAKE_RESPONSES, Handshake, check_handshake
+from assent.api.shapes.server import QueryBroadcastSent, QuerySockets
+from assent.api.streams.handshake import Handshake, check_handshake
 from assent.api.streams.transport import Transport
 from assent.api.streams.websocket import SocketStream
 from assent.core.access import Right
@@ -31,8 +33,10 @@ from assent.runs.broadcasts import Telling, broadcast
 router = router_of("query")
 
 
-@router.get(PATH, status_code=101, responses=HANDSHAKE_RESPONSES)
+@router.get(PATH, status_code=101)
 @may(Right.RUN, Thing.SERVER, ticket=Transport.WEBSOCKET)
+@opens_socket
+@refuses(404, 410, 426)
 async def open_query_socket(
     request: Request,
     runs: TheRuns,
@@ -62,6 +66,7 @@ router.routes.append(WebSocketRoute(PATH, Handshake()))
 
 @router.get("/ws/status")
 @may(Right.WATCH, Thing.LIST)
+@answers(QuerySockets)
 async def show_status(request: Request, by: TheActor) -> Response:
     """The query sockets that are open in this process, oldest first."""
     connections = served(request).connections
@@ -95,6 +100,8 @@ class QueryBroadcast(Body):
 
 @router.post("/ws/broadcast")
 @may(Right.ADMIN, Thing.BODY)
+@answers(QueryBroadcastSent)
+@refuses(409)
 async def send_query_broadcast(
     body: QueryBroadcast, request: Request, runs: TheRuns, by: TheActor, key: TheKey
 ) -> Response:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from fastapi import Request, Response
 
 from assent.api.access.rules import Thing, may
+from assent.api.answers import answers, refuses, streams_events
 from assent.api.context import prefix_of
 from assent.api.deps import Admitted, OfThread, PageLimit, TheActor, TheRuns
 from assent.api.dialects.native import NATIVE
 from assent.api.event_query import After, Named
-from assent.api.openapi import ENDED_RESPONSE, SSE_RESPONSE
 from assent.api.outcomes import cancelled_response, outcome_response, run_headers
 from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of
 from assent.api.schemas import CancelRequest
+from assent.api.shapes.runs import CancelledRuns, RunResultView, RunsPage, RunView
 from assent.api.streams.reading import check_readable
 from assent.api.streams.sse import EventStream
 from assent.api.streams.transport import Transport
@@ -28,6 +29,7 @@ router = router_of("runs")
 
 @router.get("/runs")
 @may(Right.READ, Thing.LIST, langgraph=("threads", "search"))
+@answers(RunsPage)
 async def list_runs(
     request: Request,
     runs: TheRuns,
@@ -49,17 +51,17 @@ async def list_runs(
 
 @router.get("/runs/{id}")
 @may(Right.READ, Thing.RUN, langgraph=("threads", "read"))
+@answers(RunView)
 async def get_run(id: str, request: Request, runs: TheRuns, by: TheActor) -> Response:
     """One run. `reason` says why it does not go on, if this server does not have its agent."""
     view = run_view(await runs.run(id), runs.agents, prefix_of(request))
     return json_response(view)
 
 
-@router.get(
-    "/runs/{id}/wait",
-    responses={202: {"description": "The run as it is, because it did not end in time"}},
-)
+@router.get("/runs/{id}/wait")
 @may(Right.READ, Thing.RUN, langgraph=("threads", "read"))
+@answers(RunResultView)
+@answers(RunView, 202, description="The run as it is, because it did not end in time")
 async def wait(
     id: str,
     request: Request,
@@ -72,11 +74,11 @@ async def wait(
     return await outcome_response(request, runs, await runs.run(id), timeout)
 
 
-@router.get(
-    "/runs/{id}/stream",
-    responses={**SSE_RESPONSE, 204: {"description": "You have the run's last event"}},
-)
+@router.get("/runs/{id}/stream")
 @may(Right.READ, Thing.RUN, langgraph=("threads", "read"), ticket=Transport.SSE)
+@streams_events
+@answers(None, 204, description="You have the last event")
+@refuses(410)
 async def stream_run(
     id: str,
     request: Request,
@@ -103,8 +105,11 @@ async def stream_run(
     return EventStream(request, following, batches, dialect=NATIVE, named=named, headers=headers)
 
 
-@router.post("/runs/{id}/cancel", status_code=202, responses=ENDED_RESPONSE)
+@router.post("/runs/{id}/cancel", status_code=202)
 @may(Right.STOP, Thing.RUN, langgraph=("threads", "update"))
+@answers(CancelledRuns, description="The run has ended")
+@answers(CancelledRuns, 202)
+@refuses(409)
 async def cancel_run(
     id: str, request: Request, runs: TheRuns, by: TheActor, body: CancelRequest | None = None
 ) -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import Request, Response
 
 from assent.api.access.rules import Thing, may
+from assent.api.answers import answers, refuses
 from assent.api.context import url
 from assent.api.deps import PageLimit, TheActor, TheRuns
 from assent.api.idempotency import TheKey
@@ -12,6 +13,7 @@ from assent.api.outcomes import started_response
 from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of
 from assent.api.schemas import ScheduleChange, ScheduleRequest
+from assent.api.shapes.runs import RunView, SchedulesPage, UpcomingSchedule
 from assent.api.views import schedule_view
 from assent.core.access import Right
 
@@ -20,6 +22,8 @@ router = router_of("schedules")
 
 @router.post("/schedules", status_code=201)
 @may(Right.RUN, Thing.BODY, langgraph=("crons", "create"))
+@answers(UpcomingSchedule, 201, location=True)
+@refuses(404, 409)
 async def create_schedule(
     body: ScheduleRequest, request: Request, runs: TheRuns, by: TheActor
 ) -> Response:
@@ -32,6 +36,7 @@ async def create_schedule(
 
 @router.get("/schedules")
 @may(Right.READ, Thing.LIST, langgraph=("crons", "search"))
+@answers(SchedulesPage)
 async def list_schedules(
     runs: TheRuns,
     by: TheActor,
@@ -45,6 +50,7 @@ async def list_schedules(
 
 @router.get("/schedules/{id}")
 @may(Right.READ, Thing.SCHEDULE, langgraph=("crons", "read"))
+@answers(UpcomingSchedule)
 async def get_schedule(id: str, runs: TheRuns, by: TheActor) -> Response:
     """A schedule, with its next five times."""
     schedule = await runs.schedules.schedule(id)
@@ -53,6 +59,8 @@ async def get_schedule(id: str, runs: TheRuns, by: TheActor) -> Response:
 
 @router.patch("/schedules/{id}")
 @may(Right.RUN, Thing.SCHEDULE, langgraph=("crons", "update"))
+@answers(UpcomingSchedule)
+@refuses(409)
 async def change_schedule(id: str, body: ScheduleChange, runs: TheRuns, by: TheActor) -> Response:
     """Change the fields that are sent. New times, or `enabled`, count from now on."""
     schedule = await runs.schedules.change(id, body.changes(), by=by.name)
@@ -61,6 +69,8 @@ async def change_schedule(id: str, body: ScheduleChange, runs: TheRuns, by: TheA
 
 @router.delete("/schedules/{id}", status_code=204)
 @may(Right.STOP, Thing.SCHEDULE, langgraph=("crons", "delete"))
+@answers(None, 204, description="It is gone")
+@refuses(409)
 async def delete_schedule(id: str, runs: TheRuns, by: TheActor) -> Response:
     """Delete a schedule. Its runs and their threads stay, and an active run continues."""
     await runs.schedules.delete(id)
@@ -69,6 +79,8 @@ async def delete_schedule(id: str, runs: TheRuns, by: TheActor) -> Response:
 
 @router.post("/schedules/{id}/run", status_code=202)
 @may(Right.RUN, Thing.SCHEDULE, langgraph=("crons", "update"))
+@answers(RunView, 202, location=True)
+@refuses(409)
 async def run_schedule(
     id: str, request: Request, runs: TheRuns, by: TheActor, key: TheKey
 ) -> Response:

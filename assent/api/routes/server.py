@@ -7,10 +7,12 @@ from importlib.metadata import version
 from fastapi import Request, Response
 
 from assent.api.access.rules import Thing, may, open_to_all
+from assent.api.answers import answers
 from assent.api.context import served
 from assent.api.deps import TheActor, TheRuns
 from assent.api.responses import json_response
 from assent.api.routing import router_of
+from assent.api.shapes.server import Agents, Health
 from assent.core.access import Right
 from assent.core.clock import time_text
 from assent.core.errors import Unavailable
@@ -23,6 +25,7 @@ router = router_of("server")
 
 @router.get("/agents")
 @may(Right.SELF, Thing.SERVER, langgraph=("assistants", "search"))
+@answers(Agents)
 async def list_agents(request: Request, runs: TheRuns, by: TheActor) -> Response:
     """The agents. The first takes messages that name no agent. An agent that Assent built has its
     tools, and says which of them need approval. The `description` is its langgraph.json's."""
@@ -36,6 +39,7 @@ async def list_agents(request: Request, runs: TheRuns, by: TheActor) -> Response
 @router.get("/health")
 @router.get("/health/live")
 @open_to_all("It says nothing of anybody.")
+@answers(Health)
 async def health(request: Request) -> Response:
     """200 while the process lives, also if its storage is away. No key is needed."""
     return _health("healthy", served(request).program)
@@ -43,6 +47,7 @@ async def health(request: Request) -> Response:
 
 @router.get("/health/ready")
 @open_to_all("It says nothing of anybody.")
+@answers(Health)
 async def ready(request: Request) -> Response:
     """200 if the server can take requests, and 503 with the reason while its storage is away. No
     key is needed."""

@@ -6,13 +6,13 @@ from fastapi import Request, Response
 from starlette.routing import WebSocketRoute
 
 from assent.api.access.rules import Thing, may
+from assent.api.answers import opens_socket, refuses
 from assent.api.deps import Admitted, TheActor, TheRuns, ThreadPath
 from assent.api.dialects.native import NATIVE
 from assent.api.event_query import After, Types
 from assent.api.routing import router_of
 from assent.api.streams.handshake import (
     HANDSHAKE,
-    HANDSHAKE_RESPONSES,
     Handshake,
     check_handshake,
 )
@@ -28,8 +28,10 @@ router = router_of("threads")
 PATH = "/threads/{id}/ws"
 
 
-@router.get(PATH, status_code=101, responses=HANDSHAKE_RESPONSES)
+@router.get(PATH, status_code=101)
 @may(Right.READ, Thing.THREAD, langgraph=("threads", "read"), ticket=Transport.WEBSOCKET)
+@opens_socket
+@refuses(404, 410, 426)
 async def open_socket(
     id: ThreadPath,
     request: Request,

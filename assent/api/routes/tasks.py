@@ -9,6 +9,7 @@ from urllib.parse import quote
 from fastapi import Depends, Path, Query, Request, Response
 
 from assent.api.access.rules import Thing, may
+from assent.api.answers import answers, refuses, streams_frames
 from assent.api.context import own_path_of, served, url
 from assent.api.deps import Admitted, TheActor, TheRuns
 from assent.api.dialects.base import Past
@@ -17,11 +18,19 @@ from assent.api.dialects.tasks import NamedOnly, Tasks
 from assent.api.event_query import LastEventId, OnAPage
 from assent.api.executions import found_left
 from assent.api.idempotency import TheKey
-from assent.api.openapi import FOREIGN_SSE
 from assent.api.outcomes import after_start, readable_state
 from assent.api.responses import json_response
 from assent.api.routing import router_of
 from assent.api.schemas import THREAD_ID, ExecuteRequest, TaskRequest
+from assent.api.shapes.tasks import (
+    AgentForTasks,
+    ExecutionView,
+    FinalResponse,
+    NewTask,
+    TaskEvents,
+    TaskState,
+    TaskWithResult,
+)
 from assent.api.streams.reading import Followed, following_of, has_all
 from assent.api.streams.sse import EventStream
 from assent.api.streams.transport import Transport
@@ -71,6 +80,7 @@ TheTask = Annotated[Task, Depends(_task)]
 
 @router.get("/api/v1/agents")
 @may(Right.SELF, Thing.SERVER, langgraph=("assistants", "search"))
+@answers(list[AgentForTasks])
 async def list_agents(request: Request, runs: TheRuns, by: TheActor) -> Response:
     """The agents, and what tasks may choose of each."""
     descriptions = served(request).descriptions
@@ -92,6 +102,8 @@ async def list_agents(request: Request, runs: TheRuns, by: TheActor) -> Response
 
 @router.post("/api/v1/agents/{agent_id}/tasks")
 @may(Right.RUN, Thing.BODY, langgraph=("threads", "create"))
+@answers(NewTask, location=True)
+@refuses(409)
 async def create_task(
     agent_id: str, body: TaskRequest, request: Request, runs: TheRuns, by: TheActor, key: TheKey
 ) -> Response:
@@ -101,11 +113,11 @@ async def create_task(
     return json_response(view, headers={"Location": _url(request, task)})
 
 
-@router.post(
-    "/api/v1/agents/{agent_id}/tasks/{task_id}/execute",
-    responses={202: {"description": "The execution as it is, because it did not rest in time"}},
-)
+@router.post("/api/v1/agents/{agent_id}/tasks/{task_id}/execute")
 @may(Right.RUN, Thing.TASK, langgraph=("threads", "create_run"))
+@answers(ExecutionView)
+@answers(ExecutionView, 202, description="The execution as it is, because it did not rest in time")
+@refuses(409, 410)
 async def execute_task(
     task: TheTask,
     request: Request,
@@ -152,6 +164,7 @@ async def _execution(runs: Runs, task: Task) -> Executed:
 
 @router.get("/api/v1/agents/{agent_id}/tasks/{task_id}")
 @may(Right.READ, Thing.TASK, langgraph=("threads", "read"))
+@answers(TaskWithResult)
 async def get_task(request: Request, runs: TheRuns, task: TheTask) -> Response:
     """The task, and what has become of it."""
     executed = await execution_of(runs.storage, task)
@@ -161,6 +174,7 @@ async def get_task(request: Request, runs: TheRuns, task: TheTask) -> Response:
 
 @router.get("/api/v1/agents/{agent_id}/tasks/{task_id}/get_current_state")
 @may(Right.READ, Thing.TASK, langgraph=("threads", "read"))
+@answers(TaskState)
 async def get_current_state(runs: TheRuns, task: TheTask) -> Response:
     """The state of the task's thread, and what it waits for."""
     executed = await execution_of(runs.storage, task)
@@ -179,6 +193,8 @@ async def get_current_state(runs: TheRuns, task: TheTask) -> Response:
 
 @router.get("/api/v1/agents/{agent_id}/tasks/{task_id}/get_events")
 @may(Right.READ, Thing.TASK, langgraph=("threads", "read"))
+@answers(TaskEvents)
+@refuses(410)
 async def get_events(
     task: TheTask,
     runs: TheRuns,
@@ -194,6 +210,7 @@ async def get_events(
 
 @router.get("/api/v1/agents/{agent_id}/tasks/{task_id}/get_final_response")
 @may(Right.READ, Thing.TASK, langgraph=("threads", "read"))
+@answers(FinalResponse)
 async def get_final_response(runs: TheRuns, task: TheTask) -> Response:
     """The agent's last words, once the task is completed."""
     executed = await execution_of(runs.storage, task)
@@ -201,11 +218,11 @@ async def get_final_response(runs: TheRuns, task: TheTask) -> Response:
     return json_response({"status": status, **await _ended(runs, executed)})
 
 
-@router.get(
-    "/api/v1/agents/{agent_id}/tasks/{task_id}/events/stream",
-    responses={**FOREIGN_SSE, 204: {"description": "You have the task's last event"}},
-)
+@router.get("/api/v1/agents/{agent_id}/tasks/{task_id}/events/stream")
 @may(Right.READ, Thing.TASK, langgraph=("threads", "read"), ticket=Transport.SSE)
+@streams_frames
+@answers(None, 204, description="You have the last event")
+@refuses(410)
 async def stream_events(
     task: TheTask,
     request: Request,

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Query, Request, Response
 
 from assent.api.access.rules import Thing, may
+from assent.api.answers import answers, refuses
 from assent.api.context import url
 from assent.api.deps import PageLimit, TheActor, TheRuns, ThreadPath
 from assent.api.idempotency import TheKey
@@ -19,6 +20,7 @@ from assent.api.langgraph_shapes import (
 from assent.api.outcomes import due_after, run_headers
 from assent.api.responses import json_response
 from assent.api.routing import router_of
+from assent.api.shapes.runs import ThreadRunView
 from assent.core.access import Right
 from assent.core.errors import NotFound
 from assent.core.rows import Run, RunStatus
@@ -32,6 +34,8 @@ MOST_LEFT_OUT = 10_000
 
 @router.post("/threads/{id}/runs")
 @may(Right.RUN, Thing.THREAD, langgraph=("threads", "create_run"))
+@answers(ThreadRunView, location=True)
+@refuses(409)
 async def start_run(
     id: ThreadPath,
     body: ThreadRunRequest,
@@ -58,6 +62,7 @@ async def start_run(
 
 @router.get("/threads/{id}/runs")
 @may(Right.READ, Thing.THREAD, langgraph=("threads", "read"))
+@answers(list[ThreadRunView])
 async def list_runs(
     id: ThreadPath,
     runs: TheRuns,
@@ -97,6 +102,7 @@ async def _newest(
 
 @router.get("/threads/{id}/runs/{run_id}")
 @may(Right.READ, Thing.THREAD, langgraph=("threads", "read"))
+@answers(ThreadRunView)
 async def get_run(id: ThreadPath, run_id: str, runs: TheRuns, by: TheActor) -> Response:
     """One run of the thread. `GET /runs/{id}` says more of it."""
     run = await runs.run(run_id)

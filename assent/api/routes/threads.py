@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Path, Query, Request, Response
 
 from assent.api.access.rules import Thing, may
+from assent.api.answers import answers, refuses, streams_events
 from assent.api.context import url
 from assent.api.decision_bodies import ThreadAnswer
 from assent.api.deps import (
@@ -31,7 +32,6 @@ from assent.api.langgraph_shapes import (
     thread_view,
     written_view,
 )
-from assent.api.openapi import ENDED_RESPONSE, SSE_RESPONSE
 from assent.api.outcomes import (
     after_start,
     cancelled_response,
@@ -43,6 +43,10 @@ from assent.api.outcomes import (
 from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of
 from assent.api.schemas import CancelRequest, CheckpointId, ForkRequest
+from assent.api.shapes.approvals import OutcomeView
+from assent.api.shapes.common import EventsPage
+from assent.api.shapes.runs import CancelledRuns
+from assent.api.shapes.threads import StateView, ThreadsPage, ThreadView, WrittenState
 from assent.api.streams.reading import events_response
 from assent.api.streams.transport import Transport
 from assent.approvals.decide import Verdict
@@ -58,6 +62,7 @@ router = router_of("threads")
 
 @router.get("/threads")
 @may(Right.READ, Thing.LIST, langgraph=("threads", "search"))
+@answers(ThreadsPage)
 async def list_threads(
     runs: TheRuns,
     by: TheActor,
@@ -73,6 +78,8 @@ async def list_threads(
 
 @router.post("/threads")
 @may(Right.RUN, Thing.BODY, langgraph=("threads", "create"))
+@answers(ThreadView)
+@refuses(409)
 async def create_thread(runs: TheRuns, by: TheActor, body: ThreadRequest | None = None) -> Response:
     """A new thread. One that exists is a 409, or is returned as it is with `"if_exists":
     "do_nothing"`."""
@@ -88,6 +95,7 @@ async def create_thread(runs: TheRuns, by: TheActor, body: ThreadRequest | None 
 
 @router.get("/threads/{id}")
 @may(Right.READ, Thing.THREAD, langgraph=("threads", "read"))
+@answers(ThreadView)
 async def get_thread(id: ThreadPath, runs: TheRuns, by: TheActor) -> Response:
     """A thread, with the values of its state and what it waits for. It has no values if the server
     does not have its agent, and neither if something of it was tampered with."""
@@ -121,6 +129,8 @@ async def _content(runs: Runs, thread: Thread) -> Content:
 
 @router.patch("/threads/{id}")
 @may(Right.RUN, Thing.THREAD, langgraph=("threads", "update"))
+@answers(ThreadView)
+@refuses(409)
 async def change_thread(
     id: ThreadPath, body: ThreadChange, runs: TheRuns, by: TheActor
 ) -> Response:
@@ -131,6 +141,8 @@ async def change_thread(
 
 @router.delete("/threads/{id}", status_code=204)
 @may(Right.STOP, Thing.THREAD, langgraph=("threads", "delete"))
+@answers(None, 204, description="It is gone")
+@refuses(409)
 async def delete_thread(id: ThreadPath, runs: TheRuns, by: TheActor) -> Response:
     """Remove a thread with its state, events, runs and approvals. A thread with an active run is a
     409, unless the run is of an agent that this server does not have."""
@@ -140,6 +152,7 @@ async def delete_thread(id: ThreadPath, runs: TheRuns, by: TheActor) -> Response
 
 @router.get("/threads/{id}/state")
 @may(Right.READ, Thing.THREAD, langgraph=("threads", "read"))
+@answers(StateView)
 async def get_state(
     id: ThreadPath,
     runs: TheRuns,
@@ -157,6 +170,8 @@ async def get_state(
 
 @router.post("/threads/{id}/state")
 @may(Right.RUN, Thing.THREAD, langgraph=("threads", "update"))
+@answers(WrittenState)
+@refuses(409)
 async def write_state(
     id: ThreadPath, body: StateChange, runs: TheRuns, by: TheActor, key: TheKey
 ) -> Response:
@@ -194,6 +209,7 @@ async def _written_response(runs: Runs, thread_id: str) -> Response:
 
 @router.get("/threads/{id}/state/{checkpoint_id}")
 @may(Right.READ, Thing.THREAD, langgraph=("threads", "read"))
+@answers(StateView)
 async def get_state_at(
     id: ThreadPath,
     checkpoint_id: Annotated[CheckpointId, Path()],
@@ -208,6 +224,7 @@ async def get_state_at(
 
 @router.get("/threads/{id}/history")
 @may(Right.READ, Thing.THREAD, langgraph=("threads", "read"))
+@answers(list[StateView])
 async def get_history(
     id: ThreadPath,
     runs: TheRuns,
@@ -222,6 +239,7 @@ async def get_history(
 
 @router.post("/threads/{id}/history")
 @may(Right.READ, Thing.THREAD, langgraph=("threads", "read"))
+@answers(list[StateView])
 async def search_history(
     id: ThreadPath, runs: TheRuns, by: TheActor, body: HistoryRequest | None = None
 ) -> Response:
@@ -236,8 +254,11 @@ async def search_history(
     return json_response(list(map(state_view, states)))
 
 
-@router.get("/threads/{id}/events", responses=SSE_RESPONSE)
+@router.get("/threads/{id}/events")
 @may(Right.READ, Thing.THREAD, langgraph=("threads", "read"), ticket=Transport.SSE)
+@streams_events
+@answers(EventsPage)
+@refuses(410)
 async def get_events(
     id: ThreadPath,
     request: Request,
@@ -254,8 +275,11 @@ async def get_events(
     return await events_response(request, runs.storage, id, reading, NATIVE)
 
 
-@router.post("/threads/{id}/resume", status_code=202, responses=SSE_RESPONSE)
+@router.post("/threads/{id}/resume", status_code=202)
 @may(Right.DECIDE, Thing.THREAD, langgraph=("threads", "create_run"))
+@streams_events
+@answers(OutcomeView, 202, location=True)
+@refuses(409, 410)
 async def resume(
     id: ThreadPath,
     body: ThreadAnswer,
@@ -276,8 +300,11 @@ async def resume(
     return decided_response(request, runs, outcome)
 
 
-@router.post("/threads/{id}/cancel", status_code=202, responses=ENDED_RESPONSE)
+@router.post("/threads/{id}/cancel", status_code=202)
 @may(Right.STOP, Thing.THREAD, langgraph=("threads", "update"))
+@answers(CancelledRuns, description="All of the runs have ended")
+@answers(CancelledRuns, 202)
+@refuses(409)
 async def cancel(
     id: ThreadPath,
     request: Request,
@@ -298,6 +325,8 @@ async def cancel(
 
 @router.post("/threads/{id}/fork", status_code=201)
 @may(Right.RUN, Thing.THREAD, langgraph=("threads", "create"))
+@answers(ThreadView, 201, location=True)
+@refuses(409)
 async def fork(
     id: ThreadPath,
     request: Request,

@@ -127,6 +127,11 @@ class Connection:
     aside: deque[bytes] | None = None
     place: Place | None = None
 
+    @property
+    def lag(self) -> float:
+        """The seconds for which its oldest unsent byte has waited."""
+        return time.monotonic() - self.unsent[0][1] if self.unsent else 0.0
+
     def put_aside(self, frames: Sequence[bytes]) -> None:
         """Send the frames before whatever comes next, and at once if the reader waits."""
         if self.aside is None:
@@ -158,12 +163,13 @@ class Connection:
 
 class Connections:
     """All streams that are open, and the limits to them. A reader that takes nothing for `stalled`
-    seconds is cut off. `closed` counts those that were open."""
+    seconds is cut off. `closed` counts those that were open, and `cut` those that were cut off."""
 
     def __init__(self, clock: Clock, *, most: int, most_per_client: int, stalled: float) -> None:
         self.clock = clock
         self.stalled = stalled
         self.closed = 0
+        self.cut = 0
         self._most = most
         self._most_per_client = most_per_client
         # In the order in which they were opened.

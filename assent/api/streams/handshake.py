@@ -105,13 +105,6 @@ class Requests:
         return {**kept, **changes}
 
 
-HANDSHAKE_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
-    101: {"description": "The WebSocket is open"},
-    426: {"description": "The request is no handshake of a WebSocket"},
-}
-"""What the GET beside a WebSocket's route may answer."""
-
-
 def check_handshake(request: Request) -> None:
     """Raise 426 for a GET that is no handshake."""
     if not request.scope.get(HANDSHAKE):

@@ -94,6 +94,7 @@ class Keeper:
                 age = _oldest_unsent(connection, now)
                 if age > 0 and self._is_too_slow(connection, age):
                     self._freed += _cut(connection, age)
+                    self._connections.cut += 1
             except Exception as error:
                 _left_alone(connection, error)
 

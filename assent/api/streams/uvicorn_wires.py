@@ -15,7 +15,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import CloseCode, Frame
 from websockets.http11 import Request
 
-from assent.api.problems import PROBLEM, problem_body
+from assent.api.answers import PROBLEM
+from assent.api.problems import problem_body
 from assent.api.streams.handshake import DENIAL, HANDSHAKE
 from assent.api.streams.sending import WIRE
 from assent.core.json import encode_json

@@ -75,6 +75,17 @@ UNFINISHED_RUNS = """
     GROUP BY agent
 """
 
+RUNS_BY_STATUS = """
+    SELECT 'pending', coalesce(sum(length), 0) FROM queue_lengths WHERE kind = 'all' AND name = ''
+    UNION ALL SELECT 'running', count(*) FROM runs WHERE status = 'running'
+    UNION ALL SELECT 'cancelling', count(*) FROM runs WHERE status = 'cancelling'
+"""
+
+PENDING_APPROVALS = """
+    SELECT count(*), min(requested_at) FROM approvals
+    WHERE status = 'pending' AND thread_id NOT IN (SELECT thread_id FROM erased_rows)
+"""
+
 HEARTBEAT = """
     INSERT INTO workers VALUES (?, ?, 1)
     ON CONFLICT (worker) DO UPDATE SET heartbeats = heartbeats + 1

@@ -39,7 +39,7 @@ from assent.core.rows import (
     Timer,
 )
 from assent.core.sealing import Seal, parse_keys, tampered
-from assent.storage.base import Change, Doorbell, LogEntry, Outage, Page, Storage
+from assent.storage.base import Change, Doorbell, Load, LogEntry, Outage, Page, Storage
 from assent.storage.files import Files
 from assent.storage.folder_files import FolderFiles, folder_of
 from assent.storage.sqlite import audit_chain, database, paging, queries, retention
@@ -145,6 +145,18 @@ class SqliteStorage(Storage):
 
     def outage(self) -> Outage | None:
         return self._writer.outage
+
+    async def load(self) -> Load:
+        runs = dict(await self._reader.rows(queries.RUNS_BY_STATUS))
+        ((pending, oldest),) = await self._reader.rows(queries.PENDING_APPROVALS)
+        return Load(
+            runs=runs,
+            pending=pending,
+            oldest=datetime.fromisoformat(oldest) if oldest is not None else None,
+            operations=self._writer.waiting,
+            commits=self._writer.commits,
+            sizes=self._writer.sizes,
+        )
 
     # ── changes ──
 

@@ -29,6 +29,7 @@ from assent.core.events import Event
 from assent.core.pauses import pauses_while_away
 from assent.core.rows import Lease
 from assent.core.sealing import NoSeal, Seal
+from assent.core.tally import SECONDS, SIZES, Tally
 from assent.storage.base import Outage
 from assent.storage.chain import AuditKey
 from assent.storage.sqlite.audit_chain import Chain
@@ -161,6 +162,8 @@ class Writer:
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._kept = 0
         self.outage: Outage | None = None
+        self.commits = Tally(SECONDS)
+        self.sizes = Tally(SIZES)
         self._last_delivery = self._loop.time()
         self._thread.start()
 
@@ -224,6 +227,11 @@ class Writer:
         self._end_hold()
         return await maintenance.future
 
+    @property
+    def waiting(self) -> int:
+        """The operations that wait for a transaction."""
+        return self._queue.qsize() + self._kept
+
     def quiet_for(self) -> float:
         """Return the seconds since the last transaction."""
         return self._loop.time() - self._last_delivery
@@ -262,7 +270,7 @@ class Writer:
     def _refusal(self, *, waits: bool) -> Exception | None:
         if self._closed:
             return closed(self._name)
-        if self._queue.qsize() + self._kept > MAX_WAITING:
+        if self.waiting > MAX_WAITING:
             return overrun(self._name)
         outage = self.outage
         if outage is not None and not waits:
@@ -389,7 +397,8 @@ class Writer:
     def _commit(self, items: Sequence[Item]) -> Exception | None:
         """Commit one transaction, and deliver its results. Return the error if the storage is away;
         then nothing was done."""
-        if len(items) > (1 if self._pacing.is_late else MERGE_FROM):
+        count, began = len(items), time.monotonic()
+        if count > (1 if self._pacing.is_late else MERGE_FROM):
             items = merged(items)
         try:
             outcome = self._transact(items)
@@ -403,6 +412,8 @@ class Writer:
             )
             self._refuse(items, error)
         else:
+            self.commits.add(time.monotonic() - began)
+            self.sizes.add(count)
             # Before anybody learns of their success, and asks for more.
             self.outage = None
             self._hand_over(outcome)

@@ -1,0 +1,88 @@
+"""Threads and their states, as LangGraph's server shows them."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from assent.api.shapes.approvals import ApprovalView
+from assent.api.shapes.common import ErrorView, Time
+from assent.core.json import Json, JsonObject
+from assent.core.rows import ThreadStatus
+
+
+class InterruptView(TypedDict):
+    """A question that a graph asked with `interrupt()`."""
+
+    id: str
+    value: Json
+
+
+class ThreadView(TypedDict):
+    """A thread. `interrupts` has the questions of each task, and `approvals` all that is waited
+    for."""
+
+    thread_id: str
+    created_at: Time
+    updated_at: Time
+    state_updated_at: Time
+    metadata: JsonObject
+    status: ThreadStatus
+    config: JsonObject
+    values: Json
+    interrupts: dict[str, list[InterruptView]]
+    error: ErrorView | None
+    approvals: list[ApprovalView]
+
+
+class ThreadsPage(TypedDict):
+    """Threads, and the cursor of the next page."""
+
+    threads: list[ThreadView]
+    next: str | None
+
+
+class CheckpointView(TypedDict):
+    """A place in the history of a thread."""
+
+    thread_id: str | None
+    checkpoint_ns: str
+    checkpoint_id: str | None
+    checkpoint_map: JsonObject | None
+
+
+class TaskView(TypedDict):
+    """A task of a state's next step. If it is a graph, `state` is that graph's, or `checkpoint`
+    where to ask for it."""
+
+    id: str
+    name: str
+    path: Json
+    error: str | None
+    interrupts: list[InterruptView]
+    checkpoint: CheckpointView | None
+    state: StateView | None
+    result: Json
+
+
+class StateView(TypedDict):
+    """A state of a thread, and what it waits for."""
+
+    values: Json
+    next: list[str]
+    checkpoint: CheckpointView | None
+    metadata: JsonObject | None
+    created_at: Time | None
+    parent_checkpoint: CheckpointView | None
+    tasks: list[TaskView]
+    interrupts: list[InterruptView]
+    checkpoint_id: str | None
+    parent_checkpoint_id: str | None
+    approvals: list[ApprovalView]
+
+
+class WrittenState(TypedDict):
+    """What has become of a thread whose state was written to."""
+
+    checkpoint: CheckpointView | None
+    status: ThreadStatus
+    approvals: list[ApprovalView]
