@@ -17,6 +17,7 @@ from starlette.types import Lifespan
 from assent.api import openapi, problems
 from assent.api.access.identity import Access, Roles, Source
 from assent.api.access.sources import AppAround, KeysOfSettings
+from assent.api.access.tokens import OfIssuers, Tokens
 from assent.api.context import Served
 from assent.api.cors import Origins
 from assent.api.routes import (
@@ -49,6 +50,7 @@ from assent.config.settings import Settings
 from assent.config.without_effect import without_effect
 from assent.core.addresses import ANYWHERE, Egress, Permits, egress_from_texts
 from assent.core.clock import Clock
+from assent.core.errors import ConfigurationError
 from assent.graph.kinds import Agent
 from assent.graph.loading import Project
 from assent.notify.audit_head import AUDIT_HEAD, HeadSink, publish_heads, to_endpoint, to_file
@@ -142,20 +144,24 @@ async def open_server(
         # The agents first: one that cannot be loaded should leave no file behind.
         agents = await opened(open_agents())
         project = agents if isinstance(agents, Project) else None
-        access = _access(settings, people, place)
+        reach = await opened(Reach.open(egress=_egress(settings, place)))
+        tokens = await opened(Tokens.open(configuration.issuers, reach, clock))
+        access = _access(settings, people, place, tokens, clock)
         origins = _origins(settings, project, access)
         settings = with_project(settings, agents)
         store = await opened(open_store_options(settings, agents))
         environment = os.environ if place.whole_process else {}
         for setting, reason in without_effect(
-            settings, configuration, environment, known_by_key=not place.has_auth
+            settings,
+            configuration,
+            environment,
+            known_by_key=not place.has_auth and not configuration.issuers,
         ):
             log.warning("a setting has no effect", setting=setting, reason=reason)
         storage = with_feeds(await opened(_storage(settings, clock)))
         storage = with_log_lines(storage, people)
 
         link_key = _link_key(settings)
-        reach = await opened(Reach.open(egress=_egress(settings, place)))
         notifiers = make_notifiers(endpoints, clock, reach, links=link_key)
 
         # Both before the runs, and so closed after them: the head that is published last is the
@@ -206,16 +212,26 @@ async def open_server(
 
 
 def _people(settings: Settings, configuration: Configuration, place: Place) -> People:
-    # An app's own code, and its users, may have any name.
+    # An app's own code, and its users, may have any name; and so may the people of issuers.
     anybody = settings.public_url is not None or not place.whole_process
+    anybody = anybody or bool(configuration.issuers)
     return People(configuration.people, frozenset(settings.api_keys), links=anybody)
 
 
-def _access(settings: Settings, people: People, place: Place) -> Access:
+def _access(
+    settings: Settings, people: People, place: Place, tokens: Tokens, clock: Clock
+) -> Access:
     """Who may use the server, in the order in which they are looked for."""
+    if place.has_auth and tokens.issuers:
+        raise ConfigurationError(
+            "Assent takes auth or issuers, and was given both: either your app says who somebody "
+            "is, or their token does."
+        )
     sources: list[Source] = []
     if settings.api_keys:
         sources.append(KeysOfSettings(settings.api_keys))
+    if tokens.issuers:
+        sources.append(OfIssuers(tokens, clock))
     if place.has_auth:
         sources.append(AppAround())
     roles = Roles(people, settings.roles, settings.default_roles)

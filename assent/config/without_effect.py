@@ -34,8 +34,8 @@ def without_effect(
     known_by_key: bool = True,
 ) -> Iterator[WithoutEffect]:
     """What of these has no effect. Call it once the agents are loaded, since their modules may
-    have the types that the settings name. Unless people are `known_by_key`, they may have any
-    name."""
+    have the types that the settings name. Unless people are `known_by_key` alone, they may have
+    any name."""
     yield from _unknown_variables(settings, environment)
     keys = settings.api_keys
     for name in settings.link_issuers:
@@ -44,7 +44,7 @@ def without_effect(
     for name in settings.roles:
         if known_by_key and name not in keys:
             yield WithoutEffect("ASSENT_ROLES", f"It names '{name}', and {_no_key(name)}.")
-    if keys and settings.public_url is None:
+    if keys and known_by_key and settings.public_url is None:
         for name in configuration.people:
             if name not in keys:
                 yield WithoutEffect("people", f"It has roles for '{name}', and {_no_key(name)}.")

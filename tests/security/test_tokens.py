@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hmac
 import json
 import time
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import httpx
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from fastapi import Request
 from jwt.algorithms import RSAAlgorithm
 
-from assent.api.access.tokens import BadToken, Claimed, Tokens
+from assent import Assent, build_hitl_agent
+from assent.api.access.identity import Access, Roles
+from assent.api.access.rules import Rule, Thing
+from assent.api.access.tokens import BadToken, Claimed, OfIssuers, Tokens
+from assent.approvals.people import People
 from assent.config.issuers import Issuer, issuers_from_json
+from assent.core.access import Right
 from assent.core.clock import Clock
 from assent.core.errors import ConfigurationError, Forbidden
 from tests.support.issuer import KEYS, KnownIssuer, a_key, issuing, reaching
 from tests.support.manual_clock import ManualClock
+from tests.support.models import ScriptedModel, say
+from tests.support.secrets import bearer, keys_of
 
 SECRET = "s" * 64
 
@@ -317,6 +329,105 @@ async def test_the_token_of_a_sign_in_is_for_our_client_and_that_sign_in(
         assert not await signs_in(azp="other")
         assert not await signs_in(aud=["web", "other"])
     assert SECRET not in repr(issuer)
+
+
+# ── over HTTP ──
+
+
+@asynccontextmanager
+async def serving_for(
+    corp: KnownIssuer, folder: Path, **settings: Any
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a server that knows the people of `corp`."""
+    (folder / "assent.toml").write_text(
+        f"""
+        [people."corp:zoe"]
+        roles = ["viewer"]
+        [issuers.corp]
+        issuer = "{corp.url}"
+        audience = "assent"
+        algorithm = "ES256"
+        allow_http = true
+        roles = "groups"
+        role_map = {{"app-users" = "operator"}}
+        """
+    )
+    settings = {"config": folder / "assent.toml", **settings}
+    agent = build_hitl_agent(ScriptedModel(script=[say("Hello.")]), [], approve=[])
+    assent = Assent(agent, database=str(folder / "a.db"), settings=settings)
+    async with assent:
+        transport = httpx.ASGITransport(assent.app, client=("203.0.113.7", 50_000))
+        async with httpx.AsyncClient(transport=transport, base_url="https://assent.test") as client:
+            yield client
+
+
+async def test_a_request_is_of_the_person_whom_its_token_names(
+    corp: KnownIssuer, tmp_path: Path
+) -> None:
+    async with serving_for(corp, tmp_path, api_keys=keys_of("zoe")) as client:
+
+        async def asked(token: str, way: str = "Bearer") -> httpx.Response:
+            return await client.get("/threads", headers={"authorization": f"{way} {token}"})
+
+        for token in (corp.token(groups=["app-users"]), corp.token(sub="zoe")):
+            assert (await asked(token)).status_code == 200
+            assert (await asked(token, "Basic")).status_code == 401
+            by_other_header = await client.get("/threads", headers={"x-api-key": token})
+            assert by_other_header.status_code == 200
+        # The roles of everybody else are not for whoever has an account there.
+        refused = await asked(corp.token())
+        assert (refused.status_code, "ASSENT_ROLES" in refused.text) == (403, True)
+        for token in (
+            corp.token(groups=["app-users"], exp=1),
+            corp.token(groups=["app-users"], aud="other"),
+            corp.token(groups=["app-users"], iss="https://other.example"),
+        ):
+            refused = await asked(token)
+            assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
+            assert token not in refused.text
+        assert (await client.get("/threads")).status_code == 401
+        assert (await client.get("/threads", headers=bearer("zoe"))).status_code == 200
+        assert (await client.get("/openapi.json")).status_code == 200
+
+
+async def test_a_token_is_good_for_an_open_stream_until_it_ends(corp: KnownIssuer) -> None:
+    clock = ManualClock()
+    clock.time = datetime.now(UTC)
+    issuer = corp.issuer(leeway=0)
+    async with reaching() as reach, Tokens.open([issuer], reach, clock.clock) as tokens:
+        source = OfIssuers(tokens, clock.clock)
+        people = Roles(People(), {"corp:alice": ("operator",)}, default=("admin",))
+        access = Access([source], people, allows_query_token=False)
+        headers = [(b"authorization", f"Bearer {corp.token()}".encode())]
+        scope = {"type": "http", "headers": headers, "query_string": b"", "method": "GET"}
+        identity = await access.identify(Request(scope), Rule(Right.READ, Thing.LIST))
+        assert identity.roles == ("operator",)
+        assert await access.renew(identity) is identity
+        clock.time += timedelta(seconds=599)
+        assert await access.renew(identity) is identity
+        clock.time += timedelta(seconds=2)
+        assert await access.renew(identity) is None
+
+
+def test_an_app_that_says_who_asks_leaves_nothing_to_issuers(tmp_path: Path) -> None:
+    (tmp_path / "assent.toml").write_text(
+        '[issuers.corp]\nissuer = "https://a.example"\naudience = "a"\nalgorithm = "ES256"\n'
+    )
+    agent = build_hitl_agent(ScriptedModel(script=[]), [], approve=[])
+    assent = Assent(
+        agent,
+        database=str(tmp_path / "a.db"),
+        auth=lambda: "ann",
+        settings={"config": tmp_path / "assent.toml"},
+    )
+
+    async def opened() -> None:
+        async with assent:
+            pass
+
+    with pytest.raises(ConfigurationError, match="auth or issuers"):
+        asyncio.run(opened())
+    assert not (tmp_path / "a.db").exists()
 
 
 # ── settings ──

@@ -14,12 +14,17 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Final
 
 import jwt
+from fastapi import Request
 from jwt import PyJWK
 
+from assent.api.access.given import Given
+from assent.api.access.identity import Credential, Found, Identity, Kind, not_known
 from assent.api.access.jwks import ONLY_KEY, Published
 from assent.config.issuers import Issuer
+from assent.core.audit import Authentication
 from assent.core.clock import Clock
 from assent.core.errors import Forbidden
 from assent.core.json import Json, JsonObject
@@ -170,6 +175,51 @@ _NO_TOKEN = (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionEr
 
 def _none_of(issuer: Issuer) -> BadToken:
     return BadToken(f"This is no valid token of the issuer '{issuer.section}' for this server.")
+
+
+# ── as a source of identities ─────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class OfIssuers:
+    """Knows people by the `tokens` of issuers."""
+
+    tokens: Tokens
+    clock: Clock
+    kind: Final[Kind] = "token"
+
+    async def find(self, given: Given | None, request: Request) -> Found | None:
+        issuer = self.tokens.issuer_of(given.text) if given is not None else None
+        if given is None or issuer is None:
+            return None
+        try:
+            claimed = await self.tokens.verify(issuer, given.text)
+        except BadToken as error:
+            raise not_known(str(error)) from None
+        return Found(
+            claimed.name,
+            Authentication.TOKEN,
+            Credential("token", issuer.section, claimed.expires_at),
+            tenant=claimed.tenant,
+            roles=claimed.roles,
+            takes_defaults=False,
+        )
+
+    async def renew(self, identity: Identity) -> Found | None:
+        # What a token says holds until it ends, and nobody but its issuer could take it back.
+        expires_at = identity.credential.expires_at
+        if expires_at is None or expires_at <= self.clock.now():
+            return None
+        return Found(
+            identity.owner.name,
+            identity.authentication,
+            identity.credential,
+            tenant=identity.owner.tenant,
+            roles=identity.roles,
+            known_to=identity.known_to,
+            only_these_roles=True,
+            takes_defaults=False,
+        )
 
 
 # ── reading ───────────────────────────────────────────────────────────────────────────────────────
