@@ -8,7 +8,6 @@ import gc
 import logging
 import multiprocessing
 import os
-import shutil
 import subprocess
 from collections.abc import Hashable, Iterator
 from inspect import isclass, isfunction, unwrap
@@ -17,7 +16,6 @@ from types import CodeType
 from typing import Any
 from uuid import uuid4
 
-import psutil
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
@@ -33,29 +31,10 @@ UVICORN = ("uvicorn.error", "uvicorn.access", "uvicorn.asgi")
 
 BY_NAME = {"create_subprocess_exec", "create_subprocess_shell"}
 
-MEMORY = Path("/dev/shm")
-ROOM = 6 << 30
-"""More bytes than all the files of a run, and all its processes, take at once."""
-
-
-def has_room(folder: Path) -> bool:
-    """True if the folder is there, with room for the files of all tests, programs among them."""
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        return False
-    if os.statvfs(folder).f_flag & os.ST_NOEXEC:
-        return False
-    return min(shutil.disk_usage(folder).free, psutil.virtual_memory().available) > ROOM
-
-
 # Each client of HTTP reads the certificates of all authorities, 50 ms of it, and no test leaves the
 # machine: here there are none, for the processes that tests start either.
 os.environ.pop("SSL_CERT_FILE", None)
 os.environ["SSL_CERT_DIR"] = str(Path(__file__).parent)
-
-# No test outlives a power cut, and to wait for a disk takes longer than most of them: where there is
-# room, and what they write may be run, their files are in memory.
-if "PYTEST_DEBUG_TEMPROOT" not in os.environ and has_room(MEMORY):
-    os.environ["PYTEST_DEBUG_TEMPROOT"] = str(MEMORY)
 
 # How long an example takes, or its data, says how busy the machine is.
 settings.register_profile("assent", deadline=None, suppress_health_check=[HealthCheck.too_slow])

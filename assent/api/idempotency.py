@@ -27,7 +27,7 @@ async def _key(
     if idempotency_key is None:
         return None
     request.state.has_key = True
-    return Key.given(idempotency_key, by.name, own_path_of(request), await request.json())
+    return Key.given(idempotency_key, by.owner, own_path_of(request), await request.json())
 
 
 TheKey = Annotated[Key | None, Depends(_key)]

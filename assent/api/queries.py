@@ -122,4 +122,4 @@ def _key(query: Query, by: Actor) -> Key | None:
     if query.query_id is None:
         return None
     body = {**query.asked, "agent": query.agent}
-    return Key.given(query.query_id, by.name, PATH, body)
+    return Key.given(query.query_id, by.owner, PATH, body)

@@ -106,7 +106,7 @@ async def create(
         "task_parameters": parameters,
     }
     metadata = {**user, OF_TASK: of_task}
-    thread = await runs.create_thread(None, owner=by.name, metadata=metadata, key=key)
+    thread = await runs.create_thread(None, owner=by.owner, metadata=metadata, key=key)
     return Task(thread=thread, **of_task)
 
 
@@ -153,6 +153,7 @@ async def execute(runs: Runs, task: Task, body: ExecuteRequest, by: Actor, path:
     key = Key(
         answer_id=call_digest("answer", {"task": task.id}),
         owner=task.thread.owner,
+        tenant=task.thread.tenant,
         request_digest=call_digest(path, sent),
     )
     await _refuse_another(runs.storage, task, key)

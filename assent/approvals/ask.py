@@ -50,6 +50,7 @@ def new_approval(
         thread_id=run.thread_id,
         run_id=run.run_id,
         owner=run.owner,
+        tenant=run.tenant,
         agent=run.agent,
         requested_by=run.requested_by,
         requested_at=now,

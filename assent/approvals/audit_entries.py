@@ -7,6 +7,7 @@ what people and models wrote: whoever has the words can prove them, and nobody e
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from assent.core import events
 from assent.core.audit import AuditAction, AuditEntry, Authentication
@@ -47,17 +48,19 @@ def audit_entries(
     authentication: Authentication,
     digest: str = "",
     policy: str = "",
+    tenant: str | None = None,
 ) -> tuple[AuditEntry, ...]:
     """One entry for each of these events that is about an approval, in order.
 
     `authentication` says how it is known who acted. `digest` is of what they were shown or, where
     nobody acted, of what is asked; a new question carries its own. `policy` is the digest of the
-    policy that applied.
+    policy that applied, and `tenant` that of the approval.
     """
     entries: list[AuditEntry] = []
     for event in reported:
         if isinstance(event, ApprovalEvent):
-            entries.append(_entry(event, authentication, digest, policy))
+            entry = _entry(event, authentication, digest, policy)
+            entries.append(replace(entry, tenant=tenant))
     return tuple(entries)
 
 

@@ -27,6 +27,7 @@ from assent.approvals.rules import (
     already_decided,
     next_deadline,
 )
+from assent.core.access import NOTHING, Sight
 from assent.core.approval import Approval, Choice, Outcome, match_decisions
 from assent.core.audit import Actor, Authentication
 from assent.core.clock import Clock
@@ -114,10 +115,12 @@ class Decider:
 
     `person` gives the roles of a name. `start` is called with a run that goes on, and its thread,
     once they are stored. That run is `worker`'s, and running, if it is of one of the worker's
-    `agents`; otherwise it is pending.
+    `agents`; otherwise it is pending. What the `sight` does not show is not decided, and not told
+    of: it is asked each time that the approvals are read.
     """
 
     storage: Storage
+    sight: Sight = NOTHING
     clock: Clock
     person: Callable[[str], Person]
     inspect: Inspect
@@ -148,10 +151,11 @@ class Decider:
         """The outcome; None if it has to be tried again."""
         thread = await self._thread(thread_id)
         pending = await pending_approvals(self.storage, thread)
+        shown = [each for each in pending if self.sight.shows(each, thread)]
         try:
-            choices = verdict.choices(pending)
+            choices = verdict.choices(shown)
         except (NotFound, NothingPending) as error:
-            decided = await self._already_decided(thread_id, error.details.get("key"))
+            decided = await self._already_decided(thread, error.details.get("key"))
             raise decided or error from None
 
         inspection = await self.inspect(thread, pending)
@@ -181,6 +185,8 @@ class Decider:
         while True:
             approval = await stored_approval(self.storage, approval_id)
             thread = await self._thread(approval.thread_id)
+            if not self.sight.shows(approval, thread):
+                raise no_approval(approval_id)
             now = self.clock.now()
             if expired := _expired([approval], now):
                 pending = await pending_approvals(self.storage, thread)
@@ -228,19 +234,19 @@ class Decider:
         thread.check_trusted()
         return thread
 
-    async def _already_decided(self, thread_id: str, key: str | None) -> AlreadyDecided | None:
+    async def _already_decided(self, thread: Thread, key: str | None) -> AlreadyDecided | None:
         """The error that says who decided what the caller meant: the approval with this id, or of
         this tool call or interrupt; or the newest one. One that is pending was asked after the
         thread was read."""
         newest: Approval | None = None
-        async for rows in all_pages(self.storage.approvals, thread_id=thread_id):
+        async for rows in all_pages(self.storage.approvals, thread_id=thread.thread_id):
             for row in rows:
                 is_meant = key is None or key in (
                     row.approval_id,
                     row.tool_call_id,
                     row.interrupt_id,
                 )
-                if is_meant and not row.is_pending:
+                if is_meant and not row.is_pending and self.sight.shows(row, thread):
                     newest = row
         return already_decided(newest) if newest else None
 
@@ -365,8 +371,13 @@ async def stored_approval(storage: Storage, approval_id: str) -> Approval:
     """The approval with this id. Raises `NotFound`."""
     approval = await storage.approval(approval_id)
     if approval is None:
-        raise NotFound(f"There is no approval '{approval_id}'.")
+        raise no_approval(approval_id)
     return approval
+
+
+def no_approval(approval_id: str) -> NotFound:
+    """The error for an approval that there is not, or that is not seen."""
+    return NotFound(f"There is no approval '{approval_id}'.")
 
 
 async def pending_approvals(storage: Storage, thread: Thread) -> list[Approval]:
@@ -480,6 +491,7 @@ def going_on(
         run_id=run_id,
         thread_id=thread.thread_id,
         owner=paused.owner,
+        tenant=paused.tenant,
         agent=paused.agent,
         kind=RunKind.RESUME,
         status=RunStatus.RUNNING if worker else RunStatus.PENDING,

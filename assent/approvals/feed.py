@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from msgspec import NODEFAULT, structs
 
 from assent.core.events import ApprovalEvent, Event, RunEvent
-from assent.core.logs import APPROVALS
+from assent.core.logs import FEEDS, feed_of_approvals
 
 EventT = TypeVar("EventT", RunEvent, ApprovalEvent)
 
@@ -24,16 +24,17 @@ CONTENT = frozenset({"args", "preview", "schema", "message", "text", "input", "m
 """The fields that a copy lacks: whatever was said, asked, given or answered."""
 
 
-def with_copies(events: Iterable[Event]) -> tuple[Event, ...]:
-    """The events, followed by the feed's copies of those that are about approvals."""
-    events = tuple(events)
-    copies = [copied_to(APPROVALS, event) for event in events if isinstance(event, ApprovalEvent)]
+def with_copies(events: Iterable[Event], tenant: str | None) -> tuple[Event, ...]:
+    """The events, followed by the copies of those that are about approvals in the feed of the
+    tenant."""
+    events, feed = tuple(events), feed_of_approvals(tenant)
+    copies = [copied_to(feed, event) for event in events if isinstance(event, ApprovalEvent)]
     return (*events, *copies)
 
 
 def is_copy(event: Event) -> bool:
     """True for a copy in the feed of an event that is in the log of its thread."""
-    return event.thread_id == APPROVALS
+    return event.thread_id.startswith(FEEDS)
 
 
 def copied_to(feed: str, event: EventT) -> EventT:

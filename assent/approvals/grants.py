@@ -49,7 +49,7 @@ def cast_grants(
 
 def covers(grant: Grant, approval: Approval) -> bool:
     """True if the grant answers the approval, as far as agent, tool, scope and bounds go."""
-    if approval.kind is not ApprovalKind.TOOL:
+    if approval.kind is not ApprovalKind.TOOL or approval.tenant != grant.tenant:
         return False
     if (approval.agent, approval.tool) != (grant.agent, grant.tool):
         return False
@@ -153,6 +153,7 @@ def _entry(
         actor=actor.name,
         authentication=actor.authentication,
         thread_id=grant.thread_id,
+        tenant=grant.tenant,
         digest=call_digest("grant", to_builtins(grant.bounds)),
         policy=policy_digest(policy),
         detail=detail,

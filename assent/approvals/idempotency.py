@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from assent.core.access import Owner
 from assent.core.approval import Outcome
 from assent.core.clock import Clock
 from assent.core.digest import call_digest
@@ -23,12 +24,20 @@ class Key:
     answer_id: str
     owner: str
     request_digest: str
+    tenant: str | None = None
 
     @classmethod
-    def given(cls, text: str, owner: str, path: str, body: Json) -> Key:
+    def given(cls, text: str, owner: Owner, path: str, body: Json) -> Key:
         """The key that this owner sent as text, with this request."""
-        answer_id = call_digest("answer", {"owner": owner, "key": text})
-        return cls(answer_id=answer_id, owner=owner, request_digest=call_digest(path, body))
+        of = {"owner": owner.name, "key": text}
+        if owner.tenant is not None:
+            of["tenant"] = owner.tenant
+        return cls(
+            answer_id=call_digest("answer", of),
+            owner=owner.name,
+            tenant=owner.tenant,
+            request_digest=call_digest(path, body),
+        )
 
     def part(self, name: str) -> Key:
         """The key of one part of the request."""
@@ -39,6 +48,7 @@ class Key:
         return Answer(
             answer_id=self.answer_id,
             owner=self.owner,
+            tenant=self.tenant,
             thread_id=outcome.thread_id if outcome else "",
             request_digest=self.request_digest,
             created_at=now,

@@ -72,5 +72,6 @@ def report(
         authentication=authentication,
         digest=before.current_digest,
         policy=before.policy_digest,
+        tenant=before.tenant,
     )
-    return Change(events=with_copies(events), audit=entries)
+    return Change(events=with_copies(events, before.tenant), audit=entries)

@@ -16,6 +16,7 @@ from assent.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from assent.core.approval import Approval
+    from assent.core.rows import Thread
 
 
 class Role(StrEnum):
@@ -105,13 +106,15 @@ class Sight:
     roles: tuple[str, ...] = ()
     approves: Approves = APPROVES_NOTHING
 
-    def shows(self, approval: Approval) -> bool:
-        """True if the approval is seen; as the storage's lists have it."""
+    def shows(self, approval: Approval, thread: Thread | None = None) -> bool:
+        """True if the approval is seen, as the storage has it. Whoever owns its `thread` sees it,
+        too, once that is known."""
         if self.reach in ("everything", "nothing"):
             return self.reach == "everything"
         if approval.tenant != self.owner.tenant:
             return False
-        if self.reach == "tenant" or approval.owner == self.owner.name:
+        owners = {approval.owner} if thread is None else {approval.owner, thread.owner}
+        if self.reach == "tenant" or self.owner.name in owners:
             return True
         return self.approves.takes(approval) and self._is_asked(approval)
 

@@ -531,11 +531,12 @@ class BudgetExceeded(BudgetEvent, kw_only=True, tag="budget_exceeded"):
 
 class Broadcast(Event, kw_only=True, tag="broadcast"):
     """A message from an operator to everybody, or to those who follow one thread. `by` is the name
-    of who sent it."""
+    of who sent it. In the log of those to everybody, `tenant` is whose people are meant."""
 
     message: str
     data: Json = None
     by: str = ""
+    tenant: str | None = None
 
 
 AnyEvent = (

@@ -150,7 +150,7 @@ async def store_link(storage: Storage, link: Link, approval: Approval) -> None:
     await storage.commit(Change(rows=(link,), unchanged=(approval,)))
 
 
-def using(link: Link, now: datetime) -> Change:
+def using(link: Link, approval: Approval, now: datetime) -> Change:
     """The change to commit with the decision. It conflicts if the link was used before, which is
     what makes a link work once."""
     entry = AuditEntry(
@@ -160,6 +160,7 @@ def using(link: Link, now: datetime) -> Change:
         authentication=Authentication.SIGNED_LINK,
         thread_id=link.thread_id,
         approval_id=link.approval_id,
+        tenant=approval.tenant,
         digest=link.digest,
         detail={"link_id": link.link_id, "created_by": link.created_by},
     )

@@ -131,6 +131,7 @@ def _rows_for(
         thread_id=event.thread_id,
         approval_id=event.approval_id,
         run_id=event.run_id,
+        tenant=approval.tenant if approval is not None else None,
         payload=payload,
         status=NotificationStatus.PENDING,
         created_at=now,

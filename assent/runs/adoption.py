@@ -57,6 +57,7 @@ def _run(thread: Thread, run_id: str, now: datetime) -> Run:
         run_id=run_id,
         thread_id=thread.thread_id,
         owner=thread.owner,
+        tenant=thread.tenant,
         agent=thread.agent or "",
         kind=RunKind.INPUT,
         status=RunStatus.RUNNING,

@@ -6,14 +6,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from copy import copy
 from datetime import datetime
 from weakref import WeakValueDictionary
+
+from msgspec import structs
 
 from assent.approvals import grants, idempotency
 from assent.approvals.decide import Decider, Verdict, pending_approvals, stored_approval
 from assent.approvals.idempotency import Key
 from assent.approvals.people import People
 from assent.approvals.rules import PersonalAction
+from assent.core.access import EVERYTHING, Sight
 from assent.core.approval import Approval, Outcome
 from assent.core.audit import Actor
 from assent.core.clock import Clock
@@ -43,7 +47,8 @@ class Approvals:
         policies: PolicyBook,
         people: People,
     ) -> None:
-        self._storage = storage
+        self._storage = self._seen = storage
+        self._sight = EVERYTHING
         self._engine = engine
         self._agents = agents
         self._clock = clock
@@ -52,13 +57,20 @@ class Approvals:
         self._inspector = AgentInspector(storage, agents, policies, Breakpoints(agents))
         self._turns = WeakValueDictionary[str, asyncio.Lock]()
 
+    def seen_by(self, storage: Storage, sight: Sight) -> Approvals:
+        """The same approvals, as they are seen in this storage. Those that the sight shows can be
+        decided; all that deciding them needs is read from the whole storage."""
+        seen = copy(self)
+        seen._seen, seen._sight = storage, sight
+        return seen
+
     async def get(self, approval_id: str) -> Approval:
         """The approval. Raises `NotFound`."""
-        return await stored_approval(self._storage, approval_id)
+        return await stored_approval(self._seen, approval_id)
 
     async def pending(self, thread: Thread) -> list[Approval]:
         """The approvals that the thread waits for, in the order in which they were asked."""
-        return await pending_approvals(self._storage, thread)
+        return await pending_approvals(self._seen, thread)
 
     @shielded
     async def decide(self, thread_id: str, verdict: Verdict) -> Outcome:
@@ -67,17 +79,33 @@ class Approvals:
         Raises `NotFound`, `NothingPending`, `AlreadyDecided`, `InvalidDecision`, `Forbidden`,
         `Superseded` or `Tampered`, and then nothing was decided.
         """
+        await self._check_seen(thread_id)
         # The storage takes one of those that decide at once and has the others try again. A hundred
         # on one thread would try five thousand times, so those of this process take turns.
         async with self._turns.setdefault(thread_id, asyncio.Lock()):
             with self._engine.reserve() as worker:
                 async with self._distrusting(thread_id):
-                    return await self._decider(worker).decide(thread_id, verdict)
+                    outcome = await self._decider(worker).decide(thread_id, verdict)
+        return await self._told(outcome)
+
+    async def _check_seen(self, thread_id: str) -> None:
+        """Raise `NotFound` unless the thread is seen, or an approval of it."""
+        if self._seen is self._storage or await self._seen.thread(thread_id) is not None:
+            return
+        if not (await self._seen.approvals(thread_id=thread_id, limit=1)).rows:
+            raise NotFound(f"There is no thread '{thread_id}'.")
+
+    async def _told(self, outcome: Outcome) -> Outcome:
+        """The outcome, without the ids of approvals that are not seen."""
+        if self._seen is self._storage or not outcome.pending:
+            return outcome
+        pending = [id for id in outcome.pending if await self._seen.approval(id) is not None]
+        return structs.replace(outcome, pending=tuple(pending))
 
     async def claim(self, key: Key) -> None:
         """Reserve an idempotency key for a request whose parts are decided one by one. Raises
         `InvalidRequest` if it came with another request."""
-        await idempotency.claim(self._storage, self._clock, key)
+        await idempotency.claim(self._seen, self._clock, key)
 
     @shielded
     async def act(self, approval_id: str, action: PersonalAction, by: Actor) -> Approval:
@@ -86,6 +114,7 @@ class Approvals:
         Raises `NotFound`, `AlreadyDecided`, `Forbidden`, `InvalidRequest` or `Tampered`, and then
         nothing was changed.
         """
+        await self.get(approval_id)
         return await self._decider(None).act(approval_id, action, by)
 
     async def check_deadline(self, timer: Timer) -> None:
@@ -108,6 +137,7 @@ class Approvals:
     def _decider(self, worker: str | None) -> Decider:
         return Decider(
             storage=self._storage,
+            sight=self._sight,
             clock=self._clock,
             person=self.person,
             inspect=self._inspector.inspect,
@@ -140,7 +170,7 @@ class Approvals:
         agent = agent or first_of(self._agents)
         policy = self.policy(agent, tool)
         check_tool(self._agents[agent], agent, tool)
-        if thread_id and await self._storage.thread(thread_id) is None:
+        if thread_id and await self._seen.thread(thread_id) is None:
             raise NotFound(f"There is no thread '{thread_id}'.")
         grant = Grant(
             grant_id=self._clock.new_id(),
@@ -148,6 +178,7 @@ class Approvals:
             tool=tool,
             bounds=dict(bounds),
             given_by=by.name,
+            tenant=by.tenant,
             roles=self.person(by.name).roles,
             given_at=self._clock.now(),
             until=until,
@@ -155,7 +186,7 @@ class Approvals:
             thread_id=thread_id,
             user=user,
         )
-        return await grants.give(self._storage, grant, policy, by)
+        return await grants.give(self._seen, grant, policy, by)
 
     @shielded
     async def revoke_grant(self, grant_id: str, by: Actor) -> Grant:
@@ -167,11 +198,11 @@ class Approvals:
             # A grant for an agent that is gone can still be revoked, by whoever gave it.
             policy = Policy(names=(grant.given_by,))
         person = self.person(by.name)
-        return await grants.revoke(self._storage, self._clock, grant, person, policy, by)
+        return await grants.revoke(self._seen, self._clock, grant, person, policy, by)
 
     async def get_grant(self, grant_id: str) -> Grant:
         """The grant. Raises `NotFound`."""
-        return await grants.stored_grant(self._storage, grant_id)
+        return await grants.stored_grant(self._seen, grant_id)
 
     def policy(self, agent: str, tool: str) -> Policy:
         """The policy for calls of the agent's tool, if they need anybody. Raises `NotFound` for an

@@ -333,7 +333,7 @@ class GraphExecutor(Executor):
         async def ending(thread: Thread, run: Run, now: datetime) -> Change:
             # Other runs use the same grants, so they are read at each attempt to commit.
             tools = {approval.tool for approval in pending}
-            grants = await self._storage.open_grants(run.agent, tools, now)
+            grants = await self._storage.open_grants(run.tenant, run.agent, tools, now)
             under = outcome.AskedUnder(
                 conversation=conversation, grants=grants, next_run=self._clock.new_id()
             )

@@ -75,11 +75,11 @@ def _rows_by_id(rows: Iterable[Row]) -> dict[str, Run | Approval]:
 
 def _feeds_of(row: Run | Approval) -> Iterator[str]:
     if row.agent:
-        yield feed_of_agent(row.agent)
+        yield feed_of_agent(row.agent, row.tenant)
     # A run is told to who started it; an approval also to those whose words it can be traced to.
     others = row.requested_by if isinstance(row, Approval) else ()
     for name in each_once([row.owner], others):
-        yield feed_of_user(name)
+        yield feed_of_user(name, row.tenant)
 
 
 def _copy(event: RunEvent | ApprovalEvent, feed: str, agent: str) -> Event:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from contextlib import ExitStack, suppress
+from copy import copy
 from dataclasses import replace
 
 import structlog
 from msgspec import structs
 
+from assent.core.access import Owner
 from assent.core.audit import LOCAL
 from assent.core.clock import Clock
 from assent.core.errors import Conflict, InvalidRequest
@@ -38,6 +40,12 @@ class Observed:
         self._clock = clock
         self._threads: Remembered[str] = Remembered(KNOWN)
 
+    def seen_by(self, storage: Storage) -> Observed:
+        """The same runs, read from this storage."""
+        seen = copy(self)
+        seen._storage = storage
+        return seen
+
     def thread_of(self, run_id: str) -> str | None:
         """The thread whose log has the run's events; None for a run that was not observed."""
         return self._threads.get(run_id)
@@ -58,13 +66,13 @@ class Observed:
         """Make the thread, unless it is there."""
         thread = await self._storage.thread(thread_id)
         if thread is None:
-            made = new_thread(thread_id, LOCAL, {OBSERVED: True}, self._clock.now())
+            made = new_thread(thread_id, Owner(LOCAL), {OBSERVED: True}, self._clock.now())
             try:
                 await self._storage.commit(Change(rows=(made,)))
                 return
             except Conflict:
                 thread = await self._storage.thread(thread_id)
-        if thread is not None and not thread.metadata.get(OBSERVED):
+        if thread is None or not thread.metadata.get(OBSERVED):
             raise InvalidRequest(
                 f"The thread '{thread_id}' is the server's own, and shows no other runs. Give your "
                 "run a thread_id of its own."

@@ -168,6 +168,7 @@ class Sweeper:
             action=AuditAction.ERASED,
             authentication=Authentication.TIME,
             thread_id=thread.thread_id,
+            tenant=thread.tenant,
         )
         # A message that is queued for later does not move the thread, and is found by `if_idle`.
         change = Change(unchanged=(thread,), erase=thread.thread_id, if_idle=True, audit=(entry,))

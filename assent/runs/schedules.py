@@ -25,7 +25,8 @@ from cronsim import CronSim, CronSimError
 
 from assent.approvals.idempotency import Key, is_about_a_key
 from assent.approvals.requesters import each_once
-from assent.core.audit import Actor, Authentication
+from assent.core.access import Owner
+from assent.core.audit import LOCAL, Actor, Authentication
 from assent.core.clock import Clock
 from assent.core.errors import (
     Conflict,
@@ -61,6 +62,9 @@ AgentFor = Callable[[Submission, Thread | None], str]
 
 CheckInput = Callable[[Submission, str], Awaitable[None]]
 """Raises `InvalidInput` if the agent of this name does not take the submission's input."""
+
+CheckFree = Callable[[str], Awaitable[None]]
+"""Raises `NotFound` for the id of a thread that is there and not seen."""
 
 
 # ── times ─────────────────────────────────────────────────────────────────────────────────────────
@@ -251,7 +255,7 @@ def submission(schedule: Schedule, due_at: datetime | None, started_by: str = ""
     plan = plan_of(schedule)
     return Submission(
         given=plan.given,
-        by=Actor(schedule.owner, Authentication.TIME),
+        by=Actor(schedule.owner, Authentication.TIME, tenant=schedule.tenant),
         agent=plan.agent,
         thread_id=plan.thread_id,
         if_paused="wait",
@@ -267,6 +271,11 @@ def submission(schedule: Schedule, due_at: datetime | None, started_by: str = ""
 # ── the service ───────────────────────────────────────────────────────────────────────────────────
 
 
+def owner_of(schedule: Schedule) -> Owner:
+    """The owner of the schedule, and of its runs."""
+    return Owner(schedule.owner, schedule.tenant)
+
+
 class Schedules:
     """Stores schedules, and starts their runs when their timers fire."""
 
@@ -277,26 +286,29 @@ class Schedules:
         submit: Submit,
         agent_for: AgentFor,
         check_input: CheckInput,
+        check_free: CheckFree,
     ) -> None:
         self._storage = storage
         self._clock = clock
         self._submit = submit
         self._agent_for = agent_for
         self._check_input = check_input
+        self._check_free = check_free
 
-    async def create(self, plan: Plan, *, owner: str) -> Schedule:
+    async def create(self, plan: Plan, *, owner: Owner) -> Schedule:
         """Create a schedule. Raises `InvalidRequest`, or `NotFound` for an unknown agent."""
         now = self._clock.now()
         agent = await self._agent(plan, owner)
         blank = Schedule(
             schedule_id=self._clock.new_id(),
-            owner=owner,
+            owner=owner.name,
+            tenant=owner.tenant,
             agent=agent,
             cron=plan.cron,
             timezone=plan.timezone,
             input={},
             created_at=now,
-            requested_by=(owner,),
+            requested_by=(owner.name,),
             enabled=plan.enabled,
         )
         schedule = apply_plan(blank, plan, agent, now)
@@ -326,7 +338,7 @@ class Schedules:
         while True:
             schedule = await self.schedule(schedule_id)
             plan = changed_plan(plan_of(schedule), changes)
-            agent = await self._agent(plan, schedule.owner)
+            agent = await self._agent(plan, owner_of(schedule))
             changed = apply_plan(schedule, plan, agent, self._clock.now())
             requesters = each_once(schedule.requested_by, [by])
             changed = replace(changed, requested_by=requesters, version=schedule.version + 1)
@@ -429,7 +441,7 @@ class Schedules:
         waits for a person for a month would get a month's runs."""
         if not schedule.thread_id:
             return
-        thread = await self._storage.thread(schedule.thread_id)
+        thread = await self._thread(schedule.thread_id, owner_of(schedule))
         is_paused = thread is not None and thread.status is ThreadStatus.INTERRUPTED
         if schedule.on_busy in ("interrupt", "rollback") and not is_paused:
             return
@@ -442,14 +454,27 @@ class Schedules:
                 "already, so none was added."
             )
 
-    async def _agent(self, plan: Plan, owner: str) -> str:
-        thread = await self._storage.thread(plan.thread_id) if plan.thread_id else None
+    async def _agent(self, plan: Plan, owner: Owner) -> str:
+        thread = await self._thread(plan.thread_id, owner) if plan.thread_id else None
         asked = Submission(
-            given=plan.given, by=Actor(owner), agent=plan.agent, thread_id=plan.thread_id
+            given=plan.given,
+            by=Actor(owner.name, tenant=owner.tenant),
+            agent=plan.agent,
+            thread_id=plan.thread_id,
         )
         agent = self._agent_for(asked, thread)
         await self._check_input(asked, agent)
         return agent
+
+    async def _thread(self, thread_id: str, owner: Owner) -> Thread | None:
+        """The thread of a schedule, None if there is none yet. Raises `NotFound` if it is somebody
+        else's: it may have been begun since the schedule was made. The local person has all."""
+        thread = await self._storage.thread(thread_id)
+        if thread is None:
+            await self._check_free(thread_id)
+        elif owner != Owner(LOCAL) and owner != Owner(thread.owner, thread.tenant):
+            raise NotFound(f"There is no thread '{thread_id}'.")
+        return thread
 
     async def _timer(self, schedule_id: str) -> Timer | None:
         return await self._storage.timer(timer_id(schedule_id))

@@ -4,6 +4,7 @@ works on them."""
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from msgspec import structs
 from assent.approvals.decide import Verdict
 from assent.approvals.idempotency import Key, is_about_a_key, stored_outcome
 from assent.approvals.requesters import each_once
+from assent.core.access import EVERYTHING, Owner, Sight
 from assent.core.approval import Approval, Outcome
 from assent.core.audit import Actor, AuditAction, AuditEntry
 from assent.core.blocks import check_blocks
@@ -64,6 +66,7 @@ from assent.runs.states import requesters_at, run_id_at, thread_config
 from assent.runs.transitions import Submission
 from assent.runs.uploads import Uploads, uploads_of
 from assent.storage.base import Change, QueueLimits, Storage, together
+from assent.storage.seen import SeenStorage
 
 CANCEL_STEP = 200
 """The most queued runs that are cancelled in one transaction: it takes about as long as others can
@@ -119,13 +122,18 @@ class Runs:
         shapes: Shapes,
         uploads: Uploads,
     ) -> None:
-        self.storage = storage
+        self.storage = self._whole = storage
         self.agents = agents
         self.engine = engine
         self.approvals = approvals
         self.clock = clock
         self.schedules = Schedules(
-            storage, clock, self._submit_scheduled, self.agent_for, self._check_scheduled
+            storage,
+            clock,
+            self._submit_scheduled,
+            self.agent_for,
+            self._check_scheduled,
+            self._check_not_hidden,
         )
         self.uploads = uploads
         self.observed = Observed(storage, clock)
@@ -133,6 +141,25 @@ class Runs:
         self._drain_seconds = drain_seconds
         self._queue_limits = queue
         self._shapes = shapes
+
+    def seen_by(self, sight: Sight) -> Runs:
+        """The same runs, as a request with this sight may see them, and change what it sees."""
+        if sight == EVERYTHING:
+            return self
+        seen = copy(self)
+        seen.storage = storage = SeenStorage(self._whole, sight)
+        seen.schedules = Schedules(
+            storage,
+            self.clock,
+            seen._submit_scheduled,
+            seen.agent_for,
+            seen._check_scheduled,
+            seen._check_not_hidden,
+        )
+        seen.uploads = replace(self.uploads, storage=storage)
+        seen.observed = self.observed.seen_by(storage)
+        seen.approvals = self.approvals.seen_by(storage, sight)
+        return seen
 
     async def drain(self) -> None:
         """Take no more runs, let the active ones reach the end of a step, and tell whoever follows
@@ -188,6 +215,15 @@ class Runs:
                 can_retry = extra is None
                 if not can_retry or type(error) is not Conflict or is_about_a_key(error):
                     raise
+                await self._check_not_hidden(submission.thread_id)
+
+    async def _check_not_hidden(self, thread_id: str | None) -> None:
+        """Raise `NotFound` if there is a thread with this id, and it is not seen here: a change
+        that begins it anew fails however often it is tried."""
+        if self.storage is self._whole or not thread_id:
+            return
+        if await self.storage.thread(thread_id) is None and await self._whole.thread(thread_id):
+            raise no_thread(thread_id)
 
     async def _once(self, key: Key | None, start: Callable[[], Awaitable[Started]]) -> Started:
         """Start a run, unless the same request under this key has started one."""
@@ -211,13 +247,15 @@ class Runs:
             return None
         thread = await self.storage.thread(submission.thread_id)
         if thread is not None:
+            if thread.tenant != submission.by.tenant:
+                raise no_thread(thread.thread_id)
             thread.check_trusted()
         return thread
 
     async def _put_aside(self, submission: Submission, agent: str) -> Submission:
         """The submission with uploads in place of the bytes of files."""
         keys = self._shapes[agent].messages_keys
-        given = await self.uploads.put_aside(submission.given, keys, submission.by.name)
+        given = await self.uploads.put_aside(submission.given, keys, submission.by.owner)
         return replace(submission, given=given)
 
     async def _uses(self, submission: Submission, agent: str, run: Run) -> Change:
@@ -401,7 +439,7 @@ class Runs:
         self,
         thread_id: str | None,
         *,
-        owner: str,
+        owner: Owner,
         metadata: Mapping[str, Any],
         key: Key | None = None,
     ) -> Thread:
@@ -418,6 +456,7 @@ class Runs:
                 await self.storage.commit(Change(rows=rows))
         except Conflict:
             if (known := await stored_outcome(self.storage, key)) is None:
+                await self._check_not_hidden(thread_id)
                 raise
         return thread if known is None else await self.thread(known.thread_id)
 
@@ -503,6 +542,7 @@ class Runs:
                 uses = await self.uploads.uses_of_fork(thread_id, run.thread_id)
                 return await self._commit(prepared, submission.key, uses=uses)
         except Conflict as error:
+            await self._check_not_hidden(run.thread_id)
             raise Conflict(
                 f"There is a thread '{run.thread_id}' already. Fork to a new one."
             ) from error
@@ -597,7 +637,7 @@ class Runs:
         new input decides nothing."""
         decision = await self._decision_in(submission, thread)
         await self._check_inherits(submission.given, thread)
-        given = await self.uploads.put_aside(submission.given, frozenset(), submission.by.name)
+        given = await self.uploads.put_aside(submission.given, frozenset(), submission.by.owner)
         verdict = Verdict(
             decisions=decision,
             by=submission.by,
@@ -783,7 +823,7 @@ class Runs:
         """The thread. Raises `NotFound`."""
         thread = await self.storage.thread(thread_id)
         if thread is None:
-            raise NotFound(f"There is no thread '{thread_id}'.")
+            raise no_thread(thread_id)
         return thread
 
     async def state(
@@ -841,6 +881,8 @@ class Runs:
                 authentication=by.authentication,
                 actor=by.name,
                 thread_id=thread_id,
+                tenant=thread.tenant,
+                detail={} if by.name == thread.owner else {"owner": thread.owner},
             )
             try:
                 await self.storage.commit(
@@ -860,12 +902,18 @@ class Runs:
         return self.agents[name]
 
 
+def no_thread(thread_id: str) -> NotFound:
+    """The error for a thread that there is not, or that is not seen."""
+    return NotFound(f"There is no thread '{thread_id}'.")
+
+
 def _state_written(run: Run, submission: Submission) -> AuditEntry:
     return AuditEntry(
         at=run.created_at,
         action=AuditAction.STATE_WRITTEN,
         authentication=submission.by.authentication,
         actor=submission.by.name,
+        tenant=run.tenant,
         thread_id=run.thread_id,
         run_id=run.run_id,
         digest=call_digest(

@@ -22,6 +22,7 @@ from assent.approvals.idempotency import Key
 from assent.approvals.record import record
 from assent.approvals.requesters import each_once
 from assent.approvals.rules import Cancel, advance
+from assent.core.access import Owner
 from assent.core.approval import Approval
 from assent.core.audit import Actor
 from assent.core.events import Event, RunCancelled, RunRecovered, RunStart
@@ -82,11 +83,12 @@ class Submission:
     key: Key | None = None
 
 
-def new_thread(thread_id: str, owner: str, metadata: Mapping[str, Any], now: datetime) -> Thread:
+def new_thread(thread_id: str, owner: Owner, metadata: Mapping[str, Any], now: datetime) -> Thread:
     """A thread that nothing has happened on."""
     return Thread(
         thread_id=thread_id,
-        owner=owner,
+        owner=owner.name,
+        tenant=owner.tenant,
         status=ThreadStatus.IDLE,
         created_at=now,
         updated_at=now,
@@ -112,6 +114,7 @@ def new_run(submission: Submission, thread_id: str, agent: str, run_id: str, now
         run_id=run_id,
         thread_id=thread_id,
         owner=submission.by.name,
+        tenant=submission.by.tenant,
         agent=agent,
         kind=RunKind.INPUT,
         status=RunStatus.PENDING,
@@ -141,7 +144,7 @@ def submitted(
 ) -> tuple[Change, Thread]:
     """A new run on a thread that is free: it has the thread from here on, and runs at once if there
     is a worker for it."""
-    made = thread or replace(new_thread(run.thread_id, run.owner, metadata, now), version=0)
+    made = thread or replace(_thread_for(run, metadata, now), version=0)
     busy = _taken_by(run, made, now)
     run = replace(run, requested_by=busy.requested_by)
     if worker is None:
@@ -155,9 +158,13 @@ def queued(
 ) -> tuple[Change, Thread]:
     """A new run that waits for its time, or behind others of its thread."""
     if thread is None:
-        made = replace(new_thread(run.thread_id, run.owner, metadata, now), agent=run.agent)
+        made = replace(_thread_for(run, metadata, now), agent=run.agent)
         return Change(rows=(made, run)), made
     return Change(rows=(run,), unchanged=(thread,)), thread
+
+
+def _thread_for(run: Run, metadata: Mapping[str, Any], now: datetime) -> Thread:
+    return new_thread(run.thread_id, Owner(run.owner, run.tenant), metadata, now)
 
 
 def started(thread: Thread, run: Run, worker: str, now: datetime) -> tuple[Change, Thread, Run]:

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 import structlog
 from msgspec import structs
 
+from assent.core.access import Owner
 from assent.core.blocks import UPLOAD, block_lists, embedded_in, upload_in
 from assent.core.clock import Clock
 from assent.core.errors import Conflict, FilesFull, InvalidInput, NotFound
@@ -53,7 +54,7 @@ class Uploads:
     limits: UploadLimits = UploadLimits()
 
     async def add(
-        self, chunks: AsyncIterator[bytes], *, name: str, declared: str | None, owner: str
+        self, chunks: AsyncIterator[bytes], *, name: str, declared: str | None, owner: Owner
     ) -> File:
         """Store a file; it is durable when this returns. Raises `TooLarge`, `FilesFull` or
         `Unavailable`; then nothing was stored."""
@@ -75,7 +76,8 @@ class Uploads:
         is_all = written.size == len(head)
         row = File(
             file_id=file_id,
-            owner=owner,
+            owner=owner.name,
+            tenant=owner.tenant,
             created_at=self.clock.now(),
             mime_type=file_type(bytes(head), name, declared, is_all=is_all),
             size=written.size,
@@ -110,7 +112,7 @@ class Uploads:
     # ── in messages ──
 
     async def put_aside(
-        self, given: RunInput, messages_keys: frozenset[str], owner: str
+        self, given: RunInput, messages_keys: frozenset[str], owner: Owner
     ) -> RunInput:
         """The input, with an upload in place of each file whose bytes are in a block of a message,
         so that neither rows, events nor checkpoints hold them; and with its type and its name
@@ -128,7 +130,7 @@ class Uploads:
             blocks[:] = [await self._named(block, owner) for block in blocks]
         return structs.replace(given, input=changed)
 
-    async def _named(self, block: Json, owner: str) -> Json:
+    async def _named(self, block: Json, owner: Owner) -> Json:
         embedded = embedded_in(block)
         if embedded is not None:
             row = await self.add(

@@ -23,7 +23,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.store.base import BaseStore
 
-from assent.core.access import Owner
+from assent.core.access import Owner, Sight
 from assent.core.approval import Approval, ApprovalStatus
 from assent.core.audit import AuditEntry, AuditHead, AuditRecord
 from assent.core.events import Event
@@ -45,6 +45,7 @@ from assent.core.rows import (
     Session,
     Thread,
     ThreadStatus,
+    Ticket,
     Timer,
 )
 from assent.core.tally import Tally
@@ -208,70 +209,13 @@ class Doorbell(Protocol):
         ring (`Storage.end_listening`)."""
 
 
-class Storage(ABC):
-    """Everything durable. An async context manager of the backend opens and closes it.
-
-    Every method raises `Unavailable` if the file or database cannot serve; then nothing was
-    changed. What runs write waits instead: events, and whatever is written under a lease. It is
-    stored, in its order, once the storage is back. It is given up if the storage is closed before
-    that, or its caller is cancelled.
+class Reads(ABC):
+    """What can be read, by whoever has a sight: rows and logs that it does not show are as if there
+    were none. To ask for a log that is not shown raises `NotFound`.
 
     With encryption at rest, a method that reads one row or the log raises `Tampered` if the stored
     value was changed by another program. Lists leave such rows out, and distrust the rows' threads.
     """
-
-    checkpointer: BaseCheckpointSaver[Any]
-    """The agents' checkpoint saver. A write whose config carries a `Lease` (`LEASE_KEY`) that does
-    not hold any more raises `StaleLease`."""
-
-    files: Files
-    """The bytes of uploads."""
-
-    @abstractmethod
-    def store(self, options: StoreOptions = StoreOptions()) -> BaseStore:
-        """Return LangGraph's store, in which agents keep what is to outlive their threads.
-
-        What a run's node or tool puts raises `StaleLease`, and is not stored, once the run's lease
-        does not hold any more. Raises `ConfigurationError` if its embeddings cannot be opened."""
-
-    @abstractmethod
-    def outage(self) -> Outage | None:
-        """Return the reason why changes are refused now; None if they are taken."""
-
-    @abstractmethod
-    async def load(self) -> Load:
-        """Return how much there is to do, of everybody's."""
-
-    # ── changes ──
-
-    @abstractmethod
-    async def commit(self, change: Change) -> tuple[int, ...]:
-        """Apply the whole change durably, and return the numbers of its events, in order.
-
-        Raises `Conflict` if a row's version is not the expected one (or the row exists, or is
-        missing, against expectation) or the thread to erase is not idle as it should be,
-        `StaleLease` if the change's lease does not hold any more, and `QueueFull` if there would be
-        more pending runs than its limits; then nothing was changed.
-        """
-
-    @abstractmethod
-    def append(
-        self,
-        events: Sequence[Event],
-        on_error: Callable[[Exception], None],
-        lease: Lease | None = None,
-    ) -> None:
-        """Queue events behind everything queued before, and return at once. They are numbered and
-        shown to readers once they are durable.
-
-        This is the hot path of streaming: many calls share one commit. If the events cannot be
-        stored, or the lease does not hold any more (`StaleLease`), `on_error` is called on the
-        event loop, and none of these events was stored. A later `commit` returns only after them.
-
-        A storage that has fallen behind may store neighbouring pieces of one message (tokens,
-        reasoning, a tool call's arguments) as one event, if they share their `on_error`, which is
-        then called once.
-        """
 
     # ── the event log ──
 
@@ -315,10 +259,6 @@ class Storage(ABC):
     def listen(self, thread_id: str) -> AbstractContextManager[Doorbell]:
         """Open a doorbell for the thread's log, for as long as the context is entered."""
 
-    @abstractmethod
-    def end_listening(self) -> None:
-        """Ring every doorbell for the last time, because the process is about to end."""
-
     # ── threads ──
 
     @abstractmethod
@@ -330,16 +270,6 @@ class Storage(ABC):
         self, *, status: ThreadStatus | None = None, limit: int = 100, cursor: str | None = None
     ) -> Page[Thread]:
         """List threads, newest first."""
-
-    @abstractmethod
-    async def distrust(self, thread_id: str, reason: str, *, stopped: bool = False) -> None:
-        """Mark the thread as tampered with, for this reason: a sentence. Its status becomes
-        `error`, an event says so, and its unfinished runs end.
-
-        While one of its runs is active, the status stays and the runs do not end, unless
-        `stopped` says that no worker runs them any more. Whatever of the rows could not be read is
-        empty from then on.
-        """
 
     # ── runs ──
 
@@ -371,6 +301,218 @@ class Storage(ABC):
     ) -> Page[Run]:
         """List runs, the one that was submitted last first. `due_by` leaves out pending ones that
         are to start later than that."""
+
+    # ── timers and schedules ──
+
+    @abstractmethod
+    async def schedule(self, schedule_id: str) -> Schedule | None:
+        """Return the schedule, None if there is none."""
+
+    @abstractmethod
+    async def schedules(self, *, limit: int = 100, cursor: str | None = None) -> Page[Schedule]:
+        """List schedules, newest first."""
+
+    # ── approvals ──
+
+    @abstractmethod
+    async def approval(self, approval_id: str) -> Approval | None:
+        """Return the approval, None if there is none."""
+
+    @abstractmethod
+    async def approvals(
+        self,
+        *,
+        thread_id: str | None = None,
+        run_id: str | None = None,
+        status: ApprovalStatus | None = None,
+        agent: str | None = None,
+        tool: str | None = None,
+        role: str | None = None,
+        assignee: str | None = None,
+        before: datetime | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[Approval]:
+        """List approvals, oldest first.
+
+        `run_id` is the run that paused to ask. `role` and `assignee` leave the approvals that the
+        role may decide, or the person, either by name or because a vote was delegated to them.
+        `before` leaves those that were requested before that time.
+        """
+
+    @abstractmethod
+    async def grant(self, grant_id: str) -> Grant | None:
+        """Return the standing grant, None if there is none."""
+
+    @abstractmethod
+    async def grants(self, *, limit: int = 100, cursor: str | None = None) -> Page[Grant]:
+        """List standing grants, newest first."""
+
+    @abstractmethod
+    async def answer(self, answer_id: str) -> Answer | None:
+        """Return the answer that was given under an idempotency key, None if there is none."""
+
+    @abstractmethod
+    async def audit(
+        self,
+        *,
+        thread_id: str | None = None,
+        approval_id: str | None = None,
+        actor: str | None = None,
+        since: datetime | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[AuditRecord]:
+        """List the audit chain, oldest first. Records that cannot be read are left out; verifying
+        the chain finds them."""
+
+    @abstractmethod
+    async def audit_head(self) -> AuditHead | None:
+        """Return the head of the audit chain, its last record; None if the chain is empty."""
+
+    # ── uploads ──
+
+    @abstractmethod
+    async def file(self, file_id: str) -> File | None:
+        """Return the row of the upload, None if there is none."""
+
+    @abstractmethod
+    async def file_uses(self, thread_id: str) -> tuple[FileUse, ...]:
+        """List the uploads that the thread refers to."""
+
+    # ── notifications ──
+
+    @abstractmethod
+    async def notification(self, notification_id: str) -> Notification | None:
+        """Return the notification, None if there is none."""
+
+    @abstractmethod
+    async def notifications(
+        self,
+        *,
+        status: NotificationStatus | None = None,
+        endpoint: str | None = None,
+        approval_id: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[Notification]:
+        """List notifications, newest first."""
+
+    @abstractmethod
+    async def link(self, link_id: str) -> Link | None:
+        """Return the link, None if there is none."""
+
+    # ── what lets people in ──
+
+    @abstractmethod
+    async def api_key(self, key_id: str) -> ApiKey | None:
+        """Return the key's row, None if there is none."""
+
+    @abstractmethod
+    async def api_keys(
+        self, *, owner: Owner | None = None, limit: int = 100, cursor: str | None = None
+    ) -> Page[ApiKey]:
+        """List keys, newest first, also those that are over; with an owner, only theirs."""
+
+    @abstractmethod
+    async def session(self, session_id: str) -> Session | None:
+        """Return the session, None if there is none."""
+
+    @abstractmethod
+    async def sessions(
+        self, *, owner: Owner | None = None, limit: int = 100, cursor: str | None = None
+    ) -> Page[Session]:
+        """List sessions, newest first; with an owner, only theirs."""
+
+
+class Storage(Reads):
+    """Everything durable. An async context manager of the backend opens and closes it.
+
+    Every method raises `Unavailable` if the file or database cannot serve; then nothing was
+    changed. What runs write waits instead: events, and whatever is written under a lease. It is
+    stored, in its order, once the storage is back. It is given up if the storage is closed before
+    that, or its caller is cancelled.
+
+    It reads everything; `seen_by` reads what one request may see.
+    """
+
+    checkpointer: BaseCheckpointSaver[Any]
+    """The agents' checkpoint saver. A write whose config carries a `Lease` (`LEASE_KEY`) that does
+    not hold any more raises `StaleLease`."""
+
+    files: Files
+    """The bytes of uploads."""
+
+    @abstractmethod
+    def store(self, options: StoreOptions = StoreOptions()) -> BaseStore:
+        """Return LangGraph's store, in which agents keep what is to outlive their threads.
+
+        What a run's node or tool puts raises `StaleLease`, and is not stored, once the run's lease
+        does not hold any more. Raises `ConfigurationError` if its embeddings cannot be opened."""
+
+    @abstractmethod
+    def outage(self) -> Outage | None:
+        """Return the reason why changes are refused now; None if they are taken."""
+
+    @abstractmethod
+    async def load(self) -> Load:
+        """Return how much there is to do, of everybody's."""
+
+    @abstractmethod
+    def seen_by(self, sight: Sight) -> Reads:
+        """Return what can be read with this sight. It is for one request or stream: what it has
+        found to be shown, it goes on reading."""
+
+    # ── changes ──
+
+    @abstractmethod
+    async def commit(self, change: Change) -> tuple[int, ...]:
+        """Apply the whole change durably, and return the numbers of its events, in order.
+
+        Raises `Conflict` if a row's version is not the expected one (or the row exists, or is
+        missing, against expectation) or the thread to erase is not idle as it should be,
+        `StaleLease` if the change's lease does not hold any more, and `QueueFull` if there would be
+        more pending runs than its limits; then nothing was changed.
+        """
+
+    @abstractmethod
+    def append(
+        self,
+        events: Sequence[Event],
+        on_error: Callable[[Exception], None],
+        lease: Lease | None = None,
+    ) -> None:
+        """Queue events behind everything queued before, and return at once. They are numbered and
+        shown to readers once they are durable.
+
+        This is the hot path of streaming: many calls share one commit. If the events cannot be
+        stored, or the lease does not hold any more (`StaleLease`), `on_error` is called on the
+        event loop, and none of these events was stored. A later `commit` returns only after them.
+
+        A storage that has fallen behind may store neighbouring pieces of one message (tokens,
+        reasoning, a tool call's arguments) as one event, if they share their `on_error`, which is
+        then called once.
+        """
+
+    # ── the event log ──
+
+    @abstractmethod
+    def end_listening(self) -> None:
+        """Ring every doorbell for the last time, because the process is about to end."""
+
+    # ── threads ──
+
+    @abstractmethod
+    async def distrust(self, thread_id: str, reason: str, *, stopped: bool = False) -> None:
+        """Mark the thread as tampered with, for this reason: a sentence. Its status becomes
+        `error`, an event says so, and its unfinished runs end.
+
+        While one of its runs is active, the status stays and the runs do not end, unless
+        `stopped` says that no worker runs them any more. Whatever of the rows could not be read is
+        empty from then on.
+        """
+
+    # ── runs ──
 
     @abstractmethod
     async def ended_runs(
@@ -443,59 +585,14 @@ class Storage(ABC):
         """Return the next time after `after` at which a timer, or a pending run with a `due_at`,
         becomes due; None if there is none."""
 
-    @abstractmethod
-    async def schedule(self, schedule_id: str) -> Schedule | None:
-        """Return the schedule, None if there is none."""
-
-    @abstractmethod
-    async def schedules(self, *, limit: int = 100, cursor: str | None = None) -> Page[Schedule]:
-        """List schedules, newest first."""
-
     # ── approvals ──
 
     @abstractmethod
-    async def approval(self, approval_id: str) -> Approval | None:
-        """Return the approval, None if there is none."""
-
-    @abstractmethod
-    async def approvals(
-        self,
-        *,
-        thread_id: str | None = None,
-        run_id: str | None = None,
-        status: ApprovalStatus | None = None,
-        agent: str | None = None,
-        tool: str | None = None,
-        role: str | None = None,
-        assignee: str | None = None,
-        before: datetime | None = None,
-        limit: int = 100,
-        cursor: str | None = None,
-    ) -> Page[Approval]:
-        """List approvals, oldest first.
-
-        `run_id` is the run that paused to ask. `role` and `assignee` leave the approvals that the
-        role may decide, or the person, either by name or because a vote was delegated to them.
-        `before` leaves those that were requested before that time.
-        """
-
-    @abstractmethod
-    async def grant(self, grant_id: str) -> Grant | None:
-        """Return the standing grant, None if there is none."""
-
-    @abstractmethod
-    async def grants(self, *, limit: int = 100, cursor: str | None = None) -> Page[Grant]:
-        """List standing grants, newest first."""
-
-    @abstractmethod
     async def open_grants(
-        self, agent: str, tools: Collection[str], now: datetime
+        self, tenant: str | None, agent: str, tools: Collection[str], now: datetime
     ) -> tuple[Grant, ...]:
-        """List the grants for these tools of the agent that could be used now, oldest first."""
-
-    @abstractmethod
-    async def answer(self, answer_id: str) -> Answer | None:
-        """Return the answer that was given under an idempotency key, None if there is none."""
+        """List the tenant's grants for these tools of the agent that could be used now, oldest
+        first."""
 
     @abstractmethod
     async def effect(self, key: str) -> Effect | None:
@@ -506,33 +603,7 @@ class Storage(ABC):
         """List the effects of one tool call, in the order in which they started. Raises `Tampered`
         rather than leave one out, because a caller that missed it would run the call again."""
 
-    @abstractmethod
-    async def audit(
-        self,
-        *,
-        thread_id: str | None = None,
-        approval_id: str | None = None,
-        actor: str | None = None,
-        since: datetime | None = None,
-        limit: int = 100,
-        cursor: str | None = None,
-    ) -> Page[AuditRecord]:
-        """List the audit chain, oldest first. Records that cannot be read are left out; verifying
-        the chain finds them."""
-
-    @abstractmethod
-    async def audit_head(self) -> AuditHead | None:
-        """Return the head of the audit chain, its last record; None if the chain is empty."""
-
     # ── uploads ──
-
-    @abstractmethod
-    async def file(self, file_id: str) -> File | None:
-        """Return the row of the upload, None if there is none."""
-
-    @abstractmethod
-    async def file_uses(self, thread_id: str) -> tuple[FileUse, ...]:
-        """List the uploads that the thread refers to."""
 
     @abstractmethod
     async def size_of_files(self) -> int:
@@ -555,22 +626,6 @@ class Storage(ABC):
     # ── notifications ──
 
     @abstractmethod
-    async def notification(self, notification_id: str) -> Notification | None:
-        """Return the notification, None if there is none."""
-
-    @abstractmethod
-    async def notifications(
-        self,
-        *,
-        status: NotificationStatus | None = None,
-        endpoint: str | None = None,
-        approval_id: str | None = None,
-        limit: int = 100,
-        cursor: str | None = None,
-    ) -> Page[Notification]:
-        """List notifications, newest first."""
-
-    @abstractmethod
     async def due_notifications(
         self, endpoint: str, now: datetime, *, limit: int = 100
     ) -> tuple[Notification, ...]:
@@ -580,31 +635,11 @@ class Storage(ABC):
     async def next_notification(self, endpoint: str) -> datetime | None:
         """Return the time of the endpoint's next notification; None if none is pending."""
 
-    @abstractmethod
-    async def link(self, link_id: str) -> Link | None:
-        """Return the link, None if there is none."""
-
-    # ── keys and sessions ──
+    # ── what lets people in ──
 
     @abstractmethod
-    async def api_key(self, key_id: str) -> ApiKey | None:
-        """Return the key, None if there is none."""
-
-    @abstractmethod
-    async def api_keys(
-        self, *, owner: Owner | None = None, limit: int = 100, cursor: str | None = None
-    ) -> Page[ApiKey]:
-        """List keys, newest first, also those that are over; with an owner, only theirs."""
-
-    @abstractmethod
-    async def session(self, session_id: str) -> Session | None:
-        """Return the session, None if there is none."""
-
-    @abstractmethod
-    async def sessions(
-        self, *, owner: Owner | None = None, limit: int = 100, cursor: str | None = None
-    ) -> Page[Session]:
-        """List sessions, newest first; with an owner, only theirs."""
+    async def ticket(self, ticket_id: str) -> Ticket | None:
+        """Return the ticket, None if there is none."""
 
     # ── retention ──
 

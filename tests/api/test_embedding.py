@@ -29,6 +29,7 @@ from starlette.types import ASGIApp
 from structlog.testing import capture_logs
 
 from assent import Approve, Assent, Edit, Reject, Respond, build_hitl_agent
+from assent.core.access import Owner
 from assent.core.clock import utc_now
 from assent.core.errors import (
     ConfigurationError,
@@ -314,7 +315,7 @@ async def test_an_update_that_was_taken_is_not_to_be_sent_again(
         raise Unavailable("The disk is away.")
 
     async with Assent(payments([]), database=str(tmp_path / "a.db")) as assent:
-        await assent.runs.create_thread("t", owner="ann", metadata={})
+        await assent.runs.create_thread("t", owner=Owner("ann"), metadata={})
         monkeypatch.setattr(assent.runs, "state", away)
         async with client_of(assent.app, "http://localhost") as client:
             answer = await client.post("/threads/t/state", json={"values": {"messages": "Hi."}})
@@ -382,7 +383,7 @@ async def test_nothing_of_the_routing_is_kept_for_a_stream_that_is_open(tmp_path
     scope = browser.scope("/threads/t/events")
     given = set(scope)
     async with Assent(payments([]), database=str(tmp_path / "a.db")) as assent:
-        await assent.runs.create_thread("t", owner="ann", metadata={})
+        await assent.runs.create_thread("t", owner=Owner("ann"), metadata={})
         open_ = asyncio.create_task(assent.app(scope, browser.receive, browser.send))
         await until(lambda: len(browser.sent) == 2)
         assert browser.sent[0]["status"] == 200
@@ -400,7 +401,7 @@ async def test_a_host_s_reader_is_shown_that_the_server_is_there(tmp_path: Path)
     scope = browser.scope("/threads/t/events")
     settings = {"heartbeat": "0.1s"}
     async with Assent(payments([]), database=str(tmp_path / "a.db"), settings=settings) as assent:
-        await assent.runs.create_thread("t", owner="ann", metadata={})
+        await assent.runs.create_thread("t", owner=Owner("ann"), metadata={})
         open_ = asyncio.create_task(assent.app(scope, browser.receive, browser.send))
         await until(lambda: len(browser.sent) == 5)
         browser.left.set()
@@ -411,7 +412,7 @@ async def test_a_host_s_reader_is_shown_that_the_server_is_there(tmp_path: Path)
 async def test_a_reader_whose_next_events_were_removed_is_told_at_the_end(tmp_path: Path) -> None:
     async with Assent(payments([]), database=str(tmp_path / "a.db")) as assent:
         storage = assent.runs.storage
-        await assent.runs.create_thread("t", owner="ann", metadata={})
+        await assent.runs.create_thread("t", owner=Owner("ann"), metadata={})
         events = [Done(thread_id="t") for _ in range(2000)]
         await storage.commit(Change(events=tuple(events)))
 
@@ -435,7 +436,7 @@ async def _for_ever() -> None:
 async def test_a_host_s_reader_that_takes_nothing_is_given_up(tmp_path: Path) -> None:
     settings = {"stalled": "1s"}
     async with Assent(payments([]), database=str(tmp_path / "a.db"), settings=settings) as assent:
-        await assent.runs.create_thread("t", owner="ann", metadata={})
+        await assent.runs.create_thread("t", owner=Owner("ann"), metadata={})
         await assent.runs.storage.commit(Change(events=(Done(thread_id="t"),)))
         browser = Browser(on_piece=_for_ever)
         scope = browser.scope("/threads/t/events")

@@ -38,6 +38,7 @@ from assent.api.streams.uvicorn_wires import (
     WebSocketProtocol,
 )
 from assent.config.logging import TALKATIVE
+from assent.core.access import Owner
 from tests.support import readers
 from tests.support.models import ScriptedModel
 from tests.support.server import BEGIN
@@ -358,7 +359,7 @@ async def test_a_heartbeat_does_not_get_around_what_stands_around_the_app(tmp_pa
         served(packed(assent.app)) as (port, _),
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http,
     ):
-        await assent.runs.create_thread("t", owner="ann", metadata={})
+        await assent.runs.create_thread("t", owner=Owner("ann"), metadata={})
         async with http.stream("GET", "/threads/t/events") as response:
             body = b""
             async for piece in response.aiter_bytes():

@@ -740,8 +740,10 @@ async def test_a_change_that_goes_with_a_decision_is_committed_with_it_or_neithe
     await put(storage, asked("a", Policy()))
     link = new_link(asked("a", Policy()), "bob", link_id="l", now=NOON)
     await storage.commit(Change(rows=(link,)))
-    await storage.commit(using(link, LATER))
-    verdict = Verdict(decisions=Approve(), by=Actor("bob"), also=using(link, LATER))
+    await storage.commit(using(link, asked("a", Policy()), LATER))
+    verdict = Verdict(
+        decisions=Approve(), by=Actor("bob"), also=using(link, asked("a", Policy()), LATER)
+    )
     with pytest.raises(Conflict):
         await decide(decider(storage), "t", verdict)
     assert (await storage.approval("a")).status is ApprovalStatus.PENDING  # type: ignore[union-attr]

@@ -143,7 +143,7 @@ def test_a_link_is_usable_until_it_expires() -> None:
 
 
 def test_a_link_is_usable_once() -> None:
-    (used,) = using(UNUSED_LINK, NOW).rows
+    (used,) = using(UNUSED_LINK, PENDING, NOW).rows
     assert isinstance(used, Link)
     with pytest.raises(Gone, match="has been used"):
         check_usable(used, PENDING, NOW)
@@ -196,7 +196,7 @@ async def test_a_link_that_was_used_does_not_vote_again_where_several_must_agree
         decisions={"a": Approve()},
         by=Actor("bob", Authentication.SIGNED_LINK),
         digests={"a": "d"},
-        also=using(stored, LATER),
+        also=using(stored, row, LATER),
     )
     async with SqliteStorage.open(tmp_path / "assent.db") as storage:
         await storage.commit(Change(rows=(a_thread("a", version=1), row, stored)))

@@ -74,7 +74,7 @@ def test_every_approval_event_has_a_notification_with_the_approval(kind: str) ->
 
 
 def test_the_copy_in_the_feed_makes_no_second_notification() -> None:
-    assert len(rows_of(*with_copies([event("approval_required")]))) == 1
+    assert len(rows_of(*with_copies([event("approval_required")], None))) == 1
 
 
 def test_after_an_edit_the_notification_has_the_new_arguments() -> None:

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from assent.core.access import Owner
 from assent.core.audit import Actor
 from assent.core.clock import Clock
 from assent.core.errors import Conflict
@@ -253,4 +254,4 @@ async def sent(uploads: Uploads, data: bytes = b"x") -> File:
     async def chunks() -> AsyncIterator[bytes]:
         yield data
 
-    return await uploads.add(chunks(), name="a.txt", declared=None, owner="ada")
+    return await uploads.add(chunks(), name="a.txt", declared=None, owner=Owner("ada"))

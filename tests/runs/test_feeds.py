@@ -104,7 +104,7 @@ async def test_a_feed_tells_the_lives_of_runs_and_approvals_and_nothing_of_their
 
 
 async def test_the_numbers_of_a_commit_are_those_of_its_own_events(storage: Storage) -> None:
-    mine = run("r", thread_id="t", agent="clerk")
+    mine = run("r", thread_id="t", agent="clerk", tenant=None)
     events = (
         EVENT_TYPES["done"](thread_id="t", run_id="r"),
         Token(thread_id="t", message_id="m", content="Hi"),
@@ -124,7 +124,7 @@ async def test_a_run_of_a_thread_that_was_tampered_with_ends_without_a_word(
     storage: Storage,
 ) -> None:
     """Nobody knows who may hear of it: whose it is may have been changed too."""
-    begun = run("r", thread_id="t", agent="clerk", status=RunStatus.RUNNING, ended_at=None)
+    begun = run("r", status=RunStatus.RUNNING, ended_at=None, tenant=None)
     event = RunStart(thread_id="t", run_id="r", agent="clerk")
     await storage.commit(Change(rows=(thread("t", run_id="r"), begun), events=(event,)))
     await storage.distrust("t", "Somebody has changed it.", stopped=True)
@@ -168,14 +168,14 @@ def test_an_approval_is_told_to_everybody_it_can_be_traced_to_once() -> None:
     event = EVENT_TYPES["approval_expired"](thread_id="t", approval_id="a")
     copies = list(copies_for(Change(rows=(asked,), events=(event,))))
     assert [copy.thread_id for copy in copies] == [
-        feed_of_agent("clerk"),
-        feed_of_user("ann"),
-        feed_of_user("bob"),
+        feed_of_agent("clerk", "acme"),
+        feed_of_user("ann", "acme"),
+        feed_of_user("bob", "acme"),
     ]
 
 
 def test_a_run_is_told_to_who_started_it() -> None:
-    mine = run("r", agent="clerk", owner="ann", requested_by=("bob", "ann"))
+    mine = run("r", owner="ann", requested_by=("bob", "ann"), tenant=None)
     event = EVENT_TYPES["done"](thread_id="t", run_id="r")
     copies = list(copies_for(Change(rows=(mine,), events=(event,))))
     assert [copy.thread_id for copy in copies] == [feed_of_agent("clerk"), feed_of_user("ann")]

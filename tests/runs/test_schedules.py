@@ -18,6 +18,7 @@ from langchain_core.messages import AIMessage
 from langgraph.graph import END, START, MessagesState, StateGraph
 
 from assent.approvals.decide import Verdict
+from assent.core.access import Owner
 from assent.core.approval import Approval
 from assent.core.audit import Actor
 from assent.core.clock import Clock
@@ -348,7 +349,7 @@ async def said_on(runs: Runs, thread_id: str) -> list[str]:
 async def test_at_its_time_it_runs_once_on_a_thread_of_its_own(house: House) -> None:
     async with house.open() as runs:
         made = await runs.schedules.create(
-            replace(PLAN, metadata={"k": "v"}, budget={"model_calls": 5}), owner="ann"
+            replace(PLAN, metadata={"k": "v"}, budget={"model_calls": 5}), owner=Owner("ann")
         )
         assert (made.next_at, made.last_at, made.last_run_id) == (NINE, None, None)
         await house.goes_to(runs, NINE - timedelta(microseconds=1))
@@ -380,7 +381,9 @@ async def test_at_its_time_it_runs_once_on_a_thread_of_its_own(house: House) -> 
 
 async def test_on_a_thread_it_goes_on_with_the_conversation(house: House) -> None:
     async with house.open() as runs:
-        made = await runs.schedules.create(replace(PLAN, thread_id="t", agent=None), owner="ann")
+        made = await runs.schedules.create(
+            replace(PLAN, thread_id="t", agent=None), owner=Owner("ann")
+        )
         assert made.agent == "agent"
         for hour in range(3):
             await house.goes_to(runs, NINE + hour * HOUR)
@@ -391,7 +394,7 @@ async def test_on_a_thread_it_goes_on_with_the_conversation(house: House) -> Non
 
 async def test_however_many_look_at_once_there_is_one_run(house: House) -> None:
     async with house.open() as runs:
-        made = await runs.schedules.create(PLAN, owner="ann")
+        made = await runs.schedules.create(PLAN, owner=Owner("ann"))
         timer = await runs.storage.timer(timer_id(made.schedule_id))
         assert timer is not None
         house.time = NINE
@@ -404,7 +407,7 @@ async def test_however_many_look_at_once_there_is_one_run(house: House) -> None:
 
 async def test_if_the_run_is_not_stored_the_time_is_still_to_come(house: House) -> None:
     async with house.open() as runs:
-        made = await runs.schedules.create(PLAN, owner="ann")
+        made = await runs.schedules.create(PLAN, owner=Owner("ann"))
         timer = await runs.storage.timer(timer_id(made.schedule_id))
         assert timer is not None
         house.time = NINE
@@ -425,7 +428,7 @@ async def test_if_the_run_is_not_stored_the_time_is_still_to_come(house: House) 
 @pytest.mark.parametrize(("if_missed", "count"), [("once", 1), ("skip", 0)])
 async def test_after_a_night_without_a_server(house: House, if_missed: Any, count: int) -> None:
     async with house.open() as runs:
-        made = await runs.schedules.create(replace(PLAN, if_missed=if_missed), owner="ann")
+        made = await runs.schedules.create(replace(PLAN, if_missed=if_missed), owner=Owner("ann"))
     house.time = NINE + 9 * HOUR + 30 * MINUTE
     async with house.open() as runs:
         found = await runs_of(runs, made)
@@ -441,7 +444,7 @@ async def test_after_a_night_without_a_server(house: House, if_missed: Any, coun
 async def test_after_a_short_restart_each_time_has_its_run(house: House, if_missed: Any) -> None:
     async with house.open() as runs:
         made = await runs.schedules.create(
-            replace(PLAN, cron="*/20 * * * * *", if_missed=if_missed), owner="ann"
+            replace(PLAN, cron="*/20 * * * * *", if_missed=if_missed), owner=Owner("ann")
         )
     due = made.next_at
     assert due is not None
@@ -460,7 +463,7 @@ async def test_a_thread_that_waits_for_a_person_goes_on_only_by_a_decision(house
     house.agents = {"agent": flow(pauses=True)}
     async with house.open() as runs:
         await runs.submit(Submission(given=RunInput("First."), by=Actor("ann"), thread_id="t"))
-        made = await runs.schedules.create(replace(PLAN, thread_id="t"), owner="ann")
+        made = await runs.schedules.create(replace(PLAN, thread_id="t"), owner=Owner("ann"))
         await runs_of(runs, made)
         (approval,) = (await runs.storage.approvals(thread_id="t")).rows
         for hour in range(3):
@@ -490,7 +493,7 @@ async def test_rejecting_it_passes_a_time_over_and_says_why(house: House) -> Non
     async with house.open() as runs:
         await runs.submit(Submission(given=RunInput("First."), by=Actor("ann"), thread_id="t"))
         made = await runs.schedules.create(
-            replace(PLAN, thread_id="t", on_busy="reject"), owner="ann"
+            replace(PLAN, thread_id="t", on_busy="reject"), owner=Owner("ann")
         )
         await runs_of(runs, made)
         await house.goes_to(runs, NINE)
@@ -512,7 +515,7 @@ async def test_what_is_done_while_another_run_is_active(house: House, on_busy: A
             await runs.submit(Submission(given=RunInput("First."), by=Actor("ann"), thread_id="t"))
         ).run
         made = await runs.schedules.create(
-            replace(PLAN, thread_id="t", on_busy=on_busy), owner="ann"
+            replace(PLAN, thread_id="t", on_busy=on_busy), owner=Owner("ann")
         )
         await house.goes_to(runs, NINE)
         if on_busy == "enqueue":
@@ -541,8 +544,8 @@ async def test_its_run_is_active_though_the_clock_is_set_to_before_its_time(hous
     go = asyncio.Event()
     house.agents = {"agent": flow(go=go)}
     async with house.open() as runs:
-        await runs.create_thread("t", owner="ann", metadata={})
-        await runs.schedules.create(replace(PLAN, thread_id="t"), owner="ann")
+        await runs.create_thread("t", owner=Owner("ann"), metadata={})
+        await runs.schedules.create(replace(PLAN, thread_id="t"), owner=Owner("ann"))
         await house.goes_to(runs, NINE)
         house.time = NINE - HOUR
         with pytest.raises(ThreadBusy):
@@ -556,8 +559,8 @@ async def test_an_agent_that_is_gone_is_told_of_at_each_time_and_harms_no_other(
 ) -> None:
     house.agents = {"agent": flow(), "other": flow()}
     async with house.open() as runs:
-        made = await runs.schedules.create(replace(PLAN, agent="other"), owner="ann")
-        whole = await runs.schedules.create(PLAN, owner="ann")
+        made = await runs.schedules.create(replace(PLAN, agent="other"), owner=Owner("ann"))
+        whole = await runs.schedules.create(PLAN, owner=Owner("ann"))
     house.agents = {"agent": flow()}
     async with house.open() as runs:
         await house.goes_to(runs, NINE)
@@ -590,8 +593,8 @@ async def test_without_room_for_its_file_a_time_passes_and_says_why(house: House
 
 async def test_a_thread_that_is_removed_takes_its_schedules_along(house: House) -> None:
     async with house.open() as runs:
-        made = await runs.schedules.create(replace(PLAN, thread_id="t"), owner="ann")
-        other = await runs.schedules.create(PLAN, owner="ann")
+        made = await runs.schedules.create(replace(PLAN, thread_id="t"), owner=Owner("ann"))
+        other = await runs.schedules.create(PLAN, owner=Owner("ann"))
         await house.goes_to(runs, NINE)
         await runs_of(runs, made)
         await runs.delete("t", by=Actor("ann"))
@@ -623,10 +626,10 @@ async def test_one_that_was_tampered_with_is_not_followed_any_more(
         SqliteStorage.open(file, clock, encryption_key=KEY) as storage,
         open_runs(storage, {"agent": flow()}, clock=clock) as runs,
     ):
-        made = await runs.schedules.create(replace(PLAN, thread_id=thread_id), owner="ann")
-        whole = await runs.schedules.create(PLAN, owner="ann")
+        made = await runs.schedules.create(replace(PLAN, thread_id=thread_id), owner=Owner("ann"))
+        whole = await runs.schedules.create(PLAN, owner=Owner("ann"))
         if thread_id:
-            await runs.create_thread(thread_id, owner="ann", metadata={})
+            await runs.create_thread(thread_id, owner=Owner("ann"), metadata={})
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute(
             "UPDATE schedules SET agent = 'other' WHERE schedule_id = ?", (made.schedule_id,)
@@ -648,7 +651,7 @@ async def test_one_that_was_tampered_with_is_not_followed_any_more(
 async def test_it_is_changed_and_its_next_time_with_it(house: House) -> None:
     house.agents = {"agent": flow(), "other": flow()}
     async with house.open() as runs:
-        made = await runs.schedules.create(PLAN, owner="ann")
+        made = await runs.schedules.create(PLAN, owner=Owner("ann"))
         changed = await runs.schedules.change(
             made.schedule_id, {"cron": "0 8 * * *", "timezone": "Europe/Berlin"}, by="ann"
         )
@@ -680,7 +683,7 @@ async def test_it_is_changed_and_its_next_time_with_it(house: House) -> None:
 
 async def test_a_change_of_what_it_says_takes_no_due_time_away(house: House) -> None:
     async with house.open() as runs:
-        made = await runs.schedules.create(PLAN, owner="ann")
+        made = await runs.schedules.create(PLAN, owner=Owner("ann"))
         late = replace(made, next_at=house.time - MINUTE)
     async with SqliteStorage.open(house.folder / "a.db", house.clock) as storage:
         # No engine is at work here.
@@ -696,7 +699,7 @@ async def test_a_change_of_what_it_says_takes_no_due_time_away(house: House) -> 
 
 async def test_what_is_not_enabled_waits_and_misses_nothing(house: House) -> None:
     async with house.open() as runs:
-        made = await runs.schedules.create(replace(PLAN, enabled=False), owner="ann")
+        made = await runs.schedules.create(replace(PLAN, enabled=False), owner=Owner("ann"))
         assert made.next_at is None
         assert await runs.storage.timer(timer_id(made.schedule_id)) is None
         await house.goes_to(runs, NINE)
@@ -715,7 +718,7 @@ async def test_what_is_not_enabled_waits_and_misses_nothing(house: House) -> Non
 
 async def test_what_makes_no_sense_changes_nothing(house: House) -> None:
     async with house.open() as runs:
-        made = await runs.schedules.create(PLAN, owner="ann")
+        made = await runs.schedules.create(PLAN, owner=Owner("ann"))
         wrongs: tuple[dict[str, Any], ...] = (
             {"cron": "0 0 30 2 *"},
             {"cron": "0 0 */31 2 MON#5"},
@@ -725,10 +728,10 @@ async def test_what_makes_no_sense_changes_nothing(house: House) -> None:
             with pytest.raises(InvalidRequest):
                 await runs.schedules.change(made.schedule_id, wrong, by="ann")
             with pytest.raises(InvalidRequest):
-                await runs.schedules.create(replace(PLAN, **wrong), owner="ann")
+                await runs.schedules.create(replace(PLAN, **wrong), owner=Owner("ann"))
         for change in (
             runs.schedules.change(made.schedule_id, {"agent": "x"}, by="ann"),
-            runs.schedules.create(replace(PLAN, agent="x"), owner="ann"),
+            runs.schedules.create(replace(PLAN, agent="x"), owner=Owner("ann")),
         ):
             with pytest.raises(NotFound, match="There is no agent 'x'"):
                 await change
@@ -746,15 +749,17 @@ async def test_a_thread_of_another_agent_is_refused(house: House) -> None:
             Submission(given=RunInput("Hello."), by=Actor("ann"), thread_id="t", agent="other")
         )
         assert (
-            await runs.schedules.create(replace(PLAN, agent=None, thread_id="t"), owner="ann")
+            await runs.schedules.create(
+                replace(PLAN, agent=None, thread_id="t"), owner=Owner("ann")
+            )
         ).agent == "other"
         with pytest.raises(InvalidRequest, match="The thread belongs to the agent 'other'"):
-            await runs.schedules.create(replace(PLAN, thread_id="t"), owner="ann")
+            await runs.schedules.create(replace(PLAN, thread_id="t"), owner=Owner("ann"))
 
 
 async def test_it_is_removed_and_its_runs_stay(house: House) -> None:
     async with house.open() as runs:
-        made = await runs.schedules.create(PLAN, owner="ann")
+        made = await runs.schedules.create(PLAN, owner=Owner("ann"))
         await house.goes_to(runs, NINE)
         await runs.schedules.delete(made.schedule_id)
         with pytest.raises(NotFound):
@@ -766,7 +771,7 @@ async def test_it_is_removed_and_its_runs_stay(house: House) -> None:
 
 async def test_it_runs_by_hand_beside_its_times(house: House) -> None:
     async with house.open() as runs:
-        made = await runs.schedules.create(replace(PLAN, enabled=False), owner="ann")
+        made = await runs.schedules.create(replace(PLAN, enabled=False), owner=Owner("ann"))
         run = await runs.schedules.run(made.schedule_id, by="ann")
         assert (run.schedule_id, run.due_at) == (made.schedule_id, None)
         now = await runs.schedules.schedule(made.schedule_id)
@@ -783,7 +788,7 @@ async def test_many_at_one_time_are_all_on_time(tmp_path: Path) -> None:
         open_runs(storage, {"agent": flow()}) as runs,
     ):
         made = [
-            await runs.schedules.create(replace(PLAN, cron="*/3 * * * * *"), owner="ann")
+            await runs.schedules.create(replace(PLAN, cron="*/3 * * * * *"), owner=Owner("ann"))
             for _ in range(count)
         ]
         async with asyncio.timeout(PATIENCE):

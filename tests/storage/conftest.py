@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
 from assent.storage.base import Storage
 from assent.storage.sqlite import SqliteStorage
 from tests.support.keys import KEY
-
-
-@pytest.fixture
-def on_disk() -> Iterator[Path]:
-    """A folder that is not in memory, whatever the other files of tests are."""
-    with TemporaryDirectory(prefix="assent-tests-") as folder:
-        yield Path(folder)
 
 
 @pytest.fixture

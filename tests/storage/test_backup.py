@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from assent.core.access import Owner
 from assent.core.clock import Clock
 from assent.core.errors import ConfigurationError
 from assent.core.rows import ThreadStatus
@@ -102,7 +103,7 @@ async def test_uploads_are_copied_and_those_that_are_removed_later_stay_in_the_c
 
     async with SqliteStorage.open(path, encryption_key=KEY, audit_key=KEY) as storage:
         uploads = Uploads(storage, Clock())
-        row = await uploads.add(chunks(), name="a", declared=None, owner="ada")
+        row = await uploads.add(chunks(), name="a", declared=None, owner=Owner("ada"))
         assert (await asyncio.to_thread(back_up, path, copy)).uploads == 1
         await uploads.remove(row.file_id)
     async with SqliteStorage.open(copy, encryption_key=KEY, audit_key=KEY) as storage:

@@ -41,12 +41,12 @@ def received(pipe: Connection) -> Iterator[tuple[str, int, int]]:
 
 @pytest.mark.timeout(60 + KILLS)
 async def test_a_kill_at_any_instant_loses_nothing_acknowledged_and_reuses_no_number(
-    on_disk: Path,
+    tmp_path: Path,
 ) -> None:
     counts: Counter[str] = Counter()
     files = iter(
         [
-            (on_disk / f"assent-{begun}.db", min(KILLS_PER_FILE, KILLS - begun))
+            (tmp_path / f"assent-{begun}.db", min(KILLS_PER_FILE, KILLS - begun))
             for begun in range(0, KILLS, KILLS_PER_FILE)
         ]
     )

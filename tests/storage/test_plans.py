@@ -61,7 +61,7 @@ SORTED: Mapping[str, Mapping[str, Any]] = {
     "due_runs": {"now": NOON, "agents": {"a", "b"}},
     "orphaned_runs": {"agents": {"a"}},
     "unfinished_runs": {},
-    "open_grants": {"agent": "a", "tools": ["t"], "now": NOON},
+    "open_grants": {"tenant": None, "agent": "a", "tools": ["t"], "now": NOON},
     "usage": {"agent": "a", "since": NOON},
 }
 """What is asked of few rows, which are found by indexes and then sorted."""

@@ -16,7 +16,7 @@ from msgspec import structs
 from assent.core.events import Custom, Done, Event, RunStart, Token
 from assent.storage.base import Change, Storage
 from assent.storage.sqlite import SqliteStorage, queries
-from assent.storage.sqlite.storage import READ_BYTES
+from assent.storage.sqlite.reads import READ_BYTES
 from tests.storage.samples import NOON
 
 MIB = 1 << 20

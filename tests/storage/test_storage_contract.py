@@ -812,12 +812,16 @@ async def test_open_grants_are_those_that_could_be_used_now(storage: Storage) ->
         grant("used", used=3, **is_open),
         grant("other tool", tool="mail", **is_open),
         grant("other agent", agent="other", **is_open),
+        grant("other tenant", tenant=None, **is_open),
     ]
     await storage.commit(Change(rows=tuple(made)))
-    assert [
-        each.grant_id for each in await storage.open_grants("clerk", {"pay", "look"}, NOON)
-    ] == ["old", "new"]
-    assert await storage.open_grants("clerk", (), NOON) == ()
+
+    async def found(tenant: str | None, *tools: str) -> list[str]:
+        return [each.grant_id for each in await storage.open_grants(tenant, "clerk", tools, NOON)]
+
+    assert await found("acme", "pay", "look") == ["old", "new"]
+    assert await found(None, "pay") == ["other tenant"]
+    assert await found("acme") == []
     assert [each.grant_id for each in (await storage.grants(limit=1)).rows] == ["new"]
 
 

@@ -85,7 +85,9 @@ SEAL = KeySeal([Key("1", bytes(32))])
 def table(seal: Seal) -> Table[Any]:
     row_type: Any = Drawing
     content = ["first", "shape", "strokes", "named", "metadata"]
-    return Table(row_type, "drawings", seal, content=content, derived=["painters", "last_at"])
+    return Table(
+        row_type, "drawings", seal, owned="row", content=content, derived=["painters", "last_at"]
+    )
 
 
 @pytest.mark.parametrize("seal", [NoSeal(), SEAL])
@@ -133,7 +135,7 @@ def test_a_sealed_row_opens_after_a_migration_has_added_a_column() -> None:
     later: Any = msgspec.defstruct("Drawing", fields, bases=(Drawing,), frozen=True, kw_only=True)
     content = ["first", "shape", "strokes", "named", "metadata"]
     after: Table[Any] = Table(
-        later, "drawings", SEAL, content=content, derived=["painters", "last_at"]
+        later, "drawings", SEAL, owned="row", content=content, derived=["painters", "last_at"]
     )
     columns = [stored.get(name) for name in after.columns]
     found = after.decode(columns)

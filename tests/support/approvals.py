@@ -11,6 +11,7 @@ from msgspec import structs
 
 from assent.approvals.decide import Decider, Inspect, Verdict
 from assent.approvals.rules import Requirement, ask_under
+from assent.core.access import EVERYTHING
 from assent.core.approval import Approval, ApprovalKind, ApprovalStatus, Outcome
 from assent.core.clock import Clock
 from assent.core.decisions import Decision
@@ -119,6 +120,7 @@ LEADS = {name: Person(name=name, roles=("lead",)) for name in ("ann", "bob", "cy
 
 def decider(storage: SqliteStorage, clock: Clock = CLOCK) -> Decider:
     return Decider(
+        sight=EVERYTHING,
         storage=storage,
         clock=clock,
         person=lambda name: LEADS.get(name, Person(name=name)),

@@ -86,7 +86,7 @@ async def upload(request: Request, runs: TheRuns, by: TheActor, name: FileName =
             f"The file is larger than {uploads.limits.each:,} bytes. Nothing was changed. Send a "
             "smaller one, or raise ASSENT_MAX_UPLOAD_BYTES."
         )
-    row = await uploads.add(request.stream(), name=name, declared=declared or None, owner=by.name)
+    row = await uploads.add(request.stream(), name=name, declared=declared or None, owner=by.owner)
     location = url(request, f"/files/{row.file_id}")
     return json_response(_view(row), status=201, headers={"Location": location})
 

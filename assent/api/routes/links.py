@@ -172,9 +172,9 @@ def _chosen(link: Link, approval: Approval, given: Mapping[str, str]) -> Decisio
 async def _decide(runs: Runs, link: Link, approval: Approval, decision: Decision) -> Approval:
     verdict = Verdict(
         decisions={approval.approval_id: decision},
-        by=Actor(link.recipient, Authentication.SIGNED_LINK),
+        by=Actor(link.recipient, Authentication.SIGNED_LINK, tenant=approval.tenant),
         digests={approval.approval_id: link.digest},
-        also=using(link, runs.clock.now()),
+        also=using(link, approval, runs.clock.now()),
     )
     outcome = await runs.approvals.decide(approval.thread_id, verdict)
     return next(each for each in outcome.approvals if each.approval_id == approval.approval_id)

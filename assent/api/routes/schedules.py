@@ -28,7 +28,7 @@ async def create_schedule(
     body: ScheduleRequest, request: Request, runs: TheRuns, by: TheActor
 ) -> Response:
     """Create a schedule. The response has its next times."""
-    schedule = await runs.schedules.create(body.plan(), owner=by.name)
+    schedule = await runs.schedules.create(body.plan(), owner=by.owner)
     view = schedule_view(schedule, runs.schedules.upcoming(schedule))
     location = url(request, f"/schedules/{schedule.schedule_id}")
     return json_response(view, status=201, headers={"Location": location})

@@ -85,7 +85,7 @@ async def create_thread(runs: TheRuns, by: TheActor, body: ThreadRequest | None 
     "do_nothing"`."""
     body = body or ThreadRequest()
     try:
-        thread = await runs.create_thread(body.thread_id, owner=by.name, metadata=body.metadata)
+        thread = await runs.create_thread(body.thread_id, owner=by.owner, metadata=body.metadata)
     except Conflict:
         if body.if_exists == "raise" or body.thread_id is None:
             raise Conflict(f"There is a thread '{body.thread_id}' already.") from None

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from assent.core.errors import StaleLease
 from assent.core.rows import ACTIVE, Lease
-from assent.storage.sqlite.tables import visible
+from assent.storage.sqlite.tables import unerased
 
 REMEMBERED = 10_000
 """The number of runs whose tokens are kept in memory. The file has them all."""
@@ -61,7 +61,7 @@ class Leases:
         if len(self._held) >= REMEMBERED:
             self._held.clear()
         found = self._connection.execute(
-            f"SELECT attempt, status, thread_id FROM {visible('runs')} WHERE run_id = ?", (run_id,)
+            f"SELECT attempt, status, thread_id FROM {unerased('runs')} WHERE run_id = ?", (run_id,)
         ).fetchone()
         attempt, status, thread_id = found or (None, "", "")
         held = Held(attempt if status in ACTIVE else None, thread_id)

@@ -14,7 +14,7 @@ import orjson
 
 from assent.core.access import Owner
 from assent.core.clock import time_text
-from assent.storage.sqlite.tables import visible
+from assent.storage.sqlite.tables import Column, unerased
 
 
 def _not_tampered(table: str) -> str:
@@ -199,6 +199,22 @@ def log_page(types: Collection[str] | None, run_id: str | None) -> str:
     return _OF_TYPES.format(" UNION ALL ".join(each) or "SELECT 0 AS seq WHERE false")
 
 
+_OF_SEEN_THREAD = """
+    EXISTS (
+        SELECT 1 FROM threads AS own WHERE own.thread_id = :thread_id AND own.tenant IS :tenant
+        AND (:owner IS NULL OR own.owner = :owner)
+        AND own.thread_id NOT IN (SELECT thread_id FROM erased_rows)
+    )
+"""
+"""The condition that the thread of a log is shown: it is looked at once in a query."""
+
+
+def of_seen_thread(sql: str) -> str:
+    """The query of a log, of which nothing is read unless its thread is shown. Its other parameters
+    are `thread_id`, `tenant` and `owner`, None for all of the tenant."""
+    return sql.replace("WHERE thread_id = ", f"WHERE {_OF_SEEN_THREAD} AND thread_id = ")
+
+
 def log_parameters(
     thread_id: str, after: int, limit: int, types: Collection[str] | None, run_id: str | None
 ) -> dict[str, str | int | None]:
@@ -215,12 +231,15 @@ def log_parameters(
     }
 
 
+LOG_HEAD = "SELECT seq, removed FROM log_heads WHERE thread_id = ?"
+"""Thread."""
+
 NEWEST_EVENT = """
-    SELECT seq, type, run_id, body FROM events WHERE thread_id = ? AND +run_id = ?
+    SELECT seq, type, run_id, body FROM events WHERE thread_id = :thread_id AND +run_id = :run_id
     ORDER BY seq DESC LIMIT 1
 """
-"""Thread, run. Read from the log's end, where the events of a run that has not ended are; so no
-index on the runs of events is used."""
+"""Read from the log's end, where the events of a run that has not ended are; so no index on the
+runs of events is used."""
 
 
 # ── timers ──
@@ -246,10 +265,10 @@ NEXT_DUE = """
 
 OPEN_GRANTS = """
     WHERE agent = ? AND tool IN (SELECT value FROM json_each(?))
-    AND revoked_at IS NULL AND "until" > ? AND used < uses
+    AND revoked_at IS NULL AND "until" > ? AND used < uses AND +tenant IS ?
     ORDER BY given_at, grant_id
 """
-"""Agent, tools as JSON, now."""
+"""Agent, tools as JSON, now, tenant."""
 
 
 # ── uploads ──
@@ -290,7 +309,7 @@ DUE_NOTIFICATIONS = f"""
 """Endpoint, now, limit."""
 
 NEXT_NOTIFICATION = f"""
-    SELECT next_at FROM {visible("notifications")}
+    SELECT next_at FROM {unerased("notifications")}
     WHERE endpoint = ? AND status = 'pending' AND {_NOT_TAMPERED}
     ORDER BY next_at, notification_id LIMIT 1
 """
@@ -457,6 +476,11 @@ class Where:
             self._conditions.append(condition)
             self.parameters += map(parameter, values)
 
+    def require(self, condition: str, *columns: Column) -> None:
+        """Add a condition on these columns, also where one is None."""
+        self._conditions.append(condition)
+        self.parameters += columns
+
     def __str__(self) -> str:
         return f"WHERE {' AND '.join(self._conditions)}" if self._conditions else ""
 
@@ -465,8 +489,7 @@ def owner_where(owner: Owner | None) -> Where:
     """The condition on the rows of one person."""
     where = Where()
     if owner is not None:
-        # Without its value, since a condition on None is left out.
-        where.add(*("tenant IS NULL",) if owner.tenant is None else ("tenant = ?", owner.tenant))
+        where.require("tenant IS ?", owner.tenant)
         where.add("person = ?", owner.name)
     return where
 

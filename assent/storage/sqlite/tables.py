@@ -18,11 +18,22 @@ from datetime import datetime
 from enum import StrEnum
 from functools import cache
 from operator import attrgetter
-from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    Generic,
+    Literal,
+    NamedTuple,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import msgspec
 import orjson
 
+from assent.core.access import Sight
 from assent.core.approval import Approval
 from assent.core.clock import time_text
 from assent.core.grant import Grant
@@ -57,21 +68,117 @@ IS_VISIBLE = "thread_id NOT IN (SELECT thread_id FROM erased_rows)"
 steps."""
 
 
-def visible(table: str) -> str:
+def unerased(table: str) -> str:
     """The table to read, under its own name: without the rows of threads that were erased."""
     return f"(SELECT * FROM {table} WHERE {IS_VISIBLE}) AS {table}"
+
+
+Owned = Literal["row", "run", "approval", "thread", "grant", "tenant", "person", "nobody"]
+"""The way in which the rows of a table belong to somebody: each has its `tenant` and `owner`, as a
+`row`, a `run` and an `approval` have, of which the latter two are shown to the owner of their
+thread as well; they are their `thread`'s; a `grant` is its giver's and its user's; they belong to a
+`tenant` as a whole, to a `person`, or to `nobody` who could ask for them."""
+
+
+class Seen(NamedTuple):
+    """A table to read, under its own name, with the parameters of its conditions."""
+
+    sql: str
+    parameters: tuple[Column, ...]
+
+
+def visible(table: Table[Any], sight: Sight, *, few: bool = False) -> Seen:
+    """The table to read with this sight. Where the `few` rows are sought that have a key, or belong
+    to one thing, they are found by that, and not by whose they are."""
+    if sight.reach == "everything":
+        return Seen(unerased(table.name), ())
+    condition, parameters = _condition(table.name, table.owned, sight, few)
+    sql = f"(SELECT * FROM {table.name} WHERE {IS_VISIBLE} AND {condition}) AS {table.name}"
+    return Seen(sql, parameters)
+
+
+def _condition(name: str, owned: Owned, sight: Sight, few: bool) -> Seen:
+    """The condition on the rows of the table that the sight shows."""
+    owner = sight.owner
+    own = (owner.tenant, owner.name)
+    plus = "+" if few else ""
+    in_tenant = f"{plus}tenant IS ?"
+    if sight.reach == "nothing" or owned == "nobody":
+        return Seen("false", ())
+    if owned == "thread":
+        is_own = " AND own.owner = ?" if sight.reach == "own" else ""
+        return Seen(f"{_thread_of(name)}{is_own})", own[: 1 + bool(is_own)])
+    if sight.reach == "tenant" or (owned == "grant" and sight.approves.anything):
+        return Seen(in_tenant, own[:1])
+    match owned:
+        case "tenant":
+            return Seen("false", ())
+        case "grant":
+            return Seen(f'{in_tenant} AND (given_by = ? OR "user" = ?)', (*own, owner.name))
+        case "person":
+            return Seen(f"{in_tenant} AND {plus}person = ?", own)
+        case "row":
+            return Seen(f"{in_tenant} AND {plus}owner = ?", own)
+    others: list[Seen] = []
+    if owned == "approval" and sight.approves.anything:
+        others.append(_may_decide(sight))
+    if few:
+        others.append(Seen(f"{_thread_of(name)} AND own.owner = ?)", own))
+    if not others:
+        return Seen(f"{in_tenant} AND owner = ?", own)
+    either = " OR ".join(["+owner = ?", *(sql for sql, _ in others)])
+    return Seen(f"{in_tenant} AND ({either})", sum((each for _, each in others), own))
+
+
+def _thread_of(name: str) -> str:
+    """The beginning of the condition that the thread of a row is one of a tenant."""
+    return (
+        f"EXISTS (SELECT 1 FROM threads AS own WHERE own.thread_id = {name}.thread_id "
+        "AND own.tenant IS ?"
+    )
+
+
+def _may_decide(sight: Sight) -> Seen:
+    """The condition on an approval that `Sight.shows` has beside its owner."""
+    roles = f"SELECT value FROM json_each({_LIST.format('roles')})"
+    named = " UNION ALL ".join(
+        f"SELECT value FROM json_each({_LIST.format(each)})" for each in ("names", "assignees")
+    )
+    given = "SELECT value FROM json_each(?)"
+    takes = f"? OR tool IN ({given}) OR EXISTS ({roles} WHERE value IN ({given}))"
+    asked = (
+        "asks_anybody OR roles = '[]' AND names = '[]' "
+        f"OR EXISTS ({roles} WHERE value IN ({given})) OR ? IN ({named})"
+    )
+    approves = sight.approves
+    parameters: tuple[Column, ...] = (
+        approves.everything,
+        json_text(sorted(approves.tools)),
+        json_text(sorted(approves.roles)),
+        json_text(sight.roles),
+        sight.owner.name,
+    )
+    return Seen(f"({takes}) AND ({asked})", parameters)
+
+
+_LIST = "iif(json_valid({0}), {0}, '[]')"
+"""A column with a JSON list. What another program has put there instead is an empty one."""
 
 
 class Tables:
     """Every table of rows, with the columns of each that are content."""
 
     def __init__(self, seal: Seal) -> None:
-        self.threads = Table(Thread, "threads", seal, content=["metadata"])
-        self.runs = Table(Run, "runs", seal, content=["input", "error", "metadata"], numbered=True)
-        self.approvals = Table(
+        def table(row_type: type[R], name: str, owned: Owned, **options: Any) -> Table[R]:
+            return Table(row_type, name, seal, owned=owned, **options)
+
+        self.threads = table(Thread, "threads", "row", content=["metadata"])
+        run_content = ["input", "error", "metadata"]
+        self.runs = table(Run, "runs", "run", content=run_content, numbered=True)
+        self.approvals = table(
             Approval,
             "approvals",
-            seal,
+            "approval",
             content=[
                 "args",
                 "schema",
@@ -86,20 +193,20 @@ class Tables:
             ],
             derived=["risk", "roles", "names", "assignees", "policy_digest", "asks_anybody"],
         )
-        self.grants = Table(Grant, "grants", seal, content=["bounds"])
-        self.answers = Table(Answer, "answers", seal, content=["outcome"])
-        self.effects = Table(Effect, "effects", seal, content=["outcome"], numbered=True)
-        self.timers = Table(Timer, "timers", seal, content=["payload"])
-        self.schedules = Table(Schedule, "schedules", seal, content=["input", "metadata"])
-        self.notifications = Table(Notification, "notifications", seal, content=["payload"])
+        self.grants = table(Grant, "grants", "grant", content=["bounds"])
+        self.answers = table(Answer, "answers", "row", content=["outcome"])
+        self.effects = table(Effect, "effects", "thread", content=["outcome"], numbered=True)
+        self.timers = table(Timer, "timers", "nobody", content=["payload"])
+        self.schedules = table(Schedule, "schedules", "row", content=["input", "metadata"])
+        self.notifications = table(Notification, "notifications", "tenant", content=["payload"])
         # The decisions are no secret. Sealing them is what binds the rest of the row.
-        self.links = Table(Link, "links", seal, content=["decisions"])
-        self.files = Table(File, "files", seal, content=["name"])
-        self.file_uses = Table(FileUse, "file_uses", seal, content=["purpose"])
-        self.keys = Table(ApiKey, "api_keys", seal, content=["note"])
+        self.links = table(Link, "links", "thread", content=["decisions"])
+        self.files = table(File, "files", "row", content=["name"])
+        self.file_uses = table(FileUse, "file_uses", "thread", content=["purpose"])
+        self.keys = table(ApiKey, "api_keys", "person", content=["note"])
         # These know of nothing that is a secret. Sealing one value is what binds the rest.
-        self.sessions = Table(Session, "sessions", seal, content=["known_to"])
-        self.tickets = Table(Ticket, "tickets", seal, content=["known_to"])
+        self.sessions = table(Session, "sessions", "person", content=["known_to"])
+        self.tickets = table(Ticket, "tickets", "nobody", content=["known_to"])
 
         self._by_type: dict[type, Table[Any]] = {
             table.row_type: table for table in vars(self).values()
@@ -116,7 +223,8 @@ class Tables:
 class Table(Generic[R]):
     """One table: its statements, and its rows in both directions.
 
-    A row is a dataclass or a msgspec Struct whose first field is its key. `content` names the
+    A row is a dataclass or a msgspec Struct whose first field is its key. `owned` says whose the
+    rows are. `content` names the
     fields that are sealed, and `derived` the row's properties that have a column each: these are
     written, but not read back. If it is `numbered`, SQLite numbers the rows in the order in which
     they are inserted; a row does not know its number.
@@ -128,6 +236,7 @@ class Table(Generic[R]):
         name: str,
         seal: Seal,
         *,
+        owned: Owned,
         content: Collection[str],
         derived: Collection[str] = (),
         numbered: bool = False,
@@ -137,6 +246,7 @@ class Table(Generic[R]):
 
         self.row_type = row_type
         self.name = name
+        self.owned = owned
         self.columns = tuple(kinds)
         self.selected = (*self.columns, "number") if numbered else self.columns
         self.key = self.columns[0]
@@ -158,7 +268,8 @@ class Table(Generic[R]):
         sets = ", ".join(f'"{column}" = ?' for column in self.columns)
         same_version = f'WHERE "{self.key}" = ? AND version = ?'
         selected = ", ".join(f'"{column}"' for column in self.selected)
-        self.select = f"SELECT {selected} FROM {visible(name)}"
+        self.select = f"SELECT {selected} FROM {unerased(name)}"
+        self.read = selected
         self.insert = (
             f'INSERT INTO {name} ({names}) VALUES ({marks}) ON CONFLICT ("{self.key}") DO NOTHING'
         )
