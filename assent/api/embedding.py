@@ -21,7 +21,7 @@ from assent.api.app import ROUTES, OpenAgents, Place, make_app, open_server
 from assent.api.context import SCOPE_KEY, Served
 from assent.api.head import HeadAsGet
 from assent.api.in_process import InProcess
-from assent.api.limits import LoopbackNames, check_loopback
+from assent.api.limits import LoopbackNames, WellFormed, check_head, check_loopback
 from assent.api.project_app import project_app, under_prefix
 from assent.api.routes.dialects import DIALECT_ROUTES
 from assent.api.routing import JsonRoute
@@ -176,6 +176,7 @@ class Assent(InProcess):
 
     async def _bind(self, request: Request) -> None:
         request.scope[SCOPE_KEY] = self._served
+        check_head(request.scope)
         if self._served is not None and self._served.knows_nobody:
             check_loopback(request, self._served.origins)
 
@@ -206,7 +207,7 @@ class Assent(InProcess):
         app: ASGIApp = HeadAsGet(self._routes)
         if served.knows_nobody:
             app = LoopbackNames(app, served.origins)
-        return served.origins.around(app)
+        return WellFormed(served.origins.around(app))
 
 
 def _routes(routers: Sequence[APIRouter], *, asking: bool) -> Iterator[BaseRoute]:

@@ -8,6 +8,7 @@ from fastapi import Depends, Header, Request
 
 from assent.api.context import own_path_of
 from assent.api.deps import TheActor
+from assent.api.schemas import KEY
 from assent.approvals.idempotency import Key
 
 
@@ -17,10 +18,9 @@ async def _key(
     idempotency_key: Annotated[
         str | None,
         Header(
-            min_length=1,
-            max_length=255,
-            description="A text of your choosing. For a day, the same request with the same key "
-            "gets the same answer, and is not done again",
+            pattern=KEY,
+            description="1 to 255 visible characters of ASCII. For a day, the same request with "
+            "the same key gets the same answer, and is not done again",
         ),
     ] = None,
 ) -> Key | None:

@@ -2,20 +2,38 @@
 
 Python's parser takes more: UTF-16 and UTF-32, NaN, and of two fields with one name the last. Then
 what is carried out may not be what another program, such as a proxy that checks requests, has read.
+Nor is taken what programs read differently, or cannot hold: numbers beyond 64 bits, NUL, half of a
+character; nor what costs more to walk through than to send.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import re
 
 from fastapi import Request
 from starlette.exceptions import HTTPException
 
-from assent.core.json import FieldTwice, Json, NoNumber, read_strictly
+from assent.core.json import FieldTwice, Json, NoNumber, TooManyFields, read_strictly
 from assent.core.text import visible
 
 SHOWN = 100
 """The most characters of a name that are repeated to the client."""
+
+MOST_DEPTH = 64
+"""The most objects and lists within each other."""
+
+MOST_FIELDS = 20_000
+"""The most objects and fields in all."""
+
+_MOST = 1 << 63
+
+_NO_TEXT = re.compile("[\x00\ud800-\udfff]")
+
+_ESCAPED_NO_TEXT = re.compile(r"\\u(0000|d[89a-f])", re.IGNORECASE)
+"""What stands in a text of JSON where its value may have `_NO_TEXT`; nowhere else need anybody
+look. JSON has no NUL but as this, and UTF-8 no half of a character."""
 
 
 class JsonRequest(Request):
@@ -29,8 +47,8 @@ class JsonRequest(Request):
 
 
 def read_json(body: bytes) -> Json:
-    """The value. Raises `HTTPException`: 400 if the body is not JSON, 422 if it is, and no program
-    could be expected to read it."""
+    """The value. Raises `HTTPException` (400) if the body is not JSON, or no program could be
+    expected to read it."""
     try:
         return read_json_text(body.decode(), "body")
     except UnicodeDecodeError:
@@ -40,8 +58,14 @@ def read_json(body: bytes) -> Json:
 def read_json_text(text: str, what: str) -> Json:
     """The value of the text, which clients know as a body or a frame. Raises what `read_json`
     does."""
+    value = _parsed(text, what)
+    _check(value, what, has_texts=_ESCAPED_NO_TEXT.search(text) is not None)
+    return value
+
+
+def _parsed(text: str, what: str) -> Json:
     try:
-        return read_strictly(text)
+        return read_strictly(text, most_fields=MOST_FIELDS)
     except FieldTwice as error:
         name = visible(error.name[:SHOWN])
         raise HTTPException(
@@ -55,6 +79,51 @@ def read_json_text(text: str, what: str) -> Json:
         where = f"line {error.lineno}, column {error.colno}"
         raise HTTPException(400, f"The {what} is not JSON: {error.msg} at {where}.") from None
     except RecursionError:
-        raise HTTPException(422, f"The {what} is nested too deeply.") from None
+        raise _too_deep(what) from None
+    except TooManyFields:
+        raise HTTPException(
+            400, f"The {what} has more than {MOST_FIELDS:,} objects and fields."
+        ) from None
     except ValueError:
-        raise HTTPException(422, f"The {what} has a number that is too long.") from None
+        raise _too_long(what) from None
+
+
+def _check(value: Json, what: str, *, has_texts: bool) -> None:
+    """Raise 400 for what other programs would not read as we do. Only if it `has_texts` need they
+    be looked at."""
+    level, depth = [value], 0
+    while level:
+        if depth == MOST_DEPTH and any(isinstance(each, dict | list) for each in level):
+            raise _too_deep(what)
+        deeper: list[Json] = []
+        for each in level:
+            kind = type(each)
+            if kind is dict:
+                deeper.extend(each.values())
+                if has_texts:
+                    deeper.extend(each)
+            elif kind is list:
+                deeper.extend(each)
+            elif kind is int or kind is float:
+                _check_number(each, what)
+            elif has_texts and kind is str and _NO_TEXT.search(each):
+                raise HTTPException(400, f"The {what} has a text with NUL, or half a character.")
+        level, depth = deeper, depth + 1
+
+
+def _check_number(number: float, what: str) -> None:
+    is_held = math.isfinite(number) if isinstance(number, float) else -_MOST <= number < _MOST
+    if not is_held:
+        raise _too_long(what)
+
+
+def _too_deep(what: str) -> HTTPException:
+    return HTTPException(
+        400, f"The {what} is nested too deeply: at most {MOST_DEPTH} objects and lists."
+    )
+
+
+def _too_long(what: str) -> HTTPException:
+    return HTTPException(
+        400, f"The {what} has a number that is too long: whole ones have at most 64 bits."
+    )

@@ -18,6 +18,7 @@ from assent.api.answers import PROBLEM
 from assent.api.context import SCOPE_KEY, Served
 from assent.api.idempotency import has_key
 from assent.api.responses import json_response
+from assent.api.schemas import KEY, THREAD_ID
 from assent.api.views import approval_view
 from assent.core.approval import Approval
 from assent.core.errors import (
@@ -70,12 +71,14 @@ _HTTP_TITLES = {
     403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",
+    408: "Request Timeout",
     410: "Gone",
     413: "Too Large",
     415: "Unsupported Media Type",
     421: "Misdirected Request",
     422: "Invalid Request",
     426: "Upgrade Required",
+    429: "Too Many Requests",
     503: "Unavailable",
 }
 
@@ -87,10 +90,14 @@ _VALIDATION_MESSAGES = {
     "dict_type": "it should be a JSON object",
     "int_parsing": "it should be a whole number",
     "int_parsing_size": "the number is too large",
-    # The only pattern is that of ids.
-    "string_pattern_mismatch": "an id is 1 to 64 letters, digits, '_' or '-'",
 }
 """Replacements for messages of pydantic that only a Python programmer understands."""
+
+_PATTERNS = {
+    THREAD_ID: "an id is 1 to 64 letters, digits, '_' or '-'",
+    KEY: "a key is 1 to 255 visible characters of ASCII",
+}
+"""The forms that texts may have to be of, in words."""
 
 
 EXPECTED = (AssentError, RequestValidationError, HTTPException)
@@ -121,7 +128,8 @@ class Asked:
     def by(cls, request: Request) -> Asked:
         """What this request asked."""
         server: Served | None = request.scope.get(SCOPE_KEY)
-        path = request.url.path
+        # Its URL begins with what the client calls the host.
+        path = request.scope["path"]
         docs = getattr(request.scope.get("app"), "docs_url", None)
         # A link's token is a secret.
         token = request.path_params.get("token")
@@ -268,6 +276,8 @@ def _sentence(item: JsonObject) -> str:
     pydantics = str(item["msg"]).removeprefix("Value error, ")
     # Our own messages may be whole sentences.
     message = _VALIDATION_MESSAGES.get(item["type"], pydantics).removesuffix(".")
+    pattern = item.get("ctx", {}).get("pattern")
+    message = _PATTERNS.get(pattern, message)
     if not path:
         return f"The {place}: {message}."
     return f"In the {place}, '{'.'.join(path)}': {message}."

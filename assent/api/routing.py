@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar
 
 from fastapi import APIRouter, Request, Response
 from fastapi.dependencies.models import Dependant
@@ -20,12 +20,17 @@ from assent.api.access.rules import Rule, rule_of
 from assent.api.answers import plain_responses
 from assent.api.context import SCOPE_KEY, Served
 from assent.api.json_body import SHOWN, JsonRequest
-from assent.api.limits import MAX_BODY_BYTES, limited
+from assent.api.limits import ANY_BODY, JSON_BODY, BodyLimits, LimitedBody
 from assent.api.problems import EXPECTED, answer
 from assent.api.streams.handshake import Handshake
 from assent.core.errors import InvalidRequest
 from assent.core.json import JsonObject
 from assent.core.text import visible
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+BODY = "body_limits"
+"""Where an endpoint has the limits of its body."""
 
 CUT_OFF = (
     "The server stops before it could answer, and what you asked for may have been done or not. "
@@ -35,14 +40,11 @@ CUT_OFF = (
 
 class JsonRoute(APIRoute):
     """A route whose rule says who may ask, and whose body is read by `read_json`, and not beyond
-    its limit. It answers errors with problem documents, whosever app it is a part of. A request
+    its limits. It answers errors with problem documents, whosever app it is a part of. A request
     that is cut off because the server ends is told so with 503.
 
     Raises `TypeError` for an endpoint without a rule.
     """
-
-    body_limit = MAX_BODY_BYTES
-    """The most bytes that the body may have."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         methods = " ".join(sorted(options.get("methods") or ("GET",)))
@@ -53,6 +55,8 @@ class JsonRoute(APIRoute):
         super().__init__(path, endpoint, **options)
         # An app that includes our router may make the route anew, with its prefix in the path.
         self.own_path: str = vars(endpoint).setdefault("own_path", path)
+        usual = ANY_BODY if self.body_field is None else JSON_BODY
+        self.body_limits: BodyLimits = vars(endpoint).get(BODY, usual)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -62,7 +66,7 @@ class JsonRoute(APIRoute):
                 # Before a body is read: nobody who may not ask has the server parse anything.
                 if may_be_authorized(request):
                     await authorize(request, self.rule)
-                receive = limited(request.receive, self.body_limit)
+                receive = LimitedBody(request.scope, request.receive, self.body_limits)
                 response = await handle(JsonRequest(request.scope, receive))
             except EXPECTED as error:
                 response = await answer(request, error)
@@ -116,6 +120,16 @@ def _count_limited(request: Request, error: Exception) -> None:
     server: Served | None = request.scope.get(SCOPE_KEY)
     if server is not None:
         server.metrics.limited[type(error).__name__] += 1
+
+
+def takes(limits: BodyLimits) -> Callable[[F], F]:
+    """A route whose body has other limits than those of JSON."""
+
+    def mark(endpoint: F) -> F:
+        vars(endpoint)[BODY] = limits
+        return endpoint
+
+    return mark
 
 
 def router_of(tag: str, route_class: type[JsonRoute] = JsonRoute) -> APIRouter:

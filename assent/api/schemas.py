@@ -33,6 +33,9 @@ from assent.runs.transitions import IfPaused, OnBusy, Submission
 
 THREAD_ID = r"^[A-Za-z0-9_-]{1,64}$"
 
+KEY = r"^[!-~]{1,255}$"
+"""An idempotency key."""
+
 MAX_DELAY_SECONDS = 365 * 24 * 3600
 """The longest delay of a run."""
 
@@ -104,9 +107,6 @@ Metadata = Annotated[
 def storable(body: Json) -> Json:
     """Refuse a body that Python can parse and no storage can hold: half a surrogate pair, NaN, an
     integer beyond 64 bits, endless nesting."""
-    if isinstance(body, bytes):
-        # FastAPI did not parse it, because its content type is another.
-        raise ValueError("send JSON, with the header 'content-type: application/json'")
     if _levels(body) > MAX_NESTING:
         raise ValueError(f"it is nested deeper than {MAX_NESTING} levels")
     try:

@@ -35,14 +35,20 @@ class NoNumber(ValueError):
         self.name = name
 
 
-def read_strictly(text: str) -> Json:
+class TooManyFields(ValueError):
+    """A text of JSON has more objects and fields than are taken."""
+
+
+def read_strictly(text: str, *, most_fields: int | None = None) -> Json:
     """The value of the text, where every program reads the same.
 
     Raises `json.JSONDecodeError` for what is not JSON, `FieldTwice` or `NoNumber` for what is taken
-    for it by Python, `RecursionError` for endless nesting, and any other `ValueError` for a number
-    of more digits than Python reads (4,300).
+    for it by Python, `RecursionError` for endless nesting, `TooManyFields` for more than
+    `most_fields` objects and fields together, and any other `ValueError` for a number of more
+    digits than Python reads (4,300).
     """
-    return json.loads(text, object_pairs_hook=_each_once, parse_constant=_refuse_constant)
+    objects = _each_once if most_fields is None else _Counted(most_fields)
+    return json.loads(text, object_pairs_hook=objects, parse_constant=_refuse_constant)
 
 
 def read_typed(text: str) -> Json:
@@ -66,6 +72,21 @@ def _each_once(pairs: Sequence[tuple[str, Json]]) -> JsonObject:
         ((twice, _),) = counted.most_common(1)
         raise FieldTwice(twice)
     return fields
+
+
+class _Counted:
+    """Makes objects until there are too many, before the rest is read."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+
+    def __call__(self, pairs: Sequence[tuple[str, Json]]) -> JsonObject:
+        self._left -= len(pairs) + 1
+        if self._left < 0:
+            raise TooManyFields("there are too many fields")
+        return _each_once(pairs)
 
 
 def _refuse_constant(name: str) -> NoReturn:

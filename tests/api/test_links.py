@@ -265,7 +265,10 @@ async def test_a_link_for_one_decision_takes_no_other(
     assert re.findall(r'value="(\w+)"', await page(await browser.get(path), 200)) == ["reject"]
     for chosen in ("approve", "edit", "respond", "", "nonsense"):
         await page(await browser.post(path, data={"decision": chosen}), 422)
-    await page(await browser.post(path, content=b"&" * 100 + b"decision=reject" * 20), 422)
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    twenty = b"&" * 100 + b"decision=reject" * 20
+    await page(await browser.post(path, content=twenty, headers=form), 422)
+    await problem(await browser.post(path, json={"decision": "reject"}), 415)
     assert (await api.approval(approval["approval_id"]))["status"] == "pending"
     await page(await browser.post(path, data={"decision": "reject"}), 200)
 

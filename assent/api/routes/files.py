@@ -14,8 +14,9 @@ from assent.api.access.rules import Thing, may
 from assent.api.answers import WHATEVER, answers, refuses
 from assent.api.context import url
 from assent.api.deps import TheActor, TheRuns
+from assent.api.limits import FILE_BODY
 from assent.api.responses import json_response
-from assent.api.routing import JsonRoute, router_of
+from assent.api.routing import router_of, takes
 from assent.api.shapes.server import FileView
 from assent.api.views import pick
 from assent.core.access import Right
@@ -24,8 +25,6 @@ from assent.core.json import JsonObject
 from assent.core.rows import File
 
 MAX_NAME_CHARACTERS = 200
-
-ANY_SIZE = 1 << 62
 
 UPLOAD = {
     "requestBody": {
@@ -36,14 +35,7 @@ UPLOAD = {
 """The body of an upload, for the OpenAPI document."""
 
 
-class FileRoute(JsonRoute):
-    """A route whose body is a file."""
-
-    # The upload has its own, and none of this is held in memory.
-    body_limit = ANY_SIZE
-
-
-router = router_of("files", FileRoute)
+router = router_of("files")
 
 
 _FIELDS = ("file_id", "name", "mime_type", "size", "sha256", "owner", "created_at")
@@ -73,6 +65,7 @@ FileName = Annotated[str, Query(max_length=MAX_NAME_CHARACTERS)]
 @may(Right.RUN, Thing.BODY)
 @answers(FileView, 201, location=True)
 @refuses(507)
+@takes(FILE_BODY)
 async def upload(request: Request, runs: TheRuns, by: TheActor, name: FileName = "") -> Response:
     """Send a file: it is the body, as `curl --data-binary @photo.png` sends it. Content blocks of
     messages refer to it by its `file_id`. After a day without any it is removed."""

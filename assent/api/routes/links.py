@@ -17,10 +17,11 @@ from assent.api.access.rules import Thing, may, open_to_all
 from assent.api.answers import HTML, answers, refuses, refuses_by_page
 from assent.api.context import served
 from assent.api.deps import TheActor, TheRuns
+from assent.api.limits import FORM_BODY
 from assent.api.link_page import MAX_REASON_CHARACTERS, asking_page, decided_page, refusing_page
 from assent.api.problems import distrust
 from assent.api.responses import json_response
-from assent.api.routing import JsonRoute
+from assent.api.routing import JsonRoute, takes
 from assent.api.schemas import Body, Name
 from assent.api.shapes.approvals import LinkView
 from assent.approvals.decide import Verdict
@@ -139,6 +140,7 @@ async def show(token: str, request: Request) -> Response:
 @open_to_all("The token in the URL is the authority.")
 @answers(str, media_type=HTML, description="The page that says what was decided")
 @refuses_by_page(403, 404, 409, 410, 422, 500, 503)
+@takes(FORM_BODY)
 async def decide(token: str, request: Request) -> Response:
     """Decide, as the page's form does: `decision`, and a `message` if it is `reject`, or the inputs
     of the answer if it is `respond`. An answer that the question does not take can be corrected on

@@ -17,7 +17,7 @@ from assent.api.decision_bodies import has_word
 from assent.api.dialects.positions import LAST_NUMBER
 from assent.api.event_query import known_types
 from assent.api.json_body import SHOWN, read_json_text
-from assent.api.schemas import Body, ThreadId
+from assent.api.schemas import KEY, Body, ThreadId
 from assent.core.json import Json, JsonObject, valid_text
 from assent.core.rows import CancelMode
 from assent.core.text import visible
@@ -25,7 +25,7 @@ from assent.core.text import visible
 MAX_ID = 64
 
 ClientId = Annotated[str, Field(min_length=1, max_length=MAX_ID)]
-IdempotencyKey = Annotated[str, Field(min_length=1, max_length=255)]
+IdempotencyKey = Annotated[str, Field(pattern=KEY)]
 
 
 class Post(NamedTuple):

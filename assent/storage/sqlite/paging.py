@@ -17,6 +17,10 @@ def check_limit(limit: int) -> None:
         raise InvalidRequest(f"The limit {limit} asks for nothing. Ask for 1 or more.")
 
 
+MOST_CHARACTERS = 512
+"""No page gives a longer cursor: a time and an id are short."""
+
+
 def cursor_behind(time: object, key: object) -> str:
     """The cursor behind the row with this time and this key, both as they are stored."""
     return base64.urlsafe_b64encode(orjson.dumps([str(time), str(key)])).decode().rstrip("=")
@@ -24,6 +28,8 @@ def cursor_behind(time: object, key: object) -> str:
 
 def position(cursor: str) -> tuple[str, str]:
     """The time and the key that the cursor stands for. Raises `InvalidRequest`."""
+    if len(cursor) > MOST_CHARACTERS:
+        raise _unknown(cursor)
     padded = cursor + "=" * (-len(cursor) % 4)
     try:
         found = orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
