@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 import structlog
 from fastapi import APIRouter, FastAPI
@@ -76,6 +77,10 @@ ROUTES = (
     *(agent, threads, thread_runs, runs, approvals, grants, links, notifications, audit),
     *(schedules, files, feeds, connections, socket, server, metrics),
 )
+
+if TYPE_CHECKING:
+    # It needs an extra.
+    from assent.runs.traces import Traces
 
 log = structlog.get_logger(__name__)
 
@@ -150,6 +155,7 @@ async def open_server(
         origins = _origins(settings, project, access)
         settings = with_project(settings, agents)
         store = await opened(open_store_options(settings, agents))
+        traces = await opened(_open_traces(settings))
         environment = os.environ if place.whole_process else {}
         for setting, reason in without_effect(
             settings,
@@ -179,6 +185,7 @@ async def open_server(
         )
 
         outbox = with_outbox(storage, endpoints, clock, dispatcher.wake)
+        outbox = outbox if traces is None else traces.over(outbox)
         counted = Metrics()
         made = _runs(settings, configuration, people, outbox, agents, clock, store, place, counted)
         runs = await opened(made)
@@ -205,6 +212,7 @@ async def open_server(
             connections=streams,
             encoders=Encoders(shared=lambda log_id: streams.on(log_id) > 1),
             metrics=counted,
+            traces=traces,
             heartbeat=heartbeat,
             idle_sockets=settings.idle_sockets.total_seconds(),
         )
@@ -270,6 +278,22 @@ def _storage(settings: Settings, clock: Clock) -> AbstractAsyncContextManager[St
         encryption_key=settings.encryption_secret,
         audit_key=settings.audit_secret,
     )
+
+
+@asynccontextmanager
+async def _open_traces(settings: Settings) -> AsyncIterator[Traces | None]:
+    if not settings.traces:
+        yield None
+        return
+    try:
+        from assent.runs.traces import open_traces
+    except ImportError as error:
+        raise ConfigurationError(
+            f"ASSENT_TRACES needs OpenTelemetry, and there is no '{error.name}': "
+            'pip install "assent[otel]".'
+        ) from None
+    async with open_traces() as traces:
+        yield traces
 
 
 def _connections(settings: Settings, clock: Clock) -> Connections:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from fastapi import Request
@@ -22,6 +23,10 @@ from assent.notify.delivery import Dispatcher
 from assent.notify.links import LinkKey
 from assent.runs.metrics import Metrics
 from assent.runs.service import Runs
+
+if TYPE_CHECKING:
+    # It needs an extra, and is there only where traces are asked for.
+    from assent.runs.traces import Traces
 
 SCOPE_KEY = "assent"
 """Where the scope of a request has its server."""
@@ -48,6 +53,7 @@ class Served:
     connections: Connections
     encoders: Encoders
     metrics: Metrics
+    traces: Traces | None
     heartbeat: float
     idle_sockets: float
     asking: NamedLocks = field(default_factory=NamedLocks)

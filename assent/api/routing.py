@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeGuard, TypeVar
 
 from fastapi import APIRouter, Request, Response
@@ -38,6 +39,10 @@ CUT_OFF = (
 )
 
 
+UNTRACED = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})
+"""The routes that machines ask every few seconds, and whose requests start nothing."""
+
+
 class JsonRoute(APIRoute):
     """A route whose rule says who may ask, and whose body is read by `read_json`, and not beyond
     its limits. It answers errors with problem documents, whosever app it is a part of. A request
@@ -61,19 +66,25 @@ class JsonRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
-        async def handle_json(request: Request) -> Response:
+        async def respond(request: Request) -> Response:
             try:
                 # Before a body is read: nobody who may not ask has the server parse anything.
                 if may_be_authorized(request):
                     await authorize(request, self.rule)
                 receive = LimitedBody(request.scope, request.receive, self.body_limits)
-                response = await handle(JsonRequest(request.scope, receive))
+                return await handle(JsonRequest(request.scope, receive))
             except EXPECTED as error:
                 response = await answer(request, error)
                 if response.status_code == 429:
                     _count_limited(request, error)
+                return response
             except asyncio.CancelledError:
-                response = await answer(request, HTTPException(503, CUT_OFF))
+                return await answer(request, HTTPException(503, CUT_OFF))
+
+        async def handle_json(request: Request) -> Response:
+            with _traced(request, self.own_path) as answered:
+                response = await respond(request)
+                answered(response.status_code)
             _count(request, self.own_path, response)
             return response
 
@@ -108,6 +119,13 @@ def _with_parameters(rule: Rule, extra: JsonObject | None) -> JsonObject | None:
     extra = extra or {}
     kept = [each for each in extra.get("parameters", ()) if each != KEY_PARAMETER]
     return {**extra, "parameters": [*kept, KEY_PARAMETER]}
+
+
+def _traced(request: Request, path: str) -> AbstractContextManager[Callable[[int], None]]:
+    server: Served | None = request.scope.get(SCOPE_KEY)
+    if server is None or server.traces is None or path in UNTRACED:
+        return nullcontext(lambda status: None)
+    return server.traces.request(request.method, path, request.headers)
 
 
 def _count(request: Request, path: str, response: Response) -> None:

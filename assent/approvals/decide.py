@@ -259,11 +259,12 @@ class Decider:
         rows = await approvals_of_pause(self.storage, asked.thread_id, asked.run_id)
         return [row for row in rows if not row.is_pending]
 
-    async def _inherited(self, acted: Sequence[Acted]) -> JsonObject:
-        """The part of the input of the run that asked which the run that goes on takes over."""
+    async def _inherited(self, acted: Sequence[Acted]) -> tuple[JsonObject, str | None]:
+        """The part of the input of the run that asked, and its trace, which the run that goes on
+        takes over."""
         asked, _ = acted[0]
         run = await self.storage.run(asked.run_id)
-        return given_in(run.input).inherited() if run is not None else {}
+        return (given_in(run.input).inherited(), run.trace) if run is not None else ({}, None)
 
     # ── committing ────────────────────────────────────────────────────────────────────────────────
 
@@ -280,6 +281,7 @@ class Decider:
         timers: dict[str, Timer | None] = {}
         for approval, _ in acted:
             timers[approval.approval_id] = await storage.timer(approval.approval_id)
+        inherited, trace = await self._inherited(acted)
         decided = decided_change(
             thread,
             pending,
@@ -289,7 +291,8 @@ class Decider:
             self.clock.new_id(),
             worker=self.worker if thread.agent in self.agents else None,
             earlier=await self._earlier(acted),
-            inherited=await self._inherited(acted),
+            inherited=inherited,
+            trace=trace,
             message=verdict.message if verdict else "",
             authentication=verdict.by.authentication if verdict else Authentication.ASSENT,
         )
@@ -407,6 +410,7 @@ def decided_change(
     worker: str | None = None,
     earlier: Sequence[Approval] = (),
     inherited: Mapping[str, Json] = {},
+    trace: str | None = None,
     message: Message = "",
     authentication: Authentication = Authentication.ASSENT,
 ) -> Decided:
@@ -415,8 +419,9 @@ def decided_change(
 
     `timers` are those of the approvals, by their ids. `earlier` are approvals of the pause that
     were decided before; they are needed if somebody agrees with the requesters of one. `inherited`
-    are the fields of the paused run's input that the new one takes over. A vote that decides
-    nothing leaves the thread's row alone, so people who vote on different approvals do not meet.
+    are the fields of the paused run's input that the new one takes over, as its `trace`. A vote
+    that decides nothing leaves the thread's row alone, so people who vote on different approvals do
+    not meet.
     """
     ended = {each.approval_id for each, done in acted if not done.approval.is_pending}
     left = tuple(each.approval_id for each in pending if each.approval_id not in ended)
@@ -458,6 +463,7 @@ def decided_change(
             worker=worker,
             message=message,
             inherited=inherited,
+            trace=trace,
         )
         resumes = Change(rows=(run,), events=(resumed,))
         outcome = outcome.resumed_by(run.run_id, run.status)
@@ -475,10 +481,11 @@ def going_on(
     worker: str | None = None,
     message: Message = "",
     inherited: Mapping[str, Json] = {},
+    trace: str | None = None,
 ) -> tuple[Thread, Run, RunResumed]:
     """The thread's row, the run that goes on with the decisions on these `approvals`, and the event
     that reports it. `paused` is the run that asked, or one of its approvals; `inherited` are the
-    fields of its input that are this run's too.
+    fields of its input that are this run's too, and `trace` is its trace.
 
     The run belongs to the owner of the paused one, even if the thread is somebody else's. It acts
     on the words that the paused one acted on, and on those of the thread's row.
@@ -499,6 +506,7 @@ def going_on(
         attempt=1 if worker else 0,
         input=started,
         requested_by=each_once(paused.requested_by, thread.requested_by),
+        trace=trace,
         created_at=now,
         started_at=now if worker else None,
     )

@@ -284,6 +284,11 @@ class Settings(BaseSettings):
     """The time after which a query socket on which nothing is asked, and nothing runs, is
     closed."""
 
+    # ── watching ──────────────────────────────────────────────────────────────────────────────────
+
+    traces: bool = False
+    """Send traces to OpenTelemetry, as the variables `OTEL_…` say. It needs the extra `otel`."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     log_format: LogFormat = "console"

@@ -80,7 +80,13 @@ def paused(
     if left:
         return together(Change(rows=(stopped, ended)), asks)
     busy, resuming, resumed = going_on(
-        stopped, ended, ids, now, under.next_run, inherited=given_in(run.input).inherited()
+        stopped,
+        ended,
+        ids,
+        now,
+        under.next_run,
+        inherited=given_in(run.input).inherited(),
+        trace=run.trace,
     )
     return together(
         Change(rows=(busy, ended, resuming)),

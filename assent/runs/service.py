@@ -46,6 +46,7 @@ from assent.core.rows import (
     Timer,
 )
 from assent.core.run_input import RunInput, given_in
+from assent.core.trace_parent import current_trace_parent
 from assent.graph.chat_decisions import decision_from_messages
 from assent.graph.checkpoints import at_checkpoint, head_of, saver_of
 from assent.graph.inputs import InputShape
@@ -432,7 +433,12 @@ class Runs:
     def _new_run(self, submission: Submission, agent: str) -> Run:
         thread_id = submission.thread_id or self.clock.new_id()
         return transitions.new_run(
-            submission, thread_id, agent, self.clock.new_id(), self.clock.now()
+            submission,
+            thread_id,
+            agent,
+            self.clock.new_id(),
+            self.clock.now(),
+            trace=current_trace_parent(),
         )
 
     async def create_thread(

@@ -96,7 +96,15 @@ def new_thread(thread_id: str, owner: Owner, metadata: Mapping[str, Any], now: d
     )
 
 
-def new_run(submission: Submission, thread_id: str, agent: str, run_id: str, now: datetime) -> Run:
+def new_run(
+    submission: Submission,
+    thread_id: str,
+    agent: str,
+    run_id: str,
+    now: datetime,
+    *,
+    trace: str | None = None,
+) -> Run:
     """The run that a submission asks for, before anything was done about it."""
     budget: JsonObject = {}
     if submission.budget:
@@ -125,6 +133,7 @@ def new_run(submission: Submission, thread_id: str, agent: str, run_id: str, now
         budget=budget,
         requested_by=each_once([submission.by.name], submission.requested_by),
         schedule_id=submission.schedule_id,
+        trace=trace,
         created_at=now,
     )
 
