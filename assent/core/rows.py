@@ -431,3 +431,6 @@ class Lease:
 LEASE_KEY = "__assent_lease"
 """The key in `config["configurable"]` by which a run carries its `Lease` to the checkpointer.
 LangGraph does not store names that start with `__`."""
+
+TENANT_KEY = "__assent_tenant"
+"""The key beside it by which a run carries its tenant to the store, if it has one."""

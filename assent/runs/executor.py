@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -22,7 +22,7 @@ from assent.core.errors import AssentError, Conflict, NotFound, Tampered, Unavai
 from assent.core.events import Custom, decode
 from assent.core.json import JsonObject
 from assent.core.policy import PolicyBook
-from assent.core.rows import LEASE_KEY, CancelMode, Run, RunKind, RunStatus, Thread
+from assent.core.rows import LEASE_KEY, TENANT_KEY, CancelMode, Run, RunKind, RunStatus, Thread
 from assent.core.run_input import given_in
 from assent.graph.admission import ADMISSION_KEY, Admission
 from assent.graph.approved import with_approvals
@@ -249,9 +249,9 @@ class GraphExecutor(Executor):
         if seconds is not None:
             seconds += MARGIN_SECONDS
         try:
-            await self._read_uploads(run)
+            encoded = await self._read_uploads(run)
             async with asyncio.timeout(seconds) as limit, self._threads.joined():
-                with uploads_from(self._encoded):
+                with uploads_from(encoded):
                     await run_graph(
                         work.agent,
                         graph_input,
@@ -268,12 +268,23 @@ class GraphExecutor(Executor):
                 raise
             work.log.check_budgets()
 
-    async def _read_uploads(self, run: Run) -> None:
-        """Read what a new message refers to. What earlier ones do, a call of a model reads."""
+    async def _read_uploads(self, run: Run) -> Callable[[str], str]:
+        """Read what a new message refers to. What earlier ones do, a call of a model reads, with
+        what this returns: the base64 of an upload that the thread refers to. Any other is none,
+        however its id came into a message."""
+        uses = await self._storage.file_uses(run.thread_id)
+        known = frozenset(use.file_id for use in uses)
         for file_id in uploads_of(given_in(run.input), self._shapes[run.agent].messages_keys):
             # One that is gone, the model is told of.
             with suppress(NotFound):
                 self._encoded.keep(file_id, await self._storage.files.read(file_id))
+
+        def encoded(file_id: str) -> str:
+            if file_id not in known:
+                raise NotFound(f"The thread refers to no upload '{file_id}'.")
+            return self._encoded(file_id)
+
+        return encoded
 
     # ── how a run ended ───────────────────────────────────────────────────────────────────────────
 
@@ -494,6 +505,8 @@ class GraphExecutor(Executor):
         config = thread_config(run.thread_id)
         config["configurable"][EFFECTS_KEY] = self._effects(held)
         config["configurable"][LEASE_KEY] = held.lease
+        if run.tenant is not None:
+            config["configurable"][TENANT_KEY] = run.tenant
         if meter is not None and meter.limits:
             config["configurable"][ADMISSION_KEY] = self._admission(run.thread_id, meter)
         config["metadata"] = {**run_metadata(run)}

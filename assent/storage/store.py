@@ -36,7 +36,7 @@ from langgraph.store.base import (
 from langgraph.store.base.embed import EmbeddingsLambda
 
 from assent.core.errors import ConfigurationError
-from assent.core.rows import LEASE_KEY, Lease
+from assent.core.rows import LEASE_KEY, TENANT_KEY, Lease
 
 MAX_LABELS = 16
 MAX_LABEL = 256
@@ -52,6 +52,12 @@ LONGEST_TTL = timedelta(days=365_000)
 
 SEPARATOR = "\x1f"
 """Stands behind each label of a namespace. No label has a character that sorts before it."""
+
+TENANT_MARK = "\x1e"
+"""Begins the label of a tenant. It sorts before whatever another label may begin with."""
+
+FIRST = " "
+"""Sorts before every prefix that is of no tenant, and behind those of tenants."""
 
 Namespace = tuple[str, ...]
 
@@ -69,6 +75,13 @@ def current_lease() -> Lease | None:
     """The lease of the run whose node or tool is calling; None outside of a server's runs."""
     lease: Lease | None = ensure_config().get("configurable", {}).get(LEASE_KEY)
     return lease
+
+
+def current_root() -> str:
+    """What the prefixes of the run begin with whose node or tool is calling: those of a tenant have
+    a label of their own in front, which no graph can name."""
+    tenant: str | None = ensure_config().get("configurable", {}).get(TENANT_KEY)
+    return "" if tenant is None else f"{TENANT_MARK}{tenant}{SEPARATOR}"
 
 
 # ── what may be put ──
@@ -162,8 +175,9 @@ def prefix_of(namespace: Sequence[str]) -> str:
 
 
 def namespace_of(prefix: str) -> Namespace:
-    """The namespace that is stored as this text."""
-    return tuple(prefix.split(SEPARATOR)[:-1])
+    """The namespace that is stored as this text, as its graph knows it."""
+    labels = prefix.split(SEPARATOR)[:-1]
+    return tuple(labels[1:] if prefix.startswith(TENANT_MARK) else labels)
 
 
 def end_of(prefix: str) -> str | bytes:

@@ -416,7 +416,7 @@ async def test_if_the_run_is_not_stored_the_time_is_still_to_come(house: House) 
             raise Unavailable("The disk is full.")
 
         broken = type(runs.schedules)(
-            runs.storage, house.clock, submit, runs.agent_for, runs.check_input
+            runs.storage, house.clock, submit, runs.agent_for, runs.check_input, nothing_hidden
         )
         with pytest.raises(Unavailable):
             await broken.fire(timer)
@@ -576,13 +576,31 @@ async def test_an_agent_that_is_gone_is_told_of_at_each_time_and_harms_no_other(
         assert (await runs.schedules.schedule(made.schedule_id)).last_error is None
 
 
+async def nothing_hidden(thread_id: str) -> None:
+    """Everything is seen."""
+
+
+async def test_a_schedule_runs_on_no_thread_that_has_become_somebody_elses(house: House) -> None:
+    async with house.open() as runs:
+        made = await runs.schedules.create(replace(PLAN, thread_id="t"), owner=Owner("ann"))
+        await runs.create_thread("t", owner=Owner("bob"), metadata={})
+        await house.goes_to(runs, NINE)
+        assert await runs_of(runs, made) == []
+        now = await runs.schedules.schedule(made.schedule_id)
+        assert now.last_error == "There is no thread 't'."
+        with pytest.raises(NotFound):
+            await runs.run_schedule(made.schedule_id, by="ann")
+
+
 async def test_without_room_for_its_file_a_time_passes_and_says_why(house: House) -> None:
     picture = {"type": "image", "base64": "iVBORw0KGgo=", "mime_type": "image/png"}
     async with (
         SqliteStorage.open(house.folder / "a.db", house.clock) as storage,
         open_runs(storage, house.agents, clock=house.clock, uploads=UploadLimits(in_all=0)) as runs,
     ):
-        made = await runs.schedules.create(replace(PLAN, given=RunInput([picture])), owner="ann")
+        made = await runs.schedules.create(
+            replace(PLAN, given=RunInput([picture])), owner=Owner("ann")
+        )
         await house.goes_to(runs, NINE)
         assert await runs_of(runs, made) == []
         now = await runs.schedules.schedule(made.schedule_id)
@@ -689,7 +707,12 @@ async def test_a_change_of_what_it_says_takes_no_due_time_away(house: House) -> 
         # No engine is at work here.
         await storage.commit(Change(rows=(replace(late, version=2),)))
         schedules = type(runs.schedules)(
-            storage, house.clock, runs._submit_scheduled, runs.agent_for, runs.check_input
+            storage,
+            house.clock,
+            runs._submit_scheduled,
+            runs.agent_for,
+            runs.check_input,
+            nothing_hidden,
         )
         changed = await schedules.change(made.schedule_id, {"message": "Other?"}, by="ann")
         assert changed.next_at == late.next_at

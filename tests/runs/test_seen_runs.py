@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessage
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from langgraph.graph import START, MessagesState, StateGraph
 
 from assent.approvals.decide import Verdict
 from assent.approvals.idempotency import Key
@@ -24,7 +28,7 @@ from assent.core.access import (
 from assent.core.approval import Approval, ApprovalStatus
 from assent.core.audit import Actor
 from assent.core.decisions import Approve, Reject
-from assent.core.errors import Conflict, Gone, NotFound
+from assent.core.errors import Conflict, Gone, InvalidInput, NotFound
 from assent.core.grant import Bound
 from assent.core.policy import Person
 from assent.core.rows import RunStatus
@@ -222,6 +226,54 @@ async def test_nobody_decides_what_they_do_not_see_among_others(storage: Storage
 def send(amount: int) -> str:
     """Send it."""
     return "Sent."
+
+
+# ── uploads ──────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_model_gets_no_upload_that_the_thread_does_not_refer_to(storage: Storage) -> None:
+    """However its id comes into a message: here a node puts it there."""
+    sent: list[str] = []
+
+    class Seer(BaseChatModel):
+        @property
+        def _llm_type(self) -> str:
+            return "seer"
+
+        def _generate(self, messages: Any, *args: Any, **options: Any) -> ChatResult:
+            sent.append(str(messages))
+            return ChatResult(generations=[ChatGeneration(message=AIMessage("I see."))])
+
+    async def look(state: MessagesState) -> Any:
+        named = state["messages"][-1].text.removeprefix("Look at ")
+        block = {"type": "file", "file_id": named, "mime_type": "text/plain"}
+        said = HumanMessage(content=[block])
+        return {"messages": [await Seer().ainvoke([*state["messages"], said])]}
+
+    graph = StateGraph(MessagesState).add_node("look", look).add_edge(START, "look").compile()
+    async with open_runs(storage, {"seer": graph}) as runs:
+
+        async def upload(by: Actor, text: bytes) -> str:
+            async def chunks() -> AsyncIterator[bytes]:
+                yield text
+
+            seen = runs.seen_by(Sight("own", by.owner))
+            row = await seen.uploads.add(chunks(), name="a", declared=None, owner=by.owner)
+            return row.file_id
+
+        theirs, mine = await upload(BOB, b"Bob's words"), await upload(ANN, b"Ann's words")
+        seen = runs.seen_by(OF_ANN)
+        naming = RunInput([{"type": "file", "file_id": theirs}])
+        with pytest.raises(InvalidInput, match="There is no upload"):
+            await seen.submit(Submission(given=naming, by=ANN, thread_id="t"))
+
+        blocks = [{"type": "file", "file_id": mine}, {"type": "text", "text": f"Look at {theirs}"}]
+        started = await seen.submit(Submission(given=RunInput(blocks), by=ANN, thread_id="t"))
+        assert (await wait_for_run(storage, started.run)).status is RunStatus.SUCCESS
+    [messages] = sent
+    assert base64.b64encode(b"Ann's words").decode() in messages
+    assert base64.b64encode(b"Bob's words").decode() not in messages
+    assert "is not there any more" in messages
 
 
 # ── keys, logs, the net under it all ──────────────────────────────────────────────────────────────

@@ -28,7 +28,7 @@ from langgraph.store.base import (
 from langgraph.store.memory import InMemoryStore
 
 from assent.core.errors import ConfigurationError, StaleLease
-from assent.core.rows import LEASE_KEY, Lease, RunStatus
+from assent.core.rows import LEASE_KEY, TENANT_KEY, Lease, RunStatus
 from assent.storage.base import Change, Storage
 from assent.storage.sqlite import SqliteStorage
 from assent.storage.store import MAX_OPERATIONS, MAX_VALUE_BYTES, StoreOptions
@@ -445,3 +445,70 @@ async def test_a_worker_that_has_lost_its_run_stores_nothing(storage: Storage) -
         await agent.ainvoke({"done": False}, lease(2))
         assert await storage.store().aget(("n",), "k") is not None
         await storage.store().adelete(("n",), "k")
+
+
+# ── tenants ──
+
+
+def used_by(store: BaseStore, tenant: str | None, do: Any) -> Any:
+    """The result of what a node of a run of that tenant does with the store."""
+    found: list[Any] = []
+
+    async def node(state: State, *, store: BaseStore) -> State:
+        found.append(await do(store))
+        return {"done": True}
+
+    async def done() -> Any:
+        graph = StateGraph(State).add_node("node", node).add_edge(START, "node")
+        key = {} if tenant is None else {TENANT_KEY: tenant}
+        await graph.compile(store=store).ainvoke({"done": False}, {"configurable": key})
+        return found[0]
+
+    return done()
+
+
+async def test_no_namespace_reaches_the_items_of_another_tenant(indexed: BaseStore) -> None:
+    tenants = (None, "acme", "acme2", "other")
+    for tenant in tenants:
+        item = {"text": "red", "of": tenant}
+        await used_by(indexed, tenant, lambda store, item=item: store.aput(("n", "x"), "k", item))
+
+    for tenant in tenants:
+        asked: list[Any] = [
+            lambda store: store.asearch(()),
+            lambda store: store.asearch((), query="red"),
+            lambda store: store.asearch(("n",), filter={"text": "red"}),
+            lambda store: store.asearch(("n", "x"), limit=9),
+        ]
+        for do in asked:
+            [found] = await used_by(indexed, tenant, do)
+            assert found.value["of"] == tenant
+            assert found.namespace == ("n", "x")
+        one = await used_by(indexed, tenant, lambda store: store.aget(("n", "x"), "k"))
+        assert (one.value["of"], one.namespace) == (tenant, ("n", "x"))
+        for conditions in ({}, {"prefix": ("n",)}, {"suffix": ("x",)}, {"prefix": ("*", "x")}):
+            listed = await used_by(
+                indexed, tenant, lambda store, given=conditions: store.alist_namespaces(**given)
+            )
+            assert listed == [("n", "x")]
+        assert (
+            await used_by(
+                indexed, tenant, lambda store: store.alist_namespaces(suffix=("*", "n", "x"))
+            )
+            == []
+        )
+        assert (
+            await used_by(indexed, tenant, lambda store: store.aget(("acme", "n", "x"), "k"))
+            is None
+        )
+        for label in ("\x1eacme", "\x1fn"):
+            with pytest.raises(InvalidNamespaceError):
+                await used_by(indexed, tenant, lambda store, x=label: store.aget((x, "n"), "k"))
+
+    await used_by(indexed, "acme", lambda store: store.adelete(("n", "x"), "k"))
+    assert await used_by(indexed, "acme", lambda store: store.asearch(())) == []
+    [left] = await used_by(indexed, "acme2", lambda store: store.asearch(()))
+    assert left.value["of"] == "acme2"
+    # A program that uses the store by itself has no tenant.
+    [own] = await indexed.asearch(())
+    assert own.value["of"] is None

@@ -43,6 +43,7 @@ from assent.storage.sqlite.handing_over import check_may_wait, from_thread, on_l
 from assent.storage.sqlite.reader import Reader
 from assent.storage.sqlite.writer import Transaction, Writer
 from assent.storage.store import (
+    FIRST,
     MAX_READ,
     Embedded,
     Index,
@@ -52,6 +53,7 @@ from assent.storage.store import (
     checked,
     common_prefix,
     current_lease,
+    current_root,
     encoded,
     end_of,
     likeness,
@@ -210,7 +212,8 @@ class SqliteStore(BaseStore):
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         listed = checked(ops)
         embedded = await self._index.aembedded(listed) if self._index else Embedded()
-        return await on_loop(self._loop, self._run(listed, embedded, current_lease()))
+        run = self._run(listed, embedded, current_lease(), current_root())
+        return await on_loop(self._loop, run)
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         check_may_wait(self._loop)
@@ -220,28 +223,29 @@ class SqliteStore(BaseStore):
         # each of them may be waiting here.
         listed = checked(ops)
         embedded = self._index.embedded(listed)
-        return from_thread(self._loop, self._run(listed, embedded, current_lease()))
+        run = self._run(listed, embedded, current_lease(), current_root())
+        return from_thread(self._loop, run)
 
     # ── on the loop ──
 
     async def _run(
-        self, ops: Sequence[Op], embedded: Embedded, lease: Lease | None
+        self, ops: Sequence[Op], embedded: Embedded, lease: Lease | None, root: str
     ) -> list[Result]:
-        written = self._written(ops, embedded)
+        written = self._written(ops, embedded, root)
         results: list[Result] = []
         read: list[Row] = []
         for op in ops:
             match op:
                 case GetOp():
-                    found = await self._get(op)
+                    found = await self._get(op, root)
                     results.append(found.item() if found else None)
                     read += [found.row] if found and op.refresh_ttl else []
                 case SearchOp():
-                    several = await self._search(op, embedded)
+                    several = await self._search(op, embedded, root)
                     results.append([each.search_item() for each in several])
                     read += [each.row for each in several if op.refresh_ttl]
                 case ListNamespacesOp():
-                    results.append(await self._namespaces(op))
+                    results.append(await self._namespaces(op, root))
                 case PutOp():
                     results.append(None)
         ends = self._new_ends(read)
@@ -252,36 +256,36 @@ class SqliteStore(BaseStore):
 
     # ── reading ──
 
-    async def _get(self, op: GetOp) -> Found | None:
-        rows = await self._reader.rows(BY_KEY, (prefix_of(op.namespace), op.key))
+    async def _get(self, op: GetOp, root: str) -> Found | None:
+        rows = await self._reader.rows(BY_KEY, (root + prefix_of(op.namespace), op.key))
         return next(iter(self._living(rows)), None)
 
-    async def _search(self, op: SearchOp, embedded: Embedded) -> list[Found]:
+    async def _search(self, op: SearchOp, embedded: Embedded, root: str) -> list[Found]:
         wanted = min(op.offset + op.limit, MAX_READ)
         query = embedded.queries.get(op.query or "")
         if query is not None:
-            return (await self._likest(op, query, wanted))[op.offset :]
+            return (await self._likest(op, query, wanted, root))[op.offset :]
         found: list[Found] = []
-        async for page in self._newest(op):
+        async for page in self._newest(op, root):
             found += page[: wanted - len(found)]
             if len(found) == wanted:
                 break
         return found[op.offset :]
 
-    async def _likest(self, op: SearchOp, query: Vector, wanted: int) -> list[Found]:
+    async def _likest(self, op: SearchOp, query: Vector, wanted: int, root: str) -> list[Found]:
         """The items that are most like the query, and behind them those without a vector."""
         best: list[Found] = []
-        async for page in self._newest(op):
+        async for page in self._newest(op, root):
             best += [replace(each, score=self._score(each, query)) for each in page]
             best = heapq.nlargest(wanted, best, key=lambda each: each.rank)
         return best
 
-    async def _newest(self, op: SearchOp) -> AsyncIterator[list[Found]]:
+    async def _newest(self, op: SearchOp, root: str) -> AsyncIterator[list[Found]]:
         """The items below the namespace that pass the filter, in pages, the newest first."""
-        prefix = prefix_of(op.namespace_prefix)
+        prefix = root + prefix_of(op.namespace_prefix)
         below, left = ABOVE_ALL, MAX_READ
         while left > 0:
-            parameters = (prefix, end_of(prefix), below, min(left, PAGE))
+            parameters = (prefix or FIRST, end_of(prefix), below, min(left, PAGE))
             rows = await self._reader.rows(NEWEST, parameters, most_bytes=PAGE_BYTES)
             if not rows:
                 return
@@ -299,14 +303,14 @@ class SqliteStore(BaseStore):
         starts = range(0, len(vectors), size)
         return max(likeness(vectors[start : start + size], query) for start in starts)
 
-    async def _namespaces(self, op: ListNamespacesOp) -> list[Namespace]:
+    async def _namespaces(self, op: ListNamespacesOp, root: str) -> list[Namespace]:
         conditions = op.match_conditions or ()
-        prefix = common_prefix(conditions)
+        prefix = root + common_prefix(conditions)
         now = time_text(self._clock.now())
         found: list[Namespace] = []
         last = ""
         while len(found) < op.offset + op.limit:
-            parameters = (last, prefix, end_of(prefix), now)
+            parameters = (last, prefix or FIRST, end_of(prefix), now)
             page = await self._reader.rows(NAMESPACES, parameters)
             if not page:
                 break
@@ -332,7 +336,7 @@ class SqliteStore(BaseStore):
 
     # ── writing ──
 
-    def _written(self, ops: Sequence[Op], embedded: Embedded) -> list[Written]:
+    def _written(self, ops: Sequence[Op], embedded: Embedded, root: str) -> list[Written]:
         """What the puts among the operations write, the last of each item."""
         puts = {(op.namespace, op.key): op for op in ops if isinstance(op, PutOp)}
         written: list[Written] = []
@@ -342,7 +346,7 @@ class SqliteStore(BaseStore):
             value = None if op.value is None else encoded(op)
             # A float, as the file will have it.
             ttl = None if op.ttl is None else float(op.ttl)
-            written.append(Written(prefix_of(op.namespace), op.key, value, ttl, vectors))
+            written.append(Written(root + prefix_of(op.namespace), op.key, value, ttl, vectors))
         return written
 
     def _new_ends(self, read: Iterable[Row]) -> list[tuple[str, int, str]]:
