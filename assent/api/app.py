@@ -17,8 +17,9 @@ from starlette.types import Lifespan
 
 from assent.api import openapi, problems
 from assent.api.access.identity import Access, Roles, Source
-from assent.api.access.sources import AppAround, KeysOfSettings
-from assent.api.access.tokens import OfIssuers, Tokens
+from assent.api.access.opening import SignIns
+from assent.api.access.sources import AppAround
+from assent.api.access.tokens import Tokens
 from assent.api.context import Served
 from assent.api.cors import Origins
 from assent.api.routes import (
@@ -29,12 +30,15 @@ from assent.api.routes import (
     feeds,
     files,
     grants,
+    keys,
     links,
+    me,
     metrics,
     notifications,
     runs,
     schedules,
     server,
+    session,
     socket,
     thread_runs,
     threads,
@@ -70,12 +74,13 @@ from assent.runs.retention import Retention, sweeping
 from assent.runs.service import Runs
 from assent.runs.uploads import UploadLimits
 from assent.storage.base import QueueLimits, Storage
-from assent.storage.sqlite import SqliteStorage
+from assent.storage.sqlite import SqliteStorage, database
+from assent.storage.sqlite.database import resolved
 from assent.storage.store import StoreOptions
 
 ROUTES = (
     *(agent, threads, thread_runs, runs, approvals, grants, links, notifications, audit),
-    *(schedules, files, feeds, connections, socket, server, metrics),
+    *(schedules, files, feeds, connections, socket, server, metrics, me, session, keys),
 )
 
 if TYPE_CHECKING:
@@ -144,15 +149,15 @@ async def open_server(
         clock = Clock()
         configuration = _configuration(settings)
         endpoints = configuration.endpoints
-        people = _people(settings, configuration, place)
+        has_stored = database.has_keys(resolved(settings.database_path))
+        people = _people(settings, configuration, place, has_stored=has_stored)
 
         # The agents first: one that cannot be loaded should leave no file behind.
         agents = await opened(open_agents())
         project = agents if isinstance(agents, Project) else None
         reach = await opened(Reach.open(egress=_egress(settings, place)))
         tokens = await opened(Tokens.open(configuration.issuers, reach, clock))
-        access = _access(settings, people, place, tokens, clock)
-        origins = _origins(settings, project, access)
+        origins = _origins(settings, project)
         settings = with_project(settings, agents)
         store = await opened(open_store_options(settings, agents))
         traces = await opened(_open_traces(settings))
@@ -162,10 +167,16 @@ async def open_server(
             configuration,
             environment,
             known_by_key=not place.has_auth and not configuration.issuers,
+            stored_keys=has_stored,
         ):
             log.warning("a setting has no effect", setting=setting, reason=reason)
         storage = with_feeds(await opened(_storage(settings, clock)))
         storage = with_log_lines(storage, people)
+
+        # While the file is locked, so that nobody can make its first key meanwhile.
+        sign_ins = _sign_ins(settings, storage, origins, tokens, clock, place)
+        access = _access(settings, people, sign_ins, place)
+        origins = replace(origins, loopback=access.knows_nobody)
 
         link_key = _link_key(settings)
         notifiers = make_notifiers(endpoints, clock, reach, links=link_key)
@@ -206,6 +217,7 @@ async def open_server(
             dispatcher=dispatcher,
             links=link_key,
             access=access,
+            sign_ins=sign_ins,
             link_issuers=settings.link_issuers,
             descriptions=descriptions_of(agents),
             origins=origins,
@@ -219,43 +231,56 @@ async def open_server(
         yield Opened(served=served, store=storage.store(store), project=project)
 
 
-def _people(settings: Settings, configuration: Configuration, place: Place) -> People:
-    # An app's own code, and its users, may have any name; and so may the people of issuers.
+def _people(
+    settings: Settings, configuration: Configuration, place: Place, *, has_stored: bool
+) -> People:
+    # An app's own code, and its users, may have any name; and so may the people of issuers, and
+    # those whose keys are stored.
     anybody = settings.public_url is not None or not place.whole_process
-    anybody = anybody or bool(configuration.issuers)
+    anybody = anybody or has_stored or bool(configuration.issuers)
     return People(configuration.people, frozenset(settings.api_keys), links=anybody)
 
 
-def _access(
-    settings: Settings, people: People, place: Place, tokens: Tokens, clock: Clock
-) -> Access:
-    """Who may use the server, in the order in which they are looked for."""
+def _sign_ins(
+    settings: Settings,
+    storage: Storage,
+    origins: Origins,
+    tokens: Tokens,
+    clock: Clock,
+    place: Place,
+) -> SignIns | None:
+    """The ways in which people are known. None on a server that knows nobody, and on one whose app
+    says who they are."""
     if place.has_auth and tokens.issuers:
         raise ConfigurationError(
             "Assent takes auth or issuers, and was given both: either your app says who somebody "
             "is, or their token does."
         )
+    has_keys = settings.api_keys or database.has_keys(resolved(settings.database_path))
+    if place.has_auth or not (has_keys or tokens.issuers):
+        return None
+    return SignIns.over(storage, settings, origins, tokens, clock)
+
+
+def _access(settings: Settings, people: People, sign_ins: SignIns | None, place: Place) -> Access:
+    """Who may use the server, in the order in which they are looked for."""
     sources: list[Source] = []
-    if settings.api_keys:
-        sources.append(KeysOfSettings(settings.api_keys))
-    if tokens.issuers:
-        sources.append(OfIssuers(tokens, clock))
+    if sign_ins is not None:
+        sources += sign_ins.sources
     if place.has_auth:
         sources.append(AppAround())
     roles = Roles(people, settings.roles, settings.default_roles)
     return Access(sources, roles, allows_query_token=settings.allow_query_token)
 
 
-def _origins(settings: Settings, project: Project | None, access: Access) -> Origins:
+def _origins(settings: Settings, project: Project | None) -> Origins:
     """The origins whose pages may use the server. Where the setting is made, it alone says."""
-    knows_nobody = access.knows_nobody
     http = project.file.http if project is not None and project.file is not None else None
     if settings.cors_origins or http is None or http.cors is None:
-        return Origins(listed=settings.cors_origins, loopback=knows_nobody)
+        return Origins(listed=settings.cors_origins)
     return Origins(
         listed=http.cors.allow_origins,
         pattern=http.cors.allow_origin_regex,
-        loopback=knows_nobody,
     )
 
 

@@ -17,7 +17,7 @@ from assent.api.access.identity import Access
 from assent.api.cors import Origins
 from assent.api.streams.connections import Connections
 from assent.api.streams.encoder import Encoders
-from assent.core.errors import Unavailable
+from assent.core.errors import Conflict, Unavailable
 from assent.core.locks import NamedLocks
 from assent.notify.delivery import Dispatcher
 from assent.notify.links import LinkKey
@@ -25,6 +25,8 @@ from assent.runs.metrics import Metrics
 from assent.runs.service import Runs
 
 if TYPE_CHECKING:
+    from assent.api.access.opening import SignIns
+
     # It needs an extra, and is there only where traces are asked for.
     from assent.runs.traces import Traces
 
@@ -36,7 +38,8 @@ SCOPE_KEY = "assent"
 class Served:
     """All that requests need of a server, from its start to its end. `descriptions` say what its
     agents are for, by name, where a langgraph.json does. `access` says who sends a request, and
-    pages of the `origins` may. A stream on which nothing was sent for `heartbeat` seconds shows
+    pages of the `origins` may; `sign_ins` are the ways in which people are known, if there are
+    any. A stream on which nothing was sent for `heartbeat` seconds shows
     that it is alive, and a query socket on which nothing is asked for `idle_sockets` seconds is
     closed. Whoever asks on a thread is `asking` there, one after the other.
 
@@ -47,6 +50,7 @@ class Served:
     dispatcher: Dispatcher
     links: LinkKey | None
     access: Access
+    sign_ins: SignIns | None
     link_issuers: tuple[str, ...]
     descriptions: Mapping[str, str]
     origins: Origins
@@ -71,6 +75,18 @@ def served(request: Request) -> Served:
     if found is None:
         raise Unavailable("The server is starting, or has stopped.")
     return found
+
+
+def sign_ins_of(request: Request) -> SignIns:
+    """The ways in which people are known on the server that the request is for. Raises `Conflict`
+    if there are none."""
+    sign_ins = served(request).sign_ins
+    if sign_ins is None:
+        raise Conflict(
+            "This server keeps no keys: it knows nobody, or the app that it is a part of says who "
+            "asks. Make a first key with assent keys create while it is stopped."
+        )
+    return sign_ins
 
 
 def url(request: Request, path: str) -> str:

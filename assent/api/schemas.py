@@ -566,3 +566,28 @@ class BroadcastRequest(Body):
         default=None, description="Anything else, for programs"
     )
     thread_id: ThreadId | None = None
+
+
+# ── signing in ──
+
+
+class KeyRequest(Body):
+    """A key for yourself, or as an admin for another `person`, with these roles alone."""
+
+    person: Name | None = None
+    roles: list[Name] = Field(
+        min_length=1,
+        max_length=100,
+        description="`viewer`, `operator`, `approver`, `approver:tool:<tool>`, "
+        "`approver:role:<role>`, `auditor`, `admin`, and roles of policies",
+    )
+    expires_at: Moment | None = Field(
+        default=None, description="RFC 3339, with a zone; without it, the key does not expire"
+    )
+    note: str = Field(default="", max_length=500, description="What the key is for")
+
+
+class SignInRequest(Body):
+    """The key by which somebody signs in in a browser."""
+
+    key: str = Field(min_length=1, max_length=1_000, repr=False)

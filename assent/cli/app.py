@@ -21,6 +21,7 @@ MODULES = {
     "run": "assent.cli.run",
     "approvals": "assent.cli.approvals",
     "audit": "assent.cli.audit",
+    "keys": "assent.cli.keys",
     "doctor": "assent.cli.doctor",
     "backup": "assent.cli.backup",
     "import-checkpoints": "assent.cli.imports",

@@ -22,6 +22,7 @@ from assent.api.limits import MAX_BODY_BYTES
 from assent.api.streams.uvicorn_wires import LOGGER, HttpProtocol, WebSocketProtocol
 from assent.config.settings import Settings
 from assent.core.errors import ConfigurationError
+from assent.storage.sqlite.database import has_keys, resolved
 
 log = structlog.get_logger(__name__)
 
@@ -190,7 +191,9 @@ class OpenToAll(ConfigurationError):
 
 def check_reach(address: str, host: str, settings: Settings) -> None:
     """Raise `OpenToAll` for an address beyond loopback, if the server has no keys."""
-    if not settings.api_keys and not _ip(address).is_loopback:
+    if _ip(address).is_loopback or settings.api_keys:
+        return
+    if not has_keys(resolved(settings.database_path)):
         raise OpenToAll(
             f"Without keys, anybody who can reach {host or 'this machine'} could use the server."
         )

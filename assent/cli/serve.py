@@ -33,6 +33,7 @@ from assent.demo import open_clerk
 from assent.graph.input_fields import input_fields
 from assent.graph.kinds import Agent
 from assent.graph.loading import open_agents
+from assent.storage.sqlite.database import has_keys, resolved
 
 if sys.platform != "win32":
     import resource
@@ -191,7 +192,11 @@ def _listening(host: str, port: int, fd: int | None, settings: Settings) -> sock
         check_reach(str(sock.getsockname()[0]), host, settings)
         return sock
     except OpenToAll as error:
-        fail(f"{error.message} Set ASSENT_API_KEYS=name:secret, or bind to {LOOPBACK}.", code=2)
+        fail(
+            f"{error.message} Make one with assent keys create, or set "
+            f"ASSENT_API_KEYS=name:secret, or bind to {LOOPBACK}.",
+            code=2,
+        )
 
 
 def _announce(server: AgentServer, settings: Settings, url: str) -> None:
@@ -209,7 +214,7 @@ def _announce(server: AgentServer, settings: Settings, url: str) -> None:
     elif server.talks != server.agents[0]:
         body = f'{{"agent": "{server.talks}", {body[1:]}'
         option = f" --agent {server.talks}"
-    if settings.api_keys:
+    if settings.api_keys or has_keys(resolved(settings.database_path)):
         header = " -H 'authorization: Bearer <secret>'"
         option += " --api-key <secret>"
     curl = f"curl -N {url}/agent/stream{header} -H 'content-type: application/json' -d '{body}'"

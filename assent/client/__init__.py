@@ -10,6 +10,7 @@ from assent.client.sync import SyncClient
 from assent.client.sync_socket import SyncThreadSocket
 from assent.client.values import (
     Agent,
+    ApiKey,
     AuditRecord,
     DecisionLink,
     EventPage,
@@ -18,9 +19,12 @@ from assent.client.values import (
     Health,
     Heard,
     Link,
+    MadeApiKey,
+    Me,
     OneOutcome,
     OpenStream,
     Outcome,
+    RevokedKeys,
     Run,
     RunResult,
     Schedule,
@@ -35,6 +39,7 @@ from assent.client.values import (
 
 __all__ = [
     "Agent",
+    "ApiKey",
     "AuditRecord",
     "Client",
     "DecisionLink",
@@ -44,9 +49,12 @@ __all__ = [
     "Health",
     "Heard",
     "Link",
+    "MadeApiKey",
+    "Me",
     "OneOutcome",
     "OpenStream",
     "Outcome",
+    "RevokedKeys",
     "Run",
     "RunResult",
     "Schedule",

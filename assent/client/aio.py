@@ -20,6 +20,7 @@ from assent.client.aio_calls import (
     FeedCalls,
     FileCalls,
     GrantCalls,
+    KeyCalls,
     RunCalls,
     ScheduleCalls,
     ServerCalls,
@@ -207,6 +208,7 @@ class Client:
         self.approvals = ApprovalCalls(asks)
         self.schedules = ScheduleCalls(asks)
         self.grants = GrantCalls(asks)
+        self.keys = KeyCalls(asks)
         self.audit = AuditCalls(asks)
         self.files = FileCalls(asks)
         self.feeds = FeedCalls(asks)

@@ -11,6 +11,7 @@ from assent.client import calls
 from assent.client.calls import Call, Decisions, Page, Transport
 from assent.client.values import (
     Agent,
+    ApiKey,
     AuditRecord,
     DecisionLink,
     EventPage,
@@ -18,9 +19,12 @@ from assent.client.values import (
     Grant,
     Health,
     Heard,
+    MadeApiKey,
+    Me,
     OneOutcome,
     OpenStream,
     Outcome,
+    RevokedKeys,
     Run,
     RunResult,
     Schedule,
@@ -402,6 +406,34 @@ class GrantCalls(Group):
         return await self._asks.ask(calls.revoke_grant(grant_id))
 
 
+class KeyCalls(Group):
+    """API keys: one's own, and for an admin those of everybody in the tenant."""
+
+    async def create(
+        self,
+        roles: Sequence[str],
+        *,
+        person: str | None = None,
+        expires_at: datetime | None = None,
+        note: str | None = None,
+    ) -> MadeApiKey:
+        """Make a key with these roles alone, for oneself or another person."""
+        fields = {"person": person, "expires_at": expires_at, "note": note}
+        return await self._asks.ask(calls.make_key(roles, fields))
+
+    def list(self, *, limit: int = 100) -> AsyncGenerator[ApiKey, None]:
+        """All keys, also those that are over, asked for `limit` at a time."""
+        return self._all(lambda cursor: calls.list_keys(limit, cursor))
+
+    async def revoke(self, key_id: str) -> ApiKey:
+        """End the key, and the sessions that began with it."""
+        return await self._asks.ask(calls.revoke_key(key_id))
+
+    async def revoke_all(self, person: str) -> RevokedKeys:
+        """End every key and every session of the person."""
+        return await self._asks.ask(calls.revoke_keys(person))
+
+
 class AuditCalls(Group):
     """The audit chain: who did what, and when."""
 
@@ -472,6 +504,10 @@ class ServerCalls(Group):
     async def agents(self) -> tuple[Agent, ...]:
         """The agents that it runs."""
         return await self._asks.ask(calls.list_agents())
+
+    async def me(self) -> Me:
+        """Whoever asks, and what they may do."""
+        return await self._asks.ask(calls.who_am_i())
 
     async def health(self) -> Health:
         """The state of its process."""

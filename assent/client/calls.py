@@ -14,6 +14,7 @@ import msgspec
 
 from assent.client.values import (
     Agent,
+    ApiKey,
     AuditRecord,
     DecisionLink,
     EventPage,
@@ -21,9 +22,12 @@ from assent.client.values import (
     Grant,
     Health,
     Heard,
+    MadeApiKey,
+    Me,
     OneOutcome,
     OpenStream,
     Outcome,
+    RevokedKeys,
     Run,
     RunResult,
     Schedule,
@@ -524,6 +528,30 @@ def list_grants(limit: int, cursor: str | None) -> Call[Page[Grant]]:
 
 def revoke_grant(grant_id: str) -> Call[Grant]:
     return _delete(path_of("grants", grant_id), _one(Grant))
+
+
+# ── keys ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def who_am_i() -> Call[Me]:
+    return _get("/me", _one(Me))
+
+
+def make_key(roles: Sequence[str], fields: JsonObject) -> Call[MadeApiKey]:
+    return _post("/keys", _one(MadeApiKey), {"roles": [*roles], **_given(fields)})
+
+
+def list_keys(limit: int, cursor: str | None) -> Call[Page[ApiKey]]:
+    return _get("/keys", _page("keys", ApiKey), params_of(limit=limit, cursor=cursor))
+
+
+def revoke_key(key_id: str) -> Call[ApiKey]:
+    return _delete(path_of("keys", key_id), _one(ApiKey))
+
+
+def revoke_keys(person: str) -> Call[RevokedKeys]:
+    params = params_of(person=person)
+    return Call(method="DELETE", path="/keys", read=_one(RevokedKeys), params=params)
 
 
 # ── audit, files, the server ──────────────────────────────────────────────────────────────────────

@@ -24,6 +24,7 @@ from assent.client.sync_calls import (
     FeedCalls,
     FileCalls,
     GrantCalls,
+    KeyCalls,
     RunCalls,
     ScheduleCalls,
     ServerCalls,
@@ -237,6 +238,7 @@ class SyncClient:
         self.approvals = ApprovalCalls(asks)
         self.schedules = ScheduleCalls(asks)
         self.grants = GrantCalls(asks)
+        self.keys = KeyCalls(asks)
         self.audit = AuditCalls(asks)
         self.files = FileCalls(asks)
         self.feeds = FeedCalls(asks)

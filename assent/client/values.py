@@ -153,6 +153,57 @@ class Grant(Value, frozen=True, kw_only=True):
     revoked_at: datetime | None = None
 
 
+# ── keys ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+class ApiKey(Value, frozen=True, kw_only=True):
+    """An API key, without its text."""
+
+    key_id: str = ""
+    person: str = ""
+    tenant: str | None = None
+    roles: tuple[str, ...] = ()
+    made_by: str = ""
+    note: str = ""
+    created_at: datetime | None = None
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+
+class MadeApiKey(ApiKey, frozen=True, kw_only=True):
+    """An API key that was just made. `key` is its text, which is shown this once."""
+
+    key: str = ""
+
+    def __repr__(self) -> str:
+        """Without the text."""
+        return f"{type(self).__name__}(key_id={self.key_id!r}, person={self.person!r})"
+
+
+class RevokedKeys(Value, frozen=True, kw_only=True):
+    """What was revoked of one person: their keys, and the number of their sessions."""
+
+    keys: tuple[ApiKey, ...] = ()
+    sessions: int = 0
+
+    @classmethod
+    def _nested(cls, fields: JsonObject) -> JsonObject:
+        return {**fields, "keys": _within(ApiKey, fields["keys"])}
+
+
+class Me(Value, frozen=True, kw_only=True):
+    """Whoever asks, and what they may do."""
+
+    name: str = ""
+    tenant: str | None = None
+    roles: tuple[str, ...] = ()
+    rights: tuple[str, ...] = ()
+    approves: JsonObject = {}
+    authentication: str = ""
+    expires_at: datetime | None = None
+
+
 # ── runs and threads ──────────────────────────────────────────────────────────────────────────────
 
 

@@ -232,6 +232,12 @@ class Settings(BaseSettings):
     """The secret by which stored API keys and sessions are known: base64 of 32 bytes or more.
     Without it, one is made and kept beside the database."""
 
+    session_lifetime: Annotated[Duration, _from_to(60, 30 * 86_400)] = timedelta(hours=12)
+    """The time after which whoever has signed in in a browser has to sign in again."""
+
+    session_idle: Annotated[Duration, _from_to(10, 30 * 86_400)] = timedelta(hours=2)
+    """The time after which they have to if they have asked nothing meanwhile."""
+
     link_issuers: Annotated[tuple[str, ...], NoDecode] = ()
     """The names of keys that may make links for others, separated by commas."""
 

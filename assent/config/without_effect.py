@@ -32,12 +32,14 @@ def without_effect(
     environment: Mapping[str, str],
     *,
     known_by_key: bool = True,
+    stored_keys: bool = False,
 ) -> Iterator[WithoutEffect]:
     """What of these has no effect. Call it once the agents are loaded, since their modules may
     have the types that the settings name. Unless people are `known_by_key` alone, they may have
-    any name."""
+    any name; so they may where there are `stored_keys`."""
     yield from _unknown_variables(settings, environment)
     keys = settings.api_keys
+    known_by_key = known_by_key and not stored_keys
     for name in settings.link_issuers:
         if known_by_key and name not in keys:
             yield WithoutEffect("ASSENT_LINK_ISSUERS", f"It names '{name}', and {_no_key(name)}.")
@@ -50,7 +52,7 @@ def without_effect(
                 yield WithoutEffect("people", f"It has roles for '{name}', and {_no_key(name)}.")
     if configuration.tasks and "tasks" not in settings.dialects:
         yield WithoutEffect("tasks", "ASSENT_DIALECTS does not name 'tasks'.")
-    if settings.allow_query_token and not keys:
+    if settings.allow_query_token and not keys and not stored_keys:
         yield WithoutEffect("ASSENT_ALLOW_QUERY_TOKEN", "There are no keys that a URL could have.")
     for module, name in settings.state_types:
         if problem := _problem_of_type(module, name):

@@ -11,14 +11,16 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+import msgspec
 import structlog
 
 from assent.core.access import Owner, role_of
-from assent.core.audit import LOCAL, Actor, AuditAction, AuditEntry
+from assent.core.audit import Actor, AuditAction, AuditEntry
 from assent.core.clock import Clock, time_text
 from assent.core.errors import Conflict, InvalidRequest, NotFound, Tampered
-from assent.core.json import Json
+from assent.core.json import Json, JsonObject
 from assent.core.keys import Pepper, Random, key_id_in, new_key, same
+from assent.core.names import MAX_NAME, why_no_name
 from assent.core.rows import ApiKey, Session
 from assent.core.text import visible
 from assent.storage.base import Change, Storage, all_rows
@@ -28,7 +30,6 @@ log = structlog.get_logger(__name__)
 USE = "key"
 """The use by which macs and proofs of keys differ from those of other secrets."""
 
-MAX_NAME = 200
 MAX_ROLES = 100
 MAX_NOTE = 500
 
@@ -179,22 +180,25 @@ def credential_of(row: ApiKey) -> str:
     return f"key:{row.key_id}"
 
 
+FIELDS = (
+    *("key_id", "person", "tenant", "roles", "made_by", "note"),
+    *("created_at", "expires_at", "last_used_at", "revoked_at"),
+)
+
+
+def key_to_json(row: ApiKey) -> JsonObject:
+    """A key as it is shown: without what is made of its text."""
+    return {name: msgspec.to_builtins(getattr(row, name)) for name in FIELDS}
+
+
 # ── what a key may say ────────────────────────────────────────────────────────────────────────────
 
 
 def check_owner(owner: Owner) -> None:
     """Raise `InvalidRequest` unless the name and the tenant may be those of a person."""
     name, tenant = owner
-    if not 1 <= len(name) <= MAX_NAME or not name.isprintable() or name != name.strip():
-        raise InvalidRequest(
-            f"A person's name has 1 to {MAX_NAME} characters that can be seen, and no space around "
-            "them."
-        )
-    if name == LOCAL or name.startswith("~"):
-        raise InvalidRequest(
-            f"Nobody can be called '{visible(name)}': '{LOCAL}' is everybody on a server without "
-            "keys, and no name begins with '~'."
-        )
+    if (reason := why_no_name(name)) is not None:
+        raise InvalidRequest(f"Nobody can be called '{visible(name[:MAX_NAME])}': it {reason}.")
     if tenant is not None and not is_tenant(tenant):
         raise InvalidRequest("A tenant's name is 1 to 64 letters, digits, '_', '.' and '-'.")
 

@@ -43,7 +43,7 @@ RENEWED_AFTER = 10.0
 """The seconds after which a request over a WebSocket that is open asks anew whether its sender
 still is who they were."""
 
-Kind = Literal["local", "key", "session", "token", "host", "project"]
+Kind = Literal["local", "setting", "key", "session", "token", "host", "project"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +199,7 @@ class Access:
         for source in self._sources:
             found = await source.find(given, request)
             if found is not None:
-                return self._identity(found)
+                return self.identity_of(found)
         if given is not None and given.how == "token":
             raise not_known(
                 "This server needs a key, and 'token' is none: send one of its keys, once."
@@ -216,7 +216,7 @@ class Access:
         if found is None:
             return None
         try:
-            renewed = self._identity(found)
+            renewed = self.identity_of(found)
         except HTTPException:
             return None
         if renewed != identity:
@@ -232,7 +232,8 @@ class Access:
             raise not_known("You were signed out: what you were known by is no longer good here.")
         return renewed
 
-    def _identity(self, found: Found) -> Identity:
+    def identity_of(self, found: Found) -> Identity:
+        """The person with their roles here. Raises 403 if they have none."""
         roles = self._roles.of(found)
         return Identity(
             owner=Owner(found.name, found.tenant),

@@ -34,16 +34,16 @@ class KeysOfSettings:
     """Knows people by the `keys` of `ASSENT_API_KEYS`, by name."""
 
     keys: Mapping[str, str] = field(repr=False)
-    kind: Final[Kind] = "key"
+    kind: Final[Kind] = "setting"
 
     async def find(self, given: Given | None, request: Request) -> Found | None:
         name = self._name_of(given.text) if given is not None else None
-        return None if name is None else self._found(name)
+        return None if name is None else self.found(name)
 
     async def renew(self, identity: Identity) -> Found | None:
         # They are those of the process, to its end.
         name = identity.credential.id
-        return self._found(name) if name in self.keys else None
+        return self.found(name) if name in self.keys else None
 
     def _name_of(self, text: str) -> str | None:
         """The name that the key belongs to."""
@@ -54,8 +54,9 @@ class KeysOfSettings:
         names = [name for name, key in keys if hmac.compare_digest(key.encode(), given)]
         return names[0] if names else None
 
-    def _found(self, name: str) -> Found:
-        return Found(name, Authentication.API_KEY, Credential("key", name))
+    def found(self, name: str) -> Found:
+        """The person who has this key."""
+        return Found(name, Authentication.API_KEY, Credential(self.kind, name))
 
 
 # ── known by the app around ───────────────────────────────────────────────────────────────────────

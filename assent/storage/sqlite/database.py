@@ -145,6 +145,21 @@ def _lock(path: Path) -> FileLock:
     return FileLock(f"{path}.lock", timeout=0, mode=0o600)
 
 
+def has_keys(path: Path) -> bool:
+    """True if the database has ever had an API key: one that was revoked is still there, so that to
+    revoke the last one does not open a server to everybody. Raises `ConfigurationError`."""
+    if not path.is_file():
+        return False
+    try:
+        with reading(path) as connection:
+            has_table = "SELECT 1 FROM sqlite_schema WHERE name = 'api_keys'"
+            if connection.execute(has_table).fetchone() is None:
+                return False
+            return connection.execute("SELECT 1 FROM api_keys LIMIT 1").fetchone() is not None
+    except sqlite3.Error as error:
+        raise unusable(path, error) from error
+
+
 # ── connections ──
 
 

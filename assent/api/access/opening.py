@@ -1,0 +1,75 @@
+"""Puts together who may use the server, and how people sign in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from assent.api.access.given import Given
+from assent.api.access.identity import Found, Source, not_known
+from assent.api.access.keys import StoredKeys
+from assent.api.access.sessions import Cookie, SignedIn
+from assent.api.access.sources import KeysOfSettings
+from assent.api.access.tokens import OfIssuers, Tokens
+from assent.api.cors import Origins
+from assent.config.settings import Settings
+from assent.core.clock import Clock
+from assent.runs.keys import Keys
+from assent.runs.sessions import Sessions
+from assent.storage.base import Storage
+
+
+@dataclass(frozen=True, slots=True)
+class SignIns:
+    """The ways in which people are known on a server whose app does not say who they are: keys of
+    its `settings`, keys that are `stored`, tokens of `issuers`, and the sessions of `browsers`."""
+
+    settings: KeysOfSettings
+    stored: StoredKeys
+    issuers: OfIssuers
+    browsers: SignedIn
+
+    @classmethod
+    def over(
+        cls,
+        storage: Storage,
+        settings: Settings,
+        origins: Origins,
+        tokens: Tokens,
+        clock: Clock,
+    ) -> SignIns:
+        """Those over the keys and sessions of the storage."""
+        pepper = settings.pepper
+        of_settings = KeysOfSettings(settings.api_keys)
+        stored = StoredKeys(Keys(storage, pepper, clock))
+        sessions = Sessions(
+            storage,
+            pepper,
+            clock,
+            lifetime=settings.session_lifetime,
+            idle=settings.session_idle,
+        )
+        cookie = Cookie("assent", settings.public_url)
+        browsers = SignedIn(sessions, cookie, origins, stored=stored, settings=of_settings)
+        return cls(of_settings, stored, OfIssuers(tokens, clock), browsers)
+
+    @property
+    def sources(self) -> Sequence[Source]:
+        """They, in the order in which they are asked: a header that says who asks comes before a
+        cookie."""
+        return (self.settings, self.stored, self.issuers, self.browsers)
+
+    async def by_key(self, text: str, request: Request) -> Found:
+        """The person whose key this is. Raises 401."""
+        for source in (self.settings, self.stored):
+            found = await source.find(Given("header", text), request)
+            if found is not None:
+                return found
+        raise not_known("This key is none of this server's.")
+
+    def forget_all(self) -> None:
+        """Ask the storage anew about everybody."""
+        self.stored.forget_all()
+        self.browsers.forget_all()

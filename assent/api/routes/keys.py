@@ -1,0 +1,187 @@
+"""API keys over HTTP: one's own, and for an admin those of everybody in the tenant."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import Query, Request, Response
+
+from assent.api.access.identity import Identity
+from assent.api.access.opening import SignIns
+from assent.api.access.rules import Thing, may
+from assent.api.answers import answers, refuses
+from assent.api.context import sign_ins_of
+from assent.api.deps import PageLimit, TheIdentity
+from assent.api.responses import json_response, page_response
+from assent.api.routing import router_of
+from assent.api.schemas import KeyRequest
+from assent.api.shapes.signing import KeysPage, KeyView, MadeKeyView, RevokedKeysView
+from assent.core.access import Owner, Right, Role, role_of, roles_in_policies
+from assent.core.errors import Conflict, Forbidden, InvalidRequest, NotFound
+from assent.core.json import JsonObject
+from assent.core.rows import ApiKey
+from assent.core.text import visible
+from assent.runs.keys import key_to_json
+from assent.storage.base import Page
+
+router = router_of("keys")
+
+NO_STORE = {"Cache-Control": "no-store"}
+
+MOST = 1_000
+"""The most keys of one person, also counting those that are over, that requests can make."""
+
+
+@router.post("/keys", status_code=201)
+@may(Right.SELF, Thing.BODY)
+@answers(MadeKeyView, 201)
+@refuses(403, 409)
+async def make_key(body: KeyRequest, request: Request, identity: TheIdentity) -> Response:
+    """Make a key, for yourself or, as an admin, for somebody else. `key` in the answer is its text,
+    which is shown this once. It has these roles alone; yours are the most that it can have, and one
+    for somebody else gives no right to approve."""
+    keys = sign_ins_of(request).stored.keys
+    owner = Owner(body.person or identity.owner.name, identity.owner.tenant)
+    check_may_give(identity, owner, body.roles)
+    if len(await keys.of(owner)) >= MOST:
+        raise Conflict(f"'{visible(owner.name)}' has {MOST:,} keys, also counting old ones.")
+    made = await keys.make(
+        owner,
+        body.roles,
+        identity.actor,
+        made_by=(*identity.known_to, identity.owner.name)[0],
+        expires_at=_end(body.expires_at, identity),
+        note=body.note,
+    )
+    view = {"key": made.text, **key_to_json(made.row)}
+    return json_response(view, status=201, headers=NO_STORE)
+
+
+@router.get("/keys")
+@may(Right.SELF, Thing.LIST)
+@answers(KeysPage)
+@refuses(409)
+async def list_keys(
+    request: Request, identity: TheIdentity, limit: PageLimit = 100, cursor: str | None = None
+) -> Response:
+    """Your keys, newest first, also those that are over; an admin gets everybody's. None has its
+    text. `next` is the cursor of the next page, or null."""
+    storage = sign_ins_of(request).stored.keys.storage
+    owner = None if _is_admin(identity) else identity.owner
+    page = await storage.api_keys(owner=owner, limit=limit, cursor=cursor)
+    seen = tuple(row for row in page.rows if _sees(identity, row))
+    response = page_response("keys", Page(seen, page.next), key_to_json)
+    response.headers.update(NO_STORE)
+    return response
+
+
+@router.delete("/keys/{id}")
+@may(Right.SELF, Thing.KEY)
+@answers(KeyView)
+@refuses(409)
+async def revoke_key(id: str, request: Request, identity: TheIdentity) -> Response:
+    """Revoke it, and end the sessions that began with it: from now on it is good for nothing."""
+    sign_ins = sign_ins_of(request)
+    keys = sign_ins.stored.keys
+    row = await keys.storage.api_key(id)
+    if row is None or not _sees(identity, row):
+        raise NotFound(f"There is no key '{visible(id)}'.")
+    revoked = await keys.revoke(id, identity.actor)
+    sign_ins.forget_all()
+    return json_response(key_to_json(revoked), headers=NO_STORE)
+
+
+@router.delete("/keys")
+@may(Right.SELF, Thing.LIST)
+@answers(RevokedKeysView)
+@refuses(403, 409)
+async def revoke_keys(
+    request: Request,
+    identity: TheIdentity,
+    person: Annotated[str, Query(min_length=1, max_length=200)],
+) -> Response:
+    """Revoke every key of a person, and end all their sessions: yourself or, as an admin, somebody
+    else."""
+    owner = Owner(person, identity.owner.tenant)
+    if owner != identity.owner and not _is_admin(identity):
+        raise Forbidden("Only an admin revokes the keys of others.")
+    sign_ins = sign_ins_of(request)
+    revoked, ended = await revoke_all(sign_ins, owner, identity)
+    return json_response({"keys": revoked, "sessions": ended}, headers=NO_STORE)
+
+
+async def revoke_all(sign_ins: SignIns, owner: Owner, by: Identity) -> tuple[list[JsonObject], int]:
+    """Revoke every key of the owner, and end their sessions: what was revoked, and how many
+    ended."""
+    keys, sessions = sign_ins.stored.keys, sign_ins.browsers.sessions
+    good = [row for row in await keys.of(owner) if row.revoked_at is None]
+    revoked = [key_to_json(await keys.revoke(row.key_id, by.actor)) for row in good]
+    ended = await sessions.end_all(owner, by.actor)
+    sign_ins.forget_all()
+    return revoked, ended
+
+
+# ── who may make what ─────────────────────────────────────────────────────────────────────────────
+
+
+def check_may_give(identity: Identity, owner: Owner, roles: Collection[str]) -> None:
+    """Raise `Forbidden` unless they may make a key with these roles for the owner, and
+    `InvalidRequest` if it would be good for nothing."""
+    if not any(map(role_of, roles)):
+        raise InvalidRequest(f"A key needs a role that lets it do something: {', '.join(Role)}.")
+    if owner != identity.owner:
+        _check_for_another(identity, roles)
+        return
+    for role in roles:
+        if not _has(identity, role):
+            raise Forbidden(
+                f"You cannot give the role '{visible(role)}', since you do not have it. You have: "
+                f"{', '.join(identity.roles)}."
+            )
+
+
+def _check_for_another(identity: Identity, roles: Collection[str]) -> None:
+    if not _is_admin(identity):
+        raise Forbidden("Only an admin makes keys for others.")
+    if identity.known_to:
+        raise Forbidden(
+            f"Your key was made by '{identity.known_to[0]}', who knows it. Keys for others are "
+            "made with one that nobody else knows."
+        )
+    # Whoever makes a key knows it: an admin would approve by it in the name of somebody else.
+    if any(role_of(role) is Role.APPROVER for role in roles):
+        raise Forbidden(
+            "A key for somebody else gives no right to approve, since you know it too. Make it "
+            "with assent keys create on the server's machine."
+        )
+
+
+def _has(identity: Identity, role: str) -> bool:
+    """True if the role gives nothing that they do not have."""
+    # Everybody may look at what is their own.
+    theirs = {Role.VIEWER, *identity.roles, *roles_in_policies(identity.roles)}
+    if role in theirs:
+        return True
+    kind, _, rest = role.partition(":")
+    of, _, name = rest.partition(":")
+    is_part = kind == Role.APPROVER and Role.APPROVER in identity.roles
+    return is_part and (of == "tool" or (of == "role" and name in theirs))
+
+
+def _end(asked: datetime | None, identity: Identity) -> datetime | None:
+    """The time at which the key ends: a key that ends makes none that lasts longer."""
+    own = identity.credential.expires_at if identity.credential.kind == "key" else None
+    ends = [each for each in (asked, own) if each is not None]
+    return min(ends) if ends else None
+
+
+def _is_admin(identity: Identity) -> bool:
+    return Right.ADMIN in identity.rights
+
+
+def _sees(identity: Identity, row: ApiKey) -> bool:
+    if row.tenant != identity.owner.tenant:
+        return False
+    return _is_admin(identity) or row.person == identity.owner.name
