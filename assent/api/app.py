@@ -27,6 +27,7 @@ from assent.api.routes import (
     approvals,
     audit,
     connections,
+    docs,
     feeds,
     files,
     grants,
@@ -127,6 +128,9 @@ def make_app(routers: Sequence[APIRouter], lifespan: Lifespan[FastAPI]) -> FastA
         version=version("assent"),
         description="Runs LangGraph agents that must ask a person before they act.",
         lifespan=lifespan,
+        # Its own routes have no rules, and its page loads the scripts of others.
+        openapi_url=None,
+        docs_url="/docs" if docs.router in routers else None,
         # A redirect to a path without the slash at its end would repeat the key in a URL.
         redirect_slashes=False,
         # The routes themselves, as they were made when they were imported. To include their routers
@@ -227,6 +231,7 @@ async def open_server(
             traces=traces,
             heartbeat=heartbeat,
             idle_sockets=settings.idle_sockets.total_seconds(),
+            is_behind_tls=(settings.public_url or "").startswith("https:"),
         )
         yield Opened(served=served, store=storage.store(store), project=project)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from fastapi import Request
+from starlette.types import Scope
 
 from assent.api.access.identity import Access
 from assent.api.cors import Origins
@@ -41,7 +42,8 @@ class Served:
     pages of the `origins` may; `sign_ins` are the ways in which people are known, if there are
     any. A stream on which nothing was sent for `heartbeat` seconds shows
     that it is alive, and a query socket on which nothing is asked for `idle_sockets` seconds is
-    closed. Whoever asks on a thread is `asking` there, one after the other.
+    closed. Whoever asks on a thread is `asking` there, one after the other. It `is_behind_tls` if
+    its public address says so.
 
     The `program` has the runs of everybody.
     """
@@ -60,6 +62,7 @@ class Served:
     traces: Traces | None
     heartbeat: float
     idle_sockets: float
+    is_behind_tls: bool
     asking: NamedLocks = field(default_factory=NamedLocks)
 
     @property
@@ -87,6 +90,13 @@ def sign_ins_of(request: Request) -> SignIns:
             "asks. Make a first key with assent keys create while it is stopped."
         )
     return sign_ins
+
+
+def is_over_tls(scope: Scope) -> bool:
+    """True if people reach the server over HTTPS, themselves or by a proxy."""
+    server: Served | None = scope.get(SCOPE_KEY)
+    by_proxy = server is not None and server.is_behind_tls
+    return by_proxy or scope.get("scheme") in ("https", "wss")
 
 
 def url(request: Request, path: str) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from starlette.datastructures import URL
+from starlette.datastructures import URL, Headers
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from assent.api.access.headers import secured
 from assent.api.loopback import is_loopback
 
 METHODS = ("GET", "POST", "PATCH", "DELETE", "HEAD")
@@ -52,7 +54,7 @@ class Origins:
         pattern = "|".join(f"(?:{each})" for each in patterns if each is not None)
         if not self.listed and not pattern:
             return app
-        return CORSMiddleware(
+        return _Cors(
             app,
             allow_origins=self.listed,
             allow_origin_regex=pattern or None,
@@ -61,3 +63,9 @@ class Origins:
             expose_headers=RESPONSE_HEADERS,
             max_age=PREFLIGHT_SECONDS,
         )
+
+
+class _Cors(CORSMiddleware):
+    def preflight_response(self, request_headers: Headers) -> Response:
+        response = super().preflight_response(request_headers)
+        return secured(response, over_tls=False)

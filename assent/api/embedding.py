@@ -23,6 +23,7 @@ from assent.api.head import HeadAsGet
 from assent.api.in_process import InProcess
 from assent.api.limits import LoopbackNames, WellFormed, check_head, check_loopback
 from assent.api.project_app import project_app, under_prefix
+from assent.api.routes import docs
 from assent.api.routes.dialects import DIALECT_ROUTES
 from assent.api.routing import JsonRoute
 from assent.api.streams.handshake import HANDSHAKE
@@ -188,9 +189,11 @@ class Assent(InProcess):
 
     @cached_property
     def _routes(self) -> FastAPI:
+        # An app around has a document and a page of its own.
+        own = [docs.router] if self._settings.docs else []
         if self._auth is None:
-            return make_app(self._routers, self._served_alone)
-        app = make_app([], self._served_alone)
+            return make_app([*self._routers, *own], self._served_alone)
+        app = make_app(own, self._served_alone)
         app.include_router(self.router)
         return app
 

@@ -1,13 +1,11 @@
 """The page behind a link: exactly what is asked, and a button for each decision.
 
-It is plain HTML that runs no script, loads nothing and cannot be framed. Texts that others wrote
-are escaped twice: as HTML, and so that no invisible character is left.
+It is plain HTML that runs no script, loads nothing but its styles and cannot be framed. Texts that
+others wrote are escaped twice: as HTML, and so that no invisible character is left.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -16,6 +14,7 @@ from html import escape
 from fastapi.responses import HTMLResponse
 
 from assent.api import link_answers
+from assent.api.access.headers import PAGE
 from assent.core.approval import Approval, ApprovalKind, ApprovalStatus
 from assent.core.json import Json
 from assent.core.question_text import read_question
@@ -50,15 +49,12 @@ button[value=reject] { color: #a3211b }
 @media (max-width: 30rem) { button { flex: 1; min-width: 0 } }
 """
 
-_STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+STYLE_FILE = "page.css"
+"""The name of its file, beside the links."""
 
 HEADERS = {
-    "Content-Security-Policy": (
-        f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; form-action 'self'; "
-        "base-uri 'none'; frame-ancestors 'none'"
-    ),
+    "Content-Security-Policy": PAGE,
     "X-Frame-Options": "DENY",
-    "X-Content-Type-Options": "nosniff",
     "X-Robots-Tag": "noindex, nofollow",
     "Cache-Control": "no-store",
     # No other site learns the link. 'no-referrer' would also hide from this server that its own
@@ -123,7 +119,7 @@ def _page(title: str, body: str, status: int) -> HTMLResponse:
     html = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head>"
+        f'<title>{escape(title)}</title><link rel="stylesheet" href="{STYLE_FILE}"></head>'
         f"<body><h1>{_marked(title)}</h1>{body}</body></html>"
     )
     return HTMLResponse(html, status_code=status, headers=HEADERS)

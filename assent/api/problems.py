@@ -14,8 +14,9 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
+from assent.api.access.headers import secured
 from assent.api.answers import PROBLEM
-from assent.api.context import SCOPE_KEY, Served
+from assent.api.context import SCOPE_KEY, Served, is_over_tls
 from assent.api.idempotency import has_key
 from assent.api.responses import json_response
 from assent.api.schemas import KEY, THREAD_ID
@@ -153,7 +154,8 @@ def install(app: FastAPI) -> None:
 async def answer(request: Request, error: Exception) -> Response:
     """The response with the problem document for the error."""
     status, body, headers = await document(error, Asked.by(request))
-    return json_response(body, status=status, media_type=PROBLEM, headers=headers)
+    response = json_response(body, status=status, media_type=PROBLEM, headers=headers)
+    return secured(response, over_tls=is_over_tls(request.scope))
 
 
 async def document(error: Exception, asked: Asked) -> Document:

@@ -17,9 +17,10 @@ from starlette.routing import BaseRoute, WebSocketRoute
 
 from assent.api.access.authorizing import authorize, authorized, may_be_authorized
 from assent.api.access.given import TOKEN
+from assent.api.access.headers import secured
 from assent.api.access.rules import Rule, rule_of
 from assent.api.answers import plain_responses
-from assent.api.context import SCOPE_KEY, Served
+from assent.api.context import SCOPE_KEY, Served, is_over_tls
 from assent.api.json_body import SHOWN, JsonRequest
 from assent.api.limits import ANY_BODY, JSON_BODY, BodyLimits, LimitedBody
 from assent.api.problems import EXPECTED, answer
@@ -86,7 +87,7 @@ class JsonRoute(APIRoute):
                 response = await respond(request)
                 answered(response.status_code)
             _count(request, self.own_path, response)
-            return response
+            return secured(response, over_tls=is_over_tls(request.scope))
 
         return handle_json
 

@@ -290,6 +290,9 @@ class Settings(BaseSettings):
     """The time after which a query socket on which nothing is asked, and nothing runs, is
     closed."""
 
+    docs: bool = True
+    """Serve `/docs`, the page with all routes, and `/openapi.json`."""
+
     # ── watching ──────────────────────────────────────────────────────────────────────────────────
 
     traces: bool = False

@@ -55,7 +55,7 @@ NOT_HERE: Mapping[str, str] = {
     "which run any code that somebody writes into the file",
     "http.disable_runs": "is not supported: runs are cancelled and followed there",
     "http.disable_threads": "is not supported: approvals are decided there",
-    "http.disable_meta": "is not supported. Keep /docs and /openapi.json away in your proxy",
+    "http.disable_meta": "is not supported. Set ASSENT_DOCS=false",
     "http.configurable_headers": 'is not supported. Send "config": {"configurable": …} instead',
     "http.middleware_order": "is not supported: middleware of the project's app is not put around "
     "Assent's routes, where it would come before the keys",

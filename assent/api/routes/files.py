@@ -10,6 +10,7 @@ from fastapi import Query, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.responses import StreamingResponse
 
+from assent.api.access.headers import NO_PAGE
 from assent.api.access.rules import Thing, may
 from assent.api.answers import WHATEVER, answers, refuses
 from assent.api.context import url
@@ -102,8 +103,7 @@ async def get_content(id: str, runs: TheRuns, by: TheActor) -> Response:
     headers = {
         "Content-Length": str(row.size),
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(row.name or id, safe='')}",
-        "X-Content-Type-Options": "nosniff",
-        "Content-Security-Policy": "sandbox",
+        "Content-Security-Policy": f"{NO_PAGE}; sandbox",
     }
     return StreamingResponse(content, headers=headers, media_type=row.mime_type)
 

@@ -18,7 +18,14 @@ from assent.api.answers import HTML, answers, refuses, refuses_by_page
 from assent.api.context import served
 from assent.api.deps import TheActor, TheRuns
 from assent.api.limits import FORM_BODY
-from assent.api.link_page import MAX_REASON_CHARACTERS, asking_page, decided_page, refusing_page
+from assent.api.link_page import (
+    MAX_REASON_CHARACTERS,
+    STYLE,
+    STYLE_FILE,
+    asking_page,
+    decided_page,
+    refusing_page,
+)
 from assent.api.problems import distrust
 from assent.api.responses import json_response
 from assent.api.routing import JsonRoute, takes
@@ -120,6 +127,14 @@ async def create_link(
         "decisions": link.decisions,
     }
     return json_response(view, status=201, headers={"Cache-Control": "no-store"})
+
+
+@router.get(f"/links/{STYLE_FILE}")
+@open_to_all("The page looks the same to everybody.")
+@answers(str, media_type="text/css", description="The styles of the page")
+async def style() -> Response:
+    """How the page looks."""
+    return Response(STYLE, media_type="text/css", headers={"Cache-Control": "max-age=86400"})
 
 
 @router.get("/links/{token}", response_class=HTMLResponse)
