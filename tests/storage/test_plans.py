@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from assent.core.access import Owner
+from assent.core.access import APPROVES_ALL, Owner, Sight
 from assent.core.approval import ApprovalStatus
 from assent.core.rows import UNFINISHED, NotificationStatus, RunStatus, ThreadStatus
 from assent.core.sealing import NoSeal
@@ -165,6 +165,68 @@ async def test_a_list_is_read_in_the_order_of_an_index(
             if of_one_thing:
                 used = [step for step in reader.plan if " INDEX " in step]
                 assert any(each in used[0] for each in of_one_thing), (chosen, used)
+
+
+SIGHTS = {
+    "own": Sight("own", Owner("ann", "acme")),
+    "own of nobody's": Sight("own", Owner("ann")),
+    "an approver's": Sight("own", Owner("ann"), ("lead",), APPROVES_ALL),
+    "a tenant's": Sight("tenant", Owner("ann", "acme")),
+}
+
+OF_TENANTS = {"notifications", "audit"}
+"""Lists of which nobody has something of their own."""
+
+
+@pytest.mark.parametrize(
+    ("name", "sight"),
+    [
+        (name, sight)
+        for name in LISTS
+        for sight in SIGHTS
+        if name != "ended_runs" and (name not in OF_TENANTS or sight == "a tenant's")
+    ],
+)
+async def test_what_somebody_sees_of_a_list_is_found_by_an_index(
+    connection: sqlite3.Connection, name: str, sight: str
+) -> None:
+    filters = LISTS[name]
+    for count in range(len(filters) + 1):
+        for chosen in combinations(filters, count):
+            reader = ExplainingReader(connection)
+            reads = over(reader).seen_by(SIGHTS[sight])
+            await getattr(reads, name)(**{each: filters[each] for each in chosen})
+            assert not reader.passes_through(), (chosen, reader.plan)
+            of_one_thing = FEW.intersection(chosen)
+            if of_one_thing:
+                used = [step for step in reader.plan if " INDEX " in step]
+                assert any(each in used[0] for each in of_one_thing), (chosen, used)
+
+
+@pytest.mark.parametrize("sight", SIGHTS)
+@pytest.mark.parametrize("name", ["thread", "run", "approval", "file", "schedule", "link"])
+async def test_what_somebody_sees_of_a_row_is_found_by_its_key(
+    connection: sqlite3.Connection, name: str, sight: str
+) -> None:
+    reader = ExplainingReader(connection)
+    await getattr(over(reader).seen_by(SIGHTS[sight]), name)("x")
+    assert f"{name}_id=?" in reader.plan[0], reader.plan
+    assert not reader.passes_through(), reader.plan
+
+
+@pytest.mark.parametrize("types", [None, {"done"}, {"token", "done"}])
+@pytest.mark.parametrize("run_id", [None, "r"])
+async def test_a_log_that_is_seen_is_found_by_its_thread(
+    connection: sqlite3.Connection, types: set[str] | None, run_id: str | None
+) -> None:
+    seen, whole = ExplainingReader(connection), ExplainingReader(connection)
+    sql = queries.log_page(types, run_id)
+    asked = queries.log_parameters("t", 5, 9, types, run_id)
+    await whole.rows(sql, asked)
+    await seen.rows(queries.of_seen_thread(sql), {**asked, "tenant": None, "owner": "ann"})
+    assert seen.passes_through() == whole.passes_through()
+    assert {step for step in whole.plan if "SUBQUERY" not in step} <= {*seen.plan}
+    assert "SEARCH own USING PRIMARY KEY (thread_id=?)" in seen.plan
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
