@@ -21,6 +21,7 @@ import structlog
 from hypothesis import HealthCheck, settings
 
 from assent.config.logging import TALKATIVE, configure_logging
+from tests.support.command import share_zygote
 from tests.support.openai_server import OpenAIServer
 from tests.support.server import Server
 from tests.support.zygote import Zygote
@@ -43,6 +44,12 @@ settings.load_profile("assent")
 
 def pytest_configure() -> None:
     log_plainly()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """The workers of a run need one process that has imported everything, and not one each."""
+    share_zygote()
 
 
 def log_plainly() -> None:

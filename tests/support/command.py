@@ -105,7 +105,17 @@ def run(
         )
 
 
+ADDRESS = "ASSENT_TESTS_FORK_AT"
+"""The variable that has the address of the process that forks, where it is another's."""
+
+
 @cache
 def _zygote() -> Zygote:
     """One for all tests: it has nothing of theirs."""
-    return Zygote(REPOSITORY)
+    return Zygote(REPOSITORY, os.environ.get(ADDRESS))
+
+
+def share_zygote() -> None:
+    """Have the processes that are started from now on fork from one process of this one's."""
+    if not COLD:
+        os.environ[ADDRESS] = _zygote().address

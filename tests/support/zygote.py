@@ -7,7 +7,7 @@ is spoken to by, and no file of ours open.
 
     zygote = Zygote()
     process = zygote.start(["serve", "--port", "8000"], folder=…, environment={…}, log=…)
-    process.signal(signal.SIGKILL)
+    process.send_signal(signal.SIGKILL)
     process.wait(5)    # -9
 
 This module is both ends. With `COLD_SERVERS=1`, and where there is no safe fork, the tests start
@@ -22,6 +22,7 @@ import importlib
 import io
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -29,7 +30,10 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack, closing, suppress
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 HAS_SAFE_FORK = hasattr(os, "fork") and sys.platform != "darwin"
@@ -41,6 +45,7 @@ TAKEN_LATER = (
     "langchain_core.tracers.context",
     "langchain_core.tracers.run_collector",
     "langchain_core.tracers.stdout",
+    "langchain_openai",
     "uvicorn.lifespan.off",
     "uvicorn.lifespan.on",
     "uvicorn.loops.auto",
@@ -65,28 +70,23 @@ UVICORN = "uvicorn.main:main"
 
 
 class Zygote:
-    """The process that forks. It ends, and its children with it, when it is closed or this process
-    is gone."""
+    """The process that forks: one of our own, or the one that listens at the `address`. It ends,
+    and its children with it, when it is closed or the process that started it is gone; the children
+    that one asked for, when that one closes it."""
 
-    def __init__(self, repository: Path) -> None:
-        ours, its = socket.socketpair()
-        with its:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", STARTS, str(its.fileno())],
-                cwd=repository,
-                env={
-                    name: value
-                    for name, value in os.environ.items()
-                    if not name.startswith("ASSENT_")
-                }
-                | {"PYTHONPATH": str(repository)},
-                stdin=subprocess.DEVNULL,
-                pass_fds=[its.fileno()],
-            )
-        self._socket = ours
-        self._lines = ours.makefile("rw", buffering=1)
+    def __init__(self, repository: Path, address: str | None = None) -> None:
+        self._own = None if address else _Own(repository)
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(self._own.address if self._own else str(address))
+        self._lines = self._socket.makefile("rw", buffering=1)
         self._lock = threading.Lock()
         atexit.register(self.close)
+
+    @property
+    def address(self) -> str:
+        """Where others of our processes may ask it too."""
+        address: str = self._socket.getpeername()
+        return address
 
     def start(
         self,
@@ -128,7 +128,33 @@ class Zygote:
         atexit.unregister(self.close)
         self._lines.close()
         self._socket.close()
+        if self._own:
+            self._own.close()
+
+
+class _Own:
+    """The process, started here. It imports when it is asked for the first child."""
+
+    def __init__(self, repository: Path) -> None:
+        self._folder = TemporaryDirectory(prefix="zygote-")
+        self.address = str(Path(self._folder.name, "socket"))
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("ASSENT_")}
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(self.address)
+            listener.listen()
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", STARTS, str(listener.fileno())],
+                cwd=repository,
+                env=kept | {"PYTHONPATH": str(repository)},
+                stdin=subprocess.PIPE,
+                pass_fds=[listener.fileno()],
+            )
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
         self._process.wait()
+        self._folder.cleanup()
 
 
 class Forked:
@@ -179,8 +205,18 @@ def call(name: str) -> None:
 
 
 def main() -> None:
-    """Import, then fork for whoever asks. Returns in no process but the children, as what they
-    are."""
+    """Fork for whoever asks. Returns in no process but the children, as what they are."""
+    # Ctrl-C is for the tests, who then let go of the socket.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    request = _serve(socket.socket(fileno=int(sys.argv[1])))
+    if request is not None:
+        _become(request)
+        prepare()
+        call(request["program"])
+
+
+@cache
+def _import_everything() -> None:
     from assent.cli.app import MODULES
     from assent.core.sealing import NoSeal
     from assent.storage.sqlite.tables import Tables
@@ -195,47 +231,91 @@ def main() -> None:
     # Each storage reads the annotations of its rows, once in a process.
     Tables(NoSeal())
     assert threading.active_count() == 1, threading.enumerate()
-    # Ctrl-C is for the tests, who then let go of the socket.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.collect()
     gc.freeze()
-    request = _serve(socket.socket(fileno=int(sys.argv[1])))
-    if request is not None:
-        _become(request)
-        prepare()
-        call(request["program"])
 
 
-def _serve(asked_by: socket.socket) -> dict[str, Any] | None:
-    """Answer requests until there is nobody to make any. In a child, return what it is to be."""
-    codes: dict[int, int | None] = {}
-    with asked_by, asked_by.makefile("rw", buffering=1) as lines:
-        for line in lines:
-            ((kind, what),) = json.loads(line).items()
-            _reap(codes)
-            answer: int | None = None
-            if kind == "start":
-                answer = os.fork()
-                if answer == 0:
-                    return dict(what)
-                codes[answer] = None
-            elif kind == "signal":
-                if codes[what[0]] is None:
-                    os.kill(*what)
-            else:
-                answer = codes[what]
-            lines.write(f"{json.dumps(answer)}\n")
-    for pid, code in codes.items():
-        if code is None:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+def _serve(listener: socket.socket) -> dict[str, Any] | None:
+    """Answer requests until standard input is closed. In a child, return what it is to be."""
+    askers: list[_Asker] = []
+    with ExitStack() as ours:
+        ours.enter_context(listener)
+        while True:
+            ready, _, _ = select.select([0, listener, *askers], [], [])
+            if 0 in ready:
+                break
+            if listener in ready:
+                askers.append(ours.enter_context(closing(_Asker(listener.accept()[0]))))
+                ready.remove(listener)
+            for asker in ready:
+                request = asker.next_request()
+                if request is None:
+                    asker.end()
+                    askers.remove(asker)
+                elif (child := asker.answer(request)) is not None:
+                    return child
+    for asker in askers:
+        asker.end()
     return None
 
 
-def _reap(codes: dict[int, int | None]) -> None:
-    for pid, code in codes.items():
-        if code is None and (ended := os.waitpid(pid, os.WNOHANG))[0] == pid:
-            codes[pid] = os.waitstatus_to_exitcode(ended[1])
+class _Asker:
+    """A process of tests, and the children that were forked for it."""
+
+    def __init__(self, asking: socket.socket) -> None:
+        self._socket = asking
+        self._lines = asking.makefile("rw", buffering=1)
+        self._codes: dict[int, int | None] = {}
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._lines.close()
+        self._socket.close()
+
+    def next_request(self) -> dict[str, Any] | None:
+        """The next request. Whoever asks sends it whole, and another one only once it is
+        answered."""
+        with suppress(OSError):
+            if line := self._lines.readline():
+                return dict(json.loads(line))
+        return None
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any] | None:
+        """Answer a request. In a child, return what it is to be."""
+        ((kind, what),) = request.items()
+        self._reap()
+        answer: int | None = None
+        if kind == "start":
+            _import_everything()
+            answer = os.fork()
+            if answer == 0:
+                return dict(what)
+            self._codes[answer] = None
+        elif kind == "signal":
+            if self._codes[what[0]] is None:
+                os.kill(*what)
+        else:
+            answer = self._codes[what]
+        self._lines.write(f"{json.dumps(answer)}\n")
+        self._lines.flush()
+        return None
+
+    def end(self) -> None:
+        """Kill its children."""
+        self._reap()
+        for pid, code in self._codes.items():
+            if code is None:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+        self.close()
+
+    def _reap(self) -> None:
+        for pid, code in self._codes.items():
+            if code is None and (ended := os.waitpid(pid, os.WNOHANG))[0] == pid:
+                self._codes[pid] = os.waitstatus_to_exitcode(ended[1])
 
 
 def _become(request: Mapping[str, Any]) -> None:
