@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, NamedTuple, Protocol
+from weakref import WeakValueDictionary
 
 from fastapi import Request
 from starlette.exceptions import HTTPException
@@ -75,11 +76,11 @@ class Found(NamedTuple):
     takes_defaults: bool = True
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class Identity:
     """A person who sends requests, with their roles and rights here. `checked_at` is the monotonic
-    time at which their source was asked last. Two are equal if nothing has changed between
-    them."""
+    time at which their source was asked last. Two are equal if nothing has changed between them,
+    and what is equal is one object for as long as a stream has it."""
 
     owner: Owner
     authentication: Authentication
@@ -166,10 +167,12 @@ class Access:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sources = sources
-        self._by_kind = {source.kind: source for source in sources}
         self._roles = roles
         self._allows_query_token = allows_query_token
         self._now = now
+        self._local = _local()
+        # Thousands of streams may be of one person.
+        self._alive = WeakValueDictionary[Credential, Identity]()
 
     @property
     def knows_nobody(self) -> bool:
@@ -180,17 +183,17 @@ class Access:
     def waits_for_app(self) -> bool:
         """True if it is the app around the server that knows who sends a request, so that there is
         nobody to find before that app's own dependency has said so."""
-        return "host" in self._by_kind
+        return any(source.kind == "host" for source in self._sources)
 
     async def identify(self, request: Request, rule: Rule) -> Identity:
         """The sender of the request. Raises 400 or 401 if they do not show who they are, and must;
         and 403 if they have no role here."""
         known: Identity | None = request.scope.get(IDENTITY)
         if known is not None:
-            return await self._still(known)
+            return await self.still(known)
         given = given_by(request, rule, check=not self.knows_nobody)
         if self.knows_nobody:
-            return _local()
+            return self._local
         if given is not None and given.how == "token" and not self._allows_query_token:
             raise not_known(
                 "This server takes no key in a URL: send 'Authorization: Bearer <secret>', or set "
@@ -209,10 +212,9 @@ class Access:
     async def renew(self, identity: Identity) -> Identity | None:
         """The person as they are now: the same object, if nothing has changed. None if they are no
         longer known by their credential, or have no role left."""
-        source = self._by_kind.get(identity.credential.kind)
-        if source is None:
-            return identity if identity.credential.kind == "local" else None
-        found = await source.renew(identity)
+        if identity is self._local:
+            return identity
+        found = await self._renewed(identity)
         if found is None:
             return None
         try:
@@ -224,16 +226,37 @@ class Access:
         identity.checked_at = renewed.checked_at
         return identity
 
-    async def _still(self, known: Identity) -> Identity:
-        if self._now() - known.checked_at < RENEWED_AFTER:
+    async def still(self, known: Identity) -> Identity:
+        """The person as they are now, or were a moment ago. Raises 401 if they are no longer
+        known."""
+        if known is self._local or self._now() - known.checked_at < RENEWED_AFTER:
             return known
         renewed = await self.renew(known)
         if renewed is None:
-            raise not_known("You were signed out: what you were known by is no longer good here.")
+            raise signed_out()
         return renewed
+
+    async def _renewed(self, identity: Identity) -> Found | None:
+        for source in self._sources:
+            if source.kind == identity.credential.kind:
+                return await source.renew(identity)
+        return None
 
     def identity_of(self, found: Found) -> Identity:
         """The person with their roles here. Raises 403 if they have none."""
+        made = self._made(found)
+        if found.known:
+            # What an app says of somebody may differ from request to request.
+            return made
+        alive = self._alive.get(found.credential)
+        if alive != made:
+            self._alive[found.credential] = made
+            return made
+        assert alive is not None
+        alive.checked_at = made.checked_at
+        return alive
+
+    def _made(self, found: Found) -> Identity:
         roles = self._roles.of(found)
         return Identity(
             owner=Owner(found.name, found.tenant),
@@ -251,6 +274,11 @@ class Access:
 def not_known(reason: str) -> HTTPException:
     """The refusal of somebody whom the server does not know, and must."""
     return HTTPException(401, reason, headers={"WWW-Authenticate": "Bearer"})
+
+
+def signed_out() -> HTTPException:
+    """The refusal of somebody whom the server knew, and does not know any more."""
+    return not_known("You were signed out: what you were known by is no longer good here.")
 
 
 def _local() -> Identity:
