@@ -49,6 +49,7 @@ from assent.api.streams.broadcasts import broadcasting
 from assent.api.streams.connections import Connections
 from assent.api.streams.encoder import Encoders
 from assent.api.streams.keeper import keeping
+from assent.api.streams.renewing import renewing
 from assent.approvals.people import People
 from assent.config.file import Configuration, read_configuration
 from assent.config.project import descriptions_of, open_store_options, with_project
@@ -215,6 +216,7 @@ async def open_server(
         streams = _connections(settings, clock)
         heartbeat = settings.heartbeat.total_seconds()
         await opened(keeping(streams, heartbeat=heartbeat, whole_process=place.whole_process))
+        await opened(renewing(streams, access))
         await opened(broadcasting(storage, streams))
         served = Served(
             program=runs,

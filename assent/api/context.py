@@ -106,13 +106,19 @@ def url(request: Request, path: str) -> str:
 
 def prefix_of(request: Request) -> str:
     """The part of the request's URL under which our paths are: "" at the root."""
-    own_segments = request.scope["route"].own_path.count("/")
-    prefix: str = request.scope["path"].rsplit("/", own_segments)[0]
+    prefix = inner_prefix(request.scope)
     outer: str = request.scope.get("root_path", "").rstrip("/")
     # A proxy may have taken a prefix off the path. Then only the scope has it.
     if outer and not f"{prefix}/".startswith(f"{outer}/"):
         prefix = outer + prefix
     return quote(prefix)
+
+
+def inner_prefix(scope: Scope) -> str:
+    """The part of the path under which our paths are, as the app around us sees it."""
+    own_segments = scope["route"].own_path.count("/")
+    prefix: str = scope["path"].rsplit("/", own_segments)[0]
+    return prefix
 
 
 def own_path_of(request: Request) -> str:

@@ -26,8 +26,8 @@ from assent.api.project_app import project_app, under_prefix
 from assent.api.routes import docs
 from assent.api.routes.dialects import DIALECT_ROUTES
 from assent.api.routing import JsonRoute
-from assent.api.streams.handshake import HANDSHAKE
-from assent.api.streams.sse import LATER, Loop
+from assent.api.streams.later import LATER, Loop
+from assent.api.streams.requests import HANDSHAKE
 from assent.config.settings import SQLITE, Settings
 from assent.core.addresses import Permits
 from assent.core.errors import ConfigurationError, Unavailable

@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import Field, StrictBool, StrictInt, StrictStr, ValidationError
 from starlette.exceptions import HTTPException
 
+from assent.api.access.identity import Identity
 from assent.api.context import Served
 from assent.api.dialects.query import EXECUTION_ERROR, QUERY_TYPES, Query, notice
 from assent.api.json_body import read_json_text
@@ -23,8 +24,8 @@ from assent.api.schemas import Body
 from assent.api.streams.connections import Connection, Heartbeat
 from assent.api.streams.encoder import ws_text
 from assent.api.streams.speech import NotUnderstood, Said
-from assent.core.audit import Actor
-from assent.core.errors import Gone, InvalidRequest, QueueFull, ThreadPaused
+from assent.core.access import Right
+from assent.core.errors import Forbidden, Gone, InvalidRequest, QueueFull, ThreadPaused
 from assent.core.json import Json, JsonObject, encode_json
 from assent.core.logs import QUERIES
 from assent.core.named_ids import named_id
@@ -85,11 +86,14 @@ class QuerySession:
     broadcasts, and ends with the server.
     """
 
-    def __init__(self, server: Served, runs: Runs, by: Actor, agent: str, asked: Asked) -> None:
+    def __init__(
+        self, server: Served, runs: Runs, identity: Identity, agent: str, asked: Asked
+    ) -> None:
         self.idle = Following(runs.storage, QUERIES, poll=server.idle_sockets / LOOKS)
         self._server = server
         self._runs = runs
-        self._by = by
+        self._identity = identity
+        self._by = identity.actor
         self._agent = agent
         self._asked = asked
         self._waiting: deque[QueryMessage] = deque()
@@ -189,6 +193,7 @@ class QuerySession:
 
     async def _executed(self, query: Query) -> Batches:
         received_at = self._now()
+        await self._check_may()
         try:
             begun = await begin(self._runs, self._server.asking, self._by, query)
         except EXPECTED:
@@ -210,6 +215,12 @@ class QuerySession:
                 yield entries
         if execution.ends_with is not None and execution.ends_with.type == "run_start":
             raise Gone("What the query waited for was given up: another run has its thread now.")
+
+    async def _check_may(self) -> None:
+        """Raise 401, or `Forbidden`, if whoever asks may not do so any more."""
+        identity = await self._server.access.still(self._identity)
+        if Right.RUN not in identity.rights:
+            raise Forbidden(f"'{identity.owner.name}' may not run agents any more.")
 
     def _follow(self, following: Following) -> None:
         """Follow this from here on. Whoever has stopped what was followed has stopped this too."""

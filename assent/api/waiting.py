@@ -8,6 +8,8 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import Query, Request
 
+from assent.api.access.authorizing import check_still
+
 T = TypeVar("T")
 
 MAX_WAIT_SECONDS = 3600
@@ -28,11 +30,12 @@ async def unless_gone(
     request: Request, coroutine: Coroutine[Any, Any, T], timeout: float | None = None
 ) -> T | None:
     """The result; None if the timeout is over or the client has gone first, so that nobody is
-    waited for in vain."""
+    waited for in vain. Raises 401 or 403 if the client may not have it any more."""
     result = asyncio.create_task(coroutine)
     gone = asyncio.create_task(_disconnected(request))
     try:
         await asyncio.wait({result, gone}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        await check_still(request)
         return result.result() if result.done() else None
     finally:
         result.cancel()

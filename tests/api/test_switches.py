@@ -33,8 +33,9 @@ from assent.api.routes.dialects import DIALECT_ROUTES
 from assent.api.routing import JsonRoute, router_of
 from assent.api.streams.connections import Connections
 from assent.api.streams.encoder import named_sse
-from assent.api.streams.handshake import HANDSHAKE, Handshake
+from assent.api.streams.handshake import Handshake
 from assent.api.streams.reading import Followed, execution_response, execution_socket
+from assent.api.streams.requests import HANDSHAKE
 from assent.api.streams.websocket import MOST_WRONG
 from assent.config.settings import DIALECTS
 from assent.core.access import Right

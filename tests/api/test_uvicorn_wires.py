@@ -26,7 +26,7 @@ from websockets.exceptions import ConnectionClosed
 
 from assent import Assent, build_hitl_agent
 from assent.api.streams.connections import Heartbeat, cut
-from assent.api.streams.handshake import HANDSHAKE
+from assent.api.streams.requests import HANDSHAKE
 from assent.api.streams.sending import wire_of
 from assent.api.streams.speech import TICK
 from assent.api.streams.sse import PING

@@ -16,7 +16,7 @@ from websockets.exceptions import InvalidStatus
 from assent.api.dialects.native import NATIVE
 from assent.api.streams.connections import Connections, Transport
 from assent.api.streams.encoder import ws_text
-from assent.api.streams.handshake import Reply, Requests
+from assent.api.streams.requests import Reply, Requests
 from assent.api.streams.sending import Outlet, connection_of
 from assent.api.streams.speech import NativeSpeech
 from assent.api.streams.websocket import Socket as ServersSocket

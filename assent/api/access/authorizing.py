@@ -6,14 +6,10 @@ from __future__ import annotations
 from fastapi import Request
 from starlette.exceptions import HTTPException
 
-from assent.api.access.identity import IDENTITY, Identity
+from assent.api.access.identity import BY_APP, IDENTITY, SIGHT, Identity
 from assent.api.access.rules import Rule
-from assent.api.access.sources import BY_APP
 from assent.api.context import SCOPE_KEY, served
 from assent.core.access import NOTHING, RIGHTS, Right, Sight
-
-SIGHT = "assent_sight"
-"""Where the scope of a request that was authorized has its sight."""
 
 
 async def authorize(request: Request, rule: Rule) -> None:
@@ -40,6 +36,17 @@ async def authorized(request: Request) -> None:
     """The dependency by which a route is authorized where its handler could not do it."""
     if SIGHT not in request.scope:
         await authorize(request, request.scope["route"].rule)
+
+
+async def check_still(request: Request) -> None:
+    """Raise 401 or 403 if whoever sent the request and waited may not have its answer any more."""
+    known: Identity | None = request.scope.get(IDENTITY)
+    if known is None:
+        return
+    identity = await served(request).access.still(known)
+    right = request.scope["route"].rule.right
+    if right not in identity.rights:
+        raise HTTPException(403, _lacking(right, identity))
 
 
 def sight_of(request: Request) -> Sight:

@@ -40,6 +40,14 @@ from assent.core.json import Json
 IDENTITY = "assent_identity"
 """Where the scope of a request has its sender, once it is known who they are."""
 
+BY_APP = "assent_by_app"
+"""Where it has them if the app around the server knows them."""
+
+SIGHT = "assent_sight"
+"""Where the scope of a request that was authorized has its sight."""
+
+SENDER_IN_SCOPE = (IDENTITY, BY_APP, SIGHT)
+
 RENEWED_AFTER = 10.0
 """The seconds after which a request over a WebSocket that is open asks anew whether its sender
 still is who they were."""
@@ -97,6 +105,11 @@ class Identity:
         if self.credential.kind == "local":
             return EVERYTHING
         return sight_for(self.owner, self.roles, self.approves, right)
+
+    @property
+    def is_of_request(self) -> bool:
+        """True if it is an app that says who they are, of each request anew."""
+        return self.credential.kind in ("host", "project")
 
     @property
     def actor(self) -> Actor:

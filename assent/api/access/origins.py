@@ -6,7 +6,7 @@ from fastapi import Request
 from starlette.exceptions import HTTPException
 
 from assent.api.cors import Origins
-from assent.api.streams.handshake import HANDSHAKE
+from assent.api.streams.requests import HANDSHAKE
 
 READING = ("GET", "HEAD", "OPTIONS")
 

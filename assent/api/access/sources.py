@@ -13,15 +13,12 @@ from fastapi import Depends, Request
 from starlette.exceptions import HTTPException
 
 from assent.api.access.given import Given
-from assent.api.access.identity import Credential, Found, Identity, Kind
+from assent.api.access.identity import BY_APP, Credential, Found, Identity, Kind
 from assent.api.access.origins import check_page
 from assent.api.context import served
 from assent.core.audit import Authentication
 from assent.core.errors import ConfigurationError
 from assent.core.json import JsonObject, encode_json
-
-BY_APP = "assent_by_app"
-"""Where the scope of a request has its sender, if the app around the server knows them."""
 
 MAX_NAME = 200
 

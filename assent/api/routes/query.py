@@ -12,7 +12,7 @@ from starlette.routing import WebSocketRoute
 from assent.api.access.rules import Thing, may
 from assent.api.answers import answers, opens_socket, refuses
 from assent.api.context import served
-from assent.api.deps import Admitted, TheActor, TheRuns
+from assent.api.deps import Admitted, TheActor, TheIdentity, TheRuns
 from assent.api.dialects import query
 from assent.api.idempotency import TheKey
 from assent.api.problems import Asked
@@ -40,7 +40,7 @@ router = router_of("query")
 async def open_query_socket(
     request: Request,
     runs: TheRuns,
-    by: TheActor,
+    by: TheIdentity,
     admitted: Admitted,
     agent: Annotated[str | None, Query(max_length=200, description="The agent to ask")] = None,
 ) -> Response:

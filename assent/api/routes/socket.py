@@ -11,12 +11,9 @@ from assent.api.deps import Admitted, TheActor, TheRuns, ThreadPath
 from assent.api.dialects.native import NATIVE
 from assent.api.event_query import After, Types
 from assent.api.routing import router_of
-from assent.api.streams.handshake import (
-    HANDSHAKE,
-    Handshake,
-    check_handshake,
-)
+from assent.api.streams.handshake import Handshake, check_handshake
 from assent.api.streams.reading import check_readable
+from assent.api.streams.requests import HANDSHAKE
 from assent.api.streams.speech import NativeSpeech
 from assent.api.streams.transport import Transport
 from assent.api.streams.websocket import SocketStream

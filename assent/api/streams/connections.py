@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from assent.api.access.identity import Identity
 from assent.api.streams.encoder import Encoder
 from assent.api.streams.transport import Transport
 from assent.core.access import Owner
 from assent.core.clock import Clock
 from assent.core.errors import StreamsFull
 from assent.core.events import Broadcast, encode
+from assent.core.json import Json
 from assent.runs.follow import Following
 from assent.storage.base import LogEntry
 
@@ -83,6 +85,13 @@ class Reader(NamedTuple):
     client: Owner
 
 
+class AsReader(Protocol):
+    """Makes requests as the reader, to the app that the server is a part of."""
+
+    async def get(self, path: str) -> tuple[int, Json]:
+        """The status and the body, as JSON, of the response to a GET."""
+
+
 class Place:
     """Room for a stream of the client that is about to open, until it does or is given up."""
 
@@ -107,7 +116,8 @@ class Connection:
     that have not left the transport's buffer. `sent_at` and `heard_at` are the monotonic times of
     the last send and of the last message, `acked` the number that the client says it has. `aside`
     are frames without a number that go before the next ones. Once it is open, it is counted in
-    place of its `place`.
+    place of its `place`. It is its `identity` who reads, until that `is_signed_out`; where only an
+    app around the server can say whether they still are, `requests` ask it.
     """
 
     connection_id: str
@@ -126,6 +136,14 @@ class Connection:
     unsent: deque[tuple[int, float]] | None = None
     aside: deque[bytes] | None = None
     place: Place | None = None
+    identity: Identity | None = None
+    requests: AsReader | None = None
+    is_signed_out: bool = False
+
+    def sign_out(self) -> None:
+        """End the stream, since its reader may not read it any more."""
+        self.is_signed_out = True
+        self.following.stop()
 
     @property
     def lag(self) -> float:

@@ -9,21 +9,14 @@ forget. Only where the GET is answered with 101 is the WebSocket accepted.
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any, Final, NamedTuple
-from urllib.parse import quote
+from typing import Final
 
-import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from assent.api.streams.sse import LATER, Loop
-from assent.core.json import Json, encode_json
-
-HANDSHAKE = "assent_handshake"
-"""Where the scope of a WebSocket of ours, and of the GET that its handshake is, has its
-`Requests`."""
+from assent.api.streams.later import LATER, Loop
+from assent.api.streams.requests import HANDSHAKE, Requests
 
 SWITCHING = 101
 
@@ -31,78 +24,6 @@ DENIAL: Final = "websocket.http.response"
 """The extension of ASGI by which a server lets us answer a handshake over HTTP."""
 
 POLICY = 1008
-
-_OF_ROUTING = frozenset({"app", "endpoint", "path_params", "route", "router", LATER})
-_OF_FRAMEWORKS = ("fastapi", "starlette.")
-"""What routing has put into the scope, or the beginning of its name. Each request is routed
-anew."""
-
-_OF_HANDSHAKE = frozenset(
-    {b"connection", b"upgrade", b"accept", b"content-type", b"content-length", b"idempotency-key"}
-)
-"""Headers that a request has not from the handshake, beside those of the WebSocket."""
-
-
-class Reply(NamedTuple):
-    """The response to a request: its status, and its body as JSON; None if that is not JSON."""
-
-    status: int
-    body: Json
-
-
-class Requests:
-    """Makes requests as the client that opened a WebSocket: to the app that it is a part of, with
-    the headers of the handshake, and what is around that app has noted of the client."""
-
-    __slots__ = ("_app", "_prefix", "_scope")
-
-    def __init__(self, scope: Scope) -> None:
-        self._app: ASGIApp = scope["app"]
-        # In front of /threads/{id}/ws.
-        self._prefix = scope["path"].rsplit("/", 3)[0]
-        self._scope = {
-            name: value
-            for name, value in scope.items()
-            if name not in _OF_ROUTING and not name.startswith(_OF_FRAMEWORKS)
-        }
-
-    async def open(self, answer: Send, loops: list[Loop]) -> None:
-        """Make the handshake's own request. If it is answered with 101, `loops` has what goes on
-        then."""
-        scope = self._http("GET", **{LATER: loops, HANDSHAKE: self})
-        await self._app(scope, _Body(b""), answer)
-        self._scope["query_string"] = scope["query_string"]
-
-    @property
-    def query(self) -> bytes:
-        """That of the handshake. Once it was made, without a key."""
-        query: bytes = self._scope["query_string"]
-        return query
-
-    async def post(self, path: str, body: Json, key: str | None) -> Reply:
-        """The response to a POST to this path of the server, under the key if there is one. Raises
-        what the app leaves to whoever serves it."""
-        sent, given = encode_json(body), self._scope["headers"]
-        kept = [each for each in given if not _is_of_handshake(each[0].lower())]
-        own = [
-            (b"accept", b"application/json"),
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(sent)),
-        ]
-        if key is not None:
-            own.append((b"idempotency-key", key.encode()))
-        whole = self._prefix + path
-        scope = self._http("POST", path=whole, raw_path=quote(whole).encode(), query_string=b"")
-        response = _Response()
-        await self._app({**scope, "headers": [*kept, *own]}, _Body(sent), response)
-        return Reply(response.status, response.json())
-
-    def _http(self, method: str, **changes: Any) -> Scope:
-        scope = self._scope
-        scheme = "https" if scope["scheme"] in ("wss", "https") else "http"
-        state = {**scope.get("state", {})}
-        kept = {**scope, "type": "http", "method": method, "scheme": scheme, "state": state}
-        return {**kept, **changes}
 
 
 def check_handshake(request: Request) -> None:
@@ -133,44 +54,6 @@ class Handshake:
             await loops.pop()(receive, send)
         else:
             later.append(loops.pop())
-
-
-def _is_of_handshake(header: bytes) -> bool:
-    return header in _OF_HANDSHAKE or header.startswith(b"sec-websocket-")
-
-
-class _Body:
-    """The body of a request, whose client stays."""
-
-    def __init__(self, body: bytes) -> None:
-        self._body: bytes | None = body
-
-    async def __call__(self) -> Message:
-        body, self._body = self._body, None
-        if body is None:
-            await asyncio.Event().wait()
-        return {"type": "http.request", "body": body, "more_body": False}
-
-
-class _Response:
-    """Takes a response whole."""
-
-    def __init__(self) -> None:
-        self.status = 0
-        self._body = b""
-
-    async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-        elif message["type"] == "http.response.body":
-            self._body += bytes(message.get("body", b""))
-
-    def json(self) -> Json:
-        """The body; None if it is not JSON."""
-        try:
-            return msgspec.json.decode(self._body)
-        except msgspec.DecodeError:
-            return None
 
 
 class _Answer:

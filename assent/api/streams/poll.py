@@ -7,6 +7,7 @@ from contextlib import aclosing
 
 from fastapi import Request, Response
 
+from assent.api.access.identity import signed_out
 from assent.api.context import served
 from assent.api.deps import admit
 from assent.api.dialects.base import Dialect
@@ -51,7 +52,10 @@ async def _wait(
     connections = served(request).connections
     connection = connection_of(request, following, Transport.POLL, dialect, ws_text)
     with connections.opened(connection):
-        return await unless_gone(request, _first(following), timeout) or ()
+        entries = await unless_gone(request, _first(following), timeout) or ()
+    if connection.is_signed_out:
+        raise signed_out()
+    return entries
 
 
 async def _first(following: Following) -> tuple[LogEntry, ...]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from fastapi import Request, Response
 
+from assent.api.access.identity import signed_out
 from assent.api.context import served
 from assent.api.deps import admit, wants_page
 from assent.api.dialects.base import Dialect, Frame, Past
@@ -137,7 +138,10 @@ async def _wait(
     connection = connection_of(request, following, Transport.POLL, followed.rest, ws_text)
     with served(request).connections.opened(connection):
         first = _first_messages(_batches(following, followed), connection)
-        return await unless_gone(request, first, timeout) or ()
+        messages = await unless_gone(request, first, timeout) or ()
+    if connection.is_signed_out:
+        raise signed_out()
+    return messages
 
 
 async def _first_messages(batches: Batches, connection: Connection) -> Sequence[bytes]:

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from fastapi import Request
 from starlette.types import Message, Scope, Send
 
-from assent.api.context import served
+from assent.api.access.identity import IDENTITY, Identity
+from assent.api.context import inner_prefix, served
 from assent.api.dialects.base import Dialect
 from assent.api.streams.connections import (
     PLACE,
@@ -21,6 +22,7 @@ from assent.api.streams.connections import (
     Wire,
 )
 from assent.api.streams.encoder import Framing
+from assent.api.streams.requests import HANDSHAKE, Requests
 from assent.api.streams.transport import Transport
 from assent.runs.follow import Following
 
@@ -95,7 +97,18 @@ def connection_of(
         wire=wire_of(request.scope),
         heartbeat=heartbeat,
         place=request.scope.get(PLACE),
+        identity=request.scope.get(IDENTITY),
+        requests=_asking_again(request),
     )
+
+
+def _asking_again(request: Request) -> Requests | None:
+    """Makes requests as whoever sends this one, if only an app around the server knows them."""
+    identity: Identity | None = request.scope.get(IDENTITY)
+    if identity is None or not identity.is_of_request:
+        return None
+    requests: Requests | None = request.scope.get(HANDSHAKE)
+    return requests or Requests(request.scope, inner_prefix(request.scope))
 
 
 def _is_to(wire: Wire | None, send: Send) -> bool:

@@ -27,7 +27,7 @@ from assent.api.streams.commands import (
 )
 from assent.api.streams.connections import Connection, Heartbeat
 from assent.api.streams.encoder import ws_text
-from assent.api.streams.handshake import Reply, Requests
+from assent.api.streams.requests import Reply, Requests
 from assent.core.errors import InvalidRequest, NotFound
 from assent.core.json import JsonObject, encode_json
 from assent.runs.service import Runs

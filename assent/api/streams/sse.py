@@ -7,7 +7,7 @@ then nothing of the routing is kept for as long as the stream is open.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from datetime import datetime
 
@@ -19,6 +19,7 @@ from assent.api.context import served
 from assent.api.dialects.base import Dialect
 from assent.api.streams.connections import Beating, Heartbeat
 from assent.api.streams.encoder import Framing, Piece, named_sse, sse
+from assent.api.streams.later import LATER, Loop
 from assent.api.streams.sending import Outlet, Stalled, connection_of
 from assent.api.streams.transport import Transport
 from assent.core.errors import Gone, Tampered, Unavailable
@@ -26,17 +27,14 @@ from assent.runs.follow import Batches, Following
 
 log = structlog.get_logger(__name__)
 
-LATER = "assent_later"
-"""Where the scope of a request has the list that takes what goes on after the routing."""
-
-Loop = Callable[[Receive, Send], Awaitable[None]]
-"""What goes on after the routing."""
-
 RETRY_MS = 1000
 """The time after which a browser asks again."""
 
 BEGIN = b": assent\nretry: %d\n\n" % RETRY_MS
 PING = Heartbeat(b": ping\n\n", b"8\r\n: ping\n\n\r\n")
+SIGNED_OUT = "signed-out"
+"""The reason of the end of a stream whose reader may not read it any more."""
+
 END = b": end\n"
 """The line before a stream's last frame. Frames that are no event begin with a comment, and have no
 id, so a client's last one stays."""
@@ -86,12 +84,15 @@ class EventStream(Response):
             later.append(self._run)
 
     async def _run(self, receive: Receive, send: Send) -> None:
-        following = self._outlet.connection.following
+        connection = self._outlet.connection
+        following = connection.following
         with self._outlet.opened(send):
             gone = asyncio.create_task(until_gone(receive, following))
             try:
                 reason = await self._send_all()
-                if not following.is_stopped:
+                if connection.is_signed_out:
+                    reason = SIGNED_OUT
+                if connection.is_signed_out or not following.is_stopped:
                     await self._put(self._end(reason), more=False)
             except Stalled:
                 # Without its last chunk the server closes the connection, and the client returns.
@@ -129,6 +130,8 @@ class EventStream(Response):
             while connection.aside:
                 await self._put(connection.aside.popleft())
             for piece in encoder.pieces(connection.log_id, entries):
+                if connection.is_signed_out:
+                    return
                 await self._put(piece)
 
     def _end(self, reason: str) -> bytes:

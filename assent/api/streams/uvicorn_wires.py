@@ -17,7 +17,8 @@ from websockets.http11 import Request
 
 from assent.api.answers import PROBLEM
 from assent.api.problems import problem_body
-from assent.api.streams.handshake import DENIAL, HANDSHAKE
+from assent.api.streams.handshake import DENIAL
+from assent.api.streams.requests import HANDSHAKE
 from assent.api.streams.sending import WIRE
 from assent.core.json import encode_json
 

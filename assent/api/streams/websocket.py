@@ -21,9 +21,9 @@ from assent.api.problems import EXPECTED
 from assent.api.streams.connections import Heartbeat
 from assent.api.streams.encoder import ws_text
 from assent.api.streams.handshake import POLICY, SWITCHING
+from assent.api.streams.later import LATER, Loop
 from assent.api.streams.sending import Outlet, Stalled, connection_of
 from assent.api.streams.speech import NotUnderstood, Speech, frame_size
-from assent.api.streams.sse import LATER, Loop
 from assent.api.streams.transport import Transport
 from assent.core.errors import Gone, Unavailable
 from assent.runs.follow import Batches, Following
@@ -141,6 +141,8 @@ class Socket:
         except Exception as error:
             await self._refuse(error)
             return FAILED
+        if self._connection.is_signed_out:
+            return POLICY
         return {"": OVER, "stopped": None, "stopping": RESTART}[self._connection.following.ended]
 
     async def _send_batches(self) -> None:
@@ -150,6 +152,8 @@ class Socket:
                 while connection.aside:
                     await self._say(connection.aside.popleft())
                 for text in connection.encoder.messages(connection.log_id, entries):
+                    if connection.is_signed_out:
+                        return
                     await self._say(text)
 
     async def _say(self, text: bytes) -> None:
