@@ -45,7 +45,7 @@ class Served:
     closed. Whoever asks on a thread is `asking` there, one after the other. It `is_behind_tls` if
     its public address says so.
 
-    The `program` has the runs of everybody.
+    The `program` has the runs of everybody. A route gets those that the sender sees (`TheRuns`).
     """
 
     program: Runs

@@ -20,8 +20,7 @@ from assent.runs.service import Runs
 
 
 async def _runs(request: Request) -> Runs:
-    sight_of(request)
-    return served(request).program
+    return served(request).program.seen_by(sight_of(request))
 
 
 async def _identity(request: Request) -> Identity:
@@ -33,7 +32,7 @@ async def _actor(request: Request) -> Actor:
 
 
 TheRuns = Annotated[Runs, Depends(_runs)]
-"""The runs, for a request that was authorized."""
+"""The runs, as the sender of the request sees them: a route has no others."""
 
 TheIdentity = Annotated[Identity, Depends(_identity)]
 TheActor = Annotated[Actor, Depends(_actor)]

@@ -9,7 +9,7 @@ from itertools import chain
 from types import ModuleType, TracebackType
 from typing import Any, ClassVar
 
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request, params
 from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
 from langgraph.store.base import BaseStore
@@ -25,7 +25,7 @@ from assent.api.limits import LoopbackNames, WellFormed, check_head, check_loopb
 from assent.api.project_app import project_app, under_prefix
 from assent.api.routes import docs
 from assent.api.routes.dialects import DIALECT_ROUTES
-from assent.api.routing import JsonRoute
+from assent.api.routing import JsonRoute, check_rules
 from assent.api.streams.later import LATER, Loop
 from assent.api.streams.requests import HANDSHAKE
 from assent.config.settings import SQLITE, Settings
@@ -167,12 +167,8 @@ class Assent(InProcess):
     def router(self) -> APIRouter:
         """The server's routes, to include in an app of FastAPI's."""
         router = APIRouter(dependencies=[Depends(self._bind)])
-        asking = [Depends(identifying(self._auth))] if self._auth is not None else []
-        asks, asks_not = (
-            APIRouter(routes=[*_routes(self._routers, asking=each)]) for each in (True, False)
-        )
-        router.include_router(asks, dependencies=asking)
-        router.include_router(asks_not)
+        router.include_router(self._routes_that_ask(True), dependencies=self._asking)
+        router.include_router(self._routes_that_ask(False))
         return router
 
     async def _bind(self, request: Request) -> None:
@@ -180,6 +176,14 @@ class Assent(InProcess):
         check_head(request.scope)
         if self._served is not None and self._served.knows_nobody:
             check_loopback(request, self._served.origins)
+
+    def _routes_that_ask(self, asking: bool) -> APIRouter:
+        return APIRouter(routes=check_rules([*_routes(self._routers, asking=asking)]))
+
+    @property
+    def _asking(self) -> list[params.Depends]:
+        """The dependency that says who sends a request, if the app around the server has one."""
+        return [] if self._auth is None else [Depends(identifying(self._auth))]
 
     @property
     def _routers(self) -> Sequence[APIRouter]:
@@ -193,8 +197,9 @@ class Assent(InProcess):
         own = [docs.router] if self._settings.docs else []
         if self._auth is None:
             return make_app([*self._routers, *own], self._served_alone)
-        app = make_app(own, self._served_alone)
-        app.include_router(self.router)
+        # Not by way of `router`: FastAPI makes the routes of a router within a router twice.
+        app = make_app([self._routes_that_ask(False), *own], self._served_alone)
+        app.include_router(self._routes_that_ask(True), dependencies=self._asking)
         return app
 
     @asynccontextmanager
@@ -217,8 +222,9 @@ def _routes(routers: Sequence[APIRouter], *, asking: bool) -> Iterator[BaseRoute
     """The routes that ask who sends a request; or those that do not, such as `/health`."""
     for router in routers:
         for route in router.routes:
-            # A WebSocket's own route asks nothing: the GET beside it does.
-            if (isinstance(route, JsonRoute) and route.rule.right is not None) is asking:
+            # A WebSocket's own route asks nothing, and stays beside the GET that does.
+            is_open = isinstance(route, JsonRoute) and route.rule.right is None
+            if is_open is not asking:
                 yield route
 
 

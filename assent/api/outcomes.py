@@ -21,7 +21,7 @@ from assent.api.streams.sse import EventStream
 from assent.api.views import approval_view, outcome_view, run_view, state_json
 from assent.api.waiting import unless_gone
 from assent.core.approval import Approval, Outcome
-from assent.core.errors import Conflict, Unavailable
+from assent.core.errors import Conflict, Forbidden, Unavailable
 from assent.core.json import Json, JsonObject, valid_text
 from assent.core.rows import UNFINISHED, Run, RunStatus, Thread
 from assent.runs.follow import Batches, Following, follow_run, wait_for_rest, wait_for_run
@@ -96,15 +96,34 @@ async def cancelled_response(
     return json_response({**members, "runs": views}, status=status)
 
 
-def decided_response(request: Request, runs: Runs, outcome: Outcome) -> Response:
+async def sees_thread(request: Request, runs: Runs, thread_id: str) -> bool:
+    """True if whoever decides sees the thread too, and not only what it asks. Raises `Forbidden` if
+    they do not, and want its events."""
+    if await runs.storage.thread(thread_id) is not None:
+        return True
+    asked = await runs.storage.approvals(thread_id=thread_id, limit=1)
+    if asked.rows and wants_stream(request):
+        raise Forbidden(
+            f"You may decide what the thread '{thread_id}' asks, and its events are not yours to "
+            "read. Nothing was changed: leave out 'Accept: text/event-stream'."
+        )
+    return False
+
+
+def decided_response(
+    request: Request, runs: Runs, outcome: Outcome, *, sees_thread: bool
+) -> Response:
     """202 with the outcome; or, with `Accept: text/event-stream`, the events that follow."""
-    view = outcome_view(outcome, runs.approvals.people, prefix_of(request))
+    prefix = prefix_of(request)
+    view = outcome_view(outcome, runs.approvals.people, prefix, sees_thread=sees_thread)
     thread_id, run_id = outcome.thread_id, outcome.run_id
     headers = {"X-Thread-Id": thread_id}
     if run_id is not None:
         headers["X-Run-Id"] = run_id
     if not wants_stream(request):
-        return json_response(view, status=202, headers={**headers, "Location": view["events"]})
+        decided = next((each.approval_id for each in outcome.approvals), "")
+        headers["Location"] = view["events"] or f"{prefix}/approvals/{decided}"
+        return json_response(view, status=202, headers=headers)
     following = Following(runs.storage, thread_id, outcome.first_seq - 1)
     if run_id is not None:
         batches = follow_run(following, run_id)

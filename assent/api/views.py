@@ -115,17 +115,18 @@ def schedule_view(schedule: Schedule, upcoming: Sequence[datetime] | None = None
     return view
 
 
-def outcome_view(outcome: Outcome, people: People, prefix: str) -> JsonObject:
+def outcome_view(outcome: Outcome, people: People, prefix: str, *, sees_thread: bool) -> JsonObject:
     """The outcome of decisions. `pending` are the approvals that still wait; `events` is where to
-    follow what happens now, under the server's `prefix`."""
+    follow what happens now, under the server's `prefix`, for whoever sees the thread."""
     thread_id = outcome.thread_id
+    events = f"{prefix}/threads/{thread_id}/events?after={outcome.first_seq - 1}"
     return {
         "thread_id": thread_id,
         "run_id": outcome.run_id,
         "status": outcome.status,
         "decisions": {each.approval_id: approval_view(each, people) for each in outcome.approvals},
         "pending": outcome.pending,
-        "events": f"{prefix}/threads/{thread_id}/events?after={outcome.first_seq - 1}",
+        "events": events if sees_thread else None,
     }
 
 

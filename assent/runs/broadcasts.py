@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from assent.approvals.idempotency import Key, stored_outcome
+from assent.core.access import Owner
 from assent.core.approval import Outcome
 from assent.core.clock import Clock
 from assent.core.errors import Conflict, Gone, NotFound
@@ -18,12 +19,12 @@ from assent.storage.base import Change, Storage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Telling:
-    """A message `by` somebody to the readers of a thread, or without one to everybody. `reached`
-    are the readers that there are."""
+    """A message `by` somebody to the readers of a thread, or without one to everybody of their
+    tenant. `reached` are the readers that there are."""
 
     message: str
     data: Json
-    by: str
+    by: Owner
     thread_id: str | None
     reached: int
 
@@ -49,7 +50,8 @@ async def broadcast(storage: Storage, clock: Clock, telling: Telling, key: Key |
             thread_id=log_id,
             message=telling.message,
             data=telling.data,
-            by=telling.by,
+            by=telling.by.name,
+            tenant=telling.by.tenant if thread is None else None,
         )
         change = Change(
             rows=(key.answer(outcome, clock.now()),) if key is not None else (),

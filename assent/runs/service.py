@@ -421,7 +421,8 @@ class Runs:
         return replace(queued, change=together(cancelling, queued.change), stopped=stopped)
 
     async def _next_seq(self, run: Run) -> int:
-        return await self.storage.last_seq(run.thread_id) + 1
+        # There may be no such thread yet, for anybody to see.
+        return await self._whole.last_seq(run.thread_id) + 1
 
     async def _ahead(self, thread: Thread) -> list[Run]:
         """The runs of the thread that go before a new one: those that are active, and those that

@@ -100,7 +100,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         folder,
         with_pair(folder),
         ASSENT_API_KEYS=",".join(f"{name}:{secret}" for name, secret in KEYS.items()),
-        ASSENT_ROLES="ann:operator approver auditor",
+        ASSENT_ROLES="ann:operator approver auditor,mailer:approver auditor",
         ASSENT_PUBLIC_URL="https://assent.example/under",
         ASSENT_LINK_ISSUERS="mailer",
     ) as server:

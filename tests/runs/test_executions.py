@@ -16,6 +16,7 @@ from msgspec import structs
 from assent import ApprovalPolicy, Approve, build_hitl_agent
 from assent.api.executions import Found, find
 from assent.approvals.decide import Verdict
+from assent.core.access import Owner
 from assent.core.audit import Actor
 from assent.core.clock import utc_now
 from assent.core.errors import Gone, NotFound
@@ -231,7 +232,7 @@ async def test_it_is_followed_over_pauses_from_its_beginning(tmp_path: Path) -> 
         following = asyncio.create_task(followed(storage, root))
         second = await approved(runs)
         # In the middle somebody tells its readers something.
-        telling = Telling(message="Hi", data=None, by="op", thread_id="t", reached=0)
+        telling = Telling(message="Hi", data=None, by=Owner("op"), thread_id="t", reached=0)
         await broadcast(storage, runs.clock, telling, None)
         last = await approved(runs)
         await said(runs, "tell")

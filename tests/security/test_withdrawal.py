@@ -236,7 +236,7 @@ class Desk:
         sources = [KeysOfSettings({"cleo": "secret-of-cleo"}), self.register]
         self.access = Access(sources, roles, allows_query_token=False, now=self.times)
         self.ann, self.bob = (
-            self.access._identity(found(name, self.register.people[name]))
+            self.access.identity_of(found(name, self.register.people[name]))
             for name in ("ann", "bob")
         )
         self.streams = Streams(self.ann, self.bob, self.ann, self.bob)

@@ -22,7 +22,7 @@ from assent.api.access.recent import RecentRows
 from assent.api.access.sources import KeysOfSettings
 from assent.api.cors import Origins
 from assent.api.loopback import comes_from_loopback, is_loopback
-from assent.api.streams.handshake import HANDSHAKE
+from assent.api.streams.requests import HANDSHAKE
 from assent.core.audit import Actor, Authentication
 from assent.core.errors import Conflict, Forbidden, Unavailable
 from assent.core.keys import same

@@ -23,7 +23,7 @@ from assent.api.deps import (
 from assent.api.dialects.native import FEED
 from assent.api.event_query import TheReading
 from assent.api.idempotency import TheKey
-from assent.api.outcomes import decided_response
+from assent.api.outcomes import decided_response, sees_thread
 from assent.api.problems import status_of
 from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of
@@ -41,9 +41,10 @@ from assent.core.approval import ApprovalStatus, Target
 from assent.core.audit import Actor
 from assent.core.errors import AssentError, ConfigurationError, InvalidRequest
 from assent.core.json import Json, JsonObject
-from assent.core.logs import APPROVALS
+from assent.core.logs import feed_of_approvals
 from assent.core.policy import Risk, duration_from_text
 from assent.runs.approvals import Approvals
+from assent.runs.service import Runs
 
 router = router_of("approvals")
 
@@ -107,7 +108,7 @@ async def stream(
     """Follow what happens to approvals on all threads, past `after` (or `Last-Event-ID`), replayed
     and then live; or a page of it as JSON, if you accept `application/json`. Numbers are the feed's
     own. What was asked and said is not in it: look at the approval."""
-    return await events_response(request, runs.storage, APPROVALS, reading, FEED)
+    return await events_response(request, runs.storage, feed_of_approvals(by.tenant), reading, FEED)
 
 
 @router.get("/approvals/{id}")
@@ -136,19 +137,20 @@ async def decide_several(
     outcomes: dict[str, JsonObject] = {}
     for id, answer in body.decisions.items():
         outcomes[id] = await _decide_one(
-            request, runs.approvals, id, answer, by, key.part(id) if key else None
+            request, runs, id, answer, by, key.part(id) if key else None
         )
     return json_response({"outcomes": outcomes})
 
 
 async def _decide_one(
     request: Request,
-    approvals: Approvals,
+    runs: Runs,
     approval_id: str,
     answer: Json,
     by: Actor,
     key: Key | None,
 ) -> JsonObject:
+    approvals = runs.approvals
     try:
         approval = await approvals.get(approval_id)
         if approval.risk != Risk.LOW:
@@ -158,7 +160,9 @@ async def _decide_one(
             )
         verdict = _verdict(approval_id, ApprovalAnswer(answer), by, key)
         outcome = await approvals.decide(approval.thread_id, verdict)
-        view = outcome_view(outcome, approvals.people, prefix_of(request))
+        is_seen = await sees_thread(request, runs, approval.thread_id)
+        prefix = prefix_of(request)
+        view = outcome_view(outcome, approvals.people, prefix, sees_thread=is_seen)
         return {**view, "status": 202}
     except AssentError as error:
         status = status_of(error)
@@ -184,9 +188,10 @@ async def decide(
     """Decide one approval: the same as `POST /threads/{id}/resume` with its id. Where several must
     agree, it is pending until they do."""
     approval = await runs.approvals.get(id)
+    is_seen = await sees_thread(request, runs, approval.thread_id)
     verdict = _verdict(id, body, by, key)
     outcome = await runs.approvals.decide(approval.thread_id, verdict)
-    return decided_response(request, runs, outcome)
+    return decided_response(request, runs, outcome, sees_thread=is_seen)
 
 
 @router.post("/approvals/{id}/withdraw")

@@ -104,11 +104,11 @@ async def send_broadcast(
     """
     connections = served(request).connections
     thread_id = body.thread_id
-    reached = connections.reachable if thread_id is None else connections.on(thread_id)
+    reached = connections.reachable(by.tenant) if thread_id is None else connections.on(thread_id)
     telling = Telling(
         message=body.message,
         data=body.data,
-        by=by.name,
+        by=by.owner,
         thread_id=body.thread_id,
         reached=reached,
     )

@@ -38,7 +38,7 @@ async def agent_events(
     `Last-Event-ID`), replayed and then live; or a page of it as JSON, if you accept
     `application/json`. Numbers are the feed's own. What was said, asked and answered is not in
     it: look at the thread."""
-    feed = feed_of_agent(name)
+    feed = feed_of_agent(name, by.tenant)
     if name not in runs.agents and not await runs.storage.last_seq(feed):
         raise NotFound(f"There is no agent '{name}'. There are: {', '.join(runs.agents)}.")
     return await events_response(request, runs.storage, feed, reading, FEED)
@@ -59,4 +59,6 @@ async def user_events(
 ) -> Response:
     """Follow the runs that a person started, and the approvals that can be traced to them, in the
     same way."""
-    return await events_response(request, runs.storage, feed_of_user(name), reading, FEED)
+    return await events_response(
+        request, runs.storage, feed_of_user(name, by.tenant), reading, FEED
+    )

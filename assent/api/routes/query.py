@@ -110,9 +110,9 @@ async def send_query_broadcast(
     telling = Telling(
         message=body.message,
         data={"type": body.type},
-        by=by.name,
+        by=by.owner,
         thread_id=None,
-        reached=served(request).connections.reachable,
+        reached=served(request).connections.reachable(by.tenant),
     )
     sent = await broadcast(runs.storage, runs.clock, telling, key)
     return json_response({"status": "sent", "recipients": sent.reached})

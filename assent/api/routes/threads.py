@@ -39,6 +39,7 @@ from assent.api.outcomes import (
     decided_response,
     readable_state,
     run_headers,
+    sees_thread,
 )
 from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of
@@ -295,9 +296,10 @@ async def resume(
     An answer that is of no known form, or that what is pending does not take, is a 422, and nothing
     was decided. With `Accept: text/event-stream` the answer is the resumed run's events.
     """
+    is_seen = await sees_thread(request, runs, id)
     verdict = Verdict(decisions=body.choices, by=by, key=key)
     outcome = await runs.approvals.decide(id, verdict)
-    return decided_response(request, runs, outcome)
+    return decided_response(request, runs, outcome, sees_thread=is_seen)
 
 
 @router.post("/threads/{id}/cancel", status_code=202)

@@ -68,14 +68,14 @@ class ApprovalsPage(TypedDict):
 
 class OutcomeView(TypedDict):
     """What decisions have come to. `pending` are the approvals that still wait, and `events` is
-    where to follow what happens now."""
+    where to follow what happens now, null for whoever does not see the thread."""
 
     thread_id: str
     run_id: str | None
     status: str
     decisions: dict[str, ApprovalView]
     pending: list[str]
-    events: str
+    events: str | None
 
 
 class OutcomeOfOne(TypedDict):

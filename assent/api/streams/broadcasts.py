@@ -44,7 +44,8 @@ async def _pass_on(following: Following, connections: Connections) -> None:
             async with aclosing(following.batches()) as batches:
                 async for entries in batches:
                     for entry in entries:
-                        connections.tell(_unnumbered(entry))
+                        event = _broadcast_in(entry)
+                        connections.tell(_unnumbered(event), event.tenant)
         except Gone as error:
             # Nobody waits for what was removed.
             following.after = int(error.details["first"]) - 1
@@ -55,8 +56,12 @@ async def _pass_on(following: Following, connections: Connections) -> None:
             await asyncio.sleep(PAUSE_SECONDS)
 
 
-def _unnumbered(entry: LogEntry) -> Broadcast:
-    """The event as readers of any log get it: it has no number there."""
+def _broadcast_in(entry: LogEntry) -> Broadcast:
     event = decode(entry.body)
     assert isinstance(event, Broadcast)
-    return structs.replace(event, thread_id="", seq=0)
+    return event
+
+
+def _unnumbered(event: Broadcast) -> Broadcast:
+    """The event as readers of any log get it: it has no number there."""
+    return structs.replace(event, thread_id="", seq=0, tenant=None)

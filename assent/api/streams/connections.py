@@ -234,15 +234,15 @@ class Connections:
         """How many read the log."""
         return self._by_log[log_id]
 
-    def tell(self, event: Broadcast) -> int:
-        """Send the event to every stream that is open, ahead of what follows there, and return how
-        many there are. It has no number, so no reader's cursor moves. A poll has no place for
-        it."""
+    def tell(self, event: Broadcast, tenant: str | None = None) -> int:
+        """Send the event to every open stream of the tenant's people, ahead of what follows there,
+        and return how many there are. It has no number, so no reader's cursor moves. A poll has no
+        place for it."""
         entry = LogEntry(0, "broadcast", "", encode(event))
         told: dict[Encoder, Sequence[bytes]] = {}
         reached = 0
         for connection in self:
-            if connection.transport is Transport.POLL:
+            if not _is_reachable(connection, tenant):
                 continue
             encoder = connection.encoder
             if encoder not in told:
@@ -251,10 +251,9 @@ class Connections:
             reached += 1
         return reached
 
-    @property
-    def reachable(self) -> int:
-        """The streams that `tell` reaches."""
-        return sum(each.transport is not Transport.POLL for each in self)
+    def reachable(self, tenant: str | None) -> int:
+        """The number of streams that `tell` reaches."""
+        return sum(_is_reachable(each, tenant) for each in self)
 
     def last_activity(self, connection: Connection) -> datetime:
         """The time when something last went to the reader, or came from there."""
@@ -264,6 +263,11 @@ class Connections:
     def __iter__(self) -> Iterator[Connection]:
         """Those that are open now, the oldest first."""
         return iter(tuple(self._open))
+
+
+def _is_reachable(connection: Connection, tenant: str | None) -> bool:
+    is_theirs = connection.reader.owner.tenant == tenant
+    return is_theirs and connection.transport is not Transport.POLL
 
 
 def _one_less(counts: Counter[K], key: K) -> None:
