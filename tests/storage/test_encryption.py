@@ -15,11 +15,12 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.base import BaseCheckpointSaver, empty_checkpoint
 
+from assent.core.access import Owner, Sight
 from assent.core.clock import Clock
 from assent.core.decisions import Edit
-from assent.core.errors import ConfigurationError, Tampered
+from assent.core.errors import ConfigurationError, NotFound, Tampered
 from assent.core.rows import RunStatus, ThreadStatus
-from assent.storage.base import Change
+from assent.storage.base import Change, Page
 from assent.storage.sqlite import SqliteSaver, SqliteStorage
 from assent.storage.sqlite.checkup import Level, check_up
 from tests.storage.samples import (
@@ -476,6 +477,12 @@ ROWS: dict[str, Tampering] = {
     ),
     "a thread's metadata flipped": flipped("threads", "metadata", "thread_id = 't'"),
     "a thread's owner": statements("UPDATE threads SET owner = 'eve' WHERE thread_id = 't'"),
+    "a thread's tenant": statements("UPDATE threads SET tenant = 'eves' WHERE thread_id = 't'"),
+    "a thread's tenant taken away": statements(
+        "UPDATE threads SET tenant = NULL WHERE thread_id = 't'"
+    ),
+    "a run's owner": statements("UPDATE runs SET owner = 'eve' WHERE run_id = 'run-t'"),
+    "a run's tenant": statements("UPDATE runs SET tenant = 'eves' WHERE run_id = 'run-t'"),
     "a thread's status": statements("UPDATE threads SET status = 'idle' WHERE thread_id = 't'"),
     "a thread's status is none": statements(
         "UPDATE threads SET status = 'x', version = 'y' WHERE thread_id = 't'"
@@ -838,6 +845,39 @@ async def test_a_thread_is_marked_whatever_is_left_of_its_rows(
             assert ended.error == {"code": "tampered", "message": "Something was changed."}
             assert b'"code":"tampered"' in told[0].body
         await storage.distrust("nobody", "Something was changed.")
+
+
+OF_EVE = (Sight("own", Owner("eve", "acme")), Sight("own", Owner("ann", "eves")))
+
+
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize(
+    "case", ["a thread's owner", "a thread's tenant", "a run's owner", "a run's tenant"]
+)
+async def test_whose_it_is_cannot_be_changed_in_the_file(path: Path, case: str) -> None:
+    """Neither before it was noticed, nor once the thread is distrusted for it."""
+    ROWS[case](path)
+    async with open_(path) as storage:
+        whole = await storage.run("run-u")
+        assert whole is not None
+        for times in range(2):
+            for sight in OF_EVE:
+                reads = storage.seen_by(sight)
+                with pytest.raises((Tampered, NotFound)):
+                    await reads.read_log("t")
+                with pytest.raises((Tampered, NotFound)):
+                    await reads.newest_event("t", "run-t")
+            if times == 0:
+                await storage.distrust("t", "Something was changed.", stopped=True)
+        for sight in OF_EVE:
+            reads = storage.seen_by(sight)
+            assert await reads.thread("t") is None
+            assert await reads.run("run-t") is None
+            assert await reads.approvals(thread_id="t") == Page(())
+            assert await reads.latest_runs(thread_id="t") == Page(())
+        marked = await storage.thread("t")
+        assert marked is not None
+        assert (marked.owner, marked.tenant) in ((whole.owner, whole.tenant), ("", None))
 
 
 async def test_a_prune_passes_by_what_was_changed(path: Path) -> None:

@@ -4,10 +4,12 @@ the thread's rows."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from assent.core.access import Owner
 from assent.core.errors import Tampered
 from assent.core.events import Error
 from assent.core.rows import ACTIVE, Run, RunKind, RunStatus, Thread, ThreadStatus
@@ -15,6 +17,7 @@ from assent.storage.sqlite.tables import R, Table, Tables
 from assent.storage.sqlite.writer import Transaction
 
 _UNFINISHED = "WHERE thread_id = ? AND status IN ('pending', 'running', 'cancelling')"
+_FIRST_RUNS = "WHERE thread_id = ? ORDER BY number LIMIT 20"
 
 
 def distrusting(
@@ -39,6 +42,12 @@ def distrusting(
         status = ThreadStatus.BUSY if is_active else ThreadStatus.ERROR
 
         thread, is_whole = _thread(tables.threads, columns, now)
+        if not is_whole:
+            of_thread = connection.execute(
+                f"{tables.runs.select} {_FIRST_RUNS}", (thread_id,)
+            ).fetchall()
+            owner = _owner(tables.runs, of_thread)
+            thread = replace(thread, owner=owner.name, tenant=owner.tenant)
         if is_whole and thread.tampered and thread.status is status and not ending:
             return
         marked = replace(
@@ -48,7 +57,7 @@ def distrusting(
 
         run_id = thread.run_id or ""
         for columns in ending:
-            run = _run(tables.runs, columns, now)
+            run = _run(tables.runs, columns, thread, now)
             run_id = run.run_id
             ended = replace(
                 run,
@@ -90,23 +99,34 @@ def _thread(table: Table[Thread], columns: Sequence[Any], now: datetime) -> tupl
         return _without_content(table, columns, bare), False
 
 
-def _run(table: Table[Run], columns: Sequence[Any], now: datetime) -> Run:
-    """The run, or whatever of it can be read."""
+def _owner(table: Table[Run], found: Sequence[Sequence[Any]]) -> Owner:
+    """The owner of a thread whose own row cannot be trusted, by the first of its runs that can;
+    nobody without one. Or who changed the row would have made the thread theirs."""
+    for columns in found:
+        with suppress(Tampered):
+            run = table.decode(columns)
+            return Owner(run.owner, run.tenant)
+    return Owner("")
+
+
+def _run(table: Table[Run], columns: Sequence[Any], thread: Thread, now: datetime) -> Run:
+    """The run, or whatever of it can be read, as one of whoever has the thread."""
     try:
         return table.decode(columns)
     except Tampered:
-        run_id, thread_id, owner, agent = map(str, columns[:4])
+        run_id, thread_id, _, agent = map(str, columns[:4])
         bare = Run(
             run_id=run_id,
             thread_id=thread_id,
-            owner=owner,
+            owner=thread.owner,
             agent=agent,
             kind=RunKind.INPUT,
             status=RunStatus.ERROR,
             created_at=now,
             input={},
         )
-        return _without_content(table, columns, bare)
+        left = _without_content(table, columns, bare)
+        return replace(left, owner=thread.owner, tenant=thread.tenant)
 
 
 def _without_content(table: Table[R], columns: Sequence[Any], bare: R) -> R:

@@ -13,12 +13,14 @@ from typing import Any
 
 import msgspec
 
-from assent.core.errors import Gone, NotFound
+from assent.core.approval import Approval
+from assent.core.errors import Gone, NotFound, Tampered
 from assent.core.logs import BROADCASTS, FEEDS, QUERIES, feed_named, named
+from assent.core.rows import Run
 from assent.storage.base import LogEntry
 from assent.storage.sqlite import queries
 from assent.storage.sqlite.reads import SqliteReads
-from assent.storage.sqlite.tables import Column, Table
+from assent.storage.sqlite.tables import Column, R, Table
 from assent.storage.sqlite.tails import Tail
 
 FEED_PAGE = 200
@@ -89,6 +91,33 @@ class SeenReads(SqliteReads):
             owner=owner.name if self._sight.reach == "own" else None,
         )
 
+    # ── rows that are seen by their thread ──
+
+    async def _one(self, table: Table[R], key: str) -> R | None:
+        row = await super()._one(table, key)
+        return row if row is not None and await self._is_theirs(table, row) else None
+
+    async def _trusted(self, table: Table[R], found: Sequence[Any]) -> tuple[R, ...]:
+        rows: list[R] = []
+        for row in await super()._trusted(table, found):
+            try:
+                if await self._is_theirs(table, row):
+                    rows.append(row)
+            except Tampered as error:
+                await self._on_tampered(error)
+        return tuple(rows)
+
+    async def _is_theirs(self, table: Table[R], row: R) -> bool:
+        """True unless the row is shown for the sake of a thread that is not: its row in the file
+        may have been changed, and then it raises `Tampered`."""
+        if isinstance(row, Approval):
+            by_thread = not self._sight.shows(row)
+        elif isinstance(row, Run):
+            by_thread = self._sight.reach == "own" and row.owner != self._sight.owner.name
+        else:
+            by_thread = table.owned == "thread"
+        return not by_thread or await self.thread(row.thread_id) is not None
+
     # ── threads ──
 
     async def _admit(self, log_id: str, after: int = 0) -> None:
@@ -100,7 +129,7 @@ class SeenReads(SqliteReads):
             return
         while not self._is_admitted(log_id):
             place = self._place(log_id)
-            if not await self._ids(self._tables.threads, {log_id}):
+            if await self.thread(log_id) is None:
                 if log_id in self._admitted:
                     raise Gone(
                         f"The {named(log_id)} has been erased, with its events up to number "
