@@ -26,6 +26,7 @@ from assent.api.routes import (
     agent,
     approvals,
     audit,
+    callback,
     connections,
     docs,
     feeds,
@@ -82,7 +83,7 @@ from assent.storage.store import StoreOptions
 
 ROUTES = (
     *(agent, threads, thread_runs, runs, approvals, grants, links, notifications, audit),
-    *(schedules, files, feeds, connections, socket, server, metrics, me, session, keys),
+    *(schedules, files, feeds, connections, socket, server, metrics, me, session, callback, keys),
 )
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ async def open_server(
         storage = with_log_lines(storage, people)
 
         # While the file is locked, so that nobody can make its first key meanwhile.
-        sign_ins = _sign_ins(settings, storage, origins, tokens, clock, place)
+        sign_ins = _sign_ins(settings, storage, origins, tokens, reach, clock, place)
         access = _access(settings, people, sign_ins, place)
         origins = replace(origins, loopback=access.knows_nobody)
 
@@ -253,6 +254,7 @@ def _sign_ins(
     storage: Storage,
     origins: Origins,
     tokens: Tokens,
+    reach: Reach,
     clock: Clock,
     place: Place,
 ) -> SignIns | None:
@@ -266,7 +268,7 @@ def _sign_ins(
     has_keys = settings.api_keys or database.has_keys(resolved(settings.database_path))
     if place.has_auth or not (has_keys or tokens.issuers):
         return None
-    return SignIns.over(storage, settings, origins, tokens, clock)
+    return SignIns.over(storage, settings, origins, tokens, reach, clock)
 
 
 def _access(settings: Settings, people: People, sign_ins: SignIns | None, place: Place) -> Access:

@@ -588,6 +588,17 @@ class KeyRequest(Body):
 
 
 class SignInRequest(Body):
-    """The key by which somebody signs in in a browser."""
+    """The key by which somebody signs in in a browser; or what came back from their identity
+    provider: its `code`, the `state`, and the issuer, if it says that."""
 
-    key: str = Field(min_length=1, max_length=1_000, repr=False)
+    key: str | None = Field(default=None, min_length=1, max_length=1_000, repr=False)
+    code: str | None = Field(default=None, min_length=1, max_length=4_000, repr=False)
+    state: str | None = Field(default=None, max_length=1_000, repr=False)
+    iss: str | None = Field(default=None, max_length=1_000)
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        by_key, by_code = self.key is not None, self.code is not None
+        if by_key == by_code or (self.state is not None) != by_code:
+            raise ValueError("send either 'key', or 'code' and 'state'")
+        return self

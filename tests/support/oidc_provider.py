@@ -153,12 +153,20 @@ class _Placed(httpx.AsyncHTTPTransport):
         self._public, self._server = httpx.URL(public_url), httpx.URL(server_url)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        if request.url.host == self._public.host:
-            place = self._server
-            request.url = request.url.copy_with(
-                scheme=place.scheme, host=place.host, port=place.port
+        if request.url.host != self._public.host:
+            return await super().handle_async_request(request)
+        place = self._server
+        url = request.url.copy_with(scheme=place.scheme, host=place.host, port=place.port)
+        # Another one: the client keeps the cookies of the one that it knows.
+        return await super().handle_async_request(
+            httpx.Request(
+                request.method,
+                url,
+                headers=request.headers,
+                stream=request.stream,
+                extensions=request.extensions,
             )
-        return await super().handle_async_request(request)
+        )
 
 
 # ── the process ───────────────────────────────────────────────────────────────────────────────────
@@ -188,21 +196,33 @@ def main() -> None:
 def _app(server_name: str, public_url: str, secret: str) -> Any:
     from canaille import create_app
     from canaille.app import models
-    from canaille.backends import Backend
+    from canaille.backends.memory.backend import MemoryBackend
     from joserfc.jwk import RSAKey
 
+    class Backend(MemoryBackend):
+        def do_query(self, model: Any, *args: Any, **wanted: Any) -> list[Any]:
+            """What has all of the values. canaille's own gives what has any of them: a code of
+            somebody else for one that does not exist."""
+            each = [super(Backend, self).do_query(model, **{name: wanted[name]}) for name in wanted]
+            if not each:
+                return super().do_query(model)
+            ids = set.intersection(*({found.id for found in by_one} for by_one in each))
+            return [found for found in each[0] if found.id in ids]
+
+    # By this it finds its models.
+    Backend.__module__ = MemoryBackend.__module__
     key = RSAKey.generate_key(2048, {"alg": ALGORITHM, "use": "sig"}, auto_kid=True)
-    app = create_app(
-        config={
-            "SECRET_KEY": secrets.token_urlsafe(32),
-            "SERVER_NAME": server_name,
-            "PREFERRED_URL_SCHEME": "http",
-            "CANAILLE": {"DATABASE": "memory", "TIMEZONE": "UTC", "FORCE_HTTPS": False},
-            "CANAILLE_OIDC": {"ACTIVE_JWKS": [key.as_dict(private=True)]},
-        }
-    )
+    config = {
+        "SECRET_KEY": secrets.token_urlsafe(32),
+        "SERVER_NAME": server_name,
+        "PREFERRED_URL_SCHEME": "http",
+        "CANAILLE": {"DATABASE": "memory", "TIMEZONE": "UTC", "FORCE_HTTPS": False},
+        "CANAILLE_OIDC": {"ACTIVE_JWKS": [key.as_dict(private=True)]},
+    }
+    backend = Backend(config)
+    app = create_app(config=config, backend=backend)
     with app.app_context():
-        _fill(models, Backend.instance, public_url, secret)
+        _fill(models, backend, public_url, secret)
     return app
 
 

@@ -10,12 +10,15 @@ from fastapi import Request
 from assent.api.access.given import Given
 from assent.api.access.identity import Found, Source, not_known
 from assent.api.access.keys import StoredKeys
+from assent.api.access.oidc import Providers
 from assent.api.access.sessions import Cookie, SignedIn
 from assent.api.access.sources import KeysOfSettings
 from assent.api.access.tokens import OfIssuers, Tokens
 from assent.api.cors import Origins
 from assent.config.settings import Settings
 from assent.core.clock import Clock
+from assent.core.errors import ConfigurationError
+from assent.notify.reaching import Reach
 from assent.runs.keys import Keys
 from assent.runs.sessions import Sessions
 from assent.storage.base import Storage
@@ -24,12 +27,16 @@ from assent.storage.base import Storage
 @dataclass(frozen=True, slots=True)
 class SignIns:
     """The ways in which people are known on a server whose app does not say who they are: keys of
-    its `settings`, keys that are `stored`, tokens of `issuers`, and the sessions of `browsers`."""
+    its `settings`, keys that are `stored`, tokens of `issuers`, and the sessions of `browsers`. In
+    a browser they sign in with a key, or at one of the `providers`: `login` is the cookie of
+    somebody who is about to."""
 
     settings: KeysOfSettings
     stored: StoredKeys
     issuers: OfIssuers
     browsers: SignedIn
+    providers: Providers
+    login: Cookie
 
     @classmethod
     def over(
@@ -38,9 +45,16 @@ class SignIns:
         settings: Settings,
         origins: Origins,
         tokens: Tokens,
+        reach: Reach,
         clock: Clock,
     ) -> SignIns:
-        """Those over the keys and sessions of the storage."""
+        """Those over the keys and sessions of the storage. Raises `ConfigurationError`."""
+        providers = Providers(tokens, reach, settings.public_url or "")
+        if providers.names and settings.public_url is None:
+            raise ConfigurationError(
+                f"People are to sign in at {', '.join(providers.names)}, and there is no address "
+                "at which they would come back. Set ASSENT_PUBLIC_URL."
+            )
         pepper = settings.pepper
         of_settings = KeysOfSettings(settings.api_keys)
         stored = StoredKeys(Keys(storage, pepper, clock))
@@ -52,8 +66,22 @@ class SignIns:
             idle=settings.session_idle,
         )
         cookie = Cookie("assent", settings.public_url)
-        browsers = SignedIn(sessions, cookie, origins, stored=stored, settings=of_settings)
-        return cls(of_settings, stored, OfIssuers(tokens, clock), browsers)
+        browsers = SignedIn(
+            sessions,
+            cookie,
+            origins,
+            stored=stored,
+            settings=of_settings,
+            providers=providers.names,
+        )
+        return cls(
+            settings=of_settings,
+            stored=stored,
+            issuers=OfIssuers(tokens, clock),
+            browsers=browsers,
+            providers=providers,
+            login=Cookie("assent-login", settings.public_url),
+        )
 
     @property
     def sources(self) -> Sequence[Source]:

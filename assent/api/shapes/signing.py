@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from assent.api.shapes.common import Time
 from assent.core.access import Right
@@ -63,3 +63,16 @@ class MeView(TypedDict):
     approves: ApprovesView
     authentication: Authentication
     expires_at: Time | None
+
+
+class SignedInView(MeView):
+    """Whoever has signed in. `next` is the page to go on to, for who came from an identity
+    provider."""
+
+    next: NotRequired[str]
+
+
+class SignedOutView(TypedDict):
+    """The page of the identity provider that ends its own session too."""
+
+    end_session: str
