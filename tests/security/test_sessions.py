@@ -3,6 +3,7 @@ was signed out."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from http.cookies import SimpleCookie
@@ -13,6 +14,7 @@ import pytest
 
 from tests.support.secrets import bearer, keys_of, secret_of
 from tests.support.server import Api, Server, asking, expect, problem, scripted_agents, serving
+from tests.support.waiting import PATIENCE
 
 PUBLIC = "https://assent.test"
 OWN = {"origin": PUBLIC, "host": "assent.test"}
@@ -131,6 +133,23 @@ async def test_another_secret_of_the_same_name_ends_what_began_with_the_old_one(
         server.restart()
         async with browser(server, cookie) as http:
             await problem(await http.get("/me"), 401)
+
+
+async def test_signing_out_ends_the_streams_of_that_browser_and_no_others(
+    server: Server, api: Api
+) -> None:
+    gone, left = [await signed_in(api, secret_of("ann")) for _ in range(2)]
+    async with browser(server, gone) as one, browser(server, left) as other:
+        run = (await one.post("/agent/invoke", json={"message": "hi"})).json()
+        path = f"/threads/{run['thread_id']}/events"
+        async with one.stream("GET", path) as ended, other.stream("GET", path) as open_still:
+            await expect(await one.delete("/session"), 204)
+            async with asyncio.timeout(PATIENCE):
+                seen = (await ended.aread()).decode()
+            assert seen.endswith('{"reason": "signed-out"}\n\n')
+            streams = (await other.get("/connections")).json()["connections"]
+            assert len(streams) == 1
+            await open_still.aclose()
 
 
 @pytest.mark.parametrize(

@@ -18,13 +18,13 @@ from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of
 from assent.api.schemas import KeyRequest
 from assent.api.shapes.signing import KeysPage, KeyView, MadeKeyView, RevokedKeysView
+from assent.api.streams.renewing import end_streams
 from assent.core.access import Owner, Right, Role, role_of, roles_in_policies
 from assent.core.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from assent.core.json import JsonObject
-from assent.core.rows import ApiKey
 from assent.core.text import visible
 from assent.runs.keys import key_to_json
-from assent.storage.base import Page
+from assent.storage.base import Reads
 
 router = router_of("keys")
 
@@ -68,11 +68,8 @@ async def list_keys(
 ) -> Response:
     """Your keys, newest first, also those that are over; an admin gets everybody's. None has its
     text. `next` is the cursor of the next page, or null."""
-    storage = sign_ins_of(request).stored.keys.storage
-    owner = None if _is_admin(identity) else identity.owner
-    page = await storage.api_keys(owner=owner, limit=limit, cursor=cursor)
-    seen = tuple(row for row in page.rows if _sees(identity, row))
-    response = page_response("keys", Page(seen, page.next), key_to_json)
+    page = await _seen(request, identity).api_keys(limit=limit, cursor=cursor)
+    response = page_response("keys", page, key_to_json)
     response.headers.update(NO_STORE)
     return response
 
@@ -83,13 +80,12 @@ async def list_keys(
 @refuses(409)
 async def revoke_key(id: str, request: Request, identity: TheIdentity) -> Response:
     """Revoke it, and end the sessions that began with it: from now on it is good for nothing."""
-    sign_ins = sign_ins_of(request)
-    keys = sign_ins.stored.keys
-    row = await keys.storage.api_key(id)
-    if row is None or not _sees(identity, row):
+    if await _seen(request, identity).api_key(id) is None:
         raise NotFound(f"There is no key '{visible(id)}'.")
-    revoked = await keys.revoke(id, identity.actor)
+    sign_ins = sign_ins_of(request)
+    revoked = await sign_ins.stored.keys.revoke(id, identity.actor)
     sign_ins.forget_all()
+    await end_streams(request, Owner(revoked.person, revoked.tenant))
     return json_response(key_to_json(revoked), headers=NO_STORE)
 
 
@@ -109,6 +105,7 @@ async def revoke_keys(
         raise Forbidden("Only an admin revokes the keys of others.")
     sign_ins = sign_ins_of(request)
     revoked, ended = await revoke_all(sign_ins, owner, identity)
+    await end_streams(request, owner)
     return json_response({"keys": revoked, "sessions": ended}, headers=NO_STORE)
 
 
@@ -181,7 +178,7 @@ def _is_admin(identity: Identity) -> bool:
     return Right.ADMIN in identity.rights
 
 
-def _sees(identity: Identity, row: ApiKey) -> bool:
-    if row.tenant != identity.owner.tenant:
-        return False
-    return _is_admin(identity) or row.person == identity.owner.name
+def _seen(request: Request, identity: Identity) -> Reads:
+    """The keys that they may see: their own, or as an admin those of the tenant."""
+    right = Right.ADMIN if _is_admin(identity) else Right.SELF
+    return sign_ins_of(request).stored.keys.storage.seen_by(identity.sight(right))

@@ -21,6 +21,7 @@ from assent.api.routes.me import me_view
 from assent.api.routing import router_of
 from assent.api.schemas import SignInRequest
 from assent.api.shapes.signing import SignedInView, SignedOutView
+from assent.api.streams.renewing import end_streams
 from assent.core.access import Right
 from assent.core.audit import Authentication
 from assent.core.errors import Conflict, InvalidRequest
@@ -70,6 +71,7 @@ async def sign_out(request: Request, identity: TheIdentity) -> Response:
     browsers = sign_ins.browsers
     row = await browsers.sessions.read(identity.credential.id)
     await browsers.end(identity.credential.id, identity.actor)
+    await end_streams(request, identity.owner)
     kind, _, section = row.credential.partition(":") if row is not None else ("", "", "")
     page = await sign_ins.providers.end_page(section) if kind == "token" else None
     response = Response(status_code=204, headers=NO_STORE)

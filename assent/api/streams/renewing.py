@@ -9,9 +9,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import structlog
+from fastapi import Request
 
 from assent.api.access.identity import Access, Identity
+from assent.api.context import served
 from assent.api.streams.connections import Connection, Connections
+from assent.core.access import Owner
 from assent.core.background import background
 from assent.core.errors import Unavailable
 
@@ -38,6 +41,12 @@ async def renewing(connections: Connections, access: Access) -> AsyncIterator[No
         yield
 
 
+async def end_streams(request: Request, owner: Owner) -> None:
+    """End those streams of the person at once that they may not read any more."""
+    server = served(request)
+    await Renewer(server.connections, server.access).turn(owner)
+
+
 class Renewer:
     """Ends those of the `connections` whose readers are not who they were. `now` is the monotonic
     clock of the `access`."""
@@ -58,9 +67,9 @@ class Renewer:
             await asyncio.sleep(RENEW_SECONDS)
             await self.turn()
 
-    async def turn(self) -> None:
-        """Ask once of each reader. Thousands of streams may be of one."""
-        for asked, of_one in enumerate(_by_reader(self._connections), start=1):
+    async def turn(self, owner: Owner | None = None) -> None:
+        """Ask once of each reader, or of one person. Thousands of streams may be of one."""
+        for asked, of_one in enumerate(_by_reader(self._connections, owner), start=1):
             try:
                 if not await self._is_still(of_one[0]):
                     for connection in of_one:
@@ -104,11 +113,14 @@ async def _says_app(connection: Connection, identity: Identity) -> bool:
     )
 
 
-def _by_reader(connections: Connections) -> Sequence[Sequence[Connection]]:
-    """The streams of each reader together. Where an app is asked, each stream is by itself."""
+def _by_reader(connections: Connections, owner: Owner | None) -> Sequence[Sequence[Connection]]:
+    """The streams of each reader together, or those of one person. Where an app is asked, each
+    stream is by itself."""
     found: dict[int, list[Connection]] = {}
     for connection in connections:
         if connection.identity is None or connection.is_signed_out:
+            continue
+        if owner is not None and connection.identity.owner != owner:
             continue
         one = connection if connection.requests is not None else connection.identity
         found.setdefault(id(one), []).append(connection)
