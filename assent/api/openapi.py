@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from assent.api.answers import PROBLEM, answers_of, refusals_of, sentence
+from assent.api.openapi_links import add_links
 from assent.api.routing import JsonRoute
 from assent.api.shapes.common import Problem
 from assent.core.events import AnyEvent, json_schemas
@@ -79,6 +80,7 @@ def _document(app: FastAPI) -> JsonObject:
             operation = document["paths"][route.path_format][method.lower()]
             operation["responses"] = _responses(route, operation, schemas)
             operation["security"] = _ANY_KEY if route.rule.right is not None else []
+    add_links(document)
     return document
 
 
