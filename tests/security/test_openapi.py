@@ -79,21 +79,23 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "ASSENT_FAILED_KEYS": "1000000/minute",
     }
     with serving(folder, project_of(folder, {counted: ("counted",)}), **settings) as server:
-        _say_as_other(server)
+        _leave(server, OTHER, IN_THREAD, IN_APPROVAL)
+        # So that there is something to walk from.
+        _leave(server, "operator", "my own", "mine")
         yield server
 
 
-def _say_as_other(server: Server) -> None:
-    """Leave the canaries wherever somebody leaves words: in a message, a name, metadata."""
-    with httpx.Client(base_url=server.url, headers=bearer(OTHER), timeout=60) as http:
-        _done(http.post("/agent/invoke", json={"message": IN_THREAD}))
-        metadata = {"note": IN_THREAD}
-        _done(http.post("/threads", json={"metadata": metadata}))
-        _done(http.post("/files", params={"name": IN_THREAD}, content=IN_THREAD.encode()))
-        _done(http.post("/agent/invoke", json={"message": f"look 1 then {IN_THREAD}"}))
-        schedule = {"cron": "0 0 1 1 *", "timezone": "UTC", "message": IN_THREAD}
+def _leave(server: Server, name: str, word: str, asked: str) -> None:
+    """Leave the words wherever somebody leaves some: in a message, a name, metadata, a question."""
+    with httpx.Client(base_url=server.url, headers=bearer(name), timeout=60) as http:
+        _done(http.post("/agent/invoke", json={"message": f"look 1 then {word}"}))
+        _done(http.post("/threads", json={"metadata": {"note": word}}))
+        _done(http.post("/files", params={"name": word}, content=word.encode()))
+        schedule = {"cron": "0 0 1 1 *", "timezone": "UTC", "message": word}
         _done(http.post("/schedules", json=schedule))
-        paused = _done(http.post("/agent/invoke", json={"message": f"{IN_APPROVAL}; pay 5"}))
+        task = {"description": word}
+        _done(http.post("/api/v1/agents/counted/tasks", json=task))
+        paused = _done(http.post("/agent/invoke", json={"message": f"{asked}; pay 5"}))
         assert paused["approvals"]
 
 
@@ -102,10 +104,13 @@ def _done(response: httpx.Response) -> Any:
     return response.json()
 
 
-def machine_of(server: Server, role: str, unseen: tuple[str, ...]) -> Any:
-    """The state machine that walks the server in this role, and finds no such words there."""
+def walks_of(server: Server, role: str, unseen: tuple[str, ...]) -> tuple[Any, Any]:
+    """The state machine that walks the server in this role, and a function that asks each of its
+    routes. They find no such words there."""
     document = httpx.get(f"{server.url}/openapi.json").json()
     config = schemathesis.Config()
+    # Two keys would be too many: a request has ours already.
+    config.projects.default.generation.update(with_security_parameters=False)
     config.projects.default.update(base_url=server.url)
     schema = schemathesis.openapi.from_dict(document, config=config).exclude(path=list(LEFT_OUT))
     load_all_checks()
@@ -116,6 +121,16 @@ def machine_of(server: Server, role: str, unseen: tuple[str, ...]) -> Any:
         shown = [word for word in unseen if word in response.text]
         assert not shown, f"{case.method} {case.path} shows what is somebody else's: {shown}"
 
+    def validate(case: Any, response: Any, recorder: Any = None) -> None:
+        case.validate_response(
+            response,
+            checks=[*made, no_other_owner],
+            headers=headers,
+            # Without the key: a check asks again without one.
+            transport_kwargs={"timeout": 30},
+            recorder=recorder,
+        )
+
     class Walk(schema.as_state_machine()):  # type: ignore[misc]
         def get_call_kwargs(self, case: Any) -> dict[str, Any]:
             return {"headers": headers, "timeout": 30}
@@ -123,21 +138,26 @@ def machine_of(server: Server, role: str, unseen: tuple[str, ...]) -> Any:
         def validate_response(
             self, response: Any, case: Any, additional_checks: Any = None, **kwargs: Any
         ) -> None:
-            case.validate_response(
-                response,
-                checks=[*made, no_other_owner],
-                headers=headers,
-                # Without the key: a check asks again without one.
-                transport_kwargs={"timeout": 30},
-                recorder=self.recorder,
-            )
+            validate(case, response, self.recorder)
 
-    return Walk
+    def ask_each(settings: hypothesis.settings) -> None:
+        """Ask every route, whether an answer leads there or not."""
+        for found in schema.get_all_operations():
+
+            @settings
+            @hypothesis.given(case=found.ok().as_strategy())
+            def ask(case: Any) -> None:
+                validate(case, case.call(headers=headers, timeout=30))
+
+            ask()
+
+    return Walk, ask_each
 
 
-def settings_of(seed: int) -> hypothesis.settings:
+def settings_of(each: int) -> hypothesis.settings:
+    """So many examples; without a time to fill, always the same."""
     return hypothesis.settings(
-        max_examples=25 if SECONDS else 5,
+        max_examples=each,
         stateful_step_count=8,
         derandomize=not SECONDS,
         database=None,
@@ -154,11 +174,13 @@ def test_each_role_finds_what_the_document_says_and_nothing_of_others(
     unseen = [] if role in SEE_ALL else [IN_THREAD]
     if role not in SEE_APPROVALS:
         unseen.append(IN_APPROVAL)
-    walk = machine_of(server, role, tuple(unseen))
+    walk, ask_each = walks_of(server, role, tuple(unseen))
     until = time.monotonic() + SECONDS / len(ROLES)
     rounds = 0
     while not rounds or time.monotonic() < until:
-        walk.run(settings=settings_of(rounds))
+        walk.run(settings=settings_of(20 if SECONDS else 4))
+        if SECONDS or role == "operator":
+            ask_each(settings_of(2 if SECONDS else 1))
         rounds += 1
 
 
