@@ -20,12 +20,13 @@ STREAM_EVENTS ?= 2000
 CLIENT_KILLS ?= 20
 SLOW_READERS ?= 400
 SLOW_SECONDS ?= 30
+OPENAPI_SECONDS ?= 300
 SAVER_KILLS ?= 200
 IMPORT_KILLS ?= 200
 # Whether a server starts and serves is asked of the lowest versions too.
 SERVED := tests/acceptance/test_demo.py tests/acceptance/test_files.py tests/config/test_logging.py
 
-.PHONY: help serve test test-fast node crash check bench lock wheels clean
+.PHONY: help serve test test-fast node crash openapi check bench lock wheels clean
 
 help:  ## What there is to run
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -75,6 +76,9 @@ crash: $(VENV)/ready  ## Kill, starve and attack the server for hours; CONTRIBUT
 	ASSENT_SEEDS=500 $(BIN)/python -m pytest tests/storage/test_saver_random.py
 	ASSENT_LIVES=$(WIRED_LIVES) $(BIN)/python -m pytest tests/runs/test_lives.py
 	ASSENT_ATTACKS=$(ATTACKS) $(BIN)/python -m pytest tests/graphs/test_attack.py
+
+openapi: $(VENV)/ready  ## Walk the server by its own OpenAPI document, in each role: five minutes
+	OPENAPI_SECONDS=$(OPENAPI_SECONDS) $(BIN)/python -m pytest tests/security/test_openapi.py
 
 check: $(VENV)/ready  ## Lint, format, types and layers
 	$(BIN)/ruff check .

@@ -14,19 +14,17 @@ from typing import Any
 import httpx
 import hypothesis
 import pytest
-import schemathesis
-from schemathesis import checks as found_checks
-from schemathesis.checks import CHECKS as REGISTERED
-from schemathesis.checks import load_all_checks
 
 from tests.support import counted
 from tests.support.secrets import bearer, keys_of
 from tests.support.server import Server, project_of, serving
+from tests.support.waiting import PATIENCE
 
 SECONDS = float(os.environ.get("OPENAPI_SECONDS", "0"))
 """The time for all roles together; without any, each walks a little, and always the same."""
 
-ROLES = ("viewer", "operator", "approver", "auditor", "admin")
+OPERATOR = "operator"
+ROLES = ("viewer", OPERATOR, "approver", "auditor", "admin")
 OTHER = "other"
 
 IN_THREAD = "canary-of-a-thread"
@@ -81,13 +79,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with serving(folder, project_of(folder, {counted: ("counted",)}), **settings) as server:
         _leave(server, OTHER, IN_THREAD, IN_APPROVAL)
         # So that there is something to walk from.
-        _leave(server, "operator", "my own", "mine")
+        _leave(server, OPERATOR, "my own", "mine")
         yield server
 
 
 def _leave(server: Server, name: str, word: str, asked: str) -> None:
     """Leave the words wherever somebody leaves some: in a message, a name, metadata, a question."""
-    with httpx.Client(base_url=server.url, headers=bearer(name), timeout=60) as http:
+    with httpx.Client(base_url=server.url, headers=bearer(name), timeout=PATIENCE) as http:
         _done(http.post("/agent/invoke", json={"message": f"look 1 then {word}"}))
         _done(http.post("/threads", json={"metadata": {"note": word}}))
         _done(http.post("/files", params={"name": word}, content=word.encode()))
@@ -104,54 +102,72 @@ def _done(response: httpx.Response) -> Any:
     return response.json()
 
 
-def walks_of(server: Server, role: str, unseen: tuple[str, ...]) -> tuple[Any, Any]:
-    """The state machine that walks the server in this role, and a function that asks each of its
-    routes. They find no such words there."""
-    document = httpx.get(f"{server.url}/openapi.json").json()
-    config = schemathesis.Config()
-    # Two keys would be too many: a request has ours already.
-    config.projects.default.generation.update(with_security_parameters=False)
-    config.projects.default.update(base_url=server.url)
-    schema = schemathesis.openapi.from_dict(document, config=config).exclude(path=list(LEFT_OUT))
-    load_all_checks()
-    made = [getattr(found_checks, name) for name in CHECKS]
-    headers = {**bearer(role), **JSON}
+class Walker:
+    """Whoever walks the server, in a `role`, and finds no word there that is `unseen` to it."""
 
-    def no_other_owner(ctx: Any, response: Any, case: Any) -> None:
-        shown = [word for word in unseen if word in response.text]
-        assert not shown, f"{case.method} {case.path} shows what is somebody else's: {shown}"
+    def __init__(self, server: Server) -> None:
+        # Here, and not in each worker that collects this module: it takes a second.
+        import schemathesis
+        from schemathesis import checks as made
 
-    def validate(case: Any, response: Any, recorder: Any = None) -> None:
+        document = httpx.get(f"{server.url}/openapi.json").json()
+        config = schemathesis.Config()
+        # Two keys would be too many: a request has ours already.
+        config.projects.default.generation.update(with_security_parameters=False)
+        config.projects.default.update(base_url=server.url)
+        whole = schemathesis.openapi.from_dict(document, config=config)
+        self._schema = whole.exclude(path=list(LEFT_OUT))
+        made.load_all_checks()
+        self._checks = [*(getattr(made, name) for name in CHECKS), self.no_other_owner]
+        self._machine = _machine_of(self)
+        self.role = ""
+        self.unseen: tuple[str, ...] = ()
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {**bearer(self.role), **JSON}
+
+    def walk(self, examples: int) -> None:
+        """Go from answer to answer."""
+        self._machine.run(settings=settings_of(examples))
+
+    def ask_each(self, examples: int) -> None:
+        """Ask every route, whether an answer leads there or not."""
+        for found in self._schema.get_all_operations():
+
+            @settings_of(examples)
+            @hypothesis.given(case=found.ok().as_strategy())
+            def ask(case: Any) -> None:
+                self.validate(case, case.call(headers=self.headers, timeout=PATIENCE))
+
+            ask()
+
+    def validate(self, case: Any, response: Any, recorder: Any = None) -> None:
         case.validate_response(
             response,
-            checks=[*made, no_other_owner],
-            headers=headers,
+            checks=self._checks,
+            headers=self.headers,
             # Without the key: a check asks again without one.
-            transport_kwargs={"timeout": 30},
+            transport_kwargs={"timeout": PATIENCE},
             recorder=recorder,
         )
 
-    class Walk(schema.as_state_machine()):  # type: ignore[misc]
+    def no_other_owner(self, ctx: Any, response: Any, case: Any) -> None:
+        shown = [word for word in self.unseen if word in response.text]
+        assert not shown, f"{case.method} {case.path} shows what is somebody else's: {shown}"
+
+
+def _machine_of(walker: Walker) -> Any:
+    class Walk(walker._schema.as_state_machine()):  # type: ignore[misc]
         def get_call_kwargs(self, case: Any) -> dict[str, Any]:
-            return {"headers": headers, "timeout": 30}
+            return {"headers": walker.headers, "timeout": PATIENCE}
 
         def validate_response(
             self, response: Any, case: Any, additional_checks: Any = None, **kwargs: Any
         ) -> None:
-            validate(case, response, self.recorder)
+            walker.validate(case, response, self.recorder)
 
-    def ask_each(settings: hypothesis.settings) -> None:
-        """Ask every route, whether an answer leads there or not."""
-        for found in schema.get_all_operations():
-
-            @settings
-            @hypothesis.given(case=found.ok().as_strategy())
-            def ask(case: Any) -> None:
-                validate(case, case.call(headers=headers, timeout=30))
-
-            ask()
-
-    return Walk, ask_each
+    return Walk
 
 
 def settings_of(each: int) -> hypothesis.settings:
@@ -167,24 +183,35 @@ def settings_of(each: int) -> hypothesis.settings:
     )
 
 
+@pytest.fixture(scope="module")
+def walker(server: Server) -> Walker:
+    return Walker(server)
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_each_role_finds_what_the_document_says_and_nothing_of_others(
-    server: Server, role: str
+    walker: Walker, role: str
 ) -> None:
     unseen = [] if role in SEE_ALL else [IN_THREAD]
     if role not in SEE_APPROVALS:
         unseen.append(IN_APPROVAL)
-    walk, ask_each = walks_of(server, role, tuple(unseen))
+    walker.role, walker.unseen = role, tuple(unseen)
+    if not SECONDS:
+        walker.walk(4)
+        # The others would be refused most of it.
+        if role == OPERATOR:
+            walker.ask_each(1)
     until = time.monotonic() + SECONDS / len(ROLES)
-    rounds = 0
-    while not rounds or time.monotonic() < until:
-        walk.run(settings=settings_of(20 if SECONDS else 4))
-        if SECONDS or role == "operator":
-            ask_each(settings_of(2 if SECONDS else 1))
-        rounds += 1
+    while SECONDS and time.monotonic() < until:
+        walker.walk(20)
+        walker.ask_each(2)
 
 
 def test_each_check_that_is_not_made_has_its_reason() -> None:
+    from schemathesis.checks import CHECKS as REGISTERED
+    from schemathesis.checks import load_all_checks
+
     load_all_checks()
+    # It is made only where somebody sets a time.
     assert {*CHECKS, *OFF} == {*REGISTERED.get_all_names(), "max_response_time"}
     assert not set(CHECKS) & OFF.keys()
