@@ -22,6 +22,7 @@ MODULES = {
     "approvals": "assent.cli.approvals",
     "audit": "assent.cli.audit",
     "keys": "assent.cli.keys",
+    "owners": "assent.cli.owners",
     "doctor": "assent.cli.doctor",
     "backup": "assent.cli.backup",
     "import-checkpoints": "assent.cli.imports",

@@ -606,6 +606,12 @@ class Storage(Reads):
     # ── uploads ──
 
     @abstractmethod
+    async def uploads_of(
+        self, owner: Owner, *, limit: int = 100, cursor: str | None = None
+    ) -> Page[File]:
+        """List the rows of a person's uploads, newest first."""
+
+    @abstractmethod
     async def size_of_files(self) -> int:
         """Sum up the bytes of all uploads."""
 

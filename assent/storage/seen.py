@@ -279,6 +279,9 @@ class SeenStorage(Storage):
     async def effects(self, *args: Any, **options: Any) -> NoReturn:
         self._refuse("effects")
 
+    async def uploads_of(self, *args: Any, **options: Any) -> NoReturn:
+        self._refuse("uploads_of")
+
     async def known_files(self, *args: Any, **options: Any) -> NoReturn:
         self._refuse("known_files")
 

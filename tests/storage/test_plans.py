@@ -81,6 +81,7 @@ QUESTIONS: Mapping[str, tuple[Any, ...]] = {
     "api_key": ("k",),
     "session": ("s",),
     "file_uses": ("t",),
+    "uploads_of": (Owner("ann"),),
     "known_files": (["f"],),
 }
 

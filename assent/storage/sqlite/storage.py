@@ -10,13 +10,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from assent.core.access import Sight
+from assent.core.access import Owner, Sight
 from assent.core.clock import Clock, time_text
 from assent.core.errors import Tampered, Unavailable
 from assent.core.events import Event
 from assent.core.grant import Grant
 from assent.core.rows import (
     Effect,
+    File,
     Lease,
     Notification,
     NotificationStatus,
@@ -284,6 +285,13 @@ class SqliteStorage(SqliteReads, Storage):
         return tuple(table.decode(columns) for columns in found)
 
     # ── uploads ──
+
+    async def uploads_of(
+        self, owner: Owner, *, limit: int = 100, cursor: str | None = None
+    ) -> Page[File]:
+        where = Where(owner=owner.name)
+        where.require("tenant IS ?", owner.tenant)
+        return await self._latest(self._tables.files, "created_at", where, limit, cursor)
 
     async def size_of_files(self) -> int:
         ((size,),) = await self._reader.rows(queries.SIZE_OF_FILES)
