@@ -51,7 +51,7 @@ from assent.api.streams.connections import Connections
 from assent.api.streams.encoder import Encoders
 from assent.api.streams.keeper import keeping
 from assent.api.streams.renewing import renewing
-from assent.approvals.people import People
+from assent.approvals.people import People, check_names
 from assent.config.file import Configuration, read_configuration
 from assent.config.project import descriptions_of, open_store_options, with_project
 from assent.config.settings import Settings
@@ -153,7 +153,7 @@ async def open_server(
     async with AsyncExitStack() as stack:
         opened = stack.enter_async_context
         clock = Clock()
-        configuration = _configuration(settings)
+        configuration = _configuration(settings, place)
         endpoints = configuration.endpoints
         has_stored = database.has_keys(resolved(settings.database_path))
         people = _people(settings, configuration, place, has_stored=has_stored)
@@ -246,7 +246,15 @@ def _people(
     # those whose keys are stored.
     anybody = settings.public_url is not None or not place.whole_process
     anybody = anybody or has_stored or bool(configuration.issuers)
-    return People(configuration.people, frozenset(settings.api_keys), links=anybody)
+    check_names({*configuration.people, *settings.api_keys, *settings.roles}, configuration.aliases)
+    return People(
+        configuration.people,
+        frozenset(settings.api_keys),
+        links=anybody,
+        given=settings.roles,
+        default=settings.default_roles,
+        aliases=configuration.aliases,
+    )
 
 
 def _sign_ins(
@@ -260,11 +268,6 @@ def _sign_ins(
 ) -> SignIns | None:
     """The ways in which people are known. None on a server that knows nobody, and on one whose app
     says who they are."""
-    if place.has_auth and tokens.issuers:
-        raise ConfigurationError(
-            "Assent takes auth or issuers, and was given both: either your app says who somebody "
-            "is, or their token does."
-        )
     has_keys = settings.api_keys or database.has_keys(resolved(settings.database_path))
     if place.has_auth or not (has_keys or tokens.issuers):
         return None
@@ -278,8 +281,7 @@ def _access(settings: Settings, people: People, sign_ins: SignIns | None, place:
         sources += sign_ins.sources
     if place.has_auth:
         sources.append(AppAround())
-    roles = Roles(people, settings.roles, settings.default_roles)
-    return Access(sources, roles, allows_query_token=settings.allow_query_token)
+    return Access(sources, Roles(people), allows_query_token=settings.allow_query_token)
 
 
 def _origins(settings: Settings, project: Project | None) -> Origins:
@@ -298,10 +300,16 @@ def _egress(settings: Settings, place: Place) -> Egress:
     return replace(listed, permits=place.egress)
 
 
-def _configuration(settings: Settings) -> Configuration:
+def _configuration(settings: Settings, place: Place) -> Configuration:
     if settings.config is None:
         return Configuration()
-    return read_configuration(settings.config, os.environ)
+    configuration = read_configuration(settings.config, os.environ)
+    if place.has_auth and configuration.issuers:
+        raise ConfigurationError(
+            "Assent takes auth or issuers, and was given both: either your app says who somebody "
+            "is, or their token does."
+        )
+    return configuration
 
 
 def _storage(settings: Settings, clock: Clock) -> AbstractAsyncContextManager[Storage]:

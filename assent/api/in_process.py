@@ -21,6 +21,7 @@ from assent.api.outcomes import RunResult, after_start, carried_out, result_of
 from assent.api.problems import in_sentences
 from assent.api.schemas import AgentRequest, Body, ForkRequest, Moment, storable
 from assent.approvals.decide import Verdict
+from assent.core.access import APPROVES_ALL
 from assent.core.approval import Approval, ApprovalStatus, Outcome
 from assent.core.audit import Actor, Authentication
 from assent.core.decisions import Decision, decision_from_json
@@ -110,7 +111,7 @@ class InProcess(ABC):
         if message is not None:
             fields["message"] = message
         request = _body(_Request, fields)
-        submission = request.submission(_actor(user), request.thread_id, due_at=request.due_at)
+        submission = request.submission(self._actor(user), request.thread_id, due_at=request.due_at)
         return await self.runs.submit(submission)
 
     # ── deciding ──────────────────────────────────────────────────────────────────────────────────
@@ -153,7 +154,7 @@ class InProcess(ABC):
         ids, or by "" for a bare decision: if something else is asked now, nothing is decided.
         Raises what `POST /threads/{id}/resume` answers.
         """
-        verdict = Verdict(decisions=_sent(decisions), by=_actor(user), digests=digests or {})
+        verdict = Verdict(decisions=_sent(decisions), by=self._actor(user), digests=digests or {})
         return await self.runs.approvals.decide(thread_id, verdict)
 
     async def stream_resume(
@@ -197,7 +198,7 @@ class InProcess(ABC):
         """Stop what runs on the thread, what it waits for a person to decide, and what waits its
         turn; return those runs as they are then. Raises `NotFound`."""
         how = _member(CancelMode, "mode", mode)
-        return await self.runs.cancel_thread(thread_id, _actor(user), how)
+        return await self.runs.cancel_thread(thread_id, self._actor(user), how)
 
     async def fork(
         self,
@@ -217,7 +218,7 @@ class InProcess(ABC):
             thread_id,
             place.checkpoint_id,
             target=place.thread_id,
-            by=_actor(user),
+            by=self._actor(user),
             metadata=place.metadata,
         )
         return await self._thread_after(started, "The state could not be taken over")
@@ -241,7 +242,7 @@ class InProcess(ABC):
             change.values or {},
             as_node=change.as_node,
             checkpoint_id=change.checkpoint_id,
-            by=_actor(user),
+            by=self._actor(user),
         )
         return await self._thread_after(started, "The state could not be written")
 
@@ -253,7 +254,12 @@ class InProcess(ABC):
     async def delete(self, thread_id: str, *, user: str) -> None:
         """Remove the thread and everything of it, but for its audit entries. Raises `NotFound` or
         `ThreadBusy`."""
-        await self.runs.delete(thread_id, _actor(user))
+        await self.runs.delete(thread_id, self._actor(user))
+
+    def _actor(self, user: str) -> Actor:
+        """The person of this name, who may decide what they like: the program says so."""
+        name = self.runs.approvals.people.canonical(_checked_name(user))
+        return Actor(name, Authentication.HOST, approves=APPROVES_ALL)
 
 
 class _Request(AgentRequest):
@@ -270,12 +276,12 @@ def _member(kind: type[E], name: str, value: str) -> E:
         ) from None
 
 
-def _actor(user: str) -> Actor:
+def _checked_name(user: str) -> str:
     name = user.strip() if isinstance(user, str) else ""
     if not name or len(user) > MAX_NAME or valid_text(name) != name:
         raise InvalidRequest(f"The user is a name of 1 to {MAX_NAME} characters.")
     # Without the blanks around it, as over HTTP: else they would be two people who agree.
-    return Actor(name, Authentication.HOST)
+    return name
 
 
 async def _events(batches: Batches) -> AsyncGenerator[AnyEvent, None]:

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from assent.approvals.idempotency import Key, stored_outcome
 from assent.approvals.record import record
-from assent.approvals.requesters import after_decisions, each_once, is_agreed
+from assent.approvals.requesters import after_decisions, authors, each_once, is_agreed
 from assent.approvals.rules import (
     Advanced,
     CheckDeadline,
@@ -113,16 +113,16 @@ class Decided:
 class Decider:
     """Decides approvals of a storage.
 
-    `person` gives the roles of a name. `start` is called with a run that goes on, and its thread,
-    once they are stored. That run is `worker`'s, and running, if it is of one of the worker's
-    `agents`; otherwise it is pending. What the `sight` does not show is not decided, and not told
-    of: it is asked each time that the approvals are read.
+    `person` gives the roles with which somebody acts. `start` is called with a run that goes on,
+    and its thread, once they are stored. That run is `worker`'s, and running, if it is of one of
+    the worker's `agents`; otherwise it is pending. What the `sight` does not show is not decided,
+    and not told of: it is asked each time that the approvals are read.
     """
 
     storage: Storage
     sight: Sight = NOTHING
     clock: Clock
-    person: Callable[[str], Person]
+    person: Callable[[Actor], Person]
     inspect: Inspect
     start: Callable[[Run, Thread], None]
     worker: str | None = None
@@ -170,7 +170,7 @@ class Decider:
             await self._store(thread, pending, expired)
             return None
 
-        by = self.person(verdict.by.name)
+        by = self.person(verdict.by)
         acted = [(choice.approval, _judge(choice, by, inspection, now)) for choice in choices]
         for choice in choices:
             inspection.check(choice.approval, choice.decision)
@@ -295,6 +295,7 @@ class Decider:
             trace=trace,
             message=verdict.message if verdict else "",
             authentication=verdict.by.authentication if verdict else Authentication.ASSENT,
+            known_to=verdict.by.known_to if verdict else (),
         )
         change, outcome = decided.change, decided.outcome
         if verdict is not None and verdict.key is not None:
@@ -413,15 +414,16 @@ def decided_change(
     trace: str | None = None,
     message: Message = "",
     authentication: Authentication = Authentication.ASSENT,
+    known_to: Sequence[str] = (),
 ) -> Decided:
     """The change that stores actions on some of the approvals that a thread waits for. When none is
     left pending, it has the run `new_run_id` that goes on.
 
     `timers` are those of the approvals, by their ids. `earlier` are approvals of the pause that
     were decided before; they are needed if somebody agrees with the requesters of one. `inherited`
-    are the fields of the paused run's input that the new one takes over, as its `trace`. A vote
-    that decides nothing leaves the thread's row alone, so people who vote on different approvals do
-    not meet.
+    are the fields of the paused run's input that the new one takes over, as its `trace`. What
+    somebody decides may be the word of those whom they are `known_to`. A vote that decides nothing
+    leaves the thread's row alone, so people who vote on different approvals do not meet.
     """
     ended = {each.approval_id for each, done in acted if not done.approval.is_pending}
     left = tuple(each.approval_id for each in pending if each.approval_id not in ended)
@@ -446,7 +448,11 @@ def decided_change(
     thread = replace(
         thread,
         pending=left,
-        requested_by=after_decisions(thread.requested_by, [*earlier, *decided]),
+        requested_by=each_once(
+            after_decisions(thread.requested_by, [*earlier, *decided]),
+            # Their words may be those of whoever shares their secret.
+            known_to if any(map(authors, decided)) else (),
+        ),
         updated_at=now,
         version=thread.version + 1,
     )

@@ -40,8 +40,8 @@ def cast_grants(
         if not done.approval.is_pending:
             break
         if grant.is_open(now) and covers(grant, approval) and _may_vote(done.approval, grant.giver):
-            by = grant.given_by
-            voted = vote(done.approval, by, Approve(), by, now, grant=grant.grant_id)
+            by = grant.giver
+            voted = vote(done.approval, by, Approve(), by.name, now, grant=grant.grant_id)
             done = Advanced(voted.approval, (*done.events, *voted.events))
             used.append(replace(grant, used=grant.used + 1))
     return done, tuple(used)
@@ -72,6 +72,8 @@ def covers(grant: Grant, approval: Approval) -> bool:
 def _may_vote(approval: Approval, person: Person) -> bool:
     if "approve" not in approval.allowed or not approval.policy.asks(person, approval.step):
         return False
+    if not person.approves.takes(approval):
+        return False
     has_voted = any(each.by == person.name for each in approval.votes)
     return not has_voted and not needs_another(approval, person.name)
 
@@ -90,7 +92,10 @@ async def give(storage: Storage, grant: Grant, policy: Policy, actor: Actor) -> 
 
 def check_may_grant(policy: Policy, grant: Grant) -> None:
     """Raise `Forbidden` if whoever gives the grant could not approve such calls."""
-    if not policy.asks(grant.giver) or "approve" not in policy.allowed:
+    giver = grant.giver
+    roles, _ = policy.asked(0)
+    may_approve = policy.asks(giver) and giver.approves.covers(grant.tool, roles)
+    if not may_approve or "approve" not in policy.allowed:
         raise Forbidden(
             f"{grant.given_by} may not approve calls of '{grant.tool}', "
             "so they cannot grant them either."

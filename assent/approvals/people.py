@@ -7,13 +7,24 @@ delegations may leave too few for one approval: then it says so (`shortage`), an
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
 from assent.approvals.rules import needs_another, voting_right
+from assent.core.access import (
+    APPROVES_ALL,
+    Approves,
+    Role,
+    approves_of,
+    role_of,
+    roles_in_policies,
+)
 from assent.core.approval import Approval
-from assent.core.audit import LOCAL
+from assent.core.audit import LOCAL, Actor, Authentication
+from assent.core.errors import ConfigurationError, Forbidden
+from assent.core.grant import Grant
+from assent.core.names import folded, why_no_name
 from assent.core.policy import Person, Policy
 
 
@@ -37,15 +48,57 @@ class Shortage:
 @dataclass(frozen=True, slots=True)
 class People:
     """Those who have roles, by name, and the names that have a key. With `links`, anybody can
-    decide to whom somebody sends one. Without `having_roles` nothing is known of anybody."""
+    decide to whom somebody sends one. Without `having_roles` nothing is known of anybody.
+
+    Roles may also be `given` by name; whoever has none of the program's own has the `default`.
+    `aliases` are other names of people, each with the one that is theirs here.
+    """
 
     having_roles: Mapping[str, Person] | None = None
     having_keys: frozenset[str] = frozenset()
     links: bool = True
+    given: Mapping[str, Collection[str]] = field(default_factory=dict)
+    default: tuple[str, ...] = (Role.OPERATOR, Role.APPROVER)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+    def canonical(self, name: str) -> str:
+        """The one name of the person who has this one."""
+        return self.aliases.get(name, name)
+
+    def roles_of(self, name: str) -> frozenset[str]:
+        """The roles that the operator has given to the name."""
+        known = (self.having_roles or {}).get(name)
+        return frozenset((*(known.roles if known else ()), *self.given.get(name, ())))
 
     def person(self, name: str) -> Person:
-        """The person of this name, with their roles."""
-        return (self.having_roles or {}).get(name) or Person(name=name)
+        """The person of this name, with the roles that the operator has given to them."""
+        roles = self.roles_of(name)
+        approves = APPROVES_ALL if name == LOCAL else self._approves(roles)
+        return Person(name=name, roles=roles_in_policies(roles), approves=approves)
+
+    def acting(self, by: Actor) -> Person:
+        """The person who does something, with the roles that they do it with."""
+        roles = by.roles or self.person(by.name).roles
+        # A link decides in the name of one person alone, whoever made it.
+        by_link = by.authentication is Authentication.SIGNED_LINK
+        return Person(
+            name=by.name,
+            roles=roles,
+            approves=by.approves,
+            known_to=() if by_link else by.known_to,
+            sent_by="".join(by.known_to[:1]) if by_link else "",
+        )
+
+    def may_still_grant(self, grant: Grant) -> bool:
+        """False if the operator gives whoever gave the grant other roles now, with which they could
+        approve no such calls themselves."""
+        roles = self.roles_of(grant.given_by)
+        approves = approves_of(roles)
+        is_approver = approves.everything or grant.tool in approves.tools or bool(approves.roles)
+        return is_approver or not any(map(role_of, roles))
+
+    def _approves(self, roles: Collection[str]) -> Approves:
+        return approves_of(roles if any(map(role_of, roles)) else self.default)
 
     def shortage(self, approval: Approval) -> Shortage | None:
         """Those who are left to decide the pending approval, if they are fewer than it takes; or if
@@ -81,6 +134,9 @@ class People:
         """
         if self.having_roles is None:
             return None
+        for name in policy.names + tuple(name for each in policy.escalation for name in each.names):
+            if (one := self.canonical(name)) != name:
+                return f"It asks '{name}', who is '{one}' here. Write that name."
         closed = bool(self.having_keys) and not self.links
         reachable = self.having_keys if closed else None
         for each in policy.escalation:
@@ -123,6 +179,39 @@ class People:
 
     def _nobody(self, closed: bool) -> str:
         return "none of them has a key" if closed else "nobody has that role"
+
+
+def check_alone(by: Actor) -> None:
+    """Raise `Forbidden` for somebody whose secret others know, where what they do would decide
+    later, in their name alone."""
+    if by.known_to:
+        raise Forbidden(
+            f"What '{by.name}' is known by is known to {listed(by.known_to)} too. So it gives no "
+            "grants and makes no links: use a key that nobody else has seen."
+        )
+
+
+def check_names(names: Collection[str], aliases: Mapping[str, str]) -> None:
+    """Raise `ConfigurationError` unless each of the `names`, and of the `aliases`, is clearly one
+    person's."""
+    for name in (*names, *aliases):
+        if (reason := why_no_name(name)) is not None:
+            raise ConfigurationError(f"Nobody can be called '{name}': it {reason}.")
+    for alias in aliases:
+        if alias in names:
+            raise ConfigurationError(
+                f"'{alias}' is an alias of '{aliases[alias]}', and the name of somebody who has a "
+                "key or roles. Leave one of the two."
+            )
+    owners: dict[str, str] = {}
+    for name in (*names, *aliases):
+        person = aliases.get(name, name)
+        other = owners.setdefault(folded(name), person)
+        if other != person:
+            raise ConfigurationError(
+                f"'{name}' is a name of '{person}', and hardly differs from one of '{other}'. Give "
+                "one of them another name."
+            )
 
 
 def listed(names: Collection[str]) -> str:

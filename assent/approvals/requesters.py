@@ -43,7 +43,7 @@ def authors(approval: Approval) -> tuple[str, ...]:
         edit = approval.edit
         return edit.editors if edit else (decided_by,)
     if isinstance(decision, Respond):
-        return each_once([each.by for each in approval.votes if each.decision == decision])
+        return each_once(*(each.people for each in approval.votes if each.decision == decision))
     if isinstance(decision, Reject) and decision.message:
         return each_once([decided_by])
     return ()

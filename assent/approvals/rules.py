@@ -12,13 +12,14 @@ change the approval. The rules:
 3. One reject is enough. Approving, and answering in place of the tool (`respond`), take the
    policy's quorum of people who say the same about exactly the arguments that are asked now.
 4. Each person has one vote. A later one replaces it, the same one again changes nothing, and it can
-   be withdrawn while the approval is pending.
+   be withdrawn while the approval is pending. Votes that one person may have given in the name of
+   others are one of the quorum.
 5. An edit asks anew. No earlier vote counts; the editor's own counts as one for the new arguments
    if they may approve those. The tool cannot be changed. The new arguments get the policy that
    they need: if it is the one they had, who is asked and until when stays; if it is another,
    everything but the comments begins again; if they need nobody, the edit decides.
 6. With four eyes, whoever it can be traced to (`requested_by`) and whoever edited it may reject,
-   and nothing else. None of them may delegate.
+   and nothing else. None of them may delegate. Whoever shares a secret with one of them is one.
 7. An edited approval is approved only with the digest of the new arguments: whoever has not seen
    the edit has not agreed to it. Any decision with another digest raises `Superseded`.
 8. Escalation asks others as well: whoever could decide still can, and votes stand. The time of the
@@ -30,6 +31,8 @@ change the approval. The rules:
     back from.
 11. A standing grant is a vote in advance by the person who gave it, and counts exactly as theirs
     would (`assent.approvals.grants`).
+12. Whoever decides must be asked by the policy, or have a voting right from somebody who is, and
+    must be an approver of such calls themselves (`Person.approves`).
 """
 
 from __future__ import annotations
@@ -51,6 +54,7 @@ from assent.core.approval import (
     Vote,
     approval_event,
     decided_event,
+    people_behind,
 )
 from assent.core.decisions import (
     Approve,
@@ -246,7 +250,10 @@ def already_decided(approval: Approval) -> AlreadyDecided:
 
 def voting_right(approval: Approval, person: Person) -> str | None:
     """The name of the person whose voting right this one would use: their own, or one that was
-    delegated to them and that nobody else has used. None if they have none."""
+    delegated to them and that nobody else has used. None if they have none, or are no approver of
+    such calls."""
+    if not person.approves.takes(approval):
+        return None
     has_own = approval.policy.asks(person, approval.step)
     if has_own and not _has_delegated(approval, person):
         return person.name
@@ -257,13 +264,18 @@ def voting_right(approval: Approval, person: Person) -> str | None:
     return None
 
 
-def needs_another(approval: Approval, name: str) -> bool:
-    """True if somebody other than this person must decide: with four eyes, if they asked for what
-    is asked now, or edited it."""
-    if not name or not approval.policy.needs_another:
-        return False
-    is_editor = approval.edit is not None and name in approval.edit.editors
-    return is_editor or name in approval.requested_by
+def needs_another(approval: Approval, *names: str) -> bool:
+    """True if somebody other than these people must decide: with four eyes, if one of them asked
+    for what is asked now, or edited it."""
+    return bool(_with_a_part(approval, names))
+
+
+def _with_a_part(approval: Approval, names: Iterable[str]) -> list[str]:
+    """Those of the people who have a part in what is asked now, if that counts."""
+    if not approval.policy.needs_another:
+        return []
+    editors = approval.edit.editors if approval.edit is not None else ()
+    return [name for name in names if name and name in (*approval.requested_by, *editors)]
 
 
 # ── time ──────────────────────────────────────────────────────────────────────────────────────────
@@ -328,32 +340,40 @@ def _decide(approval: Approval, action: Decide, now: datetime) -> Advanced:
     _check_shown(approval, action)
     if isinstance(decision, Edit):
         return _edit(approval, action, decision, now)
-    return vote(approval, by.name, decision, right, now)
+    return vote(approval, by, decision, right, now)
 
 
 def vote(
-    approval: Approval, by: str, decision: Decision, right: str, now: datetime, *, grant: str = ""
+    approval: Approval,
+    by: Person,
+    decision: Decision,
+    right: str,
+    now: datetime,
+    *,
+    grant: str = "",
 ) -> Advanced:
     """The approval with a vote, which its voter must be entitled to; decided, if it was the last
     that was needed."""
     cast = Vote(
-        by=by,
+        by=by.name,
         decision=decision,
         digest=approval.current_digest,
         at=now,
         voting_right=right,
         grant=grant,
+        known_to=by.known_to,
+        sent_by=by.sent_by,
     )
     others: list[Vote] = []
     for earlier in approval.votes:
-        if earlier.by != by:
+        if earlier.by != by.name:
             others.append(earlier)
         elif _agree(earlier, cast):
             return Advanced(approval)
 
     votes = (*others, cast)
     voted = replace(approval, votes=votes)
-    agreeing = sum(_agree(each, cast) for each in votes)
+    agreeing = people_behind(each for each in votes if _agree(each, cast))
     if agreeing >= approval.policy.quorum:
         return _agreed(voted, cast)
     return Advanced(voted, (_voted_event(voted, cast, agreeing),))
@@ -380,6 +400,7 @@ def _edit(approval: Approval, action: Decide, decision: Edit, now: datetime) -> 
     digest = call_digest(approval.tool, decision.args)
     before = approval.edit
     earlier = before.editors if before else ()
+    earlier = tuple(dict.fromkeys((*earlier, *by.others)))
     edit = Edited(args=decision.args, digest=digest, by=by.name, at=now, earlier=earlier)
     edited = replace(approval, edit=edit, votes=())
     policy = action.requires.policy
@@ -401,9 +422,9 @@ def _edit(approval: Approval, action: Decide, decision: Edit, now: datetime) -> 
 def _vote_of_editor(approval: Approval, by: Person, now: datetime) -> Advanced:
     """An edit counts as its editor's vote, if they may give one."""
     right = voting_right(approval, by)
-    if right is None or needs_another(approval, by.name):
+    if right is None or needs_another(approval, *by.people):
         return Advanced(approval)
-    return vote(approval, by.name, Approve(), right, now)
+    return vote(approval, by, Approve(), right, now)
 
 
 def _end(
@@ -430,6 +451,12 @@ def _required_right(approval: Approval, person: Person) -> str:
         return right
 
     id = approval.approval_id
+    if not person.approves.takes(approval):
+        raise Forbidden(
+            f"{person.name} may not decide the approval {id}: it takes the role 'approver', "
+            f"'approver:tool:{approval.tool}', or 'approver:role:' and one that it asks.",
+            approval_id=id,
+        )
     for delegation in approval.delegations:
         if delegation.voting_right == person.name:
             to = delegation.to.name or _anyone_with(delegation.to.role)
@@ -455,10 +482,11 @@ def _required_right(approval: Approval, person: Person) -> str:
 
 
 def _check_four_eyes(approval: Approval, person: Person) -> None:
-    if needs_another(approval, person.name):
-        did = "asked for" if person.name in approval.requested_by else "edited"
+    for name in _with_a_part(approval, person.people):
+        did = "asked for" if name in approval.requested_by else "edited"
+        shared = "" if name == person.name else f", and may have acted for {person.name}"
         raise Forbidden(
-            f"{person.name} {did} what the approval {approval.approval_id} is about, "
+            f"{name} {did} what the approval {approval.approval_id} is about{shared}, "
             "so somebody else must decide it.",
             approval_id=approval.approval_id,
         )

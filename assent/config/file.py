@@ -2,6 +2,7 @@
 
 [people.ann]
 roles = ["lead"]
+aliases = ["corp:ann@example.com"]
 
 [policies.agents.clerk.tools.delete_records]
 roles = ["lead"]
@@ -34,7 +35,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,6 +43,7 @@ from typing import Annotated, Any
 import msgspec
 
 from assent.config.issuers import Issuer, issuers_from_json
+from assent.core.access import check_role
 from assent.core.config_keys import is_own_key
 from assent.core.errors import ConfigurationError
 from assent.core.json import Json, JsonObject
@@ -53,12 +55,14 @@ from assent.runs.budgets import Budgets, budgets_from_json
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """The file's contents: `people` by name with their roles, the `policies` that calls are
-    approved by, the `recursion_limits` of agents, the `configurable` keys of their config that
-    clients may set, what `tasks` may choose of them, the `budgets` of runs, the `endpoints` that
-    are notified of approvals, and the `issuers` whose tokens say who somebody is."""
+    """The file's contents: `people` by name with their roles, and their `aliases`, the `policies`
+    that calls are approved by, the `recursion_limits` of agents, the `configurable` keys of their
+    config that clients may set, what `tasks` may choose of them, the `budgets` of runs, the
+    `endpoints` that are notified of approvals, and the `issuers` whose tokens say who somebody
+    is."""
 
     people: Mapping[str, Person] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
     policies: PolicyBook = field(default_factory=PolicyBook)
     recursion_limits: Mapping[str, int] = field(default_factory=dict)
     configurable: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -98,9 +102,9 @@ def read_configuration(path: Path, environment: Mapping[str, str]) -> Configurat
             raise ConfigurationError(
                 f"The configuration {path} has a section '{name}'. It may have: {sections}."
             )
-        target, read_section = _SECTIONS[name]
         try:
-            read[target] = read_section(value, environment)
+            for target, read_section in _SECTIONS[name].items():
+                read[target] = read_section(value, environment)
         except ConfigurationError as error:
             raise ConfigurationError(
                 f"The configuration {path} is wrong in its section '{name}'. {error.message}"
@@ -108,22 +112,40 @@ def read_configuration(path: Path, environment: Mapping[str, str]) -> Configurat
     return Configuration(**read)
 
 
-class _Roles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     roles: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
 
 
 def _people(section: Json, environment: Mapping[str, str]) -> dict[str, Person]:
     people: dict[str, Person] = {}
+    for name, entry in _entries(section):
+        for role in entry.roles:
+            check_role(role)
+        people[name] = Person(name=name, roles=entry.roles)
+    return people
+
+
+def _aliases(section: Json, environment: Mapping[str, str]) -> dict[str, str]:
+    aliases: dict[str, str] = {}
+    for name, entry in _entries(section):
+        for alias in entry.aliases:
+            if aliases.setdefault(alias, name) != name:
+                raise ConfigurationError(
+                    f"'{alias}' is an alias of '{aliases[alias]}' and of '{name}'. Leave one."
+                )
+    return aliases
+
+
+def _entries(section: Json) -> Iterator[tuple[str, _Entry]]:
     for name, entry in _table(section).items():
         try:
-            roles = msgspec.convert(entry, _Roles).roles
+            yield name, msgspec.convert(entry, _Entry)
         except msgspec.ValidationError as error:
             raise ConfigurationError(
-                f"The entry for '{name}' is wrong: {error}. "
-                'Write their roles, as in roles = ["lead"].'
+                f"The entry for '{name}' is wrong: {error}. Write their roles, as in "
+                'roles = ["lead"], and their other names, as in aliases = ["corp:ann"].'
             ) from None
-        people[name] = Person(name=name, roles=roles)
-    return people
 
 
 def _policies(section: Json, environment: Mapping[str, str]) -> PolicyBook:
@@ -183,14 +205,14 @@ def _table(section: Json) -> JsonObject:
 Read = Callable[[Json, Mapping[str, str]], Any]
 """Reads a section, given the environment. Raises `ConfigurationError`."""
 
-_SECTIONS: Mapping[str, tuple[str, Read]] = {
-    "people": ("people", _people),
-    "policies": ("policies", _policies),
-    "recursion_limits": ("recursion_limits", _recursion_limits),
-    "configurable": ("configurable", _configurable),
-    "tasks": ("tasks", _tasks),
-    "budgets": ("budgets", _budgets),
-    "notify": ("endpoints", endpoints_from_json),
-    "issuers": ("issuers", issuers_from_json),
+_SECTIONS: Mapping[str, Mapping[str, Read]] = {
+    "people": {"people": _people, "aliases": _aliases},
+    "policies": {"policies": _policies},
+    "recursion_limits": {"recursion_limits": _recursion_limits},
+    "configurable": {"configurable": _configurable},
+    "tasks": {"tasks": _tasks},
+    "budgets": {"budgets": _budgets},
+    "notify": {"endpoints": endpoints_from_json},
+    "issuers": {"issuers": issuers_from_json},
 }
-"""The sections of the file: the field of `Configuration` that each is for, and its reader."""
+"""The sections of the file: the fields of `Configuration` that each is for, and their readers."""

@@ -79,13 +79,13 @@ class Approves:
         return self.everything or bool(self.tools) or bool(self.roles)
 
     def takes(self, approval: Approval) -> bool:
-        """True for an approval that is everybody's, of one of the tools, or that asks one of the
-        roles now."""
-        return (
-            self.everything
-            or approval.tool in self.tools
-            or not self.roles.isdisjoint(approval.roles)
-        )
+        """True if it counts on this one, as that stands now."""
+        return self.covers(approval.tool, approval.roles)
+
+    def covers(self, tool: str, roles: Collection[str]) -> bool:
+        """True if it counts on every approval, on those of the tool, or on those that ask one of
+        the roles."""
+        return self.everything or tool in self.tools or not self.roles.isdisjoint(roles)
 
 
 APPROVES_ALL = Approves(everything=True)

@@ -6,7 +6,7 @@ fields of it. There is no other class for any of these.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -55,7 +55,9 @@ class Vote(Struct, frozen=True, kw_only=True):
     """A decision by one person on the arguments with this `digest`.
 
     `voting_right` is the name of the person whose right was used: the voter's own, unless it was
-    delegated to them. `grant` is the id of the standing grant that voted for them.
+    delegated to them. `grant` is the id of the standing grant that voted for them. `known_to` are
+    others who know the secret that the voter was known by, and `sent_by` made the link that they
+    used.
     """
 
     by: str
@@ -64,6 +66,13 @@ class Vote(Struct, frozen=True, kw_only=True):
     at: datetime
     voting_right: str
     grant: str = ""
+    known_to: tuple[str, ...] = ()
+    sent_by: str = ""
+
+    @property
+    def people(self) -> tuple[str, ...]:
+        """Everybody whose word it may be."""
+        return (self.by, *self.known_to, *filter(None, [self.sent_by]))
 
     @property
     def meaning(self) -> str:
@@ -74,7 +83,7 @@ class Vote(Struct, frozen=True, kw_only=True):
 
 class Edited(Struct, frozen=True, kw_only=True):
     """Arguments that somebody put in place of those that were asked. `earlier` are the people whose
-    edits these replace: of their words some may be left."""
+    edits these replace, of whose words some may be left, and those who may have acted for `by`."""
 
     args: JsonObject
     digest: str
@@ -86,6 +95,24 @@ class Edited(Struct, frozen=True, kw_only=True):
     def editors(self) -> tuple[str, ...]:
         """Everybody whose words the arguments may have."""
         return (*(name for name in self.earlier if name != self.by), self.by)
+
+
+def people_behind(votes: Iterable[Vote]) -> int:
+    """The number of people who have certainly given these votes: those who may have given each
+    other's count as one."""
+    votes = tuple(votes)
+    voters = {name for vote in votes for name in (vote.by, *vote.known_to)}
+    groups: list[set[str]] = []
+    for vote in votes:
+        group = {vote.by, *vote.known_to}
+        # Whoever sends links to many people is no voter by that, and must not be two.
+        if vote.sent_by in voters:
+            group.add(vote.sent_by)
+        for other in [each for each in groups if not group.isdisjoint(each)]:
+            group |= other
+            groups.remove(other)
+        groups.append(group)
+    return len(groups)
 
 
 class Target(Struct, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from assent.core.access import APPROVES_ALL, approves_of, role_of
 from assent.core.digest import call_digest
 from assent.core.errors import InvalidRequest
 from assent.core.json import Json
@@ -80,8 +81,11 @@ class Grant(Struct, frozen=True, kw_only=True):
 
     @property
     def giver(self) -> Person:
-        """The person who gave it, with the roles that they had then."""
-        return Person(name=self.given_by, roles=self.roles)
+        """The person who gave it, with the roles that they had then. Without any of the program's
+        own they were let in by an app or by nobody's word, and could decide everything."""
+        has_roles = any(map(role_of, self.roles))
+        approves = approves_of(self.roles) if has_roles else APPROVES_ALL
+        return Person(name=self.given_by, roles=self.roles, approves=approves)
 
     def is_open(self, now: datetime) -> bool:
         """True if it can be used at all."""

@@ -21,6 +21,7 @@ from enum import StrEnum
 
 import msgspec
 
+from assent.core.access import APPROVES_NOTHING, Approves
 from assent.core.decisions import DECISION_TYPES
 from assent.core.digest import call_digest
 from assent.core.errors import ConfigurationError
@@ -52,10 +53,28 @@ class OnTimeout(StrEnum):
 
 
 class Person(msgspec.Struct, frozen=True, kw_only=True):
-    """Somebody who was authenticated, and the roles they have."""
+    """Somebody who was authenticated, the roles they have, and the approvals on which their word
+    counts at all.
+
+    `known_to` are the others who know the secret by which they were known, so that it may be one of
+    them who acts. `sent_by` is whoever else could have used the link by which they act.
+    """
 
     name: str
     roles: tuple[str, ...] = ()
+    approves: Approves = APPROVES_NOTHING
+    known_to: tuple[str, ...] = ()
+    sent_by: str = ""
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Everybody else whose word theirs may be."""
+        return (*self.known_to, *filter(None, [self.sent_by]))
+
+    @property
+    def people(self) -> tuple[str, ...]:
+        """Everybody whose word theirs may be."""
+        return (self.name, *self.others)
 
 
 class Escalation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

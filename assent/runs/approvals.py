@@ -15,7 +15,7 @@ from msgspec import structs
 from assent.approvals import grants, idempotency
 from assent.approvals.decide import Decider, Verdict, pending_approvals, stored_approval
 from assent.approvals.idempotency import Key
-from assent.approvals.people import People
+from assent.approvals.people import People, check_alone
 from assent.approvals.rules import PersonalAction
 from assent.core.access import EVERYTHING, Sight
 from assent.core.approval import Approval, Outcome
@@ -146,9 +146,9 @@ class Approvals:
             agents=self._agents.keys(),
         )
 
-    def person(self, name: str) -> Person:
-        """The person of this name, with their roles."""
-        return self.people.person(name)
+    def person(self, by: Actor) -> Person:
+        """The person who does something, with the roles that they do it with."""
+        return self.people.acting(by)
 
     # ── grants ────────────────────────────────────────────────────────────────────────────────────
 
@@ -167,6 +167,7 @@ class Approvals:
     ) -> Grant:
         """Approve calls of a tool in advance. Raises `Forbidden`, `InvalidRequest`, or `NotFound`
         for an unknown agent, tool or thread."""
+        check_alone(by)
         agent = agent or first_of(self._agents)
         policy = self.policy(agent, tool)
         check_tool(self._agents[agent], agent, tool)
@@ -179,12 +180,12 @@ class Approvals:
             bounds=dict(bounds),
             given_by=by.name,
             tenant=by.tenant,
-            roles=self.person(by.name).roles,
+            roles=self.person(by).roles,
             given_at=self._clock.now(),
             until=until,
             uses=uses,
             thread_id=thread_id,
-            user=user,
+            user=self.people.canonical(user),
         )
         return await grants.give(self._seen, grant, policy, by)
 
@@ -197,7 +198,7 @@ class Approvals:
         else:
             # A grant for an agent that is gone can still be revoked, by whoever gave it.
             policy = Policy(names=(grant.given_by,))
-        person = self.person(by.name)
+        person = self.person(by)
         return await grants.revoke(self._seen, self._clock, grant, person, policy, by)
 
     async def get_grant(self, grant_id: str) -> Grant:

@@ -16,6 +16,7 @@ from langgraph.types import StateSnapshot
 from msgspec import structs
 from pydantic import ValidationError
 
+from assent.approvals.people import People
 from assent.core.approval import Approval, ApprovalKind
 from assent.core.clock import Clock
 from assent.core.errors import AssentError, Conflict, NotFound, Tampered, Unavailable
@@ -106,6 +107,7 @@ class GraphExecutor(Executor):
         recursion: RecursionLimits = RecursionLimits(),
         budgets: Budgets = Budgets(),
         policies: PolicyBook = PolicyBook(),
+        people: People = People(),
         shapes: Shapes | None = None,
         task_models: TaskModels | None = None,
     ) -> None:
@@ -119,6 +121,7 @@ class GraphExecutor(Executor):
         self._recursion = recursion
         self._threads = threads
         self._policies = policies
+        self._people = people
         self._metering = Metering(storage, budgets, clock)
 
     @property
@@ -344,7 +347,8 @@ class GraphExecutor(Executor):
         async def ending(thread: Thread, run: Run, now: datetime) -> Change:
             # Other runs use the same grants, so they are read at each attempt to commit.
             tools = {approval.tool for approval in pending}
-            grants = await self._storage.open_grants(run.tenant, run.agent, tools, now)
+            found = await self._storage.open_grants(run.tenant, run.agent, tools, now)
+            grants = [grant for grant in found if self._people.may_still_grant(grant)]
             under = outcome.AskedUnder(
                 conversation=conversation, grants=grants, next_run=self._clock.new_id()
             )

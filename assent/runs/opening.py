@@ -111,6 +111,7 @@ async def open_runs(
         threads=threads,
         budgets=budgets,
         policies=policies,
+        people=people,
         shapes=shapes,
         task_models=task_models(shapes),
     )

@@ -12,7 +12,7 @@ message many times in a row after a long night.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -249,7 +249,9 @@ def _ran(schedule: Schedule, at: datetime, run: Run) -> Change:
     return Change(rows=(ran,))
 
 
-def submission(schedule: Schedule, due_at: datetime | None, started_by: str = "") -> Submission:
+def submission(
+    schedule: Schedule, due_at: datetime | None, started_by: Sequence[str] = ()
+) -> Submission:
     """The submission of a run that is due at this time, or that somebody starts by hand. It never
     answers what the thread waits for."""
     plan = plan_of(schedule)
@@ -263,7 +265,7 @@ def submission(schedule: Schedule, due_at: datetime | None, started_by: str = ""
         due_at=due_at,
         metadata=plan.metadata,
         budget=plan.budget,
-        requested_by=each_once(schedule.requested_by, [started_by]),
+        requested_by=each_once(schedule.requested_by, started_by),
         schedule_id=schedule.schedule_id,
     )
 
@@ -295,8 +297,9 @@ class Schedules:
         self._check_input = check_input
         self._check_free = check_free
 
-    async def create(self, plan: Plan, *, owner: Owner) -> Schedule:
-        """Create a schedule. Raises `InvalidRequest`, or `NotFound` for an unknown agent."""
+    async def create(self, plan: Plan, *, owner: Owner, known_to: Sequence[str] = ()) -> Schedule:
+        """Create a schedule. Its runs can be traced to those who share the owner's secret, too.
+        Raises `InvalidRequest`, or `NotFound` for an unknown agent."""
         now = self._clock.now()
         agent = await self._agent(plan, owner)
         blank = Schedule(
@@ -308,7 +311,7 @@ class Schedules:
             timezone=plan.timezone,
             input={},
             created_at=now,
-            requested_by=(owner.name,),
+            requested_by=each_once([owner.name], known_to),
             enabled=plan.enabled,
         )
         schedule = apply_plan(blank, plan, agent, now)
@@ -332,15 +335,23 @@ class Schedules:
         zone = _zone(schedule.timezone)
         return [time.astimezone(zone) for time in (schedule.next_at, *later)]
 
-    async def change(self, schedule_id: str, changes: Mapping[str, Json], *, by: str) -> Schedule:
+    async def change(
+        self,
+        schedule_id: str,
+        changes: Mapping[str, Json],
+        *,
+        by: str,
+        known_to: Sequence[str] = (),
+    ) -> Schedule:
         """Change these fields of the schedule's plan. From then on its runs can be traced to the
-        person `by` whom it was changed, too. Raises what `create` raises, or `NotFound`."""
+        person `by` whom it was changed, too, and to those who share their secret. Raises what
+        `create` raises, or `NotFound`."""
         while True:
             schedule = await self.schedule(schedule_id)
             plan = changed_plan(plan_of(schedule), changes)
             agent = await self._agent(plan, owner_of(schedule))
             changed = apply_plan(schedule, plan, agent, self._clock.now())
-            requesters = each_once(schedule.requested_by, [by])
+            requesters = each_once(schedule.requested_by, [by], known_to)
             changed = replace(changed, requested_by=requesters, version=schedule.version + 1)
             try:
                 await self._storage.commit(with_timer(changed, await self._timer(schedule_id)))
@@ -360,8 +371,11 @@ class Schedules:
             except Conflict:
                 continue
 
-    async def run(self, schedule_id: str, *, by: str, key: Key | None = None) -> Run:
-        """Start a run now. It is the owner's, and can be traced to the person who starts it too.
+    async def run(
+        self, schedule_id: str, *, by: str, known_to: Sequence[str] = (), key: Key | None = None
+    ) -> Run:
+        """Start a run now. It is the owner's, and can be traced to the person who starts it too,
+        and to those who share their secret.
 
         Raises `NotFound`, `ThreadBusy`, `ThreadPaused`, `InvalidRequest` or `Tampered`; or
         `Conflict`, if the same request has just started one under its `key`.
@@ -371,7 +385,7 @@ class Schedules:
             ran = partial(_ran, schedule, self._clock.now())
             try:
                 await self._check_room(schedule)
-                started = submission(schedule, None, started_by=by)
+                started = submission(schedule, None, started_by=(by, *known_to))
                 return await self._submit(replace(started, key=key), ran)
             except (ThreadBusy, ThreadPaused):
                 raise

@@ -289,12 +289,15 @@ class Runs:
         await self._stop(prepared.stopped)
         return Started(run, prepared.first_seq or numbers[0])
 
-    async def run_schedule(self, schedule_id: str, *, by: str, key: Key | None = None) -> Run:
+    async def run_schedule(
+        self, schedule_id: str, *, by: str, known_to: Sequence[str] = (), key: Key | None = None
+    ) -> Run:
         """Start a run of the schedule now; or return the one that the same request under this `key`
         started. Raises what `Schedules.run` does."""
 
         async def start() -> Started:
-            return Started(await self.schedules.run(schedule_id, by=by, key=key), first_seq=0)
+            run = await self.schedules.run(schedule_id, by=by, known_to=known_to, key=key)
+            return Started(run, first_seq=0)
 
         return (await self._once(key, start)).run
 

@@ -131,7 +131,7 @@ def new_run(
         priority=submission.priority,
         due_at=submission.due_at,
         budget=budget,
-        requested_by=each_once([submission.by.name], submission.requested_by),
+        requested_by=each_once(submission.by.people, submission.requested_by),
         schedule_id=submission.schedule_id,
         trace=trace,
         created_at=now,
@@ -295,7 +295,7 @@ def _is_taken(thread: Thread) -> bool:
 def _stopping(run: Run, mode: CancelMode, by: Actor, now: datetime) -> Run:
     if mode is CancelMode.ROLLBACK:
         # What was said is unsaid, so whatever the agent does next can be traced to that too.
-        run = replace(run, requested_by=each_once(run.requested_by, [by.name]))
+        run = replace(run, requested_by=each_once(run.requested_by, by.people))
     if run.status is RunStatus.PENDING and run.kind is RunKind.INPUT:
         return replace(
             run, status=RunStatus.CANCELLED, cancel=mode, ended_at=now, version=run.version + 1

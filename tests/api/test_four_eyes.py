@@ -48,6 +48,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         ASSENT_CONFIG=str(folder / "assent.toml"),
         ASSENT_PUBLIC_URL=PUBLIC,
         ASSENT_LINK_ISSUERS="mailer",
+        ASSENT_ROLES="ann:operator approver auditor",
     ) as server:
         yield server
 
@@ -143,6 +144,10 @@ NO_WAY = {
     "DELETE /schedules/{id}": "nothing is left",
     "POST /broadcast": "people read it, and the agent does not",
     "POST /ws/broadcast": "people read it, and the agent does not",
+    **dict.fromkeys(
+        ("POST /keys", "DELETE /keys", "DELETE /keys/{id}", "POST /session", "DELETE /session"),
+        "it says who somebody is, and nothing else",
+    ),
     "POST /notifications/{id}/resend": "people read it, and the agent does not",
 }
 """The other routes that change anything, each with the reason why nobody's words reach another's

@@ -28,6 +28,7 @@ from assent.approvals.rules import (
     advance,
     ask_under,
 )
+from assent.core.access import APPROVES_ALL
 from assent.core.approval import Approval, ApprovalStatus, Outcome, Target
 from assent.core.audit import Actor
 from assent.core.clock import Clock
@@ -72,7 +73,7 @@ def rows(change: Change, kind: type[Any]) -> list[Any]:
 # ── the pure function ─────────────────────────────────────────────────────────────────────────────
 
 
-BOB = Person(name="bob")
+BOB = Person(name="bob", approves=APPROVES_ALL)
 
 
 def decided_all(

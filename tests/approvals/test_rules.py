@@ -24,6 +24,7 @@ from assent.approvals.rules import (
     next_deadline,
 )
 from assent.core import events
+from assent.core.access import APPROVES_ALL
 from assent.core.approval import Approval, ApprovalStatus, Target
 from assent.core.decisions import Approve, Edit, Reject, Respond
 from assent.core.digest import call_digest
@@ -398,7 +399,10 @@ def test_nobody_hands_his_say_to_who_asked() -> None:
 
 def test_without_a_requester_nobody_is_barred() -> None:
     assert (
-        after(question(Policy(four_eyes=True), requested_by=()), approve(Person(name=""))).status
+        after(
+            question(Policy(four_eyes=True), requested_by=()),
+            approve(Person(name="", approves=APPROVES_ALL)),
+        ).status
         is ApprovalStatus.APPROVED
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from assent.approvals.decide import Verdict
+from assent.core.access import APPROVES_ALL
 from assent.core.approval import ApprovalKind, ApprovalStatus
 from assent.core.audit import Actor, Authentication
 from assent.core.decisions import Approve, Reject
@@ -194,7 +195,7 @@ async def test_a_link_that_was_used_does_not_vote_again_where_several_must_agree
     stored = replace(UNUSED_LINK, digest="d")
     verdict = Verdict(
         decisions={"a": Approve()},
-        by=Actor("bob", Authentication.SIGNED_LINK),
+        by=Actor("bob", Authentication.SIGNED_LINK, approves=APPROVES_ALL),
         digests={"a": "d"},
         also=using(stored, row, LATER),
     )

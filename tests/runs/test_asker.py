@@ -33,6 +33,7 @@ from assent import (
     build_hitl_agent,
 )
 from assent.approvals.decide import Verdict
+from assent.core.access import APPROVES_ALL
 from assent.core.approval import ApprovalStatus
 from assent.core.assistants import assistant_id_of
 from assent.core.audit import Actor
@@ -47,7 +48,7 @@ from assent.storage.sqlite import SqliteStorage
 from tests.graph.harness import ASKED, THREAD, asks
 from tests.support.models import ScriptedModel, call, say
 
-ANN = Actor("ann")
+ANN = Actor("ann", approves=APPROVES_ALL)
 
 
 class Desk:
@@ -106,7 +107,7 @@ async def decided(
     """Decide the one thing that is pending. Returns its id, and the run that went on."""
     (pending,) = (await storage.approvals(thread_id="t", status=ApprovalStatus.PENDING)).rows
     decisions = {pending.approval_id: decision or Approve()}
-    verdict = Verdict(decisions=decisions, by=Actor(by))
+    verdict = Verdict(decisions=decisions, by=Actor(by, approves=APPROVES_ALL))
     outcome = await runs.approvals.decide("t", verdict)
     return pending.approval_id, await wait_for_run(storage, await runs.run(outcome.run_id))
 
@@ -167,7 +168,7 @@ async def test_what_the_app_around_knows_goes_on_with_the_run(tmp_path: Path) ->
 
         seen.clear()
         seen.append(None)
-        await submitted(storage, runs, Actor("local"), forged)
+        await submitted(storage, runs, Actor("local", approves=APPROVES_ALL), forged)
         (_, (user, name)) = seen
         assert name == "local"
         assert user == {

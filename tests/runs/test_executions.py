@@ -16,7 +16,7 @@ from msgspec import structs
 from assent import ApprovalPolicy, Approve, build_hitl_agent
 from assent.api.executions import Found, find
 from assent.approvals.decide import Verdict
-from assent.core.access import Owner
+from assent.core.access import APPROVES_ALL, Owner
 from assent.core.audit import Actor
 from assent.core.clock import utc_now
 from assent.core.errors import Gone, NotFound
@@ -56,7 +56,7 @@ from tests.support.folds import entries_of
 from tests.support.models import ScriptedModel, call, say
 from tests.support.waiting import PATIENCE, until
 
-ANN = Actor("ann")
+ANN = Actor("ann", approves=APPROVES_ALL)
 
 
 # ── in a log ──────────────────────────────────────────────────────────────────────────────────────
@@ -209,7 +209,9 @@ async def said(runs: Runs, message: str, **options: Any) -> Run:
 
 async def approved(runs: Runs) -> Run:
     """The run that goes on with a yes, once it has stopped."""
-    outcome = await runs.approvals.decide("t", Verdict(decisions=Approve(), by=Actor("bob")))
+    outcome = await runs.approvals.decide(
+        "t", Verdict(decisions=Approve(), by=Actor("bob", approves=APPROVES_ALL))
+    )
     assert outcome.run_id is not None
     return await wait_for_run(runs.storage, await runs.run(outcome.run_id))
 

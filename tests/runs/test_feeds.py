@@ -13,6 +13,7 @@ from langchain_core.tools import tool
 from assent import Approve, Assent, build_hitl_agent
 from assent.approvals.decide import Verdict
 from assent.approvals.feed import CONTENT, copied_to, is_copy
+from assent.core.access import APPROVES_ALL
 from assent.core.audit import Actor
 from assent.core.events import (
     EVENT_TYPES,
@@ -38,7 +39,7 @@ from assent.storage.sqlite import SqliteStorage
 from tests.storage.samples import approval, run, thread
 from tests.support.models import ScriptedModel, call
 
-ANN, BOB = Actor("ann"), Actor("bob")
+ANN, BOB = Actor("ann", approves=APPROVES_ALL), Actor("bob", approves=APPROVES_ALL)
 CANARY = "swordfish"
 
 

@@ -14,6 +14,7 @@ from langgraph.types import interrupt
 
 from assent import Respond, build_hitl_agent
 from assent.approvals.decide import Verdict
+from assent.core.access import APPROVES_ALL
 from assent.core.audit import Actor
 from assent.core.events import Event, Interrupt, decode, event_type
 from assent.core.rows import RunStatus
@@ -61,7 +62,9 @@ async def paused(folder: Path, agent: Any) -> AsyncIterator[tuple[SqliteStorage,
         SqliteStorage.open(folder / "a.db") as storage,
         open_runs(storage, {"agent": agent}) as runs,
     ):
-        submission = Submission(given=RunInput("Pay 3."), by=Actor("ann"), thread_id="t")
+        submission = Submission(
+            given=RunInput("Pay 3."), by=Actor("ann", approves=APPROVES_ALL), thread_id="t"
+        )
         run = await wait_for_run(storage, (await runs.submit(submission)).run)
         assert run.status is RunStatus.INTERRUPTED
         yield storage, runs
@@ -100,7 +103,9 @@ async def test_the_next_question_of_a_node_is_told_by_itself(tmp_path: Path) -> 
         after = await storage.last_seq("t")
         [pending] = (await storage.approvals(thread_id="t")).rows
         decisions = {pending.approval_id: Respond("3")}
-        outcome = await runs.approvals.decide("t", Verdict(decisions=decisions, by=Actor("bob")))
+        outcome = await runs.approvals.decide(
+            "t", Verdict(decisions=decisions, by=Actor("bob", approves=APPROVES_ALL))
+        )
         assert outcome.run_id is not None
         await wait_for_run(storage, await runs.run(outcome.run_id))
         told = [each for each in await logged(storage, after) if isinstance(each, Interrupt)]

@@ -31,6 +31,7 @@ from assent import ApprovalPolicy, Approve, Edit, Escalation, Reject, Respond, b
 from assent.approvals.decide import Verdict
 from assent.approvals.people import People
 from assent.approvals.rules import AddComment, Delegate, Withdraw, next_deadline
+from assent.core.access import APPROVES_ALL
 from assent.core.approval import Approval, ApprovalStatus, Target
 from assent.core.audit import Actor
 from assent.core.clock import Clock
@@ -53,10 +54,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 START = datetime(2026, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 PEOPLE = {
-    "ann": Person(name="ann"),
-    "bob": Person(name="bob", roles=("lead",)),
-    "cy": Person(name="cy", roles=("lead",)),
-    "dee": Person(name="dee", roles=("boss",)),
+    "ann": Person(name="ann", approves=APPROVES_ALL),
+    "bob": Person(name="bob", roles=("lead",), approves=APPROVES_ALL),
+    "cy": Person(name="cy", roles=("lead",), approves=APPROVES_ALL),
+    "dee": Person(name="dee", roles=("boss",), approves=APPROVES_ALL),
 }
 TOOLS = ("plain", "quorum", "timed", "escalated")
 YES = (ApprovalStatus.APPROVED, ApprovalStatus.EDITED)
@@ -189,7 +190,13 @@ class Life(RuleBasedStateMachine):
         self.threads.append(thread_id)
         message = ";".join(f"{tool} {next(self.amounts)}" for tool in tools)
         self.do(
-            self.runs.submit(Submission(given=RunInput(message), by=Actor(by), thread_id=thread_id))
+            self.runs.submit(
+                Submission(
+                    given=RunInput(message),
+                    by=Actor(by, approves=APPROVES_ALL),
+                    thread_id=thread_id,
+                )
+            )
         )
         self.do(self.settle())
 
@@ -232,7 +239,11 @@ class Life(RuleBasedStateMachine):
                 approval.approval_id: approval.current_digest if seen == "now" else approval.digest
             }
         )
-        verdict = Verdict(decisions={approval.approval_id: decision}, by=Actor(by), digests=digests)
+        verdict = Verdict(
+            decisions={approval.approval_id: decision},
+            by=Actor(by, approves=APPROVES_ALL),
+            digests=digests,
+        )
         self.last = approval.thread_id, verdict
         self.tried(self.runs.approvals.decide(approval.thread_id, verdict))
 
@@ -261,7 +272,9 @@ class Life(RuleBasedStateMachine):
 
         async def both() -> None:
             verdicts = [
-                Verdict(decisions={approval.approval_id: each}, by=Actor(who))
+                Verdict(
+                    decisions={approval.approval_id: each}, by=Actor(who, approves=APPROVES_ALL)
+                )
                 for each, who in ((Approve(), by), (Reject("No."), other))
             ]
             sent = [self.runs.approvals.decide(approval.thread_id, verdict) for verdict in verdicts]
@@ -324,7 +337,7 @@ class Life(RuleBasedStateMachine):
             return
         thread_id = self.threads[pick % len(self.threads)]
         self.left.add(thread_id)
-        self.tried(self.runs.cancel_thread(thread_id, by=Actor(by)))
+        self.tried(self.runs.cancel_thread(thread_id, by=Actor(by, approves=APPROVES_ALL)))
 
     @precondition(lambda self: len(self.threads) < 10)
     @rule(pick=picks, by=people)
@@ -332,7 +345,9 @@ class Life(RuleBasedStateMachine):
         source, target = self.threads[pick % len(self.threads)], f"t{len(self.threads)}"
         self.threads.append(target)
         self.left.add(target)
-        self.tried(self.runs.fork(source, target=target, by=Actor(by), metadata={}))
+        self.tried(
+            self.runs.fork(source, target=target, by=Actor(by, approves=APPROVES_ALL), metadata={})
+        )
 
     @rule(pick=picks)
     def tamper(self, pick: int) -> None:

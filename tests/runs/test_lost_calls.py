@@ -14,6 +14,7 @@ from langgraph.types import RetryPolicy
 
 from assent import Approve, Respond, build_hitl_agent, idempotency_key
 from assent.approvals.decide import Verdict
+from assent.core.access import APPROVES_ALL
 from assent.core.approval import ApprovalKind, ApprovalStatus
 from assent.core.audit import Actor
 from assent.core.decisions import Decision
@@ -69,7 +70,9 @@ async def test_a_call_that_ran_out_of_time_is_asked_of(
         SqliteStorage.open(tmp_path / "a.db") as storage,
         open_runs(storage, {"agent": agent(till, {})}) as runs,
     ):
-        started = await runs.submit(Submission(given=RunInput("Pay 3."), by=Actor("ada")))
+        started = await runs.submit(
+            Submission(given=RunInput("Pay 3."), by=Actor("ada", approves=APPROVES_ALL))
+        )
         run, types = await ended(storage, started.run, started.first_seq)
         assert run.status is RunStatus.INTERRUPTED
         assert "llm_retry" in types
@@ -82,7 +85,7 @@ async def test_a_call_that_ran_out_of_time_is_asked_of(
         )
 
         decided = await runs.approvals.decide(
-            run.thread_id, Verdict(decisions=decision, by=Actor("bob"))
+            run.thread_id, Verdict(decisions=decision, by=Actor("bob", approves=APPROVES_ALL))
         )
         assert decided.run_id is not None
         run, _ = await ended(storage, await runs.run(decided.run_id), decided.first_seq)
@@ -104,7 +107,9 @@ async def test_a_call_that_may_be_made_again_is_told_to_the_model(
         SqliteStorage.open(tmp_path / "a.db") as storage,
         open_runs(storage, {"agent": agent(till, {"pay": effects})}) as runs,
     ):
-        started = await runs.submit(Submission(given=RunInput("Pay 3."), by=Actor("ada")))
+        started = await runs.submit(
+            Submission(given=RunInput("Pay 3."), by=Actor("ada", approves=APPROVES_ALL))
+        )
         run, types = await ended(storage, started.run, started.first_seq)
         assert run.status is RunStatus.SUCCESS
         assert "tool_error" in types
@@ -124,9 +129,11 @@ async def test_an_approved_node_that_was_cut_off_is_asked_about(tmp_path: Path) 
         SqliteStorage.open(tmp_path / "a.db") as storage,
         open_runs(storage, agents, drain_seconds=0) as runs,
     ):
-        started = await runs.submit(Submission(given=RunInput("Go."), by=Actor("ada")))
+        started = await runs.submit(
+            Submission(given=RunInput("Go."), by=Actor("ada", approves=APPROVES_ALL))
+        )
         run, _ = await ended(storage, started.run, started.first_seq)
-        verdict = Verdict(decisions=Approve(), by=Actor("bob"))
+        verdict = Verdict(decisions=Approve(), by=Actor("bob", approves=APPROVES_ALL))
         decided = await runs.approvals.decide(run.thread_id, verdict)
         await begun.wait()
 

@@ -20,6 +20,7 @@ from langchain_core.tools import BaseTool, tool
 from langgraph.graph import START, MessagesState, StateGraph
 
 from assent.approvals.decide import Verdict
+from assent.core.access import APPROVES_ALL
 from assent.core.approval import Approval, ApprovalKind, ApprovalStatus
 from assent.core.audit import Actor
 from assent.core.clock import Clock
@@ -41,7 +42,7 @@ from assent.runs.transitions import Submission
 from assent.storage.sqlite import SqliteStorage
 from tests.support.models import ScriptedModel, call, say
 
-ANN, BOB = Actor("ann"), Actor("bob")
+ANN, BOB = Actor("ann", approves=APPROVES_ALL), Actor("bob", approves=APPROVES_ALL)
 
 
 @dataclass

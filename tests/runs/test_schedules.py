@@ -18,7 +18,7 @@ from langchain_core.messages import AIMessage
 from langgraph.graph import END, START, MessagesState, StateGraph
 
 from assent.approvals.decide import Verdict
-from assent.core.access import Owner
+from assent.core.access import APPROVES_ALL, Owner
 from assent.core.approval import Approval
 from assent.core.audit import Actor
 from assent.core.clock import Clock
@@ -462,7 +462,11 @@ async def test_a_thread_that_waits_for_a_person_goes_on_only_by_a_decision(house
     two would say."""
     house.agents = {"agent": flow(pauses=True)}
     async with house.open() as runs:
-        await runs.submit(Submission(given=RunInput("First."), by=Actor("ann"), thread_id="t"))
+        await runs.submit(
+            Submission(
+                given=RunInput("First."), by=Actor("ann", approves=APPROVES_ALL), thread_id="t"
+            )
+        )
         made = await runs.schedules.create(replace(PLAN, thread_id="t"), owner=Owner("ann"))
         await runs_of(runs, made)
         (approval,) = (await runs.storage.approvals(thread_id="t")).rows
@@ -477,7 +481,9 @@ async def test_a_thread_that_waits_for_a_person_goes_on_only_by_a_decision(house
             now.last_error
             == "A run of this schedule waits its turn on the thread 't' already, so none was added."
         )
-        await runs.approvals.decide("t", Verdict(decisions=Approve(), by=Actor("bob")))
+        await runs.approvals.decide(
+            "t", Verdict(decisions=Approve(), by=Actor("bob", approves=APPROVES_ALL))
+        )
         async with asyncio.timeout(PATIENCE):
             while len(await asked(runs)) < 2:
                 await asyncio.sleep(0.01)
@@ -491,7 +497,11 @@ async def asked(runs: Runs) -> tuple[Approval, ...]:
 async def test_rejecting_it_passes_a_time_over_and_says_why(house: House) -> None:
     house.agents = {"agent": flow(pauses=True)}
     async with house.open() as runs:
-        await runs.submit(Submission(given=RunInput("First."), by=Actor("ann"), thread_id="t"))
+        await runs.submit(
+            Submission(
+                given=RunInput("First."), by=Actor("ann", approves=APPROVES_ALL), thread_id="t"
+            )
+        )
         made = await runs.schedules.create(
             replace(PLAN, thread_id="t", on_busy="reject"), owner=Owner("ann")
         )
@@ -512,7 +522,11 @@ async def test_what_is_done_while_another_run_is_active(house: House, on_busy: A
     house.agents = {"agent": flow(go=go)}
     async with house.open() as runs:
         active = (
-            await runs.submit(Submission(given=RunInput("First."), by=Actor("ann"), thread_id="t"))
+            await runs.submit(
+                Submission(
+                    given=RunInput("First."), by=Actor("ann", approves=APPROVES_ALL), thread_id="t"
+                )
+            )
         ).run
         made = await runs.schedules.create(
             replace(PLAN, thread_id="t", on_busy=on_busy), owner=Owner("ann")
@@ -549,8 +563,12 @@ async def test_its_run_is_active_though_the_clock_is_set_to_before_its_time(hous
         await house.goes_to(runs, NINE)
         house.time = NINE - HOUR
         with pytest.raises(ThreadBusy):
-            await runs.submit(Submission(given=RunInput("Me?"), by=Actor("ann"), thread_id="t"))
-        (stopped,) = await runs.cancel_thread("t", Actor("ann"))
+            await runs.submit(
+                Submission(
+                    given=RunInput("Me?"), by=Actor("ann", approves=APPROVES_ALL), thread_id="t"
+                )
+            )
+        (stopped,) = await runs.cancel_thread("t", Actor("ann", approves=APPROVES_ALL))
         assert stopped.due_at == NINE
 
 
@@ -615,7 +633,7 @@ async def test_a_thread_that_is_removed_takes_its_schedules_along(house: House) 
         other = await runs.schedules.create(PLAN, owner=Owner("ann"))
         await house.goes_to(runs, NINE)
         await runs_of(runs, made)
-        await runs.delete("t", by=Actor("ann"))
+        await runs.delete("t", by=Actor("ann", approves=APPROVES_ALL))
         with pytest.raises(NotFound):
             await runs.schedules.schedule(made.schedule_id)
         assert await runs.storage.timer(timer_id(made.schedule_id)) is None
@@ -769,7 +787,12 @@ async def test_a_thread_of_another_agent_is_refused(house: House) -> None:
     house.agents = {"agent": flow(), "other": flow()}
     async with house.open() as runs:
         await runs.submit(
-            Submission(given=RunInput("Hello."), by=Actor("ann"), thread_id="t", agent="other")
+            Submission(
+                given=RunInput("Hello."),
+                by=Actor("ann", approves=APPROVES_ALL),
+                thread_id="t",
+                agent="other",
+            )
         )
         assert (
             await runs.schedules.create(

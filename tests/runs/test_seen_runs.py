@@ -46,7 +46,7 @@ from assent.storage.sqlite import SqliteStorage
 from tests.support.agents import pay
 from tests.support.models import ScriptedModel, call
 
-ANN, BOB = Actor("ann"), Actor("bob")
+ANN, BOB = Actor("ann", approves=APPROVES_ALL), Actor("bob", approves=APPROVES_ALL)
 OF_ANN, OF_BOB = Sight("own", ANN.owner), Sight("own", BOB.owner)
 AN_APPROVER = Sight("own", BOB.owner, (), APPROVES_ALL)
 THE_TENANTS = Sight("tenant", BOB.owner)

@@ -16,6 +16,7 @@ from langchain_core.messages import AIMessage, ToolMessage
 
 from assent import ApprovalPolicy, Approve, build_hitl_agent
 from assent.approvals.decide import Verdict
+from assent.core.access import APPROVES_ALL
 from assent.core.approval import Approval, ApprovalStatus
 from assent.core.audit import Actor
 from assent.core.clock import Clock
@@ -64,7 +65,9 @@ async def desk(
 
 
 async def paused(storage: SqliteStorage, runs: Runs) -> tuple[Run, list[Approval]]:
-    started = await runs.submit(Submission(given=RunInput("Pay."), by=Actor("ann"), thread_id="t"))
+    started = await runs.submit(
+        Submission(given=RunInput("Pay."), by=Actor("ann", approves=APPROVES_ALL), thread_id="t")
+    )
     return await stopped(storage, started.run)
 
 
@@ -95,7 +98,9 @@ async def change(runs: Runs, amount: int, *, place: int = 0) -> None:
 
 
 def approve(approval: Approval) -> Verdict:
-    return Verdict(decisions={approval.approval_id: Approve()}, by=Actor("bob"))
+    return Verdict(
+        decisions={approval.approval_id: Approve()}, by=Actor("bob", approves=APPROVES_ALL)
+    )
 
 
 async def told(storage: SqliteStorage) -> list[str]:
@@ -140,7 +145,8 @@ async def test_of_two_only_the_changed_one_is_asked_anew(tmp_path: Path) -> None
         await change(runs, 500)
         with pytest.raises(Superseded):
             await runs.approvals.decide(
-                "t", Verdict(decisions=Approve(), by=Actor("bob"), for_all=True)
+                "t",
+                Verdict(decisions=Approve(), by=Actor("bob", approves=APPROVES_ALL), for_all=True),
             )
         thread = await storage.thread("t")
         assert thread is not None

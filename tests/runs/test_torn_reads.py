@@ -14,6 +14,7 @@ from langchain_core.messages import AIMessage, ToolMessage
 
 from assent import Approve, build_hitl_agent
 from assent.approvals.decide import Verdict
+from assent.core.access import APPROVES_ALL
 from assent.core.approval import Approval, ApprovalStatus
 from assent.core.audit import Actor
 from assent.core.errors import NotFound, ThreadBusy
@@ -26,7 +27,7 @@ from assent.runs.transitions import Submission
 from assent.storage.sqlite import SqliteStorage
 from tests.support.models import ScriptedModel, calls, say
 
-ANN, BOB = Actor("ann"), Actor("bob")
+ANN, BOB = Actor("ann", approves=APPROVES_ALL), Actor("bob", approves=APPROVES_ALL)
 
 
 class Till:

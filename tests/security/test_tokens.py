@@ -390,13 +390,25 @@ async def test_a_request_is_of_the_person_whom_its_token_names(
         assert (await client.get("/openapi.json")).status_code == 200
 
 
+async def test_a_person_has_what_is_theirs_and_no_namesake(
+    corp: KnownIssuer, tmp_path: Path
+) -> None:
+    async with serving_for(corp, tmp_path, api_keys=keys_of("alice")) as client:
+        theirs = {"authorization": f"Bearer {corp.token(groups=['app-users'])}"}
+        made = await client.post("/threads", headers=theirs, json={})
+        assert made.status_code == 200, made.text
+        path = f"/threads/{made.json()['thread_id']}"
+        assert (await client.get(path, headers=theirs)).status_code == 200
+        assert (await client.get(path, headers=bearer("alice"))).status_code == 404
+
+
 async def test_a_token_is_good_for_an_open_stream_until_it_ends(corp: KnownIssuer) -> None:
     clock = ManualClock()
     clock.time = datetime.now(UTC)
     issuer = corp.issuer(leeway=0)
     async with reaching() as reach, Tokens.open([issuer], reach, clock.clock) as tokens:
         source = OfIssuers(tokens, clock.clock)
-        people = Roles(People(), {"corp:alice": ("operator",)}, default=("admin",))
+        people = Roles(People(given={"corp:alice": ("operator",)}, default=("admin",)))
         access = Access([source], people, allows_query_token=False)
         headers = [(b"authorization", f"Bearer {corp.token()}".encode())]
         scope = {"type": "http", "headers": headers, "query_string": b"", "method": "GET"}

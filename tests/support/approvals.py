@@ -11,7 +11,7 @@ from msgspec import structs
 
 from assent.approvals.decide import Decider, Inspect, Verdict
 from assent.approvals.rules import Requirement, ask_under
-from assent.core.access import EVERYTHING
+from assent.core.access import APPROVES_ALL, EVERYTHING
 from assent.core.approval import Approval, ApprovalKind, ApprovalStatus, Outcome
 from assent.core.clock import Clock
 from assent.core.decisions import Decision
@@ -23,12 +23,12 @@ from assent.storage.sqlite import SqliteStorage
 START = datetime(2026, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 
-ANN = Person(name="ann", roles=("clerk",))
-BOB = Person(name="bob", roles=("clerk",))
-CY = Person(name="cy", roles=("clerk", "lead"))
-DEE = Person(name="dee", roles=("lead",))
-EVE = Person(name="eve")
-FAY = Person(name="fay", roles=("director",))
+ANN = Person(name="ann", roles=("clerk",), approves=APPROVES_ALL)
+BOB = Person(name="bob", roles=("clerk",), approves=APPROVES_ALL)
+CY = Person(name="cy", roles=("clerk", "lead"), approves=APPROVES_ALL)
+DEE = Person(name="dee", roles=("lead",), approves=APPROVES_ALL)
+EVE = Person(name="eve", approves=APPROVES_ALL)
+FAY = Person(name="fay", roles=("director",), approves=APPROVES_ALL)
 PEOPLE = (ANN, BOB, CY, DEE, EVE, FAY)
 
 NOON = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC)
@@ -115,7 +115,10 @@ async def takes_all(thread: Thread, pending: Sequence[Approval]) -> Takes:
     return Takes()
 
 
-LEADS = {name: Person(name=name, roles=("lead",)) for name in ("ann", "bob", "cy", "dee")}
+LEADS = {
+    name: Person(name=name, roles=("lead",), approves=APPROVES_ALL)
+    for name in ("ann", "bob", "cy", "dee")
+}
 
 
 def decider(storage: SqliteStorage, clock: Clock = CLOCK) -> Decider:
@@ -123,7 +126,7 @@ def decider(storage: SqliteStorage, clock: Clock = CLOCK) -> Decider:
         sight=EVERYTHING,
         storage=storage,
         clock=clock,
-        person=lambda name: LEADS.get(name, Person(name=name)),
+        person=lambda by: LEADS.get(by.name, Person(name=by.name, approves=APPROVES_ALL)),
         inspect=takes_all,
         start=lambda run, thread: None,
     )

@@ -8,7 +8,7 @@ whether they still are. `Access` has all sources, in the order in which they are
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, NamedTuple, Protocol
@@ -141,20 +141,18 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Roles:
-    """The roles that people have here: those of the configuration's `people`, those `given` by
-    name, and for whoever has none of the program's own, the `default`."""
+    """The roles that people have here: those of their credential, those that the operator has given
+    to their name, and for whoever has none of the program's own, the default."""
 
     people: People
-    given: Mapping[str, Collection[str]]
-    default: tuple[str, ...]
 
     def of(self, found: Found) -> tuple[str, ...]:
         """The roles of somebody, sorted. Raises 403 if none of them is one of the program's."""
         roles = {*found.roles}
         if not found.only_these_roles:
-            roles |= {*self.people.person(found.name).roles, *self.given.get(found.name, ())}
+            roles |= self.people.roles_of(found.name)
         if not any(map(role_of, roles)) and found.takes_defaults:
-            roles |= {*self.default}
+            roles |= {*self.people.default}
         if not any(map(role_of, roles)):
             raise HTTPException(
                 403,
@@ -270,6 +268,9 @@ class Access:
         return alive
 
     def _made(self, found: Found) -> Identity:
+        canonical = self._roles.people.canonical
+        known_to = tuple(dict.fromkeys(map(canonical, found.known_to)))
+        found = found._replace(name=canonical(found.name), known_to=known_to)
         roles = self._roles.of(found)
         return Identity(
             owner=Owner(found.name, found.tenant),

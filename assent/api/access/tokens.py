@@ -196,10 +196,11 @@ class OfIssuers:
             claimed = await self.tokens.verify(issuer, given.text)
         except BadToken as error:
             raise not_known(str(error)) from None
+        digest = hashlib.sha256(given.text.encode()).hexdigest()
         return Found(
             claimed.name,
             Authentication.TOKEN,
-            Credential("token", issuer.section, claimed.expires_at),
+            Credential("token", digest, claimed.expires_at),
             tenant=claimed.tenant,
             roles=claimed.roles,
             takes_defaults=False,

@@ -200,7 +200,7 @@ async def decide(
 @refuses(409)
 async def withdraw(id: str, runs: TheRuns, by: TheActor) -> Response:
     """Take your vote back."""
-    return await _act(runs.approvals, id, Withdraw(by=runs.approvals.person(by.name)), by)
+    return await _act(runs.approvals, id, Withdraw(by=runs.approvals.person(by)), by)
 
 
 @router.post("/approvals/{id}/delegate")
@@ -210,8 +210,8 @@ async def withdraw(id: str, runs: TheRuns, by: TheActor) -> Response:
 async def delegate(id: str, body: DelegateRequest, runs: TheRuns, by: TheActor) -> Response:
     """Delegate your voting right to another person or role, or, by naming yourself, take it
     back."""
-    to = Target(name=body.to or "", role=body.role or "")
-    return await _act(runs.approvals, id, Delegate(by=runs.approvals.person(by.name), to=to), by)
+    to = Target(name=runs.approvals.people.canonical(body.to or ""), role=body.role or "")
+    return await _act(runs.approvals, id, Delegate(by=runs.approvals.person(by), to=to), by)
 
 
 @router.post("/approvals/{id}/comment", status_code=201)
@@ -220,7 +220,7 @@ async def delegate(id: str, body: DelegateRequest, runs: TheRuns, by: TheActor) 
 @refuses(409)
 async def comment(id: str, body: CommentRequest, runs: TheRuns, by: TheActor) -> Response:
     """Say something about what is asked. It decides nothing."""
-    action = AddComment(by=runs.approvals.person(by.name), text=body.text)
+    action = AddComment(by=runs.approvals.person(by), text=body.text)
     return await _act(runs.approvals, id, action, by, status=201)
 
 

@@ -32,9 +32,10 @@ from assent.api.routing import JsonRoute, takes
 from assent.api.schemas import Body, Name
 from assent.api.shapes.approvals import LinkView
 from assent.approvals.decide import Verdict
-from assent.core.access import Right
+from assent.approvals.people import check_alone
+from assent.core.access import APPROVES_ALL, Right
 from assent.core.approval import Approval
-from assent.core.audit import Actor, Authentication
+from assent.core.audit import LOCAL, Actor, Authentication
 from assent.core.decisions import Approve, Decision, Reject, Respond
 from assent.core.errors import (
     AlreadyDecided,
@@ -96,9 +97,11 @@ async def create_link(
 
     Whoever has the link can use it: give it to nobody else. `url` is not shown again.
     """
+    check_alone(by)
+    recipient = runs.approvals.people.canonical(body.recipient)
     # Whoever can create a link can decide as its recipient.
     is_anybody = by.authentication is Authentication.LOCAL
-    if not is_anybody and by.name not in (body.recipient, *served(request).link_issuers):
+    if not is_anybody and by.name not in (recipient, *served(request).link_issuers):
         raise Forbidden(
             f"'{by.name}' may not make links for others, because links decide in their name. "
             f"To permit it, add '{by.name}' to ASSENT_LINK_ISSUERS."
@@ -112,7 +115,7 @@ async def create_link(
     key, now = _key(request), runs.clock.now()
     link = new_link(
         approval,
-        body.recipient,
+        recipient,
         link_id=runs.clock.new_id(),
         now=now,
         by=by.name,
@@ -189,12 +192,24 @@ def _chosen(link: Link, approval: Approval, given: Mapping[str, str]) -> Decisio
 async def _decide(runs: Runs, link: Link, approval: Approval, decision: Decision) -> Approval:
     verdict = Verdict(
         decisions={approval.approval_id: decision},
-        by=Actor(link.recipient, Authentication.SIGNED_LINK, tenant=approval.tenant),
+        by=_recipient(link, approval),
         digests={approval.approval_id: link.digest},
         also=using(link, approval, runs.clock.now()),
     )
     outcome = await runs.approvals.decide(approval.thread_id, verdict)
     return next(each for each in outcome.approvals if each.approval_id == approval.approval_id)
+
+
+def _recipient(link: Link, approval: Approval) -> Actor:
+    """The person in whose name the link decides. Whoever made it for them has seen it too."""
+    makers = {link.created_by} - {"", LOCAL, link.recipient}
+    return Actor(
+        link.recipient,
+        Authentication.SIGNED_LINK,
+        tenant=approval.tenant,
+        approves=APPROVES_ALL,
+        known_to=tuple(makers),
+    )
 
 
 async def _usable(token: str, request: Request, runs: Runs) -> tuple[Link, Approval]:

@@ -28,7 +28,7 @@ async def create_schedule(
     body: ScheduleRequest, request: Request, runs: TheRuns, by: TheActor
 ) -> Response:
     """Create a schedule. The response has its next times."""
-    schedule = await runs.schedules.create(body.plan(), owner=by.owner)
+    schedule = await runs.schedules.create(body.plan(), owner=by.owner, known_to=by.known_to)
     view = schedule_view(schedule, runs.schedules.upcoming(schedule))
     location = url(request, f"/schedules/{schedule.schedule_id}")
     return json_response(view, status=201, headers={"Location": location})
@@ -63,7 +63,7 @@ async def get_schedule(id: str, runs: TheRuns, by: TheActor) -> Response:
 @refuses(409)
 async def change_schedule(id: str, body: ScheduleChange, runs: TheRuns, by: TheActor) -> Response:
     """Change the fields that are sent. New times, or `enabled`, count from now on."""
-    schedule = await runs.schedules.change(id, body.changes(), by=by.name)
+    schedule = await runs.schedules.change(id, body.changes(), by=by.name, known_to=by.known_to)
     return json_response(schedule_view(schedule, runs.schedules.upcoming(schedule)))
 
 
@@ -85,5 +85,5 @@ async def run_schedule(
     id: str, request: Request, runs: TheRuns, by: TheActor, key: TheKey
 ) -> Response:
     """Run now, whatever the time. `events` is the URL of the run's events."""
-    run = await runs.run_schedule(id, by=by.name, key=key)
+    run = await runs.run_schedule(id, by=by.name, known_to=by.known_to, key=key)
     return started_response(request, runs, run)
