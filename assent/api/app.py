@@ -17,11 +17,13 @@ from starlette.types import Lifespan
 
 from assent.api import openapi, problems
 from assent.api.access.identity import Access, Roles, Source
+from assent.api.access.limiting import Limiting
 from assent.api.access.opening import SignIns
 from assent.api.access.sources import AppAround
 from assent.api.access.tokens import Tokens
 from assent.api.context import Served
 from assent.api.cors import Origins
+from assent.api.proxies import Proxies
 from assent.api.routes import (
     agent,
     approvals,
@@ -181,7 +183,8 @@ async def open_server(
 
         # While the file is locked, so that nobody can make its first key meanwhile.
         sign_ins = _sign_ins(settings, storage, origins, tokens, reach, clock, place)
-        access = _access(settings, people, sign_ins, place)
+        limiting = _limiting(settings)
+        access = _access(settings, people, sign_ins, place, limiting)
         origins = replace(origins, loopback=access.knows_nobody)
 
         link_key = _link_key(settings)
@@ -235,6 +238,8 @@ async def open_server(
             heartbeat=heartbeat,
             idle_sockets=settings.idle_sockets.total_seconds(),
             is_behind_tls=(settings.public_url or "").startswith("https:"),
+            limiting=None if access.knows_nobody else limiting,
+            proxies=Proxies(settings.trusted_proxies),
         )
         yield Opened(served=served, store=storage.store(store), project=project)
 
@@ -274,14 +279,31 @@ def _sign_ins(
     return SignIns.over(storage, settings, origins, tokens, reach, clock)
 
 
-def _access(settings: Settings, people: People, sign_ins: SignIns | None, place: Place) -> Access:
+def _limiting(settings: Settings) -> Limiting:
+    return Limiting(
+        person=settings.rate_limit,
+        address=settings.rate_limit_address,
+        failures=settings.failed_keys,
+        has_proxies=bool(settings.trusted_proxies),
+    )
+
+
+def _access(
+    settings: Settings,
+    people: People,
+    sign_ins: SignIns | None,
+    place: Place,
+    limiting: Limiting,
+) -> Access:
     """Who may use the server, in the order in which they are looked for."""
     sources: list[Source] = []
     if sign_ins is not None:
         sources += sign_ins.sources
     if place.has_auth:
         sources.append(AppAround())
-    return Access(sources, Roles(people), allows_query_token=settings.allow_query_token)
+    return Access(
+        sources, Roles(people), allows_query_token=settings.allow_query_token, limiting=limiting
+    )
 
 
 def _origins(settings: Settings, project: Project | None) -> Origins:

@@ -15,7 +15,9 @@ from fastapi import Request
 from starlette.types import Scope
 
 from assent.api.access.identity import Access
+from assent.api.access.limiting import Limiting
 from assent.api.cors import Origins
+from assent.api.proxies import Proxies
 from assent.api.streams.connections import Connections
 from assent.api.streams.encoder import Encoders
 from assent.core.errors import Conflict, Unavailable
@@ -43,7 +45,8 @@ class Served:
     any. A stream on which nothing was sent for `heartbeat` seconds shows
     that it is alive, and a query socket on which nothing is asked for `idle_sockets` seconds is
     closed. Whoever asks on a thread is `asking` there, one after the other. It `is_behind_tls` if
-    its public address says so.
+    its public address says so, and takes the word of some `proxies`. `limiting` says how often
+    somebody may ask; on a server that knows nobody, nothing does.
 
     The `program` has the runs of everybody. A route gets those that the sender sees (`TheRuns`).
     """
@@ -63,6 +66,8 @@ class Served:
     heartbeat: float
     idle_sockets: float
     is_behind_tls: bool
+    limiting: Limiting | None
+    proxies: Proxies
     asking: NamedLocks = field(default_factory=NamedLocks)
 
     @property

@@ -23,6 +23,7 @@ from assent.api.head import HeadAsGet
 from assent.api.in_process import InProcess
 from assent.api.limits import LoopbackNames, WellFormed, check_head, check_loopback
 from assent.api.project_app import project_app, under_prefix
+from assent.api.proxies import BehindProxies
 from assent.api.routes import docs
 from assent.api.routes.dialects import DIALECT_ROUTES
 from assent.api.routing import JsonRoute, check_rules
@@ -174,6 +175,8 @@ class Assent(InProcess):
     async def _bind(self, request: Request) -> None:
         request.scope[SCOPE_KEY] = self._served
         check_head(request.scope)
+        if self._served is not None:
+            self._served.proxies.look_behind(request.scope)
         if self._served is not None and self._served.knows_nobody:
             check_loopback(request, self._served.origins)
 
@@ -215,7 +218,8 @@ class Assent(InProcess):
         app: ASGIApp = HeadAsGet(self._routes)
         if served.knows_nobody:
             app = LoopbackNames(app, served.origins)
-        return WellFormed(served.origins.around(app))
+        app = BehindProxies(served.origins.around(app), served.proxies)
+        return WellFormed(app)
 
 
 def _routes(routers: Sequence[APIRouter], *, asking: bool) -> Iterator[BaseRoute]:

@@ -34,6 +34,7 @@ from assent.core.errors import (
     StreamsFull,
     Tampered,
     TooLarge,
+    TooManyRequests,
     Unavailable,
 )
 from assent.core.json import Json, JsonObject
@@ -50,6 +51,7 @@ STATUSES: tuple[tuple[type[AssentError], int], ...] = (
     (InvalidRequest, 422),
     (QueueFull, 429),
     (StreamsFull, 429),
+    (TooManyRequests, 429),
     # The request was right, and another would not help: the stored data is wrong.
     (Tampered, 500),
     (Unavailable, 503),
@@ -222,6 +224,8 @@ async def _ours(error: AssentError, asked: Asked) -> Document:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     elif isinstance(error, QueueFull | StreamsFull):
         headers["Retry-After"] = str(QUEUE_SECONDS)
+    elif isinstance(error, TooManyRequests):
+        headers["Retry-After"] = str(error.details["retry_after"])
     return _problem(status, title, error.message, headers, **members)
 
 

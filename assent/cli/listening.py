@@ -73,7 +73,7 @@ class AppServer(uvicorn.Server):
                 log_level=log_level,
                 # The path of a link holds a secret.
                 access_log=False,
-                # The client's address is not used, so no proxy need be trusted to tell it.
+                # `api.proxies` has the word of those that are trusted.
                 proxy_headers=False,
                 server_header=False,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,

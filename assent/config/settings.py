@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -117,6 +118,23 @@ def _from_to(least: float, most: float) -> AfterValidator:
         return value
 
     return AfterValidator(check)
+
+
+def _rate(value: str) -> str:
+    """The text of a rate, "" for none."""
+    # Takes a tenth of a second to import.
+    from limits import parse_many
+
+    if value.strip() == "none":
+        return ""
+    try:
+        parse_many(value)
+    except ValueError:
+        raise ValueError("write it as 1200/minute, several separated by commas, or none") from None
+    return value
+
+
+Rate = Annotated[str, AfterValidator(_rate)]
 
 
 class StoreIndex(BaseModel, frozen=True, extra="forbid"):
@@ -293,6 +311,24 @@ class Settings(BaseSettings):
     docs: bool = True
     """Serve `/docs`, the page with all routes, and `/openapi.json`."""
 
+    # ── limits ────────────────────────────────────────────────────────────────────────────────────
+
+    rate_limit: Rate = "1200/minute"
+    """The requests that one person may send, by all their keys together: `1200/minute`, several
+    behind commas (`50/second,1200/minute`), or `none`."""
+
+    rate_limit_address: Rate = "3000/minute"
+    """The requests that may come from one address, in the same form. Those of this machine are not
+    counted unless there are `trusted_proxies`."""
+
+    failed_keys: Rate = "10/minute"
+    """The keys that are none which may come from one address, in the same form. Beyond, only those
+    that were good lately are looked at."""
+
+    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
+    """The addresses or networks of proxies, separated by commas, whose `X-Forwarded-For` and
+    `X-Forwarded-Proto` say whose request it is."""
+
     # ── watching ──────────────────────────────────────────────────────────────────────────────────
 
     traces: bool = False
@@ -356,6 +392,16 @@ class Settings(BaseSettings):
         if value is not None and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
             raise ValueError("write it as https://assent.example.com, without a query")
         return value
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _networks(cls, value: object) -> object:
+        try:
+            return [ip_network(part) for part in _parts(value)] if isinstance(value, str) else value
+        except ValueError:
+            raise ValueError(
+                "write each as an address or a network, 10.0.0.0/8, separated by commas"
+            ) from None
 
     @field_validator("link_issuers", mode="before")
     @classmethod

@@ -149,6 +149,11 @@ class StreamsFull(AssentError):
     """Too many streams are open, of this client or of all; nothing was changed."""
 
 
+class TooManyRequests(AssentError):
+    """Somebody, or an address, has asked too often; `details["retry_after"]` has the seconds after
+    which they may again. Nothing was changed."""
+
+
 class Tampered(AssentError):
     """Stored data is not what Assent stored. `details` holds the `thread_id`, and the `kind` and
     `name` of the data."""

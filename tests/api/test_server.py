@@ -452,8 +452,11 @@ async def test_what_any_web_page_may_send_decides_nothing(
     assert server.traces(f"pay {amount}") == []
 
 
-FREE = {"/health", "/health/live", "/health/ready", "/links/{token}"}
-"""What needs no key: a link is one."""
+FREE = {
+    *("/health", "/health/live", "/health/ready", "/links/page.css", "/links/{token}"),
+    *("/session", "/session/login", "/session/callback", "/session/callback.js"),
+}
+"""What needs no key: a link is one, and whoever signs in has not shown theirs."""
 
 
 async def test_with_keys_each_route_but_two_needs_one_and_decisions_bear_its_name(

@@ -352,7 +352,7 @@ async def serving_for(
         role_map = {{"app-users" = "operator"}}
         """
     )
-    settings = {"config": folder / "assent.toml", **settings}
+    settings = {"config": folder / "assent.toml", "failed_keys": "none", **settings}
     agent = build_hitl_agent(ScriptedModel(script=[say("Hello.")]), [], approve=[])
     assent = Assent(agent, database=str(folder / "a.db"), settings=settings)
     async with assent:

@@ -8,17 +8,23 @@ from starlette.exceptions import HTTPException
 
 from assent.api.access.identity import BY_APP, IDENTITY, SIGHT, Identity
 from assent.api.access.rules import Rule
-from assent.api.context import SCOPE_KEY, served
+from assent.api.context import SCOPE_KEY, Served, served
 from assent.core.access import NOTHING, RIGHTS, Right, Sight
 
 
 async def authorize(request: Request, rule: Rule) -> None:
-    """Raise 400, 401 or 403 if the request may not be made. Else its scope has who sends it, and
-    what they see."""
+    """Raise 400, 401, 403 or 429 if the request may not be made. Else its scope has who sends it,
+    and what they see."""
+    server: Served | None = request.scope.get(SCOPE_KEY)
+    limiting = server.limiting if server is not None else None
+    if limiting is not None:
+        limiting.count_address(request.scope)
     if rule.right is None:
         request.scope[SIGHT] = NOTHING
         return
     identity = await served(request).access.identify(request, rule)
+    if limiting is not None:
+        limiting.count_person(identity.owner)
     if rule.right not in identity.rights:
         raise HTTPException(403, _lacking(rule.right, identity))
     request.scope[IDENTITY] = identity

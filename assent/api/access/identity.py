@@ -18,6 +18,7 @@ from fastapi import Request
 from starlette.exceptions import HTTPException
 
 from assent.api.access.given import Given, given_by
+from assent.api.access.limiting import Limiting, attempting
 from assent.api.access.rules import Rule
 from assent.approvals.people import People
 from assent.core.access import (
@@ -166,7 +167,8 @@ class Access:
     """Knows who sends a request, by its `sources`. Without any it knows nobody, and everybody is
     one person, `local`, who may do everything: only those on this machine are let in then.
 
-    Keys are taken in a URL if it `allows_query_token`. `now` is a monotonic clock.
+    Keys are taken in a URL if it `allows_query_token`; `limiting` slows whoever guesses. `now` is a
+    monotonic clock.
     """
 
     def __init__(
@@ -175,11 +177,13 @@ class Access:
         roles: Roles,
         *,
         allows_query_token: bool,
+        limiting: Limiting | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sources = sources
         self._roles = roles
         self._allows_query_token = allows_query_token
+        self._limiting = limiting
         self._now = now
         self._local = _local()
         # Thousands of streams may be of one person.
@@ -198,7 +202,7 @@ class Access:
 
     async def identify(self, request: Request, rule: Rule) -> Identity:
         """The sender of the request. Raises 400 or 401 if they do not show who they are, and must;
-        and 403 if they have no role here."""
+        403 if they have no role here; and `TooManyRequests` for one more guess at a key."""
         known: Identity | None = request.scope.get(IDENTITY)
         if known is not None:
             return await self.still(known)
@@ -210,10 +214,18 @@ class Access:
                 "This server takes no key in a URL: send 'Authorization: Bearer <secret>', or set "
                 "ASSENT_ALLOW_QUERY_TOKEN."
             )
+        if given is None:
+            return self.identity_of(await self._find(given, request))
+        with attempting(self._limiting, request, given.text):
+            found = await self._find(given, request)
+        return self.identity_of(found)
+
+    async def _find(self, given: Given | None, request: Request) -> Found:
+        """The person whom the credential names. Raises 401."""
         for source in self._sources:
             found = await source.find(given, request)
             if found is not None:
-                return self.identity_of(found)
+                return found
         if given is not None and given.how == "token":
             raise not_known(
                 "This server needs a key, and 'token' is none: send one of its keys, once."

@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse
 from pydantic import Field
 
 from assent.api import link_answers
+from assent.api.access.limiting import attempting
 from assent.api.access.rules import Thing, may, open_to_all
 from assent.api.answers import HTML, answers, refuses, refuses_by_page
 from assent.api.context import served
@@ -213,7 +214,8 @@ def _recipient(link: Link, approval: Approval) -> Actor:
 
 
 async def _usable(token: str, request: Request, runs: Runs) -> tuple[Link, Approval]:
-    link = await _key(request).find(runs.storage, token)
+    with attempting(served(request).limiting, request, token, wrong=NotFound):
+        link = await _key(request).find(runs.storage, token)
     approval = await runs.storage.approval(link.approval_id)
     if approval is None:
         raise NotFound("There is no such link.")

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Query, Request, Response
 
 from assent.api.access.identity import Credential, Found, not_known
+from assent.api.access.limiting import attempting
 from assent.api.access.oidc import Login
 from assent.api.access.opening import SignIns
 from assent.api.access.origins import check_page
@@ -48,7 +49,8 @@ async def sign_in(body: SignInRequest, request: Request) -> Response:
     check_page(request, served(request).origins)
     sign_ins.browsers.cookie.check(request)
     if body.key is not None:
-        found = await sign_ins.by_key(body.key, request)
+        with attempting(served(request).limiting, request, body.key):
+            found = await sign_ins.by_key(body.key, request)
         return await _signed_in(request, sign_ins, found)
     login = _login_of(request, sign_ins)
     found = await _by_code(body, sign_ins, login)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import aclosing
 
 from fastapi import Request, Response
@@ -36,6 +37,9 @@ TRY_LATER = 1013
 """Codes with which we close, beside `POLICY`: all was sent, a binary frame, our failure, a server
 that stops, a storage that is away. The server that we are served by has those for bad UTF-8, a
 frame that is too large, and a peer that does not answer pings."""
+
+MOST_FRAMES = 200
+"""The most frames that are heard in a second. Then nothing is read for the rest of it."""
 
 WRONG = (413, 422)
 MOST_WRONG = 20
@@ -77,12 +81,33 @@ class Left(Exception):
     """The client has gone."""
 
 
+class Pace:
+    """Lets so many pass in a second, and has others wait for the next. `now` is a monotonic
+    clock."""
+
+    __slots__ = ("_began", "_left", "_most", "_now")
+
+    def __init__(self, most: int, now: Callable[[], float] = time.monotonic) -> None:
+        self._most = self._left = most
+        self._now = now
+        self._began = now()
+
+    async def wait(self) -> None:
+        """Return when one more may pass."""
+        elapsed = self._now() - self._began
+        if elapsed < 1.0 and not self._left:
+            await asyncio.sleep(1.0 - elapsed)
+        if elapsed >= 1.0 or not self._left:
+            self._began, self._left = self._now(), self._most
+        self._left -= 1
+
+
 class Socket:
     """A WebSocket that was accepted."""
 
     __slots__ = (
-        *("_batches", "_connection", "_is_at_work", "_is_over", "_outlet", "_sending", "_speech"),
-        "_wrong",
+        *("_batches", "_connection", "_is_at_work", "_is_over", "_outlet", "_pace", "_sending"),
+        *("_speech", "_wrong"),
     )
 
     def __init__(self, outlet: Outlet, speech: Speech, batches: Batches | None = None) -> None:
@@ -90,6 +115,7 @@ class Socket:
         self._connection = outlet.connection
         self._batches = outlet.connection.following.batches() if batches is None else batches
         self._speech = speech
+        self._pace = Pace(MOST_FRAMES)
         self._sending = asyncio.Lock()
         self._is_at_work = False
         self._is_over = False
@@ -187,6 +213,7 @@ class Socket:
             if message["type"] != "websocket.receive":
                 return None
             self._connection.heard_at = time.monotonic()
+            await self._pace.wait()
             text = message.get("text")
             if text is None and not self._speech.keeps_open:
                 return UNSUPPORTED
