@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import httpx
 import hypothesis
 import pytest
+from hypothesis.errors import FlakyStrategyDefinition
 
 from tests.support import counted
 from tests.support.secrets import bearer, keys_of
@@ -122,6 +124,7 @@ class Walker:
         self._machine = _machine_of(self)
         self.role = ""
         self.unseen: tuple[str, ...] = ()
+        self._failed: list[Exception] = []
 
     @property
     def headers(self) -> dict[str, str]:
@@ -129,7 +132,12 @@ class Walker:
 
     def walk(self, examples: int) -> None:
         """Go from answer to answer."""
-        self._machine.run(settings=settings_of(examples))
+        # The same requests have other answers, since time goes on: hypothesis may then find no way
+        # to go them again, which says nothing of the server.
+        with suppress(FlakyStrategyDefinition):
+            self._machine.run(settings=settings_of(examples))
+        if self._failed:
+            raise self._failed[0]
 
     def ask_each(self, examples: int) -> None:
         """Ask every route, whether an answer leads there or not."""
@@ -143,14 +151,18 @@ class Walker:
             ask()
 
     def validate(self, case: Any, response: Any, recorder: Any = None) -> None:
-        case.validate_response(
-            response,
-            checks=self._checks,
-            headers=self.headers,
-            # Without the key: a check asks again without one.
-            transport_kwargs={"timeout": PATIENCE},
-            recorder=recorder,
-        )
+        try:
+            case.validate_response(
+                response,
+                checks=self._checks,
+                headers=self.headers,
+                # Without the key: a check asks again without one.
+                transport_kwargs={"timeout": PATIENCE},
+                recorder=recorder,
+            )
+        except Exception as failure:
+            self._failed.append(failure)
+            raise
 
     def no_other_owner(self, ctx: Any, response: Any, case: Any) -> None:
         shown = [word for word in self.unseen if word in response.text]
