@@ -25,6 +25,7 @@ PARTS = (
     "paced",
     "readers",
     "dialects",
+    "access",
 )
 
 
