@@ -122,8 +122,12 @@ class Walker:
         made.load_all_checks()
         self._checks = [*(getattr(made, name) for name in CHECKS), self.no_other_owner]
         self._machine = _machine_of(self)
-        self.role = ""
-        self.unseen: tuple[str, ...] = ()
+        self.begin("", ())
+
+    def begin(self, role: str, unseen: tuple[str, ...]) -> None:
+        """Be somebody else from now on."""
+        self.role = role
+        self.unseen = unseen
         self._failed: list[Exception] = []
 
     @property
@@ -207,7 +211,7 @@ def test_each_role_finds_what_the_document_says_and_nothing_of_others(
     unseen = [] if role in SEE_ALL else [IN_THREAD]
     if role not in SEE_APPROVALS:
         unseen.append(IN_APPROVAL)
-    walker.role, walker.unseen = role, tuple(unseen)
+    walker.begin(role, tuple(unseen))
     if not SECONDS:
         walker.walk(4)
         # The others would be refused most of it.

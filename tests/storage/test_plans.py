@@ -285,6 +285,8 @@ async def test_a_row_is_written_by_its_key_and_removed_with_its_thread(
         queries.REMOVE_NOTIFICATIONS,
         queries.RETIRE_SILENT,
         queries.QUEUE_LENGTHS,
+        queries.RUNS_BY_STATUS,
+        queries.PENDING_APPROVALS,
         queries.UNUSED_FILES,
         queries.REMOVE_FILE,
         store.FIRST_WRITTEN,

@@ -82,9 +82,18 @@ RUNS_BY_STATUS = """
 """
 
 PENDING_APPROVALS = """
-    SELECT count(*), min(requested_at) FROM approvals
-    WHERE status = 'pending' AND thread_id NOT IN (SELECT thread_id FROM erased_rows)
+    SELECT
+        (SELECT count(*) FROM approvals WHERE status = 'pending') - (
+            SELECT count(*) FROM approvals
+            WHERE thread_id IN (SELECT thread_id FROM erased_rows) AND status = 'pending'
+        ),
+        (
+            SELECT requested_at FROM approvals
+            WHERE status = 'pending' AND thread_id NOT IN (SELECT thread_id FROM erased_rows)
+            ORDER BY requested_at, approval_id LIMIT 1
+        )
 """
+"""How many there are, and since when the oldest waits. The first count is of an index alone."""
 
 HEARTBEAT = """
     INSERT INTO workers VALUES (?, ?, 1)
