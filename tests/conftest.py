@@ -9,7 +9,7 @@ import logging
 import multiprocessing
 import os
 import subprocess
-from collections.abc import Hashable, Iterator
+from collections.abc import Generator, Hashable, Iterator
 from inspect import isclass, isfunction, unwrap
 from pathlib import Path
 from types import CodeType
@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, settings
 from assent.config.logging import TALKATIVE, configure_logging
 from tests.support.command import share_zygote
 from tests.support.openai_server import OpenAIServer
+from tests.support.secrets import leaks
 from tests.support.server import Server
 from tests.support.zygote import Zygote
 
@@ -74,6 +75,23 @@ def pytest_collection_finish() -> None:
     garbage."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a test in whose log a secret stands, but for those that put one there on purpose."""
+    report = yield
+    logged = "".join(text for name, text in report.sections if "log" in name)
+    if (
+        report.passed
+        and (found := leaks(logged))
+        and item.get_closest_marker("logs_secrets") is None
+    ):
+        report.outcome = "failed"
+        report.longrepr = f"Secrets were logged: {found[:5]}"
+    return report
 
 
 def pytest_runtest_teardown() -> None:

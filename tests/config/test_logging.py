@@ -98,6 +98,7 @@ def test_nothing_that_is_logged_commands_a_terminal(monkeypatch: pytest.MonkeyPa
     assert {char for char in text if is_unseen(char)} == {"\n"}
 
 
+@pytest.mark.logs_secrets
 @pytest.mark.parametrize("log_format", ["json", "console"])
 def test_no_secret_is_logged(monkeypatch: pytest.MonkeyPatch, log_format: LogFormat) -> None:
     out = io.StringIO()

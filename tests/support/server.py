@@ -27,6 +27,7 @@ from assent.client import Client
 from tests.support import agents
 from tests.support.command import COLD, REPOSITORY, Process, started
 from tests.support.document import check_response
+from tests.support.secrets import leaks
 from tests.support.waiting import PATIENCE, until
 
 FRAME = re.compile(rb"(?:id: ([1-9][0-9]*)\n)?(?:event: ([a-z_]+)\n)?data: (\{[^\r\n]*\})")
@@ -215,6 +216,7 @@ def serving(
     finally:
         server.kill()
         sys.stdout.write(server.output[-20_000:])
+    assert leaks(server.output) == [], "The server has logged secrets."
 
 
 def scripted_agents(folder: Path, *names: str) -> str:

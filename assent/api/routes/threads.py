@@ -80,7 +80,7 @@ async def list_threads(
 @router.post("/threads")
 @may(Right.RUN, Thing.BODY, langgraph=("threads", "create"))
 @answers(ThreadView)
-@refuses(409)
+@refuses(404, 409)
 async def create_thread(runs: TheRuns, by: TheActor, body: ThreadRequest | None = None) -> Response:
     """A new thread. One that exists is a 409, or is returned as it is with `"if_exists":
     "do_nothing"`."""
