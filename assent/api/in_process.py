@@ -15,7 +15,6 @@ from langgraph.types import Command, StateSnapshot
 from pydantic import BaseModel, ValidationError
 from typing_extensions import TypedDict, Unpack
 
-from assent.api.access.sources import MAX_NAME
 from assent.api.langgraph_shapes import StateChange
 from assent.api.outcomes import RunResult, after_start, carried_out, result_of
 from assent.api.problems import in_sentences
@@ -28,6 +27,7 @@ from assent.core.decisions import Decision, decision_from_json
 from assent.core.errors import InvalidDecision, InvalidRequest
 from assent.core.events import AnyEvent, decode
 from assent.core.json import Json, JsonObject, valid_text
+from assent.core.names import MAX_NAME
 from assent.core.rows import CancelMode, Run, Thread
 from assent.core.run_input import Message, NodeNames
 from assent.runs.follow import Batches, Following, follow, follow_run, wait_for_rest

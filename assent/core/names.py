@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from assent.core.audit import LOCAL
 from assent.core.text import is_unseen
 
 MAX_NAME = 200
+
+_TENANT = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 FEED = "~"
 """The beginning of the names of feeds, so of no person's."""
@@ -26,6 +29,11 @@ def why_no_name(name: str) -> str | None:
     if name.startswith(FEED):
         return f"begins with '{FEED}'"
     return None
+
+
+def is_tenant(name: str) -> bool:
+    """True if a tenant may have this name."""
+    return _TENANT.fullmatch(name) is not None
 
 
 def folded(name: str) -> str:

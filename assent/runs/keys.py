@@ -5,7 +5,6 @@ The text of a key is shown to whoever makes it, and kept nowhere (`core/keys.py`
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,7 +19,7 @@ from assent.core.clock import Clock, time_text
 from assent.core.errors import Conflict, InvalidRequest, NotFound, Tampered
 from assent.core.json import Json, JsonObject
 from assent.core.keys import Pepper, Random, key_id_in, new_key, same
-from assent.core.names import MAX_NAME, why_no_name
+from assent.core.names import MAX_NAME, is_tenant, why_no_name
 from assent.core.rows import ApiKey, Session
 from assent.core.text import visible
 from assent.storage.base import Change, Storage, all_rows
@@ -201,11 +200,6 @@ def check_owner(owner: Owner) -> None:
         raise InvalidRequest(f"Nobody can be called '{visible(name[:MAX_NAME])}': it {reason}.")
     if tenant is not None and not is_tenant(tenant):
         raise InvalidRequest("A tenant's name is 1 to 64 letters, digits, '_', '.' and '-'.")
-
-
-def is_tenant(text: str) -> bool:
-    """True if the text may be a tenant's name."""
-    return re.fullmatch("[A-Za-z0-9_.-]{1,64}", text) is not None
 
 
 def check_roles(roles: Collection[str]) -> None:

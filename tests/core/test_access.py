@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from assent.core.access import (
@@ -9,6 +12,7 @@ from assent.core.access import (
     APPROVES_NOTHING,
     EVERYTHING,
     NOTHING,
+    RIGHTS,
     Approves,
     Owner,
     Right,
@@ -209,3 +213,17 @@ def test_an_actor_owns_what_they_make_and_may_be_several_people() -> None:
     assert made.owner == ANN
     assert made.people == ("ann", "bob")
     assert Actor("ann").approves == APPROVES_NOTHING
+
+
+def test_the_reference_has_the_table() -> None:
+    page = Path(__file__).parents[2] / "docs" / "reference" / "roles.md"
+    text = page.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)`: [^|]+\|(.+)\|$", text, re.MULTILINE)
+    assert [right for right, _ in rows] == list(Right)
+    for right, cells in rows:
+        given = [cell.strip() for cell in cells.split("|")]
+        columns = (Role.VIEWER, Role.OPERATOR, Role.APPROVER, Role.AUDITOR, Role.ADMIN)
+        for role, cell in zip(columns, given, strict=True):
+            assert (Right(right) in RIGHTS[role]) is (cell != "–"), (right, role)
+            if cell in ("own", "tenant"):
+                assert sight_for(ANN, [role], approves_of([role]), Right(right)).reach == cell

@@ -16,11 +16,11 @@ from assent.api.access.given import Given
 from assent.api.access.identity import BY_APP, Credential, Found, Identity, Kind
 from assent.api.access.origins import check_page
 from assent.api.context import served
+from assent.core.access import check_role
 from assent.core.audit import Authentication
 from assent.core.errors import ConfigurationError
 from assent.core.json import JsonObject, encode_json
-
-MAX_NAME = 200
+from assent.core.names import MAX_NAME, is_tenant, why_no_name
 
 MAX_KNOWN_BYTES = 16 * 1024
 """The most bytes, as JSON, of what an app says of a person besides their name."""
@@ -72,13 +72,7 @@ class AppAround:
         return found
 
     async def renew(self, identity: Identity) -> Found | None:
-        return Found(
-            identity.owner.name,
-            identity.authentication,
-            identity.credential,
-            tenant=identity.owner.tenant,
-            known=identity.known,
-        )
+        return still(identity)
 
 
 def identifying(auth: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, None]]:
@@ -87,54 +81,107 @@ def identifying(auth: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, N
     found_by_app = Depends(auth)
 
     async def identify(request: Request, found: Any = found_by_app) -> None:
-        name = _name_in(found)
-        if not name:
+        found_there = said_by("Assent(auth=…)", found, Authentication.HOST, Credential("host"))
+        if found_there is None:
             raise HTTPException(401, "Log in first: this server must know who you are.")
         check_page(request, served(request).origins)
-        request.scope[BY_APP] = Found(
-            name, Authentication.HOST, Credential("host"), known=_known(found)
-        )
+        request.scope[BY_APP] = found_there
 
     return identify
 
 
-def _name_in(found: Any) -> str:
-    """The name in what the app's dependency has found, "" for nobody. Raises `ConfigurationError`
-    if it gives something else: that is the app's mistake."""
-    if found is None:
+def still(identity: Identity) -> Found:
+    """The person as they were known: their app is asked anew with each request."""
+    return Found(
+        identity.owner.name,
+        identity.authentication,
+        identity.credential,
+        tenant=identity.owner.tenant,
+        roles=identity.roles,
+        known=identity.known,
+        known_to=identity.known_to,
+        only_these_roles=True,
+        takes_defaults=False,
+    )
+
+
+OWN_FIELDS = ("identity", "assent_roles", "assent_tenant", "assent_known_to")
+"""The fields of what an app says of a person that are for this server, and not for agents."""
+
+
+def said_by(
+    source: str, said: Any, authentication: Authentication, credential: Credential
+) -> Found | None:
+    """The person in what an app's code, the `source`, has said; None for nobody. Raises 403 for a
+    name that nobody can have, and `ConfigurationError` for what makes no sense: that is the app's
+    mistake."""
+    name = _name_in(source, said)
+    if not name:
+        return None
+    if (reason := why_no_name(name)) is not None:
+        raise HTTPException(403, f"You have a name that nobody can have here: it {reason}.")
+    roles = _texts(source, said, "assent_roles")
+    for role in roles or ():
+        check_role(role)
+    tenant = _field(said, "assent_tenant")
+    if tenant is not None and not (isinstance(tenant, str) and is_tenant(tenant)):
+        raise ConfigurationError(f"{source} gave an 'assent_tenant' that is no name of a tenant.")
+    return Found(
+        name,
+        authentication,
+        credential,
+        tenant=tenant,
+        roles=roles or (),
+        known=_known(source, said),
+        known_to=_texts(source, said, "assent_known_to") or (),
+        takes_defaults=roles is None,
+    )
+
+
+def _name_in(source: str, said: Any) -> str:
+    if said is None:
         return ""
-    name = found
-    if isinstance(found, Mapping):
-        name = found.get("identity")
-    elif not isinstance(found, str):
-        name = getattr(found, "identity", None)
+    name = said if isinstance(said, str) else _field(said, "identity")
     if not isinstance(name, str) or len(name) > MAX_NAME:
         raise ConfigurationError(
-            f"Assent(auth=…) gave a {type(found).__name__} without a name. It should give a text "
-            f"of at most {MAX_NAME} characters, a mapping with 'identity', an object with "
-            ".identity, or None for nobody."
+            f"{source} gave a {type(said).__name__} without a name. It should give a text of at "
+            f"most {MAX_NAME} characters, a mapping with 'identity', an object with .identity, or "
+            "None for nobody."
         )
     return name.strip()
 
 
-def _known(found: Any) -> JsonObject:
-    """What the app says of a person besides their name, as JSON. It is kept with their runs. Raises
+def _field(said: Any, name: str) -> Any:
+    return said.get(name) if isinstance(said, Mapping) else getattr(said, name, None)
+
+
+def _texts(source: str, said: Any, name: str) -> tuple[str, ...] | None:
+    found = _field(said, name)
+    if found is None:
+        return None
+    if not isinstance(found, list | tuple) or not all(isinstance(each, str) for each in found):
+        raise ConfigurationError(f"{source} gave '{name}' that is no list of texts.")
+    return tuple(found)
+
+
+def _known(source: str, said: Any) -> JsonObject:
+    """What the app says of a person besides, as JSON. It is kept with their runs. Raises
     `ConfigurationError` if it is too much."""
-    if not isinstance(found, Mapping):
-        fields = {name: getattr(found, name, None) for name in ("display_name", "permissions")}
-        found = {name: each for name, each in fields.items() if isinstance(each, str | list)}
+    if not isinstance(said, Mapping):
+        fields = {name: getattr(said, name, None) for name in ("display_name", "permissions")}
+        said = {name: each for name, each in fields.items() if isinstance(each, str | list)}
     try:
         known: JsonObject = msgspec.to_builtins(
-            {name: each for name, each in found.items() if name != "identity"}
+            {name: each for name, each in said.items() if name not in OWN_FIELDS}
         )
     except TypeError as error:
         raise ConfigurationError(
-            f"Assent(auth=…) gave a mapping that is not JSON: {error}. Leave out what your agents "
-            "need not see."
+            f"{source} gave a mapping that is not JSON: {error}. Leave out what your agents need "
+            "not see."
         ) from error
     if (size := len(encode_json(known))) > MAX_KNOWN_BYTES:
         raise ConfigurationError(
-            f"Assent(auth=…) gave {size} bytes about a person, and at most {MAX_KNOWN_BYTES} are "
-            "kept with their runs. Leave out what your agents need not see."
+            f"{source} gave {size} bytes about a person, and at most {MAX_KNOWN_BYTES} are kept "
+            "with their runs. Leave out what your agents need not see."
         )
     return known

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -28,7 +27,7 @@ from assent.core.audit import Authentication
 from assent.core.clock import Clock
 from assent.core.errors import Forbidden
 from assent.core.json import Json, JsonObject
-from assent.core.names import why_no_name
+from assent.core.names import is_tenant, why_no_name
 from assent.core.remembered import Remembered
 from assent.notify.reaching import Reach
 
@@ -39,8 +38,6 @@ REMEMBERED_SECONDS = 60.0
 """The time for which a verified token is not verified again: to check a signature takes long."""
 
 MOST_REMEMBERED = 10_000
-
-TENANT = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class BadToken(Exception):
@@ -265,7 +262,7 @@ def _tenant(issuer: Issuer, claims: JsonObject) -> str | None:
     if not issuer.tenant:
         return None
     claim = _found(claims, issuer.tenant)
-    if not isinstance(claim, str) or not TENANT.fullmatch(claim):
+    if not isinstance(claim, str) or not is_tenant(claim):
         raise Forbidden(
             f"Your token names no tenant in the claim '{issuer.tenant}': 1 to 64 letters, digits, "
             "'_', '.' and '-'."
