@@ -15,7 +15,7 @@ import pytest
 from assent.core.access import Owner
 from assent.core.audit import Actor, AuditAction, Authentication
 from assent.core.errors import InvalidRequest, NotFound
-from assent.core.keys import Pepper, new_key
+from assent.core.keys import SECRET_BYTES, Pepper, new_key
 from assent.core.rows import ApiKey
 from assent.runs.keys import MAX_NOTE, Keys
 from assent.storage.base import Change
@@ -64,6 +64,15 @@ async def test_a_key_is_known_by_its_text_alone(keys: Keys, tmp_path: Path) -> N
     # Nothing that is stored is of any use to who reads it.
     assert made.text.rpartition("_")[2] not in stored_in(tmp_path)
     assert made.text not in repr(made)
+
+
+async def test_the_id_of_a_key_is_not_enough(keys: Keys) -> None:
+    made = await replace(keys, random=lambda count: b"r" * count).make(ANN, ["operator"], BY)
+
+    forged = new_key(lambda count: (b"s" if count == SECRET_BYTES else b"r") * count)
+
+    assert forged.key_id == made.row.key_id
+    assert await keys.known(forged.text) is None
 
 
 async def test_another_pepper_knows_no_key(keys: Keys) -> None:

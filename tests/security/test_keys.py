@@ -74,6 +74,15 @@ async def test_a_key_lets_in_with_its_own_roles_until_it_is_revoked(
         await problem(await http.get("/me"), 401)
 
 
+async def test_a_key_that_a_request_has_made_gives_none_of_the_roles_that_its_person_has(
+    server: Server, people: dict[str, Api]
+) -> None:
+    key = await made(people["adm"], "viewer")
+
+    async with known_by(server, key["key"]) as http:
+        assert (await http.get("/me")).json()["roles"] == ["viewer"]
+
+
 async def test_x_api_key_does_as_well(server: Server, people: dict[str, Api]) -> None:
     key = await made(people["ann"], "viewer")
 
