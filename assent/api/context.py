@@ -41,12 +41,12 @@ SCOPE_KEY = "assent"
 class Served:
     """All that requests need of a server, from its start to its end. `descriptions` say what its
     agents are for, by name, where a langgraph.json does. `access` says who sends a request, and
-    pages of the `origins` may; `sign_ins` are the ways in which people are known, if there are
-    any. A stream on which nothing was sent for `heartbeat` seconds shows
-    that it is alive, and a query socket on which nothing is asked for `idle_sockets` seconds is
-    closed. Whoever asks on a thread is `asking` there, one after the other. It `is_behind_tls` if
-    its public address says so, and takes the word of some `proxies`. `limiting` says how often
-    somebody may ask; on a server that knows nobody, nothing does.
+    pages of the `origins` may; `sign_ins` are the ways in which people are known, if there are any.
+    A stream on which nothing was sent for `heartbeat` seconds shows that it is alive, and a query
+    socket on which nothing is asked for `idle_sockets` seconds is closed. Whoever asks on a thread
+    is `asking` there, one after the other. It `is_behind_tls` if its public address says so, and
+    takes the word of some `proxies`. `limiting` says how often somebody may ask; on a server that
+    knows nobody, nothing does.
 
     The `program` has the runs of everybody. A route gets those that the sender sees (`TheRuns`).
     """

@@ -7,6 +7,8 @@ stay in the history and go out as a referrer, and posts it: that request is the 
 
 from __future__ import annotations
 
+from assent.api.access.headers import PAGE_WITH_SCRIPTS
+
 HTML = """<!doctype html>
 <html lang="en">
 <head>
@@ -56,12 +58,4 @@ async function signIn() {
 signIn().catch(() => say("The server does not answer. Go back, and try again."));
 """
 
-HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; connect-src 'self'; base-uri 'none'; "
-        "form-action 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
+HEADERS = {"Content-Security-Policy": PAGE_WITH_SCRIPTS, "Cache-Control": "no-store"}

@@ -21,6 +21,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     people = {
         "ASSENT_API_KEYS": keys_of("ann", "adm", "vic"),
         "ASSENT_ROLES": "adm:admin,vic:viewer",
+        "ASSENT_FAILED_KEYS": "1000/minute",
     }
     with serving(folder, scripted_agents(folder, "agent"), **people) as server:
         yield server
@@ -162,6 +163,10 @@ async def test_whoever_made_a_key_for_another_knows_what_is_made_with_it(
         # A key that is made by this one is known by whoever knows this one.
         inherited = (await http.post("/keys", json={"roles": ["operator"]})).json()
         assert (inherited["person"], inherited["made_by"]) == ("dora", "adm")
+        # With four eyes, what is asked by it was asked by both.
+        begun = await http.post("/agent/runs", json={"message": "hi"})
+        run = await http.get(f"/runs/{(await expect(begun, 202)).json()['run_id']}")
+        assert run.json()["requested_by"] == ["dora", "adm"]
 
 
 async def test_a_key_that_another_knows_makes_none_for_others(

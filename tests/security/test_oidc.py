@@ -36,7 +36,11 @@ def server(known: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     folder = tmp_path_factory.mktemp("server")
     file = folder / "assent.toml"
     file.write_text(known.configuration())
-    settings = {"ASSENT_CONFIG": str(file), "ASSENT_PUBLIC_URL": PUBLIC}
+    settings = {
+        "ASSENT_CONFIG": str(file),
+        "ASSENT_PUBLIC_URL": PUBLIC,
+        "ASSENT_FAILED_KEYS": "1000/minute",
+    }
     with serving(folder, scripted_agents(folder, "agent"), **settings) as server:
         yield server
 

@@ -29,6 +29,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "ASSENT_API_KEYS": keys_of("ann", "adm"),
         "ASSENT_ROLES": "adm:admin",
         "ASSENT_PUBLIC_URL": PUBLIC,
+        "ASSENT_FAILED_KEYS": "1000/minute",
     }
     with serving(folder, scripted_agents(folder, "agent"), **settings) as server:
         yield server
@@ -237,6 +238,18 @@ async def test_nobody_signs_in_with_anything_else(
 
     await problem(response, status)
     assert "set-cookie" not in response.headers
+
+
+async def test_keys_are_guessed_slowly_and_nobody_is_kept_out_by_it(tmp_path: Any) -> None:
+    settings = {"ASSENT_API_KEYS": keys_of("ann"), "ASSENT_FAILED_KEYS": "3/minute"}
+    with serving(tmp_path, ASSENT_PUBLIC_URL=PUBLIC, **settings) as server:
+        async with asking(server, **OWN) as api:
+            await signed_in(api, secret_of("ann"))
+            for status in (401, 401, 401, 429):
+                response = await api.http.post("/session", json={"key": "no key"})
+                await problem(response, status)
+            assert int(response.headers["retry-after"]) > 0
+            await signed_in(api, secret_of("ann"))
 
 
 async def test_without_tls_a_browser_on_this_machine_alone_signs_in(tmp_path: Any) -> None:

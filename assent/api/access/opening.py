@@ -65,7 +65,7 @@ class SignIns:
             lifetime=settings.session_lifetime,
             idle=settings.session_idle,
         )
-        cookie = Cookie("assent", settings.public_url)
+        cookie = Cookie("assent")
         browsers = SignedIn(
             sessions,
             cookie,
@@ -80,7 +80,7 @@ class SignIns:
             issuers=OfIssuers(tokens, clock),
             browsers=browsers,
             providers=providers,
-            login=Cookie("assent-login", settings.public_url),
+            login=Cookie("assent-login"),
         )
 
     @property

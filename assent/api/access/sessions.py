@@ -20,6 +20,7 @@ from assent.api.access.keys import StoredKeys
 from assent.api.access.origins import READING, check_page
 from assent.api.access.recent import RecentRows
 from assent.api.access.sources import KeysOfSettings
+from assent.api.context import is_over_tls
 from assent.api.cors import Origins
 from assent.api.loopback import comes_from_loopback, is_loopback
 from assent.api.streams.requests import HANDSHAKE
@@ -32,11 +33,10 @@ from assent.runs.sessions import Sessions
 
 @dataclass(frozen=True, slots=True)
 class Cookie:
-    """A cookie of ours. Behind TLS, which the `public_url` tells of too, it has the name `__Host-`
-    and more; without, on this machine only, another one."""
+    """A cookie of ours. Over TLS its name begins with `__Host-`; without TLS it is taken on this
+    machine only."""
 
     name: str
-    public_url: str | None
 
     def values(self, request: Request) -> list[str]:
         """The values of the cookie in the request."""
@@ -46,7 +46,7 @@ class Cookie:
     def check(self, request: Request) -> None:
         """Raise `Forbidden` where others could read the cookie."""
         is_here = comes_from_loopback(request.scope) and is_loopback(request.url)
-        if not is_here and not self._is_secure(request):
+        if not is_here and not is_over_tls(request.scope):
             raise Forbidden(
                 "A browser can be signed in over https only, where nobody reads along. Ask this "
                 "server by https, and set ASSENT_PUBLIC_URL to that address."
@@ -59,7 +59,7 @@ class Cookie:
             value,
             max_age=seconds,
             path="/",
-            secure=self._is_secure(request),
+            secure=is_over_tls(request.scope),
             httponly=True,
             samesite="strict",
         )
@@ -69,11 +69,7 @@ class Cookie:
         self.set(request, response, "", 0)
 
     def _name(self, request: Request) -> str:
-        return f"__Host-{self.name}" if self._is_secure(request) else self.name
-
-    def _is_secure(self, request: Request) -> bool:
-        has_tls = self.public_url is not None and self.public_url.startswith("https:")
-        return has_tls or request.url.scheme in ("https", "wss")
+        return f"__Host-{self.name}" if is_over_tls(request.scope) else self.name
 
 
 def _cookies(request: Request) -> Iterator[tuple[str, str]]:
