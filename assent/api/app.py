@@ -78,7 +78,7 @@ from assent.runs.recursion import RecursionLimits
 from assent.runs.retention import Retention, sweeping
 from assent.runs.service import Runs
 from assent.runs.uploads import UploadLimits
-from assent.storage.base import QueueLimits, Storage
+from assent.storage.base import Caps, QueueLimits, Storage
 from assent.storage.sqlite import SqliteStorage, database
 from assent.storage.sqlite.database import resolved
 from assent.storage.store import StoreOptions
@@ -365,6 +365,7 @@ def _connections(settings: Settings, clock: Clock) -> Connections:
         clock,
         most=settings.max_streams,
         most_per_client=settings.max_streams_per_client,
+        most_per_tenant=settings.max_streams_per_tenant,
         stalled=settings.stalled.total_seconds(),
     )
 
@@ -396,6 +397,17 @@ def _recursion_limits(settings: Settings, configuration: Configuration) -> Recur
     return replace(limits, default=settings.recursion_limit)
 
 
+def _caps(settings: Settings) -> Caps:
+    return Caps(
+        threads=settings.max_threads_per_user,
+        pending=settings.max_pending_per_user,
+        file_bytes=settings.max_uploads_bytes_per_user,
+        tenant_threads=settings.max_threads_per_tenant,
+        tenant_pending=settings.max_pending_per_tenant,
+        tenant_file_bytes=settings.max_uploads_bytes_per_tenant,
+    )
+
+
 def _runs(
     settings: Settings,
     configuration: Configuration,
@@ -416,6 +428,7 @@ def _runs(
         max_runs=settings.max_runs,
         sync_threads=settings.sync_threads,
         queue=QueueLimits(per_thread=settings.max_pending_per_thread, in_all=settings.max_pending),
+        caps=_caps(settings),
         state_types=settings.state_types,
         budgets=configuration.budgets,
         policies=configuration.policies,

@@ -31,6 +31,7 @@ from assent.core.errors import (
     InvalidRequest,
     NotFound,
     QueueFull,
+    QuotaFull,
     StreamsFull,
     Tampered,
     TooLarge,
@@ -50,6 +51,7 @@ STATUSES: tuple[tuple[type[AssentError], int], ...] = (
     (TooLarge, 413),
     (InvalidRequest, 422),
     (QueueFull, 429),
+    (QuotaFull, 429),
     (StreamsFull, 429),
     (TooManyRequests, 429),
     # The request was right, and another would not help: the stored data is wrong.
@@ -63,6 +65,10 @@ details."""
 QUEUE_SECONDS = 10
 """A client that found a full queue, or no room for its stream, may try again then: within that
 time, most runs end."""
+
+QUOTA_SECONDS = 60
+"""A client whose user has as much as they may have may try again then: it takes somebody to erase
+something, or a run to end."""
 
 RETRY_AFTER_SECONDS = 5
 """A client that was refused while the storage was away may try again then. The storage itself is
@@ -224,6 +230,8 @@ async def _ours(error: AssentError, asked: Asked) -> Document:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     elif isinstance(error, QueueFull | StreamsFull):
         headers["Retry-After"] = str(QUEUE_SECONDS)
+    elif isinstance(error, QuotaFull):
+        headers["Retry-After"] = str(QUOTA_SECONDS)
     elif isinstance(error, TooManyRequests):
         headers["Retry-After"] = str(error.details["retry_after"])
     return _problem(status, title, error.message, headers, **members)

@@ -325,6 +325,27 @@ class Settings(BaseSettings):
     """The keys that are none which may come from one address, in the same form. Beyond, only those
     that were good lately are looked at."""
 
+    max_threads_per_user: int = Field(default=10_000, ge=1)
+    """The most threads that one person may have. Another one is refused."""
+
+    max_pending_per_user: int = Field(default=1_000, ge=1)
+    """The most runs of one person that wait for their turn, or their time."""
+
+    max_uploads_bytes_per_user: int = Field(default=1 << 30, ge=1)
+    """The most bytes of one person's uploads."""
+
+    max_threads_per_tenant: int | None = Field(default=None, ge=1)
+    """The most threads that all people of one tenant may have."""
+
+    max_pending_per_tenant: int | None = Field(default=None, ge=1)
+    """The most runs of one tenant's people that wait for their turn, or their time."""
+
+    max_uploads_bytes_per_tenant: int | None = Field(default=None, ge=1)
+    """The most bytes of the uploads of one tenant's people."""
+
+    max_streams_per_tenant: int | None = Field(default=None, ge=1)
+    """The most streams that one tenant's people may have open."""
+
     trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
     """The addresses or networks of proxies, separated by commas, whose `X-Forwarded-For` and
     `X-Forwarded-Proto` say whose request it is."""

@@ -145,6 +145,11 @@ class QueueFull(AssentError):
     """Too many runs wait for their turn already; nothing was changed."""
 
 
+class QuotaFull(AssentError):
+    """Somebody, or their tenant, has as many threads or waiting runs as they may; nothing was
+    changed."""
+
+
 class StreamsFull(AssentError):
     """Too many streams are open, of this client or of all; nothing was changed."""
 

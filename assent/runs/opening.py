@@ -32,7 +32,7 @@ from assent.runs.service import Runs
 from assent.runs.sync_threads import MAX_THREADS, SyncThreads
 from assent.runs.uploads import UploadLimits, Uploads
 from assent.runs.worker import EmbeddedEngine
-from assent.storage.base import QueueLimits, Storage
+from assent.storage.base import Caps, QueueLimits, Storage
 from assent.storage.store import StoreOptions
 
 
@@ -51,6 +51,7 @@ async def open_runs(
     policies: PolicyBook = PolicyBook(),
     people: People = People(),
     queue: QueueLimits = QueueLimits(),
+    caps: Caps = Caps(),
     store: StoreOptions = StoreOptions(),
     configurable: Mapping[str, Collection[str]] | None = None,
     tasks: Mapping[str, TaskRules] | None = None,
@@ -64,15 +65,16 @@ async def open_runs(
     off, and all go on at the next start.
 
     At most `max_runs` run at once, and `sync_threads` of their sync nodes and tools; more wait
-    their turn, as many as `queue` admits. `state_types` are the types, as module and name, that
-    agents keep in their state without declaring them. `configurable` are keys of the config that
-    clients may set, by agent, besides those that the graphs declare, and `tasks` is what tasks may
-    choose of an agent. `recursion` and `budgets` limit what runs may do and use, `policies` say how
-    calls are approved, and `people` are those who decide. Agents without a store of their own get
-    the storage's, with the options `store`. With `watch_loop` the log names code that blocks the
-    event loop. What happens is counted in `metrics`. Raises `ConfigurationError` for limits,
-    budgets, keys, tasks or policies of an unknown agent, for models that cannot be set up, for
-    policies that contradict the agent's code, and for those that none of the people can meet.
+    their turn, as many as `queue` admits. What people ask for makes no more than `caps` permit.
+    `state_types` are the types, as module and name, that agents keep in their state without
+    declaring them. `configurable` are keys of the config that clients may set, by agent, besides
+    those that the graphs declare, and `tasks` is what tasks may choose of an agent. `recursion` and
+    `budgets` limit what runs may do and use, `policies` say how calls are approved, and `people`
+    are those who decide. Agents without a store of their own get the storage's, with the options
+    `store`. With `watch_loop` the log names code that blocks the event loop. What happens is
+    counted in `metrics`. Raises `ConfigurationError` for limits, budgets, keys, tasks or policies
+    of an unknown agent, for models that cannot be set up, for policies that contradict the agent's
+    code, and for those that none of the people can meet.
     """
     clock = clock or Clock()
     metrics = metrics or Metrics()
@@ -131,6 +133,7 @@ async def open_runs(
         recursion=recursion,
         drain_seconds=drain_seconds,
         queue=queue,
+        caps=caps,
         shapes=shapes,
         uploads=Uploads(storage, clock, uploads),
     )

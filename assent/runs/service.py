@@ -66,7 +66,7 @@ from assent.runs.shielding import shielded
 from assent.runs.states import requesters_at, run_id_at, thread_config
 from assent.runs.transitions import Submission
 from assent.runs.uploads import Uploads, uploads_of
-from assent.storage.base import Change, QueueLimits, Storage, together
+from assent.storage.base import Caps, Change, QueueLimits, Storage, together
 from assent.storage.seen import SeenStorage
 
 CANCEL_STEP = 200
@@ -120,6 +120,7 @@ class Runs:
         recursion: RecursionLimits,
         drain_seconds: float,
         queue: QueueLimits,
+        caps: Caps,
         shapes: Shapes,
         uploads: Uploads,
     ) -> None:
@@ -141,6 +142,7 @@ class Runs:
         self._recursion = recursion
         self._drain_seconds = drain_seconds
         self._queue_limits = queue
+        self._caps = caps
         self._shapes = shapes
 
     def seen_by(self, sight: Sight) -> Runs:
@@ -148,7 +150,7 @@ class Runs:
         if sight == EVERYTHING:
             return self
         seen = copy(self)
-        seen.storage = storage = SeenStorage(self._whole, sight)
+        seen.storage = storage = SeenStorage(self._whole, sight, self._caps)
         seen.schedules = Schedules(
             storage,
             self.clock,

@@ -64,6 +64,19 @@ class QueueLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Caps:
+    """The most threads, pending runs and bytes of uploads that one person may have, and all people
+    of one tenant together; None for any number."""
+
+    threads: int = 10_000
+    pending: int = 1_000
+    file_bytes: int = 1 << 30
+    tenant_threads: int | None = None
+    tenant_pending: int | None = None
+    tenant_file_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """Everything that one transaction writes.
 
@@ -81,6 +94,7 @@ class Change:
     - `lease`: nothing is done unless this lease still holds. What a run writes under its lease
       waits while the storage is away; any other change is refused then.
     - `queue`: nothing is done if one of its threads, or all, had more pending runs than these.
+    - `caps`: nothing is done if the owner of a new row, or their tenant, had more of these then.
     """
 
     rows: tuple[Row, ...] = ()
@@ -92,6 +106,7 @@ class Change:
     if_idle: bool = False
     lease: Lease | None = None
     queue: QueueLimits | None = None
+    caps: Caps | None = None
 
 
 def together(*changes: Change) -> Change:
@@ -110,6 +125,7 @@ def together(*changes: Change) -> Change:
         if_idle=any(change.if_idle for change in changes),
         lease=next((change.lease for change in changes if change.lease is not None), None),
         queue=next((change.queue for change in changes if change.queue is not None), None),
+        caps=next((change.caps for change in changes if change.caps is not None), None),
     )
 
 
@@ -471,8 +487,9 @@ class Storage(Reads):
 
         Raises `Conflict` if a row's version is not the expected one (or the row exists, or is
         missing, against expectation) or the thread to erase is not idle as it should be,
-        `StaleLease` if the change's lease does not hold any more, and `QueueFull` if there would be
-        more pending runs than its limits; then nothing was changed.
+        `StaleLease` if the change's lease does not hold any more, `QueueFull` if there would be
+        more pending runs than its limits, and `QuotaFull` or `FilesFull` if there would be more
+        than its caps; then nothing was changed.
         """
 
     @abstractmethod

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -35,7 +36,7 @@ from assent.core.rows import (
     ThreadStatus,
     Timer,
 )
-from assent.storage.base import Change, Doorbell, Load, LogEntry, Outage, Page, Storage
+from assent.storage.base import Caps, Change, Doorbell, Load, LogEntry, Outage, Page, Storage
 from assent.storage.files import Files
 from assent.storage.store import StoreOptions
 
@@ -46,13 +47,15 @@ class Unseen(AssertionError):
 
 class SeenStorage(Storage):
     """A storage with a sight that does not show everything, for one request or stream. What it
-    changes goes through the whole storage, with the feeds, notifications and log lines."""
+    changes goes through the whole storage, with the feeds, notifications and log lines, and makes
+    no more than the `caps` permit."""
 
-    def __init__(self, whole: Storage, sight: Sight) -> None:
+    def __init__(self, whole: Storage, sight: Sight, caps: Caps | None = None) -> None:
         self.checkpointer: BaseCheckpointSaver[Any] = whole.checkpointer
         self.files: Files = whole.files
         self._whole = whole
         self._sight = sight
+        self._caps = caps
         self._reads = whole.seen_by(sight)
 
     def seen_by(self, sight: Sight) -> NoReturn:
@@ -86,7 +89,7 @@ class SeenStorage(Storage):
         anything else is a mistake of the program, and raises `Unseen`."""
         for row in (*change.rows, *change.removed):
             self._check(row)
-        return await self._whole.commit(change)
+        return await self._whole.commit(replace(change, caps=self._caps))
 
     def _check(self, row: Row) -> None:
         reach, owner = self._sight.reach, self._sight.owner

@@ -16,10 +16,12 @@ from starlette.types import Scope
 from assent import Assent, build_hitl_agent
 from assent.api.access.limiting import MOST_KNOWN, Limiting, Windows, address_of
 from assent.api.proxies import Proxies
+from assent.api.streams.connections import Connections
 from assent.api.streams.websocket import Pace
 from assent.config.settings import Settings
 from assent.core.access import Owner
-from assent.core.errors import ConfigurationError, NotFound, TooManyRequests
+from assent.core.clock import Clock
+from assent.core.errors import ConfigurationError, NotFound, StreamsFull, TooManyRequests
 from tests.support.models import ScriptedModel
 from tests.support.secrets import bearer, keys_of
 from tests.support.server import expect, problem
@@ -351,3 +353,45 @@ async def test_without_keys_nothing_is_limited(tmp_path: Path) -> None:
         http.base_url = httpx.URL("http://127.0.0.1")
         for _ in range(3):
             await expect(await http.get("/threads", headers={"x-api-key": "none"}), 200)
+
+
+# ── how much ──────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_person_has_so_many_threads_runs_and_bytes(tmp_path: Path) -> None:
+    caps = {"max_threads_per_user": 2, "max_pending_per_user": 1, "max_uploads_bytes_per_user": 5}
+    async with known(tmp_path, **caps) as http:
+        ann, bob = bearer("ann"), bearer("bob")
+        later = {"message": "Hello.", "after_seconds": 600}
+        made = await expect(await http.post("/agent/runs", json=later, headers=ann), 202)
+        thread = made.json()["thread_id"]
+        again = {**later, "thread_id": thread}
+        refused = await http.post("/agent/runs", json=again, headers=ann)
+        assert "1 runs that wait" in (await problem(refused, 429))["detail"]
+
+        await expect(await http.post("/threads", headers=ann), 200)
+        refused = await http.post("/threads", headers=ann)
+        found = await problem(refused, 429)
+        assert found["type"] == "urn:assent:problem:quota-full"
+        assert "You have 2 threads" in found["detail"]
+        assert refused.headers["retry-after"] == "60"
+
+        await expect(await http.post("/files", content=b"12345", headers=ann), 201)
+        await problem(await http.post("/files", content=b"1", headers=ann), 507)
+        assert [each for each in (tmp_path / "a.db.files").rglob("upload_*") if each.is_file()][
+            1:
+        ] == []
+
+        # Nobody else is held up by that.
+        await expect(await http.post("/threads", headers=bob), 200)
+        await expect(await http.post("/files", content=b"12345", headers=bob), 201)
+
+
+def test_the_people_of_a_tenant_have_so_many_streams() -> None:
+    connections = Connections(Clock(), most=9, most_per_client=9, most_per_tenant=2, stalled=1)
+    places = [connections.keep_place(Owner(name, "acme")) for name in ("ann", "bob")]
+    with pytest.raises(StreamsFull, match="The people of your tenant have 2"):
+        connections.admit(Owner("cid", "acme"))
+    connections.admit(Owner("cid", "other"))
+    places[0].give_back()
+    connections.admit(Owner("cid", "acme"))

@@ -183,16 +183,26 @@ class Connections:
     """All streams that are open, and the limits to them. A reader that takes nothing for `stalled`
     seconds is cut off. `closed` counts those that were open, and `cut` those that were cut off."""
 
-    def __init__(self, clock: Clock, *, most: int, most_per_client: int, stalled: float) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        most: int,
+        most_per_client: int,
+        most_per_tenant: int | None = None,
+        stalled: float,
+    ) -> None:
         self.clock = clock
         self.stalled = stalled
         self.closed = 0
         self.cut = 0
         self._most = most
         self._most_per_client = most_per_client
+        self._most_per_tenant = most_per_tenant
         # In the order in which they were opened.
         self._open: dict[Connection, None] = {}
         self._by_client: Counter[Owner] = Counter()
+        self._by_tenant: Counter[str | None] = Counter()
         self._by_log: Counter[str] = Counter()
         self._kept: Counter[Owner] = Counter()
 
@@ -209,10 +219,20 @@ class Connections:
                 f"You have {self._most_per_client:,} open streams, and may have no more. "
                 "Close some, or try again later."
             )
+        if self._most_per_tenant is not None and self._of(client.tenant) >= self._most_per_tenant:
+            raise StreamsFull(
+                f"The people of your tenant have {self._most_per_tenant:,} open streams, and may "
+                "have no more. Try again later."
+            )
         if len(self._open) + self._kept.total() >= self._most:
             raise StreamsFull(
                 f"The server has {self._most:,} open streams, and takes no more. Try again later."
             )
+
+    def _of(self, tenant: str | None) -> int:
+        """The streams of the tenant's people, and the places kept for others."""
+        kept = sum(places for owner, places in self._kept.items() if owner.tenant == tenant)
+        return self._by_tenant[tenant] + kept
 
     @contextmanager
     def opened(self, connection: Connection) -> Iterator[None]:
@@ -221,6 +241,7 @@ class Connections:
             connection.place.give_back()
         self._open[connection] = None
         self._by_client[connection.reader.client] += 1
+        self._by_tenant[connection.reader.client.tenant] += 1
         self._by_log[connection.log_id] += 1
         try:
             yield
@@ -228,6 +249,7 @@ class Connections:
             del self._open[connection]
             self.closed += 1
             _one_less(self._by_client, connection.reader.client)
+            _one_less(self._by_tenant, connection.reader.client.tenant)
             _one_less(self._by_log, connection.log_id)
 
     def on(self, log_id: str) -> int:

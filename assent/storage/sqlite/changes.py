@@ -8,6 +8,7 @@ from collections.abc import Callable
 from assent.core.errors import Conflict, QueueFull
 from assent.core.rows import Row, Run
 from assent.storage.base import Change, QueueLimits
+from assent.storage.sqlite import holdings
 from assent.storage.sqlite.erasing import Erased
 from assent.storage.sqlite.queries import IDLE_THREAD, QUEUE_LENGTHS
 from assent.storage.sqlite.tables import Tables
@@ -34,6 +35,7 @@ def operation(
         steps.append(_erase(change.erase, erased, begins_anew))
     steps += [_write(row, tables) for row in change.rows]
     threads = {row.thread_id for row in (*change.rows, *change.unchanged, *change.removed)}
+    grown = holdings.grown_by(change.rows) if change.caps is not None else ()
     runs = [row.run_id for row in (*change.rows, *change.removed) if isinstance(row, Run)]
 
     def apply(transaction: Transaction) -> tuple[int, ...]:
@@ -46,6 +48,8 @@ def operation(
             transaction.leases.forget(run_id)
         if change.queue is not None:
             _check_queue(transaction, change.queue, threads)
+        if change.caps is not None:
+            holdings.check(transaction, change.caps, grown)
         transaction.chain.add(change.audit)
         return tuple(transaction.log.add(change.events))
 

@@ -129,6 +129,9 @@ QUEUE_LENGTHS = """
 """
 """Thread. The length of its queue, and that of all queues."""
 
+HOLDING = "SELECT amount FROM holdings WHERE tenant = ? AND owner = ? AND kind = ?"
+"""Tenant, owner, kind. What an owner has, or with an empty one all of the tenant."""
+
 
 # ── the event log ──
 
