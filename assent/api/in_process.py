@@ -27,7 +27,7 @@ from assent.core.decisions import Decision, decision_from_json
 from assent.core.errors import InvalidDecision, InvalidRequest
 from assent.core.events import AnyEvent, decode
 from assent.core.json import Json, JsonObject, valid_text
-from assent.core.names import MAX_NAME
+from assent.core.names import MAX_NAME, is_tenant
 from assent.core.rows import CancelMode, Run, Thread
 from assent.core.run_input import Message, NodeNames
 from assent.runs.follow import Batches, Following, follow, follow_run, wait_for_rest
@@ -64,7 +64,8 @@ class RunOptions(TypedDict, total=False):
 
 class InProcess(ABC):
     """The operations of a server. `user` is who does it, by name: the rules of approvals hold for
-    them as they do over HTTP."""
+    them as they do over HTTP. The program sees everything; what it makes is the user's, in their
+    `tenant`, and a thread of another tenant takes nothing from them."""
 
     @property
     @abstractmethod
@@ -74,31 +75,46 @@ class InProcess(ABC):
     # ── running ───────────────────────────────────────────────────────────────────────────────────
 
     async def submit(
-        self, message: Message | None = None, *, user: str, **options: Unpack[RunOptions]
+        self,
+        message: Message | None = None,
+        *,
+        user: str,
+        tenant: str | None = None,
+        **options: Unpack[RunOptions],
     ) -> Run:
         """Start a run; it is durable when this returns, and goes on in the background.
 
         Give a `message`, or the graph's own `input`. A thread that does not exist is created.
         Raises `InvalidRequest`, `NotFound`, `ThreadBusy`, `ThreadPaused` or `QueueFull`.
         """
-        return (await self._start(message, user, options)).run
+        return (await self._start(message, user, tenant, options)).run
 
     async def invoke(
-        self, message: Message | None = None, *, user: str, **options: Unpack[RunOptions]
+        self,
+        message: Message | None = None,
+        *,
+        user: str,
+        tenant: str | None = None,
+        **options: Unpack[RunOptions],
     ) -> RunResult:
         """`submit`, and wait until the run has ended or somebody is asked: then its status is
         "interrupted"."""
-        started = await self._start(message, user, options)
+        started = await self._start(message, user, tenant, options)
         with after_start(started.run):
             last = await wait_for_rest(self.runs.storage, started.run)
             return await result_of(self.runs, last)
 
     async def stream(
-        self, message: Message | None = None, *, user: str, **options: Unpack[RunOptions]
+        self,
+        message: Message | None = None,
+        *,
+        user: str,
+        tenant: str | None = None,
+        **options: Unpack[RunOptions],
     ) -> AsyncGenerator[AnyEvent, None]:
         """`submit`, and follow the run until it ends or pauses. It starts when the first event is
         asked for; whoever stops reading does not stop it."""
-        started = await self._start(message, user, options)
+        started = await self._start(message, user, tenant, options)
         run = started.run
         following = Following(self.runs.storage, run.thread_id, started.first_seq - 1)
         batches = follow_run(following, run.run_id)
@@ -106,12 +122,16 @@ class InProcess(ABC):
             async for event in events:
                 yield event
 
-    async def _start(self, message: Message | None, user: str, options: RunOptions) -> Started:
+    async def _start(
+        self, message: Message | None, user: str, tenant: str | None, options: RunOptions
+    ) -> Started:
         fields: JsonObject = {**options}
         if message is not None:
             fields["message"] = message
         request = _body(_Request, fields)
-        submission = request.submission(self._actor(user), request.thread_id, due_at=request.due_at)
+        submission = request.submission(
+            self._actor(user, tenant), request.thread_id, due_at=request.due_at
+        )
         return await self.runs.submit(submission)
 
     # ── deciding ──────────────────────────────────────────────────────────────────────────────────
@@ -206,6 +226,7 @@ class InProcess(ABC):
         checkpoint_id: str | None = None,
         *,
         user: str,
+        tenant: str | None = None,
         target: str | None = None,
         metadata: Mapping[str, Json] | None = None,
     ) -> Thread:
@@ -218,7 +239,7 @@ class InProcess(ABC):
             thread_id,
             place.checkpoint_id,
             target=place.thread_id,
-            by=self._actor(user),
+            by=self._actor(user, tenant),
             metadata=place.metadata,
         )
         return await self._thread_after(started, "The state could not be taken over")
@@ -229,6 +250,7 @@ class InProcess(ABC):
         values: Any,
         *,
         user: str,
+        tenant: str | None = None,
         as_node: str | None = None,
         checkpoint_id: str | None = None,
     ) -> Thread:
@@ -242,7 +264,7 @@ class InProcess(ABC):
             change.values or {},
             as_node=change.as_node,
             checkpoint_id=change.checkpoint_id,
-            by=self._actor(user),
+            by=self._actor(user, tenant),
         )
         return await self._thread_after(started, "The state could not be written")
 
@@ -256,10 +278,12 @@ class InProcess(ABC):
         `ThreadBusy`."""
         await self.runs.delete(thread_id, self._actor(user))
 
-    def _actor(self, user: str) -> Actor:
+    def _actor(self, user: str, tenant: str | None = None) -> Actor:
         """The person of this name, who may decide what they like: the program says so."""
+        if tenant is not None and not is_tenant(tenant):
+            raise InvalidRequest("A tenant's name is 1 to 64 letters, digits, '_', '.' and '-'.")
         name = self.runs.approvals.people.canonical(_checked_name(user))
-        return Actor(name, Authentication.HOST, approves=APPROVES_ALL)
+        return Actor(name, Authentication.HOST, tenant=tenant, approves=APPROVES_ALL)
 
 
 class _Request(AgentRequest):

@@ -235,7 +235,8 @@ class QuerySession:
         thread_id = self._own_thread
         if message.case_id is not None:
             # A number and its digits are one case, since half of all clients confuse them.
-            thread_id = named_id("case", self._by.name, self._agent, str(message.case_id))
+            owner = [each for each in (self._by.tenant, self._by.name) if each is not None]
+            thread_id = named_id("case", *owner, self._agent, str(message.case_id))
         return Query(
             session_id=self._open.connection_id,
             thread_id=thread_id,

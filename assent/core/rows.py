@@ -347,6 +347,11 @@ class ApiKey:
     tenant: str | None = None
     version: int = 1
 
+    def is_good(self, now: datetime) -> bool:
+        """True if it is neither revoked nor expired."""
+        has_expired = self.expires_at is not None and now >= self.expires_at
+        return self.revoked_at is None and not has_expired
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:

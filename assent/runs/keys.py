@@ -111,8 +111,7 @@ class Keys:
 
     def is_good(self, row: ApiKey) -> bool:
         """True if the key is neither revoked nor expired."""
-        has_expired = row.expires_at is not None and self.clock.now() >= row.expires_at
-        return row.revoked_at is None and not has_expired
+        return row.is_good(self.clock.now())
 
     async def use(self, row: ApiKey) -> ApiKey:
         """Note that the key was used just now. Raises `Conflict` if its row has moved."""

@@ -63,6 +63,9 @@ AgentFor = Callable[[Submission, Thread | None], str]
 CheckInput = Callable[[Submission, str], Awaitable[None]]
 """Raises `InvalidInput` if the agent of this name does not take the submission's input."""
 
+MayRun = Callable[[Owner], Awaitable[bool]]
+"""False for a person who is known here and may not run agents any more."""
+
 CheckFree = Callable[[str], Awaitable[None]]
 """Raises `NotFound` for the id of a thread that is there and not seen."""
 
@@ -289,6 +292,7 @@ class Schedules:
         agent_for: AgentFor,
         check_input: CheckInput,
         check_free: CheckFree,
+        may_run: MayRun,
     ) -> None:
         self._storage = storage
         self._clock = clock
@@ -296,6 +300,7 @@ class Schedules:
         self._agent_for = agent_for
         self._check_input = check_input
         self._check_free = check_free
+        self._may_run = may_run
 
     async def create(self, plan: Plan, *, owner: Owner, known_to: Sequence[str] = ()) -> Schedule:
         """Create a schedule. Its runs can be traced to those who share the owner's secret, too.
@@ -416,6 +421,9 @@ class Schedules:
             await self._storage.commit(Change(removed=(timer,)))
             return
 
+        if not await self._may_run(owner_of(schedule)):
+            await self._disable(schedule, timer)
+            return
         moved, at = pass_due_time(schedule, self._clock.now())
         if at is not None:
             try:
@@ -443,6 +451,13 @@ class Schedules:
             schedule_id=schedule.schedule_id,
             reason=moved.last_error,
         )
+
+    async def _disable(self, schedule: Schedule, timer: Timer) -> None:
+        reason = f"'{schedule.owner}' may not run agents any more, so the schedule is disabled."
+        log.warning("a schedule was disabled", schedule_id=schedule.schedule_id, reason=reason)
+        version = schedule.version + 1
+        stopped = replace(schedule, enabled=False, next_at=None, last_error=reason, version=version)
+        await self._storage.commit(with_timer(stopped, timer))
 
     async def _give_up(self, timer: Timer, error: Tampered) -> None:
         log.error("a schedule was given up", timer_id=timer.timer_id, reason=error.message)

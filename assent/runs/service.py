@@ -14,7 +14,7 @@ from msgspec import structs
 from assent.approvals.decide import Verdict
 from assent.approvals.idempotency import Key, is_about_a_key, stored_outcome
 from assent.approvals.requesters import each_once
-from assent.core.access import EVERYTHING, Owner, Sight
+from assent.core.access import EVERYTHING, Owner, Right, Sight, rights_of, role_of
 from assent.core.approval import Approval, Outcome
 from assent.core.audit import Actor, AuditAction, AuditEntry
 from assent.core.blocks import check_blocks
@@ -66,7 +66,7 @@ from assent.runs.shielding import shielded
 from assent.runs.states import requesters_at, run_id_at, thread_config
 from assent.runs.transitions import Submission
 from assent.runs.uploads import Uploads, uploads_of
-from assent.storage.base import Caps, Change, QueueLimits, Storage, together
+from assent.storage.base import Caps, Change, QueueLimits, Storage, all_rows, together
 from assent.storage.seen import SeenStorage
 
 CANCEL_STEP = 200
@@ -136,6 +136,7 @@ class Runs:
             self.agent_for,
             self._check_scheduled,
             self._check_not_hidden,
+            self._may_run,
         )
         self.uploads = uploads
         self.observed = Observed(storage, clock)
@@ -158,6 +159,7 @@ class Runs:
             seen.agent_for,
             seen._check_scheduled,
             seen._check_not_hidden,
+            seen._may_run,
         )
         seen.uploads = replace(self.uploads, storage=storage)
         seen.observed = self.observed.seen_by(storage)
@@ -228,6 +230,20 @@ class Runs:
         if await self.storage.thread(thread_id) is None and await self._whole.thread(thread_id):
             raise no_thread(thread_id)
 
+    async def _may_run(self, owner: Owner) -> bool:
+        """False for a person who is known here and may not run agents any more: by the roles that
+        the operator has given to the name, or because none of their keys is good any more."""
+        people = self.approvals.people
+        given = people.roles_of(owner.name)
+        keys = await all_rows(self._whole.api_keys, owner=owner)
+        if not given and not keys:
+            return True
+        good = [key for key in keys if key.is_good(self.clock.now())]
+        if not given and not good and owner.name not in people.having_keys:
+            return False
+        roles = given.union(*(key.roles for key in good))
+        return Right.RUN in rights_of(roles if any(map(role_of, roles)) else people.default)
+
     async def _once(self, key: Key | None, start: Callable[[], Awaitable[Started]]) -> Started:
         """Start a run, unless the same request under this key has started one."""
         if (known := await stored_outcome(self.storage, key)) is not None:
@@ -253,6 +269,14 @@ class Runs:
             if thread.tenant != submission.by.tenant:
                 raise no_thread(thread.thread_id)
             thread.check_trusted()
+        return thread
+
+    async def _in_tenant(self, thread_id: str, by: Actor) -> Thread:
+        """The thread, if it is one of their tenant: a program sees those of all."""
+        thread = await self.thread(thread_id)
+        if thread.tenant != by.tenant:
+            raise no_thread(thread_id)
+        thread.check_trusted()
         return thread
 
     async def _put_aside(self, submission: Submission, agent: str) -> Submission:
@@ -531,8 +555,7 @@ class Runs:
     async def _fork(
         self, thread_id: str, checkpoint_id: str | None, submission: Submission
     ) -> Started:
-        source = await self.thread(thread_id)
-        source.check_trusted()
+        source = await self._in_tenant(thread_id, submission.by)
         snapshot = await self.state(source, checkpoint_id)
         found_id = snapshot.config["configurable"].get("checkpoint_id")
         if found_id is None:
@@ -602,8 +625,7 @@ class Runs:
             return Change(audit=(_state_written(run, submission),))
 
         while True:
-            thread = await self.thread(str(submission.thread_id))
-            thread.check_trusted()
+            thread = await self._in_tenant(str(submission.thread_id), submission.by)
             if thread.status is ThreadStatus.INTERRUPTED:
                 raise await self._paused(
                     thread,

@@ -18,13 +18,14 @@ from langchain_core.messages import AIMessage
 from langgraph.graph import END, START, MessagesState, StateGraph
 
 from assent.approvals.decide import Verdict
+from assent.approvals.people import People
 from assent.core.access import APPROVES_ALL, Owner
 from assent.core.approval import Approval
 from assent.core.audit import Actor
 from assent.core.clock import Clock
 from assent.core.decisions import Approve
 from assent.core.errors import InvalidRequest, NotFound, ThreadBusy, ThreadPaused, Unavailable
-from assent.core.rows import Run, RunStatus, Schedule, Timer
+from assent.core.rows import ApiKey, Run, RunStatus, Schedule, Timer
 from assent.core.run_input import RunInput
 from assent.runs.opening import open_runs
 from assent.runs.schedules import ON_TIME, Plan, next_time, next_times, pass_due_time, timer_id
@@ -33,7 +34,7 @@ from assent.runs.transitions import Submission
 from assent.runs.uploads import UploadLimits
 from assent.storage.base import Change
 from assent.storage.sqlite import SqliteStorage
-from tests.storage.samples import schedule
+from tests.storage.samples import NOON, api_key, schedule
 from tests.support.keys import KEY
 from tests.support.waiting import PATIENCE
 
@@ -308,10 +309,10 @@ class House:
         return Clock(now=lambda: self.time)
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[Runs]:
+    async def open(self, **options: Any) -> AsyncIterator[Runs]:
         async with (
             SqliteStorage.open(self.folder / "a.db", self.clock) as storage,
-            open_runs(storage, self.agents, clock=self.clock) as runs,
+            open_runs(storage, self.agents, clock=self.clock, **options) as runs,
         ):
             yield runs
 
@@ -416,7 +417,13 @@ async def test_if_the_run_is_not_stored_the_time_is_still_to_come(house: House) 
             raise Unavailable("The disk is full.")
 
         broken = type(runs.schedules)(
-            runs.storage, house.clock, submit, runs.agent_for, runs.check_input, nothing_hidden
+            runs.storage,
+            house.clock,
+            submit,
+            runs.agent_for,
+            runs.check_input,
+            nothing_hidden,
+            anybody,
         )
         with pytest.raises(Unavailable):
             await broken.fire(timer)
@@ -598,6 +605,50 @@ async def nothing_hidden(thread_id: str) -> None:
     """Everything is seen."""
 
 
+async def anybody(owner: Owner) -> bool:
+    return True
+
+
+OF_ANN = api_key("k", tenant=None, roles=("operator",), revoked_at=None, expires_at=None)
+GONE = replace(OF_ANN, revoked_at=NOON)
+
+
+@pytest.mark.parametrize(
+    ("people", "key", "runs_on"),
+    [
+        (People(), None, True),
+        (People(given={"bob": ("viewer",)}), None, True),
+        (People(given={"ann": ("viewer",)}), None, False),
+        (People(given={"ann": ("lead",)}), None, True),
+        (People(given={"ann": ("lead",)}, default=()), None, False),
+        (People(), OF_ANN, True),
+        (People(), replace(OF_ANN, roles=("viewer",)), False),
+        (People(), replace(OF_ANN, tenant="acme", revoked_at=NOON), True),
+        (People(), GONE, False),
+        (People(having_keys=frozenset({"ann"})), GONE, True),
+        (People(given={"ann": ("operator",)}), GONE, True),
+    ],
+)
+async def test_a_schedule_of_somebody_who_may_not_run_agents_any_more_is_disabled(
+    house: House, people: People, key: ApiKey | None, runs_on: bool
+) -> None:
+    async with house.open(people=people) as runs:
+        made = await runs.schedules.create(PLAN, owner=Owner("ann"))
+        if key is not None:
+            await runs.storage.commit(Change(rows=(key,)))
+        await house.goes_to(runs, NINE)
+        now = await runs.schedules.schedule(made.schedule_id)
+        assert (len(await runs_of(runs, made)), now.enabled) == (
+            (1, True) if runs_on else (0, False)
+        )
+        if not runs_on:
+            assert now.next_at is None
+            assert now.last_error == (
+                "'ann' may not run agents any more, so the schedule is disabled."
+            )
+            assert await runs.storage.timer(timer_id(made.schedule_id)) is None
+
+
 async def test_a_schedule_runs_on_no_thread_that_has_become_somebody_elses(house: House) -> None:
     async with house.open() as runs:
         made = await runs.schedules.create(replace(PLAN, thread_id="t"), owner=Owner("ann"))
@@ -731,6 +782,7 @@ async def test_a_change_of_what_it_says_takes_no_due_time_away(house: House) -> 
             runs.agent_for,
             runs.check_input,
             nothing_hidden,
+            anybody,
         )
         changed = await schedules.change(made.schedule_id, {"message": "Other?"}, by="ann")
         assert changed.next_at == late.next_at

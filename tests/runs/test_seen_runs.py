@@ -155,8 +155,13 @@ async def test_a_thread_of_another_tenant_is_nobodys(runs: Runs) -> None:
         with pytest.raises(NotFound):
             await runs.seen_by(sight).thread("t")
     # Also for a program that names a tenant, and sees everything.
-    with pytest.raises(NotFound):
-        await runs.submit(Submission(given=RunInput("Pay."), by=elsewhere, thread_id="t"))
+    for attempt in (
+        lambda: runs.submit(Submission(given=RunInput("Pay."), by=elsewhere, thread_id="t")),
+        lambda: runs.update_state("t", {"messages": []}, by=elsewhere),
+        lambda: runs.fork("t", by=elsewhere, metadata={}),
+    ):
+        with pytest.raises(NotFound, match=r"^There is no thread 't'\.$"):
+            await attempt()
 
 
 async def test_all_that_comes_of_a_run_is_of_its_owner_and_tenant(runs: Runs) -> None:
