@@ -59,6 +59,7 @@ from assent.config.project import descriptions_of, open_store_options, with_proj
 from assent.config.settings import Settings
 from assent.config.without_effect import without_effect
 from assent.core.addresses import ANYWHERE, Egress, Permits, egress_from_texts
+from assent.core.audit import AuditAction
 from assent.core.clock import Clock
 from assent.core.errors import ConfigurationError
 from assent.graph.kinds import Agent
@@ -76,6 +77,7 @@ from assent.runs.metrics import Metrics
 from assent.runs.opening import open_runs
 from assent.runs.recursion import RecursionLimits
 from assent.runs.retention import Retention, sweeping
+from assent.runs.security_events import Refusal, Refusals, with_security_events
 from assent.runs.service import Runs
 from assent.runs.uploads import UploadLimits
 from assent.storage.base import Caps, QueueLimits, Storage
@@ -179,11 +181,13 @@ async def open_server(
         ):
             log.warning("a setting has no effect", setting=setting, reason=reason)
         storage = with_feeds(await opened(_storage(settings, clock)))
-        storage = with_log_lines(storage, people)
+        counted = Metrics()
+        storage = with_security_events(with_log_lines(storage, people), counted)
+        refusals = await opened(Refusals.open(storage, clock))
 
         # While the file is locked, so that nobody can make its first key meanwhile.
         sign_ins = _sign_ins(settings, storage, origins, tokens, reach, clock, place)
-        limiting = _limiting(settings)
+        limiting = _limiting(settings, refusals)
         access = _access(settings, people, sign_ins, place, limiting)
         origins = replace(origins, loopback=access.knows_nobody)
 
@@ -206,7 +210,6 @@ async def open_server(
 
         outbox = with_outbox(storage, endpoints, clock, dispatcher.wake)
         outbox = outbox if traces is None else traces.over(outbox)
-        counted = Metrics()
         made = _runs(settings, configuration, people, outbox, agents, clock, store, place, counted)
         runs = await opened(made)
 
@@ -239,6 +242,7 @@ async def open_server(
             idle_sockets=settings.idle_sockets.total_seconds(),
             is_behind_tls=(settings.public_url or "").startswith("https:"),
             limiting=None if access.knows_nobody else limiting,
+            refusals=refusals,
             proxies=Proxies(settings.trusted_proxies),
         )
         yield Opened(served=served, store=storage.store(store), project=project)
@@ -279,12 +283,13 @@ def _sign_ins(
     return SignIns.over(storage, settings, origins, tokens, reach, clock)
 
 
-def _limiting(settings: Settings) -> Limiting:
+def _limiting(settings: Settings, refusals: Refusals) -> Limiting:
     return Limiting(
         person=settings.rate_limit,
         address=settings.rate_limit_address,
         failures=settings.failed_keys,
         has_proxies=bool(settings.trusted_proxies),
+        failed=lambda at: refusals.note(Refusal(AuditAction.AUTH_FAILED, address=at)),
     )
 
 

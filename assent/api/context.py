@@ -25,6 +25,7 @@ from assent.core.locks import NamedLocks
 from assent.notify.delivery import Dispatcher
 from assent.notify.links import LinkKey
 from assent.runs.metrics import Metrics
+from assent.runs.security_events import Refusals
 from assent.runs.service import Runs
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Served:
     is `asking` there, one after the other. It `is_behind_tls` if its public address says so, and
     takes the word of some `proxies`. `limiting` says how often somebody may ask; on a server that
     knows nobody, nothing does.
+    What is refused is noted in the `refusals`.
 
     The `program` has the runs of everybody. A route gets those that the sender sees (`TheRuns`).
     """
@@ -67,6 +69,7 @@ class Served:
     idle_sockets: float
     is_behind_tls: bool
     limiting: Limiting | None
+    refusals: Refusals
     proxies: Proxies
     asking: NamedLocks = field(default_factory=NamedLocks)
 

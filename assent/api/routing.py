@@ -18,6 +18,7 @@ from starlette.routing import BaseRoute, WebSocketRoute
 from assent.api.access.authorizing import authorize, authorized, may_be_authorized
 from assent.api.access.given import TOKEN
 from assent.api.access.headers import secured
+from assent.api.access.refusals import note_refused
 from assent.api.access.rules import Rule, rule_of
 from assent.api.answers import plain_responses
 from assent.api.context import SCOPE_KEY, Served, is_over_tls
@@ -75,6 +76,7 @@ class JsonRoute(APIRoute):
                 receive = LimitedBody(request.scope, request.receive, self.body_limits)
                 return await handle(JsonRequest(request.scope, receive))
             except EXPECTED as error:
+                note_refused(request, error, self.rule)
                 response = await answer(request, error)
                 if response.status_code == 429:
                     _count_limited(request, error)

@@ -25,9 +25,9 @@ async def authorize(request: Request, rule: Rule) -> None:
     identity = await served(request).access.identify(request, rule)
     if limiting is not None:
         limiting.count_person(identity.owner)
+    request.scope[IDENTITY] = identity
     if rule.right not in identity.rights:
         raise HTTPException(403, _lacking(rule.right, identity))
-    request.scope[IDENTITY] = identity
     request.scope[SIGHT] = identity.sight(rule.right)
 
 

@@ -86,7 +86,8 @@ class Windows(Storage):
 class Limiting:
     """Counts requests of a `person` and of an `address`, and `failures` to be known, each by texts
     such as `1200/minute`; an empty one is no limit. Addresses of this machine are not counted,
-    unless proxies are trusted, which tell others there. `now` is a monotonic clock."""
+    unless proxies are trusted, which tell others there. `failed` is told the address of each
+    failure. `now` is a monotonic clock."""
 
     def __init__(
         self,
@@ -95,10 +96,12 @@ class Limiting:
         address: str = "",
         failures: str = "",
         has_proxies: bool = False,
+        failed: Callable[[str], None] = lambda address: None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._person, self._address, self._failures = map(_items, (person, address, failures))
         self._has_proxies = has_proxies
+        self._failed = failed
         self._now = now
         self._limiter = FixedWindowRateLimiter(Windows(now))
         self._known: Remembered[float] = Remembered(MOST_KNOWN)
@@ -130,6 +133,7 @@ class Limiting:
             is_401 = isinstance(error, HTTPException) and error.status_code == 401
             if is_401 or (wrong is not None and isinstance(error, wrong)):
                 self._known.drop(digest)
+                self._failed(address)
                 for item in self._failures:
                     self._limiter.hit(item, "failures", address)
             raise

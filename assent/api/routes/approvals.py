@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import Query, Request, Response
 
+from assent.api.access.refusals import refuse
 from assent.api.access.rules import Thing, may
 from assent.api.answers import answers, refuses, streams_events
 from assent.api.context import prefix_of
@@ -39,7 +40,7 @@ from assent.approvals.rules import AddComment, Delegate, PersonalAction, Withdra
 from assent.core.access import Right
 from assent.core.approval import ApprovalStatus, Target
 from assent.core.audit import Actor
-from assent.core.errors import AssentError, ConfigurationError, InvalidRequest
+from assent.core.errors import AssentError, ConfigurationError, Forbidden, InvalidRequest
 from assent.core.json import Json, JsonObject
 from assent.core.logs import feed_of_approvals
 from assent.core.policy import Risk, duration_from_text
@@ -168,6 +169,8 @@ async def _decide_one(
         status = status_of(error)
         if status is None:
             raise
+        if isinstance(error, Forbidden):
+            refuse(request, by, approval_id=approval_id)
         return {"status": status, "detail": error.message, **error.details}
 
 

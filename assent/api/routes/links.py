@@ -14,6 +14,7 @@ from pydantic import Field
 
 from assent.api import link_answers
 from assent.api.access.limiting import attempting
+from assent.api.access.refusals import refuse
 from assent.api.access.rules import Thing, may, open_to_all
 from assent.api.answers import HTML, answers, refuses, refuses_by_page
 from assent.api.context import served
@@ -169,7 +170,8 @@ async def decide(token: str, request: Request) -> Response:
         given = await _form(request)
         link, approval = await _usable(token, request, runs)
         try:
-            decided = await _decide(runs, link, approval, _chosen(link, approval, given))
+            decision = _chosen(link, approval, given)
+            decided = await _decide(request, runs, link, approval, decision)
         except (InvalidDecision, NotUnderstood) as problem:
             if given.get("decision") != "respond":
                 raise
@@ -190,14 +192,20 @@ def _chosen(link: Link, approval: Approval, given: Mapping[str, str]) -> Decisio
     return Respond(message=link_answers.read(approval, given))
 
 
-async def _decide(runs: Runs, link: Link, approval: Approval, decision: Decision) -> Approval:
+async def _decide(
+    request: Request, runs: Runs, link: Link, approval: Approval, decision: Decision
+) -> Approval:
     verdict = Verdict(
         decisions={approval.approval_id: decision},
         by=_recipient(link, approval),
         digests={approval.approval_id: link.digest},
         also=using(link, approval, runs.clock.now()),
     )
-    outcome = await runs.approvals.decide(approval.thread_id, verdict)
+    try:
+        outcome = await runs.approvals.decide(approval.thread_id, verdict)
+    except Forbidden:
+        refuse(request, verdict.by, approval_id=approval.approval_id)
+        raise
     return next(each for each in outcome.approvals if each.approval_id == approval.approval_id)
 
 
