@@ -48,7 +48,7 @@ async def list_connections(
     found = [
         connection
         for connection in sorted(connections, key=lambda each: each.connection_id)
-        if _is_shown(connection, by)
+        if is_shown(connection, by)
         and (transport is None or connection.transport is transport)
         and (thread_id is None or connection.log_id == thread_id)
         and (cursor is None or connection.connection_id > cursor)
@@ -60,7 +60,7 @@ async def list_connections(
     )
 
 
-def _is_shown(connection: Connection, by: Identity) -> bool:
+def is_shown(connection: Connection, by: Identity) -> bool:
     """True if it is theirs, or they may watch those of their tenant."""
     sight = by.sight(Right.WATCH if Right.WATCH in by.rights else Right.READ)
     owner = connection.reader.owner

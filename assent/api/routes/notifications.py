@@ -17,6 +17,7 @@ from assent.core.errors import NotFound
 from assent.core.json import JsonObject
 from assent.core.rows import Notification, NotificationStatus
 from assent.notify.outbox import data_of
+from assent.runs.service import Runs
 
 router = router_of("notifications")
 
@@ -51,9 +52,7 @@ async def list_notifications(
 @answers(NotificationWithData)
 async def get_notification(id: str, runs: TheRuns, by: TheActor) -> Response:
     """One notification, with its data."""
-    row = await runs.storage.notification(id)
-    if row is None:
-        raise NotFound(f"There is no notification '{id}'.")
+    row = await _stored(runs, id)
     return json_response({**_view(row), "data": data_of(row)})
 
 
@@ -61,10 +60,18 @@ async def get_notification(id: str, runs: TheRuns, by: TheActor) -> Response:
 @may(Right.ADMIN, Thing.NOTIFICATION)
 @answers(NotificationView, 202)
 @refuses(409)
-async def resend(id: str, request: Request, by: TheActor) -> Response:
+async def resend(id: str, request: Request, runs: TheRuns, by: TheActor) -> Response:
     """Send a notification again with the same id, starting now."""
+    await _stored(runs, id)
     notification = await served(request).dispatcher.resend(id)
     return json_response(_view(notification), status=202)
+
+
+async def _stored(runs: Runs, id: str) -> Notification:
+    row = await runs.storage.notification(id)
+    if row is None:
+        raise NotFound(f"There is no notification '{id}'.")
+    return row
 
 
 def _view(row: Notification) -> JsonObject:

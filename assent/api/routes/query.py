@@ -19,6 +19,7 @@ from assent.api.problems import Asked
 from assent.api.queries import PATH, agent_for_queries
 from assent.api.query_socket import QuerySession, QuerySpeech
 from assent.api.responses import json_response
+from assent.api.routes.connections import is_shown
 from assent.api.routing import router_of
 from assent.api.schemas import MAX_BROADCAST_CHARACTERS, Body
 from assent.api.shapes.server import QueryBroadcastSent, QuerySockets
@@ -67,12 +68,12 @@ router.routes.append(WebSocketRoute(PATH, Handshake()))
 @router.get("/ws/status")
 @may(Right.WATCH, Thing.LIST)
 @answers(QuerySockets)
-async def show_status(request: Request, by: TheActor) -> Response:
+async def show_status(request: Request, by: TheIdentity) -> Response:
     """The query sockets that are open in this process, oldest first."""
     connections = served(request).connections
     views: list[JsonObject] = []
     for connection in connections:
-        if connection.log_id == QUERIES:
+        if connection.log_id == QUERIES and is_shown(connection, by):
             times = {
                 "connected_at": connection.since,
                 "last_activity": connections.last_activity(connection),
