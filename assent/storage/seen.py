@@ -87,17 +87,19 @@ class SeenStorage(Storage):
     async def commit(self, change: Change) -> tuple[int, ...]:
         """Apply the change. Its rows are those that were seen, and what is new is the sender's own;
         anything else is a mistake of the program, and raises `Unseen`."""
-        for row in (*change.rows, *change.removed):
-            self._check(row)
+        for row in change.rows:
+            self._check(row, is_new=row.version == 1)
+        for row in change.removed:
+            self._check(row, is_new=False)
         return await self._whole.commit(replace(change, caps=self._caps))
 
-    def _check(self, row: Row) -> None:
+    def _check(self, row: Row, *, is_new: bool) -> None:
         reach, owner = self._sight.reach, self._sight.owner
         tenant = getattr(row, "tenant", owner.tenant)
         if reach == "nothing" or tenant != owner.tenant:
             self._refuse(f"commit of a {type(row).__name__}")
-        is_new = row.version == 1 and isinstance(row, Thread | Run | Schedule | File)
-        if is_new and (reach != "own" or getattr(row, "owner", "") != owner.name):
+        is_owned = isinstance(row, Thread | Run | Schedule | File)
+        if is_new and is_owned and (reach != "own" or getattr(row, "owner", "") != owner.name):
             self._refuse(f"commit of a new {type(row).__name__}")
 
     def append(

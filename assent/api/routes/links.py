@@ -109,6 +109,9 @@ async def create_link(
             f"To permit it, add '{by.name}' to ASSENT_LINK_ISSUERS."
         )
     approval = await runs.approvals.get(id)
+    if not by.approves.takes(approval):
+        # What is decided by a link counts, whoever made it.
+        raise Forbidden(f"'{by.name}' may not decide this, so they may make no link for it either.")
     if not approval.is_pending:
         raise Conflict(
             f"The approval '{id}' is '{approval.status}', so there is nothing to decide.",
