@@ -21,6 +21,7 @@ from assent import Assent, build_hitl_agent
 from tests.support.models import ScriptedModel, call, say
 
 SESSIONS = {"cookie-of-ann": "ann", "cookie-of-vera": "vera"}
+ROLES = {"ann": ["operator", "approver"], "vera": ["operator", "approver", "auditor"]}
 COOKIE = {"cookie": "session=cookie-of-ann"}
 PAGE = {**COOKIE, "accept": "application/json"}
 HOST = "http://shop.example"
@@ -29,13 +30,15 @@ SHOP = "ws://shop.example"
 Place = Callable[[FastAPI, Assent], None]
 
 
-def by_session(request: Request) -> str | None:
+def by_session(request: Request) -> dict[str, Any] | None:
     """Whom the shop knows by the cookie of a request: a dependency of no WebSocket of FastAPI's.
-    Vera may look, and change nothing."""
+    Vera may look at everything, and change nothing."""
     name = SESSIONS.get(request.cookies.get("session", ""))
+    if name is None:
+        return None
     if name == "vera" and request.method != "GET":
         raise HTTPException(403, "You may only look.")
-    return name
+    return {"identity": name, "assent_roles": ROLES[name]}
 
 
 def mounted(host: FastAPI, assent: Assent) -> None:

@@ -232,7 +232,7 @@ class Desk:
     )
 
     def __post_init__(self) -> None:
-        roles = Roles(People(), {}, ("operator",))
+        roles = Roles(People(default=("operator",)))
         sources = [KeysOfSettings({"cleo": "secret-of-cleo"}), self.register]
         self.access = Access(sources, roles, allows_query_token=False, now=self.times)
         self.ann, self.bob = (
