@@ -169,7 +169,7 @@ class Walker:
             raise
 
     def no_other_owner(self, ctx: Any, response: Any, case: Any) -> None:
-        shown = [word for word in self.unseen if word in response.text]
+        shown = [word for word in self.unseen if word.encode() in response.content]
         assert not shown, f"{case.method} {case.path} shows what is somebody else's: {shown}"
 
 
