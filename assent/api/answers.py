@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, TypeVar
 
-from assent.core.events import AnyEvent
+from assent.api.shapes.common import EventFrame, ForeignFrame
 
 JSON: Final = "application/json"
 HTML: Final = "text/html"
@@ -74,13 +74,13 @@ def refuses_by_page(*statuses: int) -> Callable[[F], F]:
 def streams_events(endpoint: F) -> F:
     """The route streams events of ours."""
     text = "Events, each as `id: <seq>` and `data: <an Event as JSON>`"
-    return answers(AnyEvent, media_type=EVENTS, description=text)(endpoint)
+    return answers(EventFrame, media_type=EVENTS, description=text)(endpoint)
 
 
 def streams_frames(endpoint: F) -> F:
     """The route streams what a dialect makes of events."""
     text = "Events, each as `data: <JSON>`, in the form of the dialect"
-    return answers(str, media_type=FOREIGN_EVENTS, description=text)(endpoint)
+    return answers(ForeignFrame, media_type=FOREIGN_EVENTS, description=text)(endpoint)
 
 
 def opens_socket(endpoint: F) -> F:

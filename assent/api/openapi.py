@@ -13,7 +13,7 @@ from assent.api.answers import PROBLEM, answers_of, refusals_of, sentence
 from assent.api.openapi_links import add_links
 from assent.api.routing import JsonRoute
 from assent.api.shapes.common import Problem
-from assent.core.events import AnyEvent, json_schemas
+from assent.core.events import json_schemas
 from assent.core.json import JsonObject
 
 _SCHEMAS: Final = "#/components/schemas/"
@@ -91,9 +91,9 @@ class _Schemas:
     """The schemas of these shapes, and of all events and problems."""
 
     def __init__(self, shapes: Iterable[Any]) -> None:
-        others = {shape: None for shape in (Problem, *shapes) if shape not in (None, AnyEvent)}
+        others = {shape: None for shape in (Problem, *shapes) if shape is not None}
         (union, *made), components = json_schemas(*others)
-        self._made = {AnyEvent: _EVENT, **dict(zip(others, made, strict=True))}
+        self._made = dict(zip(others, made, strict=True))
         for schema in components.values():
             schema["description"] = inspect.cleandoc(schema.get("description", ""))
         named = {name: _with_event(schema, union) for name, schema in components.items()}

@@ -139,7 +139,7 @@ async def test_the_document_says_that_streams_are_events(api: Api) -> None:
         ("/runs/{id}/stream", "get"),
     ):
         content = paths[path][method]["responses"]["200"]["content"]
-        assert content["text/event-stream"]["schema"] == {"$ref": "#/components/schemas/Event"}
+        assert content["text/event-stream"]["schema"] == {"$ref": "#/components/schemas/EventFrame"}
 
 
 def _references(value: Any) -> Iterator[str]:

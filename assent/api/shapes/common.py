@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, TypedDict
+from typing import Annotated, NotRequired, TypedDict
 
 from msgspec import Meta
 
@@ -28,6 +28,39 @@ class ErrorView(TypedDict):
 
     code: str
     message: str
+
+
+_EVENT_OR_END = {
+    "anyOf": [
+        {"$ref": "#/components/schemas/Event"},
+        {"type": "object", "properties": {"reason": {"type": "string"}}, "required": ["reason"]},
+    ]
+}
+
+
+class EventFrame(TypedDict):
+    """A Server-Sent Event: its `data` is an event as JSON, and its `id` the number of that. The
+    last one, `end`, says for what `reason` nothing follows."""
+
+    id: NotRequired[str]
+    event: NotRequired[str]
+    data: Annotated[
+        str,
+        Meta(
+            extra_json_schema={
+                "contentMediaType": "application/json",
+                "contentSchema": _EVENT_OR_END,
+            }
+        ),
+    ]
+
+
+class ForeignFrame(TypedDict):
+    """A Server-Sent Event in the form of the dialect: its `data` is JSON, or a mark of the end."""
+
+    id: NotRequired[str]
+    event: NotRequired[str]
+    data: str
 
 
 class EventsPage(TypedDict):
