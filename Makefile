@@ -23,6 +23,7 @@ SLOW_SECONDS ?= 30
 OPENAPI_SECONDS ?= 300
 SAVER_KILLS ?= 200
 IMPORT_KILLS ?= 200
+FUZZ_SECONDS ?= 120
 # Whether a server starts and serves is asked of the lowest versions too.
 SERVED := tests/acceptance/test_demo.py tests/acceptance/test_files.py tests/config/test_logging.py
 
@@ -76,6 +77,7 @@ crash: $(VENV)/ready  ## Kill, starve and attack the server for hours; CONTRIBUT
 	ASSENT_SEEDS=500 $(BIN)/python -m pytest tests/storage/test_saver_random.py
 	ASSENT_LIVES=$(WIRED_LIVES) $(BIN)/python -m pytest tests/runs/test_lives.py
 	ASSENT_ATTACKS=$(ATTACKS) $(BIN)/python -m pytest tests/graphs/test_attack.py
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest --timeout 0 tests/security/test_fuzz.py
 
 openapi: $(VENV)/ready  ## Walk the server by its own OpenAPI document, in each role: five minutes
 	OPENAPI_SECONDS=$(OPENAPI_SECONDS) $(BIN)/python -m pytest tests/security/test_openapi.py
