@@ -19,6 +19,7 @@ from assent.api import openapi, problems
 from assent.api.access.identity import Access, Roles, Source
 from assent.api.access.limiting import Limiting
 from assent.api.access.opening import SignIns
+from assent.api.access.project_auth import ProjectAuth
 from assent.api.access.sources import AppAround
 from assent.api.access.tokens import Tokens
 from assent.api.context import Served
@@ -188,7 +189,8 @@ async def open_server(
         # While the file is locked, so that nobody can make its first key meanwhile.
         sign_ins = _sign_ins(settings, storage, origins, tokens, reach, clock, place)
         limiting = _limiting(settings, refusals)
-        access = _access(settings, people, sign_ins, place, limiting)
+        project_auth = _project_auth(project, origins, place)
+        access = _access(settings, people, sign_ins, place, limiting, project_auth)
         origins = replace(origins, loopback=access.knows_nobody)
 
         link_key = _link_key(settings)
@@ -230,6 +232,7 @@ async def open_server(
             dispatcher=dispatcher,
             links=link_key,
             access=access,
+            project_auth=project_auth,
             sign_ins=sign_ins,
             link_issuers=settings.link_issuers,
             descriptions=descriptions_of(agents),
@@ -299,16 +302,31 @@ def _access(
     sign_ins: SignIns | None,
     place: Place,
     limiting: Limiting,
+    project_auth: ProjectAuth | None,
 ) -> Access:
     """Who may use the server, in the order in which they are looked for."""
     sources: list[Source] = []
     if sign_ins is not None:
         sources += sign_ins.sources
+    if project_auth is not None:
+        sources.append(project_auth)
     if place.has_auth:
         sources.append(AppAround())
     return Access(
         sources, Roles(people), allows_query_token=settings.allow_query_token, limiting=limiting
     )
+
+
+def _project_auth(project: Project | None, origins: Origins, place: Place) -> ProjectAuth | None:
+    """The `Auth` of a project that has one."""
+    if project is None or project.auth is None:
+        return None
+    if place.has_auth:
+        raise ConfigurationError(
+            'Assent takes auth, or that of "auth" in langgraph.json, and was given both: only one '
+            "can say who somebody is."
+        )
+    return ProjectAuth(project.auth, origins)
 
 
 def _origins(settings: Settings, project: Project | None) -> Origins:

@@ -30,6 +30,7 @@ from assent.runs.service import Runs
 
 if TYPE_CHECKING:
     from assent.api.access.opening import SignIns
+    from assent.api.access.project_auth import ProjectAuth
 
     # It needs an extra, and is there only where traces are asked for.
     from assent.runs.traces import Traces
@@ -57,6 +58,7 @@ class Served:
     dispatcher: Dispatcher
     links: LinkKey | None
     access: Access
+    project_auth: ProjectAuth | None = None
     sign_ins: SignIns | None
     link_issuers: tuple[str, ...]
     descriptions: Mapping[str, str]

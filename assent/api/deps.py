@@ -9,6 +9,7 @@ from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request
 
+from assent.api.access import project_auth
 from assent.api.access.authorizing import identity_of, sight_of
 from assent.api.access.identity import Identity
 from assent.api.context import served
@@ -20,7 +21,8 @@ from assent.runs.service import Runs
 
 
 async def _runs(request: Request) -> Runs:
-    return served(request).program.seen_by(sight_of(request))
+    matching = project_auth.matching_of(request)
+    return served(request).program.seen_by(sight_of(request), matching)
 
 
 async def _identity(request: Request) -> Identity:

@@ -20,6 +20,7 @@ import uvicorn
 from assent.api.embedding import Assent
 from assent.api.limits import MAX_BODY_BYTES
 from assent.api.streams.uvicorn_wires import LOGGER, HttpProtocol, WebSocketProtocol
+from assent.config.file import read_configuration
 from assent.config.settings import Settings
 from assent.core.errors import ConfigurationError
 from assent.storage.sqlite.database import has_keys, resolved
@@ -191,12 +192,18 @@ class OpenToAll(ConfigurationError):
 
 def check_reach(address: str, host: str, settings: Settings) -> None:
     """Raise `OpenToAll` for an address beyond loopback, if the server has no keys."""
-    if _ip(address).is_loopback or settings.api_keys:
+    if _ip(address).is_loopback or settings.api_keys or _has_issuers(settings):
         return
     if not has_keys(resolved(settings.database_path)):
         raise OpenToAll(
             f"Without keys, anybody who can reach {host or 'this machine'} could use the server."
         )
+
+
+def _has_issuers(settings: Settings) -> bool:
+    return settings.config is not None and bool(
+        read_configuration(settings.config, os.environ).issuers
+    )
 
 
 def url_of(host: str, sock: socket.socket) -> str:

@@ -43,8 +43,9 @@ WITHOUT_EFFECT = frozenset(
 )
 """Settings for building an image, and for LangGraph's own server. No image is built here."""
 
+NESTED_WITHOUT_EFFECT = ("auth.cache", "auth.openapi")
+
 NOT_HERE: Mapping[str, str] = {
-    "auth": "is not supported yet. Use ASSENT_API_KEYS",
     "encryption": "is not supported. Set ASSENT_ENCRYPTION_KEY, and everything is encrypted",
     "webhooks": 'is not supported. Name whom to tell in the section "notify" of ASSENT_CONFIG',
     "ui": "is not supported: Assent serves no pages of a project's",
@@ -171,6 +172,16 @@ class Http(_Strict, frozen=True):
     middleware_order: str | None = None
 
 
+class AuthPlace(_Strict, frozen=True):
+    """The place of the project's `Auth`: `./path/file.py:variable`. Nobody comes from a studio
+    here, what `openapi` says is not in the document, and nobody is remembered in a `cache`."""
+
+    path: str
+    disable_studio_auth: bool = False
+    openapi: Mapping[str, Any] | None = None
+    cache: Any = None
+
+
 class ProjectFile(_Strict, frozen=True):
     """The contents of a langgraph.json."""
 
@@ -181,6 +192,7 @@ class ProjectFile(_Strict, frozen=True):
     store: StoreOptions | None = None
     checkpointer: Checkpointer | None = None
     http: Http | None = None
+    auth: AuthPlace | None = None
     without_effect: tuple[str, ...] = ()
 
 
@@ -197,11 +209,12 @@ def read_project(file: Path) -> ProjectFile:
     _refuse_what_is_not_here(file, contents)
     fields: dict[str, Any] = {}
     for key, value in contents.items():
-        if key in READ and value is not None:
+        if key in READ and value is not None and (key, value) != ("auth", {}):
             fields[key] = value
     _check_own_code(file, fields)
     fields["graphs"] = _graphs(file, fields.get("graphs"))
-    fields["without_effect"] = sorted(contents.keys() & WITHOUT_EFFECT)
+    nested = [path for path in NESTED_WITHOUT_EFFECT if _is_set(contents, path)]
+    fields["without_effect"] = sorted([*(contents.keys() & WITHOUT_EFFECT), *nested])
     try:
         project = msgspec.convert(fields, ProjectFile)
     except msgspec.ValidationError as error:

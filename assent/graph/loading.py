@@ -59,8 +59,8 @@ MAX_CAUSE = 500
 
 class Project(dict[str, Agent]):
     """The agents of a target, by id, and what its langgraph.json says besides: the `file`, and the
-    code that it names: `app` of `http.app`, and `embed` of `store.index`, which is a function, or
-    "provider:model" as it stands there.
+    code that it names: `auth`, `app` of `http.app`, and `embed` of `store.index`, which is a
+    function, or "provider:model" as it stands there.
 
     Functions that make graphs are given the `store`. Whoever runs the agents opens it.
     """
@@ -70,6 +70,7 @@ class Project(dict[str, Agent]):
         self.store = store
         self.file: ProjectFile | None = None
         self.app: Any = None
+        self.auth: Any = None
         self.embed: Any = None
 
 
@@ -127,6 +128,9 @@ async def _open_project(path: Path, stack: AsyncExitStack) -> Project:
     if file.http is not None and file.http.app is not None:
         source = _project_source(path, '"http.app"', file.http.app, folders)
         project.app = await _variable_of(source, stack)
+    if file.auth is not None:
+        source = _project_source(path, '"auth.path"', file.auth.path, folders)
+        project.auth = await _variable_of(source, stack, called=False)
     if file.store is not None and file.store.index is not None:
         project.embed = embed = file.store.index.embed
         if ".py:" in embed:
@@ -392,10 +396,11 @@ async def _module(source: Source, stack: AsyncExitStack) -> ModuleType:
         ) from error
 
 
-async def _variable_of(source: Source, stack: AsyncExitStack) -> Any:
-    """What a variable holds that is no graph."""
+async def _variable_of(source: Source, stack: AsyncExitStack, *, called: bool = True) -> Any:
+    """What a variable holds that is no graph; something to be `called`, or an object."""
     module = await _module(source, stack)
-    if not callable(value := getattr(module, source.variable, None)):
+    value = getattr(module, source.variable, None)
+    if value is None or (called and not callable(value)):
         raise AgentLoadError(
             f"{source} has no '{source.variable}' that can be called, as an app or a function can."
         )

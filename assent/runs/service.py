@@ -67,6 +67,7 @@ from assent.runs.states import requesters_at, run_id_at, thread_config
 from assent.runs.transitions import Submission
 from assent.runs.uploads import Uploads, uploads_of
 from assent.storage.base import Caps, Change, QueueLimits, Storage, all_rows, together
+from assent.storage.matching import Matching, MatchingStorage
 from assent.storage.seen import SeenStorage
 
 CANCEL_STEP = 200
@@ -146,12 +147,16 @@ class Runs:
         self._caps = caps
         self._shapes = shapes
 
-    def seen_by(self, sight: Sight) -> Runs:
-        """The same runs, as a request with this sight may see them, and change what it sees."""
-        if sight == EVERYTHING:
+    def seen_by(self, sight: Sight, matching: Matching | None = None) -> Runs:
+        """The same runs, as a request with this sight may see them, and change what it sees; with
+        `matching`, only those on threads that match."""
+        if sight == EVERYTHING and matching is None:
             return self
         seen = copy(self)
-        seen.storage = storage = SeenStorage(self._whole, sight, self._caps)
+        storage = SeenStorage(self._whole, sight, self._caps)
+        if matching is not None:
+            storage = MatchingStorage(self._whole, sight, self._caps, matching)
+        seen.storage = storage
         seen.schedules = Schedules(
             storage,
             self.clock,

@@ -145,7 +145,11 @@ SIZED = {"includes": ["x-tenant"]}
         ({"zzzzzz": {}}, "{file} has a key 'zzzzzz' that nobody knows. Remove it."),
         (
             {"auth": {"path": "./auth.py:auth"}},
-            '"auth" in {file} is not supported yet. Use ASSENT_API_KEYS.',
+            '"auth.path" in {file} cannot be loaded. There is no file',
+        ),
+        (
+            {"auth": {"disable_studio_auth": True}},
+            "{file} is wrong: Object missing required field `path` - at `$.auth`",
         ),
         (
             {"encryption": {"path": "./e.py:e"}},

@@ -39,9 +39,14 @@ def may_be_authorized(request: Request) -> bool:
 
 
 async def authorized(request: Request) -> None:
-    """The dependency by which a route is authorized where its handler could not do it."""
+    """The dependency by which a route is authorized where its handler could not do it, and by which
+    the project's own rules are asked, which see the body."""
+    rule: Rule = request.scope["route"].rule
     if SIGHT not in request.scope:
-        await authorize(request, request.scope["route"].rule)
+        await authorize(request, rule)
+    project = served(request).project_auth
+    if project is not None and rule.right is not None:
+        await project.permit(request, rule)
 
 
 async def check_still(request: Request) -> None:

@@ -1,0 +1,260 @@
+"""LangGraph's `Auth` of a project: its `authenticate` says who sends a request, and its `on`
+handlers what of the request is permitted.
+
+A handler accepts a request, refuses it, or answers with a filter: then only threads whose metadata
+matches are there for the request. It comes behind the roles and owners of this server, and so can
+only take away.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Final, get_args
+
+from fastapi import Request
+from langgraph_sdk import Auth
+from starlette.exceptions import HTTPException
+
+from assent.api.access.given import Given
+from assent.api.access.identity import IDENTITY, Credential, Found, Identity, Kind
+from assent.api.access.origins import check_page
+from assent.api.access.rules import Rule
+from assent.api.access.sources import said_by, still
+from assent.api.cors import Origins
+from assent.core.audit import Authentication
+from assent.core.errors import ConfigurationError
+from assent.core.json import Json, JsonObject
+from assent.runs.asker import Asker
+from assent.storage.matching import Matching
+
+WHERE = '"auth" in langgraph.json'
+
+FILTER = "assent_filter"
+"""Where the scope of a request has the filter of a handler, if there is one."""
+
+IDS = {"threads": "thread_id", "crons": "cron_id", "assistants": "assistant_id"}
+"""The names that LangGraph has for the id in a path."""
+
+SCOPE = ("type", "http_version", "method", "scheme", "path", "root_path", "query_string")
+"""What a handler sees of a request's scope, besides headers and addresses. The rest is ours."""
+
+
+class ProjectAuth:
+    """Knows people by the project's `auth`. Raises `ConfigurationError` for one that cannot be
+    asked."""
+
+    kind: Final[Kind] = "project"
+
+    def __init__(self, auth: object, origins: Origins) -> None:
+        if not isinstance(auth, Auth):
+            raise ConfigurationError(
+                f"{WHERE} names a {type(auth).__name__}, and no Auth of langgraph_sdk."
+            )
+        authenticate: Any = auth._authenticate_handler
+        if authenticate is None:
+            raise ConfigurationError(
+                f"{WHERE} has no function that says who somebody is. Add one: @auth.authenticate."
+            )
+        if not inspect.iscoroutinefunction(authenticate):
+            raise ConfigurationError(
+                f"{WHERE} has an authenticate function that is not async. Add 'async' before its "
+                "'def'."
+            )
+        self._authenticate: Any = authenticate
+        self._asks = _asked(authenticate)
+        self._handlers: Mapping[tuple[str, str], Any] = {
+            place: handlers[-1] for place, handlers in auth._handlers.items() if handlers
+        }
+        self._global: Any = auth._global_handlers[-1] if auth._global_handlers else None
+        self._origins = origins
+
+    # ── who ───────────────────────────────────────────────────────────────────────────────────────
+
+    async def find(self, given: Given | None, request: Request) -> Found | None:
+        try:
+            said = await self._authenticate(
+                **{name: self._asks[name](request) for name in self._asks}
+            )
+        except Auth.exceptions.HTTPException as refusal:
+            raise _refused(refusal) from None
+        found = said_by(WHERE, said, Authentication.PROJECT, Credential("project"))
+        if found is not None:
+            # It may have read a cookie, which a browser sends along with what any page asks.
+            check_page(request, self._origins)
+        return found
+
+    async def renew(self, identity: Identity) -> Found | None:
+        return still(identity)
+
+    # ── what ──────────────────────────────────────────────────────────────────────────────────────
+
+    async def permit(self, request: Request, rule: Rule) -> None:
+        """Raise 403, or what the project's handler raises, unless that permits the request. What it
+        writes into the metadata is in the body from here on."""
+        identity: Identity | None = request.scope.get(IDENTITY)
+        if rule.langgraph is None or identity is None:
+            return
+        resource, action = rule.langgraph
+        handler = self._handler(resource, action)
+        if handler is None:
+            return
+        body = await _body(request)
+        value = _value(request, resource, body)
+        try:
+            answer = await handler(ctx=_context(identity, resource, action), value=value)
+        except Auth.exceptions.HTTPException as refusal:
+            raise _refused(refusal) from None
+        if answer is False:
+            raise HTTPException(403, "The project's own rules do not permit this.")
+        if value["metadata"] and _takes_metadata(request):
+            if body is None:
+                raise HTTPException(
+                    422, "The project's own rules write metadata: send a JSON object, {} at least."
+                )
+            body["metadata"] = value["metadata"]
+        if answer is not None and answer is not True:
+            request.scope[FILTER] = (resource, _checked_filter(answer))
+
+    def _handler(self, resource: str, action: str) -> Any:
+        """The most specific handler of the action."""
+        for place in ((resource, action), (resource, "*"), ("*", action), ("*", "*")):
+            if place in self._handlers:
+                return self._handlers[place]
+        return self._global
+
+
+def _asked(authenticate: Any) -> Mapping[str, Callable[[Request], Any]]:
+    """What the function asks for, by the names of its parameters."""
+    asked: dict[str, Callable[[Request], Any]] = {}
+    for parameter in inspect.signature(authenticate).parameters.values():
+        if parameter.name in _OFFERED:
+            asked[parameter.name] = _OFFERED[parameter.name]
+        elif parameter.default is parameter.empty and parameter.kind not in (
+            parameter.VAR_KEYWORD,
+            parameter.VAR_POSITIONAL,
+        ):
+            raise ConfigurationError(
+                f"{WHERE} has an authenticate function with a parameter '{parameter.name}'. It may "
+                f"have: {', '.join(_OFFERED)}. A body is not read before it is known who sends it."
+            )
+    return asked
+
+
+def _scope(request: Request) -> JsonObject:
+    found = {name: request.scope[name] for name in SCOPE if name in request.scope}
+    return {**found, "headers": [*request.headers.raw], "client": request.scope.get("client")}
+
+
+_OFFERED: Mapping[str, Callable[[Request], Any]] = {
+    # Without a way to read the body, which is for the route.
+    "request": lambda request: Request(_scope(request)),
+    "path": lambda request: request.scope["path"],
+    "method": lambda request: request.method,
+    "path_params": lambda request: dict(request.path_params),
+    "query_params": lambda request: dict(request.query_params),
+    "headers": lambda request: dict(request.headers.raw),
+    "authorization": lambda request: request.headers.get("authorization"),
+    "scope": _scope,
+}
+
+
+def _refused(refusal: Auth.exceptions.HTTPException) -> HTTPException:
+    status = refusal.status_code if refusal.status_code in (401, 403) else 403
+    return HTTPException(status, str(refusal.detail), headers=dict(refusal.headers or {}) or None)
+
+
+# ── what a handler sees, and says ─────────────────────────────────────────────────────────────────
+
+
+def _context(identity: Identity, resource: str, action: str) -> Any:
+    name = identity.owner.name
+    usual = {"display_name": name, "permissions": [], "is_authenticated": True}
+    user = Asker({**usual, **identity.known, "identity": name})
+    context: Any = Auth.types.AuthContext
+    return context(permissions=user["permissions"], user=user, resource=resource, action=action)
+
+
+async def _body(request: Request) -> JsonObject | None:
+    """The body of the request, as the route is about to read it; None if it reads none."""
+    route = request.scope["route"]
+    if route.body_field is None or not await request.body():
+        return None
+    body = await request.json()
+    return body if isinstance(body, dict) else None
+
+
+def _value(request: Request, resource: str, body: JsonObject | None) -> JsonObject:
+    """The request as LangGraph's handlers expect it. Its metadata are a copy."""
+    ids = {"run_id": "run_id", "id": IDS[resource]}
+    path = request.scope["route"].own_path
+    if path.startswith("/runs/"):
+        ids["id"] = "run_id"
+    named = {ids.get(name, name): each for name, each in request.path_params.items()}
+    given = dict(body or {})
+    metadata = given.pop("metadata", None)
+    return {
+        **given,
+        **named,
+        "kwargs": given,
+        "metadata": dict(metadata) if isinstance(metadata, dict) else {},
+    }
+
+
+def _takes_metadata(request: Request) -> bool:
+    """True if the body of the route may have metadata. It may be left out as a whole, or not."""
+    info = getattr(request.scope["route"].body_field, "field_info", None)
+    annotation = getattr(info, "annotation", None)
+    models = get_args(annotation) or (annotation,)
+    return any("metadata" in getattr(model, "model_fields", {}) for model in models)
+
+
+def _checked_filter(answer: object) -> Mapping[str, Json]:
+    if not isinstance(answer, Mapping):
+        raise ConfigurationError(
+            f"A handler of {WHERE} gave a {type(answer).__name__}. It should give None, True, "
+            "False, or a filter."
+        )
+    for condition in answer.values():
+        if isinstance(condition, Mapping) and {*condition} - {"$eq", "$contains"}:
+            raise ConfigurationError(
+                f"A handler of {WHERE} gave a filter with an operator that is none of $eq and "
+                "$contains."
+            )
+    return answer
+
+
+def matching_of(request: Request) -> Matching | None:
+    """What the filter of a handler lets the request see; None if there is none."""
+    found: tuple[str, Mapping[str, Json]] | None = request.scope.get(FILTER)
+    if found is None:
+        return None
+    resource, conditions = found
+    # The agents of a server have no metadata: of them a handler permits all, or refuses.
+    if resource == "crons":
+        return Matching(schedules=partial(matches, conditions))
+    return Matching(threads=partial(matches, conditions)) if resource == "threads" else None
+
+
+def matches(conditions: Mapping[str, Json], metadata: Mapping[str, Json]) -> bool:
+    """True if the metadata meet every condition of a filter."""
+    return all(_meets(metadata.get(name), each) for name, each in conditions.items())
+
+
+def _meets(value: Json, condition: Json) -> bool:
+    if not isinstance(condition, Mapping):
+        return _equal(value, condition)
+    if "$eq" in condition and not _equal(value, condition["$eq"]):
+        return False
+    if "$contains" not in condition:
+        return "$eq" in condition
+    wanted = condition["$contains"]
+    held = value if isinstance(value, list | tuple) else []
+    each = wanted if isinstance(wanted, list | tuple) else [wanted]
+    return all(any(_equal(one, other) for other in held) for one in each)
+
+
+def _equal(one: Json, other: Json) -> bool:
+    """True for what is the same in JSON: true is no 1 there."""
+    return bool(one == other) and isinstance(one, bool) is isinstance(other, bool)

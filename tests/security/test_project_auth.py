@@ -1,0 +1,277 @@
+"""LangGraph's `Auth` of a project: who somebody is, and what of a request is permitted, by the
+project's own code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from langgraph_sdk import Auth
+
+from assent import Assent
+from assent.api.access.project_auth import ProjectAuth, matches
+from assent.api.cors import Origins
+from assent.core.errors import AgentLoadError, ConfigurationError
+from tests.support.secrets import bearer, keys_of
+
+GRAPH = """
+from assent import build_hitl_agent
+from tests.support.models import ScriptedModel, say
+
+graph = build_hitl_agent(ScriptedModel(script=[say("Hello.")] * 9), [], approve=[])
+"""
+HEAD = """
+from langgraph_sdk import Auth
+
+auth = Auth()
+seen = []
+
+PEOPLE = {
+    "ann": {"identity": "ann", "permissions": ["threads:read"]},
+    "bob": "bob",
+    "vic": {"identity": "vic", "assent_roles": ["viewer"]},
+    "oz": {"identity": "oz", "assent_roles": ["auditor"]},
+}
+
+
+@auth.authenticate
+async def authenticate(headers: dict, method, path, authorization=None, scope=None, request=None):
+    name = headers.get(b"x-who", b"").decode()
+    if name == "closed":
+        raise Auth.exceptions.HTTPException(status_code=403, detail="This account was closed.")
+    if name == "teapot":
+        raise Auth.exceptions.HTTPException(status_code=418, detail="No.")
+    if name == "wrong":
+        raise ValueError("secret-of-nobody")
+    seen.append((method, path, sorted(scope)))
+    return PEOPLE.get(name)
+"""
+OWNERS = """
+
+@auth.on
+async def owned(ctx, value):
+    owner = {"owner": ctx.user.identity}
+    value.setdefault("metadata", {}).update(owner)
+    return owner
+"""
+
+
+def project(folder: Path, code: str, **more: Any) -> str:
+    (folder / "graph.py").write_text(GRAPH)
+    (folder / "auth.py").write_text(code)
+    contents = {
+        "graphs": {"agent": "./graph.py:graph"},
+        "dependencies": ["."],
+        "auth": {"path": "./auth.py:auth", **more},
+    }
+    (folder / "langgraph.json").write_text(json.dumps(contents))
+    return str(folder / "langgraph.json")
+
+
+@asynccontextmanager
+async def serving(folder: Path, code: str, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+    assent = Assent(project(folder, code), database=str(folder / "a.db"), settings=settings)
+    async with assent:
+        transport = httpx.ASGITransport(assent.app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="https://assent.test") as client:
+            yield client
+
+
+def who(name: str) -> dict[str, str]:
+    return {"x-who": name}
+
+
+async def thread_of(client: httpx.AsyncClient, name: str, **body: Any) -> str:
+    made = await client.post("/threads", headers=who(name), json=body)
+    assert made.status_code == 200, made.text
+    return str(made.json()["thread_id"])
+
+
+# ── who ──
+
+
+async def test_the_projects_own_function_says_who_asks(tmp_path: Path) -> None:
+    async with serving(tmp_path, HEAD) as client:
+        for name, status in (
+            *(("ann", 200), ("bob", 200), ("vic", 200), ("nobody", 401)),
+            *(("closed", 403), ("teapot", 403), ("wrong", 500)),
+        ):
+            answer = await client.get("/threads", headers=who(name))
+            assert answer.status_code == status, (name, answer.text)
+            assert "secret-of" not in answer.text
+        me = (await client.get("/me", headers=who("ann"))).json()
+        assert (me["name"], me["authentication"]) == ("ann", "project")
+        assert (await client.post("/threads", headers=who("vic"), json={})).status_code == 403
+        path = f"/threads/{await thread_of(client, 'ann')}"
+        assert (await client.get(path, headers=who("ann"))).status_code == 200
+        assert (await client.get(path, headers=who("bob"))).status_code == 404
+        assert (await client.get(path, headers=who("oz"))).status_code == 200
+
+
+async def test_keys_are_good_beside_it_and_a_foreign_page_changes_nothing(tmp_path: Path) -> None:
+    async with serving(tmp_path, HEAD, api_keys=keys_of("kim")) as client:
+        assert (await client.get("/threads", headers=bearer("kim"))).status_code == 200
+        assert (await client.get("/threads", headers=bearer("eve"))).status_code == 401
+        foreign = {**who("ann"), "origin": "https://evil.example"}
+        assert (await client.post("/threads", headers=foreign, json={})).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("auth = 7", "names a int, and no Auth"),
+        ("from langgraph_sdk import Auth\nauth = Auth()", "Add one: @auth.authenticate"),
+        (HEAD.replace("async def", "def"), "that is not async"),
+        (HEAD.replace("path,", "body,"), "has an authenticate function with a parameter 'body'"),
+    ],
+)
+async def test_an_auth_that_cannot_be_asked_stops_the_start(
+    tmp_path: Path, code: str, said: str
+) -> None:
+    with pytest.raises((ConfigurationError, AgentLoadError), match=said):
+        async with serving(tmp_path, code):
+            pass
+
+
+async def test_only_one_can_say_who_somebody_is(tmp_path: Path) -> None:
+    assent = Assent(project(tmp_path, HEAD), database=str(tmp_path / "a.db"), auth=lambda: "ann")
+    with pytest.raises(ConfigurationError, match="was given both"):
+        async with assent:
+            pass
+
+
+# ── what ──
+
+
+async def test_a_filter_holds_beside_the_owner_and_never_in_its_place(tmp_path: Path) -> None:
+    async with serving(tmp_path, HEAD + OWNERS) as client:
+        assert (await client.post("/threads", headers=who("ann"))).status_code == 422
+        anns = await thread_of(client, "ann", metadata={"project": "x"})
+        found = (await client.get(f"/threads/{anns}", headers=who("ann"))).json()
+        assert found["metadata"] == {"project": "x", "owner": "ann"}
+        # The auditor sees the tenant's threads, and the project's rules let them see their own.
+        for path in ("", "/state", "/events", "/runs"):
+            theirs = await client.get(f"/threads/{anns}{path}", headers=who("oz"))
+            assert theirs.status_code == 404, path
+        listed = (await client.get("/threads", headers=who("oz"))).json()
+        assert listed["threads"] == []
+        listed = (await client.get("/threads", headers=who("ann"))).json()
+        assert [each["thread_id"] for each in listed["threads"]] == [anns]
+        body = {"message": "Hi", "metadata": {"a": 1}}
+        answer = await client.post("/agent/invoke", headers=who("ann"), json=body)
+        assert answer.status_code == 200, answer.text
+        run = (await client.get(f"/runs/{answer.json()['run_id']}", headers=who("ann"))).json()
+        assert run["metadata"] == {"a": 1, "owner": "ann"}
+        path = f"/runs/{run['run_id']}"
+        assert (await client.get(path, headers=who("oz"))).status_code == 404
+        runs = (await client.get("/runs", headers=who("oz"))).json()
+        assert runs["runs"] == []
+
+
+SPECIFIC = """
+
+@auth.on
+async def everything(ctx, value):
+    return ctx.user.identity == "ann"
+
+
+@auth.on.threads
+async def threads(ctx, value):
+    raise Auth.exceptions.HTTPException(status_code=403, detail="Not the threads.")
+
+
+@auth.on.threads.search
+async def search(ctx, value):
+    assert (ctx.resource, ctx.action) == ("threads", "search")
+    return None
+
+
+@auth.on.threads.read
+async def read(ctx, value):
+    return "threads:read" in ctx.permissions and {"kind": {"$contains": "open"}}
+
+
+@auth.on.threads.create
+async def create(ctx, value):
+    value["metadata"]["kind"] = ["open"] if value.get("thread_id") == "t-open" else []
+    return True
+
+
+@auth.on(resources="crons", actions="search")
+async def crons(ctx, value):
+    return 7
+"""
+
+
+async def test_the_most_specific_rule_is_asked(tmp_path: Path) -> None:
+    async with serving(tmp_path, HEAD + SPECIFIC) as client:
+
+        async def status(name: str, method: str, path: str, **body: Any) -> int:
+            given = {"json": body} if method != "GET" else {}
+            answer = await client.request(method, path, headers=who(name), **given)
+            return answer.status_code
+
+        for thread in ("t-open", "t-closed"):
+            await thread_of(client, "ann", thread_id=thread)
+        assert await status("ann", "GET", "/threads/t-open") == 200
+        assert await status("ann", "GET", "/threads/t-closed") == 404
+        assert await status("bob", "GET", "/threads/t-open") == 403, "without the permission"
+        assert await status("bob", "GET", "/threads") == 200
+        refused = await client.request("DELETE", "/threads/t-open", headers=who("ann"))
+        assert (refused.status_code, "Not the threads." in refused.text) == (403, True)
+        assert await status("ann", "GET", "/agents") == 200
+        assert await status("bob", "GET", "/agents") == 403
+        assert await status("ann", "GET", "/schedules") == 500, "it gave what is no answer"
+        # What LangGraph has no name for goes by the roles alone.
+        assert await status("bob", "GET", "/approvals") == 200
+
+
+@pytest.mark.parametrize(
+    ("conditions", "metadata", "holds"),
+    [
+        ({}, {}, True),
+        ({"a": "x"}, {"a": "x", "b": 1}, True),
+        ({"a": "x"}, {}, False),
+        ({"a": "x"}, {"a": "y"}, False),
+        ({"a": {"$eq": "x"}}, {"a": "x"}, True),
+        ({"a": {"$eq": "x"}}, {"a": ["x"]}, False),
+        ({"a": {"$contains": "x"}}, {"a": ["y", "x"]}, True),
+        ({"a": {"$contains": "x"}}, {"a": "xyz"}, False),
+        ({"a": {"$contains": ["x", "y"]}}, {"a": ["y", "x", "z"]}, True),
+        ({"a": {"$contains": ["x", "y"]}}, {"a": ["x"]}, False),
+        ({"a": {}}, {"a": {}}, False),
+        ({"a": 1}, {"a": True}, False),
+        ({"a": None}, {}, True),
+        ({"a": "x", "b": "y"}, {"a": "x"}, False),
+    ],
+)
+def test_filters_are_those_of_langgraph(
+    conditions: dict[str, Any], metadata: dict[str, Any], holds: bool
+) -> None:
+    assert matches(conditions, metadata) is holds
+
+
+def test_what_is_read_of_an_auth_is_there() -> None:
+    """The names that are no part of its public interface, of which its makers say that to change
+    them would break servers."""
+    auth = Auth()
+
+    @auth.authenticate
+    async def authenticate() -> str:
+        return "ann"
+
+    @auth.on.threads.read
+    async def read(ctx: Any, value: Any) -> None: ...
+
+    @auth.on
+    async def everything(ctx: Any, value: Any) -> None: ...
+
+    assert auth._authenticate_handler is authenticate
+    assert auth._handlers == {("threads", "read"): [read]}
+    assert auth._global_handlers == [everything]
+    assert ProjectAuth(auth, Origins()).kind == "project"
