@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Annotated, TypeVar
@@ -169,12 +169,15 @@ def _revoked_of(
 class _File:
     """The keys and sessions in the file of a server that is stopped."""
 
-    def __init__(self, keys: Keys, sessions: Sessions) -> None:
+    def __init__(self, keys: Keys, sessions: Sessions, beside: Collection[str]) -> None:
         self.keys = keys
         self.sessions = sessions
+        self._beside = beside
 
     async def make(self, owner: Owner, roles: list[str], ends: datetime | None, about: str) -> str:
-        made = await self.keys.make(owner, roles, BY, expires_at=ends, note=about)
+        made = await self.keys.make(
+            owner, roles, BY, expires_at=ends, note=about, beside=self._beside
+        )
         return made.text
 
     async def revoke_all(self, owner: Owner) -> tuple[int, int]:
@@ -217,7 +220,7 @@ async def _opened(settings: Settings) -> AsyncIterator[_File]:
         sessions = Sessions(
             storage, pepper, clock, settings.session_lifetime, settings.session_idle
         )
-        yield _File(Keys(storage, pepper, clock), sessions)
+        yield _File(Keys(storage, pepper, clock), sessions, settings.api_keys)
 
 
 # ── shown ─────────────────────────────────────────────────────────────────────────────────────────

@@ -19,7 +19,7 @@ from assent.core.clock import Clock, time_text
 from assent.core.errors import Conflict, InvalidRequest, NotFound, Tampered
 from assent.core.json import Json, JsonObject
 from assent.core.keys import Pepper, Random, key_id_in, new_key, same
-from assent.core.names import MAX_NAME, is_tenant, why_no_name
+from assent.core.names import MAX_NAME, folded, is_tenant, why_no_name
 from assent.core.rows import ApiKey, Session
 from assent.core.text import visible
 from assent.storage.base import Change, Storage, all_rows
@@ -59,11 +59,14 @@ class Keys:
         made_by: str = "",
         expires_at: datetime | None = None,
         note: str = "",
+        beside: Collection[str] = (),
     ) -> MadeKey:
         """Make a key for the owner. `made_by` is who learns its text by a request; whoever has the
-        server's machine is not named. Raises `InvalidRequest`."""
+        server's machine is not named. The names of people who are known by something else are
+        `beside`. Raises `InvalidRequest`."""
         now = self.clock.now()
         check_owner(owner)
+        await self._check_apart(owner.name, beside)
         check_roles(roles)
         if len(note) > MAX_NOTE:
             raise InvalidRequest(f"A note has at most {MAX_NOTE} characters.")
@@ -86,6 +89,16 @@ class Keys:
         entry = self._entry(AuditAction.KEY_MADE, row, by, roles=list(row.roles), made_by=made_by)
         await self.storage.commit(Change(rows=(row,), audit=(entry,)))
         return MadeKey(row, made.text)
+
+    async def _check_apart(self, name: str, beside: Collection[str]) -> None:
+        """Raise `InvalidRequest` if somebody else has a name that reads the same: they would be two
+        people, and be taken for one."""
+        for other in {*beside, *(row.person for row in await self.of())}:
+            if other != name and folded(other) == folded(name):
+                raise InvalidRequest(
+                    f"There is a '{visible(other)}' already, and '{visible(name)}' reads the same. "
+                    "Write it in the same way, or give them another name."
+                )
 
     async def known(self, text: str) -> ApiKey | None:
         """The key with this text, if there is one and it is good. A text that is none of ours costs

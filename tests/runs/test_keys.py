@@ -183,6 +183,15 @@ async def test_what_cannot_be_a_key_is_refused(
     assert await keys.of() == []
 
 
+@pytest.mark.parametrize("name", ["Ann", "ＡＮＮ", "BOB"])
+async def test_no_two_people_have_names_that_read_the_same(keys: Keys, name: str) -> None:
+    await keys.make(ANN, ["viewer"], BY)
+
+    with pytest.raises(InvalidRequest, match="reads the same"):
+        await keys.make(Owner(name), ["viewer"], BY, beside=["bob"])
+    await keys.make(ANN, ["viewer"], BY, beside=["ann"])
+
+
 async def test_a_key_that_has_expired_is_not_made(keys: Keys, manual: ManualClock) -> None:
     with pytest.raises(InvalidRequest, match="would have expired"):
         await keys.make(ANN, ["viewer"], BY, expires_at=manual.time)

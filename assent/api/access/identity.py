@@ -200,6 +200,10 @@ class Access:
         nobody to find before that app's own dependency has said so."""
         return any(source.kind == "host" for source in self._sources)
 
+    def canonical(self, name: str) -> str:
+        """The one name here of whoever is called this."""
+        return self._roles.people.canonical(name)
+
     async def identify(self, request: Request, rule: Rule) -> Identity:
         """The sender of the request. Raises 400 or 401 if they do not show who they are, and must;
         403 if they have no role here; and `TooManyRequests` for one more guess at a key."""

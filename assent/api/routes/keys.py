@@ -12,7 +12,7 @@ from assent.api.access.identity import Identity
 from assent.api.access.opening import SignIns
 from assent.api.access.rules import Thing, may
 from assent.api.answers import answers, refuses
-from assent.api.context import sign_ins_of
+from assent.api.context import served, sign_ins_of
 from assent.api.deps import PageLimit, TheIdentity
 from assent.api.responses import json_response, page_response
 from assent.api.routing import router_of
@@ -42,8 +42,9 @@ async def make_key(body: KeyRequest, request: Request, identity: TheIdentity) ->
     """Make a key, for yourself or, as an admin, for somebody else. `key` in the answer is its text,
     which is shown this once. It has these roles alone; yours are the most that it can have, and one
     for somebody else gives no right to approve."""
-    keys = sign_ins_of(request).stored.keys
-    owner = Owner(body.person or identity.owner.name, identity.owner.tenant)
+    sign_ins = sign_ins_of(request)
+    keys = sign_ins.stored.keys
+    owner = _named(request, body.person or identity.owner.name, identity)
     check_may_give(identity, owner, body.roles)
     if len(await keys.of(owner)) >= MOST:
         raise Conflict(f"'{visible(owner.name)}' has {MOST:,} keys, also counting old ones.")
@@ -54,6 +55,7 @@ async def make_key(body: KeyRequest, request: Request, identity: TheIdentity) ->
         made_by=(*identity.known_to, identity.owner.name)[0],
         expires_at=_end(body.expires_at, identity),
         note=body.note,
+        beside=sign_ins.settings.keys,
     )
     view = {"key": made.text, **key_to_json(made.row)}
     return json_response(view, status=201, headers=NO_STORE)
@@ -100,7 +102,7 @@ async def revoke_keys(
 ) -> Response:
     """Revoke every key of a person, and end all their sessions: yourself or, as an admin, somebody
     else."""
-    owner = Owner(person, identity.owner.tenant)
+    owner = _named(request, person, identity)
     if owner != identity.owner and not _is_admin(identity):
         raise Forbidden("Only an admin revokes the keys of others.")
     sign_ins = sign_ins_of(request)
@@ -172,6 +174,11 @@ def _end(asked: datetime | None, identity: Identity) -> datetime | None:
     own = identity.credential.expires_at if identity.credential.kind == "key" else None
     ends = [each for each in (asked, own) if each is not None]
     return min(ends) if ends else None
+
+
+def _named(request: Request, name: str, identity: Identity) -> Owner:
+    """The person of this name, or of this alias, in the tenant of whoever asks."""
+    return Owner(served(request).access.canonical(name), identity.owner.tenant)
 
 
 def _is_admin(identity: Identity) -> bool:
