@@ -96,7 +96,8 @@ class NotificationsPage(TypedDict):
 
 
 class AuditView(TypedDict):
-    """A record of the audit chain: all that is signed, and the `mac`."""
+    """A record of the audit chain: all that is signed, and the `mac`. Without tenants it has
+    none."""
 
     number: int
     at: Time
@@ -111,6 +112,7 @@ class AuditView(TypedDict):
     detail: JsonObject
     key: str
     mac: str
+    tenant: NotRequired[str]
 
 
 class AuditPage(TypedDict):
