@@ -28,7 +28,7 @@ from assent.approvals.rules import (
     advance,
     ask_under,
 )
-from assent.core.access import APPROVES_ALL
+from assent.core.access import APPROVES_ALL, APPROVES_NOTHING, Owner, Sight
 from assent.core.approval import Approval, ApprovalStatus, Outcome, Target
 from assent.core.audit import Actor
 from assent.core.clock import Clock
@@ -748,3 +748,20 @@ async def test_a_change_that_goes_with_a_decision_is_committed_with_it_or_neithe
     with pytest.raises(Conflict):
         await decide(decider(storage), "t", verdict)
     assert (await storage.approval("a")).status is ApprovalStatus.PENDING  # type: ignore[union-attr]
+
+
+# ── what is not seen ──────────────────────────────────────────────────────────────────────────────
+
+
+async def test_what_is_not_seen_when_it_is_decided_is_not_decided(storage: SqliteStorage) -> None:
+    """Also if it was seen a moment before: a delegation was taken back, or it escalated."""
+    await put(storage, asked("a", Policy()))
+    unseen = replace(decider(storage), sight=Sight("own", Owner("bob"), (), APPROVES_NOTHING))
+    with pytest.raises(NothingPending):
+        await unseen.decide("t", Verdict(decisions=Approve(), by=Actor("bob")))
+    with pytest.raises(NotFound, match="There is no approval 'a'"):
+        await unseen.act("a", AddComment(by=Person(name="bob"), text="Why?"), Actor("bob"))
+    assert (await storage.approval("a")) == asked("a", Policy())
+    seen = replace(unseen, sight=Sight("own", Owner("bob"), (), APPROVES_ALL))
+    comment = AddComment(by=Person(name="bob"), text="Why?")
+    assert (await seen.act("a", comment, Actor("bob"))).comments

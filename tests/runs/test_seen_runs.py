@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -290,10 +291,13 @@ async def test_the_same_key_is_anothers_in_another_tenant(runs: Runs) -> None:
     assert one.answer_id != other.answer_id
 
 
-async def test_a_reader_does_not_go_on_with_the_next_thread_of_that_name(runs: Runs) -> None:
+@pytest.mark.parametrize("is_listening", [True, False])
+async def test_a_reader_does_not_go_on_with_the_next_thread_of_that_name(
+    runs: Runs, is_listening: bool
+) -> None:
     await asked(runs)
     reading = runs.seen_by(OF_ANN).storage
-    with runs.storage.listen("t"):
+    with runs.storage.listen("t") if is_listening else nullcontext():
         assert await reading.read_log("t")
         await runs.cancel_thread("t", ANN)
         waiting = await runs.storage.thread("t")
@@ -303,10 +307,13 @@ async def test_a_reader_does_not_go_on_with_the_next_thread_of_that_name(runs: R
         await runs.delete("t", ANN)
         with pytest.raises(Gone):
             await reading.read_log("t", 1)
-        await asked(runs, BOB)
-        for after in (0, 1, await runs.storage.last_seq("t") - 1):
-            with pytest.raises(Gone):
-                await reading.read_log("t", after)
+        pending = await asked(runs, BOB)
+        last = await runs.storage.last_seq("t")
+        for after in (0, 1, last - 1):
+            with pytest.raises(Gone) if is_listening or after == 1 else nullcontext():
+                assert await reading.read_log("t", after) == ()
+        with pytest.raises(Gone) if is_listening else nullcontext():
+            assert await reading.newest_event("t", pending.run_id) is None
 
 
 async def test_no_request_writes_what_is_not_its_senders(runs: Runs) -> None:
