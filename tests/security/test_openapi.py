@@ -112,7 +112,7 @@ class Walker:
         import schemathesis
         from schemathesis import checks as made
 
-        document = httpx.get(f"{server.url}/openapi.json").json()
+        document = httpx.get(f"{server.url}/openapi.json", timeout=PATIENCE).json()
         config = schemathesis.Config()
         # Two keys would be too many: a request has ours already.
         config.projects.default.generation.update(with_security_parameters=False)

@@ -63,7 +63,8 @@ _TYPES: Final = {
 @open_to_all(WHY_OPEN)
 async def openapi(request: Request) -> Response:
     """The document."""
-    document = request.app.openapi()
+    # To make it, once, takes about a second, and nobody else should wait for that.
+    document = await asyncio.to_thread(request.app.openapi)
     prefix = request.scope.get("root_path", "").rstrip("/")
     if prefix:
         document = {**document, "servers": [{"url": prefix}]}
