@@ -47,6 +47,7 @@ from assent.api.routes import (
     socket,
     thread_runs,
     threads,
+    tickets,
 )
 from assent.api.routing import check_rules
 from assent.api.streams.broadcasts import broadcasting
@@ -89,6 +90,7 @@ from assent.storage.store import StoreOptions
 ROUTES = (
     *(agent, threads, thread_runs, runs, approvals, grants, links, notifications, audit),
     *(schedules, files, feeds, connections, socket, server, metrics, me, session, callback, keys),
+    tickets,
 )
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, WebSocketRoute
 
 from assent.api.access.authorizing import authorize, authorized, may_be_authorized
-from assent.api.access.given import TOKEN
+from assent.api.access.given import TICKET, TOKEN
 from assent.api.access.headers import secured
 from assent.api.access.refusals import note_refused
 from assent.api.access.rules import Rule, rule_of
@@ -115,13 +115,24 @@ KEY_PARAMETER: JsonObject = {
 }
 
 
+TICKET_PARAMETER: JsonObject = {
+    "name": TICKET,
+    "in": "query",
+    "required": False,
+    "description": "A ticket (`POST /stream-tickets`), for pages that can send no header",
+    "schema": {"type": "string"},
+}
+
+
 def _with_parameters(rule: Rule, extra: JsonObject | None) -> JsonObject | None:
     """What the document says besides of a route, with the credentials that its URL may have."""
-    if not rule.token:
+    own = [KEY_PARAMETER] if rule.token else []
+    own += [TICKET_PARAMETER] if rule.ticket is not None else []
+    if not own:
         return extra
     extra = extra or {}
-    kept = [each for each in extra.get("parameters", ()) if each != KEY_PARAMETER]
-    return {**extra, "parameters": [*kept, KEY_PARAMETER]}
+    kept = [each for each in extra.get("parameters", ()) if each not in own]
+    return {**extra, "parameters": [*kept, *own]}
 
 
 def _traced(request: Request, path: str) -> AbstractContextManager[Callable[[int], None]]:
@@ -184,7 +195,8 @@ def _names(dependant: Dependant) -> Iterator[str]:
 def _of_rule(route: JsonRoute) -> set[str]:
     """The parameters with a credential. They are cut out of the scope's URL once they are read, but
     an app's own dependencies may have read them before."""
-    return {TOKEN} if route.rule.token else set()
+    rule = route.rule
+    return {*([TOKEN] if rule.token else []), *([TICKET] if rule.ticket is not None else [])}
 
 
 def check_rules(routes: Sequence[BaseRoute]) -> list[BaseRoute]:

@@ -587,6 +587,14 @@ class KeyRequest(Body):
     note: str = Field(default="", max_length=500, description="What the key is for")
 
 
+class TicketRequest(Body):
+    """The stream that a ticket is for: its `path` on this server, without its query, and its
+    transport."""
+
+    path: str = Field(min_length=1, max_length=1_000, pattern="^/")
+    transport: Literal["sse", "websocket"]
+
+
 class SignInRequest(Body):
     """The key by which somebody signs in in a browser; or what came back from their identity
     provider: its `code`, the `state`, and the issuer, if it says that."""

@@ -294,11 +294,17 @@ BODIES: dict[tuple[str, str], Callable[[Things], Any]] = {
     ("POST", "/ws/broadcast"): lambda of: {"message": "Hm."},
     ("POST", "/api/v1/agents/{agent_id}/tasks"): lambda of: {"description": "Hm."},
     ("POST", "/api/v1/agents/{agent_id}/tasks/{task_id}/execute"): lambda of: {},
-    ("POST", "/stream-tickets"): lambda of: {"transport": "sse", "thread_id": of.thread},
+    ("POST", "/stream-tickets"): lambda of: {"transport": "sse", "path": "/approvals/stream"},
 }
 """A right request for each route that takes one."""
 
-OF_NOBODY = {"/files", "/keys", "/api/v1/agents/{agent_id}/tasks", "/ws/broadcast"}
+OF_NOBODY = {
+    "/files",
+    "/keys",
+    "/stream-tickets",
+    "/api/v1/agents/{agent_id}/tasks",
+    "/ws/broadcast",
+}
 """Routes whose bodies name nothing of anybody's."""
 
 

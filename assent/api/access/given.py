@@ -3,6 +3,7 @@ that comes later, such as a line of a log, can have it."""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 from urllib.parse import parse_qsl, unquote_plus
@@ -11,27 +12,43 @@ from fastapi import Request
 from starlette.exceptions import HTTPException
 
 from assent.api.access.rules import Rule
+from assent.api.streams.transport import Transport
 
 TOKEN = "token"
-"""The parameter of a URL that may have a key."""
+TICKET = "ticket"
+"""The parameters of a URL that may have a key, or a ticket."""
+
+PROTOCOL = "assent"
+KEY_PROTOCOL = "assent.key."
+"""The subprotocol of our WebSockets, and the beginning of one that has a key, in base64url: a page
+can choose no other header of a handshake."""
 
 ONCE = ("authorization", "x-api-key", "host")
 """Headers that a request has at most once: of two, nobody knows which one a proxy has read."""
 
 
 class Given(NamedTuple):
-    """A text by which the sender of a request shows who they are, and where it was."""
+    """A text by which the sender of a request shows who they are, and where it was. A ticket is for
+    a stream of the `transport`."""
 
-    how: Literal["token", "header"]
+    how: Literal["ticket", "token", "protocol", "header"]
     text: str
+    transport: Transport | None = None
 
 
 def given_by(request: Request, rule: Rule, *, check: bool) -> Given | None:
-    """The credential of the request: that of its headers, if they have one, else that of its URL,
-    if the rule takes one there. With `check`, raises 400 for a header that is there twice."""
+    """The credential of the request: its ticket, if the rule takes one; else a key among its
+    subprotocols, that of its headers, or of its URL, where the rule takes one there. With `check`,
+    raises 400 for a header that is there twice."""
     if check:
         _check_once(request)
     token = _cut(request, TOKEN) if rule.token else []
+    ticket = _cut(request, TICKET) if rule.ticket is not None else []
+    protocols = _cut_keys(request) if rule.ticket is Transport.WEBSOCKET else []
+    if ticket:
+        return Given("ticket", ticket[0] if len(ticket) == 1 else "", rule.ticket)
+    if protocols:
+        return Given("protocol", protocols[0] if len(protocols) == 1 else "")
     authorization = request.headers.get("authorization")
     if authorization is not None:
         scheme, _, text = authorization.partition(" ")
@@ -59,6 +76,34 @@ def _cut(request: Request, name: str) -> list[str]:
     if cut:
         request.scope["query_string"] = b"&".join(part for part in parts if part not in cut)
     return list(_values(b"&".join(cut)))
+
+
+def offers(request: Request) -> list[str]:
+    """The subprotocols that the client of a WebSocket offers."""
+    given = ",".join(request.headers.getlist("sec-websocket-protocol"))
+    return [each.strip() for each in given.split(",") if each.strip()]
+
+
+def _cut_keys(request: Request) -> list[str]:
+    """Take the keys out of the subprotocols that the scope has. Returns them; one that is no
+    base64url is an empty text."""
+    offered = offers(request)
+    keys = [each for each in offered if each.startswith(KEY_PROTOCOL)]
+    if keys:
+        left = ", ".join(each for each in offered if each not in keys).encode()
+        others = [each for each in request.scope["headers"] if each[0].lower() != _PROTOCOLS]
+        request.scope["headers"] = [*others, (_PROTOCOLS, left)]
+    return [_decoded(each.removeprefix(KEY_PROTOCOL)) for each in keys]
+
+
+_PROTOCOLS = b"sec-websocket-protocol"
+
+
+def _decoded(text: str) -> str:
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True).decode()
+    except ValueError:
+        return ""
 
 
 def _values(query: bytes) -> Iterator[str]:

@@ -53,7 +53,7 @@ RENEWED_AFTER = 10.0
 """The seconds after which a request over a WebSocket that is open asks anew whether its sender
 still is who they were."""
 
-Kind = Literal["local", "setting", "key", "session", "token", "host", "project"]
+Kind = Literal["local", "setting", "key", "session", "token", "host", "project", "ticket"]
 
 
 @dataclass(frozen=True, slots=True)

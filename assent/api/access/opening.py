@@ -13,6 +13,7 @@ from assent.api.access.keys import StoredKeys
 from assent.api.access.oidc import Providers
 from assent.api.access.sessions import Cookie, SignedIn
 from assent.api.access.sources import KeysOfSettings
+from assent.api.access.tickets import ByTicket
 from assent.api.access.tokens import OfIssuers, Tokens
 from assent.api.cors import Origins
 from assent.config.settings import Settings
@@ -29,7 +30,7 @@ class SignIns:
     """The ways in which people are known on a server whose app does not say who they are: keys of
     its `settings`, keys that are `stored`, tokens of `issuers`, and the sessions of `browsers`. In
     a browser they sign in with a key, or at one of the `providers`: `login` is the cookie of
-    somebody who is about to."""
+    somebody who is about to. With one of the `tickets` a page opens a stream."""
 
     settings: KeysOfSettings
     stored: StoredKeys
@@ -37,6 +38,7 @@ class SignIns:
     browsers: SignedIn
     providers: Providers
     login: Cookie
+    tickets: ByTicket
 
     @classmethod
     def over(
@@ -74,10 +76,13 @@ class SignIns:
             settings=of_settings,
             providers=providers.names,
         )
+        issuers = OfIssuers(tokens, clock)
+        known = (of_settings, stored, issuers, browsers)
         return cls(
             settings=of_settings,
             stored=stored,
-            issuers=OfIssuers(tokens, clock),
+            issuers=issuers,
+            tickets=ByTicket(storage, pepper, clock, known),
             browsers=browsers,
             providers=providers,
             login=Cookie("assent-login"),
@@ -87,7 +92,7 @@ class SignIns:
     def sources(self) -> Sequence[Source]:
         """They, in the order in which they are asked: a header that says who asks comes before a
         cookie."""
-        return (self.settings, self.stored, self.issuers, self.browsers)
+        return (self.tickets, self.settings, self.stored, self.issuers, self.browsers)
 
     async def by_key(self, text: str, request: Request) -> Found:
         """The person whose key this is. Raises 401."""

@@ -37,6 +37,13 @@ class KeysPage(TypedDict):
     next: str | None
 
 
+class TicketView(TypedDict):
+    """A ticket for one stream. `ticket` is its text, which is shown this once."""
+
+    ticket: str
+    expires_at: Time
+
+
 class RevokedKeysView(TypedDict):
     """What was revoked of one person: their keys, and the number of their sessions."""
 

@@ -45,8 +45,7 @@ class Handshake:
         loops: list[Loop] = []
         answer = _Answer(send, can_deny=DENIAL in (scope.get("extensions") or {}))
         await requests.open(answer, loops)
-        # Without the key, if there was one in it.
-        scope["query_string"] = requests.query
+        requests.clean(scope)
         if answer.status != SWITCHING:
             return
         later: list[Loop] | None = scope.get(LATER)

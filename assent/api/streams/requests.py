@@ -10,6 +10,7 @@ from urllib.parse import quote
 import msgspec
 from starlette.types import ASGIApp, Message, Scope, Send
 
+from assent.api.access.given import KEY_PROTOCOL
 from assent.api.access.identity import IDENTITY, SENDER_IN_SCOPE, Identity
 from assent.api.context import inner_prefix
 from assent.api.streams.later import LATER, Loop
@@ -61,17 +62,20 @@ class Requests:
         await self._app(scope, _Body(b""), answer)
         if hasattr(scope.get("route"), "own_path"):
             self._prefix = inner_prefix(scope)
-        self._scope["query_string"] = scope["query_string"]
+        # Without the credentials that were cut out of them.
+        for name in ("query_string", "headers"):
+            self._scope[name] = scope[name]
         identity: Identity | None = scope.get(IDENTITY)
         if identity is not None and not identity.is_of_request:
             # What they were known by need not be shown again, and is renewed.
             self._scope[IDENTITY] = identity
 
-    @property
-    def query(self) -> bytes:
-        """That of the handshake. Once it was made, without a key."""
-        query: bytes = self._scope["query_string"]
-        return query
+    def clean(self, scope: Scope) -> None:
+        """Leave no credential in the scope of the WebSocket, whose handshake was made."""
+        for name in ("query_string", "headers"):
+            scope[name] = self._scope[name]
+        offered = scope.get("subprotocols", ())
+        scope["subprotocols"] = [each for each in offered if not each.startswith(KEY_PROTOCOL)]
 
     async def post(self, path: str, body: Json, key: str | None) -> Reply:
         """The response to a POST to this path of the server, under the key if there is one. Raises

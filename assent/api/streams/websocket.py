@@ -16,6 +16,7 @@ from fastapi import Request, Response
 from starlette.types import Message as Sent
 from starlette.types import Receive, Scope, Send
 
+from assent.api.access.given import PROTOCOL, offers
 from assent.api.context import served
 from assent.api.dialects.base import Dialect
 from assent.api.problems import EXPECTED
@@ -67,7 +68,8 @@ class SocketStream(Response):
             return speech.heartbeat(now())
 
         connection = connection_of(request, following, Transport.WEBSOCKET, dialect, ws_text, beat)
-        self._socket = Socket(Outlet(request, connection), speech, batches)
+        protocol = PROTOCOL if PROTOCOL in offers(request) else None
+        self._socket = Socket(Outlet(request, connection), speech, batches, protocol)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         loops: list[Loop] = scope[LATER]
@@ -107,11 +109,18 @@ class Socket:
 
     __slots__ = (
         *("_batches", "_connection", "_is_at_work", "_is_over", "_outlet", "_pace", "_sending"),
-        *("_speech", "_wrong"),
+        *("_protocol", "_speech", "_wrong"),
     )
 
-    def __init__(self, outlet: Outlet, speech: Speech, batches: Batches | None = None) -> None:
+    def __init__(
+        self,
+        outlet: Outlet,
+        speech: Speech,
+        batches: Batches | None = None,
+        protocol: str | None = None,
+    ) -> None:
         self._outlet = outlet
+        self._protocol = protocol
         self._connection = outlet.connection
         self._batches = outlet.connection.following.batches() if batches is None else batches
         self._speech = speech
@@ -125,7 +134,9 @@ class Socket:
         """Send and listen until one of the two ends."""
         with self._outlet.opened(send):
             heartbeat = f"{self._outlet.heartbeat:g}".encode()
-            await send({"type": "websocket.accept", "headers": [(b"x-heartbeat", heartbeat)]})
+            chosen = {} if self._protocol is None else {"subprotocol": self._protocol}
+            headers = [(b"x-heartbeat", heartbeat)]
+            await send({"type": "websocket.accept", "headers": headers, **chosen})
             hearing = asyncio.create_task(self._hear(receive))
             # What is followed may be another log by then.
             hearing.add_done_callback(lambda _: self._connection.following.stop())
