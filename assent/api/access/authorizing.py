@@ -7,6 +7,7 @@ from fastapi import Request
 from starlette.exceptions import HTTPException
 
 from assent.api.access.identity import BY_APP, IDENTITY, SIGHT, Identity
+from assent.api.access.origins import check_page
 from assent.api.access.rules import Rule
 from assent.api.context import SCOPE_KEY, Served, served
 from assent.core.access import NOTHING, RIGHTS, Right, Sight
@@ -23,6 +24,9 @@ async def authorize(request: Request, rule: Rule) -> None:
         request.scope[SIGHT] = NOTHING
         return
     identity = await served(request).access.identify(request, rule)
+    if identity.credential.kind != "local":
+        # Without keys that is asked of every request, before anything else.
+        check_page(request, served(request).origins)
     if limiting is not None:
         limiting.count_person(identity.owner)
     request.scope[IDENTITY] = identity

@@ -13,11 +13,10 @@ READING = ("GET", "HEAD", "OPTIONS")
 
 def check_page(request: Request, origins: Origins) -> None:
     """Raise 403 for a change that a page of another site asks for, or a WebSocket, by which it
-    could ask for some. A browser sends cookies along with what any page asks, so they do not say
-    that the user wants it."""
-    scheme = request.headers.get("authorization", "").partition(" ")[0]
-    only_reads = request.method in READING and not request.scope.get(HANDSHAKE)
-    if only_reads or scheme.lower() == "bearer":
+    could ask for some: with whatever it shows who sends it. A browser sends cookies along with what
+    any page asks, so they do not say that the user wants it; and a page that has a key, and is not
+    listed, has it from somewhere."""
+    if request.method in READING and not request.scope.get(HANDSHAKE):
         return
     origin = request.headers.get("origin")
     site = request.headers.get("sec-fetch-site")

@@ -14,8 +14,6 @@ from starlette.exceptions import HTTPException
 
 from assent.api.access.given import Given
 from assent.api.access.identity import BY_APP, Credential, Found, Identity, Kind
-from assent.api.access.origins import check_page
-from assent.api.context import served
 from assent.core.access import check_role
 from assent.core.audit import Authentication
 from assent.core.errors import ConfigurationError
@@ -84,7 +82,6 @@ def identifying(auth: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, N
         found_there = said_by("Assent(auth=…)", found, Authentication.HOST, Credential("host"))
         if found_there is None:
             raise HTTPException(401, "Log in first: this server must know who you are.")
-        check_page(request, served(request).origins)
         request.scope[BY_APP] = found_there
 
     return identify
