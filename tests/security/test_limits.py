@@ -17,14 +17,15 @@ from assent import Assent, build_hitl_agent
 from assent.api.access.limiting import MOST_KNOWN, Limiting, Windows, address_of
 from assent.api.proxies import Proxies
 from assent.api.streams.connections import Connections
-from assent.api.streams.websocket import Pace
+from assent.api.streams.websocket import MOST_FRAMES, Pace
 from assent.config.settings import Settings
 from assent.core.access import Owner
 from assent.core.clock import Clock
 from assent.core.errors import ConfigurationError, NotFound, StreamsFull, TooManyRequests
 from tests.support.models import ScriptedModel
 from tests.support.secrets import bearer, keys_of
-from tests.support.server import expect, problem
+from tests.support.server import asking, expect, problem, scripted_agents, serving
+from tests.support.sockets import socket_of
 
 
 class Now:
@@ -395,3 +396,26 @@ def test_the_people_of_a_tenant_have_so_many_streams() -> None:
     connections.admit(Owner("cid", "other"))
     places[0].give_back()
     connections.admit(Owner("cid", "acme"))
+
+
+# ── over a socket ─────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_commands_of_a_socket_are_requests_too_and_heard_no_faster_than_there_is_time(
+    tmp_path: Path,
+) -> None:
+    limits = {"ASSENT_API_KEYS": keys_of("ann"), "ASSENT_RATE_LIMIT": "5/hour"}
+    agents = scripted_agents(tmp_path, "agent")
+    with serving(tmp_path, agents, **limits) as server:
+        async with asking(server, **bearer("ann")) as api:
+            await api.stream("tell 1", thread_id="t")
+            async with socket_of(server, "t", headers=bearer("ann")) as socket:
+                statuses = [(await socket.ask("cancel")).get("status") for _ in range(5)]
+                assert statuses[-1] == 429
+                # Pings are no requests, and yet take their time.
+                began = time.monotonic()
+                for _ in range(MOST_FRAMES + 1):
+                    await socket.send("ping")
+                for _ in range(MOST_FRAMES + 1):
+                    await socket.until("pong")
+                assert time.monotonic() - began > 0.5
