@@ -275,3 +275,10 @@ def test_what_is_read_of_an_auth_is_there() -> None:
     assert auth._handlers == {("threads", "read"): [read]}
     assert auth._global_handlers == [everything]
     assert ProjectAuth(auth, Origins()).kind == "project"
+
+
+async def test_a_ticket_could_not_say_who_they_are(tmp_path: Path) -> None:
+    body = {"path": "/threads/t/events", "transport": "sse"}
+    async with serving(tmp_path, HEAD) as client:
+        refused = await client.post("/stream-tickets", json=body, headers={"x-who": "ann"})
+        assert refused.status_code == 409
