@@ -106,7 +106,9 @@ async def create(
         "task_parameters": parameters,
     }
     metadata = {**user, OF_TASK: of_task}
-    thread = await runs.create_thread(None, owner=by.owner, metadata=metadata, key=key)
+    thread = await runs.create_thread(
+        None, owner=by.owner, metadata=metadata, known_to=by.known_to, key=key
+    )
     return Task(thread=thread, **of_task)
 
 

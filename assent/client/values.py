@@ -105,7 +105,7 @@ class Outcome(Value, frozen=True, kw_only=True):
     status: str = ""
     decisions: dict[str, ShownApproval] = {}
     pending: tuple[str, ...] = ()
-    events: str = ""
+    events: str | None = ""
 
     @classmethod
     def _nested(cls, fields: JsonObject) -> JsonObject:

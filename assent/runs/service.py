@@ -482,12 +482,15 @@ class Runs:
         *,
         owner: Owner,
         metadata: Mapping[str, Any],
+        known_to: Sequence[str] = (),
         key: Key | None = None,
     ) -> Thread:
         """A new thread, without a run; or the one that the same request under its key made before.
-        Raises `Conflict` if one with this id exists."""
+        What is done on it can be traced to those who share the secret of whoever made it. Raises
+        `Conflict` if one with this id exists."""
         now = self.clock.now()
         thread = transitions.new_thread(thread_id or self.clock.new_id(), owner, metadata, now)
+        thread = replace(thread, requested_by=tuple(known_to))
         rows: tuple[Row, ...] = (thread,)
         if key is not None:
             made = Outcome(thread_id=thread.thread_id, status=thread.status)

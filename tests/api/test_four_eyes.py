@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import httpx
 import pytest
@@ -48,7 +49,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         ASSENT_CONFIG=str(folder / "assent.toml"),
         ASSENT_PUBLIC_URL=PUBLIC,
         ASSENT_LINK_ISSUERS="mailer",
-        ASSENT_ROLES="ann:operator approver auditor",
+        ASSENT_ROLES="ann:operator approver auditor,bob:operator approver admin",
     ) as server:
         yield server
 
@@ -69,7 +70,8 @@ class Case:
 
     @property
     def bob(self) -> Api:
-        return self.people["bob"]
+        """Bob, with a key that he has made for ann: what it says may be his word."""
+        return self.people["bob as ann"]
 
     @property
     def slow(self) -> str:
@@ -110,7 +112,21 @@ async def case(server: Server, thread: str, amount: int) -> AsyncIterator[Case]:
             )
             for name in NAMES
         }
+        key = {"authorization": f"Bearer {await bobs_key_of_ann(server, people['bob'])}"}
+        people["bob as ann"] = await stack.enter_async_context(asking(server, **key))
         yield Case(server, people, thread, amount)
+
+
+async def bobs_key_of_ann(server: Server, bob: Api) -> str:
+    """A key that bob has made for ann, once for all tests."""
+    if server not in MADE:
+        body = {"person": "ann", "roles": ["operator"]}
+        made = await expect(await bob.http.post("/keys", json=body), 201)
+        MADE[server] = made.json()["key"]
+    return MADE[server]
+
+
+MADE: WeakKeyDictionary[Server, str] = WeakKeyDictionary()
 
 
 # ── every route ───────────────────────────────────────────────────────────────────────────────────
@@ -166,31 +182,20 @@ async def wrote_what_failed(case: Case) -> None:
     await case.ann.paused(case.slow, thread_id=case.thread)
 
 
-@way("POST /agent/stream")
-async def answered_a_chat_with_another_request(case: Case) -> None:
-    await case.ann.paused(f"pay {case.amount}", thread_id=case.thread, agent="chat_agent")
-    await case.bob.stream(case.slow, thread_id=case.thread)
-
-
-@way("POST /agent/invoke")
-async def rejected_with_another_request(case: Case) -> None:
-    await case.ann.paused(f"pay {case.amount}", thread_id=case.thread)
-    body = {"message": case.slow, "thread_id": case.thread, "if_paused": "reject"}
-    await case.post("bob", "/agent/invoke", 200, **body)
-
-
 @way("POST /agent/invoke")
 async def dropped_the_question_for_another_request(case: Case) -> None:
     await case.ann.paused(f"pay {case.amount}", thread_id=case.thread)
     body = {"message": "tell 1", "thread_id": case.thread, "if_paused": "cancel"}
-    await case.post("bob", "/agent/invoke", 200, **body)
+    await case.post("bob as ann", "/agent/invoke", 200, **body)
     await case.ann.paused(case.slow, thread_id=case.thread)
 
 
 @way("POST /threads/{id}/state")
 async def wrote_to_the_state(case: Case) -> None:
     await case.ann.stream("tell 1", thread_id=case.thread)
-    await case.post("bob", f"/threads/{case.thread}/state", 200, values={"messages": "tell 1"})
+    await case.post(
+        "bob as ann", f"/threads/{case.thread}/state", 200, values={"messages": "tell 1"}
+    )
     await case.ann.paused(case.slow, thread_id=case.thread)
 
 
@@ -198,7 +203,7 @@ async def wrote_to_the_state(case: Case) -> None:
 async def gave_the_graphs_own_input(case: Case) -> None:
     await case.ann.stream("tell 1", thread_id=case.thread)
     body = {"assistant_id": "agent", "input": {"messages": "tell 1"}}
-    run = await case.post("bob", f"/threads/{case.thread}/runs", 200, **body)
+    run = await case.post("bob as ann", f"/threads/{case.thread}/runs", 200, **body)
     await case.ann.ended(run["run_id"])
     await case.ann.paused(case.slow, thread_id=case.thread)
 
@@ -224,14 +229,14 @@ async def wrote_while_the_thread_was_paused(case: Case) -> None:
 @way("POST /threads/{id}/resume")
 async def gave_a_reason(case: Case) -> None:
     await case.ann.paused(case.two_steps, thread_id=case.thread)
-    await case.bob.decided(case.thread, type="reject", message=REASON)
+    await case.people["bob"].decided(case.thread, type="reject", message=REASON)
 
 
 @way("POST /threads/{id}/resume")
 async def put_in_other_arguments(case: Case) -> None:
     await case.ann.paused(case.two_steps, thread_id=case.thread)
     args = {"amount": case.amount, "note": REASON}
-    await case.bob.decided(case.thread, type="edit", args=args)
+    await case.people["bob"].decided(case.thread, type="edit", args=args)
 
 
 @way("POST /approvals/{id}/decide")
@@ -263,7 +268,7 @@ async def gave_a_reason_by_link(case: Case) -> None:
 @way("POST /threads/{id}/fork")
 async def forked_it(case: Case) -> None:
     await case.ann.paused(case.slow, thread_id=case.thread)
-    forked = await case.post("bob", f"/threads/{case.thread}/fork", 201)
+    forked = await case.post("bob as ann", f"/threads/{case.thread}/fork", 201)
     case.thread = forked["thread_id"]
 
 
@@ -302,14 +307,14 @@ async def changed_when_a_schedule_runs(case: Case) -> None:
 @way("POST /schedules/{id}/run")
 async def started_a_schedule(case: Case) -> None:
     path = await _anns_schedule(case, case.slow)
-    run = await case.post("bob", f"{path}/run", 202)
+    run = await case.post("bob as ann", f"{path}/run", 202)
     await case.ann.ended(run["run_id"])
 
 
 @way("POST /schedules")
 async def scheduled_words_for_her_thread(case: Case) -> None:
     body = {"cron": NEVER, "message": "tell 1", "thread_id": case.thread}
-    path = f"/schedules/{(await case.post('bob', '/schedules', 201, **body))['schedule_id']}"
+    path = f"/schedules/{(await case.post('bob as ann', '/schedules', 201, **body))['schedule_id']}"
     run = await case.post("ann", f"{path}/run", 202)
     await case.ann.ended(run["run_id"])
     await case.ann.paused(case.slow, thread_id=case.thread)
@@ -334,7 +339,7 @@ TASKS = "/api/v1/agents/agent/tasks"
 
 @way("POST /api/v1/agents/{agent_id}/tasks")
 async def described_a_task_that_she_executed(case: Case) -> None:
-    task = await case.post("bob", TASKS, 200, description=case.slow)
+    task = await case.post("bob as ann", TASKS, 200, description=case.slow)
     case.thread = task["id"]
     await case.post("ann", f"{TASKS}/{case.thread}/execute", 200)
 
@@ -343,7 +348,7 @@ async def described_a_task_that_she_executed(case: Case) -> None:
 async def executed_a_task_of_hers(case: Case) -> None:
     task = await case.post("ann", TASKS, 200, description="tell 1")
     case.thread = task["id"]
-    await case.post("bob", f"{TASKS}/{case.thread}/execute", 200, query=case.slow)
+    await case.post("bob as ann", f"{TASKS}/{case.thread}/execute", 200, query=case.slow)
 
 
 @pytest.mark.parametrize(
@@ -397,7 +402,7 @@ async def test_every_route_that_changes_anything_is_thought_of(case: Case) -> No
 
 async def test_consent_has_no_words(case: Case) -> None:
     await case.ann.paused(case.two_steps, thread_id=case.thread)
-    await case.bob.decided(case.thread, type="approve")
+    await case.people["bob"].decided(case.thread, type="approve")
     approval = await case.asked()
     assert (approval["requested_by"], approval["shortage"]) == (["ann"], None)
     await case.decide("bob", approval)
@@ -428,7 +433,7 @@ async def test_nobody_has_agreed_to_what_they_rejected(case: Case) -> None:
 async def test_nobody_agrees_with_themselves(case: Case) -> None:
     # Payments with `pay` take no second pair of eyes, so whoever decides one agrees for nobody.
     await case.bob.paused(f"pay {case.amount}", thread_id=case.thread)
-    await case.bob.decided(case.thread, type="approve")
+    await case.people["bob"].decided(case.thread, type="approve")
     await case.ann.at_rest(case.thread)
     await case.ann.paused(case.slow, thread_id=case.thread)
     await case.decide("bob", await case.asked(), 403)
@@ -492,12 +497,12 @@ async def test_an_editor_who_leaves_nobody_is_told_so_and_the_operator_too(case:
     assert len(short) == 2
     assert "left=['bob']" in short[0]
     assert "left=[]" in short[1]
-    await case.bob.decided(case.thread, type="reject")
+    await case.people["bob"].decided(case.thread, type="reject")
 
 
 async def test_a_kill_forgets_nobody(case: Case) -> None:
     await case.ann.paused(case.two_steps, thread_id=case.thread)
-    await case.bob.decided(case.thread, type="reject", message=REASON)
+    await case.people["bob"].decided(case.thread, type="reject", message=REASON)
     case.server.restart()
     approval = await case.asked()
     assert approval["requested_by"] == ["ann", "bob"]
