@@ -28,6 +28,7 @@ OF_THE_RUNS = {
     "runs/service.py:Runs.__init__": "has it",
     "runs/service.py:Runs.seen_by": "makes a smaller one of it",
     "runs/service.py:Runs._check_not_hidden": "looks for a thread that a new one cannot replace",
+    "runs/service.py:Runs._may_run": "asks if whose schedule is due has a key that is good",
     "runs/service.py:Runs._next_seq": "asks for a number in the log of a thread to be made",
 }
 """Where the service reads the whole storage."""
