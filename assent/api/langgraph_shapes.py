@@ -295,7 +295,7 @@ def thread_view(
     state = content.state
     asking = [task for task in state.tasks if task.interrupts] if state else []
     return {
-        **pick(thread, ("thread_id", "created_at", "updated_at")),
+        **pick(thread, ("thread_id", "owner", "created_at", "updated_at")),
         "state_updated_at": thread.updated_at,
         "metadata": {**thread.metadata, **_graph(thread.agent)},
         "status": thread.status,

@@ -255,6 +255,7 @@ class Thread(Value, frozen=True, kw_only=True):
     `values`."""
 
     thread_id: str = ""
+    owner: str = ""
     created_at: datetime | None = None
     updated_at: datetime | None = None
     metadata: JsonObject = {}

@@ -26,6 +26,7 @@ MESSAGES_PER_THREAD = 6
 
 OWN_THREADS = 2
 SHARED_THREADS = 2
+SHARED = "all"
 
 Json = Any
 
@@ -52,10 +53,11 @@ class Known:
 @dataclass(slots=True)
 class Log:
     """One thread, as its follower has seen it. `may_stop` says that people cancel there too;
-    `stopped` that somebody asked for it."""
+    `stopped` that somebody asked for it. `refusals` are what messages may be answered besides."""
 
     thread_id: str
     may_stop: bool
+    refusals: tuple[int, ...] = ()
     events: list[Event] = field(default_factory=list)
     last: int = 0
     sent: int = 0
@@ -128,9 +130,13 @@ NOT_NOW = (404, 503)
 changed, and whoever asks again later is served."""
 
 
+TAKEN = 404
+"""The answer to a message on a thread that is another's: somebody else began it first."""
+
+
 class Person:
-    """Talks on threads of their own, and on some that others talk on too; decides what is asked
-    there. `others` are who they argue with. A `patient` one may be told: not now.
+    """Talks on threads of their own, and on some that others decide on too: these belong to whoever
+    began them. `others` are who they argue with. A `patient` one may be told: not now.
 
     They ask while `served` is set: to ask where nobody listens takes the processor from the server
     that starts.
@@ -159,7 +165,7 @@ class Person:
     async def live(self) -> None:
         """Go on for ever, one deed after another, with rests while `going` is not set."""
         slots = [f"{self.name}-{index}" for index in range(OWN_THREADS)] + [
-            f"all-{index}" for index in range(SHARED_THREADS)
+            f"{SHARED}-{index}" for index in range(SHARED_THREADS)
         ]
         while True:
             await self._going.wait()
@@ -171,7 +177,8 @@ class Person:
         log = self._book.current.get(slot)
         if log is None or log.sent >= MESSAGES_PER_THREAD:
             number = sum(1 for id in self._book.logs if id.rpartition("-")[0] == slot)
-            log = Log(f"{slot}-{number}", may_stop=number % 3 == 2)
+            refusals = (TAKEN,) if slot.startswith(SHARED) else ()
+            log = Log(f"{slot}-{number}", may_stop=number % 3 == 2, refusals=refusals)
             log.follower = asyncio.create_task(
                 follow(self._api, log, self._book, self._chance, self._served)
             )
@@ -182,9 +189,12 @@ class Person:
         response = await self._ask("GET", f"/threads/{log.thread_id}")
         thread = self._expect(response, 200, 404).json()
         status = thread["status"] if response.status_code == 200 else "new"
+        is_own = status == "new" or thread["owner"] == self.name
         luck = self._chance.random()
         if status == "interrupted":
-            await self._decide(log)
+            await self._decide(log, is_own)
+        elif not is_own:
+            await asyncio.sleep(0.03)
         elif status != "busy":
             await self._say(log)
         elif log.may_stop and luck < 0.15:
@@ -212,7 +222,7 @@ class Person:
             await way(sent, request)
             if sent.status in self._refusals:
                 self._book.refusals[sent.status] += 1
-            elif sent.status not in (None, 200, 202, 409):
+            elif sent.status not in (None, 200, 202, 409, *log.refusals):
                 self._book.complaints.append(("status", f"{sent} was answered {sent.status}."))
 
     async def _say_meanwhile(self, log: Log) -> None:
@@ -238,7 +248,7 @@ class Person:
         async with self._api.http.stream("POST", "/agent/stream", json=body) as response:
             sent.status, sent.run_id = _status(response), response.headers.get("x-run-id", "")
             patience = self._chance.randrange(60)
-            async for _ in response.aiter_raw():
+            async for _ in response.aiter_bytes():
                 patience -= 1
                 if patience < 0:
                     return
@@ -269,11 +279,14 @@ class Person:
 
     # ── deciding ──────────────────────────────────────────────────────────────────────────────────
 
-    async def _decide(self, log: Log) -> None:
+    async def _decide(self, log: Log, is_own: bool) -> None:
         pending = await self._pending(log)
         if not pending:
             return
         luck = self._chance.random()
+        if not is_own:
+            # Words, and a stop, are for the owner alone.
+            luck = 0.14 + 0.86 * luck
         if log.may_stop and luck < 0.05:
             await self._stop(log, pending[0]["run_id"])
         elif log.may_stop and luck < 0.08:

@@ -53,7 +53,7 @@ class Plan:
 
     rounds: int
     seed: int
-    people: int = 8
+    people: int = 5
     rest_every: int = 10
     longest_life: float = 0.8
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -115,9 +115,12 @@ async def storm(folder: Path, plan: Plan) -> Report:
 
 
 def keys_of(plan: Plan) -> dict[str, str]:
-    """The setting with the people's keys."""
+    """The settings with the people's keys and roles: each sees what the others do."""
     keys = [f"{name}:the-secret-of-{name}" for name in _names(plan)]
-    return {"ASSENT_API_KEYS": ",".join(keys)}
+    return {
+        "ASSENT_API_KEYS": ",".join(keys),
+        "ASSENT_DEFAULT_ROLES": "operator,approver,auditor",
+    }
 
 
 def _names(plan: Plan) -> list[str]:
@@ -170,7 +173,8 @@ class Storm:
         any_api = next(iter(apis.values()))
         self._going.set()
         async with all_cancelled_in_the_end(
-            [asyncio.create_task(person.live()) for person in people]
+            # Each does two things at a time: only its owner puts words into a thread.
+            [asyncio.create_task(person.live()) for person in people for _ in range(2)]
         ) as lives:
             for number in range(1, self._plan.rounds + 1):
                 await self._round()

@@ -23,7 +23,7 @@ def forecast() -> Forecast:
     """Few rounds are short ones, and the server loses its patience with a lock as soon."""
     if ROUNDS > SHORT:
         return Forecast(rounds=ROUNDS, seed=SEED)
-    return Forecast(rounds=ROUNDS, seed=SEED, people=6, longest_trouble=0.8, busy_seconds=0.2)
+    return Forecast(rounds=ROUNDS, seed=SEED, people=4, longest_trouble=0.8, busy_seconds=0.2)
 
 
 @pytest.mark.timeout(120 + 60 * ROUNDS)

@@ -55,6 +55,7 @@ async def test_a_thread_is_made_and_read(sdk: LangGraphClient, api: Api, thread:
     }
     assert found["values"] == (await sdk.threads.get_state(thread))["values"]
     assert (found["config"], found["error"]) == ({"configurable": {}}, None)
+    assert found["owner"] == made["owner"] == "local"
     assert found["state_updated_at"] == found["updated_at"] > made["updated_at"]
 
 

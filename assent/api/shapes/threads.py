@@ -22,6 +22,7 @@ class ThreadView(TypedDict):
     for."""
 
     thread_id: str
+    owner: str
     created_at: Time
     updated_at: Time
     state_updated_at: Time
