@@ -422,11 +422,12 @@ async def test_a_server_with_keys_needs_one_and_counts_streams_by_it(tmp_path: P
             ):
                 await problem(await refusal(server, "/threads/t/ws", **ann), 429)
                 bob = {"authorization": "Bearer secret-of-bob"}
-                async with socket_of(server, "t", headers=bob) as his:
-                    await his.done("message", message="pay 1")
-                    await socket.until("run_paused")
-                    (approval,) = await api.pending("t")
-                    assert approval["requested_by"] == ["bob"]
+                # It is hers, and he is told of none.
+                await problem(await refusal(server, "/threads/t/ws", **bob), 404)
+                await socket.done("message", message="pay 1")
+                await socket.until("run_paused")
+                (approval,) = await api.pending("t")
+                assert approval["requested_by"] == ["ann"]
             async with socket_of(server, "t", headers=ann):
                 pass
 
