@@ -85,6 +85,7 @@ def environment(folder: Path, more: str = "") -> dict[str, str]:
     file.write_text(POLICIES + more)
     return {
         "ASSENT_API_KEYS": ",".join(f"{name}:secret-of-{name}" for name in NAMES),
+        "ASSENT_ROLES": ",".join(f"{name}:operator approver auditor" for name in NAMES),
         "ASSENT_CONFIG": str(file),
         "ASSENT_PUBLIC_URL": "https://assent.example",
     }

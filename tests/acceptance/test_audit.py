@@ -68,7 +68,11 @@ async def audit(api: Api, **filters: Json) -> list[Json]:
 
 
 async def test_who_did_what_is_audited_and_outlives_the_thread(tmp_path: Path) -> None:
-    keys = {"ASSENT_API_KEYS": "ann:secret-of-ann,bob:secret-of-bob", "ASSENT_ENCRYPTION_KEY": KEY}
+    keys = {
+        "ASSENT_API_KEYS": "ann:secret-of-ann,bob:secret-of-bob",
+        "ASSENT_ROLES": "ann:operator approver auditor,bob:operator approver auditor",
+        "ASSENT_ENCRYPTION_KEY": KEY,
+    }
     with serving(tmp_path, scripted_agents(tmp_path, "agent"), **keys) as server:
         async with (
             asking(server, Authorization="Bearer secret-of-ann") as ann,
@@ -87,7 +91,7 @@ async def test_who_did_what_is_audited_and_outlives_the_thread(tmp_path: Path) -
             await problem(await bob.resume("t", type="edit", args={"amount": -1}), 422)
             await ann.cancel("/threads/t")
             await ann.at_rest("t")
-            await expect(await bob.http.delete("/threads/t"), 204)
+            await expect(await ann.http.delete("/threads/t"), 204)
             rows = await audit(ann, thread_id="t")
             said = [
                 (
@@ -106,11 +110,11 @@ async def test_who_did_what_is_audited_and_outlives_the_thread(tmp_path: Path) -
                 ("decided", "bob", "api_key", second["digest"], "edit"),
                 ("asked", "", "assent", third["digest"], None),
                 ("cancelled", "ann", "api_key", third["digest"], None),
-                ("erased", "bob", "api_key", "", None),
+                ("erased", "ann", "api_key", "", None),
             ]
             assert [row["number"] for row in rows] == list(range(1, 8))
             assert "4711" not in json.dumps([row["detail"] for row in rows])
-            assert [row["number"] for row in await audit(ann, actor="bob")] == [2, 4, 7]
+            assert [row["number"] for row in await audit(ann, actor="bob")] == [2, 4]
             assert [
                 row["number"] for row in await audit(ann, approval_id=third["approval_id"])
             ] == [5, 6]
@@ -119,9 +123,6 @@ async def test_who_did_what_is_audited_and_outlives_the_thread(tmp_path: Path) -
             assert await ann.get("/audit/head") == {
                 "head": {name: rows[-1][name] for name in ("number", "mac", "key", "at")}
             }
-            assert (
-                await ann.http.get("/audit", headers={"Authorization": "Bearer of-nobody"})
-            ).status_code == 401
             for wrong in (
                 {"cursor": "x"},
                 {"since": "2026-01-01T00:00:00"},

@@ -8,7 +8,10 @@ from pathlib import Path
 from tests.support import asked_agent
 from tests.support.server import asking, serving
 
-KEYS = {"ASSENT_API_KEYS": "ann:secret-of-ann,bob:secret-of-bob,eve:secret-of-eve"}
+KEYS = {
+    "ASSENT_API_KEYS": "ann:secret-of-ann,bob:secret-of-bob,eve:secret-of-eve",
+    "ASSENT_ROLES": "bob:operator approver auditor",
+}
 POLICIES = """
 [policies.agents.agent.tools.pay]
 quorum = 2

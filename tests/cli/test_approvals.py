@@ -45,6 +45,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     )
     keys = {
         "ASSENT_API_KEYS": "ann:secret-of-ann,bob:secret-of-bob",
+        "ASSENT_ROLES": "ann:operator approver auditor,bob:operator approver auditor",
         "ASSENT_CONFIG": str(folder / "assent.json"),
     }
     with serving(folder, scripted_agents(folder, "agent"), **keys) as server:

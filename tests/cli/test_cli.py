@@ -180,7 +180,7 @@ def test_without_keys_the_server_does_not_listen_beyond_loopback(tmp_path: Path,
     result = assent(tmp_path, "serve", "--host", host, "--port", "0")
     assert result.returncode == 2
     assert result.stderr.rstrip("\n").count("\n") == 0
-    assert result.stderr.endswith("Set ASSENT_API_KEYS=name:secret, or bind to 127.0.0.1.\n")
+    assert result.stderr.endswith("set ASSENT_API_KEYS=name:secret, or bind to 127.0.0.1.\n")
     assert not list(tmp_path.iterdir())
 
 
