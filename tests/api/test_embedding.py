@@ -207,15 +207,11 @@ async def test_a_page_of_another_site_changes_nothing_by_the_user_s_cookie(
 async def test_nobody_gets_the_rights_of_a_server_without_keys_by_their_name(
     tmp_path: Path,
 ) -> None:
-    settings = {"public_url": "https://shop.example/ai"}
-    agent, database = payments([], 3), str(tmp_path / "a.db")
-    assent = Assent(agent, database=database, auth=by_header, settings=settings)
+    assent = Assent(payments([], 3), database=str(tmp_path / "a.db"), auth=by_header)
     async with hosted(mounted, assent) as client:
         client.headers["x-user"] = "local"
-        body = {"message": "Pay 3.", "thread_id": "t"}
-        [approval] = (await client.post("/agent/invoke", json=body)).json()["approvals"]
-        link = f"/approvals/{approval['approval_id']}/links"
-        await problem(await client.post(link, json={"recipient": "bob"}), 403)
+        await problem(await client.post("/agent/invoke", json={"message": "Pay 3."}), 403)
+        assert (await assent.runs.storage.threads()).rows == ()
 
 
 @both
