@@ -619,7 +619,12 @@ def test_where_several_must_agree_each_is_asked_once_and_for_what_is_asked_now(
     rules = '[people]\nbob = {roles = ["lead"]}\ncy = {roles = ["lead"]}\n[policies.agents.agent.tools.pay]\nroles = ["lead"]\nquorum = 2\n'
     (tmp_path / "assent.toml").write_text(rules)
     keys = ",".join(f"{name}:secret-of-{name}" for name in ("ann", "bob", "cy"))
-    environment = {"ASSENT_API_KEYS": keys, "ASSENT_CONFIG": str(tmp_path / "assent.toml")}
+    roles = ",".join(f"{name}:operator approver auditor" for name in ("bob", "cy"))
+    environment = {
+        "ASSENT_API_KEYS": keys,
+        "ASSENT_ROLES": roles,
+        "ASSENT_CONFIG": str(tmp_path / "assent.toml"),
+    }
     with serving(tmp_path, f"{agents.__file__}:agent", **environment) as process:
         server = Server(process.url, None, tmp_path)
 
