@@ -128,8 +128,8 @@ async def test_an_edit_that_is_nested_too_deep_to_be_shown_is_refused(
         nested = {"in": nested}
     async with asking(server) as api:
         (approval,) = await api.paused("p1", agent="bare_inbox", thread_id=thread)
-        refused = await problem(await api.resume(thread, type="edit", args=nested), 422)
-        assert "nested deeper than 100 levels" in refused["detail"]
+        refused = await problem(await api.resume(thread, type="edit", args=nested), 400)
+        assert "nested too deeply" in refused["detail"]
         assert await api.pending(thread) == [approval]
 
 

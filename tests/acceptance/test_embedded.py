@@ -74,7 +74,7 @@ async def test_killed_while_a_gated_tool_runs_it_asks_and_goes_on_under_its_pref
         await bob.decided("t", type="respond", message="the bank says it was paid")
         assert await ann.last_words("t") == "Results: the bank says it was paid"
         assert types_of(await ann.events("t"))[-1] == "done"
-        records = (await ann.get("/audit"))["audit"]
+        records = (await bob.get("/audit"))["audit"]
         people = {(each["actor"], each["authentication"]) for each in records if each["actor"]}
         assert people == {("bob", "host")}
     assert shop.traces() == ["slow 5"]

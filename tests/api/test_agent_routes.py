@@ -130,7 +130,7 @@ async def test_a_client_may_choose_the_id(api: Api, thread_id: str) -> None:
     assert (await api.stream("tell 1", thread_id=thread_id))[0]["thread_id"] == thread_id
 
 
-@pytest.mark.parametrize("thread_id", ["", "x" * 65, "a b", "../x", "ä", "a/b", "a\n", "a\u0000"])
+@pytest.mark.parametrize("thread_id", ["", "x" * 65, "a b", "../x", "ä", "a/b", "a\n"])
 async def test_an_id_of_other_characters_is_refused(api: Api, thread_id: str) -> None:
     before = await api.get("/threads")
     await problem(

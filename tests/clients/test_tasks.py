@@ -162,9 +162,9 @@ async def test_it_does_with_a_key(tmp_path: Path, model: OpenAIServer) -> None:
             await _the_python_code_works(server, model, api, owner="ann", ASSENT_API_KEY=KEY)
         # Without one nobody learns of it, nor with one in the URL.
         async with asking(server) as nobody:
-            for query, status in (("", 401), (f"?token={KEY}", 422)):
+            for query in ("", f"?token={KEY}"):
                 response = await nobody.http.get(f"/api/v1/agents{query}")
-                assert response.status_code == status
+                assert response.status_code == 401
                 assert KEY not in response.text
         assert KEY not in server.output
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI, Header, Request, Response
 from starlette.middleware.base import RequestResponseEndpoint
@@ -14,9 +15,12 @@ from assent import Assent
 from tests.support.agents import agent
 
 
-async def logged_in_user(x_user: str | None = Header(None)) -> str | None:
-    """The person that the shop's own proxy has logged in."""
-    return x_user
+async def logged_in_user(x_user: str | None = Header(None)) -> dict[str, Any] | None:
+    """The person that the shop's own proxy has logged in. Bob looks after the others."""
+    if not x_user:
+        return None
+    more = ["auditor"] if x_user == "bob" else []
+    return {"identity": x_user, "assent_roles": ["operator", "approver", *more]}
 
 
 assent = Assent({"agent": agent}, database=os.environ["ASSENT_DATABASE"], auth=logged_in_user)
