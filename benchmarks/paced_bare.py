@@ -39,7 +39,7 @@ async def measure(streams: int, tokens: int) -> Streamed:
     await listen(graph, 2)
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 20, 20)
+    gc.set_threshold(10_000, 50, 8)
     begun = time.process_time()
     heard = await asyncio.gather(*(listen(graph, tokens) for _ in range(streams)))
     cpu = time.process_time() - begun

@@ -24,6 +24,8 @@ from tests.storage.samples import piece, token
 from tests.support.disk import locked
 from tests.support.waiting import PATIENCE, until
 
+OPEN_FILES = Path("/proc/self/fd")
+
 
 class Hold:
     """An operation that takes until it is released."""
@@ -147,6 +149,26 @@ async def test_a_failing_operation_in_the_middle_of_a_batch_fails_alone(
     assert harness.names() == ["a", "c", "d"]
     assert harness.statements.count("COMMIT") == 2
     assert harness.numbers() == [1]
+
+
+@pytest.mark.skipif(not OPEN_FILES.exists(), reason="Only Linux tells which files are open.")
+async def test_what_a_large_operation_would_undo_is_kept_in_memory(harness: WriterHarness) -> None:
+    """SQLite's own way is a temporary file, in a folder that nobody watches."""
+
+    def fill(transaction: Transaction) -> None:
+        transaction.connection.execute("CREATE TABLE pages (body BLOB)")
+        transaction.connection.executemany(
+            "INSERT INTO pages VALUES (zeroblob(?))", [(4000,)] * 100
+        )
+
+    def change(transaction: Transaction) -> list[str]:
+        transaction.connection.execute("UPDATE pages SET body = randomblob(4000)")
+        return [str(file.readlink()) for file in OPEN_FILES.iterdir() if file.is_symlink()]
+
+    await harness.writer.write(fill)
+    opened = await harness.writer.write(change)
+    assert f"{harness.path}-wal" in opened
+    assert [name for name in opened if "etilqs" in name] == []
 
 
 async def test_nobody_is_told_before_the_commit(harness: WriterHarness) -> None:

@@ -232,6 +232,11 @@ def connected(
         try:
             _prepare(connection, path, synchronous)
             _migrate(connection, path, clock)
+            # An operation's savepoint keeps the pages that it changes. Beyond 64 KiB in one
+            # transaction SQLite would write them to a temporary file: two of three writes of short
+            # runs at once, and the texts of a database in a folder that nobody thinks of. A
+            # migration may sort whole tables, so it keeps that file.
+            connection.execute("PRAGMA temp_store = MEMORY")
         except sqlite3.Error as error:
             raise unusable(path, error) from error
         yield connection
