@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+from msgspec import Struct
 
 from assent.api.dialects.positions import Position
 from assent.storage.base import LogEntry
 
 
-class Frame(NamedTuple):
+class Frame(Struct, frozen=True, gc=False):
     """One message for a client. `data` is one line, mostly of JSON. `event` names its type: empty
     if it goes without a name, also where the others have theirs. `id` is the cursor behind it:
     empty if it has no number."""

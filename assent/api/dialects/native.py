@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
+from msgspec import structs
 
 from assent.api.dialects.base import Fold, Frame
 from assent.storage.base import LogEntry
@@ -42,7 +43,7 @@ def with_its_thread(entry: LogEntry) -> LogEntry:
     """The event as if it were its thread's. Only its number is the feed's."""
     event = msgspec.json.decode(entry.body)
     event["thread_id"] = event.pop("about", "")
-    return replace(entry, body=msgspec.json.encode(event))
+    return structs.replace(entry, body=msgspec.json.encode(event))
 
 
 def _as_stored(entry: LogEntry) -> Sequence[Frame]:

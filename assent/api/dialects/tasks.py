@@ -13,6 +13,8 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from msgspec import structs
+
 from assent.api.dialects.answers import Answer
 from assent.api.dialects.base import Fold, Foreign, Frame, Past
 from assent.api.dialects.positions import Position, event_id, positions_of
@@ -87,7 +89,9 @@ class Tasks(Foreign):
 def once(frames: Sequence[Frame]) -> list[Frame]:
     """Of the two copies of each event the named one, under the id of the other: whoever has it has
     the event."""
-    return [named._replace(id=unnamed.id) for named, unnamed in pairwise(frames) if named.event]
+    return [
+        structs.replace(named, id=unnamed.id) for named, unnamed in pairwise(frames) if named.event
+    ]
 
 
 class NamedOnly(Past):

@@ -11,8 +11,8 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain, takewhile
-from typing import NamedTuple
 
+from msgspec import Struct
 from msgspec.structs import force_setattr
 
 from assent.core.errors import InvalidRequest
@@ -59,7 +59,7 @@ def milliseconds(time: datetime) -> int:
     return (time - _EPOCH) // _MILLISECOND
 
 
-class Mark(NamedTuple):
+class Mark(Struct, frozen=True, gc=False):
     """A point in a transaction to go back to."""
 
     moves: int

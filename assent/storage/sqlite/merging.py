@@ -9,8 +9,9 @@ burst anyway; merged, they cost one number, one row and one frame.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from assent.core.events import Event, Reasoning, Token, ToolCallDelta
@@ -26,7 +27,7 @@ MAX_CHARACTERS = 16_384
 Piece = Token | Reasoning | ToolCallDelta
 
 
-class Append(NamedTuple):
+class Append(Struct, frozen=True):
     """Events to store, the callback if that fails, and the lease that must hold for it."""
 
     events: Sequence[Event]
@@ -124,7 +125,7 @@ class _Message:
             return self._append
         field = "args" if isinstance(self._first, ToolCallDelta) else "content"
         whole = replace(self._first, **{field: "".join(self._texts)})
-        return self._append._replace(events=(whole,))
+        return replace(self._append, events=(whole,))
 
 
 def _text(piece: Piece) -> str:

@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from assent.api.dialects.base import Fold, Foreign, Frame, Past, past
 from assent.api.dialects.native import NATIVE
@@ -95,7 +96,7 @@ class Named(Counting):
 
         def fold(entry: LogEntry) -> Sequence[Frame]:
             return [
-                frame._replace(id=event_id("t", *read_position(frame.id, "t")))
+                structs.replace(frame, id=event_id("t", *read_position(frame.id, "t")))
                 for frame in counted(entry)
             ]
 
