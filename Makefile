@@ -49,10 +49,10 @@ test test-fast crash: export PYTHONDONTWRITEBYTECODE :=
 
 test: $(VENV)/ready  ## Run the tests
 	@$(BIN)/python -m tests.support.node || $(MAKE) node
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)/ready  ## Run the tests that start no process; make test-fast LOWEST=1 with the lowest versions of all requirements, and a server
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not slow"
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not slow"
 	$(if $(LOWEST),$(BIN)/python -m pytest $(SERVED))
 
 node: $(VENV)/ready  ## Install the Node.js that tests run clients in; make test does if none is there

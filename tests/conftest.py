@@ -72,9 +72,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """Leave what stands now, thousands of tests and all that they import, out of each collection of
-    garbage."""
+    garbage; and collect as seldom as the server does."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 50, 8)
 
 
 @pytest.hookimpl(wrapper=True)

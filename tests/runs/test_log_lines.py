@@ -127,6 +127,8 @@ def test_nothing_is_documented_that_there_is_not() -> None:
         "a reader is not looked after",
         "a run of the program is not shown",
         "a run of the program is shown no further",
+        "authentication failed",
+        "decision refused",
     }
     assert set(documented()) == {name for _, name in LINES.values()} | elsewhere
 
