@@ -161,7 +161,14 @@ NO_WAY = {
     "POST /broadcast": "people read it, and the agent does not",
     "POST /ws/broadcast": "people read it, and the agent does not",
     **dict.fromkeys(
-        ("POST /keys", "DELETE /keys", "DELETE /keys/{id}", "POST /session", "DELETE /session", "POST /stream-tickets"),
+        (
+            "POST /keys",
+            "DELETE /keys",
+            "DELETE /keys/{id}",
+            "POST /session",
+            "DELETE /session",
+            "POST /stream-tickets",
+        ),
         "it says who somebody is, and nothing else",
     ),
     "POST /notifications/{id}/resend": "people read it, and the agent does not",
